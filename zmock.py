@@ -1,0 +1,5208 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["aiohttp>=3.9", "tinydb>=4.8"]
+# ///
+"""zmock: a ZStack 2.5.1 private cloud that is not there.
+
+Read it from top to bottom; a section uses only what stands above it.
+
+    Settings    what can be set; flags, ZMOCK_* variables, --help and the README table come from it
+    Dialect     where the manual and the real server differ, a row each
+    Errors      ApiError, and the codes with their descriptions
+    Clock       the only source of time: now, sleep, advance
+    Catalogue   rows: the APIs and the resources of the cloud
+    Store       items by type and uuid in memory, kept in TinyDB files
+    Query       conditions, sorting and paging over rows
+    Faults      rules: which call, when, what happens
+    Jobs        202, poll, web-hook, expiry
+    Cloud       create, query, update, delete, act; knows no HTTP
+    Behaviours  functions for what a row cannot say; the demo cloud, as the calls that build it
+    API         /zstack/v1: a request in, one answer out
+    Control     /zmock: look inside, move time, reset
+    Fixtures    what pytest_plugins = ["zmock"] gives
+    Main        create_app, serve, the command line
+
+Words, as ZStack says them. A *resource* (a Zone) is described by a row; an *item* is one of them as it is stored, an
+*inventory* the same as a client sees it. An *api* is one documented call (CreateZone); a *call* is one use of it. An
+asynchronous call is an *api-job*: 202 and a location to poll. A *long job* is a resource that goes on after its api-job.
+A *session* is what a login gives. A *stage* is a step of an api-job that can be seen, and can fail. *Primary storage*
+holds volumes, *backup storage* holds images.
+"""
+
+import argparse
+import asyncio
+import base64
+import calendar
+import contextlib
+import difflib
+import functools
+import hashlib
+import heapq
+import ipaddress
+import itertools
+import json
+import logging
+import math
+import operator
+import os
+import random
+import re
+import signal
+import sys
+import time
+import urllib.parse
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import GeneratorType
+from uuid import UUID as UUIDv5
+from uuid import uuid5
+
+import aiohttp
+from aiohttp import web
+from tinydb import Storage, TinyDB
+
+__version__ = "0.1.0"
+log = logging.getLogger("zmock")
+
+
+def nearest(word, words, count=1):
+    """The known words most like a wrong one: nearest("zoms", ["zones"]) -> ["zones"]."""
+    folded = {known.casefold(): known for known in words}
+    return [folded[w] for w in difflib.get_close_matches(str(word).casefold(), folded, count, 0.6)]
+
+
+def did_you_mean(word, words):
+    """A sentence's end that helps: ", did you mean zones?", or nothing where nothing is near."""
+    return "".join(f", did you mean {near}?" for near in nearest(word, words))
+
+
+# ---- Settings ----------------------------------------------------------------------------------------------------
+
+
+class SettingsError(Exception):
+    """A setting, file or folder that cannot be used; the message is one line that says what to do."""
+
+
+def setting(default, help, **more):
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass
+class Settings:
+    """Everything that can be set, a line each; `create_app(Settings(...))` and the command line take the same."""
+
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8080, "port to listen on; 0 takes a free one")
+    data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
+    memory: bool = setting(False, "keep nothing: the cloud lives in memory and ends with the process")
+    cloud: str = setting("demo", "what an empty cloud starts with: demo, empty, large:N (virtual machines), or a JSON file")
+    dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
+    delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
+    long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
+    rules: tuple = setting((), "JSON file with fault rules; may be given more than once")
+    seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
+    clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it")
+    open: bool = setting(False, "accept any session, also one that nobody logged in for")
+    base_url: str = setting("", "address in the job locations of the server dialect; where it listens when not given")
+    utc_offset: float = setting(8.0, "hours by which the dates in answers are ahead of UTC")
+    body_limit: int = setting(1 << 20, "bytes that a request body may have")
+    journal: int = setting(1000, "how many calls GET /zmock/calls remembers")
+    control_token: str = setting("", "token that /zmock asks for; needed to reach /zmock from another machine")
+
+    def __post_init__(self):
+        for item in fields(self):
+            check = CHECKS.get(item.name)
+            if check:
+                check(getattr(self, item.name))
+
+
+def seconds_range(text):
+    """The lower and the upper bound of "0.3" or "0.5-2", in seconds."""
+    low, _, high = str(text).partition("-")
+    try:
+        bounds = float(low), float(high or low)
+    except ValueError:
+        bounds = (1, 0)
+    if not 0 <= bounds[0] <= bounds[1] < math.inf:
+        raise SettingsError(f"a delay is seconds (0.3) or a range (0.5-2), not {text!r}")
+    return bounds
+
+
+def one_of(name, *allowed):
+    def check(value):
+        if value not in allowed:
+            raise SettingsError(f"--{name} is {' or '.join(allowed)}, not {value!r}{did_you_mean(value, allowed)}")
+
+    return check
+
+
+def between(name, low, high):
+    def check(value):
+        if not low <= value <= high:
+            raise SettingsError(f"--{name} is a number from {low} to {high}, not {value}")
+
+    return check
+
+
+CHECKS = {
+    "port": between("port", 0, 65535),
+    "dialect": one_of("dialect", "manual", "server"),
+    "clock": one_of("clock", "real", "frozen"),
+    "delay": seconds_range,
+    "long_delay": lambda text: text and seconds_range(text),
+    "utc_offset": between("utc-offset", -14, 14),
+    "body_limit": between("body-limit", 1, 1 << 30),
+    "journal": between("journal", 0, 1_000_000),
+}
+
+
+def read_settings(arguments, environment):
+    """Settings from flags, then ZMOCK_* variables, then defaults; raises SettingsError, exits for --help."""
+    parser = SettingsParser(prog="zmock", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=__version__)
+    for item in fields(Settings):
+        flag = "--" + item.name.replace("_", "-")
+        variable = "ZMOCK_" + item.name.upper()
+        kind = type(item.default)
+        how = {"dest": item.name, "default": item.default}
+        shown = "" if item.default in (False, (), "") else f" (default: {item.default})"
+        how["help"] = f"{item.metadata['help']}{shown}; {variable}".replace("%", "%%")
+        if kind is bool:
+            how |= {"action": "store_true", "default": truth(variable, environment.get(variable, ""))}
+        elif kind is tuple:
+            how |= {"action": "append", "metavar": "FILE", "default": None}
+        else:
+            how |= {"type": kind, "metavar": item.name.upper(), "default": environment.get(variable, item.default)}
+        parser.add_argument(flag, **how)
+    given = vars(parser.parse_args(arguments))
+    given["rules"] = tuple(given["rules"] or filter(None, environment.get("ZMOCK_RULES", "").split(os.pathsep)))
+    return Settings(**given)
+
+
+def truth(variable, text):
+    words = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+    if text.lower() not in words:
+        raise SettingsError(f"{variable} is true or false, not {text!r}")
+    return words[text.lower()]
+
+
+class SettingsParser(argparse.ArgumentParser):
+    """argparse, but a mistake is one line that names the nearest right flag."""
+
+    def error(self, message):
+        unknown = message.removeprefix("unrecognized arguments: ")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if unknown != message:
+            message = f"unknown argument {unknown.split()[0]}{did_you_mean(unknown.split()[0].split('=')[0], flags)}"
+        raise SettingsError(f"{message} (see --help)")
+
+
+# ---- Dialect -----------------------------------------------------------------------------------------------------
+
+DAY = 86400
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One point where the manual and the server disagree: the value for the code, the words for people."""
+
+    name: str
+    manual: object
+    server: object
+    manual_says: str
+    server_does: str
+    source: str
+
+
+DIFFERENCES = (
+    Difference("login-key", True, False, "`logInByAccount` and the manual's `loginByAccount`", "`logInByAccount` only", "manual 3.7; RestServer.java"),
+    Difference("condition-alias", True, False, "`condition=` is `q=`", "`condition=` is ignored", "manual 3.2, 3.6; RestServer.java handleQueryApi"),
+    Difference("repeated-fields", True, False, "`fields=a&fields=b` and `fields=a,b`", "first occurrence only, commas", "manual 3.9; RestServer.java handleQueryApi"),
+    Difference("group-by", True, False, "`groupBy`: one row per distinct value, as MySQL", "accepted, ignored", "manual 3.9; QueryFacadeImpl.java"),
+    Difference("null-test", True, False, "`name=null`, `name!=null` test for null", "compare with the text \"null\"", "manual 3.9; ZQL"),
+    Difference("spaced-condition", True, False, "spaces around the operator: 400", "the left side is trimmed, the right is not", "manual 3.9; RestServer.java"),
+    Difference("stray-percent", True, False, "a `%` without two hex digits is a percent sign", "drops the parameter", "manual 3.9 (`name~=IntelCore%`); Tomcat"),
+    Difference("double-slash", True, False, "`/zones//{uuid}` is `/zones/{uuid}`", "404", "zstack-sdk-go; RestServer.java handle"),
+    Difference("poll-body", True, False, "202 repeats `{\"location\": ...}`", "202, empty body", "manual 3.7; RestServer.java handleJobQuery"),
+    Difference("empty-result", b"{}", b"", "`{}`", "a zero-length body", "manual 4.2.6; RestServer.java writeResponse"),
+    Difference("bad-parameter", True, False, "a missing or illegal parameter: at once 400, SYS.1007", "503, or 202 and then 503, SYS.1007", "manual 3.4; ApiMessageProcessorImpl.java"),
+    Difference("unknown-field", True, False, "an unknown field in a condition, `sort` or `fields`: 400, SYS.1007", "503, SYS.1000", "manual 3.4; ZQLMetadata.java"),
+    Difference("malformed-body", 400, 500, "a body that is no JSON object, or has wrong JSON types: 400", "500", "manual 3.4; RestServer.java"),
+    Difference("wrong-method", True, False, "405 with `Allow`", "a path with one API runs it for any verb; else 500, 405 for other verbs", "manual 3.4; RestServer.java handleNonUniqueApi"),
+    Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
+    Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
+    Difference("job-expiry", 2 * DAY, 3 * 3600, "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
+    Difference("job-location", True, False, "built from the request's `Host`", "the configured base URL", "manual 3.5; RESTFacadeImpl.java"),
+    Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
+    Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
+    Difference("query-schema", True, False, "`schema` only with X-JSON-Schema", "always", "manual 4; RestServer.java writeResponse"),
+    Difference("delete-parameters", True, False, "DELETE parameters in the body or the query string", "query string", "manual 4.4.1; RestServer.java handleApi"),
+    Difference("license-writes", True, False, "licence changes are asynchronous (202)", "synchronous (200)", "manual 3.5; SDK needPoll"),
+    Difference("license-capabilities", True, False, "`{}`", "`{\"capabilities\": {...}}`", "manual 4.7.2; SDK GetLicenseCapabilitiesResult"),
+    Difference("is-ready", True, False, "needs a session, returns `managementNodeId`", "neither", "manual 4.1.4; APIIsReadyToGoReply.java"),
+    Difference("success-field", True, False, "no `success` where the example has none", "`\"success\": true` in replies of all fields", "manual 4.1.2, 4.1.3, 4.5.1; ApiResponse.java"),
+    Difference("free-system-tags", True, False, "any text", "must match a registered pattern of that type", "manual 4.2.3; TagManagerImpl.java"),
+    Difference("task-progress-fields", True, False, "`taskUuid` and `taskId`, `parentId`, `totalSteps`, `currentStep` too", "`taskUuid`, `parentUuid`", "manual 4.3.1; TaskProgressInventory.java"),
+    Difference("job-data-object", True, False, "`jobData` may be an object", "must be a string", "manual 4.8.1; Gson"),
+    Difference("gc-state", True, False, "`state` is an alias of `status` in conditions", "unknown field", "manual 4.6.3; GarbageCollectorInventory.java"),
+    Difference("eip-ip", True, False, "`ip` is an alias of `vipIp` in conditions", "unknown field", "manual 3.9; EipInventory.java"),
+    Difference("response-headers", True, False, "`Content-Type: application/json`", "none; a `JSESSIONID` cookie", "manual 4 (curl); RestServerController.java"),
+)  # fmt: skip
+
+
+class Dialect:
+    """The column in force: dialect["job-expiry"] -> 172800."""
+
+    def __init__(self, name):
+        self.name = name
+        self.values = {row.name: getattr(row, name) for row in DIFFERENCES}
+
+    def __getitem__(self, name):
+        return self.values[name]
+
+    def described(self):
+        """The table as `GET /zmock/dialect` shows it."""
+        return [
+            {"name": row.name, "manual": row.manual_says, "server": row.server_does, "source": row.source, "inForce": self.name}
+            for row in DIFFERENCES
+        ]
+
+
+# ---- Errors ------------------------------------------------------------------------------------------------------
+
+CODES = {
+    "SYS.1000": "An internal error happened in system",
+    "SYS.1001": "A message or a operation timeout",
+    "SYS.1002": "Unable to create a resource",
+    "SYS.1003": "A resource can not be found",
+    "SYS.1004": "Unable to delete a resource",
+    "SYS.1005": "Unable to change resource state",
+    "SYS.1006": "An operation failed",
+    "SYS.1007": "One or more API argument is invalid",
+    "SYS.1008": "Unknown message, no service can deal with the message",
+    "SYS.1009": "No route for message",
+    "SYS.1010": "Management server is not ready to serve",
+    "SYS.1011": "The message can not be delivered by Rabbitmq",
+    "SYS.1012": "The management node is unavailable",
+    "SYS.1013": "The resource doesn't have capability to proceed an operation",
+    "SYS.1014": "The operation is not implemented or not supported yet",
+    "SYS.1015": "Cannot make a HTTP request",
+    "SYS.1016": "Cannot do an IO operation(e.g. network IO error, file IO error)",
+    "ID.1000": "Unable to authenticate a user",
+    "ID.1001": "The session is invalid, either wrong session id or the session has been expired",
+    "ID.1002": "The user doesn't have permission to perform the operation",
+    "ID.1003": "The user exceeds a quota of a resource",
+    "ID.1004": "Invalid quota operation",
+    "PORTAL.1000": "No service defines this API message",
+    "PORTAL.1001": "A required field is missed in API message",
+    "PORTAL.1002": "Management server is not ready to serve API message",
+    "TAG.1000": "Duplicated tag.",
+    "LICENSE.1000": "Expired license",
+    "LICENSE.1001": "The license is not permitted for the operation",
+    "LICENSE.1002": "The thumbprint of the machine changed",
+    "PROGRESS.1000": "NO SUCH TASK RUNNING",
+    "VM.1000": "Unable to create a new vm",
+    "VM.1001": "Unable to start a vm",
+    "VM.1002": "Unable to stop a vm",
+    "VM.1003": "Unable to reboot a vm",
+    "VM.1004": "Unable to destroy a vm",
+    "VM.1005": "Unable to attach data volume to a vm",
+    "VM.1006": "Unable to detach data volume from a vm",
+    "VM.1007": "Unable to attach a network to vm",
+    "VM.1008": "Unable to migrate a vm",
+    "VM.1009": "Unable to allocate a mac address for vm's nic",
+    "VM.1010": "VM is not in state that allows required operation",
+    "VM.1011": "An error occurred while change vm password",
+    "VM.1012": "Unable to suspend a vm",
+    "VM.1013": "Unable to resume a vm",
+    "HOST.1000": "Unable to add host",
+    "HOST.1001": "Unable to put host to maintenance mode",
+    "HOST.1002": "Unable to reconnect host",
+    "HOST.1003": "An error happened when connecting to host",
+    "HOST.1004": "Unable to allocate a host for vm",
+    "HOST.1010": "This host is disconnected, cannot perform the required operation",
+    "HOST_ALLOCATION.1000": "No available host found",
+    "HOST_ALLOCATION.1001": "No available nic found",
+    "IMG.1000": "Unable to create an image from vm's volume",
+    "L2.1000": "Unable to attach L2Network to a cluster",
+    "L2.1001": "Unable to allocate a vni from L2Network",
+    "L3.1000": "Unable to allocate an ip address from L3Network",
+    "PS.1000": "Unable to allocate a primary storage that has available space for required volume",
+    "PS.1001": "Unable to attach a primary storage to cluster",
+    "PS.1002": "Unable to detach a primary storage from cluster",
+    "PS.1003": "The primary storage is disconnected",
+    "BS.1000": "Unable to download an image to backup storage",
+    "BS.1003": "Unable to allocate a backup storage",
+    "VOLUME_SNAPSHOT.1000": "Snapshot is not in correct status for operation.",
+}
+
+
+class ApiError(Exception):
+    """What an api answers when it fails: 503 and {"error": {code, description, details[, cause]}} (manual 3.4)."""
+
+    def __init__(self, code, details, cause=None, status=503, hint=""):
+        super().__init__(details)
+        self.code, self.details, self.cause, self.status, self.hint = code, details, cause, status, hint
+
+    def body(self):
+        told = {"code": self.code, "description": CODES.get(self.code, self.code), "details": self.details}
+        return told | ({"cause": self.cause.body()} if self.cause else {})
+
+
+class BadParameter(ApiError):
+    """A missing or illegal parameter; what becomes of it is dialect row bad-parameter."""
+
+    def __init__(self, details, hint="", code="SYS.1007"):
+        super().__init__(code, details, hint=hint)
+
+
+class FrontError(ApiError):
+    """A request that never became a call: wrong path, verb, header or body. The server says it in plain text."""
+
+    def __init__(self, status, details, hint="", allow=()):
+        code = {404: "SYS.1003", 405: "SYS.1014", 501: "SYS.1014", 500: "SYS.1000"}.get(status, "SYS.1007")
+        super().__init__(code, details, status=status, hint=hint)
+        self.allow = allow
+
+
+class Undone(ApiError):
+    """An error of an operation that has cleaned up after itself: what it did on the way out is kept."""
+
+    def __init__(self, error):
+        super().__init__(error.code, error.details, error.cause, error.status, error.hint)
+
+
+def refused(details, cause=None):
+    """The error of an operation that is not possible now."""
+    return ApiError("SYS.1006", details, cause)
+
+
+def missing(what, uuid, kind):
+    """The error of a reference that leads nowhere (RestServer: 503, never 404)."""
+    return ApiError("SYS.1003", f"invalid field[{what}], resource[uuid:{uuid}, type:{kind}VO] not found")
+
+
+# ---- Clock -------------------------------------------------------------------------------------------------------
+
+
+class Timer:
+    """Something due at a moment of the Clock; cancel() forgets it."""
+
+    __slots__ = ("due", "order", "fire", "what")
+
+    def __init__(self, due, order, fire, what):
+        self.due, self.order, self.fire, self.what = due, order, fire, what
+
+    def __lt__(self, other):
+        return (self.due, self.order) < (other.due, other.order)
+
+    def cancel(self):
+        self.fire = None
+
+
+class Clock:
+    """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order."""
+
+    def __init__(self, mode="real", utc_offset=0.0):
+        self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
+        self.stopped_at = time.time()
+        self.timers, self.order = [], itertools.count()
+        self.wakeup, self.started = None, False
+        self.awake = set()  # tasks that the mock runs beside its requests and that are not waiting for this clock
+        self.quiet = asyncio.Event()
+
+    def now(self):
+        """Seconds since 1970, as the cloud sees them."""
+        return self.stopped_at if self.mode == "frozen" else time.time() + self.offset
+
+    def stamp(self, moment=None):
+        """A moment as items hold it, in the zone of the cloud: "2018-07-10 09:31:06"."""
+        moment = self.now() if moment is None else moment
+        return stamp_of(math.floor(moment + self.utc_offset))
+
+    def moment(self, stamp):
+        """The seconds since 1970 of a stamp."""
+        return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S")) - self.utc_offset
+
+    def at(self, due, fire, what=""):
+        """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past."""
+        timer = Timer(due, next(self.order), fire, what)
+        heapq.heappush(self.timers, timer)
+        if self.timers[0] is timer:
+            self.plan()
+        return timer
+
+    def plan(self):
+        """Has the loop call tick() when the next timer is due."""
+        if self.wakeup:
+            self.wakeup.cancel()
+            self.wakeup = None
+        if self.started and self.timers and (self.mode == "real" or self.timers[0].due <= self.now()):
+            loop = asyncio.get_running_loop()
+            self.wakeup = loop.call_later(min(max(0, self.timers[0].due - self.now()), DAY), self.tick)
+
+    def start(self):
+        """From now on, inside the running loop, what is due fires by itself."""
+        self.started = True
+        self.plan()
+
+    def tick(self):
+        self.fire_until(self.now())
+        self.plan()
+
+    def fire_until(self, moment):
+        """Fires what is due at that moment, and says what it was."""
+        fired = []
+        while self.timers and self.timers[0].due <= moment:
+            timer = heapq.heappop(self.timers)
+            if timer.fire:
+                timer.fire()
+                fired.append(timer.what)
+        return fired
+
+    async def sleep(self, seconds):
+        """Returns when the Clock has moved on by that much."""
+        if seconds <= 0:
+            return
+        done, task = asyncio.get_running_loop().create_future(), asyncio.current_task()
+        timer = self.at(self.now() + seconds, lambda: done.done() or done.set_result(None))
+        was_awake = task in self.awake
+        self.rest(task)
+        try:
+            await done
+        finally:
+            timer.cancel()
+            if was_awake:
+                self.rouse(task)
+
+    def spawn(self, work):
+        """Runs a coroutine beside the requests; advance() waits until it is done or sleeps on this clock."""
+        task = asyncio.ensure_future(work)
+        self.rouse(task)
+        task.add_done_callback(self.rest)
+        return task
+
+    def rouse(self, task):
+        self.awake.add(task)
+        self.quiet.clear()
+
+    def rest(self, task):
+        self.awake.discard(task)
+        if not self.awake:
+            self.quiet.set()
+
+    async def settle(self):
+        """Returns when nothing that the mock runs beside its requests has work left for this moment."""
+        self.fire_until(self.now())
+        while self.awake:
+            await self.quiet.wait()
+            await asyncio.sleep(0)
+            self.fire_until(self.now())
+
+    async def advance(self, seconds):
+        """Moves time on, stopping at each moment where something is due; answers what fired."""
+        target, fired = self.now() + seconds, []
+        await self.settle()
+        while self.timers and self.timers[0].due <= target:
+            moment = max(self.timers[0].due, self.now())
+            self.jump(moment)
+            fired += self.fire_until(moment)
+            await self.settle()
+        self.jump(max(target, self.now()))
+        self.plan()
+        return [what for what in fired if what]
+
+    def jump(self, moment):
+        self.stopped_at = moment
+        self.offset = moment - time.time()
+
+    def set_mode(self, mode):
+        self.jump(self.now())
+        self.mode = mode
+        self.plan()
+
+    def restart(self):
+        """Back to the time of the world, with nothing due."""
+        self.timers.clear()
+        self.jump(time.time())
+        self.plan()
+
+
+@functools.lru_cache(4096)
+def stamp_of(second):
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+
+
+def iso(moment):
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
+
+
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+@functools.lru_cache(4096)
+def us_date(stamp):
+    """A stamp as clients get it: "2017-01-06 03:51:16" -> "Jan 6, 2017 3:51:16 AM" (Gson's default under en_US)."""
+    year, month, day = stamp[:10].split("-")
+    hour = int(stamp[11:13])
+    return f"{MONTHS[int(month) - 1]} {int(day)}, {year} {hour % 12 or 12}{stamp[13:]} {'AM' if hour < 12 else 'PM'}"
+
+
+# ---- Catalogue ---------------------------------------------------------------------------------------------------
+
+UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
+NAMED, RENAMED = "name! <=255, description <=2048", "name <=255, description <=2048"
+PLATFORM = "platform {Linux|Windows|Other|Paravirtualization|WindowsVirtio}"
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter and its constraints, read from a text such as "sshPort:int 1..65535 =22"."""
+
+    name: str
+    type: str = "str"
+    required: bool = False
+    shortest: int = 0
+    longest: int = 0
+    values: tuple = ()
+    regex: str = ""
+    nonempty: bool = False
+    nonblank: bool = False
+    verbatim: bool = False
+    low: int | None = None
+    high: int | None = None
+    unit: str = ""
+    refers: str = ""
+    may_be_gone: bool = False
+    any_form: bool = False
+    default: str | None = None
+
+    @classmethod
+    def read(cls, text):
+        """
+        name[:type][!] then any of: <=255 (length), >=1, {a|b} (values), /regex/, 1..9 (range; 1..9bytes), @Zone
+        (must exist), @Zone? (gone is done; @Zone?any: whatever its form), =22 (default), nonempty, nonblank, verbatim (not trimmed).
+        """
+        head, *words = text.split(" ")
+        name, _, kind = head.rstrip("!").partition(":")
+        said = {"name": name, "type": kind or "str", "required": head.endswith("!")}
+        for word in words:
+            said |= cls.constraint(word)
+        return cls(**said)
+
+    @staticmethod
+    def constraint(word):
+        if word in ("nonempty", "nonblank", "verbatim"):
+            return {word: True}
+        if bounds := re.fullmatch(r"(-?\d+)\.\.(\d+)(bytes)?", word):
+            return {"low": int(bounds[1]), "high": int(bounds[2]), "unit": bounds[3] or ""}
+        sign, rest = word[0], word[1:]
+        return {
+            "<": lambda: {"longest": int(rest[1:])},
+            ">": lambda: {"shortest": int(rest[1:])},
+            "{": lambda: {"values": tuple(rest[:-1].split("|"))},
+            "/": lambda: {"regex": rest[:-1]},
+            "@": lambda: dict(zip(("refers", "may_be_gone", "any_form"), (rest.partition("?")[0], "?" in rest, "?any" in rest))),
+            "=": lambda: {"default": rest},
+        }[sign]()
+
+
+@dataclass(frozen=True)
+class Api:
+    """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
+
+    Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
+    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid). `package` is the Java package of the message.
+    """
+
+    name: str
+    call: str
+    answers: str = ""
+    takes: str = ""
+    words: str = ""
+    package: str = ""
+    backing: str = "none"
+
+    @functools.cached_property
+    def params(self):
+        return {p.name: p for p in map(Param.read, filter(None, self.takes.split(", ")))}
+
+    @functools.cached_property
+    def kind(self):
+        """The verb: Query, Create, Change, Delete; what the generic engine goes by."""
+        return re.match(r"[A-Z][a-z]*", self.name)[0]
+
+    @functools.cached_property
+    def type(self):
+        """The resource that the call is about: its answer's, or the one that its path names."""
+        if said := re.search(r":(\w+)", self.answers):
+            return said[1]
+        return next((p.refers for p in self.params.values() if p.refers and "{%s}" % p.name in self.path), "")
+
+    @property
+    def method(self):
+        return self.call.split(" ")[0]
+
+    @property
+    def path(self):
+        return self.call.split(" ")[1]
+
+    @property
+    def paths(self):
+        return (self.path, self.path + "/{uuid}") if self.kind == "Query" and "plain" not in self.words else (self.path,)
+
+    @property
+    def key(self):
+        """The member of a body that holds the parameters: params, or an action's name as logInByAccount."""
+        return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
+
+    @property
+    def at_once(self):
+        return "later" not in self.words if self.method == "GET" else "now" in self.words
+
+    @property
+    def message(self):
+        """The Java class that the server's error texts name."""
+        return f"{self.package or 'org.zstack.header'}.API{self.name}Msg"
+
+    @property
+    def target(self):
+        """The parameter in the path that names the object acted on."""
+        named = (p for p in self.params.values() if "{%s}" % p.name in self.path and p.refers)
+        return next(named, None)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of thing: its path, the Java class of its inventory, its fields, relations, and how a new one starts.
+
+    fields      "name state cpuNum:int createDate:date"; str when no type is said
+    relations   "zone: zoneUuid=Zone.uuid": a name for queries, own key, the other's key
+    embeds      "vmNics": relations that an inventory shows as a list
+    new         what an item starts with when its creation does not say otherwise
+    cascade     "Cluster.zoneUuid": what dies with it
+    kinds       a subtype's Java class and its own fields, by the value of `discriminator`
+    of          the resource that it is a subtype of; its items are stored there
+    indexed     fields to find items by, besides those of relations
+    """
+
+    name: str
+    path: str
+    java: str
+    fields_text: str
+    relations_text: str = ""
+    embeds: tuple = ()
+    new: dict = field(default_factory=dict)
+    cascade: str = ""
+    discriminator: str = ""
+    kinds: dict = field(default_factory=dict)
+    of: str = ""
+    indexed: str = ""
+
+    @functools.cached_property
+    def fields(self):
+        return typed(self.fields_text)
+
+    @functools.cached_property
+    def all_fields(self):
+        """The fields of it and of its subtypes, for what an inventory shows."""
+        return self.fields | {name: kind for _, text in self.kinds.values() for name, kind in typed(text).items()}
+
+    @functools.cached_property
+    def relations(self):
+        found = re.findall(r"(\w+): (\w+)=(\w+)\.(\w+)", self.relations_text)
+        return {name: (own, target, theirs) for name, own, target, theirs in found}
+
+    @property
+    def stored(self):
+        """The resource whose items its own are among."""
+        return self.of or self.name
+
+    def java_of(self, item):
+        return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
+
+    @functools.cached_property
+    def indexes(self):
+        """The fields that items are found by without a scan: names, and what relations go through."""
+        return {"name", *self.indexed.split(), *(own for own, _, _ in self.relations.values())} - {"uuid"}
+
+
+def typed(text):
+    """ "name cpuNum:int" -> {"name": "str", "cpuNum": "int"} """
+    return {name: kind or "str" for name, _, kind in (word.partition(":") for word in text.split())}
+
+
+DATES = "createDate:date lastOpDate:date"
+HEADER = "org.zstack.header."
+ENABLED = {"state": "Enabled"}
+
+RESOURCES = (
+    Resource("ManagementNode", "management-nodes", HEADER + "managementnode.ManagementNodeInventory",
+        "uuid hostName joinDate:date heartBeat:date"),
+    Resource("Account", "accounts", HEADER + "identity.AccountInventory", "uuid name description type " + DATES,
+        "user: uuid=User.accountUuid", new={"type": "Normal"}, cascade="User.accountUuid Session.accountUuid"),
+    Resource("User", "accounts/users", HEADER + "identity.UserInventory", "uuid accountUuid name description " + DATES,
+        "account: accountUuid=Account.uuid", cascade="Session.userUuid"),
+    Resource("Session", "", HEADER + "identity.SessionInventory",
+        "uuid accountUuid userUuid expiredDate:date createDate:date", "account: accountUuid=Account.uuid, user: userUuid=User.uuid"),
+    Resource("SystemTag", "system-tags", HEADER + "tag.SystemTagInventory",
+        "inherent:bool uuid resourceUuid resourceType tag type " + DATES, indexed="resourceUuid",
+        new={"inherent": False, "type": "System"}),
+    Resource("UserTag", "user-tags", HEADER + "tag.UserTagInventory", "uuid resourceUuid resourceType tag type " + DATES,
+        indexed="resourceUuid", new={"type": "User"}),
+    Resource("Notification", "notifications", "org.zstack.core.notification.NotificationInventory",
+        "uuid name content arguments sender status resourceUuid resourceType type time:long opaque:map " + DATES,
+        new={"name": "system", "sender": "system", "status": "Unread", "type": "Info"}),
+    Resource("GarbageCollector", "gc-jobs", "org.zstack.core.gc.GarbageCollectorInventory",
+        "uuid name runnerClass context status managementNodeUuid type " + DATES, new={"status": "Idle", "type": "EventBased"}),
+    Resource("LongJob", "longjobs", HEADER + "longjob.LongJobInventory",
+        "uuid name description apiId jobName jobData jobResult state targetResourceUuid managementNodeUuid " + DATES,
+        indexed="apiId", new={"state": "Waiting"}),
+    Resource("TaskProgress", "", HEADER + "core.progress.TaskProgressInventory",
+        "taskUuid taskId taskName parentUuid parentId type content opaque:map time:long totalSteps:int currentStep:int subTasks:maps"),
+    Resource("License", "", "org.zstack.license.LicenseInventory",
+        "uuid licenseType licenseRequest expiredDate issuedDate user hostNum:int cpuNum:int availableHostNum:int "
+        "availableCpuNum:int expired:bool"),
+    Resource("LicenseAddOn", "", "org.zstack.license.LicenseAddOnInventory",
+        "uuid name cpuNum:int hostNum:int licenseType expiredDate issuedDate modules:list expired:bool"),
+
+    Resource("Zone", "zones", HEADER + "zone.ZoneInventory", "uuid name description state type " + DATES,
+        "vmInstance: uuid=VmInstance.zoneUuid, cluster: uuid=Cluster.zoneUuid, host: uuid=Host.zoneUuid, "
+        "primaryStorage: uuid=PrimaryStorage.zoneUuid, l2Network: uuid=L2Network.zoneUuid, l3Network: uuid=L3Network.zoneUuid, "
+        "backupStorage: uuid=BackupStorage.attachedZoneUuids",
+        new=ENABLED | {"type": "zstack"}, cascade="VmInstance.zoneUuid Cluster.zoneUuid L2Network.zoneUuid PrimaryStorage.zoneUuid"),
+    Resource("Cluster", "clusters", HEADER + "cluster.ClusterInventory",
+        "name uuid description state hypervisorType createDate:date lastOpDate:date zoneUuid type",
+        "zone: zoneUuid=Zone.uuid, host: uuid=Host.clusterUuid, vmInstance: uuid=VmInstance.clusterUuid, "
+        "l2Network: uuid=L2Network.attachedClusterUuids, l2VlanNetwork: uuid=L2VlanNetwork.attachedClusterUuids, "
+        "primaryStorage: uuid=PrimaryStorage.attachedClusterUuids",
+        new=ENABLED | {"type": "zstack"}, cascade="Host.clusterUuid"),
+    Resource("Host", "hosts", HEADER + "host.HostInventory",
+        "zoneUuid name uuid clusterUuid description managementIp hypervisorType state status totalCpuCapacity:long "
+        "availableCpuCapacity:long cpuSockets:int totalMemoryCapacity:long availableMemoryCapacity:long cpuNum:int " + DATES,
+        "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, vmInstance: uuid=VmInstance.hostUuid",
+        new=ENABLED | {"status": "Connecting"}, discriminator="hypervisorType",
+        kinds={"KVM": ("org.zstack.kvm.KVMHostInventory", "username sshPort:int")}, indexed="managementIp"),
+    Resource("PrimaryStorage", "primary-storage", HEADER + "storage.primary.PrimaryStorageInventory",
+        "uuid zoneUuid name url description totalCapacity:long availableCapacity:long totalPhysicalCapacity:long "
+        "availablePhysicalCapacity:long systemUsedCapacity:long type state status mountPath " + DATES + " attachedClusterUuids:list",
+        "zone: zoneUuid=Zone.uuid, volume: uuid=Volume.primaryStorageUuid, volumeSnapshot: uuid=VolumeSnapshot.primaryStorageUuid, "
+        "cluster: attachedClusterUuids=Cluster.uuid",
+        new=ENABLED | {"status": "Connected", "attachedClusterUuids": []},
+        cascade="VmInstance.primaryStorageUuid Volume.primaryStorageUuid", discriminator="type"),
+    Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
+        "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
+        "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs",
+        new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, discriminator="type",
+        kinds={"SftpBackupStorage": ("org.zstack.storage.backup.sftp.SftpBackupStorageInventory", "hostname username sshPort:int")}),
+    Resource("SftpBackupStorage", "backup-storage/sftp", "org.zstack.storage.backup.sftp.SftpBackupStorageInventory",
+        "hostname username sshPort:int uuid name url description totalCapacity:long availableCapacity:long type state status "
+        + DATES + " attachedZoneUuids:list", "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs", of="BackupStorage"),
+    Resource("Image", "images", HEADER + "image.ImageInventory",
+        "uuid name description exportUrl exportMd5Sum state status size:long actualSize:long md5Sum url mediaType guestOsType "
+        "type platform format system:bool " + DATES + " backupStorageRefs:maps",
+        "volume: uuid=Volume.rootImageUuid, backupStorage: backupStorageRefs=BackupStorage.uuid",
+        new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate"}),
+    Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
+        "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
+        "vmInstance: uuid=VmInstance.instanceOfferingUuid",
+        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"}),
+    Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
+        "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
+        "volume: uuid=Volume.diskOfferingUuid",
+        new=ENABLED | {"type": "DefaultDiskOfferingType", "sortKey": 0, "allocatorStrategy": "DefaultPrimaryStorageAllocationStrategy"}),
+    Resource("L2Network", "l2-networks", HEADER + "network.l2.L2NetworkInventory",
+        "uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid",
+        new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, cascade="L3Network.l2NetworkUuid", discriminator="type",
+        kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
+    Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
+        "vlan:int uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid", of="L2Network"),
+    Resource("L3Network", "l3-networks", HEADER + "network.l3.L3NetworkInventory",
+        "uuid name description type zoneUuid l2NetworkUuid state dnsDomain system:bool category " + DATES
+        + " dns:list networkServices:maps hostRoute:maps",
+        "zone: zoneUuid=Zone.uuid, l2Network: l2NetworkUuid=L2Network.uuid, vmNic: uuid=VmNic.l3NetworkUuid, "
+        "ipRanges: uuid=IpRange.l3NetworkUuid, serviceProvider: networkServices=NetworkServiceProvider.uuid", embeds=("ipRanges",),
+        new=ENABLED | {"type": "L3BasicNetwork", "system": False, "category": "Private", "dns": [], "networkServices": [], "hostRoute": []},
+        cascade="IpRange.l3NetworkUuid VmNic.l3NetworkUuid Vip.l3NetworkUuid"),
+    Resource("IpRange", "l3-networks/ip-ranges", HEADER + "network.l3.IpRangeInventory",
+        "uuid l3NetworkUuid name description startIp endIp netmask gateway networkCidr " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid",
+        cascade="VmNic.ipRangeUuid Vip.ipRangeUuid"),
+    Resource("NetworkServiceProvider", "network-services/providers", HEADER + "network.service.NetworkServiceProviderInventory",
+        "uuid name description type " + DATES + " networkServiceTypes:list attachedL2NetworkUuids:list"),
+    Resource("VmInstance", "vm-instances", HEADER + "vm.VmInstanceInventory",
+        "uuid name description zoneUuid clusterUuid imageUuid hostUuid lastHostUuid instanceOfferingUuid rootVolumeUuid platform "
+        "defaultL3NetworkUuid type hypervisorType memorySize:long cpuNum:int cpuSpeed:long allocatorStrategy " + DATES + " state",
+        "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
+        "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
+        "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, cascade="VmNic.vmInstanceUuid"),
+    Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
+        "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
+        "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid",
+        indexed="ip ipRangeUuid"),
+    Resource("Volume", "volumes", HEADER + "volume.VolumeInventory",
+        "uuid name description primaryStorageUuid vmInstanceUuid diskOfferingUuid rootImageUuid installPath type format size:long "
+        "actualSize:long deviceId:int state status " + DATES + " isShareable:bool",
+        "vmInstance: vmInstanceUuid=VmInstance.uuid, snapshot: uuid=VolumeSnapshot.volumeUuid, diskOffering: "
+        "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid",
+        new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
+        cascade="VolumeSnapshot.volumeUuid VolumeSnapshotTree.volumeUuid"),
+    Resource("VolumeSnapshot", "volume-snapshots", HEADER + "storage.snapshot.VolumeSnapshotInventory",
+        "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
+        "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
+        "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, parent: parentUuid=VolumeSnapshot.uuid, "
+        "primaryStorage: primaryStorageUuid=PrimaryStorage.uuid",
+        new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}),
+    Resource("VolumeSnapshotTree", "volume-snapshots/trees", HEADER + "storage.snapshot.VolumeSnapshotTreeInventory",
+        "uuid volumeUuid current:bool tree:map " + DATES, "volume: volumeUuid=Volume.uuid, snapshot: uuid=VolumeSnapshot.treeUuid",
+        new={"current": True}),
+    Resource("Vip", "vips", "org.zstack.network.service.vip.VipInventory",
+        "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
+        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: peerL3NetworkUuids=L3Network.uuid",
+        new=ENABLED | {"peerL3NetworkUuids": []}, cascade="Eip.vipUuid", indexed="ip ipRangeUuid"),
+    Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
+        "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
+        new=ENABLED),
+)  # fmt: skip
+
+
+def common(name, path, verbs):
+    """The rows of the calls that most resources share: Query, Update, Change…State, and two kinds of Delete.
+
+    `delete` looks at the uuid's form when there is no such object, `drop` does not (RestServer: both succeed).
+    """
+    rows = {
+        "query": (f"Query{name}", f"GET {path}", f"inventories:{name}"),
+        "list": (f"Query{name}", f"GET {path}", f"inventories:{name}", "", "plain"),
+        "update": (f"Update{name}", f"PUT {path}/{{uuid}}/actions", f"inventory:{name}", f"uuid! @{name}, {RENAMED}"),
+        "switch": (f"Change{name}State", f"PUT {path}/{{uuid}}/actions", f"inventory:{name}", f"uuid! @{name}, stateEvent! {{enable|disable}}"),
+        "delete": (f"Delete{name}", f"DELETE {path}/{{uuid}}", "", f"uuid! @{name}?"),
+        "drop": (f"Delete{name}", f"DELETE {path}/{{uuid}}", "", f"uuid! @{name}?any"),
+    }
+    return tuple(rows[verb] for verb in verbs.split())
+
+
+API_ROWS = {
+    HEADER + "managementnode": (
+        *common("ManagementNode", "/management-nodes", "query"),
+        ("GetVersion", "PUT /management-nodes/actions", "version", "", "open now all"),
+        ("GetCurrentTime", "PUT /management-nodes/actions", "currentTime", "", "open now all"),
+    ),
+    HEADER + "apimediator": (("IsReadyToGo", "GET /management-nodes/ready", "", "managementNodeId", "open"),),
+    HEADER[:-1]: (("IsOpensourceVersion", "GET /meta-data/opensource", "opensource", "", "open all"),),
+    HEADER + "identity": (
+        ("LogInByAccount", "PUT /accounts/login", "inventory:Session", "accountName!, password!", "open now"),
+        ("LogInByUser", "PUT /accounts/users/login", "inventory:Session", "accountUuid, accountName, userName!, password!", "open now"),
+        ("LogOut", "DELETE /accounts/sessions/{sessionUuid}", "", "sessionUuid", "open now"),
+        ("ValidateSession", "GET /accounts/sessions/{sessionUuid}/valid", "valid", "sessionUuid!", "open"),
+        ("RenewSession", "PUT /accounts/sessions/{sessionUuid}/renew", "inventory:Session", "sessionUuid! @Session, duration:long 60..31536000"),
+        *common("Account", "/accounts", "query"),
+        ("CreateUser", "POST /accounts/users", "inventory:User", "name! <=255, password! <=255, description <=2048"),
+        *common("User", "/accounts/users", "query delete"),
+    ),
+    HEADER + "tag": (
+        ("CreateSystemTag", "POST /system-tags", "inventory:SystemTag", "resourceType!, resourceUuid!, tag!"),
+        *common("SystemTag", "/system-tags", "query"),
+        ("UpdateSystemTag", "PUT /system-tags/{uuid}/actions", "inventory:SystemTag", "uuid! @SystemTag, tag!"),
+        ("CreateUserTag", "POST /user-tags", "inventory:UserTag", "resourceType!, resourceUuid!, tag!"),
+        *common("UserTag", "/user-tags", "query"),
+        ("DeleteTag", "DELETE /tags/{uuid}", "", "uuid!"),
+    ),
+    HEADER + "core.progress": (("GetTaskProgress", "GET /task-progresses/{apiId}", "inventories:TaskProgress", "apiId, all:bool"),),
+    "org.zstack.core.notification": (
+        ("DeleteNotifications", "DELETE /notifications", "", "uuids:list! nonempty"),
+        *common("Notification", "/notifications", "query"),
+        ("UpdateNotificationsStatus", "PUT /notifications/actions", "", "uuids:list! nonempty, status! {Unread|Read}"),
+    ),
+    HEADER + "allocator": (
+        ("GetCpuMemoryCapacity", "GET /hosts/capacities/cpu-memory", "totalCpu availableCpu totalMemory availableMemory managedCpuNum",
+            "zoneUuids:list @Zone, clusterUuids:list @Cluster, hostUuids:list @Host, hypervisorType {KVM|ESX}, all:bool", "all"),
+    ),
+    "org.zstack.core.gc": (
+        ("TriggerGCJob", "PUT /gc-jobs/{uuid}/actions", "", "uuid! @GarbageCollector"),
+        ("DeleteGCJob", "DELETE /gc-jobs/{uuid}", "", "uuid! @GarbageCollector?any"),
+        ("QueryGCJob", "GET /gc-jobs", "inventories:GarbageCollector"),
+    ),
+    "org.zstack.license": (
+        ("GetLicenseInfo", "GET /licenses", "inventory:License", "", "open"),
+        ("GetLicenseCapabilities", "GET /licenses/capabilities", "capabilities"),
+        ("GetLicenseAddOns", "GET /licenses/addons", "addons:LicenseAddOn", "", "open"),
+        ("DeleteLicense", "DELETE /licenses/mn/{managementNodeUuid}/actions", "", "uuid, managementNodeUuid!", "now"),
+        ("ReloadLicense", "PUT /licenses/actions", "inventory:License", "managementNodeUuids:list nonempty", "now"),
+        ("UpdateLicense", "PUT /licenses/mn/{managementNodeUuid}/actions", "inventory:License", "managementNodeUuid!, license!", "now"),
+    ),
+    HEADER + "longjob": (
+        ("SubmitLongJob", "POST /longjobs", "inventory:LongJob",
+            "name <=255, description <=2048, jobName! <=255, jobData!, targetResourceUuid <=32 @Resource"),
+        ("DeleteLongJob", "DELETE /longjobs/{uuid}", "", "uuid! @LongJob"),
+        *common("LongJob", "/longjobs", "query"),
+        ("CancelLongJob", "PUT /longjobs/{uuid}/actions", "", "uuid! @LongJob"),
+    ),
+    HEADER + "zone": (("CreateZone", "POST /zones", "inventory:Zone", NAMED), *common("Zone", "/zones", "query update switch delete")),
+    HEADER + "cluster": (
+        ("CreateCluster", "POST /clusters", "inventory:Cluster", f"zoneUuid! @Zone, {NAMED}, hypervisorType! {{KVM|Simulator}}, type {{zstack}}"),
+        *common("Cluster", "/clusters", "query update switch drop"),
+        ("UpdateClusterOS", "PUT /clusters/{uuid}/actions", "inventory:LongJob", "uuid! @Cluster, excludePackages:list nonempty"),
+    ),
+    "org.zstack.kvm": (
+        ("AddKVMHost", "POST /hosts/kvm", "inventory:Host",
+            f"username! <=255, password! <=255, sshPort:int 1..65535 =22, {NAMED}, managementIp! nonblank, clusterUuid! @Cluster"),
+    ),
+    HEADER + "host": (
+        *common("Host", "/hosts", "query drop"),
+        ("UpdateHost", "PUT /hosts/{uuid}/actions", "inventory:Host", f"uuid! @Host, {RENAMED}, managementIp <=255 nonblank"),
+        ("ChangeHostState", "PUT /hosts/{uuid}/actions", "inventory:Host", "uuid! @Host, stateEvent! {enable|disable|maintain}"),
+        ("ReconnectHost", "PUT /hosts/{uuid}/actions", "inventory:Host", "uuid! @Host"),
+    ),
+    "org.zstack.storage.primary.local": (
+        ("AddLocalPrimaryStorage", "POST /primary-storage/local-storage", "inventory:PrimaryStorage", f"url! <=2048, {NAMED}, type, zoneUuid! @Zone"),
+    ),
+    "org.zstack.storage.primary.nfs": (
+        ("AddNfsPrimaryStorage", "POST /primary-storage/nfs", "inventory:PrimaryStorage", f"url! <=2048, {NAMED}, type =NFS, zoneUuid! @Zone"),
+    ),
+    HEADER + "storage.primary": (
+        *common("PrimaryStorage", "/primary-storage", "list drop"),
+        ("UpdatePrimaryStorage", "PUT /primary-storage/{uuid}/actions", "inventory:PrimaryStorage", f"uuid! @PrimaryStorage, {RENAMED}, url <=2048"),
+        ("ChangePrimaryStorageState", "PUT /primary-storage/{uuid}/actions", "inventory:PrimaryStorage",
+            "uuid! @PrimaryStorage, stateEvent! {enable|disable|maintain|deleting}"),
+        ("AttachPrimaryStorageToCluster", "POST /clusters/{clusterUuid}/primary-storage/{primaryStorageUuid}", "inventory:PrimaryStorage",
+            "clusterUuid! @Cluster, primaryStorageUuid! @PrimaryStorage", "bare"),
+        ("DetachPrimaryStorageFromCluster", "DELETE /clusters/{clusterUuid}/primary-storage/{primaryStorageUuid}", "inventory:PrimaryStorage",
+            "primaryStorageUuid! @PrimaryStorage, clusterUuid! @Cluster"),
+    ),
+    "org.zstack.storage.backup.sftp": (
+        ("AddSftpBackupStorage", "POST /backup-storage/sftp", "inventory:SftpBackupStorage",
+            "hostname! <=255 nonblank, username! <=255, password! <=255, sshPort:int 1..65535 =22, url! <=2048 nonblank, "
+            f"{NAMED}, type, importImages:bool"),
+        *common("SftpBackupStorage", "/backup-storage/sftp", "query"),
+    ),
+    HEADER + "storage.backup": (
+        *common("BackupStorage", "/backup-storage", "query update switch drop"),
+        ("AttachBackupStorageToZone", "POST /zones/{zoneUuid}/backup-storage/{backupStorageUuid}", "inventory:BackupStorage",
+            "zoneUuid! @Zone, backupStorageUuid! @BackupStorage", "bare"),
+        ("DetachBackupStorageFromZone", "DELETE /zones/{zoneUuid}/backup-storage/{backupStorageUuid}", "inventory:BackupStorage",
+            "backupStorageUuid! @BackupStorage, zoneUuid! @Zone"),
+        ("BackupStorageMigrateImage", "PUT /backup-storage/images/{imageUuid}/actions", "inventory:Image",
+            "imageUuid! @Image, srcBackupStorageUuid! @BackupStorage, dstBackupStorageUuid! @BackupStorage"),
+    ),
+    HEADER + "image": (
+        ("AddImage", "POST /images", "inventory:Image",
+            f"{NAMED}, url! <=1024, mediaType {{RootVolumeTemplate|ISO|DataVolumeTemplate}}, guestOsType <=255, system:bool, format!, "
+            f"{PLATFORM}, backupStorageUuids:list! nonempty @BackupStorage, type"),
+        *common("Image", "/images", "query switch"),
+        ("UpdateImage", "PUT /images/{uuid}/actions", "inventory:Image",
+            f"uuid! @Image, {RENAMED}, guestOsType <=255, mediaType <=255 {{RootVolumeTemplate|DataVolumeTemplate|ISO}}, "
+            f"format <=255 {{raw|qcow2|iso}}, system:bool, {PLATFORM}"),
+        ("DeleteImage", "DELETE /images/{uuid}", "", "uuid! @Image?, backupStorageUuids:list nonempty @BackupStorage"),
+        ("RecoverImage", "PUT /images/{imageUuid}/actions", "inventory:Image", "imageUuid! @Image, backupStorageUuids:list"),
+        ("ExpungeImage", "PUT /images/{imageUuid}/actions", "", "imageUuid! @Image, backupStorageUuids:list nonempty @BackupStorage"),
+        ("CreateRootVolumeTemplateFromRootVolume", "POST /images/root-volume-templates/from/volumes/{rootVolumeUuid}", "inventory:Image",
+            f"{NAMED}, guestOsType, backupStorageUuids:list nonempty @BackupStorage, rootVolumeUuid! @Volume, {PLATFORM}, system:bool"),
+        ("CreateDataVolumeTemplateFromVolume", "POST /images/data-volume-templates/from/volumes/{volumeUuid}", "inventory:Image",
+            f"{NAMED}, volumeUuid! @Volume, backupStorageUuids:list nonempty @BackupStorage"),
+    ),
+    HEADER + "configuration": (
+        ("CreateInstanceOffering", "POST /instance-offerings", "inventory:InstanceOffering",
+            f"{NAMED}, cpuNum:int! 1..1024, memorySize:long! 1..9223372036854775807bytes, allocatorStrategy, sortKey:int, type"),
+        *common("InstanceOffering", "/instance-offerings", "query switch delete"),
+        ("UpdateInstanceOffering", "PUT /instance-offerings/{uuid}/actions", "inventory:InstanceOffering",
+            f"uuid! @InstanceOffering, {RENAMED}, allocatorStrategy"),
+        ("CreateDiskOffering", "POST /disk-offerings", "inventory:DiskOffering",
+            f"{NAMED}, diskSize:long! 1..9223372036854775807bytes, sortKey:int, allocationStrategy, type {{zstack}}"),
+        *common("DiskOffering", "/disk-offerings", "query update switch delete"),
+    ),
+    HEADER + "network.l2": (
+        ("CreateL2NoVlanNetwork", "POST /l2-networks/no-vlan", "inventory:L2Network", f"{NAMED}, zoneUuid! @Zone, physicalInterface! <=1024, type"),
+        ("CreateL2VlanNetwork", "POST /l2-networks/vlan", "inventory:L2VlanNetwork",
+            f"vlan:int! 1..4094, {NAMED}, zoneUuid! @Zone, physicalInterface! <=1024, type"),
+        *common("L2Network", "/l2-networks", "query update delete"),
+        *common("L2VlanNetwork", "/l2-networks/vlan", "query"),
+        ("AttachL2NetworkToCluster", "POST /l2-networks/{l2NetworkUuid}/clusters/{clusterUuid}", "inventory:L2Network",
+            "l2NetworkUuid! @L2Network, clusterUuid! @Cluster", "bare"),
+        ("DetachL2NetworkFromCluster", "DELETE /l2-networks/{l2NetworkUuid}/clusters/{clusterUuid}", "inventory:L2Network",
+            "l2NetworkUuid! @L2Network, clusterUuid! @Cluster"),
+    ),
+    HEADER + "network.l3": (
+        ("CreateL3Network", "POST /l3-networks", "inventory:L3Network",
+            f"{NAMED}, type =L3BasicNetwork, l2NetworkUuid! @L2Network, category {{Public|Private|System}} =Private, system:bool, dnsDomain"),
+        *common("L3Network", "/l3-networks", "query switch delete"),
+        ("UpdateL3Network", "PUT /l3-networks/{uuid}/actions", "inventory:L3Network",
+            f"uuid! @L3Network, {RENAMED}, category {{Public|Private|System}}, system:bool"),
+        ("AddIpRange", "POST /l3-networks/{l3NetworkUuid}/ip-ranges", "inventory:IpRange",
+            f"l3NetworkUuid! @L3Network, {NAMED}, startIp!, endIp!, netmask!, gateway!"),
+        ("AddIpRangeByNetworkCidr", "POST /l3-networks/{l3NetworkUuid}/ip-ranges/by-cidr", "inventory:IpRange",
+            f"{NAMED}, l3NetworkUuid! @L3Network, networkCidr!"),
+        *common("IpRange", "/l3-networks/ip-ranges", "query update delete"),
+        ("AddDnsToL3Network", "POST /l3-networks/{l3NetworkUuid}/dns", "inventory:L3Network", "l3NetworkUuid! @L3Network, dns!"),
+        ("RemoveDnsFromL3Network", "DELETE /l3-networks/{l3NetworkUuid}/dns/{dns}", "inventory:L3Network", "l3NetworkUuid! @L3Network, dns!"),
+    ),
+    HEADER + "network.service": common("NetworkServiceProvider", "/network-services/providers", "list"),
+    HEADER + "vm": (
+        ("CreateVmInstance", "POST /vm-instances", "inventory:VmInstance",
+            f"{NAMED}, instanceOfferingUuid! @InstanceOffering, imageUuid! @Image, l3NetworkUuids:list! nonempty @L3Network, "
+            "type {UserVm|ApplianceVm}, rootDiskOfferingUuid @DiskOffering, dataDiskOfferingUuids:list @DiskOffering, zoneUuid @Zone, "
+            "clusterUuid @Cluster, hostUuid @Host, primaryStorageUuidForRootVolume @PrimaryStorage, defaultL3NetworkUuid, "
+            "strategy {InstantStart|JustCreate} =InstantStart"),
+        *common("VmInstance", "/vm-instances", "query"),
+        ("UpdateVmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance",
+            f"uuid! @VmInstance, {RENAMED}, state {{Stopped|Running}}, defaultL3NetworkUuid @L3Network, {PLATFORM}, cpuNum:int 1..1024, "
+            "memorySize:long 1..9223372036854775807"),
+        ("StartVmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance", "uuid! @VmInstance, clusterUuid @Cluster, hostUuid @Host"),
+        ("StopVmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance", "uuid! @VmInstance, type {grace|cold} =grace, stopHA {true}"),
+        *((f"{verb}VmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance", "uuid! @VmInstance")
+            for verb in ("Reboot", "Pause", "Resume", "Recover")),
+        ("ExpungeVmInstance", "PUT /vm-instances/{uuid}/actions", "", "uuid! @VmInstance"),
+        ("DestroyVmInstance", "DELETE /vm-instances/{uuid}", "", "uuid! @VmInstance?"),
+        ("MigrateVm", "PUT /vm-instances/{vmInstanceUuid}/actions", "inventory:VmInstance",
+            "vmInstanceUuid! @VmInstance, hostUuid @Host, migrateFromDestination:bool"),
+        ("PrimaryStorageMigrateVm", "PUT /vm-instances/{vmInstanceUuid}/actions", "inventory:VmInstance",
+            "vmInstanceUuid! @VmInstance, dstPrimaryStorageUuid! @PrimaryStorage, withDataVolumes:bool =true, withSnapshots:bool"),
+        *common("VmNic", "/vm-instances/nics", "query"),
+    ),
+    HEADER + "volume": (
+        ("CreateDataVolume", "POST /volumes/data", "inventory:Volume",
+            f"{NAMED}, diskOfferingUuid! @DiskOffering, primaryStorageUuid @PrimaryStorage"),
+        *common("Volume", "/volumes", "query update switch"),
+        ("AttachDataVolumeToVm", "POST /volumes/{volumeUuid}/vm-instances/{vmInstanceUuid}", "inventory:Volume",
+            "volumeUuid! @Volume, vmInstanceUuid! @VmInstance", "bare"),
+        ("DetachDataVolumeFromVm", "DELETE /volumes/{uuid}/vm-instances", "inventory:Volume", "uuid! @Volume, vmUuid @VmInstance"),
+        ("DeleteDataVolume", "DELETE /volumes/{uuid}", "", "uuid! @Volume?"),
+        ("RecoverDataVolume", "PUT /volumes/{uuid}/actions", "inventory:Volume", "uuid! @Volume"),
+        ("ExpungeDataVolume", "PUT /volumes/{uuid}/actions", "", "uuid! @Volume?"),
+        ("PrimaryStorageMigrateVolume", "PUT /primary-storage/volumes/{volumeUuid}/actions", "inventory:Volume",
+            "volumeUuid! @Volume, dstPrimaryStorageUuid! @PrimaryStorage"),
+        ("CreateVolumeSnapshot", "POST /volumes/{volumeUuid}/volume-snapshots", "inventory:VolumeSnapshot", f"volumeUuid! @Volume, {NAMED}"),
+    ),
+    HEADER + "storage.snapshot": (
+        *common("VolumeSnapshot", "/volume-snapshots", "query update delete"),
+        *common("VolumeSnapshotTree", "/volume-snapshots/trees", "query"),
+        ("RevertVolumeFromSnapshot", "PUT /volume-snapshots/{uuid}/actions", "", "uuid! @VolumeSnapshot"),
+    ),
+    "org.zstack.network.service.vip": common("Vip", "/vips", "query"),
+    "org.zstack.network.service.eip": common("Eip", "/eips", "query"),
+}  # fmt: skip
+
+
+MANUAL = set("""
+    QueryManagementNode GetVersion GetCurrentTime IsReadyToGo CreateSystemTag QuerySystemTag UpdateSystemTag CreateUserTag QueryUserTag
+    DeleteTag GetTaskProgress DeleteNotifications QueryNotification UpdateNotificationsStatus GetCpuMemoryCapacity TriggerGCJob DeleteGCJob
+    QueryGCJob GetLicenseInfo GetLicenseCapabilities GetLicenseAddOns DeleteLicense ReloadLicense UpdateLicense SubmitLongJob DeleteLongJob
+    QueryLongJob CancelLongJob CreateVmInstance CreateZone DestroyVmInstance LogInByAccount LogOut QueryVmInstance QueryVmNic QueryZone
+    StartVmInstance StopVmInstance
+""".split())  # what the manual documents, in chapter 4 and in the examples of chapter 3
+
+
+class Catalogue:
+    """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
+
+    def __init__(self, file=None):
+        self.resources = {row.name: row for row in RESOURCES}
+        self.collections = {row.path: row for row in RESOURCES if row.path}
+        built_in = [
+            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server")
+            for package, rows in API_ROWS.items()
+            for row in rows
+        ]
+        self.apis = {api.name: api for api in built_in}
+        for line in self.read(file):
+            self.apis.setdefault(line["name"], Api(**line))
+        self.roots = {}
+        for api in self.apis.values():
+            for path in api.paths:
+                self.add_route(path, api)
+
+    @staticmethod
+    def read(file):
+        if not file or not file.exists():
+            return []
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))["apis"].values()
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
+
+    def add_route(self, path, api):
+        node = self.roots
+        for part in path.strip("/").split("/"):
+            node = node.setdefault("{}" if part.startswith("{") else part, {})
+        node.setdefault("", []).append((api, [part[1:-1] for part in path.split("/") if part.startswith("{")]))
+
+    def route(self, path):
+        """The apis of a path and what its variables are: [(api, {"uuid": ...})]; a literal beats a variable."""
+        found, values = self.walk(self.roots, path.lstrip("/").split("/"))
+        return [(api, dict(zip(names, values))) for api, names in found]
+
+    def walk(self, node, parts):
+        if not parts:
+            return node.get("", []), []
+        literal = self.walk(node[parts[0]], parts[1:]) if parts[0] in node and parts[0] else ([], [])
+        if literal[0] or "{}" not in node or not parts[0]:
+            return literal
+        found, values = self.walk(node["{}"], parts[1:])
+        return found, [parts[0], *values]
+
+    def resource(self, name):
+        return self.resources.get(name)
+
+    def of_vo(self, vo):
+        """The resource that ZStack calls ZoneVO."""
+        return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
+
+    def owner(self, field):
+        """The resource that a field such as zoneUuid or volumeUuids points to, if its name tells."""
+        name = field.removesuffix("s").removesuffix("Uuid")
+        return self.resources.get(name[:1].upper() + name[1:])
+
+
+def schema_of(body, api):
+    """The Java class of each inventory in an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}."""
+    found = {}
+    for member, type in re.findall(r"(\w+):(\w+)", api.answers):
+        value, row = body.get(member), BY_NAME.get(type)
+        for index, item in enumerate(each_dict(value)) if row else ():
+            note_classes(found, f"{member}[{index}]" if isinstance(value, list) else member, row, item)
+    if api.kind == "Query" and "inventory" in body:
+        note_classes(found, "inventory", BY_NAME[api.type], body["inventory"])
+    return found
+
+
+def each_dict(value):
+    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+
+
+def note_classes(found, path, row, item):
+    found[path] = row.java_of(item)
+    if row.name == "LongJob" and "state" in item:
+        found[f"{path}.state"] = HEADER + "longjob.LongJobState"  # an enum is listed too (JsonSchemaBuilder.java)
+    for name, inner in [*EMBEDDED.get(row.name, {}).items()]:
+        for index, child in enumerate(item.get(name, ())):
+            note_classes(found, f"{path}.{name}[{index}]", inner, child)
+
+
+BY_NAME = {row.name: row for row in RESOURCES}
+EMBEDDED = {row.name: {name: BY_NAME[row.relations[name][1]] for name in row.embeds} for row in RESOURCES}
+EMBEDDED["TaskProgress"] = {"subTasks": BY_NAME["TaskProgress"]}
+
+
+# ---- Store -------------------------------------------------------------------------------------------------------
+
+FORMAT = 1  # of the files; a newer one is refused
+ATOMS = (str, int, float, bool, type(None))
+
+
+def clone(item):
+    """A copy that shares nothing that could be changed."""
+    return {key: value if type(value) in ATOMS else json.loads(json.dumps(value)) for key, value in item.items()}
+
+
+def folded(value):
+    """A value as MySQL's utf8_general_ci compares it: without case, trailing spaces insignificant."""
+    return value.rstrip(" ").casefold() if isinstance(value, str) else value
+
+
+def each(value):
+    """The values behind a field: itself, or what is in its list; of a list of references, whatever they point to."""
+    if not isinstance(value, list):
+        return () if value is None else (value,)
+    return [v for item in value for v in (item.values() if isinstance(item, dict) else (item,)) if isinstance(v, str)]
+
+
+class AtomicJson(Storage):
+    """TinyDB's storage of one file that is replaced whole: whoever reads it finds the old state or the new one."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def read(self):
+        if not self.path.exists():
+            return None
+        return json.loads(self.path.read_text(encoding="utf-8"))
+
+    def write(self, text):
+        beside = self.path.with_suffix(".tmp")
+        with open(beside, "wb") as file:
+            file.write(text if isinstance(text, bytes) else to_json(text))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path)
+
+
+def to_json(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class Table:
+    """The items of one type in memory: by uuid, and by the fields that its row names."""
+
+    def __init__(self, indexes):
+        self.items = {}
+        self.numbers = {}  # what TinyDB calls a doc_id
+        self.last = 0
+        self.indexes = {name: defaultdict(dict) for name in indexes}
+
+    def put(self, uuid, item):
+        """Stores an item, or takes it away where it is None; answers what was there."""
+        before = self.items.get(uuid)
+        for name, index in self.indexes.items():
+            if before is None or item is None or before.get(name) != item.get(name):
+                self.reindex(index, name, uuid, before, item)
+        if item is None:
+            self.items.pop(uuid, None), self.numbers.pop(uuid, None)
+            return before
+        if uuid not in self.numbers:
+            self.last += 1
+            self.numbers[uuid] = self.last
+        self.items[uuid] = item
+        return before
+
+    @staticmethod
+    def reindex(index, name, uuid, before, after):
+        for value in each(before.get(name)) if before else ():
+            index[folded(value)].pop(uuid, None)
+            if not index[folded(value)]:
+                del index[folded(value)]
+        for value in each(after.get(name)) if after else ():
+            index[folded(value)][uuid] = None
+
+    def text(self):
+        return to_json({"_default": {self.numbers[uuid]: item for uuid, item in self.items.items()}})
+
+
+class Store:
+    """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
+
+    A folder holds one TinyDB file per type. What goes in and what comes out are copies.
+    """
+
+    def __init__(self, indexes, folder=None):
+        self.indexes = indexes  # the fields to index, by type
+        self.folder = Path(folder) if folder else None
+        self.tables = defaultdict(dict)
+        self.changed, self.undo = set(), None
+        self.writing = self.waiting = None
+        self.lock = None
+        self.clear()
+
+    def clear(self):
+        """Forgets everything; the next commit empties the files."""
+        self.changed = {name for name, table in self.tables.items() if table.items} | self.changed
+        self.tables = {}
+
+    def table(self, type):
+        if type not in self.tables:
+            self.tables[type] = Table(self.indexes.get(type, ()))
+        return self.tables[type]
+
+    # reading
+
+    def get(self, type, uuid):
+        """A copy of the item, or None."""
+        item = self.peek(type, uuid)
+        return clone(item) if item is not None else None
+
+    def peek(self, type, uuid):
+        """The item itself, for looking at only; uuids are compared without case, as MySQL does."""
+        items = self.table(type).items
+        return items.get(uuid) or items.get(folded(uuid)) if isinstance(uuid, str) else None
+
+    def rows(self, type):
+        """All items of a type, for looking at only."""
+        return self.table(type).items.values()
+
+    def count(self, type):
+        return len(self.table(type).items)
+
+    def find(self, type, field, value):
+        """The items whose field has the value, for looking at only; without a scan where the field is indexed."""
+        table = self.table(type)
+        if field == "uuid":
+            item = self.peek(type, value)
+            return [item] if item else []
+        if field in table.indexes:
+            return [table.items[uuid] for uuid in table.indexes[field].get(folded(value), ())]
+        return [item for item in table.items.values() if folded(value) in map(folded, each(item.get(field)))]
+
+    # writing
+
+    def put(self, type, item):
+        self.change(type, item["uuid"], clone(item))
+
+    def update(self, type, uuid, /, **changes):
+        self.change(type, uuid, self.peek(type, uuid) | clone(changes))
+
+    def remove(self, type, uuid):
+        self.change(type, uuid, None)
+
+    def change(self, type, uuid, item):
+        before = self.table(type).put(uuid, item)
+        self.changed.add(type)
+        if self.undo is not None:
+            self.undo.append((type, uuid, before))
+
+    @contextlib.contextmanager
+    def all_or_nothing(self):
+        """What is changed inside is taken back when an exception leaves."""
+        outer, self.undo = self.undo, []
+        try:
+            yield
+        except BaseException:
+            for type, uuid, before in reversed(self.undo):
+                self.table(type).put(uuid, before)
+            self.undo = []
+            raise
+        finally:
+            if outer is not None:
+                outer += self.undo
+            self.undo = outer
+
+    # keeping
+
+    async def commit(self):
+        """Returns when every change before this call is on the disk; calls that come together share one write."""
+        if self.folder is None:
+            self.changed.clear()
+            return
+        if self.waiting is None:
+            if not self.changed and self.writing is None:
+                return
+            self.waiting = asyncio.ensure_future(self.write_after(self.writing))
+        await asyncio.shield(self.waiting)
+
+    async def write_after(self, other):
+        if other:
+            await asyncio.wait([other])
+        await asyncio.sleep(0)  # whoever finishes in this turn of the loop shares the write
+        self.writing, self.waiting = self.waiting, None
+        names, self.changed = self.changed, set()
+        try:
+            await asyncio.to_thread(self.write, {name: self.table(name).text() for name in names})
+        except OSError as error:
+            self.changed |= names
+            log.error("cannot keep the cloud in %s: %s", self.folder, error)
+            raise ApiError("SYS.1016", f"the cloud cannot be kept in {self.folder}: {error}") from None
+        finally:
+            self.writing = None
+
+    def write(self, texts):
+        for name, text in texts.items():
+            AtomicJson(self.folder / f"{name}.json").write(text)
+
+    def open(self):
+        """Takes the folder for this process and loads what is in it."""
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = open(self.folder / ".lock", "a+")
+        except OSError as error:
+            raise SettingsError(f"cannot use the data folder {self.folder}: {error.strerror}; choose another with --data, or --memory") from None
+        lock_file(self.lock, self.folder)
+        for path in sorted(self.folder.glob("*.json")):
+            self.load(path)
+
+    def load(self, path):
+        try:
+            with TinyDB(path, storage=AtomicJson) as db:
+                documents = list(db)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise SettingsError(f"cannot read {path}: {error}; mend or remove it, or start with another --data") from None
+        table = self.table(path.stem)
+        for document in documents:
+            item = dict(document)
+            if not isinstance(item.get("uuid"), str):
+                raise SettingsError(f"cannot read {path}: object {document.doc_id} has no uuid; mend or remove it")
+            table.put(item["uuid"], item)
+            table.numbers[item["uuid"]] = document.doc_id
+            table.last = max(table.last, document.doc_id)
+
+    def close(self):
+        """Writes what is not yet written, and lets the folder go."""
+        if self.folder is None:
+            return
+        try:
+            self.write({name: self.table(name).text() for name in self.changed})
+        except OSError as error:
+            log.error("cannot keep the cloud in %s: %s", self.folder, error)
+        self.changed.clear()
+        if self.lock:
+            self.lock.close()
+
+
+def lock_file(file, folder):
+    """Refuses a folder that another process uses, naming that process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none; there the folder is not guarded
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise SettingsError(f"{folder} is in use by another zmock (process {holder}); stop it, or choose another with --data") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+# ---- Query -------------------------------------------------------------------------------------------------------
+
+
+def like(pattern):
+    """SQL's LIKE as a regular expression: % is any run, _ one character, \\ takes the next one as it is."""
+    parts = re.findall(r"\\.|%|_|[^\\%_]+|\\", pattern, re.S)
+    wild = {"%": ".*", "_": "."}
+    text = "".join(wild.get(p) or re.escape(p[1:] if p[0] == "\\" and len(p) > 1 else p) for p in parts)
+    return re.compile(text, re.S | re.I).fullmatch
+
+
+def text_of(value):
+    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# The first one that is *contained* in a condition is its operator (RestServer.java): the order is part of the meaning.
+# Each is: sign, what it says, and the test that it makes of the values after it. NULL satisfies none but "is null".
+OPERATORS = {
+    "!=": ("is not", lambda one: lambda v: v != one),
+    ">=": ("at least", lambda one: lambda v: v >= one),
+    "<=": ("at most", lambda one: lambda v: v <= one),
+    "!?=": ("is none of", lambda many: lambda v: v not in many),
+    "!~=": ("is not like", lambda match: lambda v: not match(text_of(v))),
+    "~=": ("is like", lambda match: lambda v: bool(match(text_of(v)))),
+    "?=": ("is one of", lambda many: lambda v: v in many),
+    "=": ("is", lambda one: lambda v: v == one),
+    ">": ("more than", lambda one: lambda v: v > one),
+    "<": ("less than", lambda one: lambda v: v < one),
+    "is null": ("has no value", None),
+    "not null": ("has a value", None),
+}
+
+
+def number(text):
+    """A number as MySQL reads one from a text: "12abc" -> 12, "abc" -> 0."""
+    found = re.match(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", text)
+    return float(found[0]) if found else 0
+
+
+def instant(text):
+    """A date as MySQL reads one; what it cannot read is the zero date, which every other follows."""
+    found = re.fullmatch(r"\s*(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d*)?)?\s*", text)
+    return f"{found[1]} {found[2] or '00:00:00'}" if found else "0000-00-00 00:00:00"
+
+
+def boolean(text):
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+READ_AS = {"int": number, "long": number, "double": number, "date": instant, "bool": boolean}
+
+
+@dataclass
+class Condition:
+    """One condition: a path of relations and a field, an operator, and what stands behind it."""
+
+    text: str
+    path: tuple
+    sign: str
+    value: str
+
+    @property
+    def field(self):
+        return self.path[-1]
+
+    def below(self):
+        """The same condition, one relation further."""
+        return replace(self, path=self.path[1:])
+
+    def test(self, kind):
+        """A function that tells whether an item's value, of that type, satisfies the condition."""
+        if self.sign == "is null":
+            return lambda value: value is None
+        if self.sign == "not null":
+            return lambda value: value is not None
+        read = READ_AS.get(kind, folded)
+        if self.sign.endswith("~="):
+            wanted = like(self.value)
+        elif self.sign.endswith("?="):
+            wanted = [read(word) for word in self.value.rstrip(",").split(",")]
+        else:
+            wanted = read(self.value)
+        passes, fold = OPERATORS[self.sign][1](wanted), folded if read is folded and not self.sign.endswith("~=") else None
+        if kind in ("list", "maps"):
+            return lambda value: any(passes(fold(v) if fold else v) for v in each(value))
+        if fold:
+            return lambda value: value is not None and passes(fold(text_of(value)))
+        return lambda value: value is not None and passes(value)
+
+
+def read_condition(text, dialect):
+    """ "vmNics.ip=10.0.0.1" -> a Condition; 400 where there is no operator or no name (RestServer.java)."""
+    sign = next((sign for sign in OPERATORS if sign in text), None)
+    if not sign:
+        raise FrontError(400, f"Invalid query parameter. The '{text}' in the parameter[q] doesn't contain any query operator. "
+                              f"Valid query operators are [[{', '.join(OPERATORS)}]]")  # fmt: skip
+    name, _, value = text.partition(sign)
+    if not name.strip():
+        raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] is not a key-value pair split by =")
+    worded = sign.endswith("null")
+    if dialect["spaced-condition"] and not worded and (name != name.strip() or value != value.lstrip()):
+        raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] has spaces around '{sign}'",
+                         f"write {name.strip()}{sign}{value.strip()}")  # fmt: skip
+    if dialect["null-test"] and sign in ("=", "!=") and value == "null":
+        sign = "is null" if sign == "=" else "not null"
+    return Condition(text, tuple(name.strip().split(".")), sign, value)
+
+
+@dataclass
+class Query:
+    """What is asked of a collection."""
+
+    conditions: list = field(default_factory=list)
+    limit: int = 1000
+    start: int = 0
+    count: bool = False
+    with_count: bool = False
+    sort: str = ""
+    descending: bool = False
+    fields: list | None = None
+    group_by: str = ""
+
+
+class Rows:
+    """Evaluates queries over tables that somebody else keeps: find(type, field, value) and rows(type) bring items."""
+
+    def __init__(self, catalogue, dialect, tables, computed):
+        self.catalogue, self.dialect, self.tables, self.computed = catalogue, dialect, tables, computed
+
+    def select(self, query, resource):
+        """The items that satisfy the query, sorted and paged, and how many there are without paging."""
+        fields = self.native(resource, query)
+        for name in filter(None, [query.sort, query.group_by, *(query.fields or [])]):
+            self.known(resource, fields, name, name != query.sort)
+        found = self.matching(query.conditions, resource, fields)
+        total = len(found)
+        if query.count:
+            return [], total
+        if query.group_by:
+            found = list({folded(self.value(resource, item, query.group_by)): item for item in reversed(found)}.values())
+            total = len(found)
+        found.sort(key=operator.itemgetter("uuid"))  # without sort, MySQL answers in the order of the primary key
+        if query.sort:
+            found.sort(key=lambda item: sortable(self.value(resource, item, query.sort)), reverse=query.descending)
+        return found[query.start : query.start + query.limit], total
+
+    def native(self, resource, query):
+        """The fields that a query may name; a condition on the type makes those of the subtype legal."""
+        kind = next((c.value for c in query.conditions if c.path == (resource.discriminator,) and c.sign == "="), None)
+        return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
+
+    def matching(self, conditions, resource, fields):
+        tests = [self.compile(condition, resource, fields) for condition in conditions]
+        return [item for item in self.candidates(conditions, resource) if all(test(item) for test in tests)]
+
+    def candidates(self, conditions, resource):
+        """The fewest items that have to be looked at: those that an index gives for an equality, else all."""
+        stored = resource.stored
+        items = self.tables.rows(stored)
+        for condition in conditions:
+            if condition.sign == "=" and len(condition.path) == 1 and condition.field in resource.indexes | {"uuid"}:
+                items = min(items, self.tables.find(stored, condition.field, condition.value), key=len)
+        if resource.of:
+            return [item for item in items if self.catalogue.resource(resource.of).java_of(item) == resource.java]
+        return items
+
+    def compile(self, condition, resource, fields):
+        """A function that tells whether an item satisfies the condition."""
+        if len(condition.path) > 1:
+            return self.related(condition, resource)
+        if condition.field in ("__systemTag__", "__userTag__"):
+            return self.tagged(condition)
+        name = self.known(resource, fields, self.alias(resource, condition.field))
+        try:
+            test = condition.test(fields[name])
+        except ValueError as error:
+            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}") from None
+        if (resource.name, name) in self.computed:
+            return lambda item: test(self.value(resource, item, name))
+        return lambda item: test(item.get(name))
+
+    def alias(self, resource, name):
+        aliases = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
+        row, real = aliases.get((resource.name, name), (None, name))
+        return real if row is None or self.dialect[row] else name
+
+    def related(self, condition, resource):
+        """Own key IN (their keys where ...): each condition on a relation stands for itself (QueryFacadeImpl)."""
+        relation = resource.relations.get(condition.path[0])
+        if not relation:
+            raise self.bad_field(
+                f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
+                f"target[class {resource.java}] have no expanded query[{condition.path[0]}]",
+                f"{resource.name} has {', '.join(resource.relations) or 'no relations'}{did_you_mean(condition.path[0], resource.relations)}",
+            )
+        own, target, theirs = relation
+        below, target = condition.below(), self.catalogue.resource(target)
+        found = self.matching([below], target, target.fields)
+        keys = {folded(value) for item in found for value in each(item.get(theirs))}
+        return lambda item: any(folded(value) in keys for value in each(item.get(own)))
+
+    def tagged(self, condition):
+        """Resources with a tag that satisfies the condition; a negative operator: without one that satisfies the positive."""
+        table = "SystemTag" if condition.field == "__systemTag__" else "UserTag"
+        negative = condition.sign.startswith("!")
+        test = replace(condition, sign=condition.sign.lstrip("!")).test("str")
+        keys = {tag["resourceUuid"] for tag in self.tables.rows(table) if test(tag["tag"])}
+        return lambda item: (item["uuid"] in keys) != negative
+
+    def value(self, resource, item, name):
+        compute = self.computed.get((resource.name, name))
+        return compute(item) if compute else item.get(name)
+
+    def known(self, resource, fields, name, in_fields=False):
+        if name not in fields:
+            relations = {f"{relation}." for relation in resource.relations}
+            told = f"inventory class[class {resource.java}] not having field[{name}]"
+            # QueryVisitor never fills in the name: the placeholder is what the server sends
+            told = "inventory[${selfInventoryClass}] has no field[%s]" % name if in_fields and not self.dialect["unknown-field"] else told
+            raise self.bad_field(told, f"{resource.name} has no field {name}{did_you_mean(name, fields.keys() | relations)}")
+        return name
+
+    def bad_field(self, details, hint=""):
+        if self.dialect["unknown-field"]:
+            return FrontError(400, details, hint)
+        return ApiError("SYS.1000", details, hint=hint)
+
+
+def sortable(value):
+    """A key that puts null first and text in MySQL's order, whatever is mixed."""
+    return (value is not None, folded(value) if value is not None else 0)
+
+
+# ---- Faults ------------------------------------------------------------------------------------------------------
+
+RULE_KEYS = {"id", "api", "skip", "times", "delay", "then"}
+LATER_RULE_KEYS = {"when", "every", "probability", "ttl"}  # documented, not simulated yet: refused by name
+
+
+@dataclass
+class Rule:
+    """Which calls it is for (a glob over API names), how often it fires, and what happens then."""
+
+    id: str
+    api: str
+    skip: int = 0
+    times: int | None = None
+    delay: float = 0
+    then: dict | None = None
+    matches: int = 0
+    hits: int = 0
+
+    def fires(self, api):
+        """Whether this call of the api is one that the rule is for; counts it."""
+        if not fnmatchcase(api, self.api):
+            return False
+        self.matches += 1
+        if self.matches <= self.skip or (self.times is not None and self.hits >= self.times):
+            return False
+        self.hits += 1
+        return True
+
+    def at(self, api):
+        """When its error strikes: at "accept", or in the "job" (the default where there is one)."""
+        return (self.then or {}).get("at", "accept" if api.at_once else "job")
+
+    def error(self):
+        if not self.then:
+            return None
+        return ApiError(self.then["error"], self.then.get("details", CODES.get(self.then["error"], "")))
+
+    def shown(self):
+        told = {"id": self.id, "api": self.api, "skip": self.skip, "times": self.times, "delay": self.delay, "then": self.then}
+        return {key: value for key, value in told.items() if value not in (None, 0)} | {"matches": self.matches, "hits": self.hits}
+
+
+class Faults:
+    """The rules in force; the first that fires decides."""
+
+    def __init__(self, apis):
+        self.apis, self.rules, self.ids = apis, [], itertools.count(1)
+
+    def add(self, told):
+        """Reads a rule; raises ValueError for one that can never match or says what is not simulated."""
+        if not isinstance(told, dict):
+            raise ValueError("a rule is a JSON object")
+        for key in told.keys() - RULE_KEYS:
+            later = " is not simulated yet" if key in LATER_RULE_KEYS else f" is no key of a rule{did_you_mean(key, RULE_KEYS)}"
+            raise ValueError(f"{key!r}{later}")
+        self.check(told)
+        rule = Rule(**{"id": f"rule-{next(self.ids)}"} | told)
+        if any(other.id == rule.id for other in self.rules):
+            raise ValueError(f"there is a rule {rule.id!r} already")
+        self.rules.append(rule)
+        return rule
+
+    def check(self, told):
+        api, then = told.get("api"), told.get("then")
+        if not isinstance(api, str) or not any(fnmatchcase(name, api) for name in self.apis):
+            raise ValueError(f"'api' names no API: {api!r}{did_you_mean(api, self.apis)}")
+        for key in ("skip", "times", "delay"):
+            value = told.get(key, 0)
+            if isinstance(value, bool) or not isinstance(value, (int, float) if key == "delay" else int) or not 0 <= value < math.inf:
+                raise ValueError(f"{key!r} is a number from 0, not {value!r}")
+        if not isinstance(told.get("id", ""), str):
+            raise ValueError("'id' is a text")
+        if then is None:
+            return
+        if not isinstance(then, dict) or then.keys() - {"error", "details", "at"}:
+            raise ValueError("'then' is {\"error\": CODE, \"details\": TEXT, \"at\": \"accept\" or \"job\"}; nothing else is simulated yet")
+        if then.get("error") not in CODES:
+            raise ValueError(f"'error' is a code of ZStack, not {then.get('error')!r}{did_you_mean(then.get('error'), CODES)}")
+        if then.get("at", "job") not in ("accept", "job"):
+            raise ValueError("'at' is accept or job; nothing else is simulated yet")
+
+    def match(self, api):
+        return next((rule for rule in self.rules if rule.fires(api)), None)
+
+    def remove(self, id):
+        """Takes a rule away; answers whether it was there."""
+        before = len(self.rules)
+        self.rules = [rule for rule in self.rules if rule.id != id]
+        return len(self.rules) < before
+
+
+# ---- Jobs --------------------------------------------------------------------------------------------------------
+
+HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
+PROGRESS_KEPT, SWEEP = 300, 3600  # ProgressGlobalConfig.java; rest.expiredApi.scanInterval
+OVER = {"succeeded", "failed"}
+
+
+@dataclass
+class Call:
+    """One use of an api: what was asked, by whom. `job` is its uuid, which names its progress too."""
+
+    api: Api
+    params: dict
+    session: str = ""
+    job: str = ""
+    system_tags: list = field(default_factory=list)
+    user_tags: list = field(default_factory=list)
+    account: str = ""
+    seconds: float = 0
+
+    def __getitem__(self, name):
+        return self.params.get(name)
+
+    @property
+    def target(self):
+        """The uuid of the object that its path names, or none."""
+        return self.params.get(self.api.target.name) if self.api.target else None
+
+
+@dataclass
+class Progress:
+    """How far an operation is: its stages with the moments they began, for GetTaskProgress."""
+
+    call: Call
+    began: float
+    ends: float
+    stages: dict
+    long: bool = False
+    seen: list = field(default_factory=list)
+    over: bool = False
+
+    def percent(self, now):
+        if self.over or self.ends <= self.began:
+            return 100 if self.over else 0
+        return max(0, min(99, int(100 * (now - self.began) / (self.ends - self.began))))
+
+
+class Run:
+    """One operation under way: each stage at its time, then done(body, error). A stage is what lies between yields."""
+
+    def __init__(self, jobs, call, seconds, done, began=None, long=False):
+        self.jobs, self.call, self.done = jobs, call, done
+        self.steps, self.timer, self.over = None, None, False
+        self.stages = jobs.stages(call.api)
+        self.began = jobs.clock.now() if began is None else began
+        self.due = self.began + seconds
+        self.progress = Progress(call, self.began, self.due, self.stages, long)
+        if self.stages or long:
+            jobs.progress[call.job] = self.progress
+        if self.stages:
+            self.attempt(self.begin)
+        else:
+            self.wait(self.due, self.begin)
+
+    def wait(self, due, step):
+        self.timer = self.jobs.clock.at(due, lambda: self.attempt(step), f"{self.call.api.name} {self.call.job}")
+
+    def attempt(self, step):
+        """Takes one step; an error ends the operation, and takes back what the step had changed."""
+        if self.over:
+            return
+        try:
+            with self.jobs.store.all_or_nothing():
+                ended, body, error = self.tidy(step)
+        except ApiError as failure:
+            self.end(None, failure)
+        except Exception as failure:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
+            log.exception("%s failed", self.call.api.name)
+            self.end(None, ApiError("SYS.1000", str(failure)))
+        else:
+            self.end(body, error) if ended else self.plan_next()
+
+    @staticmethod
+    def tidy(step):
+        """The outcome of a step; an operation that has cleaned up after itself keeps what it changed on the way out."""
+        try:
+            return *step(), None
+        except Undone as error:
+            return True, None, error
+
+    def begin(self):
+        body = self.jobs.perform(self.call)
+        if not isinstance(body, GeneratorType):
+            return True, body
+        self.steps = body
+        return self.resume()
+
+    def resume(self):
+        """On to the next stage: (whether it was the last, the result)."""
+        try:
+            next(self.steps)
+        except StopIteration as end:
+            return True, end.value
+        return False, None
+
+    def plan_next(self):
+        self.progress.seen.append(self.jobs.clock.now())
+        share = (self.due - self.began) / max(1, len(self.stages))
+        self.wait(self.began + share * len(self.progress.seen), self.resume)
+
+    def end(self, body, error):
+        """Over: at once when it went well, and not before its time when it failed on the way."""
+        if error and self.jobs.clock.now() < self.due and not self.over:
+            self.over = True
+            self.timer = self.jobs.clock.at(self.due, lambda: self.finish(None, error), f"{self.call.api.name} {self.call.job}")
+            return
+        self.finish(body, error)
+
+    def finish(self, body, error):
+        self.over = self.progress.over = True
+        self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
+        self.done(body, error)
+
+    def hurry(self):
+        """All that is left, now."""
+        while not self.over:
+            self.timer.cancel()
+            self.attempt(self.resume if self.steps else self.begin)
+
+    def fail(self, error):
+        """Ends it with an error, now; the operation gets the chance to clean up after itself."""
+        self.timer.cancel()
+        if self.steps and not self.over:
+            with contextlib.suppress(ApiError, StopIteration), self.jobs.store.all_or_nothing(), contextlib.suppress(Undone):
+                self.steps.throw(error)
+        self.finish(None, error)
+
+
+class Jobs:
+    """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
+
+    def __init__(self, clock, store, dialect, apis, perform, stages, notify):
+        self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
+        self.perform, self.stages, self.notify = perform, stages, notify
+        self.running, self.progress, self.queues = {}, {}, defaultdict(deque)
+        self.left, self.http = {}, None
+
+    def submit(self, call, hook="", schema=False, error=None):
+        """Accepts a call as a job; answers its record. `error` is what a fault rule wants it to end with."""
+        record = {
+            "uuid": call.job, "api": call.api.name, "state": "running", "created": self.clock.now(), "seen": self.clock.now(),
+            "due": self.clock.now() + call.seconds, "target": call.target, "hook": hook, "schema": schema,
+        }  # fmt: skip
+        self.store.put("Job", record)
+        if hook:
+            self.left[call.job] = asyncio.Event()
+        self.running[call.job] = None
+        self.queues[call.target or call.job].append((call, error))
+        if len(self.queues[call.target or call.job]) == 1:
+            self.start(call, error)
+        return record
+
+    def start(self, call, error):
+        """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
+
+        def done(body, failure):
+            self.finish(call, body, failure)
+
+        if error:
+            self.running[call.job] = self.clock.at(self.clock.now() + call.seconds, lambda: done(None, error), f"{call.api.name} {call.job}")
+        else:
+            run = Run(self, call, call.seconds, done)
+            if call.job in self.running:
+                self.running[call.job] = run
+
+    def finish(self, call, body, error):
+        if not self.store.peek("Job", call.job):  # expired by hand in the meantime
+            return self.next_in_line(call)
+        if error:
+            self.notify(call, error)
+        outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
+        self.store.update("Job", call.job, finished=self.clock.now(), **outcome)
+        self.clock.spawn(self.publish(call))
+
+    def next_in_line(self, call):
+        line = self.queues[call.target or call.job]
+        if line:
+            line.popleft()
+        if line:
+            self.start(*line[0])
+        else:
+            self.queues.pop(call.target or call.job, None)
+
+    async def publish(self, call):
+        """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
+        self.next_in_line(call)
+        try:
+            await self.store.commit()
+        except ApiError as error:
+            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
+        self.running.pop(call.job, None)
+        record = self.store.get("Job", call.job)
+        if record and record["hook"]:
+            self.clock.spawn(self.tell(record))
+
+    def poll(self, uuid):
+        """The record of a job, or None when there is none any more."""
+        record = self.store.peek("Job", uuid)
+        if record is None or self.expired(record):
+            return None
+        if self.dialect["job-expiry"] == 2 * DAY:
+            record["seen"] = self.clock.now()  # not worth a write of its own: it goes with the next one
+        return record if uuid not in self.running else record | {"state": "running"}
+
+    def expired(self, record):
+        since = record["seen"] if self.dialect["job-expiry"] == 2 * DAY else record["created"]
+        return record["state"] in OVER and self.clock.now() - since >= self.dialect["job-expiry"]
+
+    def sweep(self):
+        for record in [record for record in self.store.rows("Job") if self.expired(record)]:
+            self.store.remove("Job", record["uuid"])
+
+    def forget(self, progress):
+        if self.progress.get(progress.call.job) is progress:
+            del self.progress[progress.call.job]
+
+    async def tell(self, record):
+        """POSTs the result to the web-hook: 15 tries, 2 s apart, any 2xx ends it. Not before the 202 has left."""
+        await self.left.pop(record["uuid"], DONE).wait()
+        body = to_json(result_of(record, self.apis[record["api"]] if record["schema"] else None) or {})
+        headers = {"Content-Type": "application/json; charset=utf-8", "X-Job-UUID": record["uuid"],
+                   "X-Job-Success": "true" if record["state"] == "succeeded" else "false"}  # fmt: skip
+        for attempt in range(HOOK_TRIES):
+            if attempt:
+                await self.clock.sleep(HOOK_GAP)
+            if await self.post(record["hook"], body, headers):
+                return
+        log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
+
+    async def post(self, url, body, headers):
+        if self.http is None:
+            timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=10)
+            self.http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+        try:
+            async with self.http.post(url, data=body, headers=headers, ssl=False, allow_redirects=False) as answer:
+                return 200 <= answer.status < 300
+        except (aiohttp.ClientError, ValueError, OSError, asyncio.TimeoutError) as error:
+            log.info("web-hook %s: %s", url, error)
+            return False
+
+    def control(self, uuid, what):
+        """finish, fail or expire a job by hand; answers its record."""
+        run = self.running.get(uuid)
+        if what == "expire":
+            self.running.pop(uuid, None)
+            self.store.remove("Job", uuid)
+        elif what == "finish" and isinstance(run, Run):
+            run.hurry()
+        elif what == "fail" and isinstance(run, Run):
+            run.fail(ApiError("SYS.1006", "failed by POST /zmock/jobs"))
+        return self.store.get("Job", uuid)
+
+    async def close(self):
+        if self.http:
+            await self.http.close()
+
+    def clear(self):
+        self.running, self.progress, self.queues = {}, {}, defaultdict(deque)
+        self.left.clear()
+
+
+class Done:
+    """An event that has always happened."""
+
+    async def wait(self):
+        return True
+
+
+DONE = Done()
+
+
+def result_of(record, api=None):
+    """What a finished job answers: its body or {"error": ...}; with the schema of what is in it, where its api is given."""
+    if record["state"] == "failed":
+        return {"error": record["error"]}
+    body = record.get("body")
+    return (body or {}) | {"schema": schema_of(body or {}, api)} if api else body
+
+
+# ---- Cloud -------------------------------------------------------------------------------------------------------
+
+ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
+SESSION_SECONDS, MOST_SESSIONS = 7200, 500  # identity.session.timeout, .maxConcurrent
+HEART_BEAT = 5  # managementServer/node.heartbeatInterval
+LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
+STATES = {"enable": "Enabled", "disable": "Disabled", "maintain": "Maintenance", "deleting": "Deleting"}
+BEHAVIOURS = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
+ON_REMOVAL = {}  # what happens besides when an item of a type goes; filled there too
+
+
+class Cloud:
+    """A ZStack, driven by Call objects: check() reads parameters, perform() does it. It knows no HTTP.
+
+    perform() returns the body of the answer, None where there is none, or a generator that yields after each stage.
+    """
+
+    def __init__(self, settings, catalogue, store, clock, dialect):
+        self.settings, self.catalogue, self.store = settings, catalogue, store
+        self.clock, self.dialect = clock, dialect
+        self.queries = Rows(catalogue, dialect, store, self.computed())
+        self.jobs = None  # set by create_app: long jobs run on it
+        self.clear()
+
+    def clear(self):
+        """Back to before anything was in it; the random sequence starts again."""
+        self.random = random.Random(self.settings.seed)
+        self.cursors = {}  # where to look next for a free address, by range
+        self.used = Counter()  # how often each API was called
+        self.long_runs = {}  # the long jobs under way
+        self.down = set()  # hosts that an incident keeps away
+        self.pretend = None  # the moment that stands for now while the demo cloud is built
+
+    # items
+
+    def uuid(self):
+        """A random v4 uuid without dashes, from the seed."""
+        digits = f"{self.random.getrandbits(128):032x}"
+        return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) % 4]}{digits[17:]}"
+
+    def get(self, type, uuid):
+        """A copy of the item; SYS.1003 where there is none."""
+        item = self.store.get(type, uuid)
+        if item is None:
+            raise missing("uuid", uuid, type)
+        return item
+
+    def look(self, type, uuid):
+        """The item itself for looking at only, or an empty one."""
+        return self.store.peek(type, uuid) or {}
+
+    def find(self, type, field, value):
+        return list(self.store.find(type, field, value))
+
+    def add(self, type, /, **values):
+        """A new item: what the row starts it with, what is given, a uuid and the dates; answers it."""
+        now = self.clock.stamp(self.pretend)
+        item = {"uuid": values.pop("uuid", None) or self.uuid(), **self.catalogue.resource(type).new, **values, "createDate": now, "lastOpDate": now}
+        self.store.put(type, {key: value for key, value in item.items() if value is not None})
+        return self.store.get(type, item["uuid"])
+
+    def change(self, type, uuid, /, **changes):
+        """Changes fields of an item; None takes a field away."""
+        if not self.store.peek(type, uuid):
+            raise missing("uuid", uuid, type)
+        self.store.update(type, uuid, **changes, lastOpDate=self.clock.stamp(self.pretend))
+
+    def remove(self, type, uuid):
+        """Takes an item away with its tags and all that dies with it (the server's cascade extensions)."""
+        item = self.store.get(type, uuid)
+        if item is None:
+            return
+        if type in ON_REMOVAL:
+            ON_REMOVAL[type](self, item)
+        for child in self.catalogue.resource(type).cascade.split():
+            kind, _, key = child.partition(".")
+            for dead in self.find(kind, key, uuid):
+                self.remove(kind, dead["uuid"])
+        self.store.remove(type, uuid)
+        for tags in ("SystemTag", "UserTag"):
+            for tag in self.find(tags, "resourceUuid", uuid):
+                self.store.remove(tags, tag["uuid"])
+
+    # inventories
+
+    def computed(self):
+        """Fields that are worked out when they are looked at."""
+        return {
+            ("ManagementNode", "heartBeat"): lambda node: self.clock.stamp(self.clock.now() // HEART_BEAT * HEART_BEAT),
+            ("License", "expired"): self.license_is_over,
+            ("LicenseAddOn", "expired"): self.license_is_over,
+            ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
+            ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
+        }
+
+    def license_is_over(self, row):
+        return bool(row.get("expiredDate")) and row["expiredDate"] <= self.clock.stamp()
+
+    def inventory(self, type, item, only=None):
+        """An item as a client sees it: its fields without nulls, dates in words, what is embedded, what is computed."""
+        row = self.catalogue.resource(type)
+        shown = {}
+        for name, kind in row.all_fields.items():
+            value = self.queries.value(row, item, name)
+            if value is not None and (only is None or name in only):
+                shown[name] = us_date(value) if kind == "date" else self.refs(value) if kind == "maps" else value
+        for name, inner in EMBEDDED.get(row.name, {}).items() if only is None else ():
+            _, target, key = row.relations[name]
+            children = sorted(self.find(target, key, item["uuid"]), key=lambda child: child.get("deviceId", 0))
+            shown[name] = [self.inventory(inner.name, child) for child in children]
+        return shown
+
+    def refs(self, rows):
+        """References inside an item, with their dates in words."""
+        return [{k: us_date(v) if k.endswith("Date") else v for k, v in row.items()} for row in rows]
+
+    def shown(self, type, uuid):
+        """The usual answer: {"inventory": {...}}."""
+        return {"inventory": self.inventory(type, self.get(self.catalogue.resources[type].stored, uuid))}
+
+    # calls
+
+    def simulated(self, api):
+        return api.backing != "none"
+
+    def at_once(self, api):
+        """Whether a call is answered by itself, without a job."""
+        return api.at_once and not (self.dialect["license-writes"] and api.name in LICENSE_WRITES)
+
+    def needs_session(self, api):
+        return "open" not in api.words or (api.name == "IsReadyToGo" and self.dialect["is-ready"])
+
+    def stages(self, api):
+        """The stages that a job of the api goes through, with the sentence that its progress shows."""
+        return getattr(BEHAVIOURS.get(api.name), "stages", {})
+
+    def check(self, api, given):
+        """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
+        params = {}
+        for param in api.params.values():
+            value = self.read(param, given.get(param.name))
+            if value is None and param.default is not None:
+                value = self.read(param, param.default)
+            if value is None and not param.required and param.type == "bool":
+                value = False if param.name in ("all", "system") else None
+            self.check_one(api, param, value)
+            if value is not None:
+                params[param.name] = value
+        if api.method == "POST" and "bare" not in api.words and given.get("resourceUuid") not in (None, ""):
+            params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
+        self.check_mode(api, given.get("deleteMode"))
+        check = getattr(BEHAVIOURS.get(api.name), "check", None)
+        if check:
+            check(self, params)
+        return params
+
+    def read(self, param, value):
+        if value is None:
+            return None
+        try:
+            return READERS[param.type](param, value)
+        except TypeError as error:
+            raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is a {KIND_WORDS[param.type]}") from None
+
+    def check_one(self, api, param, value):
+        where = f"field[{param.name}] of message[{api.message}]"
+        if isinstance(value, str) and param.longest and len(value) > param.longest:
+            raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
+        if isinstance(value, str) and len(value) < param.shortest:
+            raise BadParameter(f"{where} less than the min length of string. expected was >= {param.shortest}, actual was {len(value)}")
+        if value is None and param.required and param.low is not None:
+            value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
+        if value is None:
+            if param.required:
+                raise BadParameter(f"{where} is mandatory, can not be null")
+            return
+        if param.values and value not in param.values:
+            raise BadParameter(f"valid value for {where} are [{', '.join(param.values)}], but {value} found", did_you_mean(value, param.values)[2:])
+        if param.regex and not re.fullmatch(param.regex, value):
+            raise BadParameter(f"valid regex value for {where} are {param.regex}, but {value} found")
+        self.check_list(param, value)
+        if param.low is not None and not param.low <= value <= param.high:
+            low, high = (f"{param.low} byte", f"{param.high} bytes") if param.unit else (param.low, param.high)
+            raise BadParameter(f"field[{param.name}] must be in range of [{low}, {high}]")
+
+    def check_list(self, param, value):
+        if param.nonempty and not value:
+            raise BadParameter(f"field[{param.name}] must be a nonempty list")
+        if isinstance(value, list) and None in value:
+            raise BadParameter(f"field[{param.name}] cannot contain a NULL element")
+        if param.nonblank and value == "":
+            raise BadParameter(f"field[{param.name}] cannot be an empty string")
+        if param.nonblank and isinstance(value, list) and "" in value:
+            raise BadParameter(f"field[{param.name}] cannot contain any empty string")
+
+    def check_uuid(self, value):
+        if not isinstance(value, str) or not re.fullmatch(UUID, value):
+            raise BadParameter(
+                f"resourceUuid[{value}] is not a valid uuid. A valid uuid is a UUID(v4 recommended) with '-' stripped. see "
+                "http://en.wikipedia.org/wiki/Universally_unique_identifier for format of UUID, the regular expression ZStack uses "
+                f"to validate a UUID is '{UUID}'"
+            )
+        return value
+
+    def check_mode(self, api, mode):
+        if api.method == "DELETE" and mode not in (None, "", "Permissive", "Enforcing"):  # zstack-sdk-go sends an empty one
+            raise BadParameter(f"No enum constant org.zstack.header.message.APIDeleteMessage.DeletionMode.{mode}",
+                               "deleteMode is Permissive or Enforcing", code="SYS.1007" if self.dialect["bad-parameter"] else "SYS.1000")  # fmt: skip
+
+    def perform(self, call):
+        """Does what is asked, in the server's order: references, session, then the operation itself."""
+        if self.is_gone(call):
+            return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
+        if self.needs_session(call.api) and not call.account:
+            call.account = self.session(call.session)["accountUuid"]
+        self.check_tags(call)
+        if "ephemeral::validationOnly" in call.system_tags:
+            return None
+        act = BEHAVIOURS.get(call.api.name) or VERBS[call.api.kind]
+        return act(self, call)
+
+    def is_gone(self, call):
+        """Whether the call is about something that is not there and need not be; SYS.1003 for what must be."""
+        for param in call.api.params.values():
+            value = call[param.name]
+            if not param.refers or value is None:
+                continue
+            lost = [uuid for uuid in (value if isinstance(value, list) else [value]) if not self.exists(param.refers, uuid)]
+            if lost and param.may_be_gone:
+                if not param.any_form and not re.fullmatch(UUID, value):
+                    raise ApiError("SYS.1003", f"invalid value[{value}] of field [{param.name}]")
+                return True
+            if lost and isinstance(value, list):
+                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found")
+            if lost:
+                raise missing(param.name, value, param.refers)
+        return False
+
+    def exists(self, type, uuid):
+        if type == "Resource":  # ResourceVO: anything with a uuid
+            return any(self.store.peek(name, uuid) for name in self.catalogue.resources)
+        return self.store.peek(type, uuid) is not None
+
+    def session(self, uuid):
+        """The session, if it is one; ID.1001 if not, or not any more: its end does not move when it is used."""
+        session = self.store.peek("Session", uuid)
+        if session and self.clock.moment(session["expiredDate"]) <= self.clock.now():
+            self.store.remove("Session", uuid)
+            session = None
+        if session:
+            return session
+        if self.settings.open:
+            return {"accountUuid": ADMIN, "userUuid": ADMIN}
+        raise ApiError("ID.1001", "Session expired", hint="log in again: PUT /zstack/v1/accounts/login")
+
+    def query(self, api, query):
+        """The answer of a Query api."""
+        row = self.catalogue.resource(api.type)
+        items, total = self.queries.select(query, row)
+        if query.count:
+            return {"total": total}
+        body = {"inventories": [self.inventory(row.name, item, query.fields) for item in items]}
+        return body | ({"total": total} if query.with_count else {})
+
+    # tags and notifications
+
+    def check_tags(self, call):
+        """System tags of a call: each must match some pattern, where they are not free (TagManagerImpl.java)."""
+        for tag in call.system_tags:
+            if not self.dialect["free-system-tags"] and not tag.startswith("ephemeral::") and not any(map(tag_matcher(tag), TAG_PATTERNS)):
+                raise ApiError("SYS.1007", f"no system tag matches {tag}")
+
+    def tag_new(self, call, type, uuid):
+        """Puts the tags of a creation on what it made; system tags for another type are passed over."""
+        for tag in call.system_tags:
+            fits = self.dialect["free-system-tags"] or tag_matcher(tag)(type + "VO")
+            if fits and not tag.startswith("ephemeral::"):
+                self.add("SystemTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
+        for tag in call.user_tags:
+            self.add("UserTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
+
+    def notify(self, content, arguments, about=None, uuid=None, severity="Info", **more):
+        """Writes a notification: a text with %s, and what stands for them."""
+        self.add("Notification", content=content, arguments=json.dumps(arguments, ensure_ascii=False), resourceType=about,
+                 resourceUuid=uuid, type=severity, time=int((self.pretend or self.clock.now()) * 1000), **more)  # fmt: skip
+
+    def notify_failure(self, call, error):
+        self.notify("API[%s] failed: %s", [call.api.name, error.details], call.api.type and call.api.type + "VO", call.target, "Error", name="api", sender="api",
+                    opaque={"success": False, "session": call.session})  # fmt: skip
+
+    def sweep(self):
+        """Forgets sessions that are over."""
+        for session in [s for s in self.store.rows("Session") if self.clock.moment(s["expiredDate"]) <= self.clock.now()]:
+            self.store.remove("Session", session["uuid"])
+
+
+def as_text(param, value):
+    if isinstance(value, (dict, list)):
+        raise TypeError(f"java.lang.IllegalStateException: Expected a string but was BEGIN_{'OBJECT' if isinstance(value, dict) else 'ARRAY'} at field {param.name}")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(float(value))  # the server reads bodies through an untyped map: 123 becomes "123.0"
+    return value if param.verbatim else value.strip()
+
+
+def as_whole(param, value):
+    bits = 31 if param.type == "int" else 63
+    try:
+        if isinstance(value, (bool, dict, list)):
+            raise ValueError
+        whole = int(value) if isinstance(value, int) or re.fullmatch(r"[-+]?\d{1,30}", str(value).strip()) else float(value)
+        if whole != int(whole) or not -(1 << bits) <= whole < 1 << bits:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise FrontError(400, f"[{param.name}] field is excepted an int or long, but was [{text_of(value)}].") from None  # sic: TypeVerifier.java
+    return int(whole)
+
+
+def as_fraction(param, value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise FrontError(400, f"[{param.name}] field is excepted a double, but was [{text_of(value)}].") from None
+
+
+def as_bool(param, value):
+    if isinstance(value, bool):
+        return value
+    if str(value).strip().lower() not in ("true", "false"):
+        raise FrontError(400, f"Invalid value for boolean field [{param.name}], [{text_of(value)}] is not a valid boolean string[true, false].")
+    return str(value).strip().lower() == "true"
+
+
+def as_list(param, value):
+    if not isinstance(value, list):
+        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_ARRAY but was {'BEGIN_OBJECT' if isinstance(value, dict) else 'STRING'} at field {param.name}")
+    return [v if v is None else as_text(param, v) for v in value]
+
+
+def as_map(param, value):
+    if not isinstance(value, dict):
+        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {type(value).__name__} at field {param.name}")
+    return value
+
+
+READERS = {"str": as_text, "int": as_whole, "long": as_whole, "double": as_fraction, "bool": as_bool, "list": as_list,
+           "map": as_map, "maps": lambda param, value: [as_map(param, v) for v in value] if isinstance(value, list) else as_list(param, value)}  # fmt: skip
+KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "number", "bool": "true or false", "list": "list of texts",
+              "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
+
+
+# the verbs that most resources share; a behaviour of the same API stands before them
+
+
+def create(cloud, call):
+    """A new item from what was given, in so far as its resource has such fields."""
+    row = cloud.catalogue.resource(call.api.type)
+    stored = row.stored
+    given = {name: value for name, value in call.params.items() if name in row.all_fields}
+    uuid = call["resourceUuid"]
+    if uuid and cloud.exists("Resource", uuid):
+        raise ApiError("SYS.1000", f"could not execute statement; constraint: Duplicate entry '{uuid}' for key 'PRIMARY'")
+    item = cloud.add(stored, uuid=uuid, **given)
+    cloud.tag_new(call, stored, item["uuid"])
+    return cloud.shown(row.name, item["uuid"])
+
+
+def update(cloud, call):
+    """Only what is given changes; changing nothing succeeds."""
+    row = cloud.catalogue.resource(call.api.type)
+    cloud.change(row.name, call.target, **{name: value for name, value in call.params.items() if name in row.all_fields and name != "uuid"})
+    return cloud.shown(row.name, call.target)
+
+
+def change_state(cloud, call):
+    cloud.change(call.api.type, call.target, state=STATES[call["stateEvent"]])
+    return cloud.shown(call.api.type, call.target)
+
+
+def delete(cloud, call):
+    cloud.remove(call.api.type, call.target)
+
+
+VERBS = {"Create": create, "Add": create, "Update": update, "Change": change_state, "Delete": delete}
+
+
+# ---- Behaviours --------------------------------------------------------------------------------------------------
+
+
+def behaviour(*apis, check=None, **stages):
+    """Registers what an API does. `check` looks at its parameters alone; `stages` are what a generator's yields end."""
+
+    def register(act):
+        act.stages, act.check = stages, check
+        for api in apis:
+            BEHAVIOURS[api] = act
+        return act
+
+    return register
+
+
+def on_removal(type):
+    """Registers what happens besides when an item of that type goes."""
+
+    def register(act):
+        ON_REMOVAL[type] = act
+        return act
+
+    return register
+
+
+# management node (manual 4.1)
+
+
+def node(cloud):
+    return next(iter(cloud.store.rows("ManagementNode")))
+
+
+@behaviour("GetVersion")
+def get_version(cloud, call):
+    return {"version": "2.5.1"}
+
+
+@behaviour("GetCurrentTime")
+def get_current_time(cloud, call):
+    now = cloud.clock.now()
+    return {"currentTime": {"MillionSeconds": int(now * 1000), "Seconds": int(now)}}  # sic: ApiMediatorImpl.java
+
+
+@behaviour("IsReadyToGo")
+def is_ready_to_go(cloud, call):
+    asked = call["managementNodeId"] or node(cloud)["uuid"]
+    if not cloud.store.peek("ManagementNode", asked):
+        raise ApiError("SYS.1009", f"No route to management node[uuid:{asked}]")
+    return {"managementNodeId": asked} if cloud.dialect["is-ready"] else None
+
+
+@behaviour("IsOpensourceVersion")
+def is_opensource_version(cloud, call):
+    return {"opensource": True}
+
+
+# sessions (manual 3.7)
+
+
+def open_session(cloud, account, user):
+    if sum(s["userUuid"] == user for s in cloud.find("Session", "accountUuid", account)) >= MOST_SESSIONS:
+        cloud.sweep()
+        if sum(s["userUuid"] == user for s in cloud.find("Session", "accountUuid", account)) >= MOST_SESSIONS:
+            raise ApiError("SYS.1000", f"Login sessions hit limit of max allowed concurrent login sessions, max allowed: {MOST_SESSIONS}")
+    ends = cloud.clock.stamp(cloud.clock.now() + SESSION_SECONDS)
+    return cloud.shown("Session", cloud.add("Session", accountUuid=account, userUuid=user, expiredDate=ends)["uuid"])
+
+
+@behaviour("LogInByAccount")
+def log_in_by_account(cloud, call):
+    for account in cloud.find("Account", "name", call["accountName"]):
+        if folded(account["password"]) == folded(call["password"]):
+            return open_session(cloud, account["uuid"], account["uuid"])
+    raise ApiError("ID.1000", "wrong account name or password", hint="the password is sent as the lower-case hex sha512 of its text")
+
+
+def check_log_in_by_user(cloud, params):
+    if not params.get("accountName") and not params.get("accountUuid"):
+        raise BadParameter("accountName and accountUuid cannot both be null, you must specify at least one")
+
+
+@behaviour("LogInByUser", check=check_log_in_by_user)
+def log_in_by_user(cloud, call):
+    asked = call["accountUuid"] or call["accountName"]
+    accounts = cloud.find("Account", "uuid" if call["accountUuid"] else "name", asked)
+    if not accounts:
+        raise ApiError("SYS.1007", f"account[{asked}] not found")
+    for user in cloud.find("User", "accountUuid", accounts[0]["uuid"]):
+        if folded(user["name"]) == folded(call["userName"]) and folded(user["password"]) == folded(call["password"]):
+            return open_session(cloud, accounts[0]["uuid"], user["uuid"])
+    raise ApiError("ID.1000", "wrong account or username or password")
+
+
+@behaviour("LogOut")
+def log_out(cloud, call):
+    cloud.remove("Session", call["sessionUuid"])
+
+
+@behaviour("ValidateSession")
+def validate_session(cloud, call):
+    session = cloud.look("Session", call["sessionUuid"])
+    return {"valid": bool(session) and cloud.clock.moment(session["expiredDate"]) > cloud.clock.now()}
+
+
+@behaviour("RenewSession")
+def renew_session(cloud, call):
+    ends = cloud.clock.stamp(cloud.clock.now() + (call["duration"] or SESSION_SECONDS))
+    cloud.change("Session", call["sessionUuid"], expiredDate=ends)
+    return cloud.shown("Session", call["sessionUuid"])
+
+
+@behaviour("CreateUser")
+def create_user(cloud, call):
+    if any(folded(u["name"]) == folded(call["name"]) for u in cloud.find("User", "accountUuid", call.account)):
+        raise ApiError("SYS.1007", f"unable to create a user. A user called {call['name']} is already under the account[uuid:{call.account}]")
+    user = cloud.add("User", uuid=call["resourceUuid"], accountUuid=call.account, **{k: call[k] for k in ("name", "password", "description")})
+    return cloud.shown("User", user["uuid"])
+
+
+# tags (manual 4.2)
+
+TAG_PATTERNS = {
+    "HostVO": "reservedCpu::{} reservedMemory::{} os::distribution::{} os::release::{} os::version::{} extraips::{} "
+              "capability::liveSnapshot capability:virtio-scsi hvm::{} cpuModelName::{} qemu-img::version::{} libvirt::version::{}",
+    "ZoneVO": "host::reservedCpu::{} host::reservedMemory::{}",
+    "ClusterVO": "host::reservedCpu::{} host::reservedMemory::{}",
+    "VmInstanceVO": "hostname::{} staticIp::{}::{} customMac::{}::{} windows::virtioVolume userdata::{} sshkey::{} rootPassword::{} "
+                    "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
+                    "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
+                    "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
+                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{}",
+    "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
+    "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
+                          "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
+    "DiskOfferingVO": "primaryStorage::allocator::uuid::{} primaryStorage::allocator::userTag::{} "
+                      "primaryStorage::allocator::userTag::{}::required",
+    "L2NetworkVO": "kvm::bridge::{} l2NetworkUuid::{}::clusterUuid::{}::cidr::{}",
+    "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
+    "VipVO": "flatNetwork::vip::{}::{}",
+    "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
+    "PrimaryStorageVO": "capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
+    "BackupStorageVO": "remote ceph::predefinedPool",
+    "LoadBalancerListenerVO": "balancerAlgorithm::{} connectionIdleTimeout::{} healthyThreshold::{} unhealthyThreshold::{} "
+                              "healthCheckInterval::{} healthCheckTarget::{} healthCheckTimeout::{} maxConnection::{}",
+    "LoadBalancerVO": "separateVirtualRouterVm",
+    "LdapServerVO": "ldapCleanBindingFilter::{} ldapServerType::{} ldapUseAsLoginName::{}",
+}  # fmt: skip
+OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
+
+
+def tag_matcher(tag):
+    """A function that tells whether the tag matches a pattern of a VO: segments split by ::, {} is any text."""
+    segments = tag.split("::")
+
+    def fits(vo):
+        patterns = (pattern.split("::") for pattern in TAG_PATTERNS.get(vo, "").split())
+        return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
+
+    return fits
+
+
+def tagged_type(cloud, call):
+    """The resource that a tag is for; ZStack names it by its entity, as HostVO."""
+    vo = call["resourceType"]
+    row = cloud.catalogue.of_vo(vo)
+    if not row and vo not in OTHER_TAGGED:
+        known = [name + "VO" for name in cloud.catalogue.resources]
+        raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=f"unknown resourceType{did_you_mean(vo, known)}")
+    return row
+
+
+def check_pattern(cloud, tag, vo):
+    if not cloud.dialect["free-system-tags"] and not tag_matcher(tag)(vo):
+        raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
+
+
+def same_tag(cloud, type, uuid, vo, tag):
+    return [t for t in cloud.find(type, "resourceUuid", uuid) if folded(t["tag"]) == folded(tag) and t["resourceType"] == vo]
+
+
+@behaviour("CreateSystemTag")
+def create_system_tag(cloud, call):
+    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
+    row = tagged_type(cloud, call)
+    check_pattern(cloud, tag, vo)
+    if not row or not cloud.store.peek(row.stored, uuid):
+        raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
+    if same_tag(cloud, "SystemTag", uuid, vo, tag):
+        return {}  # TagManagerImpl: a tag that is there already is a success without an inventory
+    return cloud.shown("SystemTag", cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
+
+
+@behaviour("UpdateSystemTag")
+def update_system_tag(cloud, call):
+    tag = cloud.get("SystemTag", call["uuid"])
+    check_pattern(cloud, call["tag"], tag["resourceType"])
+    if tag["tag"] != call["tag"]:
+        cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
+    return cloud.shown("SystemTag", tag["uuid"])
+
+
+@behaviour("CreateUserTag")
+def create_user_tag(cloud, call):
+    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
+    tagged_type(cloud, call)
+    if same_tag(cloud, "UserTag", uuid, vo, tag):
+        raise refused(f"Duplicated Tag[tag:{tag}, type:User, resourceType:{vo}, resourceUuid:{uuid}]")
+    return cloud.shown("UserTag", cloud.add("UserTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
+
+
+@behaviour("DeleteTag")
+def delete_tag(cloud, call):
+    if cloud.look("SystemTag", call["uuid"]).get("inherent"):
+        raise refused(f"tag[uuid:{call['uuid']}] is an inherent system tag, can not be removed")
+    cloud.remove("SystemTag", call["uuid"])
+    cloud.remove("UserTag", call["uuid"])
+
+
+# progress (manual 4.3)
+
+
+def check_api_id(cloud, params):
+    if not re.fullmatch("[0-9a-f]{32}", params.get("apiId", "")):
+        raise BadParameter(f"parameter apiId[{params.get('apiId')}] is not a valid uuid.", "it is the uuid of an api-job: 32 lower-case hex digits")
+
+
+@behaviour("GetTaskProgress", check=check_api_id)
+def get_task_progress(cloud, call):
+    progress = cloud.jobs.progress.get(call["apiId"])
+    if not progress:
+        return {"inventories": []}
+    root, children = task_rows(cloud, progress)
+    if call["all"]:
+        return {"inventories": [root | {"subTasks": children}]}
+    return {"inventories": [root, *children[-1:]]}  # the newest row with its ancestors, root first
+
+
+def task_rows(cloud, progress):
+    """The root row of an operation, and one below it for each stage that began; the last one is the newest."""
+    job, message = progress.call.job, progress.call.api.message
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", progress.call.api.name)
+    root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.long else message, "Task", words, progress.began)
+    moments = [progress.began, *progress.seen]
+    began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
+    children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
+    if progress.long:
+        now = min(cloud.clock.now(), max(progress.ends, progress.began))
+        percent = str(progress.percent(cloud.clock.now()))
+        children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
+    return root, children
+
+
+def task_row(cloud, progress, seed, name, type, content, moment, parent=None, step=0):
+    uuid = hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()
+    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content, "time": int(moment * 1000)}
+    if parent:
+        row["parentUuid"] = parent["taskUuid"]
+    if cloud.dialect["task-progress-fields"]:
+        row |= {"taskId": uuid, "totalSteps": max(1, len(progress.stages)), "currentStep": step or max(1, len(progress.seen))}
+        row |= {"parentId": parent["taskUuid"]} if parent else {}
+    return row
+
+
+# notifications (manual 4.4)
+
+
+@behaviour("DeleteNotifications")
+def delete_notifications(cloud, call):
+    for uuid in call["uuids"]:
+        cloud.remove("Notification", uuid)
+
+
+@behaviour("UpdateNotificationsStatus")
+def update_notifications_status(cloud, call):
+    for uuid in filter(lambda uuid: cloud.store.peek("Notification", uuid), call["uuids"]):
+        cloud.change("Notification", uuid, status=call["status"])
+
+
+# capacity (manual 4.5)
+
+CPU_RATIO, RESERVED_MEMORY = 10, 1 << 30  # host/cpu.overProvisioning.ratio, kvm/reservedMemory
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size_of(text):
+    """ "1G" -> 1073741824; None for what is no size."""
+    found = re.fullmatch(r"(\d+)\s*([BKMGT]?)B?", text.strip(), re.I)
+    return int(found[1]) * UNITS[found[2].upper()] if found else None
+
+
+def reserved_memory(cloud, host):
+    """What a host keeps for itself: its tag reservedMemory::1G, or the global configuration."""
+    tags = (t["tag"].partition("::") for t in cloud.find("SystemTag", "resourceUuid", host["uuid"]))
+    said = [size_of(size) for name, _, size in tags if name == "reservedMemory"]
+    return next((size for size in said if size is not None), RESERVED_MEMORY)
+
+
+def check_capacity(cloud, params):
+    if not params.get("all") and not any(params.get(name) for name in ("zoneUuids", "clusterUuids", "hostUuids")):
+        raise BadParameter("zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true")
+
+
+@behaviour("GetCpuMemoryCapacity", check=check_capacity)
+def get_cpu_memory_capacity(cloud, call):
+    everywhere = call["all"] and not call["zoneUuids"]
+    field = next((name for name in ("hostUuids", "clusterUuids", "zoneUuids") if call[name] and not everywhere), None)
+    key = {"hostUuids": "uuid", "clusterUuids": "clusterUuid", "zoneUuids": "zoneUuid", None: None}[field]
+    wanted = set(call[field] or ()) if field else set()
+    hypervisor = None if everywhere else call["hypervisorType"]
+    hosts = [
+        host
+        for host in cloud.store.rows("Host")
+        if (key is None or host[key] in wanted)
+        and hypervisor in (None, host["hypervisorType"])
+        and (host["state"], host["status"]) == ("Enabled", "Connected")
+    ]
+    return {
+        "totalCpu": sum(h["totalCpuCapacity"] for h in hosts),
+        "availableCpu": sum(h["availableCpuCapacity"] for h in hosts),
+        "totalMemory": sum(h["totalMemoryCapacity"] for h in hosts),
+        "availableMemory": sum(max(0, h["availableMemoryCapacity"] - reserved_memory(cloud, h)) for h in hosts),
+        "managedCpuNum": sum(h["cpuNum"] for h in hosts),
+    }
+
+
+# garbage collection (manual 4.6)
+
+
+@behaviour("TriggerGCJob")
+def trigger_gc_job(cloud, call):
+    job = cloud.get("GarbageCollector", call["uuid"])
+    if job["status"] == "Done":
+        raise refused(f"cannot trigger a finished GC job[uuid:{job['uuid']}, name:{job['name']}]")
+    collect(cloud, job)
+
+
+def collect(cloud, job):
+    """Tries what a GC job is there for: Done when its host can be reached, else Idle again."""
+    host = cloud.look("Host", json.loads(job.get("context") or "{}").get("hostUuid"))
+    reached = not host or host["status"] == "Connected"
+    cloud.change("GarbageCollector", job["uuid"], status="Done" if reached else "Idle")
+
+
+def leave_for_collection(cloud, vm, host):
+    """A GC job for a virtual machine that could not be cleaned up on a host out of reach."""
+    cloud.add("GarbageCollector", name=f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}", runnerClass="org.zstack.compute.vm.DeleteVmGC",
+              context=json.dumps({"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}), managementNodeUuid=node(cloud)["uuid"])  # fmt: skip
+
+
+# licences (manual 4.7)
+
+
+def license_date(cloud, days):
+    return cloud.clock.stamp(cloud.clock.now() + days * DAY)
+
+
+def community_license(cloud):
+    """What ZStack falls back to when no licence is installed."""
+    return {"licenseType": "Community", "hostNum": 2147483647, "cpuNum": 2147483647, "licenseRequest": license_request(cloud),
+            "issuedDate": license_date(cloud, 0), "user": "", "expiredDate": ""}  # fmt: skip
+
+
+def license_request(cloud):
+    return base64.b64encode(json.dumps({"thumbprint": node(cloud)["uuid"], "version": "2.5.1"}).encode()).decode()
+
+
+def the_license(cloud):
+    return next(iter(cloud.store.rows("License")))
+
+
+def license_shown(cloud):
+    shown = cloud.inventory("License", the_license(cloud))
+    return {"inventory": {name: value for name, value in shown.items() if value != ""}}
+
+
+@behaviour("GetLicenseInfo")
+def get_license_info(cloud, call):
+    return license_shown(cloud)
+
+
+@behaviour("GetLicenseCapabilities")
+def get_license_capabilities(cloud, call):
+    if cloud.dialect["license-capabilities"]:
+        return {}
+    row = cloud.inventory("License", the_license(cloud))
+    modules = {module: True for addon in cloud.store.rows("LicenseAddOn") for module in addon["modules"] if not cloud.license_is_over(addon)}
+    return {"capabilities": {"hostNum": row["hostNum"], "cpuNum": row["cpuNum"], **modules}}
+
+
+@behaviour("GetLicenseAddOns")
+def get_license_add_ons(cloud, call):
+    return {"addons": [cloud.inventory("LicenseAddOn", row) for row in cloud.store.rows("LicenseAddOn")]}
+
+
+def at_node(cloud, call):
+    for uuid in [call["managementNodeUuid"], *(call["managementNodeUuids"] or ())]:
+        if uuid is not None and not cloud.store.peek("ManagementNode", uuid):
+            raise missing("managementNodeUuid", uuid, "ManagementNode")
+
+
+@behaviour("DeleteLicense")
+def delete_license(cloud, call):
+    at_node(cloud, call)
+    if call["uuid"] and call["uuid"] != the_license(cloud)["uuid"]:
+        if not cloud.store.peek("LicenseAddOn", call["uuid"]):
+            raise missing("uuid", call["uuid"], "LicenseAddOn")
+        return cloud.remove("LicenseAddOn", call["uuid"])
+    cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
+
+
+@behaviour("ReloadLicense")
+def reload_license(cloud, call):
+    at_node(cloud, call)
+    return license_shown(cloud)
+
+
+LICENSE_FIELDS = {"licenseType": str, "expiredDate": str, "issuedDate": str, "user": str, "hostNum": int, "cpuNum": int}
+
+
+def check_license(cloud, params):
+    if not params.get("license"):
+        raise BadParameter("field[license] of message[org.zstack.license.APIUpdateLicenseMsg] cannot be an empty string")
+
+
+@behaviour("UpdateLicense", check=check_license)
+def update_license(cloud, call):
+    """Any text is a licence; the base64 of a JSON object sets the fields that it names."""
+    at_node(cloud, call)
+    changes = {"licenseType": "Paid", "issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
+    changes |= license_fields(call["license"])
+    cloud.change("License", the_license(cloud)["uuid"], **changes)
+    return license_shown(cloud)
+
+
+def license_fields(text):
+    """The fields that the base64 text of a JSON object names, none for any other text; SYS.1007 for an illegal value."""
+    try:
+        said = json.loads(base64.b64decode(text, validate=True))
+    except ValueError:
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    for name, value in said.items():
+        kind = LICENSE_FIELDS.get(name)
+        if kind is None:
+            raise ApiError("SYS.1007", f"a license has no field {name}{did_you_mean(name, LICENSE_FIELDS)}")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ApiError("SYS.1007", f"{name} of a license is a {kind.__name__}, not {value!r}")
+        if kind is str and name.endswith("Date") and not re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", value):
+            raise ApiError("SYS.1007", f"{name} of a license is a date such as 2017-02-05 19:44:21, not {value!r}")
+    return said
+
+
+# long jobs (manual 4.8)
+
+LONG_JOBS = {
+    "MigrateVm", "AddImage", "CreateDataVolumeTemplateFromVolume", "CreateRootVolumeTemplateFromRootVolume", "DeleteVolumeSnapshot",
+    "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
+}  # fmt: skip
+CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
+
+
+def check_long_job(cloud, params):
+    name = params["jobName"].removeprefix("API").removesuffix("Msg")
+    if name not in LONG_JOBS or params["jobName"] != f"API{name}Msg":
+        known = [f"API{job}Msg" for job in LONG_JOBS]
+        raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
+
+
+def inner_call(cloud, call):
+    """The call that a long job makes, from its jobData."""
+    api = cloud.catalogue.apis[call["jobName"].removeprefix("API").removesuffix("Msg")]
+    try:
+        given = json.loads(call["jobData"])
+    except ValueError as error:
+        raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ApiError("SYS.1000", "jobData is no JSON object")
+    if api.target and api.target.name not in given and call["targetResourceUuid"]:
+        given[api.target.name] = call["targetResourceUuid"]
+    return Call(api, cloud.check(api, given), call.session, call.job, given.get("systemTags") or [], given.get("userTags") or [], call.account)
+
+
+@behaviour("SubmitLongJob", check=check_long_job)
+def submit_long_job(cloud, call):
+    inner = inner_call(cloud, call)
+    gone = cloud.is_gone(inner)
+    job = cloud.add("LongJob", uuid=call["resourceUuid"], name=call["name"] or call["jobName"], apiId=call.job, state="Running",
+                    **{k: call[k] for k in ("description", "jobName", "jobData", "targetResourceUuid")},
+                    managementNodeUuid=node(cloud)["uuid"])  # fmt: skip
+    cloud.tag_new(call, "LongJob", job["uuid"])
+    shown = cloud.shown("LongJob", job["uuid"])
+    if gone:
+        end_long_job(cloud, job["uuid"], None, None)
+        return cloud.shown("LongJob", job["uuid"])
+    run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
+    return shown
+
+
+def run_long_job(cloud, uuid, inner, seconds, began=None):
+    """Sets the work of a long job going; what it does ends in the job's own state and result."""
+    cloud.long_runs[uuid] = Run(cloud.jobs, inner, seconds, lambda body, error: end_long_job(cloud, uuid, body, error), began, long=True)
+
+
+def end_long_job(cloud, uuid, body, error):
+    cloud.long_runs.pop(uuid, None)
+    job = cloud.look("LongJob", uuid)
+    if not job or job["state"] == "Canceled":
+        return
+    result = "Failed : " + json.dumps(error.body(), ensure_ascii=False) if error else "Succeeded"
+    if body and "inventory" in body:
+        result = json.dumps(body["inventory"], ensure_ascii=False)
+    cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
+    if error:
+        cloud.notify("long job[uuid:%s] failed: %s", [uuid, error.details], "LongJobVO", uuid, "Error")
+    cloud.clock.spawn(cloud.store.commit())
+
+
+@behaviour("CancelLongJob")
+def cancel_long_job(cloud, call):
+    job = cloud.get("LongJob", call["uuid"])
+    over = {"Succeeded": "succeeded", "Canceled": "already canceled", "Failed": "failed"}.get(job["state"])
+    if over:
+        raise ApiError("SYS.1007", f"cannot cancel longjob that is {over}")
+    cloud.change("LongJob", job["uuid"], state="Canceling")
+    if job["jobName"][3:-3] in CANCELLABLE:  # the open-source jobs go on to their end (LongJobManagerImpl.java)
+        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, job["uuid"]), f"cancel long job {job['uuid']}")
+
+
+def give_up(cloud, uuid):
+    run = cloud.long_runs.get(uuid)
+    cloud.change("LongJob", uuid, state="Canceled")
+    if run:
+        run.fail(refused("canceled"))
+    cloud.clock.spawn(cloud.store.commit())
+
+
+@behaviour("DeleteLongJob")
+def delete_long_job(cloud, call):
+    if cloud.get("LongJob", call["uuid"])["state"] not in ("Succeeded", "Canceled", "Failed"):
+        raise ApiError("SYS.1007", "delete longjob only when it's succeeded, canceled, or failed")
+    cloud.remove("LongJob", call["uuid"])
+
+
+def draw_seconds(cloud, api, long=False):
+    """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
+    low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
+    factor = 10 if long and not cloud.settings.long_delay else 1
+    cloud.used[api.name] += 1
+    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.used[api.name]}/{long}").random()
+    return factor * (low + (high - low) * chance)
+
+
+# zones, clusters, hosts
+
+GIB, TIB = 1 << 30, 1 << 40
+
+
+@behaviour("ChangeZoneState", "ChangeClusterState")
+def change_state_below(cloud, call):
+    """Zones switch their clusters, clusters their hosts, save those in maintenance (ClusterExtensionToZone.java)."""
+    state = STATES[call["stateEvent"]]
+    switch(cloud, call.api.type, call.target, state)
+    return cloud.shown(call.api.type, call.target)
+
+
+def switch(cloud, type, uuid, state):
+    cloud.change(type, uuid, state=state)
+    below = {"Zone": ("Cluster", "zoneUuid"), "Cluster": ("Host", "clusterUuid")}.get(type)
+    for child in cloud.find(*below, uuid) if below else ():
+        if child["state"] not in ("PreMaintenance", "Maintenance"):
+            switch(cloud, below[0], child["uuid"], state)
+
+
+def is_address(text):
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        return None
+
+
+def check_management_ip(cloud, params):
+    ip = params.get("managementIp")
+    labels = (ip or "x").rstrip(".").split(".")
+    looks_like_ip = re.fullmatch(r"[\d.]+", ip or "x")
+    if not is_address(ip or "0.0.0.0") and (looks_like_ip or not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels)):
+        raise BadParameter(f"managementIp[{ip}] is neither an IPv4 address nor a valid hostname")
+
+
+@behaviour("AddKVMHost", check=check_management_ip, connect="Connect to the host", prepare="Install the agent")
+def add_kvm_host(cloud, call):
+    if cloud.find("Host", "managementIp", call["managementIp"]):
+        raise ApiError("SYS.1007", f"there has been a kvm host having management ip[{call['managementIp']}]")
+    cluster = cloud.get("Cluster", call["clusterUuid"])
+    cpus, memory = 16, 64 * GIB
+    host = cloud.add("Host", uuid=call["resourceUuid"], zoneUuid=cluster["zoneUuid"], hypervisorType="KVM", cpuSockets=2, cpuNum=cpus,
+                     totalCpuCapacity=cpus * CPU_RATIO, availableCpuCapacity=cpus * CPU_RATIO, totalMemoryCapacity=memory,
+                     availableMemoryCapacity=memory, sshPort=call["sshPort"],
+                     **{k: call[k] for k in ("name", "description", "managementIp", "clusterUuid", "username")})  # fmt: skip
+    cloud.tag_new(call, "Host", host["uuid"])
+    try:
+        yield "connect"
+        yield "prepare"
+    except ApiError:
+        cloud.remove("Host", host["uuid"])
+        raise
+    connected(cloud, host["uuid"])
+    return cloud.shown("Host", host["uuid"])
+
+
+HOST_TAGS = ("os::distribution::CentOS", "os::release::Core", "os::version::7.4.1708", "qemu-img::version::2.9.0",
+             "libvirt::version::3.2.0", "hvm::vmx", "cpuModelName::Broadwell")  # fmt: skip
+
+
+def connected(cloud, uuid):
+    """A host is there (again): its status, its inherent tags, the virtual machines that nobody knew about, what waited."""
+    cloud.change("Host", uuid, status="Connected")
+    if not any(tag["inherent"] for tag in cloud.find("SystemTag", "resourceUuid", uuid)):
+        for tag in HOST_TAGS:
+            cloud.add("SystemTag", resourceUuid=uuid, resourceType="HostVO", tag=tag, inherent=True)
+    for vm in cloud.find("VmInstance", "hostUuid", uuid):
+        if vm["state"] == "Unknown":
+            cloud.change("VmInstance", vm["uuid"], state="Running")
+    recount_storage(cloud, cloud.get("Host", uuid)["clusterUuid"])
+    for job in list(cloud.store.rows("GarbageCollector")):
+        if job["status"] != "Done" and uuid in job.get("context", ""):
+            collect(cloud, job)
+
+
+def host_gone(cloud, uuid):
+    """A host cannot be reached any more: Disconnected, its virtual machines Unknown, a notification for each."""
+    cloud.change("Host", uuid, status="Disconnected")
+    cloud.notify("the host[uuid:%s] becomes Disconnected", [uuid], "HostVO", uuid, "Warning")
+    for vm in cloud.find("VmInstance", "hostUuid", uuid):
+        cloud.change("VmInstance", vm["uuid"], state="Unknown")
+        cloud.notify("the host[uuid:%s] becomes Disconnected, change the VM[uuid:%s]' state to Unknown", [uuid, vm["uuid"]],
+                     "VmInstanceVO", vm["uuid"])  # fmt: skip
+
+
+@behaviour("UpdateHost", check=check_management_ip)
+def update_host(cloud, call):
+    if cloud.get("Host", call["uuid"])["status"] == "Connecting":
+        raise refused(f"can not update host[uuid:{call['uuid']}]which is connecting or creating, please wait.")
+    return update(cloud, call)
+
+
+@behaviour("ReconnectHost", reconnect="Reconnect the host")
+def reconnect_host(cloud, call):
+    if call["uuid"] in cloud.down:
+        raise ApiError("HOST.1002", f"unable to connect to host[uuid:{call['uuid']}]", ApiError("HOST.1010", "the host does not answer"))
+    cloud.change("Host", call["uuid"], status="Connecting")
+    yield "reconnect"
+    connected(cloud, call["uuid"])
+    return cloud.shown("Host", call["uuid"])
+
+
+@behaviour("ChangeHostState")
+def change_host_state(cloud, call):
+    host, event = cloud.get("Host", call["uuid"]), call["stateEvent"]
+    if event == "maintain":
+        if host["status"] != "Connected":
+            raise refused(f"can not maintain host[uuid:{host['uuid']}]which is not Connected")
+        if host["state"] == "Maintenance":
+            raise ApiError("SYS.1005", f"host[uuid:{host['uuid']}] is in Maintenance already, it cannot be maintained again")
+        cloud.change("Host", host["uuid"], state="PreMaintenance")
+        for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
+            move_away(cloud, vm)
+    cloud.change("Host", host["uuid"], state=STATES[event])
+    return cloud.shown("Host", host["uuid"])
+
+
+def move_away(cloud, vm):
+    """To another host where one has room, else stopped."""
+    try:
+        place(cloud, vm, pick_host(cloud, vm, exclude=vm["hostUuid"]))
+    except ApiError:
+        leave_host(cloud, vm, "Stopped")
+
+
+@on_removal("Host")
+def host_removed(cloud, host):
+    """Its virtual machines are stopped, not deleted; and somebody should know."""
+    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
+        leave_host(cloud, vm, "Stopped")
+    cloud.notify("the host[uuid:%s, name:%s] went away", [host["uuid"], host["name"]], "HostVO", host["uuid"], "Warning")
+
+
+@on_removal("Cluster")
+def cluster_removed(cloud, cluster):
+    for type in ("PrimaryStorage", "L2Network"):
+        for item in cloud.find(type, "attachedClusterUuids", cluster["uuid"]):
+            detach(cloud, type, item["uuid"], "attachedClusterUuids", cluster["uuid"])
+
+
+@on_removal("Zone")
+def zone_removed(cloud, zone):
+    for item in cloud.find("BackupStorage", "attachedZoneUuids", zone["uuid"]):
+        detach(cloud, "BackupStorage", item["uuid"], "attachedZoneUuids", zone["uuid"])
+
+
+def detach(cloud, type, uuid, field, other):
+    cloud.change(type, uuid, **{field: [u for u in cloud.get(type, uuid)[field] if u != other]})
+
+
+@behaviour("UpdateClusterOS", prepare="Prepare the repository", update="Update the hosts")
+def update_cluster_os(cloud, call):
+    hosts = cloud.find("Host", "clusterUuid", call["uuid"])
+    for host in hosts:
+        if host["status"] != "Connected":
+            raise refused(f"host[uuid:{host['uuid']}] is not Connected, its operating system cannot be updated")
+    yield "prepare"
+    yield "update"
+    for host in hosts:
+        cloud.change("Host", host["uuid"])
+
+
+# storage
+
+
+def new_storage(cloud, type, call, kind, capacity, **more):
+    """A primary or backup storage with what was given and its capacity."""
+    row = cloud.catalogue.resource(type)
+    given = {name: value for name, value in call.params.items() if name in row.all_fields}
+    item = cloud.add(type, uuid=call["resourceUuid"], **given | {"type": kind, **more, "totalCapacity": capacity, "availableCapacity": capacity})
+    cloud.tag_new(call, type, item["uuid"])
+    return item
+
+
+@behaviour("AddLocalPrimaryStorage")
+def add_local_primary_storage(cloud, call):
+    ps = new_storage(cloud, "PrimaryStorage", call, "LocalStorage", 0, mountPath=call["url"], totalPhysicalCapacity=0, availablePhysicalCapacity=0)
+    return cloud.shown("PrimaryStorage", ps["uuid"])
+
+
+@behaviour("AddNfsPrimaryStorage")
+def add_nfs_primary_storage(cloud, call):
+    uuid = call["resourceUuid"] or cloud.uuid()
+    call = replace(call, params=call.params | {"resourceUuid": uuid})
+    path = f"/opt/zstack/nfsprimarystorage/prim-{uuid}"
+    ps = new_storage(cloud, "PrimaryStorage", call, "NFS", 20 * TIB, mountPath=path, totalPhysicalCapacity=20 * TIB, availablePhysicalCapacity=20 * TIB)
+    return cloud.shown("PrimaryStorage", ps["uuid"])
+
+
+@behaviour("AddSftpBackupStorage")
+def add_sftp_backup_storage(cloud, call):
+    bs = new_storage(cloud, "BackupStorage", call, "SftpBackupStorage", 50 * TIB)
+    return cloud.shown("SftpBackupStorage", bs["uuid"])
+
+
+@behaviour("ChangePrimaryStorageState")
+def change_primary_storage_state(cloud, call):
+    return change_state(cloud, call)
+
+
+LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
+
+
+def recount_storage(cloud, cluster):
+    """Local storage is as large as the hosts of its clusters together."""
+    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+        if ps["type"] == "LocalStorage":
+            hosts = sum(len(cloud.find("Host", "clusterUuid", uuid)) for uuid in ps["attachedClusterUuids"])
+            grown = hosts * LOCAL_DISK - ps["totalCapacity"]
+            sizes = {name: ps[name] + grown for name in ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")}
+            cloud.change("PrimaryStorage", ps["uuid"], **sizes, systemUsedCapacity=0)
+
+
+@behaviour("AttachPrimaryStorageToCluster")
+def attach_primary_storage(cloud, call):
+    ps, cluster = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), cloud.get("Cluster", call["clusterUuid"])
+    if cluster["uuid"] in ps["attachedClusterUuids"]:
+        raise refused(f"primary storage[uuid:{ps['uuid']}] has been attached to cluster[uuid:{cluster['uuid']}]")
+    if ps["zoneUuid"] != cluster["zoneUuid"]:
+        raise ApiError("SYS.1007", f"primary storage[uuid:{ps['uuid']}] and cluster[uuid:{cluster['uuid']}] are not in the same zone")
+    if any(other["url"] == ps["url"] for other in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster["uuid"])):
+        raise ApiError("SYS.1007", f"url[{ps['url']}] has been occupied, it cannot be duplicate in same cluster")
+    cloud.change("PrimaryStorage", ps["uuid"], attachedClusterUuids=[*ps["attachedClusterUuids"], cluster["uuid"]])
+    recount_storage(cloud, cluster["uuid"])
+    return cloud.shown("PrimaryStorage", ps["uuid"])
+
+
+@behaviour("DetachPrimaryStorageFromCluster")
+def detach_primary_storage(cloud, call):
+    ps, cluster = call["primaryStorageUuid"], call["clusterUuid"]
+    if cluster not in cloud.get("PrimaryStorage", ps)["attachedClusterUuids"]:
+        raise ApiError("SYS.1007", f"primary storage[uuid:{ps}] has not been attached to cluster[uuid:{cluster}] yet")
+    detach(cloud, "PrimaryStorage", ps, "attachedClusterUuids", cluster)
+    return cloud.shown("PrimaryStorage", ps)
+
+
+@behaviour("DeletePrimaryStorage")
+def delete_primary_storage(cloud, call):
+    ps = cloud.get("PrimaryStorage", call["uuid"])
+    for cluster in ps["attachedClusterUuids"]:
+        raise refused(f"primary storage[uuid:{ps['uuid']}] cannot be deleted for still being attached to cluster[uuid:{cluster}].")
+    cloud.remove("PrimaryStorage", ps["uuid"])
+
+
+@behaviour("AttachBackupStorageToZone", "AttachL2NetworkToCluster")
+def attach_to(cloud, call):
+    """Backup storage to a zone, an L2 network to a cluster: one more uuid in its list."""
+    type, field, key, other = ATTACHMENTS[call.api.type]
+    item = cloud.get(type, call[key])
+    if call[other] in item[field]:
+        raise refused(ATTACHED[type] % (item["uuid"], call[other]))
+    cloud.change(type, item["uuid"], **{field: [*item[field], call[other]]})
+    return cloud.shown(type, item["uuid"])
+
+
+@behaviour("DetachBackupStorageFromZone", "DetachL2NetworkFromCluster")
+def detach_from(cloud, call):
+    type, field, key, other = ATTACHMENTS[call.api.type]
+    item = cloud.get(type, call[key])
+    if call[other] not in item[field]:
+        raise refused(NOT_ATTACHED[type] % (item["uuid"], call[other]))
+    detach(cloud, type, item["uuid"], field, call[other])
+    return cloud.shown(type, item["uuid"])
+
+
+ATTACHMENTS = {
+    "BackupStorage": ("BackupStorage", "attachedZoneUuids", "backupStorageUuid", "zoneUuid"),
+    "L2Network": ("L2Network", "attachedClusterUuids", "l2NetworkUuid", "clusterUuid"),
+}
+ATTACHED = {
+    "BackupStorage": "backup storage[uuid:%s] has been attached to zone[uuid:%s]",
+    "L2Network": "l2Network[uuid:%s] has attached to cluster[uuid:%s], can't attach again",
+}
+NOT_ATTACHED = {
+    "BackupStorage": "backup storage[uuid:%s] has not been attached to zone[uuid:%s]",
+    "L2Network": "l2Network[uuid:%s] has not attached to cluster[uuid:%s]",
+}
+
+
+@on_removal("BackupStorage")
+def backup_storage_removed(cloud, storage):
+    """Images lose their copy on it; one with no other copy goes (facts of the server's cascade)."""
+    for image in list(cloud.store.rows("Image")):
+        left = [ref for ref in image.get("backupStorageRefs", ()) if ref["backupStorageUuid"] != storage["uuid"]]
+        if len(left) < len(image.get("backupStorageRefs", ())):
+            cloud.change("Image", image["uuid"], backupStorageRefs=left) if left else cloud.remove("Image", image["uuid"])
+
+
+# offerings and networks
+
+
+def check_instance_offering(cloud, params):
+    if params.get("allocatorStrategy") not in (None, *(f"{name}HostAllocatorStrategy" for name in ("LeastVmPreferred", "Default", "DesignatedHost", "LastHostPreferred"))):
+        raise BadParameter(f"unsupported host allocation strategy[{params['allocatorStrategy']}]")
+    if params.get("type") not in (None, "UserVm", "VirtualRouter"):
+        raise BadParameter(f"unsupported instance offering type[{params['type']}]")
+    if params["memorySize"] < 16 << 20:
+        raise BadParameter(f"memory size[{params['memorySize']} bytes] is less than 16M, no modern operating system is likely able to "
+                           "boot with such small memory size")  # fmt: skip
+
+
+behaviour("CreateInstanceOffering", check=check_instance_offering)(functools.partial(create))
+
+
+@behaviour("CreateDiskOffering")
+def create_disk_offering(cloud, call):
+    kept = {name: value for name, value in call.params.items() if name not in ("type", "allocationStrategy")}
+    return create(cloud, replace(call, params=kept | {"allocatorStrategy": call["allocationStrategy"] or "DefaultPrimaryStorageAllocationStrategy"}))
+
+
+@behaviour("CreateL2VlanNetwork")
+def create_l2_vlan_network(cloud, call):
+    return create(cloud, replace(call, params=call.params | {"type": "L2VlanNetwork"}))
+
+
+def check_l3(cloud, params):
+    if params.get("system", False) != (params.get("category") == "System"):
+        raise BadParameter("not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid")
+    if params.get("dnsDomain") and not re.fullmatch(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}", params["dnsDomain"]):
+        raise BadParameter(f"{params['dnsDomain']} is not a valid domain name")
+
+
+@behaviour("CreateL3Network", check=check_l3)
+def create_l3_network(cloud, call):
+    zone = cloud.get("L2Network", call["l2NetworkUuid"])["zoneUuid"]
+    return create(cloud, replace(call, params=call.params | {"zoneUuid": zone}))
+
+
+def check_ip_range(cloud, params):
+    for name, words in (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway")):
+        if not is_address(params[name]):
+            raise BadParameter(f"{words}[{params[name]}] is not a IPv4 address")
+    start, end, gateway = (is_address(params[name]) for name in ("startIp", "endIp", "gateway"))
+    if params["netmask"] not in {str(ipaddress.IPv4Network(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)}:
+        raise BadParameter(f"netmask[{params['netmask']}] is not a netmask")
+    subnet = ipaddress.IPv4Network(f"{params['startIp']}/{params['netmask']}", strict=False)
+    for words, address in (("gateway", gateway), ("end ip", end)):
+        if address not in subnet:
+            raise BadParameter(f"the {words}[{address}] is not in the subnet {subnet.network_address}/{subnet.netmask}")
+    if start > end:
+        raise BadParameter(f"start ip[{start}] is behind end ip[{end}]")
+    if start <= gateway <= end:
+        raise BadParameter(f"gateway[{gateway}] can not be part of range[{start}, {end}]")
+
+
+@behaviour("AddIpRange", check=check_ip_range)
+def add_ip_range(cloud, call):
+    subnet = ipaddress.IPv4Network(f"{call['startIp']}/{call['netmask']}", strict=False)
+    refuse_overlap(cloud, call, subnet)
+    return create(cloud, replace(call, params=call.params | {"networkCidr": str(subnet)}))
+
+
+def refuse_overlap(cloud, call, subnet):
+    start, end = is_address(call["startIp"]), is_address(call["endIp"])
+    l2 = cloud.get("L3Network", call["l3NetworkUuid"])["l2NetworkUuid"]
+    for l3 in cloud.find("L3Network", "l2NetworkUuid", l2):
+        for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]):
+            if start <= is_address(other["endIp"]) and is_address(other["startIp"]) <= end:
+                raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
+            if l3["uuid"] == call["l3NetworkUuid"] and other["networkCidr"] != str(subnet):
+                raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
+
+
+def check_cidr(cloud, params):
+    try:
+        network = ipaddress.IPv4Network(params["networkCidr"], strict=False)
+    except ValueError:
+        raise BadParameter(f"{params['networkCidr']} is not a valid network cidr") from None
+    if network.prefixlen > 29:
+        raise BadParameter(f"{params['networkCidr']} is not an allowed network cidr, because it doesn't have usable ip range")
+
+
+@behaviour("AddIpRangeByNetworkCidr", check=check_cidr)
+def add_ip_range_by_cidr(cloud, call):
+    """The gateway is the first usable address, the range goes from the second to the last one."""
+    network = ipaddress.IPv4Network(call["networkCidr"], strict=False)
+    bounds = {"gateway": network[1], "startIp": network[2], "endIp": network[-2], "netmask": network.netmask}
+    return add_ip_range(cloud, replace(call, params=call.params | {name: str(value) for name, value in bounds.items()}))
+
+
+def check_dns(cloud, params):
+    if not is_address(params["dns"]):
+        raise BadParameter(f"DNS[{params['dns']}] is not a IPv4 address")
+
+
+@behaviour("AddDnsToL3Network", check=check_dns)
+def add_dns(cloud, call):
+    l3 = cloud.get("L3Network", call["l3NetworkUuid"])
+    if call["dns"] in l3["dns"]:
+        raise refused(f"there has been a DNS[{call['dns']}] on L3 network[uuid:{l3['uuid']}]")
+    cloud.change("L3Network", l3["uuid"], dns=[*l3["dns"], call["dns"]])
+    return cloud.shown("L3Network", l3["uuid"])
+
+
+@behaviour("RemoveDnsFromL3Network")
+def remove_dns(cloud, call):
+    detach(cloud, "L3Network", call["l3NetworkUuid"], "dns", call["dns"])
+    return cloud.shown("L3Network", call["l3NetworkUuid"])
+
+
+def free_ip(cloud, l3):
+    """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(is_address(r["startIp"]))):
+        start, end = int(is_address(found["startIp"])), int(is_address(found["endIp"]))
+        first = cloud.cursors.get(found["uuid"], start)
+        for n in itertools.chain(range(first, end + 1), range(start, first)):
+            ip = str(ipaddress.IPv4Address(n))
+            if not any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip)):
+                cloud.cursors[found["uuid"]] = n + 1
+                return ip, found
+    raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
+
+
+# virtual machines: the state table of AbstractVmInstance.java
+
+VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after, the error of a wrong state)
+    "StartVmInstance": ("Created Stopped", "Starting", "Running", "VM.1001"),
+    "StopVmInstance": ("Running Paused Unknown", "Stopping", "Stopped", "VM.1002"),
+    "RebootVmInstance": ("Running", "Rebooting", "Running", "VM.1003"),
+    "PauseVmInstance": ("Running", "Pausing", "Paused", "VM.1012"),
+    "ResumeVmInstance": ("Paused", "Resuming", "Running", "VM.1013"),
+    "MigrateVm": ("Running Paused", "Migrating", "Running", "VM.1008"),
+    "RecoverVmInstance": ("Destroyed", "Destroyed", "Stopped", "SYS.1006"),
+    "ExpungeVmInstance": ("Destroyed", "Expunging", "", "SYS.1006"),
+}
+UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
+
+
+def vm_for(cloud, call):
+    """The virtual machine of a call, in a state that allows it; else the error that the server gives."""
+    vm = cloud.get("VmInstance", call.target)
+    allowed, _, _, code = VM_STATES[call.api.name]
+    if vm["state"] not in allowed.split():
+        told = f"current vm instance state[{vm['state']}] doesn't allow to proceed message[{call.api.message}], allowed states are [{', '.join(allowed.split())}]"
+        cause = ApiError("VM.1010", told)
+        raise ApiError(code, told, cause)
+    return vm
+
+
+def recount(cloud, uuid):
+    """What is left of a host's CPU and memory: all of it, less what runs on it."""
+    host = cloud.look("Host", uuid)
+    if host:
+        vms = cloud.find("VmInstance", "hostUuid", uuid)
+        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
+                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+
+
+def place(cloud, vm, host):
+    """Puts a virtual machine on a host."""
+    left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
+    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
+                 lastHostUuid=left or vm.get("lastHostUuid"), hypervisorType=host["hypervisorType"])  # fmt: skip
+    recount(cloud, host["uuid"]), recount(cloud, left)
+
+
+def leave_host(cloud, vm, state):
+    """Takes a virtual machine off its host, into that state."""
+    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
+    recount(cloud, vm.get("hostUuid"))
+
+
+def pick_host(cloud, vm, exclude=None, **wanted):
+    """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
+    hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
+    hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
+    hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
+    reached = [h for h in hosts if reaches(cloud, vm, h["clusterUuid"])]
+    room = [h for h in reached if h["availableCpuCapacity"] >= vm["cpuNum"] and h["availableMemoryCapacity"] - reserved_memory(cloud, h) >= vm["memorySize"]]
+    if not room:
+        why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
+            f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
+        raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
+    return min(room, key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+
+
+def reaches(cloud, vm, cluster):
+    """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
+    l2s = {cloud.look("L3Network", nic["l3NetworkUuid"]).get("l2NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
+    storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
+    attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
+    return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
+
+
+def pick_storage(cloud, cluster, size, wanted=None):
+    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+        usable = (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size
+        if usable and wanted in (None, ps["uuid"]):
+            return ps
+    raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
+
+
+def take_space(cloud, storage, size):
+    ps = cloud.look("PrimaryStorage", storage)
+    if ps:
+        cloud.change("PrimaryStorage", storage, availableCapacity=max(0, ps["availableCapacity"] - size))
+
+
+def address_nics(cloud, vm):
+    """Gives each nic that has none an address."""
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        if not nic.get("ip"):
+            ip, source = free_ip(cloud, nic["l3NetworkUuid"])
+            cloud.change("VmNic", nic["uuid"], ip=ip, netmask=source["netmask"], gateway=source["gateway"], ipRangeUuid=source["uuid"])
+
+
+def check_vm(cloud, params):
+    l3s, default = params["l3NetworkUuids"], params.get("defaultL3NetworkUuid")
+    if len(set(l3s)) > 1 and not default:
+        raise BadParameter("there are more than one L3 network specified in l3NetworkUuids, but defaultL3NetworkUuid is null")
+    if default and default not in l3s:
+        raise BadParameter(f"defaultL3NetworkUuid[uuid:{default}] is not in l3NetworkUuids[{', '.join(l3s)}]")
+
+
+def refuse_vm(cloud, call):
+    """The checks of VmInstanceApiInterceptor.java on what a new virtual machine is made of."""
+    offering, image = cloud.get("InstanceOffering", call["instanceOfferingUuid"]), cloud.get("Image", call["imageUuid"])
+    l3s = [cloud.get("L3Network", uuid) for uuid in call["l3NetworkUuids"]]
+    disks = [cloud.get("DiskOffering", uuid) for uuid in [*(call["dataDiskOfferingUuids"] or ()), *filter(None, [call["rootDiskOfferingUuid"]])]]
+    disabled = [disk["uuid"] for disk in disks if disk["state"] == "Disabled"]
+    host = cloud.look("Host", call["hostUuid"])
+    bad = [
+        (offering["state"] == "Disabled", "SYS.1006", f"instance offering[uuid:{offering['uuid']}] is Disabled, can't create vm from it"),
+        (offering["type"] != "UserVm", "SYS.1006", f"instance offering[uuid:{offering['uuid']}, type:{offering['type']}] is not UserVm type, can't create vm from it"),
+        (image["state"] == "Disabled", "SYS.1006", f"image[uuid:{image['uuid']}] is Disabled, can't create vm from it"),
+        (image["status"] != "Ready", "SYS.1006", f"image[uuid:{image['uuid']}] is not ready, its status is {image['status']}, can't create vm from it"),
+        (image["mediaType"] not in ("RootVolumeTemplate", "ISO"), "SYS.1007", f"image[uuid:{image['uuid']}] is of mediaType: {image['mediaType']}, only RootVolumeTemplate and ISO can be used to create vm"),
+        (image["mediaType"] == "ISO" and not call["rootDiskOfferingUuid"], "SYS.1007", "rootDiskOfferingUuid cannot be null when image mediaType is ISO"),
+        (image["system"], "SYS.1007", f"image[uuid:{image['uuid']}] is system image, can't be used to create user vm"),
+        (disabled, "SYS.1006", f"disk offerings[uuids:[{', '.join(disabled)}]] are Disabled, can not create vm from it"),
+        (len(set(call["l3NetworkUuids"])) < len(l3s), "SYS.1006", f"Can't add same uuid in the l3Network,uuid: {call['l3NetworkUuids'][0]}"),
+        *((l3["state"] == "Disabled", "SYS.1006", f"l3Network[uuid:{l3['uuid']}] is Disabled, can not create vm on it") for l3 in l3s),
+        *((l3["system"], "SYS.1006", f"l3Network[uuid:{l3['uuid']}] is system network, can not create user vm on it") for l3 in l3s),
+        *((cloud.look(type, call[key]).get("state") == "Disabled", "SYS.1006", f"{type.lower()}[uuid:{call[key]}] is specified but it's Disabled, can not create vm from it")
+          for type, key in (("Zone", "zoneUuid"), ("Cluster", "clusterUuid"), ("Host", "hostUuid"))),
+        (host and host["status"] != "Connected", "SYS.1006", f"host[uuid:{call['hostUuid']}] is specified but it's connection status is {host.get('status')}, can not create vm from it"),
+    ]  # fmt: skip
+    for wrong, code, details in bad:
+        if wrong:
+            raise ApiError(code, details)
+    return offering, image
+
+
+@behaviour("CreateVmInstance", check=check_vm, host="Choose a host for the vm", volume="Create the volumes of the vm",
+           nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")  # fmt: skip
+def create_vm(cloud, call):
+    offering, image = refuse_vm(cloud, call)
+    vm = new_vm(cloud, call, offering, image)
+    if call["strategy"] == "JustCreate":
+        return cloud.shown("VmInstance", vm["uuid"])
+    cloud.change("VmInstance", vm["uuid"], state="Starting")
+    try:
+        place(cloud, vm, pick_host(cloud, vm, zoneUuid=call["zoneUuid"], clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
+        yield "host"
+        make_volumes(cloud, call, cloud.get("VmInstance", vm["uuid"]), image)
+        yield "volume"
+        address_nics(cloud, vm)
+        yield "nic"
+        yield "start"
+        cloud.change("VmInstance", vm["uuid"], state="Running")
+    except ApiError as cause:
+        erase_vm(cloud, cloud.get("VmInstance", vm["uuid"]))
+        raise Undone(ApiError("VM.1000", f"unable to create vm[name:{vm['name']}]: {cause.details}", cause)) from None
+    return cloud.shown("VmInstance", vm["uuid"])
+
+
+def new_vm(cloud, call, offering, image):
+    """The record of a virtual machine with its nics, not yet on any host."""
+    vm = cloud.add("VmInstance", uuid=call["resourceUuid"], platform=image["platform"], hypervisorType="KVM",
+                   defaultL3NetworkUuid=call["defaultL3NetworkUuid"] or call["l3NetworkUuids"][0],
+                   **{k: offering[k] for k in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")},
+                   **{k: call[k] for k in ("name", "description", "imageUuid", "instanceOfferingUuid", "zoneUuid", "clusterUuid")})  # fmt: skip
+    for device, l3 in enumerate(call["l3NetworkUuids"]):
+        mac = f"fa:{cloud.random.getrandbits(32):08x}{device:02x}"
+        cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac[:3] + ":".join(re.findall("..", mac[3:])))
+    cloud.tag_new(call, "VmInstance", vm["uuid"])
+    return vm
+
+
+def make_volumes(cloud, call, vm, image):
+    """The root volume from the image, and a data volume for each disk offering."""
+    disk = cloud.look("DiskOffering", call["rootDiskOfferingUuid"])
+    wanted = [("ROOT", disk.get("diskSize") or image["size"], {"type": "Root", "rootImageUuid": image["uuid"], "description": f"Root volume for VM[uuid:{vm['uuid']}]"})]
+    for uuid in call["dataDiskOfferingUuids"] or ():
+        wanted.append(("DATA", cloud.get("DiskOffering", uuid)["diskSize"], {"type": "Data", "diskOfferingUuid": uuid}))
+    for device, (prefix, size, more) in enumerate(wanted):
+        ps = pick_storage(cloud, vm["clusterUuid"], size, call["primaryStorageUuidForRootVolume"] if prefix == "ROOT" else None)
+        volume = cloud.add("Volume", name=f"{prefix}-for-{vm['name']}", vmInstanceUuid=vm["uuid"], deviceId=device, size=size, **more)
+        instantiate(cloud, volume, ps)
+        if prefix == "ROOT":
+            cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
+
+
+def instantiate(cloud, volume, ps):
+    """Gives a volume its place on a primary storage."""
+    folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
+    path = f"{ps.get('mountPath') or ps['url']}/{folder}/acct-{ADMIN}/vol-{volume['uuid']}/{volume['uuid']}.qcow2"
+    cloud.change("Volume", volume["uuid"], primaryStorageUuid=ps["uuid"], status="Ready", format="qcow2", installPath=path)
+    take_space(cloud, ps["uuid"], volume["size"])
+
+
+def erase_vm(cloud, vm):
+    """Every trace of a virtual machine: nics, root volume, the row; data volumes that were its own are left alone."""
+    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
+        if volume["type"] == "Root" or vm["state"] == "Starting":
+            cloud.remove("Volume", volume["uuid"])
+    cloud.remove("VmInstance", vm["uuid"])
+    recount(cloud, vm.get("hostUuid"))
+
+
+@on_removal("Volume")
+def volume_removed(cloud, volume):
+    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+
+
+@on_removal("VmInstance")
+def vm_removed(cloud, vm):
+    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
+        cloud.change("Volume", volume["uuid"], vmInstanceUuid=None, deviceId=None)
+
+
+@behaviour("StartVmInstance", host="Choose a host for the vm", nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")
+def start_vm(cloud, call):
+    vm = vm_for(cloud, call)
+    before = vm["state"]
+    try:
+        place(cloud, vm, pick_host(cloud, vm, clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
+        cloud.change("VmInstance", vm["uuid"], state="Starting")
+        yield "host"
+        if not vm.get("rootVolumeUuid"):
+            whole = replace(call, params={"dataDiskOfferingUuids": None})
+            make_volumes(cloud, whole, cloud.get("VmInstance", vm["uuid"]), cloud.get("Image", vm["imageUuid"]))
+        address_nics(cloud, vm)
+        yield "nic"
+        yield "start"
+        cloud.change("VmInstance", vm["uuid"], state="Running")
+    except ApiError as cause:
+        leave_host(cloud, vm | {"hostUuid": cloud.look("VmInstance", vm["uuid"]).get("hostUuid")}, before)
+        raise Undone(ApiError("VM.1001", f"unable to start vm[uuid:{vm['uuid']}]: {cause.details}", cause)) from None
+    return cloud.shown("VmInstance", vm["uuid"])
+
+
+@behaviour("StopVmInstance", "RebootVmInstance", "PauseVmInstance", "ResumeVmInstance", work="Ask the hypervisor")
+def move_vm(cloud, call):
+    """Through the state while it lasts to the state after; back where it was if it fails on the way."""
+    if call.api.name == "StopVmInstance" and cloud.get("VmInstance", call.target)["state"] == "Stopped":
+        return cloud.shown("VmInstance", call.target)  # stopping what is stopped succeeds (VmInstanceBase.java)
+    vm = vm_for(cloud, call)
+    _, meanwhile, after, code = VM_STATES[call.api.name]
+    cloud.change("VmInstance", vm["uuid"], state=meanwhile)
+    try:
+        yield "work"
+    except ApiError as cause:
+        cloud.change("VmInstance", vm["uuid"], state=vm["state"])
+        raise Undone(ApiError(code, cause.details, cause)) from None
+    leave_host(cloud, vm, after) if after == "Stopped" else cloud.change("VmInstance", vm["uuid"], state=after)
+    return cloud.shown("VmInstance", vm["uuid"])
+
+
+@behaviour("MigrateVm", choose="Choose a destination host", move="Move the vm's memory")
+def migrate_vm(cloud, call):
+    vm = vm_for(cloud, call)
+    cloud.change("VmInstance", vm["uuid"], state="Migrating")
+    try:
+        host = pick_host(cloud, vm, exclude=vm["hostUuid"], uuid=call["hostUuid"])
+        yield "choose"
+        yield "move"
+        place(cloud, vm, host)
+    except ApiError as cause:
+        cloud.change("VmInstance", vm["uuid"], state=vm["state"])
+        raise Undone(ApiError("VM.1008", f"unable to migrate vm[uuid:{vm['uuid']}]: {cause.details}", cause)) from None
+    cloud.change("VmInstance", vm["uuid"], state=vm["state"])
+    return cloud.shown("VmInstance", vm["uuid"])
+
+
+@behaviour("DestroyVmInstance", work="Stop the vm on the hypervisor")
+def destroy_vm(cloud, call):
+    """Destroyed, to be recovered or expunged: no host, no addresses; data volumes are detached and stay."""
+    vm = cloud.get("VmInstance", call["uuid"])
+    if vm["state"] == "Destroyed":
+        return
+    if vm["state"] == "Created":
+        return erase_vm(cloud, vm)
+    cloud.change("VmInstance", vm["uuid"], state="Destroying")
+    yield "work"
+    host = cloud.look("Host", vm.get("hostUuid"))
+    if host and host["status"] != "Connected":
+        leave_for_collection(cloud, vm, host)
+    leave_host(cloud, vm, "Destroyed")
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
+    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
+        root = volume["type"] == "Root"
+        cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if root else {"vmInstanceUuid": None, "deviceId": None})
+    later(cloud, "ExpungeVmInstance", vm["uuid"])
+
+
+EXPUNGE_AFTER = DAY  # vm/expungePeriod
+
+
+def later(cloud, api, uuid, since=None):
+    """Expunges what is still destroyed a day after."""
+    due = (cloud.clock.now() if since is None else since) + EXPUNGE_AFTER
+    type, state, key = EXPUNGED[api]
+
+    def expunge():
+        item = cloud.look(type, uuid)
+        if item.get(key) == state:
+            erase_vm(cloud, item) if type == "VmInstance" else cloud.remove(type, uuid)
+            cloud.clock.spawn(cloud.store.commit())
+
+    cloud.clock.at(due, expunge, f"{api} {uuid}")
+
+
+EXPUNGED = {
+    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state"),
+    "ExpungeDataVolume": ("Volume", "Deleted", "status"),
+    "ExpungeImage": ("Image", "Deleted", "status"),
+}
+
+
+@behaviour("RecoverVmInstance")
+def recover_vm(cloud, call):
+    vm = vm_for(cloud, call)
+    cloud.change("VmInstance", vm["uuid"], state="Stopped")
+    if vm.get("rootVolumeUuid"):
+        cloud.change("Volume", vm["rootVolumeUuid"], status="Ready")
+    return cloud.shown("VmInstance", vm["uuid"])
+
+
+@behaviour("ExpungeVmInstance")
+def expunge_vm(cloud, call):
+    erase_vm(cloud, vm_for(cloud, call))
+
+
+@behaviour("UpdateVmInstance")
+def update_vm(cloud, call):
+    body = update(cloud, call)
+    recount(cloud, cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
+    return cloud.shown("VmInstance", call["uuid"]) if body else body
+
+
+@behaviour("PrimaryStorageMigrateVm", copy="Copy the volumes")
+def migrate_vm_storage(cloud, call):
+    vm = cloud.get("VmInstance", call["vmInstanceUuid"])
+    if vm["state"] != "Stopped":
+        raise refused(f"vm[uuid:{vm['uuid']}] is {vm['state']}, only a Stopped vm can be migrated to another primary storage")
+    yield "copy"
+    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
+        if volume["type"] == "Root" or call["withDataVolumes"]:
+            move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
+    return cloud.shown("VmInstance", vm["uuid"])
+
+
+# volumes and snapshots
+
+
+@behaviour("CreateDataVolume")
+def create_data_volume(cloud, call):
+    size = cloud.get("DiskOffering", call["diskOfferingUuid"])["diskSize"]
+    volume = cloud.add("Volume", uuid=call["resourceUuid"], size=size, **{k: call[k] for k in ("name", "description", "diskOfferingUuid")})
+    cloud.tag_new(call, "Volume", volume["uuid"])
+    if call["primaryStorageUuid"]:
+        instantiate(cloud, volume, cloud.get("PrimaryStorage", call["primaryStorageUuid"]))
+    return cloud.shown("Volume", volume["uuid"])
+
+
+@behaviour("ChangeVolumeState")
+def change_volume_state(cloud, call):
+    if cloud.get("Volume", call["uuid"])["type"] == "Root":
+        raise refused(f"it's not allowed to change state of root volume, uuid:{call['uuid']}")
+    return change_state(cloud, call)
+
+
+def refuse_attach(volume, vm):
+    if volume["type"] == "Root":
+        raise refused(f"the volume[uuid:{volume['uuid']}, name:{volume['name']}] is Root Volume, can't attach it")
+    if volume.get("vmInstanceUuid"):
+        raise refused(f"data volume[uuid:{volume['uuid']}] has been attached to some vm, can't attach again")
+    if volume["state"] != "Enabled" or volume["status"] not in ("Ready", "NotInstantiated"):
+        raise refused(f"data volume can only be attached when its state is Enabled and status Ready or NotInstantiated, but it is {volume['state']}, {volume['status']}")
+    if vm["state"] not in ("Running", "Stopped"):
+        raise refused(f"vm[uuid:{vm['uuid']}] is {vm['state']}, a data volume can only be attached to a Running or Stopped one")
+
+
+@behaviour("AttachDataVolumeToVm")
+def attach_data_volume(cloud, call):
+    volume, vm = cloud.get("Volume", call["volumeUuid"]), cloud.get("VmInstance", call["vmInstanceUuid"])
+    refuse_attach(volume, vm)
+    if volume["status"] == "NotInstantiated":
+        instantiate(cloud, volume, pick_storage(cloud, vm["clusterUuid"], volume["size"]))
+    used = {v["deviceId"] for v in cloud.find("Volume", "vmInstanceUuid", vm["uuid"])}
+    cloud.change("Volume", volume["uuid"], vmInstanceUuid=vm["uuid"], deviceId=next(n for n in itertools.count(1) if n not in used))
+    return cloud.shown("Volume", volume["uuid"])
+
+
+@behaviour("DetachDataVolumeFromVm")
+def detach_data_volume(cloud, call):
+    volume = cloud.get("Volume", call["uuid"])
+    if volume["type"] == "Root":
+        raise refused(f"the volume[uuid:{volume['uuid']}, name:{volume['name']}] is Root Volume, can't detach it")
+    if not volume.get("vmInstanceUuid"):
+        raise refused(f"data volume[uuid:{volume['uuid']}] is not attached to any vm, can't detach")
+    cloud.change("Volume", volume["uuid"], vmInstanceUuid=None, deviceId=None)
+    return cloud.shown("Volume", volume["uuid"])
+
+
+@behaviour("DeleteDataVolume")
+def delete_data_volume(cloud, call):
+    volume = cloud.get("Volume", call["uuid"])
+    if volume["type"] == "Root":
+        raise ApiError("SYS.1007", f"volume[uuid:{volume['uuid']}] is Root volume, can't be deleted")
+    if volume["status"] == "Deleted":
+        raise refused(f"volume[uuid:{volume['uuid']}] is already in status of deleted")
+    cloud.change("Volume", volume["uuid"], status="Deleted", vmInstanceUuid=None, deviceId=None)
+    later(cloud, "ExpungeDataVolume", volume["uuid"])
+
+
+def deleted_volume(cloud, call):
+    volume = cloud.get("Volume", call["uuid"])
+    if volume["status"] != "Deleted":
+        raise refused(f"the volume[uuid:{volume['uuid']}] is not in status of deleted. This is operation is to recover a deleted data volume")
+    return volume
+
+
+@behaviour("RecoverDataVolume")
+def recover_data_volume(cloud, call):
+    volume = deleted_volume(cloud, call)
+    cloud.change("Volume", volume["uuid"], status="Ready" if volume.get("installPath") else "NotInstantiated")
+    return cloud.shown("Volume", volume["uuid"])
+
+
+@behaviour("ExpungeDataVolume")
+def expunge_data_volume(cloud, call):
+    cloud.remove("Volume", deleted_volume(cloud, call)["uuid"])
+
+
+def move_volume(cloud, volume, storage):
+    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
+
+
+@behaviour("PrimaryStorageMigrateVolume", copy="Copy the volume")
+def migrate_volume(cloud, call):
+    volume = cloud.get("Volume", call["volumeUuid"])
+    if cloud.look("VmInstance", volume.get("vmInstanceUuid")).get("state") not in (None, "Stopped"):
+        raise refused(f"volume[uuid:{volume['uuid']}] is attached to a vm that is not Stopped, it cannot be migrated")
+    if volume.get("primaryStorageUuid") == call["dstPrimaryStorageUuid"]:
+        raise refused(f"volume[uuid:{volume['uuid']}] is on primary storage[uuid:{call['dstPrimaryStorageUuid']}] already")
+    cloud.change("Volume", volume["uuid"], status="Migrating")
+    try:
+        yield "copy"
+    except ApiError:
+        cloud.change("Volume", volume["uuid"], status=volume["status"])
+        raise
+    move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
+    return cloud.shown("Volume", volume["uuid"])
+
+
+@behaviour("CreateVolumeSnapshot", snapshot="Take the snapshot")
+def create_snapshot(cloud, call):
+    volume = cloud.get("Volume", call["volumeUuid"])
+    if volume["status"] != "Ready":
+        raise refused(f"volume[uuid:{volume['uuid']}] is not in status Ready, current is {volume['status']}, can't create snapshot")
+    yield "snapshot"
+    trees = [t for t in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]) if t["current"]]
+    tree = trees[0] if trees else cloud.add("VolumeSnapshotTree", volumeUuid=volume["uuid"])
+    parent = next((s for s in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if s["latest"]), {})
+    if parent:
+        cloud.change("VolumeSnapshot", parent["uuid"], latest=False)
+    snapshot = cloud.add("VolumeSnapshot", uuid=call["resourceUuid"], name=call["name"], description=call["description"],
+                         volumeUuid=volume["uuid"], treeUuid=tree["uuid"], parentUuid=parent.get("uuid"), volumeType=volume["type"],
+                         format=volume["format"], size=volume["actualSize"], primaryStorageUuid=volume["primaryStorageUuid"],
+                         primaryStorageInstallPath=volume["installPath"])  # fmt: skip
+    cloud.tag_new(call, "VolumeSnapshot", snapshot["uuid"])
+    return cloud.shown("VolumeSnapshot", snapshot["uuid"])
+
+
+@behaviour("RevertVolumeFromSnapshot", revert="Revert the volume")
+def revert_volume(cloud, call):
+    snapshot = cloud.get("VolumeSnapshot", call["uuid"])
+    volume = cloud.get("Volume", snapshot["volumeUuid"])
+    if cloud.look("VmInstance", volume.get("vmInstanceUuid")).get("state") not in (None, "Stopped"):
+        raise refused(f"unable to reset volume[uuid:{volume['uuid']}] to snapshot[uuid:{snapshot['uuid']}], the vm it is attached to is not Stopped")
+    yield "revert"
+    for other in cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
+        cloud.change("VolumeSnapshot", other["uuid"], latest=other["uuid"] == snapshot["uuid"])
+    cloud.change("Volume", volume["uuid"], actualSize=snapshot["size"])
+
+
+@behaviour("DeleteVolumeSnapshot", merge="Delete the snapshot")
+def delete_snapshot(cloud, call):
+    """With all that came after it."""
+    yield "merge"
+    snapshot = cloud.get("VolumeSnapshot", call["uuid"])
+    doomed = [snapshot["uuid"]]
+    for uuid in doomed:
+        doomed += [child["uuid"] for child in cloud.find("VolumeSnapshot", "parentUuid", uuid)]
+        cloud.remove("VolumeSnapshot", uuid)
+    if not cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
+        cloud.remove("VolumeSnapshotTree", snapshot["treeUuid"])
+    elif snapshot.get("parentUuid"):
+        cloud.change("VolumeSnapshot", snapshot["parentUuid"], latest=True)
+
+
+# images
+
+IMAGE_URLS = ("http://", "https://", "ftp://", "sftp://", "file:///", "upload://", "zstore://", "/")
+IMAGE_FORMATS = ("qcow2", "raw", "iso", "simulator", "vmtx")
+
+
+def check_image(cloud, params):
+    if not params["url"].startswith(IMAGE_URLS):
+        # the comma after 'https://' is a full-width one on the server too
+        raise BadParameter("url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'")
+    if params["format"] not in IMAGE_FORMATS:
+        raise BadParameter(f"unknown format[{params['format']}]", f"format is one of {', '.join(IMAGE_FORMATS)}")
+
+
+def usable_backup_storage(cloud, uuids):
+    """Those of the backup storages that can take an image; all there are when none is named."""
+    wanted = [cloud.look("BackupStorage", uuid) for uuid in uuids] if uuids else list(cloud.store.rows("BackupStorage"))
+    usable = [bs for bs in wanted if (bs["state"], bs["status"]) == ("Enabled", "Connected") and bs["attachedZoneUuids"]]
+    if not usable:
+        raise refused(f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding this image; "
+                      "they must be Enabled, Connected, and attached to a zone")  # fmt: skip
+    return usable
+
+
+def new_image(cloud, call, uuids, status, **more):
+    """The row of an image that is on its way, with a reference to each backup storage."""
+    stores, now = usable_backup_storage(cloud, uuids), cloud.clock.stamp()
+    uuid = call["resourceUuid"] or cloud.uuid()
+    refs = [{"imageUuid": uuid, "backupStorageUuid": bs["uuid"], "installPath": f"{bs['url']}/rootVolumeTemplates/acct-{ADMIN}/{uuid}/{uuid}.template",
+             "status": status, "createDate": now, "lastOpDate": now} for bs in stores]  # fmt: skip
+    given = {k: call[k] for k in ("name", "description", "guestOsType", "platform", "system") if call[k] is not None}
+    image = cloud.add("Image", uuid=uuid, status=status, backupStorageRefs=refs, **given | more)
+    cloud.tag_new(call, "Image", uuid)
+    return image
+
+
+def image_ready(cloud, uuid, size):
+    refs = [ref | {"status": "Ready"} for ref in cloud.get("Image", uuid)["backupStorageRefs"]]
+    md5 = hashlib.md5(uuid.encode(), usedforsecurity=False).hexdigest()
+    cloud.change("Image", uuid, status="Ready", size=size, actualSize=size, md5Sum=md5, backupStorageRefs=refs)
+    return cloud.shown("Image", uuid)
+
+
+@behaviour("AddImage", check=check_image, choose="Choose backup storage for downloading the image", download="Download the image")
+def add_image(cloud, call):
+    media = call["mediaType"] or "RootVolumeTemplate"
+    url = "file://" + call["url"] if call["url"].startswith("/") else call["url"]
+    image = new_image(cloud, call, call["backupStorageUuids"], "Downloading", url=url, mediaType=media, format="iso" if media == "ISO" else call["format"])
+    try:
+        yield "choose"
+        yield "download"
+    except ApiError as cause:
+        cloud.remove("Image", image["uuid"])
+        raise Undone(cause) from None
+    return image_ready(cloud, image["uuid"], 10 * GIB)
+
+
+@behaviour("CreateRootVolumeTemplateFromRootVolume", "CreateDataVolumeTemplateFromVolume",
+           choose="Choose backup storage for the image", upload="Copy the volume to the backup storage")  # fmt: skip
+def template_from_volume(cloud, call):
+    volume = cloud.get("Volume", call.target)
+    if volume["status"] != "Ready":
+        raise refused(f"volume[uuid:{volume['uuid']}] is not Ready, it is {volume['status']}; no image can be made of it")
+    root = call.api.name == "CreateRootVolumeTemplateFromRootVolume"
+    if root and volume["type"] != "Root":
+        raise ApiError("SYS.1007", f"volume[uuid:{volume['uuid']}] is not a root volume")
+    media = "RootVolumeTemplate" if root else "DataVolumeTemplate"
+    image = new_image(cloud, call, call["backupStorageUuids"], "Creating", url=f"volume://{volume['uuid']}", mediaType=media, format="qcow2")
+    try:
+        yield "choose"
+        yield "upload"
+    except ApiError as cause:
+        cloud.remove("Image", image["uuid"])
+        raise Undone(cause) from None
+    return image_ready(cloud, image["uuid"], volume["size"])
+
+
+@behaviour("DeleteImage")
+def delete_image(cloud, call):
+    cloud.change("Image", call["uuid"], status="Deleted")
+    later(cloud, "ExpungeImage", call["uuid"])
+
+
+@behaviour("RecoverImage")
+def recover_image(cloud, call):
+    if cloud.get("Image", call["imageUuid"])["status"] != "Deleted":
+        raise refused(f"image[uuid:{call['imageUuid']}] is not Deleted, there is nothing to recover")
+    cloud.change("Image", call["imageUuid"], status="Ready")
+    return cloud.shown("Image", call["imageUuid"])
+
+
+@behaviour("ExpungeImage")
+def expunge_image(cloud, call):
+    if cloud.get("Image", call["imageUuid"])["status"] != "Deleted":
+        raise refused(f"image[uuid:{call['imageUuid']}] is not Deleted, it cannot be expunged")
+    cloud.remove("Image", call["imageUuid"])
+
+
+@behaviour("BackupStorageMigrateImage", copy="Copy the image")
+def migrate_image(cloud, call):
+    image = cloud.get("Image", call["imageUuid"])
+    source, destination = call["srcBackupStorageUuid"], cloud.get("BackupStorage", call["dstBackupStorageUuid"])
+    if all(ref["backupStorageUuid"] != source for ref in image["backupStorageRefs"]):
+        raise refused(f"image[uuid:{image['uuid']}] is not on backup storage[uuid:{source}]")
+    yield "copy"
+    refs = [ref | {"backupStorageUuid": destination["uuid"]} if ref["backupStorageUuid"] == source else ref for ref in image["backupStorageRefs"]]
+    cloud.change("Image", image["uuid"], backupStorageRefs=refs)
+    return cloud.shown("Image", image["uuid"])
+
+
+# what a cloud starts with
+
+
+def named(name):
+    """The fixed uuid of something in the demo cloud: named("vm-web-1") is the same in every mock."""
+    return uuid5(NAMESPACE, name).hex
+
+
+NAMESPACE = UUIDv5("5a537461-636b-5000-8000-7a6d6f636b21")
+PROVIDERS = {"Flat": ("DHCP", "Userdata", "Eip"), "VirtualRouter": ("DHCP", "DNS", "SNAT", "PortForwarding", "Eip", "LoadBalancer"),
+             "SecurityGroup": ("SecurityGroup",)}  # fmt: skip
+SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
+
+
+def basics(cloud):
+    """What even an empty ZStack has: its management node, the admin, a licence, the providers of network services."""
+    cloud.add("ManagementNode", uuid=named("management-node"), hostName=cloud.settings.host, joinDate=cloud.clock.stamp(cloud.pretend))
+    cloud.add("Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD)
+    cloud.add("License", uuid=named("license"), **community_license(cloud))
+    for name, services in PROVIDERS.items():
+        cloud.add("NetworkServiceProvider", uuid=named(f"provider-{name}"), name=f"{name} Network Service Provider", description=f"{name} services",
+                  type=name, networkServiceTypes=[*services], attachedL2NetworkUuids=[])  # fmt: skip
+
+
+# Each line is a call: the API, a name that is the uuid of what it makes (or "-"), its parameters; "@name" is a uuid.
+DEMO = (
+    ("CreateZone", "zone-1", {"name": "zone-1", "description": "the data centre in Shanghai"}),
+    *(("CreateCluster", f"cluster-{n}", {"name": f"cluster-{n}", "zoneUuid": "@zone-1", "hypervisorType": "KVM"}) for n in (1, 2)),
+    *(("AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": f"10.10.0.{10 + n}", "username": "root", "password": "password",
+                                   "clusterUuid": f"@cluster-{(n + 1) // 2}"}) for n in (1, 2, 3, 4)),
+    ("AddNfsPrimaryStorage", "ps-nfs", {"name": "ps-nfs", "url": "10.10.0.100:/export/primary", "zoneUuid": "@zone-1"}),
+    ("AddLocalPrimaryStorage", "ps-local", {"name": "ps-local", "url": "/zstack_ps", "zoneUuid": "@zone-1"}),
+    *(("AttachPrimaryStorageToCluster", "-", {"primaryStorageUuid": "@ps-nfs", "clusterUuid": f"@cluster-{n}"}) for n in (1, 2)),
+    ("AttachPrimaryStorageToCluster", "-", {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-2"}),
+    ("AddSftpBackupStorage", "bs-1", {"name": "bs-1", "url": "/zstack_bs", "hostname": "10.10.0.100", "username": "root", "password": "password"}),
+    ("AttachBackupStorageToZone", "-", {"backupStorageUuid": "@bs-1", "zoneUuid": "@zone-1"}),
+    *(("AddImage", f"image-{name}", {"name": f"image-{name}", "url": f"http://mirror.example.com/{name}.{kind}", "format": kind, "platform": platform,
+                                     "mediaType": "ISO" if kind == "iso" else "RootVolumeTemplate", "backupStorageUuids": ["@bs-1"]})
+      for name, kind, platform in (("centos7", "qcow2", "Linux"), ("ubuntu1804", "qcow2", "Linux"), ("windows2016", "qcow2", "Windows"), ("debian9", "iso", "Linux"))),
+    *(("CreateInstanceOffering", f"offering-{name}", {"name": f"offering-{name}", "cpuNum": cpus, "memorySize": gib * GIB})
+      for name, cpus, gib in (("small", 1, 1), ("medium", 2, 4), ("large", 4, 8))),
+    *(("CreateDiskOffering", f"disk-{gib}g", {"name": f"disk-{gib}g", "diskSize": gib * GIB}) for gib in (20, 100)),
+    ("CreateL2NoVlanNetwork", "l2-public", {"name": "l2-public", "zoneUuid": "@zone-1", "physicalInterface": "eth0"}),
+    ("CreateL2VlanNetwork", "l2-private", {"name": "l2-private", "zoneUuid": "@zone-1", "physicalInterface": "eth1", "vlan": 100}),
+    *(("AttachL2NetworkToCluster", "-", {"l2NetworkUuid": f"@l2-{name}", "clusterUuid": f"@cluster-{n}"}) for name in ("public", "private") for n in (1, 2)),
+    ("CreateL3Network", "l3-public", {"name": "l3-public", "l2NetworkUuid": "@l2-public", "category": "Public"}),
+    ("CreateL3Network", "l3-private", {"name": "l3-private", "l2NetworkUuid": "@l2-private", "dnsDomain": "demo.local"}),
+    ("AddIpRangeByNetworkCidr", "range-public", {"name": "range-public", "l3NetworkUuid": "@l3-public", "networkCidr": "10.20.0.0/24"}),
+    ("AddIpRangeByNetworkCidr", "range-private", {"name": "range-private", "l3NetworkUuid": "@l3-private", "networkCidr": "192.168.100.0/24"}),
+    ("AddDnsToL3Network", "-", {"l3NetworkUuid": "@l3-private", "dns": "10.10.0.2"}),
+    *(("CreateVmInstance", f"vm-{name}", {"name": name, "instanceOfferingUuid": f"@offering-{size}", "imageUuid": f"@image-{image}",
+                                          "l3NetworkUuids": ["@l3-private"], "hostUuid": f"@host-{host}"})
+      for name, size, image, host in (
+          ("web-1", "small", "centos7", 1), ("web-2", "small", "centos7", 2), ("web-3", "small", "centos7", 3),
+          ("db-1", "large", "centos7", 1), ("db-2", "large", "centos7", 2), ("cache-1", "medium", "ubuntu1804", 3),
+          ("ci-1", "medium", "ubuntu1804", 1), ("ci-2", "medium", "ubuntu1804", 2), ("office-1", "medium", "windows2016", 3),
+          ("batch-1", "small", "ubuntu1804", 4), ("batch-2", "small", "ubuntu1804", 4), ("old-1", "small", "centos7", 1))),
+    *(("StopVmInstance", "-", {"uuid": f"@vm-{name}"}) for name in ("ci-1", "ci-2")),
+    ("PauseVmInstance", "-", {"uuid": "@vm-office-1"}),
+    *(("CreateDataVolume", f"volume-{name}", {"name": name, "diskOfferingUuid": "@disk-100g"}) for name in ("db-data-1", "db-data-2", "spare")),
+    *(("AttachDataVolumeToVm", "-", {"volumeUuid": f"@volume-db-data-{n}", "vmInstanceUuid": f"@vm-db-{n}"}) for n in (1, 2)),
+    *(("CreateVolumeSnapshot", f"snapshot-{n}", {"name": f"before-upgrade-{n}", "volumeUuid": "@volume-db-data-1"}) for n in (1, 2)),
+    ("CreateUser", "user-operator", {"name": "operator", "password": SHA512_OF_PASSWORD}),
+    ("CreateSystemTag", "-", {"resourceType": "HostVO", "resourceUuid": "@host-1", "tag": "reservedMemory::2G"}),
+    ("CreateSystemTag", "-", {"resourceType": "VmInstanceVO", "resourceUuid": "@vm-web-1", "tag": "hostname::web-1"}),
+    *(("CreateUserTag", "-", {"resourceType": "VmInstanceVO", "resourceUuid": f"@vm-{name}", "tag": tag})
+      for name, tag in (("web-1", "web"), ("web-2", "web"), ("web-3", "web"), ("db-1", "for-large-DB"), ("db-2", "for-large-DB"))),
+    ("CreateUserTag", "-", {"resourceType": "DiskOfferingVO", "resourceUuid": "@disk-100g", "tag": "for-large-DB"}),
+)  # fmt: skip
+DEMO_BEGAN, DEMO_STEP = 30 * DAY, 6 * 3600  # ago; and how long after each other its calls were
+LONG_JOB_HOURS, LONG_JOB_DONE = 10, 0.425
+
+
+def resolved(value):
+    """ "@zone-1" -> its uuid, also in lists."""
+    if isinstance(value, list):
+        return [resolved(item) for item in value]
+    return named(value[1:]) if isinstance(value, str) and value.startswith("@") else value
+
+
+def do(cloud, api_name, name, params):
+    """Makes a call to its end, now."""
+    api = cloud.catalogue.apis[api_name]
+    given = {key: resolved(value) for key, value in params.items() if value is not None} | ({"resourceUuid": named(name)} if name != "-" else {})
+    call = Call(api, cloud.check(api, given), account=ADMIN)
+    work = (BEHAVIOURS.get(api_name) or VERBS[api.kind])(cloud, call)
+    if isinstance(work, GeneratorType):
+        deque(work, maxlen=0)
+
+
+def demo(cloud):
+    """A small data centre, a month old, in which things have happened."""
+    began = cloud.clock.now() - DEMO_BEGAN
+    cloud.pretend = began
+    basics(cloud)
+    cloud.change("License", named("license"), licenseType="Paid", user="demo@example.com", hostNum=10, cpuNum=40,
+                 issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
+    cloud.add("LicenseAddOn", uuid=named("license-addon"), name="project-management", cpuNum=40, hostNum=10, licenseType="AddOn",
+              modules=["project-management"], issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
+    for n, line in enumerate(DEMO):
+        cloud.pretend = began + n * DEMO_STEP
+        do(cloud, *line)
+    cloud.pretend = cloud.clock.now() - 3600
+    with_public_address(cloud, "web-1")
+    trouble(cloud)
+    cloud.pretend = None
+
+
+def with_public_address(cloud, vm):
+    """A virtual IP on the public network, and the EIP that leads from it to a virtual machine."""
+    ip, source = free_ip(cloud, named("l3-public"))
+    nic = cloud.find("VmNic", "vmInstanceUuid", named(f"vm-{vm}"))[0]
+    cloud.add("Vip", uuid=named("vip-1"), name="vip-1", l3NetworkUuid=named("l3-public"), ip=ip, gateway=source["gateway"], netmask=source["netmask"],
+              serviceProvider="Flat", peerL3NetworkUuids=[nic["l3NetworkUuid"]], useFor="Eip", ipRangeUuid=source["uuid"])  # fmt: skip
+    cloud.add("Eip", uuid=named("eip-1"), name="eip-1", vipUuid=named("vip-1"), vmNicUuid=nic["uuid"], vipIp=ip, guestIp=nic["ip"])
+
+
+def trouble(cloud):
+    """A host that went away, what its virtual machine left to collect, one destroyed, and an image that takes its time."""
+    host_gone(cloud, named("host-4"))
+    for vm in ("old-1", "batch-2"):
+        do(cloud, "DestroyVmInstance", "-", {"uuid": f"@vm-{vm}"})
+    cloud.add("GarbageCollector", uuid=named("gc-done"), name="gc-volume-on-primary-storage", runnerClass="org.zstack.storage.primary.DeleteVolumeGC",
+              status="Done", type="TimeBased", managementNodeUuid=named("management-node"), context="{}")  # fmt: skip
+    began = cloud.clock.now() - LONG_JOB_DONE * LONG_JOB_HOURS * 3600
+    cloud.pretend = began
+    given = {"name": "image-archive", "url": "http://mirror.example.com/archive.qcow2", "format": "qcow2", "backupStorageUuids": [named("bs-1")],
+             "resourceUuid": named("image-archive")}  # fmt: skip
+    api = cloud.catalogue.apis["AddImage"]
+    job = cloud.add("LongJob", uuid=named("longjob-1"), name="add-image", description="the archive of 2017", apiId=named("api-1"), jobName=api.message.rpartition(".")[2],
+                    jobData=json.dumps(given), state="Running", managementNodeUuid=named("management-node"))  # fmt: skip
+    inner = Call(api, cloud.check(api, given), job=named("api-1"), account=ADMIN)
+    run_long_job(cloud, job["uuid"], inner, LONG_JOB_HOURS * 3600, began)
+
+
+VMS_PER_HOST = 100
+
+
+def large(cloud, count):
+    """A data centre with that many running virtual machines, each with a root volume and an address."""
+    basics(cloud)
+    hosts = max(1, math.ceil(count / VMS_PER_HOST))
+    for line in DEMO:
+        if line[0].startswith(("Create", "Add", "Attach")) and not line[0].endswith(("Vm", "VmInstance", "Volume", "Snapshot", "Tag", "KVMHost", "User", "IpRangeByNetworkCidr")):
+            do(cloud, *line)
+    for n in range(hosts):
+        do(cloud, "AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": str(ipaddress.IPv4Address(n + (10 << 24))), "username": "root",
+                                              "password": "password", "clusterUuid": f"@cluster-{n % 2 + 1}"})  # fmt: skip
+    do(cloud, "AddIpRangeByNetworkCidr", "range-private", {"name": "range-private", "l3NetworkUuid": "@l3-private", "networkCidr": "172.16.0.0/12"})
+    cloud.change("PrimaryStorage", named("ps-nfs"), availableCapacity=20 * TIB + count * 10 * GIB, totalCapacity=20 * TIB + count * 10 * GIB)
+    call = {"instanceOfferingUuid": "@offering-small", "imageUuid": "@image-centos7", "l3NetworkUuids": ["@l3-private"]}
+    offering, image = cloud.get("InstanceOffering", named("offering-small")), cloud.get("Image", named("image-centos7"))
+    api = cloud.catalogue.apis["CreateVmInstance"]
+    for n in range(count):
+        host = cloud.look("Host", named(f"host-{n % hosts}"))
+        given = {key: resolved(value) for key, value in call.items()} | {"name": f"vm-{n}", "resourceUuid": named(f"vm-{n}")}
+        vm = new_vm(cloud, Call(api, given), offering, image)
+        cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
+        make_volumes(cloud, Call(api, given), cloud.look("VmInstance", vm["uuid"]), image)
+        address_nics(cloud, vm)
+    for n in range(hosts):
+        recount(cloud, named(f"host-{n}"))
+
+
+def from_file(cloud, path):
+    """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read the cloud in {path}: {error}; --cloud is demo, empty, large:N or a JSON file") from None
+    basics(cloud)
+    for kind, items in told.items() if isinstance(told, dict) else [("", [])]:
+        row = cloud.catalogue.collections.get(kind) or cloud.catalogue.resource(kind)
+        if not row or not isinstance(items, list):
+            known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
+            raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
+        for item in items:
+            load_item(cloud, path, row, item)
+
+
+def load_item(cloud, path, row, item):
+    if not isinstance(item, dict):
+        raise SettingsError(f"{path}: {item!r} in {row.name} is no JSON object")
+    for name in item.keys() - row.all_fields.keys() - set(row.embeds):
+        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
+    uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
+    kept = {name: value for name, value in item.items() if name in row.all_fields and row.all_fields[name] != "date" and name != "uuid"}
+    cloud.add(row.stored, uuid=uuid, **kept)
+
+
+def fill(cloud, what):
+    """Makes an empty cloud the one that --cloud names."""
+    with cloud.store.all_or_nothing():
+        if what in ("demo", "empty"):
+            {"demo": demo, "empty": basics}[what](cloud)
+        elif what.startswith("large:"):
+            if not re.fullmatch(r"large:\d{1,7}", what):
+                raise SettingsError(f"--cloud large:N needs a number, not {what!r}")
+            large(cloud, int(what[6:]))
+        elif what.endswith(".json") or "/" in what or os.path.exists(what):
+            from_file(cloud, what)
+        else:
+            raise SettingsError(f"--cloud is demo, empty, large:N or a JSON file, not {what!r}{did_you_mean(what, ('demo', 'empty', 'large:1000'))}")
+
+
+def recover(cloud):
+    """After a start on a kept cloud: what was under way is not any more (facts of a management node that restarts)."""
+    for vm in [vm for vm in cloud.store.rows("VmInstance") if vm["state"] in UNSETTLED]:
+        leave_host(cloud, vm, "Stopped")
+    for job in [job for job in cloud.store.rows("LongJob") if job["state"] in ("Running", "Waiting", "Canceling")]:
+        cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
+    for api, (type, state, key) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state]:
+            later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
+# ---- API ---------------------------------------------------------------------------------------------------------
+
+CLOUD = web.AppKey("cloud", Cloud)
+HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
+VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
+QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
+OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
+
+
+@dataclass
+class Entry:
+    """What the journal keeps of a request; `hints` travel in X-ZMock-Hint."""
+
+    seq: int
+    time: str
+    method: str
+    path: str
+    query: str
+    api: str = ""
+    params: dict = field(default_factory=dict)
+    status: int = 0
+    job: str = ""
+    outcome: str = ""
+    rule: str = ""
+    hints: list = field(default_factory=list)
+
+    def shown(self):
+        told = {name: value for name, value in vars(self).items() if name != "hints"}
+        return told | {"hint": "; ".join(self.hints)}
+
+
+@dataclass
+class Answer:
+    """What goes out: a status, a body (None is the empty result), headers besides, and the job to tell once it has left."""
+
+    status: int
+    body: object = None
+    headers: dict = field(default_factory=dict)
+    job: str = ""
+
+
+class Rest:
+    """/zstack/v1: reads a request, has the cloud do it now or as a job, and answers once, at one place."""
+
+    def __init__(self, settings, cloud, jobs, faults, journal):
+        self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
+        self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
+        self.seq = itertools.count(1)
+        self.up = True
+
+    async def answer(self, request):
+        """The one way out of every API call."""
+        path, _, query = request.raw_path.partition("?")
+        entry = Entry(next(self.seq), iso(self.clock.now()), request.method, path, query)
+        try:
+            answer = await self.meet(request, entry)
+        except ApiError as error:
+            answer = self.failed(error, entry)
+        entry.status = answer.status
+        entry.outcome = "error" if answer.status >= 400 else "running" if answer.status == 202 else "ok"
+        self.journal.append(entry)
+        for hint in entry.hints:
+            log.info("%s %s: %s", entry.method, entry.path, hint)
+        return await self.send(request, answer, entry)
+
+    async def meet(self, request, entry):
+        """From a request to an answer: path, body, which api, who, what; then now or as a job."""
+        if request.method == "OPTIONS":
+            return self.preflight(request)
+        path = self.decode(entry.path)
+        if path.startswith("/api-jobs/"):
+            return self.poll(request, path.removeprefix("/api-jobs/"))
+        apis = self.catalogue.route(path)
+        if not apis:
+            raise FrontError(404, f"no api mapping to /v1{path}", self.path_hint(path))
+        text = await self.read_body(request)
+        arguments = self.read_arguments(entry.query)
+        body = self.parse_body(text)
+        api, variables = self.choose(request, apis, path, body, text)
+        entry.api = api.name
+        if not self.cloud.simulated(api):
+            raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
+        session = self.authorize(request, api)
+        if api.kind == "Query":
+            return self.query(api, variables, arguments, session, request, entry)
+        job = self.job_uuid(request, api)
+        call = self.call(api, variables, arguments, body, session, job, entry)
+        return await self.act(request, call, entry)
+
+    # reading
+
+    def decode(self, path):
+        """The path below the prefix, percent-decoded."""
+        if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+            raise FrontError(self.dialect["malformed-body"], f"malformed percent-encoding in {path}", "write a percent sign as %25")
+        try:
+            text = urllib.parse.unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            raise FrontError(self.dialect["malformed-body"], f"the path {path} is not UTF-8") from None
+        prefix = next((p for p in self.dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
+        if prefix is None:
+            raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {self.dialect['path-prefix'][0]}")
+        path = text.removeprefix(prefix) or "/"
+        return re.sub("/{2,}", "/", path) if self.dialect["double-slash"] else path
+
+    def path_hint(self, path):
+        """What to write instead of a path that is none."""
+        if path.endswith("/") and self.catalogue.route(path.rstrip("/")):
+            return f"without the slash at the end: {path.rstrip('/')}"
+        first = path.lstrip("/").split("/")[0]
+        paths = {"/".join(api.path.strip("/").split("/")[:1]) for api in self.catalogue.apis.values()}
+        if first not in paths:
+            return f"no collection {first}{did_you_mean(first, paths)}"
+        below = sorted({p for api in self.catalogue.apis.values() for p in api.paths if p.split("/")[1] == first})
+        return f"nearest: {', '.join(nearest(path, below, 3) or below[:3])}"
+
+    async def read_body(self, request):
+        """The body as text; 400 for one that is too large, broken or no UTF-8."""
+        try:
+            return (await request.read()).decode()
+        except web.HTTPRequestEntityTooLarge:
+            raise FrontError(400, f"the body has more than {self.settings.body_limit} bytes", "--body-limit sets how many are allowed") from None
+        except UnicodeDecodeError:
+            raise FrontError(self.dialect["malformed-body"], "the body is not UTF-8") from None
+        except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError) as error:
+            raise FrontError(400, f"the body cannot be read: {error}") from None
+
+    def parse_body(self, text):
+        if not text.strip():
+            return {}
+        try:
+            body = json.loads(text, parse_constant=refuse_constant)
+            text.encode(), json.dumps(body, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            told = f"com.google.gson.stream.MalformedJsonException: {error}"
+            raise FrontError(self.dialect["malformed-body"], told, "the body is a JSON object") from None
+        if not isinstance(body, dict):
+            shape = "BEGIN_ARRAY" if isinstance(body, list) else type(body).__name__.upper()
+            told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {shape} at line 1 column 2"
+            raise FrontError(self.dialect["malformed-body"], told, "the body is a JSON object")
+        return body
+
+    def read_arguments(self, query):
+        """The query string as a list of pairs; plus is a space."""
+        pairs = []
+        for part in filter(None, query.split("&")):
+            if not self.dialect["stray-percent"] and re.search(r"%(?![0-9A-Fa-f]{2})", part):
+                continue
+            name, _, value = part.partition("=")
+            pairs.append(tuple(urllib.parse.unquote_plus(text, errors="replace") for text in (name, value)))
+        return pairs
+
+    def choose(self, request, apis, path, body, text):
+        """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
+        if not self.dialect["wrong-method"] and len(apis) == 1:
+            return apis[0]
+        fitting = [(api, values) for api, values in apis if api.method == request.method]
+        if not fitting:
+            raise self.wrong_method(request, apis, path)
+        if request.method != "PUT" or (len(apis) == 1 and not body):
+            return fitting[0]
+        for api, values in fitting:
+            if self.key_of(api, body):
+                return api, values
+        if not self.dialect["wrong-method"] and not text.strip():
+            raise FrontError(500, "")
+        keys = [api.key for api, _ in fitting]
+        wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
+        raise FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]",
+                         f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}; there are {', '.join(keys)}")  # fmt: skip
+
+    def wrong_method(self, request, apis, path):
+        allowed = sorted({api.method for api, _ in apis})
+        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}"
+        words = {"POST": "creational", "GET": "query", "DELETE": "delete"}
+        if self.dialect["wrong-method"] or request.method not in (*words, "PUT"):
+            return FrontError(405, f"The method[{request.method}] is not allowed for the path[{request.raw_path.partition('?')[0]}]", hint, allowed)
+        if request.method == "PUT":
+            return FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]", hint)
+        return FrontError(500, f"No {words[request.method]} API found for the path[/zstack/v1{path}]", hint)
+
+    def key_of(self, api, body):
+        """The member of the body that holds the parameters of an api, if it is there."""
+        keys = (api.key, "loginByAccount") if api.name == "LogInByAccount" and self.dialect["login-key"] else (api.key,)
+        return next((key for key in keys if key in body), None)
+
+    def authorize(self, request, api):
+        """The session uuid that a request carries."""
+        if not self.cloud.needs_session(api):
+            return ""
+        header = request.headers.get("Authorization")
+        if header is None:
+            raise FrontError(400, "missing header 'Authorization'", "send Authorization: OAuth SESSION; a login gives the session's uuid")
+        if not header.strip().startswith("OAuth"):
+            raise FrontError(400, "Authorization type must be 'OAuth'", "send Authorization: OAuth SESSION")
+        return header.strip().removeprefix("OAuth").strip()
+
+    def job_uuid(self, request, api):
+        """X-Job-UUID, or a new one where there will be a job."""
+        given = request.headers.get("X-Job-UUID")
+        if given is None:
+            return "" if self.cloud.at_once(api) else self.cloud.uuid()
+        legal = re.fullmatch(UUID.replace("[1-5]", "4"), given) if self.dialect["job-uuid"] else len(given) == 32
+        if not legal:
+            hint = "it must be a v4 UUID, lower case, without dashes" if self.dialect["job-uuid"] else ""
+            raise FrontError(400, "Invalid header[X-Job-UUID], it must be a UUID with '-' stripped", hint)
+        return given
+
+    def call(self, api, variables, arguments, body, session, job, entry):
+        """The call that a request makes: its parameters from path, query string and body, found legal."""
+        if api.method in ("GET", "DELETE"):
+            given = self.from_query(api, arguments) | (self.from_delete_body(body) if api.method == "DELETE" else {})
+        else:
+            given = self.from_body(api, body)
+        given = {name: value for name, value in given.items() if value is not None} | variables
+        tags = {name: self.tags(body.get(name, given.pop(name, None)) or [], name) for name in ("systemTags", "userTags")}
+        entry.params = {name: "***" if name == "password" else value for name, value in given.items()}
+        self.note_unread(api, given, body, entry)
+        if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
+            given["jobData"] = json.dumps(given["jobData"])
+        try:
+            params = self.cloud.check(api, given)
+        except BadParameter as error:
+            if self.dialect["bad-parameter"]:
+                error.status = 400
+                raise
+            params = error  # the server finds out later: 503 for what it answers at once, through the job for what it does not
+        return Call(api, params, session, job, tags["systemTags"], tags["userTags"])
+
+    def from_query(self, api, arguments):
+        """Parameters of a GET or DELETE: lists by repeating or indexing a key, maps by dots."""
+        given = {}
+        for name, value in arguments:
+            head, _, tail = name.partition(".")
+            param = api.params.get(head)
+            kind = param.type if param else "list" if head in ("systemTags", "userTags") else "str"
+            if kind == "list":
+                given.setdefault(head, []).append((int(tail) if tail.isdigit() else 0, value))
+            elif tail and kind == "map":
+                if tail in given.setdefault(head, {}):
+                    raise FrontError(400, f"duplicate map query parameter[{name}], there has been a parameter with the same map key")
+                given[head][tail] = value
+            elif name in given and param:
+                raise FrontError(400, f"Invalid query parameter[{name}], only one value is allowed for the parameter but multiple values found")
+            else:
+                given[name] = value
+        return {k: [v for _, v in sorted(value, key=lambda pair: pair[0])] if isinstance(value, list) else value for k, value in given.items()}
+
+    def from_delete_body(self, body):
+        """Parameters in the body of a DELETE, at top level or inside params (manual 4.4.1)."""
+        if not self.dialect["delete-parameters"]:
+            return {}
+        return {name: value for name, value in body.items() if name != "params"} | self.member(body, "params")
+
+    def from_body(self, api, body):
+        if "bare" in api.words:
+            return {}
+        return self.member(body, self.key_of(api, body) or api.key)
+
+    def member(self, body, key):
+        value = body.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            kind = {str: "java.lang.String", list: "java.util.ArrayList", bool: "java.lang.Boolean"}.get(type(value), "java.lang.Double")
+            raise FrontError(self.dialect["malformed-body"], f"{kind} cannot be cast to java.util.Map", f"{key} is a JSON object")
+        return dict(value)
+
+    def tags(self, value, name):
+        if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+            kind = {str: "java.lang.String", dict: "java.util.LinkedHashMap"}.get(type(value), "java.lang.Object")
+            raise FrontError(self.dialect["malformed-body"], f"{kind} cannot be cast to java.util.List", f"{name} is a list of texts")
+        return value
+
+    def note_unread(self, api, given, body, entry):
+        """Names what nothing will read, with what was perhaps meant."""
+        known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
+        for name in given.keys() - known:
+            entry.hints.append(f"{api.name} does not read {name}{did_you_mean(name, api.params)}")
+        lost = api.params.keys() & body.keys() if api.method in ("POST", "PUT") and not self.key_of(api, body) else ()
+        if lost:
+            entry.hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(sorted(lost))}")
+
+    # queries
+
+    def query(self, api, variables, arguments, session, request, entry):
+        query = self.read_query(api, variables, arguments, entry)
+        self.cloud.session(session)
+        self.cloud.used[api.name] += 1
+        body = self.cloud.query(api, query)
+        if "uuid" in variables and self.dialect["get-one"] and body["inventories"]:
+            body = {"inventory": body["inventories"][0]} | body
+        if not self.dialect["query-schema"] or "X-JSON-Schema" in request.headers:
+            body["schema"] = schema_of(body, api)
+        return Answer(200, body)
+
+    def read_query(self, api, variables, arguments, entry):
+        """What a query string asks for (RestServer.java handleQueryApi); with a uuid in the path, nothing else counts."""
+        if "uuid" in variables:
+            return Query([Condition("uuid", ("uuid",), "=", variables["uuid"])])
+        given = defaultdict(list)
+        for name, value in arguments:
+            given["q" if name == "" or (name == "condition" and self.dialect["condition-alias"]) else name].append(value)
+        for name in given.keys() - QUERY_KEYS:
+            entry.hints.append(f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}")
+        entry.params = dict(given)
+        first = {name: values[0].strip() for name, values in given.items()}
+        fields = given["fields"] if self.dialect["repeated-fields"] else given["fields"][:1]
+        sort = first.get("sort", "")
+        asked = Query(
+            conditions=[read_condition(text, self.dialect) for text in given["q"]],
+            limit=self.whole(first, "limit", 1000), start=self.whole(first, "start", 0),
+            count=first.get("count", "").lower() == "true", with_count=first.get("replyWithCount", "").lower() == "true",
+            sort=sort.lstrip("+-").strip(), descending=sort.startswith("-"),
+            fields=[name.strip() for text in fields for name in text.split(",")] if fields else None,
+            group_by=first.get("groupBy", "") if self.dialect["group-by"] else "",
+        )  # fmt: skip
+        if asked.limit < 0 or asked.start < 0:
+            raise self.cloud.queries.bad_field(f"limit and start are numbers from 0, not {min(asked.limit, asked.start)}")
+        return asked
+
+    def whole(self, first, name, default):
+        text = first.get(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"[-+]?\d{1,10}", text) or abs(int(text)) >= 1 << 31:
+            raise FrontError(400, f"Invalid query parameter. '{name}' must be an integer")
+        return int(text)
+
+    # answering
+
+    async def act(self, request, call, entry):
+        """Does a call now, or accepts it as a job; a fault rule may slow it down or have it fail."""
+        call.seconds = draw_seconds(self.cloud, call.api)
+        rule = self.faults.match(call.api.name)
+        if rule:
+            entry.rule = f"{rule.id}; hit={rule.hits}"
+        accept = rule and rule.at(call.api) == "accept"
+        if rule and (accept or self.cloud.at_once(call.api)):
+            await self.clock.sleep(rule.delay)
+        if accept and rule.error():
+            raise rule.error()
+        if self.cloud.at_once(call.api):
+            return await self.now(request, call)
+        call.seconds += 0 if accept or not rule else rule.delay
+        error = call.params if isinstance(call.params, ApiError) else rule.error() if rule and not accept else None
+        return await self.accept(request, call, entry, error)
+
+    async def now(self, request, call):
+        if isinstance(call.params, ApiError):
+            raise call.params
+        with self.cloud.store.all_or_nothing():
+            body = self.cloud.perform(call)
+        await self.cloud.store.commit()
+        if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
+            body = body | {"success": True}
+        if "X-JSON-Schema" in request.headers:
+            body = (body or {}) | {"schema": schema_of(body or {}, call.api)}
+        return Answer(200, body)
+
+    async def accept(self, request, call, entry, error):
+        """202 and where to poll, once the job is on the disk."""
+        if self.cloud.store.peek("Job", call.job):
+            told = f"ConstraintViolationException: could not execute statement; Duplicate entry '{call.job}' for key 'PRIMARY'"
+            raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
+        if isinstance(call.params, ApiError):
+            call.params = {}
+        entry.job = call.job
+        self.jobs.submit(call, request.headers.get("X-Web-Hook", "").strip(), "X-JSON-Schema" in request.headers, error)
+        try:
+            await self.cloud.store.commit()
+        except ApiError:
+            self.jobs.left.pop(call.job, DONE)
+            raise
+        return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
+
+    def location(self, request, job):
+        host = request.headers.get("Host", "")
+        safe = re.fullmatch(r"[A-Za-z0-9.\-_\[\]:]+", host)
+        base = f"{request.scheme}://{host}" if self.dialect["job-location"] and safe else self.settings.base_url
+        return f"{base}/zstack/v1/api-jobs/{job}"
+
+    def poll(self, request, uuid):
+        if request.method != "GET":
+            raise FrontError(405, "only GET method is allowed for querying job status", allow=("GET",))
+        record = self.jobs.poll(uuid)
+        if record is None:
+            raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
+        if record["state"] not in OVER:
+            return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+        return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
+
+    def failed(self, error, entry):
+        """An error as the dialect says it."""
+        if error.hint:
+            entry.hints.append(error.hint)
+        headers = {"Allow": ", ".join(error.allow)} if getattr(error, "allow", ()) else {}
+        if isinstance(error, FrontError) and not self.dialect["error-body"]:
+            return Answer(error.status, error.details.encode(), headers)
+        return Answer(error.status, {"error": error.body()}, headers)
+
+    def preflight(self, request):
+        asked = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema")
+        return Answer(200, b"", {"Access-Control-Allow-Methods": VERBS_OF_HTTP, "Access-Control-Allow-Headers": asked,
+                                 "Access-Control-Max-Age": "600", "Allow": VERBS_OF_HTTP})  # fmt: skip
+
+    async def send(self, request, answer, entry):
+        """The bytes of an answer; a job's web-hook is told that its 202 has left."""
+        body = answer.body if isinstance(answer.body, bytes) else self.dialect["empty-result"] if answer.body is None else to_json(answer.body)
+        headers = HEADERS_FOR_BROWSERS | answer.headers
+        if entry.hints:
+            headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
+        if entry.rule:
+            headers["X-ZMock-Rule"] = entry.rule
+        if self.dialect["response-headers"]:
+            headers["Content-Type"] = "application/json"
+        elif "JSESSIONID" not in request.cookies:
+            headers["Set-Cookie"] = f"JSESSIONID={hashlib.md5(str(entry.seq).encode(), usedforsecurity=False).hexdigest().upper()}; Path=/zstack; HttpOnly"
+        response = web.Response(status=answer.status, body=body, headers=headers)
+        left = self.jobs.left.get(answer.job)
+        if left is None:
+            return response
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        finally:
+            left.set()
+        return response
+
+
+def refuse_constant(word):
+    raise ValueError(f"{word} is no JSON")
+
+
+def header_safe(text):
+    """Text as a header can carry it: one line of ASCII, not too long."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
+
+
+async def without_content_type(request, response):
+    """The server sends none (RestServerController.java), and aiohttp always adds one."""
+    if CLOUD in request.app and not request.app[CLOUD].dialect["response-headers"] and not request.path.startswith("/zmock"):
+        response.headers.popall("Content-Type", None)
+
+
+# ---- Control -----------------------------------------------------------------------------------------------------
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LATER = ("snapshots", "explain", "wait", "events", "openapi.json")
+
+
+class ControlError(Exception):
+    """A control call that is refused: {"error": ..., "hint": ...}."""
+
+    def __init__(self, status, error, hint=""):
+        super().__init__(error)
+        self.status, self.error, self.hint = status, error, hint
+
+
+class Control:
+    """/zmock: never delayed, never faulted, never in the journal."""
+
+    def __init__(self, rest, start):
+        self.rest, self.start_again = rest, start
+        self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
+        self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
+        self.began = self.clock.now()
+        self.incidents = {}
+        self.routes = {
+            ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
+            ("GET", "rules"): self.rules, ("POST", "rules"): self.add_rule, ("DELETE", "rules"): self.drop_rules,
+            ("GET", "rules/{}"): self.rule, ("DELETE", "rules/{}"): self.drop_rule,
+            ("GET", "clock"): self.show_clock, ("POST", "clock"): self.set_clock,
+            ("GET", "jobs"): self.list_jobs, ("POST", "jobs/{}"): self.steer_job,
+            ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable,
+            ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
+        }  # fmt: skip
+
+    async def answer(self, request):
+        try:
+            self.guard(request)
+            body = await self.dispatch(request)
+        except ControlError as error:
+            return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
+        return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False))
+
+    def guard(self, request):
+        """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
+        token = self.settings.control_token
+        if token and request.headers.get("Authorization") != f"Bearer {token}":
+            raise ControlError(401, "/zmock asks for its token", "send Authorization: Bearer TOKEN, as given with --control-token")
+        host = urllib.parse.urlsplit(f"//{request.headers.get('Host', '')}").hostname
+        if not token and (request.remote or "127.0.0.1") not in LOOPBACK:
+            raise ControlError(403, "/zmock answers this machine only", "start with --control-token to reach it from another one")
+        if not token and host not in LOOPBACK | {self.settings.host, None}:
+            raise ControlError(403, f"/zmock does not answer for the host {host}", "use the address that zmock printed")
+        origin = request.headers.get("Origin")
+        if origin and urllib.parse.urlsplit(origin).netloc != request.headers.get("Host"):
+            raise ControlError(403, f"/zmock does not answer pages of {origin}", "the API does, at /zstack/v1")
+        if request.method in ("POST", "PUT") and request.content_type != "application/json":
+            raise ControlError(415, "a control call is JSON", "send Content-Type: application/json")
+
+    async def dispatch(self, request):
+        parts = request.path.removeprefix("/zmock").strip("/").split("/")
+        pattern = "/".join([parts[0], *["{}"] * bool(parts[1:])]) if parts[0] != "queryable" else "queryable/{}"
+        allowed = [method for method, path in self.routes if path == pattern]
+        handler = self.routes.get((request.method, pattern))
+        if handler:
+            return await handler("/".join(parts[1:]), request.query, await self.told(request))
+        if allowed:
+            raise ControlError(405, f"{request.path} takes {', '.join(allowed)}")
+        if parts[0] in LATER:
+            raise ControlError(501, f"/zmock/{parts[0]} is not there yet", "the README lists what is not simulated")
+        known = sorted({path.split("/")[0] for _, path in self.routes})
+        raise ControlError(404, f"no control call {request.path}{did_you_mean(parts[0], known)}", "there are " + ", ".join(f"/zmock/{name}" for name in known))
+
+    async def told(self, request):
+        """The JSON that came with a control call."""
+        if request.method not in ("POST", "PUT"):
+            return None
+        try:
+            text = await request.text()
+            return json.loads(text) if text.strip() else {}
+        except (ValueError, RecursionError) as error:
+            raise ControlError(400, f"the body is no JSON: {error}") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise ControlError(400, f"the body has more than {self.settings.body_limit} bytes") from None
+
+    async def health(self, name, query, told):
+        state = "memory" if self.store.folder is None else "writing" if self.store.changed or self.store.writing else "kept"
+        return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
+                "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
+                "commit": state, "data": str(self.store.folder or ""), "uptime": round(self.clock.now() - self.began, 3)}  # fmt: skip
+
+    async def apis(self, name, query, told):
+        return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
+                         for api in self.cloud.catalogue.apis.values()]}  # fmt: skip
+
+    async def dialect(self, name, query, told):
+        return {"dialect": self.cloud.dialect.name, "differences": self.cloud.dialect.described()}
+
+    async def reset(self, name, query, told):
+        """Back to the start, or to another cloud; answers when it is done."""
+        for key in told.keys() - {"cloud"}:
+            raise ControlError(400, f"reset takes {{\"cloud\": ...}}, not {key!r}")
+        before = self.settings.cloud
+        self.settings.cloud = told.get("cloud", before)
+        try:
+            self.start_again()
+        except SettingsError as error:
+            self.settings.cloud = before
+            self.start_again()
+            raise ControlError(400, str(error)) from None
+        self.incidents.clear()
+        self.began = self.clock.now()
+        await self.store.commit()
+        return await self.health(name, query, told)
+
+    async def rules(self, name, query, told):
+        return {"rules": [rule.shown() for rule in self.faults.rules]}
+
+    async def add_rule(self, name, query, told):
+        try:
+            return self.faults.add(told).shown()
+        except ValueError as error:
+            raise ControlError(400, str(error), "the README describes rules") from None
+
+    async def drop_rules(self, name, query, told):
+        self.faults.rules.clear()
+        return {"rules": []}
+
+    async def rule(self, name, query, told):
+        for rule in self.faults.rules:
+            if rule.id == name:
+                return rule.shown()
+        raise ControlError(404, f"no rule {name!r}{did_you_mean(name, [rule.id for rule in self.faults.rules])}")
+
+    async def drop_rule(self, name, query, told):
+        if not self.faults.remove(name):
+            raise ControlError(404, f"no rule {name!r}{did_you_mean(name, [rule.id for rule in self.faults.rules])}")
+        return {}
+
+    async def show_clock(self, name, query, told, fired=()):
+        return {"now": iso(self.clock.now()), "mode": self.clock.mode, "offset": round(self.clock.now() - self.clock.world(), 3), "fired": list(fired)}
+
+    async def set_clock(self, name, query, told):
+        """{"advance": seconds}, {"set": an ISO date}, {"freeze": true or false}; answers what came due."""
+        if not isinstance(told, dict) or not told or told.keys() - {"advance", "set", "freeze"}:
+            raise ControlError(400, "the clock takes {\"advance\": seconds}, {\"set\": \"2018-07-10T00:00:00Z\"} or {\"freeze\": true}")
+        if "freeze" in told:
+            if not isinstance(told["freeze"], bool):
+                raise ControlError(400, "'freeze' is true or false")
+            self.clock.set_mode("frozen" if told["freeze"] else "real")
+        seconds = self.seconds_ahead(told)
+        fired = await self.clock.advance(seconds) if seconds is not None else ()
+        return await self.show_clock(name, query, told, fired)
+
+    def seconds_ahead(self, told):
+        if "set" in told:
+            moment = instant_of(told["set"])
+            if moment < self.clock.now():
+                self.clock.jump(moment)
+                return 0
+            return moment - self.clock.now()
+        seconds = told.get("advance")
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e10):
+            raise ControlError(400, f"'advance' is a number of seconds from 0, not {seconds!r}")
+        return seconds
+
+    async def list_jobs(self, name, query, told):
+        return {"jobs": [self.job_shown(record) for record in self.store.rows("Job")]}
+
+    def job_shown(self, record):
+        state = record["state"] if record["uuid"] not in self.jobs.running else "running"
+        return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]), "due": iso(record["due"]),
+                "resourceUuid": record.get("target") or inner_uuid(record)}  # fmt: skip
+
+    async def steer_job(self, name, query, told):
+        """{"do": "finish"}, "fail" or "expire"."""
+        if not self.store.peek("Job", name):
+            raise ControlError(404, f"no job {name}")
+        what = told.get("do") if isinstance(told, dict) else None
+        if what not in ("finish", "fail", "expire"):
+            raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")
+        if what != "expire" and name not in self.jobs.running:
+            raise ControlError(409, f"job {name} is over")
+        record = self.job_shown(self.store.get("Job", name))
+        self.jobs.control(name, what)
+        await self.clock.settle()
+        await self.store.commit()
+        return self.job_shown(self.store.peek("Job", name)) if what != "expire" else record | {"state": "expired"}
+
+    async def calls(self, name, query, told):
+        for key in query.keys() - {"api", "path", "status", "since"}:
+            raise ControlError(400, f"the journal is filtered by api, path, status, since, not {key!r}{did_you_mean(key, ('api', 'path', 'status', 'since'))}")
+        for key in ("since", "status"):
+            if not query.get(key, "0").isdigit():
+                raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
+        found = [entry for entry in self.rest.journal if entry.seq > int(query.get("since", 0))
+                 and fnmatchcase(entry.api, query.get("api", "*")) and fnmatchcase(entry.path, query.get("path", "*"))
+                 and query.get("status", str(entry.status)) == str(entry.status)]  # fmt: skip
+        dropped = self.rest.journal[0].seq - 1 if self.rest.journal else 0
+        return {"calls": [entry.shown() for entry in found], "dropped": dropped}
+
+    async def drop_calls(self, name, query, told):
+        self.rest.journal.clear()
+        return {"calls": [], "dropped": 0}
+
+    async def queryable(self, name, query, told):
+        """What a query on a collection can name; ?at=vmNics.eip says it for a level below."""
+        catalogue = self.cloud.catalogue
+        row = catalogue.collections.get(name)
+        if not row:
+            raise ControlError(404, f"no collection {name}{did_you_mean(name, catalogue.collections)}")
+        for step in filter(None, query.get("at", "").split(".")):
+            if step not in row.relations:
+                raise ControlError(404, f"{row.name} has no relation {step}{did_you_mean(step, row.relations)}", f"there are {', '.join(row.relations) or 'none'}")
+            row = catalogue.resource(row.relations[step][1])
+        return {"fields": row.fields, "relations": {name: catalogue.resource(target).path for name, (_, target, _) in row.relations.items()}}
+
+    async def list_incidents(self, name, query, told):
+        return {"incidents": [{"id": id, **incident} for id, incident in self.incidents.items()]}
+
+    async def add_incident(self, name, query, told):
+        """{"host-down": "host-1"}: the host goes away until the incident is ended."""
+        if not isinstance(told, dict) or [*told] != ["host-down"]:
+            raise ControlError(400, "an incident is {\"host-down\": NAME or UUID}; nothing else is simulated yet")
+        hosts = [h for h in self.store.rows("Host") if told["host-down"] in (h["name"], h["uuid"])]
+        if not hosts:
+            raise ControlError(404, f"no host {told['host-down']!r}{did_you_mean(told['host-down'], [h['name'] for h in self.store.rows('Host')])}")
+        self.cloud.down.add(hosts[0]["uuid"])
+        host_gone(self.cloud, hosts[0]["uuid"])
+        await self.store.commit()
+        id = f"incident-{len(self.incidents) + 1}"
+        self.incidents[id] = {"host-down": hosts[0]["name"]}
+        return {"id": id, **self.incidents[id]}
+
+    async def end_incident(self, name, query, told):
+        if name not in self.incidents:
+            raise ControlError(404, f"no incident {name!r}{did_you_mean(name, self.incidents)}")
+        incident = self.incidents.pop(name)
+        for host in [h for h in self.store.rows("Host") if h["name"] == incident["host-down"] and h["uuid"] in self.cloud.down]:
+            self.cloud.down.discard(host["uuid"])
+            connected(self.cloud, host["uuid"])
+        await self.store.commit()
+        return {}
+
+
+def inner_uuid(record):
+    body = record.get("body") or {}
+    return (body.get("inventory") or {}).get("uuid") if isinstance(body.get("inventory"), dict) else None
+
+
+def instant_of(text):
+    try:
+        return calendar.timegm(time.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {text!r}") from None
+
+
+# ---- Fixtures ----------------------------------------------------------------------------------------------------
+
+IN_TESTS = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
+
+
+class Mock:
+    """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`."""
+
+    def __init__(self, settings):
+        self.settings, self.app = settings, create_app(settings)
+        self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+        self.runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.2)
+        self.base = self.session = self.http = None
+
+    @property
+    def url(self):
+        return self.base + "/zstack/v1"
+
+    async def __aenter__(self):
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, self.settings.host, self.settings.port, shutdown_timeout=0.2)
+        await site.start()
+        port = self.runner.addresses[0][1]
+        self.base = f"http://{self.settings.host}:{port}"
+        self.settings.base_url = self.settings.base_url or self.base
+        return self
+
+    async def __aexit__(self, *failure):
+        if self.http:
+            await self.http.close()
+        await self.runner.cleanup()
+
+    async def request(self, method, path, body=None, headers=None):
+        """One request to the API: (status, what came back as JSON)."""
+        self.http = self.http or aiohttp.ClientSession()
+        sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
+        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text else None
+
+    async def login(self, name="admin", password="password"):
+        """The uuid of a new session; later calls of this handle use it."""
+        hashed = hashlib.sha512(password.encode()).hexdigest()
+        _, body = await self.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": name, "password": hashed}})
+        self.session = told(body)["inventory"]["uuid"]
+        return self.session
+
+    async def finish(self, method, path, body=None):
+        """A call to its end, polled; the body, or RuntimeError with what the mock said."""
+        if not self.session:
+            await self.login()
+        status, answer = await self.request(method, path, body)
+        while status == 202:
+            await self.clock.settle()
+            job = answer["location"].rpartition("/")[2]
+            status, polled = await self.request("GET", f"/api-jobs/{job}")
+            if status == 202:
+                await self.clock.advance(max(0, self.cloud.store.peek("Job", job)["due"] - self.clock.now()))
+            else:
+                answer = polled
+        return told(answer)
+
+    @property
+    def clock(self):
+        return self.cloud.clock
+
+    async def call(self, api, **params):
+        """Any api by name, to its end: the body of its answer."""
+        row = self.cloud.catalogue.apis[api]
+        path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
+        body = {row.key: {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}}
+        if row.method in ("GET", "DELETE"):
+            body, path = None, path + "?" + urllib.parse.urlencode({k: v for k, v in params.items() if f"{{{k}}}" not in row.path}, doseq=True)
+        return await self.finish(row.method, path, body)
+
+    async def create(self, api, **params):
+        """What a creation made: its inventory."""
+        return (await self.call(api, **params))["inventory"]
+
+    async def query(self, collection, *conditions):
+        """The inventories of a collection that satisfy the conditions."""
+        return (await self.finish("GET", f"/{collection}?" + urllib.parse.urlencode([("q", c) for c in conditions])))["inventories"]
+
+    async def act(self, collection, uuid, action, **params):
+        """An action on an object: its inventory, or what else the action answers."""
+        body = await self.finish("PUT", f"/{collection}/{uuid}/actions", {action: params})
+        return (body or {}).get("inventory", body)
+
+    async def delete(self, collection, uuid):
+        await self.finish("DELETE", f"/{collection}/{uuid}")
+
+    def rule(self, **rule):
+        return self.rest.faults.add(rule)
+
+    @property
+    def rules(self):
+        return self.rest.faults.rules
+
+    def calls(self, api=None):
+        return [entry for entry in self.rest.journal if api in (None, entry.api)]
+
+    def jobs(self):
+        return [self.control.job_shown(record) for record in self.cloud.store.rows("Job")]
+
+    async def advance(self, seconds):
+        return await self.clock.advance(seconds)
+
+    async def reset(self):
+        self.session = None
+        await self.control.reset("", {}, {})
+
+
+def told(body):
+    """An answer's body; RuntimeError where it is an error."""
+    if isinstance(body, dict) and "error" in body:
+        raise RuntimeError("{code}: {details}".format(**body["error"]))
+    return body
+
+
+def serve(**settings):
+    """A mock to be used as `async with zmock.serve(dialect="server") as mock`; settings are those of the command line."""
+    return Mock(Settings(**IN_TESTS | settings))
+
+
+if "pytest" in sys.modules:
+    import pytest
+    import pytest_asyncio
+
+    @pytest.fixture
+    def zmock_settings():
+        """Settings for the fixture zmock; override it in a module, a class or a conftest."""
+        return {}
+
+    @pytest_asyncio.fixture
+    async def zmock(zmock_settings):
+        """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
+        async with serve(**zmock_settings) as mock:
+            yield mock
+
+
+# ---- Main --------------------------------------------------------------------------------------------------------
+
+REST = web.AppKey("rest", Rest)
+CONTROL = web.AppKey("control", Control)
+
+
+def create_app(settings=None):
+    """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
+    settings = settings or Settings(**IN_TESTS)
+    catalogue = Catalogue(Path(__file__).parent / "data" / "catalogue.json")
+    clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
+    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data)
+    cloud = Cloud(settings, catalogue, store, clock, dialect)
+    jobs = cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure)
+    faults = Faults(catalogue.apis)
+    rest = Rest(settings, cloud, jobs, faults, deque(maxlen=settings.journal))
+    start = functools.partial(start_again, rest)
+    control = Control(rest, start)
+    load_kept(rest, start)
+    app = web.Application(client_max_size=settings.body_limit)
+    app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
+    app.router.add_route("*", "/zmock", control.answer)
+    app.router.add_route("*", "/zmock/{rest:.*}", control.answer)
+    app.router.add_route("*", "/{rest:.*}", rest.answer)
+    app.on_response_prepare.append(without_content_type)
+    app.cleanup_ctx.append(functools.partial(lifetime, jobs, store, clock))
+    return app
+
+
+def start_again(rest):
+    """An empty store, filled with what --cloud says; rules as the files say; the journal empty."""
+    rest.jobs.clear()
+    rest.cloud.store.clear()
+    rest.cloud.clear()
+    rest.clock.restart()
+    rest.journal.clear()
+    rest.faults.rules.clear()
+    read_rules(rest)
+    fill(rest.cloud, rest.settings.cloud)
+    rest.cloud.store.put("Mock", {"uuid": "mock", "format": FORMAT, "seed": rest.settings.seed, "starts": 0})
+    every_hour(rest)
+
+
+def load_kept(rest, start):
+    """The cloud that the folder keeps, or a new one where it keeps none."""
+    store = rest.cloud.store
+    store.open()
+    kept = store.get("Mock", "mock")
+    if kept is None:
+        return start()
+    if kept["format"] > FORMAT:
+        raise SettingsError(f"{store.folder} was written by a newer zmock (format {kept['format']}); use that one, or another --data")
+    store.update("Mock", "mock", starts=kept["starts"] + 1)
+    rest.cloud.random = random.Random(f"{rest.settings.seed}/{kept['starts'] + 1}")  # new uuids are new
+    for record in [r for r in store.rows("Job") if r["state"] == "running"]:
+        store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
+    read_rules(rest)
+    recover(rest.cloud)
+    every_hour(rest)
+
+
+def every_hour(rest):
+    """Forgets what is over: sessions and job records."""
+
+    def sweep():
+        rest.cloud.sweep()
+        rest.jobs.sweep()
+        every_hour(rest)
+
+    rest.clock.at(rest.clock.now() + SWEEP, sweep)
+
+
+def read_rules(rest):
+    for path in rest.settings.rules:
+        try:
+            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            for rule in told if isinstance(told, list) else [None]:
+                rest.faults.add(rule)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot use the rules in {path}: {error}; a rules file is a JSON list of rules") from None
+
+
+async def lifetime(jobs, store, clock, app):
+    clock.start()
+    await store.commit()
+    yield
+    await jobs.close()
+    store.close()
+
+
+async def run(settings):
+    """Serves until SIGTERM or Ctrl-C."""
+    mock = Mock(settings)
+    stop = asyncio.Event()
+    for name in ("SIGTERM", "SIGINT"):
+        asyncio.get_running_loop().add_signal_handler(getattr(signal, name), stop.set)
+    try:
+        await mock.__aenter__()
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another --port, or 0 for a free one") from None
+    welcome(mock)
+    await stop.wait()
+    await mock.__aexit__()
+
+
+def welcome(mock):
+    print(f"export ZSTACK_URL={mock.url}", flush=True)
+    counts = {name: mock.cloud.store.count(name) for name in ("Zone", "Host", "VmInstance", "Volume", "Image")}
+    where = "memory" if mock.settings.memory else mock.settings.data
+    login = json.dumps({"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
+    print(f"zmock {__version__}: ZStack 2.5.1, {mock.settings.dialect} dialect, cloud in {where}: "
+          + ", ".join(f"{count} {name}" for name, count in counts.items())
+          + f"\nlog in as admin / password:\n  curl -X PUT {mock.url}/accounts/login -d '{login}'\n"
+          + f"look inside: {mock.base}/zmock/health", file=sys.stderr, flush=True)  # fmt: skip
+
+
+def main(arguments=None):
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        asyncio.run(run(read_settings(sys.argv[1:] if arguments is None else arguments, os.environ)))
+    except SettingsError as error:
+        print(f"zmock: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,13 +11,20 @@ Read it from top to bottom; a section uses only what stands above it.
     Dialect     where the manual and the real server differ, a row each
     Errors      ApiError, and the codes with their descriptions
     Clock       the only source of time: now, sleep, advance
-    Catalogue   rows: the APIs and the resources of the cloud
+    Catalogue   what a row says: Param, Api, Resource
+    Catalogue: resources    which resources there are, with their fields, relations and children
+    Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
     Store       items by type and uuid in memory, kept in TinyDB files
     Query       conditions, sorting and paging over rows
     Faults      rules: which call, when, what happens
     Jobs        202, poll, web-hook, expiry
     Cloud       create, query, update, delete, act; knows no HTTP
-    Behaviours  functions for what a row cannot say; the demo cloud, as the calls that build it
+    Behaviours  what a row cannot say; first the system's own: node, sessions, tags, progress, licences, long jobs
+    Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
+    Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
+    Behaviours: virtual machines          the state table, placing, creating, moving
+    Behaviours: volumes and images        volumes, snapshots, images
+    Behaviours: the demo cloud            what a cloud starts with, as the calls that build it
     API         /zstack/v1: a request in, one answer out
     Control     /zmock: look inside, move time, reset
     Fixtures    what pytest_plugins = ["zmock"] gives
@@ -735,6 +742,8 @@ def typed(text):
     return {name: kind or "str" for name, _, kind in (word.partition(":") for word in text.split())}
 
 
+# ---- Catalogue: resources ------------------------------------------------------------------------------------------
+
 DATES = "createDate:date lastOpDate:date"
 HEADER = "org.zstack.header."
 ENABLED = {"state": "Enabled"}
@@ -869,6 +878,9 @@ RESOURCES = (
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
         new=ENABLED),
 )  # fmt: skip
+
+
+# ---- Catalogue: calls ----------------------------------------------------------------------------------------------
 
 
 def common(name, path, verbs):
@@ -1397,7 +1409,7 @@ class Store:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = open(self.folder / ".lock", "a+")
+            self.lock = open(self.folder / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
         except OSError as error:
             raise SettingsError(f"cannot use the data folder {self.folder}: {error.strerror}; choose another with --data, or --memory") from None
         lock_file(self.lock, self.folder)
@@ -1574,6 +1586,43 @@ class Query:
     group_by: str = ""
 
 
+QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
+
+
+def read_query(pairs, dialect):
+    """What the pairs of a query string ask for (RestServer.java handleQueryApi), and those of their names that nobody reads."""
+    given = defaultdict(list)
+    for name, value in pairs:
+        given["q" if name == "" or (name == "condition" and dialect["condition-alias"]) else name].append(value)
+    first = {name: values[0].strip() for name, values in given.items()}
+    fields, sort = given["fields"] if dialect["repeated-fields"] else given["fields"][:1], first.get("sort", "")
+    asked = Query(
+        conditions=[read_condition(text, dialect) for text in given["q"]],
+        limit=whole(first, "limit", 1000), start=whole(first, "start", 0),
+        count=first.get("count", "").lower() == "true", with_count=first.get("replyWithCount", "").lower() == "true",
+        sort=sort.lstrip("+-").strip(), descending=sort.startswith("-"),
+        fields=[name.strip() for text in fields for name in text.split(",")] if fields else None,
+        group_by=first.get("groupBy", "") if dialect["group-by"] else "",
+    )  # fmt: skip
+    if asked.limit < 0 or asked.start < 0:
+        raise bad_field(dialect, f"limit and start are numbers from 0, not {min(asked.limit, asked.start)}")
+    return asked, given.keys() - QUERY_KEYS
+
+
+def whole(first, name, default):
+    text = first.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[-+]?\d{1,10}", text) or abs(int(text)) >= 1 << 31:
+        raise FrontError(400, f"Invalid query parameter. '{name}' must be an integer")
+    return int(text)
+
+
+def bad_field(dialect, details, hint=""):
+    """The error of a query that names what is not there (dialect row unknown-field)."""
+    return FrontError(400, details, hint) if dialect["unknown-field"] else ApiError("SYS.1000", details, hint=hint)
+
+
 class Rows:
     """Evaluates queries over tables that somebody else keeps: find(type, field, value) and rows(type) bring items."""
 
@@ -1583,8 +1632,10 @@ class Rows:
     def select(self, query, resource):
         """The items that satisfy the query, sorted and paged, and how many there are without paging."""
         fields = self.native(resource, query)
-        for name in filter(None, [query.sort, query.group_by, *(query.fields or [])]):
-            self.known(resource, fields, name, name != query.sort)
+        for name in filter(None, [query.sort, query.group_by]):
+            self.known(resource, fields, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
+        for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
+            self.known(resource, fields, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
         found = self.matching(query.conditions, resource, fields)
         total = len(found)
         if query.count:
@@ -1664,19 +1715,16 @@ class Rows:
         compute = self.computed.get((resource.name, name))
         return compute(item) if compute else item.get(name)
 
-    def known(self, resource, fields, name, in_fields=False):
+    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]"):
+        """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
             relations = {f"{relation}." for relation in resource.relations}
-            told = f"inventory class[class {resource.java}] not having field[{name}]"
-            # QueryVisitor never fills in the name: the placeholder is what the server sends
-            told = "inventory[${selfInventoryClass}] has no field[%s]" % name if in_fields and not self.dialect["unknown-field"] else told
+            told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
             raise self.bad_field(told, f"{resource.name} has no field {name}{did_you_mean(name, fields.keys() | relations)}")
         return name
 
     def bad_field(self, details, hint=""):
-        if self.dialect["unknown-field"]:
-            return FrontError(400, details, hint)
-        return ApiError("SYS.1000", details, hint=hint)
+        return bad_field(self.dialect, details, hint)
 
 
 def sortable(value):
@@ -1953,7 +2001,8 @@ class Jobs:
 
     def finish(self, call, body, error):
         if not self.store.peek("Job", call.job):  # expired by hand in the meantime
-            return self.next_in_line(call)
+            self.next_in_line(call)
+            return
         if error:
             self.notify(call, error)
         outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
@@ -2004,7 +2053,8 @@ class Jobs:
 
     async def tell(self, record):
         """POSTs the result to the web-hook: 15 tries, 2 s apart, any 2xx ends it. Not before the 202 has left."""
-        await self.left.pop(record["uuid"], DONE).wait()
+        await self.left.get(record["uuid"], DONE).wait()
+        self.left.pop(record["uuid"], None)
         body = to_json(result_of(record, self.apis[record["api"]] if record["schema"] else None) or {})
         headers = {"Content-Type": "application/json; charset=utf-8", "X-Job-UUID": record["uuid"],
                    "X-Job-Success": "true" if record["state"] == "succeeded" else "false"}  # fmt: skip
@@ -2022,7 +2072,7 @@ class Jobs:
         try:
             async with self.http.post(url, data=body, headers=headers, ssl=False, allow_redirects=False) as answer:
                 return 200 <= answer.status < 300
-        except (aiohttp.ClientError, ValueError, OSError, asyncio.TimeoutError) as error:
+        except (aiohttp.ClientError, ValueError, OSError, TimeoutError) as error:
             log.info("web-hook %s: %s", url, error)
             return False
 
@@ -2044,6 +2094,8 @@ class Jobs:
 
     def clear(self):
         self.running, self.progress, self.queues = {}, {}, defaultdict(deque)
+        for left in self.left.values():
+            left.set()
         self.left.clear()
 
 
@@ -2093,7 +2145,7 @@ class Cloud:
         """Back to before anything was in it; the random sequence starts again."""
         self.random = random.Random(self.settings.seed)
         self.cursors = {}  # where to look next for a free address, by range
-        self.used = Counter()  # how often each API was called
+        self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
         self.down = set()  # hosts that an incident keeps away
         self.pretend = None  # the moment that stands for now while the demo cloud is built
@@ -2855,11 +2907,12 @@ def at_node(cloud, call):
 @behaviour("DeleteLicense")
 def delete_license(cloud, call):
     at_node(cloud, call)
-    if call["uuid"] and call["uuid"] != the_license(cloud)["uuid"]:
-        if not cloud.store.peek("LicenseAddOn", call["uuid"]):
-            raise missing("uuid", call["uuid"], "LicenseAddOn")
-        return cloud.remove("LicenseAddOn", call["uuid"])
-    cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
+    if call["uuid"] in (None, the_license(cloud)["uuid"]):
+        cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
+    elif cloud.store.peek("LicenseAddOn", call["uuid"]):
+        cloud.remove("LicenseAddOn", call["uuid"])
+    else:
+        raise missing("uuid", call["uuid"], "LicenseAddOn")
 
 
 @behaviour("ReloadLicense")
@@ -3000,12 +3053,12 @@ def draw_seconds(cloud, api, long=False):
     """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
     low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
     factor = 10 if long and not cloud.settings.long_delay else 1
-    cloud.used[api.name] += 1
-    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.used[api.name]}/{long}").random()
+    cloud.draws[api.name, long] += 1
+    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
     return factor * (low + (high - low) * chance)
 
 
-# zones, clusters, hosts
+# ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
 
@@ -3294,7 +3347,7 @@ def backup_storage_removed(cloud, storage):
             cloud.change("Image", image["uuid"], backupStorageRefs=left) if left else cloud.remove("Image", image["uuid"])
 
 
-# offerings and networks
+# ---- Behaviours: offerings and networks ----------------------------------------------------------------------------
 
 
 def check_instance_offering(cloud, params):
@@ -3419,7 +3472,7 @@ def free_ip(cloud, l3):
     raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
 
 
-# virtual machines: the state table of AbstractVmInstance.java
+# ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
 
 VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after, the error of a wrong state)
     "StartVmInstance": ("Created Stopped", "Starting", "Running", "VM.1001"),
@@ -3761,7 +3814,7 @@ def migrate_vm_storage(cloud, call):
     return cloud.shown("VmInstance", vm["uuid"])
 
 
-# volumes and snapshots
+# ---- Behaviours: volumes and images --------------------------------------------------------------------------------
 
 
 @behaviour("CreateDataVolume")
@@ -4022,7 +4075,7 @@ def migrate_image(cloud, call):
     return cloud.shown("Image", image["uuid"])
 
 
-# what a cloud starts with
+# ---- Behaviours: the demo cloud ------------------------------------------------------------------------------------
 
 
 def named(name):
@@ -4243,7 +4296,6 @@ def recover(cloud):
 CLOUD = web.AppKey("cloud", Cloud)
 HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
-QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
 OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
 
 
@@ -4524,7 +4576,12 @@ class Rest:
     # queries
 
     def query(self, api, variables, arguments, session, request, entry):
-        query = self.read_query(api, variables, arguments, entry)
+        if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
+            query, unread = Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), ()
+        else:
+            query, unread = read_query(arguments, self.dialect)
+        entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
+        entry.params = dict(arguments)
         self.cloud.session(session)
         self.cloud.used[api.name] += 1
         body = self.cloud.query(api, query)
@@ -4534,43 +4591,11 @@ class Rest:
             body["schema"] = schema_of(body, api)
         return Answer(200, body)
 
-    def read_query(self, api, variables, arguments, entry):
-        """What a query string asks for (RestServer.java handleQueryApi); with a uuid in the path, nothing else counts."""
-        if "uuid" in variables:
-            return Query([Condition("uuid", ("uuid",), "=", variables["uuid"])])
-        given = defaultdict(list)
-        for name, value in arguments:
-            given["q" if name == "" or (name == "condition" and self.dialect["condition-alias"]) else name].append(value)
-        for name in given.keys() - QUERY_KEYS:
-            entry.hints.append(f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}")
-        entry.params = dict(given)
-        first = {name: values[0].strip() for name, values in given.items()}
-        fields = given["fields"] if self.dialect["repeated-fields"] else given["fields"][:1]
-        sort = first.get("sort", "")
-        asked = Query(
-            conditions=[read_condition(text, self.dialect) for text in given["q"]],
-            limit=self.whole(first, "limit", 1000), start=self.whole(first, "start", 0),
-            count=first.get("count", "").lower() == "true", with_count=first.get("replyWithCount", "").lower() == "true",
-            sort=sort.lstrip("+-").strip(), descending=sort.startswith("-"),
-            fields=[name.strip() for text in fields for name in text.split(",")] if fields else None,
-            group_by=first.get("groupBy", "") if self.dialect["group-by"] else "",
-        )  # fmt: skip
-        if asked.limit < 0 or asked.start < 0:
-            raise self.cloud.queries.bad_field(f"limit and start are numbers from 0, not {min(asked.limit, asked.start)}")
-        return asked
-
-    def whole(self, first, name, default):
-        text = first.get(name)
-        if text is None:
-            return default
-        if not re.fullmatch(r"[-+]?\d{1,10}", text) or abs(int(text)) >= 1 << 31:
-            raise FrontError(400, f"Invalid query parameter. '{name}' must be an integer")
-        return int(text)
-
     # answering
 
     async def act(self, request, call, entry):
         """Does a call now, or accepts it as a job; a fault rule may slow it down or have it fail."""
+        self.cloud.used[call.api.name] += 1
         call.seconds = draw_seconds(self.cloud, call.api)
         rule = self.faults.match(call.api.name)
         if rule:
@@ -4675,12 +4700,6 @@ def refuse_constant(word):
 def header_safe(text):
     """Text as a header can carry it: one line of ASCII, not too long."""
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
-
-
-async def without_content_type(request, response):
-    """The server sends none (RestServerController.java), and aiohttp always adds one."""
-    if CLOUD in request.app and not request.app[CLOUD].dialect["response-headers"] and not request.path.startswith("/zmock"):
-        response.headers.popall("Content-Type", None)
 
 
 # ---- Control -----------------------------------------------------------------------------------------------------
@@ -5127,7 +5146,8 @@ def load_kept(rest, start):
     store.open()
     kept = store.get("Mock", "mock")
     if kept is None:
-        return start()
+        start()
+        return
     if kept["format"] > FORMAT:
         raise SettingsError(f"{store.folder} was written by a newer zmock (format {kept['format']}); use that one, or another --data")
     store.update("Mock", "mock", starts=kept["starts"] + 1)
@@ -5158,6 +5178,12 @@ def read_rules(rest):
                 rest.faults.add(rule)
         except (OSError, ValueError) as error:
             raise SettingsError(f"cannot use the rules in {path}: {error}; a rules file is a JSON list of rules") from None
+
+
+async def without_content_type(request, response):
+    """The server sends none (RestServerController.java), and aiohttp always adds one."""
+    if CLOUD in request.app and not request.app[CLOUD].dialect["response-headers"] and not request.path.startswith("/zmock"):
+        response.headers.popall("Content-Type", None)
 
 
 async def lifetime(jobs, store, clock, app):

@@ -19,7 +19,8 @@ Read it from top to bottom; a section uses only what stands above it.
     Faults      rules: which call, when, what happens
     Jobs        202, poll, web-hook, expiry
     Cloud       create, query, update, delete, act; knows no HTTP
-    Behaviours  what a row cannot say; first the system's own: node, sessions, tags, progress, licences, long jobs
+    Behaviours  what a row cannot say; first: node, sessions, tags, progress, notifications
+    Behaviours: capacity, licences, long jobs    and garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
     Behaviours: virtual machines          the state table, placing, creating, moving
@@ -241,7 +242,7 @@ DIFFERENCES = (
     Difference("wrong-method", True, False, "405 with `Allow`", "a path with one API runs it for any verb; else 500, 405 for other verbs", "manual 3.4; RestServer.java handleNonUniqueApi"),
     Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
     Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
-    Difference("job-expiry", 2 * DAY, 3 * 3600, "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
+    Difference("job-expiry", ("seen", 2 * DAY), ("created", 3 * 3600), "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
     Difference("job-location", True, False, "built from the request's `Host`", "the configured base URL", "manual 3.5; RESTFacadeImpl.java"),
     Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
     Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
@@ -261,7 +262,7 @@ DIFFERENCES = (
 
 
 class Dialect:
-    """The column in force: dialect["job-expiry"] -> 172800."""
+    """The column in force: dialect["empty-result"] -> b"{}"."""
 
     def __init__(self, name):
         self.name = name
@@ -418,7 +419,8 @@ class Clock:
         self.stopped_at = time.time()
         self.timers, self.order = [], itertools.count()
         self.wakeup, self.started = None, False
-        self.awake = set()  # tasks that the mock runs beside its requests and that are not waiting for this clock
+        self.tasks = set()  # what the mock runs beside its requests
+        self.awake = set()  # those of them that are not waiting for this clock
         self.quiet = asyncio.Event()
 
     def now(self):
@@ -488,8 +490,10 @@ class Clock:
     def spawn(self, work):
         """Runs a coroutine beside the requests; advance() waits until it is done or sleeps on this clock."""
         task = asyncio.ensure_future(work)
+        self.tasks.add(task)
         self.rouse(task)
         task.add_done_callback(self.rest)
+        task.add_done_callback(self.tasks.discard)
         return task
 
     def rouse(self, task):
@@ -531,10 +535,19 @@ class Clock:
         self.mode = mode
         self.plan()
 
+    def world(self):
+        return time.time()
+
+    def stop(self):
+        """Ends what runs beside the requests."""
+        for task in self.tasks:
+            task.cancel()
+
     def restart(self):
         """Back to the time of the world, with nothing due."""
+        self.stop()
         self.timers.clear()
-        self.jump(time.time())
+        self.jump(self.world())
         self.plan()
 
 
@@ -801,7 +814,7 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, volume: uuid=Volume.primaryStorageUuid, volumeSnapshot: uuid=VolumeSnapshot.primaryStorageUuid, "
         "cluster: attachedClusterUuids=Cluster.uuid",
         new=ENABLED | {"status": "Connected", "attachedClusterUuids": []},
-        cascade="VmInstance.primaryStorageUuid Volume.primaryStorageUuid", discriminator="type"),
+        cascade="Volume.primaryStorageUuid", discriminator="type"),
     Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
         "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
         "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs",
@@ -1828,6 +1841,7 @@ class Faults:
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
 PROGRESS_KEPT, SWEEP = 300, 3600  # ProgressGlobalConfig.java; rest.expiredApi.scanInterval
+LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 OVER = {"succeeded", "failed"}
 
 
@@ -1992,6 +2006,7 @@ class Jobs:
         def done(body, failure):
             self.finish(call, body, failure)
 
+        self.store.update("Job", call.job, due=self.clock.now() + call.seconds)
         if error:
             self.running[call.job] = self.clock.at(self.clock.now() + call.seconds, lambda: done(None, error), f"{call.api.name} {call.job}")
         else:
@@ -2035,13 +2050,14 @@ class Jobs:
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
-        if self.dialect["job-expiry"] == 2 * DAY:
-            record["seen"] = self.clock.now()  # not worth a write of its own: it goes with the next one
+        if self.clock.now() - record["seen"] >= LOOKS_APART:
+            self.store.update("Job", uuid, seen=self.clock.now())
+            self.clock.spawn(self.store.commit())
         return record if uuid not in self.running else record | {"state": "running"}
 
     def expired(self, record):
-        since = record["seen"] if self.dialect["job-expiry"] == 2 * DAY else record["created"]
-        return record["state"] in OVER and self.clock.now() - since >= self.dialect["job-expiry"]
+        since, seconds = self.dialect["job-expiry"]
+        return record["state"] in OVER and self.clock.now() - record[since] >= seconds
 
     def sweep(self):
         for record in [record for record in self.store.rows("Job") if self.expired(record)]:
@@ -2189,13 +2205,13 @@ class Cloud:
         item = self.store.get(type, uuid)
         if item is None:
             return
+        self.store.remove(type, uuid)
         if type in ON_REMOVAL:
             ON_REMOVAL[type](self, item)
         for child in self.catalogue.resource(type).cascade.split():
             kind, _, key = child.partition(".")
             for dead in self.find(kind, key, uuid):
                 self.remove(kind, dead["uuid"])
-        self.store.remove(type, uuid)
         for tags in ("SystemTag", "UserTag"):
             for tag in self.find(tags, "resourceUuid", uuid):
                 self.store.remove(tags, tag["uuid"])
@@ -2781,6 +2797,8 @@ def update_notifications_status(cloud, call):
     for uuid in filter(lambda uuid: cloud.store.peek("Notification", uuid), call["uuids"]):
         cloud.change("Notification", uuid, status=call["status"])
 
+
+# ---- Behaviours: capacity, licences, long jobs ---------------------------------------------------------------------
 
 # capacity (manual 4.5)
 
@@ -3667,11 +3685,13 @@ def erase_vm(cloud, vm):
         if volume["type"] == "Root" or vm["state"] == "Starting":
             cloud.remove("Volume", volume["uuid"])
     cloud.remove("VmInstance", vm["uuid"])
-    recount(cloud, vm.get("hostUuid"))
 
 
 @on_removal("Volume")
 def volume_removed(cloud, volume):
+    """Its space is free again; a virtual machine does not outlive its root volume."""
+    if volume["type"] == "Root":
+        cloud.remove("VmInstance", volume.get("vmInstanceUuid"))
     take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
 
 
@@ -3679,6 +3699,7 @@ def volume_removed(cloud, volume):
 def vm_removed(cloud, vm):
     for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
         cloud.change("Volume", volume["uuid"], vmInstanceUuid=None, deviceId=None)
+    recount(cloud, vm.get("hostUuid"))
 
 
 @behaviour("StartVmInstance", host="Choose a host for the vm", nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")
@@ -4338,11 +4359,10 @@ class Rest:
         self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
         self.seq = itertools.count(1)
-        self.up = True
 
     async def answer(self, request):
         """The one way out of every API call."""
-        path, _, query = request.raw_path.partition("?")
+        path, _, query = re.sub("^https?://[^/]*", "", request.raw_path).partition("?")
         entry = Entry(next(self.seq), iso(self.clock.now()), request.method, path, query)
         try:
             answer = await self.meet(request, entry)
@@ -4414,7 +4434,7 @@ class Rest:
             raise FrontError(400, f"the body has more than {self.settings.body_limit} bytes", "--body-limit sets how many are allowed") from None
         except UnicodeDecodeError:
             raise FrontError(self.dialect["malformed-body"], "the body is not UTF-8") from None
-        except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError) as error:
+        except web.RequestPayloadError as error:
             raise FrontError(400, f"the body cannot be read: {error}") from None
 
     def parse_body(self, text):
@@ -4449,7 +4469,7 @@ class Rest:
         fitting = [(api, values) for api, values in apis if api.method == request.method]
         if not fitting:
             raise self.wrong_method(request, apis, path)
-        if request.method != "PUT" or (len(apis) == 1 and not body):
+        if request.method != "PUT" or (len(apis) == 1 and not body.keys() - OPEN_TO_ALL):
             return fitting[0]
         for api, values in fitting:
             if self.key_of(api, body):
@@ -4500,8 +4520,8 @@ class Rest:
 
     def call(self, api, variables, arguments, body, session, job, entry):
         """The call that a request makes: its parameters from path, query string and body, found legal."""
-        if api.method in ("GET", "DELETE"):
-            given = self.from_query(api, arguments) | (self.from_delete_body(body) if api.method == "DELETE" else {})
+        if entry.method in ("GET", "DELETE"):
+            given = self.from_query(api, arguments) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
         else:
             given = self.from_body(api, body)
         given = {name: value for name, value in given.items() if value is not None} | variables
@@ -4959,6 +4979,21 @@ def instant_of(text):
 
 # ---- Fixtures ----------------------------------------------------------------------------------------------------
 
+LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
+server_log = logging.getLogger("zmock.http")
+
+
+@server_log.addFilter
+def in_one_line(record):
+    """Broken HTTP is the client's own fault: a line in the log, no traceback."""
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, (aiohttp.http_exceptions.HttpProcessingError, web.RequestPayloadError)):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        record.msg, record.args = "refused broken HTTP: %s", (" ".join(str(error).split()),)
+        return server_log.isEnabledFor(logging.INFO)
+    return True
+
+
 IN_TESTS = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
 
 
@@ -4968,7 +5003,7 @@ class Mock:
     def __init__(self, settings):
         self.settings, self.app = settings, create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
-        self.runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.2)
+        self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.base = self.session = self.http = None
 
     @property
@@ -5190,6 +5225,9 @@ async def lifetime(jobs, store, clock, app):
     clock.start()
     await store.commit()
     yield
+    clock.stop()
+    with contextlib.suppress(ApiError):
+        await store.commit()
     await jobs.close()
     store.close()
 

@@ -1654,12 +1654,12 @@ class Rows:
         if query.count:
             return [], total
         if query.group_by:
-            found = list({folded(self.value(resource, item, query.group_by)): item for item in reversed(found)}.values())
+            found = [*{sortable(self.value(resource, item, query.group_by)): item for item in reversed(found)}.values()]
             total = len(found)
-        found.sort(key=operator.itemgetter("uuid"))  # without sort, MySQL answers in the order of the primary key
-        if query.sort:
-            found.sort(key=lambda item: sortable(self.value(resource, item, query.sort)), reverse=query.descending)
-        return found[query.start : query.start + query.limit], total
+        # without sort, MySQL answers in the order of the primary key
+        order = (lambda item: sortable(self.value(resource, item, query.sort))) if query.sort else operator.itemgetter("uuid")
+        first = heapq.nlargest if query.sort and query.descending else heapq.nsmallest
+        return first(query.start + query.limit, found, key=order)[query.start :], total
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
@@ -1667,34 +1667,35 @@ class Rows:
         return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
 
     def matching(self, conditions, resource, fields):
-        tests = [self.compile(condition, resource, fields) for condition in conditions]
-        return [item for item in self.candidates(conditions, resource) if all(test(item) for test in tests)]
-
-    def candidates(self, conditions, resource):
-        """The fewest items that have to be looked at: those that an index gives for an equality, else all."""
-        stored = resource.stored
-        items = self.tables.rows(stored)
-        for condition in conditions:
-            if condition.sign == "=" and len(condition.path) == 1 and condition.field in resource.indexes | {"uuid"}:
-                items = min(items, self.tables.find(stored, condition.field, condition.value), key=len)
+        """The items that satisfy all conditions: those of the shortest list that an index gives, else all, each tested."""
+        plans = [self.plan(condition, resource, fields) for condition in conditions]
+        items = min((found for _, found in plans if found is not None), key=len, default=self.tables.rows(resource.stored))
         if resource.of:
-            return [item for item in items if self.catalogue.resource(resource.of).java_of(item) == resource.java]
-        return items
+            plans.append((lambda item: self.catalogue.resource(resource.of).java_of(item) == resource.java, None))
+        return [item for item in items if all(test(item) for test, _ in plans)]
 
-    def compile(self, condition, resource, fields):
-        """A function that tells whether an item satisfies the condition."""
+    def plan(self, condition, resource, fields):
+        """A function that tells whether an item satisfies the condition, and the items that an index gives for it, or None."""
         if len(condition.path) > 1:
             return self.related(condition, resource)
         if condition.field in ("__systemTag__", "__userTag__"):
-            return self.tagged(condition)
+            return self.tagged(condition, resource)
         name = self.known(resource, fields, self.alias(resource, condition.field))
         try:
             test = condition.test(fields[name])
         except ValueError as error:
             raise self.bad_field(f"the condition {condition.text} cannot be read: {error}") from None
         if (resource.name, name) in self.computed:
-            return lambda item: test(self.value(resource, item, name))
-        return lambda item: test(item.get(name))
+            return (lambda item: test(self.value(resource, item, name))), None
+        indexed = condition.sign == "=" and name in resource.indexes | {"uuid"}
+        return (lambda item: test(item.get(name))), self.tables.find(resource.stored, name, condition.value) if indexed else None
+
+    def by_keys(self, resource, own, keys):
+        """The items whose field is among the keys, where an index gives them and they are few; else None."""
+        if own not in resource.indexes | {"uuid"} or len(keys) > self.tables.count(resource.stored) // 4:
+            return None
+        found = (item for key in keys for item in self.tables.find(resource.stored, own, key))
+        return [*{item["uuid"]: item for item in found}.values()]
 
     def alias(self, resource, name):
         aliases = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
@@ -1714,15 +1715,15 @@ class Rows:
         below, target = condition.below(), self.catalogue.resource(target)
         found = self.matching([below], target, target.fields)
         keys = {folded(value) for item in found for value in each(item.get(theirs))}
-        return lambda item: any(folded(value) in keys for value in each(item.get(own)))
+        return (lambda item: any(folded(value) in keys for value in each(item.get(own)))), self.by_keys(resource, own, keys)
 
-    def tagged(self, condition):
+    def tagged(self, condition, resource):
         """Resources with a tag that satisfies the condition; a negative operator: without one that satisfies the positive."""
         table = "SystemTag" if condition.field == "__systemTag__" else "UserTag"
         negative = condition.sign.startswith("!")
         test = replace(condition, sign=condition.sign.lstrip("!")).test("str")
         keys = {tag["resourceUuid"] for tag in self.tables.rows(table) if test(tag["tag"])}
-        return lambda item: (item["uuid"] in keys) != negative
+        return (lambda item: (item["uuid"] in keys) != negative), None if negative else self.by_keys(resource, "uuid", keys)
 
     def value(self, resource, item, name):
         compute = self.computed.get((resource.name, name))
@@ -1742,6 +1743,7 @@ class Rows:
 
 def sortable(value):
     """A key that puts null first and text in MySQL's order, whatever is mixed."""
+    value = json.dumps(value) if isinstance(value, (list, dict)) else value
     return (value is not None, folded(value) if value is not None else 0)
 
 
@@ -4419,12 +4421,11 @@ class Rest:
         """What to write instead of a path that is none."""
         if path.endswith("/") and self.catalogue.route(path.rstrip("/")):
             return f"without the slash at the end: {path.rstrip('/')}"
-        first = path.lstrip("/").split("/")[0]
-        paths = {"/".join(api.path.strip("/").split("/")[:1]) for api in self.catalogue.apis.values()}
-        if first not in paths:
-            return f"no collection {first}{did_you_mean(first, paths)}"
-        below = sorted({p for api in self.catalogue.apis.values() for p in api.paths if p.split("/")[1] == first})
-        return f"nearest: {', '.join(nearest(path, below, 3) or below[:3])}"
+        first, paths = path.split("/")[1], [p for api in self.catalogue.apis.values() for p in api.paths]
+        below = sorted({p for p in paths if p.split("/")[1] == first})
+        if below:
+            return f"nearest: {', '.join(nearest(path, below, 3) or below[:3])}"
+        return f"no collection {first}{did_you_mean(first, {p.split('/')[1] for p in paths})}"
 
     async def read_body(self, request):
         """The body as text; 400 for one that is too large, broken or no UTF-8."""
@@ -4523,7 +4524,7 @@ class Rest:
         if entry.method in ("GET", "DELETE"):
             given = self.from_query(api, arguments) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
         else:
-            given = self.from_body(api, body)
+            given = {} if "bare" in api.words else self.member(body, self.key_of(api, body) or api.key)
         given = {name: value for name, value in given.items() if value is not None} | variables
         tags = {name: self.tags(body.get(name, given.pop(name, None)) or [], name) for name in ("systemTags", "userTags")}
         entry.params = {name: "***" if name == "password" else value for name, value in given.items()}
@@ -4563,11 +4564,6 @@ class Rest:
         if not self.dialect["delete-parameters"]:
             return {}
         return {name: value for name, value in body.items() if name != "params"} | self.member(body, "params")
-
-    def from_body(self, api, body):
-        if "bare" in api.words:
-            return {}
-        return self.member(body, self.key_of(api, body) or api.key)
 
     def member(self, body, key):
         value = body.get(key)
@@ -5015,7 +5011,8 @@ class Mock:
         site = web.TCPSite(self.runner, self.settings.host, self.settings.port, shutdown_timeout=0.2)
         await site.start()
         port = self.runner.addresses[0][1]
-        self.base = f"http://{self.settings.host}:{port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
+        self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.settings.base_url = self.settings.base_url or self.base
         return self
 
@@ -5236,8 +5233,9 @@ async def run(settings):
     """Serves until SIGTERM or Ctrl-C."""
     mock = Mock(settings)
     stop = asyncio.Event()
-    for name in ("SIGTERM", "SIGINT"):
-        asyncio.get_running_loop().add_signal_handler(getattr(signal, name), stop.set)
+    with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await mock.__aenter__()
     except OSError as error:

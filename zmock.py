@@ -20,7 +20,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Jobs        202, poll, web-hook, expiry
     Cloud       create, query, update, delete, act; knows no HTTP
     Behaviours  what a row cannot say; first: node, sessions, tags, progress, notifications
-    Behaviours: capacity, licences, long jobs    and garbage collection: the rest of the manual's chapter 4
+    Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
     Behaviours: virtual machines          the state table, placing, creating, moving
@@ -376,13 +376,6 @@ class FrontError(ApiError):
         self.allow = allow
 
 
-class Undone(ApiError):
-    """An error of an operation that has cleaned up after itself: what it did on the way out is kept."""
-
-    def __init__(self, error):
-        super().__init__(error.code, error.details, error.cause, error.status, error.hint)
-
-
 def refused(details, cause=None):
     """The error of an operation that is not possible now."""
     return ApiError("SYS.1006", details, cause)
@@ -558,6 +551,11 @@ def stamp_of(second):
 
 def iso(moment):
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
+
+
+def moment_of(text):
+    """The seconds since 1970 of what iso() makes; ValueError for anything else."""
+    return calendar.timegm(time.strptime(re.sub(r"(\.\d+)?Z?$", "", str(text)), "%Y-%m-%dT%H:%M:%S"))
 
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -1122,6 +1120,9 @@ MANUAL = set("""
 """.split())  # what the manual documents, in chapter 4 and in the examples of chapter 3
 
 
+VARIABLE, HERE = object(), object()  # in the tree of paths: any part, and what is at this place
+
+
 class Catalogue:
     """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
 
@@ -1153,8 +1154,8 @@ class Catalogue:
     def add_route(self, path, api):
         node = self.roots
         for part in path.strip("/").split("/"):
-            node = node.setdefault("{}" if part.startswith("{") else part, {})
-        node.setdefault("", []).append((api, [part[1:-1] for part in path.split("/") if part.startswith("{")]))
+            node = node.setdefault(VARIABLE if part.startswith("{") else part, {})
+        node.setdefault(HERE, []).append((api, [part[1:-1] for part in path.split("/") if part.startswith("{")]))
 
     def route(self, path):
         """The apis of a path and what its variables are: [(api, {"uuid": ...})]; a literal beats a variable."""
@@ -1163,11 +1164,11 @@ class Catalogue:
 
     def walk(self, node, parts):
         if not parts:
-            return node.get("", []), []
+            return node.get(HERE, []), []
         literal = self.walk(node[parts[0]], parts[1:]) if parts[0] in node and parts[0] else ([], [])
-        if literal[0] or "{}" not in node or not parts[0]:
+        if literal[0] or VARIABLE not in node or not parts[0]:
             return literal
-        found, values = self.walk(node["{}"], parts[1:])
+        found, values = self.walk(node[VARIABLE], parts[1:])
         return found, [parts[0], *values]
 
     def resource(self, name):
@@ -1297,6 +1298,16 @@ class Table:
         return to_json({"_default": {self.numbers[uuid]: item for uuid, item in self.items.items()}})
 
 
+def undone(name, before, after, now):
+    """What a field becomes when one change of several is taken back: numbers count back, others only if still as they were left."""
+    was, became, is_now = before.get(name), after.get(name), now.get(name)
+    if was == became:
+        return is_now
+    if all(type(value) in (int, float) for value in (was, became, is_now)):
+        return is_now + was - became
+    return was if is_now == became else is_now
+
+
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
@@ -1307,7 +1318,8 @@ class Store:
         self.indexes = indexes  # the fields to index, by type
         self.folder = Path(folder) if folder else None
         self.tables = defaultdict(dict)
-        self.changed, self.undo = set(), None
+        self.changed, self.log = set(), None
+        self.writes = 0  # how often anything was changed
         self.writing = self.waiting = None
         self.lock = None
         self.clear()
@@ -1365,24 +1377,34 @@ class Store:
     def change(self, type, uuid, item):
         before = self.table(type).put(uuid, item)
         self.changed.add(type)
-        if self.undo is not None:
-            self.undo.append((type, uuid, before))
+        self.writes += 1
+        if self.log is not None:
+            self.log.append((type, uuid, before, item))
 
     @contextlib.contextmanager
     def all_or_nothing(self):
-        """What is changed inside is taken back when an exception leaves."""
-        outer, self.undo = self.undo, []
+        """What is changed inside is taken back when an exception leaves; else the log of it is in what this yields."""
+        outer, self.log = self.log, []
+        log = self.log
         try:
-            yield
+            yield log
         except BaseException:
-            for type, uuid, before in reversed(self.undo):
-                self.table(type).put(uuid, before)
-            self.undo = []
+            self.log = None
+            self.take_back(log)
             raise
         finally:
-            if outer is not None:
-                outer += self.undo
-            self.undo = outer
+            self.log = outer
+        if outer is not None:
+            outer += log
+
+    def take_back(self, log):
+        """Undoes changes, last first, also when others have changed the same items since: fields that they set stay."""
+        for type, uuid, before, after in reversed(log):
+            now = self.peek(type, uuid)
+            if before and after and now:
+                self.change(type, uuid, now | {name: undone(name, before, after, now) for name in before.keys() | after.keys()})
+            elif not (before and after):
+                self.change(type, uuid, before)
 
     # keeping
 
@@ -1400,7 +1422,6 @@ class Store:
     async def write_after(self, other):
         if other:
             await asyncio.wait([other])
-        await asyncio.sleep(0)  # whoever finishes in this turn of the loop shares the write
         self.writing, self.waiting = self.waiting, None
         names, self.changed = self.changed, set()
         try:
@@ -1892,7 +1913,7 @@ class Run:
 
     def __init__(self, jobs, call, seconds, done, began=None, long=False):
         self.jobs, self.call, self.done = jobs, call, done
-        self.steps, self.timer, self.over = None, None, False
+        self.steps, self.timer, self.over, self.log = None, None, False, []
         self.stages = jobs.stages(call.api)
         self.began = jobs.clock.now() if began is None else began
         self.due = self.began + seconds
@@ -1908,27 +1929,20 @@ class Run:
         self.timer = self.jobs.clock.at(due, lambda: self.attempt(step), f"{self.call.api.name} {self.call.job}")
 
     def attempt(self, step):
-        """Takes one step; an error ends the operation, and takes back what the step had changed."""
+        """Takes one step; an error ends the operation, and takes back what it had changed until then."""
         if self.over:
             return
         try:
-            with self.jobs.store.all_or_nothing():
-                ended, body, error = self.tidy(step)
-        except ApiError as failure:
-            self.end(None, failure)
-        except Exception as failure:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
+            with self.jobs.store.all_or_nothing() as changes:
+                ended, body = step()
+        except ApiError as error:
+            self.end(None, error)
+        except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
             log.exception("%s failed", self.call.api.name)
-            self.end(None, ApiError("SYS.1000", str(failure)))
+            self.end(None, ApiError("SYS.1000", str(error)))
         else:
-            self.end(body, error) if ended else self.plan_next()
-
-    @staticmethod
-    def tidy(step):
-        """The outcome of a step; an operation that has cleaned up after itself keeps what it changed on the way out."""
-        try:
-            return *step(), None
-        except Undone as error:
-            return True, None, error
+            self.log += changes
+            self.end(body, None) if ended else self.plan_next()
 
     def begin(self):
         body = self.jobs.perform(self.call)
@@ -1952,11 +1966,14 @@ class Run:
 
     def end(self, body, error):
         """Over: at once when it went well, and not before its time when it failed on the way."""
-        if error and self.jobs.clock.now() < self.due and not self.over:
+        if error:
+            self.jobs.store.take_back(self.log)
+            error = wrapped(error, self.call.api.name)
+        if error and self.jobs.clock.now() < self.due:
             self.over = True
             self.timer = self.jobs.clock.at(self.due, lambda: self.finish(None, error), f"{self.call.api.name} {self.call.job}")
-            return
-        self.finish(body, error)
+        else:
+            self.finish(body, error)
 
     def finish(self, body, error):
         self.over = self.progress.over = True
@@ -1970,12 +1987,24 @@ class Run:
             self.attempt(self.resume if self.steps else self.begin)
 
     def fail(self, error):
-        """Ends it with an error, now; the operation gets the chance to clean up after itself."""
+        """Ends it with an error, now."""
         self.timer.cancel()
-        if self.steps and not self.over:
-            with contextlib.suppress(ApiError, StopIteration), self.jobs.store.all_or_nothing(), contextlib.suppress(Undone):
-                self.steps.throw(error)
+        self.jobs.store.take_back(self.log)
         self.finish(None, error)
+
+
+FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
+    "CreateVmInstance": "VM.1000", "StartVmInstance": "VM.1001", "StopVmInstance": "VM.1002", "RebootVmInstance": "VM.1003",
+    "DestroyVmInstance": "VM.1004", "MigrateVm": "VM.1008", "PauseVmInstance": "VM.1012", "ResumeVmInstance": "VM.1013",
+    "RecoverVmInstance": "SYS.1006", "ExpungeVmInstance": "SYS.1006",
+}  # fmt: skip
+
+
+def wrapped(error, api):
+    """VM.1001 caused by HOST_ALLOCATION.1000, for instance; errors of the system itself stay as they are."""
+    if api not in FAILS or error.code.startswith("SYS."):
+        return error
+    return ApiError(FAILS[api], error.details, error)
 
 
 class Jobs:
@@ -2029,6 +2058,8 @@ class Jobs:
     def next_in_line(self, call):
         line = self.queues[call.target or call.job]
         if line:
+            line.popleft()
+        while line and not self.store.peek("Job", line[0][0].job):  # expired by hand while it waited
             line.popleft()
         if line:
             self.start(*line[0])
@@ -2141,6 +2172,10 @@ ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
 SESSION_SECONDS, MOST_SESSIONS = 7200, 500  # identity.session.timeout, .maxConcurrent
 HEART_BEAT = 5  # managementServer/node.heartbeatInterval
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
+SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
+    "Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange", "InstanceOffering", "DiskOffering",
+    "VmInstance", "Volume", "Image",
+}  # fmt: skip
 STATES = {"enable": "Enabled", "disable": "Disabled", "maintain": "Maintenance", "deleting": "Deleting"}
 BEHAVIOURS = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
 ON_REMOVAL = {}  # what happens besides when an item of a type goes; filled there too
@@ -2208,6 +2243,8 @@ class Cloud:
         if item is None:
             return
         self.store.remove(type, uuid)
+        if type in SOFT_DELETED:
+            self.store.put("Gone", {"uuid": uuid})
         if type in ON_REMOVAL:
             ON_REMOVAL[type](self, item)
         for child in self.catalogue.resource(type).cascade.split():
@@ -2350,6 +2387,9 @@ class Cloud:
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
             call.account = self.session(call.session)["accountUuid"]
+        wanted = call["resourceUuid"] if "resourceUuid" not in call.api.params else None
+        if self.exists("Resource", wanted) or self.store.peek("Gone", wanted):
+            raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
         self.check_tags(call)
         if "ephemeral::validationOnly" in call.system_tags:
             return None
@@ -2391,7 +2431,7 @@ class Cloud:
         raise ApiError("ID.1001", "Session expired", hint="log in again: PUT /zstack/v1/accounts/login")
 
     def query(self, api, query):
-        """The answer of a Query api."""
+        """The answer of a Query api: {"inventories": [...]} and total where it is wanted."""
         row = self.catalogue.resource(api.type)
         items, total = self.queries.select(query, row)
         if query.count:
@@ -2437,6 +2477,8 @@ def as_text(param, value):
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
+        if abs(value) > sys.float_info.max:
+            raise TypeError(f"java.lang.NumberFormatException: a number without end at field {param.name}")
         return str(float(value))  # the server reads bodies through an untyped map: 123 becomes "123.0"
     return value if param.verbatim else value.strip()
 
@@ -2457,7 +2499,7 @@ def as_whole(param, value):
 def as_fraction(param, value):
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise FrontError(400, f"[{param.name}] field is excepted a double, but was [{text_of(value)}].") from None
 
 
@@ -2495,10 +2537,7 @@ def create(cloud, call):
     row = cloud.catalogue.resource(call.api.type)
     stored = row.stored
     given = {name: value for name, value in call.params.items() if name in row.all_fields}
-    uuid = call["resourceUuid"]
-    if uuid and cloud.exists("Resource", uuid):
-        raise ApiError("SYS.1000", f"could not execute statement; constraint: Duplicate entry '{uuid}' for key 'PRIMARY'")
-    item = cloud.add(stored, uuid=uuid, **given)
+    item = cloud.add(stored, uuid=call["resourceUuid"], **given)
     cloud.tag_new(call, stored, item["uuid"])
     return cloud.shown(row.name, item["uuid"])
 
@@ -2519,7 +2558,11 @@ def delete(cloud, call):
     cloud.remove(call.api.type, call.target)
 
 
-VERBS = {"Create": create, "Add": create, "Update": update, "Change": change_state, "Delete": delete}
+def query(cloud, call):
+    return cloud.query(call.api, call["query"])
+
+
+VERBS = {"Query": query, "Create": create, "Add": create, "Update": update, "Change": change_state, "Delete": delete}
 
 
 # ---- Behaviours --------------------------------------------------------------------------------------------------
@@ -2800,7 +2843,7 @@ def update_notifications_status(cloud, call):
         cloud.change("Notification", uuid, status=call["status"])
 
 
-# ---- Behaviours: capacity, licences, long jobs ---------------------------------------------------------------------
+# ---- Behaviours: licences and long jobs ----------------------------------------------------------------------------
 
 # capacity (manual 4.5)
 
@@ -3125,12 +3168,8 @@ def add_kvm_host(cloud, call):
                      availableMemoryCapacity=memory, sshPort=call["sshPort"],
                      **{k: call[k] for k in ("name", "description", "managementIp", "clusterUuid", "username")})  # fmt: skip
     cloud.tag_new(call, "Host", host["uuid"])
-    try:
-        yield "connect"
-        yield "prepare"
-    except ApiError:
-        cloud.remove("Host", host["uuid"])
-        raise
+    yield "connect"
+    yield "prepare"
     connected(cloud, host["uuid"])
     return cloud.shown("Host", host["uuid"])
 
@@ -3383,6 +3422,18 @@ def check_instance_offering(cloud, params):
 behaviour("CreateInstanceOffering", check=check_instance_offering)(functools.partial(create))
 
 
+@on_removal("InstanceOffering")
+def instance_offering_removed(cloud, offering):
+    for vm in cloud.find("VmInstance", "instanceOfferingUuid", offering["uuid"]):  # vm/instanceOffering.setNullWhenDeleting
+        cloud.change("VmInstance", vm["uuid"], instanceOfferingUuid=None)
+
+
+@on_removal("VmNic")
+def nic_removed(cloud, nic):
+    for eip in cloud.find("Eip", "vmNicUuid", nic["uuid"]):
+        cloud.change("Eip", eip["uuid"], vmNicUuid=None, guestIp=None)
+
+
 @behaviour("CreateDiskOffering")
 def create_disk_offering(cloud, call):
     kept = {name: value for name, value in call.params.items() if name not in ("type", "allocationStrategy")}
@@ -3494,27 +3545,26 @@ def free_ip(cloud, l3):
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
 
-VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after, the error of a wrong state)
-    "StartVmInstance": ("Created Stopped", "Starting", "Running", "VM.1001"),
-    "StopVmInstance": ("Running Paused Unknown", "Stopping", "Stopped", "VM.1002"),
-    "RebootVmInstance": ("Running", "Rebooting", "Running", "VM.1003"),
-    "PauseVmInstance": ("Running", "Pausing", "Paused", "VM.1012"),
-    "ResumeVmInstance": ("Paused", "Resuming", "Running", "VM.1013"),
-    "MigrateVm": ("Running Paused", "Migrating", "Running", "VM.1008"),
-    "RecoverVmInstance": ("Destroyed", "Destroyed", "Stopped", "SYS.1006"),
-    "ExpungeVmInstance": ("Destroyed", "Expunging", "", "SYS.1006"),
+VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after)
+    "StartVmInstance": ("Created Stopped", "Starting", "Running"),
+    "StopVmInstance": ("Running Paused Unknown", "Stopping", "Stopped"),
+    "RebootVmInstance": ("Running", "Rebooting", "Running"),
+    "PauseVmInstance": ("Running", "Pausing", "Paused"),
+    "ResumeVmInstance": ("Paused", "Resuming", "Running"),
+    "MigrateVm": ("Running Paused", "Migrating", "Running"),
+    "RecoverVmInstance": ("Destroyed", "Destroyed", "Stopped"),
+    "ExpungeVmInstance": ("Destroyed", "Expunging", ""),
 }
 UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
 def vm_for(cloud, call):
-    """The virtual machine of a call, in a state that allows it; else the error that the server gives."""
+    """The virtual machine of a call, in a state that allows it."""
     vm = cloud.get("VmInstance", call.target)
-    allowed, _, _, code = VM_STATES[call.api.name]
-    if vm["state"] not in allowed.split():
-        told = f"current vm instance state[{vm['state']}] doesn't allow to proceed message[{call.api.message}], allowed states are [{', '.join(allowed.split())}]"
-        cause = ApiError("VM.1010", told)
-        raise ApiError(code, told, cause)
+    allowed = VM_STATES[call.api.name][0].split()
+    if vm["state"] not in allowed:
+        raise ApiError("VM.1010", f"current vm instance state[{vm['state']}] doesn't allow to proceed message[{call.api.message}], "
+                                  f"allowed states are [{', '.join(allowed)}]")  # fmt: skip
     return vm
 
 
@@ -3629,21 +3679,21 @@ def create_vm(cloud, call):
     offering, image = refuse_vm(cloud, call)
     vm = new_vm(cloud, call, offering, image)
     if call["strategy"] == "JustCreate":
+        cloud.change("VmInstance", vm["uuid"], **{name: call[name] for name in LATER_DISKS})
         return cloud.shown("VmInstance", vm["uuid"])
     cloud.change("VmInstance", vm["uuid"], state="Starting")
-    try:
-        place(cloud, vm, pick_host(cloud, vm, zoneUuid=call["zoneUuid"], clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
-        yield "host"
-        make_volumes(cloud, call, cloud.get("VmInstance", vm["uuid"]), image)
-        yield "volume"
-        address_nics(cloud, vm)
-        yield "nic"
-        yield "start"
-        cloud.change("VmInstance", vm["uuid"], state="Running")
-    except ApiError as cause:
-        erase_vm(cloud, cloud.get("VmInstance", vm["uuid"]))
-        raise Undone(ApiError("VM.1000", f"unable to create vm[name:{vm['name']}]: {cause.details}", cause)) from None
+    place(cloud, vm, pick_host(cloud, vm, zoneUuid=call["zoneUuid"], clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
+    yield "host"
+    make_volumes(cloud, call, cloud.get("VmInstance", vm["uuid"]), image)
+    yield "volume"
+    address_nics(cloud, vm)
+    yield "nic"
+    yield "start"
+    cloud.change("VmInstance", vm["uuid"], state="Running")
     return cloud.shown("VmInstance", vm["uuid"])
+
+
+LATER_DISKS = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")  # for a first start
 
 
 def new_vm(cloud, call, offering, image):
@@ -3707,37 +3757,28 @@ def vm_removed(cloud, vm):
 @behaviour("StartVmInstance", host="Choose a host for the vm", nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")
 def start_vm(cloud, call):
     vm = vm_for(cloud, call)
-    before = vm["state"]
-    try:
-        place(cloud, vm, pick_host(cloud, vm, clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
-        cloud.change("VmInstance", vm["uuid"], state="Starting")
-        yield "host"
-        if not vm.get("rootVolumeUuid"):
-            whole = replace(call, params={"dataDiskOfferingUuids": None})
-            make_volumes(cloud, whole, cloud.get("VmInstance", vm["uuid"]), cloud.get("Image", vm["imageUuid"]))
-        address_nics(cloud, vm)
-        yield "nic"
-        yield "start"
-        cloud.change("VmInstance", vm["uuid"], state="Running")
-    except ApiError as cause:
-        leave_host(cloud, vm | {"hostUuid": cloud.look("VmInstance", vm["uuid"]).get("hostUuid")}, before)
-        raise Undone(ApiError("VM.1001", f"unable to start vm[uuid:{vm['uuid']}]: {cause.details}", cause)) from None
+    place(cloud, vm, pick_host(cloud, vm, clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
+    cloud.change("VmInstance", vm["uuid"], state="Starting")
+    yield "host"
+    if not vm.get("rootVolumeUuid"):
+        plain = replace(call, params={name: vm.get(name) for name in LATER_DISKS})
+        make_volumes(cloud, plain, cloud.get("VmInstance", vm["uuid"]), cloud.get("Image", vm["imageUuid"]))
+    address_nics(cloud, vm)
+    yield "nic"
+    yield "start"
+    cloud.change("VmInstance", vm["uuid"], state="Running")
     return cloud.shown("VmInstance", vm["uuid"])
 
 
 @behaviour("StopVmInstance", "RebootVmInstance", "PauseVmInstance", "ResumeVmInstance", work="Ask the hypervisor")
 def move_vm(cloud, call):
-    """Through the state while it lasts to the state after; back where it was if it fails on the way."""
+    """Through the state while it lasts to the state after."""
     if call.api.name == "StopVmInstance" and cloud.get("VmInstance", call.target)["state"] == "Stopped":
         return cloud.shown("VmInstance", call.target)  # stopping what is stopped succeeds (VmInstanceBase.java)
     vm = vm_for(cloud, call)
-    _, meanwhile, after, code = VM_STATES[call.api.name]
+    _, meanwhile, after = VM_STATES[call.api.name]
     cloud.change("VmInstance", vm["uuid"], state=meanwhile)
-    try:
-        yield "work"
-    except ApiError as cause:
-        cloud.change("VmInstance", vm["uuid"], state=vm["state"])
-        raise Undone(ApiError(code, cause.details, cause)) from None
+    yield "work"
     leave_host(cloud, vm, after) if after == "Stopped" else cloud.change("VmInstance", vm["uuid"], state=after)
     return cloud.shown("VmInstance", vm["uuid"])
 
@@ -3745,16 +3786,12 @@ def move_vm(cloud, call):
 @behaviour("MigrateVm", choose="Choose a destination host", move="Move the vm's memory")
 def migrate_vm(cloud, call):
     vm = vm_for(cloud, call)
+    host = pick_host(cloud, vm, exclude=vm["hostUuid"], uuid=call["hostUuid"])
     cloud.change("VmInstance", vm["uuid"], state="Migrating")
-    try:
-        host = pick_host(cloud, vm, exclude=vm["hostUuid"], uuid=call["hostUuid"])
-        yield "choose"
-        yield "move"
-        place(cloud, vm, host)
-    except ApiError as cause:
-        cloud.change("VmInstance", vm["uuid"], state=vm["state"])
-        raise Undone(ApiError("VM.1008", f"unable to migrate vm[uuid:{vm['uuid']}]: {cause.details}", cause)) from None
-    cloud.change("VmInstance", vm["uuid"], state=vm["state"])
+    yield "choose"
+    yield "move"
+    place(cloud, vm, host)
+    cloud.change("VmInstance", vm["uuid"], state="Running")
     return cloud.shown("VmInstance", vm["uuid"])
 
 
@@ -3933,11 +3970,7 @@ def migrate_volume(cloud, call):
     if volume.get("primaryStorageUuid") == call["dstPrimaryStorageUuid"]:
         raise refused(f"volume[uuid:{volume['uuid']}] is on primary storage[uuid:{call['dstPrimaryStorageUuid']}] already")
     cloud.change("Volume", volume["uuid"], status="Migrating")
-    try:
-        yield "copy"
-    except ApiError:
-        cloud.change("Volume", volume["uuid"], status=volume["status"])
-        raise
+    yield "copy"
     move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
     return cloud.shown("Volume", volume["uuid"])
 
@@ -4036,12 +4069,8 @@ def add_image(cloud, call):
     media = call["mediaType"] or "RootVolumeTemplate"
     url = "file://" + call["url"] if call["url"].startswith("/") else call["url"]
     image = new_image(cloud, call, call["backupStorageUuids"], "Downloading", url=url, mediaType=media, format="iso" if media == "ISO" else call["format"])
-    try:
-        yield "choose"
-        yield "download"
-    except ApiError as cause:
-        cloud.remove("Image", image["uuid"])
-        raise Undone(cause) from None
+    yield "choose"
+    yield "download"
     return image_ready(cloud, image["uuid"], 10 * GIB)
 
 
@@ -4056,12 +4085,8 @@ def template_from_volume(cloud, call):
         raise ApiError("SYS.1007", f"volume[uuid:{volume['uuid']}] is not a root volume")
     media = "RootVolumeTemplate" if root else "DataVolumeTemplate"
     image = new_image(cloud, call, call["backupStorageUuids"], "Creating", url=f"volume://{volume['uuid']}", mediaType=media, format="qcow2")
-    try:
-        yield "choose"
-        yield "upload"
-    except ApiError as cause:
-        cloud.remove("Image", image["uuid"])
-        raise Undone(cause) from None
+    yield "choose"
+    yield "upload"
     return image_ready(cloud, image["uuid"], volume["size"])
 
 
@@ -4396,9 +4421,9 @@ class Rest:
             raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
         session = self.authorize(request, api)
         if api.kind == "Query":
-            return self.query(api, variables, arguments, session, request, entry)
-        job = self.job_uuid(request, api)
-        call = self.call(api, variables, arguments, body, session, job, entry)
+            call = Call(api, self.query(variables, arguments, entry), session)
+        else:
+            call = self.call(api, variables, arguments, body, session, self.job_uuid(request, api), entry)
         return await self.act(request, call, entry)
 
     # reading
@@ -4435,14 +4460,14 @@ class Rest:
             raise FrontError(400, f"the body has more than {self.settings.body_limit} bytes", "--body-limit sets how many are allowed") from None
         except UnicodeDecodeError:
             raise FrontError(self.dialect["malformed-body"], "the body is not UTF-8") from None
-        except web.RequestPayloadError as error:
+        except (web.RequestPayloadError, ConnectionError) as error:
             raise FrontError(400, f"the body cannot be read: {error}") from None
 
     def parse_body(self, text):
         if not text.strip():
             return {}
         try:
-            body = json.loads(text, parse_constant=refuse_constant)
+            body = json.loads(text, parse_constant=refuse_number, parse_float=finite_number)
             text.encode(), json.dumps(body, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             told = f"com.google.gson.stream.MalformedJsonException: {error}"
@@ -4501,7 +4526,7 @@ class Rest:
         """The session uuid that a request carries."""
         if not self.cloud.needs_session(api):
             return ""
-        header = request.headers.get("Authorization")
+        header = header_of(request, "Authorization")
         if header is None:
             raise FrontError(400, "missing header 'Authorization'", "send Authorization: OAuth SESSION; a login gives the session's uuid")
         if not header.strip().startswith("OAuth"):
@@ -4510,7 +4535,7 @@ class Rest:
 
     def job_uuid(self, request, api):
         """X-Job-UUID, or a new one where there will be a job."""
-        given = request.headers.get("X-Job-UUID")
+        given = header_of(request, "X-Job-UUID")
         if given is None:
             return "" if self.cloud.at_once(api) else self.cloud.uuid()
         legal = re.fullmatch(UUID.replace("[1-5]", "4"), given) if self.dialect["job-uuid"] else len(given) == 32
@@ -4548,12 +4573,12 @@ class Rest:
             param = api.params.get(head)
             kind = param.type if param else "list" if head in ("systemTags", "userTags") else "str"
             if kind == "list":
-                given.setdefault(head, []).append((int(tail) if tail.isdigit() else 0, value))
+                given.setdefault(head, []).append((int(tail) if re.fullmatch("[0-9]{1,9}", tail) else 0, value))
             elif tail and kind == "map":
                 if tail in given.setdefault(head, {}):
                     raise FrontError(400, f"duplicate map query parameter[{name}], there has been a parameter with the same map key")
                 given[head][tail] = value
-            elif name in given and param:
+            elif name in given and (param or name in OPEN_TO_ALL):
                 raise FrontError(400, f"Invalid query parameter[{name}], only one value is allowed for the parameter but multiple values found")
             else:
                 given[name] = value
@@ -4584,28 +4609,21 @@ class Rest:
         """Names what nothing will read, with what was perhaps meant."""
         known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
         for name in given.keys() - known:
-            entry.hints.append(f"{api.name} does not read {name}{did_you_mean(name, api.params)}")
-        lost = api.params.keys() & body.keys() if api.method in ("POST", "PUT") and not self.key_of(api, body) else ()
-        if lost:
-            entry.hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(sorted(lost))}")
+            entry.hints.append(f"{api.name} does not read {name}{did_you_mean(name, api.params.keys() | OPEN_TO_ALL)}")
+        lost = sorted(body.keys() - OPEN_TO_ALL) if api.method in ("POST", "PUT") and not self.key_of(api, body) else ()
+        if lost and "bare" not in api.words:
+            entry.hints.append(f"parameters go inside {json.dumps(api.key)}, nothing reads {', '.join(lost)}")
 
     # queries
 
-    def query(self, api, variables, arguments, session, request, entry):
-        if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
-            query, unread = Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), ()
-        else:
-            query, unread = read_query(arguments, self.dialect)
-        entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
+    def query(self, variables, arguments, entry):
+        """What a Query api is asked, as the parameters of its call."""
         entry.params = dict(arguments)
-        self.cloud.session(session)
-        self.cloud.used[api.name] += 1
-        body = self.cloud.query(api, query)
-        if "uuid" in variables and self.dialect["get-one"] and body["inventories"]:
-            body = {"inventory": body["inventories"][0]} | body
-        if not self.dialect["query-schema"] or "X-JSON-Schema" in request.headers:
-            body["schema"] = schema_of(body, api)
-        return Answer(200, body)
+        if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
+            return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}
+        query, unread = read_query(arguments, self.dialect)
+        entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
+        return {"query": query}
 
     # answering
 
@@ -4630,12 +4648,16 @@ class Rest:
     async def now(self, request, call):
         if isinstance(call.params, ApiError):
             raise call.params
+        writes = self.cloud.store.writes
         with self.cloud.store.all_or_nothing():
             body = self.cloud.perform(call)
-        await self.cloud.store.commit()
+        if self.cloud.store.writes != writes:
+            await self.cloud.store.commit()
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
-        if "X-JSON-Schema" in request.headers:
+        if call["one"] and self.dialect["get-one"] and body["inventories"]:
+            body = {"inventory": body["inventories"][0]} | body
+        if "X-JSON-Schema" in request.headers or (call["query"] and not self.dialect["query-schema"]):
             body = (body or {}) | {"schema": schema_of(body or {}, call.api)}
         return Answer(200, body)
 
@@ -4647,7 +4669,7 @@ class Rest:
         if isinstance(call.params, ApiError):
             call.params = {}
         entry.job = call.job
-        self.jobs.submit(call, request.headers.get("X-Web-Hook", "").strip(), "X-JSON-Schema" in request.headers, error)
+        self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers, error)
         try:
             await self.cloud.store.commit()
         except ApiError:
@@ -4709,8 +4731,18 @@ class Rest:
         return response
 
 
-def refuse_constant(word):
-    raise ValueError(f"{word} is no JSON")
+def refuse_number(text):
+    raise ValueError(f"{text[:40]} is no number that JSON or Java has")
+
+
+def finite_number(text):
+    return float(text) if math.isfinite(float(text)) else refuse_number(text)
+
+
+def header_of(request, name):
+    """A header as text that can be kept and sent again, whatever its bytes were; None where there is none."""
+    value = request.headers.get(name)
+    return value if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def header_safe(text):
@@ -4816,10 +4848,11 @@ class Control:
 
     async def reset(self, name, query, told):
         """Back to the start, or to another cloud; answers when it is done."""
-        for key in told.keys() - {"cloud"}:
-            raise ControlError(400, f"reset takes {{\"cloud\": ...}}, not {key!r}")
         before = self.settings.cloud
-        self.settings.cloud = told.get("cloud", before)
+        wanted = told.get("cloud", before) if isinstance(told, dict) and not told.keys() - {"cloud"} else None
+        if not isinstance(wanted, str):
+            raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told)}")
+        self.settings.cloud = wanted
         try:
             self.start_again()
         except SettingsError as error:
@@ -4872,7 +4905,10 @@ class Control:
 
     def seconds_ahead(self, told):
         if "set" in told:
-            moment = instant_of(told["set"])
+            try:
+                moment = moment_of(told["set"])
+            except ValueError:
+                raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {told['set']!r}") from None
             if moment < self.clock.now():
                 self.clock.jump(moment)
                 return 0
@@ -4966,13 +5002,6 @@ def inner_uuid(record):
     return (body.get("inventory") or {}).get("uuid") if isinstance(body.get("inventory"), dict) else None
 
 
-def instant_of(text):
-    try:
-        return calendar.timegm(time.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {text!r}") from None
-
-
 # ---- Fixtures ----------------------------------------------------------------------------------------------------
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
@@ -4999,7 +5028,7 @@ class Mock:
     def __init__(self, settings):
         self.settings, self.app = settings, create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
-        self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
+        self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.base = self.session = self.http = None
 
     @property
@@ -5008,7 +5037,7 @@ class Mock:
 
     async def __aenter__(self):
         await self.runner.setup()
-        site = web.TCPSite(self.runner, self.settings.host, self.settings.port, shutdown_timeout=0.2)
+        site = web.TCPSite(self.runner, self.settings.host, self.settings.port)
         await site.start()
         port = self.runner.addresses[0][1]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)

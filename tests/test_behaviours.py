@@ -1,0 +1,1160 @@
+"""Stories: what a cloud does beyond its rows, as the manual's chapter 4 and the real server have it."""
+
+import asyncio
+import base64
+import itertools
+import json
+import re
+from datetime import datetime
+
+import aiohttp
+import pytest
+
+from zmock import CODES, named, serve
+
+GIB, DAY = 1 << 30, 86400
+
+
+async def outcome(mock, method, path, body=None):
+    """A call to its end: the status and the body that a client gets, by itself or from its job."""
+    status, answer = await mock.request(method, path, body)
+    if status == 202:
+        await mock.advance(0)
+        status, answer = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
+    return status, answer
+
+
+async def one(mock, collection, *conditions):
+    (found,) = await mock.query(collection, *conditions)
+    return found
+
+
+async def submit(mock, method, path, body=None):
+    """A call that becomes a job: the job's uuid."""
+    status, answer = await mock.request(method, path, body)
+    assert status == 202
+    return answer["location"][-32:]
+
+
+async def incident(mock, **what):
+    async with aiohttp.ClientSession() as http, http.post(f"{mock.base}/zmock/incidents", json=what) as answer:
+        return (await answer.json())["id"]
+
+
+async def end_incident(mock, id):
+    async with aiohttp.ClientSession() as http, http.delete(f"{mock.base}/zmock/incidents/{id}") as answer:
+        assert answer.status == 200
+
+
+VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
+NEW_HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": "p"}
+IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
+
+
+@pytest.fixture
+async def cloud(zmock):
+    """The mock of the test, logged in."""
+    await zmock.login()
+    return zmock
+
+
+class TestVirtualMachines:
+    # action: where it is allowed, what it leads to, the error of any other state (the server's table, with the cause VM.1010)
+    GUARDS = {
+        "startVmInstance": ("Created Stopped", "Running", "VM.1001"),
+        "stopVmInstance": ("Running Paused Unknown Stopped", "Stopped", "VM.1002"),
+        "rebootVmInstance": ("Running", "Running", "VM.1003"),
+        "pauseVmInstance": ("Running", "Paused", "VM.1012"),
+        "resumeVmInstance": ("Paused", "Running", "VM.1013"),
+        "migrateVm": ("Running Paused", "Running", "VM.1008"),
+        "recoverVmInstance": ("Destroyed", "Stopped", "SYS.1006"),
+        "expungeVmInstance": ("Destroyed", None, "SYS.1006"),
+    }
+    IN_STATE = {"Running": "web-1", "Stopped": "ci-1", "Paused": "office-1", "Unknown": "batch-1", "Destroyed": "old-1", "Created": "new"}
+
+    async def vm_in(self, mock, state):
+        if state == "Created":
+            await mock.create("CreateVmInstance", name="new", strategy="JustCreate", resourceUuid=named("vm-new"), **VM)
+        vm = await one(mock, "vm-instances", f"uuid={named('vm-' + self.IN_STATE[state])}")
+        assert vm["state"] == state
+        return vm["uuid"]
+
+    @pytest.mark.parametrize("state", IN_STATE)
+    @pytest.mark.parametrize("action", GUARDS)
+    async def test_an_action_is_allowed_in_some_states_and_leads_to_another(self, cloud, action, state):
+        allowed, after, code = self.GUARDS[action]
+        uuid = await self.vm_in(cloud, state)
+        status, body = await outcome(cloud, "PUT", f"/vm-instances/{uuid}/actions", {action: {}})
+        found = await cloud.query("vm-instances", f"uuid={uuid}")
+        if state in allowed.split():
+            assert (status, [vm["state"] for vm in found]) == (200, [after] if after else [])
+        else:
+            message = f"org.zstack.header.vm.API{action[0].upper()}{action[1:]}Msg"
+            told = f"current vm instance state[{state}] doesn't allow to proceed message[{message}], allowed states are ["
+            assert (status, body["error"]["code"], body["error"]["cause"]["code"], found[0]["state"]) == (503, code, "VM.1010", state)
+            assert body["error"]["cause"]["details"].startswith(told)
+
+    @pytest.mark.parametrize("state", IN_STATE)
+    async def test_a_vm_can_be_destroyed_in_every_state(self, cloud, state):
+        uuid = await self.vm_in(cloud, state)
+        assert await outcome(cloud, "DELETE", f"/vm-instances/{uuid}") == (200, {})
+        assert [vm["state"] for vm in await cloud.query("vm-instances", f"uuid={uuid}")] == ([] if state == "Created" else ["Destroyed"])
+
+    @pytest.mark.parametrize("state", ("Running", "Paused"))
+    async def test_a_stopped_vm_has_left_its_host(self, cloud, state):
+        uuid = await self.vm_in(cloud, state)
+        host = (await one(cloud, "vm-instances", f"uuid={uuid}"))["hostUuid"]
+        vm = await cloud.act("vm-instances", uuid, "stopVmInstance")
+        assert ("hostUuid" in vm, vm["lastHostUuid"]) == (False, host)
+        assert (await cloud.act("vm-instances", uuid, "startVmInstance"))["hostUuid"]
+
+    async def test_a_vm_that_was_only_created_has_no_host_and_no_address_before_its_start(self, cloud):
+        uuid = await self.vm_in(cloud, "Created")
+        vm = await one(cloud, "vm-instances", f"uuid={uuid}")
+        assert "hostUuid" not in vm and "ip" not in vm["vmNics"][0]
+        vm = await cloud.act("vm-instances", uuid, "startVmInstance")
+        assert vm["hostUuid"] and vm["vmNics"][0]["ip"] and vm["rootVolumeUuid"]
+
+    async def test_a_destroyed_vm_gives_back_addresses_and_data_volumes_and_can_be_recovered(self, cloud):
+        uuid = named("vm-db-1")
+        await cloud.delete("vm-instances", uuid)
+        vm = await one(cloud, "vm-instances", f"uuid={uuid}")
+        assert (vm["state"], "hostUuid" in vm, vm["lastHostUuid"]) == ("Destroyed", False, named("host-1"))
+        assert not {"ip", "netmask", "gateway"} & vm["vmNics"][0].keys()
+        assert [(volume["type"], volume["status"]) for volume in vm["allVolumes"]] == [("Root", "Deleted")]
+        data = await one(cloud, "volumes", "name=db-data-1")
+        assert ("vmInstanceUuid" in data, data["status"]) == (False, "Ready")
+        recovered = await cloud.act("vm-instances", uuid, "recoverVmInstance")
+        assert (recovered["state"], recovered["allVolumes"][0]["status"]) == ("Stopped", "Ready")
+        assert (await cloud.act("vm-instances", uuid, "startVmInstance"))["vmNics"][0]["ip"]
+
+    async def test_expunging_takes_the_row_the_nics_and_the_root_volume(self, cloud):
+        uuid = named("vm-old-1")
+        assert await outcome(cloud, "PUT", f"/vm-instances/{uuid}/actions", {"expungeVmInstance": {}}) == (200, {})
+        assert await cloud.query("vm-instances/nics", f"vmInstanceUuid={uuid}") == []
+        assert await cloud.query("volumes", "name=ROOT-for-old-1") == []
+
+    async def test_a_destroyed_vm_keeps_its_tags_until_it_is_expunged(self, cloud):
+        uuid = named("vm-web-1")
+        await cloud.delete("vm-instances", uuid)
+        assert len(await cloud.query("user-tags", f"resourceUuid={uuid}")) == 1
+        await cloud.act("vm-instances", uuid, "expungeVmInstance")
+        assert await cloud.query("user-tags", f"resourceUuid={uuid}") == await cloud.query("system-tags", f"resourceUuid={uuid}") == []
+
+    @pytest.mark.parametrize(
+        ("collection", "uuid"),
+        (("vm-instances", named("vm-web-1")), ("volumes", named("volume-spare")), ("images", named("image-centos7"))),
+    )
+    async def test_what_was_deleted_is_expunged_a_day_later(self, cloud, collection, uuid):
+        await cloud.delete(collection, uuid)
+        await cloud.advance(DAY - 60)
+        await cloud.login()
+        assert len(await cloud.query(collection, f"uuid={uuid}")) == 1
+        await cloud.advance(3700)
+        assert await cloud.query(collection, f"uuid={uuid}") == []
+
+    @pytest.mark.parametrize(
+        ("collection", "uuid", "action", "key", "after"),
+        (
+            ("vm-instances", named("vm-web-1"), "recoverVmInstance", "state", "Stopped"),
+            ("volumes", named("volume-db-data-1"), "recoverDataVolume", "status", "Ready"),
+            ("volumes", named("volume-spare"), "recoverDataVolume", "status", "NotInstantiated"),
+            ("images", named("image-centos7"), "recoverImage", "status", "Ready"),
+        ),
+    )
+    async def test_what_was_recovered_in_time_stays(self, cloud, collection, uuid, action, key, after):
+        await cloud.delete(collection, uuid)
+        assert (await cloud.act(collection, uuid, action))[key] == after
+        await cloud.advance(3 * DAY)
+        await cloud.login()
+        assert (await one(cloud, collection, f"uuid={uuid}"))[key] == after
+
+    async def test_what_was_deleted_again_has_a_whole_day_again(self, cloud):
+        uuid = named("vm-web-1")
+        await cloud.delete("vm-instances", uuid)
+        await cloud.advance(DAY / 2)
+        await cloud.login()
+        await cloud.act("vm-instances", uuid, "recoverVmInstance")
+        await cloud.delete("vm-instances", uuid)
+        await cloud.advance(DAY * 3 / 4)
+        await cloud.login()
+        assert len(await cloud.query("vm-instances", f"uuid={uuid}")) == 1
+
+    async def test_a_new_vm_is_as_its_offering_and_image_say(self, cloud):
+        vm = await cloud.create("CreateVmInstance", name="n", description="d", dataDiskOfferingUuids=[named("disk-20g")], **VM)
+        assert (vm["state"], vm["cpuNum"], vm["memorySize"], vm["platform"], vm["type"]) == ("Running", 1, GIB, "Linux", "UserVm")
+        assert (vm["defaultL3NetworkUuid"], vm["zoneUuid"], vm["hypervisorType"]) == (named("l3-private"), named("zone-1"), "KVM")
+        volumes = [(v["name"], v["type"], v["deviceId"], v["status"]) for v in vm["allVolumes"]]
+        assert volumes == [("ROOT-for-n", "Root", 0, "Ready"), ("DATA-for-n", "Data", 1, "Ready")]
+        assert vm["allVolumes"][0]["description"] == f"Root volume for VM[uuid:{vm['uuid']}]"
+        assert vm["rootVolumeUuid"] == vm["allVolumes"][0]["uuid"]
+        assert re.fullmatch(r"fa(:[0-9a-f]{2}){4}:00", vm["vmNics"][0]["mac"])
+
+    async def test_two_vms_never_share_an_address(self, cloud):
+        await asyncio.gather(*(cloud.create("CreateVmInstance", name="n", **VM) for _ in range(10)))
+        addresses = [nic["ip"] for nic in await cloud.query("vm-instances/nics", "ip not null")]
+        assert len(addresses) == len(set(addresses)) > 15
+
+    async def test_a_vm_goes_where_it_is_told_to(self, cloud):
+        assert (await cloud.create("CreateVmInstance", name="n", hostUuid=named("host-2"), **VM))["hostUuid"] == named("host-2")
+        assert (await cloud.create("CreateVmInstance", name="n", clusterUuid=named("cluster-2"), **VM))["hostUuid"] == named("host-3")
+        vm = await cloud.act("vm-instances", named("vm-web-1"), "migrateVm", hostUuid=named("host-2"))
+        assert (vm["hostUuid"], vm["lastHostUuid"]) == (named("host-2"), named("host-1"))
+
+    async def test_a_vm_that_finds_no_host_leaves_nothing_behind(self, cloud):
+        huge = await cloud.create("CreateInstanceOffering", name="huge", cpuNum=1000, memorySize=1 << 50)
+        before = [len(await cloud.query(c)) for c in ("vm-instances", "vm-instances/nics", "volumes", "user-tags")]
+        status, body = await outcome(cloud, "POST", "/vm-instances",
+                                     {"params": VM | {"name": "n", "instanceOfferingUuid": huge["uuid"]}, "userTags": ["t"]})  # fmt: skip
+        assert (status, body["error"]["cause"]["code"]) == (503, "HOST_ALLOCATION.1000")
+        assert [len(await cloud.query(c)) for c in ("vm-instances", "vm-instances/nics", "volumes", "user-tags")] == before
+
+    async def test_tags_of_a_creation_are_put_on_what_it_made(self, cloud):
+        body = {"params": VM | {"name": "n"}, "systemTags": ["hostname::n"], "userTags": ["mine"]}
+        _, answer = await outcome(cloud, "POST", "/vm-instances", body)
+        tagged = await one(cloud, "vm-instances", "__systemTag__=hostname::n", "__userTag__=mine")
+        assert tagged["uuid"] == answer["inventory"]["uuid"]
+
+
+class TestWhileItLasts:
+    @pytest.fixture
+    def zmock_settings(self):
+        return {"delay": "10"}
+
+    @pytest.mark.parametrize(
+        ("vm", "method", "body", "meanwhile", "after"),
+        (
+            ("ci-1", "PUT", {"startVmInstance": {}}, "Starting", "Running"),
+            ("web-1", "PUT", {"stopVmInstance": {}}, "Stopping", "Stopped"),
+            ("web-1", "PUT", {"rebootVmInstance": {}}, "Rebooting", "Running"),
+            ("web-1", "PUT", {"pauseVmInstance": {}}, "Pausing", "Paused"),
+            ("office-1", "PUT", {"resumeVmInstance": {}}, "Resuming", "Running"),
+            ("web-1", "PUT", {"migrateVm": {}}, "Migrating", "Running"),
+            ("web-1", "DELETE", None, "Destroying", "Destroyed"),
+        ),
+    )
+    async def test_the_state_between_is_seen_while_the_job_runs(self, cloud, vm, method, body, meanwhile, after):
+        uuid = named(f"vm-{vm}")
+        await submit(cloud, method, f"/vm-instances/{uuid}{'/actions' if body else ''}", body)
+        for seconds, state in ((1, meanwhile), (8, meanwhile), (1, after)):
+            await cloud.advance(seconds)
+            assert (await one(cloud, "vm-instances", f"uuid={uuid}"))["state"] == state
+
+    @pytest.mark.parametrize(
+        ("path", "params", "collection", "name", "key", "states"),
+        (
+            ("/vm-instances", VM | {"name": "n"}, "vm-instances", "n", "state", ("Starting", "Running")),
+            ("/images", IMAGE, "images", "i", "status", ("Downloading", "Ready")),
+            ("/hosts/kvm", NEW_HOST | {"clusterUuid": named("cluster-1")}, "hosts", "h", "status", ("Connecting", "Connected")),
+        ),
+    )
+    async def test_what_is_being_made_can_be_seen(self, cloud, path, params, collection, name, key, states):
+        await submit(cloud, "POST", path, {"params": params})
+        for seconds, state in zip((5, 5), states):
+            await cloud.advance(seconds)
+            assert (await one(cloud, collection, f"name={name}"))[key] == state
+
+    async def test_calls_on_the_same_vm_wait_for_each_other(self, cloud):
+        path = f"/vm-instances/{named('vm-web-1')}/actions"
+        jobs = [await submit(cloud, "PUT", path, {action: {}}) for action in ("stopVmInstance", "startVmInstance")]
+        statuses = []
+        for _ in range(3):
+            statuses.append([(await cloud.request("GET", f"/api-jobs/{job}"))[0] for job in jobs])
+            await cloud.advance(10)
+        assert statuses == [[202, 202], [200, 202], [200, 200]]
+
+    @pytest.mark.parametrize("dialect", ("manual", "server"))
+    async def test_the_progress_of_a_job_is_a_tree(self, dialect):
+        async with serve(delay="10", dialect=dialect) as mock:
+            await mock.login()
+            job = await submit(mock, "POST", "/vm-instances", {"params": VM | {"name": "n"}})
+            seen = []
+            for _ in range(4):
+                await mock.advance(2.4)
+                _, tree = await mock.request("GET", f"/task-progresses/{job}?all=true")
+                _, chain = await mock.request("GET", f"/task-progresses/{job}")
+                ((root,), (first, last)) = tree["inventories"], chain["inventories"]
+                assert first == {key: value for key, value in root.items() if key != "subTasks"}
+                assert (last, last["parentUuid"]) == (root["subTasks"][-1], root["taskUuid"])
+                assert [child["time"] for child in root["subTasks"]] == sorted(child["time"] for child in root["subTasks"])
+                assert (root["taskName"], root["type"]) == ("org.zstack.header.vm.APICreateVmInstanceMsg", "Task")
+                manuals = {"taskId", "totalSteps", "currentStep"}
+                assert manuals & last.keys() == (manuals if dialect == "manual" else set())
+                seen.append(last["content"])
+            assert [words.split()[0] for words in seen] == ["Choose", "Create", "Allocate", "Start"]
+
+    async def test_progress_is_kept_for_five_minutes_after_the_end(self, cloud):
+        job = await submit(cloud, "POST", "/vm-instances", {"params": VM | {"name": "n"}})
+        for seconds, rows in ((10, 2), (299, 2), (2, 0)):
+            await cloud.advance(seconds)
+            assert len((await cloud.request("GET", f"/task-progresses/{job}"))[1]["inventories"]) == rows
+
+    @pytest.mark.parametrize("api_id", ("x", named("job").upper(), named("job")[1:]))
+    async def test_progress_is_asked_for_by_a_uuid(self, cloud, api_id):
+        status, body = await cloud.request("GET", f"/task-progresses/{api_id}")
+        told = f"parameter apiId[{api_id}] is not a valid uuid."
+        assert (status, body["error"]["code"], body["error"]["details"]) == (400, "SYS.1007", told)
+
+    @pytest.mark.parametrize("query", ("", "?all=true"))
+    async def test_what_nobody_does_has_no_progress(self, cloud, query):
+        assert await cloud.request("GET", f"/task-progresses/{named('nothing')}{query}") == (200, {"inventories": []})
+
+
+class TestFromNothing:
+    @pytest.fixture
+    def zmock_settings(self):
+        return {"cloud": "empty"}
+
+    async def test_a_cloud_can_be_built_from_nothing(self, cloud):
+        zone = await cloud.create("CreateZone", name="zone")
+        cluster = await cloud.create("CreateCluster", name="cluster", zoneUuid=zone["uuid"], hypervisorType="KVM")
+        host = await cloud.create("AddKVMHost", clusterUuid=cluster["uuid"], **NEW_HOST)
+        assert (host["state"], host["status"], host["zoneUuid"]) == ("Enabled", "Connected", zone["uuid"])
+        primary = await cloud.create("AddLocalPrimaryStorage", name="ps", url="/zstack_ps", zoneUuid=zone["uuid"])
+        assert (primary["totalCapacity"], primary["attachedClusterUuids"]) == (0, [])
+        primary = await cloud.create("AttachPrimaryStorageToCluster", primaryStorageUuid=primary["uuid"], clusterUuid=cluster["uuid"])
+        assert primary["availableCapacity"] > 0 and primary["attachedClusterUuids"] == [cluster["uuid"]]
+        backup = await cloud.create("AddSftpBackupStorage", name="bs", url="/bs", hostname="10.0.0.2", username="root", password="p")
+        await cloud.create("AttachBackupStorageToZone", backupStorageUuid=backup["uuid"], zoneUuid=zone["uuid"])
+        image = await cloud.create("AddImage", **IMAGE | {"backupStorageUuids": [backup["uuid"]]})
+        assert (image["status"], image["backupStorageRefs"][0]["status"]) == ("Ready", "Ready")
+        offering = await cloud.create("CreateInstanceOffering", name="small", cpuNum=1, memorySize=GIB)
+        disk = await cloud.create("CreateDiskOffering", name="disk", diskSize=20 * GIB)
+        l2 = await cloud.create("CreateL2NoVlanNetwork", name="l2", zoneUuid=zone["uuid"], physicalInterface="eth0")
+        await cloud.create("AttachL2NetworkToCluster", l2NetworkUuid=l2["uuid"], clusterUuid=cluster["uuid"])
+        l3 = await cloud.create("CreateL3Network", name="l3", l2NetworkUuid=l2["uuid"])
+        await cloud.create("AddIpRange", name="r", l3NetworkUuid=l3["uuid"], startIp="192.168.0.10", endIp="192.168.0.11",
+                           netmask="255.255.255.0", gateway="192.168.0.1")  # fmt: skip
+        made_of = {"instanceOfferingUuid": offering["uuid"], "imageUuid": image["uuid"], "l3NetworkUuids": [l3["uuid"]]}
+        vm = await cloud.create("CreateVmInstance", name="vm", **made_of)
+        volume = await cloud.create("CreateDataVolume", name="data", diskOfferingUuid=disk["uuid"])
+        assert (volume["status"], volume["size"], "installPath" in volume) == ("NotInstantiated", 20 * GIB, False)
+        volume = await cloud.create("AttachDataVolumeToVm", volumeUuid=volume["uuid"], vmInstanceUuid=vm["uuid"])
+        assert (volume["status"], volume["deviceId"], volume["primaryStorageUuid"]) == ("Ready", 1, primary["uuid"])
+        vm = await one(cloud, "vm-instances", "vmNics.ip?=192.168.0.10,192.168.0.11", "allVolumes.name=data", "host.name=h")
+        assert (vm["state"], vm["hostUuid"], len(vm["allVolumes"])) == ("Running", host["uuid"], 2)
+        assert (vm["vmNics"][0]["netmask"], vm["vmNics"][0]["gateway"]) == ("255.255.255.0", "192.168.0.1")
+        await cloud.create("CreateVmInstance", name="second", **made_of)
+        with pytest.raises(RuntimeError, match=rf"no ip is available on the l3Network\[uuid:{l3['uuid']}\]"):
+            await cloud.create("CreateVmInstance", name="third", **made_of)
+
+    async def test_an_empty_cloud_has_a_node_an_admin_and_a_community_license(self, cloud):
+        assert (await one(cloud, "management-nodes"))["hostName"] == "127.0.0.1"
+        assert (await one(cloud, "accounts"))["name"] == "admin"
+        license = (await cloud.call("GetLicenseInfo"))["inventory"]
+        assert (license["licenseType"], license["hostNum"], license["expired"]) == ("Community", 2147483647, False)
+        for collection in ("zones", "hosts", "vm-instances", "images", "longjobs", "gc-jobs", "notifications"):
+            assert await cloud.query(collection) == []
+
+    async def test_no_host_is_no_capacity(self, cloud):
+        capacity = await cloud.call("GetCpuMemoryCapacity", all="true")
+        assert capacity == dict.fromkeys(("totalCpu", "availableCpu", "totalMemory", "availableMemory", "managedCpuNum"), 0)
+
+
+class TestCapacity:
+    async def free(self, mock, **where):
+        return await mock.call("GetCpuMemoryCapacity", **where or {"all": "true"})
+
+    async def test_what_runs_takes_capacity_and_gives_it_back(self, cloud):
+        before = await self.free(cloud)
+        vm = await cloud.create("CreateVmInstance", name="n", **VM | {"instanceOfferingUuid": named("offering-large")})
+        running = await self.free(cloud)
+        assert {key: before[key] - running[key] for key in before} == {
+            "totalCpu": 0, "availableCpu": 4, "totalMemory": 0, "availableMemory": 8 * GIB, "managedCpuNum": 0}  # fmt: skip
+        await cloud.act("vm-instances", vm["uuid"], "stopVmInstance")
+        assert await self.free(cloud) == before
+        await cloud.act("vm-instances", vm["uuid"], "startVmInstance")
+        assert await self.free(cloud) == running
+        await cloud.delete("vm-instances", vm["uuid"])
+        assert await self.free(cloud) == before
+
+    async def test_all_is_the_sum_of_its_parts(self, cloud):
+        whole = await self.free(cloud)
+        for parts in (
+            [{"hostUuids": named(f"host-{n}")} for n in (1, 2, 3, 4)],
+            [{"clusterUuids": named(f"cluster-{n}")} for n in (1, 2)],
+            [{"zoneUuids": named("zone-1")}],
+            [{"hostUuids": [named("host-1"), named("host-2"), named("host-3")], "zoneUuids": named("zone-1")}],
+        ):
+            sums = [await self.free(cloud, **part) for part in parts]
+            assert {key: sum(part[key] for part in sums) for key in whole} == whole
+
+    @pytest.mark.parametrize("name", ("host-1", "host-2", "host-3"))
+    async def test_memory_that_a_host_keeps_for_itself_is_not_available(self, cloud, name):
+        host = await one(cloud, "hosts", f"name={name}")
+        kept = 2 * GIB if name == "host-1" else GIB  # host-1 has the tag reservedMemory::2G
+        assert (await self.free(cloud, hostUuids=host["uuid"]))["availableMemory"] == host["availableMemoryCapacity"] - kept
+
+    @pytest.mark.parametrize("event", ("disable", "maintain"))
+    async def test_only_hosts_that_are_in_use_count(self, cloud, event):
+        rest = await self.free(cloud, hostUuids=[named("host-2"), named("host-3")])
+        before = await self.free(cloud)
+        await cloud.act("hosts", named("host-1"), "changeHostState", stateEvent=event)
+        after = await self.free(cloud)
+        assert after["totalCpu"] == rest["totalCpu"] < before["totalCpu"]
+        assert (await self.free(cloud, hostUuids=named("host-1")))["totalCpu"] == 0
+
+    async def test_vms_move_away_from_a_host_in_maintenance(self, cloud):
+        moved = {vm["uuid"] for vm in await cloud.query("vm-instances", f"hostUuid={named('host-1')}")}
+        host = await cloud.act("hosts", named("host-1"), "changeHostState", stateEvent="maintain")
+        assert (host["state"], await cloud.query("vm-instances", f"hostUuid={named('host-1')}")) == ("Maintenance", [])
+        assert {vm["state"] for vm in await cloud.query("vm-instances", f"uuid?={','.join(moved)}")} == {"Running"}
+
+    @pytest.mark.parametrize(("dialect", "members"), (("manual", 5), ("server", 6)))
+    async def test_the_server_adds_that_it_went_well(self, dialect, members):
+        async with serve(dialect=dialect) as mock:
+            capacity = await self.free(mock)
+            assert len(capacity) == members
+            assert all(type(value) is int for key, value in capacity.items() if key != "success")
+
+    async def test_something_must_be_asked_for(self, cloud):
+        status, body = await cloud.request("GET", "/hosts/capacities/cpu-memory")
+        told = "zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true"
+        assert (status, body["error"]["code"], body["error"]["details"]) == (400, "SYS.1007", told)
+
+
+class TestHostDown:
+    async def test_a_host_goes_away_and_comes_back(self, cloud):
+        running = {vm["uuid"] for vm in await cloud.query("vm-instances", f"hostUuid={named('host-1')}")}
+        capacity = await cloud.call("GetCpuMemoryCapacity", all="true")
+        before = {row["uuid"] for row in await cloud.query("notifications")}
+        id = await incident(cloud, **{"host-down": "host-1"})
+
+        assert (await one(cloud, "hosts", "name=host-1"))["status"] == "Disconnected"
+        assert {vm["uuid"] for vm in await cloud.query("vm-instances", "state=Unknown", f"hostUuid={named('host-1')}")} == running
+        told = [row for row in await cloud.query("notifications") if row["uuid"] not in before]
+        assert {row["resourceUuid"] for row in told} == running | {named("host-1")}
+        assert (await cloud.call("GetCpuMemoryCapacity", all="true"))["totalCpu"] < capacity["totalCpu"]
+        status, body = await outcome(cloud, "PUT", f"/hosts/{named('host-1')}/actions", {"reconnectHost": {}})
+        assert (status, body["error"]["code"]) == (503, "HOST.1002")
+
+        lost = named("vm-web-1")
+        await cloud.delete("vm-instances", lost)
+        job = await one(cloud, "gc-jobs", f"name=gc-vm-{lost}-on-host-{named('host-1')}")
+        assert (job["status"], json.loads(job["context"])["vmUuid"]) == ("Idle", lost)
+        await cloud.act("gc-jobs", job["uuid"], "triggerGCJob")
+        assert (await one(cloud, "gc-jobs", f"uuid={job['uuid']}"))["status"] == "Idle"
+
+        await end_incident(cloud, id)
+        assert (await one(cloud, "hosts", "name=host-1"))["status"] == "Connected"
+        assert {vm["uuid"] for vm in await cloud.query("vm-instances", "state=Running", f"hostUuid={named('host-1')}")} == running - {lost}
+        assert (await one(cloud, "gc-jobs", f"uuid={job['uuid']}"))["status"] == "Done"
+
+    async def test_no_vm_starts_on_a_host_that_is_away(self, cloud):
+        await incident(cloud, **{"host-down": named("host-1")})
+        status, body = await outcome(cloud, "POST", "/vm-instances", {"params": VM | {"name": "n", "hostUuid": named("host-1")}})
+        told = f"host[uuid:{named('host-1')}] is specified but it's connection status is Disconnected, can not create vm from it"
+        assert (status, body["error"]["code"], body["error"]["details"]) == (503, "SYS.1006", told)
+        hosts = {(await cloud.create("CreateVmInstance", name="n", **VM))["hostUuid"] for _ in range(6)}
+        assert hosts == {named("host-2"), named("host-3")}
+
+    async def test_the_host_that_the_demo_lost_can_be_reconnected(self, cloud):
+        assert (await cloud.act("hosts", named("host-4"), "reconnectHost"))["status"] == "Connected"
+        assert (await one(cloud, "vm-instances", "name=batch-1"))["state"] == "Running"
+        assert {job["status"] for job in await cloud.query("gc-jobs")} == {"Done"}
+
+    async def test_a_host_that_is_away_cannot_go_into_maintenance(self, cloud):
+        with pytest.raises(RuntimeError, match=rf"SYS.1006: can not maintain host\[uuid:{named('host-4')}\]which is not Connected"):
+            await cloud.act("hosts", named("host-4"), "changeHostState", stateEvent="maintain")
+
+
+class TestGarbage:
+    async def waiting(self, mock):
+        return await one(mock, "gc-jobs", "status=Idle")
+
+    async def test_a_job_is_done_once_its_host_is_back(self, cloud):
+        job = await self.waiting(cloud)
+        assert job["name"] == f"gc-vm-{named('vm-batch-2')}-on-host-{named('host-4')}"
+        assert await outcome(cloud, "PUT", f"/gc-jobs/{job['uuid']}/actions", {"triggerGCJob": {}}) == (200, {})
+        assert (await self.waiting(cloud))["uuid"] == job["uuid"]
+
+    @pytest.mark.parametrize(
+        ("uuid", "code", "details"),
+        (
+            ("gc-done", "SYS.1006", f"cannot trigger a finished GC job[uuid:{named('gc-done')}, name:gc-volume-on-primary-storage]"),
+            ("nothing", "SYS.1003", f"invalid field[uuid], resource[uuid:{named('nothing')}, type:GarbageCollectorVO] not found"),
+        ),
+    )
+    async def test_what_is_done_or_not_there_cannot_be_triggered(self, cloud, uuid, code, details):
+        status, body = await outcome(cloud, "PUT", f"/gc-jobs/{named(uuid)}/actions", {"triggerGCJob": {}})
+        assert (status, body["error"]["code"], body["error"]["details"]) == (503, code, details)
+
+    @pytest.mark.parametrize("name", ("gc-done", "idle", "nothing"))
+    async def test_any_job_can_be_deleted(self, cloud, name):
+        uuid = (await self.waiting(cloud))["uuid"] if name == "idle" else named(name)
+        assert await outcome(cloud, "DELETE", f"/gc-jobs/{uuid}") == (200, {})
+        assert await cloud.query("gc-jobs", f"uuid={uuid}") == []
+
+    @pytest.mark.parametrize(("dialect", "status"), (("manual", 200), ("server", 503)))
+    async def test_only_the_manual_knows_a_job_by_its_state(self, dialect, status):
+        async with serve(dialect=dialect) as mock:
+            await mock.login()
+            assert (await mock.request("GET", "/gc-jobs?q=state=Done"))[0] == status
+
+
+NODE = named("management-node")
+
+
+class TestLicense:
+    def text(self, **fields):
+        return base64.b64encode(json.dumps(fields).encode()).decode()
+
+    async def license(self, mock):
+        return (await mock.call("GetLicenseInfo"))["inventory"]
+
+    async def test_a_license_says_what_is_left(self, cloud):
+        license = await self.license(cloud)
+        assert (license["licenseType"], license["hostNum"], license["availableHostNum"], license["expired"]) == ("Paid", 10, 6, False)
+        assert json.loads(base64.b64decode(license["licenseRequest"]))["thumbprint"]
+        await cloud.delete("hosts", named("host-4"))
+        assert (await self.license(cloud))["availableHostNum"] == 7
+
+    async def test_a_license_ends_on_the_second(self, cloud):
+        text = self.text(expiredDate=cloud.clock.stamp(cloud.clock.now() + 100))
+        license = await cloud.call("UpdateLicense", managementNodeUuid=NODE, license=text)
+        assert license["inventory"]["expired"] is False
+        await cloud.advance(98)
+        assert (await self.license(cloud))["expired"] is False
+        await cloud.advance(2)
+        assert (await self.license(cloud))["expired"] is True
+
+    @pytest.mark.parametrize("days", (334, 336))
+    async def test_the_license_of_the_demo_cloud_ends_after_a_year(self, cloud, days):
+        await cloud.advance(days * DAY)
+        await cloud.login()
+        (addon,) = (await cloud.call("GetLicenseAddOns"))["addons"]
+        assert ((await self.license(cloud))["expired"], addon["expired"]) == (days > 335, days > 335)
+
+    @pytest.mark.parametrize(
+        ("fields", "shown"),
+        (
+            ({"hostNum": 20, "cpuNum": 80}, {"hostNum": 20, "availableHostNum": 16, "cpuNum": 80, "licenseType": "Paid"}),
+            ({"licenseType": "Trial", "user": "me"}, {"licenseType": "Trial", "user": "me"}),
+            ({"expiredDate": "2017-02-05 19:44:21"}, {"expiredDate": "2017-02-05 19:44:21", "expired": True}),
+            ({"hostNum": 1}, {"hostNum": 1, "availableHostNum": 0}),
+            ({}, {"licenseType": "Paid", "expired": False}),
+        ),
+    )
+    async def test_a_license_text_sets_the_fields_that_it_names(self, cloud, fields, shown):
+        answer = await cloud.call("UpdateLicense", managementNodeUuid=NODE, license=self.text(**fields))
+        assert answer["inventory"].items() >= shown.items()
+        assert await self.license(cloud) == answer["inventory"]
+
+    @pytest.mark.parametrize("text", ("ZStack license", "bm90IGpzb24=", "WzFd", "许可证"))
+    async def test_any_text_is_a_license(self, cloud, text):
+        assert (await cloud.call("UpdateLicense", managementNodeUuid=NODE, license=text))["inventory"]["expired"] is False
+
+    @pytest.mark.parametrize(
+        ("fields", "details"),
+        (
+            ({"hostNumber": 1}, "a license has no field hostNumber, did you mean hostNum?"),
+            ({"hostNum": "many"}, "hostNum of a license is a int, not 'many'"),
+            ({"expiredDate": "tomorrow"}, "expiredDate of a license is a date such as 2017-02-05 19:44:21, not 'tomorrow'"),
+            ({"expiredDate": "2017-02-30 00:00:00"},
+                "expiredDate of a license is a date such as 2017-02-05 19:44:21, not '2017-02-30 00:00:00'"),
+        ),
+    )
+    async def test_a_license_that_says_something_else_is_refused(self, cloud, fields, details):
+        with pytest.raises(RuntimeError) as error:
+            await cloud.call("UpdateLicense", managementNodeUuid=NODE, license=self.text(**fields))
+        assert str(error.value) == f"SYS.1007: {details}"
+
+    @pytest.mark.parametrize("params", ({}, {"license": ""}))
+    async def test_no_license_is_none(self, cloud, params):
+        status, body = await cloud.request("PUT", f"/licenses/mn/{NODE}/actions", {"updateLicense": params})
+        assert (status, body["error"]["code"]) == (400, "SYS.1007")
+
+    @pytest.mark.parametrize(
+        ("uuid", "type", "addons"), (("", "Community", 1), ("license", "Community", 1), ("license-addon", "Paid", 0))
+    )
+    async def test_the_license_or_one_of_its_add_ons_can_be_deleted(self, cloud, uuid, type, addons):
+        query = f"?uuid={named(uuid)}" if uuid else ""
+        assert await outcome(cloud, "DELETE", f"/licenses/mn/{NODE}/actions{query}") == (200, {})
+        assert (await self.license(cloud))["licenseType"] == type
+        assert len((await cloud.call("GetLicenseAddOns"))["addons"]) == addons
+
+    async def test_reloading_shows_the_license(self, cloud):
+        assert (await cloud.call("ReloadLicense", managementNodeUuids=[NODE]))["inventory"] == await self.license(cloud)
+        assert (await cloud.call("ReloadLicense"))["inventory"] == await self.license(cloud)
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        (
+            ("PUT", f"/licenses/mn/{named('nothing')}/actions", {"updateLicense": {"license": "x"}}),
+            ("DELETE", f"/licenses/mn/{named('nothing')}/actions", None),
+            ("DELETE", f"/licenses/mn/{NODE}/actions?uuid={named('nothing')}", None),
+            ("PUT", "/licenses/actions", {"reloadLicense": {"managementNodeUuids": [named("nothing")]}}),
+        ),
+    )
+    async def test_a_node_or_license_that_is_not_there_is_told(self, cloud, method, path, body):
+        status, answer = await outcome(cloud, method, path, body)
+        assert (status, answer["error"]["code"]) == (503, "SYS.1003")
+        assert named("nothing") in answer["error"]["details"]
+
+    @pytest.mark.parametrize(("dialect", "status"), (("manual", 202), ("server", 200)))
+    async def test_changes_are_a_job_in_the_manual_only(self, dialect, status):
+        async with serve(dialect=dialect) as mock:
+            await mock.login()
+            assert (await mock.request("PUT", "/licenses/actions", {"reloadLicense": {}}))[0] == status
+
+    async def test_capabilities_are_empty_in_the_manual_only(self, cloud):
+        assert await cloud.call("GetLicenseCapabilities") == {}
+        async with serve(dialect="server") as mock:
+            capabilities = (await mock.call("GetLicenseCapabilities"))["capabilities"]
+            assert capabilities == {"hostNum": 10, "cpuNum": 40, "project-management": True}
+
+    @pytest.mark.parametrize("path", ("/licenses", "/licenses/addons"))
+    async def test_some_can_be_seen_without_a_session(self, zmock, path):
+        assert (await zmock.request("GET", path))[0] == 200
+
+
+CENTOS, VOLUME = named("image-centos7"), named("volume-db-data-1")
+LONG_JOBS = (
+    ("MigrateVm", {"vmInstanceUuid": named("vm-web-1"), "hostUuid": named("host-2")}, "vm-instances", "name=web-1",
+        "hostUuid", named("host-2")),
+    ("AddImage", IMAGE, "images", "name=i", "status", "Ready"),
+    ("CreateDataVolumeTemplateFromVolume", {"volumeUuid": VOLUME, "name": "t"}, "images", "name=t", "mediaType", "DataVolumeTemplate"),
+    ("CreateRootVolumeTemplateFromRootVolume", {"rootVolumeUuid": "ROOT-for-ci-1", "name": "t"}, "images", "name=t",
+        "mediaType", "RootVolumeTemplate"),
+    ("DeleteVolumeSnapshot", {"uuid": named("snapshot-2")}, "volume-snapshots", "", "name", "before-upgrade-1"),
+    ("RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")}, "volume-snapshots", "latest=true", "name", "before-upgrade-1"),
+    ("UpdateClusterOS", {"uuid": named("cluster-2")}, "hosts", "name=host-3", "state", "Enabled"),
+    ("PrimaryStorageMigrateVolume", {"volumeUuid": VOLUME, "dstPrimaryStorageUuid": named("ps-local")}, "volumes", "name=db-data-1",
+        "primaryStorageUuid", named("ps-local")),
+    ("PrimaryStorageMigrateVm", {"vmInstanceUuid": named("vm-ci-1"), "dstPrimaryStorageUuid": named("ps-local")}, "volumes",
+        "name=ROOT-for-ci-1", "primaryStorageUuid", named("ps-local")),
+    ("BackupStorageMigrateImage", {"imageUuid": CENTOS, "srcBackupStorageUuid": named("bs-1"), "dstBackupStorageUuid": named("bs-2")},
+        "images", "backupStorage.name=bs-2", "uuid", CENTOS),
+)  # fmt: skip
+SECOND_BACKUP = {"name": "bs-2", "url": "/b", "hostname": "h", "username": "r", "password": "p", "resourceUuid": named("bs-2")}
+
+
+class TestLongJobs:
+    @pytest.fixture
+    def zmock_settings(self):
+        return {"long_delay": "100"}
+
+    @pytest.fixture
+    async def ready(self, cloud):
+        """A second backup storage, a stopped db-1 and a cluster-2 that is all there: what some long jobs ask for."""
+        await cloud.create("AddSftpBackupStorage", **SECOND_BACKUP)
+        await cloud.create("AttachBackupStorageToZone", backupStorageUuid=named("bs-2"), zoneUuid=named("zone-1"))
+        await cloud.act("vm-instances", named("vm-db-1"), "stopVmInstance")
+        await cloud.act("hosts", named("host-4"), "reconnectHost")
+        return cloud
+
+    async def start(self, mock, api, data, **more):
+        found = await mock.query("volumes", f"name={data.get('rootVolumeUuid', '')}")
+        data = data | ({"rootVolumeUuid": found[0]["uuid"]} if found else {})
+        return await mock.create("SubmitLongJob", jobName=f"API{api}Msg", jobData=json.dumps(data), **more)
+
+    async def job(self, mock, job):
+        return await one(mock, "longjobs", f"uuid={job['uuid']}")
+
+    @pytest.mark.parametrize(("name", "data", "collection", "condition", "key", "value"), LONG_JOBS, ids=[row[0] for row in LONG_JOBS])
+    async def test_a_long_job_does_what_it_is_called(self, ready, name, data, collection, condition, key, value):
+        conditions = [condition] if condition else []
+        before = await ready.query(collection, *conditions)
+        job = await self.start(ready, name, data)
+        assert job["state"] == "Running" and "jobResult" not in job
+        await ready.advance(99)
+        assert (await self.job(ready, job))["state"] == "Running"
+        await ready.advance(1)
+        job = await self.job(ready, job)
+        assert (job["state"], job["jobResult"].startswith("Failed")) == ("Succeeded", False)
+        after = await ready.query(collection, *conditions)
+        assert [item[key] for item in after] == [value]
+        assert after != before
+
+    async def test_every_long_job_of_the_server_is_tried_here(self):
+        assert len({row[0] for row in LONG_JOBS}) == 10
+
+    @pytest.mark.parametrize("named_in", ("targetResourceUuid", "jobData"))
+    async def test_the_object_may_be_named_beside_the_data(self, cloud, named_in):
+        vm = named("vm-web-1")
+        data, more = ({"vmInstanceUuid": vm}, {}) if named_in == "jobData" else ({}, {"targetResourceUuid": vm})
+        await self.start(cloud, "MigrateVm", data, **more)
+        await cloud.advance(100)
+        assert (await one(cloud, "vm-instances", f"uuid={vm}"))["lastHostUuid"] == named("host-1")
+
+    async def test_what_a_long_job_made_is_its_result(self, cloud):
+        job = await self.start(cloud, "AddImage", IMAGE, name="fetch", description="d")
+        assert (job["name"], job["description"], job["jobName"], job["managementNodeUuid"]) == ("fetch", "d", "APIAddImageMsg", NODE)
+        await cloud.advance(100)
+        assert json.loads((await self.job(cloud, job))["jobResult"]) == await one(cloud, "images", "name=i")
+
+    async def test_progress_rises_from_0_to_100(self, cloud):
+        job = await self.start(cloud, "AddImage", IMAGE)
+        seen = []
+        for _ in range(11):
+            _, body = await cloud.request("GET", f"/task-progresses/{job['apiId']}")
+            seen.append((body["inventories"][-1]["type"], int(body["inventories"][-1]["content"])))
+            await cloud.advance(10)
+        assert seen == [("Progress", percent) for percent in range(0, 101, 10)]
+
+    async def test_the_id_of_the_call_is_the_id_of_its_progress(self, cloud):
+        body = {"params": {"jobName": "APIAddImageMsg", "jobData": json.dumps(IMAGE)}}
+        id = await submit(cloud, "POST", "/longjobs", body)
+        await cloud.advance(0)
+        assert (await one(cloud, "longjobs", f"apiId={id}"))["state"] == "Running"
+
+    async def test_the_demo_cloud_has_a_long_job_halfway(self, cloud):
+        job = await one(cloud, "longjobs")
+        _, body = await cloud.request("GET", f"/task-progresses/{job['apiId']}")
+        assert (job["state"], body["inventories"][-1]["content"]) == ("Running", "42")
+        await cloud.advance(6 * 3600)
+        await cloud.login()
+        assert (await one(cloud, "longjobs"))["state"] == "Succeeded"
+        assert (await one(cloud, "images", "name=image-archive"))["status"] == "Ready"
+
+    @pytest.mark.parametrize(
+        ("name", "data", "code", "details"),
+        (
+            ("CreateZone", {"name": "z"}, "SYS.1007", "APICreateZoneMsg is not an API"),
+            ("AddImages", IMAGE, "SYS.1007", "APIAddImagesMsg is not an API"),
+            ("AddImage", IMAGE | {"format": "zip"}, "SYS.1007", "unknown format[zip]"),
+            ("MigrateVm", {"vmInstanceUuid": "x"}, "SYS.1003",
+                "invalid field[vmInstanceUuid], resource[uuid:x, type:VmInstanceVO] not found"),
+            ("MigrateVm", {}, "SYS.1007",
+                "field[vmInstanceUuid] of message[org.zstack.header.vm.APIMigrateVmMsg] is mandatory, can not be null"),
+        ),
+    )  # fmt: skip
+    async def test_the_data_is_checked_before_anything_begins(self, cloud, name, data, code, details):
+        before = await cloud.query("longjobs")
+        with pytest.raises(RuntimeError) as error:
+            await self.start(cloud, name, data)
+        assert str(error.value) == f"{code}: {details}"
+        assert await cloud.query("longjobs") == before
+
+    @pytest.mark.parametrize(("dialect", "status"), (("manual", 202), ("server", 500)))
+    async def test_the_data_may_be_an_object_in_the_manual_only(self, dialect, status):
+        async with serve(dialect=dialect) as mock:
+            await mock.login()
+            async with aiohttp.ClientSession(headers={"Authorization": f"OAuth {mock.session}"}) as http:
+                body = {"params": {"jobName": "APIAddImageMsg", "jobData": IMAGE}}
+                async with http.post(f"{mock.url}/longjobs", json=body) as answer:
+                    assert answer.status == status
+
+    @pytest.mark.parametrize("data", ("{", "[1]", "text"))
+    async def test_data_that_is_no_json_object_is_an_error_of_the_server(self, cloud, data):
+        with pytest.raises(RuntimeError, match=r"^SYS\.1000: "):
+            await cloud.create("SubmitLongJob", jobName="APIAddImageMsg", jobData=data)
+
+    async def test_deleting_what_is_gone_has_succeeded_at_once(self, cloud):
+        job = await self.start(cloud, "DeleteVolumeSnapshot", {"uuid": cloud.cloud.uuid()})
+        assert (job["state"], job["jobResult"]) == ("Succeeded", "Succeeded")
+
+    async def test_a_long_job_that_fails_says_why(self, cloud):
+        job = await self.start(cloud, "RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")})  # its vm runs
+        await cloud.advance(100)
+        job = await self.job(cloud, job)
+        told = f"unable to reset volume[uuid:{VOLUME}] to snapshot[uuid:{named('snapshot-1')}], the vm it is attached to is not Stopped"
+        assert job["state"] == "Failed"
+        assert json.loads(job["jobResult"].removeprefix("Failed : "))["details"] == told
+        assert (await one(cloud, "notifications", f"resourceUuid={job['uuid']}"))["type"] == "Error"
+
+    async def end(self, mock, how):
+        """A long job in the state that is asked for."""
+        if how == "Failed":
+            job = await self.start(mock, "RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")})
+        else:
+            job = await self.start(mock, "BackupStorageMigrateImage", LONG_JOBS[-1][1])
+        if how == "Canceled":
+            await mock.act("longjobs", job["uuid"], "cancelLongJob")
+        if how != "Running":
+            await mock.advance(100)
+        assert (await self.job(mock, job))["state"] == how
+        return job
+
+    @pytest.mark.parametrize(
+        ("state", "details"),
+        (
+            ("Succeeded", "cannot cancel longjob that is succeeded"),
+            ("Canceled", "cannot cancel longjob that is already canceled"),
+            ("Failed", "cannot cancel longjob that is failed"),
+        ),
+    )
+    async def test_what_is_over_cannot_be_canceled_but_deleted(self, cloud, state, details):
+        await cloud.create("AddSftpBackupStorage", **SECOND_BACKUP)
+        job = await self.end(cloud, state)
+        with pytest.raises(RuntimeError) as error:
+            await cloud.act("longjobs", job["uuid"], "cancelLongJob")
+        assert str(error.value) == f"SYS.1007: {details}"
+        await cloud.delete("longjobs", job["uuid"])
+        assert await cloud.query("longjobs", f"uuid={job['uuid']}") == []
+
+    async def test_what_runs_cannot_be_deleted(self, ready):
+        job = await self.end(ready, "Running")
+        with pytest.raises(RuntimeError, match="SYS.1007: delete longjob only when it's succeeded, canceled, or failed"):
+            await ready.delete("longjobs", job["uuid"])
+
+    @pytest.mark.parametrize(("name", "data"), [row[:2] for row in LONG_JOBS], ids=[row[0] for row in LONG_JOBS])
+    async def test_premium_jobs_can_be_canceled_and_the_others_go_on_to_their_end(self, ready, name, data):
+        things = ("vm-instances", "volumes", "images", "volume-snapshots")
+        before = [await ready.query(thing) for thing in things]
+        job = await self.start(ready, name, data)
+        await ready.advance(50)
+        await ready.act("longjobs", job["uuid"], "cancelLongJob")
+        premium = "Storage" in name
+        assert (await self.job(ready, job))["state"] == ("Canceled" if premium else "Canceling")
+        await ready.advance(50)
+        assert (await self.job(ready, job))["state"] == ("Canceled" if premium else "Succeeded")
+        if premium:
+            volatile = {"lastOpDate", "actualSize"}
+            after = [await ready.query(thing) for thing in things]
+            for old, new in zip(itertools.chain(*before), itertools.chain(*after), strict=True):
+                assert {k: v for k, v in new.items() if k not in volatile} | {"allVolumes": 0} == \
+                    {k: v for k, v in old.items() if k not in volatile} | {"allVolumes": 0}  # fmt: skip
+
+    @pytest.mark.parametrize(("method", "suffix", "body"), (("PUT", "/actions", {"cancelLongJob": {}}), ("DELETE", "", None)))
+    async def test_a_long_job_that_is_not_there_is_an_error(self, cloud, method, suffix, body):
+        status, answer = await outcome(cloud, method, f"/longjobs/{named('nothing')}{suffix}", body)
+        assert (status, answer["error"]["code"]) == (503, "SYS.1003")
+        assert "type:LongJobVO] not found" in answer["error"]["details"]
+
+
+class TestNotifications:
+    async def test_a_job_that_fails_writes_one(self, cloud):
+        before = {row["uuid"] for row in await cloud.query("notifications")}
+        with pytest.raises(RuntimeError):
+            await cloud.act("vm-instances", named("vm-ci-1"), "rebootVmInstance")
+        (row,) = [row for row in await cloud.query("notifications") if row["uuid"] not in before]
+        assert (row["sender"], row["name"], row["type"], row["status"]) == ("api", "api", "Error", "Unread")
+        assert (row["resourceType"], row["resourceUuid"]) == ("VmInstanceVO", named("vm-ci-1"))
+        assert row["content"].count("%s") == len(json.loads(row["arguments"])) and row["opaque"]["success"] is False
+        assert row["time"] == int(cloud.clock.now() * 1000)
+
+    async def test_their_status_can_be_changed_and_unknown_ones_do_not_matter(self, cloud):
+        (first, *rest) = await cloud.query("notifications")
+        uuids = [first["uuid"], named("nothing")]
+        body = {"updateNotificationsStatus": {"uuids": uuids, "status": "Read"}}
+        assert await outcome(cloud, "PUT", "/notifications/actions", body) == (200, {})
+        assert [row["uuid"] for row in await cloud.query("notifications", "status=Read")] == [first["uuid"]]
+
+    @pytest.mark.parametrize("query", (True, False), ids=("query", "body"))
+    async def test_they_can_be_deleted(self, cloud, query):
+        (first, second, *rest) = [row["uuid"] for row in await cloud.query("notifications")]
+        path = f"/notifications?uuids={first}&uuids={second}&uuids=x" if query else "/notifications"
+        assert await outcome(cloud, "DELETE", path, None if query else {"uuids": [first, second, "x"]}) == (200, {})
+        assert [row["uuid"] for row in await cloud.query("notifications")] == rest
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        (
+            ("DELETE", "/notifications", None),
+            ("PUT", "/notifications/actions", {"updateNotificationsStatus": {"uuids": [], "status": "Read"}}),
+            ("PUT", "/notifications/actions", {"updateNotificationsStatus": {"uuids": ["x"], "status": "read"}}),
+        ),
+    )
+    async def test_which_ones_and_what_status_must_be_said(self, cloud, method, path, body):
+        status, answer = await cloud.request(method, path, body)
+        assert (status, answer["error"]["code"]) == (400, "SYS.1007")
+
+
+HOST, ZONE = named("host-1"), named("zone-1")
+
+
+class TestTags:
+    TABLE = (  # kind, type, resource, tag; the error in the manual's dialect and in the server's, "" where there is none
+        ("System", "HostVO", HOST, "reservedCpu::4", "", ""),
+        ("System", "HostVO", HOST, "reservedMemory::abc", "", ""),
+        ("System", "HostVO", HOST, "capability:virtio-scsi", "", ""),
+        ("System", "ZoneVO", ZONE, "host::reservedMemory::1G", "", ""),
+        ("System", "HostVO", HOST, "for-large-DB", "", "no system tag matches[for-large-DB] for resourceType[HostVO]"),
+        ("System", "HostVO", HOST, "ReservedCpu::4", "", "no system tag matches[ReservedCpu::4] for resourceType[HostVO]"),
+        ("System", "HostVO", HOST, "reservedCpu::4::5", "", "no system tag matches[reservedCpu::4::5] for resourceType[HostVO]"),
+        ("System", "ZoneVO", ZONE, "reservedCpu::4", "", "no system tag matches[reservedCpu::4] for resourceType[ZoneVO]"),
+        ("System", "HostVO", named("nothing"), "reservedCpu::4", *["The argument :'resourceType' doesn't match uuid"] * 2),
+        ("System", "HostVO", ZONE, "reservedCpu::4", *["The argument :'resourceType' doesn't match uuid"] * 2),
+        ("System", "HostVO", "no uuid at all", "reservedCpu::4", *["The argument :'resourceType' doesn't match uuid"] * 2),
+        ("System", "HostVOX", HOST, "t", *["no resource type[HostVOX] found in tag system"] * 2),
+        ("System", "hostVO", HOST, "t", *["no resource type[hostVO] found in tag system"] * 2),
+        ("User", "HostVO", HOST, "for-large-DB", "", ""),
+        ("User", "HostVO", named("nothing"), "t", "", ""),
+        ("User", "HostVO", "no uuid at all", "t", "", ""),
+        ("User", "Host", HOST, "t", *["no resource type[Host] found in tag system"] * 2),
+        ("User", "DiskOfferingVO", named("disk-100g"), "for-large-DB",
+            *[f"Duplicated Tag[tag:for-large-DB, type:User, resourceType:DiskOfferingVO, resourceUuid:{named('disk-100g')}]"] * 2),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("dialect", ("manual", "server"))
+    @pytest.mark.parametrize(("kind", "type", "uuid", "tag", "manual", "server"), TABLE, ids=["-".join(row[:2]) for row in TABLE])
+    async def test_a_tag_is_free_text_in_the_manual_and_has_a_pattern_on_the_server(self, kind, type, uuid, tag, manual, server, dialect):
+        refusal = {"manual": manual, "server": server}[dialect]
+        async with serve(dialect=dialect) as mock:
+            await mock.login()
+            body = {"params": {"resourceType": type, "resourceUuid": uuid, "tag": tag}}
+            status, answer = await outcome(mock, "POST", f"/{kind.lower()}-tags", body)
+            if refusal:
+                code = "SYS.1006" if "Duplicated" in refusal else "SYS.1007"
+                assert (answer["error"]["code"], answer["error"]["details"]) == (code, refusal)
+            else:
+                made = answer["inventory"]
+                assert (status, made["tag"], made["type"], made["resourceUuid"], made["resourceType"]) == (200, tag, kind, uuid, type)
+                assert made["createDate"] == made["lastOpDate"]
+                assert made.get("inherent") is (False if kind == "System" else None)
+
+    async def test_a_system_tag_that_is_there_already_is_a_success_without_an_inventory(self, cloud):
+        body = {"params": {"resourceType": "HostVO", "resourceUuid": HOST, "tag": "reservedMemory::2G"}}
+        assert await outcome(cloud, "POST", "/system-tags", body) == (200, {})
+
+    @pytest.mark.parametrize(("dialect", "code"), (("manual", None), ("server", "SYS.1007")))
+    async def test_a_system_tag_can_be_changed_within_its_patterns(self, dialect, code):
+        async with serve(dialect=dialect) as mock:
+            await mock.login()
+            tag = await one(mock, "system-tags", "tag=reservedMemory::2G")
+            path = f"/system-tags/{tag['uuid']}/actions"
+            for text in ("reservedMemory::2G", "reservedMemory::4G"):
+                _, body = await outcome(mock, "PUT", path, {"updateSystemTag": {"tag": text}})
+                assert body["inventory"]["tag"] == text
+            _, body = await outcome(mock, "PUT", path, {"updateSystemTag": {"tag": "for-large-DB"}})
+            assert body.get("error", {}).get("code") == code
+
+    async def test_a_tag_of_either_kind_can_be_deleted_but_an_inherent_one(self, cloud):
+        inherent = (await cloud.query("system-tags", "inherent=true"))[0]["uuid"]
+        with pytest.raises(RuntimeError) as error:
+            await cloud.delete("tags", inherent)
+        assert str(error.value) == f"SYS.1006: tag[uuid:{inherent}] is an inherent system tag, can not be removed"
+        for kind, condition in (("system-tags", "inherent=false"), ("user-tags", "tag=web")):
+            uuid = (await cloud.query(kind, condition))[0]["uuid"]
+            assert await outcome(cloud, "DELETE", f"/tags/{uuid}") == (200, {})
+            assert await cloud.query(kind, f"uuid={uuid}") == []
+        assert await outcome(cloud, "DELETE", "/tags/nothing") == (200, {})
+
+    @pytest.mark.parametrize(
+        ("tags", "details", "stored"),
+        (
+            (["hostname::n"], None, ["hostname::n"]),
+            (["reservedCpu::4"], None, []),
+            (["ephemeral::shareable"], None, []),
+            (["nonsense"], "no system tag matches nonsense", None),
+        ),
+    )
+    async def test_the_server_wants_the_tags_of_a_creation_to_match_some_pattern(self, tags, details, stored):
+        async with serve(dialect="server") as mock:
+            await mock.login()
+            _, body = await outcome(mock, "POST", "/vm-instances", {"params": VM | {"name": "n"}, "systemTags": tags})
+            assert body.get("error", {}).get("details") == details
+            if not details:
+                found = await mock.query("system-tags", f"resourceUuid={body['inventory']['uuid']}")
+                assert [tag["tag"] for tag in found] == stored
+
+
+OFFERING, IMG, L3, PRIVATE, SPARE = named("offering-small"), CENTOS, named("l3-public"), named("l3-private"), named("volume-spare")
+DISK, PS, C1, C2, BS, L2 = named("disk-20g"), named("ps-nfs"), named("cluster-1"), named("cluster-2"), named("bs-1"), named("l2-public")
+RANGE = {"l3NetworkUuid": PRIVATE, "startIp": "192.168.100.20", "endIp": "192.168.100.30", "netmask": "255.255.255.0",
+         "gateway": "192.168.100.1"}  # fmt: skip
+
+
+def switched(type, uuid, event="disable"):
+    return (f"Change{type}State", {"uuid": uuid, "stateEvent": event})
+
+
+REFUSALS = (  # what is done first, the call, its parameters, and the error in the server's words
+    (switched("InstanceOffering", OFFERING), "CreateVmInstance", VM,
+        f"SYS.1006: instance offering[uuid:{OFFERING}] is Disabled, can't create vm from it"),
+    (switched("Image", IMG), "CreateVmInstance", VM, f"SYS.1006: image[uuid:{IMG}] is Disabled, can't create vm from it"),
+    (switched("DiskOffering", DISK), "CreateVmInstance", VM | {"dataDiskOfferingUuids": [DISK]},
+        f"SYS.1006: disk offerings[uuids:[{DISK}]] are Disabled, can not create vm from it"),
+    (switched("L3Network", PRIVATE), "CreateVmInstance", VM, f"SYS.1006: l3Network[uuid:{PRIVATE}] is Disabled, can not create vm on it"),
+    (switched("Zone", ZONE), "CreateVmInstance", VM | {"zoneUuid": ZONE},
+        f"SYS.1006: zone[uuid:{ZONE}] is specified but it's Disabled, can not create vm from it"),
+    (switched("Cluster", C1), "CreateVmInstance", VM | {"clusterUuid": C1},
+        f"SYS.1006: cluster[uuid:{C1}] is specified but it's Disabled, can not create vm from it"),
+    (switched("Host", HOST), "CreateVmInstance", VM | {"hostUuid": HOST},
+        f"SYS.1006: host[uuid:{HOST}] is specified but it's Disabled, can not create vm from it"),
+    (None, "CreateVmInstance", VM | {"imageUuid": named("image-debian9")},
+        "SYS.1007: rootDiskOfferingUuid cannot be null when image mediaType is ISO"),
+    (None, "CreateVmInstance", VM | {"l3NetworkUuids": [L3, PRIVATE]},
+        "SYS.1007: there are more than one L3 network specified in l3NetworkUuids, but defaultL3NetworkUuid is null"),
+    (None, "CreateVmInstance", VM | {"defaultL3NetworkUuid": L3},
+        f"SYS.1007: defaultL3NetworkUuid[uuid:{L3}] is not in l3NetworkUuids[{PRIVATE}]"),
+    (None, "CreateVmInstance", VM | {"l3NetworkUuids": [PRIVATE, PRIVATE]},
+        f"SYS.1006: Can't add same uuid in the l3Network,uuid: {PRIVATE}"),
+    (None, "DeleteDataVolume", {"uuid": "ROOT"}, "SYS.1007: volume[uuid:ROOT] is Root volume, can't be deleted"),
+    (("DeleteDataVolume", {"uuid": SPARE}), "DeleteDataVolume", {"uuid": SPARE},
+        f"SYS.1006: volume[uuid:{SPARE}] is already in status of deleted"),
+    (None, "RecoverDataVolume", {"uuid": SPARE},
+        f"SYS.1006: the volume[uuid:{SPARE}] is not in status of deleted. This is operation is to recover a deleted data volume"),
+    (None, "AttachDataVolumeToVm", {"volumeUuid": VOLUME, "vmInstanceUuid": named("vm-web-1")},
+        f"SYS.1006: data volume[uuid:{VOLUME}] has been attached to some vm, can't attach again"),
+    (None, "DetachDataVolumeFromVm", {"uuid": SPARE}, f"SYS.1006: data volume[uuid:{SPARE}] is not attached to any vm, can't detach"),
+    (None, "DetachDataVolumeFromVm", {"uuid": "ROOT"},
+        "SYS.1006: the volume[uuid:ROOT, name:ROOT-for-web-1] is Root Volume, can't detach it"),
+    (None, "ChangeVolumeState", {"uuid": "ROOT", "stateEvent": "disable"},
+        "SYS.1006: it's not allowed to change state of root volume, uuid:ROOT"),
+    (None, "CreateVolumeSnapshot", {"volumeUuid": SPARE},
+        f"SYS.1006: volume[uuid:{SPARE}] is not in status Ready, current is NotInstantiated, can't create snapshot"),
+    (None, "AddImage", IMAGE | {"url": "mirror/b"},
+        "SYS.1007: url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'"),
+    (None, "AddImage", IMAGE | {"format": "zip"}, "SYS.1007: unknown format[zip]"),
+    (None, "CreateInstanceOffering", {"cpuNum": 1, "memorySize": 1 << 20},
+        "SYS.1007: memory size[1048576 bytes] is less than 16M, no modern operating system is likely able to "
+        "boot with such small memory size"),
+    (None, "CreateInstanceOffering", {"cpuNum": 1, "memorySize": GIB, "type": "x"}, "SYS.1007: unsupported instance offering type[x]"),
+    (None, "CreateInstanceOffering", {"cpuNum": 1, "memorySize": GIB, "allocatorStrategy": "x"},
+        "SYS.1007: unsupported host allocation strategy[x]"),
+    (None, "AddKVMHost", {"managementIp": "10.10.0.11", "username": "r", "password": "p", "clusterUuid": C1},
+        "SYS.1007: there has been a kvm host having management ip[10.10.0.11]"),
+    (None, "AddKVMHost", {"managementIp": "10.10.0", "username": "r", "password": "p", "clusterUuid": C1},
+        "SYS.1007: managementIp[10.10.0] is neither an IPv4 address nor a valid hostname"),
+    (None, "AttachPrimaryStorageToCluster", {"primaryStorageUuid": PS, "clusterUuid": C1},
+        f"SYS.1006: primary storage[uuid:{PS}] has been attached to cluster[uuid:{C1}]"),
+    (None, "DetachPrimaryStorageFromCluster", {"primaryStorageUuid": named("ps-local"), "clusterUuid": C1},
+        f"SYS.1007: primary storage[uuid:{named('ps-local')}] has not been attached to cluster[uuid:{C1}] yet"),
+    (None, "DeletePrimaryStorage", {"uuid": named("ps-local")},
+        f"SYS.1006: primary storage[uuid:{named('ps-local')}] cannot be deleted for still being attached to cluster[uuid:{C2}]."),
+    (None, "AttachBackupStorageToZone", {"backupStorageUuid": BS, "zoneUuid": ZONE},
+        f"SYS.1006: backup storage[uuid:{BS}] has been attached to zone[uuid:{ZONE}]"),
+    (("DetachBackupStorageFromZone", {"backupStorageUuid": BS, "zoneUuid": ZONE}), "DetachBackupStorageFromZone",
+        {"backupStorageUuid": BS, "zoneUuid": ZONE}, f"SYS.1006: backup storage[uuid:{BS}] has not been attached to zone[uuid:{ZONE}]"),
+    (None, "AttachL2NetworkToCluster", {"l2NetworkUuid": L2, "clusterUuid": C1},
+        f"SYS.1006: l2Network[uuid:{L2}] has attached to cluster[uuid:{C1}], can't attach again"),
+    (("DetachL2NetworkFromCluster", {"l2NetworkUuid": L2, "clusterUuid": C1}), "DetachL2NetworkFromCluster",
+        {"l2NetworkUuid": L2, "clusterUuid": C1}, f"SYS.1006: l2Network[uuid:{L2}] has not attached to cluster[uuid:{C1}]"),
+    (None, "CreateL3Network", {"l2NetworkUuid": L2, "system": True},
+        "SYS.1007: not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid"),
+    (None, "CreateL3Network", {"l2NetworkUuid": L2, "dnsDomain": "a b"}, "SYS.1007: a b is not a valid domain name"),
+    (None, "UpdateL3Network", {"uuid": L3, "system": True}, "SYS.1007: you must update system and category both"),
+    (None, "AddDnsToL3Network", {"l3NetworkUuid": L3, "dns": "dns.local"}, "SYS.1007: DNS[dns.local] is not a IPv4 address"),
+    (None, "AddDnsToL3Network", {"l3NetworkUuid": PRIVATE, "dns": "10.10.0.2"},
+        f"SYS.1006: there has been a DNS[10.10.0.2] on L3 network[uuid:{PRIVATE}]"),
+    (None, "AddIpRange", RANGE | {"startIp": "a"}, "SYS.1007: start ip[a] is not a IPv4 address"),
+    (None, "AddIpRange", RANGE | {"endIp": "192.168.101.9"},
+        "SYS.1007: the end ip[192.168.101.9] is not in the subnet 192.168.100.0/255.255.255.0"),
+    (None, "AddIpRange", RANGE | {"gateway": "10.0.0.1"},
+        "SYS.1007: the gateway[10.0.0.1] is not in the subnet 192.168.100.0/255.255.255.0"),
+    (None, "AddIpRange", RANGE | {"endIp": "192.168.100.19"}, "SYS.1007: start ip[192.168.100.20] is behind end ip[192.168.100.19]"),
+    (None, "AddIpRange", RANGE | {"gateway": "192.168.100.25"},
+        "SYS.1007: gateway[192.168.100.25] can not be part of range[192.168.100.20, 192.168.100.30]"),
+    (None, "AddIpRange", RANGE,
+        f"SYS.1007: overlap with ip range[uuid:{named('range-private')}, start ip:192.168.100.2, end ip: 192.168.100.254]"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "api", "given", "told"), REFUSALS, ids=[f"{row[1]}-{row[3][:40]}" for row in REFUSALS])
+async def test_what_is_not_possible_now_is_refused_in_the_servers_words(cloud, first, api, given, told):
+    root = (await one(cloud, "volumes", "name=ROOT-for-web-1"))["uuid"]
+    given = {"name": "n"} | {key: root if value == "ROOT" else value for key, value in given.items()}
+    if first:
+        await cloud.call(first[0], **first[1])
+    with pytest.raises(RuntimeError) as error:
+        await cloud.call(api, **given)
+    assert str(error.value) == told.replace("uuid:ROOT", f"uuid:{root}")
+
+
+@pytest.mark.parametrize(
+    ("cidr", "gateway", "start", "end"),
+    (("172.20.0.0/29", "172.20.0.1", "172.20.0.2", "172.20.0.6"), ("172.20.3.7/16", "172.20.0.1", "172.20.0.2", "172.20.255.254")),
+)
+async def test_a_cidr_makes_a_range(cloud, cidr, gateway, start, end):
+    l3 = await cloud.create("CreateL3Network", name="l", l2NetworkUuid=L2)
+    made = await cloud.create("AddIpRangeByNetworkCidr", name="r", l3NetworkUuid=l3["uuid"], networkCidr=cidr)
+    assert (made["gateway"], made["startIp"], made["endIp"]) == (gateway, start, end)
+    assert [row["uuid"] for row in (await one(cloud, "l3-networks", "name=l"))["ipRanges"]] == [made["uuid"]]
+
+
+async def test_dns_servers_come_and_go(cloud):
+    assert (await cloud.create("AddDnsToL3Network", l3NetworkUuid=PRIVATE, dns="8.8.8.8"))["dns"] == ["10.10.0.2", "8.8.8.8"]
+    assert (await cloud.create("RemoveDnsFromL3Network", l3NetworkUuid=PRIVATE, dns="10.10.0.2"))["dns"] == ["8.8.8.8"]
+
+
+async def test_space_on_primary_storage_is_taken_and_given_back(cloud):
+    async def free():
+        return (await one(cloud, "primary-storage", "name=ps-nfs"))["availableCapacity"]
+
+    before = await free()
+    volume = await cloud.create("CreateDataVolume", name="v", diskOfferingUuid=DISK, primaryStorageUuid=PS)
+    assert (volume["status"], before - await free()) == ("Ready", 20 * GIB)
+    await cloud.delete("volumes", volume["uuid"])
+    assert before - await free() == 20 * GIB
+    await cloud.act("volumes", volume["uuid"], "expungeDataVolume")
+    assert await free() == before
+
+
+async def test_snapshots_grow_as_a_chain_and_a_deleted_one_takes_what_came_after(cloud):
+    third = await cloud.create("CreateVolumeSnapshot", name="third", volumeUuid=VOLUME)
+    assert (third["parentUuid"], third["latest"]) == (named("snapshot-2"), True)
+    assert [row["name"] for row in await cloud.query("volume-snapshots", "latest=true")] == ["third"]
+    await cloud.delete("volume-snapshots", named("snapshot-2"))
+    assert [(row["name"], row["latest"]) for row in await cloud.query("volume-snapshots")] == [("before-upgrade-1", True)]
+    await cloud.delete("volume-snapshots", named("snapshot-1"))
+    assert await cloud.query("volume-snapshots/trees") == []
+
+
+async def test_an_iso_has_the_format_iso_and_a_path_becomes_a_file(cloud):
+    image = await cloud.create("AddImage", **IMAGE | {"url": "/a/b", "mediaType": "ISO"})
+    assert (image["format"], image["url"]) == ("iso", "file:///a/b")
+
+
+class TestTheDemoCloud:
+    COLLECTIONS = """
+        zones clusters hosts primary-storage backup-storage images instance-offerings disk-offerings l2-networks l3-networks
+        l3-networks/ip-ranges network-services/providers vm-instances vm-instances/nics volumes volume-snapshots volume-snapshots/trees
+        vips eips accounts accounts/users system-tags user-tags notifications gc-jobs longjobs management-nodes
+    """.split()
+
+    async def everything(self, mock):
+        return {collection: await mock.query(collection) for collection in self.COLLECTIONS}
+
+    async def test_there_is_some_of_everything(self, cloud):
+        assert [name for name, items in (await self.everything(cloud)).items() if not items] == []
+
+    async def test_no_uuid_leads_nowhere(self, cloud):
+        found = await self.everything(cloud)
+        there = {item["uuid"] for items in found.values() for item in items}
+        for collection, items in found.items():
+            for key, value in itertools.chain.from_iterable(item.items() for item in items):
+                if re.search("Uuids?$", key):
+                    assert {*(value if isinstance(value, list) else [value])} <= there, f"{collection}: {key}"
+
+    async def test_a_host_has_what_does_not_run_on_it(self, cloud):
+        for host in await cloud.query("hosts"):
+            vms = await cloud.query("vm-instances", f"hostUuid={host['uuid']}")
+            assert host["totalCpuCapacity"] - host["availableCpuCapacity"] == sum(vm["cpuNum"] for vm in vms)
+            assert host["totalMemoryCapacity"] - host["availableMemoryCapacity"] == sum(vm["memorySize"] for vm in vms)
+
+    async def test_a_storage_has_what_no_volume_takes(self, cloud):
+        for storage in await cloud.query("primary-storage"):
+            volumes = await cloud.query("volumes", f"primaryStorageUuid={storage['uuid']}")
+            assert storage["totalCapacity"] - storage["availableCapacity"] == sum(volume["size"] for volume in volumes)
+
+    async def test_an_address_is_from_the_range_of_its_network(self, cloud):
+        for nic in await cloud.query("vm-instances/nics", "ip not null"):
+            (ip_range,) = await cloud.query("l3-networks/ip-ranges", f"l3NetworkUuid={nic['l3NetworkUuid']}")
+            assert (nic["gateway"], nic["netmask"]) == (ip_range["gateway"], ip_range["netmask"])
+
+    async def test_nothing_happened_in_the_future_or_before_it_began(self, cloud):
+        now = datetime.strptime(cloud.clock.stamp(), "%Y-%m-%d %H:%M:%S")
+        for collection, items in (await self.everything(cloud)).items():
+            for item in items:
+                dates = [datetime.strptime(item[key], "%b %d, %Y %I:%M:%S %p") for key in ("createDate", "lastOpDate") if key in item]
+                assert dates == sorted(dates) and all(date <= now for date in dates), f"{collection}: {item}"
+
+    async def test_a_vm_is_younger_than_what_it_is_made_of(self, cloud):
+        def created(item):
+            return datetime.strptime(item["createDate"], "%b %d, %Y %I:%M:%S %p")
+
+        parts = {item["uuid"]: item for c in ("images", "hosts", "instance-offerings", "l3-networks") for item in await cloud.query(c)}
+        for vm in await cloud.query("vm-instances"):
+            for key in ("imageUuid", "instanceOfferingUuid", "lastHostUuid", "defaultL3NetworkUuid"):
+                assert key not in vm or created(parts[vm[key]]) < created(vm), f"{key} of {vm['name']}"
+
+    async def test_two_mocks_have_the_same_cloud(self, cloud):
+        async with serve(seed=99) as other:
+            one, two = await self.everything(cloud), await self.everything(other)
+        for collection in ("zones", "clusters", "hosts", "images", "vm-instances", "l3-networks", "longjobs"):
+            assert [item["uuid"] for item in one[collection]] == [item["uuid"] for item in two[collection]]
+        assert {vm["uuid"] for vm in one["vm-instances"]} >= {named("vm-web-1"), named("vm-db-1")}
+
+    async def test_the_same_seed_has_the_same_everything(self, cloud):
+        async with serve() as other:
+            one, two = await self.everything(cloud), await self.everything(other)
+        assert [item["uuid"] for items in one.values() for item in items] == [item["uuid"] for items in two.values() for item in items]
+
+    async def test_it_has_vms_in_the_states_that_a_client_has_to_draw(self, cloud):
+        assert {vm["state"] for vm in await cloud.query("vm-instances")} == {"Running", "Stopped", "Paused", "Destroyed", "Unknown"}
+
+
+def test_every_code_has_a_description():
+    assert all(re.fullmatch(r"[A-Z0-9_]+\.\d{4}", code) and text for code, text in CODES.items())

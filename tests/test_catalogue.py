@@ -1,0 +1,192 @@
+"""The rows of the catalogue hold together, and cover every API that ZStack 2.5.1 has."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from tinydb import TinyDB
+
+from zmock import API_ROWS, BEHAVIOURS, MANUAL, ON_REMOVAL, RESOURCES, VERBS, Api, Catalogue, Param, SettingsError
+
+FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
+SHIPPED = list(json.loads(FILE.read_text(encoding="utf-8"))["apis"].values())
+ALL, ALONE = Catalogue(FILE), Catalogue()
+BUILT_IN = list(ALONE.apis.values())
+EVERY = list(ALL.apis.values())
+ROWS = {row.name: row for row in RESOURCES}
+TEXTS = [text for api in EVERY for text in filter(None, api.takes.split(", "))]
+INTERNAL = {"ipRangeUuid"}  # kept in items, shown in no inventory
+
+
+def names(rows):
+    return [row.name for row in rows]
+
+
+@pytest.mark.parametrize("api", BUILT_IN, ids=names(BUILT_IN))
+def test_what_a_parameter_refers_to_and_what_is_answered_are_resources(api):
+    referred = {param.refers for param in api.params.values() if param.refers}
+    answered = set(re.findall(r":(\w+)", api.answers))
+    assert referred | answered <= {*ROWS, "Resource"}
+
+
+@pytest.mark.parametrize("api", EVERY, ids=names(EVERY))
+def test_an_api_is_called_by_a_verb_and_a_path_and_its_path_variables_are_its_parameters(api):
+    assert re.fullmatch(r"(GET|POST|PUT|DELETE) (/[\w-]*(\{\w+\})?)+", api.call)
+    if api.backing != "none":
+        assert set(re.findall(r"\{(\w+)\}", api.path)) <= api.params.keys()
+
+
+@pytest.mark.parametrize("api", BUILT_IN, ids=names(BUILT_IN))
+def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
+    assert set(api.words.split()) <= {"open", "now", "later", "all", "bare", "plain"}
+    assert re.fullmatch(r"org\.zstack\.[a-z0-9.]*\.?API\w+Msg", api.message)
+
+
+@pytest.mark.parametrize("text", sorted(set(TEXTS)))
+def test_the_text_of_a_parameter_can_be_read_and_says_all_of_it(text):
+    param = Param.read(text)
+    assert re.fullmatch(r"\w+", param.name)
+    assert param.type in ("str", "int", "long", "double", "bool", "list", "map", "maps")
+    assert Param.read(written(param)) == param
+
+
+def written(param):
+    """A parameter as the text that it is read from."""
+    bounds = f"{param.low}..{param.high}{param.unit}" if param.low is not None else ""
+    gone = ("?any" if param.any_form else "?") if param.may_be_gone else ""
+    words = (
+        param.longest and f"<={param.longest}", param.shortest and f">={param.shortest}",
+        param.values and "{%s}" % "|".join(param.values),
+        param.regex and f"/{param.regex}/", bounds, param.refers and f"@{param.refers}{gone}", param.nonempty and "nonempty",
+        param.nonblank and "nonblank", param.verbatim and "verbatim", param.default is not None and f"={param.default}",
+    )  # fmt: skip
+    return " ".join([f"{param.name}:{param.type}{'!' if param.required else ''}", *filter(None, words)])
+
+
+def test_every_constraint_of_a_parameter_is_read():
+    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes @Zone?any =22 nonempty nonblank verbatim"
+    values = ("list", True, 2, 9, ("a", "b"), "x+", True, True, True, 1, 4094, "bytes", "Zone", True, True, "22")
+    assert Param.read(text) == Param("vlans", *values)
+    assert {field.name for field in fields(Param)} == set(vars(Param.read(text)))
+
+
+@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
+    for name, (own, target, theirs) in row.relations.items():
+        assert own in row.all_fields, f"{name} starts at {own}"
+        assert target in ROWS, f"{name} leads to {target}"
+        assert theirs in ROWS[target].all_fields, f"{name} ends at {target}.{theirs}"
+    assert set(row.embeds) <= row.relations.keys()
+
+
+@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+def test_what_dies_with_a_resource_is_found_by_a_key_that_it_has(row):
+    for child in row.cascade.split():
+        type, _, key = child.partition(".")
+        assert key in {*ROWS[type].all_fields, *INTERNAL}, child
+        assert key in {*ROWS[type].indexes, *INTERNAL}, f"{child} is looked for by a scan"
+
+
+@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+def test_a_row_speaks_of_fields_that_it_has(row):
+    assert row.new.keys() <= row.all_fields.keys()
+    assert row.discriminator in ("", *row.fields)
+    assert row.of in ("", *ROWS)
+    assert not ROWS[row.stored].of
+    assert row.java.startswith("org.zstack.")
+    assert set(row.indexed.split()) <= {*row.all_fields, *INTERNAL}
+
+
+def test_a_path_and_a_verb_mean_one_api_and_an_action_on_it_too():
+    for catalogue in (ALL, ALONE):
+        calls = Counter(call for api in catalogue.apis.values() for call in calls_of(api))
+        assert {call: n for call, n in calls.items() if n > 1} == {}
+
+
+def calls_of(api):
+    """Verb, path and action: what a request chooses an API by."""
+    return [(api.method, re.sub(r"\{\w+\}", "{}", path), api.key if api.method == "PUT" else "") for path in api.paths]
+
+
+@pytest.mark.parametrize("api", BUILT_IN, ids=names(BUILT_IN))
+def test_a_built_in_api_is_performed_by_a_behaviour_or_by_its_verb(api):
+    assert api.name in BEHAVIOURS or api.kind == "Query" or (api.kind in VERBS and api.type in ROWS)
+
+
+def test_every_behaviour_belongs_to_a_row():
+    assert BEHAVIOURS.keys() - ALONE.apis.keys() == set()
+    assert ON_REMOVAL.keys() - ROWS.keys() == set()
+
+
+def test_what_the_manual_documents_is_there_without_any_file():
+    assert {api.name for api in BUILT_IN if api.backing == "manual"} == MANUAL
+    assert len(MANUAL - {"CreateVmInstance", "CreateZone", "DestroyVmInstance", "LogInByAccount", "LogOut", "QueryVmInstance", "QueryVmNic",
+                         "QueryZone", "StartVmInstance", "StopVmInstance"}) == 28  # fmt: skip
+
+
+def test_built_in_and_shipped_apis_are_the_893_of_zstack_and_none_is_there_twice():
+    built_in = [row[0] for rows in API_ROWS.values() for row in rows]
+    every = Counter([*built_in, *(line["name"] for line in SHIPPED)])
+    assert {name for name, n in every.items() if n > 1} == set()
+    assert len(every) == len(ALL.apis) == 893
+
+
+@pytest.mark.parametrize("line", SHIPPED, ids=[line["name"] for line in SHIPPED])
+def test_a_shipped_line_is_an_api(line):
+    api = Api(**line)
+    assert api.params is not None
+    assert re.fullmatch(r"(\w+(:\w+)? ?)*", api.answers)
+    assert api.backing in ("none", "generic")
+
+
+def test_each_shipped_api_has_a_line_of_its_own():
+    first, *lines, last = FILE.read_text(encoding="utf-8").splitlines()
+    assert (first, last) == ('{"apis": {', "}}")
+    assert [json.loads("{%s}" % line.rstrip(",")) for line in lines] == [{str(n): api} for n, api in enumerate(SHIPPED, 1)]
+
+
+def test_the_shipped_lines_are_in_the_order_of_their_names():
+    assert [line["name"] for line in SHIPPED] == sorted(line["name"] for line in SHIPPED)
+
+
+def test_tinydb_opens_the_shipped_file():
+    with TinyDB(FILE, access_mode="r") as db:
+        assert db.tables() == {"apis"}
+        assert [dict(document) for document in db.table("apis")] == SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("path", "api", "variables"),
+    (
+        ("/zones", "CreateZone", {}),
+        ("/zones/a", "QueryZone", {"uuid": "a"}),
+        ("/vm-instances/nics", "QueryVmNic", {}),
+        ("/vm-instances/nics/a", "QueryVmNic", {"uuid": "a"}),
+        ("/volumes/data", "CreateDataVolume", {}),
+        ("/volumes/a", "QueryVolume", {"uuid": "a"}),
+        ("/volumes/a/vm-instances/b", "AttachDataVolumeToVm", {"volumeUuid": "a", "vmInstanceUuid": "b"}),
+        ("/l3-networks/a/ip-ranges", "AddIpRange", {"l3NetworkUuid": "a"}),
+        ("/zones/{}", "QueryZone", {"uuid": "{}"}),
+    ),
+)
+def test_a_literal_path_goes_before_a_variable(path, api, variables):
+    assert (api, variables) in [(found.name, values) for found, values in ALL.route(path)]
+
+
+@pytest.mark.parametrize("path", ("/zonez", "/zones/", "/zones//actions", "/zones/a/b/c/d", "", "/", "/Zones", "/vm-instances//nics"))
+def test_a_path_that_is_none_leads_nowhere(path):
+    assert ALL.route(path) == []
+
+
+def test_the_literal_path_hides_what_the_variable_would_have_found():
+    assert [api.name for api, _ in ALL.route("/volumes/data") if api.method in ("GET", "DELETE")] == []
+
+
+def test_a_catalogue_that_cannot_be_read_says_so(tmp_path):
+    broken = tmp_path / "catalogue.json"
+    broken.write_text('{"apis": [')
+    with pytest.raises(SettingsError, match="is not a catalogue"):
+        Catalogue(broken)

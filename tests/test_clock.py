@@ -1,0 +1,237 @@
+"""Clock: frozen or real, the only source of time; what is due fires in order, and at its moment."""
+
+import asyncio
+import time
+
+import pytest
+
+from zmock import Clock, iso, moment_of, us_date
+
+
+class Log:
+    """A clock, and what happened on it: (seconds since the beginning, name)."""
+
+    def __init__(self, mode="frozen"):
+        self.clock, self.happened = Clock(mode), []
+        self.began = self.clock.now()
+
+    def note(self, name):
+        self.happened.append((round(self.clock.now() - self.began), name))
+
+    def at(self, seconds, name, then=lambda: None):
+        return self.clock.at(self.began + seconds, lambda: (self.note(name), then()), name)
+
+    async def sleeper(self, name, *naps):
+        for seconds in naps:
+            await self.clock.sleep(seconds)
+            self.note(name)
+
+
+@pytest.fixture(params=("frozen", "real"))
+async def log(request):
+    """The same tests on a clock that stands and on one that runs."""
+    log = Log(request.param)
+    log.clock.start()
+    yield log
+    log.clock.stop()
+
+
+async def test_a_frozen_clock_stands_still_and_a_real_one_runs():
+    frozen, real = Clock("frozen"), Clock("real")
+    shown = frozen.now()
+    before = time.time()
+    assert before <= real.now() <= time.time()
+    assert frozen.now() == shown <= before
+
+
+async def test_advance_moves_time(log):
+    await log.clock.advance(3600)
+    await log.clock.advance(0)
+    assert log.clock.now() - log.began == pytest.approx(3600, abs=2)
+
+
+async def test_what_is_due_fires_in_order_and_at_its_moment(log):
+    log.at(30, "third")
+    log.at(10, "first")
+    log.at(20, "second")
+    log.at(20, "second again")
+    log.at(41, "later")
+    assert await log.clock.advance(40) == ["first", "second", "second again", "third"]
+    assert log.happened == [(10, "first"), (20, "second"), (20, "second again"), (30, "third")]
+    assert await log.clock.advance(5) == ["later"]
+
+
+async def test_what_is_set_while_firing_fires_at_its_own_moment(log):
+    log.at(10, "parent", lambda: (log.at(15, "child", lambda: log.at(25, "grandchild")), log.at(5, "late"), log.at(41, "not yet")))
+    log.at(20, "other")
+    assert await log.clock.advance(40) == ["parent", "late", "child", "other", "grandchild"]
+    assert log.happened == [(10, "parent"), (10, "late"), (15, "child"), (20, "other"), (25, "grandchild")]
+
+
+async def test_what_is_due_already_fires_by_itself_but_not_before_the_caller_is_done(log):
+    fired = asyncio.Event()
+    log.clock.at(log.began - 5, fired.set)
+    assert not fired.is_set()
+    await asyncio.wait_for(fired.wait(), 5)
+
+
+async def test_a_real_clock_fires_by_itself():
+    log, fired = Log("real"), asyncio.Event()
+    log.at(0.01, "soon", fired.set)
+    log.clock.start()
+    await asyncio.wait_for(fired.wait(), 5)
+    assert log.clock.now() >= log.began + 0.01
+
+
+async def test_what_is_cancelled_does_not_fire(log):
+    log.at(10, "kept")
+    log.at(10, "cancelled").cancel()
+    assert await log.clock.advance(20) == ["kept"]
+    assert log.happened == [(10, "kept")]
+
+
+async def test_only_what_has_a_name_is_told(log):
+    log.clock.at(log.began + 1, lambda: log.note("nameless"))
+    assert await log.clock.advance(2) == []
+    assert log.happened == [(1, "nameless")]
+
+
+async def test_sleepers_wake_at_their_moments(log):
+    log.clock.spawn(log.sleeper("slow", 30, 30))
+    log.clock.spawn(log.sleeper("quick", 20, 20, 20))
+    await log.clock.advance(50)
+    assert log.happened == [(20, "quick"), (30, "slow"), (40, "quick")]
+    await log.clock.advance(10)
+    assert sorted(log.happened[3:]) == [(60, "quick"), (60, "slow")]
+
+
+async def test_sleeping_no_time_returns_at_once(log):
+    await log.clock.sleep(0)
+    await log.clock.sleep(-1)
+    assert not log.clock.timers
+
+
+async def test_advance_waits_for_the_work_that_a_moment_starts(log):
+    async def work():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await log.clock.sleep(5)
+        log.note("work")
+
+    log.at(10, "start", lambda: log.clock.spawn(work()))
+    log.at(16, "after")
+    await log.clock.advance(20)
+    assert log.happened == [(10, "start"), (15, "work"), (16, "after")]
+
+
+async def test_a_sleeper_that_is_cancelled_holds_nobody_up(log):
+    sleeper = log.clock.spawn(log.sleeper("never", 10))
+    await log.clock.settle()
+    sleeper.cancel()
+    await asyncio.wait_for(log.clock.advance(20), 5)
+    assert log.happened == [] and sleeper.cancelled()
+
+
+async def test_work_that_fails_holds_nobody_up(log):
+    async def work():
+        raise ValueError("broken")
+
+    task = log.clock.spawn(work())
+    await asyncio.wait_for(log.clock.advance(20), 5)
+    assert isinstance(task.exception(), ValueError)
+
+
+async def test_a_jump_back_fires_nothing_and_what_was_due_stays_due(log):
+    log.at(10, "due")
+    log.clock.jump(log.began - 100)
+    assert log.clock.now() == pytest.approx(log.began - 100, abs=1)
+    await log.clock.advance(100)
+    assert log.happened == []
+    assert await log.clock.advance(11) == ["due"]
+
+
+@pytest.mark.parametrize(("mode", "other"), (("frozen", "real"), ("real", "frozen")))
+async def test_changing_the_mode_keeps_the_time(mode, other):
+    clock = Clock(mode)
+    await clock.advance(1000)
+    shown = clock.now()
+    clock.set_mode(other)
+    assert clock.now() == pytest.approx(shown, abs=1)
+    clock.set_mode(mode)
+    assert clock.now() == pytest.approx(shown, abs=1)
+
+
+async def test_what_a_frozen_clock_held_back_fires_when_it_runs_again():
+    log, fired = Log(), asyncio.Event()
+    log.clock.start()
+    log.at(0.01, "soon", fired.set)
+    log.clock.set_mode("real")
+    await asyncio.wait_for(fired.wait(), 5)
+
+
+async def test_a_restart_goes_back_to_the_time_of_the_world_with_nothing_due(log):
+    log.at(10, "due")
+    task = log.clock.spawn(log.sleeper("never", 10))
+    await log.clock.advance(5)
+    log.clock.restart()
+    assert log.clock.now() == pytest.approx(time.time(), abs=1)
+    assert await log.clock.advance(100) == [] == log.happened
+    assert task.cancelled()
+
+
+# dates
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    (
+        ("2017-01-06 03:51:16", "Jan 6, 2017 3:51:16 AM"),
+        ("2017-11-14 22:20:57", "Nov 14, 2017 10:20:57 PM"),
+        ("2018-07-10 00:00:00", "Jul 10, 2018 12:00:00 AM"),
+        ("2018-07-10 00:59:59", "Jul 10, 2018 12:59:59 AM"),
+        ("2018-02-28 12:00:00", "Feb 28, 2018 12:00:00 PM"),
+        ("2018-12-31 13:05:09", "Dec 31, 2018 1:05:09 PM"),
+    ),
+)
+def test_a_client_gets_dates_in_words(stamp, shown):
+    assert us_date(stamp) == shown
+
+
+@pytest.mark.parametrize(
+    ("hours", "moment", "stamp"),
+    (
+        (8, 0, "1970-01-01 08:00:00"),
+        (8, 1531152000, "2018-07-10 00:00:00"),
+        (8, 1531151999.999, "2018-07-09 23:59:59"),
+        (0, 1531152000, "2018-07-09 16:00:00"),
+        (-3.5, 1531152000, "2018-07-09 12:30:00"),
+        (8, 951753599, "2000-02-28 23:59:59"),
+        (8, 951753600, "2000-02-29 00:00:00"),
+    ),
+)
+def test_a_stamp_is_in_the_zone_of_the_cloud_and_leads_back_to_its_moment(hours, moment, stamp):
+    clock = Clock("frozen", hours)
+    assert clock.stamp(moment) == stamp
+    assert clock.moment(stamp) == moment // 1
+
+
+def test_a_stamp_is_of_now_unless_a_moment_is_given():
+    clock = Clock("frozen", 8)
+    assert clock.stamp() == clock.stamp(clock.now())
+
+
+@pytest.mark.parametrize(("moment", "text"), ((0, "1970-01-01T00:00:00.000Z"), (1531152000.25, "2018-07-09T16:00:00.250Z")))
+def test_a_moment_in_iso_leads_back_to_its_second(moment, text):
+    assert iso(moment) == text
+    assert moment_of(text) == moment // 1
+
+
+@pytest.mark.parametrize("text", ("2018-07-10T00:00:00Z", "2018-07-10T00:00:00", "2018-07-10T00:00:00.999Z"))
+def test_a_moment_may_be_written_shorter(text):
+    assert moment_of(text) == 1531180800
+
+
+@pytest.mark.parametrize("text", ("2018-07-10", "2018-07-10 00:00:00", "2018-13-10T00:00:00Z", "2018-07-10T00:00:00Zulu", "soon", "", None, 1531180800))
+def test_what_is_no_moment_is_refused(text):
+    with pytest.raises(ValueError):
+        moment_of(text)

@@ -1,0 +1,409 @@
+"""/zmock: look inside, move time, steer jobs, reset; for nobody but whoever started it."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from zmock import DIFFERENCES, named, serve
+
+VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
+HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": "p", "clusterUuid": named("cluster-1")}
+IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
+
+
+async def control(mock, method, path, body=None, **more):
+    """A control call: its status and its JSON."""
+    async with aiohttp.ClientSession() as http, http.request(method, f"{mock.base}/zmock/{path}", json=body, **more) as answer:
+        return answer.status, json.loads(await answer.text())
+
+
+async def ok(mock, method, path, body=None):
+    status, answer = await control(mock, method, path, body)
+    assert status == 200, answer
+    return answer
+
+
+async def submit(mock, method, path, body=None):
+    await mock.login()
+    status, answer = await mock.request(method, path, body)
+    assert status == 202
+    return answer["location"][-32:]
+
+
+# what is there
+
+
+async def test_health_says_what_runs(zmock):
+    health = await ok(zmock, "GET", "health")
+    assert health.keys() >= {"version", "dialect", "cloud", "objects", "commit", "seed", "uptime"}
+    assert (health["dialect"], health["cloud"], health["seed"], health["commit"]) == ("manual", "demo", 1, "memory")
+    assert (health["objects"]["VmInstance"], health["objects"]["Host"], "Mock" in health["objects"]) == (12, 4, False)
+    await zmock.advance(90)
+    assert (await ok(zmock, "GET", "health"))["uptime"] == pytest.approx(health["uptime"] + 90)
+
+
+async def test_every_api_says_how_it_is_backed_and_how_often_it_was_called(zmock):
+    await zmock.login()
+    await zmock.query("zones")
+    apis = {api["name"]: api for api in (await ok(zmock, "GET", "apis"))["apis"]}
+    assert len(apis) == 893
+    assert apis["QueryZone"] == {"name": "QueryZone", "method": "GET", "path": "/zones", "backing": "manual", "calls": 1}
+    assert {api["backing"] for api in apis.values()} <= {"manual", "server", "generic", "none"}
+    assert {name for name, api in apis.items() if api["calls"]} == {"QueryZone", "LogInByAccount"}
+
+
+@pytest.mark.parametrize("dialect", ("manual", "server"))
+async def test_the_dialect_shows_its_table(dialect):
+    async with serve(dialect=dialect) as mock:
+        told = await ok(mock, "GET", "dialect")
+    assert told["dialect"] == dialect
+    assert [row["name"] for row in told["differences"]] == [row.name for row in DIFFERENCES]
+    assert all(row["manual"] and row["server"] and row["source"] and row["inForce"] == dialect for row in told["differences"])
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "relation"),
+    (
+        ("vm-instances", ("cpuNum", "int"), ("vmNics", "vm-instances/nics")),
+        ("vm-instances?at=vmNics", ("ip", "str"), ("eip", "eips")),
+        ("vm-instances?at=vmNics.eip", ("vipIp", "str"), ("vip", "vips")),
+        ("vm-instances/nics", ("ip", "str"), ("vmInstance", "vm-instances")),
+        ("zones", ("createDate", "date"), ("cluster", "clusters")),
+    ),
+)
+async def test_what_can_be_queried_is_told(zmock, path, field, relation):
+    told = await ok(zmock, "GET", f"queryable/{path}")
+    assert field in told["fields"].items() and relation in told["relations"].items()
+
+
+# reset
+
+
+async def test_reset_goes_back_to_the_start(zmock):
+    async def state():
+        await zmock.login()
+        zones = [(zone["name"], zone["uuid"]) for zone in await zmock.query("zones")]
+        return zmock.session, zones, (await ok(zmock, "GET", "health"))["objects"]
+
+    before = await state()
+    await zmock.create("CreateZone", name="z")
+    zmock.rule(api="CreateZone", delay=1)
+    await ok(zmock, "POST", "incidents", {"host-down": "host-1"})
+    await zmock.advance(86400)
+    health = await ok(zmock, "POST", "reset", {})
+    assert (health["objects"] | {"Session": 1}, health["uptime"]) == (before[2], 0)
+    for name, empty in (("rules", []), ("jobs", []), ("calls", []), ("incidents", [])):
+        assert (await ok(zmock, "GET", name))[name] == empty
+    assert (await ok(zmock, "GET", "clock"))["offset"] < 60
+    zmock.session = None
+    assert await state() == before
+
+
+@pytest.mark.parametrize("cloud", ("empty", "demo", "large:3"))
+async def test_reset_can_change_the_cloud(zmock, cloud):
+    assert (await ok(zmock, "POST", "reset", {"cloud": cloud}))["cloud"] == cloud
+    await zmock.login()
+    assert len(await zmock.query("vm-instances")) == {"empty": 0, "demo": 12, "large:3": 3}[cloud]
+    assert (await ok(zmock, "POST", "reset", {}))["cloud"] == cloud
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), (({"cloud": "demmo"}, "did you mean demo?"), ({"clod": "demo"}, "clod"), ({"cloud": 5}, "cloud"), ([], "reset"))
+)
+async def test_a_reset_to_what_is_not_there_changes_nothing(zmock, body, told):
+    status, answer = await control(zmock, "POST", "reset", body)
+    assert status == 400 and told in answer["error"]
+    health = await ok(zmock, "GET", "health")
+    assert (health["cloud"], health["objects"]["VmInstance"]) == ("demo", 12)
+
+
+async def test_a_job_of_before_the_reset_does_nothing_after_it():
+    async with serve(delay="10") as mock:
+        await submit(mock, "POST", "/zones", {"params": {"name": "late"}})
+        await ok(mock, "POST", "reset", {})
+        await mock.advance(60)
+        await mock.login()
+        assert await mock.query("zones", "name=late") == []
+
+
+# the clock
+
+
+async def test_the_clock_moves_and_says_what_came_due():
+    async with serve(delay="10") as mock:
+        job = await submit(mock, "POST", "/zones", {"params": {"name": "z"}})
+        assert (await ok(mock, "POST", "clock", {"advance": 9}))["fired"] == []
+        clock = await ok(mock, "POST", "clock", {"advance": 1})
+        assert (clock["fired"], clock["mode"], clock["offset"]) == ([f"CreateZone {job}"], "frozen", pytest.approx(10, abs=5))
+        assert (await mock.request("GET", f"/api-jobs/{job}"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "now"),
+    (({"set": "2038-01-19T03:14:07Z"}, "2038-01-19T03:14:07.000Z"), ({"set": "2018-07-10T00:00:00Z"}, "2018-07-10T00:00:00.000Z")),
+)
+async def test_the_clock_can_be_set(zmock, body, now):
+    assert (await ok(zmock, "POST", "clock", body))["now"] == now
+    assert (await ok(zmock, "GET", "clock"))["now"] == now
+
+
+async def test_the_clock_can_be_stopped_and_started(zmock):
+    assert (await ok(zmock, "POST", "clock", {"freeze": False}))["mode"] == "real"
+    assert (await ok(zmock, "POST", "clock", {"freeze": True}))["mode"] == "frozen"
+    one, two = [await ok(zmock, "GET", "clock") for _ in range(2)]
+    assert one["now"] == two["now"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ({}, {"advance": -1}, {"advance": "1"}, {"advance": True}, {"advance": 1e11}, {"set": "tomorrow"}, {"freeze": 1}, {"warp": 2}, [], 5),
+)
+async def test_the_clock_takes_nothing_else(zmock, body):
+    before = await ok(zmock, "GET", "clock")
+    status, answer = await control(zmock, "POST", "clock", body)
+    assert status == 400 and answer["error"]
+    assert (await ok(zmock, "GET", "clock"))["now"] == before["now"]
+
+
+# jobs
+
+
+class TestJobs:
+    @pytest.fixture
+    def zmock_settings(self):
+        return {"delay": "10"}
+
+    async def test_jobs_are_listed_with_what_they_are_about(self, zmock):
+        running = await submit(zmock, "DELETE", f"/vm-instances/{named('vm-web-1')}")
+        (job,) = (await ok(zmock, "GET", "jobs"))["jobs"]
+        assert job.keys() == {"uuid", "api", "state", "created", "due", "resourceUuid"}
+        assert (job["uuid"], job["api"], job["state"], job["resourceUuid"]) == (running, "DestroyVmInstance", "running", named("vm-web-1"))
+        await zmock.advance(10)
+        assert [job["state"] for job in (await ok(zmock, "GET", "jobs"))["jobs"]] == ["succeeded"]
+
+    @pytest.mark.parametrize(
+        ("what", "state", "status", "zones"),
+        (("finish", "succeeded", 200, 1), ("fail", "failed", 503, 0), ("expire", "expired", 404, None)),
+    )
+    async def test_a_job_can_be_ended_by_hand(self, zmock, what, state, status, zones):
+        job = await submit(zmock, "POST", "/zones", {"params": {"name": "z"}})
+        assert (await ok(zmock, "POST", f"jobs/{job}", {"do": what}))["state"] == state
+        assert (await zmock.request("GET", f"/api-jobs/{job}"))[0] == status
+        await zmock.advance(60)
+        assert (await zmock.request("GET", f"/api-jobs/{job}"))[0] == status
+        assert zones is None or len(await zmock.query("zones", "name=z")) == zones
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "collection", "condition", "key", "value"),
+        (
+            ("POST", "/vm-instances", {"params": VM | {"name": "n"}}, "vm-instances", "name=n", "", None),
+            ("POST", "/images", {"params": IMAGE}, "images", "name=i", "", None),
+            ("POST", "/hosts/kvm", {"params": HOST}, "hosts", "name=h", "", None),
+            ("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}}, "vm-instances", "name=web-1", "state", "Running"),
+            ("PUT", f"/vm-instances/{named('vm-ci-1')}/actions", {"startVmInstance": {}}, "vm-instances", "name=ci-1", "state", "Stopped"),
+            ("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"migrateVm": {}}, "vm-instances", "name=web-1", "state", "Running"),
+            ("DELETE", f"/vm-instances/{named('vm-web-1')}", None, "vm-instances", "name=web-1", "state", "Running"),
+            ("PUT", f"/hosts/{named('host-1')}/actions", {"reconnectHost": {}}, "hosts", "name=host-1", "status", "Connected"),
+            ("PUT", f"/primary-storage/volumes/{named('volume-spare')}/actions",
+                {"primaryStorageMigrateVolume": {"dstPrimaryStorageUuid": named("ps-local")}},
+                "volumes", "name=spare", "status", "NotInstantiated"),
+        ),
+    )  # fmt: skip
+    async def test_a_job_failed_by_hand_leaves_nothing_half_done(self, zmock, method, path, body, collection, condition, key, value):
+        job = await submit(zmock, method, path, body)
+        await zmock.advance(6)
+        await ok(zmock, "POST", f"jobs/{job}", {"do": "fail"})
+        assert [item.get(key) for item in await zmock.query(collection, condition)] == ([value] if value else [])
+
+    async def test_the_next_in_line_goes_on_when_a_job_is_expired_by_hand(self, zmock):
+        path = f"/vm-instances/{named('vm-web-1')}/actions"
+        first, second = [await submit(zmock, "PUT", path, {action: {}}) for action in ("rebootVmInstance", "stopVmInstance")]
+        await ok(zmock, "POST", f"jobs/{first}", {"do": "expire"})
+        await zmock.advance(60)
+        assert (await zmock.request("GET", f"/api-jobs/{second}"))[0] == 200
+
+    @pytest.mark.parametrize("what", ("finish", "fail", "expire"))
+    async def test_a_job_that_waits_in_line_can_be_ended_by_hand(self, zmock, what):
+        path = f"/vm-instances/{named('vm-web-1')}/actions"
+        jobs = [await submit(zmock, "PUT", path, {action: {}}) for action in ("rebootVmInstance", "stopVmInstance")]
+        status, _ = await control(zmock, "POST", f"jobs/{jobs[1]}", {"do": what})
+        assert status in (200, 409)
+        await zmock.advance(60)
+        statuses = [(await zmock.request("GET", f"/api-jobs/{job}"))[0] for job in jobs]
+        assert statuses == [200, {"finish": 200, "fail": 503, "expire": 404}[what] if status == 200 else 200]
+
+    @pytest.mark.parametrize(
+        ("body", "status"), (({"do": "explode"}, 400), ({}, 400), ([], 400), ({"do": "finish"}, 409), ({"do": "fail"}, 409))
+    )
+    async def test_a_job_takes_nothing_else_and_nothing_once_it_is_over(self, zmock, body, status):
+        job = await submit(zmock, "POST", "/zones", {"params": {"name": "z"}})
+        await zmock.advance(10 if status == 409 else 0)
+        assert (await control(zmock, "POST", f"jobs/{job}", body))[0] == status
+
+    async def test_a_job_that_is_not_there_is_told(self, zmock):
+        assert (await control(zmock, "POST", f"jobs/{named('nothing')}", {"do": "fail"}))[0] == 404
+
+
+# the journal
+
+
+async def test_the_journal_holds_every_call_and_no_password(zmock):
+    await zmock.login()
+    await zmock.create("CreateZone", name="z")
+    await zmock.request("GET", "/zonez")
+    login, created, polled, lost = (await ok(zmock, "GET", "calls"))["calls"]
+    keys = {"seq", "time", "api", "method", "path", "query", "params", "status", "job", "outcome", "rule", "hint"}
+    assert all(call.keys() == keys for call in (login, created, polled, lost))
+    assert (login["api"], login["params"]["password"], login["status"]) == ("LogInByAccount", "***", 200)
+    assert (created["method"], created["path"], created["params"], created["status"]) == ("POST", "/zstack/v1/zones", {"name": "z"}, 202)
+    assert polled["path"].endswith(created["job"])
+    assert (lost["status"], "did you mean zones?" in lost["hint"], lost["outcome"]) == (404, True, "error")
+    assert [call["seq"] for call in (login, created, polled, lost)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("filter", "seqs"),
+    (
+        ("", [1, 2, 3, 4]), ("?api=QueryZone", [2]), ("?api=Query*", [2, 3]), ("?path=*/hosts", [3]), ("?status=404", [4]),
+        ("?since=2", [3, 4]), ("?api=Query*&since=2", [3]), ("?api=Nothing", []),
+    ),
+)  # fmt: skip
+async def test_the_journal_can_be_filtered(zmock, filter, seqs):
+    await zmock.login()
+    for path in ("/zones", "/hosts", "/zonez"):
+        await zmock.request("GET", path)
+    assert [call["seq"] for call in (await ok(zmock, "GET", f"calls{filter}"))["calls"]] == seqs
+
+
+@pytest.mark.parametrize(
+    ("filter", "told"), (("?apis=x", "did you mean api?"), ("?since=x", "'since' is a number"), ("?status=x", "'status' is a number"))
+)
+async def test_a_wrong_filter_is_told(zmock, filter, told):
+    status, answer = await control(zmock, "GET", f"calls{filter}")
+    assert status == 400 and told in answer["error"]
+
+
+@pytest.mark.parametrize(("journal", "kept", "dropped"), ((3, 3, 2), (5, 5, 0), (100, 5, 0), (0, 0, 5)))
+async def test_the_journal_is_bounded_and_says_what_it_dropped(journal, kept, dropped):
+    async with serve(journal=journal) as mock:
+        await mock.login()
+        for _ in range(4):
+            await mock.request("GET", "/zones")
+        told = await ok(mock, "GET", "calls")
+        assert (len(told["calls"]), told["dropped"]) == (kept, dropped)
+
+
+async def test_the_journal_can_be_emptied(zmock):
+    await zmock.login()
+    assert await ok(zmock, "DELETE", "calls") == {"calls": [], "dropped": 0}
+    await zmock.request("GET", "/zones")
+    assert [call["api"] for call in (await ok(zmock, "GET", "calls"))["calls"]] == ["QueryZone"]
+
+
+async def test_control_is_never_journalled_delayed_or_faulted(zmock):
+    zmock.rule(api="*", delay=1000, then={"error": "SYS.1000"})
+    for path in ("health", "apis", "dialect", "rules", "clock", "jobs", "calls", "incidents", "queryable/zones"):
+        await asyncio.wait_for(ok(zmock, "GET", path), 5)
+    assert zmock.calls() == []
+
+
+# incidents
+
+
+async def test_incidents_are_listed_until_they_end(zmock):
+    one, two = [await ok(zmock, "POST", "incidents", {"host-down": f"host-{n}"}) for n in (1, 2)]
+    await ok(zmock, "DELETE", f"incidents/{one['id']}")
+    three = await ok(zmock, "POST", "incidents", {"host-down": "host-3"})
+    assert {row["id"]: row["host-down"] for row in (await ok(zmock, "GET", "incidents"))["incidents"]} == {
+        two["id"]: "host-2", three["id"]: "host-3"}  # fmt: skip
+    await zmock.login()
+    for incident in (two, three):
+        await ok(zmock, "DELETE", f"incidents/{incident['id']}")
+    assert {host["name"] for host in await zmock.query("hosts", "status=Connected")} == {"host-1", "host-2", "host-3"}
+
+
+@pytest.mark.parametrize(("body", "status"), (({"host-down": "host-11"}, 404), ({"host-up": "host-1"}, 400), ({}, 400), ([], 400)))
+async def test_an_incident_that_cannot_be_is_refused(zmock, body, status):
+    assert (await control(zmock, "POST", "incidents", body))[0] == status
+    assert (await ok(zmock, "GET", "incidents")) == {"incidents": []}
+
+
+# what is not there
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    (
+        ("GET", "healt", 404, "did you mean health?"),
+        ("GET", "", 404, "/zmock/health"),
+        ("GET", "nonsense", 404, "/zmock/health"),
+        ("PUT", "clock", 405, "takes GET, POST"),
+        ("GET", "reset", 405, "takes POST"),
+        ("DELETE", "rules/rule-9", 404, "no rule 'rule-9'"),
+        ("GET", "rules/rule-9", 404, "no rule 'rule-9'"),
+        ("DELETE", "incidents/x", 404, "no incident 'x'"),
+        ("GET", "queryable/vm-instance", 404, "did you mean vm-instances?"),
+        ("GET", "queryable/vm-instances?at=vmNic", 404, "did you mean vmNics?"),
+        ("GET", "snapshots", 501, "not there yet"),
+        ("PUT", "snapshots/one", 501, "not there yet"),
+        ("GET", "explain?path=/zones", 501, "not there yet"),
+    ),
+)
+async def test_what_is_not_there_is_told_with_what_is(zmock, method, path, status, told):
+    got, answer = await control(zmock, method, path, {} if method == "PUT" else None)
+    assert got == status
+    assert told in answer["error"] + " " + answer["hint"]
+
+
+async def test_a_body_that_is_no_json_is_told(zmock):
+    headers = {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(headers=headers) as http, http.post(f"{zmock.base}/zmock/clock", data=b"{") as answer:
+        assert (answer.status, "no JSON" in (await answer.json())["error"]) == (400, True)
+
+
+# who may
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    (
+        ("GET", {}, 200),
+        ("POST", {"Content-Type": "application/json"}, 200),
+        ("POST", {"Content-Type": "application/json; charset=utf-8"}, 200),
+        ("POST", {"Content-Type": "text/plain"}, 415),
+        ("POST", {}, 415),
+        ("GET", {"Origin": "http://evil.example"}, 403),
+        ("POST", {"Origin": "http://evil.example", "Content-Type": "application/json"}, 403),
+        ("GET", {"Origin": "null"}, 403),
+        ("GET", {"Host": "evil.example"}, 403),
+        ("GET", {"Host": "evil.example:8080"}, 403),
+        ("GET", {"Host": "127.0.0.1.evil.example"}, 403),
+        ("GET", {"Host": "localhost:1"}, 200),
+        ("OPTIONS", {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}, 403),
+    ),
+)
+async def test_only_this_machine_may_control(zmock, method, headers, status):
+    data = b'{"freeze": true}' if method == "POST" else None
+    client = aiohttp.ClientSession(skip_auto_headers=["Content-Type"])
+    async with client as http, http.request(method, f"{zmock.base}/zmock/clock", headers=headers, data=data) as answer:
+        assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (status, False)
+
+
+async def test_a_page_of_the_mock_itself_may_control(zmock):
+    assert (await control(zmock, "GET", "health", headers={"Origin": zmock.base}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "status"), ((None, 401), ("Bearer wrong", 401), ("secret", 401), ("OAuth secret", 401), ("Bearer secret", 200))
+)
+async def test_a_token_is_asked_for_where_there_is_one(header, status):
+    async with serve(control_token="secret") as mock:
+        assert (await control(mock, "GET", "health", headers={"Authorization": header} if header else {}))[0] == status
+
+
+async def test_the_token_does_not_let_a_foreign_page_in():
+    async with serve(control_token="secret") as mock:
+        headers = {"Authorization": "Bearer secret", "Origin": "http://evil.example"}
+        assert (await control(mock, "GET", "health", headers=headers))[0] == 403

@@ -1,0 +1,87 @@
+"""The file keeps what its first page promises, and the READMEs keep up with the file."""
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import zmock
+
+SOURCE = Path(zmock.__file__)
+ROOT = SOURCE.parent
+LINES = SOURCE.read_text(encoding="utf-8").splitlines()
+TREE = ast.parse("\n".join(LINES))
+BANNERS = [(number, found[1]) for number, line in enumerate(LINES, 1) if (found := re.fullmatch(r"# ---- (.+?) -+", line))]
+FUNCTIONS = [node for node in ast.walk(TREE) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def section(line):
+    return next((name for number, name in reversed(BANNERS) if number <= line), "the docstring and the imports")
+
+
+def readme(name="README.md"):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def code_blocks(text):
+    return re.findall(r"^```.*?^```", text, re.M | re.S)
+
+
+def headings(text):
+    return re.findall(r"^#+ .+$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+
+
+def test_the_docstring_lists_the_banners_in_their_order():
+    listed = re.findall(r"^    ([A-Z][A-Za-z]*(?:: [A-Za-z0-9 ]+?)?) {2,}\S", zmock.__doc__, re.M)
+    assert listed == [name for _, name in BANNERS]
+
+
+@pytest.mark.parametrize("wrong", ("Misc", "Util", "Helper", "Manager"))
+def test_no_section_is_a_drawer_for_what_fits_nowhere(wrong):
+    assert not [name for _, name in BANNERS if wrong.lower() in name.lower()]
+
+
+def test_the_file_ends_in_the_command_line():
+    assert [line for line in LINES if line][-2:] == ['if __name__ == "__main__":', "    sys.exit(main())"]
+    assert BANNERS[-1][1] == "Main"
+
+
+def test_no_function_has_more_than_40_lines():
+    assert {node.name: node.end_lineno - node.lineno + 1 for node in FUNCTIONS if node.end_lineno - node.lineno >= 40} == {}
+
+
+def test_only_the_handler_that_does_as_message_safe_aspect_swallows_whatever_is_thrown():
+    for node in ast.walk(TREE):
+        caught = re.findall(r"\w+", ast.unparse(node.type or ast.Name("Exception"))) if isinstance(node, ast.ExceptHandler) else ()
+        if {"Exception", "BaseException"} & set(caught):
+            goes_on = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in node.body)
+            assert goes_on or "MessageSafeAspect" in LINES[node.lineno - 1], f"line {node.lineno}: {LINES[node.lineno - 1].strip()}"
+
+
+def test_only_the_clock_knows_the_time_and_sleeps():
+    asked = [(node.lineno, ast.unparse(node)) for node in ast.walk(TREE) if isinstance(node, ast.Attribute)]
+    wrong = [(line, name) for line, name in asked if name.startswith("time.") or name in ("asyncio.sleep", "datetime.now")]
+    assert [f"{section(line)}, line {line}: {name}" for line, name in wrong if section(line) != "Clock"] == []
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(zmock.Settings)])
+def test_every_setting_is_in_the_readme(name):
+    assert f"--{name.replace('_', '-')}" in readme()
+
+
+def test_every_control_call_is_in_the_readme():
+    routes = re.findall(r'\("(GET|POST|PUT|DELETE)", "([a-z.]+)(?:/[^"]*)?"\): self\.', "\n".join(LINES))
+    assert len(routes) > 15
+    assert sorted({path for _, path in routes if f"/zmock/{path}" not in readme()}) == []
+
+
+@pytest.mark.parametrize("name", [row.name for row in zmock.DIFFERENCES])
+def test_every_row_of_the_dialects_is_in_the_readme(name):
+    assert name in readme()
+
+
+def test_both_readmes_have_the_same_headings_and_code():
+    assert len(headings(readme())) == len(headings(readme("README.zh-CN.md")))
+    assert code_blocks(readme()) == code_blocks(readme("README.zh-CN.md"))

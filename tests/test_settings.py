@@ -1,0 +1,161 @@
+"""Settings: a flag beats a ZMOCK_* variable, which beats the default; a mistake names the nearest right thing."""
+
+from dataclasses import fields
+
+import pytest
+
+from zmock import Settings, SettingsError, read_settings
+
+ANOTHER = {  # a value for each setting that is not its default, and how it is written
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": (9090, "9090"),
+    "data": ("elsewhere", "elsewhere"),
+    "memory": (True, "true"),
+    "cloud": ("large:20", "large:20"),
+    "dialect": ("server", "server"),
+    "delay": ("0.5-2", "0.5-2"),
+    "long_delay": ("60", "60"),
+    "rules": (("a.json",), "a.json"),
+    "seed": (7, "7"),
+    "clock": ("frozen", "frozen"),
+    "open": (True, "true"),
+    "base_url": ("http://zstack.example.com", "http://zstack.example.com"),
+    "utc_offset": (-3.5, "-3.5"),
+    "body_limit": (100, "100"),
+    "journal": (0, "0"),
+    "control_token": ("t", "t"),
+}
+NAMES = [item.name for item in fields(Settings)]
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def variable(name):
+    return "ZMOCK_" + name.upper()
+
+
+def written(name):
+    """The arguments that set it to its other value."""
+    value, text = ANOTHER[name]
+    return [flag(name)] if value is True else [f"{flag(name)}={text}"]
+
+
+def test_without_anything_there_are_the_defaults():
+    assert read_settings([], {}) == Settings()
+    assert (Settings().host, Settings().port, Settings().data, Settings().dialect) == ("127.0.0.1", 8080, "data/cloud", "manual")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_setting_has_a_flag(name):
+    assert vars(read_settings(written(name), {})) == vars(Settings()) | {name: ANOTHER[name][0]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_setting_has_a_variable(name):
+    assert vars(read_settings([], {variable(name): ANOTHER[name][1]})) == vars(Settings()) | {name: ANOTHER[name][0]}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if ANOTHER[name][0] is not True])
+def test_a_flag_beats_its_variable(name):
+    default = getattr(Settings(), name) or "from-variable"
+    assert getattr(read_settings(written(name), {variable(name): str(default)}), name) == ANOTHER[name][0]
+
+
+@pytest.fixture
+def help_text(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as leaves:
+        read_settings(["--help"], {})
+    assert leaves.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_has_a_line_for_each_setting(help_text):
+    lines = {line.split()[0]: line for line in help_text.splitlines() if line.strip().startswith("--")}
+    for item in fields(Settings):
+        line = lines[flag(item.name)]
+        assert item.metadata["help"] in line and variable(item.name) in line
+        assert item.default in (False, (), "") or f"(default: {item.default})" in line
+
+
+def test_the_version_can_be_asked_for(capsys):
+    with pytest.raises(SystemExit) as leaves:
+        read_settings(["--version"], {})
+    assert leaves.value.code == 0 and capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "rules"),
+    (
+        (["--rules", "a", "--rules", "b"], {}, ("a", "b")),
+        ([], {"ZMOCK_RULES": "a:b"}, ("a", "b")),
+        (["--rules", "c"], {"ZMOCK_RULES": "a:b"}, ("c",)),
+        ([], {"ZMOCK_RULES": ""}, ()),
+    ),
+)
+def test_rules_may_be_given_more_than_once(arguments, environment, rules):
+    assert read_settings(arguments, environment).rules == rules
+
+
+@pytest.mark.parametrize(("text", "value"), (("1", True), ("YES", True), ("true", True), ("0", False), ("no", False), ("False", False), ("", False)))
+def test_a_switch_is_set_by_a_word(text, value):
+    assert read_settings([], {"ZMOCK_MEMORY": text}).memory is value
+
+
+def test_other_variables_are_left_alone():
+    assert read_settings([], {"PORT": "1", "HOST": "x", "MEMORY": "maybe"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    (
+        (["--prot", "80"], "--prot, did you mean --port?"),
+        (["--prot=80"], "--prot, did you mean --port?"),
+        (["--por", "80"], "--por, did you mean --port?"),
+        (["--body_limit", "80"], "did you mean --body-limit?"),
+        (["--memroy"], "did you mean --memory?"),
+        (["start"], "unknown argument start"),
+        (["--port"], "--port: expected one argument"),
+        (["--port", "http"], "--port: invalid int value: 'http'"),
+        (["--memory=yes"], "--memory"),
+        (["--port", "65536"], "--port is a number from 0 to 65535, not 65536"),
+        (["--port=-1"], "--port is a number from 0 to 65535, not -1"),
+        (["--dialect", "servr"], "--dialect is manual or server, not 'servr', did you mean server?"),
+        (["--clock", "Frozen"], "did you mean frozen?"),
+        (["--utc-offset", "15"], "--utc-offset"),
+        (["--utc-offset", "nan"], "--utc-offset"),
+        (["--body-limit", "0"], "--body-limit"),
+        (["--journal=-1"], "--journal"),
+        *((["--delay", text], f"a delay is seconds (0.3) or a range (0.5-2), not {text!r}") for text in ("soon", "2-1", "1-", "", "inf", "nan", "0.5-x")),
+        (["--delay=-1"], "a delay is seconds"),
+        (["--long-delay", "later"], "a delay is seconds"),
+    ),
+)
+def test_a_wrong_argument_is_told_in_one_line(arguments, told):
+    with pytest.raises(SettingsError) as error:
+        read_settings(arguments, {})
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    (
+        ({"ZMOCK_MEMORY": "maybe"}, "ZMOCK_MEMORY is true or false, not 'maybe'"),
+        ({"ZMOCK_PORT": "http"}, "ZMOCK_PORT"),
+        ({"ZMOCK_DIALECT": "manuel"}, "did you mean manual?"),
+        ({"ZMOCK_DELAY": "soon"}, "not 'soon'"),
+        ({"ZMOCK_PROT": "80"}, "ZMOCK_PROT, did you mean ZMOCK_PORT?"),
+    ),
+)
+def test_a_wrong_variable_is_told_in_one_line(environment, told):
+    with pytest.raises(SettingsError) as error:
+        read_settings([], environment)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), (("dialect", "servr"), ("delay", "soon"), ("port", -1), ("clock", "warp")))
+def test_settings_made_in_code_are_checked_too(name, value):
+    with pytest.raises(SettingsError, match=str(value)):
+        Settings(**{name: value})

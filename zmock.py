@@ -403,6 +403,12 @@ class Timer:
     def cancel(self):
         self.fire = None
 
+    def hurry(self):
+        """Fires now instead."""
+        fire, self.fire = self.fire, None
+        if fire:
+            fire()
+
 
 class Clock:
     """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order."""
@@ -428,6 +434,12 @@ class Clock:
     def moment(self, stamp):
         """The seconds since 1970 of a stamp."""
         return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S")) - self.utc_offset
+
+    def is_stamp(self, text):
+        try:
+            return self.stamp(self.moment(text)) == text
+        except ValueError:
+            return False
 
     def at(self, due, fire, what=""):
         """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past."""
@@ -2013,7 +2025,7 @@ class Jobs:
     def __init__(self, clock, store, dialect, apis, perform, stages, notify):
         self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
         self.perform, self.stages, self.notify = perform, stages, notify
-        self.running, self.progress, self.queues = {}, {}, defaultdict(deque)
+        self.running, self.progress, self.queues = {}, {}, defaultdict(list)
         self.left, self.http = {}, None
 
     def submit(self, call, hook="", schema=False, error=None):
@@ -2056,15 +2068,15 @@ class Jobs:
         self.clock.spawn(self.publish(call))
 
     def next_in_line(self, call):
-        line = self.queues[call.target or call.job]
-        if line:
-            line.popleft()
-        while line and not self.store.peek("Job", line[0][0].job):  # expired by hand while it waited
-            line.popleft()
-        if line:
+        """Takes a call out of its line; the one behind it begins, if it was the first."""
+        key = call.target or call.job
+        line = self.queues.get(key, [])
+        was_first = bool(line) and line[0][0] is call
+        line[:] = [waiting for waiting in line if waiting[0] is not call and self.store.peek("Job", waiting[0].job)]
+        if line and was_first:
             self.start(*line[0])
-        else:
-            self.queues.pop(call.target or call.job, None)
+        elif not line:
+            self.queues.pop(key, None)
 
     async def publish(self, call):
         """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
@@ -2131,21 +2143,30 @@ class Jobs:
         if what == "expire":
             self.running.pop(uuid, None)
             self.store.remove("Job", uuid)
-        elif what == "finish" and isinstance(run, Run):
+        elif isinstance(run, Run):
+            run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
+        elif isinstance(run, Timer):  # a fault rule has it fail, sooner or later
             run.hurry()
-        elif what == "fail" and isinstance(run, Run):
-            run.fail(ApiError("SYS.1006", "failed by POST /zmock/jobs"))
+        elif what == "fail":
+            self.finish(next(call for line in self.queues.values() for call, _ in line if call.job == uuid), None, FAILED_BY_HAND)
         return self.store.get("Job", uuid)
+
+    def waits(self, uuid):
+        """Whether a job has not begun, because another one on the same object has not ended."""
+        return self.running.get(uuid, uuid) is None
 
     async def close(self):
         if self.http:
             await self.http.close()
 
     def clear(self):
-        self.running, self.progress, self.queues = {}, {}, defaultdict(deque)
+        self.running, self.progress, self.queues = {}, {}, defaultdict(list)
         for left in self.left.values():
             left.set()
         self.left.clear()
+
+
+FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
 
 
 class Done:
@@ -2315,12 +2336,12 @@ class Cloud:
             value = self.read(param, given.get(param.name))
             if value is None and param.default is not None:
                 value = self.read(param, param.default)
-            if value is None and not param.required and param.type == "bool":
-                value = False if param.name in ("all", "system") else None
+            if value is None and param.name == "all":
+                value = False
             self.check_one(api, param, value)
             if value is not None:
                 params[param.name] = value
-        if api.method == "POST" and "bare" not in api.words and given.get("resourceUuid") not in (None, ""):
+        if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
         check = getattr(BEHAVIOURS.get(api.name), "check", None)
@@ -2367,6 +2388,10 @@ class Cloud:
         if param.nonblank and isinstance(value, list) and "" in value:
             raise BadParameter(f"field[{param.name}] cannot contain any empty string")
 
+    def makes(self, api):
+        """Whether a call may say the uuid of what it makes."""
+        return api.method == "POST" and "bare" not in api.words and "resourceUuid" not in api.params
+
     def check_uuid(self, value):
         if not isinstance(value, str) or not re.fullmatch(UUID, value):
             raise BadParameter(
@@ -2387,7 +2412,7 @@ class Cloud:
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
             call.account = self.session(call.session)["accountUuid"]
-        wanted = call["resourceUuid"] if "resourceUuid" not in call.api.params else None
+        wanted = call["resourceUuid"] if self.makes(call.api) else None
         if self.exists("Resource", wanted) or self.store.peek("Gone", wanted):
             raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
         self.check_tags(call)
@@ -2807,7 +2832,7 @@ def task_rows(cloud, progress):
     job, message = progress.call.job, progress.call.api.message
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", progress.call.api.name)
     root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.long else message, "Task", words, progress.began)
-    moments = [progress.began, *progress.seen]
+    moments = progress.seen or [progress.began]
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
     if progress.long:
@@ -2997,12 +3022,12 @@ def update_license(cloud, call):
     """Any text is a licence; the base64 of a JSON object sets the fields that it names."""
     at_node(cloud, call)
     changes = {"licenseType": "Paid", "issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
-    changes |= license_fields(call["license"])
+    changes |= license_fields(cloud, call["license"])
     cloud.change("License", the_license(cloud)["uuid"], **changes)
     return license_shown(cloud)
 
 
-def license_fields(text):
+def license_fields(cloud, text):
     """The fields that the base64 text of a JSON object names, none for any other text; SYS.1007 for an illegal value."""
     try:
         said = json.loads(base64.b64decode(text, validate=True))
@@ -3016,7 +3041,7 @@ def license_fields(text):
             raise ApiError("SYS.1007", f"a license has no field {name}{did_you_mean(name, LICENSE_FIELDS)}")
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ApiError("SYS.1007", f"{name} of a license is a {kind.__name__}, not {value!r}")
-        if kind is str and name.endswith("Date") and not re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", value):
+        if name.endswith("Date") and not cloud.clock.is_stamp(value):
             raise ApiError("SYS.1007", f"{name} of a license is a date such as 2017-02-05 19:44:21, not {value!r}")
     return said
 
@@ -3186,7 +3211,7 @@ def connected(cloud, uuid):
             cloud.add("SystemTag", resourceUuid=uuid, resourceType="HostVO", tag=tag, inherent=True)
     for vm in cloud.find("VmInstance", "hostUuid", uuid):
         if vm["state"] == "Unknown":
-            cloud.change("VmInstance", vm["uuid"], state="Running")
+            cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
     recount_storage(cloud, cloud.get("Host", uuid)["clusterUuid"])
     for job in list(cloud.store.rows("GarbageCollector")):
         if job["status"] != "Done" and uuid in job.get("context", ""):
@@ -3198,7 +3223,7 @@ def host_gone(cloud, uuid):
     cloud.change("Host", uuid, status="Disconnected")
     cloud.notify("the host[uuid:%s] becomes Disconnected", [uuid], "HostVO", uuid, "Warning")
     for vm in cloud.find("VmInstance", "hostUuid", uuid):
-        cloud.change("VmInstance", vm["uuid"], state="Unknown")
+        cloud.change("VmInstance", vm["uuid"], state="Unknown", stateBefore=vm["state"])
         cloud.notify("the host[uuid:%s] becomes Disconnected, change the VM[uuid:%s]' state to Unknown", [uuid, vm["uuid"]],
                      "VmInstanceVO", vm["uuid"])  # fmt: skip
 
@@ -3450,6 +3475,16 @@ def check_l3(cloud, params):
         raise BadParameter("not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid")
     if params.get("dnsDomain") and not re.fullmatch(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}", params["dnsDomain"]):
         raise BadParameter(f"{params['dnsDomain']} is not a valid domain name")
+
+
+def check_l3_change(cloud, params):
+    if ("system" in params) != ("category" in params):
+        raise BadParameter("you must update system and category both")
+    if "system" in params:
+        check_l3(cloud, params)
+
+
+behaviour("UpdateL3Network", check=check_l3_change)(functools.partial(update))
 
 
 @behaviour("CreateL3Network", check=check_l3)
@@ -3827,7 +3862,7 @@ def later(cloud, api, uuid, since=None):
 
     def expunge():
         item = cloud.look(type, uuid)
-        if item.get(key) == state:
+        if item.get(key) == state and cloud.clock.moment(item["lastOpDate"]) + EXPUNGE_AFTER < due + 1:  # not deleted anew since
             erase_vm(cloud, item) if type == "VmInstance" else cloud.remove(type, uuid)
             cloud.clock.spawn(cloud.store.commit())
 
@@ -4385,7 +4420,7 @@ class Rest:
     def __init__(self, settings, cloud, jobs, faults, journal):
         self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
-        self.seq = itertools.count(1)
+        self.seq, self.dropped = itertools.count(1), 0
 
     async def answer(self, request):
         """The one way out of every API call."""
@@ -4397,10 +4432,15 @@ class Rest:
             answer = self.failed(error, entry)
         entry.status = answer.status
         entry.outcome = "error" if answer.status >= 400 else "running" if answer.status == 202 else "ok"
+        self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
         for hint in entry.hints:
             log.info("%s %s: %s", entry.method, entry.path, hint)
         return await self.send(request, answer, entry)
+
+    def forget_calls(self):
+        self.journal.clear()
+        self.dropped = 0
 
     async def meet(self, request, entry):
         """From a request to an answer: path, body, which api, who, what; then now or as a job."""
@@ -4612,7 +4652,7 @@ class Rest:
             entry.hints.append(f"{api.name} does not read {name}{did_you_mean(name, api.params.keys() | OPEN_TO_ALL)}")
         lost = sorted(body.keys() - OPEN_TO_ALL) if api.method in ("POST", "PUT") and not self.key_of(api, body) else ()
         if lost and "bare" not in api.words:
-            entry.hints.append(f"parameters go inside {json.dumps(api.key)}, nothing reads {', '.join(lost)}")
+            entry.hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
 
     # queries
 
@@ -4772,7 +4812,7 @@ class Control:
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
         self.began = self.clock.now()
-        self.incidents = {}
+        self.incidents, self.ids = {}, itertools.count(1)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
             ("GET", "rules"): self.rules, ("POST", "rules"): self.add_rule, ("DELETE", "rules"): self.drop_rules,
@@ -4935,6 +4975,8 @@ class Control:
             raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")
         if what != "expire" and name not in self.jobs.running:
             raise ControlError(409, f"job {name} is over")
+        if what == "finish" and self.jobs.waits(name):
+            raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
         record = self.job_shown(self.store.get("Job", name))
         self.jobs.control(name, what)
         await self.clock.settle()
@@ -4950,11 +4992,10 @@ class Control:
         found = [entry for entry in self.rest.journal if entry.seq > int(query.get("since", 0))
                  and fnmatchcase(entry.api, query.get("api", "*")) and fnmatchcase(entry.path, query.get("path", "*"))
                  and query.get("status", str(entry.status)) == str(entry.status)]  # fmt: skip
-        dropped = self.rest.journal[0].seq - 1 if self.rest.journal else 0
-        return {"calls": [entry.shown() for entry in found], "dropped": dropped}
+        return {"calls": [entry.shown() for entry in found], "dropped": self.rest.dropped}
 
     async def drop_calls(self, name, query, told):
-        self.rest.journal.clear()
+        self.rest.forget_calls()
         return {"calls": [], "dropped": 0}
 
     async def queryable(self, name, query, told):
@@ -4982,17 +5023,17 @@ class Control:
         self.cloud.down.add(hosts[0]["uuid"])
         host_gone(self.cloud, hosts[0]["uuid"])
         await self.store.commit()
-        id = f"incident-{len(self.incidents) + 1}"
-        self.incidents[id] = {"host-down": hosts[0]["name"]}
+        id = f"incident-{next(self.ids)}"
+        self.incidents[id] = {"host-down": hosts[0]["name"], "uuid": hosts[0]["uuid"]}
         return {"id": id, **self.incidents[id]}
 
     async def end_incident(self, name, query, told):
         if name not in self.incidents:
             raise ControlError(404, f"no incident {name!r}{did_you_mean(name, self.incidents)}")
-        incident = self.incidents.pop(name)
-        for host in [h for h in self.store.rows("Host") if h["name"] == incident["host-down"] and h["uuid"] in self.cloud.down]:
-            self.cloud.down.discard(host["uuid"])
-            connected(self.cloud, host["uuid"])
+        host = self.incidents.pop(name)["uuid"]
+        if all(other["uuid"] != host for other in self.incidents.values()) and self.store.peek("Host", host):
+            self.cloud.down.discard(host)
+            connected(self.cloud, host)
         await self.store.commit()
         return {}
 
@@ -5193,7 +5234,7 @@ def start_again(rest):
     rest.cloud.store.clear()
     rest.cloud.clear()
     rest.clock.restart()
-    rest.journal.clear()
+    rest.forget_calls()
     rest.faults.rules.clear()
     read_rules(rest)
     fill(rest.cloud, rest.settings.cloud)

@@ -14,7 +14,8 @@ ZONE, VM, HOST, NOBODY = named("zone-1"), named("vm-web-1"), named("host-1"), na
 USED_JOB, UNUSED_JOB = "d825b1a26f4e474b8c59306081920ff2", "0123456789ab4def8123456789abcdef"
 KVM = {"name": "h", "username": "root", "password": "x", "managementIp": "10.10.0.99", "clusterUuid": named("cluster-1")}
 IMAGE = {"name": "i", "url": "http://x/i.qcow2", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
-NEW_VM = {"name": "v", "imageUuid": named("image-centos7"), "instanceOfferingUuid": named("offering-small"), "l3NetworkUuids": [named("l3-private")]}
+NEW_VM = {"name": "v", "imageUuid": named("image-centos7"), "instanceOfferingUuid": named("offering-small"),
+          "l3NetworkUuids": [named("l3-private")]}  # fmt: skip
 TOO_BIG = 10**400  # a JSON number that no double can hold
 
 
@@ -37,7 +38,8 @@ async def send(mock, data):
 async def exchange(mock, line, body=None, headers=None):
     """A request as no client library would send it: (status, headers, body). A header that is None is not sent."""
     body = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Host": "127.0.0.1", "Connection": "close", "Authorization": f"OAuth {mock.session}", "Content-Length": str(len(body))} | (headers or {})
+    sent = {"Host": "127.0.0.1", "Connection": "close", "Content-Length": str(len(body))}
+    sent |= {"Authorization": f"OAuth {mock.session}"} | (headers or {})
     head = "\r\n".join([f"{line} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items() if value is not None)])
     came, _, content = (await send(mock, head.encode("latin-1") + b"\r\n\r\n" + body)).partition(b"\r\n\r\n")
     first, *rest = came.decode().split("\r\n")
@@ -94,13 +96,15 @@ MISTAKES = {
     "systemTags is a text": Mistake(ZONES, {**params(name="z"), "systemTags": "a"}, tells="systemTags is a list"),
     "userTags is an object": Mistake(ZONES, {**params(name="z"), "userTags": {"a": 1}}, tells="userTags is a list"),
     "a tag is a number": Mistake(ZONES, {**params(name="z"), "userTags": [1]}, tells="userTags is a list"),
-    "a required text is missing": Mistake(ZONES, params(description="z"), tells="field[name] of message[org.zstack.header.zone.APICreateZoneMsg] is mandatory"),
+    "a required text is missing": Mistake(ZONES, params(description="z"),
+        tells="field[name] of message[org.zstack.header.zone.APICreateZoneMsg] is mandatory"),
     "a required text is null": Mistake(ZONES, params(name=None), tells="mandatory"),
     "a text is an object": Mistake(ZONES, params(name={}), tells="name is a text"),
     "a text is a list": Mistake(ZONES, params(name=["z"]), tells="name is a text"),
     "a text is too long": Mistake(ZONES, params(name="z" * 256), tells="255"),
     "a text is a number without end": Mistake(ZONES, params(name=TOO_BIG), tells="name"),
-    "a resourceUuid with dashes": Mistake(ZONES, params(name="z", resourceUuid="d825b1a2-6f4e-474b-8c59-306081920ff2"), tells="'-' stripped"),
+    "a resourceUuid with dashes": Mistake(ZONES, params(name="z", resourceUuid="d825b1a2-6f4e-474b-8c59-306081920ff2"),
+        tells="'-' stripped"),
     "a resourceUuid that is a number": Mistake(ZONES, params(name="z", resourceUuid=5), tells="not a valid uuid"),
     "a number is a word": Mistake(HOSTS, params(**KVM, sshPort="ssh"), tells="[sshPort] field is excepted an int or long, but was [ssh]"),
     "a number is true": Mistake(HOSTS, params(**KVM, sshPort=True), tells="sshPort"),
@@ -116,7 +120,8 @@ MISTAKES = {
     "a list holds an object": Mistake(VMS, params(**NEW_VM | {"l3NetworkUuids": [{}]}), tells="l3NetworkUuids"),
     "no such value": Mistake("POST /zstack/v1/clusters", params(name="c", zoneUuid=ZONE, hypervisorType="kvm"), tells="KVM"),
     "an address that is none": Mistake(HOSTS, params(**KVM | {"managementIp": ""}), tells="managementIp"),
-    "a reference that leads nowhere": Mistake("POST /zstack/v1/clusters", params(name="c", zoneUuid=NOBODY, hypervisorType="KVM"), status=503, tells="zoneUuid"),
+    "a reference that leads nowhere": Mistake("POST /zstack/v1/clusters", params(name="c", zoneUuid=NOBODY, hypervisorType="KVM"),
+        status=503, tells="zoneUuid"),
 
     "an unknown action": Mistake(*action(startVm={}), tells="startVmInstance"),
     "two unknown actions": Mistake(*action(startVm={}, stopVm={}), tells="action"),
@@ -155,13 +160,16 @@ MISTAKES = {
     "another kind of Authorization": Mistake("GET /zstack/v1/zones", headers={"Authorization": "Bearer x"}, tells="OAuth SESSION"),
     "Authorization in small letters": Mistake("GET /zstack/v1/zones", headers={"Authorization": "oauth x"}, tells="must be 'OAuth'"),
     "no session": Mistake("GET /zstack/v1/zones", headers={"Authorization": "OAuth"}, status=503, tells="log in"),
-    "a session that is none": Mistake("GET /zstack/v1/zones", headers={"Authorization": f"OAuth {NOBODY}"}, status=503, tells="Session expired"),
+    "a session that is none": Mistake("GET /zstack/v1/zones", headers={"Authorization": f"OAuth {NOBODY}"}, status=503,
+        tells="Session expired"),
     "a session that is none, asynchronous": Mistake(ZONES, params(name="z"), {"Authorization": f"OAuth {NOBODY}"}, 503, "Session expired"),
-    "a wrong password": Mistake("PUT /zstack/v1/accounts/login", {"logInByAccount": {"accountName": "admin", "password": "password"}}, status=503, tells="sha512"),
+    "a wrong password": Mistake("PUT /zstack/v1/accounts/login", {"logInByAccount": {"accountName": "admin", "password": "password"}},
+        status=503, tells="sha512"),
     "no password": Mistake("PUT /zstack/v1/accounts/login", {"logInByAccount": {"accountName": "admin"}}, tells="field[password]"),
     "login in other words": Mistake("PUT /zstack/v1/accounts/login", {"login": {"accountName": "admin"}}, tells="logInByAccount"),
 
-    "a job uuid with dashes": Mistake(ZONES, params(name="z"), {"X-Job-UUID": "d825b1a2-6f4e-474b-8c59-306081920ff2"}, tells="without dashes"),
+    "a job uuid with dashes": Mistake(ZONES, params(name="z"), {"X-Job-UUID": "d825b1a2-6f4e-474b-8c59-306081920ff2"},
+        tells="without dashes"),
     "a job uuid in capitals": Mistake(ZONES, params(name="z"), {"X-Job-UUID": UNUSED_JOB.upper()}, tells="lower case"),
     "a job uuid too short": Mistake(ZONES, params(name="z"), {"X-Job-UUID": UNUSED_JOB[:-1]}, tells="X-Job-UUID"),
     "a job uuid of version 1": Mistake(ZONES, params(name="z"), {"X-Job-UUID": "0123456789ab1def8123456789abcdef"}, tells="v4"),
@@ -197,7 +205,8 @@ MISTAKES = {
     "an index that only looks like a digit": Mistake(f"{CAPACITY}?zoneUuids.%C2%B2={NOBODY}", status=503, tells=NOBODY),
     "an index without end": Mistake(f"{CAPACITY}?zoneUuids.{'9' * 5000}={NOBODY}", status=503, tells=NOBODY),
     "an unknown deleteMode": Mistake(f"DELETE /zstack/v1/zones/{ZONE}?deleteMode=permissive", tells="Permissive or Enforcing"),
-    "deleteMode twice": Mistake(f"DELETE /zstack/v1/zones/{ZONE}?deleteMode=Permissive&deleteMode=Enforcing", tells="only one value is allowed"),
+    "deleteMode twice": Mistake(f"DELETE /zstack/v1/zones/{ZONE}?deleteMode=Permissive&deleteMode=Enforcing",
+        tells="only one value is allowed"),
     "DELETE of what looks like no uuid": Mistake("DELETE /zstack/v1/zones/zone-1", status=503, tells="invalid value[zone-1]"),
     "DELETE without the uuids": Mistake("DELETE /zstack/v1/notifications", tells="field[uuids]"),
     "DELETE of no long job": Mistake(f"DELETE /zstack/v1/longjobs/{NOBODY}", status=503, tells=NOBODY),
@@ -245,7 +254,7 @@ async def test_what_is_no_http_gets_a_400_and_the_server_goes_on(zmock, caplog, 
 async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(zmock, caplog):
     await zmock.login()
     _, writer = await asyncio.open_connection("127.0.0.1", int(zmock.base.rpartition(":")[2]))
-    writer.write(f"POST /zstack/v1/zones HTTP/1.1\r\nHost: x\r\nAuthorization: OAuth {zmock.session}\r\nContent-Length: 100\r\n\r\n{{".encode())
+    writer.write(f"{ZONES} HTTP/1.1\r\nHost: x\r\nAuthorization: OAuth {zmock.session}\r\nContent-Length: 100\r\n\r\n{{".encode())
     await writer.drain()
     writer.transport.abort()
     assert await zmock.request("GET", "/zones?count=true") == (200, {"total": 1})
@@ -281,7 +290,7 @@ HINTS = [
     ("GET /zstack/v1/vm-instances/x/nic", None, "nearest: /vm-instances/nics"),
     ("GET /zones", None, "/zstack/v1"),
     (*action(stratVmInstance={}), "did you mean startVmInstance?"),
-    (ZONES, {"name": "z"}, 'parameters go inside "params": name'),
+    (ZONES, {"name": "z"}, 'parameters go inside "params"'),
     (ZONES, {"param": {"name": "z"}}, "params"),
     (ZONES, {"params": {"nmae": "z"}}, "did you mean name?"),
     (ZONES, params(name="z", discription="d"), "did you mean description?"),
@@ -320,7 +329,8 @@ HABITS = [
     ("double slashes everywhere", f"GET /zstack/v1//zones//{ZONE}", None, {}, 200),
     ("the prefix of the manual's examples", "GET /v1/zones", None, {}, 200),
     ("an attach call with a null action", f"POST /zstack/v1/volumes/{named('volume-spare')}/vm-instances/{VM}", {"null": {}}, {}, 200),
-    ("an attach call with an action without a name", f"POST /zstack/v1/volumes/{named('volume-spare')}/vm-instances/{VM}", {"": {}}, {}, 200),
+    ("an attach call with an action without a name", f"POST /zstack/v1/volumes/{named('volume-spare')}/vm-instances/{VM}",
+        {"": {}}, {}, 200),
     ("an attach call without a body", f"POST /zstack/v1/volumes/{named('volume-spare')}/vm-instances/{VM}", None, {}, 200),
     ("an empty deleteMode", f"DELETE /zstack/v1/zones/{ZONE}?deleteMode=", None, {}, 200),
     ("deleteMode", f"DELETE /zstack/v1/zones/{ZONE}?deleteMode=Enforcing", None, {}, 200),
@@ -419,7 +429,8 @@ async def test_the_schema_comes_when_it_is_asked_for(zmock, line, body, path, ja
     if status == 202:
         assert json.loads(content).keys() == {"location"}
         await zmock.advance(0)
-        status, _, content = await exchange(zmock, "GET /zstack/v1/api-jobs/" + json.loads(content)["location"].rpartition("/")[2], headers=schema)
+        job = json.loads(content)["location"].rpartition("/")[2]
+        status, _, content = await exchange(zmock, f"GET /zstack/v1/api-jobs/{job}", headers=schema)
     assert status == 200
     assert json.loads(content)["schema"].get(path) == java
     assert bool(json.loads(content)["schema"]) == bool(path)
@@ -451,7 +462,9 @@ async def test_a_browser_may_call_from_any_origin(zmock):
     assert set(headers["access-control-allow-headers"].replace(" ", "").split(",")) >= {"authorization", "content-type", "x-job-uuid"}
 
 
-@pytest.mark.parametrize("line, status", [("GET /zstack/v1/zones", 200), ("GET /zstack/v1/zons", 404), ("PATCH /zstack/v1/zones", 405), (ZONES, 400)])
+@pytest.mark.parametrize("line, status", [
+    ("GET /zstack/v1/zones", 200), ("GET /zstack/v1/zons", 404), ("PATCH /zstack/v1/zones", 405), (ZONES, 400),
+])  # fmt: skip
 async def test_a_browser_may_read_every_answer_with_its_headers(zmock, line, status):
     await zmock.login()
     came, headers, _ = await exchange(zmock, line, None, {"Origin": "http://localhost:3000"})

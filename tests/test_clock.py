@@ -176,6 +176,7 @@ async def test_a_restart_goes_back_to_the_time_of_the_world_with_nothing_due(log
     log.clock.restart()
     assert log.clock.now() == pytest.approx(time.time(), abs=1)
     assert await log.clock.advance(100) == [] == log.happened
+    await asyncio.wait([task], timeout=5)
     assert task.cancelled()
 
 

@@ -18,18 +18,19 @@ USER_TAG = f"uuid resourceUuid resourceType tag type {DATES}"
 PROGRESS = "taskId taskName type content time:int totalSteps:int currentStep:int"
 NOTIFICATION = f"uuid name content arguments sender status resourceUuid resourceType type time:int {DATES}"
 GC_JOB = f"uuid name runnerClass context status managementNodeUuid type {DATES}"
-LICENSE = "licenseType licenseRequest expiredDate issuedDate user hostNum:int cpuNum:int availableHostNum:int availableCpuNum:int expired:bool"
+LICENSE = ("licenseType licenseRequest expiredDate issuedDate user "
+           "hostNum:int cpuNum:int availableHostNum:int availableCpuNum:int expired:bool")  # fmt: skip
 ADD_ON = "uuid name licenseType expiredDate issuedDate modules:list expired:bool"
 LONG_JOB = f"uuid name description apiId jobName jobData targetResourceUuid managementNodeUuid state {DATES}"
 ZONE = f"uuid name description state type {DATES}"
 VM = f"uuid name zoneUuid clusterUuid imageUuid hostUuid instanceOfferingUuid rootVolumeUuid state vmNics:list allVolumes:list {DATES}"
 VM_PARAMS = {
-    "l3NetworkUuids": ["@l3-private"], "defaultL3NetworkUuid": "@l3-private", "dataDiskOfferingUuids": [], "name": "TestVm", "description": "Test",
-    "systemTags": [], "instanceOfferingUuid": "@offering-small", "type": "UserVm", "imageUuid": "@image-centos7",
+    "l3NetworkUuids": ["@l3-private"], "defaultL3NetworkUuid": "@l3-private", "dataDiskOfferingUuids": [], "name": "TestVm",
+    "description": "Test", "systemTags": [], "instanceOfferingUuid": "@offering-small", "type": "UserVm", "imageUuid": "@image-centos7",
 }  # fmt: skip
 MIGRATE = {"volumeUuid": "@volume-db-data-2", "dstPrimaryStorageUuid": "@ps-nfs-2"}
-LONG = {"name": "migrate-volume", "description": "migrate volume to another primary storage", "jobName": "APIPrimaryStorageMigrateVolumeMsg",
-        "targetResourceUuid": "@volume-db-data-2"}  # fmt: skip
+LONG = {"name": "migrate-volume", "description": "migrate volume to another primary storage",
+        "jobName": "APIPrimaryStorageMigrateVolumeMsg", "targetResourceUuid": "@volume-db-data-2"}  # fmt: skip
 LOGIN = {"password": SHA512_OF_PASSWORD, "accountName": "admin"}
 
 
@@ -47,22 +48,27 @@ class Row(NamedTuple):
     names: str | None = None
 
 
-# "@x" is the uuid of x in the demo cloud, or what the fixture `real` knows. A table's fields that are null by nature are left out: error, opaque,
-# elaboration; the jobResult of a job that goes on; parentId at a root and subTasks without all=true; success, which no example shows.
+# "@x" is the uuid of x in the demo cloud, or what the fixture `real` knows. Fields of a table that are null by nature are left out: error,
+# opaque; the jobResult of a job that goes on; parentId at a root and subTasks without all=true; and success, which no example shows.
 ROWS = [
     Row("4.1.1", "QueryManagementNode", "GET", "/management-nodes?q=uuid=@management-node", within="inventories.0", fields=NODE),
     Row("4.1.1", "QueryManagementNode", "GET", "/management-nodes/@management-node", within="inventories.0", fields=NODE),
     Row("4.1.2", "GetVersion", "PUT", "/management-nodes/actions", {"getVersion": {}, **NO_TAGS}, NOW, fields="version"),
-    Row("4.1.3", "GetCurrentTime", "PUT", "/management-nodes/actions", {"getCurrentTime": {}, **NO_TAGS}, NOW, "currentTime", "MillionSeconds:int Seconds:int"),
+    Row("4.1.3", "GetCurrentTime", "PUT", "/management-nodes/actions", {"getCurrentTime": {}, **NO_TAGS}, NOW, "currentTime",
+        "MillionSeconds:int Seconds:int"),
     Row("4.1.4", "IsReadyToGo", "GET", "/management-nodes/ready?", fields="managementNodeId"),
     Row("4.2.1", "CreateSystemTag", "POST", "/system-tags",
-        {"params": {"resourceType": "HostVO", "resourceUuid": "@host-2", "tag": "reservedMemory::1G"}, **NO_TAGS}, JOB, "inventory", SYSTEM_TAG),
+        {"params": {"resourceType": "HostVO", "resourceUuid": "@host-2", "tag": "reservedMemory::1G"}, **NO_TAGS},
+        JOB, "inventory", SYSTEM_TAG),
     Row("4.2.2", "QuerySystemTag", "GET", "/system-tags?q=inherent=false&q=resourceType=HostVO", within="inventories.0", fields=SYSTEM_TAG),
     Row("4.2.2", "QuerySystemTag", "GET", "/system-tags/@system-tag", within="inventories.0", fields=SYSTEM_TAG),
-    Row("4.2.3", "UpdateSystemTag", "PUT", "/system-tags/@system-tag/actions", {"updateSystemTag": {"tag": "for-large-DB"}, **NO_TAGS}, JOB, "inventory", SYSTEM_TAG),
+    Row("4.2.3", "UpdateSystemTag", "PUT", "/system-tags/@system-tag/actions", {"updateSystemTag": {"tag": "for-large-DB"}, **NO_TAGS},
+        JOB, "inventory", SYSTEM_TAG),
     Row("4.2.4", "CreateUserTag", "POST", "/user-tags",
-        {"params": {"resourceType": "DiskOfferingVO", "resourceUuid": "@disk-20g", "tag": "for-large-DB"}, **NO_TAGS}, JOB, "inventory", USER_TAG),
-    Row("4.2.5", "QueryUserTag", "GET", "/user-tags?q=resourceType=DiskOfferingVO&q=tag=for-large-DB", within="inventories.0", fields=USER_TAG),
+        {"params": {"resourceType": "DiskOfferingVO", "resourceUuid": "@disk-20g", "tag": "for-large-DB"}, **NO_TAGS},
+        JOB, "inventory", USER_TAG),
+    Row("4.2.5", "QueryUserTag", "GET", "/user-tags?q=resourceType=DiskOfferingVO&q=tag=for-large-DB", within="inventories.0",
+        fields=USER_TAG),
     Row("4.2.5", "QueryUserTag", "GET", "/user-tags/@user-tag", within="inventories.0", fields=USER_TAG),
     Row("4.2.6", "DeleteTag", "DELETE", "/tags/@user-tag", statuses=JOB),
     Row("4.2.6", "DeleteTag", "DELETE", "/tags/@user-tag", {"deleteMode": "Permissive", **NO_TAGS}, JOB),
@@ -75,7 +81,8 @@ ROWS = [
     Row("4.4.3", "UpdateNotificationsStatus", "PUT", "/notifications/actions",
         {"updateNotificationsStatus": {"uuids": ["@notification"], "status": "Read"}, **NO_TAGS}, JOB),
     Row("4.5.1", "GetCpuMemoryCapacity", "GET",
-        "/hosts/capacities/cpu-memory?zoneUuids=@zone-1&clusterUuids=@cluster-1&clusterUuids=@cluster-2&hostUuids=@host-1&hostUuids=@host-2&all=true",
+        "/hosts/capacities/cpu-memory?zoneUuids=@zone-1&clusterUuids=@cluster-1&clusterUuids=@cluster-2"
+        "&hostUuids=@host-1&hostUuids=@host-2&all=true",
         fields="totalCpu:int availableCpu:int totalMemory:int availableMemory:int"),
     Row("4.6.1", "TriggerGCJob", "PUT", "/gc-jobs/@gc-job/actions", {"triggerGCJob": {}, **NO_TAGS}, JOB),
     Row("4.6.2", "DeleteGCJob", "DELETE", "/gc-jobs/@gc-job", statuses=JOB),
@@ -86,10 +93,12 @@ ROWS = [
     Row("4.7.2", "GetLicenseCapabilities", "GET", "/licenses/capabilities"),
     Row("4.7.3", "GetLicenseAddOns", "GET", "/licenses/addons", within="addons.0", fields=ADD_ON),
     Row("4.7.4", "DeleteLicense", "DELETE", "/licenses/mn/@management-node/actions", statuses=JOB),
-    Row("4.7.5", "ReloadLicense", "PUT", "/licenses/actions", {"reloadLicense": {"managementNodeUuids": ["@management-node"]}, **NO_TAGS}, JOB, "inventory", LICENSE),
-    Row("4.7.6", "UpdateLicense", "PUT", "/licenses/mn/@management-node/actions", {"updateLicense": {"license": "this is license string"}, **NO_TAGS}, JOB,
-        "inventory", LICENSE),
-    Row("4.8.1", "SubmitLongJob", "POST", "/longjobs", {"params": {**LONG, "jobData": json.dumps(MIGRATE)}, **NO_TAGS}, JOB, "inventory", LONG_JOB),
+    Row("4.7.5", "ReloadLicense", "PUT", "/licenses/actions", {"reloadLicense": {"managementNodeUuids": ["@management-node"]}, **NO_TAGS},
+        JOB, "inventory", LICENSE),
+    Row("4.7.6", "UpdateLicense", "PUT", "/licenses/mn/@management-node/actions",
+        {"updateLicense": {"license": "this is license string"}, **NO_TAGS}, JOB, "inventory", LICENSE),
+    Row("4.8.1", "SubmitLongJob", "POST", "/longjobs", {"params": {**LONG, "jobData": json.dumps(MIGRATE)}, **NO_TAGS},
+        JOB, "inventory", LONG_JOB),
     Row("4.8.1", "SubmitLongJob", "POST", "/longjobs", {"params": {**LONG, "jobData": MIGRATE}}, JOB, "inventory", LONG_JOB),
     Row("4.8.2", "DeleteLongJob", "DELETE", "/longjobs/@ended-job?", statuses=JOB),
     Row("4.8.3", "QueryLongJob", "GET", "/longjobs", within="inventories.0", fields="uuid"),
@@ -97,15 +106,18 @@ ROWS = [
     Row("4.8.4", "CancelLongJob", "PUT", "/longjobs/@longjob-1/actions", {"cancelLongJob": {}, **NO_TAGS}, JOB),
 
     Row("3.2", "QueryVmInstance", "GET", "/vm-instances?condition=state=Running", names="cache-1 db-1 db-2 web-1 web-2 web-3"),
-    Row("3.2", "StartVmInstance", "PUT", "/vm-instances/@vm-ci-1/actions", {"startVmInstance": {"hostUuid": "@host-1"}}, JOB, "inventory", VM),
+    Row("3.2", "StartVmInstance", "PUT", "/vm-instances/@vm-ci-1/actions", {"startVmInstance": {"hostUuid": "@host-1"}},
+        JOB, "inventory", VM),
     Row("3.5", "QueryZone", "GET", "/zones/@zone-1", within="inventory", fields=ZONE),
     Row("3.6", "CreateVmInstance", "POST", "/vm-instances", {"params": VM_PARAMS}, JOB, "inventory", f"{VM} description"),
-    Row("3.6", "QueryVmInstance", "GET", "/vm-instances?condition=name!=web-1&condition=cluster.name=cluster-1&condition=state=Running", names="db-1 db-2 web-2"),
+    Row("3.6", "QueryVmInstance", "GET", "/vm-instances?condition=name!=web-1&condition=cluster.name=cluster-1&condition=state=Running",
+        names="db-1 db-2 web-2"),
     Row("3.6", "QueryVmInstance", "GET", "/vm-instances/@vm-web-1", within="inventory", fields=VM),
     Row("3.6", "DestroyVmInstance", "DELETE", "/vm-instances/@vm-web-1", statuses=JOB),
     Row("3.6", "StartVmInstance", "PUT", "/vm-instances/@vm-ci-1/actions", {"startVmInstance": {}}, JOB, "inventory", VM),
     Row("3.6", "StopVmInstance", "PUT", "/vm-instances/@vm-web-1/actions", {"stopVmInstance": {}}, JOB, "inventory", "uuid name state"),
-    Row("3.7", "LogInByAccount", "PUT", "/accounts/login", {"loginByAccount": LOGIN}, NOW, "inventory", "uuid accountUuid userUuid expiredDate:date createDate:date"),
+    Row("3.7", "LogInByAccount", "PUT", "/accounts/login", {"loginByAccount": LOGIN}, NOW, "inventory",
+        "uuid accountUuid userUuid expiredDate:date createDate:date"),
     Row("3.7", "CreateZone", "POST", "/zones", {"params": {"name": "Zone1", "description": "Test"}}, JOB, "inventory", ZONE),
     Row("3.7", "LogOut", "DELETE", "/accounts/sessions/@session"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=name=web-1", names="web-1"),
@@ -114,10 +126,13 @@ ROWS = [
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=host.managementIp=10.10.0.11", names="db-1 web-1"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=state=Running&limit=2&start=1&sort=+name", names="db-1 db-2"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=state=Running&limit=2&sort=-name", names="web-3 web-2"),
-    Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=state=Running&start=0&limit=1&replyWithCount=true", fields="inventories:list total:int"),
+    Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=state=Running&start=0&limit=1&replyWithCount=true",
+        fields="inventories:list total:int"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=state=Running&count=true", fields="total:int"),
-    Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=hypervisorType=KVM&groupBy=hypervisorType&replyWithCount=true", fields="inventories:list total:int"),
-    Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=hypervisorType=KVM&fields=uuid&fields=name", within="inventories.0", fields="uuid name"),
+    Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=hypervisorType=KVM&groupBy=hypervisorType&replyWithCount=true",
+        fields="inventories:list total:int"),
+    Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=hypervisorType=KVM&fields=uuid&fields=name", within="inventories.0",
+        fields="uuid name"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=name=db-1&fields=name,uuid", within="inventories.0", fields="uuid name"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=uuid=@vm-web-1", names="web-1"),
     Row("3.9", "QueryVmInstance", "GET", "/vm-instances?q=cpuNum>2", names="db-1 db-2"),
@@ -151,13 +166,13 @@ US_DATE = r"[A-Z][a-z]{2} \d{1,2}, \d{4} \d{1,2}:\d\d:\d\d [AP]M"
 async def real(zmock):
     """Real uuids for a row's "@x": those of what the demo cloud names itself, a session, and a long job that is over."""
     session = await zmock.login()
-    await zmock.create("AddNfsPrimaryStorage", name="ps-nfs-2", url="10.10.0.100:/export/second", zoneUuid=named("zone-1"), resourceUuid=named("ps-nfs-2"))
+    await zmock.create("AddNfsPrimaryStorage", name="ps-nfs-2", url="10.10.0.100:/export/second", zoneUuid=named("zone-1"),
+        resourceUuid=named("ps-nfs-2"))
     for cluster in ("cluster-1", "cluster-2"):
         await zmock.call("AttachPrimaryStorageToCluster", primaryStorageUuid=named("ps-nfs-2"), clusterUuid=named(cluster))
     image = {"name": "image-2", "url": "http://mirror.example.com/2.qcow2", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
-    job = await zmock.create(
-        "SubmitLongJob", name="add", description="an image", jobName="APIAddImageMsg", jobData=json.dumps(image), targetResourceUuid=named("bs-1")
-    )
+    add = {"name": "add", "description": "an image", "jobName": "APIAddImageMsg", "jobData": json.dumps(image)}
+    job = await zmock.create("SubmitLongJob", **add, targetResourceUuid=named("bs-1"))
     await zmock.advance(0)
     (vm,), (eip,) = await zmock.query("vm-instances", "name=web-1"), await zmock.query("eips")
     return {
@@ -220,7 +235,8 @@ async def test_the_table_has_a_row_for_every_api_of_the_manual(zmock):
 async def test_the_job_uuid_of_the_manual_names_the_job(zmock):
     await zmock.login()
     job = "d825b1a26f4e474b8c59306081920ff2"
-    assert await zmock.request("POST", "/zones", {"params": {"name": "Zone1"}}, {"X-Job-UUID": job}) == (202, {"location": f"{zmock.url}/api-jobs/{job}"})
+    assert await zmock.request("POST", "/zones", {"params": {"name": "Zone1"}}, {"X-Job-UUID": job}) == (202,
+        {"location": f"{zmock.url}/api-jobs/{job}"})
     await zmock.advance(0)
     status, body = await zmock.request("GET", f"/api-jobs/{job}")
     assert (status, body["inventory"]["name"]) == (200, "Zone1")

@@ -129,9 +129,9 @@ class Settings:
 
 def seconds_range(text):
     """The lower and the upper bound of "0.3" or "0.5-2", in seconds."""
-    low, _, high = str(text).partition("-")
+    low, dash, high = str(text).partition("-")
     try:
-        bounds = float(low), float(high or low)
+        bounds = float(low), float(high if dash else low)
     except ValueError:
         bounds = (1, 0)
     if not 0 <= bounds[0] <= bounds[1] < math.inf:
@@ -172,22 +172,32 @@ def read_settings(arguments, environment):
     parser = SettingsParser(prog="zmock", description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=__version__)
     for item in fields(Settings):
-        flag = "--" + item.name.replace("_", "-")
-        variable = "ZMOCK_" + item.name.upper()
-        kind = type(item.default)
-        how = {"dest": item.name, "default": item.default}
         shown = "" if item.default in (False, (), "") else f" (default: {item.default})"
-        how["help"] = f"{item.metadata['help']}{shown}; {variable}".replace("%", "%%")
-        if kind is bool:
-            how |= {"action": "store_true", "default": truth(variable, environment.get(variable, ""))}
-        elif kind is tuple:
-            how |= {"action": "append", "metavar": "FILE", "default": None}
-        else:
-            how |= {"type": kind, "metavar": item.name.upper(), "default": environment.get(variable, item.default)}
-        parser.add_argument(flag, **how)
-    given = vars(parser.parse_args(arguments))
-    given["rules"] = tuple(given["rules"] or filter(None, environment.get("ZMOCK_RULES", "").split(os.pathsep)))
-    return Settings(**given)
+        how = {"dest": item.name, "help": f"{item.metadata['help']}{shown}; {variable_of(item)}".replace("%", "%%")}
+        how |= {bool: {"action": "store_true"}, tuple: {"action": "append", "metavar": "FILE"}}.get(type(item.default), {"type": type(item.default), "metavar": item.name.upper()})
+        parser.add_argument("--" + item.name.replace("_", "-"), default=argparse.SUPPRESS, **how)
+    given = read_variables(environment) | vars(parser.parse_args(arguments))
+    return Settings(**given | {"rules": tuple(given.get("rules", ()))})
+
+
+def variable_of(item):
+    return "ZMOCK_" + item.name.upper()
+
+
+def read_variables(environment):
+    """What ZMOCK_* variables set; one that nobody reads is a mistake."""
+    known = {variable_of(item): item for item in fields(Settings)}
+    given = {}
+    for variable in sorted(name for name in environment if name.startswith("ZMOCK_")):
+        if variable not in known:
+            raise SettingsError(f"no setting reads {variable}{did_you_mean(variable, known)}")
+        kind, text = type(known[variable].default), environment[variable]
+        readers = {bool: truth, tuple: lambda _, text: tuple(filter(None, text.split(os.pathsep)))}
+        try:
+            given[known[variable].name] = readers.get(kind, lambda _, text: kind(text))(variable, text)  # noqa: B023 (called at once)
+        except ValueError:
+            raise SettingsError(f"{variable} is a number, not {text!r}") from None
+    return given
 
 
 def truth(variable, text):
@@ -415,7 +425,7 @@ class Clock:
 
     def __init__(self, mode="real", utc_offset=0.0):
         self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
-        self.stopped_at = time.time()
+        self.stopped_at, self.advancing = time.time(), 0
         self.timers, self.order = [], itertools.count()
         self.wakeup, self.started = None, False
         self.tasks = set()  # what the mock runs beside its requests
@@ -424,7 +434,7 @@ class Clock:
 
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
-        return self.stopped_at if self.mode == "frozen" else time.time() + self.offset
+        return self.stopped_at if self.mode == "frozen" or self.advancing else time.time() + self.offset
 
     def stamp(self, moment=None):
         """A moment as items hold it, in the zone of the cloud: "2018-07-10 09:31:06"."""
@@ -482,15 +492,19 @@ class Clock:
         if seconds <= 0:
             return
         done, task = asyncio.get_running_loop().create_future(), asyncio.current_task()
-        timer = self.at(self.now() + seconds, lambda: done.done() or done.set_result(None))
-        was_awake = task in self.awake
+        counted = task in self.awake
+
+        def wake():
+            if not done.done():
+                done.set_result(None)
+                self.rouse(task) if counted else None
+
+        timer = self.at(self.now() + seconds, wake)
         self.rest(task)
         try:
             await done
         finally:
             timer.cancel()
-            if was_awake:
-                self.rouse(task)
 
     def spawn(self, work):
         """Runs a coroutine beside the requests; advance() waits until it is done or sleeps on this clock."""
@@ -521,14 +535,19 @@ class Clock:
     async def advance(self, seconds):
         """Moves time on, stopping at each moment where something is due; answers what fired."""
         target, fired = self.now() + seconds, []
-        await self.settle()
-        while self.timers and self.timers[0].due <= target:
-            moment = max(self.timers[0].due, self.now())
-            self.jump(moment)
-            fired += self.fire_until(moment)
+        self.jump(self.now())
+        self.advancing += 1  # meanwhile time stands still, so that what is due falls on its moment exactly
+        try:
             await self.settle()
-        self.jump(max(target, self.now()))
-        self.plan()
+            while self.timers and self.timers[0].due <= target:
+                self.jump(max(self.timers[0].due, self.now()))
+                fired += self.fire_until(self.now())
+                await self.settle()
+            self.jump(max(target, self.now()))
+        finally:
+            self.advancing -= 1
+            self.jump(self.stopped_at)
+            self.plan()
         return [what for what in fired if what]
 
     def jump(self, moment):
@@ -2331,16 +2350,12 @@ class Cloud:
 
     def check(self, api, given):
         """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
-        params = {}
+        defaults = {param.name: param.default for param in api.params.values()}
+        said = defaults | {name: value for name, value in given.items() if value is not None}
+        params = {param.name: self.read(param, said[param.name]) for param in api.params.values()}
         for param in api.params.values():
-            value = self.read(param, given.get(param.name))
-            if value is None and param.default is not None:
-                value = self.read(param, param.default)
-            if value is None and param.name == "all":
-                value = False
-            self.check_one(api, param, value)
-            if value is not None:
-                params[param.name] = value
+            self.check_one(api, param, params[param.name])
+        params = {name: value for name, value in params.items() if value is not None}
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
@@ -4591,7 +4606,8 @@ class Rest:
         else:
             given = {} if "bare" in api.words else self.member(body, self.key_of(api, body) or api.key)
         given = {name: value for name, value in given.items() if value is not None} | variables
-        tags = {name: self.tags(body.get(name, given.pop(name, None)) or [], name) for name in ("systemTags", "userTags")}
+        around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
+        tags = {name: self.tags(around.get(name, given.pop(name, None)) or [], name) for name in ("systemTags", "userTags")}
         entry.params = {name: "***" if name == "password" else value for name, value in given.items()}
         self.note_unread(api, given, body, entry)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -4618,6 +4634,8 @@ class Rest:
                 if tail in given.setdefault(head, {}):
                     raise FrontError(400, f"duplicate map query parameter[{name}], there has been a parameter with the same map key")
                 given[head][tail] = value
+            elif kind == "bool" and not self.dialect["bad-parameter"]:
+                given[name] = value.lower() == "true"  # whatever else it says is false (queryParameterToApiFieldValue)
             elif name in given and (param or name in OPEN_TO_ALL):
                 raise FrontError(400, f"Invalid query parameter[{name}], only one value is allowed for the parameter but multiple values found")
             else:

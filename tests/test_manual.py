@@ -166,8 +166,8 @@ US_DATE = r"[A-Z][a-z]{2} \d{1,2}, \d{4} \d{1,2}:\d\d:\d\d [AP]M"
 async def real(zmock):
     """Real uuids for a row's "@x": those of what the demo cloud names itself, a session, and a long job that is over."""
     session = await zmock.login()
-    await zmock.create("AddNfsPrimaryStorage", name="ps-nfs-2", url="10.10.0.100:/export/second", zoneUuid=named("zone-1"),
-        resourceUuid=named("ps-nfs-2"))
+    storage = {"name": "ps-nfs-2", "url": "10.10.0.100:/export/second", "zoneUuid": named("zone-1")}
+    await zmock.create("AddNfsPrimaryStorage", **storage, resourceUuid=named("ps-nfs-2"))
     for cluster in ("cluster-1", "cluster-2"):
         await zmock.call("AttachPrimaryStorageToCluster", primaryStorageUuid=named("ps-nfs-2"), clusterUuid=named(cluster))
     image = {"name": "image-2", "url": "http://mirror.example.com/2.qcow2", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
@@ -235,8 +235,8 @@ async def test_the_table_has_a_row_for_every_api_of_the_manual(zmock):
 async def test_the_job_uuid_of_the_manual_names_the_job(zmock):
     await zmock.login()
     job = "d825b1a26f4e474b8c59306081920ff2"
-    assert await zmock.request("POST", "/zones", {"params": {"name": "Zone1"}}, {"X-Job-UUID": job}) == (202,
-        {"location": f"{zmock.url}/api-jobs/{job}"})
+    accepted = await zmock.request("POST", "/zones", {"params": {"name": "Zone1"}}, {"X-Job-UUID": job})
+    assert accepted == (202, {"location": f"{zmock.url}/api-jobs/{job}"})
     await zmock.advance(0)
     status, body = await zmock.request("GET", f"/api-jobs/{job}")
     assert (status, body["inventory"]["name"]) == (200, "Zone1")

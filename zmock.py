@@ -26,6 +26,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: virtual machines          the state table, placing, creating, moving
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: the demo cloud            what a cloud starts with, as the calls that build it
+    API: requests    what a request says: path, query string, body, headers
     API         /zstack/v1: a request in, one answer out
     Control     /zmock: look inside, move time, reset
     Fixtures    what pytest_plugins = ["zmock"] gives
@@ -657,6 +658,68 @@ class Param:
             "@": lambda: dict(zip(("refers", "may_be_gone", "any_form"), (rest.partition("?")[0], "?" in rest, "?any" in rest))),
             "=": lambda: {"default": rest},
         }[sign]()
+
+
+def text_of(value):
+    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_text(param, value):
+    if isinstance(value, (dict, list)):
+        raise TypeError(f"java.lang.IllegalStateException: Expected a string but was BEGIN_{'OBJECT' if isinstance(value, dict) else 'ARRAY'} at field {param.name}")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        if abs(value) > sys.float_info.max:
+            raise TypeError(f"java.lang.NumberFormatException: a number without end at field {param.name}")
+        return str(float(value))  # the server reads bodies through an untyped map: 123 becomes "123.0"
+    return value if param.verbatim else value.strip()
+
+
+def as_whole(param, value):
+    bits = 31 if param.type == "int" else 63
+    try:
+        if isinstance(value, (bool, dict, list)):
+            raise ValueError
+        whole = int(value) if isinstance(value, int) or re.fullmatch(r"[-+]?\d{1,30}", str(value).strip()) else float(value)
+        if whole != int(whole) or not -(1 << bits) <= whole < 1 << bits:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise FrontError(400, f"[{param.name}] field is excepted an int or long, but was [{text_of(value)}].") from None  # sic: TypeVerifier.java
+    return int(whole)
+
+
+def as_fraction(param, value):
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise FrontError(400, f"[{param.name}] field is excepted a double, but was [{text_of(value)}].") from None
+
+
+def as_bool(param, value):
+    if isinstance(value, bool):
+        return value
+    if str(value).strip().lower() not in ("true", "false"):
+        raise FrontError(400, f"Invalid value for boolean field [{param.name}], [{text_of(value)}] is not a valid boolean string[true, false].")
+    return str(value).strip().lower() == "true"
+
+
+def as_list(param, value):
+    if not isinstance(value, list):
+        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_ARRAY but was {'BEGIN_OBJECT' if isinstance(value, dict) else 'STRING'} at field {param.name}")
+    return [v if v is None else as_text(param, v) for v in value]
+
+
+def as_map(param, value):
+    if not isinstance(value, dict):
+        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {type(value).__name__} at field {param.name}")
+    return value
+
+
+READERS = {"str": as_text, "int": as_whole, "long": as_whole, "double": as_fraction, "bool": as_bool, "list": as_list,
+           "map": as_map, "maps": lambda param, value: [as_map(param, v) for v in value] if isinstance(value, list) else as_list(param, value)}  # fmt: skip
+KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "number", "bool": "true or false", "list": "list of texts",
+              "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -1535,10 +1598,6 @@ def like(pattern):
     wild = {"%": ".*", "_": "."}
     text = "".join(wild.get(p) or re.escape(p[1:] if p[0] == "\\" and len(p) > 1 else p) for p in parts)
     return re.compile(text, re.S | re.I).fullmatch
-
-
-def text_of(value):
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # The first one that is *contained* in a condition is its operator (RestServer.java): the order is part of the meaning.
@@ -2509,64 +2568,6 @@ class Cloud:
         """Forgets sessions that are over."""
         for session in [s for s in self.store.rows("Session") if self.clock.moment(s["expiredDate"]) <= self.clock.now()]:
             self.store.remove("Session", session["uuid"])
-
-
-def as_text(param, value):
-    if isinstance(value, (dict, list)):
-        raise TypeError(f"java.lang.IllegalStateException: Expected a string but was BEGIN_{'OBJECT' if isinstance(value, dict) else 'ARRAY'} at field {param.name}")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        if abs(value) > sys.float_info.max:
-            raise TypeError(f"java.lang.NumberFormatException: a number without end at field {param.name}")
-        return str(float(value))  # the server reads bodies through an untyped map: 123 becomes "123.0"
-    return value if param.verbatim else value.strip()
-
-
-def as_whole(param, value):
-    bits = 31 if param.type == "int" else 63
-    try:
-        if isinstance(value, (bool, dict, list)):
-            raise ValueError
-        whole = int(value) if isinstance(value, int) or re.fullmatch(r"[-+]?\d{1,30}", str(value).strip()) else float(value)
-        if whole != int(whole) or not -(1 << bits) <= whole < 1 << bits:
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise FrontError(400, f"[{param.name}] field is excepted an int or long, but was [{text_of(value)}].") from None  # sic: TypeVerifier.java
-    return int(whole)
-
-
-def as_fraction(param, value):
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise FrontError(400, f"[{param.name}] field is excepted a double, but was [{text_of(value)}].") from None
-
-
-def as_bool(param, value):
-    if isinstance(value, bool):
-        return value
-    if str(value).strip().lower() not in ("true", "false"):
-        raise FrontError(400, f"Invalid value for boolean field [{param.name}], [{text_of(value)}] is not a valid boolean string[true, false].")
-    return str(value).strip().lower() == "true"
-
-
-def as_list(param, value):
-    if not isinstance(value, list):
-        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_ARRAY but was {'BEGIN_OBJECT' if isinstance(value, dict) else 'STRING'} at field {param.name}")
-    return [v if v is None else as_text(param, v) for v in value]
-
-
-def as_map(param, value):
-    if not isinstance(value, dict):
-        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {type(value).__name__} at field {param.name}")
-    return value
-
-
-READERS = {"str": as_text, "int": as_whole, "long": as_whole, "double": as_fraction, "bool": as_bool, "list": as_list,
-           "map": as_map, "maps": lambda param, value: [as_map(param, v) for v in value] if isinstance(value, list) else as_list(param, value)}  # fmt: skip
-KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "number", "bool": "true or false", "list": "list of texts",
-              "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
 
 
 # the verbs that most resources share; a behaviour of the same API stands before them
@@ -4389,12 +4390,128 @@ def recover(cloud):
             later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
+# ---- API: requests -------------------------------------------------------------------------------------------------
+
+OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
+
+
+def path_below(path, dialect):
+    """The path below the prefix, percent-decoded."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise FrontError(dialect["malformed-body"], f"malformed percent-encoding in {path}", "write a percent sign as %25")
+    try:
+        text = urllib.parse.unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        raise FrontError(dialect["malformed-body"], f"the path {path} is not UTF-8") from None
+    prefix = next((p for p in dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
+    if prefix is None:
+        raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {dialect['path-prefix'][0]}")
+    path = text.removeprefix(prefix) or "/"
+    return re.sub("/{2,}", "/", path) if dialect["double-slash"] else path
+
+
+async def read_body(request, limit, dialect):
+    """The body as text; 400 for one that is too large, broken or no UTF-8."""
+    try:
+        return (await request.read()).decode()
+    except web.HTTPRequestEntityTooLarge:
+        raise FrontError(400, f"the body has more than {limit} bytes", "--body-limit sets how many are allowed") from None
+    except UnicodeDecodeError:
+        raise FrontError(dialect["malformed-body"], "the body is not UTF-8") from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise FrontError(400, f"the body cannot be read: {error}") from None
+
+
+def parse_body(text, dialect):
+    if not text.strip():
+        return {}
+    try:
+        body = json.loads(text, parse_constant=refuse_number, parse_float=finite_number)
+        text.encode(), json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        told = f"com.google.gson.stream.MalformedJsonException: {error}"
+        raise FrontError(dialect["malformed-body"], told, "the body is a JSON object") from None
+    if not isinstance(body, dict):
+        shape = {list: "BEGIN_ARRAY", str: "STRING", bool: "BOOLEAN", type(None): "NULL"}.get(type(body), "NUMBER")
+        told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {shape} at line 1 column 2"
+        raise FrontError(dialect["malformed-body"], told, "the body is a JSON object")
+    return body
+
+
+def read_arguments(query, dialect):
+    """The query string as a list of pairs; plus is a space."""
+    pairs = []
+    for part in filter(None, query.split("&")):
+        if not dialect["stray-percent"] and re.search(r"%(?![0-9A-Fa-f]{2})", part):
+            continue
+        name, _, value = part.partition("=")
+        pairs.append(tuple(urllib.parse.unquote_plus(text, errors="replace") for text in (name, value)))
+    return pairs
+
+
+def from_query(api, arguments, dialect):
+    """Parameters of a GET or DELETE: lists by repeating or indexing a key, maps by dots."""
+    given = {}
+    for name, value in arguments:
+        head, _, tail = name.partition(".")
+        param = api.params.get(head)
+        kind = param.type if param else "list" if head in ("systemTags", "userTags") else "str"
+        if kind == "list":
+            given.setdefault(head, []).append((int(tail) if re.fullmatch("[0-9]{1,9}", tail) else 0, value))
+        elif tail and kind == "map":
+            if tail in given.setdefault(head, {}):
+                raise FrontError(400, f"duplicate map query parameter[{name}], there has been a parameter with the same map key")
+            given[head][tail] = value
+        elif kind == "bool" and not dialect["bad-parameter"]:
+            given[name] = value.lower() == "true"  # whatever else it says is false (queryParameterToApiFieldValue)
+        elif name in given and (param or name in OPEN_TO_ALL):
+            raise FrontError(400, f"Invalid query parameter[{name}], only one value is allowed for the parameter but multiple values found")
+        else:
+            given[name] = value
+    return {k: [v for _, v in sorted(value, key=lambda pair: pair[0])] if isinstance(value, list) else value for k, value in given.items()}
+
+
+def member_of(body, key, dialect):
+    value = body.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        kind = {str: "java.lang.String", list: "java.util.ArrayList", bool: "java.lang.Boolean"}.get(type(value), "java.lang.Double")
+        raise FrontError(dialect["malformed-body"], f"{kind} cannot be cast to java.util.Map", f"{key} is a JSON object")
+    return dict(value)
+
+
+def tag_list(value, name, dialect):
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        kind = {str: "java.lang.String", dict: "java.util.LinkedHashMap"}.get(type(value), "java.lang.Object")
+        raise FrontError(dialect["malformed-body"], f"{kind} cannot be cast to java.util.List", f"{name} is a list of texts")
+    return value
+
+
+def refuse_number(text):
+    raise ValueError(f"{text[:40]} is no number that JSON or Java has")
+
+
+def finite_number(text):
+    return float(text) if math.isfinite(float(text)) else refuse_number(text)
+
+
+def header_of(request, name):
+    """A header as text that can be kept and sent again, whatever its bytes were; None where there is none."""
+    value = request.headers.get(name)
+    return value if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def header_safe(text):
+    """Text as a header can carry it: one line of ASCII, not too long."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
+
+
 # ---- API ---------------------------------------------------------------------------------------------------------
 
 CLOUD = web.AppKey("cloud", Cloud)
 HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
-OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
 
 
 @dataclass
@@ -4461,15 +4578,15 @@ class Rest:
         """From a request to an answer: path, body, which api, who, what; then now or as a job."""
         if request.method == "OPTIONS":
             return self.preflight(request)
-        path = self.decode(entry.path)
+        path = path_below(entry.path, self.dialect)
         if path.startswith("/api-jobs/"):
             return self.poll(request, path.removeprefix("/api-jobs/"))
         apis = self.catalogue.route(path)
         if not apis:
             raise FrontError(404, f"no api mapping to /v1{path}", self.path_hint(path))
-        text = await self.read_body(request)
-        arguments = self.read_arguments(entry.query)
-        body = self.parse_body(text)
+        text = await read_body(request, self.settings.body_limit, self.dialect)
+        arguments = read_arguments(entry.query, self.dialect)
+        body = parse_body(text, self.dialect)
         api, variables = self.choose(request, apis, path, body, text)
         entry.api = api.name
         if not self.cloud.simulated(api):
@@ -4483,20 +4600,6 @@ class Rest:
 
     # reading
 
-    def decode(self, path):
-        """The path below the prefix, percent-decoded."""
-        if re.search(r"%(?![0-9A-Fa-f]{2})", path):
-            raise FrontError(self.dialect["malformed-body"], f"malformed percent-encoding in {path}", "write a percent sign as %25")
-        try:
-            text = urllib.parse.unquote(path, errors="strict")
-        except UnicodeDecodeError:
-            raise FrontError(self.dialect["malformed-body"], f"the path {path} is not UTF-8") from None
-        prefix = next((p for p in self.dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
-        if prefix is None:
-            raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {self.dialect['path-prefix'][0]}")
-        path = text.removeprefix(prefix) or "/"
-        return re.sub("/{2,}", "/", path) if self.dialect["double-slash"] else path
-
     def path_hint(self, path):
         """What to write instead of a path that is none."""
         if path.endswith("/") and self.catalogue.route(path.rstrip("/")):
@@ -4506,42 +4609,6 @@ class Rest:
         if below:
             return f"nearest: {', '.join(nearest(path, below, 3) or below[:3])}"
         return f"no collection {first}{did_you_mean(first, {p.split('/')[1] for p in paths})}"
-
-    async def read_body(self, request):
-        """The body as text; 400 for one that is too large, broken or no UTF-8."""
-        try:
-            return (await request.read()).decode()
-        except web.HTTPRequestEntityTooLarge:
-            raise FrontError(400, f"the body has more than {self.settings.body_limit} bytes", "--body-limit sets how many are allowed") from None
-        except UnicodeDecodeError:
-            raise FrontError(self.dialect["malformed-body"], "the body is not UTF-8") from None
-        except (web.RequestPayloadError, ConnectionError) as error:
-            raise FrontError(400, f"the body cannot be read: {error}") from None
-
-    def parse_body(self, text):
-        if not text.strip():
-            return {}
-        try:
-            body = json.loads(text, parse_constant=refuse_number, parse_float=finite_number)
-            text.encode(), json.dumps(body, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            told = f"com.google.gson.stream.MalformedJsonException: {error}"
-            raise FrontError(self.dialect["malformed-body"], told, "the body is a JSON object") from None
-        if not isinstance(body, dict):
-            shape = "BEGIN_ARRAY" if isinstance(body, list) else type(body).__name__.upper()
-            told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {shape} at line 1 column 2"
-            raise FrontError(self.dialect["malformed-body"], told, "the body is a JSON object")
-        return body
-
-    def read_arguments(self, query):
-        """The query string as a list of pairs; plus is a space."""
-        pairs = []
-        for part in filter(None, query.split("&")):
-            if not self.dialect["stray-percent"] and re.search(r"%(?![0-9A-Fa-f]{2})", part):
-                continue
-            name, _, value = part.partition("=")
-            pairs.append(tuple(urllib.parse.unquote_plus(text, errors="replace") for text in (name, value)))
-        return pairs
 
     def choose(self, request, apis, path, body, text):
         """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
@@ -4602,12 +4669,13 @@ class Rest:
     def call(self, api, variables, arguments, body, session, job, entry):
         """The call that a request makes: its parameters from path, query string and body, found legal."""
         if entry.method in ("GET", "DELETE"):
-            given = self.from_query(api, arguments) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
+            given = from_query(api, arguments, self.dialect) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
         else:
-            given = {} if "bare" in api.words else self.member(body, self.key_of(api, body) or api.key)
+            given = {} if "bare" in api.words else member_of(body, self.key_of(api, body) or api.key, self.dialect)
         given = {name: value for name, value in given.items() if value is not None} | variables
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
-        tags = {name: self.tags(around.get(name, given.pop(name, None)) or [], name) for name in ("systemTags", "userTags")}
+        inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
+        tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
         entry.params = {name: "***" if name == "password" else value for name, value in given.items()}
         self.note_unread(api, given, body, entry)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -4621,47 +4689,11 @@ class Rest:
             params = error  # the server finds out later: 503 for what it answers at once, through the job for what it does not
         return Call(api, params, session, job, tags["systemTags"], tags["userTags"])
 
-    def from_query(self, api, arguments):
-        """Parameters of a GET or DELETE: lists by repeating or indexing a key, maps by dots."""
-        given = {}
-        for name, value in arguments:
-            head, _, tail = name.partition(".")
-            param = api.params.get(head)
-            kind = param.type if param else "list" if head in ("systemTags", "userTags") else "str"
-            if kind == "list":
-                given.setdefault(head, []).append((int(tail) if re.fullmatch("[0-9]{1,9}", tail) else 0, value))
-            elif tail and kind == "map":
-                if tail in given.setdefault(head, {}):
-                    raise FrontError(400, f"duplicate map query parameter[{name}], there has been a parameter with the same map key")
-                given[head][tail] = value
-            elif kind == "bool" and not self.dialect["bad-parameter"]:
-                given[name] = value.lower() == "true"  # whatever else it says is false (queryParameterToApiFieldValue)
-            elif name in given and (param or name in OPEN_TO_ALL):
-                raise FrontError(400, f"Invalid query parameter[{name}], only one value is allowed for the parameter but multiple values found")
-            else:
-                given[name] = value
-        return {k: [v for _, v in sorted(value, key=lambda pair: pair[0])] if isinstance(value, list) else value for k, value in given.items()}
-
     def from_delete_body(self, body):
         """Parameters in the body of a DELETE, at top level or inside params (manual 4.4.1)."""
         if not self.dialect["delete-parameters"]:
             return {}
-        return {name: value for name, value in body.items() if name != "params"} | self.member(body, "params")
-
-    def member(self, body, key):
-        value = body.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            kind = {str: "java.lang.String", list: "java.util.ArrayList", bool: "java.lang.Boolean"}.get(type(value), "java.lang.Double")
-            raise FrontError(self.dialect["malformed-body"], f"{kind} cannot be cast to java.util.Map", f"{key} is a JSON object")
-        return dict(value)
-
-    def tags(self, value, name):
-        if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-            kind = {str: "java.lang.String", dict: "java.util.LinkedHashMap"}.get(type(value), "java.lang.Object")
-            raise FrontError(self.dialect["malformed-body"], f"{kind} cannot be cast to java.util.List", f"{name} is a list of texts")
-        return value
+        return {name: value for name, value in body.items() if name != "params"} | member_of(body, "params", self.dialect)
 
     def note_unread(self, api, given, body, entry):
         """Names what nothing will read, with what was perhaps meant."""
@@ -4787,25 +4819,6 @@ class Rest:
         finally:
             left.set()
         return response
-
-
-def refuse_number(text):
-    raise ValueError(f"{text[:40]} is no number that JSON or Java has")
-
-
-def finite_number(text):
-    return float(text) if math.isfinite(float(text)) else refuse_number(text)
-
-
-def header_of(request, name):
-    """A header as text that can be kept and sent again, whatever its bytes were; None where there is none."""
-    value = request.headers.get(name)
-    return value if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def header_safe(text):
-    """Text as a header can carry it: one line of ASCII, not too long."""
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
 
 
 # ---- Control -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ check: $(READY)  ## what a change has to pass: ruff, then the tests
 	.venv/bin/ruff check
 	@$(MAKE) --no-print-directory test
 
+bench: $(READY)  ## how fast it is, beside a bare aiohttp server
+	@PYTHONPATH=. .venv/bin/python tests/bench.py
+
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "zmock needs Python 3.11 or newer, which $(PYTHON) is not; name one: make PYTHON=python3.12" >&2; exit 2; }
@@ -27,4 +30,4 @@ $(READY): pyproject.toml
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -r .venv/needed.txt
 	@touch $@
 
-.PHONY: help run test check
+.PHONY: help run test check bench

@@ -484,8 +484,8 @@ class Clock:
         while self.timers and self.timers[0].due <= moment:
             timer = heapq.heappop(self.timers)
             if timer.fire:
-                timer.fire()
                 fired.append(timer.what)
+                timer.hurry()
         return fired
 
     async def sleep(self, seconds):
@@ -2057,7 +2057,7 @@ class Run:
     def end(self, body, error):
         """Over: at once when it went well, and not before its time when it failed on the way."""
         if error:
-            self.jobs.store.take_back(self.log)
+            self.undo()
             error = wrapped(error, self.call.api.name)
         if error and self.jobs.clock.now() < self.due:
             self.over = True
@@ -2070,16 +2070,21 @@ class Run:
         self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
         self.done(body, error)
 
+    def undo(self):
+        self.jobs.store.take_back(self.log)
+        self.log = []
+
     def hurry(self):
         """All that is left, now."""
         while not self.over:
             self.timer.cancel()
             self.attempt(self.resume if self.steps else self.begin)
+        self.timer.hurry()  # an error that waits for its time
 
     def fail(self, error):
         """Ends it with an error, now."""
         self.timer.cancel()
-        self.jobs.store.take_back(self.log)
+        self.undo()
         self.finish(None, error)
 
 

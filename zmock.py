@@ -1319,6 +1319,10 @@ def clone(item):
     return {key: value if type(value) in ATOMS else json.loads(json.dumps(value)) for key, value in item.items()}
 
 
+def without_nulls(item):
+    return {key: value for key, value in item.items() if value is not None}
+
+
 def folded(value):
     """A value as MySQL's utf8_general_ci compares it: without case, trailing spaces insignificant."""
     return value.rstrip(" ").casefold() if isinstance(value, str) else value
@@ -1365,7 +1369,8 @@ class Table:
         self.indexes = {name: defaultdict(dict) for name in indexes}
 
     def put(self, uuid, item):
-        """Stores an item, or takes it away where it is None; answers what was there."""
+        """Stores an item, or takes it away where it is None; answers what was there. uuids compare without case."""
+        uuid = folded(uuid)
         before = self.items.get(uuid)
         for name, index in self.indexes.items():
             if before is None or item is None or before.get(name) != item.get(name):
@@ -1436,9 +1441,8 @@ class Store:
         return clone(item) if item is not None else None
 
     def peek(self, type, uuid):
-        """The item itself, for looking at only; uuids are compared without case, as MySQL does."""
-        items = self.table(type).items
-        return items.get(uuid) or items.get(folded(uuid)) if isinstance(uuid, str) else None
+        """The item itself, for looking at only."""
+        return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
     def rows(self, type):
         """All items of a type, for looking at only."""
@@ -1463,7 +1467,8 @@ class Store:
         self.change(type, item["uuid"], clone(item))
 
     def update(self, type, uuid, /, **changes):
-        self.change(type, uuid, self.peek(type, uuid) | clone(changes))
+        """Changes fields; None takes a field away."""
+        self.change(type, uuid, without_nulls(self.peek(type, uuid) | clone(changes)))
 
     def remove(self, type, uuid):
         self.change(type, uuid, None)
@@ -1496,7 +1501,7 @@ class Store:
         for type, uuid, before, after in reversed(log):
             now = self.peek(type, uuid)
             if before and after and now:
-                self.change(type, uuid, now | {name: undone(name, before, after, now) for name in before.keys() | after.keys()})
+                self.change(type, uuid, without_nulls(now | {name: undone(name, before, after, now) for name in before.keys() | after.keys()}))
             elif not (before and after):
                 self.change(type, uuid, before)
 
@@ -1556,7 +1561,7 @@ class Store:
             if not isinstance(item.get("uuid"), str):
                 raise SettingsError(f"cannot read {path}: object {document.doc_id} has no uuid; mend or remove it")
             table.put(item["uuid"], item)
-            table.numbers[item["uuid"]] = document.doc_id
+            table.numbers[folded(item["uuid"])] = document.doc_id
             table.last = max(table.last, document.doc_id)
 
     def close(self):
@@ -2332,7 +2337,7 @@ class Cloud:
         """A new item: what the row starts it with, what is given, a uuid and the dates; answers it."""
         now = self.clock.stamp(self.pretend)
         item = {"uuid": values.pop("uuid", None) or self.uuid(), **self.catalogue.resource(type).new, **values, "createDate": now, "lastOpDate": now}
-        self.store.put(type, {key: value for key, value in item.items() if value is not None})
+        self.store.put(type, without_nulls(item))
         return self.store.get(type, item["uuid"])
 
     def change(self, type, uuid, /, **changes):

@@ -1355,8 +1355,11 @@ class AtomicJson(Storage):
         os.replace(beside, self.path)
 
 
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def to_json(value):
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return COMPACT.encode(value).encode()
 
 
 class Table:
@@ -2300,6 +2303,7 @@ class Cloud:
         self.settings, self.catalogue, self.store = settings, catalogue, store
         self.clock, self.dialect = clock, dialect
         self.queries = Rows(catalogue, dialect, store, self.computed())
+        self.computing = {type for type, _ in self.queries.computed}
         self.jobs = None  # set by create_app: long jobs run on it
         self.clear()
 
@@ -2384,7 +2388,7 @@ class Cloud:
         row = self.catalogue.resource(type)
         shown = {}
         for name, kind in row.all_fields.items():
-            value = self.queries.value(row, item, name)
+            value = self.queries.value(row, item, name) if row.name in self.computing else item.get(name)
             if value is not None and (only is None or name in only):
                 shown[name] = us_date(value) if kind == "date" else self.refs(value) if kind == "maps" else value
         for name, inner in EMBEDDED.get(row.name, {}).items() if only is None else ():
@@ -2497,7 +2501,7 @@ class Cloud:
         if self.needs_session(call.api) and not call.account:
             call.account = self.session(call.session)["accountUuid"]
         wanted = call["resourceUuid"] if self.makes(call.api) else None
-        if self.exists("Resource", wanted) or self.store.peek("Gone", wanted):
+        if wanted and (self.exists("Resource", wanted) or self.store.peek("Gone", wanted)):
             raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
         self.check_tags(call)
         if "ephemeral::validationOnly" in call.system_tags:

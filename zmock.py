@@ -60,6 +60,7 @@ import re
 import signal
 import sys
 import time
+import unicodedata
 import urllib.parse
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, fields, replace
@@ -799,6 +800,7 @@ class Resource:
     kinds       a subtype's Java class and its own fields, by the value of `discriminator`
     of          the resource that it is a subtype of; its items are stored there
     indexed     fields to find items by, besides those of relations
+    joined      fields that the server keeps in another table: conditions may name them, `fields` may not
     """
 
     name: str
@@ -813,6 +815,7 @@ class Resource:
     kinds: dict = field(default_factory=dict)
     of: str = ""
     indexed: str = ""
+    joined: str = ""
 
     @functools.cached_property
     def fields(self):
@@ -899,14 +902,16 @@ RESOURCES = (
         "availableCpuCapacity:long cpuSockets:int totalMemoryCapacity:long availableMemoryCapacity:long cpuNum:int " + DATES,
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, vmInstance: uuid=VmInstance.hostUuid",
         new=ENABLED | {"status": "Connecting"}, discriminator="hypervisorType",
-        kinds={"KVM": ("org.zstack.kvm.KVMHostInventory", "username sshPort:int")}, indexed="managementIp"),
+        kinds={"KVM": ("org.zstack.kvm.KVMHostInventory", "username sshPort:int")}, indexed="managementIp",
+        joined="totalCpuCapacity availableCpuCapacity cpuSockets totalMemoryCapacity availableMemoryCapacity cpuNum"),
     Resource("PrimaryStorage", "primary-storage", HEADER + "storage.primary.PrimaryStorageInventory",
         "uuid zoneUuid name url description totalCapacity:long availableCapacity:long totalPhysicalCapacity:long "
         "availablePhysicalCapacity:long systemUsedCapacity:long type state status mountPath " + DATES + " attachedClusterUuids:list",
         "zone: zoneUuid=Zone.uuid, volume: uuid=Volume.primaryStorageUuid, volumeSnapshot: uuid=VolumeSnapshot.primaryStorageUuid, "
         "cluster: attachedClusterUuids=Cluster.uuid",
         new=ENABLED | {"status": "Connected", "attachedClusterUuids": []},
-        cascade="Volume.primaryStorageUuid", discriminator="type"),
+        cascade="Volume.primaryStorageUuid", discriminator="type",
+        joined="totalCapacity availableCapacity totalPhysicalCapacity availablePhysicalCapacity systemUsedCapacity"),
     Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
         "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
         "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs",
@@ -1324,8 +1329,11 @@ def without_nulls(item):
 
 
 def folded(value):
-    """A value as MySQL's utf8_general_ci compares it: without case, trailing spaces insignificant."""
-    return value.rstrip(" ").casefold() if isinstance(value, str) else value
+    """A value as MySQL's utf8_general_ci compares and sorts it: capitals, no accents, trailing spaces insignificant."""
+    if not isinstance(value, str):
+        return value
+    text = value.rstrip(" ").upper()
+    return text if text.isascii() else "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
 def each(value):
@@ -1629,7 +1637,9 @@ OPERATORS = {
 def number(text):
     """A number as MySQL reads one from a text: "12abc" -> 12, "abc" -> 0."""
     found = re.match(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", text)
-    return float(found[0]) if found else 0
+    if not found:
+        return 0
+    return float(found[0]) if found[2] or found[3] or "." in found[0] else int(found[0])
 
 
 def instant(text):
@@ -1755,6 +1765,9 @@ def bad_field(dialect, details, hint=""):
     return FrontError(400, details, hint) if dialect["unknown-field"] else ApiError("SYS.1000", details, hint=hint)
 
 
+TAG_FIELDS = {"__systemTag__": "SystemTag", "__userTag__": "UserTag"}
+
+
 class Rows:
     """Evaluates queries over tables that somebody else keeps: find(type, field, value) and rows(type) bring items."""
 
@@ -1766,8 +1779,9 @@ class Rows:
         fields = self.native(resource, query)
         for name in filter(None, [query.sort, query.group_by]):
             self.known(resource, fields, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
+        own = {name: kind for name, kind in fields.items() if kind not in ("list", "maps") and name not in resource.joined.split()}
         for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
-            self.known(resource, fields, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
+            self.known(resource, own, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
         found = self.matching(query.conditions, resource, fields)
         total = len(found)
         if query.count:
@@ -1797,7 +1811,10 @@ class Rows:
         """A function that tells whether an item satisfies the condition, and the items that an index gives for it, or None."""
         if len(condition.path) > 1:
             return self.related(condition, resource)
-        if condition.field in ("__systemTag__", "__userTag__"):
+        if "'" in condition.value or (condition.field in TAG_FIELDS and "%s" in condition.value):
+            # the server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)
+            raise ApiError("SYS.1000", f"the server cannot parse the condition {condition.text}", hint="it has no way to escape ' or, with tags, %s")
+        if condition.field in TAG_FIELDS:
             return self.tagged(condition, resource)
         name = self.known(resource, fields, self.alias(resource, condition.field))
         try:
@@ -1838,7 +1855,7 @@ class Rows:
 
     def tagged(self, condition, resource):
         """Resources with a tag that satisfies the condition; a negative operator: without one that satisfies the positive."""
-        table = "SystemTag" if condition.field == "__systemTag__" else "UserTag"
+        table = TAG_FIELDS[condition.field]
         negative = condition.sign.startswith("!")
         test = replace(condition, sign=condition.sign.lstrip("!")).test("str")
         keys = {tag["resourceUuid"] for tag in self.tables.rows(table) if test(tag["tag"])}

@@ -1,0 +1,475 @@
+"""Api-jobs: 202, poll, expiry, the web-hook with a receiver that is really there, and what a restart leaves of them."""
+
+import errno
+import json
+import os
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from zmock import SHA512_OF_PASSWORD, named, serve
+
+MANUAL, SERVER = "manual", "server"
+BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
+HOUR, DAY = 3600, 86400
+JOB = "d0345d3ddcae485f8170572b15a2b581"
+HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": "p", "clusterUuid": named("cluster-1")}
+VM = {"name": "n", "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
+IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
+ZONE, NO_SUCH_ZONE = {"name": "z"}, {"name": "c", "hypervisorType": "KVM", "zoneUuid": named("nowhere")}
+NOT_FOUND = {"code": "SYS.1003", "description": "A resource can not be found",
+             "details": f"invalid field[zoneUuid], resource[uuid:{named('nowhere')}, type:ZoneVO] not found"}  # fmt: skip
+
+
+@pytest.fixture
+def dialect():
+    return MANUAL
+
+
+@pytest.fixture
+def zmock_settings(dialect):
+    return {"delay": "10", "dialect": dialect}
+
+
+@pytest.fixture
+async def mock(zmock):
+    """The mock of the test, logged in; a job takes ten seconds."""
+    await zmock.login()
+    return zmock
+
+
+async def submit(mock, method, path, body=None, **headers):
+    """A call that becomes a job: the job's uuid."""
+    status, answer = await mock.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    assert status == 202, answer
+    return answer["location"].rpartition("/")[2]
+
+
+async def create(mock, path="/zones", given=ZONE, **headers):
+    return await submit(mock, "POST", path, {"params": given}, **headers)
+
+
+async def act(mock, vm, action):
+    return await submit(mock, "PUT", f"/vm-instances/{named(vm)}/actions", {action: {}})
+
+
+async def poll(mock, job):
+    """Status and body of a job: JSON, plain text, or None where it is empty."""
+    async with aiohttp.ClientSession() as http, http.get(f"{mock.url}/api-jobs/{job}") as answer:
+        text = await answer.text()
+        return answer.status, json.loads(text) if text.startswith("{") else text or None
+
+
+async def status_of(mock, *jobs):
+    return [(await poll(mock, job))[0] for job in jobs]
+
+
+async def control(mock, method, path, body=None):
+    async with aiohttp.ClientSession() as http, http.request(method, f"{mock.base}/zmock/{path}", json=body) as answer:
+        return answer.status, await answer.json()
+
+
+# polling
+
+
+@BOTH
+async def test_a_job_is_accepted_polled_and_over_when_its_time_has_come(mock, dialect):
+    status, accepted = await mock.request("POST", "/zones", {"params": ZONE})
+    assert status == 202 and accepted == {"location": f"{mock.url}/api-jobs/{accepted['location'][-32:]}"}
+    job = accepted["location"][-32:]
+    for _ in range(2):
+        assert await poll(mock, job) == (202, accepted if dialect == MANUAL else None)
+        assert await mock.query("zones", "name=z") == []
+        await mock.advance(4.9)
+    await mock.advance(0.2)
+    (zone,) = await mock.query("zones", "name=z")
+    assert [await poll(mock, job) for _ in range(3)] == [(200, {"inventory": zone})] * 3
+
+
+@BOTH
+async def test_a_job_that_fails_tells_why(mock):
+    job = await create(mock, "/clusters", NO_SUCH_ZONE)
+    assert await status_of(mock, job) == [202]
+    await mock.advance(10)
+    assert [await poll(mock, job) for _ in range(2)] == [(503, {"error": NOT_FOUND})] * 2
+
+
+@pytest.mark.parametrize(("dialect", "empty"), ((MANUAL, {}), (SERVER, None)))
+async def test_a_job_without_a_result_is_empty(mock, empty):
+    job = await submit(mock, "DELETE", f"/zones/{named('zone-1')}")
+    await mock.advance(10)
+    assert await poll(mock, job) == (200, empty)
+
+
+@BOTH
+@pytest.mark.parametrize("job", (JOB, "x", "%E5%8C%BA"))
+async def test_a_job_that_nobody_submitted_is_expired(mock, dialect, job):
+    status, told = await poll(mock, job)
+    assert (status, told if dialect == SERVER else told["error"]["details"]) == (404, "the job has been expired")
+
+
+@BOTH
+@pytest.mark.parametrize("session", ("", "Basic x", "OAuth", "OAuth wrong"))
+async def test_anybody_may_poll(mock, session):
+    job = await create(mock)
+    await mock.advance(10)
+    assert (await mock.request("GET", f"/api-jobs/{job}", headers={"Authorization": session}))[0] == 200
+
+
+@pytest.mark.parametrize(("header", "keys"), (({}, {"inventory"}), ({"X-JSON-Schema": "x"}, {"inventory", "schema"})))
+async def test_a_poll_brings_the_schema_when_it_asks_for_it(mock, header, keys):
+    job = await create(mock)
+    await mock.advance(10)
+    _, body = await mock.request("GET", f"/api-jobs/{job}", headers=header)
+    assert body.keys() == keys
+    assert body.get("schema") in (None, {"inventory": "org.zstack.header.zone.ZoneInventory"})
+
+
+@BOTH
+async def test_a_job_has_the_uuid_that_its_caller_gave(mock):
+    assert await create(mock, X_Job_UUID=JOB) == JOB
+    session = {"Authorization": f"OAuth {mock.session}", "X-Job-UUID": JOB}
+    async with aiohttp.ClientSession() as http, http.post(mock.url + "/zones", json={"params": {"name": "again"}}, headers=session) as answer:
+        assert answer.status == (400 if mock.settings.dialect == MANUAL else 500)
+    await mock.advance(10)
+    assert (await poll(mock, JOB))[1]["inventory"]["name"] == "z"
+    assert await mock.query("zones", "name=again") == []
+
+
+async def test_a_session_that_is_wrong_is_an_error_of_the_job(mock):
+    job = await create(mock, Authorization="OAuth wrong")
+    await mock.advance(10)
+    status, body = await poll(mock, job)
+    assert (status, body["error"]["code"]) == (503, "ID.1001")
+
+
+# meanwhile
+
+
+@pytest.mark.parametrize(
+    ("call", "collection", "field", "meanwhile", "after"),
+    (
+        (("PUT", "vm-instances/@vm-ci-1/actions", {"startVmInstance": {}}), "vm-instances/@vm-ci-1", "state", "Starting", "Running"),
+        (("PUT", "vm-instances/@vm-web-1/actions", {"stopVmInstance": {}}), "vm-instances/@vm-web-1", "state", "Stopping", "Stopped"),
+        (("PUT", "vm-instances/@vm-web-1/actions", {"rebootVmInstance": {}}), "vm-instances/@vm-web-1", "state", "Rebooting", "Running"),
+        (("PUT", "vm-instances/@vm-web-1/actions", {"pauseVmInstance": {}}), "vm-instances/@vm-web-1", "state", "Pausing", "Paused"),
+        (("PUT", "vm-instances/@vm-office-1/actions", {"resumeVmInstance": {}}), "vm-instances/@vm-office-1", "state", "Resuming", "Running"),
+        (("PUT", "vm-instances/@vm-web-1/actions", {"migrateVm": {}}), "vm-instances/@vm-web-1", "state", "Migrating", "Running"),
+        (("DELETE", "vm-instances/@vm-web-1", None), "vm-instances/@vm-web-1", "state", "Destroying", "Destroyed"),
+        (("POST", "vm-instances", {"params": VM}), "vm-instances?q=name=n", "state", "Starting", "Running"),
+        (("POST", "hosts/kvm", {"params": HOST}), "hosts?q=name=h", "status", "Connecting", "Connected"),
+        (("PUT", "hosts/@host-1/actions", {"reconnectHost": {}}), "hosts/@host-1", "status", "Connecting", "Connected"),
+        (("POST", "images", {"params": IMAGE}), "images?q=name=i", "status", "Downloading", "Ready"),
+    ),
+)  # fmt: skip
+async def test_the_state_on_the_way_can_be_seen(mock, call, collection, field, meanwhile, after):
+    def path(text):
+        head, _, name = text.partition("@")
+        return f"/{head}" + (named(name.split("/")[0]) + name[len(name.split("/")[0]) :] if name else "")
+
+    async def shown():
+        (item,) = (await mock.request("GET", path(collection)))[1]["inventories"]
+        return item[field]
+
+    job = await submit(mock, call[0], path(call[1]), call[2])
+    await mock.advance(9)
+    assert (await shown(), await status_of(mock, job)) == (meanwhile, [202])
+    await mock.advance(1)
+    assert (await shown(), await status_of(mock, job)) == (after, [200])
+
+
+async def test_calls_on_the_same_object_wait_for_each_other(mock):
+    jobs = [await act(mock, "vm-web-1", action) for action in ("stopVmInstance", "startVmInstance", "rebootVmInstance")]
+    for states, statuses in (("Stopping", [202, 202, 202]), ("Starting", [200, 202, 202]), ("Rebooting", [200, 200, 202]), ("Running", [200, 200, 200])):
+        (vm,) = await mock.query("vm-instances", "name=web-1")
+        assert (vm["state"], await status_of(mock, *jobs)) == (states, statuses)
+        await mock.advance(10)
+
+
+async def test_one_that_fails_does_not_hold_up_the_next(mock):
+    jobs = [await act(mock, "vm-web-1", action) for action in ("startVmInstance", "stopVmInstance")]
+    await mock.advance(20)
+    assert await status_of(mock, *jobs) == [503, 200]
+
+
+async def test_calls_on_different_objects_go_side_by_side(mock):
+    jobs = [await act(mock, vm, "stopVmInstance") for vm in ("vm-web-1", "vm-web-2")] + [await create(mock) for _ in range(3)]
+    await mock.advance(10)
+    assert await status_of(mock, *jobs) == [200] * 5
+
+
+@pytest.mark.parametrize(("delay", "low", "high", "different"), (("0.5-2", 0.5, 2, True), ("3", 3, 3, False), ("0", 0, 0, False)))
+async def test_a_job_takes_as_long_as_the_delay_says(delay, low, high, different):
+    async def durations():
+        async with serve(delay=delay) as mock:
+            await mock.login()
+            for _ in range(10):
+                await create(mock)
+            return [record["due"] - record["created"] for record in mock.cloud.store.rows("Job")]
+
+    seconds = await durations()
+    assert all(low - 0.001 <= each <= high + 0.001 for each in seconds)
+    assert (len({round(each, 6) for each in seconds}) > 1) is different
+    assert await durations() == pytest.approx(seconds, abs=1e-3)
+
+
+# expiry
+
+
+@pytest.mark.parametrize(
+    ("dialect", "looks", "status"),
+    (
+        (MANUAL, (2 * DAY - 1,), 200),
+        (MANUAL, (2 * DAY,), 404),
+        (MANUAL, (DAY, 2 * DAY - 1, 2 * DAY - 1), 200),
+        (MANUAL, (DAY, 2 * DAY), 404),
+        (SERVER, (3 * HOUR - 11,), 200),
+        (SERVER, (3 * HOUR - 10,), 404),
+        (SERVER, (HOUR, HOUR, HOUR - 10), 404),
+    ),
+)
+async def test_a_job_expires_two_days_after_it_was_looked_at_or_three_hours_after_it_began(mock, looks, status):
+    job = await create(mock)
+    await mock.advance(10)
+    assert await status_of(mock, job) == [200]
+    for seconds in looks:
+        await mock.advance(seconds)
+        seen = await status_of(mock, job)
+    assert seen == [status]
+
+
+@BOTH
+async def test_a_job_that_runs_does_not_expire(dialect):
+    async with serve(dialect=dialect, delay=str(5 * DAY)) as mock:
+        await mock.login()
+        job = await create(mock)
+        await mock.advance(4 * DAY)
+        assert await status_of(mock, job) == [202]
+
+
+@BOTH
+async def test_an_expired_job_is_forgotten_and_its_uuid_is_free(mock):
+    await create(mock, X_Job_UUID=JOB)
+    await mock.advance(3 * DAY)
+    assert mock.jobs() == []
+    await mock.login()
+    assert await create(mock, given={"name": "another"}, X_Job_UUID=JOB) == JOB
+    await mock.advance(10)
+    assert (await poll(mock, JOB))[1]["inventory"]["name"] == "another"
+
+
+# the web-hook
+
+
+@pytest.fixture
+async def receiver(mock, aiohttp_server):
+    """Who listens at a web-hook: `got` is what came, `answers` the statuses to answer with (then 200)."""
+    receiver = SimpleNamespace(got=[], answers=[], polled=[])
+
+    async def receive(request):
+        receiver.polled.append((await poll(mock, request.headers["X-Job-UUID"]))[0])
+        receiver.got.append((request.method, dict(request.headers), await request.json(), mock.clock.now()))
+        return web.Response(status=receiver.answers.pop(0) if receiver.answers else 200, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receive)
+    server = await aiohttp_server(app)
+    receiver.url = str(server.make_url("/rest-webhook"))
+    return receiver
+
+
+@BOTH
+async def test_the_flow_of_the_manual(zmock, dialect):
+    key = "loginByAccount" if dialect == MANUAL else "logInByAccount"
+    status, body = await zmock.request("PUT", "/accounts/login", {key: {"password": SHA512_OF_PASSWORD, "accountName": "admin"}})
+    assert status == 200 and body["inventory"].keys() == {"uuid", "accountUuid", "userUuid", "expiredDate", "createDate"}
+    session = {"Authorization": f"OAuth {body['inventory']['uuid']}"}
+    status, body = await zmock.request("POST", "/zones", {"params": {"name": "Zone1", "description": "Test"}}, session)
+    job = body["location"].removeprefix(zmock.url)
+    assert (status, job[:10]) == (202, "/api-jobs/")
+    assert (await zmock.request("GET", job, headers=session))[0] == 202
+    await zmock.advance(10)
+    status, body = await zmock.request("GET", job, headers=session)
+    zone = body["inventory"]
+    assert (status, zone["name"], zone["description"], zone["state"], zone["type"]) == (200, "Zone1", "Test", "Enabled", "zstack")
+    assert zone.keys() == {"uuid", "name", "description", "state", "type", "createDate", "lastOpDate"}
+    status, body = await zmock.request("GET", f"/zones/{zone['uuid']}", headers=session)
+    assert (status, body["inventories"], body.get("inventory", zone)) == (200, [zone], zone)
+    assert (await zmock.request("DELETE", f"/accounts/sessions/{session['Authorization'][6:]}", headers=session))[0] == 200
+    status, body = await zmock.request("GET", "/zones", headers=session)
+    assert (status, body["error"]["code"]) == (503, "ID.1001")
+
+
+@BOTH
+async def test_a_web_hook_gets_the_result(mock, receiver):
+    await create(mock, X_Job_UUID=JOB, X_Web_Hook=receiver.url)
+    await mock.advance(9)
+    assert receiver.got == []
+    await mock.advance(1)
+    ((method, headers, body, _),) = receiver.got
+    assert (method, headers["X-Job-UUID"], headers["X-Job-Success"]) == ("POST", JOB, "true")
+    assert headers["Content-Type"] == "application/json; charset=utf-8"
+    assert (200, body) == await poll(mock, JOB)
+    assert receiver.polled == [200]
+    await mock.advance(HOUR)
+    assert len(receiver.got) == 1
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("call", "headers", "success", "body"),
+    (
+        (("DELETE", f"/zones/{named('zone-1')}"), {}, "true", {}),
+        (("DELETE", f"/zones/{named('zone-1')}"), {"X_JSON_Schema": "true"}, "true", {"schema": {}}),
+        (("POST", "/clusters", {"params": NO_SUCH_ZONE}), {}, "false", {"error": NOT_FOUND}),
+    ),
+)
+async def test_a_web_hook_is_told_of_an_empty_result_and_of_an_error(mock, receiver, call, headers, success, body):
+    await submit(mock, *call, X_Web_Hook=receiver.url, **headers)
+    await mock.advance(10)
+    assert [(told["X-Job-Success"], got) for _, told, got, _ in receiver.got] == [(success, body)]
+
+
+async def test_a_web_hook_gets_the_schema_when_the_call_asked_for_it(mock, receiver):
+    job = await create(mock, X_Web_Hook=receiver.url, X_JSON_Schema="true")
+    await mock.advance(10)
+    ((_, _, body, _),) = receiver.got
+    assert body["schema"] == {"inventory": "org.zstack.header.zone.ZoneInventory"}
+    assert (await poll(mock, job))[1] == {"inventory": body["inventory"]}
+
+
+@pytest.mark.parametrize("kept", (False, True))
+async def test_a_web_hook_comes_after_the_202(tmp_path, aiohttp_server, kept):
+    order = []
+
+    async def receive(request):
+        order.append("hook")
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    url = str((await aiohttp_server(app)).make_url("/"))
+    async with serve(memory=not kept, data=str(tmp_path)) as mock:
+        await mock.login()
+        for _ in range(20):
+            await create(mock, X_Web_Hook=url)
+            order.append("202")
+            await mock.advance(0)
+    assert order == ["202", "hook"] * 20
+
+
+@pytest.mark.parametrize(("answers", "tries"), (([500] * 100, 15), ([500, 404, 302], 4), ([500] * 14 + [204], 15), ([204], 1), ([299], 1)))
+async def test_a_web_hook_is_tried_again_each_two_seconds_until_it_takes_it(mock, receiver, answers, tries):
+    receiver.answers += answers
+    began = mock.clock.now()
+    await create(mock, X_Web_Hook=receiver.url)
+    await mock.advance(10 + 60)
+    assert [round(moment - began) for _, _, _, moment in receiver.got] == [10 + 2 * n for n in range(tries)]
+    assert len({json.dumps(body) for _, _, body, _ in receiver.got}) == 1
+    await mock.advance(DAY)
+    assert len(receiver.got) == tries
+
+
+@pytest.mark.parametrize("url", ("http://127.0.0.1:1/", "http://[", "nonsense", "ftp://127.0.0.1/", "file:///etc/passwd", "http://", "http://a b/"))
+async def test_a_web_hook_that_leads_nowhere_does_no_harm(mock, url):
+    job = await create(mock, X_Web_Hook=url)
+    await mock.advance(60)
+    assert await status_of(mock, job) == [200]
+
+
+async def test_an_empty_web_hook_is_none_and_a_call_without_a_job_has_none(mock, receiver):
+    await create(mock, X_Web_Hook="")
+    assert (await mock.request("GET", "/zones", headers={"X-Web-Hook": receiver.url}))[0] == 200
+    await mock.advance(60)
+    assert receiver.got == []
+
+
+# by hand
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "status", "told"), (("finish", "succeeded", 200, ["true"]), ("fail", "failed", 503, ["false"]), ("expire", "expired", 404, []))
+)
+async def test_a_job_ended_by_hand_is_polled_and_told_like_any_other(mock, receiver, what, state, status, told):
+    job = await create(mock, X_Web_Hook=receiver.url)
+    answered, shown = await control(mock, "POST", f"jobs/{job}", {"do": what})
+    assert (answered, shown["state"], await status_of(mock, job)) == (200, state, [status])
+    await mock.advance(60)
+    assert [headers["X-Job-Success"] for _, headers, _, _ in receiver.got] == told
+    assert await status_of(mock, job) == [status]
+
+
+@pytest.mark.parametrize(("what", "state"), (("finish", "Stopped"), ("fail", "Running")))
+async def test_a_vm_is_where_its_job_ended_by_hand_leaves_it(mock, what, state):
+    job = await act(mock, "vm-web-1", "stopVmInstance")
+    await mock.advance(5)
+    await control(mock, "POST", f"jobs/{job}", {"do": what})
+    (vm,) = await mock.query("vm-instances", "name=web-1")
+    assert vm["state"] == state
+    await mock.act("vm-instances", vm["uuid"], "startVmInstance" if what == "finish" else "stopVmInstance")
+
+
+# a restart
+
+
+@BOTH
+async def test_jobs_and_their_results_survive_a_restart_and_those_under_way_are_lost(tmp_path, dialect):
+    settings = {"memory": False, "data": str(tmp_path / "cloud"), "delay": "10", "dialect": dialect}
+    async with serve(**settings) as mock:
+        await mock.login()
+        over = [await create(mock), await create(mock, "/clusters", NO_SUCH_ZONE), await submit(mock, "DELETE", f"/vm-instances/{named('vm-web-1')}")]
+        await mock.advance(10)
+        results = [await poll(mock, job) for job in over]
+        under_way = await act(mock, "vm-web-2", "stopVmInstance")
+        behind = await act(mock, "vm-web-2", "startVmInstance")
+    assert [status for status, _ in results] == [200, 503, 200]
+    for _ in range(2):
+        async with serve(**settings) as mock:
+            assert [await poll(mock, job) for job in over] == results
+            states = {job["uuid"]: job["state"] for job in (await control(mock, "GET", "jobs"))[1]["jobs"]}
+            assert [states[job] for job in [*over, under_way, behind]] == ["succeeded", "failed", "succeeded", "lost", "lost"]
+            assert await status_of(mock, under_way, behind) == [202, 202]
+    async with serve(**settings) as mock:
+        await mock.advance(30 * DAY)
+        assert await status_of(mock, under_way, behind, *over) == [202, 202, 404, 404, 404]
+
+
+# a disk that fails
+
+
+@pytest.fixture
+async def kept(tmp_path):
+    async with serve(memory=False, data=str(tmp_path / "cloud"), delay="10") as mock:
+        await mock.login()
+        yield mock
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    def full(*names):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return SimpleNamespace(fill=lambda: monkeypatch.setattr(os, "replace", full), clean=monkeypatch.undo)
+
+
+async def test_a_call_that_cannot_be_kept_is_refused_and_does_nothing(kept, disk):
+    disk.fill()
+    status, body = await kept.request("POST", "/zones", {"params": ZONE}, {"X-Job-UUID": JOB})
+    assert (status, body["error"]["code"]) == (503, "SYS.1016")
+    disk.clean()
+    await kept.advance(10)
+    assert await status_of(kept, JOB) == [404]
+    assert await kept.query("zones", "name=z") == []
+    assert (await kept.create("CreateZone", **ZONE))["name"] == "z"
+
+
+async def test_a_job_whose_effect_cannot_be_kept_fails_and_the_next_one_does_not(kept, disk):
+    job = await create(kept)
+    disk.fill()
+    await kept.advance(10)
+    status, body = await poll(kept, job)
+    assert (status, body["error"]["code"]) == (503, "SYS.1016")
+    disk.clean()
+    assert (await kept.create("CreateZone", name="later"))["name"] == "later"

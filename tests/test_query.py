@@ -1,0 +1,572 @@
+"""Queries: conditions as MySQL reads them, sorting and paging, relations, tags, and each mistake in the server's words."""
+
+import json
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from zmock import OPERATORS, Dialect, named, read_condition, serve
+
+MANUAL, SERVER = "manual", "server"
+BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
+ZONES = {  # name: description
+    "web-1": "Front", "Web-2": None, "web": "Front end", "db_1": "", "dba": "back", "100%": "ACK", "null": "null", "a=b": None, "=b": None,
+    "c:\\x": None, "pad ": None, " lead": None, "café": None, "区域": None,
+}  # fmt: skip
+OTHERS = [name for name in ZONES if "web" not in name.lower()]
+
+
+def thing(name, **more):
+    return {"uuid": named(name), "name": name} | more
+
+
+CLOUD = {
+    "zones": [thing(name, description=description, state="Disabled" if name == "web" else "Enabled") for name, description in ZONES.items()],
+    "instance-offerings": [thing("one", cpuNum=1, memorySize=1000), thing("two", cpuNum=2, memorySize=1 << 30), thing("sixteen", cpuNum=16, memorySize=(1 << 53) + 1)],
+    "volumes": [thing("root", deviceId=0, isShareable=False), thing("data", deviceId=3, isShareable=True), thing("loose", isShareable=False)],
+    "clusters": [thing("cluster-a", zoneUuid=named("web-1"), hypervisorType="KVM"), thing("cluster-b", zoneUuid=named("dba"), hypervisorType="KVM")],
+    "hosts": [
+        thing("host-a", zoneUuid=named("web-1"), clusterUuid=named("cluster-a"), managementIp="10.0.0.1", hypervisorType="KVM", sshPort=22, username="root"),
+        thing("host-b", zoneUuid=named("dba"), clusterUuid=named("cluster-b"), managementIp="10.0.0.2", hypervisorType="Other"),
+    ],
+    "l2-networks": [
+        thing("l2-a", zoneUuid=named("web-1"), type="L2VlanNetwork", vlan=10, attachedClusterUuids=[named("cluster-a"), named("cluster-b")]),
+        thing("l2-b", zoneUuid=named("dba"), type="L2NoVlanNetwork", attachedClusterUuids=[]),
+    ],
+    "l3-networks": [
+        thing("l3-a", l2NetworkUuid=named("l2-a"), dns=["8.8.8.8", "1.1.1.1"], zoneUuid=named("web-1")),
+        thing("l3-b", l2NetworkUuid=named("l2-b"), dns=["1.1.1.1"], zoneUuid=named("dba")),
+    ],
+    "primary-storage": [thing("ps-a", attachedClusterUuids=[named("cluster-a")], zoneUuid=named("web-1"))],
+    "vm-instances": [
+        thing("two-nics", zoneUuid=named("web-1"), clusterUuid=named("cluster-a"), hostUuid=named("host-a"), state="Running"),
+        thing("one-nic", zoneUuid=named("dba"), clusterUuid=named("cluster-b"), hostUuid=named("host-b"), state="Stopped"),
+        thing("no-nic", zoneUuid=named("web"), state="Stopped"),
+    ],
+    "vm-instances/nics": [
+        {"uuid": named("nic-1"), "vmInstanceUuid": named("two-nics"), "l3NetworkUuid": named("l3-a"), "ip": "10.1.0.1", "metaData": "m"},
+        {"uuid": named("nic-2"), "vmInstanceUuid": named("two-nics"), "l3NetworkUuid": named("l3-b"), "ip": "10.1.0.2", "metaData": "m"},
+        {"uuid": named("nic-3"), "vmInstanceUuid": named("one-nic"), "l3NetworkUuid": named("l3-b"), "ip": "10.1.0.3"},
+    ],
+    "vips": [thing("vip", ip="172.16.0.1", l3NetworkUuid=named("l3-b"))],
+    "eips": [thing("eip", vmNicUuid=named("nic-3"), vipUuid=named("vip"), vipIp="172.16.0.1")],
+    "user-tags": [
+        {"uuid": named(f"tag-{to}-{tag}"), "resourceUuid": named(to), "resourceType": type, "tag": tag}
+        for to, type, tag in (("two-nics", "VmInstanceVO", "Web"), ("two-nics", "VmInstanceVO", "old"), ("one-nic", "VmInstanceVO", "db"), ("web-1", "ZoneVO", "shanghai"))
+    ],
+    "system-tags": [{"uuid": named("tag-ip"), "resourceUuid": named("nic-3"), "resourceType": "VmNicVO", "tag": "staticIp::l3::10.1.0.3", "inherent": False}],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cloud_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cloud") / "cloud.json"
+    path.write_text(json.dumps(CLOUD))
+    return str(path)
+
+
+@pytest.fixture
+def dialect():
+    return MANUAL
+
+
+@pytest.fixture
+async def mock(cloud_file, dialect):
+    async with serve(cloud=cloud_file, dialect=dialect) as mock:
+        await mock.login()
+        yield mock
+
+
+def names(inventories):
+    return [item["name"] for item in inventories]
+
+
+async def ask(mock, path):
+    """The body of a query that is answered."""
+    status, body = await mock.request("GET", path)
+    assert status == 200, body
+    return body
+
+
+async def raw(mock, path):
+    """The same with a path that goes out as it is."""
+    session = {"Authorization": f"OAuth {mock.session}"}
+    async with aiohttp.ClientSession() as http, http.get(URL(mock.url + path, encoded=True), headers=session) as answer:
+        return json.loads(await answer.text())
+
+
+# conditions
+
+TEXT = (
+    ("name=web-1", ["web-1"]),
+    ("name=WEB-1", ["web-1"]),
+    ("name=web-1   ", ["web-1"]),
+    ("name=pad", ["pad "]),
+    ("name=cafe", ["café"]),
+    ("name=CAFÉ", ["café"]),
+    ("name=区域", ["区域"]),
+    ("name=a=b", ["a=b"]),
+    ("name==b", ["=b"]),
+    ("name=nobody", []),
+    ("name=", []),
+    ("description=", ["db_1"]),
+    ("state=disabled", ["web"]),
+    ("state=Broken", []),
+    (f"uuid={named('web').upper()}", ["web"]),
+    ("name!=WEB-1", [name for name in ZONES if name != "web-1"]),
+    ("description!=front", ["web", "db_1", "dba", "100%", "null"]),
+    ("name~=web", ["web"]),
+    ("name~=web%", ["web-1", "Web-2", "web"]),
+    ("name~=WEB__", ["web-1", "Web-2"]),
+    ("name~=%_1", ["web-1", "db_1"]),
+    ("name~=%\\_1", ["db_1"]),
+    ("name~=%\\%", ["100%"]),
+    ("name~=c:\\\\x", ["c:\\x"]),
+    ("name~=%.%", []),
+    ("name~=%", [*ZONES]),
+    ("description~=%", ["web-1", "web", "db_1", "dba", "100%", "null"]),
+    ("name!~=web%", OTHERS),
+    ("description!~=%ack%", ["web-1", "web", "db_1", "null"]),
+    ("name?=WEB-1,dba,nobody", ["web-1", "dba"]),
+    ("name?=web-1, dba", ["web-1"]),
+    ("name?=web-1,,", ["web-1"]),
+    ("description?=Front,,", ["web-1"]),
+    ("description?=,Front", ["web-1", "db_1"]),
+    ("description?=", ["db_1"]),
+    ("name!?=web-1,Web-2,WEB", OTHERS),
+    ("description!?=Front,front end,", ["db_1", "dba", "100%", "null"]),
+    ("description>front", ["web", "null"]),
+    ("description>=FRONT", ["web-1", "web", "null"]),
+    ("description<B", ["db_1", "100%"]),
+    ("description<=back", ["db_1", "dba", "100%"]),
+    ("description is null", ["Web-2", "a=b", "=b", "c:\\x", "pad ", " lead", "café", "区域"]),
+    ("description is null, whatever follows", ["Web-2", "a=b", "=b", "c:\\x", "pad ", " lead", "café", "区域"]),
+    ("description not null", ["web-1", "web", "db_1", "dba", "100%", "null"]),
+    ("name is null", []),
+)
+
+
+@BOTH
+@pytest.mark.parametrize(("condition", "found"), TEXT)
+async def test_a_condition_on_text_finds_what_mysql_would(mock, condition, found):
+    assert sorted(names(await mock.query("zones", condition))) == sorted(found)
+
+
+def test_the_table_has_every_operator():
+    assert {read_condition(condition, Dialect(SERVER)).sign for condition, _ in TEXT} == OPERATORS.keys()
+
+
+@pytest.mark.parametrize("sign", OPERATORS)
+def test_no_operator_is_shadowed_by_one_that_it_contains(sign):
+    condition = read_condition(f"name{sign if sign.isascii() and not sign.endswith('null') else ' ' + sign}x", Dialect(SERVER))
+    assert (condition.path, condition.sign, condition.value) == (("name",), sign, "x")
+
+
+@pytest.mark.parametrize(("text", "sign", "value"), (("a>=b=c", ">=", "b=c"), ("a=b=c", "=", "b=c"), ("a~=b?=c", "~=", "b?=c"), ("a==x", "=", "=x")))
+def test_the_first_operator_of_the_list_that_stands_anywhere_counts(text, sign, value):
+    condition = read_condition(text, Dialect(MANUAL))
+    assert (condition.field, condition.sign, condition.value) == ("a", sign, value)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "condition", "found"),
+    (
+        (MANUAL, "name=null", []),
+        (SERVER, "name=null", ["null"]),
+        (MANUAL, "description=null", ["Web-2", "a=b", "=b", "c:\\x", "pad ", " lead", "café", "区域"]),
+        (SERVER, "description=null", ["null"]),
+        (MANUAL, "description!=null", ["web-1", "web", "db_1", "dba", "100%", "null"]),
+        (SERVER, "description!=null", ["web-1", "web", "db_1", "dba", "100%"]),
+        (SERVER, "name= lead", [" lead"]),
+        (SERVER, "name =web", ["web"]),
+        (SERVER, "name = web", []),
+        (SERVER, "description= ", ["db_1"]),
+    ),
+)
+async def test_where_the_dialects_read_a_condition_differently(mock, condition, found):
+    assert sorted(names(await mock.query("zones", condition))) == sorted(found)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("collection", "condition", "found"),
+    (
+        ("instance-offerings", "cpuNum=2", "two"),
+        ("instance-offerings", "cpuNum=2.0", "two"),
+        ("instance-offerings", "cpuNum=2abc", "two"),
+        ("instance-offerings", "cpuNum!=2", "one sixteen"),
+        ("instance-offerings", "cpuNum>2", "sixteen"),
+        ("instance-offerings", "cpuNum>=2", "sixteen two"),
+        ("instance-offerings", "cpuNum<16", "one two"),
+        ("instance-offerings", "cpuNum<=1", "one"),
+        ("instance-offerings", "cpuNum>abc", "one sixteen two"),
+        ("instance-offerings", "cpuNum<", ""),
+        ("instance-offerings", "cpuNum>-1", "one sixteen two"),
+        ("instance-offerings", "cpuNum?=2,16", "sixteen two"),
+        ("instance-offerings", "cpuNum!?=2,16", "one"),
+        ("instance-offerings", "cpuNum~=1%", "one sixteen"),
+        ("instance-offerings", "cpuNum!~=1%", "two"),
+        ("instance-offerings", "memorySize=1e3", "one"),
+        ("instance-offerings", "memorySize>2000", "sixteen two"),
+        ("instance-offerings", f"memorySize={(1 << 53) + 1}", "sixteen"),
+        ("volumes", "deviceId=0", "root"),
+        ("volumes", "deviceId!=0", "data"),
+        ("volumes", "deviceId<5", "data root"),
+        ("volumes", "deviceId!?=0,1", "data"),
+        ("volumes", "deviceId is null", "loose"),
+        ("volumes", "deviceId not null", "data root"),
+        ("volumes", "isShareable=true", "data"),
+        ("volumes", "isShareable=FALSE", "loose root"),
+        ("volumes", "isShareable!=true", "loose root"),
+        ("volumes", "isShareable?=true,false", "data loose root"),
+        ("l3-networks", "dns=8.8.8.8", "l3-a"),
+        ("l3-networks", "dns?=8.8.8.8,1.1.1.1", "l3-a l3-b"),
+        ("l3-networks", "dns!=1.1.1.1", "l3-a"),
+        ("primary-storage", f"attachedClusterUuids={named('cluster-a').upper()}", "ps-a"),
+        ("primary-storage", f"attachedClusterUuids={named('cluster-b')}", ""),
+    ),
+)  # fmt: skip
+async def test_numbers_booleans_and_lists_are_compared_as_what_they_are(mock, collection, condition, found):
+    assert sorted(names(await mock.query(collection, condition))) == found.split()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    (
+        ("createDate=2030-01-02 03:00:00", "second"),
+        ("createDate!=2030-01-02 03:00:00", "first third"),
+        ("createDate>2030-01-02 03:00:00", "third"),
+        ("createDate>=2030-01-02T03:00:00", "second third"),
+        ("createDate<2030-01-02", "first"),
+        ("createDate=2030-01-03", "third"),
+        ("createDate>2030-01-02 02:59:59.999", "second third"),
+        ("createDate?=2030-01-02 03:00:00,2030-01-03", "second third"),
+        ("createDate~=2030-01-02%", "second"),
+        ("createDate>Jan 2, 2030 3:00:00 AM", "first second third"),
+        ("createDate=Jan 2, 2030 3:00:00 AM", ""),
+        ("createDate not null", "first second third"),
+    ),
+)
+async def test_a_date_is_written_as_mysql_has_it_in_the_time_of_the_cloud(dialect, condition, found):
+    async with serve(cloud="empty", dialect=dialect) as mock:
+        for name, stamp in (("first", "2030-01-01 00:00:00"), ("second", "2030-01-02 03:00:00"), ("third", "2030-01-03 00:00:00")):
+            await mock.advance(mock.clock.moment(stamp) - mock.clock.now())
+            mock.session = None
+            await mock.create("CreateZone", name=name)
+        assert sorted(names(await mock.query("zones", condition))) == found.split()
+
+
+async def test_conditions_are_all_satisfied(mock):
+    assert names(await mock.query("zones", "name~=web%", "description not null", "state=Enabled")) == ["web-1"]
+    assert await mock.query("zones", "name=web", "name=web-1") == []
+
+
+@BOTH
+@pytest.mark.parametrize("query", ("q=name%3Dweb", "=name%3Dweb", "q=state%3DDisabled&=name%3Dweb", "q=name%3Dweb&whatever=x&sortBy=nothing"))
+async def test_conditions_come_as_q_or_without_a_name(mock, query):
+    assert names((await ask(mock, f"/zones?{query}"))["inventories"]) == ["web"]
+
+
+@pytest.mark.parametrize(("dialect", "found"), ((MANUAL, 1), (SERVER, len(ZONES))))
+async def test_condition_is_q_in_the_manual_only(mock, found):
+    assert len((await ask(mock, "/zones?condition=name%3Dweb"))["inventories"]) == found
+
+
+@pytest.mark.parametrize(("dialect", "found"), ((MANUAL, 3), (SERVER, len(ZONES))))
+async def test_a_percent_sign_as_it_is_is_one_in_the_manual_only(mock, found):
+    assert len((await raw(mock, "/zones?q=name~=web%"))["inventories"]) == found
+
+
+# sorting and paging
+
+SORTED = "one two sixteen".split()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("query", "found"),
+    (
+        ("sort=cpuNum", SORTED),
+        ("sort=+cpuNum", SORTED),
+        ("sort=%2BcpuNum", SORTED),
+        ("sort=%2B%2BcpuNum", SORTED),
+        ("sort=%20cpuNum%20", SORTED),
+        ("sort=-cpuNum", SORTED[::-1]),
+        ("sort=--cpuNum", SORTED[::-1]),
+        ("sort=-cpuNum&sort=cpuNum", SORTED[::-1]),
+        ("sort=cpuNum&limit=2", SORTED[:2]),
+        ("sort=cpuNum&limit=%2B2", SORTED[:2]),
+        ("sort=cpuNum&limit=+2", SORTED[:2]),
+        ("sort=cpuNum&limit=2&limit=x", SORTED[:2]),
+        ("sort=-cpuNum&limit=2", SORTED[:0:-1]),
+        ("sort=cpuNum&start=1", SORTED[1:]),
+        ("sort=cpuNum&start=1&limit=1", SORTED[1:2]),
+        ("sort=cpuNum&start=3", []),
+        ("sort=cpuNum&limit=0", []),
+        ("sort=cpuNum&q=cpuNum%3E1&limit=1", SORTED[1:2]),
+        ("sort=", sorted(SORTED, key=named)),
+        ("", sorted(SORTED, key=named)),
+        ("limit=1", sorted(SORTED, key=named)[:1]),
+    ),
+)
+async def test_what_is_found_is_sorted_and_paged(mock, query, found):
+    assert names((await raw(mock, f"/instance-offerings?{query}"))["inventories"]) == found
+
+
+@pytest.mark.parametrize(
+    ("collection", "sort", "found"),
+    (
+        ("volumes", "deviceId", ["loose", "root", "data"]),
+        ("volumes", "-deviceId", ["data", "root", "loose"]),
+        ("volumes", "-name", ["root", "loose", "data"]),
+        ("zones", "name", [" lead", "100%", "=b", "a=b", "c:\\x", "café", "dba", "db_1", "null", "pad ", "web", "web-1", "Web-2", "区域"]),
+    ),
+)
+async def test_sorting_puts_nothing_first_and_text_in_the_order_of_mysql(mock, collection, sort, found):
+    assert names((await ask(mock, f"/{collection}?sort={sort}"))["inventories"]) == found
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("query", "keys", "total", "count"),
+    (
+        ("", {"inventories"}, None, 14),
+        ("replyWithCount=true", {"inventories", "total"}, 14, 14),
+        ("replyWithCount=TRUE&limit=2&start=13", {"inventories", "total"}, 14, 1),
+        ("replyWithCount=yes", {"inventories"}, None, 14),
+        ("replyWithCount=true&q=state%3DDisabled", {"inventories", "total"}, 1, 1),
+        ("count=true", {"total"}, 14, 0),
+        ("count=True&limit=2&start=5&replyWithCount=true", {"total"}, 14, 0),
+        ("count=true&q=name%3Dnobody", {"total"}, 0, 0),
+        ("count=1", {"inventories"}, None, 14),
+    ),
+)
+async def test_what_is_found_can_be_counted(mock, dialect, query, keys, total, count):
+    body = await ask(mock, f"/zones?{query}")
+    assert body.keys() == keys | ({"schema"} if dialect == SERVER else set())
+    assert (body.get("total"), len(body.get("inventories", ()))) == (total, count)
+
+
+async def test_a_thousand_are_answered_unless_a_limit_says_otherwise(tmp_path):
+    path = tmp_path / "many.json"
+    path.write_text(json.dumps({"zones": [{"name": f"z{n}"} for n in range(1003)]}))
+    async with serve(cloud=str(path)) as mock:
+        await mock.login()
+        answers = [await ask(mock, f"/zones?replyWithCount=true&{query}") for query in ("", "start=1000", "limit=1003", "start=2&limit=1001")]
+    assert [len(answer["inventories"]) for answer in answers] == [1000, 3, 1003, 1001]
+    assert {answer["total"] for answer in answers} == {1003}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "keys"),
+    (
+        (MANUAL, "fields=name,uuid", {"name", "uuid"}),
+        (SERVER, "fields=name,uuid", {"name", "uuid"}),
+        (MANUAL, "fields=uuid&fields=name", {"name", "uuid"}),
+        (SERVER, "fields=uuid&fields=name", {"uuid"}),
+        (SERVER, "fields=%20name%20,name,%20uuid", {"name", "uuid"}),
+        (MANUAL, "fields=name,description", {"name"}),
+        (MANUAL, "fields=createDate", {"createDate"}),
+    ),
+)
+async def test_fields_says_what_an_inventory_shows(mock, fields, keys):
+    (zone,) = (await ask(mock, f"/zones?q=name%3DWeb-2&{fields}"))["inventories"]
+    assert zone.keys() == keys
+
+
+async def test_fields_leaves_out_what_is_embedded(mock):
+    bodies = [await ask(mock, f"/vm-instances?q=name%3Done-nic&{fields}") for fields in ("", "fields=name,state")]
+    whole, part = (body["inventories"][0] for body in bodies)
+    assert [nic["ip"] for nic in whole["vmNics"]] == ["10.1.0.3"]
+    assert part == {"name": "one-nic", "state": "Stopped"}
+
+
+@pytest.mark.parametrize(("dialect", "found"), ((MANUAL, ["Running", "Stopped"]), (SERVER, ["Running", "Stopped", "Stopped"])))
+async def test_group_by_gives_one_of_each_value_in_the_manual_only(mock, found):
+    body = await ask(mock, "/vm-instances?groupBy=state&replyWithCount=true")
+    assert sorted(vm["state"] for vm in body["inventories"]) == found
+    assert body["total"] == len(found)
+
+
+# one by its uuid
+
+
+@BOTH
+@pytest.mark.parametrize("query", ("", "?q=name%3Dnobody&fields=name&limit=0", "?q=nonsense&limit=x&sort=nothing&count=true"))
+@pytest.mark.parametrize("uuid", (named("web"), named("web").upper()))
+async def test_a_uuid_in_the_path_is_all_that_counts(mock, dialect, uuid, query):
+    body = await ask(mock, f"/zones/{uuid}{query}")
+    (zone,) = body["inventories"]
+    assert (zone["name"], zone["description"]) == ("web", "Front end")
+    assert body == {"inventories": [zone]} | (
+        {"inventory": zone} if dialect == MANUAL else {"schema": {"inventories[0]": "org.zstack.header.zone.ZoneInventory"}}
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("uuid", (named("nobody"), "x", "%E5%8C%BA"))
+async def test_a_uuid_that_nobody_has_gives_an_empty_list(mock, dialect, uuid):
+    assert await ask(mock, f"/zones/{uuid}") == {"inventories": []} | ({"schema": {}} if dialect == SERVER else {})
+
+
+# relations and tags
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("collection", "conditions", "found"),
+    (
+        ("vm-instances", ("vmNics.ip=10.1.0.1",), "two-nics"),
+        ("vm-instances", ("vmNics.ip~=10.1.0.%",), "one-nic two-nics"),
+        ("vm-instances", ("vmNics.ip!=10.1.0.3",), "two-nics"),
+        ("vm-instances", ("vmNics.ip!=10.1.0.1",), "one-nic two-nics"),
+        ("vm-instances", ("vmNics.ip!~=10.1.%",), ""),
+        ("vm-instances", ("vmNics.metaData is null",), "one-nic"),
+        ("vm-instances", ("vmNics.uuid not null",), "one-nic two-nics"),
+        ("vm-instances", ("vmNics.ip=10.1.0.1", f"vmNics.l3NetworkUuid={named('l3-b')}"), "two-nics"),
+        ("vm-instances", ("vmNics.ip=10.1.0.1", "vmNics.ip=10.1.0.3"), ""),
+        ("vm-instances", ("host.managementIp=10.0.0.2",), "one-nic"),
+        ("vm-instances", ("vmNics.eip.vipIp=172.16.0.1",), "one-nic"),
+        ("vm-instances", ("vmNics.eip.vip.l3Network.name=L3-B",), "one-nic"),
+        ("vm-instances", ("zone.cluster.l2Network.l3Network.name=l3-a",), "one-nic two-nics"),
+        ("vm-instances", ("zone.cluster.l2Network.l3Network.name=l3-b",), ""),
+        ("vm-instances", ("vmNics.vmInstance.name=two-nics",), "two-nics"),
+        ("vm-instances", ("vmNics.vmInstance.vmNics.vmInstance.vmNics.ip=10.1.0.2",), "two-nics"),
+        ("vm-instances", ("zone.vmInstance.zone.vmInstance.name=no-nic",), "no-nic"),
+        ("zones", ("vmInstance.vmNics.eip.name=eip",), "dba"),
+        ("clusters", ("l2Network.type=L2VlanNetwork",), "cluster-a cluster-b"),
+        ("clusters", ("primaryStorage.name=ps-a", "zone.name=web-1"), "cluster-a"),
+        ("l2-networks", ("cluster.host.name~=host-_",), "l2-a"),
+        ("hosts", ("cluster.zone.state!=Disabled",), "host-a host-b"),
+        ("vm-instances", ("__userTag__=web",), "two-nics"),
+        ("vm-instances", ("__userTag__?=DB,old",), "one-nic two-nics"),
+        ("vm-instances", ("__userTag__~=o%",), "two-nics"),
+        ("vm-instances", ("__userTag__=shanghai",), ""),
+        ("vm-instances", ("__userTag__!=web",), "no-nic one-nic"),
+        ("vm-instances", ("__userTag__!?=web,nothing",), "no-nic one-nic"),
+        ("vm-instances", ("__userTag__!~=%b",), "no-nic"),
+        ("vm-instances", ("__userTag__ not null",), "one-nic two-nics"),
+        ("vm-instances", ("__userTag__ is null",), ""),
+        ("vm-instances", ("__userTag__=web", "__userTag__=old"), "two-nics"),
+        ("vm-instances", ("zone.__userTag__=Shanghai",), "two-nics"),
+        ("vm-instances", ("vmNics.__systemTag__~=staticIp::%",), "one-nic"),
+        ("vm-instances", ("vmNics.eip.vmNic.__systemTag__=STATICIP::l3::10.1.0.3",), "one-nic"),
+        ("hosts", ("hypervisorType=KVM", "sshPort=22", "username=root"), "host-a"),
+        ("l2-networks", ("vlan>5", "type=L2VlanNetwork"), "l2-a"),
+    ),
+)  # fmt: skip
+async def test_conditions_reach_through_relations_and_tags(mock, collection, conditions, found):
+    assert sorted(names(await mock.query(collection, *conditions))) == found.split()
+
+
+async def test_what_was_deleted_matches_no_more_and_what_was_destroyed_does(mock):
+    await mock.delete("l2-networks", named("l2-a"))
+    assert await mock.query("clusters", "l2Network.type=L2VlanNetwork") == []
+    await mock.delete("vm-instances", named("no-nic"))
+    assert names(await mock.query("zones", "vmInstance.state=Destroyed")) == ["web"]
+
+
+@pytest.mark.parametrize("query", ("sort=-sshPort", "fields=name,sshPort", "q=sshPort%3C100"))
+async def test_a_condition_on_the_type_makes_the_fields_of_the_subtype_legal(mock, query):
+    assert names((await ask(mock, f"/hosts?q=hypervisorType%3DKVM&{query}"))["inventories"]) == ["host-a"]
+    assert (await mock.request("GET", f"/hosts?{query}"))[0] == 400
+
+
+# mistakes
+
+ZONE_CLASS = "class org.zstack.header.zone.ZoneInventory"
+KNOWN = "[[!=, >=, <=, !?=, !~=, ~=, ?=, =, >, <, is null, not null]]"
+FRONT = {  # query: what the HTTP front end says, 400 in both dialects
+    "q=abc": f"Invalid query parameter. The 'abc' in the parameter[q] doesn't contain any query operator. Valid query operators are {KNOWN}",
+    "q=": f"Invalid query parameter. The '' in the parameter[q] doesn't contain any query operator. Valid query operators are {KNOWN}",
+    "q==abc": "Invalid query parameter. The '=abc' in parameter[q] is not a key-value pair split by =",
+    "q=name%3Dweb&q=%3E5": "Invalid query parameter. The '>5' in parameter[q] is not a key-value pair split by =",
+    **{f"limit={text}": "Invalid query parameter. 'limit' must be an integer" for text in ("abc", "", "1.5", "2147483648", "1e3", "%C2%B2")},
+    "start=abc": "Invalid query parameter. 'start' must be an integer",
+}
+FIELDS = {  # path: what the query engine says, 400 in the manual, 503 SYS.1000 on the server
+    "/zones?q=foo=1": f"inventory class[{ZONE_CLASS}] not having field[foo]",
+    "/zones?q=Name=1": f"inventory class[{ZONE_CLASS}] not having field[Name]",
+    "/zones?q=name is not null": f"inventory class[{ZONE_CLASS}] not having field[name is]",
+    "/zones?q=name=x!=y": f"inventory class[{ZONE_CLASS}] not having field[name=x]",
+    "/zones?q=cluster.foo=1": "inventory class[class org.zstack.header.cluster.ClusterInventory] not having field[foo]",
+    "/zones?q=foo.bar=1": f"invalid nested query condition[bar] on {ZONE_CLASS},the expanded target[{ZONE_CLASS}] have no expanded query[foo]",
+    "/zones?q=name.bar.baz=1": f"invalid nested query condition[bar.baz] on {ZONE_CLASS},the expanded target[{ZONE_CLASS}] have no expanded query[name]",
+    "/zones?sort=foo": "invalid order by clause, inventory[ZoneInventory] doesn't have field[foo]",
+    "/zones?sort=cluster.name": "invalid order by clause, inventory[ZoneInventory] doesn't have field[cluster.name]",
+    "/zones?fields=name,foo": "inventory[${selfInventoryClass}] has no field[foo]",
+    "/zones?fields=__userTag__": "inventory[${selfInventoryClass}] has no field[__userTag__]",
+    "/zones?fields=cluster": "inventory[${selfInventoryClass}] has no field[cluster]",
+    "/zones?fields=": "inventory[${selfInventoryClass}] has no field[]",
+    "/hosts?fields=totalCpuCapacity": None,
+    "/primary-storage?fields=attachedClusterUuids": None,
+    "/hosts?q=sshPort=22": "inventory class[class org.zstack.header.host.HostInventory] not having field[sshPort]",
+    "/hosts?q=sshPort=22&q=hypervisorType!=KVM": "inventory class[class org.zstack.header.host.HostInventory] not having field[sshPort]",
+    "/l2-networks?q=vlan=10&q=type=l2vlannetwork": "inventory class[class org.zstack.header.network.l2.L2NetworkInventory] not having field[vlan]",
+    "/vm-instances?q=vmNics.l3Network.l2Network.vlan=10": "inventory class[class org.zstack.header.network.l2.L2NetworkInventory] not having field[vlan]",
+    "/vm-instances?q=internalId=1": "inventory class[class org.zstack.header.vm.VmInstanceInventory] not having field[internalId]",
+    "/volumes?q=isShareable=yes": None,
+    "/volumes?q=isShareable=1": None,
+    "/zones?limit=-1": None,
+    "/zones?start=-1": None,
+}  # fmt: skip
+
+
+async def error_of(mock, path):
+    """Status, code and text of an error, in JSON or plain."""
+    async with aiohttp.ClientSession() as http, http.get(mock.url + path, headers={"Authorization": f"OAuth {mock.session}"}) as answer:
+        text = await answer.text()
+        error = json.loads(text)["error"] if text.startswith("{") else {"code": None, "details": text}
+        return answer.status, error["code"], error["details"]
+
+
+@pytest.mark.parametrize(("dialect", "code"), ((MANUAL, "SYS.1007"), (SERVER, None)))
+@pytest.mark.parametrize("query", FRONT)
+async def test_what_is_no_query_is_refused_at_the_door(mock, code, query):
+    assert await error_of(mock, f"/zones?{query}") == (400, code, FRONT[query])
+
+
+@pytest.mark.parametrize(("dialect", "status", "code"), ((MANUAL, 400, "SYS.1007"), (SERVER, 503, "SYS.1000")))
+@pytest.mark.parametrize("path", FIELDS)
+async def test_what_cannot_be_queried_is_refused_in_the_servers_words(mock, status, code, path):
+    told = await error_of(mock, path)
+    assert told == (status, code, FIELDS[path] or told[2]) and told[2]
+
+
+@BOTH
+@pytest.mark.parametrize("path", ("/zones?q=name=it's", "/zones?q=cluster.name~='%25", "/zones?q=__userTag__~=%25s"))
+async def test_what_breaks_the_servers_parser_is_an_internal_error(mock, path):
+    status, code, details = await error_of(mock, path)
+    assert (status, code, bool(details)) == (503, "SYS.1000", True)
+
+
+@pytest.mark.parametrize("query", ("name = web", "name= web", "name =web", "name~= web%25"))
+async def test_spaces_around_an_operator_are_a_mistake_in_the_manual(mock, query):
+    status, code, details = await error_of(mock, f"/zones?q={query}")
+    assert (status, code) == (400, "SYS.1007") and "spaces" in details
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    (
+        ("/zones?q=nam=1", "did you mean name?"),
+        ("/vm-instances?q=vmNic.ip=1", "did you mean vmNics?"),
+        ("/zones?sort=createdate", "did you mean createDate?"),
+        ("/zones?fields=desciption", "did you mean description?"),
+        ("/zones?limt=5", "did you mean limit?"),
+        ("/zones?q=name = web", "name=web"),
+    ),
+)
+async def test_the_hint_names_the_nearest_right_name(mock, path, hint):
+    async with aiohttp.ClientSession() as http, http.get(mock.url + path, headers={"Authorization": f"OAuth {mock.session}"}) as answer:
+        assert hint in answer.headers["X-ZMock-Hint"]
+
+
+@BOTH
+async def test_a_query_needs_a_session(mock):
+    mock.session = "wrong"
+    for path in ("/zones", f"/zones/{named('web')}"):
+        status, body = await mock.request("GET", path)
+        assert (status, body["error"]["code"]) == (503, "ID.1001")

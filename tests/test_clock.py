@@ -232,7 +232,9 @@ def test_a_moment_may_be_written_shorter(text):
     assert moment_of(text) == 1531180800
 
 
-@pytest.mark.parametrize("text", ("2018-07-10", "2018-07-10 00:00:00", "2018-13-10T00:00:00Z", "2018-07-10T00:00:00Zulu", "soon", "", None, 1531180800))
+@pytest.mark.parametrize(
+    "text", ("2018-07-10", "2018-07-10 00:00:00", "2018-13-10T00:00:00Z", "2018-07-10T00:00:00Zulu", "soon", "", None, 1531180800)
+)
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(ValueError):
         moment_of(text)

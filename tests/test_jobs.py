@@ -16,7 +16,12 @@ BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
 HOUR, DAY = 3600, 86400
 JOB = "d0345d3ddcae485f8170572b15a2b581"
 HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": "p", "clusterUuid": named("cluster-1")}
-VM = {"name": "n", "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
+VM = {
+    "name": "n",
+    "instanceOfferingUuid": named("offering-small"),
+    "imageUuid": named("image-centos7"),
+    "l3NetworkUuids": [named("l3-private")],
+}
 IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
 ZONE, NO_SUCH_ZONE = {"name": "z"}, {"name": "c", "hypervisorType": "KVM", "zoneUuid": named("nowhere")}
 NOT_FOUND = {"code": "SYS.1003", "description": "A resource can not be found",
@@ -51,8 +56,12 @@ async def create(mock, path="/zones", given=ZONE, **headers):
     return await submit(mock, "POST", path, {"params": given}, **headers)
 
 
+def at(collection, name):
+    return f"/{collection}/{named(name)}"
+
+
 async def act(mock, vm, action):
-    return await submit(mock, "PUT", f"/vm-instances/{named(vm)}/actions", {action: {}})
+    return await submit(mock, "PUT", at("vm-instances", vm) + "/actions", {action: {}})
 
 
 async def poll(mock, job):
@@ -98,7 +107,7 @@ async def test_a_job_that_fails_tells_why(mock):
 
 @pytest.mark.parametrize(("dialect", "empty"), ((MANUAL, {}), (SERVER, None)))
 async def test_a_job_without_a_result_is_empty(mock, empty):
-    job = await submit(mock, "DELETE", f"/zones/{named('zone-1')}")
+    job = await submit(mock, "DELETE", at("zones", "zone-1"))
     await mock.advance(10)
     assert await poll(mock, job) == (200, empty)
 
@@ -131,7 +140,10 @@ async def test_a_poll_brings_the_schema_when_it_asks_for_it(mock, header, keys):
 async def test_a_job_has_the_uuid_that_its_caller_gave(mock):
     assert await create(mock, X_Job_UUID=JOB) == JOB
     session = {"Authorization": f"OAuth {mock.session}", "X-Job-UUID": JOB}
-    async with aiohttp.ClientSession() as http, http.post(mock.url + "/zones", json={"params": {"name": "again"}}, headers=session) as answer:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(mock.url + "/zones", json={"params": {"name": "again"}}, headers=session) as answer,
+    ):
         assert answer.status == (400 if mock.settings.dialect == MANUAL else 500)
     await mock.advance(10)
     assert (await poll(mock, JOB))[1]["inventory"]["name"] == "z"
@@ -149,40 +161,42 @@ async def test_a_session_that_is_wrong_is_an_error_of_the_job(mock):
 
 
 @pytest.mark.parametrize(
-    ("call", "collection", "field", "meanwhile", "after"),
+    ("method", "path", "body", "query", "field", "meanwhile", "after"),
     (
-        (("PUT", "vm-instances/@vm-ci-1/actions", {"startVmInstance": {}}), "vm-instances/@vm-ci-1", "state", "Starting", "Running"),
-        (("PUT", "vm-instances/@vm-web-1/actions", {"stopVmInstance": {}}), "vm-instances/@vm-web-1", "state", "Stopping", "Stopped"),
-        (("PUT", "vm-instances/@vm-web-1/actions", {"rebootVmInstance": {}}), "vm-instances/@vm-web-1", "state", "Rebooting", "Running"),
-        (("PUT", "vm-instances/@vm-web-1/actions", {"pauseVmInstance": {}}), "vm-instances/@vm-web-1", "state", "Pausing", "Paused"),
-        (("PUT", "vm-instances/@vm-office-1/actions", {"resumeVmInstance": {}}), "vm-instances/@vm-office-1", "state", "Resuming", "Running"),
-        (("PUT", "vm-instances/@vm-web-1/actions", {"migrateVm": {}}), "vm-instances/@vm-web-1", "state", "Migrating", "Running"),
-        (("DELETE", "vm-instances/@vm-web-1", None), "vm-instances/@vm-web-1", "state", "Destroying", "Destroyed"),
-        (("POST", "vm-instances", {"params": VM}), "vm-instances?q=name=n", "state", "Starting", "Running"),
-        (("POST", "hosts/kvm", {"params": HOST}), "hosts?q=name=h", "status", "Connecting", "Connected"),
-        (("PUT", "hosts/@host-1/actions", {"reconnectHost": {}}), "hosts/@host-1", "status", "Connecting", "Connected"),
-        (("POST", "images", {"params": IMAGE}), "images?q=name=i", "status", "Downloading", "Ready"),
+        *(
+            ("PUT", at("vm-instances", vm) + "/actions", {action: {}}, at("vm-instances", vm), "state", meanwhile, after)
+            for vm, action, meanwhile, after in (
+                ("vm-ci-1", "startVmInstance", "Starting", "Running"),
+                ("vm-web-1", "stopVmInstance", "Stopping", "Stopped"),
+                ("vm-web-1", "rebootVmInstance", "Rebooting", "Running"),
+                ("vm-web-1", "pauseVmInstance", "Pausing", "Paused"),
+                ("vm-office-1", "resumeVmInstance", "Resuming", "Running"),
+                ("vm-web-1", "migrateVm", "Migrating", "Running"),
+            )
+        ),
+        ("DELETE", at("vm-instances", "vm-web-1"), None, at("vm-instances", "vm-web-1"), "state", "Destroying", "Destroyed"),
+        ("POST", "/vm-instances", {"params": VM}, "/vm-instances?q=name=n", "state", "Starting", "Running"),
+        ("POST", "/hosts/kvm", {"params": HOST}, "/hosts?q=name=h", "status", "Connecting", "Connected"),
+        ("PUT", at("hosts", "host-1") + "/actions", {"reconnectHost": {}}, at("hosts", "host-1"), "status", "Connecting", "Connected"),
+        ("POST", "/images", {"params": IMAGE}, "/images?q=name=i", "status", "Downloading", "Ready"),
     ),
-)  # fmt: skip
-async def test_the_state_on_the_way_can_be_seen(mock, call, collection, field, meanwhile, after):
-    def path(text):
-        head, _, name = text.partition("@")
-        return f"/{head}" + (named(name.split("/")[0]) + name[len(name.split("/")[0]) :] if name else "")
-
-    async def shown():
-        (item,) = (await mock.request("GET", path(collection)))[1]["inventories"]
-        return item[field]
-
-    job = await submit(mock, call[0], path(call[1]), call[2])
-    await mock.advance(9)
-    assert (await shown(), await status_of(mock, job)) == (meanwhile, [202])
-    await mock.advance(1)
-    assert (await shown(), await status_of(mock, job)) == (after, [200])
+)
+async def test_the_state_on_the_way_can_be_seen(mock, method, path, body, query, field, meanwhile, after):
+    job = await submit(mock, method, path, body)
+    for seconds, seen, status in ((9, meanwhile, 202), (1, after, 200)):
+        await mock.advance(seconds)
+        (item,) = (await mock.request("GET", query))[1]["inventories"]
+        assert (item[field], await status_of(mock, job)) == (seen, [status])
 
 
 async def test_calls_on_the_same_object_wait_for_each_other(mock):
     jobs = [await act(mock, "vm-web-1", action) for action in ("stopVmInstance", "startVmInstance", "rebootVmInstance")]
-    for states, statuses in (("Stopping", [202, 202, 202]), ("Starting", [200, 202, 202]), ("Rebooting", [200, 200, 202]), ("Running", [200, 200, 200])):
+    for states, statuses in (
+        ("Stopping", [202, 202, 202]),
+        ("Starting", [200, 202, 202]),
+        ("Rebooting", [200, 200, 202]),
+        ("Running", [200, 200, 200]),
+    ):
         (vm,) = await mock.query("vm-instances", "name=web-1")
         assert (vm["state"], await status_of(mock, *jobs)) == (states, statuses)
         await mock.advance(10)
@@ -321,8 +335,8 @@ async def test_a_web_hook_gets_the_result(mock, receiver):
 @pytest.mark.parametrize(
     ("call", "headers", "success", "body"),
     (
-        (("DELETE", f"/zones/{named('zone-1')}"), {}, "true", {}),
-        (("DELETE", f"/zones/{named('zone-1')}"), {"X_JSON_Schema": "true"}, "true", {"schema": {}}),
+        (("DELETE", at("zones", "zone-1")), {}, "true", {}),
+        (("DELETE", at("zones", "zone-1")), {"X_JSON_Schema": "true"}, "true", {"schema": {}}),
         (("POST", "/clusters", {"params": NO_SUCH_ZONE}), {}, "false", {"error": NOT_FOUND}),
     ),
 )
@@ -372,7 +386,9 @@ async def test_a_web_hook_is_tried_again_each_two_seconds_until_it_takes_it(mock
     assert len(receiver.got) == tries
 
 
-@pytest.mark.parametrize("url", ("http://127.0.0.1:1/", "http://[", "nonsense", "ftp://127.0.0.1/", "file:///etc/passwd", "http://", "http://a b/"))
+@pytest.mark.parametrize(
+    "url", ("http://127.0.0.1:1/", "http://[", "nonsense", "ftp://127.0.0.1/", "file:///etc/passwd", "http://", "http://a b/")
+)
 async def test_a_web_hook_that_leads_nowhere_does_no_harm(mock, url):
     job = await create(mock, X_Web_Hook=url)
     await mock.advance(60)
@@ -390,7 +406,8 @@ async def test_an_empty_web_hook_is_none_and_a_call_without_a_job_has_none(mock,
 
 
 @pytest.mark.parametrize(
-    ("what", "state", "status", "told"), (("finish", "succeeded", 200, ["true"]), ("fail", "failed", 503, ["false"]), ("expire", "expired", 404, []))
+    ("what", "state", "status", "told"),
+    (("finish", "succeeded", 200, ["true"]), ("fail", "failed", 503, ["false"]), ("expire", "expired", 404, [])),
 )
 async def test_a_job_ended_by_hand_is_polled_and_told_like_any_other(mock, receiver, what, state, status, told):
     job = await create(mock, X_Web_Hook=receiver.url)
@@ -419,7 +436,11 @@ async def test_jobs_and_their_results_survive_a_restart_and_those_under_way_are_
     settings = {"memory": False, "data": str(tmp_path / "cloud"), "delay": "10", "dialect": dialect}
     async with serve(**settings) as mock:
         await mock.login()
-        over = [await create(mock), await create(mock, "/clusters", NO_SUCH_ZONE), await submit(mock, "DELETE", f"/vm-instances/{named('vm-web-1')}")]
+        over = [
+            await create(mock),
+            await create(mock, "/clusters", NO_SUCH_ZONE),
+            await submit(mock, "DELETE", at("vm-instances", "vm-web-1")),
+        ]
         await mock.advance(10)
         results = [await poll(mock, job) for job in over]
         under_way = await act(mock, "vm-web-2", "stopVmInstance")

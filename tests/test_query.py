@@ -21,41 +21,50 @@ def thing(name, **more):
     return {"uuid": named(name), "name": name} | more
 
 
+CLUSTERS = [named("cluster-a"), named("cluster-b")]
+IN_A, IN_B = {"zoneUuid": named("web-1")}, {"zoneUuid": named("dba")}
 CLOUD = {
-    "zones": [thing(name, description=description, state="Disabled" if name == "web" else "Enabled") for name, description in ZONES.items()],
-    "instance-offerings": [thing("one", cpuNum=1, memorySize=1000), thing("two", cpuNum=2, memorySize=1 << 30), thing("sixteen", cpuNum=16, memorySize=(1 << 53) + 1)],
-    "volumes": [thing("root", deviceId=0, isShareable=False), thing("data", deviceId=3, isShareable=True), thing("loose", isShareable=False)],
-    "clusters": [thing("cluster-a", zoneUuid=named("web-1"), hypervisorType="KVM"), thing("cluster-b", zoneUuid=named("dba"), hypervisorType="KVM")],
+    "zones": [thing(name, description=told, state="Disabled" if name == "web" else "Enabled") for name, told in ZONES.items()],
+    "instance-offerings": [
+        thing(name, cpuNum=cpus, memorySize=memory)
+        for name, cpus, memory in (("one", 1, 1000), ("two", 2, 1 << 30), ("sixteen", 16, (1 << 53) + 1))
+    ],
+    "volumes": [
+        thing("root", deviceId=0, isShareable=False), thing("data", deviceId=3, isShareable=True), thing("loose", isShareable=False),
+    ],
+    "clusters": [thing("cluster-a", hypervisorType="KVM", **IN_A), thing("cluster-b", hypervisorType="KVM", **IN_B)],
     "hosts": [
-        thing("host-a", zoneUuid=named("web-1"), clusterUuid=named("cluster-a"), managementIp="10.0.0.1", hypervisorType="KVM", sshPort=22, username="root"),
-        thing("host-b", zoneUuid=named("dba"), clusterUuid=named("cluster-b"), managementIp="10.0.0.2", hypervisorType="Other"),
+        thing("host-a", clusterUuid=CLUSTERS[0], managementIp="10.0.0.1", hypervisorType="KVM", sshPort=22, username="root", **IN_A),
+        thing("host-b", clusterUuid=CLUSTERS[1], managementIp="10.0.0.2", hypervisorType="Other", **IN_B),
     ],
     "l2-networks": [
-        thing("l2-a", zoneUuid=named("web-1"), type="L2VlanNetwork", vlan=10, attachedClusterUuids=[named("cluster-a"), named("cluster-b")]),
-        thing("l2-b", zoneUuid=named("dba"), type="L2NoVlanNetwork", attachedClusterUuids=[]),
+        thing("l2-a", type="L2VlanNetwork", vlan=10, attachedClusterUuids=CLUSTERS, **IN_A),
+        thing("l2-b", type="L2NoVlanNetwork", attachedClusterUuids=[], **IN_B),
     ],
     "l3-networks": [
-        thing("l3-a", l2NetworkUuid=named("l2-a"), dns=["8.8.8.8", "1.1.1.1"], zoneUuid=named("web-1")),
-        thing("l3-b", l2NetworkUuid=named("l2-b"), dns=["1.1.1.1"], zoneUuid=named("dba")),
+        thing("l3-a", l2NetworkUuid=named("l2-a"), dns=["8.8.8.8", "1.1.1.1"], **IN_A),
+        thing("l3-b", l2NetworkUuid=named("l2-b"), dns=["1.1.1.1"], **IN_B),
     ],
-    "primary-storage": [thing("ps-a", attachedClusterUuids=[named("cluster-a")], zoneUuid=named("web-1"))],
+    "primary-storage": [thing("ps-a", attachedClusterUuids=CLUSTERS[:1], **IN_A)],
     "vm-instances": [
-        thing("two-nics", zoneUuid=named("web-1"), clusterUuid=named("cluster-a"), hostUuid=named("host-a"), state="Running"),
-        thing("one-nic", zoneUuid=named("dba"), clusterUuid=named("cluster-b"), hostUuid=named("host-b"), state="Stopped"),
+        thing("two-nics", clusterUuid=CLUSTERS[0], hostUuid=named("host-a"), state="Running", **IN_A),
+        thing("one-nic", clusterUuid=CLUSTERS[1], hostUuid=named("host-b"), state="Stopped", **IN_B),
         thing("no-nic", zoneUuid=named("web"), state="Stopped"),
     ],
     "vm-instances/nics": [
-        {"uuid": named("nic-1"), "vmInstanceUuid": named("two-nics"), "l3NetworkUuid": named("l3-a"), "ip": "10.1.0.1", "metaData": "m"},
-        {"uuid": named("nic-2"), "vmInstanceUuid": named("two-nics"), "l3NetworkUuid": named("l3-b"), "ip": "10.1.0.2", "metaData": "m"},
-        {"uuid": named("nic-3"), "vmInstanceUuid": named("one-nic"), "l3NetworkUuid": named("l3-b"), "ip": "10.1.0.3"},
+        {"uuid": named(f"nic-{n}"), "vmInstanceUuid": named(vm), "l3NetworkUuid": named(l3), "ip": f"10.1.0.{n}", "metaData": told}
+        for n, vm, l3, told in ((1, "two-nics", "l3-a", "m"), (2, "two-nics", "l3-b", "m"), (3, "one-nic", "l3-b", None))
     ],
     "vips": [thing("vip", ip="172.16.0.1", l3NetworkUuid=named("l3-b"))],
     "eips": [thing("eip", vmNicUuid=named("nic-3"), vipUuid=named("vip"), vipIp="172.16.0.1")],
     "user-tags": [
         {"uuid": named(f"tag-{to}-{tag}"), "resourceUuid": named(to), "resourceType": type, "tag": tag}
-        for to, type, tag in (("two-nics", "VmInstanceVO", "Web"), ("two-nics", "VmInstanceVO", "old"), ("one-nic", "VmInstanceVO", "db"), ("web-1", "ZoneVO", "shanghai"))
+        for type, to, tag in (
+            ("VmInstanceVO", "two-nics", "Web"), ("VmInstanceVO", "two-nics", "old"), ("VmInstanceVO", "one-nic", "db"),
+            ("ZoneVO", "web-1", "shanghai"),
+        )
     ],
-    "system-tags": [{"uuid": named("tag-ip"), "resourceUuid": named("nic-3"), "resourceType": "VmNicVO", "tag": "staticIp::l3::10.1.0.3", "inherent": False}],
+    "system-tags": [{"uuid": named("tag-ip"), "resourceUuid": named("nic-3"), "resourceType": "VmNicVO", "tag": "staticIp::l3::10.1.0.3"}],
 }  # fmt: skip
 
 
@@ -163,7 +172,9 @@ def test_no_operator_is_shadowed_by_one_that_it_contains(sign):
     assert (condition.path, condition.sign, condition.value) == (("name",), sign, "x")
 
 
-@pytest.mark.parametrize(("text", "sign", "value"), (("a>=b=c", ">=", "b=c"), ("a=b=c", "=", "b=c"), ("a~=b?=c", "~=", "b?=c"), ("a==x", "=", "=x")))
+@pytest.mark.parametrize(
+    ("text", "sign", "value"), (("a>=b=c", ">=", "b=c"), ("a=b=c", "=", "b=c"), ("a~=b?=c", "~=", "b?=c"), ("a==x", "=", "=x"))
+)
 def test_the_first_operator_of_the_list_that_stands_anywhere_counts(text, sign, value):
     condition = read_condition(text, Dialect(MANUAL))
     assert (condition.field, condition.sign, condition.value) == ("a", sign, value)
@@ -264,7 +275,9 @@ async def test_conditions_are_all_satisfied(mock):
 
 
 @BOTH
-@pytest.mark.parametrize("query", ("q=name%3Dweb", "=name%3Dweb", "q=state%3DDisabled&=name%3Dweb", "q=name%3Dweb&whatever=x&sortBy=nothing"))
+@pytest.mark.parametrize(
+    "query", ("q=name%3Dweb", "=name%3Dweb", "q=state%3DDisabled&=name%3Dweb", "q=name%3Dweb&whatever=x&sortBy=nothing")
+)
 async def test_conditions_come_as_q_or_without_a_name(mock, query):
     assert names((await ask(mock, f"/zones?{query}"))["inventories"]) == ["web"]
 
@@ -354,7 +367,9 @@ async def test_a_thousand_are_answered_unless_a_limit_says_otherwise(tmp_path):
     path.write_text(json.dumps({"zones": [{"name": f"z{n}"} for n in range(1003)]}))
     async with serve(cloud=str(path)) as mock:
         await mock.login()
-        answers = [await ask(mock, f"/zones?replyWithCount=true&{query}") for query in ("", "start=1000", "limit=1003", "start=2&limit=1001")]
+        answers = [
+            await ask(mock, f"/zones?replyWithCount=true&{query}") for query in ("", "start=1000", "limit=1003", "start=2&limit=1001")
+        ]
     assert [len(answer["inventories"]) for answer in answers] == [1000, 3, 1003, 1001]
     assert {answer["total"] for answer in answers} == {1003}
 
@@ -478,40 +493,57 @@ async def test_a_condition_on_the_type_makes_the_fields_of_the_subtype_legal(moc
 
 ZONE_CLASS = "class org.zstack.header.zone.ZoneInventory"
 KNOWN = "[[!=, >=, <=, !?=, !~=, ~=, ?=, =, >, <, is null, not null]]"
+NO_OPERATOR = "Invalid query parameter. The '{}' in the parameter[q] doesn't contain any query operator. Valid query operators are " + KNOWN
+NO_PAIR = "Invalid query parameter. The '{}' in parameter[q] is not a key-value pair split by ="
+NO_NUMBER = "Invalid query parameter. '{}' must be an integer"
+
+
+def no_field(name, java="zone.Zone"):
+    return f"inventory class[class org.zstack.header.{java}Inventory] not having field[{name}]"
+
+
+def no_relation(name, rest):
+    return f"invalid nested query condition[{rest}] on {ZONE_CLASS},the expanded target[{ZONE_CLASS}] have no expanded query[{name}]"
+
+
+def no_order(name):
+    return f"invalid order by clause, inventory[ZoneInventory] doesn't have field[{name}]"
+
+
 FRONT = {  # query: what the HTTP front end says, 400 in both dialects
-    "q=abc": f"Invalid query parameter. The 'abc' in the parameter[q] doesn't contain any query operator. Valid query operators are {KNOWN}",
-    "q=": f"Invalid query parameter. The '' in the parameter[q] doesn't contain any query operator. Valid query operators are {KNOWN}",
-    "q==abc": "Invalid query parameter. The '=abc' in parameter[q] is not a key-value pair split by =",
-    "q=name%3Dweb&q=%3E5": "Invalid query parameter. The '>5' in parameter[q] is not a key-value pair split by =",
-    **{f"limit={text}": "Invalid query parameter. 'limit' must be an integer" for text in ("abc", "", "1.5", "2147483648", "1e3", "%C2%B2")},
-    "start=abc": "Invalid query parameter. 'start' must be an integer",
+    "q=abc": NO_OPERATOR.format("abc"),
+    "q=": NO_OPERATOR.format(""),
+    "q==abc": NO_PAIR.format("=abc"),
+    "q=name%3Dweb&q=%3E5": NO_PAIR.format(">5"),
+    **{f"limit={text}": NO_NUMBER.format("limit") for text in ("abc", "", "1.5", "2147483648", "1e3", "%C2%B2")},
+    "start=abc": NO_NUMBER.format("start"),
 }
-FIELDS = {  # path: what the query engine says, 400 in the manual, 503 SYS.1000 on the server
-    "/zones?q=foo=1": f"inventory class[{ZONE_CLASS}] not having field[foo]",
-    "/zones?q=Name=1": f"inventory class[{ZONE_CLASS}] not having field[Name]",
-    "/zones?q=name is not null": f"inventory class[{ZONE_CLASS}] not having field[name is]",
-    "/zones?q=name=x!=y": f"inventory class[{ZONE_CLASS}] not having field[name=x]",
-    "/zones?q=cluster.foo=1": "inventory class[class org.zstack.header.cluster.ClusterInventory] not having field[foo]",
-    "/zones?q=foo.bar=1": f"invalid nested query condition[bar] on {ZONE_CLASS},the expanded target[{ZONE_CLASS}] have no expanded query[foo]",
-    "/zones?q=name.bar.baz=1": f"invalid nested query condition[bar.baz] on {ZONE_CLASS},the expanded target[{ZONE_CLASS}] have no expanded query[name]",
-    "/zones?sort=foo": "invalid order by clause, inventory[ZoneInventory] doesn't have field[foo]",
-    "/zones?sort=cluster.name": "invalid order by clause, inventory[ZoneInventory] doesn't have field[cluster.name]",
-    "/zones?fields=name,foo": "inventory[${selfInventoryClass}] has no field[foo]",
-    "/zones?fields=__userTag__": "inventory[${selfInventoryClass}] has no field[__userTag__]",
-    "/zones?fields=cluster": "inventory[${selfInventoryClass}] has no field[cluster]",
-    "/zones?fields=": "inventory[${selfInventoryClass}] has no field[]",
+FIELDS = {  # path: what the query engine says, 400 in the manual, 503 SYS.1000 on the server; None where its words are not known
+    "/zones?q=foo=1": no_field("foo"),
+    "/zones?q=Name=1": no_field("Name"),
+    "/zones?q=name is not null": no_field("name is"),
+    "/zones?q=name=x!=y": no_field("name=x"),
+    "/zones?q=cluster.foo=1": no_field("foo", "cluster.Cluster"),
+    "/zones?q=foo.bar=1": no_relation("foo", "bar"),
+    "/zones?q=name.bar.baz=1": no_relation("name", "bar.baz"),
+    "/zones?sort=foo": no_order("foo"),
+    "/zones?sort=cluster.name": no_order("cluster.name"),
+    **{
+        f"/zones?fields=name,{name}": "inventory[${selfInventoryClass}] has no field[%s]" % name
+        for name in ("foo", "__userTag__", "cluster", "")
+    },
     "/hosts?fields=totalCpuCapacity": None,
     "/primary-storage?fields=attachedClusterUuids": None,
-    "/hosts?q=sshPort=22": "inventory class[class org.zstack.header.host.HostInventory] not having field[sshPort]",
-    "/hosts?q=sshPort=22&q=hypervisorType!=KVM": "inventory class[class org.zstack.header.host.HostInventory] not having field[sshPort]",
-    "/l2-networks?q=vlan=10&q=type=l2vlannetwork": "inventory class[class org.zstack.header.network.l2.L2NetworkInventory] not having field[vlan]",
-    "/vm-instances?q=vmNics.l3Network.l2Network.vlan=10": "inventory class[class org.zstack.header.network.l2.L2NetworkInventory] not having field[vlan]",
-    "/vm-instances?q=internalId=1": "inventory class[class org.zstack.header.vm.VmInstanceInventory] not having field[internalId]",
+    "/hosts?q=sshPort=22": no_field("sshPort", "host.Host"),
+    "/hosts?q=sshPort=22&q=hypervisorType!=KVM": no_field("sshPort", "host.Host"),
+    "/l2-networks?q=vlan=10&q=type=l2vlannetwork": no_field("vlan", "network.l2.L2Network"),
+    "/vm-instances?q=vmNics.l3Network.l2Network.vlan=10": no_field("vlan", "network.l2.L2Network"),
+    "/vm-instances?q=internalId=1": no_field("internalId", "vm.VmInstance"),
     "/volumes?q=isShareable=yes": None,
     "/volumes?q=isShareable=1": None,
     "/zones?limit=-1": None,
     "/zones?start=-1": None,
-}  # fmt: skip
+}
 
 
 async def error_of(mock, path):

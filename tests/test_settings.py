@@ -98,7 +98,9 @@ def test_rules_may_be_given_more_than_once(arguments, environment, rules):
     assert read_settings(arguments, environment).rules == rules
 
 
-@pytest.mark.parametrize(("text", "value"), (("1", True), ("YES", True), ("true", True), ("0", False), ("no", False), ("False", False), ("", False)))
+@pytest.mark.parametrize(
+    ("text", "value"), (("1", True), ("YES", True), ("true", True), ("0", False), ("no", False), ("False", False), ("", False))
+)
 def test_a_switch_is_set_by_a_word(text, value):
     assert read_settings([], {"ZMOCK_MEMORY": text}).memory is value
 
@@ -127,7 +129,10 @@ def test_other_variables_are_left_alone():
         (["--utc-offset", "nan"], "--utc-offset"),
         (["--body-limit", "0"], "--body-limit"),
         (["--journal=-1"], "--journal"),
-        *((["--delay", text], f"a delay is seconds (0.3) or a range (0.5-2), not {text!r}") for text in ("soon", "2-1", "1-", "", "inf", "nan", "0.5-x")),
+        *(
+            (["--delay", text], f"a delay is seconds (0.3) or a range (0.5-2), not {text!r}")
+            for text in ("soon", "2-1", "1-", "", "inf", "nan", "0.5-x")
+        ),
         (["--delay=-1"], "a delay is seconds"),
         (["--long-delay", "later"], "a delay is seconds"),
     ),

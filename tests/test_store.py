@@ -392,7 +392,9 @@ def test_a_folder_in_use_is_refused_with_the_process_that_uses_it(folder):
     with subprocess.Popen([sys.executable, "-c", holder], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "open\n"
         for _ in range(2):
-            with pytest.raises(SettingsError, match=f"in use by another zmock .process {process.pid}.; stop it, or choose another with --data"):
+            with pytest.raises(
+                SettingsError, match=f"in use by another zmock .process {process.pid}.; stop it, or choose another with --data"
+            ):
                 new_store(folder)
         process.communicate("\n", timeout=10)
     new_store(folder).close()

@@ -1,0 +1,306 @@
+"""The command line: what starts, what it says, what it keeps, and how it refuses to start."""
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tinydb import TinyDB
+
+from zmock import SHA512_OF_PASSWORD, main, named, serve
+
+ZMOCK = Path(__file__).parent.parent / "zmock.py"
+
+
+class Process:
+    """A zmock in a process of its own, as a shell starts it."""
+
+    def __init__(self, *flags, script=ZMOCK, cwd=None):
+        command = [sys.executable, str(script), "--port", "0", *map(str, flags)]
+        self.process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.first = self.process.stdout.readline()
+        self.url = self.first.strip().partition("=")[2]
+        self.session = None
+
+    def ask(self, method, path, body=None):
+        """Status and JSON of a request; path is below the API, or a whole address."""
+        headers = {"Authorization": f"OAuth {self.session}", "Content-Type": "application/json"}
+        url = path if path.startswith("http") else self.url + path
+        with urllib.request.urlopen(
+            urllib.request.Request(url, body and json.dumps(body).encode(), headers, method=method), timeout=10
+        ) as answer:
+            return answer.status, json.loads(answer.read())
+
+    def login(self):
+        told = self.ask("PUT", "/accounts/login", {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
+        self.session = told[1]["inventory"]["uuid"]
+
+    def submit(self, name):
+        """The address of the job that makes a zone."""
+        return self.ask("POST", "/zones", {"params": {"name": name}})[1]["location"]
+
+    def names(self, collection):
+        return {item["name"] for item in self.ask("GET", f"/{collection}")[1]["inventories"]}
+
+    def end(self, number):
+        """Sends a signal: the exit code, the seconds until then, and what was left on stdout and stderr."""
+        before = time.monotonic()
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=10)
+        return self.process.returncode, time.monotonic() - before, out, err
+
+
+@contextlib.contextmanager
+def running(*flags, **more):
+    process = Process(*flags, **more)
+    try:
+        yield process
+    finally:
+        process.process.kill()
+        process.process.communicate()
+
+
+def poll(process, address):
+    """What a job came to."""
+    for _ in range(1000):
+        status, body = process.ask("GET", address)
+        if status != 202:
+            return status, body
+    raise TimeoutError(address)
+
+
+# starting and ending
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("main") / "data" / "cloud"
+
+
+@pytest.fixture(scope="module")
+def killed(folder):
+    """A mock that was killed right after it had said that its jobs are done: what it said."""
+    with running("--data", folder, "--delay", "0.01") as process:
+        process.login()
+        jobs = [process.submit(f"zone-{n}") for n in "abc"]
+        told = {address.rpartition("/")[2]: poll(process, address) for address in jobs}
+        process.end(signal.SIGKILL)
+        yield told, process
+
+
+@pytest.fixture(scope="module")
+def again(folder, killed):
+    """The same folder, started again, with calls that take a minute."""
+    with running("--data", folder, "--delay", "60", "--cloud", "empty") as process:
+        process.session = killed[1].session
+        yield process
+
+
+def test_the_first_line_is_the_address_and_requests_are_answered_then(again):
+    assert re.fullmatch(r"export ZSTACK_URL=http://127\.0\.0\.1:[1-9]\d*/zstack/v1\n", again.first)
+    assert again.ask("PUT", "/management-nodes/actions", {"getVersion": {}}) == (200, {"version": "2.5.1"})
+
+
+def test_what_a_client_was_told_survives_a_kill(again, killed):
+    told, _ = killed
+    assert {status for status, _ in told.values()} == {200}
+    assert {job: again.ask("GET", f"/api-jobs/{job}") for job in told} == told
+    assert again.names("zones") == {"zone-1", "zone-a", "zone-b", "zone-c"}
+
+
+def test_the_cloud_is_kept_and_not_filled_again(again):
+    assert len(again.names("vm-instances")) == 12
+
+
+def test_new_uuids_are_new_after_a_restart(again, killed):
+    told, before = killed
+    again.login()
+    assert again.session != before.session
+    assert again.submit("new").rpartition("/")[2] not in told
+
+
+def test_a_folder_in_use_is_refused(again, folder, capsys):
+    assert main(["--port", "0", "--data", str(folder)]) == 2
+    assert f"{folder} is in use by another zmock (process {again.process.pid})" in capsys.readouterr().err
+
+
+def test_sigterm_ends_it_at_once_and_keeps_what_was_under_way(again, folder):
+    job = again.submit("under-way").rpartition("/")[2]
+    port = int(re.search(r":(\d+)/", again.url)[1])
+    with socket.create_connection(("127.0.0.1", port)) as idle:
+        idle.sendall(b"GET /zstack/v1/zones HTTP/1.1\r\n")
+        code, seconds, out, err = again.end(signal.SIGTERM)
+    assert (code, out) == (0, "") and seconds < 2
+    assert "Traceback" not in err and "admin / password" in err and "12 VmInstance" in err
+    with TinyDB(folder / "Job.json") as jobs:
+        assert [record["state"] for record in jobs if record["uuid"] == job] == ["running"]
+    with TinyDB(folder / "Zone.json") as zones:
+        assert {zone["name"] for zone in zones} == {"zone-1", "zone-a", "zone-b", "zone-c"}
+    assert not [*folder.glob("*.tmp")]
+
+
+def test_the_file_alone_is_a_mock_of_what_the_manual_documents(tmp_path):
+    shutil.copy(ZMOCK, tmp_path)
+    with running("--delay", "0.01", script=tmp_path / "zmock.py", cwd=tmp_path) as process:
+        process.login()
+        status, body = poll(process, process.submit("z"))
+        assert (status, body["inventory"]["name"]) == (200, "z")
+        assert len(process.names("vm-instances")) == 12
+        backings = {api["backing"] for api in process.ask("GET", process.url.replace("/zstack/v1", "/zmock/apis"))[1]["apis"]}
+        assert "manual" in backings and "generic" not in backings
+        code, seconds, _, err = process.end(signal.SIGINT)
+    assert code == 0 and seconds < 2 and "Traceback" not in err
+    with TinyDB(tmp_path / "data" / "cloud" / "Zone.json") as zones:
+        assert {zone["name"] for zone in zones} == {"zone-1", "z"}
+
+
+def test_a_mistake_is_a_line_on_stderr_and_exit_2():
+    ended = subprocess.run([sys.executable, str(ZMOCK), "--prot", "80"], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "zmock: unknown argument --prot, did you mean --port? (see --help)\n")
+
+
+# refusing to start
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def file(flag, text):
+    """Flags with a file that holds the text."""
+    return lambda tmp_path: [flag, write(tmp_path / "file.json", text)]
+
+
+def kept(name, text):
+    """Flags with a data folder in which a file holds the text."""
+    return lambda tmp_path: ["--data", str(Path(write(tmp_path / "kept" / name, text)).parent)]
+
+
+NEWER = '{"_default": {"1": {"uuid": "mock", "format": 99, "seed": 1, "starts": 0}}}'
+REFUSED = {
+    "a wrong value": (["--dialect", "servr"], "did you mean server?"),
+    "a folder below a file": (lambda tmp_path: ["--data", write(tmp_path / "file", "") + "/cloud"], "cannot use the data folder"),
+    "a broken file in the folder": (kept("Zone.json", "{"), "Zone.json"),
+    "a file of objects without uuid": (kept("Zone.json", '{"_default": {"1": {"name": "z"}}}'), "object 1 has no uuid"),
+    "a folder of a newer zmock": (kept("Mock.json", NEWER), "written by a newer zmock"),
+    "an address of another machine": (["--memory", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
+    "rules that are not there": (["--rules", "nowhere.json"], "cannot use the rules in nowhere.json"),
+    "rules that are no JSON": (file("--rules", "{"), "cannot use the rules in"),
+    "rules that are no list": (file("--rules", '{"api": "*"}'), "a rules file is a JSON list of rules"),
+    "a rule for an unknown API": (file("--rules", '[{"api": "CreateZon"}]'), "did you mean CreateZone?"),
+    "a rule with an unknown key": (file("--rules", '[{"api": "*", "delai": 3}]'), "did you mean delay?"),
+    "a cloud that is none": (["--cloud", "demmo"], "did you mean demo?"),
+    "a cloud of no number": (["--cloud", "large:many"], "large:N"),
+    "a cloud that is not there": (["--cloud", "nowhere.json"], "cannot read the cloud in nowhere.json"),
+    "a cloud that is a folder": (lambda tmp_path: ["--cloud", str(tmp_path)], "cannot read the cloud in"),
+    "a cloud that is no JSON": (file("--cloud", "{"), "cannot read the cloud in"),
+    "a cloud that is no object": (file("--cloud", "[]"), "a cloud is"),
+    "a cloud of an unknown collection": (file("--cloud", '{"zonez": []}'), "did you mean Zone"),
+    "a cloud with an unknown field": (file("--cloud", '{"zones": [{"nam": "z"}]}'), "did you mean name?"),
+    "a cloud with a collection that is no list": (file("--cloud", '{"zones": {}}'), "zones"),
+    "a cloud with an object that is none": (file("--cloud", '{"zones": [5]}'), "5"),
+    "a cloud with a uuid that is no text": (file("--cloud", '{"zones": [{"uuid": 5, "name": "z"}]}'), "uuid"),
+    "a cloud with a uuid twice": (file("--cloud", '{"zones": [{"uuid": "a", "name": "z"}, {"uuid": "a", "name": "y"}]}'), "twice"),
+    "a cloud with a text for a number": (file("--cloud", '{"instance-offerings": [{"name": "o", "cpuNum": "many"}]}'), "cpuNum"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_cannot_start_says_what_to_do_in_one_line(tmp_path, monkeypatch, capsys, mistake):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zmock.welcome", lambda mock: pytest.fail("it started"))
+    flags, told = REFUSED[mistake]
+    assert main(["--port", "0", *(flags(tmp_path) if callable(flags) else flags)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(r"zmock: [^\n]+\n", err) and told in err
+
+
+def test_a_port_in_use_is_refused(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--memory", "--port", str(port)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(r"zmock: [^\n]+\n", err)
+    assert f"cannot listen on 127.0.0.1:{port}: " in err and "choose another --port" in err
+
+
+# clouds
+
+
+@pytest.mark.parametrize(("cloud", "zones", "vms"), (("demo", 1, 12), ("empty", 0, 0), ("large:20", 1, 20), ("large:0", 1, 0)))
+async def test_a_cloud_starts_with_what_was_asked_for(cloud, zones, vms):
+    async with serve(cloud=cloud) as mock:
+        assert len(await mock.query("zones")) == zones
+        found = await mock.query("vm-instances", "state!=Destroyed") if cloud != "demo" else await mock.query("vm-instances")
+        assert len(found) == vms
+        nodes = [node["uuid"] for node in await mock.query("management-nodes")]
+        assert nodes == [named("management-node")]
+        if vms:
+            assert await mock.query("vm-instances", "vmNics.l3Network.name=l3-private", "host.name~=host-%", "rootVolume.type=Root")
+
+
+async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):
+    async with serve() as mock:
+        shown = {name: await mock.query(name) for name in ("zones", "clusters", "hosts", "vm-instances")}
+    path = write(
+        tmp_path / "cloud.json", json.dumps(shown | {"UserTag": [{"resourceUuid": named("zone-1"), "resourceType": "ZoneVO", "tag": "t"}]})
+    )
+    async with serve(cloud=path) as mock:
+        for name, items in shown.items():
+            found = {item["uuid"]: item for item in await mock.query(name)}
+            assert {uuid: item["name"] for uuid, item in found.items()} == {item["uuid"]: item["name"] for item in items}
+        (zone,) = await mock.query("zones", "__userTag__=t", "cluster.host.name=host-1")
+        assert zone["name"] == "zone-1"
+
+
+async def test_a_file_keeps_the_dates_and_what_is_embedded_in_an_inventory(tmp_path):
+    vm = {"name": "vm", "createDate": "Jan 6, 2017 3:51:16 AM", "vmNics": [{"uuid": named("nic"), "ip": "10.0.0.1", "deviceId": 0}]}
+    path = write(tmp_path / "cloud.json", json.dumps({"vm-instances": [vm]}))
+    async with serve(cloud=path) as mock:
+        (found,) = await mock.query("vm-instances")
+        assert found["createDate"] == vm["createDate"]
+        assert [nic["ip"] for nic in found["vmNics"]] == ["10.0.0.1"]
+
+
+async def test_a_kept_cloud_is_not_filled_with_another(tmp_path):
+    for cloud in ("empty", "demo"):
+        async with serve(cloud=cloud, memory=False, data=str(tmp_path / "cloud")) as mock:
+            assert await mock.query("vm-instances") == []
+
+
+# side by side
+
+
+async def test_two_mocks_in_one_process_do_not_meet():
+    async with serve(seed=1) as one, serve(seed=2, dialect="server") as other:
+        sessions = [await mock.login() for mock in (one, other)]
+        await one.create("CreateZone", name="z")
+        one.rule(api="CreateZone", then={"error": "SYS.1006"})
+        await one.advance(3600)
+        assert await other.query("zones", "name=z") == []
+        assert (await other.create("CreateZone", name="y"))["name"] == "y"
+        assert other.clock.now() < one.clock.now() - 3000
+        assert (other.rules, [call.api for call in other.calls("CreateZone")], len(other.jobs())) == ([], ["CreateZone"], 1)
+        for mock, session in zip((one, other), reversed(sessions), strict=True):
+            status, body = await mock.request("GET", "/zones", headers={"Authorization": f"OAuth {session}"})
+            assert (status, body["error"]["code"]) == (503, "ID.1001")
+
+
+async def test_the_same_seed_gives_the_same_uuids_and_another_one_others():
+    async def uuids(seed):
+        async with serve(seed=seed) as mock:
+            return [await mock.login(), *[(await mock.create("CreateZone", name="z"))["uuid"] for _ in range(3)]]
+
+    first = await uuids(7)
+    assert await uuids(7) == first and len({*first}) == 4
+    assert not {*await uuids(8)} & {*first}

@@ -591,6 +591,11 @@ def moment_of(text):
     return calendar.timegm(time.strptime(re.sub(r"(\.\d+)?Z?$", "", str(text)), "%Y-%m-%dT%H:%M:%S"))
 
 
+def stamp_from(text):
+    """The stamp of what us_date() makes; ValueError for anything else."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.strptime(text, "%b %d, %Y %I:%M:%S %p"))
+
+
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
@@ -1948,8 +1953,11 @@ class Faults:
 
     def check(self, told):
         api, then = told.get("api"), told.get("then")
-        if not isinstance(api, str) or not any(fnmatchcase(name, api) for name in self.apis):
+        meant = [row for name, row in self.apis.items() if fnmatchcase(name, api)] if isinstance(api, str) else []
+        if not meant:
             raise ValueError(f"'api' names no API: {api!r}{did_you_mean(api, self.apis)}")
+        if all(row.backing == "none" for row in meant):
+            raise ValueError(f"{api} is not simulated: it answers 501, and no rule reaches it")
         for key in ("skip", "times", "delay"):
             value = told.get(key, 0)
             if isinstance(value, bool) or not isinstance(value, (int, float) if key == "delay" else int) or not 0 <= value < math.inf:
@@ -2106,10 +2114,15 @@ class Run:
             self.attempt(self.resume if self.steps else self.begin)
         self.timer.hurry()  # an error that waits for its time
 
-    def fail(self, error):
-        """Ends it with an error, now."""
+    def drop(self):
+        """Ends it without a word, as if it had never begun."""
         self.timer.cancel()
         self.undo()
+        self.over = True
+
+    def fail(self, error):
+        """Ends it with an error, now."""
+        self.drop()
         self.finish(None, error)
 
 
@@ -2134,6 +2147,7 @@ class Jobs:
         self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
         self.perform, self.stages, self.notify = perform, stages, notify
         self.running, self.progress, self.queues = {}, {}, defaultdict(list)
+        self.looked = {}  # when each job was last looked at; kept in its record once a minute
         self.left, self.http = {}, None
 
     def submit(self, call, hook="", schema=False, error=None):
@@ -2150,6 +2164,15 @@ class Jobs:
         if len(self.queues[call.target or call.job]) == 1:
             self.start(call, error)
         return record
+
+    def withdraw(self, call):
+        """Takes back a job that could not be accepted after all."""
+        begun = self.running.pop(call.job, None)
+        if begun:
+            begun.drop() if isinstance(begun, Run) else begun.cancel()
+        self.left.pop(call.job, None)
+        self.store.remove("Job", call.job)
+        self.next_in_line(call)
 
     def start(self, call, error):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
@@ -2203,6 +2226,7 @@ class Jobs:
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
+        self.looked[uuid] = self.clock.now()
         if self.clock.now() - record["seen"] >= LOOKS_APART:
             self.store.update("Job", uuid, seen=self.clock.now())
             self.clock.spawn(self.store.commit())
@@ -2210,11 +2234,13 @@ class Jobs:
 
     def expired(self, record):
         since, seconds = self.dialect["job-expiry"]
-        return record["state"] in OVER and self.clock.now() - record[since] >= seconds
+        moment = max(record["seen"], self.looked.get(record["uuid"], 0)) if since == "seen" else record["created"]
+        return record["state"] in OVER and self.clock.now() - moment >= seconds
 
     def sweep(self):
         for record in [record for record in self.store.rows("Job") if self.expired(record)]:
             self.store.remove("Job", record["uuid"])
+            self.looked.pop(record["uuid"], None)
 
     def forget(self, progress):
         if self.progress.get(progress.call.job) is progress:
@@ -2268,7 +2294,7 @@ class Jobs:
             await self.http.close()
 
     def clear(self):
-        self.running, self.progress, self.queues = {}, {}, defaultdict(list)
+        self.running, self.progress, self.queues, self.looked = {}, {}, defaultdict(list), {}
         for left in self.left.values():
             left.set()
         self.left.clear()
@@ -4375,14 +4401,27 @@ def from_file(cloud, path):
         told = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read the cloud in {path}: {error}; --cloud is demo, empty, large:N or a JSON file") from None
+    if not isinstance(told, dict):
+        raise SettingsError(f"{path}: a cloud is a JSON object {{\"zones\": [...], ...}}")
     basics(cloud)
-    for kind, items in told.items() if isinstance(told, dict) else [("", [])]:
-        row = cloud.catalogue.collections.get(kind) or cloud.catalogue.resource(kind)
-        if not row or not isinstance(items, list):
+    rows = {kind: cloud.catalogue.collections.get(kind) or cloud.catalogue.resource(kind) for kind in told}
+    for kind, row in rows.items():
+        if not row or not isinstance(told[kind], list):
             known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
             raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
-        for item in items:
+    for kind, row in sorted(rows.items(), key=lambda pair: bool(pair[1].embeds)):  # what others show inside them comes first
+        for item in told[kind]:
             load_item(cloud, path, row, item)
+
+
+JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
+
+
+def stamp_of_us_date(text, where):
+    try:
+        return stamp_from(text)
+    except ValueError:
+        raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
 
 
 def load_item(cloud, path, row, item):
@@ -4391,8 +4430,18 @@ def load_item(cloud, path, row, item):
     for name in item.keys() - row.all_fields.keys() - set(row.embeds):
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
-    kept = {name: value for name, value in item.items() if name in row.all_fields and row.all_fields[name] != "date" and name != "uuid"}
-    cloud.add(row.stored, uuid=uuid, **kept)
+    for name, value in item.items():
+        if name in row.all_fields and value is not None and (not isinstance(value, JSON_TYPES[row.all_fields[name]]) or isinstance(value, bool) != (row.all_fields[name] == "bool")):
+            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {row.all_fields[name]}, not {value!r}")
+    if cloud.exists("Resource", uuid):
+        raise SettingsError(f"{path}: the uuid {uuid} is there twice")
+    kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
+    dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
+    cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
+    for name, inner in EMBEDDED.get(row.name, {}).items():
+        for child in item.get(name) or ():
+            if isinstance(child, dict) and not cloud.store.peek(inner.name, child.get("uuid")):
+                load_item(cloud, path, inner, child | {row.relations[name][2]: uuid})
 
 
 def fill(cloud, what):
@@ -4794,7 +4843,7 @@ class Rest:
         try:
             await self.cloud.store.commit()
         except ApiError:
-            self.jobs.left.pop(call.job, DONE)
+            self.jobs.withdraw(call)
             raise
         return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
 

@@ -51,13 +51,14 @@ async def test_advance_moves_time(log):
 
 
 async def test_what_is_due_fires_in_order_and_at_its_moment(log):
-    log.at(30, "third")
+    log.at(30, "last")
     log.at(10, "first")
-    log.at(20, "second")
-    log.at(20, "second again")
+    together = [f"together {n}" for n in range(9)]
+    for name in together:
+        log.at(20, name)
     log.at(41, "later")
-    assert await log.clock.advance(40) == ["first", "second", "second again", "third"]
-    assert log.happened == [(10, "first"), (20, "second"), (20, "second again"), (30, "third")]
+    assert await log.clock.advance(40) == ["first", *together, "last"]
+    assert log.happened == [(10, "first"), *((20, name) for name in together), (30, "last")]
     assert await log.clock.advance(5) == ["later"]
 
 

@@ -12,7 +12,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Errors      ApiError, and the codes with their descriptions
     Clock       the only source of time: now, sleep, advance
     Catalogue   what a row says: Param, Api, Resource
-    Catalogue: resources    which resources there are, with their fields, relations and children
+    Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
     Store       items by type and uuid in memory, kept in TinyDB files
     Query       conditions, sorting and paging over rows
@@ -29,8 +29,9 @@ Read it from top to bottom; a section uses only what stands above it.
     API: requests    what a request says: path, query string, body, headers
     API         /zstack/v1: a request in, one answer out
     Control     /zmock: look inside, move time, reset
+    App         create_app, and what it does at the start and the end
     Fixtures    what pytest_plugins = ["zmock"] gives
-    Main        create_app, serve, the command line
+    Main        the command line
 
 Words, as ZStack says them. A *resource* (a Zone) is described by a row; an *item* is one of them as it is stored, an
 *inventory* the same as a client sees it. An *api* is one documented call (CreateZone); a *call* is one use of it. An
@@ -112,7 +113,7 @@ class Settings:
     dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
     delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
     long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
-    rules: tuple = setting((), "JSON file with fault rules; may be given more than once")
+    rules: tuple = setting((), "JSON file with fault rules; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
     seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
     clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it")
     open: bool = setting(False, "accept any session, also one that nobody logged in for")
@@ -750,7 +751,7 @@ class Api:
 
     @functools.cached_property
     def kind(self):
-        """The verb: Query, Create, Change, Delete; what the generic engine goes by."""
+        """The first word of the name: Query, Create, Change, Delete, ...; what VERBS goes by."""
         return re.match(r"[A-Z][a-z]*", self.name)[0]
 
     @functools.cached_property
@@ -995,13 +996,52 @@ RESOURCES = (
 )  # fmt: skip
 
 
+TAG_PATTERNS = {
+    "HostVO": "reservedCpu::{} reservedMemory::{} os::distribution::{} os::release::{} os::version::{} extraips::{} "
+              "capability::liveSnapshot capability:virtio-scsi hvm::{} cpuModelName::{} qemu-img::version::{} libvirt::version::{}",
+    "ZoneVO": "host::reservedCpu::{} host::reservedMemory::{}",
+    "ClusterVO": "host::reservedCpu::{} host::reservedMemory::{}",
+    "VmInstanceVO": "hostname::{} staticIp::{}::{} customMac::{}::{} windows::virtioVolume userdata::{} sshkey::{} rootPassword::{} "
+                    "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
+                    "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
+                    "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
+                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{}",
+    "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
+    "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
+                          "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
+    "DiskOfferingVO": "primaryStorage::allocator::uuid::{} primaryStorage::allocator::userTag::{} "
+                      "primaryStorage::allocator::userTag::{}::required",
+    "L2NetworkVO": "kvm::bridge::{} l2NetworkUuid::{}::clusterUuid::{}::cidr::{}",
+    "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
+    "VipVO": "flatNetwork::vip::{}::{}",
+    "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
+    "PrimaryStorageVO": "capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
+    "BackupStorageVO": "remote ceph::predefinedPool",
+    "LoadBalancerListenerVO": "balancerAlgorithm::{} connectionIdleTimeout::{} healthyThreshold::{} unhealthyThreshold::{} "
+                              "healthCheckInterval::{} healthCheckTarget::{} healthCheckTimeout::{} maxConnection::{}",
+    "LoadBalancerVO": "separateVirtualRouterVm",
+    "LdapServerVO": "ldapCleanBindingFilter::{} ldapServerType::{} ldapUseAsLoginName::{}",
+}  # fmt: skip
+
+
+def tag_matcher(tag):
+    """A function that tells whether the tag matches a pattern of a VO: segments split by ::, {} is any text."""
+    segments = tag.split("::")
+
+    def fits(vo):
+        patterns = (pattern.split("::") for pattern in TAG_PATTERNS.get(vo, "").split())
+        return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
+
+    return fits
+
+
 # ---- Catalogue: calls ----------------------------------------------------------------------------------------------
 
 
 def common(name, path, verbs):
-    """The rows of the calls that most resources share: Query, Update, Change…State, and two kinds of Delete.
+    """The rows of the calls that most resources share: Query (`list`: without GET by uuid), Update, Change…State, Delete.
 
-    `delete` looks at the uuid's form when there is no such object, `drop` does not (RestServer: both succeed).
+    Both deletes succeed where there is no such object; `delete` refuses what has not the form of a uuid (ApiMessageProcessorImpl.java).
     """
     rows = {
         "query": (f"Query{name}", f"GET {path}", f"inventories:{name}"),
@@ -1282,11 +1322,6 @@ class Catalogue:
         """The resource that ZStack calls ZoneVO."""
         return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
 
-    def owner(self, field):
-        """The resource that a field such as zoneUuid or volumeUuids points to, if its name tells."""
-        name = field.removesuffix("s").removesuffix("Uuid")
-        return self.resources.get(name[:1].upper() + name[1:])
-
 
 def schema_of(body, api):
     """The Java class of each inventory in an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}."""
@@ -1381,6 +1416,7 @@ class Table:
     def __init__(self, indexes):
         self.items = {}
         self.numbers = {}  # what TinyDB calls a doc_id
+        self.texts = {}  # what of each item stands in the file, once it was written
         self.last = 0
         self.indexes = {name: defaultdict(dict) for name in indexes}
 
@@ -1388,6 +1424,7 @@ class Table:
         """Stores an item, or takes it away where it is None; answers what was there. uuids compare without case."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
+        self.texts.pop(uuid, None)
         for name, index in self.indexes.items():
             if before is None or item is None or before.get(name) != item.get(name):
                 self.reindex(index, name, uuid, before, item)
@@ -1410,7 +1447,11 @@ class Table:
             index[folded(value)][uuid] = None
 
     def text(self):
-        return to_json({"_default": {self.numbers[uuid]: item for uuid, item in self.items.items()}})
+        """The table as TinyDB's file holds it; only what has changed since the last time is serialised."""
+        for uuid, item in self.items.items():
+            if uuid not in self.texts:
+                self.texts[uuid] = b'"%d":%b' % (self.numbers[uuid], to_json(item))
+        return b'{"_default":{%b}}' % b",".join(self.texts.values())
 
 
 def undone(name, before, after, now):
@@ -1627,20 +1668,20 @@ def like(pattern):
 
 
 # The first one that is *contained* in a condition is its operator (RestServer.java): the order is part of the meaning.
-# Each is: sign, what it says, and the test that it makes of the values after it. NULL satisfies none but "is null".
+# Each makes a test of the values after it. NULL satisfies none but "is null", which Condition.test() does itself.
 OPERATORS = {
-    "!=": ("is not", lambda one: lambda v: v != one),
-    ">=": ("at least", lambda one: lambda v: v >= one),
-    "<=": ("at most", lambda one: lambda v: v <= one),
-    "!?=": ("is none of", lambda many: lambda v: v not in many),
-    "!~=": ("is not like", lambda match: lambda v: not match(text_of(v))),
-    "~=": ("is like", lambda match: lambda v: bool(match(text_of(v)))),
-    "?=": ("is one of", lambda many: lambda v: v in many),
-    "=": ("is", lambda one: lambda v: v == one),
-    ">": ("more than", lambda one: lambda v: v > one),
-    "<": ("less than", lambda one: lambda v: v < one),
-    "is null": ("has no value", None),
-    "not null": ("has a value", None),
+    "!=": lambda one: lambda v: v != one,
+    ">=": lambda one: lambda v: v >= one,
+    "<=": lambda one: lambda v: v <= one,
+    "!?=": lambda many: lambda v: v not in many,
+    "!~=": lambda match: lambda v: not match(text_of(v)),
+    "~=": lambda match: lambda v: bool(match(text_of(v))),
+    "?=": lambda many: lambda v: v in many,
+    "=": lambda one: lambda v: v == one,
+    ">": lambda one: lambda v: v > one,
+    "<": lambda one: lambda v: v < one,
+    "is null": None,
+    "not null": None,
 }
 
 
@@ -1697,7 +1738,7 @@ class Condition:
             wanted = [read(word) for word in self.value.rstrip(",").split(",")]
         else:
             wanted = read(self.value)
-        passes, fold = OPERATORS[self.sign][1](wanted), folded if read is folded and not self.sign.endswith("~=") else None
+        passes, fold = OPERATORS[self.sign](wanted), folded if read is folded and not self.sign.endswith("~=") else None
         if kind in ("list", "maps"):
             return lambda value: any(passes(fold(v) if fold else v) for v in each(value))
         if fold:
@@ -1850,7 +1891,10 @@ class Rows:
 
     def related(self, condition, resource):
         """Own key IN (their keys where ...): each condition on a relation stands for itself (QueryFacadeImpl)."""
-        relation = resource.relations.get(condition.path[0])
+        relation, name = resource.relations.get(condition.path[0]), condition.path[0]
+        if not relation and resource.fields.get(name) == "maps" and len(condition.path) == 2:  # as backupStorageRefs.status
+            test = condition.test("str")
+            return (lambda item: any(test(row.get(condition.field)) for row in item.get(name, ()))), None
         if not relation:
             raise self.bad_field(
                 f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
@@ -1896,7 +1940,7 @@ def sortable(value):
 # ---- Faults ------------------------------------------------------------------------------------------------------
 
 RULE_KEYS = {"id", "api", "skip", "times", "delay", "then"}
-LATER_RULE_KEYS = {"when", "every", "probability", "ttl"}  # documented, not simulated yet: refused by name
+RULE_KEYS_NOT_YET = {"when", "every", "probability", "ttl"}  # documented, not simulated yet: refused by name
 
 
 @dataclass
@@ -1922,9 +1966,9 @@ class Rule:
         self.hits += 1
         return True
 
-    def at(self, api):
+    def at(self, at_once):
         """When its error strikes: at "accept", or in the "job" (the default where there is one)."""
-        return (self.then or {}).get("at", "accept" if api.at_once else "job")
+        return "accept" if at_once else (self.then or {}).get("at", "job")
 
     def error(self):
         if not self.then:
@@ -1947,7 +1991,7 @@ class Faults:
         if not isinstance(told, dict):
             raise ValueError("a rule is a JSON object")
         for key in told.keys() - RULE_KEYS:
-            later = " is not simulated yet" if key in LATER_RULE_KEYS else f" is no key of a rule{did_you_mean(key, RULE_KEYS)}"
+            later = " is not simulated yet" if key in RULE_KEYS_NOT_YET else f" is no key of a rule{did_you_mean(key, RULE_KEYS)}"
             raise ValueError(f"{key!r}{later}")
         self.check(told)
         rule = Rule(**{"id": f"rule-{next(self.ids)}"} | told)
@@ -2157,6 +2201,9 @@ class Jobs:
 
     def submit(self, call, hook="", schema=False, error=None):
         """Accepts a call as a job; answers its record. `error` is what a fault rule wants it to end with."""
+        if hook and not hook.startswith(("http://", "https://")):
+            log.warning("job %s: a web-hook goes to http or https, not to %s", call.job, hook)
+            hook = ""
         record = {
             "uuid": call.job, "api": call.api.name, "state": "running", "created": self.clock.now(), "seen": self.clock.now(),
             "due": self.clock.now() + call.seconds, "target": call.target, "hook": hook, "schema": schema,
@@ -2253,7 +2300,8 @@ class Jobs:
 
     async def tell(self, record):
         """POSTs the result to the web-hook: 15 tries, 2 s apart, any 2xx ends it. Not before the 202 has left."""
-        await self.left.get(record["uuid"], DONE).wait()
+        if left := self.left.get(record["uuid"]):
+            await left.wait()
         self.left.pop(record["uuid"], None)
         body = to_json(result_of(record, self.apis[record["api"]] if record["schema"] else None) or {})
         headers = {"Content-Type": "application/json; charset=utf-8", "X-Job-UUID": record["uuid"],
@@ -2306,16 +2354,6 @@ class Jobs:
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
-
-
-class Done:
-    """An event that has always happened."""
-
-    async def wait(self):
-        return True
-
-
-DONE = Done()
 
 
 def result_of(record, api=None):
@@ -2582,10 +2620,7 @@ class Cloud:
     def session(self, uuid):
         """The session, if it is one; ID.1001 if not, or not any more: its end does not move when it is used."""
         session = self.store.peek("Session", uuid)
-        if session and self.clock.moment(session["expiredDate"]) <= self.clock.now():
-            self.store.remove("Session", uuid)
-            session = None
-        if session:
+        if session and self.clock.moment(session["expiredDate"]) > self.clock.now():
             return session
         if self.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
@@ -2789,44 +2824,7 @@ def create_user(cloud, call):
 
 # tags (manual 4.2)
 
-TAG_PATTERNS = {
-    "HostVO": "reservedCpu::{} reservedMemory::{} os::distribution::{} os::release::{} os::version::{} extraips::{} "
-              "capability::liveSnapshot capability:virtio-scsi hvm::{} cpuModelName::{} qemu-img::version::{} libvirt::version::{}",
-    "ZoneVO": "host::reservedCpu::{} host::reservedMemory::{}",
-    "ClusterVO": "host::reservedCpu::{} host::reservedMemory::{}",
-    "VmInstanceVO": "hostname::{} staticIp::{}::{} customMac::{}::{} windows::virtioVolume userdata::{} sshkey::{} rootPassword::{} "
-                    "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
-                    "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
-                    "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
-                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{}",
-    "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
-    "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
-                          "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
-    "DiskOfferingVO": "primaryStorage::allocator::uuid::{} primaryStorage::allocator::userTag::{} "
-                      "primaryStorage::allocator::userTag::{}::required",
-    "L2NetworkVO": "kvm::bridge::{} l2NetworkUuid::{}::clusterUuid::{}::cidr::{}",
-    "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
-    "VipVO": "flatNetwork::vip::{}::{}",
-    "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
-    "PrimaryStorageVO": "capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
-    "BackupStorageVO": "remote ceph::predefinedPool",
-    "LoadBalancerListenerVO": "balancerAlgorithm::{} connectionIdleTimeout::{} healthyThreshold::{} unhealthyThreshold::{} "
-                              "healthCheckInterval::{} healthCheckTarget::{} healthCheckTimeout::{} maxConnection::{}",
-    "LoadBalancerVO": "separateVirtualRouterVm",
-    "LdapServerVO": "ldapCleanBindingFilter::{} ldapServerType::{} ldapUseAsLoginName::{}",
-}  # fmt: skip
 OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
-
-
-def tag_matcher(tag):
-    """A function that tells whether the tag matches a pattern of a VO: segments split by ::, {} is any text."""
-    segments = tag.split("::")
-
-    def fits(vo):
-        patterns = (pattern.split("::") for pattern in TAG_PATTERNS.get(vo, "").split())
-        return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
-
-    return fits
 
 
 def tagged_type(cloud, call):
@@ -2975,14 +2973,13 @@ def check_capacity(cloud, params):
 @behaviour("GetCpuMemoryCapacity", check=check_capacity)
 def get_cpu_memory_capacity(cloud, call):
     everywhere = call["all"] and not call["zoneUuids"]
-    field = next((name for name in ("hostUuids", "clusterUuids", "zoneUuids") if call[name] and not everywhere), None)
-    key = {"hostUuids": "uuid", "clusterUuids": "clusterUuid", "zoneUuids": "zoneUuid", None: None}[field]
-    wanted = set(call[field] or ()) if field else set()
+    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
     hypervisor = None if everywhere else call["hypervisorType"]
+    key, wanted = next(pair for pair in (("uuid", call["hostUuids"]), ("clusterUuid", call["clusterUuids"]), ("zoneUuid", zones or ())) if pair[1] or pair[0] == "zoneUuid")
     hosts = [
         host
         for host in cloud.store.rows("Host")
-        if (key is None or host[key] in wanted)
+        if host[key] in wanted
         and hypervisor in (None, host["hypervisorType"])
         and (host["state"], host["status"]) == ("Enabled", "Connected")
     ]
@@ -3064,7 +3061,7 @@ def get_license_add_ons(cloud, call):
     return {"addons": [cloud.inventory("LicenseAddOn", row) for row in cloud.store.rows("LicenseAddOn")]}
 
 
-def at_node(cloud, call):
+def check_node(cloud, call):
     for uuid in [call["managementNodeUuid"], *(call["managementNodeUuids"] or ())]:
         if uuid is not None and not cloud.store.peek("ManagementNode", uuid):
             raise missing("managementNodeUuid", uuid, "ManagementNode")
@@ -3072,7 +3069,7 @@ def at_node(cloud, call):
 
 @behaviour("DeleteLicense")
 def delete_license(cloud, call):
-    at_node(cloud, call)
+    check_node(cloud, call)
     if call["uuid"] in (None, the_license(cloud)["uuid"]):
         cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
     elif cloud.store.peek("LicenseAddOn", call["uuid"]):
@@ -3083,7 +3080,7 @@ def delete_license(cloud, call):
 
 @behaviour("ReloadLicense")
 def reload_license(cloud, call):
-    at_node(cloud, call)
+    check_node(cloud, call)
     return license_shown(cloud)
 
 
@@ -3098,7 +3095,7 @@ def check_license(cloud, params):
 @behaviour("UpdateLicense", check=check_license)
 def update_license(cloud, call):
     """Any text is a licence; the base64 of a JSON object sets the fields that it names."""
-    at_node(cloud, call)
+    check_node(cloud, call)
     changes = {"licenseType": "Paid", "issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
     changes |= license_fields(cloud, call["license"])
     cloud.change("License", the_license(cloud)["uuid"], **changes)
@@ -3245,7 +3242,7 @@ def switch(cloud, type, uuid, state):
             switch(cloud, below[0], child["uuid"], state)
 
 
-def is_address(text):
+def address_of(text):
     try:
         return ipaddress.IPv4Address(text)
     except ValueError:
@@ -3256,8 +3253,54 @@ def check_management_ip(cloud, params):
     ip = params.get("managementIp")
     labels = (ip or "x").rstrip(".").split(".")
     looks_like_ip = re.fullmatch(r"[\d.]+", ip or "x")
-    if not is_address(ip or "0.0.0.0") and (looks_like_ip or not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels)):
+    if not address_of(ip or "0.0.0.0") and (looks_like_ip or not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels)):
         raise BadParameter(f"managementIp[{ip}] is neither an IPv4 address nor a valid hostname")
+
+
+def recount(cloud, uuid):
+    """What is left of a host's CPU and memory: all of it, less what runs on it."""
+    host = cloud.look("Host", uuid)
+    if host:
+        vms = cloud.find("VmInstance", "hostUuid", uuid)
+        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
+                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+
+
+def place(cloud, vm, host):
+    """Puts a virtual machine on a host."""
+    left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
+    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
+                 lastHostUuid=left or vm.get("lastHostUuid"), hypervisorType=host["hypervisorType"])  # fmt: skip
+    recount(cloud, host["uuid"]), recount(cloud, left)
+
+
+def leave_host(cloud, vm, state):
+    """Takes a virtual machine off its host, into that state."""
+    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
+    recount(cloud, vm.get("hostUuid"))
+
+
+def pick_host(cloud, vm, exclude=None, **wanted):
+    """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
+    hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
+    hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
+    hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
+    reached = [h for h in hosts if reaches(cloud, vm, h["clusterUuid"])]
+    room = [h for h in reached if h["availableCpuCapacity"] >= vm["cpuNum"] and h["availableMemoryCapacity"] - reserved_memory(cloud, h) >= vm["memorySize"]]
+    if not room:
+        why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
+            f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
+        raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
+    return min(room, key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+
+
+def reaches(cloud, vm, cluster):
+    """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
+    l2s = {cloud.look("L3Network", nic["l3NetworkUuid"]).get("l2NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
+    storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
+    attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
+    return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
 
 
 @behaviour("AddKVMHost", check=check_management_ip, connect="Connect to the host", prepare="Install the agent")
@@ -3300,7 +3343,7 @@ def host_gone(cloud, uuid):
     """A host cannot be reached any more: Disconnected, its virtual machines Unknown, a notification for each."""
     cloud.change("Host", uuid, status="Disconnected")
     cloud.notify("the host[uuid:%s] becomes Disconnected", [uuid], "HostVO", uuid, "Warning")
-    for vm in cloud.find("VmInstance", "hostUuid", uuid):
+    for vm in [vm for vm in cloud.find("VmInstance", "hostUuid", uuid) if vm["state"] != "Unknown"]:
         cloud.change("VmInstance", vm["uuid"], state="Unknown", stateBefore=vm["state"])
         cloud.notify("the host[uuid:%s] becomes Disconnected, change the VM[uuid:%s]' state to Unknown", [uuid, vm["uuid"]],
                      "VmInstanceVO", vm["uuid"])  # fmt: skip
@@ -3351,6 +3394,7 @@ def host_removed(cloud, host):
     """Its virtual machines are stopped, not deleted; and somebody should know."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         leave_host(cloud, vm, "Stopped")
+    recount_storage(cloud, host["clusterUuid"])
     cloud.notify("the host[uuid:%s, name:%s] went away", [host["uuid"], host["name"]], "HostVO", host["uuid"], "Warning")
 
 
@@ -3416,11 +3460,6 @@ def add_sftp_backup_storage(cloud, call):
     return cloud.shown("SftpBackupStorage", bs["uuid"])
 
 
-@behaviour("ChangePrimaryStorageState")
-def change_primary_storage_state(cloud, call):
-    return change_state(cloud, call)
-
-
 LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
 
 
@@ -3468,36 +3507,32 @@ def delete_primary_storage(cloud, call):
 @behaviour("AttachBackupStorageToZone", "AttachL2NetworkToCluster")
 def attach_to(cloud, call):
     """Backup storage to a zone, an L2 network to a cluster: one more uuid in its list."""
-    type, field, key, other = ATTACHMENTS[call.api.type]
+    type = call.api.type
+    field, key, other, attached, _ = ATTACHMENTS[type]
     item = cloud.get(type, call[key])
     if call[other] in item[field]:
-        raise refused(ATTACHED[type] % (item["uuid"], call[other]))
+        raise refused(attached % (item["uuid"], call[other]))
     cloud.change(type, item["uuid"], **{field: [*item[field], call[other]]})
     return cloud.shown(type, item["uuid"])
 
 
 @behaviour("DetachBackupStorageFromZone", "DetachL2NetworkFromCluster")
 def detach_from(cloud, call):
-    type, field, key, other = ATTACHMENTS[call.api.type]
+    type = call.api.type
+    field, key, other, _, detached = ATTACHMENTS[type]
     item = cloud.get(type, call[key])
     if call[other] not in item[field]:
-        raise refused(NOT_ATTACHED[type] % (item["uuid"], call[other]))
+        raise refused(detached % (item["uuid"], call[other]))
     detach(cloud, type, item["uuid"], field, call[other])
     return cloud.shown(type, item["uuid"])
 
 
-ATTACHMENTS = {
-    "BackupStorage": ("BackupStorage", "attachedZoneUuids", "backupStorageUuid", "zoneUuid"),
-    "L2Network": ("L2Network", "attachedClusterUuids", "l2NetworkUuid", "clusterUuid"),
-}
-ATTACHED = {
-    "BackupStorage": "backup storage[uuid:%s] has been attached to zone[uuid:%s]",
-    "L2Network": "l2Network[uuid:%s] has attached to cluster[uuid:%s], can't attach again",
-}
-NOT_ATTACHED = {
-    "BackupStorage": "backup storage[uuid:%s] has not been attached to zone[uuid:%s]",
-    "L2Network": "l2Network[uuid:%s] has not attached to cluster[uuid:%s]",
-}
+ATTACHMENTS = {  # the list, the parameters for its owner and for what goes in, and the refusals
+    "BackupStorage": ("attachedZoneUuids", "backupStorageUuid", "zoneUuid", "backup storage[uuid:%s] has been attached to zone[uuid:%s]",
+                      "backup storage[uuid:%s] has not been attached to zone[uuid:%s]"),
+    "L2Network": ("attachedClusterUuids", "l2NetworkUuid", "clusterUuid", "l2Network[uuid:%s] has attached to cluster[uuid:%s], can't attach again",
+                  "l2Network[uuid:%s] has not attached to cluster[uuid:%s]"),
+}  # fmt: skip
 
 
 @on_removal("BackupStorage")
@@ -3573,9 +3608,9 @@ def create_l3_network(cloud, call):
 
 def check_ip_range(cloud, params):
     for name, words in (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway")):
-        if not is_address(params[name]):
+        if not address_of(params[name]):
             raise BadParameter(f"{words}[{params[name]}] is not a IPv4 address")
-    start, end, gateway = (is_address(params[name]) for name in ("startIp", "endIp", "gateway"))
+    start, end, gateway = (address_of(params[name]) for name in ("startIp", "endIp", "gateway"))
     if params["netmask"] not in {str(ipaddress.IPv4Network(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)}:
         raise BadParameter(f"netmask[{params['netmask']}] is not a netmask")
     subnet = ipaddress.IPv4Network(f"{params['startIp']}/{params['netmask']}", strict=False)
@@ -3596,11 +3631,11 @@ def add_ip_range(cloud, call):
 
 
 def refuse_overlap(cloud, call, subnet):
-    start, end = is_address(call["startIp"]), is_address(call["endIp"])
+    start, end = address_of(call["startIp"]), address_of(call["endIp"])
     l2 = cloud.get("L3Network", call["l3NetworkUuid"])["l2NetworkUuid"]
     for l3 in cloud.find("L3Network", "l2NetworkUuid", l2):
         for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]):
-            if start <= is_address(other["endIp"]) and is_address(other["startIp"]) <= end:
+            if start <= address_of(other["endIp"]) and address_of(other["startIp"]) <= end:
                 raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
             if l3["uuid"] == call["l3NetworkUuid"] and other["networkCidr"] != str(subnet):
                 raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
@@ -3624,7 +3659,7 @@ def add_ip_range_by_cidr(cloud, call):
 
 
 def check_dns(cloud, params):
-    if not is_address(params["dns"]):
+    if not address_of(params["dns"]):
         raise BadParameter(f"DNS[{params['dns']}] is not a IPv4 address")
 
 
@@ -3645,8 +3680,8 @@ def remove_dns(cloud, call):
 
 def free_ip(cloud, l3):
     """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(is_address(r["startIp"]))):
-        start, end = int(is_address(found["startIp"])), int(is_address(found["endIp"]))
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
+        start, end = int(address_of(found["startIp"])), int(address_of(found["endIp"]))
         first = cloud.cursors.get(found["uuid"], start)
         for n in itertools.chain(range(first, end + 1), range(start, first)):
             ip = str(ipaddress.IPv4Address(n))
@@ -3681,58 +3716,15 @@ def vm_for(cloud, call):
     return vm
 
 
-def recount(cloud, uuid):
-    """What is left of a host's CPU and memory: all of it, less what runs on it."""
-    host = cloud.look("Host", uuid)
-    if host:
-        vms = cloud.find("VmInstance", "hostUuid", uuid)
-        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
-                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
-
-
-def place(cloud, vm, host):
-    """Puts a virtual machine on a host."""
-    left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
-    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
-                 lastHostUuid=left or vm.get("lastHostUuid"), hypervisorType=host["hypervisorType"])  # fmt: skip
-    recount(cloud, host["uuid"]), recount(cloud, left)
-
-
-def leave_host(cloud, vm, state):
-    """Takes a virtual machine off its host, into that state."""
-    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
-    recount(cloud, vm.get("hostUuid"))
-
-
-def pick_host(cloud, vm, exclude=None, **wanted):
-    """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
-    hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
-    hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
-    hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
-    reached = [h for h in hosts if reaches(cloud, vm, h["clusterUuid"])]
-    room = [h for h in reached if h["availableCpuCapacity"] >= vm["cpuNum"] and h["availableMemoryCapacity"] - reserved_memory(cloud, h) >= vm["memorySize"]]
-    if not room:
-        why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
-            f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
-        raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
-    return min(room, key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
-
-
-def reaches(cloud, vm, cluster):
-    """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
-    l2s = {cloud.look("L3Network", nic["l3NetworkUuid"]).get("l2NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
-    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
-    storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
-    attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
-    return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
-
-
 def pick_storage(cloud, cluster, size, wanted=None):
     for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        usable = (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size
-        if usable and wanted in (None, ps["uuid"]):
+        if wanted in (None, ps["uuid"]) and has_room(ps, size):
             return ps
     raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
+
+
+def has_room(ps, size):
+    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size
 
 
 def take_space(cloud, storage, size):
@@ -3792,7 +3784,7 @@ def create_vm(cloud, call):
     offering, image = refuse_vm(cloud, call)
     vm = new_vm(cloud, call, offering, image)
     if call["strategy"] == "JustCreate":
-        cloud.change("VmInstance", vm["uuid"], **{name: call[name] for name in LATER_DISKS})
+        cloud.change("VmInstance", vm["uuid"], **{name: call[name] for name in DISKS_OF_FIRST_START})
         return cloud.shown("VmInstance", vm["uuid"])
     cloud.change("VmInstance", vm["uuid"], state="Starting")
     place(cloud, vm, pick_host(cloud, vm, zoneUuid=call["zoneUuid"], clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
@@ -3806,7 +3798,7 @@ def create_vm(cloud, call):
     return cloud.shown("VmInstance", vm["uuid"])
 
 
-LATER_DISKS = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")  # for a first start
+DISKS_OF_FIRST_START = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")  # for a first start
 
 
 def new_vm(cloud, call, offering, image):
@@ -3844,11 +3836,14 @@ def instantiate(cloud, volume, ps):
     take_space(cloud, ps["uuid"], volume["size"])
 
 
+def move_volume(cloud, volume, storage):
+    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
+
+
 def erase_vm(cloud, vm):
-    """Every trace of a virtual machine: nics, root volume, the row; data volumes that were its own are left alone."""
-    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
-        if volume["type"] == "Root" or vm["state"] == "Starting":
-            cloud.remove("Volume", volume["uuid"])
+    """Takes away a virtual machine with its root volume; its data volumes stay, detached."""
+    cloud.remove("Volume", vm.get("rootVolumeUuid"))
     cloud.remove("VmInstance", vm["uuid"])
 
 
@@ -3874,7 +3869,7 @@ def start_vm(cloud, call):
     cloud.change("VmInstance", vm["uuid"], state="Starting")
     yield "host"
     if not vm.get("rootVolumeUuid"):
-        plain = replace(call, params={name: vm.get(name) for name in LATER_DISKS})
+        plain = replace(call, params={name: vm.get(name) for name in DISKS_OF_FIRST_START})
         make_volumes(cloud, plain, cloud.get("VmInstance", vm["uuid"]), cloud.get("Image", vm["imageUuid"]))
     address_nics(cloud, vm)
     yield "nic"
@@ -3927,22 +3922,27 @@ def destroy_vm(cloud, call):
     for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
         root = volume["type"] == "Root"
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if root else {"vmInstanceUuid": None, "deviceId": None})
-    later(cloud, "ExpungeVmInstance", vm["uuid"])
+    expunge_later(cloud, "ExpungeVmInstance", vm["uuid"])
 
 
 EXPUNGE_AFTER = DAY  # vm/expungePeriod
 
 
-def later(cloud, api, uuid, since=None):
+def expunge_later(cloud, api, uuid, since=None):
     """Expunges what is still destroyed a day after."""
     due = (cloud.clock.now() if since is None else since) + EXPUNGE_AFTER
     type, state, key = EXPUNGED[api]
 
     def expunge():
         item = cloud.look(type, uuid)
-        if item.get(key) == state and cloud.clock.moment(item["lastOpDate"]) + EXPUNGE_AFTER < due + 1:  # not deleted anew since
-            erase_vm(cloud, item) if type == "VmInstance" else cloud.remove(type, uuid)
-            cloud.clock.spawn(cloud.store.try_commit())
+        if item.get(key) != state:
+            return
+        touched = cloud.clock.moment(item["lastOpDate"])
+        if touched + EXPUNGE_AFTER >= due + 1:  # deleted anew, or changed, since
+            expunge_later(cloud, api, uuid, touched)
+            return
+        erase_vm(cloud, item) if type == "VmInstance" else cloud.remove(type, uuid)
+        cloud.clock.spawn(cloud.store.try_commit())
 
     cloud.clock.at(due, expunge, f"{api} {uuid}")
 
@@ -3972,7 +3972,7 @@ def expunge_vm(cloud, call):
 def update_vm(cloud, call):
     body = update(cloud, call)
     recount(cloud, cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
-    return cloud.shown("VmInstance", call["uuid"]) if body else body
+    return body
 
 
 @behaviour("PrimaryStorageMigrateVm", copy="Copy the volumes")
@@ -3996,7 +3996,10 @@ def create_data_volume(cloud, call):
     volume = cloud.add("Volume", uuid=call["resourceUuid"], size=size, **{k: call[k] for k in ("name", "description", "diskOfferingUuid")})
     cloud.tag_new(call, "Volume", volume["uuid"])
     if call["primaryStorageUuid"]:
-        instantiate(cloud, volume, cloud.get("PrimaryStorage", call["primaryStorageUuid"]))
+        ps = cloud.get("PrimaryStorage", call["primaryStorageUuid"])
+        if not has_room(ps, size):
+            raise ApiError("PS.1000", f"primary storage[uuid:{ps['uuid']}] has no {size} bytes available")
+        instantiate(cloud, volume, ps)
     return cloud.shown("Volume", volume["uuid"])
 
 
@@ -4048,7 +4051,7 @@ def delete_data_volume(cloud, call):
     if volume["status"] == "Deleted":
         raise refused(f"volume[uuid:{volume['uuid']}] is already in status of deleted")
     cloud.change("Volume", volume["uuid"], status="Deleted", vmInstanceUuid=None, deviceId=None)
-    later(cloud, "ExpungeDataVolume", volume["uuid"])
+    expunge_later(cloud, "ExpungeDataVolume", volume["uuid"])
 
 
 def deleted_volume(cloud, call):
@@ -4068,11 +4071,6 @@ def recover_data_volume(cloud, call):
 @behaviour("ExpungeDataVolume")
 def expunge_data_volume(cloud, call):
     cloud.remove("Volume", deleted_volume(cloud, call)["uuid"])
-
-
-def move_volume(cloud, volume, storage):
-    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
-    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
 
 
 @behaviour("PrimaryStorageMigrateVolume", copy="Copy the volume")
@@ -4124,13 +4122,13 @@ def delete_snapshot(cloud, call):
     """With all that came after it."""
     yield "merge"
     snapshot = cloud.get("VolumeSnapshot", call["uuid"])
-    doomed = [snapshot["uuid"]]
-    for uuid in doomed:
-        doomed += [child["uuid"] for child in cloud.find("VolumeSnapshot", "parentUuid", uuid)]
-        cloud.remove("VolumeSnapshot", uuid)
+    doomed = [snapshot]
+    for each_one in doomed:
+        doomed += cloud.find("VolumeSnapshot", "parentUuid", each_one["uuid"])
+        cloud.remove("VolumeSnapshot", each_one["uuid"])
     if not cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
         cloud.remove("VolumeSnapshotTree", snapshot["treeUuid"])
-    elif snapshot.get("parentUuid"):
+    elif any(one["latest"] for one in doomed) and snapshot.get("parentUuid"):
         cloud.change("VolumeSnapshot", snapshot["parentUuid"], latest=True)
 
 
@@ -4206,7 +4204,7 @@ def template_from_volume(cloud, call):
 @behaviour("DeleteImage")
 def delete_image(cloud, call):
     cloud.change("Image", call["uuid"], status="Deleted")
-    later(cloud, "ExpungeImage", call["uuid"])
+    expunge_later(cloud, "ExpungeImage", call["uuid"])
 
 
 @behaviour("RecoverImage")
@@ -4323,7 +4321,8 @@ def do(cloud, api_name, name, params):
     call = Call(api, cloud.check(api, given), account=ADMIN)
     work = (BEHAVIOURS.get(api_name) or VERBS[api.kind])(cloud, call)
     if isinstance(work, GeneratorType):
-        deque(work, maxlen=0)
+        for _ in work:
+            pass
 
 
 def demo(cloud):
@@ -4468,11 +4467,17 @@ def recover(cloud):
     """After a start on a kept cloud: what was under way is not any more (facts of a management node that restarts)."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if vm["state"] in UNSETTLED]:
         leave_host(cloud, vm, "Stopped")
+    for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
+        connected(cloud, host["uuid"])
+    for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
+        cloud.change("Image", image["uuid"], status="Error")
+    for volume in [volume for volume in cloud.store.rows("Volume") if volume["status"] == "Migrating"]:
+        cloud.change("Volume", volume["uuid"], status="Ready")
     for job in [job for job in cloud.store.rows("LongJob") if job["state"] in ("Running", "Waiting", "Canceling")]:
         cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
     for api, (type, state, key) in EXPUNGED.items():
         for item in [item for item in cloud.store.rows(type) if item.get(key) == state]:
-            later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
 # ---- API: requests -------------------------------------------------------------------------------------------------
@@ -4512,7 +4517,7 @@ def parse_body(text, dialect):
         return {}
     try:
         body = json.loads(text, parse_constant=refuse_number, parse_float=finite_number)
-        text.encode(), json.dumps(body, ensure_ascii=False).encode()
+        json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate cannot be kept
     except (ValueError, RecursionError) as error:
         told = f"com.google.gson.stream.MalformedJsonException: {error}"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object") from None
@@ -4647,6 +4652,9 @@ class Rest:
             answer = await self.meet(request, entry)
         except ApiError as error:
             answer = self.failed(error, entry)
+        except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
+            log.exception("%s %s failed", entry.method, entry.path)
+            answer = self.failed(ApiError("SYS.1000", str(error)), entry)
         entry.status = answer.status
         entry.outcome = "error" if answer.status >= 400 else "running" if answer.status == 202 else "ok"
         self.dropped += len(self.journal) == self.journal.maxlen
@@ -4665,6 +4673,7 @@ class Rest:
             return self.preflight(request)
         path = path_below(entry.path, self.dialect)
         if path.startswith("/api-jobs/"):
+            entry.api = "PollJob"
             return self.poll(request, path.removeprefix("/api-jobs/"))
         apis = self.catalogue.route(path)
         if not apis:
@@ -4806,15 +4815,15 @@ class Rest:
         """Does a call now, or accepts it as a job; a fault rule may slow it down or have it fail."""
         self.cloud.used[call.api.name] += 1
         call.seconds = draw_seconds(self.cloud, call.api)
-        rule = self.faults.match(call.api.name)
+        at_once, rule = self.cloud.at_once(call.api), self.faults.match(call.api.name)
         if rule:
-            entry.rule = f"{rule.id}; hit={rule.hits}"
-        accept = rule and rule.at(call.api) == "accept"
-        if rule and (accept or self.cloud.at_once(call.api)):
+            entry.rule = header_safe(f"{rule.id}; hit={rule.hits}")
+        accept = rule and rule.at(at_once) == "accept"
+        if accept:
             await self.clock.sleep(rule.delay)
         if accept and rule.error():
             raise rule.error()
-        if self.cloud.at_once(call.api):
+        if at_once:
             return await self.now(request, call)
         call.seconds += 0 if accept or not rule else rule.delay
         error = call.params if isinstance(call.params, ApiError) else rule.error() if rule and not accept else None
@@ -4855,7 +4864,8 @@ class Rest:
     def location(self, request, job):
         host = request.headers.get("Host", "")
         safe = re.fullmatch(r"[A-Za-z0-9.\-_\[\]:]+", host)
-        base = f"{request.scheme}://{host}" if self.dialect["job-location"] and safe else self.settings.base_url
+        asked = safe and (self.dialect["job-location"] or not self.settings.base_url)
+        base = f"{request.scheme}://{host}" if asked else self.settings.base_url
         return f"{base}/zstack/v1/api-jobs/{job}"
 
     def poll(self, request, uuid):
@@ -4909,7 +4919,7 @@ class Rest:
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-LATER = ("snapshots", "explain", "wait", "events", "openapi.json")
+NOT_YET = ("snapshots", "explain", "wait", "events", "openapi.json")
 
 
 class ControlError(Exception):
@@ -4952,13 +4962,13 @@ class Control:
         token = self.settings.control_token
         if token and request.headers.get("Authorization") != f"Bearer {token}":
             raise ControlError(401, "/zmock asks for its token", "send Authorization: Bearer TOKEN, as given with --control-token")
-        host = urllib.parse.urlsplit(f"//{request.headers.get('Host', '')}").hostname
+        host = re.sub(r":\d*$", "", request.headers.get("Host", "")).strip("[]").lower()
         if not token and (request.remote or "127.0.0.1") not in LOOPBACK:
             raise ControlError(403, "/zmock answers this machine only", "start with --control-token to reach it from another one")
-        if not token and host not in LOOPBACK | {self.settings.host, None}:
+        if not token and host not in LOOPBACK | {self.settings.host, ""}:
             raise ControlError(403, f"/zmock does not answer for the host {host}", "use the address that zmock printed")
         origin = request.headers.get("Origin")
-        if origin and urllib.parse.urlsplit(origin).netloc != request.headers.get("Host"):
+        if origin and origin.partition("://")[2] != request.headers.get("Host"):
             raise ControlError(403, f"/zmock does not answer pages of {origin}", "the API does, at /zstack/v1")
         if request.method in ("POST", "PUT") and request.content_type != "application/json":
             raise ControlError(415, "a control call is JSON", "send Content-Type: application/json")
@@ -4972,7 +4982,7 @@ class Control:
             return await handler("/".join(parts[1:]), request.query, await self.told(request))
         if allowed:
             raise ControlError(405, f"{request.path} takes {', '.join(allowed)}")
-        if parts[0] in LATER:
+        if parts[0] in NOT_YET:
             raise ControlError(501, f"/zmock/{parts[0]} is not there yet", "the README lists what is not simulated")
         known = sorted({path.split("/")[0] for _, path in self.routes})
         raise ControlError(404, f"no control call {request.path}{did_you_mean(parts[0], known)}", "there are " + ", ".join(f"/zmock/{name}" for name in known))
@@ -5103,7 +5113,7 @@ class Control:
         for key in query.keys() - {"api", "path", "status", "since"}:
             raise ControlError(400, f"the journal is filtered by api, path, status, since, not {key!r}{did_you_mean(key, ('api', 'path', 'status', 'since'))}")
         for key in ("since", "status"):
-            if not query.get(key, "0").isdigit():
+            if not query.get(key, "0").isdecimal():
                 raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
         found = [entry for entry in self.rest.journal if entry.seq > int(query.get("since", 0))
                  and fnmatchcase(entry.api, query.get("api", "*")) and fnmatchcase(entry.path, query.get("path", "*"))
@@ -5159,164 +5169,9 @@ def inner_uuid(record):
     return (body.get("inventory") or {}).get("uuid") if isinstance(body.get("inventory"), dict) else None
 
 
-# ---- Fixtures ----------------------------------------------------------------------------------------------------
-
-LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
-server_log = logging.getLogger("zmock.http")
-
-
-@server_log.addFilter
-def in_one_line(record):
-    """Broken HTTP is the client's own fault: a line in the log, no traceback."""
-    error = record.exc_info and record.exc_info[1]
-    if isinstance(error, (aiohttp.http_exceptions.HttpProcessingError, web.RequestPayloadError)):
-        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
-        record.msg, record.args = "refused broken HTTP: %s", (" ".join(str(error).split()),)
-        return server_log.isEnabledFor(logging.INFO)
-    return True
-
+# ---- App ---------------------------------------------------------------------------------------------------------
 
 IN_TESTS = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
-
-
-class Mock:
-    """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`."""
-
-    def __init__(self, settings):
-        self.settings, self.app = settings, create_app(settings)
-        self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
-        self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.base = self.session = self.http = None
-
-    @property
-    def url(self):
-        return self.base + "/zstack/v1"
-
-    async def __aenter__(self):
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, self.settings.host, self.settings.port)
-        await site.start()
-        port = self.runner.addresses[0][1]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
-        self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        self.settings.base_url = self.settings.base_url or self.base
-        return self
-
-    async def __aexit__(self, *failure):
-        if self.http:
-            await self.http.close()
-        await self.runner.cleanup()
-
-    async def request(self, method, path, body=None, headers=None):
-        """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
-        self.http = self.http or aiohttp.ClientSession()
-        sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
-        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
-
-    async def login(self, name="admin", password="password"):
-        """The uuid of a new session; later calls of this handle use it."""
-        hashed = hashlib.sha512(password.encode()).hexdigest()
-        _, body = await self.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": name, "password": hashed}})
-        self.session = told(body)["inventory"]["uuid"]
-        return self.session
-
-    async def finish(self, method, path, body=None):
-        """A call to its end, polled; the body, or RuntimeError with what the mock said."""
-        if not self.session:
-            await self.login()
-        status, answer = await self.request(method, path, body)
-        while status == 202:
-            await self.clock.settle()
-            job = answer["location"].rpartition("/")[2]
-            status, polled = await self.request("GET", f"/api-jobs/{job}")
-            if status == 202:
-                await self.clock.advance(max(0, self.cloud.store.peek("Job", job)["due"] - self.clock.now()))
-            else:
-                answer = polled
-        return told(answer)
-
-    @property
-    def clock(self):
-        return self.cloud.clock
-
-    async def call(self, api, **params):
-        """Any api by name, to its end: the body of its answer."""
-        row = self.cloud.catalogue.apis[api]
-        path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
-        body = {row.key: {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}}
-        if row.method in ("GET", "DELETE"):
-            body, path = None, path + "?" + urllib.parse.urlencode({k: v for k, v in params.items() if f"{{{k}}}" not in row.path}, doseq=True)
-        return await self.finish(row.method, path, body)
-
-    async def create(self, api, **params):
-        """What a creation made: its inventory."""
-        return (await self.call(api, **params))["inventory"]
-
-    async def query(self, collection, *conditions):
-        """The inventories of a collection that satisfy the conditions."""
-        return (await self.finish("GET", f"/{collection}?" + urllib.parse.urlencode([("q", c) for c in conditions])))["inventories"]
-
-    async def act(self, collection, uuid, action, **params):
-        """An action on an object: its inventory, or what else the action answers."""
-        body = await self.finish("PUT", f"/{collection}/{uuid}/actions", {action: params})
-        return (body or {}).get("inventory", body)
-
-    async def delete(self, collection, uuid):
-        await self.finish("DELETE", f"/{collection}/{uuid}")
-
-    def rule(self, **rule):
-        return self.rest.faults.add(rule)
-
-    @property
-    def rules(self):
-        return self.rest.faults.rules
-
-    def calls(self, api=None):
-        return [entry for entry in self.rest.journal if api in (None, entry.api)]
-
-    def jobs(self):
-        return [self.control.job_shown(record) for record in self.cloud.store.rows("Job")]
-
-    async def advance(self, seconds):
-        return await self.clock.advance(seconds)
-
-    async def reset(self):
-        self.session = None
-        await self.control.reset("", {}, {})
-
-
-def told(body):
-    """An answer's body; RuntimeError where it is an error."""
-    if isinstance(body, dict) and "error" in body:
-        raise RuntimeError("{code}: {details}".format(**body["error"]))
-    return body
-
-
-def serve(**settings):
-    """A mock to be used as `async with zmock.serve(dialect="server") as mock`; settings are those of the command line."""
-    return Mock(Settings(**IN_TESTS | settings))
-
-
-if "pytest" in sys.modules:
-    import pytest
-    import pytest_asyncio
-
-    @pytest.fixture
-    def zmock_settings():
-        """Settings for the fixture zmock; override it in a module, a class or a conftest."""
-        return {}
-
-    @pytest_asyncio.fixture
-    async def zmock(zmock_settings):
-        """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
-        async with serve(**zmock_settings) as mock:
-            yield mock
-
-
-# ---- Main --------------------------------------------------------------------------------------------------------
-
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
 
@@ -5349,6 +5204,7 @@ def start_again(rest):
     rest.jobs.clear()
     rest.cloud.store.clear()
     rest.cloud.clear()
+    rest.clock.mode = rest.settings.clock
     rest.clock.restart()
     rest.forget_calls()
     rest.faults.rules.clear()
@@ -5413,6 +5269,161 @@ async def lifetime(jobs, store, clock, app):
     await jobs.close()
     store.close()
 
+
+# ---- Fixtures ----------------------------------------------------------------------------------------------------
+
+LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
+server_log = logging.getLogger("zmock.http")
+
+
+@server_log.addFilter
+def in_one_line(record):
+    """Broken HTTP is the client's own fault: a line in the log, no traceback."""
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, (aiohttp.http_exceptions.HttpProcessingError, web.RequestPayloadError)):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        record.msg, record.args = "refused broken HTTP: %s", (" ".join(str(error).split()),)
+        return server_log.isEnabledFor(logging.INFO)
+    return True
+
+
+class Mock:
+    """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`."""
+
+    def __init__(self, settings):
+        self.settings, self.app = settings, create_app(settings)
+        self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+        self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
+        self.base = self.session = self.http = None
+
+    @property
+    def url(self):
+        return self.base + "/zstack/v1"
+
+    async def __aenter__(self):
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, self.settings.host, self.settings.port)
+        await site.start()
+        port = self.runner.addresses[0][1]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
+        self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.settings.base_url = self.settings.base_url or self.base
+        return self
+
+    async def __aexit__(self, *failure):
+        if self.http:
+            await self.http.close()
+        await self.runner.cleanup()
+
+    async def request(self, method, path, body=None, headers=None):
+        """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
+        self.http = self.http or aiohttp.ClientSession()
+        sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
+        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
+
+    async def login(self, name="admin", password="password"):
+        """The uuid of a new session; later calls of this handle use it."""
+        hashed = hashlib.sha512(password.encode()).hexdigest()
+        _, body = await self.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": name, "password": hashed}})
+        self.session = answer_or_raise(body)["inventory"]["uuid"]
+        return self.session
+
+    async def finish(self, method, path, body=None):
+        """A call to its end, polled; the body, or RuntimeError with what the mock said."""
+        if not self.session:
+            await self.login()
+        status, answer = await self.request(method, path, body)
+        while status == 202:
+            await self.clock.settle()
+            job = answer["location"].rpartition("/")[2]
+            status, polled = await self.request("GET", f"/api-jobs/{job}")
+            if status == 202:
+                await self.clock.advance(max(0, self.cloud.store.peek("Job", job)["due"] - self.clock.now()))
+            else:
+                answer = polled
+        return answer_or_raise(answer)
+
+    @property
+    def clock(self):
+        return self.cloud.clock
+
+    async def call(self, api, **params):
+        """Any api by name, to its end: the body of its answer."""
+        row = self.cloud.catalogue.apis[api]
+        path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
+        body = {row.key: {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}}
+        if row.method in ("GET", "DELETE"):
+            body, path = None, path + "?" + urllib.parse.urlencode({k: v for k, v in params.items() if f"{{{k}}}" not in row.path}, doseq=True)
+        return await self.finish(row.method, path, body)
+
+    async def create(self, api, **params):
+        """What a creation made: its inventory."""
+        return (await self.call(api, **params))["inventory"]
+
+    async def query(self, collection, *conditions):
+        """The inventories of a collection that satisfy the conditions."""
+        return (await self.finish("GET", f"/{collection}?" + urllib.parse.urlencode([("q", c) for c in conditions])))["inventories"]
+
+    async def act(self, collection, uuid, action, **params):
+        """An action on an object: its inventory, or what else the action answers."""
+        body = await self.finish("PUT", f"/{collection}/{uuid}/actions", {action: params})
+        return (body or {}).get("inventory", body)
+
+    async def delete(self, collection, uuid):
+        await self.finish("DELETE", f"/{collection}/{uuid}")
+
+    def rule(self, **rule):
+        return self.rest.faults.add(rule)
+
+    @property
+    def rules(self):
+        return self.rest.faults.rules
+
+    def calls(self, api=None):
+        return [entry for entry in self.rest.journal if api in (None, entry.api)]
+
+    def jobs(self):
+        return [self.control.job_shown(record) for record in self.cloud.store.rows("Job")]
+
+    async def advance(self, seconds):
+        return await self.clock.advance(seconds)
+
+    async def reset(self):
+        self.session = None
+        await self.control.reset("", {}, {})
+
+
+def answer_or_raise(body):
+    """An answer's body; RuntimeError where it is an error."""
+    if isinstance(body, dict) and "error" in body:
+        raise RuntimeError("{code}: {details}".format(**body["error"]))
+    return body
+
+
+def serve(**settings):
+    """A mock to be used as `async with zmock.serve(dialect="server") as mock`; settings are those of the command line."""
+    return Mock(Settings(**IN_TESTS | settings))
+
+
+if "pytest_asyncio" in sys.modules:  # the plugin is there before any test file
+    import pytest
+    import pytest_asyncio
+
+    @pytest.fixture
+    def zmock_settings():
+        """Settings for the fixture zmock; override it in a module, a class or a conftest."""
+        return {}
+
+    @pytest_asyncio.fixture
+    async def zmock(zmock_settings):
+        """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
+        async with serve(**zmock_settings) as mock:
+            yield mock
+
+
+# ---- Main --------------------------------------------------------------------------------------------------------
 
 async def run(settings):
     """Serves until SIGTERM or Ctrl-C."""

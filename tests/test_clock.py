@@ -130,6 +130,7 @@ async def test_a_sleeper_that_is_cancelled_holds_nobody_up(log):
     await log.clock.settle()
     sleeper.cancel()
     await asyncio.wait_for(log.clock.advance(20), 5)
+    await asyncio.wait([sleeper])
     assert log.happened == [] and sleeper.cancelled()
 
 

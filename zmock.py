@@ -671,9 +671,15 @@ def text_of(value):
     return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def gson_word(value):
+    """What Gson's errors call a JSON value."""
+    words = {dict: "BEGIN_OBJECT", list: "BEGIN_ARRAY", str: "STRING", bool: "BOOLEAN", type(None): "NULL"}
+    return words.get(type(value), "NUMBER")
+
+
 def as_text(param, value):
     if isinstance(value, (dict, list)):
-        raise TypeError(f"java.lang.IllegalStateException: Expected a string but was BEGIN_{'OBJECT' if isinstance(value, dict) else 'ARRAY'} at field {param.name}")
+        raise TypeError(f"java.lang.IllegalStateException: Expected a string but was {gson_word(value)} at field {param.name}")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
@@ -713,13 +719,13 @@ def as_bool(param, value):
 
 def as_list(param, value):
     if not isinstance(value, list):
-        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_ARRAY but was {'BEGIN_OBJECT' if isinstance(value, dict) else 'STRING'} at field {param.name}")
+        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_ARRAY but was {gson_word(value)} at field {param.name}")
     return [v if v is None else as_text(param, v) for v in value]
 
 
 def as_map(param, value):
     if not isinstance(value, dict):
-        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {type(value).__name__} at field {param.name}")
+        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {gson_word(value)} at field {param.name}")
     return value
 
 
@@ -2975,7 +2981,8 @@ def get_cpu_memory_capacity(cloud, call):
     everywhere = call["all"] and not call["zoneUuids"]
     zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
     hypervisor = None if everywhere else call["hypervisorType"]
-    key, wanted = next(pair for pair in (("uuid", call["hostUuids"]), ("clusterUuid", call["clusterUuids"]), ("zoneUuid", zones or ())) if pair[1] or pair[0] == "zoneUuid")
+    dimensions = (("uuid", call["hostUuids"]), ("clusterUuid", call["clusterUuids"]), ("zoneUuid", zones))
+    key, wanted = next((pair for pair in dimensions if pair[1]), ("zoneUuid", ()))  # the first that is given counts, no other
     hosts = [
         host
         for host in cloud.store.rows("Host")
@@ -3547,8 +3554,11 @@ def backup_storage_removed(cloud, storage):
 # ---- Behaviours: offerings and networks ----------------------------------------------------------------------------
 
 
+HOST_ALLOCATORS = ("LeastVmPreferred", "Default", "DesignatedHost", "LastHostPreferred")
+
+
 def check_instance_offering(cloud, params):
-    if params.get("allocatorStrategy") not in (None, *(f"{name}HostAllocatorStrategy" for name in ("LeastVmPreferred", "Default", "DesignatedHost", "LastHostPreferred"))):
+    if params.get("allocatorStrategy") not in (None, *(f"{name}HostAllocatorStrategy" for name in HOST_ALLOCATORS)):
         raise BadParameter(f"unsupported host allocation strategy[{params['allocatorStrategy']}]")
     if params.get("type") not in (None, "UserVm", "VirtualRouter"):
         raise BadParameter(f"unsupported instance offering type[{params['type']}]")
@@ -4259,11 +4269,9 @@ def basics(cloud):
 
 
 # Each line is a call: the API, a name that is the uuid of what it makes (or "-"), its parameters; "@name" is a uuid.
-DEMO = (
+GROUND = (  # what also a large cloud stands on
     ("CreateZone", "zone-1", {"name": "zone-1", "description": "the data centre in Shanghai"}),
     *(("CreateCluster", f"cluster-{n}", {"name": f"cluster-{n}", "zoneUuid": "@zone-1", "hypervisorType": "KVM"}) for n in (1, 2)),
-    *(("AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": f"10.10.0.{10 + n}", "username": "root", "password": "password",
-                                   "clusterUuid": f"@cluster-{(n + 1) // 2}"}) for n in (1, 2, 3, 4)),
     ("AddNfsPrimaryStorage", "ps-nfs", {"name": "ps-nfs", "url": "10.10.0.100:/export/primary", "zoneUuid": "@zone-1"}),
     ("AddLocalPrimaryStorage", "ps-local", {"name": "ps-local", "url": "/zstack_ps", "zoneUuid": "@zone-1"}),
     *(("AttachPrimaryStorageToCluster", "-", {"primaryStorageUuid": "@ps-nfs", "clusterUuid": f"@cluster-{n}"}) for n in (1, 2)),
@@ -4281,6 +4289,11 @@ DEMO = (
     *(("AttachL2NetworkToCluster", "-", {"l2NetworkUuid": f"@l2-{name}", "clusterUuid": f"@cluster-{n}"}) for name in ("public", "private") for n in (1, 2)),
     ("CreateL3Network", "l3-public", {"name": "l3-public", "l2NetworkUuid": "@l2-public", "category": "Public"}),
     ("CreateL3Network", "l3-private", {"name": "l3-private", "l2NetworkUuid": "@l2-private", "dnsDomain": "demo.local"}),
+)  # fmt: skip
+DEMO = (
+    *GROUND,
+    *(("AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": f"10.10.0.{10 + n}", "username": "root", "password": "password",
+                                   "clusterUuid": f"@cluster-{(n + 1) // 2}"}) for n in (1, 2, 3, 4)),
     ("AddIpRangeByNetworkCidr", "range-public", {"name": "range-public", "l3NetworkUuid": "@l3-public", "networkCidr": "10.20.0.0/24"}),
     ("AddIpRangeByNetworkCidr", "range-private", {"name": "range-private", "l3NetworkUuid": "@l3-private", "networkCidr": "192.168.100.0/24"}),
     ("AddDnsToL3Network", "-", {"l3NetworkUuid": "@l3-private", "dns": "10.10.0.2"}),
@@ -4377,26 +4390,29 @@ def large(cloud, count):
     """A data centre with that many running virtual machines, each with a root volume and an address."""
     basics(cloud)
     hosts = max(1, math.ceil(count / VMS_PER_HOST))
-    for line in DEMO:
-        if line[0].startswith(("Create", "Add", "Attach")) and not line[0].endswith(("Vm", "VmInstance", "Volume", "Snapshot", "Tag", "KVMHost", "User", "IpRangeByNetworkCidr")):
-            do(cloud, *line)
+    for line in GROUND:
+        do(cloud, *line)
     for n in range(hosts):
         do(cloud, "AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": str(ipaddress.IPv4Address(n + (10 << 24))), "username": "root",
                                               "password": "password", "clusterUuid": f"@cluster-{n % 2 + 1}"})  # fmt: skip
     do(cloud, "AddIpRangeByNetworkCidr", "range-private", {"name": "range-private", "l3NetworkUuid": "@l3-private", "networkCidr": "172.16.0.0/12"})
     cloud.change("PrimaryStorage", named("ps-nfs"), availableCapacity=20 * TIB + count * 10 * GIB, totalCapacity=20 * TIB + count * 10 * GIB)
-    call = {"instanceOfferingUuid": "@offering-small", "imageUuid": "@image-centos7", "l3NetworkUuids": ["@l3-private"]}
-    offering, image = cloud.get("InstanceOffering", named("offering-small")), cloud.get("Image", named("image-centos7"))
-    api = cloud.catalogue.apis["CreateVmInstance"]
     for n in range(count):
-        host = cloud.look("Host", named(f"host-{n % hosts}"))
-        given = {key: resolved(value) for key, value in call.items()} | {"name": f"vm-{n}", "resourceUuid": named(f"vm-{n}")}
-        vm = new_vm(cloud, Call(api, given), offering, image)
-        cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
-        make_volumes(cloud, Call(api, given), cloud.look("VmInstance", vm["uuid"]), image)
-        address_nics(cloud, vm)
+        running_vm(cloud, f"vm-{n}", cloud.look("Host", named(f"host-{n % hosts}")))
     for n in range(hosts):
         recount(cloud, named(f"host-{n}"))
+
+
+def running_vm(cloud, name, host):
+    """A virtual machine on a host, without the search for one."""
+    offering, image = cloud.look("InstanceOffering", named("offering-small")), cloud.look("Image", named("image-centos7"))
+    given = {"name": name, "resourceUuid": named(name), "instanceOfferingUuid": offering["uuid"], "imageUuid": image["uuid"],
+             "l3NetworkUuids": [named("l3-private")]}  # fmt: skip
+    call = Call(cloud.catalogue.apis["CreateVmInstance"], given)
+    vm = new_vm(cloud, call, offering, image)
+    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
+    make_volumes(cloud, call, cloud.look("VmInstance", vm["uuid"]), image)
+    address_nics(cloud, vm)
 
 
 def from_file(cloud, path):
@@ -4434,9 +4450,10 @@ def load_item(cloud, path, row, item):
     for name in item.keys() - row.all_fields.keys() - set(row.embeds):
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
-    for name, value in item.items():
-        if name in row.all_fields and value is not None and (not isinstance(value, JSON_TYPES[row.all_fields[name]]) or isinstance(value, bool) != (row.all_fields[name] == "bool")):
-            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {row.all_fields[name]}, not {value!r}")
+    for name, kind in row.all_fields.items():
+        value = item.get(name)
+        if value is not None and (not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool")):
+            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {kind}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
     kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
@@ -4522,8 +4539,7 @@ def parse_body(text, dialect):
         told = f"com.google.gson.stream.MalformedJsonException: {error}"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object") from None
     if not isinstance(body, dict):
-        shape = {list: "BEGIN_ARRAY", str: "STRING", bool: "BOOLEAN", type(None): "NULL"}.get(type(body), "NUMBER")
-        told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {shape} at line 1 column 2"
+        told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {gson_word(body)} at line 1 column 2"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object")
     return body
 

@@ -158,7 +158,17 @@ def between(name, low, high):
     return check
 
 
+def not_empty(name):
+    def check(value):
+        if not value.strip():
+            raise SettingsError(f"--{name} is empty; leave it away for its default")
+
+    return check
+
+
 CHECKS = {
+    "host": not_empty("host"),
+    "data": not_empty("data"),
     "port": between("port", 0, 65535),
     "dialect": one_of("dialect", "manual", "server"),
     "clock": one_of("clock", "real", "frozen"),
@@ -402,6 +412,9 @@ def missing(what, uuid, kind):
 # ---- Clock -------------------------------------------------------------------------------------------------------
 
 
+PATIENCE = 1  # second of the world's time that moving the Clock waits for others: a web-hook's receiver may never answer
+
+
 class Timer:
     """Something due at a moment of the Clock; cancel() forgets it."""
 
@@ -431,6 +444,7 @@ class Clock:
         self.stopped_at, self.advancing = time.time(), 0
         self.timers, self.order = [], itertools.count()
         self.wakeup, self.started = None, False
+        self.sleepers = set()
         self.tasks = set()  # what the mock runs beside its requests
         self.awake = set()  # those of them that are not waiting for this clock
         self.quiet = asyncio.Event()
@@ -503,11 +517,13 @@ class Clock:
                 self.rouse(task) if counted else None
 
         timer = self.at(self.now() + seconds, wake)
+        self.sleepers.add(wake)
         self.rest(task)
         try:
             await done
         finally:
             timer.cancel()
+            self.sleepers.discard(wake)
 
     def spawn(self, work):
         """Runs a coroutine beside the requests; advance() waits until it is done or sleeps on this clock."""
@@ -530,8 +546,10 @@ class Clock:
     async def settle(self):
         """Returns when nothing that the mock runs beside its requests has work left for this moment."""
         self.fire_until(self.now())
-        while self.awake:
-            await self.quiet.wait()
+        until = time.monotonic() + PATIENCE
+        while self.awake and time.monotonic() < until:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.quiet.wait(), PATIENCE)
             await asyncio.sleep(0)
             self.fire_until(self.now())
 
@@ -546,6 +564,7 @@ class Clock:
                 self.jump(max(self.timers[0].due, self.now()))
                 fired += self.fire_until(self.now())
                 await self.settle()
+                await asyncio.sleep(0)  # others may have something to ask
             self.jump(max(target, self.now()))
         finally:
             self.advancing -= 1
@@ -573,6 +592,8 @@ class Clock:
     def restart(self):
         """Back to the time of the world, with nothing due."""
         self.stop()
+        for wake in [*self.sleepers]:
+            wake()
         self.timers.clear()
         self.jump(self.world())
         self.plan()
@@ -1618,10 +1639,12 @@ class Store:
             self.load(path)
 
     def load(self, path):
+        if path.stem not in {*self.indexes, "Job", "Mock", "Gone"}:
+            raise SettingsError(f"{path} is no file of a cloud; choose another folder with --data, or move it away")
         try:
             with TinyDB(path, storage=AtomicJson) as db:
                 documents = list(db)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise SettingsError(f"cannot read {path}: {error}; mend or remove it, or start with another --data") from None
         table = self.table(path.stem)
         for document in documents:
@@ -1667,9 +1690,14 @@ def lock_file(file, folder):
 
 def like(pattern):
     """SQL's LIKE as a regular expression: % is any run, _ one character, \\ takes the next one as it is."""
-    parts = re.findall(r"\\.|%|_|[^\\%_]+|\\", pattern, re.S)
-    wild = {"%": ".*", "_": "."}
-    text = "".join(wild.get(p) or re.escape(p[1:] if p[0] == "\\" and len(p) > 1 else p) for p in parts)
+    runs, single = [""], {"_": "."}
+    for part in re.findall(r"\\.|%|_|[^\\%_]+|\\", pattern, re.S):
+        if part == "%":
+            runs.append("")
+        else:
+            runs[-1] += single.get(part) or re.escape(part[1:] if part[0] == "\\" and len(part) > 1 else part)
+    first, *rest = runs  # what stands between two % is looked for once: (?>...) never comes back to it
+    text = first + "".join(f"(?>.*?{run})" for run in rest[:-1]) + (f".*{rest[-1]}" if rest else "")
     return re.compile(text, re.S | re.I).fullmatch
 
 
@@ -1822,6 +1850,7 @@ def bad_field(dialect, details, hint=""):
     return FrontError(400, details, hint) if dialect["unknown-field"] else ApiError("SYS.1000", details, hint=hint)
 
 
+DEEPEST = 20
 TAG_FIELDS = {"__systemTag__": "SystemTag", "__userTag__": "UserTag"}
 
 
@@ -1866,6 +1895,8 @@ class Rows:
 
     def plan(self, condition, resource, fields):
         """A function that tells whether an item satisfies the condition, and the items that an index gives for it, or None."""
+        if len(condition.path) > DEEPEST:
+            raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
         if len(condition.path) > 1:
             return self.related(condition, resource)
         if "'" in condition.value or (condition.field in TAG_FIELDS and "%s" in condition.value):
@@ -2015,7 +2046,7 @@ class Faults:
             raise ValueError(f"{api} is not simulated: it answers 501, and no rule reaches it")
         for key in ("skip", "times", "delay"):
             value = told.get(key, 0)
-            if isinstance(value, bool) or not isinstance(value, (int, float) if key == "delay" else int) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, (int, float) if key == "delay" else int) or not 0 <= value <= 1e9:
                 raise ValueError(f"{key!r} is a number from 0, not {value!r}")
         if not isinstance(told.get("id", ""), str):
             raise ValueError("'id' is a text")
@@ -2023,8 +2054,10 @@ class Faults:
             return
         if not isinstance(then, dict) or then.keys() - {"error", "details", "at"}:
             raise ValueError("'then' is {\"error\": CODE, \"details\": TEXT, \"at\": \"accept\" or \"job\"}; nothing else is simulated yet")
-        if then.get("error") not in CODES:
+        if not isinstance(then.get("error"), str) or then["error"] not in CODES:
             raise ValueError(f"'error' is a code of ZStack, not {then.get('error')!r}{did_you_mean(then.get('error'), CODES)}")
+        if not isinstance(then.get("details", ""), str) or re.search("[\ud800-\udfff]", then.get("details", "")):
+            raise ValueError("'details' is a text")
         if then.get("at", "job") not in ("accept", "job"):
             raise ValueError("'at' is accept or job; nothing else is simulated yet")
 
@@ -2218,8 +2251,8 @@ class Jobs:
         if hook:
             self.left[call.job] = asyncio.Event()
         self.running[call.job] = None
-        self.queues[call.target or call.job].append((call, error))
-        if len(self.queues[call.target or call.job]) == 1:
+        self.queues[line_of(call)].append((call, error))
+        if len(self.queues[line_of(call)]) == 1:
             self.start(call, error)
         return record
 
@@ -2258,7 +2291,7 @@ class Jobs:
 
     def next_in_line(self, call):
         """Takes a call out of its line; the one behind it begins, if it was the first."""
-        key = call.target or call.job
+        key = line_of(call)
         line = self.queues.get(key, [])
         was_first = bool(line) and line[0][0] is call
         line[:] = [waiting for waiting in line if waiting[0] is not call and self.store.peek("Job", waiting[0].job)]
@@ -2357,6 +2390,11 @@ class Jobs:
         for left in self.left.values():
             left.set()
         self.left.clear()
+
+
+def line_of(call):
+    """What a call waits in line for: the object that it is about, also one that it is about to make."""
+    return call.target or call["resourceUuid"] or call.job
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
@@ -3264,6 +3302,13 @@ def check_management_ip(cloud, params):
         raise BadParameter(f"managementIp[{ip}] is neither an IPv4 address nor a valid hostname")
 
 
+def still(cloud, vm, state):
+    """Refuses to go on with a virtual machine that somebody else has taken elsewhere in the meantime."""
+    now = cloud.get("VmInstance", vm["uuid"])["state"]
+    if now != state:
+        raise ApiError("VM.1010", f"vm[uuid:{vm['uuid']}] became {now} while it was {state}")
+
+
 def recount(cloud, uuid):
     """What is left of a host's CPU and memory: all of it, less what runs on it."""
     host = cloud.look("Host", uuid)
@@ -3283,6 +3328,7 @@ def place(cloud, vm, host):
 
 def leave_host(cloud, vm, state):
     """Takes a virtual machine off its host, into that state."""
+    vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since
     cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
     recount(cloud, vm.get("hostUuid"))
 
@@ -3804,6 +3850,7 @@ def create_vm(cloud, call):
     address_nics(cloud, vm)
     yield "nic"
     yield "start"
+    still(cloud, vm, "Starting")
     cloud.change("VmInstance", vm["uuid"], state="Running")
     return cloud.shown("VmInstance", vm["uuid"])
 
@@ -3884,6 +3931,7 @@ def start_vm(cloud, call):
     address_nics(cloud, vm)
     yield "nic"
     yield "start"
+    still(cloud, vm, "Starting")
     cloud.change("VmInstance", vm["uuid"], state="Running")
     return cloud.shown("VmInstance", vm["uuid"])
 
@@ -3897,6 +3945,7 @@ def move_vm(cloud, call):
     _, meanwhile, after = VM_STATES[call.api.name]
     cloud.change("VmInstance", vm["uuid"], state=meanwhile)
     yield "work"
+    still(cloud, vm, meanwhile)
     leave_host(cloud, vm, after) if after == "Stopped" else cloud.change("VmInstance", vm["uuid"], state=after)
     return cloud.shown("VmInstance", vm["uuid"])
 
@@ -3908,6 +3957,7 @@ def migrate_vm(cloud, call):
     cloud.change("VmInstance", vm["uuid"], state="Migrating")
     yield "choose"
     yield "move"
+    still(cloud, vm, "Migrating")
     place(cloud, vm, host)
     cloud.change("VmInstance", vm["uuid"], state="Running")
     return cloud.shown("VmInstance", vm["uuid"])
@@ -3980,6 +4030,15 @@ def expunge_vm(cloud, call):
 
 @behaviour("UpdateVmInstance")
 def update_vm(cloud, call):
+    """As any update; what runs must have room for what it becomes, and a state is not only a word."""
+    vm = cloud.get("VmInstance", call["uuid"])
+    host, grown = cloud.look("Host", vm.get("hostUuid")), {name: (call[name] or vm[name]) - vm[name] for name in ("cpuNum", "memorySize")}
+    if host and (grown["cpuNum"] > host["availableCpuCapacity"] or grown["memorySize"] > host["availableMemoryCapacity"]):
+        raise refused(f"host[uuid:{host['uuid']}] has no room for {grown['cpuNum']} more cpus and {grown['memorySize']} more bytes")
+    if call["state"] == "Stopped":
+        leave_host(cloud, vm, "Stopped")
+    elif call["state"] == "Running" and not host:
+        place(cloud, vm, pick_host(cloud, vm))
     body = update(cloud, call)
     recount(cloud, cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
     return body
@@ -4102,6 +4161,7 @@ def create_snapshot(cloud, call):
     if volume["status"] != "Ready":
         raise refused(f"volume[uuid:{volume['uuid']}] is not in status Ready, current is {volume['status']}, can't create snapshot")
     yield "snapshot"
+    volume = cloud.get("Volume", call["volumeUuid"])
     trees = [t for t in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]) if t["current"]]
     tree = trees[0] if trees else cloud.add("VolumeSnapshotTree", volumeUuid=volume["uuid"])
     parent = next((s for s in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if s["latest"]), {})
@@ -4221,7 +4281,8 @@ def delete_image(cloud, call):
 def recover_image(cloud, call):
     if cloud.get("Image", call["imageUuid"])["status"] != "Deleted":
         raise refused(f"image[uuid:{call['imageUuid']}] is not Deleted, there is nothing to recover")
-    cloud.change("Image", call["imageUuid"], status="Ready")
+    refs = cloud.get("Image", call["imageUuid"])["backupStorageRefs"]
+    cloud.change("Image", call["imageUuid"], status=refs[0]["status"] if refs else "Ready")  # one that never came is not Ready now
     return cloud.shown("Image", call["imageUuid"])
 
 
@@ -4419,7 +4480,7 @@ def from_file(cloud, path):
     """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read the cloud in {path}: {error}; --cloud is demo, empty, large:N or a JSON file") from None
     if not isinstance(told, dict):
         raise SettingsError(f"{path}: a cloud is a JSON object {{\"zones\": [...], ...}}")
@@ -4620,6 +4681,15 @@ HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expo
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
 
 
+MOST_KEPT = 2000  # characters of one value in the journal
+
+
+def bounded(value):
+    """A value as the journal keeps it: a long one is cut."""
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= MOST_KEPT else text[:MOST_KEPT] + "…"
+
+
 @dataclass
 class Entry:
     """What the journal keeps of a request; `hints` travel in X-ZMock-Hint."""
@@ -4663,7 +4733,7 @@ class Rest:
     async def answer(self, request):
         """The one way out of every API call."""
         path, _, query = re.sub("^https?://[^/]*", "", request.raw_path).partition("?")
-        entry = Entry(next(self.seq), iso(self.clock.now()), request.method, path, query)
+        entry = Entry(next(self.seq), iso(self.clock.now()), request.method, path, query[:MOST_KEPT])
         try:
             answer = await self.meet(request, entry)
         except ApiError as error:
@@ -4695,7 +4765,7 @@ class Rest:
         if not apis:
             raise FrontError(404, f"no api mapping to /v1{path}", self.path_hint(path))
         text = await read_body(request, self.settings.body_limit, self.dialect)
-        arguments = read_arguments(entry.query, self.dialect)
+        arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
         body = parse_body(text, self.dialect)
         api, variables = self.choose(request, apis, path, body, text)
         entry.api = api.name
@@ -4786,7 +4856,7 @@ class Rest:
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
-        entry.params = {name: "***" if name == "password" else value for name, value in given.items()}
+        entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
         self.note_unread(api, given, body, entry)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
             given["jobData"] = json.dumps(given["jobData"])
@@ -4818,7 +4888,7 @@ class Rest:
 
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
-        entry.params = dict(arguments)
+        entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]}
         if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
             return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}
         query, unread = read_query(arguments, self.dialect)
@@ -5010,7 +5080,7 @@ class Control:
         try:
             text = await request.text()
             return json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, LookupError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {self.settings.body_limit} bytes") from None
@@ -5034,17 +5104,25 @@ class Control:
         wanted = told.get("cloud", before) if isinstance(told, dict) and not told.keys() - {"cloud"} else None
         if not isinstance(wanted, str):
             raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told)}")
+        if wanted != before:
+            self.try_out(wanted)
         self.settings.cloud = wanted
-        try:
-            self.start_again()
-        except SettingsError as error:
-            self.settings.cloud = before
-            self.start_again()
-            raise ControlError(400, str(error)) from None
+        self.start_again()
         self.incidents.clear()
         self.began = self.clock.now()
         await self.store.commit()
         return await self.health(name, query, told)
+
+    def try_out(self, wanted):
+        """Builds the other cloud beside this one, to refuse what cannot be before anything is lost."""
+        settings, catalogue = replace(self.settings, memory=True), self.cloud.catalogue
+        store = Store({name: row.indexes for name, row in catalogue.resources.items()})
+        beside = Cloud(settings, catalogue, store, Clock("frozen", settings.utc_offset), self.cloud.dialect)
+        beside.jobs = Jobs(beside.clock, store, beside.dialect, catalogue.apis, beside.perform, beside.stages, beside.notify_failure)
+        try:
+            fill(beside, wanted)
+        except SettingsError as error:
+            raise ControlError(400, str(error)) from None
 
     async def rules(self, name, query, told):
         return {"rules": [rule.shown() for rule in self.faults.rules]}
@@ -5091,13 +5169,15 @@ class Control:
                 moment = moment_of(told["set"])
             except ValueError:
                 raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {told['set']!r}") from None
+            if not 0 <= moment < 4e9:
+                raise ControlError(400, f"'set' is a date from 1970 to 2096, not {told['set']!r}")
             if moment < self.clock.now():
                 self.clock.jump(moment)
                 return 0
             return moment - self.clock.now()
         seconds = told.get("advance")
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e10):
-            raise ControlError(400, f"'advance' is a number of seconds from 0, not {seconds!r}")
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e9):
+            raise ControlError(400, f"'advance' is a number of seconds from 0 to 1e9, not {seconds!r}")
         return seconds
 
     async def list_jobs(self, name, query, told):
@@ -5129,7 +5209,7 @@ class Control:
         for key in query.keys() - {"api", "path", "status", "since"}:
             raise ControlError(400, f"the journal is filtered by api, path, status, since, not {key!r}{did_you_mean(key, ('api', 'path', 'status', 'since'))}")
         for key in ("since", "status"):
-            if not query.get(key, "0").isdecimal():
+            if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
                 raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
         found = [entry for entry in self.rest.journal if entry.seq > int(query.get("since", 0))
                  and fnmatchcase(entry.api, query.get("api", "*")) and fnmatchcase(entry.path, query.get("path", "*"))
@@ -5204,7 +5284,10 @@ def create_app(settings=None):
     rest = Rest(settings, cloud, jobs, faults, deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start)
-    load_kept(rest, start)
+    try:
+        load_kept(rest, start)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -5235,11 +5318,16 @@ def load_kept(rest, start):
     store = rest.cloud.store
     store.open()
     kept = store.get("Mock", "mock")
-    if kept is None:
+    if kept is None and not any(table.items for table in store.tables.values()):
         start()
         return
+    if kept is None:
+        kept = {"uuid": "mock", "format": FORMAT, "seed": rest.settings.seed, "starts": 0}
+        store.put("Mock", kept)
     if kept["format"] > FORMAT:
         raise SettingsError(f"{store.folder} was written by a newer zmock (format {kept['format']}); use that one, or another --data")
+    if not store.count("ManagementNode"):
+        raise SettingsError(f"{store.folder} holds only a part of a cloud: no management node; put its file back, or choose another --data")
     store.update("Mock", "mock", starts=kept["starts"] + 1)
     rest.cloud.random = random.Random(f"{rest.settings.seed}/{kept['starts'] + 1}")  # new uuids are new
     for record in [r for r in store.rows("Job") if r["state"] == "running"]:
@@ -5266,7 +5354,7 @@ def read_rules(rest):
             told = json.loads(Path(path).read_text(encoding="utf-8"))
             for rule in told if isinstance(told, list) else [None]:
                 rest.faults.add(rule)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"cannot use the rules in {path}: {error}; a rules file is a JSON list of rules") from None
 
 

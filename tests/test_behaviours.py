@@ -1158,3 +1158,37 @@ class TestTheDemoCloud:
 
 def test_every_code_has_a_description():
     assert all(re.fullmatch(r"[A-Z0-9_]+\.\d{4}", code) and text for code, text in CODES.items())
+
+
+# what happens meanwhile
+
+AWAY = f"/hosts/{named('host-2')}"
+MAINTAIN, DELETE_HOST = ("PUT", f"{AWAY}/actions", {"changeHostState": {"stateEvent": "maintain"}}), ("DELETE", AWAY, None)
+
+
+@pytest.mark.parametrize("meanwhile", (MAINTAIN, DELETE_HOST), ids=("maintenance", "deletion"))
+@pytest.mark.parametrize("action", ("stopVmInstance", "pauseVmInstance", "rebootVmInstance", "migrateVm"))
+async def test_a_host_that_goes_while_a_vm_is_under_way_leaves_no_trace_in_the_capacities(action, meanwhile):
+    async with serve(delay="3") as mock:
+        await mock.login()
+        mock.rule(api=action[0].upper() + action[1:], delay=10)
+        await submit(mock, "PUT", f"/vm-instances/{named('vm-web-2')}/actions", {action: {}})
+        await submit(mock, *meanwhile)
+        await mock.advance(60)
+        vms = await mock.query("vm-instances")
+        for host in await mock.query("hosts"):
+            here = [vm for vm in vms if vm.get("hostUuid") == host["uuid"]]
+            assert host["totalCpuCapacity"] - host["availableCpuCapacity"] == sum(vm["cpuNum"] for vm in here)
+        assert not [vm for vm in vms if vm["state"] in ("Running", "Paused") and "hostUuid" not in vm]
+
+
+@pytest.mark.parametrize(("change", "error"), (({"cpuNum": 1000}, "SYS.1006"), ({"memorySize": 1 << 50}, "SYS.1006")))
+async def test_a_vm_does_not_outgrow_its_host(zmock, change, error):
+    with pytest.raises(RuntimeError, match=error):
+        await zmock.act("vm-instances", named("vm-web-2"), "updateVmInstance", **change)
+
+
+@pytest.mark.parametrize(("vm", "state"), (("web-2", "Stopped"), ("ci-1", "Running")))
+async def test_a_state_that_is_set_is_not_only_a_word(zmock, vm, state):
+    shown = await zmock.act("vm-instances", named(f"vm-{vm}"), "updateVmInstance", state=state)
+    assert (shown["state"], "hostUuid" in shown) == (state, state == "Running")

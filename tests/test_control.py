@@ -407,3 +407,19 @@ async def test_the_token_does_not_let_a_foreign_page_in():
     async with serve(control_token="secret") as mock:
         headers = {"Authorization": "Bearer secret", "Origin": "http://evil.example"}
         assert (await control(mock, "GET", "health", headers=headers))[0] == 403
+
+
+async def test_a_refused_reset_leaves_everything_as_it_was(zmock):
+    await zmock.create("CreateZone", name="mine")
+    assert (await control(zmock, "POST", "reset", {"cloud": "nosuch"}))[0] == 400
+    assert [zone["name"] for zone in await zmock.query("zones", "name=mine")] == ["mine"]
+
+
+async def test_a_reset_answers_who_waits(zmock):
+    await zmock.login()
+    zmock.rule(api="QueryZone", delay=100)
+    waiting = asyncio.ensure_future(zmock.request("GET", "/zones"))
+    while not zmock.clock.sleepers:
+        await asyncio.sleep(0)
+    await ok(zmock, "POST", "reset", {})
+    assert (await asyncio.wait_for(waiting, 5))[0] in (200, 503)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from zmock import SHA512_OF_PASSWORD, main, named, serve
+from zmock import SHA512_OF_PASSWORD, SettingsError, main, named, serve
 
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
 
@@ -304,3 +304,19 @@ async def test_the_same_seed_gives_the_same_uuids_and_another_one_others():
     first = await uuids(7)
     assert await uuids(7) == first and len({*first}) == 4
     assert not {*await uuids(8)} & {*first}
+
+
+async def test_a_folder_without_its_mock_file_is_still_the_state(tmp_path):
+    async with serve(memory=False, data=str(tmp_path)) as mock:
+        await mock.create("CreateZone", name="mine")
+    (tmp_path / "Mock.json").unlink()
+    async with serve(memory=False, data=str(tmp_path)) as mock:
+        assert [zone["name"] for zone in await mock.query("zones", "name=mine")] == ["mine"]
+
+
+async def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    text = '{"_default": {"1": {"uuid": "abc", "name": "x"}}}'
+    (tmp_path / "contacts.json").write_text(text)
+    with pytest.raises(SettingsError, match="contacts.json is no file of a cloud"):
+        serve(memory=False, data=str(tmp_path))
+    assert (tmp_path / "contacts.json").read_text() == text

@@ -2434,7 +2434,7 @@ class Cloud:
         self.clock, self.dialect = clock, dialect
         self.queries = Rows(catalogue, dialect, store, self.computed())
         self.computing = {type for type, _ in self.queries.computed}
-        self.jobs = None  # set by create_app: long jobs run on it
+        self.jobs = None  # set by new_cloud: long jobs run on it
         self.clear()
 
     def clear(self):
@@ -2709,6 +2709,15 @@ class Cloud:
         """Forgets sessions that are over."""
         for session in [s for s in self.store.rows("Session") if self.clock.moment(s["expiredDate"]) <= self.clock.now()]:
             self.store.remove("Session", session["uuid"])
+
+
+def new_cloud(settings, catalogue):
+    """An empty cloud with all that it stands on: a clock, a store, its jobs."""
+    clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
+    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data)
+    cloud = Cloud(settings, catalogue, store, clock, dialect)
+    cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure)
+    return cloud
 
 
 # the verbs that most resources share; a behaviour of the same API stands before them
@@ -5115,10 +5124,7 @@ class Control:
 
     def try_out(self, wanted):
         """Builds the other cloud beside this one, to refuse what cannot be before anything is lost."""
-        settings, catalogue = replace(self.settings, memory=True), self.cloud.catalogue
-        store = Store({name: row.indexes for name, row in catalogue.resources.items()})
-        beside = Cloud(settings, catalogue, store, Clock("frozen", settings.utc_offset), self.cloud.dialect)
-        beside.jobs = Jobs(beside.clock, store, beside.dialect, catalogue.apis, beside.perform, beside.stages, beside.notify_failure)
+        beside = new_cloud(replace(self.settings, memory=True, clock="frozen"), self.cloud.catalogue)
         try:
             fill(beside, wanted)
         except SettingsError as error:
@@ -5276,17 +5282,15 @@ def create_app(settings=None):
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
     settings = settings or Settings(**IN_TESTS)
     catalogue = Catalogue(Path(__file__).parent / "data" / "catalogue.json")
-    clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
-    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data)
-    cloud = Cloud(settings, catalogue, store, clock, dialect)
-    jobs = cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure)
-    faults = Faults(catalogue.apis)
-    rest = Rest(settings, cloud, jobs, faults, deque(maxlen=settings.journal))
+    cloud = new_cloud(settings, catalogue)
+    rest = Rest(settings, cloud, cloud.jobs, Faults(catalogue.apis), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start)
     try:
         load_kept(rest, start)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if settings.memory:
+            raise
         raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
@@ -5294,7 +5298,7 @@ def create_app(settings=None):
     app.router.add_route("*", "/zmock/{rest:.*}", control.answer)
     app.router.add_route("*", "/{rest:.*}", rest.answer)
     app.on_response_prepare.append(without_content_type)
-    app.cleanup_ctx.append(functools.partial(lifetime, jobs, store, clock))
+    app.cleanup_ctx.append(functools.partial(lifetime, cloud))
     return app
 
 
@@ -5364,14 +5368,14 @@ async def without_content_type(request, response):
         response.headers.popall("Content-Type", None)
 
 
-async def lifetime(jobs, store, clock, app):
-    clock.start()
-    await store.commit()
+async def lifetime(cloud, app):
+    cloud.clock.start()
+    await cloud.store.commit()
     yield
-    clock.stop()
-    await store.try_commit()
-    await jobs.close()
-    store.close()
+    cloud.clock.stop()
+    await cloud.store.try_commit()
+    await cloud.jobs.close()
+    cloud.store.close()
 
 
 # ---- Fixtures ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ Read it from top to bottom; a section uses only what stands above it.
     Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
     Store       items by type and uuid in memory, kept in TinyDB files
-    Query       conditions, sorting and paging over rows
+    Query       what a query says: conditions with their operators, sorting, paging, fields
+    Query: plans    which items satisfy it, from an index where one helps, through relations and tags
     Faults      rules: which call, when, what happens
     Jobs        202, poll, web-hook, expiry
     Cloud       create, query, update, delete, act; knows no HTTP
@@ -43,6 +44,7 @@ holds volumes, *backup storage* holds images.
 import argparse
 import asyncio
 import base64
+import bisect
 import calendar
 import contextlib
 import difflib
@@ -822,18 +824,43 @@ class Api:
 
 
 @dataclass(frozen=True)
+class Relation:
+    """How a query gets from one resource to another: the items of `target` whose key `theirs` is among the values of `own`.
+
+    An alias leads through other relations instead (`via`); what is hidden may be asked, but is not listed.
+    """
+
+    name: str
+    own: str = ""
+    target: str = ""
+    theirs: str = ""
+    via: tuple = ()
+    hidden: bool = False
+
+    @classmethod
+    def read(cls, text):
+        """ "zone: zoneUuid=Zone.uuid"; an alias "backupStorage: backupStorageRefs.backupStorage"; hidden "-vmNicRef: uuid=..." """
+        name, _, way = text.partition(": ")
+        own, joins, (target, _, theirs) = *way.partition("=")[:2], way.partition("=")[2].partition(".")
+        said = {"name": name.lstrip("-"), "hidden": name.startswith("-")}
+        return cls(**said, own=own, target=target, theirs=theirs) if joins else cls(**said, via=tuple(way.split(".")))
+
+
+@dataclass(frozen=True)
 class Resource:
     """One kind of thing: its path, the Java class of its inventory, its fields, relations, and how a new one starts.
 
     fields      "name state cpuNum:int createDate:date"; str when no type is said
-    relations   "zone: zoneUuid=Zone.uuid": a name for queries, own key, the other's key
+    relations   "zone: zoneUuid=Zone.uuid, ...": see Relation; a key may lie in a list of references, "backupStorageRefs.backupStorageUuid"
     embeds      "vmNics": relations that an inventory shows as a list
     new         what an item starts with when its creation does not say otherwise
     cascade     "Cluster.zoneUuid": what dies with it
     kinds       a subtype's Java class and its own fields, by the value of `discriminator`
     of          the resource that it is a subtype of; its items are stored there
-    indexed     fields to find items by, besides those of relations
+    only        what tells its items from others that are stored there
+    indexed     fields to find items by, besides names, states and what relations go through
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
+    inside      its items are kept in a list of others, as the references of an image to its backup storages
     """
 
     name: str
@@ -847,8 +874,10 @@ class Resource:
     discriminator: str = ""
     kinds: dict = field(default_factory=dict)
     of: str = ""
+    only: dict = field(default_factory=dict)
     indexed: str = ""
     joined: str = ""
+    inside: bool = False
 
     @functools.cached_property
     def fields(self):
@@ -861,8 +890,12 @@ class Resource:
 
     @functools.cached_property
     def relations(self):
-        found = re.findall(r"(\w+): (\w+)=(\w+)\.(\w+)", self.relations_text)
-        return {name: (own, target, theirs) for name, own, target, theirs in found}
+        return {relation.name: relation for relation in map(Relation.read, filter(None, self.relations_text.split(", ")))}
+
+    @property
+    def listed(self):
+        """The names of the relations that a query is offered."""
+        return [name for name, relation in self.relations.items() if not relation.hidden]
 
     @property
     def stored(self):
@@ -874,8 +907,9 @@ class Resource:
 
     @functools.cached_property
     def indexes(self):
-        """The fields that items are found by without a scan: names, and what relations go through."""
-        return {"name", *self.indexed.split(), *(own for own, _, _ in self.relations.values())} - {"uuid"}
+        """The fields that items are found by without a scan, as far as they have them: names, states, what relations go through."""
+        keys = {relation.own for relation in self.relations.values() if relation.own}
+        return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed.split()} | keys) - {"uuid"}
 
 
 def typed(text):
@@ -893,16 +927,18 @@ RESOURCES = (
     Resource("ManagementNode", "management-nodes", HEADER + "managementnode.ManagementNodeInventory",
         "uuid hostName joinDate:date heartBeat:date"),
     Resource("Account", "accounts", HEADER + "identity.AccountInventory", "uuid name description type " + DATES,
-        "user: uuid=User.accountUuid", new={"type": "Normal"}, cascade="User.accountUuid Session.accountUuid"),
+        "user: uuid=User.accountUuid, group: uuid=UserGroup.accountUuid, policy: uuid=Policy.accountUuid, quota: uuid=Quota.identityUuid",
+        new={"type": "Normal"}, cascade="User.accountUuid Session.accountUuid"),
     Resource("User", "accounts/users", HEADER + "identity.UserInventory", "uuid accountUuid name description " + DATES,
-        "account: accountUuid=Account.uuid", cascade="Session.userUuid"),
+        "account: accountUuid=Account.uuid, -groupRef: uuid=UserGroupUserRef.userUuid, group: groupRef.group, "
+        "-policyRef: uuid=UserPolicyRef.userUuid, policy: policyRef.policy", cascade="Session.userUuid"),
     Resource("Session", "", HEADER + "identity.SessionInventory",
         "uuid accountUuid userUuid expiredDate:date createDate:date", "account: accountUuid=Account.uuid, user: userUuid=User.uuid"),
     Resource("SystemTag", "system-tags", HEADER + "tag.SystemTagInventory",
-        "inherent:bool uuid resourceUuid resourceType tag type " + DATES, indexed="resourceUuid",
+        "inherent:bool uuid resourceUuid resourceType tag type " + DATES, indexed="resourceUuid tag",
         new={"inherent": False, "type": "System"}),
     Resource("UserTag", "user-tags", HEADER + "tag.UserTagInventory", "uuid resourceUuid resourceType tag type " + DATES,
-        indexed="resourceUuid", new={"type": "User"}),
+        indexed="resourceUuid tag", new={"type": "User"}),
     Resource("Notification", "notifications", "org.zstack.core.notification.NotificationInventory",
         "uuid name content arguments sender status resourceUuid resourceType type time:long opaque:map " + DATES,
         new={"name": "system", "sender": "system", "status": "Unread", "type": "Info"}),
@@ -947,16 +983,20 @@ RESOURCES = (
         joined="totalCapacity availableCapacity totalPhysicalCapacity availablePhysicalCapacity systemUsedCapacity"),
     Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
         "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
-        "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs",
+        "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs.backupStorageUuid, "
+        "volumeSnapshot: uuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid",
         new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, discriminator="type",
         kinds={"SftpBackupStorage": ("org.zstack.storage.backup.sftp.SftpBackupStorageInventory", "hostname username sshPort:int")}),
     Resource("SftpBackupStorage", "backup-storage/sftp", "org.zstack.storage.backup.sftp.SftpBackupStorageInventory",
         "hostname username sshPort:int uuid name url description totalCapacity:long availableCapacity:long type state status "
-        + DATES + " attachedZoneUuids:list", "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs", of="BackupStorage"),
+        + DATES + " attachedZoneUuids:list", "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs.backupStorageUuid, "
+        "volumeSnapshot: uuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid", of="BackupStorage",
+        only={"type": "SftpBackupStorage"}),
     Resource("Image", "images", HEADER + "image.ImageInventory",
         "uuid name description exportUrl exportMd5Sum state status size:long actualSize:long md5Sum url mediaType guestOsType "
         "type platform format system:bool " + DATES + " backupStorageRefs:maps",
-        "volume: uuid=Volume.rootImageUuid, backupStorage: backupStorageRefs=BackupStorage.uuid",
+        "volume: uuid=Volume.rootImageUuid, backupStorageRefs: backupStorageRefs=ImageBackupStorageRef.backupStorageUuid, "
+        "backupStorage: backupStorageRefs.backupStorage", indexed="backupStorageRefs.backupStorageUuid",
         new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate"}),
     Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
@@ -973,12 +1013,14 @@ RESOURCES = (
         kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
     Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
         "vlan:int uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid", of="L2Network"),
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid", of="L2Network",
+        only={"type": "L2VlanNetwork"}),
     Resource("L3Network", "l3-networks", HEADER + "network.l3.L3NetworkInventory",
         "uuid name description type zoneUuid l2NetworkUuid state dnsDomain system:bool category " + DATES
         + " dns:list networkServices:maps hostRoute:maps",
         "zone: zoneUuid=Zone.uuid, l2Network: l2NetworkUuid=L2Network.uuid, vmNic: uuid=VmNic.l3NetworkUuid, "
-        "ipRanges: uuid=IpRange.l3NetworkUuid, serviceProvider: networkServices=NetworkServiceProvider.uuid", embeds=("ipRanges",),
+        "ipRanges: uuid=IpRange.l3NetworkUuid, networkServices: networkServices=NetworkServiceL3NetworkRef.networkServiceProviderUuid, "
+        "hostRoute: hostRoute=L3NetworkHostRoute.prefix, serviceProvider: networkServices.serviceProvider", embeds=("ipRanges",),
         new=ENABLED | {"type": "L3BasicNetwork", "system": False, "category": "Private", "dns": [], "networkServices": [], "hostRoute": []},
         cascade="IpRange.l3NetworkUuid VmNic.l3NetworkUuid Vip.l3NetworkUuid"),
     Resource("IpRange", "l3-networks/ip-ranges", HEADER + "network.l3.IpRangeInventory",
@@ -995,31 +1037,53 @@ RESOURCES = (
         new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, cascade="VmNic.vmInstanceUuid"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
-        "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid",
+        "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
+        "portForwarding: uuid=PortForwardingRule.vmNicUuid, -loadBalancerListenerRef: uuid=LoadBalancerListenerVmNicRef.vmNicUuid, "
+        "loadBalancerListener: loadBalancerListenerRef.listener, -securityGroupRef: uuid=VmNicSecurityGroupRef.vmNicUuid, "
+        "securityGroup: securityGroupRef.securityGroup",
         indexed="ip ipRangeUuid"),
     Resource("Volume", "volumes", HEADER + "volume.VolumeInventory",
         "uuid name description primaryStorageUuid vmInstanceUuid diskOfferingUuid rootImageUuid installPath type format size:long "
         "actualSize:long deviceId:int state status " + DATES + " isShareable:bool",
         "vmInstance: vmInstanceUuid=VmInstance.uuid, snapshot: uuid=VolumeSnapshot.volumeUuid, diskOffering: "
-        "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid",
+        "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid, "
+        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         cascade="VolumeSnapshot.volumeUuid VolumeSnapshotTree.volumeUuid"),
     Resource("VolumeSnapshot", "volume-snapshots", HEADER + "storage.snapshot.VolumeSnapshotInventory",
         "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
         "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
-        "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, parent: parentUuid=VolumeSnapshot.uuid, "
-        "primaryStorage: primaryStorageUuid=PrimaryStorage.uuid",
+        "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, "
+        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid, backupStorage: backupStorageRefs.backupStorage, "
+        "backupStorageRefs: backupStorageRefs=VolumeSnapshotBackupStorageRef.backupStorageUuid",
+        indexed="parentUuid backupStorageRefs.backupStorageUuid",
         new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}),
     Resource("VolumeSnapshotTree", "volume-snapshots/trees", HEADER + "storage.snapshot.VolumeSnapshotTreeInventory",
         "uuid volumeUuid current:bool tree:map " + DATES, "volume: volumeUuid=Volume.uuid, snapshot: uuid=VolumeSnapshot.treeUuid",
         new={"current": True}),
     Resource("Vip", "vips", "org.zstack.network.service.vip.VipInventory",
         "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
-        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: peerL3NetworkUuids=L3Network.uuid",
+        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: peerL3NetworkUuids=VipPeerL3NetworkRef.l3NetworkUuid, "
+        "portForwarding: uuid=PortForwardingRule.vipUuid, loadBalancer: uuid=LoadBalancer.vipUuid",
         new=ENABLED | {"peerL3NetworkUuids": []}, cascade="Eip.vipUuid", indexed="ip ipRangeUuid"),
     Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
         new=ENABLED),
+
+    # what a list of another one's item holds
+    Resource("ImageBackupStorageRef", "", HEADER + "image.ImageBackupStorageRefInventory",
+        "imageUuid backupStorageUuid installPath status " + DATES,
+        "image: imageUuid=Image.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid", inside=True),
+    Resource("VolumeSnapshotBackupStorageRef", "", HEADER + "storage.snapshot.VolumeSnapshotBackupStorageRefInventory",
+        "volumeSnapshotUuid backupStorageUuid installPath",
+        "volumeSnapshot: volumeSnapshotUuid=VolumeSnapshot.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid", inside=True),
+    Resource("NetworkServiceL3NetworkRef", "l3-networks/network-services/refs", HEADER + "network.service.NetworkServiceL3NetworkRefInventory",
+        "l3NetworkUuid networkServiceProviderUuid networkServiceType",
+        "l3Network: l3NetworkUuid=L3Network.uuid, serviceProvider: networkServiceProviderUuid=NetworkServiceProvider.uuid", inside=True),
+    Resource("L3NetworkHostRoute", "", HEADER + "network.l3.L3NetworkHostRouteInventory",
+        "id:long l3NetworkUuid prefix nexthop " + DATES, inside=True),
+    Resource("VipPeerL3NetworkRef", "", "org.zstack.network.service.vip.VipPeerL3NetworkRefInventory",
+        "vipUuid l3NetworkUuid " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid, vip: vipUuid=Vip.uuid", inside=True),
 )  # fmt: skip
 
 
@@ -1298,15 +1362,20 @@ class Catalogue:
     """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
 
     def __init__(self, file=None):
-        self.resources = {row.name: row for row in RESOURCES}
-        self.collections = {row.path: row for row in RESOURCES if row.path}
+        kept = self.read(file)
+        rows = {row.name: row for row in RESOURCES}
+        for line in kept["inventories"].values():
+            self.add_resource(rows, line)
+        rows = {name: self.without_loose_ends(row, rows) for name, row in rows.items()}
+        self.resources = {name: replace(row, indexed=" ".join([row.indexed, *ends])) for name, (row, ends) in self.with_ends(rows).items()}
+        self.collections = {row.path: row for row in self.resources.values() if row.path}
         built_in = [
             Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server")
             for package, rows in API_ROWS.items()
             for row in rows
         ]
         self.apis = {api.name: api for api in built_in}
-        for line in self.read(file):
+        for line in kept["apis"].values():
             self.apis.setdefault(line["name"], Api(**line))
         self.roots = {}
         for api in self.apis.values():
@@ -1316,11 +1385,42 @@ class Catalogue:
     @staticmethod
     def read(file):
         if not file or not file.exists():
-            return []
+            return {"inventories": {}, "apis": {}}
         try:
-            return json.loads(file.read_text(encoding="utf-8"))["apis"].values()
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            return {"inventories": kept["inventories"], "apis": kept["apis"]}
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
+
+    @staticmethod
+    def add_resource(rows, line):
+        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of."""
+        told = {"relations": "", "only": {}, "of": ""} | line
+        fields_text, relations_text = told.pop("fields"), told.pop("relations")
+        row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
+        if row.of:
+            parent = rows[row.of]
+            row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
+                          relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
+            if parent.discriminator:
+                rows[parent.name] = replace(parent, kinds=parent.kinds | {row.only[parent.discriminator]: (row.java, fields_text)})
+        rows[row.name] = row
+
+    @staticmethod
+    def without_loose_ends(row, rows):
+        """The row without relations to resources that are not there: the file that has them may be missing."""
+        texts = [text for text in row.relations_text.split(", ") if text]
+        known = {relation.name for relation in row.relations.values() if relation.target in rows}
+        left = [text for text in texts if (relation := Relation.read(text)).target in rows or (relation.via and relation.via[0] in known)]
+        return row if len(left) == len(texts) else replace(row, relations_text=", ".join(left))
+
+    @staticmethod
+    def with_ends(rows):
+        """Each row with the fields by which relations of others look for its items: they are indexed."""
+        ends = defaultdict(set)
+        for relation in (relation for row in rows.values() for relation in row.relations.values() if relation.target):
+            ends[rows[relation.target].stored].add(relation.theirs)
+        return {name: (row, sorted(ends[row.stored] - row.indexes)) for name, row in rows.items()}
 
     def add_route(self, path, api):
         node = self.roots
@@ -1376,7 +1476,7 @@ def note_classes(found, path, row, item):
 
 
 BY_NAME = {row.name: row for row in RESOURCES}
-EMBEDDED = {row.name: {name: BY_NAME[row.relations[name][1]] for name in row.embeds} for row in RESOURCES}
+EMBEDDED = {row.name: {name: BY_NAME[row.relations[name].target] for name in row.embeds} for row in RESOURCES}
 EMBEDDED["TaskProgress"] = {"subTasks": BY_NAME["TaskProgress"]}
 
 
@@ -1395,19 +1495,26 @@ def without_nulls(item):
     return {key: value for key, value in item.items() if value is not None}
 
 
+def letters(text):
+    """Text as MySQL's utf8_general_ci compares it letter by letter: capitals without accents."""
+    if text.isascii():
+        return text.upper()
+    bare = "".join(c for c in unicodedata.normalize("NFD", text.replace("ß", "s").upper()) if not unicodedata.combining(c))
+    return unicodedata.normalize("NFC", bare)
+
+
 def folded(value):
-    """A value as MySQL's utf8_general_ci compares and sorts it: capitals, no accents, trailing spaces insignificant."""
-    if not isinstance(value, str):
-        return value
-    text = value.rstrip(" ").upper()
-    return text if text.isascii() else "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+    """A value as that collation compares and sorts it whole: trailing spaces are insignificant."""
+    return letters(value.rstrip(" ")) if isinstance(value, str) else value
 
 
-def each(value):
-    """The values behind a field: itself, or what is in its list; of a list of references, whatever they point to."""
-    if not isinstance(value, list):
-        return () if value is None else (value,)
-    return [v for item in value for v in (item.values() if isinstance(item, dict) else (item,)) if isinstance(v, str)]
+def each(item, key):
+    """What an item has at a key, one by one: a value, those of a list, or of a list of references, "backupStorageRefs.status"."""
+    if "." in key:
+        name, _, inner = key.partition(".")
+        return [row[inner] for row in item.get(name, ()) if row.get(inner) is not None]
+    value = item.get(key)
+    return value if value.__class__ is list else () if value is None else (value,)
 
 
 class AtomicJson(Storage):
@@ -1438,14 +1545,16 @@ def to_json(value):
 
 
 class Table:
-    """The items of one type in memory: by uuid, and by the fields that its row names."""
+    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for."""
 
-    def __init__(self, indexes):
+    def __init__(self, indexed):
         self.items = {}
         self.numbers = {}  # what TinyDB calls a doc_id
         self.texts = {}  # what of each item stands in the file, once it was written
         self.last = 0
-        self.indexes = {name: defaultdict(dict) for name in indexes}
+        self.indexed = indexed
+        self.indexes = {}
+        self.order = None  # the uuids in MySQL's order, from the first time that it is asked for
 
     def put(self, uuid, item):
         """Stores an item, or takes it away where it is None; answers what was there. uuids compare without case."""
@@ -1453,8 +1562,10 @@ class Table:
         before = self.items.get(uuid)
         self.texts.pop(uuid, None)
         for name, index in self.indexes.items():
-            if before is None or item is None or before.get(name) != item.get(name):
+            if before is None or item is None or before.get(name) != item.get(name) or "." in name:
                 self.reindex(index, name, uuid, before, item)
+        if (before is None) != (item is None) and self.order is not None:
+            self.reorder(uuid, item is None)
         if item is None:
             self.items.pop(uuid, None), self.numbers.pop(uuid, None)
             return before
@@ -1466,12 +1577,32 @@ class Table:
 
     @staticmethod
     def reindex(index, name, uuid, before, after):
-        for value in each(before.get(name)) if before else ():
+        for value in each(before, name) if before else ():
             index[folded(value)].pop(uuid, None)
             if not index[folded(value)]:
                 del index[folded(value)]
-        for value in each(after.get(name)) if after else ():
+        for value in each(after, name) if after else ():
             index[folded(value)][uuid] = None
+
+    def index(self, name):
+        """The uuids of the items by what they have at a key."""
+        if name not in self.indexes:
+            self.indexes[name] = defaultdict(dict)
+            for uuid, item in self.items.items():
+                self.reindex(self.indexes[name], name, uuid, None, item)
+        return self.indexes[name]
+
+    def reorder(self, uuid, gone):
+        place = bisect.bisect_left(self.order, uuid)
+        if gone:
+            del self.order[place]
+        else:
+            self.order.insert(place, uuid)
+
+    def in_order(self, start=None, stop=None):
+        if self.order is None:
+            self.order = sorted(self.items)
+        return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
     def text(self):
         """The table as TinyDB's file holds it; only what has changed since the last time is serialised."""
@@ -1535,15 +1666,25 @@ class Store:
     def count(self, type):
         return len(self.table(type).items)
 
+    def in_order(self, type, start=None, stop=None):
+        """The items of a type by uuid, as MySQL answers without `order by`, or a page of them; for looking at only."""
+        return self.table(type).in_order(start, stop)
+
     def find(self, type, field, value):
         """The items whose field has the value, for looking at only; without a scan where the field is indexed."""
         table = self.table(type)
         if field == "uuid":
             item = self.peek(type, value)
             return [item] if item else []
-        if field in table.indexes:
-            return [table.items[uuid] for uuid in table.indexes[field].get(folded(value), ())]
-        return [item for item in table.items.values() if folded(value) in map(folded, each(item.get(field)))]
+        if field in table.indexed or field in table.indexes:
+            return [table.items[uuid] for uuid in table.index(field).get(folded(value), ())]
+        return [item for item in table.items.values() if folded(value) in map(folded, each(item, field))]
+
+    def how_many(self, type, field, value):
+        """How many items find() would bring, of an indexed field."""
+        if field == "uuid":
+            return 1
+        return len(self.table(type).index(field).get(folded(value), ()))
 
     # writing
 
@@ -1689,34 +1830,48 @@ def lock_file(file, folder):
 
 
 def like(pattern):
-    """SQL's LIKE as a regular expression: % is any run, _ one character, \\ takes the next one as it is."""
+    """SQL's LIKE as a function of letters(text): % is any run, _ one character, \\ takes the next one as it is."""
     runs, single = [""], {"_": "."}
-    for part in re.findall(r"\\.|%|_|[^\\%_]+|\\", pattern, re.S):
+    for part in re.findall(r"\\.|%|_|[^\\%_]+|\\", letters(pattern), re.S):
         if part == "%":
             runs.append("")
         else:
             runs[-1] += single.get(part) or re.escape(part[1:] if part[0] == "\\" and len(part) > 1 else part)
     first, *rest = runs  # what stands between two % is looked for once: (?>...) never comes back to it
     text = first + "".join(f"(?>.*?{run})" for run in rest[:-1]) + (f".*{rest[-1]}" if rest else "")
-    return re.compile(text, re.S | re.I).fullmatch
+    return re.compile(text, re.S).fullmatch
+
+
+@dataclass(frozen=True)
+class Operator:
+    """How a condition compares: what stands behind the sign is read as `reads` says, holds(that, value) is asked of each value."""
+
+    sign: str
+    reads: str
+    says: str
+    holds: object
 
 
 # The first one that is *contained* in a condition is its operator (RestServer.java): the order is part of the meaning.
-# Each makes a test of the values after it. NULL satisfies none but "is null", which Condition.test() does itself.
+# NULL satisfies none but "is null".
 OPERATORS = {
-    "!=": lambda one: lambda v: v != one,
-    ">=": lambda one: lambda v: v >= one,
-    "<=": lambda one: lambda v: v <= one,
-    "!?=": lambda many: lambda v: v not in many,
-    "!~=": lambda match: lambda v: not match(text_of(v)),
-    "~=": lambda match: lambda v: bool(match(text_of(v))),
-    "?=": lambda many: lambda v: v in many,
-    "=": lambda one: lambda v: v == one,
-    ">": lambda one: lambda v: v > one,
-    "<": lambda one: lambda v: v < one,
-    "is null": None,
-    "not null": None,
+    row.sign: row
+    for row in (
+        Operator("!=", "value", "not equal", operator.ne),
+        Operator(">=", "value", "greater or equal", operator.le),
+        Operator("<=", "value", "less or equal", operator.ge),
+        Operator("!?=", "list", "none of a list, `a,b`", lambda many, v: v not in many),
+        Operator("!~=", "pattern", "not like", lambda match, v: not match(v)),
+        Operator("~=", "pattern", "like: `%` is any run, `_` one character, `\\` escapes", lambda match, v: match(v)),
+        Operator("?=", "list", "one of a list, `a,b`", operator.contains),
+        Operator("=", "value", "equal", operator.eq),
+        Operator(">", "value", "greater", operator.lt),
+        Operator("<", "value", "less", operator.gt),
+        Operator("is null", "nothing", "has no value", lambda _, v: v is None),
+        Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
+    )
 }
+SLIPS = {"is not null": "not null", "not like": "!~=", "not in": "!?=", "like": "~=", "in": "?=", "<>": "!=", ":": "="}  # of other languages
 
 
 def number(text):
@@ -1739,7 +1894,23 @@ def boolean(text):
     return text.lower() == "true"
 
 
-READ_AS = {"int": number, "long": number, "double": number, "date": instant, "bool": boolean}
+def as_number(value):
+    return value if type(value) in (int, float) else number(text_of(value))
+
+
+def as_letters(value):
+    return value.upper() if type(value) is str and value.isascii() else letters(text_of(value))
+
+
+def as_folded(value):
+    return as_letters(value).rstrip(" ")
+
+
+# How values of a type are compared: what reads one from a condition, and what an item's own becomes for it.
+SCALES = {
+    "int": (number, as_number), "long": (number, as_number), "double": (number, as_number), "date": (instant, str), "bool": (boolean, bool),
+}  # fmt: skip
+TEXT, PATTERN = (folded, as_folded), (like, as_letters)
 
 
 @dataclass
@@ -1755,29 +1926,22 @@ class Condition:
     def field(self):
         return self.path[-1]
 
-    def below(self):
-        """The same condition, one relation further."""
-        return replace(self, path=self.path[1:])
+    def below(self, *path):
+        """The same condition on what a relation leads to; on another path where one is given."""
+        return replace(self, path=path or self.path[1:])
 
     def test(self, kind):
-        """A function that tells whether an item's value, of that type, satisfies the condition."""
-        if self.sign == "is null":
-            return lambda value: value is None
-        if self.sign == "not null":
-            return lambda value: value is not None
-        read = READ_AS.get(kind, folded)
-        if self.sign.endswith("~="):
-            wanted = like(self.value)
-        elif self.sign.endswith("?="):
-            wanted = [read(word) for word in self.value.rstrip(",").split(",")]
-        else:
-            wanted = read(self.value)
-        passes, fold = OPERATORS[self.sign](wanted), folded if read is folded and not self.sign.endswith("~=") else None
-        if kind in ("list", "maps"):
-            return lambda value: any(passes(fold(v) if fold else v) for v in each(value))
-        if fold:
-            return lambda value: value is not None and passes(fold(text_of(value)))
-        return lambda value: value is not None and passes(value)
+        """What to make of a value of that type, which is not null, and what it is then asked: holds(see(value))."""
+        row, (read, see) = OPERATORS[self.sign], SCALES.get(kind, TEXT)
+        if row.reads == "nothing":
+            return see, functools.partial(row.holds, None)
+        if row.reads == "list":
+            return see, functools.partial(row.holds, [read(word) for word in self.value.rstrip(",").split(",")])
+        if row.reads == "pattern" and kind == "bool":  # true and false have no letters
+            return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
+        if row.reads == "pattern":
+            read, see = PATTERN
+        return see, functools.partial(row.holds, read(self.value))
 
 
 def read_condition(text, dialect):
@@ -1785,7 +1949,7 @@ def read_condition(text, dialect):
     sign = next((sign for sign in OPERATORS if sign in text), None)
     if not sign:
         raise FrontError(400, f"Invalid query parameter. The '{text}' in the parameter[q] doesn't contain any query operator. "
-                              f"Valid query operators are [[{', '.join(OPERATORS)}]]")  # fmt: skip
+                              f"Valid query operators are [[{', '.join(OPERATORS)}]]", meant(text))  # fmt: skip
     name, _, value = text.partition(sign)
     if not name.strip():
         raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] is not a key-value pair split by =")
@@ -1796,6 +1960,15 @@ def read_condition(text, dialect):
     if dialect["null-test"] and sign in ("=", "!=") and value == "null":
         sign = "is null" if sign == "=" else "not null"
     return Condition(text, tuple(name.strip().split(".")), sign, value)
+
+
+def meant(text):
+    """What a condition of another language would be here, "write name~=web"; nothing for other text."""
+    for slip, sign in SLIPS.items():
+        between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{slip}\s*"
+        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*)", text, re.I | re.S):
+            return f"write {found[1]} {sign}" if sign == "not null" else f"write {found[1]}{sign}{found[2]}"
+    return ""
 
 
 @dataclass
@@ -1850,128 +2023,280 @@ def bad_field(dialect, details, hint=""):
     return FrontError(400, details, hint) if dialect["unknown-field"] else ApiError("SYS.1000", details, hint=hint)
 
 
+# ---- Query: plans --------------------------------------------------------------------------------------------------
+
 DEEPEST = 20
-TAG_FIELDS = {"__systemTag__": "SystemTag", "__userTag__": "UserTag"}
+TAGS = {"__systemTag__": Relation("__systemTag__", "uuid", "SystemTag", "resourceUuid"),
+        "__userTag__": Relation("__userTag__", "uuid", "UserTag", "resourceUuid")}  # fmt: skip
+EXAMPLES = 10  # uuids of dropped items that explain() names
+ALIASES = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
+
+
+class Term:
+    """One condition on a resource: a test of its items and, where an index helps, about how many satisfy it and which."""
+
+    def __init__(self, passes, size=math.inf, fetch=None, index=None):
+        self.passes, self.size, self.fetch, self.index = passes, size, fetch, index
+
+    def settle(self, rows, among):
+        """Decides how to go about it, knowing that at most so many items will be tested."""
+
+
+class Inside(Term):
+    """A condition on what lies in a list of the item itself, as backupStorageRefs."""
+
+    def __init__(self, relation, inner):
+        super().__init__(self.any_inside)
+        self.relation, self.inner = relation, inner
+
+    def settle(self, rows, among):
+        self.inner.settle(rows, among)
+
+    def any_inside(self, item):
+        rows = item.get(self.relation.own, ())
+        return any(self.inner.passes(row if isinstance(row, dict) else {self.relation.theirs: row}) for row in rows)
+
+
+class Join(Term):
+    """A condition behind a relation: own key IN (their keys where ...), each condition for itself (QueryFacadeImpl).
+
+    It is begun from its cheaper side: the others that satisfy the condition are found and their keys collected, or, where few
+    items are asked about, the others of each are looked up. `without` asks for items that have none (TagZQLExtension.java).
+    """
+
+    def __init__(self, resource, relation, target, inner, without=False):
+        super().__init__(self.any_related)
+        self.resource, self.relation, self.target, self.inner, self.without = resource, relation, target, inner, without
+        self.keys = self.tables = None
+
+    def cost(self, tables):
+        """About how many items are looked at to collect the keys."""
+        inner = self.inner.cost(tables) if isinstance(self.inner, Join) else self.inner.size
+        return min(inner, tables.count(self.target.stored))
+
+    def settle(self, rows, among):
+        tables, relation = rows.tables, self.relation
+        ahead = relation.theirs in self.target.indexes | {"uuid"}
+        spread = max(1, tables.count(self.target.stored) / max(1, tables.count(self.resource.stored))) if relation.theirs != "uuid" else 1
+        if ahead and among * spread < self.cost(tables):
+            self.tables, self.index = tables, f"{self.target.name}.{relation.theirs}"
+            self.inner.settle(rows, among * spread)
+            return
+        found, first = rows.narrow([self.inner], self.target)
+        self.keys = {as_folded(value) for item in found for value in each(item, relation.theirs)}
+        self.passes, self.index = self.has_key, first.index if first else None
+        if relation.own in self.resource.indexes | {"uuid"} and not self.without:
+            self.size = sum(tables.how_many(self.resource.stored, relation.own, key) for key in self.keys)
+            self.fetch = functools.partial(self.fetch_by_keys, tables)
+
+    def fetch_by_keys(self, tables):
+        found = (item for key in self.keys for item in tables.find(self.resource.stored, self.relation.own, key))
+        return {item["uuid"]: item for item in found}.values()
+
+    def has_key(self, item):
+        return any(as_folded(value) in self.keys for value in each(item, self.relation.own)) != self.without
+
+    def any_related(self, item):
+        find, relation, passes = self.tables.find, self.relation, self.inner.passes
+        others = (other for value in each(item, relation.own) for other in find(self.target.stored, relation.theirs, value))
+        return any(map(passes, others)) != self.without
 
 
 class Rows:
-    """Evaluates queries over tables that somebody else keeps: find(type, field, value) and rows(type) bring items."""
+    """Evaluates queries over tables that somebody else keeps: find, how_many, in_order and count bring items by type."""
 
     def __init__(self, catalogue, dialect, tables, computed):
         self.catalogue, self.dialect, self.tables, self.computed = catalogue, dialect, tables, computed
 
     def select(self, query, resource):
-        """The items that satisfy the query, sorted and paged, and how many there are without paging."""
+        """The items that satisfy the query, sorted and paged, and how many there are without paging (None where nobody asked)."""
         fields = self.native(resource, query)
+        single = {name: kind for name, kind in fields.items() if kind not in ("list", "maps", "map")}
         for name in filter(None, [query.sort, query.group_by]):
-            self.known(resource, fields, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
-        own = {name: kind for name, kind in fields.items() if kind not in ("list", "maps") and name not in resource.joined.split()}
+            self.known(resource, single, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
         for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
-            self.known(resource, own, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
-        found = self.matching(query.conditions, resource, fields)
-        total = len(found)
+            self.known(resource, single.keys() - set(resource.joined.split()), name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
+        terms = [self.term(condition, resource, fields) for condition in query.conditions]
         if query.count:
-            return [], total
+            return [], self.count(terms, resource)
+        last, whole_table = query.start + query.limit, not (terms or resource.only or query.sort or query.group_by)
+        if whole_table:
+            return [*self.tables.in_order(resource.stored, query.start, last)], self.tables.count(resource.stored)
+        found = self.narrow(terms, resource, in_order=not query.sort)[0]
         if query.group_by:
-            found = [*{sortable(self.value(resource, item, query.group_by)): item for item in reversed(found)}.values()]
-            total = len(found)
-        # without sort, MySQL answers in the order of the primary key
-        order = (lambda item: sortable(self.value(resource, item, query.sort))) if query.sort else operator.itemgetter("uuid")
-        first = heapq.nlargest if query.sort and query.descending else heapq.nsmallest
-        return first(query.start + query.limit, found, key=order)[query.start :], total
+            key = self.sort_key(resource, single, query.group_by)
+            found = {key(item): item for item in reversed([*found])}.values()
+        if query.sort or query.with_count:
+            found = [*found]
+        total = len(found) if query.with_count else None
+        if query.sort:
+            found = first_ones(found, self.sort_key(resource, single, query.sort), query.descending, last)
+        elif query.group_by:
+            found = sorted(found, key=operator.itemgetter("uuid"))
+        return [*itertools.islice(found, query.start, last)], total
+
+    def count(self, terms, resource):
+        if not terms and not resource.only:
+            return self.tables.count(resource.stored)
+        return sum(1 for _ in self.narrow(terms, resource)[0])
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
         kind = next((c.value for c in query.conditions if c.path == (resource.discriminator,) and c.sign == "="), None)
         return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
 
-    def matching(self, conditions, resource, fields):
-        """The items that satisfy all conditions: those of the shortest list that an index gives, else all, each tested."""
-        plans = [self.plan(condition, resource, fields) for condition in conditions]
-        items = min((found for _, found in plans if found is not None), key=len, default=self.tables.rows(resource.stored))
-        if resource.of:
-            plans.append((lambda item: self.catalogue.resource(resource.of).java_of(item) == resource.java, None))
-        return [item for item in items if all(test(item) for test, _ in plans)]
+    def narrow(self, terms, resource, in_order=False):
+        """The items that satisfy all terms, one by one, by uuid if so wished; and the term whose index led to them."""
+        all_there = self.tables.count(resource.stored)
+        among = min([all_there, *(term.size for term in terms)])
+        for term in sorted(terms, key=lambda term: isinstance(term, Join) and term.cost(self.tables)):
+            term.settle(self, among)
+            among = min(among, term.size)
+        first = min(terms, key=lambda term: term.size, default=None)
+        if first is None or first.size > all_there // 4:  # what is most of a table is quicker read from end to end
+            items = self.tables.in_order(resource.stored) if in_order else self.tables.rows(resource.stored)
+            first = None
+        else:
+            items = sorted(first.fetch(), key=operator.itemgetter("uuid")) if in_order else first.fetch()
+        tests = [term.passes for term in terms if term is not first]
+        if resource.only:
+            tests.append(lambda item: all(item.get(name) == value for name, value in resource.only.items()))
+        for test in tests:
+            items = filter(test, items)
+        return items, first
 
-    def plan(self, condition, resource, fields):
-        """A function that tells whether an item satisfies the condition, and the items that an index gives for it, or None."""
+    # conditions
+
+    def term(self, condition, resource, fields=None):
+        """The term of a condition; the error of one that names what is not there."""
         if len(condition.path) > DEEPEST:
             raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
+        name = condition.path[0]
         if len(condition.path) > 1:
-            return self.related(condition, resource)
-        if "'" in condition.value or (condition.field in TAG_FIELDS and "%s" in condition.value):
+            return self.related(condition, resource, self.relation(condition, resource))
+        if "'" in condition.value or (name in TAGS and "%s" in condition.value):
             # the server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)
             raise ApiError("SYS.1000", f"the server cannot parse the condition {condition.text}", hint="it has no way to escape ' or, with tags, %s")
-        if condition.field in TAG_FIELDS:
-            return self.tagged(condition, resource)
-        name = self.known(resource, fields, self.alias(resource, condition.field))
+        if name in TAGS:
+            positive = replace(condition, sign=condition.sign.lstrip("!"))
+            return self.related(positive.below(name, "tag"), resource, TAGS[name], without=condition.sign.startswith("!"))
+        return self.own(condition, resource, fields or resource.fields)
+
+    def own(self, condition, resource, fields):
+        """The term of a condition on a field of the resource itself."""
+        legal, name = {field for field, kind in fields.items() if kind != "maps"}, self.alias(resource, condition.field)
+        kind = fields[self.known(resource, legal, name, hint=meant(condition.text))]
         try:
-            test = condition.test(fields[name])
+            see, holds = condition.test(kind)
         except ValueError as error:
             raise self.bad_field(f"the condition {condition.text} cannot be read: {error}") from None
-        if (resource.name, name) in self.computed:
-            return (lambda item: test(self.value(resource, item, name))), None
-        indexed = condition.sign == "=" and name in resource.indexes | {"uuid"}
-        return (lambda item: test(item.get(name))), self.tables.find(resource.stored, name, condition.value) if indexed else None
+        passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
+        if condition.sign == "=" and name in resource.indexes | {"uuid"} and kind in ("str", "list") and not resource.inside:
+            find = functools.partial(self.tables.find, resource.stored, name, condition.value)
+            return Term(passes, self.tables.how_many(resource.stored, name, condition.value), find, f"{resource.name}.{name}")
+        return Term(passes)
 
-    def by_keys(self, resource, own, keys):
-        """The items whose field is among the keys, where an index gives them and they are few; else None."""
-        if own not in resource.indexes | {"uuid"} or len(keys) > self.tables.count(resource.stored) // 4:
-            return None
-        found = (item for key in keys for item in self.tables.find(resource.stored, own, key))
-        return [*{item["uuid"]: item for item in found}.values()]
+    def passing(self, resource, name, kind, see, holds, null):
+        """The test of an item by the test of its values; `null` is what it is where there is none."""
+
+        def of_field(item):
+            value = item.get(name)
+            return null if value is None else holds(see(value))
+
+        def of_list(item):  # a column of a hidden join: where there is no row, there is no null
+            return any(holds(see(value)) for value in each(item, name))
+
+        def of_computed(item):
+            value = self.value(resource, item, name)
+            return null if value is None else holds(see(value))
+
+        return of_list if kind == "list" else of_computed if (resource.name, name) in self.computed else of_field
 
     def alias(self, resource, name):
-        aliases = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
-        row, real = aliases.get((resource.name, name), (None, name))
+        row, real = ALIASES.get((resource.name, name), (None, name))
         return real if row is None or self.dialect[row] else name
 
-    def related(self, condition, resource):
-        """Own key IN (their keys where ...): each condition on a relation stands for itself (QueryFacadeImpl)."""
+    def relation(self, condition, resource):
         relation, name = resource.relations.get(condition.path[0]), condition.path[0]
-        if not relation and resource.fields.get(name) == "maps" and len(condition.path) == 2:  # as backupStorageRefs.status
-            test = condition.test("str")
-            return (lambda item: any(test(row.get(condition.field)) for row in item.get(name, ()))), None
-        if not relation:
-            raise self.bad_field(
-                f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
-                f"target[class {resource.java}] have no expanded query[{condition.path[0]}]",
-                f"{resource.name} has {', '.join(resource.relations) or 'no relations'}{did_you_mean(condition.path[0], resource.relations)}",
-            )
-        own, target, theirs = relation
-        below, target = condition.below(), self.catalogue.resource(target)
-        found = self.matching([below], target, target.fields)
-        keys = {folded(value) for item in found for value in each(item.get(theirs))}
-        return (lambda item: any(folded(value) in keys for value in each(item.get(own)))), self.by_keys(resource, own, keys)
+        if relation:
+            return relation
+        raise self.bad_field(
+            f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
+            f"target[class {resource.java}] have no expanded query[{name}]",
+            f"{resource.name} has {', '.join(resource.listed) or 'no relations'}{did_you_mean(name, resource.listed)}",
+        )
 
-    def tagged(self, condition, resource):
-        """Resources with a tag that satisfies the condition; a negative operator: without one that satisfies the positive."""
-        table = TAG_FIELDS[condition.field]
-        negative = condition.sign.startswith("!")
-        test = replace(condition, sign=condition.sign.lstrip("!")).test("str")
-        keys = {tag["resourceUuid"] for tag in self.tables.rows(table) if test(tag["tag"])}
-        return (lambda item: (item["uuid"] in keys) != negative), None if negative else self.by_keys(resource, "uuid", keys)
+    def related(self, condition, resource, relation, without=False):
+        """The term of a condition behind a relation."""
+        if relation.via:
+            return self.term(condition.below(*relation.via, *condition.path[1:]), resource)
+        target = self.catalogue.resource(relation.target)
+        inner = self.term(condition.below(), target)
+        return Inside(relation, inner) if target.inside else Join(resource, relation, target, inner, without)
+
+    # values
 
     def value(self, resource, item, name):
         compute = self.computed.get((resource.name, name))
         return compute(item) if compute else item.get(name)
 
-    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]"):
+    def sort_key(self, resource, fields, name):
+        """A function that gives what an item is sorted by, None for null."""
+        _, see = SCALES.get(fields[name], TEXT)
+        value_of = functools.partial(self.value, resource) if (resource.name, name) in self.computed else dict.get
+        return lambda item: None if (value := value_of(item, name)) is None else see(value)
+
+    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", hint=""):
         """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
-            relations = {f"{relation}." for relation in resource.relations}
+            relations = {f"{relation}." for relation in resource.listed}
             told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            raise self.bad_field(told, f"{resource.name} has no field {name}{did_you_mean(name, fields.keys() | relations)}")
+            raise self.bad_field(told, hint or f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *relations})}")
         return name
 
     def bad_field(self, details, hint=""):
         return bad_field(self.dialect, details, hint)
 
+    # asking about queries
 
-def sortable(value):
-    """A key that puts null first and text in MySQL's order, whatever is mixed."""
-    value = json.dumps(value) if isinstance(value, (list, dict)) else value
-    return (value is not None, folded(value) if value is not None else 0)
+    def beyond(self, resource, name):
+        """The resource that a relation of another leads to."""
+        relation = resource.relations[name]
+        for step in relation.via:
+            resource = self.beyond(resource, step)
+        return resource if relation.via else self.catalogue.resource(relation.target)
+
+    def queryable(self, resource):
+        """What a condition may name: fields with their types, relations with their collections, what a type makes legal besides."""
+        return {
+            "fields": {name: kind for name, kind in resource.fields.items() if kind != "maps"},
+            "relations": {name: self.beyond(resource, name).path for name in resource.listed},
+            "tags": [*TAGS],
+            "kinds": {f"{resource.discriminator}={kind}": typed(text) for kind, (_, text) in resource.kinds.items()},
+        }
+
+    def explain(self, query, resource):
+        """What each condition keeps and drops of what those before it left: {"total": n, "conditions": [{q, kept, dropped, index}]}."""
+        fields = self.native(resource, query)
+        terms = [self.term(condition, resource, fields) for condition in query.conditions]
+        _, first = self.narrow(terms, resource)
+        left, told = [*self.narrow([], resource)[0]], []
+        for condition, term in zip(query.conditions, terms):
+            kept = [item for item in left if term.passes(item)]
+            index = term.index if term is first or isinstance(term, Join) else None
+            lost = [item["uuid"] for item in left if not term.passes(item)][:EXAMPLES]
+            told.append({"q": condition.text, "kept": len(kept), "dropped": len(left) - len(kept), "index": index, "examples": lost})
+            left = kept
+        return {"total": len(left), "conditions": told}
+
+
+def first_ones(items, key, descending, count):
+    """The first so many of items in the order of a key, null first (last when descending), equals as they came."""
+    keys = [*map(key, items)]
+    nulls = [n for n, value in enumerate(keys) if value is None]
+    others = [n for n, value in enumerate(keys) if value is not None] if nulls else range(len(keys))
+    best = (heapq.nlargest if descending else heapq.nsmallest)(count, others, key=keys.__getitem__)
+    return [items[n] for n in (best + nulls if descending else nulls + best)[:count]]
 
 
 # ---- Faults ------------------------------------------------------------------------------------------------------
@@ -2522,8 +2847,8 @@ class Cloud:
             if value is not None and (only is None or name in only):
                 shown[name] = us_date(value) if kind == "date" else self.refs(value) if kind == "maps" else value
         for name, inner in EMBEDDED.get(row.name, {}).items() if only is None else ():
-            _, target, key = row.relations[name]
-            children = sorted(self.find(target, key, item["uuid"]), key=lambda child: child.get("deviceId", 0))
+            relation = row.relations[name]
+            children = sorted(self.find(relation.target, relation.theirs, item["uuid"]), key=lambda child: child.get("deviceId", 0))
             shown[name] = [self.inventory(inner.name, child) for child in children]
         return shown
 
@@ -4532,7 +4857,7 @@ def load_item(cloud, path, row, item):
     for name, inner in EMBEDDED.get(row.name, {}).items():
         for child in item.get(name) or ():
             if isinstance(child, dict) and not cloud.store.peek(inner.name, child.get("uuid")):
-                load_item(cloud, path, inner, child | {row.relations[name][2]: uuid})
+                load_item(cloud, path, inner, child | {row.relations[name].theirs: uuid})
 
 
 def fill(cloud, what):
@@ -5014,7 +5339,7 @@ class Rest:
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-NOT_YET = ("snapshots", "explain", "wait", "events", "openapi.json")
+NOT_YET = ("snapshots", "wait", "events", "openapi.json")
 
 
 class ControlError(Exception):
@@ -5040,7 +5365,7 @@ class Control:
             ("GET", "rules/{}"): self.rule, ("DELETE", "rules/{}"): self.drop_rule,
             ("GET", "clock"): self.show_clock, ("POST", "clock"): self.set_clock,
             ("GET", "jobs"): self.list_jobs, ("POST", "jobs/{}"): self.steer_job,
-            ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable,
+            ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable, ("GET", "explain"): self.explain,
             ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
         }  # fmt: skip
 
@@ -5228,15 +5553,29 @@ class Control:
 
     async def queryable(self, name, query, told):
         """What a query on a collection can name; ?at=vmNics.eip says it for a level below."""
-        catalogue = self.cloud.catalogue
-        row = catalogue.collections.get(name)
-        if not row:
-            raise ControlError(404, f"no collection {name}{did_you_mean(name, catalogue.collections)}")
+        row, queries = self.collection(name), self.cloud.queries
         for step in filter(None, query.get("at", "").split(".")):
             if step not in row.relations:
-                raise ControlError(404, f"{row.name} has no relation {step}{did_you_mean(step, row.relations)}", f"there are {', '.join(row.relations) or 'none'}")
-            row = catalogue.resource(row.relations[step][1])
-        return {"fields": row.fields, "relations": {name: catalogue.resource(target).path for name, (_, target, _) in row.relations.items()}}
+                raise ControlError(404, f"{row.name} has no relation {step}{did_you_mean(step, row.listed)}", f"there are {', '.join(row.listed) or 'none'}")
+            row = queries.beyond(row, step)
+        return queries.queryable(row)
+
+    def collection(self, path):
+        """The resource of a collection, "vm-instances"."""
+        collections = self.cloud.catalogue.collections
+        if path not in collections:
+            raise ControlError(404, f"no collection {path}{did_you_mean(path, collections)}")
+        return collections[path]
+
+    async def explain(self, name, query, told):
+        """?path=/vm-instances&q=...: what each condition keeps, of what those before it left, and the index that helped."""
+        if not query.get("path"):
+            raise ControlError(400, "explain needs a collection: ?path=/vm-instances&q=state=Running")
+        row, asked = self.collection(query["path"].removeprefix("/zstack/v1").strip("/")), [pair for pair in query.items() if pair[0] != "path"]
+        try:
+            return self.cloud.queries.explain(read_query(asked, self.cloud.dialect)[0], row)
+        except ApiError as error:
+            raise ControlError(400, error.details, error.hint) from None
 
     async def list_incidents(self, name, query, told):
         return {"incidents": [{"id": id, **incident} for id, incident in self.incidents.items()]}

@@ -348,7 +348,8 @@ async def test_an_incident_that_cannot_be_is_refused(zmock, body, status):
         ("GET", "queryable/vm-instances?at=vmNic", 404, "did you mean vmNics?"),
         ("GET", "snapshots", 501, "not there yet"),
         ("PUT", "snapshots/one", 501, "not there yet"),
-        ("GET", "explain?path=/zones", 501, "not there yet"),
+        ("GET", "explain", 400, "?path=/vm-instances"),
+        ("GET", "explain?path=/zone", 404, "did you mean zones?"),
     ),
 )
 async def test_what_is_not_there_is_told_with_what_is(zmock, method, path, status, told):

@@ -605,4 +605,4 @@ async def test_a_query_needs_a_session(mock):
 
 
 async def test_a_pattern_of_many_wildcards_does_not_hold_the_server_up():
-    assert not like("%a" * 30 + "b")("a" * 2000) and like("%a" * 30 + "%")("a" * 2000)
+    assert not like("%a" * 30 + "b")("A" * 2000) and like("%a" * 30 + "%")("A" * 2000)

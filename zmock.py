@@ -75,6 +75,8 @@ from uuid import uuid5
 
 import aiohttp
 from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
 from tinydb import Storage, TinyDB
 
 __version__ = "0.1.0"
@@ -889,6 +891,11 @@ class Resource:
         return self.fields | {name: kind for _, text in self.kinds.values() for name, kind in typed(text).items()}
 
     @functools.cached_property
+    def worded(self):
+        """The fields that an inventory shows in other words than an item has them: dates, and references with dates in them."""
+        return [name for name, kind in self.all_fields.items() if kind in ("date", "maps")]
+
+    @functools.cached_property
     def relations(self):
         return {relation.name: relation for relation in map(Relation.read, filter(None, self.relations_text.split(", ")))}
 
@@ -901,6 +908,10 @@ class Resource:
     def stored(self):
         """The resource whose items its own are among."""
         return self.of or self.name
+
+    def has(self, item):
+        """Whether an item that is stored where its own are is one of them."""
+        return all(item.get(name) == value for name, value in self.only.items())
 
     def java_of(self, item):
         return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
@@ -1480,6 +1491,11 @@ EMBEDDED = {row.name: {name: BY_NAME[row.relations[name].target] for name in row
 EMBEDDED["TaskProgress"] = {"subTasks": BY_NAME["TaskProgress"]}
 
 
+def embedded_in(row):
+    """The resources whose inventories are shown inside those of another, at any depth."""
+    return [inner for child in EMBEDDED.get(row.name, {}).values() if child is not row for inner in (child, *embedded_in(child))]
+
+
 # ---- Store -------------------------------------------------------------------------------------------------------
 
 FORMAT = 1  # of the files; a newer one is refused
@@ -1552,6 +1568,7 @@ class Table:
         self.numbers = {}  # what TinyDB calls a doc_id
         self.texts = {}  # what of each item stands in the file, once it was written
         self.last = 0
+        self.version = 0  # how often something was put
         self.indexed = indexed
         self.indexes = {}
         self.order = None  # the uuids in MySQL's order, from the first time that it is asked for
@@ -1560,6 +1577,7 @@ class Table:
         """Stores an item, or takes it away where it is None; answers what was there. uuids compare without case."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
+        self.version += 1
         self.texts.pop(uuid, None)
         for name, index in self.indexes.items():
             if before is None or item is None or before.get(name) != item.get(name) or "." in name:
@@ -1973,8 +1991,9 @@ def meant(text):
 
 @dataclass
 class Query:
-    """What is asked of a collection."""
+    """What is asked of a collection; where it is for one uuid, nothing else counts (RestServer.java)."""
 
+    uuid: str = ""
     conditions: list = field(default_factory=list)
     limit: int = 1000
     start: int = 0
@@ -2110,6 +2129,8 @@ class Rows:
 
     def select(self, query, resource):
         """The items that satisfy the query, sorted and paged, and how many there are without paging (None where nobody asked)."""
+        if query.uuid:
+            return self.of_uuid(query.uuid, resource), None
         fields = self.native(resource, query)
         single = {name: kind for name, kind in fields.items() if kind not in ("list", "maps", "map")}
         for name in filter(None, [query.sort, query.group_by]):
@@ -2134,6 +2155,10 @@ class Rows:
         elif query.group_by:
             found = sorted(found, key=operator.itemgetter("uuid"))
         return [*itertools.islice(found, query.start, last)], total
+
+    def of_uuid(self, uuid, resource):
+        self.refuse_quotes(uuid, f"uuid={uuid}")
+        return [item for item in self.tables.find(resource.stored, "uuid", uuid) if resource.has(item)]
 
     def count(self, terms, resource):
         if not terms and not resource.only:
@@ -2160,7 +2185,7 @@ class Rows:
             items = sorted(first.fetch(), key=operator.itemgetter("uuid")) if in_order else first.fetch()
         tests = [term.passes for term in terms if term is not first]
         if resource.only:
-            tests.append(lambda item: all(item.get(name) == value for name, value in resource.only.items()))
+            tests.append(resource.has)
         for test in tests:
             items = filter(test, items)
         return items, first
@@ -2174,18 +2199,21 @@ class Rows:
         name = condition.path[0]
         if len(condition.path) > 1:
             return self.related(condition, resource, self.relation(condition, resource))
-        if "'" in condition.value or (name in TAGS and "%s" in condition.value):
-            # the server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)
-            raise ApiError("SYS.1000", f"the server cannot parse the condition {condition.text}", hint="it has no way to escape ' or, with tags, %s")
+        self.refuse_quotes(condition.value, condition.text, "%s" if name in TAGS else "'")
         if name in TAGS:
             positive = replace(condition, sign=condition.sign.lstrip("!"))
             return self.related(positive.below(name, "tag"), resource, TAGS[name], without=condition.sign.startswith("!"))
         return self.own(condition, resource, fields or resource.fields)
 
+    def refuse_quotes(self, value, text, besides="'"):
+        """The server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)."""
+        if "'" in value or besides in value:
+            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint="it has no way to escape ' or, with tags, %s")
+
     def own(self, condition, resource, fields):
         """The term of a condition on a field of the resource itself."""
         legal, name = {field for field, kind in fields.items() if kind != "maps"}, self.alias(resource, condition.field)
-        kind = fields[self.known(resource, legal, name, hint=meant(condition.text))]
+        kind = fields[self.known(resource, legal, name, condition=condition.text)]
         try:
             see, holds = condition.test(kind)
         except ValueError as error:
@@ -2246,12 +2274,12 @@ class Rows:
         value_of = functools.partial(self.value, resource) if (resource.name, name) in self.computed else dict.get
         return lambda item: None if (value := value_of(item, name)) is None else see(value)
 
-    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", hint=""):
+    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", condition=""):
         """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
             relations = {f"{relation}." for relation in resource.listed}
             told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            raise self.bad_field(told, hint or f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *relations})}")
+            raise self.bad_field(told, meant(condition) or f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *relations})}")
         return name
 
     def bad_field(self, details, hint=""):
@@ -2259,12 +2287,25 @@ class Rows:
 
     # asking about queries
 
-    def beyond(self, resource, name):
-        """The resource that a relation of another leads to."""
-        relation = resource.relations[name]
+    def beyond(self, resource, name, passed=None):
+        """The resource that a relation of another leads to; the names of those on the way are added to `passed`."""
+        relation = resource.relations.get(name) or TAGS[name]
         for step in relation.via:
-            resource = self.beyond(resource, step)
-        return resource if relation.via else self.catalogue.resource(relation.target)
+            resource = self.beyond(resource, step, passed)
+        reached = resource if relation.via else self.catalogue.resource(relation.target)
+        if passed is not None:
+            passed |= {reached.name, reached.stored}
+        return reached
+
+    def reads(self, query, resource):
+        """The names of the resources that an answer to a query is read from; None where what is worked out at each look is among them."""
+        found = {resource.name, resource.stored, *(row.name for row in embedded_in(resource))}
+        for condition in query.conditions:
+            row = resource
+            for step in condition.path:
+                if step in row.relations or step in TAGS:
+                    row = self.beyond(row, step, found)
+        return None if found & {name for name, _ in self.computed} else found
 
     def queryable(self, resource):
         """What a condition may name: fields with their types, relations with their collections, what a type makes legal besides."""
@@ -2841,15 +2882,17 @@ class Cloud:
     def inventory(self, type, item, only=None):
         """An item as a client sees it: its fields without nulls, dates in words, what is embedded, what is computed."""
         row = self.catalogue.resource(type)
-        shown = {}
-        for name, kind in row.all_fields.items():
-            value = self.queries.value(row, item, name) if row.name in self.computing else item.get(name)
-            if value is not None and (only is None or name in only):
-                shown[name] = us_date(value) if kind == "date" else self.refs(value) if kind == "maps" else value
+        names = row.all_fields if only is None else [name for name in row.all_fields if name in only]
+        if row.name in self.computing:
+            item = item | {name: self.queries.value(row, item, name) for name in names}
+        shown = {name: item[name] for name in names if item.get(name) is not None}
+        for name in row.worded:
+            if name in shown:
+                shown[name] = us_date(shown[name]) if row.all_fields[name] == "date" else self.refs(shown[name])
         for name, inner in EMBEDDED.get(row.name, {}).items() if only is None else ():
             relation = row.relations[name]
-            children = sorted(self.find(relation.target, relation.theirs, item["uuid"]), key=lambda child: child.get("deviceId", 0))
-            shown[name] = [self.inventory(inner.name, child) for child in children]
+            children = self.store.find(relation.target, relation.theirs, item["uuid"])
+            shown[name] = [self.inventory(inner.name, child) for child in sorted(children, key=lambda child: child.get("deviceId", 0))]
         return shown
 
     def refs(self, rows):
@@ -2989,7 +3032,7 @@ class Cloud:
     def session(self, uuid):
         """The session, if it is one; ID.1001 if not, or not any more: its end does not move when it is used."""
         session = self.store.peek("Session", uuid)
-        if session and self.clock.moment(session["expiredDate"]) > self.clock.now():
+        if session and session["expiredDate"] > self.clock.stamp():
             return session
         if self.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
@@ -4915,7 +4958,7 @@ def path_below(path, dialect):
 async def read_body(request, limit, dialect):
     """The body as text; 400 for one that is too large, broken or no UTF-8."""
     try:
-        return (await request.read()).decode()
+        return (await request.read()).decode() if request.can_read_body else ""
     except web.HTTPRequestEntityTooLarge:
         raise FrontError(400, f"the body has more than {limit} bytes", "--body-limit sets how many are allowed") from None
     except UnicodeDecodeError:
@@ -5029,7 +5072,7 @@ class Entry:
     """What the journal keeps of a request; `hints` travel in X-ZMock-Hint."""
 
     seq: int
-    time: str
+    moment: float
     method: str
     path: str
     query: str
@@ -5041,19 +5084,66 @@ class Entry:
     rule: str = ""
     hints: list = field(default_factory=list)
 
+    @property
+    def time(self):
+        return iso(self.moment)
+
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name != "hints"}
-        return told | {"hint": "; ".join(self.hints)}
+        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints")}
+        return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
 @dataclass
 class Answer:
-    """What goes out: a status, a body (None is the empty result), headers besides, and the job to tell once it has left."""
+    """What goes out: a status, a body (None is the empty result), headers besides, and the job to tell once it has left.
+
+    `ready` is the head as bytes, but for the date, where it was made before.
+    """
 
     status: int
     body: object = None
     headers: dict = field(default_factory=dict)
     job: str = ""
+    ready: bytes = b""
+
+
+MOST_STANDING, LONGEST_STANDING = 1 << 24, 1 << 16  # bytes of all answers, and of one
+
+
+class Ready(web.StreamResponse):
+    """An answer whose bytes are there already: they leave in one write, where aiohttp would put the headers together again."""
+
+    keep_alive = True
+
+    def __init__(self, request, octets):
+        super().__init__()
+        self.transport, self.octets = request.transport, octets
+
+    async def prepare(self, request):
+        return None
+
+    async def write_eof(self, data=b""):
+        self.transport.write(self.octets)
+
+    @staticmethod
+    def fits(request):
+        """Whether a request takes it: one that keeps its connection, on which nothing waits to be sent."""
+        transport = request.transport
+        return request.keep_alive and request.version == aiohttp.HttpVersion11 and transport and not (transport.is_closing() or transport.get_write_buffer_size())
+
+
+@dataclass(slots=True)
+class Standing:
+    """An answer to a query that stands until an item changes of a type that it was read from: GETs are asked again and again."""
+
+    api: Api
+    params: dict
+    body: bytes
+    head: bytes  # but for the date
+    versions: list  # name, table and its version, of each type
+
+    def stands(self, store):
+        return all(table.version == version and store.tables.get(name) is table for name, table, version in self.versions)
 
 
 class Rest:
@@ -5063,13 +5153,15 @@ class Rest:
         self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
         self.seq, self.dropped = itertools.count(1), 0
+        self.standing, self.weight = {}, 0  # answers by path and query, and about how many bytes they are
+        self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
 
     async def answer(self, request):
         """The one way out of every API call."""
-        path, _, query = re.sub("^https?://[^/]*", "", request.raw_path).partition("?")
-        entry = Entry(next(self.seq), iso(self.clock.now()), request.method, path, query[:MOST_KEPT])
+        path, _, query = request.raw_path.partition("?")
+        entry = Entry(next(self.seq), self.clock.now(), request.method, re.sub("^https?://[^/]*", "", path), query[:MOST_KEPT])
         try:
-            answer = await self.meet(request, entry)
+            answer = self.again(request, entry) or await self.meet(request, entry)
         except ApiError as error:
             answer = self.failed(error, entry)
         except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
@@ -5082,6 +5174,33 @@ class Rest:
         for hint in entry.hints:
             log.info("%s %s: %s", entry.method, entry.path, hint)
         return await self.send(request, answer, entry)
+
+    def again(self, request, entry):
+        """The answer that was given before to the same query, if it still stands."""
+        kept = self.standing.get(request.raw_path)
+        if not kept or request.method != "GET" or request.body_exists or self.faults.rules or "X-JSON-Schema" in request.headers:
+            return None
+        if not kept.stands(self.cloud.store):
+            del self.standing[request.raw_path]
+            return None
+        self.cloud.session(self.authorize(request, kept.api))
+        self.cloud.used[kept.api.name] += 1
+        entry.api, entry.params = kept.api.name, kept.params
+        return Answer(200, kept.body, ready=kept.head)
+
+    def keep(self, request, call, entry, body):
+        """Keeps the answer to a query as bytes for the next time; answers them."""
+        text, row = to_json(body), self.catalogue.resource(call.api.type)
+        read = None if entry.hints or len(text) > LONGEST_STANDING else self.cloud.queries.reads(call["query"], row)
+        if read and "X-JSON-Schema" not in request.headers:
+            if self.weight > MOST_STANDING:
+                self.standing, self.weight = {}, 0
+            self.weight += len(text)
+            tables = ((name, self.cloud.store.table(name)) for name in read)
+            head = "".join(f"{name}: {value}\r\n" for name, value in {**self.headers, "Content-Length": len(text), "Server": SERVER_SOFTWARE}.items())
+            versions = [(name, table, table.version) for name, table in tables]
+            self.standing[request.raw_path] = Standing(call.api, entry.params, text, f"HTTP/1.1 200 OK\r\n{head}Date: ".encode(), versions)
+        return text
 
     def forget_calls(self):
         self.journal.clear()
@@ -5223,8 +5342,8 @@ class Rest:
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
         entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]}
-        if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
-            return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}
+        if "uuid" in variables:
+            return {"query": Query(uuid=variables["uuid"])}
         query, unread = read_query(arguments, self.dialect)
         entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
         return {"query": query}
@@ -5234,7 +5353,6 @@ class Rest:
     async def act(self, request, call, entry):
         """Does a call now, or accepts it as a job; a fault rule may slow it down or have it fail."""
         self.cloud.used[call.api.name] += 1
-        call.seconds = draw_seconds(self.cloud, call.api)
         at_once, rule = self.cloud.at_once(call.api), self.faults.match(call.api.name)
         if rule:
             entry.rule = header_safe(f"{rule.id}; hit={rule.hits}")
@@ -5244,12 +5362,12 @@ class Rest:
         if accept and rule.error():
             raise rule.error()
         if at_once:
-            return await self.now(request, call)
-        call.seconds += 0 if accept or not rule else rule.delay
+            return await self.now(request, call, entry)
+        call.seconds = draw_seconds(self.cloud, call.api) + (0 if accept or not rule else rule.delay)
         error = call.params if isinstance(call.params, ApiError) else rule.error() if rule and not accept else None
         return await self.accept(request, call, entry, error)
 
-    async def now(self, request, call):
+    async def now(self, request, call, entry):
         if isinstance(call.params, ApiError):
             raise call.params
         writes = self.cloud.store.writes
@@ -5259,11 +5377,11 @@ class Rest:
             await self.cloud.store.commit()
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
-        if call["one"] and self.dialect["get-one"] and body["inventories"]:
+        if call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
             body = {"inventory": body["inventories"][0]} | body
         if "X-JSON-Schema" in request.headers or (call["query"] and not self.dialect["query-schema"]):
             body = (body or {}) | {"schema": schema_of(body or {}, call.api)}
-        return Answer(200, body)
+        return Answer(200, self.keep(request, call, entry, body) if call["query"] else body)
 
     async def accept(self, request, call, entry, error):
         """202 and where to poll, once the job is on the disk."""
@@ -5314,15 +5432,15 @@ class Rest:
 
     async def send(self, request, answer, entry):
         """The bytes of an answer; a job's web-hook is told that its 202 has left."""
+        if answer.ready and self.dialect["response-headers"] and Ready.fits(request):
+            return Ready(request, b"%b%b\r\n\r\n%b" % (answer.ready, rfc822_formatted_time().encode(), answer.body))
         body = answer.body if isinstance(answer.body, bytes) else self.dialect["empty-result"] if answer.body is None else to_json(answer.body)
-        headers = HEADERS_FOR_BROWSERS | answer.headers
+        headers = self.headers | answer.headers
         if entry.hints:
             headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
         if entry.rule:
             headers["X-ZMock-Rule"] = entry.rule
-        if self.dialect["response-headers"]:
-            headers["Content-Type"] = "application/json"
-        elif "JSESSIONID" not in request.cookies:
+        if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = f"JSESSIONID={hashlib.md5(str(entry.seq).encode(), usedforsecurity=False).hexdigest().upper()}; Path=/zstack; HttpOnly"
         response = web.Response(status=answer.status, body=body, headers=headers)
         left = self.jobs.left.get(answer.job)

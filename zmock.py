@@ -1974,7 +1974,7 @@ def read_condition(text, dialect):
     worded = sign.endswith("null")
     if dialect["spaced-condition"] and not worded and (name != name.strip() or value != value.lstrip()):
         raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] has spaces around '{sign}'",
-                         f"write {name.strip()}{sign}{value.strip()}")  # fmt: skip
+                         meant(text) or f"write {name.strip()}{sign}{value.strip()}")  # fmt: skip
     if dialect["null-test"] and sign in ("=", "!=") and value == "null":
         sign = "is null" if sign == "=" else "not null"
     return Condition(text, tuple(name.strip().split(".")), sign, value)

@@ -31,21 +31,34 @@ TABLES = {
     "Host": "name description? managementIp state=Enabled|Disabled|Maintenance hypervisorType=KVM|Simulator totalCpuCapacity:number "
             "cpuNum:number createDate:date? zoneUuid>Zone clusterUuid>Cluster username sshPort:number",
     "PrimaryStorage": "name? url type=NFS|LocalStorage totalCapacity:number createDate:date? zoneUuid>Zone attachedClusterUuids>>Cluster",
+    "Image": "name size:number? platform=Linux|Windows? system:bool? createDate:date?",
+    "ImageBackupStorageRef": "installPath status=Ready|Deleted createDate:date? imageUuid>Image backupStorageUuid>BackupStorage",
     "BackupStorage": "name url status=Connected|Disconnected lastOpDate:date? attachedZoneUuids>>Zone",
     "L2Network": "name description? type=L2NoVlanNetwork|L2VlanNetwork zoneUuid>Zone attachedClusterUuids>>Cluster vlan:number",
     "L3Network": "name dnsDomain? system:bool? category=Public|Private createDate:date? zoneUuid>Zone l2NetworkUuid>L2Network dns>>",
+    "NetworkServiceProvider": "name type=Flat|VirtualRouter createDate:date?",
+    "NetworkServiceL3NetworkRef": "networkServiceType=DHCP|DNS|Eip l3NetworkUuid>L3Network networkServiceProviderUuid>NetworkServiceProvider",
+    "L3NetworkHostRoute": "prefix nexthop createDate:date? l3NetworkUuid>L3Network",
     "IpRange": "name? startIp networkCidr? lastOpDate:date? l3NetworkUuid>L3Network",
     "InstanceOffering": "name memorySize:number cpuNum:number sortKey:number? state=Enabled|Disabled",
     "VmInstance": "name description? state=Running|Stopped|Destroyed memorySize:number cpuNum:number hypervisorType? createDate:date? "
                   "lastOpDate:date? zoneUuid>Zone? clusterUuid>Cluster? hostUuid>Host? instanceOfferingUuid>InstanceOffering? "
-                  "rootVolumeUuid>Volume?",
+                  "rootVolumeUuid>Volume? imageUuid>Image?",
     "VmNic": "ip? mac metaData? deviceId:number createDate:date? vmInstanceUuid>VmInstance l3NetworkUuid>L3Network?",
     "DiskOffering": "name diskSize:number sortKey:number? createDate:date?",
     "Volume": "name description? size:number actualSize:number? deviceId:number? type=Root|Data isShareable:bool? createDate:date? "
-              "primaryStorageUuid>PrimaryStorage? vmInstanceUuid>VmInstance? diskOfferingUuid>DiskOffering?",
+              "primaryStorageUuid>PrimaryStorage? vmInstanceUuid>VmInstance? diskOfferingUuid>DiskOffering? "
+              "rootImageUuid>Image?",
     "VolumeSnapshot": "name latest:bool? size:number? createDate:date? volumeUuid>Volume? primaryStorageUuid>PrimaryStorage?",
     "Vip": "name ip useFor? state=Enabled|Disabled createDate:date? l3NetworkUuid>L3Network",
     "Eip": "name vipIp guestIp? createDate:date? vmNicUuid>VmNic? vipUuid>Vip",
+    "PortForwardingRule": "name vipPortStart:number allowedCidr? protocolType=TCP|UDP vipUuid>Vip vmNicUuid>VmNic?",
+    "LoadBalancer": "name description? state=Enabled|Disabled vipUuid>Vip",
+    "LoadBalancerListener": "name instancePort:number protocol=tcp|http loadBalancerUuid>LoadBalancer",
+    "LoadBalancerListenerVmNicRef": "status=Active|Pending createDate:date? listenerUuid>LoadBalancerListener vmNicUuid>VmNic",
+    "SecurityGroup": "name description? state=Enabled|Disabled attachedL3NetworkUuids>>L3Network",
+    "SecurityGroupRule": "type=Ingress|Egress startPort:number allowedCidr securityGroupUuid>SecurityGroup",
+    "VmNicSecurityGroupRef": "createDate:date? vmInstanceUuid>VmInstance vmNicUuid>VmNic securityGroupUuid>SecurityGroup",
     "SystemTag": "tag inherent:bool createDate:date? resourceUuid>*",
     "UserTag": "tag createDate:date? resourceUuid>*",
 }  # fmt: skip
@@ -54,27 +67,53 @@ RELATIONS = """
         primaryStorage uuid=PrimaryStorage.zoneUuid, l2Network uuid=L2Network.zoneUuid, l3Network uuid=L3Network.zoneUuid,
         backupStorage uuid=BackupStorage.attachedZoneUuids
     Cluster: zone zoneUuid=Zone.uuid, host uuid=Host.clusterUuid, vmInstance uuid=VmInstance.clusterUuid,
-        l2Network uuid=L2Network.attachedClusterUuids, l2VlanNetwork uuid=L2Network.attachedClusterUuids, primaryStorage uuid=PrimaryStorage.attachedClusterUuids
+        l2Network uuid=L2Network.attachedClusterUuids, l2VlanNetwork uuid=L2Network.attachedClusterUuids,
+        primaryStorage uuid=PrimaryStorage.attachedClusterUuids
     Host: zone zoneUuid=Zone.uuid, cluster clusterUuid=Cluster.uuid, vmInstance uuid=VmInstance.hostUuid
     PrimaryStorage: zone zoneUuid=Zone.uuid, volume uuid=Volume.primaryStorageUuid, cluster attachedClusterUuids=Cluster.uuid,
         volumeSnapshot uuid=VolumeSnapshot.primaryStorageUuid
-    BackupStorage: zone attachedZoneUuids=Zone.uuid
+    Image: volume uuid=Volume.rootImageUuid, backupStorageRefs uuid=ImageBackupStorageRef.imageUuid,
+        backupStorageRef uuid=ImageBackupStorageRef.imageUuid, backupStorage backupStorageRef.backupStorage
+    ImageBackupStorageRef: image imageUuid=Image.uuid, backupStorage backupStorageUuid=BackupStorage.uuid
+    BackupStorage: zone attachedZoneUuids=Zone.uuid, imageRef uuid=ImageBackupStorageRef.backupStorageUuid, image imageRef.image
     L2Network: zone zoneUuid=Zone.uuid, l3Network uuid=L3Network.l2NetworkUuid, cluster attachedClusterUuids=Cluster.uuid
     L3Network: zone zoneUuid=Zone.uuid, l2Network l2NetworkUuid=L2Network.uuid, vmNic uuid=VmNic.l3NetworkUuid,
-        ipRanges uuid=IpRange.l3NetworkUuid
+        ipRanges uuid=IpRange.l3NetworkUuid, networkServices uuid=NetworkServiceL3NetworkRef.l3NetworkUuid,
+        serviceProviderRef uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, serviceProvider serviceProviderRef.serviceProvider,
+        hostRoute uuid=L3NetworkHostRoute.l3NetworkUuid
+    NetworkServiceL3NetworkRef: l3Network l3NetworkUuid=L3Network.uuid,
+        serviceProvider networkServiceProviderUuid=NetworkServiceProvider.uuid
     IpRange: l3Network l3NetworkUuid=L3Network.uuid
     InstanceOffering: vmInstance uuid=VmInstance.instanceOfferingUuid
-    VmInstance: zone zoneUuid=Zone.uuid, cluster clusterUuid=Cluster.uuid, host hostUuid=Host.uuid,
+    VmInstance: zone zoneUuid=Zone.uuid, cluster clusterUuid=Cluster.uuid, host hostUuid=Host.uuid, image imageUuid=Image.uuid,
         instanceOffering instanceOfferingUuid=InstanceOffering.uuid, rootVolume rootVolumeUuid=Volume.uuid,
         vmNics uuid=VmNic.vmInstanceUuid, allVolumes uuid=Volume.vmInstanceUuid
-    VmNic: vmInstance vmInstanceUuid=VmInstance.uuid, l3Network l3NetworkUuid=L3Network.uuid, eip uuid=Eip.vmNicUuid
+    VmNic: vmInstance vmInstanceUuid=VmInstance.uuid, l3Network l3NetworkUuid=L3Network.uuid, eip uuid=Eip.vmNicUuid,
+        portForwarding uuid=PortForwardingRule.vmNicUuid, loadBalancerListenerRef uuid=LoadBalancerListenerVmNicRef.vmNicUuid,
+        loadBalancerListener loadBalancerListenerRef.listener, securityGroupRef uuid=VmNicSecurityGroupRef.vmNicUuid,
+        securityGroup securityGroupRef.securityGroup
     DiskOffering: volume uuid=Volume.diskOfferingUuid
-    Volume: vmInstance vmInstanceUuid=VmInstance.uuid, snapshot uuid=VolumeSnapshot.volumeUuid,
+    Volume: vmInstance vmInstanceUuid=VmInstance.uuid, snapshot uuid=VolumeSnapshot.volumeUuid, image rootImageUuid=Image.uuid,
         diskOffering diskOfferingUuid=DiskOffering.uuid, primaryStorage primaryStorageUuid=PrimaryStorage.uuid
     VolumeSnapshot: volume volumeUuid=Volume.uuid, primaryStorage primaryStorageUuid=PrimaryStorage.uuid
-    Vip: eip uuid=Eip.vipUuid, l3Network l3NetworkUuid=L3Network.uuid
+    Vip: eip uuid=Eip.vipUuid, l3Network l3NetworkUuid=L3Network.uuid, portForwarding uuid=PortForwardingRule.vipUuid
     Eip: vip vipUuid=Vip.uuid, vmNic vmNicUuid=VmNic.uuid
-"""
+    PortForwardingRule: vip vipUuid=Vip.uuid, vmNic vmNicUuid=VmNic.uuid
+    LoadBalancer: listeners uuid=LoadBalancerListener.loadBalancerUuid, vip vipUuid=Vip.uuid
+    LoadBalancerListener: loadBalancer loadBalancerUuid=LoadBalancer.uuid, vmNicRef uuid=LoadBalancerListenerVmNicRef.listenerUuid,
+        vmNic vmNicRef.vmNic
+    LoadBalancerListenerVmNicRef: vmNic vmNicUuid=VmNic.uuid, listener listenerUuid=LoadBalancerListener.uuid
+    SecurityGroup: vmNicRef uuid=VmNicSecurityGroupRef.securityGroupUuid, vmNic vmNicRef.vmNic,
+        rules uuid=SecurityGroupRule.securityGroupUuid
+    SecurityGroupRule: securityGroup securityGroupUuid=SecurityGroup.uuid
+    VmNicSecurityGroupRef: vmNic vmNicUuid=VmNic.uuid, securityGroup securityGroupUuid=SecurityGroup.uuid
+"""  # an alias is a way through other relations
+INSIDE = {  # what zmock keeps in a list of its owner
+    "ImageBackupStorageRef": ("Image", "backupStorageRefs", "imageUuid"),
+    "NetworkServiceL3NetworkRef": ("L3Network", "networkServices", "l3NetworkUuid"),
+    "L3NetworkHostRoute": ("L3Network", "hostRoute", "l3NetworkUuid"),
+}
+REFERENCES = {*INSIDE, "LoadBalancerListenerVmNicRef", "VmNicSecurityGroupRef"}  # their uuid is for these tests alone
 CHILDREN = {  # what only a subtype has: the field that tells it, and the subtype
     ("Host", "username"): ("hypervisorType", "KVM"), ("Host", "sshPort"): ("hypervisorType", "KVM"),
     ("L2Network", "vlan"): ("type", "L2VlanNetwork"),
@@ -94,10 +133,11 @@ class Field:
 
 
 FIELDS = {type: {f.name: f for f in (Field(type, text) for text in f"uuid {texts}".split())} for type, texts in TABLES.items()}
-JOINS = {
-    line[1]: {name: (own, target, theirs) for name, own, target, theirs in re.findall(r"(\w+) (\w+)=(\w+)\.(\w+)", line[2])}
-    for line in re.finditer(r"(\w+): ([^:]+?)(?=\n +\w+:|\s*$)", RELATIONS)
-}
+JOINS, ALIAS_WAYS = {type: {} for type in TABLES}, {type: {} for type in TABLES}
+for line in re.finditer(r"(\w+): ([^:]+?)(?=\n +\w+:|\s*$)", RELATIONS):
+    for name, way in re.findall(r"(\w+) ([\w.=]+)", line[2]):
+        kept = JOINS if "=" in way else ALIAS_WAYS
+        kept[line[1]][name] = re.split("[=.]", way)
 
 # Generated clouds and queries. Each is read from bytes, a choice at a time: that is fast, and shrinks to fewer and simpler ones.
 
@@ -161,7 +201,11 @@ def read_cloud(choices):
     """{type: items}, with texts that many of them share."""
     texts = [choices.text(5) for _ in range(3 + choices.upto(7))]
     counts = {type: choices.pick((0, 1, 2, 3, 3, 4, 5, 6, 8, MOST)) for type in TABLES}
-    return {type: [read_item(type, number, choices, counts, texts) for number in range(count)] for type, count in counts.items()}
+    cloud = {type: [read_item(type, number, choices, counts, texts) for number in range(count)] for type, count in counts.items()}
+    for type, (owner, _, key) in INSIDE.items():
+        owners = {item["uuid"] for item in cloud[owner]}
+        cloud[type] = [item for item in cloud[type] if item[key].lower() in owners]
+    return cloud
 
 
 SIGNS = ("=", "!=", ">", "<", ">=", "<=", "?=", "!?=", "~=", "!~=", " is null", " not null", "=null", "!=null")
@@ -204,16 +248,17 @@ def read_path(choices, type):
     """Relations, one after the other, and where they lead."""
     path = []
     for _ in range(choices.pick(DEPTHS)):
-        if type in JOINS:
-            path.append(choices.pick([*JOINS[type]]))
-            type = JOINS[type][path[-1]][1]
+        if JOINS[type]:
+            path.append(choices.pick([*JOINS[type], *ALIAS_WAYS[type]]))
+            for step in ALIAS_WAYS[type].get(path[-1], [path[-1]]):
+                type = JOINS[type][step][1]
     return path, type
 
 
 def read_text(choices, cloud, type):
     """A condition, as it is sent: "vmNics.ip!=10"."""
     path, type = read_path(choices, type)
-    tagged = type not in TAGS.values() and choices.upto(6) == 1
+    tagged = type not in {*TAGS.values(), *REFERENCES} and choices.upto(6) == 1
     name = choices.pick([*TAGS] if tagged else [*FIELDS[type], *(alias for parent, alias in ALIASES if parent == type)])
     field = FIELDS[TAGS[name]]["tag"] if tagged else FIELDS[type][ALIASES.get((type, name), name)]
     there = [v for item in cloud[field.type] for v in every(item.get(field.name))]
@@ -232,7 +277,7 @@ def read_text(choices, cloud, type):
 
 def read_query(choices, cloud):
     """A type and what is asked of it: ("VmInstance", [("q", "vmNics.ip=10"), ("limit", "2")])."""
-    type = choices.pick([*TABLES])
+    type = choices.pick([type for type in TABLES if type not in REFERENCES])
     asked = [("q", read_text(choices, cloud, type)) for _ in range(choices.pick((1, 1, 1, 1, 2, 2, 3, 0)))]
     for told_by, kind in {told_by for (parent, _), told_by in CHILDREN.items() if parent == type and choices.upto(1)}:
         asked.append(("q", f"{told_by}={kind}"))
@@ -344,7 +389,9 @@ class Sql:
         """What a condition says of the rows of a type."""
         name, *rest = path
         if rest:
-            if name not in JOINS.get(type, ()):
+            if name in ALIAS_WAYS[type]:
+                return self.where(type, [*ALIAS_WAYS[type][name], *rest], sign, told)
+            if name not in JOINS[type]:
                 raise Refused(f"{type} has no relation {name}")
             return self.related(JOINS[type][name], type, *self.where(JOINS[type][name][1], rest, sign, told))
         if name in TAGS:
@@ -353,7 +400,7 @@ class Sql:
             sql, values = comparison("tag", "text", sign.lstrip("!") if sign.startswith("!") else sign, told)
             return f"uuid {'NOT ' if sign.startswith('!') else ''}IN (SELECT resourceUuid FROM {TAGS[name]} WHERE {sql})", values
         field = FIELDS[type].get(ALIASES.get((type, name), name) if self.dialect == MANUAL else name)
-        if not field or CHILDREN.get((type, name), child) != child:
+        if not field or (name == "uuid" and type in REFERENCES) or CHILDREN.get((type, name), child) != child:
             raise Refused(f"{type} has no field {name}")
         if field.list:
             sql, values = comparison("item", field.kind, sign, told)
@@ -390,8 +437,18 @@ CATALOGUE = zmock.Catalogue(Path(zmock.__file__).parent / "data" / "catalogue.js
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
+def stored(cloud):
+    """The cloud as zmock keeps it."""
+    kept = {type: [*items] for type, items in cloud.items() if type not in INSIDE}
+    for type, (owner, name, key) in INSIDE.items():
+        rows = [(row[key].lower(), {field: value for field, value in row.items() if field != "uuid"}) for row in cloud[type]]
+        kept[owner] = [item | {name: [row for uuid, row in rows if uuid == item["uuid"]]} for item in kept[owner]]
+    return kept
+
+
 def fill(store, cloud, before):
     """Puts a cloud where another has been: nothing of that may be found."""
+    cloud, before = stored(cloud), stored(before)
     for type, items in before.items():
         for item in items:
             store.put(type, item)
@@ -469,6 +526,7 @@ def us_date(stamp):
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 REFUSED = None
 RED = {  # what zmock does not yet do as the server does: its rows fail, and the generated queries pass it over
+    "hidden relation": (r"(imageRef|backupStorageRef|serviceProviderRef)\.", "what Tab does not show may be asked (@ExpandedQuery hidden)"),
     "vlan network": (r"l2VlanNetwork\.", "the relation leads to every L2 network, as l2Network (ClusterInventory.java)"),
 }
 NAMED = (  # what generated queries have found, small: why, the cloud, the question, what SQL finds
@@ -482,6 +540,15 @@ NAMED = (  # what generated queries have found, small: why, the cloud, the quest
      "__userTag__!=web", [B]),
     ("vlan network", {"Cluster": [{"uuid": A}], "L2Network": [{"uuid": B, "type": "L2NoVlanNetwork", "attachedClusterUuids": [A]}]}, "Cluster",
      "l2VlanNetwork.type=L2NoVlanNetwork", [A]),
+    ("hidden relation", {"Image": [{"uuid": A}, {"uuid": B}], "BackupStorage": [{"uuid": C}],
+                         "ImageBackupStorageRef": [{"uuid": C, "imageUuid": B, "backupStorageUuid": C, "status": "Ready"}]}, "Image",
+     "backupStorageRef.status=Ready", [B]),
+    ("hidden relation", {"Image": [{"uuid": A}], "BackupStorage": [{"uuid": B}, {"uuid": C}],
+                         "ImageBackupStorageRef": [{"uuid": C, "imageUuid": A, "backupStorageUuid": C, "status": "Ready"}]}, "BackupStorage",
+     "imageRef.status!=Deleted", [C]),
+    ("hidden relation", {"L3Network": [{"uuid": A}],
+                         "NetworkServiceL3NetworkRef": [{"uuid": C, "l3NetworkUuid": A, "networkServiceType": "DHCP"}]}, "L3Network",
+     "serviceProviderRef.networkServiceType=dhcp", [A]),
     ("vlan network", {}, "Cluster", "l2VlanNetwork.vlan=10", REFUSED),
 )  # fmt: skip
 
@@ -514,7 +581,7 @@ def cases(clouds):
         return st.binary(min_size=size, max_size=size)
 
     queries, dialects = st.lists(bytes(40), min_size=60, max_size=60), st.sampled_from((MANUAL, SERVER))
-    return lambda test: some(given(cloud=bytes(2000), before=bytes(1000), queries=queries, dialect=dialects)(test))
+    return lambda test: some(given(cloud=bytes(2500), before=bytes(1000), queries=queries, dialect=dialects)(test))
 
 
 def read_case(cloud, before, queries):
@@ -544,7 +611,10 @@ async def test_over_http_it_finds_the_same(cloud, before, queries, dialect):
             fill(mock.cloud.store, cloud, before)
             session = {"Authorization": f"OAuth {await mock.login()}"}
             for type, asked in queries:
-                path = f"{mock.cloud.catalogue.apis[f'Query{type}'].path}?{urlencode(asked)}"
+                api = mock.cloud.catalogue.apis[f"Query{type}"]
+                if not mock.cloud.simulated(api):
+                    continue
+                path = f"{api.path}?{urlencode(asked)}"
                 async with http.get(URL(mock.url + path, encoded=True), headers=session) as answer:
                     body = await answer.json(content_type=None) if answer.status == 200 else await answer.text()
                 wrong = differences(sql, type, asked, without_schema(body))

@@ -618,24 +618,30 @@ def test_zmock_finds_what_sql_finds(cloud, before, queries, dialect):
 
 @cases(10)
 async def test_over_http_it_finds_the_same(cloud, before, queries, dialect):
+    """Also where the same has been asked before, and the cloud has changed since."""
     cloud, before, queries = read_case(cloud, before, queries)
     sql = Sql(cloud, dialect)
     with closing(sql.db):
         async with zmock.serve(cloud="empty", dialect=dialect) as mock, aiohttp.ClientSession() as http:
-            for provider in [*mock.cloud.store.rows("NetworkServiceProvider")]:  # what even an empty cloud has
-                mock.cloud.store.remove("NetworkServiceProvider", provider["uuid"])
-            fill(mock.cloud.store, cloud, before)
-            session = {"Authorization": f"OAuth {await mock.login()}"}
-            for type, asked in queries:
-                api = mock.cloud.catalogue.apis[f"Query{type}"]
-                if not mock.cloud.simulated(api):
-                    continue
-                path = f"{api.path}?{urlencode(asked)}"
-                async with http.get(URL(mock.url + path, encoded=True), headers=session) as answer:
-                    body = await answer.json(content_type=None) if answer.status == 200 else await answer.text()
-                wrong = differences(sql, type, asked, without_schema(body))
-                assert not wrong, f"GET {path} in the {dialect} dialect: zmock has {body}, SQL {wrong}"
+            store, apis = mock.cloud.store, mock.cloud.catalogue.apis
+            for provider in [*store.rows("NetworkServiceProvider")]:  # what even an empty cloud has
+                store.remove("NetworkServiceProvider", provider["uuid"])
+            await mock.login()
+            queries = [(type, asked) for type, asked in queries if mock.cloud.simulated(apis[f"Query{type}"])]
+            paths = [f"{apis[f'Query{type}'].path}?{urlencode(asked)}" for type, asked in queries]
+            fill(store, before, before)
+            for path in paths:
+                await get(mock, http, path)
+            fill(store, cloud, before)
+            for path, (type, asked) in zip(paths, queries):
+                answer = await get(mock, http, path)
+                wrong = differences(sql, type, asked, answer)
+                assert not wrong, f"GET {path} in the {dialect} dialect: zmock has {answer}, SQL {wrong}"
 
 
-def without_schema(body):
-    return {name: value for name, value in body.items() if name != "schema"} if isinstance(body, dict) else body
+async def get(mock, http, path):
+    """What is answered, or the text of an error."""
+    async with http.get(URL(mock.url + path, encoded=True), headers={"Authorization": f"OAuth {mock.session}"}) as answer:
+        if answer.status != 200:
+            return await answer.text()
+        return {name: value for name, value in (await answer.json(content_type=None)).items() if name != "schema"}

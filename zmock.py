@@ -849,6 +849,25 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the items of an inside resource are: in a list of the owner's items."""
+
+    key: str
+    owner: str
+    list: str
+    value: str
+
+    @property
+    def index(self):
+        """The owner's key for what its list refers to."""
+        return f"{self.list}.{self.value}"
+
+    def rows(self, item):
+        """What an item of the owner has in its list, each as an item."""
+        return [{self.key: item["uuid"]} | (row if isinstance(row, dict) else {self.value: row}) for row in item.get(self.list, ())]
+
+
+@dataclass(frozen=True)
 class Resource:
     """One kind of thing: its path, the Java class of its inventory, its fields, relations, and how a new one starts.
 
@@ -862,7 +881,8 @@ class Resource:
     only        what tells its items from others that are stored there
     indexed     fields to find items by, besides names, states and what relations go through
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
-    inside      its items are kept in a list of others, as the references of an image to its backup storages
+    inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
+                that names the other, the list there, and the key that a plain text in that list stands for
     """
 
     name: str
@@ -879,7 +899,7 @@ class Resource:
     only: dict = field(default_factory=dict)
     indexed: str = ""
     joined: str = ""
-    inside: bool = False
+    inside: str = ""
 
     @functools.cached_property
     def fields(self):
@@ -903,6 +923,10 @@ class Resource:
     def listed(self):
         """The names of the relations that a query is offered."""
         return [name for name, relation in self.relations.items() if not relation.hidden]
+
+    @functools.cached_property
+    def place(self):
+        return Place(*re.split("[=.]", self.inside))
 
     @property
     def stored(self):
@@ -933,6 +957,11 @@ def typed(text):
 DATES = "createDate:date lastOpDate:date"
 HEADER = "org.zstack.header."
 ENABLED = {"state": "Enabled"}
+BACKUP_STORAGE_RELATIONS = (
+    "-zoneRef: uuid=BackupStorageZoneRef.backupStorageUuid, -imageRef: uuid=ImageBackupStorageRef.backupStorageUuid, "
+    "-volumeSnapshotRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, zone: zoneRef.zone, image: imageRef.image, "
+    "volumeSnapshot: volumeSnapshotRef.volumeSnapshot"
+)
 
 RESOURCES = (
     Resource("ManagementNode", "management-nodes", HEADER + "managementnode.ManagementNodeInventory",
@@ -969,13 +998,14 @@ RESOURCES = (
     Resource("Zone", "zones", HEADER + "zone.ZoneInventory", "uuid name description state type " + DATES,
         "vmInstance: uuid=VmInstance.zoneUuid, cluster: uuid=Cluster.zoneUuid, host: uuid=Host.zoneUuid, "
         "primaryStorage: uuid=PrimaryStorage.zoneUuid, l2Network: uuid=L2Network.zoneUuid, l3Network: uuid=L3Network.zoneUuid, "
-        "backupStorage: uuid=BackupStorage.attachedZoneUuids",
+        "-backupStorageRef: uuid=BackupStorageZoneRef.zoneUuid, backupStorage: backupStorageRef.backupStorage",
         new=ENABLED | {"type": "zstack"}, cascade="VmInstance.zoneUuid Cluster.zoneUuid L2Network.zoneUuid PrimaryStorage.zoneUuid"),
     Resource("Cluster", "clusters", HEADER + "cluster.ClusterInventory",
         "name uuid description state hypervisorType createDate:date lastOpDate:date zoneUuid type",
         "zone: zoneUuid=Zone.uuid, host: uuid=Host.clusterUuid, vmInstance: uuid=VmInstance.clusterUuid, "
-        "l2Network: uuid=L2Network.attachedClusterUuids, l2VlanNetwork: uuid=L2VlanNetwork.attachedClusterUuids, "
-        "primaryStorage: uuid=PrimaryStorage.attachedClusterUuids",
+        "-l2NetworkRef: uuid=L2NetworkClusterRef.clusterUuid, -l2VlanNetworkRef: uuid=L2NetworkClusterRef.clusterUuid, "
+        "-primaryStorageRef: uuid=PrimaryStorageClusterRef.clusterUuid, l2Network: l2NetworkRef.l2Network, "
+        "l2VlanNetwork: l2VlanNetworkRef.l2Network, primaryStorage: primaryStorageRef.primaryStorage",
         new=ENABLED | {"type": "zstack"}, cascade="Host.clusterUuid"),
     Resource("Host", "hosts", HEADER + "host.HostInventory",
         "zoneUuid name uuid clusterUuid description managementIp hypervisorType state status totalCpuCapacity:long "
@@ -988,26 +1018,24 @@ RESOURCES = (
         "uuid zoneUuid name url description totalCapacity:long availableCapacity:long totalPhysicalCapacity:long "
         "availablePhysicalCapacity:long systemUsedCapacity:long type state status mountPath " + DATES + " attachedClusterUuids:list",
         "zone: zoneUuid=Zone.uuid, volume: uuid=Volume.primaryStorageUuid, volumeSnapshot: uuid=VolumeSnapshot.primaryStorageUuid, "
-        "cluster: attachedClusterUuids=Cluster.uuid",
+        "-clusterRef: uuid=PrimaryStorageClusterRef.primaryStorageUuid, cluster: clusterRef.cluster",
         new=ENABLED | {"status": "Connected", "attachedClusterUuids": []},
-        cascade="Volume.primaryStorageUuid", discriminator="type",
+        cascade="Volume.primaryStorageUuid", discriminator="type", indexed="attachedClusterUuids",
         joined="totalCapacity availableCapacity totalPhysicalCapacity availablePhysicalCapacity systemUsedCapacity"),
     Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
         "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
-        "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs.backupStorageUuid, "
-        "volumeSnapshot: uuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid",
-        new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, discriminator="type",
+        BACKUP_STORAGE_RELATIONS,
+        new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, discriminator="type", indexed="attachedZoneUuids",
         kinds={"SftpBackupStorage": ("org.zstack.storage.backup.sftp.SftpBackupStorageInventory", "hostname username sshPort:int")}),
     Resource("SftpBackupStorage", "backup-storage/sftp", "org.zstack.storage.backup.sftp.SftpBackupStorageInventory",
         "hostname username sshPort:int uuid name url description totalCapacity:long availableCapacity:long type state status "
-        + DATES + " attachedZoneUuids:list", "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs.backupStorageUuid, "
-        "volumeSnapshot: uuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid", of="BackupStorage",
+        + DATES + " attachedZoneUuids:list", BACKUP_STORAGE_RELATIONS, of="BackupStorage",
         only={"type": "SftpBackupStorage"}),
     Resource("Image", "images", HEADER + "image.ImageInventory",
         "uuid name description exportUrl exportMd5Sum state status size:long actualSize:long md5Sum url mediaType guestOsType "
         "type platform format system:bool " + DATES + " backupStorageRefs:maps",
-        "volume: uuid=Volume.rootImageUuid, backupStorageRefs: backupStorageRefs=ImageBackupStorageRef.backupStorageUuid, "
-        "backupStorage: backupStorageRefs.backupStorage", indexed="backupStorageRefs.backupStorageUuid",
+        "volume: uuid=Volume.rootImageUuid, backupStorageRefs: uuid=ImageBackupStorageRef.imageUuid, "
+        "-backupStorageRef: uuid=ImageBackupStorageRef.imageUuid, backupStorage: backupStorageRef.backupStorage",
         new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate"}),
     Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
@@ -1019,19 +1047,23 @@ RESOURCES = (
         new=ENABLED | {"type": "DefaultDiskOfferingType", "sortKey": 0, "allocatorStrategy": "DefaultPrimaryStorageAllocationStrategy"}),
     Resource("L2Network", "l2-networks", HEADER + "network.l2.L2NetworkInventory",
         "uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid",
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
+        "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster",
         new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, cascade="L3Network.l2NetworkUuid", discriminator="type",
+        indexed="attachedClusterUuids",
         kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
     Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
         "vlan:int uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid", of="L2Network",
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
+        "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster", of="L2Network",
         only={"type": "L2VlanNetwork"}),
     Resource("L3Network", "l3-networks", HEADER + "network.l3.L3NetworkInventory",
         "uuid name description type zoneUuid l2NetworkUuid state dnsDomain system:bool category " + DATES
         + " dns:list networkServices:maps hostRoute:maps",
         "zone: zoneUuid=Zone.uuid, l2Network: l2NetworkUuid=L2Network.uuid, vmNic: uuid=VmNic.l3NetworkUuid, "
-        "ipRanges: uuid=IpRange.l3NetworkUuid, networkServices: networkServices=NetworkServiceL3NetworkRef.networkServiceProviderUuid, "
-        "hostRoute: hostRoute=L3NetworkHostRoute.prefix, serviceProvider: networkServices.serviceProvider", embeds=("ipRanges",),
+        "ipRanges: uuid=IpRange.l3NetworkUuid, networkServices: uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, "
+        "-serviceProviderRef: uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, serviceProvider: serviceProviderRef.serviceProvider, "
+        "hostRoute: uuid=L3NetworkHostRoute.l3NetworkUuid", embeds=("ipRanges",),
         new=ENABLED | {"type": "L3BasicNetwork", "system": False, "category": "Private", "dns": [], "networkServices": [], "hostRoute": []},
         cascade="IpRange.l3NetworkUuid VmNic.l3NetworkUuid Vip.l3NetworkUuid"),
     Resource("IpRange", "l3-networks/ip-ranges", HEADER + "network.l3.IpRangeInventory",
@@ -1065,36 +1097,49 @@ RESOURCES = (
         "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
         "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
         "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, "
-        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid, backupStorage: backupStorageRefs.backupStorage, "
-        "backupStorageRefs: backupStorageRefs=VolumeSnapshotBackupStorageRef.backupStorageUuid",
-        indexed="parentUuid backupStorageRefs.backupStorageUuid",
+        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid, backupStorage: backupStorageRef.backupStorage, "
+        "backupStorageRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, "  # sic, the wrong key: VolumeSnapshotInventory.java
+        "backupStorageRefs: uuid=VolumeSnapshotBackupStorageRef.volumeSnapshotUuid", indexed="parentUuid",
         new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}),
     Resource("VolumeSnapshotTree", "volume-snapshots/trees", HEADER + "storage.snapshot.VolumeSnapshotTreeInventory",
         "uuid volumeUuid current:bool tree:map " + DATES, "volume: volumeUuid=Volume.uuid, snapshot: uuid=VolumeSnapshot.treeUuid",
         new={"current": True}),
     Resource("Vip", "vips", "org.zstack.network.service.vip.VipInventory",
         "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
-        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: peerL3NetworkUuids=VipPeerL3NetworkRef.l3NetworkUuid, "
+        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: uuid=VipPeerL3NetworkRef.vipUuid, "
         "portForwarding: uuid=PortForwardingRule.vipUuid, loadBalancer: uuid=LoadBalancer.vipUuid",
         new=ENABLED | {"peerL3NetworkUuids": []}, cascade="Eip.vipUuid", indexed="ip ipRangeUuid"),
     Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
         new=ENABLED),
 
-    # what a list of another one's item holds
+    # what lists of others hold
+    Resource("PrimaryStorageClusterRef", "", HEADER + "storage.primary.PrimaryStorageClusterRefInventory",
+        "id:long clusterUuid primaryStorageUuid " + DATES, "cluster: clusterUuid=Cluster.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid",
+        inside="primaryStorageUuid=PrimaryStorage.attachedClusterUuids.clusterUuid"),
+    Resource("L2NetworkClusterRef", "", HEADER + "network.l2.L2NetworkClusterRefInventory",
+        "clusterUuid l2NetworkUuid " + DATES, "cluster: clusterUuid=Cluster.uuid, l2Network: l2NetworkUuid=L2Network.uuid",
+        inside="l2NetworkUuid=L2Network.attachedClusterUuids.clusterUuid"),
+    Resource("BackupStorageZoneRef", "", HEADER + "storage.backup.BackupStorageZoneRefInventory",
+        "id:long backupStorageUuid zoneUuid " + DATES, "zone: zoneUuid=Zone.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
+        inside="backupStorageUuid=BackupStorage.attachedZoneUuids.zoneUuid"),
     Resource("ImageBackupStorageRef", "", HEADER + "image.ImageBackupStorageRefInventory",
         "imageUuid backupStorageUuid installPath status " + DATES,
-        "image: imageUuid=Image.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid", inside=True),
+        "image: imageUuid=Image.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
+        inside="imageUuid=Image.backupStorageRefs.backupStorageUuid"),
     Resource("VolumeSnapshotBackupStorageRef", "", HEADER + "storage.snapshot.VolumeSnapshotBackupStorageRefInventory",
         "volumeSnapshotUuid backupStorageUuid installPath",
-        "volumeSnapshot: volumeSnapshotUuid=VolumeSnapshot.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid", inside=True),
+        "volumeSnapshot: volumeSnapshotUuid=VolumeSnapshot.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
+        inside="volumeSnapshotUuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid"),
     Resource("NetworkServiceL3NetworkRef", "l3-networks/network-services/refs", HEADER + "network.service.NetworkServiceL3NetworkRefInventory",
         "l3NetworkUuid networkServiceProviderUuid networkServiceType",
-        "l3Network: l3NetworkUuid=L3Network.uuid, serviceProvider: networkServiceProviderUuid=NetworkServiceProvider.uuid", inside=True),
+        "l3Network: l3NetworkUuid=L3Network.uuid, serviceProvider: networkServiceProviderUuid=NetworkServiceProvider.uuid",
+        inside="l3NetworkUuid=L3Network.networkServices.networkServiceProviderUuid"),
     Resource("L3NetworkHostRoute", "", HEADER + "network.l3.L3NetworkHostRouteInventory",
-        "id:long l3NetworkUuid prefix nexthop " + DATES, inside=True),
+        "id:long l3NetworkUuid prefix nexthop " + DATES, inside="l3NetworkUuid=L3Network.hostRoute.prefix"),
     Resource("VipPeerL3NetworkRef", "", "org.zstack.network.service.vip.VipPeerL3NetworkRefInventory",
-        "vipUuid l3NetworkUuid " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid, vip: vipUuid=Vip.uuid", inside=True),
+        "vipUuid l3NetworkUuid " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid, vip: vipUuid=Vip.uuid",
+        inside="vipUuid=Vip.peerL3NetworkUuids.l3NetworkUuid"),
 )  # fmt: skip
 
 
@@ -1431,6 +1476,8 @@ class Catalogue:
         ends = defaultdict(set)
         for relation in (relation for row in rows.values() for relation in row.relations.values() if relation.target):
             ends[rows[relation.target].stored].add(relation.theirs)
+        for place in (row.place for row in rows.values() if row.inside):
+            ends[place.owner].add(place.index)
         return {name: (row, sorted(ends[row.stored] - row.indexes)) for name, row in rows.items()}
 
     def add_route(self, path, api):
@@ -1525,10 +1572,14 @@ def folded(value):
 
 
 def each(item, key):
-    """What an item has at a key, one by one: a value, those of a list, or of a list of references, "backupStorageRefs.status"."""
+    """What an item has at a key, one by one: a value, those of a list, or of a list of references, "backupStorageRefs.status".
+
+    A plain text in a list of references is the reference itself.
+    """
     if "." in key:
         name, _, inner = key.partition(".")
-        return [row[inner] for row in item.get(name, ()) if row.get(inner) is not None]
+        rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
+        return [row[inner] for row in rows if row.get(inner) is not None]
     value = item.get(key)
     return value if value.__class__ is list else () if value is None else (value,)
 
@@ -2048,32 +2099,21 @@ DEEPEST = 20
 TAGS = {"__systemTag__": Relation("__systemTag__", "uuid", "SystemTag", "resourceUuid"),
         "__userTag__": Relation("__userTag__", "uuid", "UserTag", "resourceUuid")}  # fmt: skip
 EXAMPLES = 10  # uuids of dropped items that explain() names
+UUID_OF = operator.itemgetter("uuid")
 ALIASES = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
 
 
 class Term:
     """One condition on a resource: a test of its items and, where an index helps, about how many satisfy it and which."""
 
-    def __init__(self, passes, size=math.inf, fetch=None, index=None):
-        self.passes, self.size, self.fetch, self.index = passes, size, fetch, index
+    def __init__(self, passes, size=math.inf, found=None, index=None):
+        self.passes, self.size, self.found, self.index = passes, size, found, index
+
+    def fetch(self):
+        return self.found()
 
     def settle(self, rows, among):
         """Decides how to go about it, knowing that at most so many items will be tested."""
-
-
-class Inside(Term):
-    """A condition on what lies in a list of the item itself, as backupStorageRefs."""
-
-    def __init__(self, relation, inner):
-        super().__init__(self.any_inside)
-        self.relation, self.inner = relation, inner
-
-    def settle(self, rows, among):
-        self.inner.settle(rows, among)
-
-    def any_inside(self, item):
-        rows = item.get(self.relation.own, ())
-        return any(self.inner.passes(row if isinstance(row, dict) else {self.relation.theirs: row}) for row in rows)
 
 
 class Join(Term):
@@ -2086,38 +2126,36 @@ class Join(Term):
     def __init__(self, resource, relation, target, inner, without=False):
         super().__init__(self.any_related)
         self.resource, self.relation, self.target, self.inner, self.without = resource, relation, target, inner, without
-        self.keys = self.tables = None
+        self.keys = self.rows = None
 
-    def cost(self, tables):
+    def cost(self, rows):
         """About how many items are looked at to collect the keys."""
-        inner = self.inner.cost(tables) if isinstance(self.inner, Join) else self.inner.size
-        return min(inner, tables.count(self.target.stored))
+        inner = self.inner.cost(rows) if isinstance(self.inner, Join) else self.inner.size
+        return min(inner, rows.count_of(self.target))
 
     def settle(self, rows, among):
-        tables, relation = rows.tables, self.relation
-        ahead = relation.theirs in self.target.indexes | {"uuid"}
-        spread = max(1, tables.count(self.target.stored) / max(1, tables.count(self.resource.stored))) if relation.theirs != "uuid" else 1
-        if ahead and among * spread < self.cost(tables):
-            self.tables, self.index = tables, f"{self.target.name}.{relation.theirs}"
+        relation, self.rows = self.relation, rows
+        spread = max(1, rows.count_of(self.target) / max(1, rows.count_of(self.resource))) if relation.theirs != "uuid" else 1
+        if rows.indexed(self.target, relation.theirs) and among * spread < self.cost(rows):
+            self.index = f"{self.target.name}.{relation.theirs}"
             self.inner.settle(rows, among * spread)
             return
         found, first = rows.narrow([self.inner], self.target)
         self.keys = {as_folded(value) for item in found for value in each(item, relation.theirs)}
         self.passes, self.index = self.has_key, first.index if first else None
-        if relation.own in self.resource.indexes | {"uuid"} and not self.without:
-            self.size = sum(tables.how_many(self.resource.stored, relation.own, key) for key in self.keys)
-            self.fetch = functools.partial(self.fetch_by_keys, tables)
+        if rows.indexed(self.resource, relation.own) and not self.without:
+            self.size = sum(rows.how_many(self.resource, relation.own, key) for key in self.keys)
 
-    def fetch_by_keys(self, tables):
-        found = (item for key in self.keys for item in tables.find(self.resource.stored, self.relation.own, key))
-        return {item["uuid"]: item for item in found}.values()
+    def fetch(self):
+        found = (item for key in self.keys for item in self.rows.find(self.resource, self.relation.own, key))
+        return {item.get("uuid", id(item)): item for item in found}.values()
 
     def has_key(self, item):
         return any(as_folded(value) in self.keys for value in each(item, self.relation.own)) != self.without
 
     def any_related(self, item):
-        find, relation, passes = self.tables.find, self.relation, self.inner.passes
-        others = (other for value in each(item, relation.own) for other in find(self.target.stored, relation.theirs, value))
+        find, relation, passes = self.rows.find, self.relation, self.inner.passes
+        others = (other for value in each(item, relation.own) for other in find(self.target, relation.theirs, value))
         return any(map(passes, others)) != self.without
 
 
@@ -2140,7 +2178,7 @@ class Rows:
         terms = [self.term(condition, resource, fields) for condition in query.conditions]
         if query.count:
             return [], self.count(terms, resource)
-        last, whole_table = query.start + query.limit, not (terms or resource.only or query.sort or query.group_by)
+        last, whole_table = query.start + query.limit, not (terms or resource.only or resource.inside or query.sort or query.group_by)
         if whole_table:
             return [*self.tables.in_order(resource.stored, query.start, last)], self.tables.count(resource.stored)
         found = self.narrow(terms, resource, in_order=not query.sort)[0]
@@ -2153,7 +2191,7 @@ class Rows:
         if query.sort:
             found = first_ones(found, self.sort_key(resource, single, query.sort), query.descending, last)
         elif query.group_by:
-            found = sorted(found, key=operator.itemgetter("uuid"))
+            found = sorted(found, key=UUID_OF)
         return [*itertools.islice(found, query.start, last)], total
 
     def of_uuid(self, uuid, resource):
@@ -2161,8 +2199,8 @@ class Rows:
         return [item for item in self.tables.find(resource.stored, "uuid", uuid) if resource.has(item)]
 
     def count(self, terms, resource):
-        if not terms and not resource.only:
-            return self.tables.count(resource.stored)
+        if not (terms or resource.only or resource.inside):
+            return self.count_of(resource)
         return sum(1 for _ in self.narrow(terms, resource)[0])
 
     def native(self, resource, query):
@@ -2172,17 +2210,17 @@ class Rows:
 
     def narrow(self, terms, resource, in_order=False):
         """The items that satisfy all terms, one by one, by uuid if so wished; and the term whose index led to them."""
-        all_there = self.tables.count(resource.stored)
+        all_there = self.count_of(resource)
         among = min([all_there, *(term.size for term in terms)])
-        for term in sorted(terms, key=lambda term: isinstance(term, Join) and term.cost(self.tables)):
+        for term in sorted(terms, key=lambda term: isinstance(term, Join) and term.cost(self)):
             term.settle(self, among)
             among = min(among, term.size)
         first = min(terms, key=lambda term: term.size, default=None)
         if first is None or first.size > all_there // 4:  # what is most of a table is quicker read from end to end
-            items = self.tables.in_order(resource.stored) if in_order else self.tables.rows(resource.stored)
+            items = self.tables.in_order(resource.stored) if in_order and not resource.inside else self.all_of(resource)
             first = None
         else:
-            items = sorted(first.fetch(), key=operator.itemgetter("uuid")) if in_order else first.fetch()
+            items = sorted(first.fetch(), key=UUID_OF) if in_order else first.fetch()
         tests = [term.passes for term in terms if term is not first]
         if resource.only:
             tests.append(resource.has)
@@ -2219,9 +2257,9 @@ class Rows:
         except ValueError as error:
             raise self.bad_field(f"the condition {condition.text} cannot be read: {error}") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
-        if condition.sign == "=" and name in resource.indexes | {"uuid"} and kind in ("str", "list") and not resource.inside:
-            find = functools.partial(self.tables.find, resource.stored, name, condition.value)
-            return Term(passes, self.tables.how_many(resource.stored, name, condition.value), find, f"{resource.name}.{name}")
+        if condition.sign == "=" and kind in ("str", "list") and self.indexed(resource, name):
+            find = functools.partial(self.find, resource, name, condition.value)
+            return Term(passes, self.how_many(resource, name, condition.value), find, f"{resource.name}.{name}")
         return Term(passes)
 
     def passing(self, resource, name, kind, see, holds, null):
@@ -2259,8 +2297,34 @@ class Rows:
         if relation.via:
             return self.term(condition.below(*relation.via, *condition.path[1:]), resource)
         target = self.catalogue.resource(relation.target)
-        inner = self.term(condition.below(), target)
-        return Inside(relation, inner) if target.inside else Join(resource, relation, target, inner, without)
+        return Join(resource, relation, target, self.term(condition.below(), target), without)
+
+    # items, also of what lies inside others
+
+    def indexed(self, resource, name):
+        """Whether items are found by that key without a scan."""
+        return name in (resource.place.key, resource.place.value) if resource.inside else name == "uuid" or name in resource.indexes
+
+    def find(self, resource, key, value):
+        """The items whose indexed key has the value."""
+        if not resource.inside:
+            return self.tables.find(resource.stored, key, value)
+        place, value = resource.place, folded(value)
+        owners = self.tables.find(place.owner, "uuid" if key == place.key else place.index, value)
+        return [row for owner in owners for row in place.rows(owner) if as_folded(row[key]) == value]
+
+    def how_many(self, resource, key, value):
+        """How many find() brings, or a little more."""
+        return len(self.find(resource, key, value)) if resource.inside else self.tables.how_many(resource.stored, key, value)
+
+    def all_of(self, resource):
+        if not resource.inside:
+            return self.tables.rows(resource.stored)
+        return (row for owner in self.tables.rows(resource.place.owner) for row in resource.place.rows(owner))
+
+    def count_of(self, resource):
+        """How many items there are to look through."""
+        return self.tables.count(resource.place.owner if resource.inside else resource.stored)
 
     # values
 
@@ -2294,7 +2358,7 @@ class Rows:
             resource = self.beyond(resource, step, passed)
         reached = resource if relation.via else self.catalogue.resource(relation.target)
         if passed is not None:
-            passed |= {reached.name, reached.stored}
+            passed |= {reached.name, reached.place.owner if reached.inside else reached.stored}
         return reached
 
     def reads(self, query, resource):

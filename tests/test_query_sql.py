@@ -111,6 +111,7 @@ RELATIONS = """
     SecurityGroupRule: securityGroup securityGroupUuid=SecurityGroup.uuid
     VmNicSecurityGroupRef: vmNic vmNicUuid=VmNic.uuid, securityGroup securityGroupUuid=SecurityGroup.uuid
 """  # an alias is a way through other relations
+NOTHING = {type: [] for type in TABLES}
 INSIDE = {  # what zmock keeps in a list of its owner
     "ImageBackupStorageRef": ("Image", "backupStorageRefs", "imageUuid"),
     "NetworkServiceL3NetworkRef": ("L3Network", "networkServices", "l3NetworkUuid"),
@@ -205,11 +206,13 @@ def read_cloud(choices):
     """{type: items}, with texts that many of them share."""
     texts = [choices.text(5) for _ in range(3 + choices.upto(7))]
     counts = {type: choices.pick((0, 1, 2, 3, 3, 4, 5, 6, 9, MOST)) for type in TABLES}
-    cloud = {type: [read_item(type, number, choices, counts, texts) for number in range(count)] for type, count in counts.items()}
-    for type, (owner, _, key) in INSIDE.items():
-        owners = {item["uuid"] for item in cloud[owner]}
-        cloud[type] = [item for item in cloud[type] if item[key].lower() in owners]
-    return cloud
+    return owned({type: [read_item(type, number, choices, counts, texts) for number in range(n)] for type, n in counts.items()})
+
+
+def owned(cloud):
+    """The cloud without references that nobody could hold."""
+    uuids = {item["uuid"] for items in cloud.values() for item in items}
+    return {type: [item for item in items if type not in INSIDE or item[INSIDE[type][2]].lower() in uuids] for type, items in cloud.items()}
 
 
 SIGNS = ("=", "!=", ">", "<", ">=", "<=", "?=", "!?=", "~=", "!~=", " is null", " not null", "=null", "!=null")
@@ -452,22 +455,22 @@ def stored(cloud):
     return kept
 
 
-def fill(store, cloud, before):
-    """Puts a cloud where another has been: nothing of that may be found."""
-    cloud, before = stored(cloud), stored(before)
-    for type, items in before.items():
-        for item in items:
-            store.put(type, item)
-        for item in items[len(cloud[type]) :]:
-            store.remove(type, item["uuid"])
+def change(store, before, cloud):
+    """Makes one cloud of another: nothing of that may be found. What is the same in both is left alone."""
+    before, cloud = stored(before), stored(cloud)
     for type, items in cloud.items():
-        for item in items:
-            store.put(type, item)
+        old, new = ({item["uuid"]: item for item in items} for items in (before.get(type, ()), items))
+        for uuid in old.keys() - new.keys():
+            store.remove(type, uuid)
+        for item in new.values():
+            if item != old.get(item["uuid"]):
+                store.put(type, item)
 
 
 def zmock_of(cloud, dialect, before):
     mock = zmock.new_cloud(zmock.Settings(memory=True, dialect=dialect), CATALOGUE)
-    fill(mock.store, cloud, before)
+    change(mock.store, NOTHING, before)
+    change(mock.store, before, cloud)
     return mock
 
 
@@ -579,7 +582,7 @@ def test_what_was_found_once_stays_found(given, type, condition, found, dialect)
 CLOUDS, USUAL = int(os.environ.get("SQL_CLOUDS", 0)), 200
 
 
-def cases(clouds):
+def cases(clouds, **more):
     """Generated clouds, what was there before, and 60 queries for each; the same ones each time unless SQL_CLOUDS says how many."""
     some = settings(
         max_examples=CLOUDS or clouds, derandomize=not CLOUDS, deadline=None, database=None, suppress_health_check=[*HealthCheck]
@@ -589,7 +592,7 @@ def cases(clouds):
         return st.binary(min_size=size, max_size=size)
 
     queries, dialects = st.lists(bytes(40), min_size=60, max_size=60), st.sampled_from((MANUAL, SERVER))
-    return lambda test: some(given(cloud=bytes(2500), before=bytes(1000), queries=queries, dialect=dialects)(test))
+    return lambda test: some(given(cloud=bytes(2500), before=bytes(1000), queries=queries, dialect=dialects, **more)(test))
 
 
 def read_case(cloud, before, queries):
@@ -609,27 +612,43 @@ def test_zmock_finds_what_sql_finds(cloud, before, queries, dialect):
             assert not wrong, f"{type} {asked} in the {dialect} dialect: zmock has {answer}, SQL {wrong}"
 
 
-@cases(10)
-async def test_over_http_it_finds_the_same(cloud, before, queries, dialect):
-    """Also where the same has been asked before, and the cloud has changed since."""
+@cases(10, changed=st.lists(st.sampled_from([*TABLES]), min_size=4, max_size=4))
+async def test_over_http_it_finds_the_same(cloud, before, queries, dialect, changed):
+    """Also where the same has been asked before, and one table has changed since."""
     cloud, before, queries = read_case(cloud, before, queries)
-    sql = Sql(cloud, dialect)
-    with closing(sql.db):
-        async with zmock.serve(cloud="empty", dialect=dialect) as mock, aiohttp.ClientSession() as http:
-            store, apis = mock.cloud.store, mock.cloud.catalogue.apis
-            for provider in [*store.rows("NetworkServiceProvider")]:  # what even an empty cloud has
-                store.remove("NetworkServiceProvider", provider["uuid"])
-            await mock.login()
-            queries = [(type, asked) for type, asked in queries if mock.cloud.simulated(apis[f"Query{type}"])]
-            paths = [f"{apis[f'Query{type}'].path}?{urlencode(asked)}" for type, asked in queries]
-            fill(store, before, before)
-            for path in paths:
-                await get(mock, http, path)
-            fill(store, cloud, before)
-            for path, (type, asked) in zip(paths, queries):
-                answer = await get(mock, http, path)
-                wrong = differences(sql, type, asked, answer)
-                assert not wrong, f"GET {path} in the {dialect} dialect: zmock has {answer}, SQL {wrong}"
+    async with zmock.serve(cloud="empty", dialect=dialect) as mock, aiohttp.ClientSession() as http:
+        store, apis, now = mock.cloud.store, mock.cloud.catalogue.apis, NOTHING
+        for provider in [*store.rows("NetworkServiceProvider")]:  # what even an empty cloud has
+            store.remove("NetworkServiceProvider", provider["uuid"])
+        await mock.login()
+        queries = [(type, asked) for type, asked in queries if mock.cloud.simulated(apis[f"Query{type}"])]
+        for next in (cloud, *(owned(cloud | {type: before[type]}) for type in (*changed, *TAGS.values()))):
+            change(store, now, next)
+            now, sql = next, Sql(next, dialect)
+            with closing(sql.db):
+                for type, asked in queries:
+                    path = f"{apis[f'Query{type}'].path}?{urlencode(asked)}"
+                    answer = await get(mock, http, path)
+                    wrong = differences(sql, type, asked, answer)
+                    assert not wrong, f"GET {path} in the {dialect} dialect: zmock has {answer}, SQL {wrong}"
+
+
+@pytest.mark.parametrize(("condition", "type", "item"), (
+    ("name=x", "Zone", {"uuid": A, "name": "x"}),
+    ("__userTag__=x", "UserTag", {"uuid": C, "resourceUuid": B, "tag": "x"}),
+    ("cluster.__systemTag__~=x%", "SystemTag", {"uuid": C, "resourceUuid": A, "tag": "x"}),
+    ("cluster.host.name=x", "Host", {"uuid": C, "clusterUuid": A, "name": "x"}),
+    ("primaryStorage.cluster.name not null", "PrimaryStorage", {"uuid": C, "zoneUuid": B, "attachedClusterUuids": [A]}),
+))  # fmt: skip
+async def test_what_was_asked_before_sees_what_has_come_since(condition, type, item):
+    async with zmock.serve(cloud="empty") as mock, aiohttp.ClientSession() as http:
+        mock.cloud.store.put("Zone", {"uuid": B, "name": "y"})
+        mock.cloud.store.put("Cluster", {"uuid": A, "name": "y", "zoneUuid": B})
+        await mock.login()
+        path = f"/zones?{urlencode([('q', condition), ('count', 'true')])}"
+        totals = [await get(mock, http, path)]
+        mock.cloud.store.put(type, item)
+        assert [*totals, await get(mock, http, path)] == [{"total": 0}, {"total": 1}]
 
 
 async def get(mock, http, path):

@@ -2171,7 +2171,7 @@ class Rows:
             return self.of_uuid(query.uuid, resource), None
         fields = self.native(resource, query)
         single = {name: kind for name, kind in fields.items() if kind not in ("list", "maps", "map")}
-        for name in filter(None, [query.sort, query.group_by]):
+        for name in filter(None, [query.sort if not query.count else "", query.group_by]):
             self.known(resource, single, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
         for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
             self.known(resource, single.keys() - set(resource.joined.split()), name, "inventory[${{selfInventoryClass}}] has no field[{name}]")

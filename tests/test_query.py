@@ -441,6 +441,11 @@ async def test_a_uuid_that_nobody_has_gives_an_empty_list(mock, dialect, uuid):
     assert await ask(mock, f"/zones/{uuid}") == {"inventories": []} | ({"schema": {}} if dialect == SERVER else {})
 
 
+@BOTH
+async def test_a_count_takes_no_notice_of_what_sorts(mock):
+    assert (await ask(mock, "/zones?count=true&sort=nothing&limit=1"))["total"] == len(ZONES)
+
+
 # relations and tags
 
 

@@ -14,7 +14,9 @@ Read it from top to bottom; a section uses only what stands above it.
     Catalogue   what a row says: Param, Api, Resource
     Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
-    Store       items by type and uuid in memory, kept in TinyDB files
+    Files       what TinyDB reads, and the ledger of what is not in it yet
+    Files: the folder     loading, committing, folding, faults of the world; snapshots
+    Store       items by type and uuid in memory, committed in groups
     Query       what a query says: conditions with their operators, sorting, paging, fields
     Query: plans    which items satisfy it, from an index where one helps, through relations and tags
     Faults      rules: which call, when, what happens
@@ -48,7 +50,9 @@ import bisect
 import calendar
 import contextlib
 import difflib
+import errno
 import functools
+import gc
 import hashlib
 import heapq
 import ipaddress
@@ -60,11 +64,14 @@ import operator
 import os
 import random
 import re
+import shutil
 import signal
 import sys
+import threading
 import time
 import unicodedata
 import urllib.parse
+import zlib
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
@@ -77,7 +84,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
-from tinydb import Storage, TinyDB
+from tinydb import Storage
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
@@ -113,6 +120,7 @@ class Settings:
     port: int = setting(8080, "port to listen on; 0 takes a free one")
     data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
     memory: bool = setting(False, "keep nothing: the cloud lives in memory and ends with the process")
+    durable: str = setting("on", "on: what was answered survives a kill and a power cut; off: answers do not wait for the disk, a kill takes what came last")
     cloud: str = setting("demo", "what an empty cloud starts with: demo, empty, large:N (virtual machines), or a JSON file")
     dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
     delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
@@ -176,6 +184,7 @@ CHECKS = {
     "port": between("port", 0, 65535),
     "dialect": one_of("dialect", "manual", "server"),
     "clock": one_of("clock", "real", "frozen"),
+    "durable": one_of("durable", "on", "off"),
     "delay": seconds_range,
     "long_delay": lambda text: text and seconds_range(text),
     "utc_offset": between("utc-offset", -14, 14),
@@ -588,6 +597,15 @@ class Clock:
     def world(self):
         return time.time()
 
+    def kept(self):
+        """What of it outlives the process; take_up() takes it."""
+        return {"mode": self.mode, "offset": round(self.now() - self.world(), 3), "at": self.now()}
+
+    def take_up(self, kept):
+        """Goes on from there: a clock that was set forth stays so, one that stood still stands at the same moment."""
+        self.mode = "frozen" if "frozen" in (self.mode, kept["mode"]) else "real"
+        self.jump(kept["at"] if kept["mode"] == "frozen" else self.world() + kept["offset"])
+
     def stop(self):
         """Ends what runs beside the requests."""
         for task in self.tasks:
@@ -606,6 +624,11 @@ class Clock:
 @functools.lru_cache(4096)
 def stamp_of(second):
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+
+
+def world_stamp():
+    """The world's time in the name of a file: 20180710T093106."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
 
 
 def iso(moment):
@@ -1543,15 +1566,460 @@ def embedded_in(row):
     return [inner for child in EMBEDDED.get(row.name, {}).values() if child is not row for inner in (child, *embedded_in(child))]
 
 
+# ---- Files -------------------------------------------------------------------------------------------------------
+
+FORMAT = 2  # of the files; a newer one is refused
+HEAD, TAIL = b'{"_default":{\n', b"}}\n"
+SLICE, PAUSE = 400, 0.001  # objects that are folded at a stretch, and seconds until the next: requests are answered meanwhile
+LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though it is not quiet
+OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # that are no resources: api-jobs, the mock itself, uuids that are never free again, fault rules
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def to_json(value):
+    try:
+        return COMPACT.encode(value).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+class Broken(Exception):
+    """A file that TinyDB cannot read, or in which an object is none; says where."""
+
+    def __init__(self, path, line, column, what):
+        super().__init__(f"{path}, line {line}, column {column}: {what}")
+
+
+class Foreign(Exception):
+    """A file whose objects do not stand on a line each."""
+
+
+@contextlib.contextmanager
+def in_place_of(path):
+    """A file beside it, which takes its place when it is complete."""
+    beside = path.with_suffix(".tmp")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+class AtomicJson(Storage):
+    """TinyDB's storage of one file, an object a line, that is replaced whole: whoever reads it finds the old state or the new one."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def read(self):
+        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else None
+
+    def write(self, data):
+        self.replace(b'"%d":%b' % (int(number), to_json(item)) for number, item in data["_default"].items())
+
+    def replace(self, lines, pause=lambda: None, spare=None):
+        """Writes objects, each b'"1":{...}', in the place of what there was; a spare is a copy elsewhere, made before."""
+        with in_place_of(self.path) as beside:
+            self.write_lines(beside, lines, pause)
+            if spare:
+                copy_over(beside, spare)
+
+    @staticmethod
+    def write_lines(path, lines, pause):
+        with open(path, "wb", 1 << 20) as file:
+            file.write(HEAD)
+            for count, line in enumerate(lines):
+                file.write(b",\n" + line if count else line)
+                if count % SLICE == 0:
+                    pause()
+            file.write(TAIL if file.tell() == len(HEAD) else b"\n" + TAIL)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def lines(self):
+        """Its objects as they stand in it: (1, b'"1":{...}')."""
+        with open(self.path, "rb") as file:
+            head = file.readline()
+            for line in file:
+                found = re.match(rb'"([0-9]+)":\{', line)
+                if line == TAIL and head == HEAD:
+                    return
+                if not found or head != HEAD or not line.endswith((b"}\n", b"},\n")):
+                    break
+                yield int(found[1]), line.rstrip(b",\n")
+        raise Foreign
+
+    def parsed_lines(self):
+        """The same of a file that somebody else wrote."""
+        for number, item in self.documents().items():
+            yield number, b'"%d":%b' % (number, to_json(item))
+
+    def documents(self):
+        """Its objects by number: {1: {"uuid": ...}}."""
+        text = self.path.read_bytes()
+        try:
+            tables = json.loads(text.decode())
+        except json.JSONDecodeError as error:
+            raise Broken(self.path, error.lineno, error.colno, error.msg) from None
+        except UnicodeDecodeError as error:
+            raise Broken(self.path, *where_in(text, error.start), "this is no UTF-8") from None
+        except RecursionError:
+            raise Broken(self.path, 1, 1, "nested too deeply") from None
+        found = tables.get("_default", {}) if isinstance(tables, dict) else None
+        if not isinstance(found, dict):
+            raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
+        for number, item in found.items():
+            if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
+                raise Broken(self.path, *where_in(text, text.find(to_json(number))), f"object {number} has no number or no uuid")
+        return {int(number): item for number, item in found.items()}
+
+
+def where_in(text, at):
+    """Line and column of a byte."""
+    return text.count(b"\n", 0, at) + 1, at - text.rfind(b"\n", 0, at)
+
+
+def copy_over(source, target):
+    """A copy in the place of whatever there was, with the same date."""
+    with in_place_of(target) as beside:
+        shutil.copy2(source, beside)
+
+
+def same(path, other):
+    """Whether one is still the copy of the other."""
+    one, two = (p.stat() if p.exists() else None for p in (path, other))
+    return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
+
+
+def sync_folder(path):
+    """Has the names in a folder reach the disk; Windows does it by itself."""
+    if hasattr(os, "O_DIRECTORY"):
+        number = os.open(path, os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+# A ledger is commits one after the other. One is [Zone] and the objects of that type that it changed, a line each as in the TinyDB file,
+# "7":null for one that is gone; [clear] before them if nothing stays of what there was; and [commit ...] with the checksum of it all.
+SEAL = b"[commit %08x]\n"
+
+
+def sealed(text):
+    return text + SEAL % zlib.crc32(text)
+
+
+def commits(text):
+    """The commits of a ledger's text, None in the place of a damaged one; what has no end is none."""
+    begin, found = 0, []
+    while (end := text.find(b"\n[commit ", begin) + 1) and text.find(b"\n", end) > 0:
+        body, after = text[begin:end], text.find(b"\n", end) + 1
+        found.append(body if text[end:after] == SEAL % zlib.crc32(body) else None)
+        begin = after
+    while found and found[-1] is None:  # as far as the disk came
+        found.pop()
+    return found
+
+
+def lay_over(changes, commit):
+    """Adds what a commit says to {type: {number: line}}; answers whether it clears what was before."""
+    cleared = commit.startswith(b"[clear]\n")
+    if cleared:
+        changes.clear()
+    for line in commit.splitlines()[cleared:]:
+        if line.startswith(b"["):
+            lines = changes.setdefault(line[1:-1].decode(), {})
+        else:
+            lines[int(line[1 : line.index(b'"', 1)])] = line
+    return cleared
+
+
+def stays(line):
+    return not line.endswith(b":null")
+
+
+def merged(lines, changes):
+    """The lines of a file with changes laid over them, by number."""
+    left = dict(changes)
+    for number, line in lines:
+        line = left.pop(number, line)
+        if stays(line):
+            yield line
+    yield from (line for _, line in sorted(left.items()) if stays(line))
+
+
+class Ledger:
+    """A file to which commits are appended: each is on the disk when append() returns, or not at all."""
+
+    def __init__(self, path):
+        self.path, self.end = path, 0
+        self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (open until it is full)
+
+    def append(self, text, durable):
+        try:
+            self.write(text)
+            if durable:
+                os.fsync(self.file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):  # else the next one does it, or fails
+                self.file.truncate(self.end)
+            raise
+        self.end += len(text)
+
+    def write(self, text):
+        if os.fstat(self.file.fileno()).st_size != self.end:  # what an append that failed left
+            self.file.truncate(self.end)
+        self.file.seek(self.end)
+        left = memoryview(text)
+        while left:
+            left = left[self.file.write(left) :]
+
+    @property
+    def is_lost(self):
+        """Whether somebody has removed it."""
+        return os.fstat(self.file.fileno()).st_nlink == 0
+
+
+# ---- Files: the folder -------------------------------------------------------------------------------------------
+
+
+class Folder:
+    """A cloud on the disk: a TinyDB file per type, a spare of each, and the ledger of what is not in them yet.
+
+    append() commits, fold() brings the ledger into the files; both may run in threads, also at the same time.
+    """
+
+    def __init__(self, path, durable=True):
+        self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
+        self.ledger, self.full, self.numbers = None, [], itertools.count(1)  # full: the ledgers to fold, oldest first
+        self.unspared = set()  # types whose file somebody else wrote
+        self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
+        self.lock = None
+
+    def open(self):
+        """Takes the folder for this process."""
+        try:
+            self.spares.mkdir(parents=True, exist_ok=True)
+            self.lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
+        except OSError as error:
+            raise SettingsError(f"cannot use the data folder {self.path}: {error.strerror}; choose another with --data, or --memory") from None
+        lock_file(self.lock, self.path)
+        for left in (*self.path.glob("*.tmp"), *self.spares.glob("*.tmp")):
+            left.unlink()
+
+    # reading
+
+    def load(self, known):
+        """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
+        files = {path.stem: AtomicJson(path) for path in sorted(self.path.glob("*.json"))}
+        for file in (file for type, file in files.items() if type not in known):
+            raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
+        told = []
+        try:
+            self.refuse_newer(files.get("Mock"))
+            found = {type: self.read(file, told) for type, file in files.items()}
+            return self.replay(found, told), told
+        except OSError as error:
+            raise SettingsError(f"cannot read {error.filename}: {error.strerror}; mend it, or start with another --data") from None
+
+    def refuse_newer(self, file):
+        """Before anything is done to files that may be right for another zmock."""
+        try:
+            newest = max((item.get("format", 0) for item in file.documents().values()), default=0) if file else 0
+        except Broken:
+            return
+        if newest > FORMAT:
+            raise SettingsError(f"{self.path} was written by a newer zmock (format {newest}); use that one, or another --data")
+
+    def read(self, file, told):
+        """The objects of a file; of its spare, where it is broken."""
+        spare = AtomicJson(self.spares / file.path.name)
+        if not same(file.path, spare.path):
+            self.unspared.add(file.path.stem)
+        try:
+            return file.documents()
+        except Broken as error:
+            broken = error
+        try:
+            found = spare.documents()
+        except (Broken, OSError):
+            raise SettingsError(f"cannot read {broken}; mend or remove it, or start with another --data") from None
+        aside = self.set_aside(file.path)
+        copy_over(spare.path, file.path)
+        told.append(f"cannot read {broken}; it is now {aside}, and the last good one is in its place")
+        return found
+
+    def set_aside(self, path):
+        aside = path.with_name(f"{path.name}.corrupt-{world_stamp()}")
+        shutil.copy2(path, aside)
+        return aside
+
+    def replay(self, found, told):
+        """Lays what the ledgers hold over what the files hold."""
+        self.full = sorted(self.path.glob("*.ledger"))
+        changes = {}
+        for path in self.full:
+            whole = commits(path.read_bytes())
+            if None in whole:
+                told.append(f"{path} is damaged: {whole.count(None)} of {len(whole)} commits are lost; it is kept as {self.set_aside(path)}")
+            for commit in filter(None, whole):
+                if lay_over(changes, commit):
+                    found = {}
+        self.numbers = itertools.count(max((int(path.stem) for path in self.full if path.stem.isdecimal()), default=0) + 1)
+        for type, lines in changes.items():
+            documents = json.loads(b"{%b}" % b",".join(lines.values()))
+            changed = found.get(type, {}) | {int(number): item for number, item in documents.items()}
+            found[type] = {number: item for number, item in changed.items() if item is not None}
+        return found
+
+    # writing
+
+    def append(self, text):
+        """Keeps a commit; OSError where that cannot be, FileNotFoundError where all must be kept anew."""
+        with self.appending:
+            if not self.spares.exists() or (self.ledger and self.ledger.is_lost):
+                self.begin_anew()
+            if self.ledger is None:
+                self.begin_ledger()
+            self.ledger.append(text, self.durable)
+
+    def begin_anew(self):
+        """Somebody has removed the folder."""
+        self.ledger, self.full = None, []
+        self.spares.mkdir(parents=True, exist_ok=True)
+        raise FileNotFoundError(errno.ENOENT, "it was removed; all is written anew", str(self.path))
+
+    def begin_ledger(self):
+        ledger = Ledger(self.path / f"{next(self.numbers):08d}.ledger")
+        try:
+            sync_folder(self.path)
+        except OSError:
+            ledger.path.unlink()
+            raise
+        self.ledger = ledger
+
+    @property
+    def behind(self):
+        """How many bytes the files are behind the ledger; 1 where they are behind otherwise."""
+        return self.ledger.end if self.ledger else int(bool(self.full or self.unspared))
+
+    def fold(self):
+        """Brings the ledger into the TinyDB files, and removes it then; commits go on in another one."""
+        with self.folding:
+            with self.appending:
+                if self.ledger:
+                    self.full.append(self.ledger.path)
+                    self.ledger.file.close()
+                    self.ledger = None
+            changes, cleared = {}, False
+            for path in self.full:
+                for commit in filter(None, commits(path.read_bytes())):
+                    cleared |= lay_over(changes, commit)
+            there = {path.stem for path in self.path.glob("*.json")}
+            for type in sorted(changes.keys() | (there if cleared else self.unspared & there)):
+                self.fold_file(AtomicJson(self.path / f"{type}.json"), changes.get(type, {}), cleared)
+            self.unspared.clear()
+            if self.full:
+                sync_folder(self.path)
+            while self.full:
+                self.full[0].unlink(missing_ok=True)
+                del self.full[0]
+
+    def fold_file(self, file, changes, cleared):
+        none = cleared or not file.path.exists()
+        for lines in (file.lines, file.parsed_lines):
+            with contextlib.suppress(Foreign):
+                file.replace(merged(() if none else lines(), changes), self.pause, self.spares / file.path.name)
+                return
+
+    def pause(self):
+        self.hurry.wait(PAUSE)
+
+    def close(self):
+        """Completes the files, and lets the folder go."""
+        self.hurry.set()
+        try:
+            if self.behind:
+                self.fold()
+        finally:
+            if self.ledger:
+                self.ledger.file.close()
+            self.lock.close()
+
+
+def lock_file(file, folder):
+    """Refuses a folder that another process uses, naming that process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none; there the folder is not guarded
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise SettingsError(f"{folder} is in use by another zmock (process {holder}); stop it, or choose another with --data") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+class Snapshots:
+    """Named copies of a whole state {type: {number: item}}: folders of TinyDB files, or in memory without a folder."""
+
+    def __init__(self, folder=None):
+        self.folder, self.held = folder, {}
+
+    def names(self):
+        if not self.folder:
+            return sorted(self.held)
+        return sorted(path.name for path in self.folder.glob("[!.]*") if path.is_dir()) if self.folder.exists() else []
+
+    def take(self, name, documents):
+        if not self.folder:
+            self.held[name] = documents
+            return
+        beside = self.folder / f".{name}.tmp"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        for type, items in documents.items():
+            AtomicJson(beside / f"{type}.json").write({"_default": items})
+        self.drop(name)
+        os.replace(beside, self.folder / name)
+        sync_folder(self.folder)
+
+    def documents(self, name):
+        """The state that was copied; Broken or OSError where its files cannot be read."""
+        if not self.folder:
+            return self.held[name]
+        return {path.stem: AtomicJson(path).documents() for path in sorted((self.folder / name).glob("*.json"))}
+
+    def drop(self, name):
+        if not self.folder:
+            self.held.pop(name, None)
+        elif (self.folder / name).exists():
+            gone = self.folder / f".{name}.gone"
+            os.replace(self.folder / name, gone)
+            shutil.rmtree(gone)
+
+
 # ---- Store -------------------------------------------------------------------------------------------------------
 
-FORMAT = 1  # of the files; a newer one is refused
+TICK = 0.5  # seconds of the world's time; the files are complete two ticks after the last commit
 ATOMS = (str, int, float, bool, type(None))
 
 
 def clone(item):
     """A copy that shares nothing that could be changed."""
-    return {key: value if type(value) in ATOMS else json.loads(json.dumps(value)) for key, value in item.items()}
+    return {key: value if type(value) in ATOMS else copied(value) for key, value in item.items()}
+
+
+def copied(value):
+    if isinstance(value, dict):
+        return clone(value)
+    return [copied(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def without_nulls(item):
@@ -1584,65 +2052,37 @@ def each(item, key):
     return value if value.__class__ is list else () if value is None else (value,)
 
 
-class AtomicJson(Storage):
-    """TinyDB's storage of one file that is replaced whole: whoever reads it finds the old state or the new one."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def read(self):
-        if not self.path.exists():
-            return None
-        return json.loads(self.path.read_text(encoding="utf-8"))
-
-    def write(self, text):
-        beside = self.path.with_suffix(".tmp")
-        with open(beside, "wb") as file:
-            file.write(text if isinstance(text, bytes) else to_json(text))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
-
-
-COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def to_json(value):
-    return COMPACT.encode(value).encode()
-
-
 class Table:
     """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for."""
 
-    def __init__(self, indexed):
-        self.items = {}
-        self.numbers = {}  # what TinyDB calls a doc_id
-        self.texts = {}  # what of each item stands in the file, once it was written
-        self.last = 0
+    def __init__(self, indexed, documents=None):
+        documents = documents or {}
+        self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
+        self.items = {uuid: documents[number] for uuid, number in self.numbers.items()}
+        self.last = max(documents, default=0)
         self.version = 0  # how often something was put
         self.indexed = indexed
         self.indexes = {}
         self.order = None  # the uuids in MySQL's order, from the first time that it is asked for
 
     def put(self, uuid, item):
-        """Stores an item, or takes it away where it is None; answers what was there. uuids compare without case."""
+        """Stores an item, or takes it away where it is None; answers what was there, and its number. uuids compare without case."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
         self.version += 1
-        self.texts.pop(uuid, None)
         for name, index in self.indexes.items():
             if before is None or item is None or before.get(name) != item.get(name) or "." in name:
                 self.reindex(index, name, uuid, before, item)
         if (before is None) != (item is None) and self.order is not None:
             self.reorder(uuid, item is None)
         if item is None:
-            self.items.pop(uuid, None), self.numbers.pop(uuid, None)
-            return before
+            self.items.pop(uuid, None)
+            return before, self.numbers.pop(uuid, None)
         if uuid not in self.numbers:
             self.last += 1
             self.numbers[uuid] = self.last
         self.items[uuid] = item
-        return before
+        return before, self.numbers[uuid]
 
     @staticmethod
     def reindex(index, name, uuid, before, after):
@@ -1673,12 +2113,25 @@ class Table:
             self.order = sorted(self.items)
         return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
+    def documents(self):
+        """Its items by number; they are never changed, only replaced."""
+        return {self.numbers[uuid]: item for uuid, item in self.items.items()}
+
+
+class Image:
+    """A whole state, {type: {number: item}}, and its commit, which is made once."""
+
+    def __init__(self, documents):
+        self.documents = documents
+
+    @functools.cached_property
     def text(self):
-        """The table as TinyDB's file holds it; only what has changed since the last time is serialised."""
-        for uuid, item in self.items.items():
-            if uuid not in self.texts:
-                self.texts[uuid] = b'"%d":%b' % (self.numbers[uuid], to_json(item))
-        return b'{"_default":{%b}}' % b",".join(self.texts.values())
+        return b"[clear]\n" + b"".join(lines_of(type, items) for type, items in self.documents.items() if items)
+
+
+def lines_of(type, items):
+    """What a commit says of items by number; None is gone."""
+    return b"[%b]\n" % type.encode() + b"".join(b'"%d":%b\n' % (number, to_json(item)) for number, item in items.items())
 
 
 def undone(name, before, after, now):
@@ -1694,23 +2147,37 @@ def undone(name, before, after, now):
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
-    A folder holds one TinyDB file per type. What goes in and what comes out are copies.
+    What goes in and what comes out are copies. Without a folder nothing is kept.
     """
 
-    def __init__(self, indexes, folder=None):
+    def __init__(self, indexes, folder=None, durable=True):
         self.indexes = indexes  # the fields to index, by type
-        self.folder = Path(folder) if folder else None
-        self.tables = defaultdict(dict)
-        self.changed, self.log = set(), None
+        self.folder, self.durable = folder and Folder(folder, durable), durable
+        self.tables, self.log = {}, None
+        self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
-        self.writing = self.waiting = None
-        self.lock = None
-        self.clear()
+        self.writing = self.waiting = self.tending = self.ticking = None
+        self.commits = self.commits_seen = 0
+        self.failure = ""  # why the last commit or fold failed
+        self.found = []  # what was not as it should be when it was loaded
 
     def clear(self):
         """Forgets everything; the next commit empties the files."""
-        self.changed = {name for name, table in self.tables.items() if table.items} | self.changed
-        self.tables = {}
+        self.put_back(Image({}))
+
+    def say_whole(self, image):
+        """Has the next commit say an image, which is what there is, instead of each change."""
+        self.changed, self.whole = {}, image if self.folder else None
+
+    def put_back(self, image):
+        """Has the state of an image take the place of what there is."""
+        self.tables = {name: Table(self.indexes.get(name, ()), documents) for name, documents in image.documents.items()}
+        self.say_whole(image)
+        self.writes += 1
+
+    def image(self):
+        """The state now, as put_back() takes it."""
+        return Image({name: table.documents() for name, table in self.tables.items()})
 
     def table(self, type):
         if type not in self.tables:
@@ -1768,8 +2235,9 @@ class Store:
         self.change(type, uuid, None)
 
     def change(self, type, uuid, item):
-        before = self.table(type).put(uuid, item)
-        self.changed.add(type)
+        before, number = self.table(type).put(uuid, item)
+        if self.folder and number:
+            self.changed.setdefault(type, {})[number] = folded(uuid)
         self.writes += 1
         if self.log is not None:
             self.log.append((type, uuid, before, item))
@@ -1801,16 +2269,34 @@ class Store:
 
     # keeping
 
+    def open(self):
+        """Takes the folder for this process and loads what is in it."""
+        if not self.folder:
+            return
+        self.folder.open()
+        with no_collection():
+            documents, self.found = self.folder.load(self.indexes.keys() | OWN_TYPES)
+            self.tables = {name: Table(self.indexes.get(name, ()), items) for name, items in documents.items()}
+        for line in self.found:
+            log.error("%s", line)
+
     async def commit(self):
         """Returns when every change before this call is on the disk; calls that come together share one write."""
-        if self.folder is None:
-            self.changed.clear()
-            return
         if self.waiting is None:
-            if not self.changed and self.writing is None:
+            if not self.changed and not self.whole and self.writing is None:
                 return
             self.waiting = asyncio.ensure_future(self.write_after(self.writing))
-        await asyncio.shield(self.waiting)
+            self.waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+        if self.durable:
+            await asyncio.shield(self.waiting)
+
+    async def commit_or_take_back(self, changes):
+        """commit(), but what cannot be kept is not in memory either; `changes` is what all_or_nothing() gave."""
+        try:
+            await self.commit()
+        except ApiError:
+            self.take_back(changes)
+            raise
 
     async def try_commit(self):
         """commit() for those whom nobody waits for: what cannot be written now goes with the next one, and is in the log."""
@@ -1821,78 +2307,98 @@ class Store:
         if other:
             await asyncio.wait([other])
         self.writing, self.waiting = self.waiting, None
-        names, self.changed = self.changed, set()
+        whole, changed, text = self.take_changes()
         try:
-            await asyncio.to_thread(self.write, {name: self.table(name).text() for name in names})
+            await asyncio.to_thread(self.write, whole, text)
         except OSError as error:
-            self.changed |= names
-            log.error("cannot keep the cloud in %s: %s", self.folder, error)
-            raise ApiError("SYS.1016", f"the cloud cannot be kept in {self.folder}: {error}") from None
+            self.keep_for_later(whole, changed, isinstance(error, FileNotFoundError))
+            raise ApiError("SYS.1016", self.failed(error)) from None
         finally:
             self.writing = None
 
-    def write(self, texts):
-        for name, text in texts.items():
-            AtomicJson(self.folder / f"{name}.json").write(text)
+    def take_changes(self):
+        """What has changed since it was asked last: a whole state, the numbers after it, and the text that says them."""
+        whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
+        tables = self.tables
+        text = b"".join(lines_of(type, {
+            number: tables[type].items[uuid] if tables[type].numbers.get(uuid) == number else None for number, uuid in numbers.items()
+        }) for type, numbers in changed.items())  # fmt: skip
+        return whole, changed, text
 
-    def open(self):
-        """Takes the folder for this process and loads what is in it."""
-        if self.folder is None:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = open(self.folder / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
-        except OSError as error:
-            raise SettingsError(f"cannot use the data folder {self.folder}: {error.strerror}; choose another with --data, or --memory") from None
-        lock_file(self.lock, self.folder)
-        for path in sorted(self.folder.glob("*.json")):
-            self.load(path)
+    def write(self, whole, text):
+        self.folder.append(sealed(whole.text + text if whole else text))
+        self.commits += 1
+        self.failure = ""
 
-    def load(self, path):
-        if path.stem not in {*self.indexes, "Job", "Mock", "Gone"}:
-            raise SettingsError(f"{path} is no file of a cloud; choose another folder with --data, or move it away")
+    def keep_for_later(self, whole, changed, lost):
+        """Has the next commit say what this one could not; all there is, where the folder was removed meanwhile."""
+        if lost and not self.whole:
+            self.whole, self.changed = self.image(), {}
+        elif not self.whole:
+            self.whole = whole
+            self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
+
+    def failed(self, error):
+        if str(error) != self.failure:
+            log.error("cannot keep the cloud in %s: %s", self.folder.path, error)
+        self.failure = str(error)
+        return f"the cloud cannot be kept in {self.folder.path}: {error}"
+
+    def start(self):
+        """From now on, inside the running loop, the files are brought up to the ledger when it is quiet, and what failed is tried again."""
+        if self.folder:
+            self.ticking = asyncio.get_running_loop().call_later(TICK, self.tick)
+
+    def tick(self):
+        if self.tending is None or self.tending.done():
+            self.tending = asyncio.ensure_future(self.tend())
+        self.start()
+
+    async def tend(self):
+        if self.changed or self.whole:
+            await self.try_commit()
+        behind, quiet, self.commits_seen = self.folder.behind, self.commits == self.commits_seen, self.commits
+        if behind > LEDGER_MOST or (behind and quiet):
+            await self.fold()
+
+    async def fold(self):
+        """Completes the TinyDB files."""
         try:
-            with TinyDB(path, storage=AtomicJson) as db:
-                documents = list(db)
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise SettingsError(f"cannot read {path}: {error}; mend or remove it, or start with another --data") from None
-        table = self.table(path.stem)
-        for document in documents:
-            item = dict(document)
-            if not isinstance(item.get("uuid"), str):
-                raise SettingsError(f"cannot read {path}: object {document.doc_id} has no uuid; mend or remove it")
-            table.put(item["uuid"], item)
-            table.numbers[folded(item["uuid"])] = document.doc_id
-            table.last = max(table.last, document.doc_id)
+            await asyncio.to_thread(self.folder.fold)
+        except (OSError, Broken) as error:
+            self.failed(error)
+
+    @property
+    def state(self):
+        """Where the changes are, for people: memory, kept, writing, or why they cannot be kept."""
+        if not self.folder:
+            return "memory"
+        return f"failing: {self.failure}" if self.failure else "writing" if self.changed or self.whole or self.writing else "kept"
 
     def close(self):
-        """Writes what is not yet written, and lets the folder go."""
-        if self.folder is None:
+        """Writes what is not yet written, completes the files, and lets the folder go."""
+        if not self.folder:
             return
+        if self.ticking:
+            self.ticking.cancel()
         try:
-            self.write({name: self.table(name).text() for name in self.changed})
-        except OSError as error:
-            log.error("cannot keep the cloud in %s: %s", self.folder, error)
-        self.changed.clear()
-        if self.lock:
-            self.lock.close()
+            whole, changed, text = self.take_changes()
+            if whole or changed:
+                self.write(whole, text)
+            self.folder.close()
+        except (OSError, Broken) as error:
+            self.failed(error)
 
 
-def lock_file(file, folder):
-    """Refuses a folder that another process uses, naming that process."""
+@contextlib.contextmanager
+def no_collection():
+    """Without Python's search for garbage, which takes longer than reading where there are many objects."""
+    was_on = gc.isenabled()
+    gc.disable()
     try:
-        import fcntl
-    except ImportError:  # Windows has none; there the folder is not guarded
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise SettingsError(f"{folder} is in use by another zmock (process {holder}); stop it, or choose another with --data") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+        yield
+    finally:
+        gc.enable() if was_on else None
 
 
 # ---- Query -------------------------------------------------------------------------------------------------------
@@ -2736,11 +3242,19 @@ class Jobs:
         try:
             await self.store.commit()
         except ApiError as error:
-            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
+            self.give_back(call, error)
         self.running.pop(call.job, None)
         record = self.store.get("Job", call.job)
         if record and record["hook"]:
             self.clock.spawn(self.tell(record))
+
+    def give_back(self, call, error):
+        """A job whose work cannot be kept has failed, and nothing of it stays."""
+        run = self.running.get(call.job)
+        if isinstance(run, Run):
+            run.undo()
+        if self.store.peek("Job", call.job):
+            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
 
     def poll(self, uuid):
         """The record of a job, or None when there is none any more."""
@@ -3146,7 +3660,7 @@ class Cloud:
 def new_cloud(settings, catalogue):
     """An empty cloud with all that it stands on: a clock, a store, its jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
-    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data)
+    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on")
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure)
     return cloud
@@ -4878,11 +5392,19 @@ def trouble(cloud):
     cloud.pretend = began
     given = {"name": "image-archive", "url": "http://mirror.example.com/archive.qcow2", "format": "qcow2", "backupStorageUuids": [named("bs-1")],
              "resourceUuid": named("image-archive")}  # fmt: skip
-    api = cloud.catalogue.apis["AddImage"]
-    job = cloud.add("LongJob", uuid=named("longjob-1"), name="add-image", description="the archive of 2017", apiId=named("api-1"), jobName=api.message.rpartition(".")[2],
-                    jobData=json.dumps(given), state="Running", managementNodeUuid=named("management-node"))  # fmt: skip
-    inner = Call(api, cloud.check(api, given), job=named("api-1"), account=ADMIN)
-    run_long_job(cloud, job["uuid"], inner, LONG_JOB_HOURS * 3600, began)
+    cloud.add("LongJob", uuid=named("longjob-1"), name="add-image", description="the archive of 2017", apiId=named("api-1"), jobName="APIAddImageMsg",
+              jobData=json.dumps(given), state="Running", managementNodeUuid=named("management-node"))  # fmt: skip
+
+
+def set_going(cloud):
+    """What the demo has under way: the image that takes its time."""
+    job = cloud.look("LongJob", named("longjob-1"))
+    if job:
+        api = cloud.catalogue.apis["AddImage"]
+        inner = Call(api, cloud.check(api, json.loads(job["jobData"])), job=job["apiId"], account=ADMIN)
+        cloud.pretend = cloud.clock.moment(job["createDate"])
+        run_long_job(cloud, job["uuid"], inner, LONG_JOB_HOURS * 3600, cloud.pretend)
+        cloud.pretend = None
 
 
 VMS_PER_HOST = 100
@@ -4994,6 +5516,10 @@ def recover(cloud):
         cloud.change("Volume", volume["uuid"], status="Ready")
     for job in [job for job in cloud.store.rows("LongJob") if job["state"] in ("Running", "Waiting", "Canceling")]:
         cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
+    expunge_all_later(cloud)
+
+
+def expunge_all_later(cloud):
     for api, (type, state, key) in EXPUNGED.items():
         for item in [item for item in cloud.store.rows(type) if item.get(key) == state]:
             expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
@@ -5219,6 +5745,7 @@ class Rest:
         self.seq, self.dropped = itertools.count(1), 0
         self.standing, self.weight = {}, 0  # answers by path and query, and about how many bytes they are
         self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
+        self.start = None  # the cloud as it was made, for a reset
 
     async def answer(self, request):
         """The one way out of every API call."""
@@ -5435,10 +5962,10 @@ class Rest:
         if isinstance(call.params, ApiError):
             raise call.params
         writes = self.cloud.store.writes
-        with self.cloud.store.all_or_nothing():
+        with self.cloud.store.all_or_nothing() as changes:
             body = self.cloud.perform(call)
         if self.cloud.store.writes != writes:
-            await self.cloud.store.commit()
+            await self.cloud.store.commit_or_take_back(changes)
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
         if call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
@@ -5521,7 +6048,7 @@ class Rest:
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-NOT_YET = ("snapshots", "wait", "events", "openapi.json")
+NOT_YET = ("wait", "events", "openapi.json")
 
 
 class ControlError(Exception):
@@ -5535,8 +6062,9 @@ class ControlError(Exception):
 class Control:
     """/zmock: never delayed, never faulted, never in the journal."""
 
-    def __init__(self, rest, start):
-        self.rest, self.start_again = rest, start
+    def __init__(self, rest, start, go_back):
+        self.rest, self.start_again, self.go_back = rest, start, go_back
+        self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
         self.began = self.clock.now()
@@ -5549,6 +6077,8 @@ class Control:
             ("GET", "jobs"): self.list_jobs, ("POST", "jobs/{}"): self.steer_job,
             ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable, ("GET", "explain"): self.explain,
             ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
+            ("GET", "snapshots"): self.list_snapshots, ("GET", "snapshots/{}"): self.snapshot, ("PUT", "snapshots/{}"): self.take_snapshot,
+            ("DELETE", "snapshots/{}"): self.drop_snapshot, ("POST", "snapshots/{}/restore"): self.restore,
         }  # fmt: skip
 
     async def answer(self, request):
@@ -5557,6 +6087,8 @@ class Control:
             body = await self.dispatch(request)
         except ControlError as error:
             return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
+        except ApiError as error:
+            return web.json_response({"error": str(error), "hint": "it is tried again until it can be kept"}, status=error.status)
         return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False))
 
     def guard(self, request):
@@ -5577,11 +6109,13 @@ class Control:
 
     async def dispatch(self, request):
         parts = request.path.removeprefix("/zmock").strip("/").split("/")
-        pattern = "/".join([parts[0], *["{}"] * bool(parts[1:])]) if parts[0] != "queryable" else "queryable/{}"
+        pattern, name = "/".join([parts[0], *["{}"] * bool(parts[1:])]) if parts[0] != "queryable" else "queryable/{}", "/".join(parts[1:])
+        if len(parts) == 3 and f"{pattern}/{parts[2]}" in {path for _, path in self.routes}:
+            pattern, name = f"{pattern}/{parts[2]}", parts[1]
         allowed = [method for method, path in self.routes if path == pattern]
         handler = self.routes.get((request.method, pattern))
         if handler:
-            return await handler("/".join(parts[1:]), request.query, await self.told(request))
+            return await handler(name, request.query, await self.told(request))
         if allowed:
             raise ControlError(405, f"{request.path} takes {', '.join(allowed)}")
         if parts[0] in NOT_YET:
@@ -5602,10 +6136,10 @@ class Control:
             raise ControlError(400, f"the body has more than {self.settings.body_limit} bytes") from None
 
     async def health(self, name, query, told):
-        state = "memory" if self.store.folder is None else "writing" if self.store.changed or self.store.writing else "kept"
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
-                "commit": state, "data": str(self.store.folder or ""), "uptime": round(self.clock.now() - self.began, 3)}  # fmt: skip
+                "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found,
+                "uptime": round(self.clock.now() - self.began, 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
         return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
@@ -5642,12 +6176,18 @@ class Control:
 
     async def add_rule(self, name, query, told):
         try:
-            return self.faults.add(told).shown()
+            rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id})
+        await self.store.commit()
+        return rule.shown()
 
     async def drop_rules(self, name, query, told):
         self.faults.rules.clear()
+        for kept in [*self.store.rows("Rule")]:
+            self.store.remove("Rule", kept["uuid"])
+        await self.store.commit()
         return {"rules": []}
 
     async def rule(self, name, query, told):
@@ -5659,6 +6199,8 @@ class Control:
     async def drop_rule(self, name, query, told):
         if not self.faults.remove(name):
             raise ControlError(404, f"no rule {name!r}{did_you_mean(name, [rule.id for rule in self.faults.rules])}")
+        self.store.remove("Rule", name)
+        await self.store.commit()
         return {}
 
     async def show_clock(self, name, query, told, fired=()):
@@ -5674,6 +6216,8 @@ class Control:
             self.clock.set_mode("frozen" if told["freeze"] else "real")
         seconds = self.seconds_ahead(told)
         fired = await self.clock.advance(seconds) if seconds is not None else ()
+        self.store.update("Mock", "mock", clock=self.clock.kept())
+        await self.store.commit()
         return await self.show_clock(name, query, told, fired)
 
     def seconds_ahead(self, told):
@@ -5759,6 +6303,56 @@ class Control:
         except ApiError as error:
             raise ControlError(400, error.details, error.hint) from None
 
+    async def list_snapshots(self, name, query, told):
+        return {"snapshots": self.snapshots.names()}
+
+    async def snapshot(self, name, query, told):
+        documents = await self.snapshot_documents(name)
+        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
+
+    async def snapshot_documents(self, name):
+        if self.safe(name) not in self.snapshots.names():
+            raise ControlError(404, f"no snapshot {name!r}{did_you_mean(name, self.snapshots.names())}")
+        try:
+            return await asyncio.to_thread(self.snapshots.documents, name)
+        except (Broken, OSError) as error:
+            raise ControlError(409, f"cannot read {error}", "mend that file, or take the snapshot anew") from None
+
+    @staticmethod
+    def safe(name):
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+            raise ControlError(400, f"{name[:80]!r} is no name for a snapshot", "letters, digits, - _ and ., 64 at most, not beginning with .")
+        return name
+
+    async def take_snapshot(self, name, query, told):
+        """A copy of all that there is now, in the place of one of that name."""
+        image = self.store.image()
+        await self.on_disk(self.snapshots.take, self.safe(name), image.documents)
+        return {"name": name, "objects": {type: len(items) for type, items in image.documents.items() if items and type != "Mock"}}
+
+    async def drop_snapshot(self, name, query, told):
+        if self.safe(name) not in self.snapshots.names():
+            raise ControlError(404, f"no snapshot {name!r}{did_you_mean(name, self.snapshots.names())}")
+        await self.on_disk(self.snapshots.drop, name)
+        return {}
+
+    async def on_disk(self, work, *arguments):
+        try:
+            return await asyncio.to_thread(work, *arguments)
+        except OSError as error:
+            raise ControlError(503, f"the snapshot cannot be kept: {error}") from None
+
+    async def restore(self, name, query, told):
+        """Back to a snapshot; what was under way then is not any more, as after a restart."""
+        documents = await self.snapshot_documents(name)
+        try:
+            self.go_back(documents, f"the snapshot {name}")
+        except SettingsError as error:
+            raise ControlError(409, str(error)) from None
+        self.incidents.clear()
+        await self.store.commit()
+        return await self.health(name, query, told)
+
     async def list_incidents(self, name, query, told):
         return {"incidents": [{"id": id, **incident} for id, incident in self.incidents.items()]}
 
@@ -5806,7 +6400,7 @@ def create_app(settings=None):
     cloud = new_cloud(settings, catalogue)
     rest = Rest(settings, cloud, cloud.jobs, Faults(catalogue.apis), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
-    control = Control(rest, start)
+    control = Control(rest, start, functools.partial(go_back, rest))
     try:
         load_kept(rest, start)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -5823,43 +6417,96 @@ def create_app(settings=None):
     return app
 
 
+@dataclass
+class Start:
+    """A cloud as it was made, and when; a reset puts it back."""
+
+    cloud: str
+    moment: float
+    image: Image
+    random: tuple
+    cursors: dict
+
+
+FRESH = 600  # seconds; after that a reset makes the cloud anew, for the sake of its dates
+
+
 def start_again(rest):
-    """An empty store, filled with what --cloud says; rules as the files say; the journal empty."""
+    """The cloud that --cloud names, as at the start; rules as the files say; the journal empty."""
+    forget_all(rest)
+    cloud, start, now = rest.cloud, rest.start, rest.clock.now()
+    if start and start.cloud == rest.settings.cloud and 0 <= now - start.moment < FRESH:
+        cloud.store.put_back(start.image)
+        cloud.random.setstate(start.random)
+        cloud.cursors = dict(start.cursors)
+        expunge_all_later(cloud)
+    else:
+        cloud.store.clear()
+        fill(cloud, rest.settings.cloud)
+        cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
+        rest.start = Start(rest.settings.cloud, now, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
+        cloud.store.say_whole(rest.start.image)
+    set_going(cloud)
+    read_rules(rest)
+    every_hour(rest)
+
+
+def forget_all(rest):
+    """Nothing is under way, nothing is due, and nobody has called."""
     rest.jobs.clear()
-    rest.cloud.store.clear()
     rest.cloud.clear()
     rest.clock.mode = rest.settings.clock
     rest.clock.restart()
     rest.forget_calls()
     rest.faults.rules.clear()
-    read_rules(rest)
-    fill(rest.cloud, rest.settings.cloud)
-    rest.cloud.store.put("Mock", {"uuid": "mock", "format": FORMAT, "seed": rest.settings.seed, "starts": 0})
-    every_hour(rest)
+
+
+def facts_of(rest):
+    return {"format": FORMAT, "version": __version__, "seed": rest.settings.seed, "dialect": rest.settings.dialect}
 
 
 def load_kept(rest, start):
     """The cloud that the folder keeps, or a new one where it keeps none."""
     store = rest.cloud.store
     store.open()
-    kept = store.get("Mock", "mock")
-    if kept is None and not any(table.items for table in store.tables.values()):
+    kept = {name: table.items for name, table in store.tables.items() if table.items}
+    if not kept:
         start()
         return
-    if kept is None:
-        kept = {"uuid": "mock", "format": FORMAT, "seed": rest.settings.seed, "starts": 0}
-        store.put("Mock", kept)
-    if kept["format"] > FORMAT:
-        raise SettingsError(f"{store.folder} was written by a newer zmock (format {kept['format']}); use that one, or another --data")
-    if not store.count("ManagementNode"):
-        raise SettingsError(f"{store.folder} holds only a part of a cloud: no management node; put its file back, or choose another --data")
-    store.update("Mock", "mock", starts=kept["starts"] + 1)
-    rest.cloud.random = random.Random(f"{rest.settings.seed}/{kept['starts'] + 1}")  # new uuids are new
+    refuse_part(rest, kept, store.folder.path)
+    take_up(rest)
+
+
+def refuse_part(rest, kept, where):
+    newest = max((item.get("format", 0) for item in kept.get("Mock", {}).values()), default=0)
+    if newest > FORMAT:
+        raise SettingsError(f"{where} was written by a newer zmock (format {newest}); use that one, or another --data")
+    if not kept.get("ManagementNode"):
+        raise SettingsError(f"{where} holds only a part of a cloud: no management node; put its file back, or choose another --data")
+
+
+def take_up(rest):
+    """Goes on with the cloud that is in the store: what was under way is not any more, a moved clock is where it would be."""
+    store = rest.cloud.store
+    kept = store.get("Mock", "mock") or {"uuid": "mock", "starts": 0}
+    starts = kept["starts"] + 1
+    store.put("Mock", kept | facts_of(rest) | {"starts": starts})
+    if "clock" in kept:
+        rest.clock.take_up(kept["clock"])
+    rest.cloud.random = random.Random(f"{rest.settings.seed}/{starts}")  # new uuids are new
     for record in [r for r in store.rows("Job") if r["state"] == "running"]:
         store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
     read_rules(rest)
     recover(rest.cloud)
     every_hour(rest)
+
+
+def go_back(rest, documents, where):
+    """The state of a snapshot, as if it had been loaded at a start."""
+    refuse_part(rest, documents, where)
+    forget_all(rest)
+    rest.cloud.store.put_back(Image(documents))
+    take_up(rest)
 
 
 def every_hour(rest):
@@ -5881,6 +6528,11 @@ def read_rules(rest):
                 rest.faults.add(rule)
         except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"cannot use the rules in {path}: {error}; a rules file is a JSON list of rules") from None
+    for kept in [*rest.cloud.store.rows("Rule")]:
+        try:
+            rest.faults.add({name: value for name, value in kept.items() if name != "uuid"})
+        except ValueError as error:
+            rest.cloud.store.found.append(f"the rule {kept['uuid']} is not in force: {error}")
 
 
 async def without_content_type(request, response):
@@ -5892,6 +6544,7 @@ async def without_content_type(request, response):
 async def lifetime(cloud, app):
     cloud.clock.start()
     await cloud.store.commit()
+    cloud.store.start()
     yield
     cloud.clock.stop()
     await cloud.store.try_commit()

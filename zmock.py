@@ -1671,7 +1671,8 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         for number, item in found.items():
             if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
-                raise Broken(self.path, *where_in(text, text.find(to_json(number))), f"object {number} has no number or no uuid")
+                what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
+                raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         return {int(number): item for number, item in found.items()}
 
 
@@ -2275,10 +2276,15 @@ class Store:
             return
         self.folder.open()
         with no_collection():
-            documents, self.found = self.folder.load(self.indexes.keys() | OWN_TYPES)
+            documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
             self.tables = {name: Table(self.indexes.get(name, ()), items) for name, items in documents.items()}
-        for line in self.found:
-            log.error("%s", line)
+        for line in told:
+            self.report(line)
+
+    def report(self, line):
+        """Says what is not as it should be: in the log and in /zmock/health."""
+        log.error("%s", line)
+        self.found.append(line)
 
     async def commit(self):
         """Returns when every change before this call is on the disk; calls that come together share one write."""
@@ -5504,6 +5510,79 @@ def fill(cloud, what):
             raise SettingsError(f"--cloud is demo, empty, large:N or a JSON file, not {what!r}{did_you_mean(what, ('demo', 'empty', 'large:1000'))}")
 
 
+# What the mock counts on besides what a new object starts with and its dates; where it is missing, a number is 0, a text empty, if not said.
+NEEDED = {
+    "ManagementNode": "hostName joinDate", "Account": "name password", "User": "name password accountUuid",
+    "Session": "accountUuid userUuid expiredDate", "SystemTag": "resourceUuid resourceType tag", "UserTag": "resourceUuid resourceType tag",
+    "Notification": "content arguments time", "GarbageCollector": "name runnerClass context managementNodeUuid",
+    "LongJob": "name apiId jobName jobData managementNodeUuid", "License": "licenseType expiredDate issuedDate hostNum cpuNum",
+    "LicenseAddOn": "name licenseType expiredDate issuedDate hostNum cpuNum modules", "Zone": "name", "Cluster": "name zoneUuid hypervisorType=KVM",
+    "Host": "name zoneUuid clusterUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
+            "totalMemoryCapacity availableMemoryCapacity",
+    "PrimaryStorage": "name zoneUuid url type totalCapacity availableCapacity", "BackupStorage": "name url type totalCapacity availableCapacity",
+    "Image": "name url format=qcow2 backupStorageRefs", "InstanceOffering": "name cpuNum memorySize", "DiskOffering": "name diskSize",
+    "L2Network": "name zoneUuid", "L3Network": "name zoneUuid l2NetworkUuid",
+    "IpRange": "name l3NetworkUuid startIp=0.0.0.0 endIp=0.0.0.0 netmask=0.0.0.0 gateway=0.0.0.0 networkCidr=0.0.0.0/32",
+    "NetworkServiceProvider": "name type networkServiceTypes attachedL2NetworkUuids", "VmInstance": "name memorySize cpuNum",
+    "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
+    "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
+}  # fmt: skip
+BEHIND = {"password", "ipRangeUuid", "stateBefore", "createDate", "lastOpDate"}  # fields that objects may have and no inventory shows
+JOB = {"api": str, "state": str, "created": (int, float), "seen": (int, float), "due": (int, float), "hook": str, "schema": bool}
+STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
+
+
+def look_over(cloud, types):
+    """Gives objects that somebody edited what they need, and answers lines about what is missing or unknown."""
+    told = []
+    for row in cloud.catalogue.resources.values():
+        if row.name in types:
+            told += look_over_type(cloud, row)
+    for record in [*cloud.store.rows("Job")] if "Job" in types else ():
+        wrong = [name for name, kind in JOB.items() if not isinstance(record.get(name), kind)]
+        if wrong or record["api"] not in cloud.catalogue.apis:
+            told.append(f"Job {record['uuid']} is no api-job ({', '.join(wrong) or record['api']}); it is forgotten")
+            cloud.store.remove("Job", record["uuid"])
+    return told
+
+
+def look_over_type(cloud, row):
+    table, told, known = cloud.store.table(row.name), [], {}
+    dates = [name for name, kind in row.all_fields.items() if kind == "date"]
+    stamps = {item.get(name) for item in table.items.values() for name in dates}
+    doubtful = {stamp for stamp in stamps if isinstance(stamp, str) and not STAMP.fullmatch(stamp)}
+    for uuid, item in [*table.items.items()]:
+        shape = (*item, *map(type, item.values()))  # most have the same
+        if shape not in known:
+            known[shape] = oddities(cloud, row, item)
+        odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in dates if doubtful and item.get(name) in doubtful}
+        if odd:
+            told.append(f"{row.name} {item['uuid']}: {'; '.join(what for what, _ in odd.values())}")
+            cloud.store.change(row.name, uuid, without_nulls(item | {name: value for name, (_, value) in odd.items()}))
+    return told
+
+
+def oddities(cloud, row, item):
+    """What is odd about an object, by field: a phrase, and the value that the mock goes on with."""
+    needed = dict(word.partition("=")[::2] for word in NEEDED[row.name].split()) if row.name in NEEDED else {}
+    fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
+    odd = {}
+    for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
+        if item.get(name) is None:
+            odd[name] = f"{name} is missing", row.new.get(name) or needed.get(name) or nothing(cloud, fields.get(name, "str"))
+    for name, value in item.items():
+        kind = fields.get(name, "str")
+        if name not in fields and name not in BEHIND:
+            odd[name] = f"{name} is unknown{did_you_mean(name, fields)}", value
+        elif value is not None and (not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool")):
+            odd[name] = f"{name} is a {kind}, not {json.dumps(value)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
+    return odd
+
+
+def nothing(cloud, kind):
+    return {"str": "", "date": cloud.clock.stamp(), "bool": False, "list": [], "maps": [], "map": {}}.get(kind, 0)
+
+
 def recover(cloud):
     """After a start on a kept cloud: what was under way is not any more (facts of a management node that restarts)."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if vm["state"] in UNSETTLED]:
@@ -5521,7 +5600,7 @@ def recover(cloud):
 
 def expunge_all_later(cloud):
     for api, (type, state, key) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state]:
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:  # they go with the VM
             expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
@@ -6048,6 +6127,7 @@ class Rest:
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+MOST_FOUND = 100  # lines in health; all are in the log
 NOT_YET = ("wait", "events", "openapi.json")
 
 
@@ -6138,7 +6218,7 @@ class Control:
     async def health(self, name, query, told):
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
-                "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found,
+                "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found[:MOST_FOUND],
                 "uptime": round(self.clock.now() - self.began, 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
@@ -6474,7 +6554,7 @@ def load_kept(rest, start):
         start()
         return
     refuse_part(rest, kept, store.folder.path)
-    take_up(rest)
+    take_up(rest, store.folder.unspared)
 
 
 def refuse_part(rest, kept, where):
@@ -6485,7 +6565,7 @@ def refuse_part(rest, kept, where):
         raise SettingsError(f"{where} holds only a part of a cloud: no management node; put its file back, or choose another --data")
 
 
-def take_up(rest):
+def take_up(rest, edited):
     """Goes on with the cloud that is in the store: what was under way is not any more, a moved clock is where it would be."""
     store = rest.cloud.store
     kept = store.get("Mock", "mock") or {"uuid": "mock", "starts": 0}
@@ -6497,6 +6577,8 @@ def take_up(rest):
     for record in [r for r in store.rows("Job") if r["state"] == "running"]:
         store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
     read_rules(rest)
+    for line in look_over(rest.cloud, edited):
+        store.report(line)
     recover(rest.cloud)
     every_hour(rest)
 
@@ -6506,7 +6588,7 @@ def go_back(rest, documents, where):
     refuse_part(rest, documents, where)
     forget_all(rest)
     rest.cloud.store.put_back(Image(documents))
-    take_up(rest)
+    take_up(rest, documents.keys())
 
 
 def every_hour(rest):
@@ -6532,7 +6614,7 @@ def read_rules(rest):
         try:
             rest.faults.add({name: value for name, value in kept.items() if name != "uuid"})
         except ValueError as error:
-            rest.cloud.store.found.append(f"the rule {kept['uuid']} is not in force: {error}")
+            rest.cloud.store.report(f"the rule {kept['uuid']} is not in force: {error}")
 
 
 async def without_content_type(request, response):

@@ -1,6 +1,7 @@
-"""What `make bench` prints: zmock beside a bare aiohttp server that does nothing, measured in turns in one run."""
+"""What `make bench` prints: zmock beside a bare aiohttp server, in turns in one run; clients and servers are processes of their own."""
 
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
@@ -9,19 +10,17 @@ import time
 import urllib.request
 from pathlib import Path
 
-import aiohttp
-from aiohttp import web
+from zmock import SHA512_OF_PASSWORD, named
 
-from zmock import Catalogue, Settings, fill, named, new_cloud, read_query, serve
 
-ROUNDS, GETS = 7, 2000
-ZMOCK = Path(__file__).parent.parent / "zmock.py"
+from zmock import SHA512_OF_PASSWORD, Catalogue, Settings, fill, named, new_cloud, read_query
 BARE = """
-import asyncio, tinydb
+import asyncio, sys, tinydb
 from aiohttp import web
-async def hello(request): return web.Response(body=b"{}")
+body = open(sys.argv[1], "rb").read() if sys.argv[1:] else b"{}"
+async def answer(request): return web.Response(body=body, content_type="application/json")
 async def main():
-    app = web.Application(); app.router.add_get("/{rest:.*}", hello)
+    app = web.Application(); app.router.add_get("/{rest:.*}", answer)
     runner = web.AppRunner(app, access_log=None); await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(f"URL=http://127.0.0.1:{runner.addresses[0][1]}/zstack/v1", flush=True)
@@ -30,50 +29,119 @@ asyncio.run(main())
 """
 
 
-def start(command):
-    """Milliseconds from the start of a process to its first answer, and its resident megabytes then."""
+class Server:
+    """A process that answers: zmock with flags, or a bare one."""
+
+    def __init__(self, *command):
+        began = time.perf_counter()
+        self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.url = self.process.stdout.readline().partition("=")[2].strip()
+        self.ask("GET", self.url.replace("/zstack/v1", "/zmock/health"))
+        self.started = time.perf_counter() - began
+        self.session = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        self.process.terminate()
+        self.process.wait()
+
+    def ask(self, method, url, body=None):
+        headers = {"Authorization": f"OAuth {self.session}" if body is None and self.__dict__.get("session") else ""}
+        with urllib.request.urlopen(urllib.request.Request(url, body and json.dumps(body).encode(), headers, method=method)) as answer:
+            return answer.read()
+
+    def log_in(self):
+        told = self.ask("PUT", self.url + "/accounts/login", {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
+        self.session = json.loads(told)["inventory"]["uuid"]
+
+    def objects(self):
+        return sum(json.loads(self.ask("GET", self.url.replace("/zstack/v1", "/zmock/health")))["objects"].values())
+
+    def megabytes(self):
+        status = Path(f"/proc/{self.process.pid}/status")
+        return next((int(line.split()[1]) for line in status.open() if line.startswith("VmRSS")), 0) / 1024 if status.exists() else 0
+
+
+def zmock(folder, cloud):
+    return Server(ZMOCK, "--port", 0, "--delay", 0, "--data", folder, "--cloud", cloud)
+
+
+def load(*arguments):
+    """What the load client, a process of its own, prints."""
+    return json.loads(subprocess.run([sys.executable, HERE, *map(str, arguments)], capture_output=True, text=True, check=True).stdout)
+
+
+# the load client
+
+
+class Asking(asyncio.Protocol):
+    """A connection that asks one thing again and again, and counts the answers; the first one says how long they are."""
+
+    def __init__(self, request):
+        self.request, self.length, self.had, self.answers, self.bytes = request, 0, b"", 0, 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(self.request)
+
+    def data_received(self, data):
+        if not self.length:
+            self.had += data
+            head, end, _ = self.had.partition(b"\r\n\r\n")
+            if not end:
+                return
+            assert b" 200 " in head, self.had
+            self.length = len(head) + 4 + int(head.lower().partition(b"content-length:")[2].split()[0])
+            data = self.had
+        self.bytes += len(data)
+        if self.bytes >= self.length:
+            self.bytes, self.answers = 0, self.answers + 1
+            self.transport.write(self.request)
+
+
+async def gets(url, session, connections, seconds):
+    """Answers per second."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: OAuth {session}\r\n\r\n".encode()
+    loop, (name, port) = asyncio.get_running_loop(), host.split(":")
+    asking = [(await loop.create_connection(lambda: Asking(request), name, int(port)))[1] for _ in range(int(connections))]
+    await asyncio.sleep(0.1)
+    before, began = sum(one.answers for one in asking), time.perf_counter()
+    await asyncio.sleep(float(seconds))
+    return (sum(one.answers for one in asking) - before) / (time.perf_counter() - began)
+
+
+async def creates(url, session, count, together):
+    """Seconds until so many zones are made and polled to the end, of which some are under way at the same time."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, port = host.split(":")
+    headers = f"HTTP/1.1\r\nHost: {host}\r\nAuthorization: OAuth {session}\r\n"
+    numbers = iter(range(int(count)))
+
+    async def ask(streams, method, where, body=""):
+        reader, writer = streams
+        writer.write(f"{method} {where} {headers}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length:")[2].split()[0])
+        return int(head[9:12]), json.loads(await reader.readexactly(length))
+
+    async def make(streams):
+        for number in numbers:
+            status, body = await ask(streams, "POST", f"/{path}/zones", json.dumps({"params": {"name": f"zone-{number}"}}))
+            location = "/" + body["location"].removeprefix("http://").partition("/")[2]
+            while status == 202:
+                status, body = await ask(streams, "GET", location)
+            assert status == 200, body
+
+    connections = [await asyncio.open_connection(name, int(port)) for _ in range(int(together))]
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        url = process.stdout.readline().partition("=")[2].strip()
-        urllib.request.urlopen(url.replace("/zstack/v1", "/zmock/health")).read()
-        took = time.perf_counter() - began
-        status = Path(f"/proc/{process.pid}/status")
-        resident = next((int(line.split()[1]) for line in status.open() if line.startswith("VmRSS")), 0) if status.exists() else 0
-        process.terminate()
-    return took * 1000, resident / 1024
-
-
-def starts():
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = [(start([ZMOCK, "--port", "0", "--data", f"{folder}/{n}"]), start(["-c", BARE])) for n in range(ROUNDS)]
-    mine, bare = ([statistics.median(column) for column in zip(*side)] for side in zip(*pairs))
-    print(f"start to first answer   {mine[0]:6.0f} ms   bare aiohttp and tinydb {bare[0]:6.0f} ms   ratio {mine[0] / bare[0]:.2f}")
-    print(f"resident, demo cloud    {mine[1]:6.1f} MB   bare aiohttp and tinydb {bare[1]:6.1f} MB   ratio {mine[1] / bare[1]:.2f}")
-
-
-async def seconds_of_gets(session, url, headers):
-    began = time.perf_counter()
-    for _ in range(GETS):
-        async with session.get(url, headers=headers) as answer:
-            await answer.read()
+    await asyncio.gather(*map(make, connections))
     return time.perf_counter() - began
 
 
-async def gets():
-    async with serve() as mock, aiohttp.ClientSession() as session:
-        headers, url = {"Authorization": f"OAuth {await mock.login()}"}, f"{mock.url}/vm-instances/{named('vm-web-1')}"
-        async with session.get(url, headers=headers) as answer:
-            body = await answer.read()
-        app = web.Application()
-        app.router.add_get("/", handler_of(body))
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        bare_url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        pairs = [(await seconds_of_gets(session, url, headers), await seconds_of_gets(session, bare_url, headers)) for _ in range(3)]
-        await runner.cleanup()
-    mine, bare = (GETS / min(side) for side in zip(*pairs))
-    print(f"GET a VM by its uuid    {mine:6.0f} /s   bare handler, same bytes {bare:5.0f} /s   ratio {mine / bare:.2f}")
+# what is printed
 
 
 VM_QUERIES = {  # {} are of the virtual machine in the middle
@@ -104,17 +172,85 @@ def queries(sizes=(1_000, 100_000)):
         fill(clouds[size], f"large:{size}")
     for what, pairs in VM_QUERIES.items():
         few, many = (seconds_of_query(cloud, pairs) * 1000 for cloud in clouds.values())
-        print(f"{what:23} {many:6.2f} ms of 100 000   of 1 000 virtual machines {few:9.2f} ms   ratio {many / few:.2f}")
+        print(f"{f'query {what}, 100 000 virtual machines':<46}{many:8.2f} ms   1 000 {few:8.2f} ms   ratio {many / few:.2f}", flush=True)
 
 
-def handler_of(body):
-    async def answer(request):
-        return web.Response(body=body, content_type="application/json")
+def beside(label, mine, bare, unit, form="8.0f"):
+    print(f"{label:<46}{mine:{form}} {unit:<4} bare {bare:{form}} {unit:<4} ratio {mine / bare:.2f}", flush=True)
 
-    return answer
+
+def starts(folder):
+    pairs = []
+    for n in range(ROUNDS):
+        for side in ((ZMOCK, "--port", 0, "--data", folder / f"start-{n}"), ("-c", BARE)):
+            with Server(*side) as server:
+                pairs.append((server.started * 1000, server.megabytes()))
+    mine, bare = ([statistics.median(column) for column in zip(*side)] for side in (pairs[::2], pairs[1::2]))
+    beside("start to first answer, demo cloud", mine[0], bare[0], "ms")
+    beside("resident, demo cloud", mine[1], bare[1], "MB")
+    return bare[0]
+
+
+def start_of_many(folder, bare):
+    """100 000 objects that are on the disk already."""
+    found = []
+    for _ in range(3):
+        with zmock(folder, "empty") as server:
+            found.append((server.started * 1000, server.megabytes(), server.objects()))
+    milliseconds, megabytes, objects = (statistics.median(column) for column in zip(*found))
+    beside(f"start to first answer, {objects} objects kept", milliseconds, bare, "ms")
+    return megabytes, objects
+
+
+def reading(server, label):
+    """GET by uuid, and a list with a condition, beside a bare handler that answers the same bytes."""
+    server.log_in()
+    for what, path in (("GET by uuid", f"/vm-instances/{named('vm-77')}"), ("list, 20 of a host", f"/vm-instances?q=hostUuid={named('host-1')}&limit=20")):
+        body = server.ask("GET", server.url + path)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(body)
+            file.flush()
+            with Server("-c", BARE, file.name) as bare:
+                for connections in (1, 32):
+                    turns = [[load("gets", s.url + path, server.session, connections, SECONDS) for s in (server, bare)] for _ in range(TURNS)]
+                    beside(f"{what}, {label}, {connections} connections", *(max(side) for side in zip(*turns)), "/s")
+
+
+def creating(server, label, first):
+    milliseconds = min(load("creates", server.url, server.session, 200, 1) for _ in range(TURNS)) / 200 * 1000
+    print(f"{f'create and poll, one by one, {label}':<46}{milliseconds:8.2f} ms   ratio to the first {milliseconds / (first or milliseconds):.2f}", flush=True)
+    return first or milliseconds
+
+
+def main(folder):
+    bare, first = starts(folder), None
+    with zmock(folder / "small", "large:25") as server:
+        server.log_in()
+        first = creating(server, f"{server.objects()} objects", first)
+        seconds = min(load("creates", server.url, server.session, 1000, 1000) for _ in range(TURNS))
+        print(f"{'1000 creates at once, polled to the end':<46}{seconds:8.2f} s", flush=True)
+    with zmock(folder / "thousand", "large:330") as server:
+        reading(server, "1 000")
+    with zmock(folder / "middle", "large:3300") as server:
+        server.log_in()
+        creating(server, f"{server.objects()} objects", first)
+    with zmock(folder / "many", "large:33000") as server:
+        made = server.megabytes(), server.objects()
+        reading(server, "100 000")
+        creating(server, f"{server.objects()} objects", first)
+        time.sleep(3)
+    size = sum(path.stat().st_size for path in (folder / "many").glob("*.json"))
+    with zmock(folder / "none", "empty") as server:
+        least = server.megabytes()
+    kept = start_of_many(folder / "many", bare)
+    for label, (megabytes, objects) in (("made", made), ("loaded", kept)):
+        print(f"{f'resident per object of {size // objects} bytes, {label}':<46}{(megabytes - least) / objects * 1024:8.2f} KB", flush=True)
 
 
 if __name__ == "__main__":
-    starts()
-    asyncio.run(gets())
-    queries()
+    if sys.argv[1:]:
+        print(json.dumps(asyncio.run({"gets": gets, "creates": creates}[sys.argv[1]](*sys.argv[2:]))))
+    else:
+        with tempfile.TemporaryDirectory() as place:
+            main(Path(place))
+        queries()

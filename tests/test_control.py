@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 
 import aiohttp
 import pytest
@@ -354,6 +355,93 @@ async def test_an_incident_that_cannot_be_is_refused(zmock, body, status):
     assert (await ok(zmock, "GET", "incidents")) == {"incidents": []}
 
 
+# snapshots
+
+
+@pytest.fixture(params=("memory", "folder"))
+async def mock(request, tmp_path):
+    """A mock in memory, and one in a folder."""
+    async with serve(memory=request.param == "memory", data=str(tmp_path / "data" / "cloud"), delay="10") as mock:
+        await mock.login()
+        yield mock
+
+
+async def names(mock):
+    return [zone["name"] for zone in await mock.query("zones")]
+
+
+async def test_a_snapshot_brings_back_what_there_was(mock):
+    await mock.create("CreateZone", name="mine")
+    await ok(mock, "POST", "rules", {"api": "CreateZone", "id": "busy", "then": {"error": "SYS.1006"}})
+    taken = await ok(mock, "PUT", "snapshots/one", {})
+    assert taken["objects"]["Zone"] == 2 and await ok(mock, "GET", "snapshots/one") == taken
+    assert await ok(mock, "GET", "snapshots") == {"snapshots": ["one"]}
+    await mock.delete("zones", named("zone-1"))
+    await ok(mock, "DELETE", "rules")
+    for _ in range(2):
+        restored = await ok(mock, "POST", "snapshots/one/restore", {})
+        assert restored["objects"]["VmInstance"] == 12 and sorted(await names(mock)) == ["mine", "zone-1"]
+        assert [rule["id"] for rule in (await ok(mock, "GET", "rules"))["rules"]] == ["busy"]
+        await ok(mock, "DELETE", "rules")
+        await mock.create("CreateZone", name="after")
+    assert await ok(mock, "DELETE", "snapshots/one") == {}
+    assert await ok(mock, "GET", "snapshots") == {"snapshots": []}
+
+
+async def test_what_was_under_way_in_a_snapshot_is_not_any_more(mock):
+    _, body = await mock.request("POST", "/zones", {"params": {"name": "under-way"}})
+    await mock.act("vm-instances", named("vm-ci-1"), "startVmInstance")
+    await mock.request("PUT", f"/vm-instances/{named('vm-ci-2')}/actions", {"startVmInstance": {}})
+    _, late = await mock.request("POST", "/zones", {"params": {"name": "late"}})
+    await ok(mock, "PUT", "snapshots/one", {})
+    await mock.advance(100)
+    await ok(mock, "POST", "snapshots/one/restore", {})
+    await mock.advance(100)
+    assert (await mock.request("GET", "/api-jobs/" + late["location"][-32:]))[0] == 202
+    states = {vm["name"]: vm["state"] for vm in await mock.query("vm-instances")}
+    assert (states["ci-1"], states["ci-2"], sorted(await names(mock))) == ("Running", "Stopped", ["under-way", "zone-1"])
+
+
+async def test_a_snapshot_holds_the_clock(mock):
+    await ok(mock, "POST", "clock", {"set": "2030-01-01T00:00:00Z"})
+    await ok(mock, "PUT", "snapshots/one", {})
+    await ok(mock, "POST", "reset", {})
+    assert (await ok(mock, "GET", "clock"))["now"] < "2030"
+    await ok(mock, "POST", "snapshots/one/restore", {})
+    assert (await ok(mock, "GET", "clock"))["now"].startswith("2030-01-01T00:00")
+
+
+async def test_a_snapshot_is_a_folder_that_can_be_mended_and_handed_on(tmp_path):
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
+        await ok(mock, "PUT", "snapshots/one", {})
+        file = tmp_path / "data" / "snapshots" / "one" / "Zone.json"
+        text = file.read_text()
+        for wrong, told in (("{", "Zone.json, line 1, column 2"), (None, "no management node")):
+            if wrong:
+                file.write_text(wrong)
+            else:
+                file.with_name("ManagementNode.json").unlink()
+            status, answer = await control(mock, "POST", "snapshots/one/restore", {})
+            assert (status, told in answer["error"]) == (409, True)
+            file.write_text(text)
+        await ok(mock, "PUT", "snapshots/one", {})
+        file.write_text(text.replace('"zone-1"', '"renamed"').replace('"state"', '"stat"'))
+        health = await ok(mock, "POST", "snapshots/one/restore", {})
+        assert await names(mock) == ["renamed"]
+        assert health["found"] == [f"Zone {named('zone-1')}: state is missing; stat is unknown, did you mean state?"]
+
+
+async def test_a_snapshot_that_cannot_be_kept_is_no_snapshot(tmp_path, monkeypatch):
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
+        await ok(mock, "PUT", "snapshots/one", {})
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", lambda number: os.open("/nowhere", 0))
+            for name in ("one", "two"):
+                assert (await control(mock, "PUT", f"snapshots/{name}", {}))[0] == 503
+        assert await ok(mock, "GET", "snapshots") == {"snapshots": ["one"]}
+        await ok(mock, "POST", "snapshots/one/restore", {})
+
+
 # what is not there
 
 
@@ -370,14 +458,20 @@ async def test_an_incident_that_cannot_be_is_refused(zmock, body, status):
         ("DELETE", "incidents/x", 404, "no incident 'x'"),
         ("GET", "queryable/vm-instance", 404, "did you mean vm-instances?"),
         ("GET", "queryable/vm-instances?at=vmNic", 404, "did you mean vmNics?"),
-        ("GET", "snapshots", 501, "not there yet"),
-        ("PUT", "snapshots/one", 501, "not there yet"),
         ("GET", "explain", 400, "?path=/vm-instances"),
         ("GET", "explain?path=/zone", 404, "did you mean zones?"),
+        ("GET", "snapshots/one", 404, "no snapshot 'one'"),
+        ("DELETE", "snapshots/one", 404, "no snapshot 'one'"),
+        ("POST", "snapshots/one/restore", 404, "no snapshot 'one'"),
+        ("GET", "snapshots/one/restore", 405, "takes POST"),
+        ("POST", "snapshots/one", 405, "takes GET, PUT, DELETE"),
+        ("PUT", "snapshots/.one", 400, "no name for a snapshot"),
+        ("PUT", "snapshots/..%2Fone", 400, "no name for a snapshot"),
+        ("PUT", "snapshots/one/two", 400, "no name for a snapshot"),
     ),
 )
 async def test_what_is_not_there_is_told_with_what_is(zmock, method, path, status, told):
-    got, answer = await control(zmock, method, path, {} if method == "PUT" else None)
+    got, answer = await control(zmock, method, path, {} if method in ("PUT", "POST") else None)
     assert got == status
     assert told in answer["error"] + " " + answer["hint"]
 

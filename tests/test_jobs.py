@@ -480,7 +480,7 @@ def disk(monkeypatch):
     def full(*names):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    return SimpleNamespace(fill=lambda: monkeypatch.setattr(os, "replace", full), clean=monkeypatch.undo)
+    return SimpleNamespace(fill=lambda: monkeypatch.setattr(os, "fsync", full), clean=monkeypatch.undo)
 
 
 async def test_a_call_that_cannot_be_kept_is_refused_and_does_nothing(kept, disk):
@@ -500,5 +500,33 @@ async def test_a_job_whose_effect_cannot_be_kept_fails_and_the_next_one_does_not
     await kept.advance(10)
     status, body = await poll(kept, job)
     assert (status, body["error"]["code"]) == (503, "SYS.1016")
+    assert await kept.query("zones", "name=z") == []
     disk.clean()
     assert (await kept.create("CreateZone", name="later"))["name"] == "later"
+    assert (await poll(kept, job)) == (status, body)
+
+
+async def test_jobs_that_cannot_be_kept_together_are_each_taken_back(kept, disk):
+    before = {host["name"]: host for host in await kept.query("hosts")}
+    await kept.act("vm-instances", named("vm-ci-1"), "startVmInstance")
+    await kept.act("vm-instances", named("vm-ci-1"), "stopVmInstance")
+    jobs = [await submit(kept, "PUT", f"/vm-instances/{named(f'vm-ci-{n}')}/actions", {"startVmInstance": {}}) for n in (1, 2)]
+    disk.fill()
+    await kept.advance(10)
+    assert [(await poll(kept, job))[1]["error"]["code"] for job in jobs] == ["SYS.1016"] * 2
+    assert [vm["state"] for vm in await kept.query("vm-instances", "name~=ci-%")] == ["Stopped"] * 2
+    after = {host["name"]: host for host in await kept.query("hosts")}
+    assert [(h["availableCpuCapacity"], h["availableMemoryCapacity"]) for h in after.values()] == [
+        (h["availableCpuCapacity"], h["availableMemoryCapacity"]) for h in before.values()]  # fmt: skip
+    disk.clean()
+    await kept.act("vm-instances", named("vm-ci-1"), "startVmInstance")
+
+
+async def test_a_synchronous_write_that_cannot_be_kept_is_refused_and_does_nothing(kept, disk):
+    before = kept.cloud.store.count("Session")
+    disk.fill()
+    with pytest.raises(RuntimeError, match="SYS.1016: the cloud cannot be kept in .*No space left"):
+        await kept.login()
+    assert kept.cloud.store.count("Session") == before
+    disk.clean()
+    await kept.login()

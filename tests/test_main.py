@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from tinydb import TinyDB
+from tinydb.table import Document
 
-from zmock import SHA512_OF_PASSWORD, SettingsError, main, named, serve
+from zmock import FORMAT, RESOURCES, SHA512_OF_PASSWORD, SettingsError, iso, main, named, serve
 
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
 
@@ -121,7 +122,7 @@ def test_the_cloud_is_kept_and_not_filled_again(again):
 
 
 def test_new_uuids_are_new_after_a_restart(again, folder):
-    known = {uuid for path in folder.glob("*.json") for uuid in re.findall("[0-9a-f]{32}", path.read_text())}
+    known = {uuid for path in folder.glob("[!.]*") for uuid in re.findall("[0-9a-f]{32}", path.read_text())}
     assert again.session in known
     again.login()
     assert not {again.session, *(again.submit("new").rpartition("/")[2] for _ in range(20))} & known
@@ -276,6 +277,144 @@ async def test_a_kept_cloud_is_not_filled_with_another(tmp_path):
     for cloud in ("empty", "demo"):
         async with serve(cloud=cloud, memory=False, data=str(tmp_path / "cloud")) as mock:
             assert await mock.query("vm-instances") == []
+
+
+# objects that somebody edited
+
+
+@contextlib.contextmanager
+def edited(folder, name):
+    """The objects of a file, to be changed; another process than zmock writes them back."""
+    with TinyDB(folder / f"{name}.json") as db:
+        items = {document.doc_id: dict(document) for document in db}
+        yield items
+        db.drop_tables()
+        for number, item in items.items():
+            db.insert(Document(item, number))
+
+
+@pytest.fixture
+async def stopped(tmp_path):
+    """The folder of a mock that has stopped."""
+    async with serve(memory=False, data=str(tmp_path / "cloud")):
+        pass
+    return tmp_path / "cloud"
+
+
+def again_on(folder, **settings):
+    return serve(memory=False, data=str(folder), **settings)
+
+
+async def test_a_file_edited_while_it_was_stopped_is_the_state(stopped):
+    with edited(stopped, "Zone") as zones:
+        zones[1]["name"] = "renamed"
+        zones[5] = {**zones[1], "uuid": named("zone-2"), "name": "new"}
+    for _ in range(2):
+        async with again_on(stopped) as mock:
+            assert sorted(zone["name"] for zone in await mock.query("zones")) == ["new", "renamed"]
+            assert (await mock.control.health("", {}, None))["found"] == []
+
+
+async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplog):
+    uuid = named("vm-web-1")
+    with edited(stopped, "VmInstance") as vms:
+        (vm,) = (vm for vm in vms.values() if vm["uuid"] == uuid)
+        vm |= {"memory": 5, "cpuNum": "many", "lastOpDate": "yesterday", "description": None}
+        del vm["createDate"], vm["state"]
+    async with again_on(stopped) as mock:
+        (line,) = (await mock.control.health("", {}, None))["found"]
+        for told in (f"VmInstance {uuid}: ", "createDate is missing", "state is missing", "memory is unknown", 'cpuNum is a int, not "many"', "lastOpDate is no date"):
+            assert told in line and told in caplog.text
+        (vm,) = await mock.query("vm-instances", "name=web-1")
+        assert (vm["state"], vm["cpuNum"], vm["memorySize"]) == ("Created", 0, 1 << 30) and re.fullmatch("[A-Z][a-z]{2} .* [AP]M", vm["createDate"])
+        await mock.delete("vm-instances", uuid)
+
+
+@pytest.mark.parametrize("type", [row.name for row in RESOURCES if not row.of and row.name not in ("ManagementNode", "TaskProgress")])
+async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(stopped, type):
+    with edited(stopped, type) if (stopped / f"{type}.json").exists() else contextlib.nullcontext({}) as items:
+        for number, item in items.items():
+            items[number] = {"uuid": item["uuid"]}
+    async with again_on(stopped, open=True) as mock:
+        assert [line[: len(type) + 1] for line in (await mock.control.health("", {}, None))["found"]] == [f"{type} "] * len(items)
+        await mock.advance(3 * 86400)
+        mock.session = "open"
+        answers = []
+        for api in mock.cloud.catalogue.apis.values():
+            if api.backing == "none" or api.type not in mock.cloud.catalogue.resources:
+                continue
+            uuid = next((item["uuid"] for item in mock.cloud.store.rows(mock.cloud.catalogue.resource(api.type).stored)), named("nothing"))
+            body = {api.key: {"stateEvent": "enable", "name": "x"}} if api.method in ("POST", "PUT") else None
+            status, answer = await mock.request(api.method, re.sub(r"\{\w+\}", uuid, api.path), body)
+            if status == 202:
+                await mock.clock.settle()
+                _, answer = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
+            answers.append((api.name, answer))
+        assert len(answers) > 80
+        assert [(name, answer) for name, answer in answers if "SYS.1000" in json.dumps(answer)] == []
+
+
+async def test_an_api_job_that_is_none_is_forgotten_and_told(stopped):
+    (stopped / "Job.json").write_text(json.dumps({"_default": {"1": {"uuid": "a" * 32, "state": "succeeded"}}}))
+    async with again_on(stopped) as mock:
+        (line,) = (await mock.control.health("", {}, None))["found"]
+        assert line.startswith(f"Job {'a' * 32} is no api-job") and (await mock.request("GET", f"/api-jobs/{'a' * 32}"))[0] == 404
+
+
+# what a restart keeps
+
+
+async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
+    async with again_on(tmp_path / "cloud", clock="real") as mock:
+        session = await mock.login()
+        await mock.control.add_rule("", {}, {"api": "CreateZone", "then": {"error": "SYS.1006"}})
+        await mock.control.set_clock("", {}, {"advance": 3600})
+        before = mock.clock.now()
+    async with again_on(tmp_path / "cloud", clock="real", dialect="server", seed=5) as mock:
+        assert before <= mock.clock.now() < before + 60
+        mock.session = session
+        with pytest.raises(RuntimeError, match="SYS.1006"):
+            await mock.create("CreateZone", name="z")
+        assert [rule.id for rule in mock.rules] == ["rule-1"]
+        assert (await mock.control.add_rule("", {}, {"api": "*", "skip": 9}))["id"] == "rule-2"
+        kept = mock.cloud.store.get("Mock", "mock")
+        assert (kept["dialect"], kept["seed"], kept["format"]) == ("server", 5, FORMAT)
+
+
+async def test_a_clock_that_was_stopped_stands_where_it_stood(tmp_path):
+    async with again_on(tmp_path / "cloud", clock="real") as mock:
+        await mock.control.set_clock("", {}, {"freeze": True, "set": "2030-01-01T00:00:00Z"})
+    async with again_on(tmp_path / "cloud", clock="real") as mock:
+        assert (mock.clock.mode, iso(mock.clock.now())) == ("frozen", "2030-01-01T00:00:00.000Z")
+
+
+@pytest.mark.parametrize("memory", (True, False))
+async def test_a_reset_is_as_the_start_was(tmp_path, memory):
+    def all_there_is(mock):
+        state = {type: {item["uuid"]: item for item in table.items.values()} for type, table in mock.cloud.store.tables.items() if table.items}
+        return json.loads(re.sub(r"\d{4}-\d\d-\d\d [\d:]{8}", "a date", json.dumps(state)))
+
+    async with serve(memory=memory, data=str(tmp_path / "cloud")) as mock:
+        at_the_start, due = all_there_is(mock), [timer.what for timer in mock.clock.timers]
+        first = await mock.login(), (await mock.create("CreateZone", name="z"))["uuid"]
+        for _ in range(3):
+            await mock.create("CreateZone", name="z")
+            await mock.delete("zones", named("zone-1"))
+            await mock.advance(3 * 86400)
+            await mock.reset()
+            assert all_there_is(mock) == at_the_start and sorted(timer.what for timer in mock.clock.timers) == sorted(due)
+            assert (await mock.login(), (await mock.create("CreateZone", name="z"))["uuid"]) == first
+
+
+async def test_a_reset_after_a_while_makes_the_cloud_anew_for_its_dates(monkeypatch):
+    async with serve() as mock:
+        made = (await mock.query("zones"))[0]["createDate"]
+        await mock.reset()
+        assert (await mock.query("zones"))[0]["createDate"] == made
+        world = mock.clock.world()
+        monkeypatch.setattr(mock.clock, "world", lambda: world + 7200)
+        await mock.reset()
+        assert (await mock.query("zones"))[0]["createDate"] != made
 
 
 # side by side

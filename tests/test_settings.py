@@ -18,6 +18,7 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "rules": (("a.json",), "a.json"),
     "seed": (7, "7"),
     "clock": ("frozen", "frozen"),
+    "durable": ("off", "off"),
     "open": (True, "true"),
     "base_url": ("http://zstack.example.com", "http://zstack.example.com"),
     "utc_offset": (-3.5, "-3.5"),

@@ -1,21 +1,18 @@
-"""Store: items by type and uuid, in memory alone and kept in a folder of TinyDB files."""
+"""Store: items by type and uuid in memory, in groups to the disk."""
 
 import asyncio
 import errno
 import json
 import os
-import subprocess
-import sys
+import shutil
 import threading
-from pathlib import Path
 
 import pytest
 from tinydb import TinyDB
 
-from zmock import ApiError, AtomicJson, SettingsError, Store
+from zmock import ApiError, Image, Store
 
-INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}}
-ROOT = Path(__file__).parent.parent
+INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}, "Host": set()}
 
 
 def new_store(folder=None):
@@ -57,6 +54,17 @@ def documents(folder, name="Zone"):
     """What stock TinyDB reads."""
     with TinyDB(folder / f"{name}.json") as db:
         return db.all()
+
+
+def survivors(folder, name="Zone"):
+    """What a new process would find if this one were killed now: {uuid: item}."""
+    copy = folder.with_name("after-a-kill")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    store = new_store(copy)
+    found = {item["uuid"]: item for item in store.rows(name)}
+    store.folder.lock.close()
+    return found
 
 
 # copies
@@ -168,6 +176,24 @@ def test_items_are_counted_and_listed_by_type(store):
     assert [*store.rows("Zone")] == [zone("b")]
 
 
+def test_an_index_that_is_asked_for_late_has_all(store):
+    for uuid in "abc":
+        store.put("Zone", zone(uuid, hostUuid="h1"))
+    store.remove("Zone", "b")
+    assert uuids(store.find("Zone", "hostUuid", "h1")) == ["a", "c"]
+    store.update("Zone", "a", hostUuid="h2")
+    assert [uuids(store.find("Zone", "hostUuid", h)) for h in ("h1", "h2")] == [["c"], ["a"]]
+
+
+def test_an_image_is_put_back_whatever_happened_since(two_zones):
+    image, before = two_zones.image(), everything(two_zones)
+    for _ in range(2):
+        change_everything(two_zones)
+        two_zones.put_back(image)
+        assert everything(two_zones) == before
+        assert uuids(two_zones.find("Zone", "name", "zone-b")) == ["b"]
+
+
 def test_clearing_forgets_everything(store):
     store.put("Zone", zone("a"))
     store.clear()
@@ -236,62 +262,84 @@ def test_an_inner_part_fails_alone(two_zones):
 # keeping
 
 
-async def test_a_commit_is_on_the_disk_when_it_returns(kept, folder):
+async def test_a_commit_survives_a_kill_as_soon_as_it_returns(kept, folder):
     kept.put("Zone", zone("a", name="区域", dns=["1"], opaque={"x": None}))
     kept.put("Host", {"uuid": "h", "cpuNum": 4, "system": False, "share": 0.5})
     await kept.commit()
-    assert documents(folder) == [zone("a", name="区域", dns=["1"], opaque={"x": None})]
-    assert documents(folder, "Host") == [{"uuid": "h", "cpuNum": 4, "system": False, "share": 0.5}]
+    assert survivors(folder) == {"a": zone("a", name="区域", dns=["1"], opaque={"x": None})}
+    assert survivors(folder, "Host") == {"h": {"uuid": "h", "cpuNum": 4, "system": False, "share": 0.5}}
     kept.update("Zone", "a", name="new")
     kept.put("Zone", zone("b"))
     kept.remove("Host", "h")
-    assert [item["name"] for item in documents(folder)] == ["区域"]
+    assert survivors(folder)["a"]["name"] == "区域"
     await kept.commit()
-    assert [item["name"] for item in documents(folder)] == ["new", "zone-b"]
-    assert documents(folder, "Host") == []
-    assert "区域" not in (folder / "Zone.json").read_text() and not [*folder.glob("*.tmp")]
+    assert {uuid: item["name"] for uuid, item in survivors(folder).items()} == {"a": "new", "b": "zone-b"}
+    assert survivors(folder, "Host") == {}
 
 
-async def test_a_type_is_a_file_and_only_what_changed_is_written(kept, folder, writes):
+async def test_a_type_is_a_file_of_tinydb_and_only_what_changed_is_written(kept, folder, writes):
     kept.put("Zone", zone("a"))
     kept.put("Host", {"uuid": "h"})
     await kept.commit()
-    kept.put("Zone", zone("b"))
+    await kept.fold()
+    kept.put("Zone", zone("b", name="区域"))
     await kept.commit()
-    await kept.commit()
+    await kept.fold()
+    await kept.fold()
     assert sorted(writes) == ["Host.json", "Zone.json", "Zone.json"]
-    assert sorted(path.name for path in folder.glob("*.json")) == ["Host.json", "Zone.json"]
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == ["Host.json", "Zone.json"]
+    assert documents(folder) == [zone("a"), zone("b", name="区域")]
+    assert (folder / "Zone.json").read_text().splitlines()[1:3] == [
+        '"1":{"uuid":"a","name":"zone-a"},', '"2":{"uuid":"b","name":"区域"}']  # fmt: skip
 
 
 @pytest.fixture
 def writes(monkeypatch):
-    """The names of the files that are written from now on, in order."""
-    names, write = [], AtomicJson.write
-    monkeypatch.setattr(AtomicJson, "write", lambda self, text: (names.append(self.path.name), write(self, text)))
+    """The names of the TinyDB files that take their place from now on, in order, spares left out."""
+    names, replace = [], os.replace
+
+    def noted(source, target):
+        names.extend([target.name] * (target.parent.name != ".spare"))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", noted)
     return names
 
 
-async def test_commits_that_come_together_share_one_write(kept, folder, writes):
+@pytest.fixture
+def syncs(monkeypatch):
+    """How often something had to reach the disk from now on: the length of what this gives."""
+    times, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (times.append(number), fsync(number)))
+    return times
+
+
+async def test_commits_that_come_together_share_one_write(kept, folder, syncs):
+    kept.put("Zone", zone("first"))
+    await kept.commit()
+    syncs.clear()
+
     async def make(n):
         kept.put("Zone", zone(f"{n}"))
         await kept.commit()
-        assert f"zone-{n}" in (folder / "Zone.json").read_text()
 
     await asyncio.gather(*map(make, range(1000)))
-    assert writes == ["Zone.json"]
-    assert len(documents(folder)) == 1000
+    assert len(syncs) == 1
+    assert len(survivors(folder)) == 1001
 
 
 async def test_commits_that_come_during_a_write_share_the_next_one(kept, folder, monkeypatch):
-    begun, go_on, replace, writes = threading.Event(), threading.Event(), os.replace, []
+    kept.put("Zone", zone("first"))
+    await kept.commit()
+    begun, go_on, fsync, writes = threading.Event(), threading.Event(), os.fsync, []
 
-    def slow(source, target):
-        writes.append(target)
+    def slow(number):
+        writes.append(number)
         begun.set()
         assert go_on.wait(5)
-        replace(source, target)
+        fsync(number)
 
-    monkeypatch.setattr(os, "replace", slow)
+    monkeypatch.setattr(os, "fsync", slow)
     kept.put("Zone", zone("a"))
     commits = [asyncio.ensure_future(kept.commit())]
     await asyncio.to_thread(begun.wait, 5)
@@ -302,7 +350,7 @@ async def test_commits_that_come_during_a_write_share_the_next_one(kept, folder,
     assert not any(commit.done() for commit in commits)
     go_on.set()
     await asyncio.gather(*commits)
-    assert len(writes) == 2 and len(documents(folder)) == 11
+    assert len(writes) == 2 and len(survivors(folder)) == 12
 
 
 async def test_a_commit_that_is_given_up_takes_nothing_from_the_others(kept, folder):
@@ -311,93 +359,119 @@ async def test_a_commit_that_is_given_up_takes_nothing_from_the_others(kept, fol
     await asyncio.sleep(0)
     given_up.cancel()
     await other
-    assert given_up.cancelled() and documents(folder) == [zone("a")]
+    assert given_up.cancelled() and survivors(folder) == {"a": zone("a")}
 
 
-async def test_what_was_kept_is_there_again(kept, folder):
+async def test_commits_go_on_while_the_files_are_completed(kept, folder, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(kept.folder, "pause", lambda: (begun.set(), go_on.wait(5)))
+    for n in range(2):
+        kept.put("Zone", zone(f"{n}"))
+    await kept.commit()
+    folding = asyncio.ensure_future(kept.fold())
+    await asyncio.to_thread(begun.wait, 5)
+    for n in range(3):
+        kept.update("Zone", "0", name=f"round-{n}")
+        await kept.commit()
+        assert survivors(folder)["0"]["name"] == f"round-{n}"
+    assert not folding.done()
+    go_on.set()
+    await folding
+    assert [item["name"] for item in documents(folder)] == ["zone-0", "zone-1"] and survivors(folder)["0"]["name"] == "round-2"
+    await kept.fold()
+    assert documents(folder)[0]["name"] == "round-2" and not [*folder.glob("*.ledger")]
+
+
+async def test_what_was_kept_is_there_again_with_the_same_numbers(kept, folder):
     for uuid in "abc":
         kept.put("Zone", zone(uuid, attachedClusterUuids=["c1"], opaque={"x": [1, 2.5, None, True]}))
     kept.remove("Zone", "b")
     await kept.commit()
+    await kept.fold()
     numbers = {doc["uuid"]: doc.doc_id for doc in documents(folder)}
     kept.close()
     again = new_store(folder)
     assert everything(again) == everything(kept)
     assert uuids(again.find("Zone", "attachedClusterUuids", "C1")) == ["a", "c"]
     again.put("Zone", zone("d"))
-    await again.commit()
     again.close()
     after = {doc["uuid"]: doc.doc_id for doc in documents(folder)}
     assert numbers == {uuid: after[uuid] for uuid in "ac"} and after["d"] not in numbers.values()
 
 
-async def test_closing_writes_what_is_left_and_lets_the_folder_go(kept, folder):
+async def test_closing_writes_what_is_left_completes_the_files_and_lets_the_folder_go(kept, folder):
     kept.put("Zone", zone("a"))
     kept.close()
+    assert documents(folder) == [zone("a")] and not [*folder.glob("*.ledger")]
     again = new_store(folder)
     assert again.get("Zone", "a") == zone("a")
     again.close()
 
 
+@pytest.mark.parametrize("fold", (False, True))
+async def test_a_whole_state_takes_the_place_of_what_was_kept(kept, folder, fold):
+    kept.put("Zone", zone("a"))
+    kept.put("Host", {"uuid": "h"})
+    await kept.commit()
+    if fold:
+        await kept.fold()
+    kept.put("Zone", zone("lost"))
+    kept.put_back(Image({"Zone": {7: zone("b"), 9: zone("c")}}))
+    kept.put("Zone", zone("d"))
+    kept.remove("Zone", "b")
+    await kept.commit()
+    assert survivors(folder) == {"c": zone("c"), "d": zone("d")} and survivors(folder, "Host") == {}
+    await kept.fold()
+    assert [doc.doc_id for doc in documents(folder)] == [9, 10]
+    assert not fold or documents(folder, "Host") == []
+
+
 async def test_clearing_empties_the_files(kept, folder):
     kept.put("Zone", zone("a"))
     await kept.commit()
+    await kept.fold()
     kept.clear()
     await kept.commit()
+    assert survivors(folder) == {}
+    await kept.fold()
     assert documents(folder) == []
 
 
-def test_what_a_killed_writer_left_half_done_is_passed_over(folder):
-    folder.mkdir()
-    (folder / "Zone.tmp").write_text('{"_default": {"1": {"uu')
-    store = new_store(folder)
-    assert store.count("Zone") == 0
+async def test_the_files_are_complete_when_it_is_quiet_and_not_before(kept, folder):
+    kept.put("Zone", zone("a"))
+    await kept.commit()
+    await kept.tend()
+    assert [*folder.glob("*.ledger")] and not (folder / "Zone.json").exists()
+    await kept.tend()
+    assert not [*folder.glob("*.ledger")] and documents(folder) == [zone("a")]
+
+
+async def test_a_long_ledger_does_not_wait_for_quiet(kept, folder, monkeypatch):
+    monkeypatch.setattr("zmock.LEDGER_MOST", 10)
+    kept.put("Zone", zone("a"))
+    await kept.commit()
+    await kept.tend()
+    assert documents(folder) == [zone("a")]
+
+
+async def test_without_durability_nobody_waits_and_a_clean_stop_keeps_all(folder, syncs):
+    store = Store(INDEXES, folder, durable=False)
+    store.open()
     store.put("Zone", zone("a"))
+    await store.commit()
+    assert not [*folder.glob("*.ledger")]
+    while store.writing or store.waiting:
+        await asyncio.sleep(0.01)
+    assert len(syncs) == 1 and survivors(folder) == {"a": zone("a")}  # the folder's, when the ledger began
     store.close()
-    assert documents(folder) == [zone("a")] and not [*folder.glob("*.tmp")]
+    assert documents(folder) == [zone("a")]
 
 
-@pytest.mark.parametrize(
-    "text",
-    (
-        b"",
-        b"{",
-        b"[]",
-        b"5",
-        b"\xff\xfe",
-        b'{"_default": []}',
-        b'{"_default": {"one": {"uuid": "a"}}}',
-        b'{"_default": {"1": 5}}',
-        b'{"_default": {"1": {"name": "without uuid"}}}',
-        b'{"_default": {"1": {"uuid": 5}}}',
-    ),
-)
-def test_a_broken_file_is_refused_with_its_name(folder, text):
-    folder.mkdir()
-    (folder / "Zone.json").write_bytes(text)
-    with pytest.raises(SettingsError) as error:
-        new_store(folder)
-    assert f"cannot read {folder / 'Zone.json'}: " in str(error.value) and "\n" not in str(error.value)
-    assert (folder / "Zone.json").read_bytes() == text
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(folder):
-    folder.write_text("")
-    with pytest.raises(SettingsError, match="cannot use the data folder .*cloud: .*--data"):
-        new_store(folder)
-
-
-def test_a_folder_in_use_is_refused_with_the_process_that_uses_it(folder):
-    holder = f"import zmock; s = zmock.Store({{}}, {str(folder)!r}); s.open(); print('open', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", holder], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "open\n"
-        for _ in range(2):
-            with pytest.raises(
-                SettingsError, match=f"in use by another zmock .process {process.pid}.; stop it, or choose another with --data"
-            ):
-                new_store(folder)
-        process.communicate("\n", timeout=10)
-    new_store(folder).close()
+async def test_half_a_surrogate_pair_is_kept_too(kept, folder):
+    kept.put("Zone", zone("a", name="\ud83d"))
+    await kept.commit()
+    await kept.fold()
+    assert documents(folder) == [zone("a", name="\ud83d")] and survivors(folder) == {"a": zone("a", name="\ud83d")}
 
 
 # a disk that fails
@@ -405,14 +479,13 @@ def test_a_folder_in_use_is_refused_with_the_process_that_uses_it(folder):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Nothing can be written until full_disk() is called."""
+    """Nothing reaches the disk until what this gives is called."""
 
-    def full(*names):
+    def full(number):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", full)
-    return lambda: monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "fsync", full)
+    return monkeypatch.undo
 
 
 async def test_a_full_disk_is_an_error_of_the_call_and_the_next_commit_catches_up(kept, folder, full_disk):
@@ -421,22 +494,63 @@ async def test_a_full_disk_is_an_error_of_the_call_and_the_next_commit_catches_u
     refused = await asyncio.gather(*(kept.commit() for _ in range(3)), return_exceptions=True)
     assert {(type(error), error.code, error.status) for error in refused} == {(ApiError, "SYS.1016", 503)}
     assert all("No space left on device" in error.details and str(folder) in error.details for error in refused)
-    assert kept.get("Zone", "a") == zone("a")
+    assert kept.state.startswith("failing: ") and "No space left" in kept.state
+    assert kept.get("Zone", "a") == zone("a") and survivors(folder) == {}
     full_disk()
     await kept.commit()
-    assert documents(folder) == [zone("a")] and documents(folder, "Host") == [{"uuid": "h"}]
-    assert not [*folder.glob("*.tmp")]
+    assert survivors(folder) == {"a": zone("a")} and survivors(folder, "Host") == {"h": {"uuid": "h"}}
+    assert kept.state == "kept"
 
 
-async def test_what_was_on_the_disk_before_it_was_full_is_still_whole(kept, folder, monkeypatch):
+async def test_what_was_on_the_disk_before_it_was_full_is_still_whole(kept, folder, monkeypatch, full_disk):
+    full_disk()
     kept.put("Zone", zone("a"))
     await kept.commit()
-
-    def full(number):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    await kept.fold()
+    monkeypatch.setattr(os, "fsync", lambda number: os.open("/nowhere/at/all", 0))
     kept.put("Zone", zone("b"))
     with pytest.raises(ApiError):
         await kept.commit()
-    assert documents(folder) == [zone("a")]
+    await kept.fold()
+    assert documents(folder) == [zone("a")] and [*survivors(folder)] == ["a"] and not [*folder.rglob("*.tmp")]
+
+
+async def test_files_that_cannot_be_completed_now_are_completed_later(kept, folder, monkeypatch):
+    kept.put("Zone", zone("a"))
+    await kept.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *paths: os.open("/nowhere/at/all", 0))
+        await kept.fold()
+        assert kept.state.startswith("failing: ")
+        kept.put("Zone", zone("b"))
+        await kept.commit()
+    assert survivors(folder) == {"a": zone("a"), "b": zone("b")}
+    await kept.commit()
+    await kept.fold()
+    assert documents(folder) == [zone("a"), zone("b")] and kept.state == "kept"
+
+
+async def test_what_failed_to_be_kept_is_tried_again_without_being_asked(kept, folder, full_disk):
+    kept.put("Zone", zone("a"))
+    await kept.try_commit()
+    await kept.tend()
+    assert survivors(folder) == {}
+    full_disk()
+    await kept.tend()
+    assert survivors(folder) == {"a": zone("a")}
+
+
+async def test_a_folder_that_was_removed_meanwhile_is_written_anew(kept, folder):
+    kept.put("Zone", zone("a"))
+    await kept.commit()
+    for fold in (False, True):
+        if fold:
+            await kept.fold()
+        shutil.rmtree(folder)
+        kept.put("Zone", zone(f"after-{fold}"))
+        with pytest.raises(ApiError, match="removed"):
+            await kept.commit()
+        await kept.commit()
+        assert survivors(folder).keys() >= {"a", f"after-{fold}"}
+    await kept.fold()
+    assert len(documents(folder)) == 3

@@ -1,0 +1,351 @@
+"""Files: a folder of TinyDB files and a ledger, through kills, broken bytes and hands that edit; snapshots."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tinydb import TinyDB
+
+from zmock import AtomicJson, Broken, Folder, SettingsError, Snapshots, commits, sealed
+
+ROOT = Path(__file__).parent.parent
+KNOWN = {"Zone", "Host", "Mock"}
+
+
+def opened(path):
+    folder = Folder(path)
+    folder.open()
+    return folder
+
+
+def loaded(path):
+    """What a folder holds, {type: {number: item}}, and what is told about it; the folder is left as a kill would leave it."""
+    folder = opened(path)
+    try:
+        return folder.load(KNOWN)
+    finally:
+        folder.lock.close()
+
+
+def compact(item):
+    return json.dumps(item, separators=(",", ":"))
+
+
+def commit(folder, **changes):
+    """Keeps {type: {number: item or None}}."""
+    text = "".join(f"[{type}]\n" + "".join(f'"{number}":{compact(item)}\n' for number, item in items.items()) for type, items in changes.items())
+    folder.append(sealed(text.encode()))
+
+
+def killed(folder):
+    """The process is gone: nothing is folded, the folder is free."""
+    if folder.ledger:
+        folder.ledger.file.close()
+    folder.lock.close()
+
+
+A, B, C = ({"uuid": uuid, "name": f"zone-{uuid}"} for uuid in "abc")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "cloud"
+
+
+@pytest.fixture
+def folder(path):
+    folder = opened(path)
+    folder.load(KNOWN)
+    yield folder
+    killed(folder)
+
+
+@pytest.fixture
+def three(path):
+    """A folder in which a process that was killed left A in a file, B and C in the ledger."""
+    folder = opened(path)
+    folder.load(KNOWN)
+    commit(folder, Zone={1: A}, Host={1: A})
+    folder.fold()
+    commit(folder, Zone={2: B}, Host={1: None})
+    commit(folder, Zone={3: C})
+    killed(folder)
+    return path
+
+
+# files
+
+
+@pytest.mark.parametrize(
+    "items", ({}, {1: A}, {3: A, 5: B}, {1: {"uuid": "ä", "name": 'a "quoted"\n},\n', "deep": {"1": {"uuid": "x"}}}, 2: {"uuid": "b", "x": {}}})
+)
+def test_stock_tinydb_reads_what_is_written(tmp_path, items):
+    file = AtomicJson(tmp_path / "Zone.json")
+    file.write({"_default": items})
+    with TinyDB(file.path) as db:
+        assert {document.doc_id: dict(document) for document in db} == items == file.documents()
+    assert [*file.lines()] == [*file.parsed_lines()]
+    assert len(file.path.read_text().splitlines()) == len(items) + 2
+
+
+def test_tinydb_works_on_it_too(tmp_path):
+    with TinyDB(tmp_path / "Zone.json", storage=AtomicJson) as db:
+        assert [db.insert(A), db.insert(B)] == [1, 2]
+        db.update({"name": "new"}, doc_ids=[2])
+    assert AtomicJson(tmp_path / "Zone.json").documents() == {1: A, 2: B | {"name": "new"}}
+
+
+@pytest.mark.parametrize("indent", (None, 0, 1, 4))
+async def test_a_file_in_another_layout_is_the_state_and_gets_its_own_again(path, three, indent):
+    file = path / "Zone.json"
+    file.write_text(json.dumps({"_default": {"7": A | {"name": "edited"}, "2": B}}, indent=indent))
+    folder = opened(path)
+    assert folder.load(KNOWN) == ({"Zone": {7: A | {"name": "edited"}, 2: B, 3: C}, "Host": {}}, [])
+    folder.fold()
+    killed(folder)
+    assert [line for _, line in AtomicJson(file).lines()] == [b'"%d":%b' % (n, compact(i).encode())
+                                                              for n, i in ((7, A | {"name": "edited"}), (2, B), (3, C))]  # fmt: skip
+
+
+def test_a_file_that_was_edited_is_folded_though_nothing_has_changed(path, three):
+    opened(path).close()
+    file = path / "Zone.json"
+    file.write_text(file.read_text().replace("zone-a", "edited"))
+    folder = opened(path)
+    found, told = folder.load(KNOWN)
+    assert (found["Zone"][1]["name"], told, folder.unspared) == ("edited", [], {"Zone"})
+    folder.close()
+    assert (path / ".spare" / "Zone.json").read_text() == file.read_text() and "edited" in file.read_text()
+
+
+# broken files
+
+BROKEN = (
+    (b"", 1, 1),
+    (b"{", 1, 2),
+    (b"[]", 1, 1),
+    (b"5", 1, 1),
+    (b'{"_default":{\n"1":{"uuid":"a","na\xff', 2, 20),
+    (b'{"_default": []}', 1, 1),
+    (b'{"_default": {"1": {"uuid": "a"},\n "one": {"uuid": "a"}}}', 2, 2),
+    (b'{"_default": {"1": 5}}', 1, 15),
+    (b'{"_default": {"1": {"name": "without uuid"}}}', 1, 15),
+    (b'{"_default": {"1": {"uuid": 5}}}', 1, 15),
+    (b'{"_default":{\n"1":{"uuid":"a"},\n"2":{"uuid":"b"\n}}', 4, 3),
+    (b"[" * 100_000, 1, 1),
+)
+
+
+@pytest.mark.parametrize(("text", "line", "column"), BROKEN)
+def test_a_broken_file_without_a_spare_is_refused_with_the_place(path, text, line, column):
+    path.mkdir()
+    (path / "Zone.json").write_bytes(text)
+    with pytest.raises(SettingsError) as error:
+        loaded(path)
+    assert f"cannot read {path / 'Zone.json'}, line {line}, column {column}: " in str(error.value) and "\n" not in str(error.value)
+    assert (path / "Zone.json").read_bytes() == text
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in BROKEN])
+def test_a_broken_file_is_set_aside_and_the_last_good_one_and_the_ledger_are_the_state(path, three, text):
+    (path / "Zone.json").write_bytes(text)
+    for told_this_time in (1, 0):
+        found, told = loaded(path)
+        assert (found["Zone"], len(told)) == ({1: A, 2: B, 3: C}, told_this_time)
+        if told:
+            (aside,) = path.glob("*.corrupt-*")
+            assert re.fullmatch(r"Zone\.json\.corrupt-\d{8}T\d{6}", aside.name) and aside.read_bytes() == text
+            assert "Zone.json, line" in told[0] and aside.name in told[0]
+    with TinyDB(path / "Zone.json") as db:
+        assert db.all() == [A]
+
+
+def test_a_file_whose_spare_is_broken_too_is_refused(path, three):
+    for file in path.rglob("Zone.json"):
+        file.write_text("{")
+    with pytest.raises(SettingsError, match="Zone.json, line 1, column 2: Expecting property name"):
+        loaded(path)
+
+
+def test_a_file_is_torn_anywhere_and_nothing_is_lost(path, three):
+    whole = (path / "Zone.json").read_bytes()
+    for end in range(len(whole) - 2):
+        (path / "Zone.json").write_bytes(whole[:end])
+        assert loaded(path)[0]["Zone"] == {1: A, 2: B, 3: C}
+
+
+# the ledger
+
+
+def test_a_ledger_is_torn_anywhere_and_whole_commits_are_the_state(path, three):
+    (ledger,) = path.glob("*.ledger")
+    text = ledger.read_bytes()
+    first = text.index(b"]\n", text.index(b"[commit")) + 2
+    for end in range(len(text)):
+        ledger.write_bytes(text[:end])
+        found, told = loaded(path)
+        whole = {1: A} if end < first else {1: A, 2: B}
+        assert (found["Zone"], found["Host"], told) == (whole, {1: A} if end < first else {}, []), end
+
+
+def test_any_bit_of_the_last_commit_may_be_wrong(path, three):
+    (ledger,) = path.glob("*.ledger")
+    text = ledger.read_bytes()
+    first = text.index(b"]\n", text.index(b"[commit")) + 2
+    for at in range(first, len(text)):
+        ledger.write_bytes(text[:at] + bytes([text[at] ^ 4]) + text[at + 1 :])
+        found, told = loaded(path)
+        assert (found["Zone"], told) == ({1: A, 2: B}, []), at
+
+
+def test_a_commit_damaged_before_others_is_told_and_kept_aside(path, three):
+    (ledger,) = path.glob("*.ledger")
+    text = ledger.read_bytes()
+    ledger.write_bytes(text.replace(b"zone-b", b"zone-X"))
+    found, told = loaded(path)
+    assert found["Zone"] == {1: A, 3: C} and found["Host"] == {1: A}
+    assert len(told) == 1 and "1 of 2 commits" in told[0] and [*path.glob("*.ledger.corrupt-*")]
+
+
+@pytest.mark.parametrize("after", ("", "\n", "[commit 00000000]\n", "[Zone]\n", '"9":{}', "\x00" * 4096))
+def test_whatever_stands_behind_the_last_commit_is_passed_over(after):
+    text = sealed(b'[Zone]\n"1":{}\n')
+    assert commits(text + after.encode()) == [b'[Zone]\n"1":{}\n']
+
+
+def test_commits_go_to_a_new_ledger_after_a_torn_one(path, three):
+    (ledger,) = path.glob("*.ledger")
+    ledger.write_bytes(ledger.read_bytes()[:-5])
+    folder = opened(path)
+    folder.load(KNOWN)
+    commit(folder, Zone={3: C | {"name": "again"}})
+    killed(folder)
+    assert loaded(path)[0]["Zone"] == {1: A, 2: B, 3: C | {"name": "again"}}
+    assert len([*path.glob("*.ledger")]) == 2
+
+
+def test_a_kill_at_any_step_of_folding_loses_nothing(path, three, monkeypatch):
+    """Each file operation in turn is the last one that the process does."""
+
+    class Killed(BaseException):
+        pass
+
+    def mortal(name, place):
+        do = getattr(place, name)
+
+        def act(*arguments, **more):
+            if not left:
+                raise Killed
+            left.pop()
+            return do(*arguments, **more)
+
+        monkeypatch.setattr(place, name, act)
+
+    import os
+
+    for name in ("replace", "fsync"):
+        mortal(name, os)
+    mortal("unlink", Path)
+    mortal("copy2", shutil)
+    for steps in range(30):
+        left = [None] * 1000
+        shutil.rmtree(path.with_name("copy"), ignore_errors=True)
+        shutil.copytree(path, path.with_name("copy"))
+        folder = opened(path.with_name("copy"))
+        folder.load(KNOWN)
+        left[:] = [None] * steps
+        try:
+            folder.fold()
+            break
+        except Killed:
+            left[:] = [None] * 1000
+            killed(folder)
+        for name in KNOWN - {"Mock"}:
+            with TinyDB(folder.path / f"{name}.json") as db:
+                db.all()
+        assert loaded(folder.path) == ({"Zone": {1: A, 2: B, 3: C}, "Host": {}}, [])
+    assert 8 < steps < 29
+    killed(folder)
+
+
+def test_what_a_killed_writer_left_half_done_is_removed(path, three):
+    for left in (path / "Zone.tmp", path / ".spare" / "Zone.tmp"):
+        left.write_text('{"_default": {"1": {"uu')
+    assert loaded(path)[0]["Zone"] == {1: A, 2: B, 3: C}
+    assert not [*path.rglob("*.tmp")]
+
+
+def test_a_folder_that_an_older_zmock_wrote_is_read(path):
+    path.mkdir()
+    (path / "Zone.json").write_text('{"_default":{"1":{"uuid":"a","name":"zone-a"},"4":{"uuid":"b","name":"zone-b"}}}')
+    (path / "Mock.json").write_text('{"_default":{"1":{"uuid":"mock","format":1,"seed":1,"starts":0}}}')
+    assert loaded(path)[0]["Zone"] == {1: A, 4: B}
+
+
+def test_a_folder_of_a_newer_zmock_is_refused_and_left_alone(path, three):
+    (path / "Mock.json").write_text('{"_default":{"1":{"uuid":"mock","format":99}}}')
+    (path / "Zone.json").write_text("what newer ones may write")
+    with pytest.raises(SettingsError, match="newer zmock .format 99."):
+        loaded(path)
+    assert (path / "Zone.json").read_text() == "what newer ones may write" and not [*path.glob("*.corrupt*")]
+
+
+# the folder
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(path):
+    path.write_text("")
+    with pytest.raises(SettingsError, match="cannot use the data folder .*cloud: .*--data"):
+        opened(path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(path, three):
+    (path / "Host.json").unlink()
+    (path / "Host.json").mkdir()
+    with pytest.raises(SettingsError, match="cannot read .*Host.json: Is a directory; mend it"):
+        loaded(path)
+
+
+def test_a_folder_in_use_is_refused_with_the_process_that_uses_it(path):
+    holder = f"import zmock; s = zmock.Store({{}}, {str(path)!r}); s.open(); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holder], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "open\n"
+        for _ in range(2):
+            with pytest.raises(SettingsError, match=f"in use by another zmock .process {process.pid}.; stop it, or choose another with --data"):
+                opened(path)
+        process.communicate("\n", timeout=10)
+    loaded(path)
+
+
+# snapshots
+
+
+@pytest.fixture(params=("memory", "folder"))
+def snapshots(request, tmp_path):
+    return Snapshots(tmp_path / "snapshots" if request.param == "folder" else None)
+
+
+def test_a_snapshot_is_a_copy_of_all_by_name(snapshots):
+    assert snapshots.names() == []
+    snapshots.take("two", {"Zone": {1: A, 7: B}, "Host": {}})
+    snapshots.take("one", {"Zone": {1: A}})
+    assert snapshots.names() == ["one", "two"]
+    assert snapshots.documents("two") == {"Zone": {1: A, 7: B}, "Host": {}}
+    snapshots.take("two", {"Zone": {1: C}})
+    assert snapshots.documents("two") == {"Zone": {1: C}}
+    snapshots.drop("one")
+    assert snapshots.names() == ["two"]
+
+
+def test_a_snapshot_is_a_folder_of_tinydb_files(tmp_path):
+    snapshots = Snapshots(tmp_path / "snapshots")
+    snapshots.take("one", {"Zone": {1: A, 2: B}})
+    with TinyDB(tmp_path / "snapshots" / "one" / "Zone.json") as db:
+        assert db.all() == [A, B]
+    (tmp_path / "snapshots" / "one" / "Zone.json").write_text("{")
+    with pytest.raises(Broken, match="Zone.json, line 1, column 2"):
+        snapshots.documents("one")

@@ -16,6 +16,9 @@ check: $(READY)  ## what a change has to pass: ruff, then the tests
 	.venv/bin/ruff check
 	@$(MAKE) --no-print-directory test
 
+crash: $(READY)  ## kill it in the middle of its work, ROUNDS=200 times, and look what is left
+	ROUNDS=$(or $(ROUNDS),200) .venv/bin/python -m pytest -q tests/test_crash.py -k kills
+
 bench: $(READY)  ## how fast it is, beside a bare aiohttp server
 	@PYTHONPATH=. .venv/bin/python tests/bench.py
 
@@ -30,4 +33,4 @@ $(READY): pyproject.toml
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -r .venv/needed.txt
 	@touch $@
 
-.PHONY: help run test check bench
+.PHONY: help run test check crash bench

@@ -1715,7 +1715,7 @@ def sealed(text):
 def commits(text):
     """The commits of a ledger's text, None in the place of a damaged one; what has no end is none."""
     begin, found = 0, []
-    while (end := text.find(b"\n[commit ", begin) + 1) and text.find(b"\n", end) > 0:
+    while (end := text.find(b"\n[commit ", max(0, begin - 1)) + 1) and text.find(b"\n", end) > 0:
         body, after = text[begin:end], text.find(b"\n", end) + 1
         found.append(body if text[end:after] == SEAL % zlib.crc32(body) else None)
         begin = after
@@ -2158,6 +2158,7 @@ class Store:
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
         self.writing = self.waiting = self.tending = self.ticking = None
+        self.undos = []  # what those who wait for the next write want done when it fails
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last commit or fold failed
         self.found = []  # what was not as it should be when it was loaded
@@ -2286,23 +2287,19 @@ class Store:
         log.error("%s", line)
         self.found.append(line)
 
-    async def commit(self):
-        """Returns when every change before this call is on the disk; calls that come together share one write."""
+    async def commit(self, undo=None):
+        """Returns when every change before this call is on the disk; calls that come together share one write.
+
+        When it cannot be written, undo(error) is called before anything else is, and ApiError leaves.
+        """
         if self.waiting is None:
             if not self.changed and not self.whole and self.writing is None:
                 return
             self.waiting = asyncio.ensure_future(self.write_after(self.writing))
             self.waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
         if self.durable:
+            self.undos.append(undo) if undo else None
             await asyncio.shield(self.waiting)
-
-    async def commit_or_take_back(self, changes):
-        """commit(), but what cannot be kept is not in memory either; `changes` is what all_or_nothing() gave."""
-        try:
-            await self.commit()
-        except ApiError:
-            self.take_back(changes)
-            raise
 
     async def try_commit(self):
         """commit() for those whom nobody waits for: what cannot be written now goes with the next one, and is in the log."""
@@ -2312,13 +2309,17 @@ class Store:
     async def write_after(self, other):
         if other:
             await asyncio.wait([other])
-        self.writing, self.waiting = self.waiting, None
+        self.writing, self.waiting, undos, self.undos = self.waiting, None, self.undos, []
         whole, changed, text = self.take_changes()
         try:
-            await asyncio.to_thread(self.write, whole, text)
+            if whole or text:
+                await asyncio.to_thread(self.write, whole, text)
         except OSError as error:
             self.keep_for_later(whole, changed, isinstance(error, FileNotFoundError))
-            raise ApiError("SYS.1016", self.failed(error)) from None
+            refusal = ApiError("SYS.1016", self.failed(error))
+            for undo in reversed(undos):
+                undo(refusal)
+            raise refusal from None
         finally:
             self.writing = None
 
@@ -2394,6 +2395,7 @@ class Store:
             self.folder.close()
         except (OSError, Broken) as error:
             self.failed(error)
+        self.folder = None  # what still happens is kept nowhere
 
 
 @contextlib.contextmanager
@@ -3245,10 +3247,8 @@ class Jobs:
     async def publish(self, call):
         """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
         self.next_in_line(call)
-        try:
-            await self.store.commit()
-        except ApiError as error:
-            self.give_back(call, error)
+        with contextlib.suppress(ApiError):
+            await self.store.commit(lambda error: self.give_back(call, error))
         self.running.pop(call.job, None)
         record = self.store.get("Job", call.job)
         if record and record["hook"]:
@@ -5527,7 +5527,7 @@ NEEDED = {
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
 }  # fmt: skip
-BEHIND = {"password", "ipRangeUuid", "stateBefore", "createDate", "lastOpDate"}  # fields that objects may have and no inventory shows
+BEHIND = {"password", "ipRangeUuid", "stateBefore", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 JOB = {"api": str, "state": str, "created": (int, float), "seen": (int, float), "due": (int, float), "hook": str, "schema": bool}
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
@@ -5574,7 +5574,7 @@ def oddities(cloud, row, item):
         kind = fields.get(name, "str")
         if name not in fields and name not in BEHIND:
             odd[name] = f"{name} is unknown{did_you_mean(name, fields)}", value
-        elif value is not None and (not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool")):
+        elif name in fields and value is not None and (not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool")):
             odd[name] = f"{name} is a {kind}, not {json.dumps(value)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
     return odd
 
@@ -6044,7 +6044,7 @@ class Rest:
         with self.cloud.store.all_or_nothing() as changes:
             body = self.cloud.perform(call)
         if self.cloud.store.writes != writes:
-            await self.cloud.store.commit_or_take_back(changes)
+            await self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes))
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
         if call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
@@ -6062,11 +6062,7 @@ class Rest:
             call.params = {}
         entry.job = call.job
         self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers, error)
-        try:
-            await self.cloud.store.commit()
-        except ApiError:
-            self.jobs.withdraw(call)
-            raise
+        await self.cloud.store.commit(lambda error: self.jobs.withdraw(call))
         return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
 
     def location(self, request, job):

@@ -211,10 +211,15 @@ def test_a_commit_damaged_before_others_is_told_and_kept_aside(path, three):
     assert len(told) == 1 and "1 of 2 commits" in told[0] and [*path.glob("*.ledger.corrupt-*")]
 
 
-@pytest.mark.parametrize("after", ("", "\n", "[commit 00000000]\n", "[Zone]\n", '"9":{}', "\x00" * 4096))
+@pytest.mark.parametrize("after", ("", "\n", "[commit 00000001]\n", "[Zone]\n", '"9":{}', "\x00" * 4096))
 def test_whatever_stands_behind_the_last_commit_is_passed_over(after):
     text = sealed(b'[Zone]\n"1":{}\n')
     assert commits(text + after.encode()) == [b'[Zone]\n"1":{}\n']
+
+
+def test_a_commit_of_nothing_takes_nothing_from_the_next_one():
+    one = b'[Zone]\n"1":{}\n'
+    assert commits(sealed(one) + sealed(b"") + sealed(one)) == [one, b"", one]
 
 
 def test_commits_go_to_a_new_ledger_after_a_torn_one(path, three):

@@ -488,6 +488,34 @@ def full_disk(monkeypatch):
     return monkeypatch.undo
 
 
+async def test_what_a_commit_that_failed_has_written_is_gone_at_once(kept, folder, monkeypatch):
+    kept.put("Zone", zone("a"))
+    await kept.commit()
+    (ledger,) = folder.glob("*.ledger")
+    before = ledger.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: os.open("/nowhere/at/all", 0))
+        kept.put("Zone", zone("b"))
+        with pytest.raises(ApiError):
+            await kept.commit()
+    assert ledger.read_bytes() == before
+
+
+async def test_who_waits_for_a_commit_that_fails_has_his_changes_undone_before_the_next_one(kept, folder, monkeypatch):
+    kept.put("Zone", zone("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: (patch.undo(), os.open("/nowhere/at/all", 0)))
+        kept.put("Zone", zone("b"))
+        refused = asyncio.ensure_future(kept.commit(lambda error: kept.remove("Zone", "b")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        kept.put("Zone", zone("c"))
+        await kept.commit()
+    with pytest.raises(ApiError):
+        await refused
+    assert [*survivors(folder)] == ["a", "c"]
+
+
 async def test_a_full_disk_is_an_error_of_the_call_and_the_next_commit_catches_up(kept, folder, full_disk):
     kept.put("Zone", zone("a"))
     kept.put("Host", {"uuid": "h"})

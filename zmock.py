@@ -473,7 +473,7 @@ class Clock:
 
     def moment(self, stamp):
         """The seconds since 1970 of a stamp."""
-        return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S")) - self.utc_offset
+        return second_of(stamp) - self.utc_offset
 
     def is_stamp(self, text):
         try:
@@ -624,6 +624,11 @@ class Clock:
 @functools.lru_cache(4096)
 def stamp_of(second):
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+
+
+@functools.lru_cache(4096)
+def second_of(stamp):
+    return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
 
 
 def world_stamp():
@@ -815,24 +820,24 @@ class Api:
             return said[1]
         return next((p.refers for p in self.params.values() if p.refers and "{%s}" % p.name in self.path), "")
 
-    @property
+    @functools.cached_property
     def method(self):
         return self.call.split(" ")[0]
 
-    @property
+    @functools.cached_property
     def path(self):
         return self.call.split(" ")[1]
 
-    @property
+    @functools.cached_property
     def paths(self):
         return (self.path, self.path + "/{uuid}") if self.kind == "Query" and "plain" not in self.words else (self.path,)
 
-    @property
+    @functools.cached_property
     def key(self):
         """The member of a body that holds the parameters: params, or an action's name as logInByAccount."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
 
-    @property
+    @functools.cached_property
     def at_once(self):
         return "later" not in self.words if self.method == "GET" else "now" in self.words
 
@@ -841,7 +846,7 @@ class Api:
         """The Java class that the server's error texts name."""
         return f"{self.package or 'org.zstack.header'}.API{self.name}Msg"
 
-    @property
+    @functools.cached_property
     def target(self):
         """The parameter in the path that names the object acted on."""
         named = (p for p in self.params.values() if "{%s}" % p.name in self.path and p.refers)
@@ -3132,7 +3137,8 @@ class Run:
 
     def finish(self, body, error):
         self.over = self.progress.over = True
-        self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
+        if self.call.job in self.jobs.progress:
+            self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
         self.done(body, error)
 
     def undo(self):
@@ -3215,7 +3221,6 @@ class Jobs:
         def done(body, failure):
             self.finish(call, body, failure)
 
-        self.store.update("Job", call.job, due=self.clock.now() + call.seconds)
         if error:
             self.running[call.job] = self.clock.at(self.clock.now() + call.seconds, lambda: done(None, error), f"{call.api.name} {call.job}")
         else:
@@ -3240,6 +3245,7 @@ class Jobs:
         was_first = bool(line) and line[0][0] is call
         line[:] = [waiting for waiting in line if waiting[0] is not call and self.store.peek("Job", waiting[0].job)]
         if line and was_first:
+            self.store.update("Job", line[0][0].job, due=self.clock.now() + line[0][0].seconds)
             self.start(*line[0])
         elif not line:
             self.queues.pop(key, None)
@@ -4223,6 +4229,8 @@ def draw_seconds(cloud, api, long=False):
     low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
     factor = 10 if long and not cloud.settings.long_delay else 1
     cloud.draws[api.name, long] += 1
+    if low == high:
+        return factor * low
     chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
     return factor * (low + (high - low) * chance)
 

@@ -10,10 +10,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-from zmock import SHA512_OF_PASSWORD, named
-
-
 from zmock import SHA512_OF_PASSWORD, Catalogue, Settings, fill, named, new_cloud, read_query
+
+ROUNDS, TURNS, SECONDS = 5, 3, 0.8
+HERE = Path(__file__)
+ZMOCK = HERE.parent.parent / "zmock.py"
 BARE = """
 import asyncio, sys, tinydb
 from aiohttp import web

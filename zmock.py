@@ -16,7 +16,8 @@ Read it from top to bottom; a section uses only what stands above it.
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
     Files       what TinyDB reads, and the ledger of what is not in it yet
     Files: the folder     loading, committing, folding, faults of the world; snapshots
-    Store       items by type and uuid in memory, committed in groups
+    Store       the items of a type in memory: by uuid, by index, in order
+    Store: commits    all types; what changes is taken back, or kept in groups
     Query       what a query says: conditions with their operators, sorting, paging, fields
     Query: plans    which items satisfy it, from an index where one helps, through relations and tags
     Faults      rules: which call, when, what happens
@@ -1864,7 +1865,7 @@ class Folder:
 
     def replay(self, found, told):
         """Lays what the ledgers hold over what the files hold."""
-        self.full = sorted(self.path.glob("*.ledger"))
+        self.full = sorted(self.path.glob("[0-9]" * 8 + ".ledger"))
         changes = {}
         for path in self.full:
             whole = commits(path.read_bytes())
@@ -1873,7 +1874,7 @@ class Folder:
             for commit in filter(None, whole):
                 if lay_over(changes, commit):
                     found = {}
-        self.numbers = itertools.count(max((int(path.stem) for path in self.full if path.stem.isdecimal()), default=0) + 1)
+        self.numbers = itertools.count(max((int(path.stem) for path in self.full), default=0) + 1)
         for type, lines in changes.items():
             documents = json.loads(b"{%b}" % b",".join(lines.values()))
             changed = found.get(type, {}) | {int(number): item for number, item in documents.items()}
@@ -2013,7 +2014,6 @@ class Snapshots:
 
 # ---- Store -------------------------------------------------------------------------------------------------------
 
-TICK = 0.5  # seconds of the world's time; the files are complete two ticks after the last commit
 ATOMS = (str, int, float, bool, type(None))
 
 
@@ -2150,6 +2150,11 @@ def undone(name, before, after, now):
     return was if is_now == became else is_now
 
 
+# ---- Store: commits ----------------------------------------------------------------------------------------------
+
+TICK = 0.5  # seconds of the world's time; the files are complete two ticks after the last commit
+
+
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
@@ -2163,7 +2168,7 @@ class Store:
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
         self.writing = self.waiting = self.tending = self.ticking = None
-        self.undos = []  # what those who wait for the next write want done when it fails
+        self.undos, self.at_stake = [], []  # what those who wait for the next write, and for this one, want done when it fails
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last commit or fold failed
         self.found = []  # what was not as it should be when it was loaded
@@ -2180,6 +2185,7 @@ class Store:
         """Has the state of an image take the place of what there is."""
         self.tables = {name: Table(self.indexes.get(name, ()), documents) for name, documents in image.documents.items()}
         self.say_whole(image)
+        self.undos.clear(), self.at_stake.clear()  # nothing of it is there any more
         self.writes += 1
 
     def image(self):
@@ -2284,7 +2290,8 @@ class Store:
         with no_collection():
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
             self.tables = {name: Table(self.indexes.get(name, ()), items) for name, items in documents.items()}
-        for line in told:
+        twice = {name: len(items) - self.count(name) for name, items in documents.items()}
+        for line in (*told, *(f"{name}.json holds {count} objects with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
 
     def report(self, line):
@@ -2314,7 +2321,7 @@ class Store:
     async def write_after(self, other):
         if other:
             await asyncio.wait([other])
-        self.writing, self.waiting, undos, self.undos = self.waiting, None, self.undos, []
+        self.writing, self.waiting, self.at_stake, self.undos = self.waiting, None, self.undos, []
         whole, changed, text = self.take_changes()
         try:
             if whole or text:
@@ -2322,7 +2329,7 @@ class Store:
         except OSError as error:
             self.keep_for_later(whole, changed, isinstance(error, FileNotFoundError))
             refusal = ApiError("SYS.1016", self.failed(error))
-            for undo in reversed(undos):
+            for undo in reversed(self.at_stake):
                 undo(refusal)
             raise refusal from None
         finally:
@@ -2386,6 +2393,12 @@ class Store:
         if not self.folder:
             return "memory"
         return f"failing: {self.failure}" if self.failure else "writing" if self.changed or self.whole or self.writing else "kept"
+
+    async def rest(self):
+        """Returns when nothing is being written."""
+        await self.try_commit()
+        while self.writing or self.waiting:
+            await self.try_commit()
 
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
@@ -5002,7 +5015,7 @@ def update_vm(cloud, call):
     """As any update; what runs must have room for what it becomes, and a state is not only a word."""
     vm = cloud.get("VmInstance", call["uuid"])
     host, grown = cloud.look("Host", vm.get("hostUuid")), {name: (call[name] or vm[name]) - vm[name] for name in ("cpuNum", "memorySize")}
-    if host and (grown["cpuNum"] > host["availableCpuCapacity"] or grown["memorySize"] > host["availableMemoryCapacity"]):
+    if host and (grown["cpuNum"] > max(0, host["availableCpuCapacity"]) or grown["memorySize"] > max(0, host["availableMemoryCapacity"])):
         raise refused(f"host[uuid:{host['uuid']}] has no room for {grown['cpuNum']} more cpus and {grown['memorySize']} more bytes")
     if call["state"] == "Stopped":
         leave_host(cloud, vm, "Stopped")
@@ -6148,6 +6161,7 @@ class Control:
 
     def __init__(self, rest, start, go_back):
         self.rest, self.start_again, self.go_back = rest, start, go_back
+        self.copying = asyncio.Lock()
         self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
@@ -6422,7 +6436,8 @@ class Control:
 
     async def on_disk(self, work, *arguments):
         try:
-            return await asyncio.to_thread(work, *arguments)
+            async with self.copying:
+                return await asyncio.to_thread(work, *arguments)
         except OSError as error:
             raise ControlError(503, f"the snapshot cannot be kept: {error}") from None
 
@@ -6629,12 +6644,15 @@ async def without_content_type(request, response):
 
 async def lifetime(cloud, app):
     cloud.clock.start()
-    await cloud.store.commit()
+    try:
+        await cloud.store.commit()
+    except ApiError as error:
+        raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield
     cloud.clock.stop()
-    await cloud.store.try_commit()
     await cloud.jobs.close()
+    await cloud.store.rest()
     cloud.store.close()
 
 

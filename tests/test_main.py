@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -352,6 +353,22 @@ async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(sto
             answers.append((api.name, answer))
         assert len(answers) > 80
         assert [(name, answer) for name, answer in answers if "SYS.1000" in json.dumps(answer)] == []
+
+
+async def test_objects_that_share_a_uuid_are_told(stopped):
+    with edited(stopped, "Zone") as zones:
+        zones[7] = zones[1] | {"name": "the last one"}
+    async with again_on(stopped) as mock:
+        assert (await mock.control.health("", {}, None))["found"] == ["Zone.json holds 1 objects with the uuid of another; the last one counts"]
+        assert [zone["name"] for zone in await mock.query("zones")] == ["the last one"]
+
+
+def test_a_start_on_a_full_disk_is_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.fsync", lambda number: os.open("/nowhere/at/all", 0))
+    assert main(["--port", "0", "--data", str(tmp_path / "cloud")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(r"zmock: [^\n]+ choose another folder with --data, or --memory\n", err.splitlines(keepends=True)[-1])
+    assert "Traceback" not in err
 
 
 async def test_an_api_job_that_is_none_is_forgotten_and_told(stopped):

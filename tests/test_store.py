@@ -516,6 +516,16 @@ async def test_who_waits_for_a_commit_that_fails_has_his_changes_undone_before_t
     assert [*survivors(folder)] == ["a", "c"]
 
 
+async def test_a_state_put_back_meanwhile_is_not_undone(kept, full_disk):
+    kept.put("Zone", zone("a"))
+    refused = asyncio.ensure_future(kept.commit(lambda error: kept.remove("Zone", "b")))
+    await asyncio.sleep(0)
+    kept.put_back(Image({"Zone": {1: zone("b")}}))
+    with pytest.raises(ApiError):
+        await refused
+    assert uuids(kept.rows("Zone")) == ["b"]
+
+
 async def test_a_full_disk_is_an_error_of_the_call_and_the_next_commit_catches_up(kept, folder, full_disk):
     kept.put("Zone", zone("a"))
     kept.put("Host", {"uuid": "h"})

@@ -1,6 +1,7 @@
 """What `make bench` prints: zmock beside a bare aiohttp server, in turns in one run; clients and servers are processes of their own."""
 
 import asyncio
+import contextlib
 import json
 import statistics
 import subprocess
@@ -34,12 +35,11 @@ class Server:
     """A process that answers: zmock with flags, or a bare one."""
 
     def __init__(self, *command):
-        began = time.perf_counter()
+        self.session, began = "", time.perf_counter()
         self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.url = self.process.stdout.readline().partition("=")[2].strip()
         self.ask("GET", self.url.replace("/zstack/v1", "/zmock/health"))
         self.started = time.perf_counter() - began
-        self.session = ""
 
     def __enter__(self):
         return self
@@ -49,7 +49,7 @@ class Server:
         self.process.wait()
 
     def ask(self, method, url, body=None):
-        headers = {"Authorization": f"OAuth {self.session}" if body is None and self.__dict__.get("session") else ""}
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"OAuth {self.session}"} if self.session else {})
         with urllib.request.urlopen(urllib.request.Request(url, body and json.dumps(body).encode(), headers, method=method)) as answer:
             return answer.read()
 
@@ -217,29 +217,40 @@ def reading(server, label):
                     beside(f"{what}, {label}, {connections} connections", *(max(side) for side in zip(*turns)), "/s")
 
 
-def creating(server, label, first):
-    milliseconds = min(load("creates", server.url, server.session, 200, 1) for _ in range(TURNS)) / 200 * 1000
-    print(f"{f'create and poll, one by one, {label}':<46}{milliseconds:8.2f} ms   ratio to the first {milliseconds / (first or milliseconds):.2f}", flush=True)
-    return first or milliseconds
+def creating(servers):
+    """What a create costs from POST to 200, one after the other, in turns on clouds of different sizes."""
+    for server in servers:
+        server.log_in()
+    sizes, turns = [server.objects() for server in servers], 2 * TURNS
+    found = [[load("creates", server.url, server.session, 100, 1) / 100 * 1000 for server in servers] for _ in range(turns)]
+    best = [min(side) for side in zip(*found)]
+    for size, milliseconds in zip(sizes, best):
+        print(f"{f'create and poll, one by one, {size} objects':<46}{milliseconds:8.2f} ms   ratio to the fewest {milliseconds / best[0]:.2f}", flush=True)
+    seconds = min(load("creates", servers[0].url, servers[0].session, 1000, 1000) for _ in range(TURNS))
+    print(f"{'1000 creates at once, polled to the end':<46}{seconds:8.2f} s", flush=True)
+
+
+def resetting(folder):
+    with zmock(folder, "large:330") as server:
+        url, took = server.url.replace("/zstack/v1", "/zmock/reset"), []
+        for _ in range(10):
+            began = time.perf_counter()
+            server.ask("POST", url, {})
+            took.append((time.perf_counter() - began) * 1000)
+        print(f"{f'reset of {server.objects()} objects, over HTTP and kept':<46}{min(took):8.2f} ms", flush=True)
 
 
 def main(folder):
-    bare, first = starts(folder), None
-    with zmock(folder / "small", "large:25") as server:
-        server.log_in()
-        first = creating(server, f"{server.objects()} objects", first)
-        seconds = min(load("creates", server.url, server.session, 1000, 1000) for _ in range(TURNS))
-        print(f"{'1000 creates at once, polled to the end':<46}{seconds:8.2f} s", flush=True)
-    with zmock(folder / "thousand", "large:330") as server:
-        reading(server, "1 000")
-    with zmock(folder / "middle", "large:3300") as server:
-        server.log_in()
-        creating(server, f"{server.objects()} objects", first)
-    with zmock(folder / "many", "large:33000") as server:
-        made = server.megabytes(), server.objects()
-        reading(server, "100 000")
-        creating(server, f"{server.objects()} objects", first)
-        time.sleep(3)
+    bare = starts(folder)
+    clouds = {"few": "large:25", "thousand": "large:330", "more": "large:3300", "many": "large:33000"}
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(zmock(folder / name, cloud)) for name, cloud in clouds.items()}
+        made = servers["many"].megabytes(), servers["many"].objects()
+        time.sleep(3)  # until the files are complete
+        creating([servers[name] for name in ("few", "more", "many")])
+        reading(servers["thousand"], "1 000")
+        reading(servers["many"], "100 000")
+    resetting(folder / "reset")
     size = sum(path.stat().st_size for path in (folder / "many").glob("*.json"))
     with zmock(folder / "none", "empty") as server:
         least = server.megabytes()

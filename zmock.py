@@ -1928,8 +1928,7 @@ class Folder:
             for type in sorted(changes.keys() | (there if cleared else self.unspared & there)):
                 self.fold_file(AtomicJson(self.path / f"{type}.json"), changes.get(type, {}), cleared)
             self.unspared.clear()
-            if self.full:
-                sync_folder(self.path)
+            sync_folder(self.path)
             while self.full:
                 self.full[0].unlink(missing_ok=True)
                 del self.full[0]
@@ -2386,6 +2385,10 @@ class Store:
             await asyncio.to_thread(self.folder.fold)
         except (OSError, Broken) as error:
             self.failed(error)
+            if isinstance(error, FileNotFoundError):
+                self.keep_for_later(None, {}, lost=True)
+        else:
+            self.failure = self.failure if self.changed or self.whole else ""
 
     @property
     def state(self):
@@ -5425,13 +5428,11 @@ def trouble(cloud):
 
 def set_going(cloud):
     """What the demo has under way: the image that takes its time."""
-    job = cloud.look("LongJob", named("longjob-1"))
-    if job:
-        api = cloud.catalogue.apis["AddImage"]
-        inner = Call(api, cloud.check(api, json.loads(job["jobData"])), job=job["apiId"], account=ADMIN)
-        cloud.pretend = cloud.clock.moment(job["createDate"])
-        run_long_job(cloud, job["uuid"], inner, LONG_JOB_HOURS * 3600, cloud.pretend)
-        cloud.pretend = None
+    job, api = cloud.look("LongJob", named("longjob-1")), cloud.catalogue.apis["AddImage"]
+    inner = Call(api, cloud.check(api, json.loads(job["jobData"])), job=job["apiId"], account=ADMIN)
+    cloud.pretend = cloud.clock.moment(job["createDate"])
+    run_long_job(cloud, job["uuid"], inner, LONG_JOB_HOURS * 3600, cloud.pretend)
+    cloud.pretend = None
 
 
 VMS_PER_HOST = 100
@@ -6545,7 +6546,8 @@ def start_again(rest):
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
-    set_going(cloud)
+    if rest.settings.cloud == "demo":
+        set_going(cloud)
     read_rules(rest)
     every_hour(rest)
 
@@ -6587,17 +6589,17 @@ def refuse_part(rest, kept, where):
 def take_up(rest, edited):
     """Goes on with the cloud that is in the store: what was under way is not any more, a moved clock is where it would be."""
     store = rest.cloud.store
-    kept = store.get("Mock", "mock") or {"uuid": "mock", "starts": 0}
-    starts = kept["starts"] + 1
+    kept = store.get("Mock", "mock") or {"uuid": "mock"}
+    starts = kept.get("starts", 0) + 1
     store.put("Mock", kept | facts_of(rest) | {"starts": starts})
     if "clock" in kept:
         rest.clock.take_up(kept["clock"])
     rest.cloud.random = random.Random(f"{rest.settings.seed}/{starts}")  # new uuids are new
+    for line in look_over(rest.cloud, edited):
+        store.report(line)
     for record in [r for r in store.rows("Job") if r["state"] == "running"]:
         store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
     read_rules(rest)
-    for line in look_over(rest.cloud, edited):
-        store.report(line)
     recover(rest.cloud)
     every_hour(rest)
 
@@ -6607,6 +6609,7 @@ def go_back(rest, documents, where):
     refuse_part(rest, documents, where)
     forget_all(rest)
     rest.cloud.store.put_back(Image(documents))
+    rest.cloud.store.found.clear()
     take_up(rest, documents.keys())
 
 

@@ -372,7 +372,7 @@ def test_a_start_on_a_full_disk_is_refused_in_a_line(tmp_path, monkeypatch, caps
 
 
 async def test_an_api_job_that_is_none_is_forgotten_and_told(stopped):
-    (stopped / "Job.json").write_text(json.dumps({"_default": {"1": {"uuid": "a" * 32, "state": "succeeded"}}}))
+    (stopped / "Job.json").write_text(json.dumps({"_default": {"1": {"uuid": "a" * 32, "api": "CreateZone"}}}))
     async with again_on(stopped) as mock:
         (line,) = (await mock.control.health("", {}, None))["found"]
         assert line.startswith(f"Job {'a' * 32} is no api-job") and (await mock.request("GET", f"/api-jobs/{'a' * 32}"))[0] == 404

@@ -563,7 +563,6 @@ async def test_files_that_cannot_be_completed_now_are_completed_later(kept, fold
         kept.put("Zone", zone("b"))
         await kept.commit()
     assert survivors(folder) == {"a": zone("a"), "b": zone("b")}
-    await kept.commit()
     await kept.fold()
     assert documents(folder) == [zone("a"), zone("b")] and kept.state == "kept"
 
@@ -576,6 +575,15 @@ async def test_what_failed_to_be_kept_is_tried_again_without_being_asked(kept, f
     full_disk()
     await kept.tend()
     assert survivors(folder) == {"a": zone("a")}
+
+
+async def test_a_folder_that_was_removed_is_written_anew_though_nothing_changes(kept, folder):
+    kept.put("Zone", zone("a"))
+    await kept.commit()
+    shutil.rmtree(folder)
+    for _ in range(6):
+        await kept.tend()
+    assert documents(folder) == [zone("a")] and kept.state == "kept"
 
 
 async def test_a_folder_that_was_removed_meanwhile_is_written_anew(kept, folder):

@@ -1992,6 +1992,7 @@ class Snapshots:
         beside.mkdir(parents=True)
         for type, items in documents.items():
             AtomicJson(beside / f"{type}.json").write({"_default": items})
+        sync_folder(beside)
         self.drop(name)
         os.replace(beside, self.folder / name)
         sync_folder(self.folder)

@@ -30,6 +30,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: the demo cloud            what a cloud starts with, as the calls that build it
     Behaviours: incidents                 hosts that go, storage that fills, a management node that dies
     API: requests    what a request says: path, query string, body, headers
+    API: hints       what was perhaps meant: the nearest path, verb, action, field
     API: wire        answers that break: resets, half a body, one byte at a time
     API         /zstack/v1: a request in, one answer out
     Control: watching    what happens, for who waits or listens
@@ -5462,6 +5463,102 @@ def header_safe(text):
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
 
 
+# ---- API: hints ----------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(4096)
+def strangeness(part, wanted):
+    """0 for the same, up to 1 for a slip, 2 for another word."""
+    alike = difflib.SequenceMatcher(None, part, wanted).ratio()
+    return 2 * (1 - alike) if alike > 0.6 else 2
+
+
+def unlikeness(path, pattern):
+    """How far a path is from that of an api, in parts to be changed, added or taken away."""
+    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
+    missing = sum(0.6 if want.startswith("{") else 1 for want in wanted[len(parts) :]) + max(0, len(parts) - len(wanted))
+    return missing + sum(strangeness(part[:100], want) for part, want in zip(parts, wanted) if not want.startswith("{"))
+
+
+def closest(apis, method, path, count=2):
+    """The paths of apis nearest to a path, those that this method has and that are simulated before others: [(path, [its apis])]."""
+    found = defaultdict(list)
+    for api in apis:
+        for pattern in api.paths:
+            found[pattern].append(api)
+    near = {pattern: far for pattern, apis in found.items() if (far := unlikeness(path, pattern)) < 2}
+    for pattern in near:
+        near[pattern] += 0.5 * all(api.method != method for api in found[pattern]) + 0.3 * all(api.backing == "none" for api in found[pattern])
+    best = min(near.values(), default=0)
+    return [(pattern, found[pattern]) for pattern in sorted(near, key=near.get)[:count] if near[pattern] < best + 0.4]
+
+
+def difference(path, pattern):
+    """What to change of a path to make it that of an api."""
+    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
+    wrong = [f"{part} is {want} there" for part, want in zip(parts, wanted) if not want.startswith("{") and part != want]
+    more, less = parts[len(wanted) :], wanted[len(parts) :]
+    return ", ".join([*wrong, *[f"there is no /{'/'.join(more)}"] * bool(more), *[f"/{'/'.join(less)} is missing"] * bool(less)])
+
+
+def named_calls(apis, method):
+    """ "POST (CreateZone) or GET (QueryZone)"; those of a method alone, where there are any. """
+    mine = [api for api in apis if api.method == method] or apis
+    verbs = {verb: [api.name for api in mine if api.method == verb] for verb in dict.fromkeys(api.method for api in mine)}
+    return " or ".join(f"{verb} ({', '.join(names[:4])}{', …' * (len(names) > 4)})" for verb, names in verbs.items())
+
+
+def path_hint(catalogue, method, path):
+    """What to write instead of a path that is none."""
+    if path.endswith("/") and catalogue.route(path.rstrip("/")):
+        return f"without the slash at the end: {path.rstrip('/')}"
+    near = closest(catalogue.apis.values(), method, path)
+    told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
+    first, firsts = path.split("/")[1], {pattern.split("/")[1] for api in catalogue.apis.values() for pattern in api.paths}
+    unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, firsts)}"
+    return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
+
+
+def other_path(catalogue, method, path):
+    """Where a verb is wrong for a path: the path that it is perhaps meant for."""
+    near = closest([api for api in catalogue.apis.values() if api.method == method], method, path, 1)
+    return "".join(f"; {method} is for {pattern} ({', '.join(api.name for api in apis[:4])}): {difference(path, pattern)}" for pattern, apis in near)
+
+
+def elsewhere(catalogue, key, keys):
+    """Where an action is wrong for a path: the path that it is for."""
+    api = next((api for api in catalogue.apis.values() if api.key == key and key not in keys and api.method == "PUT"), None)
+    return f"; {key} is for {api.method} {api.path} ({api.name})" if api else ""
+
+
+def unread(api, given, body, arguments, key, dialect):
+    """What nothing will read of a call, with what was perhaps meant."""
+    known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
+    hints = [f"{api.name} does not read {name[:200]}{did_you_mean(name[:200], api.params.keys() | OPEN_TO_ALL)}" for name in given if name not in known]
+    if api.method == "DELETE":
+        lost = [] if dialect["delete-parameters"] else sorted(body)
+        return hints + ([f"a DELETE reads the query string only: {', '.join(lost)}"] if lost else [])
+    if api.method == "GET":
+        return hints
+    lost = sorted(name for name in body if name not in OPEN_TO_ALL and name != key)
+    if lost and key is None and "bare" not in api.words:
+        hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
+    elif [name for name in lost if name != "params" or "bare" not in api.words]:
+        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(key or api.key)}")
+    return hints + ([f"a {api.method} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
+
+
+HEADERS_READ = {"X-Job-UUID", "X-Web-Hook", "X-JSON-Schema"}
+LOOK_ALIKE = re.compile("x-.*(job|hook|schema)", re.I)
+
+
+def unread_headers(headers):
+    """Headers that look like those that are read."""
+    known = {name.lower() for name in HEADERS_READ}
+    wrong = [name for name in headers if name.lower() not in known and LOOK_ALIKE.match(name)]
+    return [f"no api reads the header {header_safe(name)}{did_you_mean(name, HEADERS_READ)}" for name in wrong]
+
+
 # ---- API: wire -----------------------------------------------------------------------------------------------------
 
 UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
@@ -5554,7 +5651,7 @@ HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expo
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
 
 
-MOST_KEPT = 2000  # characters of one value in the journal
+MOST_KEPT, MOST_HINTS, MOST_SAID = 2000, 20, 1000  # characters of one value in the journal, hints of one call, of those in the log
 
 
 def bounded(value):
@@ -5610,6 +5707,7 @@ class Rest:
         self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
         self.seq, self.dropped, self.watch = itertools.count(1), 0, None
+        self.said = {}  # hints that are in the log already
 
     async def answer(self, request):
         """The one way out of every API call."""
@@ -5629,13 +5727,22 @@ class Rest:
         self.journal.append(entry)
         if self.watch:
             self.watch("call", entry)
-        for hint in entry.hints:
-            log.info("%s %s: %s", entry.method, entry.path, hint)
+        if entry.hints:
+            entry.hints = [hint[:MOST_KEPT] for hint in entry.hints[:MOST_HINTS]]
+            self.say(entry)
         return await self.send(request, answer, entry)
 
     def forget_calls(self):
         self.journal.clear()
         self.dropped = 0
+
+    def say(self, entry):
+        """Puts the hints of a call into the log: as a warning when they are new, for a client repeats its mistakes."""
+        for hint in entry.hints:
+            log.log(logging.INFO if hint in self.said else logging.WARNING, "%s %s: %s", entry.method, entry.path, hint)
+            self.said[hint] = None
+        for old in [*self.said][:-MOST_SAID]:
+            del self.said[old]
 
     async def meet(self, request, entry):
         """From a request to an answer: path, body, which api, who, what; then now or as a job."""
@@ -5649,12 +5756,14 @@ class Rest:
             return await self.act(request, Call(POLL_JOB, {"uuid": path.removeprefix("/api-jobs/")}), entry)
         apis = self.catalogue.route(path)
         if not apis:
-            raise FrontError(404, f"no api mapping to /v1{path}", self.path_hint(path))
+            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, request.method, path))
         text = await read_body(request, self.settings.body_limit, self.dialect)
         arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
         body = parse_body(text, self.dialect)
         api, variables = self.choose(request, apis, path, body, text)
         entry.api = api.name
+        if api.method != "GET":
+            entry.hints += unread_headers(request.headers)
         if not self.cloud.simulated(api):
             raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
         session = self.authorize(request, api)
@@ -5665,16 +5774,6 @@ class Rest:
         return await self.act(request, call, entry)
 
     # reading
-
-    def path_hint(self, path):
-        """What to write instead of a path that is none."""
-        if path.endswith("/") and self.catalogue.route(path.rstrip("/")):
-            return f"without the slash at the end: {path.rstrip('/')}"
-        first, paths = path.split("/")[1], [p for api in self.catalogue.apis.values() for p in api.paths]
-        below = sorted({p for p in paths if p.split("/")[1] == first})
-        if below:
-            return f"nearest: {', '.join(nearest(path, below, 3) or below[:3])}"
-        return f"no collection {first}{did_you_mean(first, {p.split('/')[1] for p in paths})}"
 
     def choose(self, request, apis, path, body, text):
         """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
@@ -5693,11 +5792,12 @@ class Rest:
         keys = [api.key for api, _ in fitting]
         wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
         raise FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]",
-                         f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}; there are {', '.join(keys)}")  # fmt: skip
+                         f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}; there are {', '.join(keys)}"
+                         + elsewhere(self.catalogue, wrong, keys))  # fmt: skip
 
     def wrong_method(self, request, apis, path):
         allowed = sorted({api.method for api, _ in apis})
-        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}"
+        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}" + other_path(self.catalogue, request.method, path)
         words = {"POST": "creational", "GET": "query", "DELETE": "delete"}
         if self.dialect["wrong-method"] or request.method not in (*words, "PUT"):
             return FrontError(405, f"The method[{request.method}] is not allowed for the path[{request.raw_path.partition('?')[0]}]", hint, allowed)
@@ -5743,7 +5843,7 @@ class Rest:
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
-        self.note_unread(api, given, body, entry)
+        entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
             given["jobData"] = json.dumps(given["jobData"])
         try:
@@ -5761,21 +5861,13 @@ class Rest:
             return {}
         return {name: value for name, value in body.items() if name != "params"} | member_of(body, "params", self.dialect)
 
-    def note_unread(self, api, given, body, entry):
-        """Names what nothing will read, with what was perhaps meant."""
-        known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
-        for name in given.keys() - known:
-            entry.hints.append(f"{api.name} does not read {name}{did_you_mean(name, api.params.keys() | OPEN_TO_ALL)}")
-        lost = sorted(body.keys() - OPEN_TO_ALL) if api.method in ("POST", "PUT") and not self.key_of(api, body) else ()
-        if lost and "bare" not in api.words:
-            entry.hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
-
     # queries
 
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
         entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]}
         if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
+            entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}
         query, unread = read_query(arguments, self.dialect)
         entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]

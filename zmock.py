@@ -5676,9 +5676,10 @@ class Entry:
     outcome: str = ""
     rule: str = ""
     hints: list = field(default_factory=list)
+    drop: str = ""  # how its answer breaks
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name != "hints"}
+        told = {name: value for name, value in vars(self).items() if name not in ("hints", "drop")}
         return told | {"hint": "; ".join(self.hints)}
 
 
@@ -5720,6 +5721,7 @@ class Rest:
         except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
             log.exception("%s %s failed", entry.method, entry.path)
             answer = self.failed(ApiError("SYS.1000", str(error)), entry)
+        answer.drop = answer.drop or entry.drop
         entry.status = 0 if answer.drop in UNSAID else answer.status
         entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
         entry.path = entry.path[:MOST_KEPT]
@@ -5890,10 +5892,7 @@ class Rest:
                 return Answer(503, drop="reset")
         else:
             call.seconds += fault.delay
-        if fault.at == "accept":
-            return await self.instead(request, call, entry, fault)
-        answer = await self.do(request, call, entry)
-        return await self.instead(request, call, entry, fault, answer) if fault.at == "after" else answer
+        return await (self.instead if fault.at in ("accept", "after") else self.do)(request, call, entry)
 
     def decide(self, request, call, entry):
         """What the rules have in store for a call."""
@@ -5921,16 +5920,25 @@ class Rest:
             return self.poll(request, call["uuid"])
         return await (self.now(request, call) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
 
-    async def instead(self, request, call, entry, fault, answer=None):
-        """What a fault makes of an answer, or of a call that is never done: only what reads, or is merely late, is done all the same."""
-        at_once = self.cloud.at_once(call.api)
-        if fault.error and (answer is None or at_once):
+    async def instead(self, request, call, entry):
+        """The answer to a call that a fault strikes before the work or after it. What only reads is done even where its answer breaks."""
+        fault, at_once = call.fault, self.cloud.at_once(call.api)
+        reads, entry.drop = at_once and entry.method == "GET", fault.drop
+        if fault.error and (fault.at == "accept" or at_once):
+            await self.outcome(request, call, entry) if fault.at == "after" else None
             raise fault.error
-        if fault.answer:
-            return raw_answer(*fault.answer)
-        if answer is None and fault.drop and not (at_once and entry.method == "GET"):
+        if fault.at == "after" or not (fault.answer or fault.drop) or (fault.drop and reads):
+            answer = await self.outcome(request, call, entry)
+        else:
             answer = Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)})
-        return replace(answer or await self.do(request, call, entry), drop=fault.drop)
+        return raw_answer(*fault.answer) if fault.answer else answer
+
+    async def outcome(self, request, call, entry):
+        """The answer to a call, also where it is an error."""
+        try:
+            return await self.do(request, call, entry)
+        except ApiError as error:
+            return self.failed(error, entry)
 
     async def now(self, request, call):
         if isinstance(call.params, ApiError):

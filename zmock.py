@@ -2599,20 +2599,17 @@ class Run:
         if not isinstance(body, GeneratorType):
             return True, body
         self.steps = body
-        ended, body = self.step()
-        if ended:
-            return True, body
-        return self.resume() if self.passed is None else self.fails_now() or (False, None)
+        return self.step()
 
     def resume(self):
         """On to the next stage, unless that is the one to fail: (whether it was the last, the result)."""
-        self.fails_now()
+        if self.fails_next():
+            raise self.call.fault.error
         return self.step()
 
-    def fails_now(self):
-        """The error that a rule has for the stage that is next."""
-        if self.call.fault.stage and [*self.stages, ""][len(self.progress.seen)] == self.call.fault.stage:
-            raise self.call.fault.error
+    def fails_next(self):
+        """Whether a rule has the next stage fail."""
+        return self.call.fault.stage and [*self.stages, ""][len(self.progress.seen)] == self.call.fault.stage
 
     def step(self):
         try:
@@ -2622,9 +2619,11 @@ class Run:
         return False, None
 
     def plan_next(self):
+        if self.passed is None or (not self.progress.seen and self.fails_next()):  # prepared; or a first stage that nothing prepares
+            return self.attempt(self.resume)
         self.progress.seen.append(self.jobs.clock.now())
         share = (self.due - self.began) / max(1, len(self.stages))
-        self.wait(self.began + share * len(self.progress.seen), self.resume)
+        return self.wait(self.began + share * len(self.progress.seen), self.resume)
 
     def end(self, body, error):
         """Over: at once when it went well, and not before its time when it failed on the way."""
@@ -2820,7 +2819,8 @@ class Jobs:
     def expired(self, record):
         since, seconds = self.dialect["job-expiry"]
         moment = max(record["seen"], self.looked.get(record["uuid"], 0)) if since == "seen" else record["created"]
-        return record["state"] in OVER and self.clock.now() - moment >= seconds
+        left = record.get("finished", 0) + (seconds if since == "seen" else SWEEP)  # a job that took longer: until the scan finds it
+        return record["state"] in OVER and self.clock.now() >= max(moment + seconds, left)
 
     def sweep(self):
         for record in [record for record in self.store.rows("Job") if self.expired(record)]:
@@ -5867,7 +5867,7 @@ class Rest:
 
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
-        entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]}
+        entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]} | variables
         if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
             entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}

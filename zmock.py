@@ -2984,7 +2984,7 @@ class Cloud:
         self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
         self.incidents, self.numbers = {}, itertools.count(1)  # those that last
-        self.down, self.cut = Counter(), set()  # hosts that incidents keep away, by how many; storage that nobody reaches for that
+        self.down, self.cut = Counter(), set()  # hosts that incidents keep away, by how many; those, and storage, that were there before
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
         self.refusals = {}  # what incidents have against calls
         self.unreachable, self.lives = 0, 1  # incidents that keep the management node down; how often it was started
@@ -5238,6 +5238,7 @@ def cut_off(cloud, hosts):
     for uuid in filter(functools.partial(cloud.store.peek, "Host"), hosts):
         cloud.down[uuid] += 1
         if cloud.look("Host", uuid)["status"] != "Disconnected":
+            cloud.cut.add(uuid)
             host_gone(cloud, uuid)
     check_storage(cloud)
 
@@ -5250,13 +5251,12 @@ def on_hosts(cloud, run, hosts):
 
 
 def reach_again(cloud, hosts):
-    """Hosts come back, save those that another incident keeps away."""
-    for uuid in hosts:
-        cloud.down[uuid] -= 1
-        if cloud.down[uuid] <= 0:
-            del cloud.down[uuid]
-            if cloud.store.peek("Host", uuid):
-                connected(cloud, uuid)
+    """Hosts come back, save those that another incident keeps away, or that were not there before."""
+    cloud.down -= Counter(hosts)
+    for uuid in [uuid for uuid in hosts if uuid in cloud.cut and uuid not in cloud.down]:
+        cloud.cut.discard(uuid)
+        if cloud.store.peek("Host", uuid):
+            connected(cloud, uuid)
     check_storage(cloud)
 
 

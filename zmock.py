@@ -5867,7 +5867,7 @@ class Rest:
 
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
-        entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]} | variables
+        entry.params = {name[:200]: bounded(value) for name, value in [*arguments[:100], *variables.items()]}
         if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
             entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}
@@ -6045,7 +6045,7 @@ class ControlError(Exception):
 
 MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
 STILL_HERE = 15  # seconds of the world's time between two signs of life of a stream
-STEADY = {"Job", "Mock", "Gone"}  # types of which no state is told: jobs are told as jobs
+UNTOLD = {"Job", "Mock", "Gone", "Notification"}  # types of which no state is told; jobs are told as jobs
 
 
 class Reader:
@@ -6118,7 +6118,7 @@ class Watch:
             waiter.set()
         for (type, uuid), before in changed.items() if self.readers else ():
             now = self.store.peek(type, uuid)
-            for name in ("state", "status") if type not in STEADY else ():
+            for name in ("state", "status") if type not in UNTOLD else ():
                 was, became = (before or {}).get(name), (now or {}).get(name)
                 if was != became:
                     item = now or before

@@ -15,7 +15,8 @@ Read it from top to bottom; a section uses only what stands above it.
     Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
     Store       items by type and uuid in memory, kept in TinyDB files
-    Query       conditions, sorting and paging over rows
+    Query       what a query says: conditions with their operators, sorting, paging, fields
+    Query: plans    which items satisfy it, from an index where one helps, through relations and tags
     Faults      what can befall a call, and the words that say it
     Faults: rules    rules as they are set, from files too, and what they decide
     Jobs: runs  an operation under way, and its stages
@@ -31,6 +32,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: incidents                 hosts that go, storage that fills, a management node that dies
     API: requests    what a request says: path, query string, body, headers
     API: hints       what was perhaps meant: the nearest path, verb, action, field
+    API: answers     what is kept of a request, and what goes out
     API: wire        answers that break: resets, half a body, one byte at a time
     API         /zstack/v1: a request in, one answer out
     Control: watching    what happens, for who waits or listens
@@ -49,6 +51,7 @@ holds volumes, *backup storage* holds images.
 import argparse
 import asyncio
 import base64
+import bisect
 import calendar
 import contextlib
 import difflib
@@ -81,6 +84,8 @@ from uuid import uuid5
 
 import aiohttp
 from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
 from tinydb import Storage, TinyDB
 
 __version__ = "0.1.0"
@@ -871,18 +876,63 @@ class Api:
 
 
 @dataclass(frozen=True)
+class Relation:
+    """How a query gets from one resource to another: the items of `target` whose key `theirs` is among the values of `own`.
+
+    An alias leads through other relations instead (`via`); what is hidden may be asked, but is not listed.
+    """
+
+    name: str
+    own: str = ""
+    target: str = ""
+    theirs: str = ""
+    via: tuple = ()
+    hidden: bool = False
+
+    @classmethod
+    def read(cls, text):
+        """ "zone: zoneUuid=Zone.uuid"; an alias "backupStorage: backupStorageRefs.backupStorage"; hidden "-vmNicRef: uuid=..." """
+        name, _, way = text.partition(": ")
+        own, joins, (target, _, theirs) = *way.partition("=")[:2], way.partition("=")[2].partition(".")
+        said = {"name": name.lstrip("-"), "hidden": name.startswith("-")}
+        return cls(**said, own=own, target=target, theirs=theirs) if joins else cls(**said, via=tuple(way.split(".")))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the items of an inside resource are: in a list of the owner's items."""
+
+    key: str
+    owner: str
+    list: str
+    value: str
+
+    @property
+    def index(self):
+        """The owner's key for what its list refers to."""
+        return f"{self.list}.{self.value}"
+
+    def rows(self, item):
+        """What an item of the owner has in its list, each as an item."""
+        return [{self.key: item["uuid"]} | (row if isinstance(row, dict) else {self.value: row}) for row in item.get(self.list, ())]
+
+
+@dataclass(frozen=True)
 class Resource:
     """One kind of thing: its path, the Java class of its inventory, its fields, relations, and how a new one starts.
 
     fields      "name state cpuNum:int createDate:date"; str when no type is said
-    relations   "zone: zoneUuid=Zone.uuid": a name for queries, own key, the other's key
+    relations   "zone: zoneUuid=Zone.uuid, ...": see Relation; a key may lie in a list of references, "backupStorageRefs.backupStorageUuid"
     embeds      "vmNics": relations that an inventory shows as a list
     new         what an item starts with when its creation does not say otherwise
     cascade     "Cluster.zoneUuid": what dies with it
     kinds       a subtype's Java class and its own fields, by the value of `discriminator`
     of          the resource that it is a subtype of; its items are stored there
-    indexed     fields to find items by, besides those of relations
+    only        what tells its items from others that are stored there
+    indexed     fields to find items by, besides names, states and what relations go through
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
+    inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
+                that names the other, the list there, and the key that a plain text in that list stands for
     """
 
     name: str
@@ -896,8 +946,10 @@ class Resource:
     discriminator: str = ""
     kinds: dict = field(default_factory=dict)
     of: str = ""
+    only: dict = field(default_factory=dict)
     indexed: str = ""
     joined: str = ""
+    inside: str = ""
 
     @functools.cached_property
     def fields(self):
@@ -909,22 +961,40 @@ class Resource:
         return self.fields | {name: kind for _, text in self.kinds.values() for name, kind in typed(text).items()}
 
     @functools.cached_property
+    def worded(self):
+        """The fields that an inventory shows in other words than an item has them: dates, and references with dates in them."""
+        return [name for name, kind in self.all_fields.items() if kind in ("date", "maps")]
+
+    @functools.cached_property
     def relations(self):
-        found = re.findall(r"(\w+): (\w+)=(\w+)\.(\w+)", self.relations_text)
-        return {name: (own, target, theirs) for name, own, target, theirs in found}
+        return {relation.name: relation for relation in map(Relation.read, filter(None, self.relations_text.split(", ")))}
+
+    @property
+    def listed(self):
+        """The names of the relations that a query is offered."""
+        return [name for name, relation in self.relations.items() if not relation.hidden]
+
+    @functools.cached_property
+    def place(self):
+        return Place(*re.split("[=.]", self.inside))
 
     @property
     def stored(self):
         """The resource whose items its own are among."""
         return self.of or self.name
 
+    def has(self, item):
+        """Whether an item that is stored where its own are is one of them."""
+        return all(item.get(name) == value for name, value in self.only.items())
+
     def java_of(self, item):
         return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
 
     @functools.cached_property
     def indexes(self):
-        """The fields that items are found by without a scan: names, and what relations go through."""
-        return {"name", *self.indexed.split(), *(own for own, _, _ in self.relations.values())} - {"uuid"}
+        """The fields that items are found by without a scan, as far as they have them: names, states, what relations go through."""
+        keys = {relation.own for relation in self.relations.values() if relation.own}
+        return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed.split()} | keys) - {"uuid"}
 
 
 def typed(text):
@@ -937,21 +1007,28 @@ def typed(text):
 DATES = "createDate:date lastOpDate:date"
 HEADER = "org.zstack.header."
 ENABLED = {"state": "Enabled"}
+BACKUP_STORAGE_RELATIONS = (
+    "-zoneRef: uuid=BackupStorageZoneRef.backupStorageUuid, -imageRef: uuid=ImageBackupStorageRef.backupStorageUuid, "
+    "-volumeSnapshotRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, zone: zoneRef.zone, image: imageRef.image, "
+    "volumeSnapshot: volumeSnapshotRef.volumeSnapshot"
+)
 
 RESOURCES = (
     Resource("ManagementNode", "management-nodes", HEADER + "managementnode.ManagementNodeInventory",
         "uuid hostName joinDate:date heartBeat:date"),
     Resource("Account", "accounts", HEADER + "identity.AccountInventory", "uuid name description type " + DATES,
-        "user: uuid=User.accountUuid", new={"type": "Normal"}, cascade="User.accountUuid Session.accountUuid"),
+        "user: uuid=User.accountUuid, group: uuid=UserGroup.accountUuid, policy: uuid=Policy.accountUuid, quota: uuid=Quota.identityUuid",
+        new={"type": "Normal"}, cascade="User.accountUuid Session.accountUuid"),
     Resource("User", "accounts/users", HEADER + "identity.UserInventory", "uuid accountUuid name description " + DATES,
-        "account: accountUuid=Account.uuid", cascade="Session.userUuid"),
+        "account: accountUuid=Account.uuid, -groupRef: uuid=UserGroupUserRef.userUuid, group: groupRef.group, "
+        "-policyRef: uuid=UserPolicyRef.userUuid, policy: policyRef.policy", cascade="Session.userUuid"),
     Resource("Session", "", HEADER + "identity.SessionInventory",
         "uuid accountUuid userUuid expiredDate:date createDate:date", "account: accountUuid=Account.uuid, user: userUuid=User.uuid"),
     Resource("SystemTag", "system-tags", HEADER + "tag.SystemTagInventory",
-        "inherent:bool uuid resourceUuid resourceType tag type " + DATES, indexed="resourceUuid",
+        "inherent:bool uuid resourceUuid resourceType tag type " + DATES, indexed="resourceUuid tag",
         new={"inherent": False, "type": "System"}),
     Resource("UserTag", "user-tags", HEADER + "tag.UserTagInventory", "uuid resourceUuid resourceType tag type " + DATES,
-        indexed="resourceUuid", new={"type": "User"}),
+        indexed="resourceUuid tag", new={"type": "User"}),
     Resource("Notification", "notifications", "org.zstack.core.notification.NotificationInventory",
         "uuid name content arguments sender status resourceUuid resourceType type time:long opaque:map " + DATES,
         new={"name": "system", "sender": "system", "status": "Unread", "type": "Info"}),
@@ -971,13 +1048,14 @@ RESOURCES = (
     Resource("Zone", "zones", HEADER + "zone.ZoneInventory", "uuid name description state type " + DATES,
         "vmInstance: uuid=VmInstance.zoneUuid, cluster: uuid=Cluster.zoneUuid, host: uuid=Host.zoneUuid, "
         "primaryStorage: uuid=PrimaryStorage.zoneUuid, l2Network: uuid=L2Network.zoneUuid, l3Network: uuid=L3Network.zoneUuid, "
-        "backupStorage: uuid=BackupStorage.attachedZoneUuids",
+        "-backupStorageRef: uuid=BackupStorageZoneRef.zoneUuid, backupStorage: backupStorageRef.backupStorage",
         new=ENABLED | {"type": "zstack"}, cascade="VmInstance.zoneUuid Cluster.zoneUuid L2Network.zoneUuid PrimaryStorage.zoneUuid"),
     Resource("Cluster", "clusters", HEADER + "cluster.ClusterInventory",
         "name uuid description state hypervisorType createDate:date lastOpDate:date zoneUuid type",
         "zone: zoneUuid=Zone.uuid, host: uuid=Host.clusterUuid, vmInstance: uuid=VmInstance.clusterUuid, "
-        "l2Network: uuid=L2Network.attachedClusterUuids, l2VlanNetwork: uuid=L2VlanNetwork.attachedClusterUuids, "
-        "primaryStorage: uuid=PrimaryStorage.attachedClusterUuids",
+        "-l2NetworkRef: uuid=L2NetworkClusterRef.clusterUuid, -l2VlanNetworkRef: uuid=L2NetworkClusterRef.clusterUuid, "
+        "-primaryStorageRef: uuid=PrimaryStorageClusterRef.clusterUuid, l2Network: l2NetworkRef.l2Network, "
+        "l2VlanNetwork: l2VlanNetworkRef.l2Network, primaryStorage: primaryStorageRef.primaryStorage",
         new=ENABLED | {"type": "zstack"}, cascade="Host.clusterUuid"),
     Resource("Host", "hosts", HEADER + "host.HostInventory",
         "zoneUuid name uuid clusterUuid description managementIp hypervisorType state status totalCpuCapacity:long "
@@ -990,22 +1068,24 @@ RESOURCES = (
         "uuid zoneUuid name url description totalCapacity:long availableCapacity:long totalPhysicalCapacity:long "
         "availablePhysicalCapacity:long systemUsedCapacity:long type state status mountPath " + DATES + " attachedClusterUuids:list",
         "zone: zoneUuid=Zone.uuid, volume: uuid=Volume.primaryStorageUuid, volumeSnapshot: uuid=VolumeSnapshot.primaryStorageUuid, "
-        "cluster: attachedClusterUuids=Cluster.uuid",
+        "-clusterRef: uuid=PrimaryStorageClusterRef.primaryStorageUuid, cluster: clusterRef.cluster",
         new=ENABLED | {"status": "Connected", "attachedClusterUuids": []},
-        cascade="Volume.primaryStorageUuid", discriminator="type",
+        cascade="Volume.primaryStorageUuid", discriminator="type", indexed="attachedClusterUuids",
         joined="totalCapacity availableCapacity totalPhysicalCapacity availablePhysicalCapacity systemUsedCapacity"),
     Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
         "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
-        "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs",
-        new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, discriminator="type",
+        BACKUP_STORAGE_RELATIONS,
+        new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, discriminator="type", indexed="attachedZoneUuids",
         kinds={"SftpBackupStorage": ("org.zstack.storage.backup.sftp.SftpBackupStorageInventory", "hostname username sshPort:int")}),
     Resource("SftpBackupStorage", "backup-storage/sftp", "org.zstack.storage.backup.sftp.SftpBackupStorageInventory",
         "hostname username sshPort:int uuid name url description totalCapacity:long availableCapacity:long type state status "
-        + DATES + " attachedZoneUuids:list", "zone: attachedZoneUuids=Zone.uuid, image: uuid=Image.backupStorageRefs", of="BackupStorage"),
+        + DATES + " attachedZoneUuids:list", BACKUP_STORAGE_RELATIONS, of="BackupStorage",
+        only={"type": "SftpBackupStorage"}),
     Resource("Image", "images", HEADER + "image.ImageInventory",
         "uuid name description exportUrl exportMd5Sum state status size:long actualSize:long md5Sum url mediaType guestOsType "
         "type platform format system:bool " + DATES + " backupStorageRefs:maps",
-        "volume: uuid=Volume.rootImageUuid, backupStorage: backupStorageRefs=BackupStorage.uuid",
+        "volume: uuid=Volume.rootImageUuid, backupStorageRefs: uuid=ImageBackupStorageRef.imageUuid, "
+        "-backupStorageRef: uuid=ImageBackupStorageRef.imageUuid, backupStorage: backupStorageRef.backupStorage",
         new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate"}),
     Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
@@ -1017,17 +1097,23 @@ RESOURCES = (
         new=ENABLED | {"type": "DefaultDiskOfferingType", "sortKey": 0, "allocatorStrategy": "DefaultPrimaryStorageAllocationStrategy"}),
     Resource("L2Network", "l2-networks", HEADER + "network.l2.L2NetworkInventory",
         "uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid",
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
+        "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster",
         new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, cascade="L3Network.l2NetworkUuid", discriminator="type",
+        indexed="attachedClusterUuids",
         kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
     Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
         "vlan:int uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, cluster: attachedClusterUuids=Cluster.uuid", of="L2Network"),
+        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
+        "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster", of="L2Network",
+        only={"type": "L2VlanNetwork"}),
     Resource("L3Network", "l3-networks", HEADER + "network.l3.L3NetworkInventory",
         "uuid name description type zoneUuid l2NetworkUuid state dnsDomain system:bool category " + DATES
         + " dns:list networkServices:maps hostRoute:maps",
         "zone: zoneUuid=Zone.uuid, l2Network: l2NetworkUuid=L2Network.uuid, vmNic: uuid=VmNic.l3NetworkUuid, "
-        "ipRanges: uuid=IpRange.l3NetworkUuid, serviceProvider: networkServices=NetworkServiceProvider.uuid", embeds=("ipRanges",),
+        "ipRanges: uuid=IpRange.l3NetworkUuid, networkServices: uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, "
+        "-serviceProviderRef: uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, serviceProvider: serviceProviderRef.serviceProvider, "
+        "hostRoute: uuid=L3NetworkHostRoute.l3NetworkUuid", embeds=("ipRanges",),
         new=ENABLED | {"type": "L3BasicNetwork", "system": False, "category": "Private", "dns": [], "networkServices": [], "hostRoute": []},
         cascade="IpRange.l3NetworkUuid VmNic.l3NetworkUuid Vip.l3NetworkUuid"),
     Resource("IpRange", "l3-networks/ip-ranges", HEADER + "network.l3.IpRangeInventory",
@@ -1044,31 +1130,66 @@ RESOURCES = (
         new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, cascade="VmNic.vmInstanceUuid"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
-        "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid",
+        "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
+        "portForwarding: uuid=PortForwardingRule.vmNicUuid, -loadBalancerListenerRef: uuid=LoadBalancerListenerVmNicRef.vmNicUuid, "
+        "loadBalancerListener: loadBalancerListenerRef.listener, -securityGroupRef: uuid=VmNicSecurityGroupRef.vmNicUuid, "
+        "securityGroup: securityGroupRef.securityGroup",
         indexed="ip ipRangeUuid"),
     Resource("Volume", "volumes", HEADER + "volume.VolumeInventory",
         "uuid name description primaryStorageUuid vmInstanceUuid diskOfferingUuid rootImageUuid installPath type format size:long "
         "actualSize:long deviceId:int state status " + DATES + " isShareable:bool",
         "vmInstance: vmInstanceUuid=VmInstance.uuid, snapshot: uuid=VolumeSnapshot.volumeUuid, diskOffering: "
-        "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid",
+        "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid, "
+        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         cascade="VolumeSnapshot.volumeUuid VolumeSnapshotTree.volumeUuid"),
     Resource("VolumeSnapshot", "volume-snapshots", HEADER + "storage.snapshot.VolumeSnapshotInventory",
         "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
         "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
-        "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, parent: parentUuid=VolumeSnapshot.uuid, "
-        "primaryStorage: primaryStorageUuid=PrimaryStorage.uuid",
+        "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, "
+        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid, backupStorage: backupStorageRef.backupStorage, "
+        "backupStorageRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, "  # sic, the wrong key: VolumeSnapshotInventory.java
+        "backupStorageRefs: uuid=VolumeSnapshotBackupStorageRef.volumeSnapshotUuid", indexed="parentUuid",
         new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}),
     Resource("VolumeSnapshotTree", "volume-snapshots/trees", HEADER + "storage.snapshot.VolumeSnapshotTreeInventory",
         "uuid volumeUuid current:bool tree:map " + DATES, "volume: volumeUuid=Volume.uuid, snapshot: uuid=VolumeSnapshot.treeUuid",
         new={"current": True}),
     Resource("Vip", "vips", "org.zstack.network.service.vip.VipInventory",
         "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
-        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: peerL3NetworkUuids=L3Network.uuid",
+        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: uuid=VipPeerL3NetworkRef.vipUuid, "
+        "portForwarding: uuid=PortForwardingRule.vipUuid, loadBalancer: uuid=LoadBalancer.vipUuid",
         new=ENABLED | {"peerL3NetworkUuids": []}, cascade="Eip.vipUuid", indexed="ip ipRangeUuid"),
     Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
         new=ENABLED),
+
+    # what lists of others hold
+    Resource("PrimaryStorageClusterRef", "", HEADER + "storage.primary.PrimaryStorageClusterRefInventory",
+        "id:long clusterUuid primaryStorageUuid " + DATES, "cluster: clusterUuid=Cluster.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid",
+        inside="primaryStorageUuid=PrimaryStorage.attachedClusterUuids.clusterUuid"),
+    Resource("L2NetworkClusterRef", "", HEADER + "network.l2.L2NetworkClusterRefInventory",
+        "clusterUuid l2NetworkUuid " + DATES, "cluster: clusterUuid=Cluster.uuid, l2Network: l2NetworkUuid=L2Network.uuid",
+        inside="l2NetworkUuid=L2Network.attachedClusterUuids.clusterUuid"),
+    Resource("BackupStorageZoneRef", "", HEADER + "storage.backup.BackupStorageZoneRefInventory",
+        "id:long backupStorageUuid zoneUuid " + DATES, "zone: zoneUuid=Zone.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
+        inside="backupStorageUuid=BackupStorage.attachedZoneUuids.zoneUuid"),
+    Resource("ImageBackupStorageRef", "", HEADER + "image.ImageBackupStorageRefInventory",
+        "imageUuid backupStorageUuid installPath status " + DATES,
+        "image: imageUuid=Image.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
+        inside="imageUuid=Image.backupStorageRefs.backupStorageUuid"),
+    Resource("VolumeSnapshotBackupStorageRef", "", HEADER + "storage.snapshot.VolumeSnapshotBackupStorageRefInventory",
+        "volumeSnapshotUuid backupStorageUuid installPath",
+        "volumeSnapshot: volumeSnapshotUuid=VolumeSnapshot.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
+        inside="volumeSnapshotUuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid"),
+    Resource("NetworkServiceL3NetworkRef", "l3-networks/network-services/refs", HEADER + "network.service.NetworkServiceL3NetworkRefInventory",
+        "l3NetworkUuid networkServiceProviderUuid networkServiceType",
+        "l3Network: l3NetworkUuid=L3Network.uuid, serviceProvider: networkServiceProviderUuid=NetworkServiceProvider.uuid",
+        inside="l3NetworkUuid=L3Network.networkServices.networkServiceProviderUuid"),
+    Resource("L3NetworkHostRoute", "", HEADER + "network.l3.L3NetworkHostRouteInventory",
+        "id:long l3NetworkUuid prefix nexthop " + DATES, inside="l3NetworkUuid=L3Network.hostRoute.prefix"),
+    Resource("VipPeerL3NetworkRef", "", "org.zstack.network.service.vip.VipPeerL3NetworkRefInventory",
+        "vipUuid l3NetworkUuid " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid, vip: vipUuid=Vip.uuid",
+        inside="vipUuid=Vip.peerL3NetworkUuids.l3NetworkUuid"),
 )  # fmt: skip
 
 
@@ -1347,15 +1468,20 @@ class Catalogue:
     """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
 
     def __init__(self, file=None):
-        self.resources = {row.name: row for row in RESOURCES}
-        self.collections = {row.path: row for row in RESOURCES if row.path}
+        kept = self.read(file)
+        rows = {row.name: row for row in RESOURCES}
+        for line in kept["inventories"].values():
+            self.add_resource(rows, line)
+        rows = {name: self.without_loose_ends(row, rows) for name, row in rows.items()}
+        self.resources = {name: replace(row, indexed=" ".join([row.indexed, *ends])) for name, (row, ends) in self.with_ends(rows).items()}
+        self.collections = {row.path: row for row in self.resources.values() if row.path}
         built_in = [
             Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server")
             for package, rows in API_ROWS.items()
             for row in rows
         ]
         self.apis = {api.name: api for api in built_in}
-        for line in self.read(file):
+        for line in kept["apis"].values():
             self.apis.setdefault(line["name"], Api(**line))
         self.roots = {}
         for api in self.apis.values():
@@ -1365,11 +1491,44 @@ class Catalogue:
     @staticmethod
     def read(file):
         if not file or not file.exists():
-            return []
+            return {"inventories": {}, "apis": {}}
         try:
-            return json.loads(file.read_text(encoding="utf-8"))["apis"].values()
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            return {"inventories": kept["inventories"], "apis": kept["apis"]}
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
+
+    @staticmethod
+    def add_resource(rows, line):
+        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of."""
+        told = {"relations": "", "only": {}, "of": ""} | line
+        fields_text, relations_text = told.pop("fields"), told.pop("relations")
+        row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
+        if row.of:
+            parent = rows[row.of]
+            row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
+                          relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
+            if parent.discriminator:
+                rows[parent.name] = replace(parent, kinds=parent.kinds | {row.only[parent.discriminator]: (row.java, fields_text)})
+        rows[row.name] = row
+
+    @staticmethod
+    def without_loose_ends(row, rows):
+        """The row without relations to resources that are not there: the file that has them may be missing."""
+        texts = [text for text in row.relations_text.split(", ") if text]
+        known = {relation.name for relation in row.relations.values() if relation.target in rows}
+        left = [text for text in texts if (relation := Relation.read(text)).target in rows or (relation.via and relation.via[0] in known)]
+        return row if len(left) == len(texts) else replace(row, relations_text=", ".join(left))
+
+    @staticmethod
+    def with_ends(rows):
+        """Each row with the fields by which relations of others look for its items: they are indexed."""
+        ends = defaultdict(set)
+        for relation in (relation for row in rows.values() for relation in row.relations.values() if relation.target):
+            ends[rows[relation.target].stored].add(relation.theirs)
+        for place in (row.place for row in rows.values() if row.inside):
+            ends[place.owner].add(place.index)
+        return {name: (row, sorted(ends[row.stored] - row.indexes)) for name, row in rows.items()}
 
     def add_route(self, path, api):
         node = self.roots
@@ -1425,8 +1584,13 @@ def note_classes(found, path, row, item):
 
 
 BY_NAME = {row.name: row for row in RESOURCES}
-EMBEDDED = {row.name: {name: BY_NAME[row.relations[name][1]] for name in row.embeds} for row in RESOURCES}
+EMBEDDED = {row.name: {name: BY_NAME[row.relations[name].target] for name in row.embeds} for row in RESOURCES}
 EMBEDDED["TaskProgress"] = {"subTasks": BY_NAME["TaskProgress"]}
+
+
+def embedded_in(row):
+    """The resources whose inventories are shown inside those of another, at any depth."""
+    return [inner for child in EMBEDDED.get(row.name, {}).values() if child is not row for inner in (child, *embedded_in(child))]
 
 
 # ---- Store -------------------------------------------------------------------------------------------------------
@@ -1444,19 +1608,30 @@ def without_nulls(item):
     return {key: value for key, value in item.items() if value is not None}
 
 
+def letters(text):
+    """Text as MySQL's utf8_general_ci compares it letter by letter: capitals without accents."""
+    if text.isascii():
+        return text.upper()
+    bare = "".join(c for c in unicodedata.normalize("NFD", text.replace("ß", "s").upper()) if not unicodedata.combining(c))
+    return unicodedata.normalize("NFC", bare)
+
+
 def folded(value):
-    """A value as MySQL's utf8_general_ci compares and sorts it: capitals, no accents, trailing spaces insignificant."""
-    if not isinstance(value, str):
-        return value
-    text = value.rstrip(" ").upper()
-    return text if text.isascii() else "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+    """A value as that collation compares and sorts it whole: trailing spaces are insignificant."""
+    return letters(value.rstrip(" ")) if isinstance(value, str) else value
 
 
-def each(value):
-    """The values behind a field: itself, or what is in its list; of a list of references, whatever they point to."""
-    if not isinstance(value, list):
-        return () if value is None else (value,)
-    return [v for item in value for v in (item.values() if isinstance(item, dict) else (item,)) if isinstance(v, str)]
+def each(item, key):
+    """What an item has at a key, one by one: a value, those of a list, or of a list of references, "backupStorageRefs.status".
+
+    A plain text in a list of references is the reference itself.
+    """
+    if "." in key:
+        name, _, inner = key.partition(".")
+        rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
+        return [row[inner] for row in rows if row.get(inner) is not None]
+    value = item.get(key)
+    return value if value.__class__ is list else () if value is None else (value,)
 
 
 class AtomicJson(Storage):
@@ -1487,23 +1662,29 @@ def to_json(value):
 
 
 class Table:
-    """The items of one type in memory: by uuid, and by the fields that its row names."""
+    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for."""
 
-    def __init__(self, indexes):
+    def __init__(self, indexed):
         self.items = {}
         self.numbers = {}  # what TinyDB calls a doc_id
         self.texts = {}  # what of each item stands in the file, once it was written
         self.last = 0
-        self.indexes = {name: defaultdict(dict) for name in indexes}
+        self.version = 0  # how often something was put
+        self.indexed = indexed
+        self.indexes = {}
+        self.order = None  # the uuids in MySQL's order, from the first time that it is asked for
 
     def put(self, uuid, item):
         """Stores an item, or takes it away where it is None; answers what was there. uuids compare without case."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
+        self.version += 1
         self.texts.pop(uuid, None)
         for name, index in self.indexes.items():
-            if before is None or item is None or before.get(name) != item.get(name):
+            if before is None or item is None or before.get(name) != item.get(name) or "." in name:
                 self.reindex(index, name, uuid, before, item)
+        if (before is None) != (item is None) and self.order is not None:
+            self.reorder(uuid, item is None)
         if item is None:
             self.items.pop(uuid, None), self.numbers.pop(uuid, None)
             return before
@@ -1515,12 +1696,32 @@ class Table:
 
     @staticmethod
     def reindex(index, name, uuid, before, after):
-        for value in each(before.get(name)) if before else ():
+        for value in each(before, name) if before else ():
             index[folded(value)].pop(uuid, None)
             if not index[folded(value)]:
                 del index[folded(value)]
-        for value in each(after.get(name)) if after else ():
+        for value in each(after, name) if after else ():
             index[folded(value)][uuid] = None
+
+    def index(self, name):
+        """The uuids of the items by what they have at a key."""
+        if name not in self.indexes:
+            self.indexes[name] = defaultdict(dict)
+            for uuid, item in self.items.items():
+                self.reindex(self.indexes[name], name, uuid, None, item)
+        return self.indexes[name]
+
+    def reorder(self, uuid, gone):
+        place = bisect.bisect_left(self.order, uuid)
+        if gone:
+            del self.order[place]
+        else:
+            self.order.insert(place, uuid)
+
+    def in_order(self, start=None, stop=None):
+        if self.order is None:
+            self.order = sorted(self.items)
+        return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
     def text(self):
         """The table as TinyDB's file holds it; only what has changed since the last time is serialised."""
@@ -1585,15 +1786,25 @@ class Store:
     def count(self, type):
         return len(self.table(type).items)
 
+    def in_order(self, type, start=None, stop=None):
+        """The items of a type by uuid, as MySQL answers without `order by`, or a page of them; for looking at only."""
+        return self.table(type).in_order(start, stop)
+
     def find(self, type, field, value):
         """The items whose field has the value, for looking at only; without a scan where the field is indexed."""
         table = self.table(type)
         if field == "uuid":
             item = self.peek(type, value)
             return [item] if item else []
-        if field in table.indexes:
-            return [table.items[uuid] for uuid in table.indexes[field].get(folded(value), ())]
-        return [item for item in table.items.values() if folded(value) in map(folded, each(item.get(field)))]
+        if field in table.indexed or field in table.indexes:
+            return [table.items[uuid] for uuid in table.index(field).get(folded(value), ())]
+        return [item for item in table.items.values() if folded(value) in map(folded, each(item, field))]
+
+    def how_many(self, type, field, value):
+        """How many items find() would bring, of an indexed field."""
+        if field == "uuid":
+            return 1
+        return len(self.table(type).index(field).get(folded(value), ()))
 
     # writing
 
@@ -1741,34 +1952,48 @@ def lock_file(file, folder):
 
 
 def like(pattern):
-    """SQL's LIKE as a regular expression: % is any run, _ one character, \\ takes the next one as it is."""
+    """SQL's LIKE as a function of letters(text): % is any run, _ one character, \\ takes the next one as it is."""
     runs, single = [""], {"_": "."}
-    for part in re.findall(r"\\.|%|_|[^\\%_]+|\\", pattern, re.S):
+    for part in re.findall(r"\\.|%|_|[^\\%_]+|\\", letters(pattern), re.S):
         if part == "%":
             runs.append("")
         else:
             runs[-1] += single.get(part) or re.escape(part[1:] if part[0] == "\\" and len(part) > 1 else part)
     first, *rest = runs  # what stands between two % is looked for once: (?>...) never comes back to it
     text = first + "".join(f"(?>.*?{run})" for run in rest[:-1]) + (f".*{rest[-1]}" if rest else "")
-    return re.compile(text, re.S | re.I).fullmatch
+    return re.compile(text, re.S).fullmatch
+
+
+@dataclass(frozen=True)
+class Operator:
+    """How a condition compares: what stands behind the sign is read as `reads` says, holds(that, value) is asked of each value."""
+
+    sign: str
+    reads: str
+    says: str
+    holds: object
 
 
 # The first one that is *contained* in a condition is its operator (RestServer.java): the order is part of the meaning.
-# Each makes a test of the values after it. NULL satisfies none but "is null", which Condition.test() does itself.
+# NULL satisfies none but "is null".
 OPERATORS = {
-    "!=": lambda one: lambda v: v != one,
-    ">=": lambda one: lambda v: v >= one,
-    "<=": lambda one: lambda v: v <= one,
-    "!?=": lambda many: lambda v: v not in many,
-    "!~=": lambda match: lambda v: not match(text_of(v)),
-    "~=": lambda match: lambda v: bool(match(text_of(v))),
-    "?=": lambda many: lambda v: v in many,
-    "=": lambda one: lambda v: v == one,
-    ">": lambda one: lambda v: v > one,
-    "<": lambda one: lambda v: v < one,
-    "is null": None,
-    "not null": None,
+    row.sign: row
+    for row in (
+        Operator("!=", "value", "not equal", operator.ne),
+        Operator(">=", "value", "greater or equal", operator.le),
+        Operator("<=", "value", "less or equal", operator.ge),
+        Operator("!?=", "list", "none of a list, `a,b`", lambda many, v: v not in many),
+        Operator("!~=", "pattern", "not like", lambda match, v: not match(v)),
+        Operator("~=", "pattern", "like: `%` is any run, `_` one character, `\\` escapes", lambda match, v: match(v)),
+        Operator("?=", "list", "one of a list, `a,b`", operator.contains),
+        Operator("=", "value", "equal", operator.eq),
+        Operator(">", "value", "greater", operator.lt),
+        Operator("<", "value", "less", operator.gt),
+        Operator("is null", "nothing", "has no value", lambda _, v: v is None),
+        Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
+    )
 }
+SLIPS = {"is not null": "not null", "not like": "!~=", "not in": "!?=", "like": "~=", "in": "?=", "<>": "!=", ":": "="}  # of other languages
 
 
 def number(text):
@@ -1791,7 +2016,23 @@ def boolean(text):
     return text.lower() == "true"
 
 
-READ_AS = {"int": number, "long": number, "double": number, "date": instant, "bool": boolean}
+def as_number(value):
+    return value if type(value) in (int, float) else number(text_of(value))
+
+
+def as_letters(value):
+    return value.upper() if type(value) is str and value.isascii() else letters(text_of(value))
+
+
+def as_folded(value):
+    return as_letters(value).rstrip(" ")
+
+
+# How values of a type are compared: what reads one from a condition, and what an item's own becomes for it.
+SCALES = {
+    "int": (number, as_number), "long": (number, as_number), "double": (number, as_number), "date": (instant, str), "bool": (boolean, bool),
+}  # fmt: skip
+TEXT, PATTERN = (folded, as_folded), (like, as_letters)
 
 
 @dataclass
@@ -1807,29 +2048,22 @@ class Condition:
     def field(self):
         return self.path[-1]
 
-    def below(self):
-        """The same condition, one relation further."""
-        return replace(self, path=self.path[1:])
+    def below(self, *path):
+        """The same condition on what a relation leads to; on another path where one is given."""
+        return replace(self, path=path or self.path[1:])
 
     def test(self, kind):
-        """A function that tells whether an item's value, of that type, satisfies the condition."""
-        if self.sign == "is null":
-            return lambda value: value is None
-        if self.sign == "not null":
-            return lambda value: value is not None
-        read = READ_AS.get(kind, folded)
-        if self.sign.endswith("~="):
-            wanted = like(self.value)
-        elif self.sign.endswith("?="):
-            wanted = [read(word) for word in self.value.rstrip(",").split(",")]
-        else:
-            wanted = read(self.value)
-        passes, fold = OPERATORS[self.sign](wanted), folded if read is folded and not self.sign.endswith("~=") else None
-        if kind in ("list", "maps"):
-            return lambda value: any(passes(fold(v) if fold else v) for v in each(value))
-        if fold:
-            return lambda value: value is not None and passes(fold(text_of(value)))
-        return lambda value: value is not None and passes(value)
+        """What to make of a value of that type, which is not null, and what it is then asked: holds(see(value))."""
+        row, (read, see) = OPERATORS[self.sign], SCALES.get(kind, TEXT)
+        if row.reads == "nothing":
+            return see, functools.partial(row.holds, None)
+        if row.reads == "list":
+            return see, functools.partial(row.holds, [read(word) for word in self.value.rstrip(",").split(",")])
+        if row.reads == "pattern" and kind == "bool":  # true and false have no letters
+            return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
+        if row.reads == "pattern":
+            read, see = PATTERN
+        return see, functools.partial(row.holds, read(self.value))
 
 
 def read_condition(text, dialect):
@@ -1837,23 +2071,33 @@ def read_condition(text, dialect):
     sign = next((sign for sign in OPERATORS if sign in text), None)
     if not sign:
         raise FrontError(400, f"Invalid query parameter. The '{text}' in the parameter[q] doesn't contain any query operator. "
-                              f"Valid query operators are [[{', '.join(OPERATORS)}]]")  # fmt: skip
+                              f"Valid query operators are [[{', '.join(OPERATORS)}]]", meant(text))  # fmt: skip
     name, _, value = text.partition(sign)
     if not name.strip():
         raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] is not a key-value pair split by =")
     worded = sign.endswith("null")
     if dialect["spaced-condition"] and not worded and (name != name.strip() or value != value.lstrip()):
         raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] has spaces around '{sign}'",
-                         f"write {name.strip()}{sign}{value.strip()}")  # fmt: skip
+                         meant(text) or f"write {name.strip()}{sign}{value.strip()}")  # fmt: skip
     if dialect["null-test"] and sign in ("=", "!=") and value == "null":
         sign = "is null" if sign == "=" else "not null"
     return Condition(text, tuple(name.strip().split(".")), sign, value)
 
 
+def meant(text):
+    """What a condition of another language would be here, "write name~=web"; nothing for other text."""
+    for slip, sign in SLIPS.items():
+        between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{slip}\s*"
+        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*)", text, re.I | re.S):
+            return f"write {found[1]} {sign}" if sign == "not null" else f"write {found[1]}{sign}{found[2]}"
+    return ""
+
+
 @dataclass
 class Query:
-    """What is asked of a collection."""
+    """What is asked of a collection; where it is for one uuid, nothing else counts (RestServer.java)."""
 
+    uuid: str = ""
     conditions: list = field(default_factory=list)
     limit: int = 1000
     start: int = 0
@@ -1902,128 +2146,315 @@ def bad_field(dialect, details, hint=""):
     return FrontError(400, details, hint) if dialect["unknown-field"] else ApiError("SYS.1000", details, hint=hint)
 
 
+# ---- Query: plans --------------------------------------------------------------------------------------------------
+
 DEEPEST = 20
-TAG_FIELDS = {"__systemTag__": "SystemTag", "__userTag__": "UserTag"}
+TAGS = {"__systemTag__": Relation("__systemTag__", "uuid", "SystemTag", "resourceUuid"),
+        "__userTag__": Relation("__userTag__", "uuid", "UserTag", "resourceUuid")}  # fmt: skip
+EXAMPLES = 10  # uuids of dropped items that explain() names
+UUID_OF = operator.itemgetter("uuid")
+ALIASES = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
+
+
+class Term:
+    """One condition on a resource: a test of its items and, where an index helps, about how many satisfy it and which."""
+
+    def __init__(self, passes, size=math.inf, found=None, index=None):
+        self.passes, self.size, self.found, self.index = passes, size, found, index
+
+    def fetch(self):
+        return self.found()
+
+    def settle(self, rows, among):
+        """Decides how to go about it, knowing that at most so many items will be tested."""
+
+
+class Join(Term):
+    """A condition behind a relation: own key IN (their keys where ...), each condition for itself (QueryFacadeImpl).
+
+    It is begun from its cheaper side: the others that satisfy the condition are found and their keys collected, or, where few
+    items are asked about, the others of each are looked up. `without` asks for items that have none (TagZQLExtension.java).
+    """
+
+    def __init__(self, resource, relation, target, inner, without=False):
+        super().__init__(self.any_related)
+        self.resource, self.relation, self.target, self.inner, self.without = resource, relation, target, inner, without
+        self.keys = self.rows = None
+
+    def cost(self, rows):
+        """About how many items are looked at to collect the keys."""
+        inner = self.inner.cost(rows) if isinstance(self.inner, Join) else self.inner.size
+        return min(inner, rows.count_of(self.target))
+
+    def settle(self, rows, among):
+        relation, self.rows = self.relation, rows
+        spread = max(1, rows.count_of(self.target) / max(1, rows.count_of(self.resource))) if relation.theirs != "uuid" else 1
+        if rows.indexed(self.target, relation.theirs) and among * spread < self.cost(rows):
+            self.index = f"{self.target.name}.{relation.theirs}"
+            self.inner.settle(rows, among * spread)
+            return
+        found, first = rows.narrow([self.inner], self.target)
+        self.keys = {as_folded(value) for item in found for value in each(item, relation.theirs)}
+        self.passes, self.index = self.has_key, first.index if first else None
+        if rows.indexed(self.resource, relation.own) and not self.without:
+            self.size = sum(rows.how_many(self.resource, relation.own, key) for key in self.keys)
+
+    def fetch(self):
+        found = (item for key in self.keys for item in self.rows.find(self.resource, self.relation.own, key))
+        return {item.get("uuid", id(item)): item for item in found}.values()
+
+    def has_key(self, item):
+        return any(as_folded(value) in self.keys for value in each(item, self.relation.own)) != self.without
+
+    def any_related(self, item):
+        find, relation, passes = self.rows.find, self.relation, self.inner.passes
+        others = (other for value in each(item, relation.own) for other in find(self.target, relation.theirs, value))
+        return any(map(passes, others)) != self.without
 
 
 class Rows:
-    """Evaluates queries over tables that somebody else keeps: find(type, field, value) and rows(type) bring items."""
+    """Evaluates queries over tables that somebody else keeps: find, how_many, in_order and count bring items by type."""
 
     def __init__(self, catalogue, dialect, tables, computed):
         self.catalogue, self.dialect, self.tables, self.computed = catalogue, dialect, tables, computed
 
     def select(self, query, resource):
-        """The items that satisfy the query, sorted and paged, and how many there are without paging."""
+        """The items that satisfy the query, sorted and paged, and how many there are without paging (None where nobody asked)."""
+        if query.uuid:
+            return self.of_uuid(query.uuid, resource), None
         fields = self.native(resource, query)
+        single = {name: kind for name, kind in fields.items() if kind not in ("list", "maps", "map")}
         for name in filter(None, [query.sort, query.group_by]):
-            self.known(resource, fields, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
-        own = {name: kind for name, kind in fields.items() if kind not in ("list", "maps") and name not in resource.joined.split()}
+            self.known(resource, single, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
         for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
-            self.known(resource, own, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
-        found = self.matching(query.conditions, resource, fields)
-        total = len(found)
+            self.known(resource, single.keys() - set(resource.joined.split()), name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
+        terms = [self.term(condition, resource, fields) for condition in query.conditions]
         if query.count:
-            return [], total
+            return [], self.count(terms, resource)
+        last, whole_table = query.start + query.limit, not (terms or resource.only or resource.inside or query.sort or query.group_by)
+        if whole_table:
+            return [*self.tables.in_order(resource.stored, query.start, last)], self.tables.count(resource.stored)
+        found = self.narrow(terms, resource, in_order=not query.sort)[0]
         if query.group_by:
-            found = [*{sortable(self.value(resource, item, query.group_by)): item for item in reversed(found)}.values()]
-            total = len(found)
-        # without sort, MySQL answers in the order of the primary key
-        order = (lambda item: sortable(self.value(resource, item, query.sort))) if query.sort else operator.itemgetter("uuid")
-        first = heapq.nlargest if query.sort and query.descending else heapq.nsmallest
-        return first(query.start + query.limit, found, key=order)[query.start :], total
+            key = self.sort_key(resource, single, query.group_by)
+            found = {key(item): item for item in reversed([*found])}.values()
+        if query.sort or query.with_count:
+            found = [*found]
+        total = len(found) if query.with_count else None
+        if query.sort:
+            found = first_ones(found, self.sort_key(resource, single, query.sort), query.descending, last)
+        elif query.group_by:
+            found = sorted(found, key=UUID_OF)
+        return [*itertools.islice(found, query.start, last)], total
+
+    def of_uuid(self, uuid, resource):
+        self.refuse_quotes(uuid, f"uuid={uuid}")
+        return [item for item in self.tables.find(resource.stored, "uuid", uuid) if resource.has(item)]
+
+    def count(self, terms, resource):
+        if not (terms or resource.only or resource.inside):
+            return self.count_of(resource)
+        return sum(1 for _ in self.narrow(terms, resource)[0])
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
         kind = next((c.value for c in query.conditions if c.path == (resource.discriminator,) and c.sign == "="), None)
         return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
 
-    def matching(self, conditions, resource, fields):
-        """The items that satisfy all conditions: those of the shortest list that an index gives, else all, each tested."""
-        plans = [self.plan(condition, resource, fields) for condition in conditions]
-        items = min((found for _, found in plans if found is not None), key=len, default=self.tables.rows(resource.stored))
-        if resource.of:
-            plans.append((lambda item: self.catalogue.resource(resource.of).java_of(item) == resource.java, None))
-        return [item for item in items if all(test(item) for test, _ in plans)]
+    def narrow(self, terms, resource, in_order=False):
+        """The items that satisfy all terms, one by one, by uuid if so wished; and the term whose index led to them."""
+        all_there = self.count_of(resource)
+        among = min([all_there, *(term.size for term in terms)])
+        for term in sorted(terms, key=lambda term: isinstance(term, Join) and term.cost(self)):
+            term.settle(self, among)
+            among = min(among, term.size)
+        first = min(terms, key=lambda term: term.size, default=None)
+        if first is None or first.size > all_there // 4:  # what is most of a table is quicker read from end to end
+            items = self.tables.in_order(resource.stored) if in_order and not resource.inside else self.all_of(resource)
+            first = None
+        else:
+            items = sorted(first.fetch(), key=UUID_OF) if in_order else first.fetch()
+        tests = [term.passes for term in terms if term is not first]
+        if resource.only:
+            tests.append(resource.has)
+        for test in tests:
+            items = filter(test, items)
+        return items, first
 
-    def plan(self, condition, resource, fields):
-        """A function that tells whether an item satisfies the condition, and the items that an index gives for it, or None."""
+    # conditions
+
+    def term(self, condition, resource, fields=None):
+        """The term of a condition; the error of one that names what is not there."""
         if len(condition.path) > DEEPEST:
             raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
+        name = condition.path[0]
         if len(condition.path) > 1:
-            return self.related(condition, resource)
-        if "'" in condition.value or (condition.field in TAG_FIELDS and "%s" in condition.value):
-            # the server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)
-            raise ApiError("SYS.1000", f"the server cannot parse the condition {condition.text}", hint="it has no way to escape ' or, with tags, %s")
-        if condition.field in TAG_FIELDS:
-            return self.tagged(condition, resource)
-        name = self.known(resource, fields, self.alias(resource, condition.field))
+            return self.related(condition, resource, self.relation(condition, resource))
+        self.refuse_quotes(condition.value, condition.text, "%s" if name in TAGS else "'")
+        if name in TAGS:
+            positive = replace(condition, sign=condition.sign.lstrip("!"))
+            return self.related(positive.below(name, "tag"), resource, TAGS[name], without=condition.sign.startswith("!"))
+        return self.own(condition, resource, fields or resource.fields)
+
+    def refuse_quotes(self, value, text, besides="'"):
+        """The server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)."""
+        if "'" in value or besides in value:
+            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint="it has no way to escape ' or, with tags, %s")
+
+    def own(self, condition, resource, fields):
+        """The term of a condition on a field of the resource itself."""
+        legal, name = {field for field, kind in fields.items() if kind != "maps"}, self.alias(resource, condition.field)
+        kind = fields[self.known(resource, legal, name, condition=condition.text)]
         try:
-            test = condition.test(fields[name])
+            see, holds = condition.test(kind)
         except ValueError as error:
             raise self.bad_field(f"the condition {condition.text} cannot be read: {error}") from None
-        if (resource.name, name) in self.computed:
-            return (lambda item: test(self.value(resource, item, name))), None
-        indexed = condition.sign == "=" and name in resource.indexes | {"uuid"}
-        return (lambda item: test(item.get(name))), self.tables.find(resource.stored, name, condition.value) if indexed else None
+        passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
+        if condition.sign == "=" and kind in ("str", "list") and self.indexed(resource, name):
+            find = functools.partial(self.find, resource, name, condition.value)
+            return Term(passes, self.how_many(resource, name, condition.value), find, f"{resource.name}.{name}")
+        return Term(passes)
 
-    def by_keys(self, resource, own, keys):
-        """The items whose field is among the keys, where an index gives them and they are few; else None."""
-        if own not in resource.indexes | {"uuid"} or len(keys) > self.tables.count(resource.stored) // 4:
-            return None
-        found = (item for key in keys for item in self.tables.find(resource.stored, own, key))
-        return [*{item["uuid"]: item for item in found}.values()]
+    def passing(self, resource, name, kind, see, holds, null):
+        """The test of an item by the test of its values; `null` is what it is where there is none."""
+
+        def of_field(item):
+            value = item.get(name)
+            return null if value is None else holds(see(value))
+
+        def of_list(item):  # a column of a hidden join: where there is no row, there is no null
+            return any(holds(see(value)) for value in each(item, name))
+
+        def of_computed(item):
+            value = self.value(resource, item, name)
+            return null if value is None else holds(see(value))
+
+        return of_list if kind == "list" else of_computed if (resource.name, name) in self.computed else of_field
 
     def alias(self, resource, name):
-        aliases = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
-        row, real = aliases.get((resource.name, name), (None, name))
+        row, real = ALIASES.get((resource.name, name), (None, name))
         return real if row is None or self.dialect[row] else name
 
-    def related(self, condition, resource):
-        """Own key IN (their keys where ...): each condition on a relation stands for itself (QueryFacadeImpl)."""
+    def relation(self, condition, resource):
         relation, name = resource.relations.get(condition.path[0]), condition.path[0]
-        if not relation and resource.fields.get(name) == "maps" and len(condition.path) == 2:  # as backupStorageRefs.status
-            test = condition.test("str")
-            return (lambda item: any(test(row.get(condition.field)) for row in item.get(name, ()))), None
-        if not relation:
-            raise self.bad_field(
-                f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
-                f"target[class {resource.java}] have no expanded query[{condition.path[0]}]",
-                f"{resource.name} has {', '.join(resource.relations) or 'no relations'}{did_you_mean(condition.path[0], resource.relations)}",
-            )
-        own, target, theirs = relation
-        below, target = condition.below(), self.catalogue.resource(target)
-        found = self.matching([below], target, target.fields)
-        keys = {folded(value) for item in found for value in each(item.get(theirs))}
-        return (lambda item: any(folded(value) in keys for value in each(item.get(own)))), self.by_keys(resource, own, keys)
+        if relation:
+            return relation
+        raise self.bad_field(
+            f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
+            f"target[class {resource.java}] have no expanded query[{name}]",
+            f"{resource.name} has {', '.join(resource.listed) or 'no relations'}{did_you_mean(name, resource.listed)}",
+        )
 
-    def tagged(self, condition, resource):
-        """Resources with a tag that satisfies the condition; a negative operator: without one that satisfies the positive."""
-        table = TAG_FIELDS[condition.field]
-        negative = condition.sign.startswith("!")
-        test = replace(condition, sign=condition.sign.lstrip("!")).test("str")
-        keys = {tag["resourceUuid"] for tag in self.tables.rows(table) if test(tag["tag"])}
-        return (lambda item: (item["uuid"] in keys) != negative), None if negative else self.by_keys(resource, "uuid", keys)
+    def related(self, condition, resource, relation, without=False):
+        """The term of a condition behind a relation."""
+        if relation.via:
+            return self.term(condition.below(*relation.via, *condition.path[1:]), resource)
+        target = self.catalogue.resource(relation.target)
+        return Join(resource, relation, target, self.term(condition.below(), target), without)
+
+    # items, also of what lies inside others
+
+    def indexed(self, resource, name):
+        """Whether items are found by that key without a scan."""
+        return name in (resource.place.key, resource.place.value) if resource.inside else name == "uuid" or name in resource.indexes
+
+    def find(self, resource, key, value):
+        """The items whose indexed key has the value."""
+        if not resource.inside:
+            return self.tables.find(resource.stored, key, value)
+        place, value = resource.place, folded(value)
+        owners = self.tables.find(place.owner, "uuid" if key == place.key else place.index, value)
+        return [row for owner in owners for row in place.rows(owner) if as_folded(row[key]) == value]
+
+    def how_many(self, resource, key, value):
+        """How many find() brings, or a little more."""
+        return len(self.find(resource, key, value)) if resource.inside else self.tables.how_many(resource.stored, key, value)
+
+    def all_of(self, resource):
+        if not resource.inside:
+            return self.tables.rows(resource.stored)
+        return (row for owner in self.tables.rows(resource.place.owner) for row in resource.place.rows(owner))
+
+    def count_of(self, resource):
+        """How many items there are to look through."""
+        return self.tables.count(resource.place.owner if resource.inside else resource.stored)
+
+    # values
 
     def value(self, resource, item, name):
         compute = self.computed.get((resource.name, name))
         return compute(item) if compute else item.get(name)
 
-    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]"):
+    def sort_key(self, resource, fields, name):
+        """A function that gives what an item is sorted by, None for null."""
+        _, see = SCALES.get(fields[name], TEXT)
+        value_of = functools.partial(self.value, resource) if (resource.name, name) in self.computed else dict.get
+        return lambda item: None if (value := value_of(item, name)) is None else see(value)
+
+    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", condition=""):
         """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
-            relations = {f"{relation}." for relation in resource.relations}
+            relations = {f"{relation}." for relation in resource.listed}
             told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            raise self.bad_field(told, f"{resource.name} has no field {name}{did_you_mean(name, fields.keys() | relations)}")
+            raise self.bad_field(told, meant(condition) or f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *relations})}")
         return name
 
     def bad_field(self, details, hint=""):
         return bad_field(self.dialect, details, hint)
 
+    # asking about queries
 
-def sortable(value):
-    """A key that puts null first and text in MySQL's order, whatever is mixed."""
-    value = json.dumps(value) if isinstance(value, (list, dict)) else value
-    return (value is not None, folded(value) if value is not None else 0)
+    def beyond(self, resource, name, passed=None):
+        """The resource that a relation of another leads to; the names of those on the way are added to `passed`."""
+        relation = resource.relations.get(name) or TAGS[name]
+        for step in relation.via:
+            resource = self.beyond(resource, step, passed)
+        reached = resource if relation.via else self.catalogue.resource(relation.target)
+        if passed is not None:
+            passed |= {reached.name, reached.place.owner if reached.inside else reached.stored}
+        return reached
+
+    def reads(self, query, resource):
+        """The names of the resources that an answer to a query is read from; None where what is worked out at each look is among them."""
+        found = {resource.name, resource.stored, *(row.name for row in embedded_in(resource))}
+        for condition in query.conditions:
+            row = resource
+            for step in condition.path:
+                if step in row.relations or step in TAGS:
+                    row = self.beyond(row, step, found)
+        return None if found & {name for name, _ in self.computed} else found
+
+    def queryable(self, resource):
+        """What a condition may name: fields with their types, relations with their collections, what a type makes legal besides."""
+        return {
+            "fields": {name: kind for name, kind in resource.fields.items() if kind != "maps"},
+            "relations": {name: self.beyond(resource, name).path for name in resource.listed},
+            "tags": [*TAGS],
+            "kinds": {f"{resource.discriminator}={kind}": typed(text) for kind, (_, text) in resource.kinds.items()},
+        }
+
+    def explain(self, query, resource):
+        """What each condition keeps and drops of what those before it left: {"total": n, "conditions": [{q, kept, dropped, index}]}."""
+        fields = self.native(resource, query)
+        terms = [self.term(condition, resource, fields) for condition in query.conditions]
+        _, first = self.narrow(terms, resource)
+        left, told = [*self.narrow([], resource)[0]], []
+        for condition, term in zip(query.conditions, terms):
+            kept = [item for item in left if term.passes(item)]
+            index = term.index if term is first or isinstance(term, Join) else None
+            lost = [item["uuid"] for item in left if not term.passes(item)][:EXAMPLES]
+            told.append({"q": condition.text, "kept": len(kept), "dropped": len(left) - len(kept), "index": index, "examples": lost})
+            left = kept
+        return {"total": len(left), "conditions": told}
+
+
+def first_ones(items, key, descending, count):
+    """The first so many of items in the order of a key, null first (last when descending), equals as they came."""
+    keys = [*map(key, items)]
+    nulls = [n for n, value in enumerate(keys) if value is None]
+    others = [n for n, value in enumerate(keys) if value is not None] if nulls else range(len(keys))
+    best = (heapq.nlargest if descending else heapq.nsmallest)(count, others, key=keys.__getitem__)
+    return [items[n] for n in (best + nulls if descending else nulls + best)[:count]]
 
 
 # ---- Faults ------------------------------------------------------------------------------------------------------
@@ -2344,6 +2775,11 @@ class Faults:
         self.cloud, self.apis = cloud, cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
         self.files, self.problems = cloud.settings.rules, {}
         self.clear()
+
+    @property
+    def armed(self):
+        """Whether there are rules, or files that may hold some."""
+        return bool(self.rules or self.files)
 
     def clear(self):
         """No rules, and the next one is the first."""
@@ -3069,15 +3505,17 @@ class Cloud:
     def inventory(self, type, item, only=None):
         """An item as a client sees it: its fields without nulls, dates in words, what is embedded, what is computed."""
         row = self.catalogue.resource(type)
-        shown = {}
-        for name, kind in row.all_fields.items():
-            value = self.queries.value(row, item, name) if row.name in self.computing else item.get(name)
-            if value is not None and (only is None or name in only):
-                shown[name] = us_date(value) if kind == "date" else self.refs(value) if kind == "maps" else value
+        names = row.all_fields if only is None else [name for name in row.all_fields if name in only]
+        if row.name in self.computing:
+            item = item | {name: self.queries.value(row, item, name) for name in names}
+        shown = {name: item[name] for name in names if item.get(name) is not None}
+        for name in row.worded:
+            if name in shown:
+                shown[name] = us_date(shown[name]) if row.all_fields[name] == "date" else self.refs(shown[name])
         for name, inner in EMBEDDED.get(row.name, {}).items() if only is None else ():
-            _, target, key = row.relations[name]
-            children = sorted(self.find(target, key, item["uuid"]), key=lambda child: child.get("deviceId", 0))
-            shown[name] = [self.inventory(inner.name, child) for child in children]
+            relation = row.relations[name]
+            children = self.store.find(relation.target, relation.theirs, item["uuid"])
+            shown[name] = [self.inventory(inner.name, child) for child in sorted(children, key=lambda child: child.get("deviceId", 0))]
         return shown
 
     def refs(self, rows):
@@ -3219,7 +3657,7 @@ class Cloud:
     def session(self, uuid):
         """The session, if it is one; ID.1001 if not, or not any more: its end does not move when it is used."""
         session = self.store.peek("Session", uuid)
-        if session and self.clock.moment(session["expiredDate"]) > self.clock.now():
+        if session and session["expiredDate"] > self.clock.stamp():
             return session
         if self.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
@@ -5097,7 +5535,7 @@ def load_item(cloud, path, row, item):
     for name, inner in EMBEDDED.get(row.name, {}).items():
         for child in item.get(name) or ():
             if isinstance(child, dict) and not cloud.store.peek(inner.name, child.get("uuid")):
-                load_item(cloud, path, inner, child | {row.relations[name][2]: uuid})
+                load_item(cloud, path, inner, child | {row.relations[name].theirs: uuid})
 
 
 def fill(cloud, what):
@@ -5195,7 +5633,7 @@ def end_incident(cloud, id):
         cloud.clock.spawn(cloud.store.try_commit())
 
 
-def meant(cloud, told, *types):
+def item_named(cloud, told, *types):
     """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
     for type in types:
         for item in cloud.store.rows(type):
@@ -5207,7 +5645,7 @@ def meant(cloud, told, *types):
 
 @incident("host-down")
 def host_down(cloud, told):
-    _, host = meant(cloud, told, "Host")
+    _, host = item_named(cloud, told, "Host")
     cut_off(cloud, [host["uuid"]])
     yield {"uuid": host["uuid"]}
     reach_again(cloud, [host["uuid"]])
@@ -5216,7 +5654,7 @@ def host_down(cloud, told):
 @incident("network-partition")
 def network_partition(cloud, told):
     """The management node reaches none of the hosts of a zone, a cluster, or some of several, nor backup storage that only such a zone has."""
-    parts = [meant(cloud, name, "Zone", "Cluster", "Host") for name in (told if isinstance(told, list) and told else [told])]
+    parts = [item_named(cloud, name, "Zone", "Cluster", "Host") for name in (told if isinstance(told, list) and told else [told])]
     keys = {"Zone": "zoneUuid", "Cluster": "clusterUuid", "Host": "uuid"}
     hosts = [host["uuid"] for host in cloud.store.rows("Host") if any(host[keys[type]] == item["uuid"] for type, item in parts)]
     zones = {item["uuid"] for type, item in parts if type == "Zone"}
@@ -5284,7 +5722,7 @@ def switch_storage(cloud, type, uuid, status):
 @incident("primary-storage-full")
 def primary_storage_full(cloud, told):
     """Nothing more fits on it, whatever is taken away, until the incident ends."""
-    _, ps = meant(cloud, told, "PrimaryStorage")
+    _, ps = item_named(cloud, told, "PrimaryStorage")
     cloud.full[ps["uuid"]] += 1
     cloud.notify("the primary storage[uuid:%s] has no space left", [ps["uuid"]], "PrimaryStorageVO", ps["uuid"], "Warning")
     yield {"uuid": ps["uuid"]}
@@ -5370,7 +5808,7 @@ def path_below(path, dialect):
 async def read_body(request, limit, dialect):
     """The body as text; 400 for one that is too large, broken or no UTF-8."""
     try:
-        return (await request.read()).decode()
+        return (await request.read()).decode() if request.can_read_body else ""
     except web.HTTPRequestEntityTooLarge:
         raise FrontError(400, f"the body has more than {limit} bytes", "--body-limit sets how many are allowed") from None
     except UnicodeDecodeError:
@@ -5559,6 +5997,105 @@ def unread_headers(headers):
     return [f"no api reads the header {header_safe(name)}{did_you_mean(name, HEADERS_READ)}" for name in wrong]
 
 
+# ---- API: answers --------------------------------------------------------------------------------------------------
+
+MOST_KEPT, MOST_HINTS, MOST_SAID = 2000, 20, 1000  # characters of one value in the journal, hints of one call, of those in the log
+
+
+def bounded(value):
+    """A value as the journal keeps it: a long one is cut."""
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= MOST_KEPT else text[:MOST_KEPT] + "…"
+
+
+@dataclass
+class Entry:
+    """What the journal keeps of a request; `hints` travel in X-ZMock-Hint."""
+
+    seq: int
+    moment: float
+    method: str
+    path: str
+    query: str
+    api: str = ""
+    params: dict = field(default_factory=dict)
+    status: int = 0
+    job: str = ""
+    outcome: str = ""
+    rule: str = ""
+    hints: list = field(default_factory=list)
+    drop: str = ""  # how its answer breaks
+
+    @property
+    def time(self):
+        return iso(self.moment)
+
+    def shown(self):
+        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop")}
+        return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
+
+
+@dataclass
+class Answer:
+    """What goes out: a status, a body (None is the empty result), headers besides, and the job to tell once it has left.
+
+    `ready` is the head as bytes, but for the date, where it was made before.
+    """
+
+    status: int
+    body: object = None
+    headers: dict = field(default_factory=dict)
+    job: str = ""
+    drop: str = ""
+    ready: bytes = b""
+
+
+def raw_answer(status, body):
+    """An answer that no ZStack gives: that of something in between, such as a proxy."""
+    if not isinstance(body, str):
+        return Answer(status, b"" if body is None else to_json(body), {"Content-Type": "application/json"})
+    return Answer(status, body.encode(), {"Content-Type": f"text/{'html' if body.lstrip().startswith('<') else 'plain'}; charset=utf-8"})
+
+
+MOST_STANDING, LONGEST_STANDING = 1 << 24, 1 << 16  # bytes of all answers, and of one
+
+
+class Ready(web.StreamResponse):
+    """An answer whose bytes are there already: they leave in one write, where aiohttp would put the headers together again."""
+
+    keep_alive = True
+
+    def __init__(self, request, octets):
+        super().__init__()
+        self.transport, self.octets = request.transport, octets
+
+    async def prepare(self, request):
+        return None
+
+    async def write_eof(self, data=b""):
+        self.transport.write(self.octets)
+
+    @staticmethod
+    def fits(request):
+        """Whether a request takes it: one that keeps its connection, on which nothing waits to be sent."""
+        transport = request.transport
+        return request.keep_alive and request.version == aiohttp.HttpVersion11 and transport and not (transport.is_closing() or transport.get_write_buffer_size())
+
+
+@dataclass(slots=True)
+class Standing:
+    """An answer to a query that stands until an item changes of a type that it was read from: GETs are asked again and again."""
+
+    api: Api
+    params: dict
+    body: bytes
+    head: bytes  # but for the date
+    versions: list  # name, table and its version, of each type
+
+    def stands(self, store):
+        return all(table.version == version and store.tables.get(name) is table for name, table, version in self.versions)
+
+
 # ---- API: wire -----------------------------------------------------------------------------------------------------
 
 UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
@@ -5651,56 +6188,6 @@ HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expo
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
 
 
-MOST_KEPT, MOST_HINTS, MOST_SAID = 2000, 20, 1000  # characters of one value in the journal, hints of one call, of those in the log
-
-
-def bounded(value):
-    """A value as the journal keeps it: a long one is cut."""
-    text = json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= MOST_KEPT else text[:MOST_KEPT] + "…"
-
-
-@dataclass
-class Entry:
-    """What the journal keeps of a request; `hints` travel in X-ZMock-Hint."""
-
-    seq: int
-    time: str
-    method: str
-    path: str
-    query: str
-    api: str = ""
-    params: dict = field(default_factory=dict)
-    status: int = 0
-    job: str = ""
-    outcome: str = ""
-    rule: str = ""
-    hints: list = field(default_factory=list)
-    drop: str = ""  # how its answer breaks
-
-    def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("hints", "drop")}
-        return told | {"hint": "; ".join(self.hints)}
-
-
-@dataclass
-class Answer:
-    """What goes out: a status, a body (None is the empty result), headers besides, and the job to tell once it has left."""
-
-    status: int
-    body: object = None
-    headers: dict = field(default_factory=dict)
-    job: str = ""
-    drop: str = ""
-
-
-def raw_answer(status, body):
-    """An answer that no ZStack gives: that of something in between, such as a proxy."""
-    if not isinstance(body, str):
-        return Answer(status, b"" if body is None else to_json(body), {"Content-Type": "application/json"})
-    return Answer(status, body.encode(), {"Content-Type": f"text/{'html' if body.lstrip().startswith('<') else 'plain'}; charset=utf-8"})
-
-
 class Rest:
     """/zstack/v1: reads a request, has the cloud do it now or as a job, and answers once, at one place."""
 
@@ -5709,13 +6196,15 @@ class Rest:
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
         self.seq, self.dropped, self.watch = itertools.count(1), 0, None
         self.said = {}  # hints that are in the log already
+        self.standing, self.weight = {}, 0  # answers by path and query, and about how many bytes they are
+        self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
 
     async def answer(self, request):
         """The one way out of every API call."""
-        path, _, query = re.sub("^https?://[^/]*", "", request.raw_path).partition("?")
-        entry = Entry(next(self.seq), iso(self.clock.now()), request.method, path, query[:MOST_KEPT])
+        path, _, query = request.raw_path.partition("?")
+        entry = Entry(next(self.seq), self.clock.now(), request.method, re.sub("^https?://[^/]*", "", path), query[:MOST_KEPT])
         try:
-            answer = await self.meet(request, entry)
+            answer = self.again(request, entry) or await self.meet(request, entry)
         except ApiError as error:
             answer = self.failed(error, entry)
         except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
@@ -5733,6 +6222,33 @@ class Rest:
             entry.hints = [hint[:MOST_KEPT] for hint in entry.hints[:MOST_HINTS]]
             self.say(entry)
         return await self.send(request, answer, entry)
+
+    def again(self, request, entry):
+        """The answer that was given before to the same query, if it still stands."""
+        kept = self.standing.get(request.raw_path)
+        if not kept or request.method != "GET" or request.body_exists or self.faults.armed or self.cloud.unreachable or "X-JSON-Schema" in request.headers:
+            return None
+        if not kept.stands(self.cloud.store):
+            del self.standing[request.raw_path]
+            return None
+        self.cloud.session(self.authorize(request, kept.api))
+        self.cloud.used[kept.api.name] += 1
+        entry.api, entry.params = kept.api.name, kept.params
+        return Answer(200, kept.body, ready=kept.head)
+
+    def keep(self, request, call, entry, body):
+        """Keeps the answer to a query as bytes for the next time; answers them."""
+        text, row = to_json(body), self.catalogue.resource(call.api.type)
+        read = None if entry.hints or len(text) > LONGEST_STANDING else self.cloud.queries.reads(call["query"], row)
+        if read and "X-JSON-Schema" not in request.headers:
+            if self.weight > MOST_STANDING:
+                self.standing, self.weight = {}, 0
+            self.weight += len(text)
+            tables = ((name, self.cloud.store.table(name)) for name in read)
+            head = "".join(f"{name}: {value}\r\n" for name, value in {**self.headers, "Content-Length": len(text), "Server": SERVER_SOFTWARE}.items())
+            versions = [(name, table, table.version) for name, table in tables]
+            self.standing[request.raw_path] = Standing(call.api, entry.params, text, f"HTTP/1.1 200 OK\r\n{head}Date: ".encode(), versions)
+        return text
 
     def forget_calls(self):
         self.journal.clear()
@@ -5868,9 +6384,9 @@ class Rest:
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
         entry.params = {name[:200]: bounded(value) for name, value in [*arguments[:100], *variables.items()]}
-        if "uuid" in variables:  # then nothing else in the query string counts (RestServer.java)
+        if "uuid" in variables:
             entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
-            return {"query": Query([Condition("uuid", ("uuid",), "=", variables["uuid"])]), "one": True}
+            return {"query": Query(uuid=variables["uuid"])}
         query, unread = read_query(arguments, self.dialect)
         entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
         return {"query": query}
@@ -5884,7 +6400,7 @@ class Rest:
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
             call.key = call_key(entry.method, entry.path, entry.query, entry.params)
-        fault = self.decide(request, call, entry) if self.faults.rules or self.faults.files or not at_once else NO_FAULT
+        fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
             lives = self.cloud.lives
             await self.clock.sleep(fault.delay)
@@ -5910,15 +6426,15 @@ class Rest:
         """The object that a call is about, as far as there is one."""
         if isinstance(call.params, ApiError):
             return {}
-        if call["one"]:
-            return self.cloud.look(self.catalogue.resource(call.api.type).stored, call["query"].conditions[0].value)
+        if call["query"]:
+            return self.cloud.look(self.catalogue.resource(call.api.type).stored, call["query"].uuid) if call["query"].uuid else {}
         row = call.api.target and self.catalogue.resource(call.api.target.refers)
         return self.cloud.look(row.stored, call.target) if row else {}
 
     async def do(self, request, call, entry):
         if call.api is POLL_JOB:
             return self.poll(request, call["uuid"])
-        return await (self.now(request, call) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
+        return await (self.now(request, call, entry) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
 
     async def instead(self, request, call, entry):
         """The answer to a call that a fault strikes before the work or after it. What only reads is done even where its answer breaks."""
@@ -5940,7 +6456,7 @@ class Rest:
         except ApiError as error:
             return self.failed(error, entry)
 
-    async def now(self, request, call):
+    async def now(self, request, call, entry):
         if isinstance(call.params, ApiError):
             raise call.params
         writes = self.cloud.store.writes
@@ -5950,11 +6466,11 @@ class Rest:
             await self.cloud.store.commit()
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
-        if call["one"] and self.dialect["get-one"] and body["inventories"]:
+        if call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
             body = {"inventory": body["inventories"][0]} | body
         if "X-JSON-Schema" in request.headers or (call["query"] and not self.dialect["query-schema"]):
             body = (body or {}) | {"schema": schema_of(body or {}, call.api)}
-        return Answer(200, body)
+        return Answer(200, self.keep(request, call, entry, body) if call["query"] else body)
 
     async def accept(self, request, call, entry):
         """202 and where to poll, once the job is on the disk."""
@@ -6008,15 +6524,15 @@ class Rest:
 
     async def send(self, request, answer, entry):
         """The bytes of an answer; a job's web-hook is told that its 202 has left."""
+        if answer.ready and self.dialect["response-headers"] and Ready.fits(request):
+            return Ready(request, b"%b%b\r\n\r\n%b" % (answer.ready, rfc822_formatted_time().encode(), answer.body))
         body = answer.body if isinstance(answer.body, bytes) else self.dialect["empty-result"] if answer.body is None else to_json(answer.body)
-        headers = HEADERS_FOR_BROWSERS | answer.headers
+        headers = self.headers | answer.headers
         if entry.hints:
             headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
         if entry.rule:
             headers["X-ZMock-Rule"] = entry.rule
-        if self.dialect["response-headers"]:
-            headers.setdefault("Content-Type", "application/json")
-        elif "JSESSIONID" not in request.cookies:
+        if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = f"JSESSIONID={hashlib.md5(str(entry.seq).encode(), usedforsecurity=False).hexdigest().upper()}; Path=/zstack; HttpOnly"
         response = web.Response(status=answer.status, body=body, headers=headers)
         left = self.jobs.left.get(answer.job)
@@ -6173,7 +6689,7 @@ def whole_number(query, key, default, highest):
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-NOT_YET = ("snapshots", "explain", "openapi.json")
+NOT_YET = ("snapshots", "openapi.json")
 
 
 STREAM = object()  # instead of a body: the answer goes on and on
@@ -6194,7 +6710,7 @@ class Control:
             ("GET", "rules/{}"): self.rule, ("DELETE", "rules/{}"): self.drop_rule,
             ("GET", "clock"): self.show_clock, ("POST", "clock"): self.set_clock,
             ("GET", "jobs"): self.list_jobs, ("POST", "jobs/{}"): self.steer_job,
-            ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable,
+            ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable, ("GET", "explain"): self.explain,
             ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
             ("GET", "wait"): self.wait, ("GET", "events"): self.events,
         }  # fmt: skip
@@ -6377,15 +6893,29 @@ class Control:
 
     async def queryable(self, name, query, told):
         """What a query on a collection can name; ?at=vmNics.eip says it for a level below."""
-        catalogue = self.cloud.catalogue
-        row = catalogue.collections.get(name)
-        if not row:
-            raise ControlError(404, f"no collection {name}{did_you_mean(name, catalogue.collections)}")
+        row, queries = self.collection(name), self.cloud.queries
         for step in filter(None, query.get("at", "").split(".")):
             if step not in row.relations:
-                raise ControlError(404, f"{row.name} has no relation {step}{did_you_mean(step, row.relations)}", f"there are {', '.join(row.relations) or 'none'}")
-            row = catalogue.resource(row.relations[step][1])
-        return {"fields": row.fields, "relations": {name: catalogue.resource(target).path for name, (_, target, _) in row.relations.items()}}
+                raise ControlError(404, f"{row.name} has no relation {step}{did_you_mean(step, row.listed)}", f"there are {', '.join(row.listed) or 'none'}")
+            row = queries.beyond(row, step)
+        return queries.queryable(row)
+
+    def collection(self, path):
+        """The resource of a collection, "vm-instances"."""
+        collections = self.cloud.catalogue.collections
+        if path not in collections:
+            raise ControlError(404, f"no collection {path}{did_you_mean(path, collections)}")
+        return collections[path]
+
+    async def explain(self, name, query, told):
+        """?path=/vm-instances&q=...: what each condition keeps, of what those before it left, and the index that helped."""
+        if not query.get("path"):
+            raise ControlError(400, "explain needs a collection: ?path=/vm-instances&q=state=Running")
+        row, asked = self.collection(query["path"].removeprefix("/zstack/v1").strip("/")), [pair for pair in query.items() if pair[0] != "path"]
+        try:
+            return self.cloud.queries.explain(read_query(asked, self.cloud.dialect)[0], row)
+        except ApiError as error:
+            raise ControlError(400, error.details, error.hint) from None
 
     async def wait(self, name, query, told):
         """Answers when `count` calls were made, or so many items satisfy the conditions; 408 after `timeout` seconds."""

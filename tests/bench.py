@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from zmock import named, serve
+from zmock import Catalogue, Settings, fill, named, new_cloud, read_query, serve
 
 ROUNDS, GETS = 7, 2000
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
@@ -76,6 +76,37 @@ async def gets():
     print(f"GET a VM by its uuid    {mine:6.0f} /s   bare handler, same bytes {bare:5.0f} /s   ratio {mine / bare:.2f}")
 
 
+VM_QUERIES = {  # {} are of the virtual machine in the middle
+    "q=uuid=": (("q", "uuid={uuid}"),),
+    "q=name=": (("q", "name={name}"),),
+    "q=vmNics.ip=": (("q", "vmNics.ip={ip}"),),
+    "scan, sort, limit=20": (("q", "platform=Linux"), ("sort", "-name"), ("limit", "20")),
+    "scan, count=true": (("q", "name~=%9%"), ("count", "true")),
+}
+
+
+def seconds_of_query(cloud, pairs, rounds=5):
+    """The best of some rounds, without HTTP and without what is kept of earlier answers."""
+    vm = cloud.find("VmInstance", "name", f"vm-{cloud.store.count('VmInstance') // 2}")[0]
+    known = vm | {"ip": cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])[0]["ip"]}
+    pairs, api, took = [(key, text.format(**known)) for key, text in pairs], cloud.catalogue.apis["QueryVmInstance"], []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        cloud.query(api, read_query(pairs, cloud.dialect)[0])
+        took.append(time.perf_counter() - began)
+    return min(took[1:])
+
+
+def queries(sizes=(1_000, 100_000)):
+    catalogue, clouds = Catalogue(ZMOCK.parent / "data" / "catalogue.json"), {}
+    for size in sizes:
+        clouds[size] = new_cloud(Settings(memory=True), catalogue)
+        fill(clouds[size], f"large:{size}")
+    for what, pairs in VM_QUERIES.items():
+        few, many = (seconds_of_query(cloud, pairs) * 1000 for cloud in clouds.values())
+        print(f"{what:23} {many:6.2f} ms of 100 000   of 1 000 virtual machines {few:9.2f} ms   ratio {many / few:.2f}")
+
+
 def handler_of(body):
     async def answer(request):
         return web.Response(body=body, content_type="application/json")
@@ -86,3 +117,4 @@ def handler_of(body):
 if __name__ == "__main__":
     starts()
     asyncio.run(gets())
+    queries()

@@ -6,6 +6,7 @@ import logging
 import re
 from typing import NamedTuple
 
+import aiohttp
 import pytest
 
 from zmock import SHA512_OF_PASSWORD, named, serve
@@ -480,3 +481,74 @@ async def test_a_browser_may_read_every_answer_with_its_headers(zmock, line, sta
     came, headers, _ = await exchange(zmock, line, None, {"Origin": "http://localhost:3000"})
     assert (came, headers["access-control-allow-origin"]) == (status, "*")
     assert {"X-ZMock-Hint", "X-ZMock-Rule", "Allow"} <= set(headers["access-control-expose-headers"].split(", "))
+
+
+# asked again: an answer to a query is kept as bytes, and stands until what it was read from changes
+
+
+VMS = f"/vm-instances/{VM}"
+CHANGES = {  # what is asked twice, and what is done in between; the answers differ
+    "the object": (VMS, lambda mock: mock.act("vm-instances", VM, "updateVmInstance", name="renamed")),
+    "what is shown inside it": (VMS, lambda mock: mock.call("AttachDataVolumeToVm", volumeUuid=named("volume-spare"), vmInstanceUuid=VM)),
+    "one more of them": ("/zones?sort=name", lambda mock: mock.create("CreateZone", name="another")),
+    "one less of them": ("/zones?count=true", lambda mock: mock.delete("zones", ZONE)),
+    "what a relation leads to": ("/vm-instances?q=host.name=host-1", lambda mock: mock.act("hosts", HOST, "updateHost", name="h")),
+    "what an alias goes through": (
+        "/images?q=backupStorage.name=bs-1", lambda mock: mock.act("backup-storage", named("bs-1"), "updateBackupStorage", name="b")
+    ),
+    "a tag": (
+        "/zones?q=__userTag__=new", lambda mock: mock.create("CreateUserTag", resourceType="ZoneVO", resourceUuid=ZONE, tag="new")
+    ),
+    "the time, where it is shown": ("/management-nodes", lambda mock: mock.advance(60)),
+    "the whole cloud": (VMS, lambda mock: mock.control.reset("", {}, {"cloud": "empty"})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_an_answer_is_given_anew_when_what_it_was_read_from_has_changed(zmock, what):
+    path, change = CHANGES[what]
+    await zmock.login()
+    before = await zmock.request("GET", path)
+    assert before == await zmock.request("GET", path)
+    await change(zmock)
+    await zmock.login()
+    assert before != await zmock.request("GET", path)
+
+
+async def over_one_connection(mock, path, times):
+    """The answers to the same GET, asked several times: (status, headers but for what is of each, body)."""
+    each = ("Date", "Set-Cookie")
+    async with aiohttp.ClientSession(headers={"Authorization": f"OAuth {mock.session}"}) as http:
+        for _ in range(times):
+            async with http.get(mock.url + path) as answer:
+                yield answer.status, {name: value for name, value in answer.headers.items() if name not in each}, await answer.read()
+
+
+@pytest.mark.parametrize("dialect", ("manual", "server"))
+async def test_an_answer_that_stands_is_no_other_than_the_first(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        first, *others = [answer async for answer in over_one_connection(mock, VMS, 3)]
+        assert others == [first] * 2 and b"web-1" in first[2]
+        assert len(mock.calls("QueryVmInstance")) == mock.cloud.used["QueryVmInstance"] == 3
+
+
+async def test_an_answer_that_stands_goes_through_the_same_doors(zmock):
+    await zmock.login()
+    assert [status async for status, _, _ in over_one_connection(zmock, VMS, 2)] == [200, 200]
+    asked = f"GET /zstack/v1{VMS}"
+    assert "inventory" in json.loads((await exchange(zmock, asked, headers={"X-JSON-Schema": "true"}))[2])["schema"]
+    assert (await exchange(zmock, asked, headers={"Authorization": "OAuth nobody"}))[0] == 503
+    assert (await exchange(zmock, asked, headers={"Authorization": None}))[0] == 400
+    assert (await exchange(zmock, asked, b"no json"))[0] == 400
+    assert (await exchange(zmock, asked.replace("GET", "DELETE")))[0] == 202
+    zmock.rule(api="QueryVmInstance", then={"error": "SYS.1000"})
+    assert (await exchange(zmock, asked))[0] == 503
+
+
+async def test_many_different_answers_do_not_pile_up(zmock, monkeypatch):
+    monkeypatch.setattr("zmock.MOST_STANDING", 10_000)
+    await zmock.login()
+    for n in range(200):
+        await zmock.request("GET", f"/zones?limit={n + 1}")
+    assert len(zmock.rest.standing) < 100

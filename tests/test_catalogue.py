@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from zmock import API_ROWS, BEHAVIOURS, MANUAL, ON_REMOVAL, RESOURCES, VERBS, Api, Catalogue, Param, SettingsError
+from zmock import API_ROWS, BEHAVIOURS, MANUAL, ON_REMOVAL, RESOURCES, VERBS, Api, Catalogue, Param, Rows, SettingsError
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
-SHIPPED = list(json.loads(FILE.read_text(encoding="utf-8"))["apis"].values())
+SHIPPED, INVENTORIES = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
 ALL, ALONE = Catalogue(FILE), Catalogue()
 BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
@@ -73,13 +73,30 @@ def test_every_constraint_of_a_parameter_is_read():
     assert {field.name for field in fields(Param)} == set(vars(Param.read(text)))
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+@pytest.mark.parametrize("row", [*ALL.resources.values()], ids=[*ALL.resources])
 def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
-    for name, (own, target, theirs) in row.relations.items():
-        assert own in row.all_fields, f"{name} starts at {own}"
-        assert target in ROWS, f"{name} leads to {target}"
-        assert theirs in ROWS[target].all_fields, f"{name} ends at {target}.{theirs}"
+    for name, relation in row.relations.items():
+        if relation.via:
+            assert relation.via[0] in row.relations, f"{name} goes through {relation.via[0]}"
+            assert Rows(ALL, None, None, {}).beyond(row, name)
+            continue
+        assert relation.own.partition(".")[0] in row.all_fields, f"{name} starts at {relation.own}"
+        assert relation.target in ALL.resources, f"{name} leads to {relation.target}"
+        assert relation.theirs.partition(".")[0] in ALL.resources[relation.target].all_fields, f"{name} ends at {relation.theirs}"
     assert set(row.embeds) <= row.relations.keys()
+
+
+@pytest.mark.parametrize("row", [*ALL.resources.values()], ids=[*ALL.resources])
+def test_a_relation_ends_where_an_index_finds_what_it_leads_to(row):
+    for relation in row.relations.values():
+        target = ALL.resources.get(relation.target)
+        assert not target or Rows(ALL, None, None, {}).indexed(target, relation.theirs), relation
+
+
+def test_the_file_alone_has_no_relation_that_leads_nowhere():
+    lost = {name for row in ALONE.resources.values() for name in ALL.resources[row.name].relations.keys() - row.relations.keys()}
+    assert {"loadBalancerListener", "securityGroup", "quota"} <= lost
+    assert all(relation.via or relation.target in ALONE.resources for row in ALONE.resources.values() for relation in row.relations.values())
 
 
 @pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
@@ -97,7 +114,7 @@ def test_a_row_speaks_of_fields_that_it_has(row):
     assert row.of in ("", *ROWS)
     assert not ROWS[row.stored].of
     assert row.java.startswith("org.zstack.")
-    assert set(row.indexed.split()) <= {*row.all_fields, *INTERNAL}
+    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *INTERNAL}
 
 
 def test_a_path_and_a_verb_mean_one_api_and_an_action_on_it_too():
@@ -142,20 +159,22 @@ def test_a_shipped_line_is_an_api(line):
     assert api.backing in ("none", "generic")
 
 
-def test_each_shipped_api_has_a_line_of_its_own():
-    first, *lines, last = FILE.read_text(encoding="utf-8").splitlines()
-    assert (first, last) == ('{"apis": {', "}}")
-    assert [json.loads("{%s}" % line.rstrip(",")) for line in lines] == [{str(n): api} for n, api in enumerate(SHIPPED, 1)]
+def test_each_shipped_api_and_inventory_has_a_line_of_its_own():
+    apis, inventories = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n').split('\n},\n"inventories": {\n')
+    for text, rows in ((apis, SHIPPED), (inventories, INVENTORIES)):
+        assert [json.loads("{%s}" % line.rstrip(",")) for line in text.splitlines()] == [{str(n): row} for n, row in enumerate(rows, 1)]
 
 
 def test_the_shipped_lines_are_in_the_order_of_their_names():
-    assert [line["name"] for line in SHIPPED] == sorted(line["name"] for line in SHIPPED)
+    for rows in (SHIPPED, INVENTORIES):
+        assert [line["name"] for line in rows] == sorted(line["name"] for line in rows)
 
 
 def test_tinydb_opens_the_shipped_file():
     with TinyDB(FILE, access_mode="r") as db:
-        assert db.tables() == {"apis"}
+        assert db.tables() == {"apis", "inventories"}
         assert [dict(document) for document in db.table("apis")] == SHIPPED
+        assert [dict(document) for document in db.table("inventories")] == INVENTORIES
 
 
 @pytest.mark.parametrize(

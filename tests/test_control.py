@@ -82,6 +82,30 @@ async def test_what_can_be_queried_is_told(zmock, path, field, relation):
     assert field in told["fields"].items() and relation in told["relations"].items()
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "fields"),
+    (("hosts", "hypervisorType=KVM", {"username", "sshPort"}), ("l2-networks", "type=L2VlanNetwork", {"vlan"}), ("zones", "", set())),
+)
+async def test_what_a_type_makes_legal_is_told(zmock, path, kind, fields):
+    kinds = (await ok(zmock, "GET", f"queryable/{path}"))["kinds"]
+    assert set(kinds.get(kind, {})) == fields
+
+
+async def test_explain_says_what_each_condition_keeps_and_drops_and_which_index_was_used(zmock):
+    asked = "path=/vm-instances&q=state=Running&q=vmNics.ip~=192.168.100.%25&q=name=web-1"
+    told = await ok(zmock, "GET", f"explain?{asked}")
+    assert told["total"] == 1 and [told["conditions"][0][key] for key in ("q", "index")] == ["state=Running", None]
+    kept = [12, *(row["kept"] for row in told["conditions"])]
+    assert [row["dropped"] for row in told["conditions"]] == [before - after for before, after in zip(kept, kept[1:])]
+    assert kept[1:] == [6, 6, 1] and [row["index"] for row in told["conditions"][1:]] == ["VmNic.vmInstanceUuid", "VmInstance.name"]
+    assert named("vm-office-1") in told["conditions"][0]["examples"] and told["conditions"][1]["examples"] == []
+
+
+async def test_explain_leaves_the_mistakes_of_a_query_to_the_words_of_the_query(zmock):
+    status, told = await control(zmock, "GET", "explain?path=vm-instances&q=stat=Running")
+    assert status == 400 and "not having field[stat]" in told["error"] and "did you mean state?" in told["hint"]
+
+
 # reset
 
 
@@ -411,7 +435,8 @@ async def test_incidents_are_listed_until_they_end(zmock):
         ("GET", "queryable/vm-instances?at=vmNic", 404, "did you mean vmNics?"),
         ("GET", "snapshots", 501, "not there yet"),
         ("PUT", "snapshots/one", 501, "not there yet"),
-        ("GET", "explain?path=/zones", 501, "not there yet"),
+        ("GET", "explain", 400, "?path=/vm-instances"),
+        ("GET", "explain?path=/zone", 404, "did you mean zones?"),
     ),
 )
 async def test_what_is_not_there_is_told_with_what_is(zmock, method, path, status, told):

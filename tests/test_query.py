@@ -1,13 +1,16 @@
 """Queries: conditions as MySQL reads them, sorting and paging, relations, tags, and each mistake in the server's words."""
 
 import json
+import re
+from pathlib import Path
 
 import aiohttp
 import pytest
 from yarl import URL
 
-from zmock import OPERATORS, Dialect, like, named, read_condition, serve
+from zmock import OPERATORS, Catalogue, Dialect, Settings, fill, like, named, new_cloud, read_condition, read_query, serve
 
+CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 MANUAL, SERVER = "manual", "server"
 BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
 ZONES = {  # name: description
@@ -43,7 +46,8 @@ CLOUD = {
     ],
     "l3-networks": [
         thing("l3-a", l2NetworkUuid=named("l2-a"), dns=["8.8.8.8", "1.1.1.1"], **IN_A),
-        thing("l3-b", l2NetworkUuid=named("l2-b"), dns=["1.1.1.1"], **IN_B),
+        thing("l3-b", l2NetworkUuid=named("l2-b"), dns=["1.1.1.1"], networkServices=[
+            {"networkServiceProviderUuid": named("flat"), "networkServiceType": "DHCP"}], **IN_B),
     ],
     "primary-storage": [thing("ps-a", attachedClusterUuids=CLUSTERS[:1], **IN_A)],
     "vm-instances": [
@@ -55,7 +59,13 @@ CLOUD = {
         {"uuid": named(f"nic-{n}"), "vmInstanceUuid": named(vm), "l3NetworkUuid": named(l3), "ip": f"10.1.0.{n}", "metaData": told}
         for n, vm, l3, told in ((1, "two-nics", "l3-a", "m"), (2, "two-nics", "l3-b", "m"), (3, "one-nic", "l3-b", None))
     ],
-    "vips": [thing("vip", ip="172.16.0.1", l3NetworkUuid=named("l3-b"))],
+    "vips": [thing("vip", ip="172.16.0.1", l3NetworkUuid=named("l3-b"), peerL3NetworkUuids=[named("l3-a")])],
+    "backup-storage": [thing("bs-a", attachedZoneUuids=[named("web-1")]), thing("bs-b")],
+    "images": [
+        thing(name, backupStorageRefs=[{"backupStorageUuid": named(bs), "status": status} for bs, status in refs])
+        for name, refs in (("image-both", (("bs-a", "Ready"), ("bs-b", "Creating"))), ("image-one", (("bs-b", "Ready"),)), ("image-lost", ()))
+    ],
+    "network-services/providers": [thing("flat", type="Flat"), thing("router", type="VirtualRouter")],
     "eips": [thing("eip", vmNicUuid=named("nic-3"), vipUuid=named("vip"), vipIp="172.16.0.1")],
     "user-tags": [
         {"uuid": named(f"tag-{to}-{tag}"), "resourceUuid": named(to), "resourceType": type, "tag": tag}
@@ -160,6 +170,11 @@ TEXT = (
 @pytest.mark.parametrize(("condition", "found"), TEXT)
 async def test_a_condition_on_text_finds_what_mysql_would(mock, condition, found):
     assert sorted(names(await mock.query("zones", condition))) == sorted(found)
+
+
+def test_the_readme_explains_every_operator_in_the_words_and_the_order_of_its_row():
+    table = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").partition("| operator |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(.+?)` \| (.+) \|$", table, re.M) == [(row.sign, row.says) for row in OPERATORS.values()]
 
 
 def test_the_table_has_every_operator():
@@ -470,6 +485,22 @@ async def test_a_uuid_that_nobody_has_gives_an_empty_list(mock, dialect, uuid):
         ("vm-instances", ("vmNics.eip.vmNic.__systemTag__=STATICIP::l3::10.1.0.3",), "one-nic"),
         ("hosts", ("hypervisorType=KVM", "sshPort=22", "username=root"), "host-a"),
         ("l2-networks", ("vlan>5", "type=L2VlanNetwork"), "l2-a"),
+        ("images", ("backupStorageRefs.status=ready",), "image-both image-one"),
+        ("images", ("backupStorageRefs.status!=Ready",), "image-both"),
+        ("images", ("backupStorageRefs.installPath is null",), "image-both image-one"),
+        ("images", ("backupStorageRefs.backupStorage.name=bs-a",), "image-both"),
+        ("images", ("backupStorage.name=bs-b", "name=image-one"), "image-one"),
+        ("images", ("backupStorage.zone.name=web-1",), "image-both"),
+        ("backup-storage", ("image.name=image-one",), "bs-b"),
+        ("l3-networks", ("networkServices.networkServiceType=DHCP",), "l3-b"),
+        ("l3-networks", ("serviceProvider.type=flat",), "l3-b"),
+        ("l3-networks", ("vmNic.vmInstance.state=Stopped", "ipRanges.startIp is null"), ""),
+        ("vips", ("peerL3Network.l3NetworkUuid=" + named("l3-a"),), "vip"),
+        ("vips", ("peerL3Network.l3Network.name=l3-b",), ""),
+        ("vips", ("peerL3NetworkUuids?=" + named("l3-a"), "peerL3NetworkUuids not null"), "vip"),
+        ("l3-networks", ("dns is null",), ""),
+        ("vm-instances", ("vmNics.securityGroup.name!=x",), ""),
+        ("vm-instances", ("uuid=" + named("one-nic"), "vmNics.eip.vip.l3Network.name=l3-b"), "one-nic"),
     ),
 )  # fmt: skip
 async def test_conditions_reach_through_relations_and_tags(mock, collection, conditions, found):
@@ -487,6 +518,53 @@ async def test_what_was_deleted_matches_no_more_and_what_was_destroyed_does(mock
 async def test_a_condition_on_the_type_makes_the_fields_of_the_subtype_legal(mock, query):
     assert names((await ask(mock, f"/hosts?q=hypervisorType%3DKVM&{query}"))["inventories"]) == ["host-a"]
     assert (await mock.request("GET", f"/hosts?{query}"))[0] == 400
+
+
+# plans: what is looked at does not grow with what there is
+
+
+class Watched:
+    """The tables of a store that count the items that they hand out."""
+
+    def __init__(self, store):
+        self.store, self.handed = store, 0
+
+    def __getattr__(self, name):
+        def handing(*arguments):
+            found = getattr(self.store, name)(*arguments)
+            return map(self.hand, found) if name in ("find", "rows", "in_order") else found
+
+        return handing
+
+    def hand(self, item):
+        self.handed += 1
+        return item
+
+
+def looked_at(size, *conditions):
+    """How many items a query of virtual machines looks at in a cloud of that size, and how many it finds; {} are of one of them."""
+    cloud = new_cloud(Settings(memory=True), CATALOGUE)
+    fill(cloud, f"large:{size}")
+    cloud.queries.tables = Watched(cloud.store)
+    vm = cloud.find("VmInstance", "name", "vm-50")[0]
+    known = vm | {"ip": cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])[0]["ip"]}
+    query, _ = read_query([("q", text.format(**known)) for text in conditions], cloud.dialect)
+    found = cloud.query(CATALOGUE.apis["QueryVmInstance"], query)["inventories"]
+    return cloud.queries.tables.handed, len(found)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    (
+        ("uuid={uuid}",), ("name={name}",), ("vmNics.ip={ip}",), ("vmNics.vmInstance.vmNics.ip={ip}",), ("rootVolume.uuid={rootVolumeUuid}",),
+        ("state=Running", "name={name}"), ("uuid={uuid}", "vmNics.ip~=%.%"), ("name={name}", "host.vmInstance.state~=R%"),
+        ("name={name}", "__userTag__!=x"), ("host.name=nobody",), ("vmNics.eip.vip.name=nothing",),
+    ),
+)  # fmt: skip
+def test_a_query_that_an_index_answers_looks_at_as_many_items_whatever_the_size_of_the_cloud(conditions):
+    few, many = looked_at(100, *conditions), looked_at(400, *conditions)
+    assert few == many or conditions[-1].startswith("host.vmInstance")
+    assert many[0] < 60
 
 
 # mistakes
@@ -589,6 +667,12 @@ async def test_spaces_around_an_operator_are_a_mistake_in_the_manual(mock, query
         ("/zones?fields=desciption", "did you mean description?"),
         ("/zones?limt=5", "did you mean limit?"),
         ("/zones?q=name = web", "name=web"),
+        ("/zones?q=name like web%25", "write name~=web%"),
+        ("/zones?q=name not like web%25", "write name!~=web%"),
+        ("/zones?q=name in web,dba", "write name?=web,dba"),
+        ("/zones?q=name:web", "write name=web"),
+        ("/zones?q=name <> web", "write name!=web"),
+        ("/zones?q=description is not null", "write description not null"),
     ),
 )
 async def test_the_hint_names_the_nearest_right_name(mock, path, hint):
@@ -605,4 +689,4 @@ async def test_a_query_needs_a_session(mock):
 
 
 async def test_a_pattern_of_many_wildcards_does_not_hold_the_server_up():
-    assert not like("%a" * 30 + "b")("a" * 2000) and like("%a" * 30 + "%")("a" * 2000)
+    assert not like("%a" * 30 + "b")("A" * 2000) and like("%a" * 30 + "%")("A" * 2000)

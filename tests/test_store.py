@@ -14,7 +14,7 @@ from tinydb import TinyDB
 
 from zmock import ApiError, AtomicJson, SettingsError, Store
 
-INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs"}}
+INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}}
 ROOT = Path(__file__).parent.parent
 
 
@@ -133,7 +133,7 @@ def test_what_is_not_there_is_none(store, asked):
         ("hostUuid", "H1", ["a"]),
         ("attachedClusterUuids", "c1", ["a", "c"]),
         ("attachedClusterUuids", "c2", ["a"]),
-        ("refs", "r1", ["b"]),
+        ("refs.uuid", "r1", ["b"]),
         ("description", "web", ["c"]),
         ("uuid", "c", ["c"]),
     ),

@@ -486,10 +486,10 @@ async def test_a_browser_may_read_every_answer_with_its_headers(zmock, line, sta
 # asked again: an answer to a query is kept as bytes, and stands until what it was read from changes
 
 
-VMS = f"/vm-instances/{VM}"
+ASKED = f"/vm-instances/{VM}"
 CHANGES = {  # what is asked twice, and what is done in between; the answers differ
-    "the object": (VMS, lambda mock: mock.act("vm-instances", VM, "updateVmInstance", name="renamed")),
-    "what is shown inside it": (VMS, lambda mock: mock.call("AttachDataVolumeToVm", volumeUuid=named("volume-spare"), vmInstanceUuid=VM)),
+    "the object": (ASKED, lambda mock: mock.act("vm-instances", VM, "updateVmInstance", name="renamed")),
+    "what is shown inside it": (ASKED, lambda mock: mock.call("AttachDataVolumeToVm", volumeUuid=named("volume-spare"), vmInstanceUuid=VM)),
     "one more of them": ("/zones?sort=name", lambda mock: mock.create("CreateZone", name="another")),
     "one less of them": ("/zones?count=true", lambda mock: mock.delete("zones", ZONE)),
     "what a relation leads to": ("/vm-instances?q=host.name=host-1", lambda mock: mock.act("hosts", HOST, "updateHost", name="h")),
@@ -500,7 +500,7 @@ CHANGES = {  # what is asked twice, and what is done in between; the answers dif
         "/zones?q=__userTag__=new", lambda mock: mock.create("CreateUserTag", resourceType="ZoneVO", resourceUuid=ZONE, tag="new")
     ),
     "the time, where it is shown": ("/management-nodes", lambda mock: mock.advance(60)),
-    "the whole cloud": (VMS, lambda mock: mock.control.reset("", {}, {"cloud": "empty"})),
+    "the whole cloud": (ASKED, lambda mock: mock.control.reset("", {}, {"cloud": "empty"})),
 }  # fmt: skip
 
 
@@ -528,15 +528,15 @@ async def over_one_connection(mock, path, times):
 async def test_an_answer_that_stands_is_no_other_than_the_first(dialect):
     async with serve(dialect=dialect) as mock:
         await mock.login()
-        first, *others = [answer async for answer in over_one_connection(mock, VMS, 3)]
+        first, *others = [answer async for answer in over_one_connection(mock, ASKED, 3)]
         assert others == [first] * 2 and b"web-1" in first[2]
         assert len(mock.calls("QueryVmInstance")) == mock.cloud.used["QueryVmInstance"] == 3
 
 
 async def test_an_answer_that_stands_goes_through_the_same_doors(zmock):
     await zmock.login()
-    assert [status async for status, _, _ in over_one_connection(zmock, VMS, 2)] == [200, 200]
-    asked = f"GET /zstack/v1{VMS}"
+    assert [status async for status, _, _ in over_one_connection(zmock, ASKED, 2)] == [200, 200]
+    asked = f"GET /zstack/v1{ASKED}"
     assert "inventory" in json.loads((await exchange(zmock, asked, headers={"X-JSON-Schema": "true"}))[2])["schema"]
     assert (await exchange(zmock, asked, headers={"Authorization": "OAuth nobody"}))[0] == 503
     assert (await exchange(zmock, asked, headers={"Authorization": None}))[0] == 400

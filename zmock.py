@@ -2547,8 +2547,7 @@ def a_code(key, value):
 
 
 def anything(key, value):
-    if not isinstance(value, str):
-        json.dumps(value, ensure_ascii=False).encode()
+    a_text(key, json.dumps(value, ensure_ascii=False))
 
 
 # delays
@@ -2955,6 +2954,7 @@ class Call:
     account: str = ""
     seconds: float = 0
     fault: Fault = NO_FAULT
+    refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
 
     def __getitem__(self, name):
@@ -3163,7 +3163,8 @@ class Jobs:
             "uuid": call.job, "api": call.api.name, "state": "lost" if lost else "running", "created": now, "seen": now, "due": now + call.seconds,
             "target": call.target, "hook": hook, "schema": schema, "key": call.key,
         }  # fmt: skip
-        self.store.put("Job", record | {"held": True} if call.fault.job == "hold" else record)
+        said = {"held": call.fault.job == "hold" or None, "rule": call.fault.name if call.fault.error else None}
+        self.store.put("Job", record | without_nulls(said))
         if not lost:
             if hook:
                 (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
@@ -3340,7 +3341,7 @@ class Jobs:
         for uuid, run in self.running.items():
             if isinstance(run, Timer):
                 run.cancel()
-            if self.store.peek("Job", uuid)["state"] not in OVER:
+            if (self.store.peek("Job", uuid) or {}).get("state") == "running":
                 self.store.update("Job", uuid, state="lost", held=None)
                 self.note(uuid)
         for task in self.telling:
@@ -3351,7 +3352,7 @@ class Jobs:
         """What is under way on a clock that was set back: due as much later as it was."""
         for run in self.runs:
             run.shift(seconds)
-        for uuid in self.running:
+        for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
             self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
 
     def shown(self, record):
@@ -3420,9 +3421,9 @@ class Cloud:
         self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
         self.incidents, self.numbers = {}, itertools.count(1)  # those that last
-        self.down, self.cut = Counter(), set()  # hosts that incidents keep away, by how many; those, and storage, that were there before
+        self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
-        self.refusals = {}  # what incidents have against calls
+        self.refusals = {}  # what incidents have against calls: functions that answer an error, or None
         self.unreachable, self.lives = 0, 1  # incidents that keep the management node down; how often it was started
         self.pretend = None  # the moment that stands for now while the demo cloud is built
 
@@ -3621,8 +3622,8 @@ class Cloud:
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
             call.account = self.session(call.session)["accountUuid"]
-        for refuse in self.refusals.values():
-            refuse(call)
+        if call.refused:
+            raise call.refused
         wanted = call["resourceUuid"] if self.makes(call.api) else None
         if wanted and (self.exists("Resource", wanted) or self.store.peek("Gone", wanted)):
             raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
@@ -3664,10 +3665,10 @@ class Cloud:
         raise ApiError("ID.1001", "Session expired", hint="log in again: PUT /zstack/v1/accounts/login")
 
     def admit(self, call):
-        """Lets a call in with the account of its session, which may end before the call does."""
-        if self.needs_session(call.api):
-            with contextlib.suppress(ApiError):  # perform() says so, in its turn
-                call.account = self.session(call.session)["accountUuid"]
+        """Lets a call in, with the account of its session, which may end before the call does; perform() says what is wrong, in its turn."""
+        with contextlib.suppress(ApiError):
+            call.account = self.session(call.session)["accountUuid"] if self.needs_session(call.api) else ""
+        call.refused = next(filter(None, (refuse(call) for refuse in self.refusals.values())), None)
 
     def query(self, api, query):
         """The answer of a Query api: {"inventories": [...]} and total where it is wanted."""
@@ -5556,6 +5557,10 @@ def fill(cloud, what):
 def recover(cloud):
     """After a start on a kept cloud: what was under way is not any more, what waits to be expunged waits on."""
     interrupted(cloud)
+    for type in ("Host", "PrimaryStorage", "BackupStorage"):  # incidents end with the process
+        for item in [item for item in cloud.store.rows(type) if item.get("cutOff")]:
+            cloud.change(type, item["uuid"], status="Connected", cutOff=None)
+            connected(cloud, item["uuid"]) if type == "Host" else None
     for api, (type, state, key) in EXPUNGED.items():
         for item in [item for item in cloud.store.rows(type) if item.get(key) == state]:
             expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
@@ -5676,8 +5681,8 @@ def cut_off(cloud, hosts):
     for uuid in filter(functools.partial(cloud.store.peek, "Host"), hosts):
         cloud.down[uuid] += 1
         if cloud.look("Host", uuid)["status"] != "Disconnected":
-            cloud.cut.add(uuid)
             host_gone(cloud, uuid)
+            cloud.change("Host", uuid, cutOff=True)
     check_storage(cloud)
 
 
@@ -5691,10 +5696,9 @@ def on_hosts(cloud, run, hosts):
 def reach_again(cloud, hosts):
     """Hosts come back, save those that another incident keeps away, or that were not there before."""
     cloud.down -= Counter(hosts)
-    for uuid in [uuid for uuid in hosts if uuid in cloud.cut and uuid not in cloud.down]:
-        cloud.cut.discard(uuid)
-        if cloud.store.peek("Host", uuid):
-            connected(cloud, uuid)
+    for uuid in [uuid for uuid in hosts if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.down]:
+        cloud.change("Host", uuid, cutOff=None)
+        connected(cloud, uuid)
     check_storage(cloud)
 
 
@@ -5702,10 +5706,9 @@ def check_storage(cloud):
     """Primary storage is connected as long as one host of its clusters is."""
     for ps in list(cloud.store.rows("PrimaryStorage")):
         hosts = [host["status"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
-        if hosts and "Connected" not in hosts and cloud.down and switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Disconnected"):
-            cloud.cut.add(ps["uuid"])
-        elif "Connected" in hosts and ps["uuid"] in cloud.cut:
-            cloud.cut.discard(ps["uuid"])
+        if hosts and "Connected" not in hosts and cloud.down:
+            switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Disconnected")
+        elif ps.get("cutOff"):
             switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Connected")
 
 
@@ -5713,7 +5716,7 @@ def switch_storage(cloud, type, uuid, status):
     """Changes the status of a storage, and says so; answers whether it was another one."""
     if cloud.look(type, uuid).get("status") in (None, status):
         return False
-    cloud.change(type, uuid, status=status)
+    cloud.change(type, uuid, status=status, cutOff=True if status == "Disconnected" else None)
     words = "primary storage" if type == "PrimaryStorage" else "backup storage"
     cloud.notify(f"the {words}[uuid:%s] becomes {status}", [uuid], type + "VO", uuid, "Warning" if status == "Disconnected" else "Info")
     return True
@@ -5784,7 +5787,8 @@ def license_expired(cloud, told):
 
 def refuse_without_license(cloud, call):
     if not cloud.at_once(call.api) and "License" not in call.api.name and cloud.license_is_over(the_license(cloud)):
-        raise ApiError("LICENSE.1000", "the license has expired")
+        return ApiError("LICENSE.1000", "the license has expired")
+    return None
 
 
 # ---- API: requests -------------------------------------------------------------------------------------------------
@@ -6264,10 +6268,10 @@ class Rest:
 
     async def meet(self, request, entry):
         """From a request to an answer: path, body, which api, who, what; then now or as a job."""
-        if request.method == "OPTIONS":
-            return self.preflight(request)
         if self.cloud.unreachable:
             return Answer(503, drop="reset")
+        if request.method == "OPTIONS":
+            return self.preflight(request)
         path = path_below(entry.path, self.dialect)
         if path.startswith("/api-jobs/"):
             entry.api = "PollJob"
@@ -6433,7 +6437,7 @@ class Rest:
 
     async def do(self, request, call, entry):
         if call.api is POLL_JOB:
-            return self.poll(request, call["uuid"])
+            return self.poll(request, call["uuid"], entry)
         return await (self.now(request, call, entry) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
 
     async def instead(self, request, call, entry):
@@ -6498,7 +6502,7 @@ class Rest:
         base = f"{request.scheme}://{host}" if asked else self.settings.base_url
         return f"{base}/zstack/v1/api-jobs/{job}"
 
-    def poll(self, request, uuid):
+    def poll(self, request, uuid, entry):
         if request.method != "GET":
             raise FrontError(405, "only GET method is allowed for querying job status", allow=("GET",))
         record = self.jobs.poll(uuid)
@@ -6506,6 +6510,8 @@ class Rest:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
             return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+        if record["state"] == "failed" and record.get("rule"):
+            entry.rule = entry.rule or header_safe(record["rule"])
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def failed(self, error, entry):
@@ -6543,6 +6549,8 @@ class Rest:
                 return await BREAKS[answer.drop](request, response, self.clock)
             await response.prepare(request)
             await response.write_eof()
+        except ConnectionError:  # the client has gone, and nobody else minds
+            return Unanswered()
         finally:
             left.set() if left else None
         return response
@@ -6570,21 +6578,26 @@ class Reader:
     def __init__(self):
         self.unread, self.dropped, self.news = deque(maxlen=MOST_UNREAD), 0, asyncio.Event()
 
-    def hear(self, kind, told):
+    def hear(self, event):
         self.dropped += len(self.unread) == MOST_UNREAD
-        self.unread.append((kind, told))
+        self.unread.append(event)
         self.news.set()
 
     async def read(self):
-        """What came since the last time, at least one; nothing when there was none for a while."""
+        """The events since the last time, at least one; a comment when there was none for a while."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STILL_HERE):
                 await self.news.wait()
         self.news.clear()
-        events = [("dropped", {"events": self.dropped})] * bool(self.dropped) + [*self.unread]
+        text = (event_text("dropped", {"events": self.dropped}) if self.dropped else "") + "".join(self.unread)
         self.unread.clear()
         self.dropped = 0
-        return events
+        return text or ": still here\n\n"
+
+
+def event_text(kind, told):
+    """An event as it is sent."""
+    return f"event: {kind}\ndata: {json.dumps(told, ensure_ascii=False)}\n\n"
 
 
 class Watch:
@@ -6609,8 +6622,9 @@ class Watch:
         self.rest.watch, self.jobs.watch, self.store.watch = (self.call, self.job, self.item) if heard else (None, None, None)
 
     def emit(self, kind, told):
+        text = event_text(kind, told) if self.readers else ""
         for reader in self.readers:
-            reader.hear(kind, told)
+            reader.hear(text)
         for waiter in self.waiters:
             waiter.set()
 
@@ -6655,13 +6669,12 @@ class Watch:
     async def stream(self, request):
         """Server-sent events, for as long as the client stays."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        with self.listening(self.readers, Reader()) as reader:
+        with self.listening(self.readers, Reader()) as reader, contextlib.suppress(ConnectionError):
             await response.prepare(request)
             await response.write(b": what happens in zmock\n\n")
             while True:
-                events = await reader.read()
-                lines = [f"event: {kind}\ndata: {json.dumps(told, ensure_ascii=False)}\n\n" for kind, told in events] or [": still here\n\n"]
-                await response.write("".join(lines).encode())
+                await response.write((await reader.read()).encode(errors="replace"))
+        return Unanswered()
 
 
 def journal_filter(query, more=()):

@@ -6,9 +6,11 @@ from random import Random
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from zmock import CLOUD, Occasion, create_app, named, serve
+from zmock import CLOUD, DISTRIBUTIONS, NO_FAULT, OWNERS, REST, RULE_KEYS, THEN, Occasion, create_app, named, raw_answer, serve
 
 FULL = {"error": "HOST_ALLOCATION.1000", "details": "no host has 64 GB"}
 
@@ -714,3 +716,38 @@ async def test_a_rules_file_that_cannot_be_used_is_an_error_of_the_start(tmp_pat
     with pytest.raises(Exception, match="cannot use the rules in") as error:
         serve(rules=(str(file),))
     assert str(file) in str(error.value)
+
+
+# anything at all
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 10**12), st.floats(), st.text(max_size=6),
+    st.sampled_from(["*", "CreateZone", "QueryZone", "PollJob", "Create*", "hold", "reset", "SYS.1006", "start", "accept", "job", "after", "late"]),
+)  # fmt: skip
+WORDS = [*DISTRIBUTIONS, "p50", "p99", *THEN, *OWNERS, "at", "method", "path", "header.x", "query.q", "params.name", "resource.name", "x"]
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3), max_leaves=6)
+TOLD = st.one_of(
+    VALUES,
+    st.fixed_dictionaries({"api": st.sampled_from(["*", "CreateZone", "CreateVmInstance", "PollJob"])},
+                          optional={key: VALUES for key in [*RULE_KEYS, "x"] if key != "api"}),
+)  # fmt: skip
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(TOLD)
+def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told):
+    faults = FUZZED[REST].faults
+    faults.clear()
+    try:
+        rule = faults.add(told)
+    except ValueError as error:
+        assert len(str(error)) > 10 and faults.rules == []
+        return
+    assert json.loads(json.dumps(rule.shown())) | {"id": rule.id, "matches": 0, "hits": 0} == rule.shown()
+    for api in ("CreateZone", "QueryZone", "PollJob"):
+        fault = faults.decide(Occasion(faults.apis[api], "GET", "/zstack/v1/zones", "q=a&b", {"name": "x"}, CIMultiDict({"X-Web-Hook": "x"}), {"name": "y"}))
+        assert fault is NO_FAULT or (fault.at in ("accept", "job", "after") and fault.delay >= 0)
+        assert fault.answer is None or isinstance(raw_answer(*fault.answer).body, bytes)
+
+
+FUZZED = create_app()

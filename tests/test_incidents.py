@@ -300,12 +300,40 @@ async def test_without_a_licence_things_can_be_looked_at_but_not_changed(mock):
     assert (await mock.create("CreateZone", name="z"))["name"] == "z"
 
 
+async def test_what_was_accepted_with_a_licence_goes_on_without(mock):
+    job = await submit(mock, "POST", "/zones", {"params": {"name": "z"}})
+    await strike(mock, "license-expired", {})
+    await mock.advance(10)
+    assert (await polled(mock, job))[0] == 200
+
+
 async def test_a_new_licence_helps(mock):
     await strike(mock, "license-expired", {})
     node = (await mock.query("management-nodes"))[0]["uuid"]
     await mock.call("UpdateLicense", managementNodeUuid=node, license="new")
     assert (await mock.call("GetLicenseInfo"))["inventory"]["expired"] is False
     assert (await mock.create("CreateZone", name="z"))["name"] == "z"
+
+
+# their end
+
+
+async def test_incidents_end_with_the_process(tmp_path):
+    kinds = ("hosts", "primary-storage", "backup-storage")
+    async with serve(memory=False, data=str(tmp_path)) as mock:
+        await mock.login()
+        before = [await names(mock, kind, "status=Connected") for kind in kinds]
+        room = {ps["name"]: ps["availableCapacity"] for ps in await mock.query("primary-storage")}
+        await mock.incident({"network-partition": "zone-1"})
+        await mock.incident({"primary-storage-full": "ps-nfs"})
+        await mock.incident({"license-expired": {}})
+        await mock.incident({"management-node-down": 1000})
+    async with serve(memory=False, data=str(tmp_path)) as mock:
+        await mock.login()
+        assert [await names(mock, kind, "status=Connected") for kind in kinds] == before
+        assert {ps["name"]: ps["availableCapacity"] for ps in await mock.query("primary-storage")} == room
+        assert (await mock.call("GetLicenseInfo"))["inventory"]["expired"] is False
+        assert await names(mock, "vm-instances", "state=Unknown") == {"batch-1"}
 
 
 # what is no incident

@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from zmock import MOST_UNREAD, named, serve
+from zmock import MOST_UNREAD, event_text, named, serve
 
 VM = {"name": "v", "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 
@@ -186,12 +186,12 @@ async def test_a_reader_that_never_reads_costs_a_bounded_amount_and_is_told_what
     async with Stream(mock) as stream:
         reader = next(iter(mock.control.watch.readers))
         for n in range(4000):
-            reader.hear("call", {"n": n, "ballast": "x" * 1000})
+            reader.hear(event_text("call", {"n": n, "ballast": "x" * 1000}))
             if n % 100 == 0:
                 await asyncio.sleep(0)
         assert len(reader.unread) <= MOST_UNREAD
         for n in range(2 * MOST_UNREAD):  # more than all buffers hold while nobody awaits
-            reader.hear("call", {"n": 4000 + n})
+            reader.hear(event_text("call", {"n": 4000 + n}))
         events = []
         while not events or events[-1][1].get("n") != 3999 + 2 * MOST_UNREAD:
             events.append(await stream.next())

@@ -275,6 +275,40 @@ async def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(mock, 
     assert (await mock.query("zones"))[0]["name"] == "zone-1"
 
 
+@pytest.mark.parametrize("then", [{"drop": kind} for kind in DROPS] + [None], ids=str)
+async def test_a_client_that_hangs_up_is_no_error(mock, then, caplog):
+    async with Receiver(mock) as receiver:
+        receiver.began = mock.clock.now()
+        mock.rule(api="*", delay=10, **({"then": then | {"at": "after"}} if then else {}))
+        for call, headers in ((QUERY, {}), (CREATE, {"X_Web_Hook": receiver.url}), (("GET /api-jobs/x",), {})):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
+            writer.write(request(mock, *call, **headers))
+            while not (mock.clock.sleepers or mock.jobs()):
+                await asyncio.sleep(0.001)
+            writer.transport.abort()
+            await asyncio.sleep(0.01)
+            await mock.advance(100)
+        assert receiver.came == [(110, "z")]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(("then", "arrives"), (({"drop": "garbage"}, b"no chunk"), ({"drop": "truncate"}, b'{"vers'), ({"status": 418}, b"418")), ids=str)
+async def test_clients_of_http_1_0_get_it_too(mock, then, arrives):
+    mock.rule(api="GetVersion", then=then | {"at": "after"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
+    writer.write(request(mock, *VERSION).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    got, ended = await read_to_end(reader)
+    writer.close()
+    assert arrives in got and b"chunked" not in got and ended == FIN
+
+
+async def test_the_poll_that_tells_of_a_fault_names_its_rule(mock):
+    mock.rule(id="it", api="CreateZone", times=1, then=FULL)
+    jobs = [json.loads(parts((await wire(mock, *CREATE))[0])[2])["location"][-32:] for _ in range(2)]
+    await mock.advance(1)
+    assert [(await polled(mock, job))[1].get("x-zmock-rule") for job in jobs] == ["it; hit=1", None]
+
+
 async def test_hung_calls_end_with_the_mock():
     async with serve() as mock:
         await mock.login()

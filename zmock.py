@@ -20,7 +20,9 @@ Read it from top to bottom; a section uses only what stands above it.
     Store: commits    all types; what changes is taken back, or kept in groups
     Query       what a query says: conditions with their operators, sorting, paging, fields
     Query: plans    which items satisfy it, from an index where one helps, through relations and tags
-    Faults      rules: which call, when, what happens
+    Faults      what can befall a call, and the words that say it
+    Faults: rules    rules as they are set, from files too, and what they decide
+    Jobs: runs  an operation under way, and its stages
     Jobs        202, poll, web-hook, expiry
     Cloud       create, query, update, delete, act; knows no HTTP
     Behaviours  what a row cannot say; first: node, sessions, tags, progress, notifications
@@ -30,8 +32,13 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: virtual machines          the state table, placing, creating, moving
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: the demo cloud            what a cloud starts with, as the calls that build it
+    Behaviours: incidents                 hosts that go, storage that fills, a management node that dies
     API: requests    what a request says: path, query string, body, headers
+    API: hints       what was perhaps meant: the nearest path, verb, action, field
+    API: answers     what is kept of a request, and what goes out
+    API: wire        answers that break: resets, half a body, one byte at a time
     API         /zstack/v1: a request in, one answer out
+    Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
     App         create_app, and what it does at the start and the end
     Fixtures    what pytest_plugins = ["zmock"] gives
@@ -67,6 +74,8 @@ import random
 import re
 import shutil
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -128,7 +137,8 @@ class Settings:
     long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
     rules: tuple = setting((), "JSON file with fault rules; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
     seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
-    clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it")
+    clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
+    no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")
     open: bool = setting(False, "accept any session, also one that nobody logged in for")
     base_url: str = setting("", "address in the job locations of the server dialect; where it listens when not given")
     utc_offset: float = setting(8.0, "hours by which the dates in answers are ahead of UTC")
@@ -184,7 +194,7 @@ CHECKS = {
     "data": not_empty("data"),
     "port": between("port", 0, 65535),
     "dialect": one_of("dialect", "manual", "server"),
-    "clock": one_of("clock", "real", "frozen"),
+    "clock": one_of("clock", "real", "frozen", "warp"),
     "durable": one_of("durable", "on", "off"),
     "delay": seconds_range,
     "long_delay": lambda text: text and seconds_range(text),
@@ -427,15 +437,16 @@ def missing(what, uuid, kind):
 
 
 PATIENCE = 1  # second of the world's time that moving the Clock waits for others: a web-hook's receiver may never answer
+BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask
 
 
 class Timer:
     """Something due at a moment of the Clock; cancel() forgets it."""
 
-    __slots__ = ("due", "order", "fire", "what")
+    __slots__ = ("due", "order", "fire", "what", "awaited")
 
-    def __init__(self, due, order, fire, what):
-        self.due, self.order, self.fire, self.what = due, order, fire, what
+    def __init__(self, due, order, fire, what, awaited=False):
+        self.due, self.order, self.fire, self.what, self.awaited = due, order, fire, what, awaited
 
     def __lt__(self, other):
         return (self.due, self.order) < (other.due, other.order)
@@ -451,7 +462,10 @@ class Timer:
 
 
 class Clock:
-    """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order."""
+    """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order.
+
+    `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
+    """
 
     def __init__(self, mode="real", utc_offset=0.0):
         self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
@@ -462,6 +476,7 @@ class Clock:
         self.tasks = set()  # what the mock runs beside its requests
         self.awake = set()  # those of them that are not waiting for this clock
         self.quiet = asyncio.Event()
+        self.awaited, self.wanted, self.leaper = [], asyncio.Event(), None  # the timers that draw a warping clock to them
 
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
@@ -482,27 +497,37 @@ class Clock:
         except ValueError:
             return False
 
-    def at(self, due, fire, what=""):
-        """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past."""
-        timer = Timer(due, next(self.order), fire, what)
+    def at(self, due, fire, what="", awaited=False):
+        """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past.
+
+        `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
+        """
+        timer = Timer(due, next(self.order), fire, what, awaited)
         heapq.heappush(self.timers, timer)
+        if awaited and self.mode == "warp":
+            heapq.heappush(self.awaited, timer)
+            self.wanted.set()
         if self.timers[0] is timer:
             self.plan()
         return timer
+
+    def never(self, fire, what=""):
+        """A timer that no time brings about, only hurry()."""
+        return Timer(math.inf, next(self.order), fire, what)
 
     def plan(self):
         """Has the loop call tick() when the next timer is due."""
         if self.wakeup:
             self.wakeup.cancel()
             self.wakeup = None
-        if self.started and self.timers and (self.mode == "real" or self.timers[0].due <= self.now()):
+        if self.started and self.timers and (self.mode != "frozen" or self.timers[0].due <= self.now()):
             loop = asyncio.get_running_loop()
             self.wakeup = loop.call_later(min(max(0, self.timers[0].due - self.now()), DAY), self.tick)
 
     def start(self):
         """From now on, inside the running loop, what is due fires by itself."""
         self.started = True
-        self.plan()
+        self.set_mode(self.mode)
 
     def tick(self):
         self.fire_until(self.now())
@@ -530,7 +555,7 @@ class Clock:
                 done.set_result(None)
                 self.rouse(task) if counted else None
 
-        timer = self.at(self.now() + seconds, wake)
+        timer = self.at(self.now() + seconds, wake, awaited=True)
         self.sleepers.add(wake)
         self.rest(task)
         try:
@@ -590,10 +615,35 @@ class Clock:
         self.stopped_at = moment
         self.offset = moment - time.time()
 
+    def set_back(self, moment):
+        """Shows an earlier moment. What is due in five seconds still is: waits run on a steady clock, dates do not."""
+        back = moment - self.now()
+        self.jump(moment)
+        for timer in self.timers:
+            timer.due += back
+        self.plan()
+        return back
+
     def set_mode(self, mode):
         self.jump(self.now())
         self.mode = mode
+        self.awaited = [timer for timer in sorted(self.timers) if timer.awaited] if mode == "warp" else []
+        if self.leaper:
+            self.leaper.cancel()
+        self.leaper = asyncio.ensure_future(self.leap()) if self.started and mode == "warp" else None
+        self.wanted.set()
         self.plan()
+
+    async def leap(self):
+        """Goes to the next moment that somebody waits for, as often as there is one and nothing else to do."""
+        while await self.wanted.wait():
+            await asyncio.sleep(BREATH)
+            while self.awaited and not self.awaited[0].fire:
+                heapq.heappop(self.awaited)
+            if self.awaited:
+                await self.advance(max(0, self.awaited[0].due - self.now()))
+            else:
+                self.wanted.clear()
 
     def world(self):
         return time.time()
@@ -604,12 +654,13 @@ class Clock:
 
     def take_up(self, kept):
         """Goes on from there: a clock that was set forth stays so, one that stood still stands at the same moment."""
-        self.mode = "frozen" if "frozen" in (self.mode, kept["mode"]) else "real"
+        self.set_mode(kept["mode"] if self.mode == "real" else self.mode)
         self.jump(kept["at"] if kept["mode"] == "frozen" else self.world() + kept["offset"])
+        self.plan()
 
     def stop(self):
         """Ends what runs beside the requests."""
-        for task in self.tasks:
+        for task in [*self.tasks, *filter(None, [self.leaper])]:
             task.cancel()
 
     def restart(self):
@@ -619,7 +670,7 @@ class Clock:
             wake()
         self.timers.clear()
         self.jump(self.world())
-        self.plan()
+        self.set_mode(self.mode)
 
 
 @functools.lru_cache(4096)
@@ -2172,6 +2223,7 @@ class Store:
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last commit or fold failed
         self.found = []  # what was not as it should be when it was loaded
+        self.watch = None  # told of each change, where somebody wants to know
 
     def clear(self):
         """Forgets everything; the next commit empties the files."""
@@ -2252,6 +2304,8 @@ class Store:
         if self.folder and number:
             self.changed.setdefault(type, {})[number] = folded(uuid)
         self.writes += 1
+        if self.watch:
+            self.watch(type, uuid, before)
         if self.log is not None:
             self.log.append((type, uuid, before, item))
 
@@ -2942,93 +2996,385 @@ def first_ones(items, key, descending, count):
 
 # ---- Faults ------------------------------------------------------------------------------------------------------
 
-RULE_KEYS = {"id", "api", "skip", "times", "delay", "then"}
-RULE_KEYS_NOT_YET = {"when", "every", "probability", "ttl"}  # documented, not simulated yet: refused by name
+POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes="uuid!", words="open", backing="manual")  # no api of ZStack, but rules can name it
+OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
+DROPS = ("reset", "empty", "truncate", "garbage", "hang", "dribble")
+LATE = 5  # seconds by which a web-hook is late when no delay is given
+Z99 = 2.3263478740408408  # 99 of 100 draws of the standard normal distribution are below
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What befalls one call, decided when it comes. Whoever serves the call looks at this, and at nothing of the rule."""
+
+    name: str = ""  # of the rule, and which of its hits it is
+    at: str = ""  # accept, job or after
+    delay: float = 0
+    error: ApiError | None = None
+    stage: str = ""  # the one that fails with the error
+    rollback: bool = True
+    answer: tuple | None = None  # a status and a body instead of the call's own
+    drop: str = ""
+    job: str = ""  # hold, lose or expire
+    webhook: str = ""  # never, late, twice or first
+    lateness: float = 0
+    hint: str = ""
+
+
+NO_FAULT = Fault()
+
+
+@dataclass
+class Occasion:
+    """A call as rules see it."""
+
+    api: Api
+    method: str
+    path: str
+    query: str
+    params: dict
+    headers: object
+    resource: dict  # the object acted on
+    made_by: str = ""  # of a poll: the key of the call that it asks about
+
+    @functools.cached_property
+    def key(self):
+        """Says which calls are the same, for chance."""
+        return f"poll {self.made_by}" if self.api is POLL_JOB else call_key(self.method, self.path, self.query, self.params)
+
+
+def call_key(method, path, query, params):
+    """What is the same for the same call, whoever makes it and whenever: neither session nor job uuid is in it."""
+    return hashlib.md5(repr((method, path, query, sorted(params.items()))).encode(errors="replace"), usedforsecurity=False).hexdigest()
+
+
+def refuse(key, meant, value, known=()):
+    raise ValueError(f"{key!r} is {meant}, not {value!r}{did_you_mean(value, known)}")
+
+
+def a_number(low, high=1e9, kind=(int, float)):
+    def check(key, value):
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            refuse(key, f"a {'whole ' * (kind is int)}number from {low}{f' to {high}' * (high < 1e9)}", value)
+
+    return check
+
+
+def among(*words):
+    def check(key, value):
+        if value not in words:
+            refuse(key, f"{', '.join(words[:-1])} or {words[-1]}", value, words)
+
+    return check
+
+
+def a_text(key, value):
+    if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
+        refuse(key, "a text", value)
+
+
+def a_truth(key, value):
+    if not isinstance(value, bool):
+        refuse(key, "true or false", value)
+
+
+def a_code(key, value):
+    if not isinstance(value, str) or value not in CODES:
+        refuse(key, "a code of ZStack", value, CODES)
+
+
+def anything(key, value):
+    a_text(key, json.dumps(value, ensure_ascii=False))
+
+
+# delays
+
+
+def a_pair(key, told):
+    if not isinstance(told, list) or len(told) != 2:
+        refuse(key, "a list of two numbers", told)
+    for value in told:
+        a_number(0)(key, value)
+
+
+def a_range(key, told):
+    a_pair(key, told)
+    if told[0] > told[1]:
+        refuse(key, "a list of two numbers, the smaller one first", told)
+
+
+def percentiles(key, told):
+    if not isinstance(told, dict) or told.keys() != {"p50", "p99"}:
+        refuse(key, '{"p50": seconds, "p99": seconds}', told)
+    a_range(key, [told["p50"], told["p99"]])
+    if not told["p50"]:
+        refuse(key, "above 0 at p50", told)
+
+
+DISTRIBUTIONS = {  # how what is told is checked, and a draw from it
+    "uniform": (a_range, lambda random, told: random.uniform(*told)),
+    "normal": (a_pair, lambda random, told: max(0.0, random.gauss(*told))),
+    "lognormal": (percentiles, lambda random, told: random.lognormvariate(math.log(told["p50"]), math.log(told["p99"] / told["p50"]) / Z99)),
+}
+
+
+def a_delay(key, value):
+    if not isinstance(value, dict):
+        return a_number(0)(key, value)
+    if len(value) != 1 or not value.keys() <= DISTRIBUTIONS.keys():
+        refuse(key, f'seconds, or {{NAME: ...}} with one of {", ".join(DISTRIBUTIONS)}', value, DISTRIBUTIONS)
+    name, told = *value, *value.values()
+    return DISTRIBUTIONS[name][0](f"{key}.{name}", told)
+
+
+def drawn(delay, random):
+    """Seconds, of what a rule says of its delay."""
+    if not isinstance(delay, dict):
+        return delay
+    name, told = *delay, *delay.values()
+    return DISTRIBUTIONS[name][1](random, told)
+
+
+# what happens then
+
+
+def failing(then, delay):
+    error = ApiError(then["error"], then.get("details", CODES[then["error"]]))
+    return {"error": error, "stage": then.get("stage", ""), "rollback": then.get("rollback", True)}
+
+
+def telling(then, delay):
+    """Of a web-hook that is late, the delay of the rule is how late."""
+    return {"webhook": then["webhook"], **({"lateness": delay or LATE, "delay": 0} if then["webhook"] == "late" else {})}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A key of `then`: how its value is checked, what may stand beside it, when it may strike, what it makes of a call's Fault.
+
+    Of the moments, the last one that a call has is when it strikes unless `at` says otherwise; `after` must be asked for.
+    """
+
+    check: object
+    does: object
+    beside: dict = field(default_factory=dict)
+    moments: tuple = ("accept",)
+
+
+THEN = {
+    "error": Effect(a_code, failing, {"details": a_text, "stage": a_text, "rollback": a_truth}, ("accept", "job")),
+    "status": Effect(a_number(200, 599, int), lambda then, delay: {"answer": (then["status"], then.get("body"))}, {"body": anything}),
+    "drop": Effect(among(*DROPS), lambda then, delay: {"drop": then["drop"]}),
+    "job": Effect(among("hold", "lose", "expire"), lambda then, delay: {"job": then["job"]}, moments=("job",)),
+    "webhook": Effect(among("never", "late", "twice", "first"), telling, moments=("job",)),
+}
+NOTHING = Effect(anything, lambda then, delay: {}, moments=("accept", "job"))  # only the delay
+OWNERS = {beside: key for key, effect in THEN.items() for beside in effect.beside}
+
+
+def effect_of(then):
+    return next((effect for key, effect in THEN.items() if key in then), NOTHING)
+
+
+def check_then(then):
+    """Refuses a `then` that says nothing, too much, or what goes with something else."""
+    if not isinstance(then, dict):
+        refuse("then", f"a JSON object with one of {', '.join(THEN)}", then)
+    for key in then.keys() - THEN.keys() - OWNERS.keys() - {"at"}:
+        raise ValueError(f"{key!r} is no key of 'then'{did_you_mean(key, [*THEN, *OWNERS, 'at'])}")
+    chosen, effect = [key for key in THEN if key in then], effect_of(then)
+    if len(chosen) > 1:
+        raise ValueError(f"'then' is one of {', '.join(THEN)}, not {' and '.join(chosen)}: make it two rules")
+    for key in [key for key in then if key in OWNERS and key not in effect.beside]:
+        raise ValueError(f"{key!r} goes with {OWNERS[key]!r} only")
+    for key, check in {**dict.fromkeys(chosen, effect.check), **effect.beside}.items():
+        if key in then:
+            check(key, then[key])
+    moments = (*effect.moments, "after") if effect.moments[0] == "accept" and chosen else effect.moments
+    if "at" in then:
+        among(*moments)("at", then["at"]) if len(moments) > 1 else refuse("at", f"for error, status and drop: a {chosen[0]} is about", then["at"])
+    if "rollback" in then and "stage" not in then:
+        raise ValueError("'rollback' goes with 'stage' only")
+    if "stage" in then and then.get("at", "job") != "job":
+        raise ValueError("a stage is one of the job: leave 'at' away")
+
+
+# which calls
+
+
+def own_fields(cloud, api):
+    """The fields of the object that calls of an api act on; of PollJob, what /zmock/jobs shows."""
+    if api is POLL_JOB:
+        return {"uuid", "api", "state", "resourceUuid"}
+    target = api.target.refers if api.target else api.type if api.kind == "Query" and "plain" not in api.words else ""
+    row = cloud.catalogue.resource(target)
+    return {"uuid", *row.all_fields} if row else set()
+
+
+WHEN = {  # the names that may follow, for a call of the api (None: any), and the values that an occasion has for one
+    "method": (None, lambda o, name: [o.method]),
+    "path": (None, lambda o, name: [o.path, re.sub("^(/zstack)?/v1", "", o.path)]),
+    "header": (None, lambda o, name: o.headers.getall(name, ())),
+    "query": (lambda cloud, api: QUERY_KEYS if api.kind == "Query" else {*api.params, *OPEN_TO_ALL} if api.method in ("GET", "DELETE") else (),
+              lambda o, name: [value for key, value in urllib.parse.parse_qsl(o.query, keep_blank_values=True) if key == name]),
+    "params": (lambda cloud, api: {*api.params, *OPEN_TO_ALL, *(["uuid"] if api.kind == "Query" else ())}, lambda o, name: values_of(o.params.get(name))),
+    "resource": (own_fields, lambda o, name: values_of(o.resource.get(name))),
+}  # fmt: skip
+
+
+def values_of(value):
+    """What a glob is held against: a value as text, or each one of a list."""
+    return [] if value is None else [text_of(v) for v in value] if isinstance(value, list) else [text_of(value)]
+
+
+def check_when(cloud, when, apis):
+    """Refuses a condition that no call of these apis could meet."""
+    if not isinstance(when, dict):
+        refuse("when", 'a JSON object such as {"params.name": "db-*"}', when)
+    for key, glob in when.items():
+        where, dot, name = key.partition(".")
+        if where not in WHEN or bool(dot) != (where not in ("method", "path")) or (dot and not name):
+            shapes = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
+            raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
+        if not isinstance(glob, (str, int, float)):
+            refuse(key, "a text, number, true or false", glob)
+        known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
+        if name not in known:
+            raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
+    methods = {api.method for api in apis} if cloud.dialect["wrong-method"] else {"GET", "POST", "PUT", "DELETE"}
+    if "method" in when and not any(fnmatchcase(method, str(when["method"])) for method in methods):
+        refuse("method", " or ".join(sorted(methods)), when["method"], methods)
+
+
+# ---- Faults: rules -------------------------------------------------------------------------------------------------
+
+
+RULE_KEYS = {
+    "id": a_text, "api": a_text, "when": None, "skip": a_number(0, kind=int), "times": a_number(0, kind=int), "every": a_number(1, kind=int),
+    "probability": a_number(0, 1), "ttl": a_number(0), "delay": a_delay, "then": None,
+}  # fmt: skip
 
 
 @dataclass
 class Rule:
-    """Which calls it is for (a glob over API names), how often it fires, and what happens then."""
+    """Which calls something befalls, how often, and what. `names` are those of the APIs whose calls it can befall."""
 
     id: str
-    api: str
-    skip: int = 0
-    times: int | None = None
-    delay: float = 0
-    then: dict | None = None
+    told: dict  # as it was set
+    names: frozenset
+    source: str = ""  # the file that it comes from
     matches: int = 0
     hits: int = 0
+    over: bool = False  # its ttl has passed
+    seen: Counter = field(default_factory=Counter)  # how often each call matched, where chance decides
 
-    def fires(self, api):
-        """Whether this call of the api is one that the rule is for; counts it."""
-        if not fnmatchcase(api, self.api):
+    def meets(self, occasion):
+        """Whether a call is one that the rule is for."""
+        if self.over or occasion.api.name not in self.names:
             return False
+        if "webhook" in self.told.get("then", ()) and "X-Web-Hook" not in occasion.headers:
+            return False
+        return all(self.holds(occasion, key, text_of(glob)) for key, glob in self.told.get("when", {}).items())
+
+    @staticmethod
+    def holds(occasion, key, glob):
+        where, _, name = key.partition(".")
+        return any(fnmatchcase(value, glob) for value in WHEN[where][1](occasion, name))
+
+    def strikes(self, occasion, seed):
+        """The fault of a call that the rule is for, or None: counts it, and leaves the rest to chance."""
         self.matches += 1
-        if self.matches <= self.skip or (self.times is not None and self.hits >= self.times):
-            return False
-        self.hits += 1
-        return True
-
-    def at(self, at_once):
-        """When its error strikes: at "accept", or in the "job" (the default where there is one)."""
-        return "accept" if at_once else (self.then or {}).get("at", "job")
-
-    def error(self):
-        if not self.then:
+        turn, chance = self.matches - self.told.get("skip", 0), self.chance(occasion, seed)
+        if turn <= 0 or turn % self.told.get("every", 1) or self.hits >= self.told.get("times", math.inf):
             return None
-        return ApiError(self.then["error"], self.then.get("details", CODES.get(self.then["error"], "")))
+        if "probability" in self.told and chance.random() >= self.told["probability"]:
+            return None
+        self.hits += 1
+        delay, then = drawn(self.told.get("delay", 0), chance), self.told.get("then", {})
+        return {"name": f"{self.id}; hit={self.hits}", "delay": delay} | effect_of(then).does(then, delay)
+
+    def chance(self, occasion, seed):
+        """Random numbers for a call: by seed, rule, call and how often that call matched; whatever else goes on."""
+        if "probability" not in self.told and not isinstance(self.told.get("delay"), dict):
+            return None
+        self.seen[occasion.key] += 1
+        return random.Random(f"{seed}/{self.id}/{occasion.key}/{self.seen[occasion.key]}")
 
     def shown(self):
-        told = {"id": self.id, "api": self.api, "skip": self.skip, "times": self.times, "delay": self.delay, "then": self.then}
-        return {key: value for key, value in told.items() if value not in (None, 0)} | {"matches": self.matches, "hits": self.hits}
+        return {"id": self.id} | self.told | {"matches": self.matches, "hits": self.hits} | ({"over": True} if self.over else {})
 
 
 class Faults:
-    """The rules in force; the first that fires decides."""
+    """The rules in force for a cloud; the first that fires decides. Where none does, magic in a name may."""
 
-    def __init__(self, apis):
-        self.apis, self.rules, self.ids = apis, [], itertools.count(1)
+    def __init__(self, cloud):
+        self.cloud, self.apis = cloud, cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
+        self.files, self.problems = cloud.settings.rules, {}
+        self.clear()
 
-    def add(self, told):
-        """Reads a rule; raises ValueError for one that can never match or says what is not simulated."""
-        if not isinstance(told, dict):
-            raise ValueError("a rule is a JSON object")
-        for key in told.keys() - RULE_KEYS:
-            later = " is not simulated yet" if key in RULE_KEYS_NOT_YET else f" is no key of a rule{did_you_mean(key, RULE_KEYS)}"
-            raise ValueError(f"{key!r}{later}")
-        self.check(told)
-        rule = Rule(**{"id": f"rule-{next(self.ids)}"} | told)
-        if any(other.id == rule.id for other in self.rules):
-            raise ValueError(f"there is a rule {rule.id!r} already")
+    @property
+    def armed(self):
+        """Whether there are rules, or files that may hold some."""
+        return bool(self.rules or self.files)
+
+    def clear(self):
+        """No rules, and the next one is the first."""
+        self.rules, self.ids, self.magic = [], itertools.count(1), 0
+        self.stamps = {}
+
+    def add(self, told, source=""):
+        """Reads a rule; raises ValueError for one that can never match."""
+        names = frozenset(self.check(told))
+        told = {key: value for key, value in told.items() if value is not None}
+        taken = {rule.id for rule in self.rules} | {"magic"}
+        id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
+        if id in taken:
+            raise ValueError(f"there is a rule {id!r} already")
+        rule = Rule(id, told, names, source)
         self.rules.append(rule)
+        if "ttl" in told:
+            self.cloud.clock.at(self.cloud.clock.now() + told["ttl"], lambda: setattr(rule, "over", True), f"rule {id} is over")
         return rule
 
     def check(self, told):
-        api, then = told.get("api"), told.get("then")
-        meant = [row for name, row in self.apis.items() if fnmatchcase(name, api)] if isinstance(api, str) else []
-        if not meant:
-            raise ValueError(f"'api' names no API: {api!r}{did_you_mean(api, self.apis)}")
-        if all(row.backing == "none" for row in meant):
-            raise ValueError(f"{api} is not simulated: it answers 501, and no rule reaches it")
-        for key in ("skip", "times", "delay"):
-            value = told.get(key, 0)
-            if isinstance(value, bool) or not isinstance(value, (int, float) if key == "delay" else int) or not 0 <= value <= 1e9:
-                raise ValueError(f"{key!r} is a number from 0, not {value!r}")
-        if not isinstance(told.get("id", ""), str):
-            raise ValueError("'id' is a text")
-        if then is None:
-            return
-        if not isinstance(then, dict) or then.keys() - {"error", "details", "at"}:
-            raise ValueError("'then' is {\"error\": CODE, \"details\": TEXT, \"at\": \"accept\" or \"job\"}; nothing else is simulated yet")
-        if not isinstance(then.get("error"), str) or then["error"] not in CODES:
-            raise ValueError(f"'error' is a code of ZStack, not {then.get('error')!r}{did_you_mean(then.get('error'), CODES)}")
-        if not isinstance(then.get("details", ""), str) or re.search("[\ud800-\udfff]", then.get("details", "")):
-            raise ValueError("'details' is a text")
-        if then.get("at", "job") not in ("accept", "job"):
-            raise ValueError("'at' is accept or job; nothing else is simulated yet")
+        """The names of the APIs that a rule is for; raises ValueError where it is none."""
+        if not isinstance(told, dict):
+            raise ValueError("a rule is a JSON object")
+        for key in told.keys() - RULE_KEYS.keys():
+            raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
+        meant = self.named(told.get("api"))
+        for key, check in RULE_KEYS.items():
+            if check and told.get(key) is not None:
+                check(key, told[key])
+        if told.get("when") is not None:
+            check_when(self.cloud, told["when"], meant)
+        then = told.get("then")
+        if then is not None:
+            check_then(then)
+        return [api.name for api in self.reached(told["api"], then or {}, meant)]
 
-    def match(self, api):
-        return next((rule for rule in self.rules if rule.fires(api)), None)
+    def named(self, glob):
+        """The simulated APIs that a rule names; PollJob only by its own name."""
+        names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
+        names = [name for name in names if name in self.apis]
+        if not names:
+            raise ValueError(f"'api' names no API: {glob!r}{did_you_mean(glob, self.apis)}")
+        simulated = [self.apis[name] for name in names if self.apis[name].backing != "none"]
+        if not simulated:
+            raise ValueError(f"{glob} is not simulated: it answers 501, and no rule reaches it")
+        return simulated
+
+    def reached(self, glob, then, apis):
+        """Those of the APIs whose calls `then` can befall: that have a job, or the stage, where it takes one."""
+        if effect_of(then).moments == ("job",) or then.get("at") == "job" or "stage" in then:
+            apis = [api for api in apis if not self.cloud.at_once(api)]
+            if not apis:
+                raise ValueError(f"{glob} answers at once, without a job: {json.dumps(then)} can never befall it")
+        stages = [stage for api in apis for stage in self.cloud.stages(api)]
+        if "stage" in then and then["stage"] not in stages:
+            known = f"; there are {', '.join(dict.fromkeys(stages))}" if stages else ""
+            raise ValueError(f"{glob} has no stage {then['stage']!r}{did_you_mean(then['stage'], stages)}{known}")
+        return [api for api in apis if then.get("stage", "") in ("", *self.cloud.stages(api))]
 
     def remove(self, id):
         """Takes a rule away; answers whether it was there."""
@@ -3036,13 +3382,100 @@ class Faults:
         self.rules = [rule for rule in self.rules if rule.id != id]
         return len(self.rules) < before
 
+    def decide(self, occasion):
+        """The fault that befalls a call: that of the first rule that fires, else what its object's name says."""
+        self.reread()
+        for rule in self.rules:
+            struck = rule.strikes(occasion, self.cloud.settings.seed) if rule.meets(occasion) else None
+            if struck:
+                return self.timed(occasion.api, struck, rule.told.get("then", {}))
+        return self.by_magic(occasion)
 
-# ---- Jobs --------------------------------------------------------------------------------------------------------
+    def timed(self, api, struck, then):
+        moments = [moment for moment in effect_of(then).moments if moment == "accept" or not self.cloud.at_once(api)]
+        return Fault(**struck, at=then.get("at", moments[-1]))
 
-HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
-PROGRESS_KEPT, SWEEP = 300, 3600  # ProgressGlobalConfig.java; rest.expiredApi.scanInterval
-LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
-OVER = {"succeeded", "failed"}
+    # magic
+
+    def by_magic(self, occasion):
+        """What `#zmock ...` in the name or description of the object says that a call makes or acts on. Reading is spared."""
+        if self.cloud.settings.no_magic or self.cloud.at_once(occasion.api) or occasion.api is POLL_JOB:
+            return NO_FAULT
+        said = {name: occasion.params[name] for name in ("name", "description") if isinstance(occasion.params.get(name), str)}
+        if occasion.api.kind == "Update" and said:  # the way in, and the way out again
+            return NO_FAULT
+        acted = {name: occasion.resource.get(name, "") for name in ("name", "description")}
+        found = MAGIC.findall(" ".join([*said.values(), *map(str, acted.values())]))
+        return self.conjure(found) if found else NO_FAULT
+
+    def conjure(self, found):
+        fault = {}
+        for word, _, value in found:
+            spell = SPELLS.get(word)
+            told = spell(value) if spell else None
+            if told is None:
+                return Fault(hint=f"'#zmock {word}{'=' * bool(value)}{value}' is no magic: there are #zmock fail, fail=CODE, delay=SECONDS, hold"
+                                  + did_you_mean(value or word, CODES if word == "fail" else SPELLS))  # fmt: skip
+            fault |= told
+        self.magic += 1
+        return Fault(**fault | {"name": f"magic; hit={self.magic}", "at": "job"})
+
+    # files
+
+    def must_read(self):
+        """Reads the rule files; raises SettingsError for one that cannot be used."""
+        self.reread()
+        for path, problem in self.problems.items():
+            raise SettingsError(f"cannot use the rules in {path}: {problem}; a rules file is a JSON list of rules")
+
+    def reread(self):
+        """Takes over the rule files that have changed; one that cannot be used changes nothing, and is told."""
+        for path in self.files:
+            stamp = file_stamp(path)
+            if self.stamps.get(path, "") != stamp:
+                self.stamps[path] = stamp
+                self.problems.pop(path, None)
+                self.replace_from(path)
+
+    def replace_from(self, path):
+        """The rules of a file in the place of those that it held before; one that is the same goes on counting."""
+        kept = self.rules
+        mine = {json.dumps(rule.told, sort_keys=True): rule for rule in kept if rule.source == path}
+        try:
+            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(told, list):
+                raise ValueError(f"it holds {gson_word(told)}")
+            self.rules = [rule for rule in kept if rule.source != path]
+            fresh = [mine.get(json.dumps(rule, sort_keys=True)) or self.add(rule, path) for rule in told]
+        except (OSError, ValueError, RecursionError) as error:
+            self.rules, self.problems[path] = kept, str(error)
+            log.warning("cannot use the rules in %s: %s", path, error)
+            return
+        order = {path: n for n, path in enumerate(self.files)}
+        others = [rule for rule in self.rules if rule.source != path]
+        self.rules = sorted([*others, *fresh], key=lambda rule: order.get(rule.source, len(order)))
+
+
+def file_stamp(path):
+    """What changes when a file does; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+MAGIC = re.compile(r"#zmock\s+(\w+)(=([\w.]*))?")
+SPELLS = {  # the fault that a word makes, None where what follows = makes no sense
+    "fail": lambda value: {"error": ApiError(value or "SYS.1006", f"asked for by #zmock fail{'=' * bool(value)}{value}")} if not value or value in CODES else None,
+    "delay": lambda value: {"delay": float(value)} if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) else None,
+    "hold": lambda value: {"job": "hold"} if not value else None,
+}
+
+
+# ---- Jobs: runs ----------------------------------------------------------------------------------------------------
+
+PROGRESS_KEPT = 300  # ProgressGlobalConfig.java
 
 
 @dataclass
@@ -3057,6 +3490,9 @@ class Call:
     user_tags: list = field(default_factory=list)
     account: str = ""
     seconds: float = 0
+    fault: Fault = NO_FAULT
+    refused: ApiError | None = None  # why, when it was let in
+    key: str = ""  # the call_key of what asked for it
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -3086,12 +3522,17 @@ class Progress:
 
 
 class Run:
-    """One operation under way: each stage at its time, then done(body, error). A stage is what lies between yields."""
+    """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
+
+    A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
+    """
 
     def __init__(self, jobs, call, seconds, done, began=None, long=False):
         self.jobs, self.call, self.done = jobs, call, done
         self.steps, self.timer, self.over, self.log = None, None, False, []
-        self.stages = jobs.stages(call.api)
+        self.stages, self.awaited = jobs.stages(call.api), began is None
+        self.held = call.fault.job == "hold"
+        jobs.runs.add(self)
         self.began = jobs.clock.now() if began is None else began
         self.due = self.began + seconds
         self.progress = Progress(call, self.began, self.due, self.stages, long)
@@ -3103,7 +3544,12 @@ class Run:
             self.wait(self.due, self.begin)
 
     def wait(self, due, step):
-        self.timer = self.jobs.clock.at(due, lambda: self.attempt(step), f"{self.call.api.name} {self.call.job}")
+        self.timer = self.later(due, lambda: self.attempt(step))
+
+    def later(self, due, fire):
+        """A timer of this operation."""
+        what = f"{self.call.api.name} {self.call.job}"
+        return self.jobs.clock.never(fire, what) if self.held else self.jobs.clock.at(due, fire, what, self.awaited)
 
     def attempt(self, step):
         """Takes one step; an error ends the operation, and takes back what it had changed until then."""
@@ -3126,34 +3572,46 @@ class Run:
         if not isinstance(body, GeneratorType):
             return True, body
         self.steps = body
-        return self.resume()
+        return self.step()
 
     def resume(self):
-        """On to the next stage: (whether it was the last, the result)."""
+        """On to the next stage, unless that is the one to fail: (whether it was the last, the result)."""
+        if self.fails_next():
+            raise self.call.fault.error
+        return self.step()
+
+    def fails_next(self):
+        """Whether a rule has the next stage fail."""
+        return self.call.fault.stage and [*self.stages, ""][len(self.progress.seen)] == self.call.fault.stage
+
+    def step(self):
         try:
-            next(self.steps)
+            self.passed = next(self.steps)
         except StopIteration as end:
             return True, end.value
         return False, None
 
     def plan_next(self):
+        if self.passed is None or (not self.progress.seen and self.fails_next()):  # prepared; or a first stage that nothing prepares
+            return self.attempt(self.resume)
         self.progress.seen.append(self.jobs.clock.now())
         share = (self.due - self.began) / max(1, len(self.stages))
-        self.wait(self.began + share * len(self.progress.seen), self.resume)
+        return self.wait(self.began + share * len(self.progress.seen), self.resume)
 
     def end(self, body, error):
         """Over: at once when it went well, and not before its time when it failed on the way."""
         if error:
-            self.undo()
+            self.undo() if self.call.fault.rollback else None
             error = wrapped(error, self.call.api.name)
         if error and self.jobs.clock.now() < self.due:
             self.over = True
-            self.timer = self.jobs.clock.at(self.due, lambda: self.finish(None, error), f"{self.call.api.name} {self.call.job}")
+            self.timer = self.later(self.due, lambda: self.finish(None, error))
         else:
             self.finish(body, error)
 
     def finish(self, body, error):
         self.over = self.progress.over = True
+        self.jobs.runs.discard(self)
         if self.call.job in self.jobs.progress:
             self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
         self.done(body, error)
@@ -3171,9 +3629,20 @@ class Run:
 
     def drop(self):
         """Ends it without a word, as if it had never begun."""
-        self.timer.cancel()
+        self.abandon()
         self.undo()
+
+    def abandon(self):
+        """Ends it without a word, as far as it has come."""
+        self.timer.cancel()
         self.over = True
+        self.jobs.runs.discard(self)
+
+    def shift(self, seconds):
+        """Its moments, on a clock that was set back."""
+        self.began, self.due = self.began + seconds, self.due + seconds
+        self.progress.began, self.progress.ends = self.progress.began + seconds, self.progress.ends + seconds
+        self.progress.seen[:] = [moment + seconds for moment in self.progress.seen]
 
     def fail(self, error):
         """Ends it with an error, now."""
@@ -3195,33 +3664,59 @@ def wrapped(error, api):
     return ApiError(FAILS[api], error.details, error)
 
 
+# ---- Jobs --------------------------------------------------------------------------------------------------------
+
+HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
+SWEEP = 3600  # rest.expiredApi.scanInterval
+LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
+OVER = {"succeeded", "failed"}
+
+
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
     def __init__(self, clock, store, dialect, apis, perform, stages, notify):
         self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
         self.perform, self.stages, self.notify = perform, stages, notify
-        self.running, self.progress, self.queues = {}, {}, defaultdict(list)
-        self.looked = {}  # when each job was last looked at; kept in its record once a minute
-        self.left, self.http = {}, None
+        self.http, self.watch = None, None
+        self.left = {}  # events: the 202 of a job whose web-hook waits for that has left
+        self.told = {}  # events: a web-hook that the 202 waits for has been told
+        self.clear()
 
-    def submit(self, call, hook="", schema=False, error=None):
-        """Accepts a call as a job; answers its record. `error` is what a fault rule wants it to end with."""
+    def clear(self):
+        self.running, self.runs, self.progress, self.queues = {}, set(), {}, defaultdict(list)
+        self.looked = {}  # when each job was last looked at; kept in its record once a minute
+        self.telling = set()  # tasks
+        for event in [*self.left.values(), *self.told.values()]:
+            event.set()
+        self.left, self.told = {}, {}
+
+    def submit(self, call, hook="", schema=False):
+        """Accepts a call as a job; answers its record."""
         if hook and not hook.startswith(("http://", "https://")):
             log.warning("job %s: a web-hook goes to http or https, not to %s", call.job, hook)
             hook = ""
+        lost, now = call.fault.job == "lose", self.clock.now()
         record = {
-            "uuid": call.job, "api": call.api.name, "state": "running", "created": self.clock.now(), "seen": self.clock.now(),
-            "due": self.clock.now() + call.seconds, "target": call.target, "hook": hook, "schema": schema,
+            "uuid": call.job, "api": call.api.name, "state": "lost" if lost else "running", "created": now, "seen": now, "due": now + call.seconds,
+            "target": call.target, "hook": hook, "schema": schema, "key": call.key,
         }  # fmt: skip
-        self.store.put("Job", record)
-        if hook:
-            self.left[call.job] = asyncio.Event()
-        self.running[call.job] = None
-        self.queues[line_of(call)].append((call, error))
-        if len(self.queues[line_of(call)]) == 1:
-            self.start(call, error)
+        said = {"held": call.fault.job == "hold" or None, "rule": call.fault.name if call.fault.error else None}
+        self.store.put("Job", record | without_nulls(said))
+        if not lost:
+            if hook:
+                (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
+            self.running[call.job] = None
+            self.queues[line_of(call)].append(call)
+            if len(self.queues[line_of(call)]) == 1:
+                self.start(call)
+        self.note(call.job)
         return record
+
+    def note(self, uuid):
+        """Lets whoever watches know that something became of a job."""
+        if self.watch:
+            self.watch(uuid)
 
     def withdraw(self, call):
         """Takes back a job that could not be accepted after all."""
@@ -3232,14 +3727,15 @@ class Jobs:
         self.store.remove("Job", call.job)
         self.next_in_line(call)
 
-    def start(self, call, error):
+    def start(self, call):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
+        fault, due = call.fault, self.clock.now() + call.seconds
 
         def done(body, failure):
-            self.finish(call, body, failure)
+            self.finish(call, body, failure or (fault.error if fault.at == "after" else None))
 
-        if error:
-            self.running[call.job] = self.clock.at(self.clock.now() + call.seconds, lambda: done(None, error), f"{call.api.name} {call.job}")
+        if fault.error and fault.at != "after" and not fault.stage:
+            self.running[call.job] = self.clock.at(due, lambda: done(None, fault.error), f"{call.api.name} {call.job}", awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
             if call.job in self.running:
@@ -3259,11 +3755,11 @@ class Jobs:
         """Takes a call out of its line; the one behind it begins, if it was the first."""
         key = line_of(call)
         line = self.queues.get(key, [])
-        was_first = bool(line) and line[0][0] is call
-        line[:] = [waiting for waiting in line if waiting[0] is not call and self.store.peek("Job", waiting[0].job)]
+        was_first = bool(line) and line[0] is call
+        line[:] = [waiting for waiting in line if waiting is not call and self.store.peek("Job", waiting.job)]
         if line and was_first:
-            self.store.update("Job", line[0][0].job, due=self.clock.now() + line[0][0].seconds)
-            self.start(*line[0])
+            self.store.update("Job", line[0].job, due=self.clock.now() + line[0].seconds)
+            self.start(line[0])
         elif not line:
             self.queues.pop(key, None)
 
@@ -3274,8 +3770,13 @@ class Jobs:
             await self.store.commit(lambda error: self.give_back(call, error))
         self.running.pop(call.job, None)
         record = self.store.get("Job", call.job)
-        if record and record["hook"]:
-            self.clock.spawn(self.tell(record))
+        self.note(call.job)
+        if record and record["hook"] and call.fault.webhook != "never":
+            task = self.clock.spawn(self.tell(record, call.fault))
+            self.telling.add(task)
+            task.add_done_callback(self.telling.discard)
+        if call.fault.job == "expire":
+            self.expire(call.job)
 
     def give_back(self, call, error):
         """A job whose work cannot be kept has failed, and nothing of it stays."""
@@ -3299,31 +3800,49 @@ class Jobs:
     def expired(self, record):
         since, seconds = self.dialect["job-expiry"]
         moment = max(record["seen"], self.looked.get(record["uuid"], 0)) if since == "seen" else record["created"]
-        return record["state"] in OVER and self.clock.now() - moment >= seconds
+        left = record.get("finished", 0) + (seconds if since == "seen" else SWEEP)  # a job that took longer: until the scan finds it
+        return record["state"] in OVER and self.clock.now() >= max(moment + seconds, left)
 
     def sweep(self):
         for record in [record for record in self.store.rows("Job") if self.expired(record)]:
-            self.store.remove("Job", record["uuid"])
-            self.looked.pop(record["uuid"], None)
+            self.expire(record["uuid"])
+
+    def expire(self, uuid):
+        self.store.remove("Job", uuid)
+        self.looked.pop(uuid, None)
+        self.note(uuid)
 
     def forget(self, progress):
         if self.progress.get(progress.call.job) is progress:
             del self.progress[progress.call.job]
 
-    async def tell(self, record):
-        """POSTs the result to the web-hook: 15 tries, 2 s apart, any 2xx ends it. Not before the 202 has left."""
+    async def tell(self, record, fault=NO_FAULT):
+        """POSTs the result to the web-hook, not before the 202 has left: unless a rule wants it late, twice or first."""
         if left := self.left.get(record["uuid"]):
             await left.wait()
         self.left.pop(record["uuid"], None)
+        await self.clock.sleep(fault.lateness)
+        for _ in range(2 if fault.webhook == "twice" else 1):
+            await self.deliver(record)
+
+    async def deliver(self, record):
+        """15 tries, 2 s apart, any 2xx ends it. A 202 that waits for it waits for one."""
         body = to_json(result_of(record, self.apis[record["api"]] if record["schema"] else None) or {})
         headers = {"Content-Type": "application/json; charset=utf-8", "X-Job-UUID": record["uuid"],
                    "X-Job-Success": "true" if record["state"] == "succeeded" else "false"}  # fmt: skip
         for attempt in range(HOOK_TRIES):
             if attempt:
                 await self.clock.sleep(HOOK_GAP)
-            if await self.post(record["hook"], body, headers):
+            taken = await self.post(record["hook"], body, headers)
+            self.let_go(record["uuid"])
+            if taken:
                 return
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
+
+    def let_go(self, uuid):
+        """The 202 of a job waits for its web-hook no longer."""
+        if told := self.told.pop(uuid, None):
+            told.set()
 
     async def post(self, url, body, headers):
         if self.http is None:
@@ -3339,30 +3858,59 @@ class Jobs:
     def control(self, uuid, what):
         """finish, fail or expire a job by hand; answers its record."""
         run = self.running.get(uuid)
+        self.store.update("Job", uuid, held=None)
         if what == "expire":
             self.running.pop(uuid, None)
-            self.store.remove("Job", uuid)
+            self.expire(uuid)
+            self.let_go(uuid)
+            if isinstance(run, Run) and run.held:  # nothing would ever end it
+                run.drop()
+                self.next_in_line(run.call)
         elif isinstance(run, Run):
             run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
         elif isinstance(run, Timer):  # a fault rule has it fail, sooner or later
             run.hurry()
         elif what == "fail":
-            self.finish(next(call for line in self.queues.values() for call, _ in line if call.job == uuid), None, FAILED_BY_HAND)
+            self.finish(next(call for line in self.queues.values() for call in line if call.job == uuid), None, FAILED_BY_HAND)
         return self.store.get("Job", uuid)
 
     def waits(self, uuid):
         """Whether a job has not begun, because another one on the same object has not ended."""
         return self.running.get(uuid, uuid) is None
 
+    def lose(self):
+        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java)."""
+        for run in [*self.runs]:
+            run.abandon()
+        for uuid, run in self.running.items():
+            if isinstance(run, Timer):
+                run.cancel()
+            if (self.store.peek("Job", uuid) or {}).get("state") == "running":
+                self.store.update("Job", uuid, state="lost", held=None)
+                self.note(uuid)
+        for task in self.telling:
+            task.cancel()
+        self.clear()
+
+    def shift(self, seconds):
+        """What is under way on a clock that was set back: due as much later as it was."""
+        for run in self.runs:
+            run.shift(seconds)
+        for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
+            self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
+
+    def shown(self, record):
+        """A record as /zmock/jobs shows it; what is not yet on the disk is still running, and a held one is due never."""
+        held = record.get("held") and record["uuid"] in self.running
+        state = "held" if held else "running" if record["uuid"] in self.running else record["state"]
+        inner = (record.get("body") or {}).get("inventory")
+        return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]),
+                "due": None if held else iso(record["due"]),
+                "resourceUuid": record.get("target") or (inner.get("uuid") if isinstance(inner, dict) else None)}  # fmt: skip
+
     async def close(self):
         if self.http:
             await self.http.close()
-
-    def clear(self):
-        self.running, self.progress, self.queues, self.looked = {}, {}, defaultdict(list), {}
-        for left in self.left.values():
-            left.set()
-        self.left.clear()
 
 
 def line_of(call):
@@ -3416,7 +3964,11 @@ class Cloud:
         self.cursors = {}  # where to look next for a free address, by range
         self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
-        self.down = set()  # hosts that an incident keeps away
+        self.incidents, self.numbers = {}, itertools.count(1)  # those that last
+        self.down = Counter()  # hosts that incidents keep away, by how many
+        self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
+        self.refusals = {}  # what incidents have against calls: functions that answer an error, or None
+        self.unreachable, self.lives = 0, 1  # incidents that keep the management node down; how often it was started
         self.pretend = None  # the moment that stands for now while the demo cloud is built
 
     # items
@@ -3479,12 +4031,21 @@ class Cloud:
             ("ManagementNode", "heartBeat"): lambda node: self.clock.stamp(self.clock.now() // HEART_BEAT * HEART_BEAT),
             ("License", "expired"): self.license_is_over,
             ("LicenseAddOn", "expired"): self.license_is_over,
+            ("License", "expiredDate"): self.license_end,
+            ("LicenseAddOn", "expiredDate"): self.license_end,
+            ("PrimaryStorage", "availableCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availableCapacity"),
+            ("PrimaryStorage", "availablePhysicalCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availablePhysicalCapacity"),
             ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
             ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
         }
 
     def license_is_over(self, row):
-        return bool(row.get("expiredDate")) and row["expiredDate"] <= self.clock.stamp()
+        end = self.license_end(row)
+        return bool(end) and end <= self.clock.stamp()
+
+    def license_end(self, row):
+        had, has = self.lapsed.get(row["uuid"], (None, None))
+        return has if has and row.get("expiredDate") == had else row.get("expiredDate")
 
     def inventory(self, type, item, only=None):
         """An item as a client sees it: its fields without nulls, dates in words, what is embedded, what is computed."""
@@ -3605,6 +4166,8 @@ class Cloud:
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
             call.account = self.session(call.session)["accountUuid"]
+        if call.refused:
+            raise call.refused
         wanted = call["resourceUuid"] if self.makes(call.api) else None
         if wanted and (self.exists("Resource", wanted) or self.store.peek("Gone", wanted)):
             raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
@@ -3644,6 +4207,12 @@ class Cloud:
         if self.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
         raise ApiError("ID.1001", "Session expired", hint="log in again: PUT /zstack/v1/accounts/login")
+
+    def admit(self, call):
+        """Lets a call in, with the account of its session, which may end before the call does; perform() says what is wrong, in its turn."""
+        with contextlib.suppress(ApiError):
+            call.account = self.session(call.session)["accountUuid"] if self.needs_session(call.api) else ""
+        call.refused = next(filter(None, (refuse(call) for refuse in self.refusals.values())), None)
 
     def query(self, api, query):
         """The answer of a Query api: {"inventories": [...]} and total where it is wanted."""
@@ -4760,13 +5329,13 @@ def vm_for(cloud, call):
 
 def pick_storage(cloud, cluster, size, wanted=None):
     for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        if wanted in (None, ps["uuid"]) and has_room(ps, size):
+        if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
             return ps
     raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
 
 
-def has_room(ps, size):
-    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size
+def has_room(cloud, ps, size):
+    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size and ps["uuid"] not in cloud.full
 
 
 def take_space(cloud, storage, size):
@@ -4829,6 +5398,7 @@ def create_vm(cloud, call):
         cloud.change("VmInstance", vm["uuid"], **{name: call[name] for name in DISKS_OF_FIRST_START})
         return cloud.shown("VmInstance", vm["uuid"])
     cloud.change("VmInstance", vm["uuid"], state="Starting")
+    yield
     place(cloud, vm, pick_host(cloud, vm, zoneUuid=call["zoneUuid"], clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
     yield "host"
     make_volumes(cloud, call, cloud.get("VmInstance", vm["uuid"]), image)
@@ -4880,6 +5450,8 @@ def instantiate(cloud, volume, ps):
 
 
 def move_volume(cloud, volume, storage):
+    if storage in cloud.full:
+        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {volume['size']} bytes available")
     take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
     instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
 
@@ -4908,8 +5480,9 @@ def vm_removed(cloud, vm):
 @behaviour("StartVmInstance", host="Choose a host for the vm", nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")
 def start_vm(cloud, call):
     vm = vm_for(cloud, call)
-    place(cloud, vm, pick_host(cloud, vm, clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
     cloud.change("VmInstance", vm["uuid"], state="Starting")
+    yield
+    place(cloud, vm, pick_host(cloud, vm, clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
     yield "host"
     if not vm.get("rootVolumeUuid"):
         plain = replace(call, params={name: vm.get(name) for name in DISKS_OF_FIRST_START})
@@ -5052,7 +5625,7 @@ def create_data_volume(cloud, call):
     cloud.tag_new(call, "Volume", volume["uuid"])
     if call["primaryStorageUuid"]:
         ps = cloud.get("PrimaryStorage", call["primaryStorageUuid"])
-        if not has_room(ps, size):
+        if not has_room(cloud, ps, size):
             raise ApiError("PS.1000", f"primary storage[uuid:{ps['uuid']}] has no {size} bytes available")
         instantiate(cloud, volume, ps)
     return cloud.shown("Volume", volume["uuid"])
@@ -5550,7 +6123,7 @@ NEEDED = {
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
 }  # fmt: skip
-BEHIND = {"password", "ipRangeUuid", "stateBefore", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"password", "ipRangeUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 JOB = {"api": str, "state": str, "created": (int, float), "seen": (int, float), "due": (int, float), "hook": str, "schema": bool}
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
@@ -5607,7 +6180,23 @@ def nothing(cloud, kind):
 
 
 def recover(cloud):
-    """After a start on a kept cloud: what was under way is not any more (facts of a management node that restarts)."""
+    """After a start on a kept cloud: what was under way is not any more, what waits to be expunged waits on."""
+    interrupted(cloud)
+    for type in ("Host", "PrimaryStorage", "BackupStorage"):  # incidents end with the process
+        for item in [item for item in cloud.store.rows(type) if item.get("cutOff")]:
+            cloud.change(type, item["uuid"], status="Connected", cutOff=None)
+            connected(cloud, item["uuid"]) if type == "Host" else None
+    expunge_all_later(cloud)
+
+
+def expunge_all_later(cloud):
+    for api, (type, state, key) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:  # they go with the VM
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
+def interrupted(cloud):
+    """What becomes of things under way when a management node restarts: virtual machines, hosts, images, volumes, long jobs."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if vm["state"] in UNSETTLED]:
         leave_host(cloud, vm, "Stopped")
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
@@ -5618,18 +6207,220 @@ def recover(cloud):
         cloud.change("Volume", volume["uuid"], status="Ready")
     for job in [job for job in cloud.store.rows("LongJob") if job["state"] in ("Running", "Waiting", "Canceling")]:
         cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
-    expunge_all_later(cloud)
 
 
-def expunge_all_later(cloud):
-    for api, (type, state, key) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:  # they go with the VM
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+# ---- Behaviours: incidents -----------------------------------------------------------------------------------------
+
+INCIDENTS = {}  # by name: a generator that begins one, yields what to show of it, and ends it
+
+
+class Unknown(ValueError):
+    """An incident about something that is not there."""
+
+
+@dataclass
+class Incident:
+    """Something that has gone wrong, and how it goes on."""
+
+    id: str
+    kind: str
+    about: object
+    more: dict
+    course: GeneratorType
+
+    def shown(self):
+        return {"id": self.id, self.kind: self.about, **self.more}
+
+
+def incident(kind):
+    """Registers an incident; one that does not yield is over at once."""
+
+    def register(course):
+        INCIDENTS[kind] = course
+        return course
+
+    return register
+
+
+def strike(cloud, told):
+    """Begins an incident {kind: what it is about}; raises ValueError for one that cannot be."""
+    kind = next(iter(told), None) if isinstance(told, dict) else told
+    if not isinstance(told, dict) or len(told) != 1 or kind not in INCIDENTS:
+        raise ValueError(f"an incident is {{NAME: ...}}, with one of {', '.join(INCIDENTS)}{did_you_mean(kind, INCIDENTS)}")
+    course = INCIDENTS[kind](cloud, told[kind])
+    with cloud.store.all_or_nothing():
+        more = next(course, None)
+    struck = Incident(f"incident-{next(cloud.numbers)}", kind, told[kind], more or {}, course)
+    if more is not None:
+        cloud.incidents[struck.id] = struck
+    if more and "seconds" in more:
+        due = cloud.clock.now() + more.pop("seconds")
+        more["ends"] = iso(due)
+        cloud.clock.at(due, lambda: end_incident(cloud, struck.id), f"{struck.id} ends", awaited=True)
+    return struck
+
+
+def end_incident(cloud, id):
+    """Ends an incident that lasts, unless it has ended."""
+    if id in cloud.incidents:
+        next(cloud.incidents.pop(id).course, None)
+        cloud.clock.spawn(cloud.store.try_commit())
+
+
+def item_named(cloud, told, *types):
+    """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
+    for type in types:
+        for item in cloud.store.rows(type):
+            if told in (item["uuid"], item.get("name")):
+                return type, item
+    names = [item["name"] for type in types for item in cloud.store.rows(type)]
+    raise Unknown(f"no {' or '.join(types)} {told!r}{did_you_mean(told, names)}")
+
+
+@incident("host-down")
+def host_down(cloud, told):
+    _, host = item_named(cloud, told, "Host")
+    cut_off(cloud, [host["uuid"]])
+    yield {"uuid": host["uuid"]}
+    reach_again(cloud, [host["uuid"]])
+
+
+@incident("network-partition")
+def network_partition(cloud, told):
+    """The management node reaches none of the hosts of a zone, a cluster, or some of several, nor backup storage that only such a zone has."""
+    parts = [item_named(cloud, name, "Zone", "Cluster", "Host") for name in (told if isinstance(told, list) and told else [told])]
+    keys = {"Zone": "zoneUuid", "Cluster": "clusterUuid", "Host": "uuid"}
+    hosts = [host["uuid"] for host in cloud.store.rows("Host") if any(host[keys[type]] == item["uuid"] for type, item in parts)]
+    zones = {item["uuid"] for type, item in parts if type == "Zone"}
+    stores = [bs["uuid"] for bs in cloud.store.rows("BackupStorage") if bs["attachedZoneUuids"] and zones.issuperset(bs["attachedZoneUuids"])]
+    cut_off(cloud, hosts)
+    stores = [uuid for uuid in stores if switch_storage(cloud, "BackupStorage", uuid, "Disconnected")]
+    yield {"hosts": hosts}
+    for uuid in stores:
+        switch_storage(cloud, "BackupStorage", uuid, "Connected")
+    reach_again(cloud, hosts)
+
+
+def cut_off(cloud, hosts):
+    """Hosts that cannot be reached any more: what is under way on them fails, then they are gone, and storage that nobody else reaches."""
+    for run in [*cloud.jobs.runs]:
+        lost = on_hosts(cloud, run, hosts)
+        if lost:
+            run.fail(wrapped(ApiError("HOST.1010", f"host[uuid:{lost}] is disconnected"), run.call.api.name))
+    for uuid in filter(functools.partial(cloud.store.peek, "Host"), hosts):
+        cloud.down[uuid] += 1
+        if cloud.look("Host", uuid)["status"] != "Disconnected":
+            host_gone(cloud, uuid)
+            cloud.change("Host", uuid, cutOff=True)
+    check_storage(cloud)
+
+
+def on_hosts(cloud, run, hosts):
+    """The one of the hosts that an operation needs: the host that it is about, or that of a virtual machine that it touches."""
+    touched = {change[1] for change in run.log} | {uuid for uuid in run.call.params.values() if isinstance(uuid, str)}
+    used = touched | {cloud.look("VmInstance", uuid).get("hostUuid") for uuid in touched}
+    return next((host for host in hosts if host in used), None)
+
+
+def reach_again(cloud, hosts):
+    """Hosts come back, save those that another incident keeps away, or that were not there before."""
+    cloud.down -= Counter(hosts)
+    for uuid in [uuid for uuid in hosts if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.down]:
+        cloud.change("Host", uuid, cutOff=None)
+        connected(cloud, uuid)
+    check_storage(cloud)
+
+
+def check_storage(cloud):
+    """Primary storage is connected as long as one host of its clusters is."""
+    for ps in list(cloud.store.rows("PrimaryStorage")):
+        hosts = [host["status"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
+        if hosts and "Connected" not in hosts and cloud.down:
+            switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Disconnected")
+        elif ps.get("cutOff"):
+            switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Connected")
+
+
+def switch_storage(cloud, type, uuid, status):
+    """Changes the status of a storage, and says so; answers whether it was another one."""
+    if cloud.look(type, uuid).get("status") in (None, status):
+        return False
+    cloud.change(type, uuid, status=status, cutOff=True if status == "Disconnected" else None)
+    words = "primary storage" if type == "PrimaryStorage" else "backup storage"
+    cloud.notify(f"the {words}[uuid:%s] becomes {status}", [uuid], type + "VO", uuid, "Warning" if status == "Disconnected" else "Info")
+    return True
+
+
+@incident("primary-storage-full")
+def primary_storage_full(cloud, told):
+    """Nothing more fits on it, whatever is taken away, until the incident ends."""
+    _, ps = item_named(cloud, told, "PrimaryStorage")
+    cloud.full[ps["uuid"]] += 1
+    cloud.notify("the primary storage[uuid:%s] has no space left", [ps["uuid"]], "PrimaryStorageVO", ps["uuid"], "Warning")
+    yield {"uuid": ps["uuid"]}
+    cloud.full = +(cloud.full - Counter([ps["uuid"]]))
+
+
+@incident("management-node-restart")
+def management_node_restart(cloud, told):
+    """Over in a moment: what was under way stops where it is, and its jobs are polled for ever (facts of a restart)."""
+    no_more(told, "management-node-restart")
+    node_dies(cloud)
+    node_starts(cloud)
+    yield from ()
+
+
+@incident("management-node-down")
+def management_node_down(cloud, told):
+    """No call is answered, connections are reset; for so many seconds, or until the incident is ended. Then it is as after a restart."""
+    if told not in ({}, None):
+        a_number(0)("management-node-down", told)
+    cloud.unreachable += 1
+    node_dies(cloud)
+    yield {} if told in ({}, None) else {"seconds": told}
+    cloud.unreachable -= 1
+    if not cloud.unreachable:
+        node_starts(cloud)
+
+
+def no_more(told, kind):
+    if told not in ({}, None):
+        raise ValueError(f"{kind} is about nothing: write {{{json.dumps(kind)}: {{}}}}")
+
+
+def node_dies(cloud):
+    cloud.jobs.lose()
+    cloud.long_runs.clear()
+    cloud.lives += 1
+
+
+def node_starts(cloud):
+    cloud.store.update("ManagementNode", node(cloud)["uuid"], joinDate=cloud.clock.stamp())
+    interrupted(cloud)
+    cloud.notify("the management node[uuid:%s] has been started", [node(cloud)["uuid"]], "ManagementNodeVO", node(cloud)["uuid"])
+
+
+@incident("license-expired")
+def license_expired(cloud, told):
+    """Licences ended just now. Until there is another one, nothing is changed any more, save licences."""
+    no_more(told, "license-expired")
+    ended = cloud.clock.stamp(cloud.clock.now() - 1)
+    lapsed = {row["uuid"]: (row.get("expiredDate"), ended) for type in ("License", "LicenseAddOn") for row in cloud.store.rows(type)}
+    cloud.lapsed |= lapsed
+    cloud.refusals["license-expired"] = functools.partial(refuse_without_license, cloud)
+    cloud.notify("the license has expired", [], "LicenseVO", the_license(cloud)["uuid"], "Warning")
+    yield {}
+    if all(other.kind != "license-expired" for other in cloud.incidents.values()):
+        cloud.lapsed.clear(), cloud.refusals.pop("license-expired")
+
+
+def refuse_without_license(cloud, call):
+    if not cloud.at_once(call.api) and "License" not in call.api.name and cloud.license_is_over(the_license(cloud)):
+        return ApiError("LICENSE.1000", "the license has expired")
+    return None
 
 
 # ---- API: requests -------------------------------------------------------------------------------------------------
-
-OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
 
 
 def path_below(path, dialect):
@@ -5743,14 +6534,105 @@ def header_safe(text):
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
 
 
-# ---- API ---------------------------------------------------------------------------------------------------------
-
-CLOUD = web.AppKey("cloud", Cloud)
-HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
-VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
+# ---- API: hints ----------------------------------------------------------------------------------------------------
 
 
-MOST_KEPT = 2000  # characters of one value in the journal
+@functools.lru_cache(4096)
+def strangeness(part, wanted):
+    """0 for the same, up to 1 for a slip, 2 for another word."""
+    alike = difflib.SequenceMatcher(None, part, wanted).ratio()
+    return 2 * (1 - alike) if alike > 0.6 else 2
+
+
+def unlikeness(path, pattern):
+    """How far a path is from that of an api, in parts to be changed, added or taken away."""
+    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
+    missing = sum(0.6 if want.startswith("{") else 1 for want in wanted[len(parts) :]) + max(0, len(parts) - len(wanted))
+    return missing + sum(strangeness(part[:100], want) for part, want in zip(parts, wanted) if not want.startswith("{"))
+
+
+def closest(apis, method, path, count=2):
+    """The paths of apis nearest to a path, those that this method has and that are simulated before others: [(path, [its apis])]."""
+    found = defaultdict(list)
+    for api in apis:
+        for pattern in api.paths:
+            found[pattern].append(api)
+    near = {pattern: far for pattern, apis in found.items() if (far := unlikeness(path, pattern)) < 2}
+    for pattern in near:
+        near[pattern] += 0.5 * all(api.method != method for api in found[pattern]) + 0.3 * all(api.backing == "none" for api in found[pattern])
+    best = min(near.values(), default=0)
+    return [(pattern, found[pattern]) for pattern in sorted(near, key=near.get)[:count] if near[pattern] < best + 0.4]
+
+
+def difference(path, pattern):
+    """What to change of a path to make it that of an api."""
+    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
+    wrong = [f"{part} is {want} there" for part, want in zip(parts, wanted) if not want.startswith("{") and part != want]
+    more, less = parts[len(wanted) :], wanted[len(parts) :]
+    return ", ".join([*wrong, *[f"there is no /{'/'.join(more)}"] * bool(more), *[f"/{'/'.join(less)} is missing"] * bool(less)])
+
+
+def named_calls(apis, method):
+    """ "POST (CreateZone) or GET (QueryZone)"; those of a method alone, where there are any. """
+    mine = [api for api in apis if api.method == method] or apis
+    verbs = {verb: [api.name for api in mine if api.method == verb] for verb in dict.fromkeys(api.method for api in mine)}
+    return " or ".join(f"{verb} ({', '.join(names[:4])}{', …' * (len(names) > 4)})" for verb, names in verbs.items())
+
+
+def path_hint(catalogue, method, path):
+    """What to write instead of a path that is none."""
+    if path.endswith("/") and catalogue.route(path.rstrip("/")):
+        return f"without the slash at the end: {path.rstrip('/')}"
+    near = closest(catalogue.apis.values(), method, path)
+    told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
+    first, firsts = path.split("/")[1], {pattern.split("/")[1] for api in catalogue.apis.values() for pattern in api.paths}
+    unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, firsts)}"
+    return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
+
+
+def other_path(catalogue, method, path):
+    """Where a verb is wrong for a path: the path that it is perhaps meant for."""
+    near = closest([api for api in catalogue.apis.values() if api.method == method], method, path, 1)
+    return "".join(f"; {method} is for {pattern} ({', '.join(api.name for api in apis[:4])}): {difference(path, pattern)}" for pattern, apis in near)
+
+
+def elsewhere(catalogue, key, keys):
+    """Where an action is wrong for a path: the path that it is for."""
+    api = next((api for api in catalogue.apis.values() if api.key == key and key not in keys and api.method == "PUT"), None)
+    return f"; {key} is for {api.method} {api.path} ({api.name})" if api else ""
+
+
+def unread(api, given, body, arguments, key, dialect):
+    """What nothing will read of a call, with what was perhaps meant."""
+    known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
+    hints = [f"{api.name} does not read {name[:200]}{did_you_mean(name[:200], api.params.keys() | OPEN_TO_ALL)}" for name in given if name not in known]
+    if api.method == "DELETE":
+        lost = [] if dialect["delete-parameters"] else sorted(body)
+        return hints + ([f"a DELETE reads the query string only: {', '.join(lost)}"] if lost else [])
+    if api.method == "GET":
+        return hints
+    lost = sorted(name for name in body if name not in OPEN_TO_ALL and name != key)
+    if lost and key is None and "bare" not in api.words:
+        hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
+    elif [name for name in lost if name != "params" or "bare" not in api.words]:
+        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(key or api.key)}")
+    return hints + ([f"a {api.method} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
+
+
+HEADERS_READ = {"X-Job-UUID", "X-Web-Hook", "X-JSON-Schema"}
+LOOK_ALIKE = re.compile("x-.*(job|hook|schema)", re.I)
+
+
+def unread_headers(headers):
+    """Headers that look like those that are read."""
+    known = {name.lower() for name in HEADERS_READ}
+    wrong = [name for name in headers if name.lower() not in known and LOOK_ALIKE.match(name)]
+    return [f"no api reads the header {header_safe(name)}{did_you_mean(name, HEADERS_READ)}" for name in wrong]
+
+
+# ---- API: answers --------------------------------------------------------------------------------------------------
+
+MOST_KEPT, MOST_HINTS, MOST_SAID = 2000, 20, 1000  # characters of one value in the journal, hints of one call, of those in the log
 
 
 def bounded(value):
@@ -5775,13 +6657,14 @@ class Entry:
     outcome: str = ""
     rule: str = ""
     hints: list = field(default_factory=list)
+    drop: str = ""  # how its answer breaks
 
     @property
     def time(self):
         return iso(self.moment)
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints")}
+        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop")}
         return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
@@ -5796,7 +6679,15 @@ class Answer:
     body: object = None
     headers: dict = field(default_factory=dict)
     job: str = ""
+    drop: str = ""
     ready: bytes = b""
+
+
+def raw_answer(status, body):
+    """An answer that no ZStack gives: that of something in between, such as a proxy."""
+    if not isinstance(body, str):
+        return Answer(status, b"" if body is None else to_json(body), {"Content-Type": "application/json"})
+    return Answer(status, body.encode(), {"Content-Type": f"text/{'html' if body.lstrip().startswith('<') else 'plain'}; charset=utf-8"})
 
 
 MOST_STANDING, LONGEST_STANDING = 1 << 24, 1 << 16  # bytes of all answers, and of one
@@ -5838,13 +6729,106 @@ class Standing:
         return all(table.version == version and store.tables.get(name) is table for name, table, version in self.versions)
 
 
+# ---- API: wire -----------------------------------------------------------------------------------------------------
+
+UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
+DRIBBLE = 0.1  # seconds between two bytes
+
+
+class Unanswered(web.StreamResponse):
+    """An answer of which aiohttp sends nothing: what is sent, if anything, has been sent already. It may leave the connection open."""
+
+    def __init__(self, keep_alive=False):
+        super().__init__()
+        self.stays = keep_alive
+
+    @property
+    def keep_alive(self):
+        return self.stays
+
+    async def prepare(self, request):
+        return None
+
+    async def write_eof(self, data=b""):
+        return None
+
+
+async def break_reset(request, response, clock):
+    """A RST: the client sees "connection reset by peer"."""
+    if request.transport:
+        now = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        request.transport.abort()
+    return Unanswered()
+
+
+async def break_empty(request, response, clock):
+    """A FIN, and not one byte."""
+    return Unanswered()
+
+
+async def break_hang(request, response, clock):
+    """Nothing, for as long as the client waits; it holds no task here, only the connection."""
+    return Unanswered(keep_alive=True)
+
+
+async def begun(request, response):
+    """The head of an answer, on its way."""
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream.content_length = max(1, len(response.body))
+    return stream
+
+
+async def break_truncate(request, response, clock):
+    """A head that promises the whole body, half of it, and a FIN."""
+    stream = await begun(request, response)
+    await stream.prepare(request)
+    await stream.write(response.body[: len(response.body) // 2])
+    return Unanswered()
+
+
+async def break_garbage(request, response, clock):
+    """A chunked answer whose second chunk is none, and a FIN."""
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    if request.version >= aiohttp.HttpVersion11:
+        stream.enable_chunked_encoding()
+    await stream.prepare(request)
+    await stream.write(response.body[: len(response.body) // 2] or b" ")
+    if request.transport:
+        request.transport.write(b"\x00\xff\xfe no chunk begins like this\r\n")
+    return Unanswered()
+
+
+async def break_dribble(request, response, clock):
+    """The whole answer, a byte each 100 ms."""
+    stream = await begun(request, response)
+    stream.content_length = len(response.body)
+    await stream.prepare(request)
+    for n, byte in enumerate(response.body):
+        await clock.sleep(DRIBBLE if n else 0)
+        await stream.write(bytes([byte]))
+    await stream.write_eof()
+    return stream
+
+
+BREAKS = {"reset": break_reset, "empty": break_empty, "truncate": break_truncate, "garbage": break_garbage, "hang": break_hang, "dribble": break_dribble}
+
+
+# ---- API ---------------------------------------------------------------------------------------------------------
+
+CLOUD = web.AppKey("cloud", Cloud)
+HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
+VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
+
+
 class Rest:
     """/zstack/v1: reads a request, has the cloud do it now or as a job, and answers once, at one place."""
 
     def __init__(self, settings, cloud, jobs, faults, journal):
         self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
-        self.seq, self.dropped = itertools.count(1), 0
+        self.seq, self.dropped, self.watch = itertools.count(1), 0, None
+        self.said = {}  # hints that are in the log already
         self.standing, self.weight = {}, 0  # answers by path and query, and about how many bytes they are
         self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
         self.start = None  # the cloud as it was made, for a reset
@@ -5860,18 +6844,23 @@ class Rest:
         except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
             log.exception("%s %s failed", entry.method, entry.path)
             answer = self.failed(ApiError("SYS.1000", str(error)), entry)
-        entry.status = answer.status
-        entry.outcome = "error" if answer.status >= 400 else "running" if answer.status == 202 else "ok"
+        answer.drop = answer.drop or entry.drop
+        entry.status = 0 if answer.drop in UNSAID else answer.status
+        entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
+        entry.path = entry.path[:MOST_KEPT]
         self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
-        for hint in entry.hints:
-            log.info("%s %s: %s", entry.method, entry.path, hint)
+        if self.watch:
+            self.watch("call", entry)
+        if entry.hints:
+            entry.hints = [hint[:MOST_KEPT] for hint in entry.hints[:MOST_HINTS]]
+            self.say(entry)
         return await self.send(request, answer, entry)
 
     def again(self, request, entry):
         """The answer that was given before to the same query, if it still stands."""
         kept = self.standing.get(request.raw_path)
-        if not kept or request.method != "GET" or request.body_exists or self.faults.rules or "X-JSON-Schema" in request.headers:
+        if not kept or request.method != "GET" or request.body_exists or self.faults.armed or self.cloud.unreachable or "X-JSON-Schema" in request.headers:
             return None
         if not kept.stands(self.cloud.store):
             del self.standing[request.raw_path]
@@ -5899,22 +6888,34 @@ class Rest:
         self.journal.clear()
         self.dropped = 0
 
+    def say(self, entry):
+        """Puts the hints of a call into the log: as a warning when they are new, for a client repeats its mistakes."""
+        for hint in entry.hints:
+            log.log(logging.INFO if hint in self.said else logging.WARNING, "%s %s: %s", entry.method, entry.path, hint)
+            self.said[hint] = None
+        for old in [*self.said][:-MOST_SAID]:
+            del self.said[old]
+
     async def meet(self, request, entry):
         """From a request to an answer: path, body, which api, who, what; then now or as a job."""
+        if self.cloud.unreachable:
+            return Answer(503, drop="reset")
         if request.method == "OPTIONS":
             return self.preflight(request)
         path = path_below(entry.path, self.dialect)
         if path.startswith("/api-jobs/"):
             entry.api = "PollJob"
-            return self.poll(request, path.removeprefix("/api-jobs/"))
+            return await self.act(request, Call(POLL_JOB, {"uuid": path.removeprefix("/api-jobs/")}), entry)
         apis = self.catalogue.route(path)
         if not apis:
-            raise FrontError(404, f"no api mapping to /v1{path}", self.path_hint(path))
+            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, request.method, path))
         text = await read_body(request, self.settings.body_limit, self.dialect)
         arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
         body = parse_body(text, self.dialect)
         api, variables = self.choose(request, apis, path, body, text)
         entry.api = api.name
+        if api.method != "GET":
+            entry.hints += unread_headers(request.headers)
         if not self.cloud.simulated(api):
             raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
         session = self.authorize(request, api)
@@ -5925,16 +6926,6 @@ class Rest:
         return await self.act(request, call, entry)
 
     # reading
-
-    def path_hint(self, path):
-        """What to write instead of a path that is none."""
-        if path.endswith("/") and self.catalogue.route(path.rstrip("/")):
-            return f"without the slash at the end: {path.rstrip('/')}"
-        first, paths = path.split("/")[1], [p for api in self.catalogue.apis.values() for p in api.paths]
-        below = sorted({p for p in paths if p.split("/")[1] == first})
-        if below:
-            return f"nearest: {', '.join(nearest(path, below, 3) or below[:3])}"
-        return f"no collection {first}{did_you_mean(first, {p.split('/')[1] for p in paths})}"
 
     def choose(self, request, apis, path, body, text):
         """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
@@ -5953,11 +6944,12 @@ class Rest:
         keys = [api.key for api, _ in fitting]
         wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
         raise FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]",
-                         f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}; there are {', '.join(keys)}")  # fmt: skip
+                         f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}; there are {', '.join(keys)}"
+                         + elsewhere(self.catalogue, wrong, keys))  # fmt: skip
 
     def wrong_method(self, request, apis, path):
         allowed = sorted({api.method for api, _ in apis})
-        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}"
+        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}" + other_path(self.catalogue, request.method, path)
         words = {"POST": "creational", "GET": "query", "DELETE": "delete"}
         if self.dialect["wrong-method"] or request.method not in (*words, "PUT"):
             return FrontError(405, f"The method[{request.method}] is not allowed for the path[{request.raw_path.partition('?')[0]}]", hint, allowed)
@@ -6003,7 +6995,7 @@ class Rest:
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
-        self.note_unread(api, given, body, entry)
+        entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
             given["jobData"] = json.dumps(given["jobData"])
         try:
@@ -6021,21 +7013,13 @@ class Rest:
             return {}
         return {name: value for name, value in body.items() if name != "params"} | member_of(body, "params", self.dialect)
 
-    def note_unread(self, api, given, body, entry):
-        """Names what nothing will read, with what was perhaps meant."""
-        known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
-        for name in given.keys() - known:
-            entry.hints.append(f"{api.name} does not read {name}{did_you_mean(name, api.params.keys() | OPEN_TO_ALL)}")
-        lost = sorted(body.keys() - OPEN_TO_ALL) if api.method in ("POST", "PUT") and not self.key_of(api, body) else ()
-        if lost and "bare" not in api.words:
-            entry.hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
-
     # queries
 
     def query(self, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
-        entry.params = {name[:200]: bounded(value) for name, value in arguments[:100]}
+        entry.params = {name[:200]: bounded(value) for name, value in [*arguments[:100], *variables.items()]}
         if "uuid" in variables:
+            entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query(uuid=variables["uuid"])}
         query, unread = read_query(arguments, self.dialect)
         entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
@@ -6044,21 +7028,67 @@ class Rest:
     # answering
 
     async def act(self, request, call, entry):
-        """Does a call now, or accepts it as a job; a fault rule may slow it down or have it fail."""
+        """Does a call now, or accepts it as a job; a fault may slow it down, fail it, or answer in its place."""
         self.cloud.used[call.api.name] += 1
-        at_once, rule = self.cloud.at_once(call.api), self.faults.match(call.api.name)
-        if rule:
-            entry.rule = header_safe(f"{rule.id}; hit={rule.hits}")
-        accept = rule and rule.at(at_once) == "accept"
-        if accept:
-            await self.clock.sleep(rule.delay)
-        if accept and rule.error():
-            raise rule.error()
-        if at_once:
-            return await self.now(request, call, entry)
-        call.seconds = draw_seconds(self.cloud, call.api) + (0 if accept or not rule else rule.delay)
-        error = call.params if isinstance(call.params, ApiError) else rule.error() if rule and not accept else None
-        return await self.accept(request, call, entry, error)
+        at_once = self.cloud.at_once(call.api)
+        if not at_once:
+            call.seconds = draw_seconds(self.cloud, call.api)
+            call.key = call_key(entry.method, entry.path, entry.query, entry.params)
+        fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
+        if at_once or fault.at == "accept":
+            lives = self.cloud.lives
+            await self.clock.sleep(fault.delay)
+            if lives != self.cloud.lives:  # nobody is there any more who could answer
+                return Answer(503, drop="reset")
+        else:
+            call.seconds += fault.delay
+        return await (self.instead if fault.at in ("accept", "after") else self.do)(request, call, entry)
+
+    def decide(self, request, call, entry):
+        """What the rules have in store for a call."""
+        given = call.params if call.api is POLL_JOB else entry.params
+        record = self.cloud.store.peek("Job", given["uuid"]) if call.api is POLL_JOB else None
+        resource = self.jobs.shown(record) if record else self.acted_on(call)
+        fault = self.faults.decide(Occasion(call.api, entry.method, entry.path, entry.query, given, request.headers, resource, (record or {}).get("key", "")))
+        call.fault, entry.rule = fault, header_safe(fault.name)
+        entry.hints += [fault.hint] if fault.hint else []
+        if fault.name and self.watch:
+            self.watch("fault", entry)
+        return fault
+
+    def acted_on(self, call):
+        """The object that a call is about, as far as there is one."""
+        if isinstance(call.params, ApiError):
+            return {}
+        if call["query"]:
+            return self.cloud.look(self.catalogue.resource(call.api.type).stored, call["query"].uuid) if call["query"].uuid else {}
+        row = call.api.target and self.catalogue.resource(call.api.target.refers)
+        return self.cloud.look(row.stored, call.target) if row else {}
+
+    async def do(self, request, call, entry):
+        if call.api is POLL_JOB:
+            return self.poll(request, call["uuid"], entry)
+        return await (self.now(request, call, entry) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
+
+    async def instead(self, request, call, entry):
+        """The answer to a call that a fault strikes before the work or after it. What only reads is done even where its answer breaks."""
+        fault, at_once = call.fault, self.cloud.at_once(call.api)
+        reads, entry.drop = at_once and entry.method == "GET", fault.drop
+        if fault.error and (fault.at == "accept" or at_once):
+            await self.outcome(request, call, entry) if fault.at == "after" else None
+            raise fault.error
+        if fault.at == "after" or not (fault.answer or fault.drop) or (fault.drop and reads):
+            answer = await self.outcome(request, call, entry)
+        else:
+            answer = Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)})
+        return raw_answer(*fault.answer) if fault.answer else answer
+
+    async def outcome(self, request, call, entry):
+        """The answer to a call, also where it is an error."""
+        try:
+            return await self.do(request, call, entry)
+        except ApiError as error:
+            return self.failed(error, entry)
 
     async def now(self, request, call, entry):
         if isinstance(call.params, ApiError):
@@ -6076,16 +7106,19 @@ class Rest:
             body = (body or {}) | {"schema": schema_of(body or {}, call.api)}
         return Answer(200, self.keep(request, call, entry, body) if call["query"] else body)
 
-    async def accept(self, request, call, entry, error):
+    async def accept(self, request, call, entry):
         """202 and where to poll, once the job is on the disk."""
         if self.cloud.store.peek("Job", call.job):
             told = f"ConstraintViolationException: could not execute statement; Duplicate entry '{call.job}' for key 'PRIMARY'"
             raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
         if isinstance(call.params, ApiError):
-            call.params = {}
+            call.fault, call.params = replace(call.fault, error=call.params, at="job", stage="", job=""), {}
         entry.job = call.job
-        self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers, error)
+        self.cloud.admit(call)
+        self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers)
         await self.cloud.store.commit(lambda error: self.jobs.withdraw(call))
+        if told := self.jobs.told.get(call.job):
+            await told.wait()
         return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
 
     def location(self, request, job):
@@ -6095,7 +7128,7 @@ class Rest:
         base = f"{request.scheme}://{host}" if asked else self.settings.base_url
         return f"{base}/zstack/v1/api-jobs/{job}"
 
-    def poll(self, request, uuid):
+    def poll(self, request, uuid, entry):
         if request.method != "GET":
             raise FrontError(405, "only GET method is allowed for querying job status", allow=("GET",))
         record = self.jobs.poll(uuid)
@@ -6103,6 +7136,8 @@ class Rest:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
             return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+        if record["state"] == "failed" and record.get("rule"):
+            entry.rule = entry.rule or header_safe(record["rule"])
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def failed(self, error, entry):
@@ -6133,21 +7168,21 @@ class Rest:
             headers["Set-Cookie"] = f"JSESSIONID={hashlib.md5(str(entry.seq).encode(), usedforsecurity=False).hexdigest().upper()}; Path=/zstack; HttpOnly"
         response = web.Response(status=answer.status, body=body, headers=headers)
         left = self.jobs.left.get(answer.job)
-        if left is None:
+        if left is None and not answer.drop:
             return response
         try:
+            if answer.drop:
+                return await BREAKS[answer.drop](request, response, self.clock)
             await response.prepare(request)
             await response.write_eof()
+        except ConnectionError:  # the client has gone, and nobody else minds
+            return Unanswered()
         finally:
-            left.set()
+            left.set() if left else None
         return response
 
 
-# ---- Control -----------------------------------------------------------------------------------------------------
-
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-MOST_FOUND = 100  # lines in health; all are in the log
-NOT_YET = ("wait", "events", "openapi.json")
+# ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
 class ControlError(Exception):
@@ -6156,6 +7191,148 @@ class ControlError(Exception):
     def __init__(self, status, error, hint=""):
         super().__init__(error)
         self.status, self.error, self.hint = status, error, hint
+
+
+MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
+STILL_HERE = 15  # seconds of the world's time between two signs of life of a stream
+UNTOLD = {"Job", "Mock", "Gone", "Notification"}  # types of which no state is told; jobs are told as jobs
+
+
+class Reader:
+    """Somebody who listens: what has not yet been read, up to a bound."""
+
+    def __init__(self):
+        self.unread, self.dropped, self.news = deque(maxlen=MOST_UNREAD), 0, asyncio.Event()
+
+    def hear(self, event):
+        self.dropped += len(self.unread) == MOST_UNREAD
+        self.unread.append(event)
+        self.news.set()
+
+    async def read(self):
+        """The events since the last time, at least one; a comment when there was none for a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STILL_HERE):
+                await self.news.wait()
+        self.news.clear()
+        text = (event_text("dropped", {"events": self.dropped}) if self.dropped else "") + "".join(self.unread)
+        self.unread.clear()
+        self.dropped = 0
+        return text or ": still here\n\n"
+
+
+def event_text(kind, told):
+    """An event as it is sent."""
+    return f"event: {kind}\ndata: {json.dumps(told, ensure_ascii=False)}\n\n"
+
+
+class Watch:
+    """Tells what happens: calls, jobs, states, faults. Where nobody listens, nothing is noted."""
+
+    def __init__(self, rest):
+        self.rest, self.jobs, self.store = rest, rest.jobs, rest.cloud.store
+        self.readers, self.waiters, self.before = set(), set(), {}
+
+    @contextlib.contextmanager
+    def listening(self, listeners, one):
+        listeners.add(one)
+        self.attach()
+        try:
+            yield one
+        finally:
+            listeners.discard(one)
+            self.attach()
+
+    def attach(self):
+        heard = bool(self.readers or self.waiters)
+        self.rest.watch, self.jobs.watch, self.store.watch = (self.call, self.job, self.item) if heard else (None, None, None)
+
+    def emit(self, kind, told):
+        text = event_text(kind, told) if self.readers else ""
+        for reader in self.readers:
+            reader.hear(text)
+        for waiter in self.waiters:
+            waiter.set()
+
+    def call(self, kind, entry):
+        shown = entry.shown()
+        self.emit(kind, shown if kind == "call" else {name: shown[name] for name in ("seq", "time", "api", "method", "path", "rule")})
+
+    def job(self, uuid):
+        record = self.store.peek("Job", uuid)
+        self.emit("job", self.jobs.shown(record) if record else {"uuid": uuid, "state": "expired"})
+
+    def item(self, type, uuid, before):
+        """Notes what an item was; what has become of it is told when whatever changes it now is done."""
+        if not self.before:
+            asyncio.get_running_loop().call_soon(self.compare)
+        self.before.setdefault((type, uuid), before)
+
+    def compare(self):
+        changed, self.before = self.before, {}
+        for waiter in self.waiters:
+            waiter.set()
+        for (type, uuid), before in changed.items() if self.readers else ():
+            now = self.store.peek(type, uuid)
+            for name in ("state", "status") if type not in UNTOLD else ():
+                was, became = (before or {}).get(name), (now or {}).get(name)
+                if was != became:
+                    item = now or before
+                    self.emit("state", {"type": type, "uuid": item["uuid"], "name": item.get("name"), "field": name, "from": was, "to": became})
+
+    async def until(self, holds, seconds):
+        """What holds() answers, once that is not None; 408 when the time of the world is up."""
+        with self.listening(self.waiters, asyncio.Event()) as changed:
+            try:
+                async with asyncio.timeout(seconds):
+                    while (found := holds()) is None:
+                        await changed.wait()
+                        changed.clear()
+                    return found
+            except TimeoutError:
+                raise ControlError(408, f"it did not come about within {seconds:g} seconds", "GET /zmock/calls shows what did") from None
+
+    async def stream(self, request):
+        """Server-sent events, for as long as the client stays."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        with self.listening(self.readers, Reader()) as reader, contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write(b": what happens in zmock\n\n")
+            while True:
+                await response.write((await reader.read()).encode(errors="replace"))
+        return Unanswered()
+
+
+def journal_filter(query, more=()):
+    """A test for entries of the journal, from api, path, status, since; raises ControlError for what is no filter."""
+    known = ("api", "path", "status", "since")
+    for key in query.keys() - {*known, *more}:
+        raise ControlError(400, f"the journal is filtered by {', '.join(known)}, not {key!r}{did_you_mean(key, [*known, *more])}")
+    for key in ("since", "status"):
+        if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
+            raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
+    api, path, status, since = query.get("api", "*"), query.get("path", "*"), query.get("status"), int(query.get("since", 0))
+    return lambda entry: (
+        entry.seq > since and fnmatchcase(entry.api, api) and status in (None, str(entry.status))
+        and any(fnmatchcase(text, path) for text in (entry.path, re.sub("^(/zstack)?/v1", "", entry.path)))
+    )  # fmt: skip
+
+
+def whole_number(query, key, default, highest):
+    text = query.get(key, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) > highest:
+        raise ControlError(400, f"{key!r} is a number from 0 to {highest}, not {text!r}")
+    return float(text)
+
+
+# ---- Control -----------------------------------------------------------------------------------------------------
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+MOST_FOUND = 100  # lines in health; all are in the log
+NOT_YET = ("openapi.json",)
+
+
+STREAM = object()  # instead of a body: the answer goes on and on
 
 
 class Control:
@@ -6168,7 +7345,7 @@ class Control:
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
         self.began = self.clock.now()
-        self.incidents, self.ids = {}, itertools.count(1)
+        self.watch = Watch(rest)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
             ("GET", "rules"): self.rules, ("POST", "rules"): self.add_rule, ("DELETE", "rules"): self.drop_rules,
@@ -6179,6 +7356,7 @@ class Control:
             ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
             ("GET", "snapshots"): self.list_snapshots, ("GET", "snapshots/{}"): self.snapshot, ("PUT", "snapshots/{}"): self.take_snapshot,
             ("DELETE", "snapshots/{}"): self.drop_snapshot, ("POST", "snapshots/{}/restore"): self.restore,
+            ("GET", "wait"): self.wait, ("GET", "events"): self.events,
         }  # fmt: skip
 
     async def answer(self, request):
@@ -6189,6 +7367,8 @@ class Control:
             return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
         except ApiError as error:
             return web.json_response({"error": str(error), "hint": "it is tried again until it can be kept"}, status=error.status)
+        if body is STREAM:
+            return await self.watch.stream(request)
         return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False))
 
     def guard(self, request):
@@ -6258,7 +7438,6 @@ class Control:
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
-        self.incidents.clear()
         self.began = self.clock.now()
         await self.store.commit()
         return await self.health(name, query, told)
@@ -6272,7 +7451,8 @@ class Control:
             raise ControlError(400, str(error)) from None
 
     async def rules(self, name, query, told):
-        return {"rules": [rule.shown() for rule in self.faults.rules]}
+        self.faults.reread()
+        return {"rules": [rule.shown() for rule in self.faults.rules]} | ({"problems": self.faults.problems} if self.faults.problems else {})
 
     async def add_rule(self, name, query, told):
         try:
@@ -6307,14 +7487,15 @@ class Control:
         return {"now": iso(self.clock.now()), "mode": self.clock.mode, "offset": round(self.clock.now() - self.clock.world(), 3), "fired": list(fired)}
 
     async def set_clock(self, name, query, told):
-        """{"advance": seconds}, {"set": an ISO date}, {"freeze": true or false}; answers what came due."""
-        if not isinstance(told, dict) or not told or told.keys() - {"advance", "set", "freeze"}:
-            raise ControlError(400, "the clock takes {\"advance\": seconds}, {\"set\": \"2018-07-10T00:00:00Z\"} or {\"freeze\": true}")
-        if "freeze" in told:
-            if not isinstance(told["freeze"], bool):
-                raise ControlError(400, "'freeze' is true or false")
-            self.clock.set_mode("frozen" if told["freeze"] else "real")
+        """{"advance": seconds}, {"set": an ISO date}, {"freeze": true or false}, {"warp": true or false}; answers what came due."""
+        if not isinstance(told, dict) or not told or told.keys() - {"advance", "set", "freeze", "warp"}:
+            raise ControlError(400, "the clock takes {\"advance\": seconds}, {\"set\": \"2018-07-10T00:00:00Z\"}, {\"freeze\": true} or {\"warp\": true}")
+        for key in [key for key in ("freeze", "warp") if not isinstance(told.get(key, True), bool)]:
+            raise ControlError(400, f"{key!r} is true or false")
         seconds = self.seconds_ahead(told)
+        for key, mode in (("freeze", "frozen"), ("warp", "warp")):
+            if key in told:
+                self.clock.set_mode(mode if told[key] else "real")
         fired = await self.clock.advance(seconds) if seconds is not None else ()
         self.store.update("Mock", "mock", clock=self.clock.kept())
         await self.store.commit()
@@ -6329,7 +7510,7 @@ class Control:
             if not 0 <= moment < 4e9:
                 raise ControlError(400, f"'set' is a date from 1970 to 2096, not {told['set']!r}")
             if moment < self.clock.now():
-                self.clock.jump(moment)
+                self.jobs.shift(self.clock.set_back(moment))
                 return 0
             return moment - self.clock.now()
         seconds = told.get("advance")
@@ -6341,9 +7522,7 @@ class Control:
         return {"jobs": [self.job_shown(record) for record in self.store.rows("Job")]}
 
     def job_shown(self, record):
-        state = record["state"] if record["uuid"] not in self.jobs.running else "running"
-        return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]), "due": iso(record["due"]),
-                "resourceUuid": record.get("target") or inner_uuid(record)}  # fmt: skip
+        return self.jobs.shown(record)
 
     async def steer_job(self, name, query, told):
         """{"do": "finish"}, "fail" or "expire"."""
@@ -6353,7 +7532,7 @@ class Control:
         if what not in ("finish", "fail", "expire"):
             raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")
         if what != "expire" and name not in self.jobs.running:
-            raise ControlError(409, f"job {name} is over")
+            raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
         if what == "finish" and self.jobs.waits(name):
             raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
         record = self.job_shown(self.store.get("Job", name))
@@ -6363,15 +7542,8 @@ class Control:
         return self.job_shown(self.store.peek("Job", name)) if what != "expire" else record | {"state": "expired"}
 
     async def calls(self, name, query, told):
-        for key in query.keys() - {"api", "path", "status", "since"}:
-            raise ControlError(400, f"the journal is filtered by api, path, status, since, not {key!r}{did_you_mean(key, ('api', 'path', 'status', 'since'))}")
-        for key in ("since", "status"):
-            if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
-                raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
-        found = [entry for entry in self.rest.journal if entry.seq > int(query.get("since", 0))
-                 and fnmatchcase(entry.api, query.get("api", "*")) and fnmatchcase(entry.path, query.get("path", "*"))
-                 and query.get("status", str(entry.status)) == str(entry.status)]  # fmt: skip
-        return {"calls": [entry.shown() for entry in found], "dropped": self.rest.dropped}
+        fits = journal_filter(query)
+        return {"calls": [entry.shown() for entry in self.rest.journal if fits(entry)], "dropped": self.rest.dropped}
 
     async def drop_calls(self, name, query, told):
         self.rest.forget_calls()
@@ -6450,41 +7622,70 @@ class Control:
             self.go_back(documents, f"the snapshot {name}")
         except SettingsError as error:
             raise ControlError(409, str(error)) from None
-        self.incidents.clear()
         await self.store.commit()
         return await self.health(name, query, told)
 
+    async def wait(self, name, query, told):
+        """Answers when `count` calls were made, or so many items satisfy the conditions; 408 after `timeout` seconds."""
+        seconds = whole_number(query, "timeout", 10, 600)
+        if "q" in query or (query.get("path") and "api" not in query):
+            return await self.watch.until(self.items_of(query), seconds)
+        if "api" not in query:
+            raise ControlError(400, "what is waited for? ?api=CreateVmInstance&count=2, or ?path=/vm-instances&q=name=web-1")
+        try:
+            self.faults.named(query["api"])
+        except ValueError as error:
+            raise ControlError(400, str(error)) from None
+        fits, count = journal_filter(query, ("count", "timeout")), whole_number(query, "count", 1, self.rest.journal.maxlen)
+
+        def made():
+            found = [entry.shown() for entry in self.rest.journal if fits(entry)]
+            return {"calls": found, "dropped": self.rest.dropped} if len(found) >= count else None
+
+        return await self.watch.until(made, seconds)
+
+    def items_of(self, query):
+        """A function that answers the inventories that satisfy a query, None where they are too few; for count=0, any."""
+        for key in query.keys() - {"path", "q", "count", "timeout"}:
+            raise ControlError(400, f"items are waited for by path, q, count and timeout, not {key!r}{did_you_mean(key, ('path', 'q', 'count', 'timeout'))}")
+        path = "/" + re.sub("^(/zstack)?/v1", "", query.get("path", "")).strip("/")
+        api = next((api for api, _ in self.cloud.catalogue.route(path) if api.kind == "Query" and self.cloud.simulated(api)), None)
+        if not api:
+            raise ControlError(404, f"no collection {path}{did_you_mean(path, ['/' + known for known in self.cloud.catalogue.collections])}")
+        count = whole_number(query, "count", 1, 1_000_000)
+
+        def there():
+            try:
+                asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
+                found = self.cloud.query(api, replace(asked, with_count=True))
+            except ApiError as error:
+                raise ControlError(400, error.details, error.hint) from None
+            return found if (found["total"] >= count if count else not found["total"]) else None
+
+        return there
+
+    async def events(self, name, query, told):
+        """A stream of server-sent events: call, job, state, fault."""
+        return STREAM
+
     async def list_incidents(self, name, query, told):
-        return {"incidents": [{"id": id, **incident} for id, incident in self.incidents.items()]}
+        return {"incidents": [incident.shown() for incident in self.cloud.incidents.values()]}
 
     async def add_incident(self, name, query, told):
-        """{"host-down": "host-1"}: the host goes away until the incident is ended."""
-        if not isinstance(told, dict) or [*told] != ["host-down"]:
-            raise ControlError(400, "an incident is {\"host-down\": NAME or UUID}; nothing else is simulated yet")
-        hosts = [h for h in self.store.rows("Host") if told["host-down"] in (h["name"], h["uuid"])]
-        if not hosts:
-            raise ControlError(404, f"no host {told['host-down']!r}{did_you_mean(told['host-down'], [h['name'] for h in self.store.rows('Host')])}")
-        self.cloud.down.add(hosts[0]["uuid"])
-        host_gone(self.cloud, hosts[0]["uuid"])
+        """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
+        try:
+            incident = strike(self.cloud, told)
+        except ValueError as error:
+            raise ControlError(404 if isinstance(error, Unknown) else 400, str(error)) from None
         await self.store.commit()
-        id = f"incident-{next(self.ids)}"
-        self.incidents[id] = {"host-down": hosts[0]["name"], "uuid": hosts[0]["uuid"]}
-        return {"id": id, **self.incidents[id]}
+        return incident.shown()
 
     async def end_incident(self, name, query, told):
-        if name not in self.incidents:
-            raise ControlError(404, f"no incident {name!r}{did_you_mean(name, self.incidents)}")
-        host = self.incidents.pop(name)["uuid"]
-        if all(other["uuid"] != host for other in self.incidents.values()) and self.store.peek("Host", host):
-            self.cloud.down.discard(host)
-            connected(self.cloud, host)
+        if name not in self.cloud.incidents:
+            raise ControlError(404, f"no incident {name!r}{did_you_mean(name, self.cloud.incidents)}")
+        end_incident(self.cloud, name)
         await self.store.commit()
         return {}
-
-
-def inner_uuid(record):
-    body = record.get("body") or {}
-    return (body.get("inventory") or {}).get("uuid") if isinstance(body.get("inventory"), dict) else None
 
 
 # ---- App ---------------------------------------------------------------------------------------------------------
@@ -6499,7 +7700,7 @@ def create_app(settings=None):
     settings = settings or Settings(**IN_TESTS)
     catalogue = Catalogue(Path(__file__).parent / "data" / "catalogue.json")
     cloud = new_cloud(settings, catalogue)
-    rest = Rest(settings, cloud, cloud.jobs, Faults(catalogue.apis), deque(maxlen=settings.journal))
+    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     try:
@@ -6508,6 +7709,7 @@ def create_app(settings=None):
         if settings.memory:
             raise
         raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
+    rest.faults.must_read()
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -6560,7 +7762,7 @@ def forget_all(rest):
     rest.clock.mode = rest.settings.clock
     rest.clock.restart()
     rest.forget_calls()
-    rest.faults.rules.clear()
+    rest.faults.clear()
 
 
 def facts_of(rest):
@@ -6626,13 +7828,8 @@ def every_hour(rest):
 
 
 def read_rules(rest):
-    for path in rest.settings.rules:
-        try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
-            for rule in told if isinstance(told, list) else [None]:
-                rest.faults.add(rule)
-        except (OSError, ValueError, RecursionError) as error:
-            raise SettingsError(f"cannot use the rules in {path}: {error}; a rules file is a JSON list of rules") from None
+    """The rules of the files, and those that a call made."""
+    rest.faults.reread()
     for kept in [*rest.cloud.store.rows("Rule")]:
         try:
             rest.faults.add({name: value for name, value in kept.items() if name != "uuid"})
@@ -6730,10 +7927,18 @@ class Mock:
             job = answer["location"].rpartition("/")[2]
             status, polled = await self.request("GET", f"/api-jobs/{job}")
             if status == 202:
-                await self.clock.advance(max(0, self.cloud.store.peek("Job", job)["due"] - self.clock.now()))
+                await self.clock.advance(self.seconds_until(self.cloud.store.peek("Job", job)))
             else:
                 answer = polled
         return answer_or_raise(answer)
+
+    def seconds_until(self, record):
+        """How long until something can become of a job; RuntimeError where nothing will, for it is held, lost, or waits for one that is."""
+        state, now = self.cloud.jobs.shown(record)["state"], self.clock.now()
+        moments = [record["due"]] if record["due"] > now else [timer.due for timer in self.clock.timers if timer.fire and timer.awaited]
+        if state in ("held", "lost") or not moments:
+            raise RuntimeError(f"job {record['uuid']} is {state} and will not end by itself: POST /zmock/jobs/{record['uuid']}")
+        return max(0, min(moments) - now)
 
     @property
     def clock(self):
@@ -6779,6 +7984,16 @@ class Mock:
 
     async def advance(self, seconds):
         return await self.clock.advance(seconds)
+
+    async def incident(self, told=None, /, **kinds):
+        """Something goes wrong: incident(host_down="host-1"), or {"host-down": "host-1"}; answers what it is, with its id."""
+        struck = strike(self.cloud, told or {kind.replace("_", "-"): about for kind, about in kinds.items()})
+        await self.cloud.store.commit()
+        return struck.shown()
+
+    async def end_incident(self, id):
+        end_incident(self.cloud, id)
+        await self.cloud.store.commit()
 
     async def reset(self):
         self.session = None

@@ -3,9 +3,13 @@
 import asyncio
 import time
 
+import aiohttp
 import pytest
 
-from zmock import Clock, iso, moment_of, us_date
+from zmock import Clock, iso, moment_of, named, serve, us_date
+
+HOUR, DAY = 3600, 86400
+VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 
 
 class Log:
@@ -240,3 +244,169 @@ def test_a_moment_may_be_written_shorter(text):
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(ValueError):
         moment_of(text)
+
+
+# a clock that is set back
+
+
+async def test_what_is_due_in_ten_seconds_still_is_when_the_clock_is_set_back(log):
+    log.at(10, "due")
+    log.clock.spawn(log.sleeper("sleeper", 20))
+    await log.clock.settle()
+    assert log.clock.set_back(log.began - 5000) == pytest.approx(-5000, abs=1)
+    assert log.clock.now() == pytest.approx(log.began - 5000, abs=1)
+    assert await log.clock.advance(9) == []
+    assert await log.clock.advance(2) == ["due"]
+    await log.clock.advance(10)
+    assert log.happened == [(-4990, "due"), (-4980, "sleeper")]
+
+
+# a clock that warps
+
+
+async def test_a_warping_clock_goes_to_what_is_waited_for_and_passes_nothing_over():
+    log, over = Log("warp"), asyncio.Event()
+    log.at(3600, "sweep")
+    log.clock.at(log.began + 7200, lambda: (log.note("job"), over.set()), awaited=True)
+    log.at(10800, "later")
+    log.clock.start()
+    before = time.monotonic()
+    await asyncio.wait_for(over.wait(), 5)
+    assert time.monotonic() - before < 1
+    assert log.happened == [(3600, "sweep"), (7200, "job")]
+    await asyncio.sleep(0.05)
+    assert log.clock.now() - log.began == pytest.approx(7200, abs=2)  # nothing that anybody waits for: time just passes
+    log.clock.stop()
+
+
+async def test_a_warping_clock_leaves_what_is_cancelled_alone_and_takes_what_comes_later():
+    log, over = Log("warp"), asyncio.Event()
+    log.clock.at(log.began + 10**6, over.set, awaited=True).cancel()
+    log.clock.start()
+    await asyncio.sleep(0.05)
+    assert log.clock.now() - log.began < 5
+    log.clock.at(log.clock.now() + 100, over.set, awaited=True)
+    await asyncio.wait_for(over.wait(), 5)
+    log.clock.set_mode("real")
+    log.clock.at(log.clock.now() + 10**6, over.clear, awaited=True)
+    await asyncio.sleep(0.05)
+    assert over.is_set() and log.clock.now() - log.began < 200
+    log.clock.stop()
+
+
+async def test_a_warping_clock_waits_for_the_work_that_a_moment_starts():
+    log, over = Log("warp"), asyncio.Event()
+
+    async def work():
+        await asyncio.sleep(0.05)
+        log.note("work")
+
+    log.clock.at(log.began + 100, lambda: log.clock.spawn(work()), awaited=True)
+    log.clock.at(log.began + 200, lambda: (log.note("next"), over.set()), awaited=True)
+    log.clock.start()
+    await asyncio.wait_for(over.wait(), 5)
+    assert [name for _, name in log.happened] == ["work", "next"]
+    log.clock.stop()
+
+
+@pytest.mark.parametrize("rule", (None, {"api": "QueryZone", "delay": 600}, {"api": "PollJob", "delay": 60}, {"api": "CreateVmInstance", "delay": 9 * 3600}), ids=str)
+async def test_a_suite_with_ten_minute_jobs_runs_in_no_time(rule):
+    async with serve(clock="warp", delay="600") as mock, aiohttp.ClientSession() as http:
+        await mock.login()
+        if rule:
+            mock.rule(**rule)
+        before, sent = time.monotonic(), {"Authorization": f"OAuth {mock.session}"}
+        async with http.post(f"{mock.url}/vm-instances", json={"params": VM | {"name": "v"}}, headers=sent) as answer:
+            location, status = (await answer.json())["location"], 202
+        while status == 202:
+            async with http.get(location) as answer:
+                status = answer.status
+        assert status == 200
+        if not rule or rule["delay"] < 7200:  # a session lasts two hours
+            async with http.get(f"{mock.url}/zones", headers=sent) as answer:
+                assert answer.status == 200
+        assert time.monotonic() - before < 2
+        assert 599 <= mock.clock.now() - time.time() < 10 * HOUR
+
+
+# time, and all that hangs on it
+
+
+@pytest.fixture(scope="module")
+def stopwatch():
+    """The four stories take less than a second together, whatever the time they tell of."""
+    spent = []
+    yield spent
+    assert len(spent) < 4 or sum(spent) < 1, spent
+
+
+@pytest.fixture
+async def mock(stopwatch):
+    async with serve() as mock:
+        await mock.login()
+        before = time.monotonic()
+        yield mock
+        stopwatch.append(time.monotonic() - before)
+
+
+async def test_a_three_hour_job(mock):
+    mock.rule(api="CreateZone", delay=3 * HOUR)
+    location = (await mock.request("POST", "/zones", {"params": {"name": "z"}}))[1]["location"]
+    polls = []
+    for _ in range(36):
+        polls.append((await mock.request("GET", location[-42:]))[0])
+        await mock.advance(300)
+    assert (polls, (await mock.request("GET", location[-42:]))[0]) == ([202] * 36, 200)
+
+
+async def test_an_expired_job_record(mock):
+    job = (await mock.request("POST", "/zones", {"params": {"name": "z"}}))[1]["location"][-42:]
+    await mock.advance(0)
+    assert (await mock.request("GET", job))[0] == 200
+    await mock.advance(2 * DAY - 1)
+    assert (await mock.request("GET", job))[0] == 200
+    await mock.advance(2 * DAY)
+    assert await mock.request("GET", job) == (404, {"error": {"code": "SYS.1003", "description": "A resource can not be found", "details": "the job has been expired"}})
+    await mock.advance(HOUR)
+    assert mock.jobs() == []
+
+
+async def test_a_session_that_expires_in_mid_poll(mock):
+    mock.rule(api="CreateZone", delay=3 * HOUR)
+    job = (await mock.request("POST", "/zones", {"params": {"name": "z"}}))[1]["location"][-42:]
+    await mock.advance(2 * HOUR + 1)
+    assert (await mock.request("GET", "/zones"))[1]["error"]["code"] == "ID.1001"
+    assert (await mock.request("GET", job))[0] == 202  # a poll needs no session
+    await mock.advance(HOUR)
+    status, body = await mock.request("GET", job)  # and the job had one when it was submitted
+    assert (status, body["inventory"]["name"]) == (200, "z")
+
+
+async def test_what_is_destroyed_is_expunged_after_a_day(mock):
+    await mock.delete("vm-instances", named("vm-web-1"))
+    volume = (await mock.query("volumes", f"vmInstanceUuid={named('vm-web-1')}", "type=Root"))[0]["uuid"]
+    await mock.advance(DAY - 1)
+    await mock.login()
+    assert (await mock.query("vm-instances", f"uuid={named('vm-web-1')}"))[0]["state"] == "Destroyed"
+    assert f"ExpungeVmInstance {named('vm-web-1')}" in await mock.advance(2)
+    assert await mock.query("vm-instances", f"uuid={named('vm-web-1')}") == await mock.query("volumes", f"uuid={volume}") == []
+
+
+@pytest.mark.parametrize("clock", ("frozen", "real"))
+async def test_jobs_under_way_go_on_when_the_clock_is_set_back(clock):
+    async with serve(delay="40", clock=clock) as mock, aiohttp.ClientSession() as http:
+        await mock.login()
+        vm, zone = [(await mock.request("POST", path, body))[1]["location"][-42:]
+                    for path, body in (("/vm-instances", {"params": VM | {"name": "v"}}), ("/zones", {"params": {"name": "z"}}))]  # fmt: skip
+        await mock.advance(15)
+        async with http.post(f"{mock.base}/zmock/clock", json={"set": "2001-01-01T00:00:00Z"}) as answer:
+            assert (await answer.json())["now"].startswith("2001-01-01T00:00:00")
+        assert {job["due"][:16] for job in mock.jobs()} == {"2001-01-01T00:00"}
+        assert (await mock.query("vm-instances", "name=v"))[0]["state"] == "Starting"
+        await mock.advance(24)
+        assert [(await mock.request("GET", job))[0] for job in (vm, zone)] == [202, 202]
+        await mock.advance(2)
+        assert [(await mock.request("GET", job))[0] for job in (vm, zone)] == [200, 200]
+        assert (await mock.query("zones", "name=z"))[0]["createDate"].startswith("Jan 1, 2001 8:00:")
+        await mock.advance(DAY)
+        assert (await mock.request("GET", vm))[0] == 200

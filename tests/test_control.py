@@ -3,9 +3,13 @@
 import asyncio
 import json
 import os
+import time
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.test_utils import make_mocked_request
 
 from zmock import DIFFERENCES, named, serve
 
@@ -183,13 +187,27 @@ async def test_the_clock_can_be_stopped_and_started(zmock):
 
 @pytest.mark.parametrize(
     "body",
-    ({}, {"advance": -1}, {"advance": "1"}, {"advance": True}, {"advance": 1e11}, {"set": "tomorrow"}, {"freeze": 1}, {"warp": 2}, [], 5),
+    (
+        {}, {"advance": -1}, {"advance": "1"}, {"advance": True}, {"advance": 1e11}, {"set": "tomorrow"}, {"freeze": 1}, {"warp": 2},
+        {"wrap": True}, {"freeze": False, "set": "tomorrow"}, {"freeze": False, "advance": -1}, [], 5,
+    ),
 )
 async def test_the_clock_takes_nothing_else(zmock, body):
     before = await ok(zmock, "GET", "clock")
     status, answer = await control(zmock, "POST", "clock", body)
     assert status == 400 and answer["error"]
-    assert (await ok(zmock, "GET", "clock"))["now"] == before["now"]
+    after = await ok(zmock, "GET", "clock")
+    assert (after["now"], after["mode"]) == (before["now"], before["mode"])
+
+
+async def test_the_clock_can_be_made_to_warp(zmock):
+    zmock.rule(api="CreateZone", delay=3600)
+    job = await submit(zmock, "POST", "/zones", {"params": {"name": "z"}})
+    assert (await ok(zmock, "POST", "clock", {"warp": True}))["mode"] == "warp"
+    told = await ok(zmock, "GET", "wait?api=CreateZone&timeout=5")
+    assert told["calls"][0]["job"] == job
+    assert (await ok(zmock, "GET", "wait?path=/zones&q=name=z&timeout=5"))["total"] == 1
+    assert (await ok(zmock, "POST", "clock", {"warp": False}))["mode"] == "real"
 
 
 # jobs
@@ -332,6 +350,57 @@ async def test_control_is_never_journalled_delayed_or_faulted(zmock):
     for path in ("health", "apis", "dialect", "rules", "clock", "jobs", "calls", "incidents", "queryable/zones"):
         await asyncio.wait_for(ok(zmock, "GET", path), 5)
     assert zmock.calls() == []
+
+
+async def test_control_answers_fast_while_everything_hangs_and_a_thousand_jobs_are_held():
+    async with serve(clock="real") as mock:
+        await mock.login()
+        mock.rule(id="hold", api="CreateZone", then={"job": "hold"})
+        for n in range(0, 1000, 50):
+            await asyncio.gather(*(mock.request("POST", "/zones", {"params": {"name": f"z{k}"}}) for k in range(n, n + 50)))
+        await ok(mock, "DELETE", "rules/hold")
+        for api in ("*", "PollJob"):
+            await ok(mock, "POST", "rules", {"api": api, "then": {"drop": "hang"}})
+        hung = [asyncio.create_task(mock.request("GET", path)) for path in ("/zones", "/hosts", "/api-jobs/x") for _ in range(30)]
+        while sum(rule.hits for rule in mock.rules) < 90:
+            await asyncio.sleep(0.001)
+        slowest, jobs = 0, (await ok(mock, "GET", "jobs"))["jobs"]
+        for path in ("health", "apis", "rules", "clock", "jobs", "calls", "incidents", "queryable/zones", "wait?api=CreateZone&count=900") * 3:
+            before = time.monotonic()
+            await asyncio.wait_for(ok(mock, "GET", path), 5)
+            slowest = max(slowest, time.monotonic() - before)
+        assert (len(jobs), {job["state"] for job in jobs}, slowest < 0.5) == (1000, {"held"}, True), slowest
+        assert (await ok(mock, "POST", f"jobs/{jobs[0]['uuid']}", {"do": "finish"}))["state"] == "succeeded"
+        assert not any(task.done() for task in hung)
+        await ok(mock, "POST", "reset", {})
+        mock.session = None
+        await mock.login()
+        assert (await ok(mock, "GET", "jobs"))["jobs"] == []
+        for task in hung:
+            task.cancel()
+
+
+async def test_a_hundred_thousand_calls_later_the_journal_is_as_large_as_at_ten_thousand(zmock):
+    """Sent down one connection, a thousand at a time; every answer is read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(zmock.base.rpartition(":")[2]))
+    many = b"".join(b"OPTIONS /zstack/v1/zones?n=%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(100_000, 101_000))
+    sizes, got = [], 0
+    for n in range(1, 101):
+        writer.write(many)
+        while got < n * 1000:
+            got += (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        if n in (10, 100):
+            told = await ok(zmock, "GET", "calls")
+            sizes.append((len(told["calls"]), len(json.dumps([call | {"seq": 0} for call in told["calls"]])), told["dropped"]))
+    writer.close()
+    assert sizes[0] == (*sizes[1][:2], sizes[1][2] - 90_000)
+
+
+@pytest.mark.parametrize("wrong", ("/zones/" + "x" * 60_000, "/zones?" + "&".join(f"n{n}=1" for n in range(4000)), "/zones?q=" + "x" * 60_000))
+async def test_what_the_journal_keeps_of_one_call_is_bounded_too(zmock, wrong):
+    await zmock.login()
+    await zmock.request("GET", wrong)
+    assert len(json.dumps((await ok(zmock, "GET", "calls"))["calls"][-1])) < 50_000
 
 
 # incidents
@@ -508,6 +577,16 @@ async def test_only_this_machine_may_control(zmock, method, headers, status):
     client = aiohttp.ClientSession(skip_auto_headers=["Content-Type"])
     async with client as http, http.request(method, f"{zmock.base}/zmock/clock", headers=headers, data=data) as answer:
         assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (status, False)
+
+
+@pytest.mark.parametrize(("peer", "token", "status"), (("192.168.1.7", "", 403), ("192.168.1.7", "secret", 200), ("127.0.0.1", "", 200), ("::1", "", 200)))
+@pytest.mark.parametrize("method", ("GET", "POST"))
+async def test_another_machine_may_only_with_a_token(peer, token, status, method):
+    transport = SimpleNamespace(get_extra_info=lambda name, default=None: (peer, 50000) if name == "peername" else default, is_closing=lambda: False)
+    async with serve(control_token=token) as mock:
+        headers = {"Host": "127.0.0.1", "Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        asked = make_mocked_request(method, "/zmock/rules", headers=headers, transport=transport, payload=EMPTY_PAYLOAD)
+        assert (await mock.control.answer(asked)).status == (400 if (method, status) == ("POST", 200) else status)
 
 
 async def test_a_page_of_the_mock_itself_may_control(zmock):

@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+from random import Random
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from zmock import named, serve
+from zmock import CLOUD, DISTRIBUTIONS, NO_FAULT, OWNERS, REST, RULE_KEYS, THEN, Occasion, create_app, named, raw_answer, serve
 
 FULL = {"error": "HOST_ALLOCATION.1000", "details": "no host has 64 GB"}
 
@@ -193,48 +197,516 @@ async def test_a_rule_gets_a_name_that_is_free(zmock):
     assert zmock.rule(api="*").id != "rule-1"
 
 
-@pytest.mark.parametrize(
-    ("rule", "told"),
-    (
-        ({"api": "CreateVm"}, "did you mean CreateV"),
-        ({"api": "CreateZones"}, "did you mean CreateZone?"),
-        ({"api": "Xyz*"}, "'api' names no API: 'Xyz*'"),
-        ({}, "'api' names no API"),
-        ({"api": 7}, "'api' names no API"),
-        ({"api": "*", "tiems": 1}, "'tiems' is no key of a rule, did you mean times?"),
-        ({"api": "*", "skip": -1}, "'skip' is a number from 0, not -1"),
-        ({"api": "*", "times": "2"}, "'times' is a number from 0"),
-        ({"api": "*", "times": 1.5}, "'times' is a number from 0"),
-        ({"api": "*", "delay": True}, "'delay' is a number from 0"),
-        ({"api": "*", "id": 5}, "'id' is a text"),
-        ({"api": "*", "then": {"error": "HOST_ALLOCATON.1000"}}, "did you mean HOST_ALLOCATION.1000?"),
-        ({"api": "*", "then": {"error": "SYS.1006", "at": "later"}}, "'at' is accept or job"),
-        ({"api": "*", "then": {"errors": "SYS.1006"}}, "nothing else is simulated yet"),
-        ({"api": "*", "then": "fail"}, "'then' is"),
-        ([], "a rule is a JSON object"),
-        ("CreateZone", "a rule is a JSON object"),
-    ),
-)
+# rules that could never match
+
+REFUSED = [
+    ({"api": "CreateVm"}, "did you mean CreateV"),
+    ({"api": "CreateZones"}, "did you mean CreateZone?"),
+    ({"api": "Xyz*"}, "'api' names no API: 'Xyz*'"),
+    ({"api": "Poll*"}, "'api' names no API"),
+    ({"api": "pollJob"}, "did you mean PollJob?"),
+    ({"api": "CloneVmInstance"}, "is not simulated: it answers 501"),
+    ({}, "'api' names no API"),
+    ({"api": 7}, "'api' names no API"),
+    ({"api": ["CreateZone"]}, "'api' names no API"),
+    ({"api": "*", "tiems": 1}, "'tiems' is no key of a rule, did you mean times?"),
+    ({"api": "*", "skip": -1}, "'skip' is a whole number from 0, not -1"),
+    ({"api": "*", "times": "2"}, "'times' is a whole number from 0"),
+    ({"api": "*", "times": 1.5}, "'times' is a whole number from 0"),
+    ({"api": "*", "every": 0}, "'every' is a whole number from 1"),
+    ({"api": "*", "probability": 1.1}, "'probability' is a number from 0 to 1, not 1.1"),
+    ({"api": "*", "probability": [1]}, "'probability' is a number"),
+    ({"api": "*", "ttl": -1}, "'ttl' is a number from 0"),
+    ({"api": "*", "delay": True}, "'delay' is a number from 0"),
+    ({"api": "*", "delay": 1e10}, "'delay' is a number from 0"),
+    ({"api": "*", "delay": "3"}, "'delay' is a number from 0"),
+    ({"api": "*", "delay": {}}, "uniform, normal, lognormal"),
+    ({"api": "*", "delay": {"unifrom": [1, 2]}}, "uniform, normal, lognormal"),
+    ({"api": "*", "delay": {"uniform": [3, 1]}}, "the smaller one first"),
+    ({"api": "*", "delay": {"uniform": 3}}, "a list of two numbers"),
+    ({"api": "*", "delay": {"normal": [1]}}, "a list of two numbers"),
+    ({"api": "*", "delay": {"normal": [1, "2"]}}, "is a number from 0"),
+    ({"api": "*", "delay": {"lognormal": {"p50": 1}}}, '{"p50": seconds, "p99": seconds}'),
+    ({"api": "*", "delay": {"lognormal": {"p50": 0, "p99": 1}}}, "above 0"),
+    ({"api": "*", "delay": {"lognormal": {"p50": 2, "p99": 1}}}, "the smaller one first"),
+    ({"api": "*", "delay": {"uniform": [1, 2], "normal": [1, 2]}}, "with one of"),
+    ({"api": "*", "id": 5}, "'id' is a text"),
+    ({"api": "*", "id": "magic"}, "there is a rule 'magic' already"),
+    ({"api": "*", "when": []}, "'when' is a JSON object"),
+    ({"api": "*", "when": {"param.name": "x"}}, "did you mean params?"),
+    ({"api": "*", "when": {"name": "x"}}, "'when' has no 'name'"),
+    ({"api": "*", "when": {"path.x": "x"}}, "'when' has no 'path.x'"),
+    ({"api": "*", "when": {"header": "x"}}, "header.NAME"),
+    ({"api": "*", "when": {"params.": "x"}}, "params.NAME"),
+    ({"api": "*", "when": {"method": "PATCH"}}, "'method' is DELETE or GET or POST or PUT"),
+    ({"api": "CreateZone", "when": {"method": "GET"}}, "'method' is POST, not 'GET'"),
+    ({"api": "CreateZone", "when": {"params.nmae": "x"}}, "has 'params.nmae', did you mean name?"),
+    ({"api": "CreateZone", "when": {"params.name": {}}}, "'params.name' is a text, number"),
+    ({"api": "CreateZone", "when": {"resource.name": "x"}}, "there is no resource at all"),
+    ({"api": "CreateZone", "when": {"query.name": "x"}}, "there is no query at all"),
+    ({"api": "StopVmInstance", "when": {"resource.sate": "x"}}, "did you mean state?"),
+    ({"api": "QueryZone", "when": {"query.limt": "1"}}, "did you mean limit?"),
+    ({"api": "PollJob", "when": {"resource.name": "x"}}, "has 'resource.name'"),
+    ({"api": "*", "then": {"error": "HOST_ALLOCATON.1000"}}, "did you mean HOST_ALLOCATION.1000?"),
+    ({"api": "*", "then": {"error": {}}}, "'error' is a code of ZStack"),
+    ({"api": "*", "then": {"error": "SYS.1006", "at": "later"}}, "'at' is accept, job or after"),
+    ({"api": "*", "then": {"errors": "SYS.1006"}}, "'errors' is no key of 'then', did you mean error?"),
+    ({"api": "*", "then": {"error": "SYS.1006", "details": 5}}, "'details' is a text"),
+    ({"api": "*", "then": {"error": "SYS.1006", "details": "\ud800"}}, "'details' is a text"),
+    ({"api": "*", "then": {"error": "SYS.1006", "body": "x"}}, "'body' goes with 'status' only"),
+    ({"api": "*", "then": {"details": "x"}}, "'details' goes with 'error' only"),
+    ({"api": "*", "then": {"error": "SYS.1006", "status": 500}}, "not error and status"),
+    ({"api": "*", "then": {"status": 99}}, "'status' is a whole number from 200 to 599"),
+    ({"api": "*", "then": {"status": "502"}}, "'status' is a whole number"),
+    ({"api": "*", "then": {"status": 502, "at": "job"}}, "'at' is accept or after"),
+    ({"api": "*", "then": {"drop": "rest"}}, "did you mean reset?"),
+    ({"api": "*", "then": {"drop": "reset", "at": "job"}}, "'at' is accept or after"),
+    ({"api": "*", "then": {"job": "held"}}, "did you mean hold?"),
+    ({"api": "*", "then": {"job": "hold", "at": "job"}}, "'at' is for error, status and drop"),
+    ({"api": "*", "then": {"webhook": "often"}}, "never, late, twice or first"),
+    ({"api": "QueryZone", "then": {"job": "hold"}}, "without a job"),
+    ({"api": "Get*", "then": {"error": "SYS.1006", "at": "job"}}, "without a job"),
+    ({"api": "PollJob", "then": {"webhook": "late"}}, "without a job"),
+    ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "stage": "strat"}}, "did you mean start?; there are host, volume, nic, start"),
+    ({"api": "CreateZone", "then": {"error": "SYS.1006", "stage": "start"}}, "CreateZone has no stage 'start'"),
+    ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "stage": "start", "at": "after"}}, "leave 'at' away"),
+    ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "rollback": False}}, "'rollback' goes with 'stage' only"),
+    ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "stage": "start", "rollback": 0}}, "'rollback' is true or false"),
+    ({"api": "*", "then": "fail"}, "'then' is"),
+    ([], "a rule is a JSON object"),
+    ("CreateZone", "a rule is a JSON object"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "told"), REFUSED, ids=[json.dumps(row[0]) for row in REFUSED])
 async def test_a_rule_that_could_never_match_is_refused(zmock, rule, told):
     status, body = await control(zmock, "POST", "rules", rule)
-    assert status == 400
+    assert (status, zmock.rules) == (400, [])
     assert told in body["error"] + body["hint"]
-    assert zmock.rules == []
+
+
+# which calls: what each of some calls meets, under a rule with `when`
+
+CALLS = {
+    "web-1": ("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}}),
+    "db-1": ("PUT", f"/vm-instances/{named('vm-db-1')}/actions", {"stopVmInstance": {}}),
+    "create db": ("POST", "/zones", {"params": {"name": "db-9", "description": "d"}}),
+    "create web": ("POST", "/zones", {"params": {"name": "web-9"}}),
+    "one": ("GET", f"/vm-instances/{named('vm-web-1')}", None),
+    "all": ("GET", "/vm-instances?q=name=web-1&q=state=Running&limit=5", None),
+    "zones": ("GET", "/zones", None),
+    "capacity": ("GET", f"/hosts/capacities/cpu-memory?hostUuids={named('host-1')}", None),
+    "delete": ("DELETE", f"/zones/{named('zone-1')}?deleteMode=Permissive", None),
+}
+WHEN = [
+    ({"method": "POST"}, {"create db", "create web"}),
+    ({"method": "P*"}, {"create db", "create web", "web-1", "db-1"}),
+    ({"path": "/zones"}, {"create db", "create web", "zones"}),
+    ({"path": "/zstack/v1/zones"}, {"create db", "create web", "zones"}),
+    ({"path": "/vm-instances/*"}, {"web-1", "db-1", "one"}),
+    ({"header.user-agent": "*"}, set(CALLS)),
+    ({"header.X-Job-UUID": "*"}, set()),
+    ({"query.q": "name=web*"}, {"all"}),
+    ({"query.limit": 5}, {"all"}),
+    ({"query.deleteMode": "Permissive"}, {"delete"}),
+    ({"params.name": "db-*"}, {"create db"}),
+    ({"params.name": "db-*", "params.description": "d"}, {"create db"}),
+    ({"params.name": "db-*", "params.description": "e"}, set()),
+    ({"params.hostUuids": named("host-1")}, {"capacity"}),
+    ({"params.uuid": named("vm-web-1")}, {"web-1", "one"}),
+    ({"resource.name": "db-*"}, {"db-1"}),
+    ({"resource.name": "web-[12]"}, {"web-1", "one"}),
+    ({"resource.state": "Running", "resource.cpuNum": 1}, {"web-1", "one"}),
+    ({"resource.name": "zone-1"}, {"delete"}),
+]
+
+
+@pytest.mark.parametrize(("when", "meets"), WHEN, ids=[json.dumps(row[0]) for row in WHEN])
+async def test_a_rule_says_which_calls_it_is_for(when, meets):
+    async with serve(delay="10") as mock:
+        await mock.login()
+        mock.rule(api="*", when=when, then={"status": 418})
+        assert {name for name, call in CALLS.items() if (await mock.request(*call))[0] == 418} == meets
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("rule", "fires"),
     (
-        {"when": {"params.name": "db-*"}}, {"every": 2}, {"probability": 0.5}, {"ttl": 60}, {"delay": {"uniform": [1, 3]}},
-        {"then": {"error": "SYS.1006", "at": "after"}}, {"then": {"status": 502, "body": "x"}}, {"then": {"drop": "reset"}},
-        {"then": {"job": "hold"}}, {"then": {"webhook": "never"}},
+        ({"every": 3}, [3, 6, 9]),
+        ({"every": 3, "skip": 1}, [4, 7, 10]),
+        ({"every": 2, "times": 2}, [2, 4]),
+        ({"skip": 2, "times": 1}, [3]),
+        ({"probability": 0}, []),
+        ({"probability": 1, "times": 2}, [1, 2]),
     ),
     ids=str,
+)
+async def test_a_rule_says_how_often_it_fires(zmock, rule, fires):
+    await zmock.login()
+    zmock.rule(api="PollJob", then={"status": 500}, **rule)
+    assert [n for n in range(1, 11) if (await zmock.request("GET", "/api-jobs/x"))[0] == 500] == fires
+
+
+async def test_a_rule_is_over_when_its_time_is(zmock):
+    await zmock.login()
+    rule = zmock.rule(api="QueryZone", ttl=60, then={"status": 500})
+    await zmock.advance(59)
+    assert (await zmock.request("GET", "/zones"))[0] == 500
+    assert await zmock.advance(1) == ["rule rule-1 is over"]
+    assert (await zmock.request("GET", "/zones"))[0] == 200
+    assert (await control(zmock, "GET", "rules"))[1]["rules"] == [
+        {"id": "rule-1", "api": "QueryZone", "ttl": 60, "then": {"status": 500}, "matches": 1, "hits": 1, "over": True}]  # fmt: skip
+    assert rule.over
+
+
+async def test_polls_are_only_for_rules_that_name_them(zmock):
+    await zmock.login()
+    zmock.rule(api="*", then={"status": 500})
+    zmock.rule(api="P*", then={"status": 501})
+    assert (await zmock.request("GET", "/api-jobs/x"))[0] == 404
+    zmock.rule(api="PollJob", when={"resource.api": "CreateZone", "resource.state": "running"}, skip=1, times=1, then={"status": 502})
+    zmock.rules[0].over = True
+    zmock.rules[1].over = True
+    async with serve(delay="10") as other:
+        await other.login()
+        other.rule(api="PollJob", when={"resource.api": "CreateZone", "resource.state": "running"}, skip=1, times=1, then={"status": 502})
+        jobs = [(await other.request("POST", f"/{kind}", {"params": params}))[1]["location"][-32:]
+                for kind, params in (("zones", {"name": "z"}), ("disk-offerings", {"name": "d", "diskSize": 1}))]  # fmt: skip
+        assert [(await other.request("GET", f"/api-jobs/{job}"))[0] for job in jobs * 3] == [202, 202, 502, 202, 202, 202]
+
+
+# delays
+
+
+@pytest.mark.parametrize(
+    ("delay", "low", "median", "high"),
+    (
+        (3, 3, 3, 3),
+        ({"uniform": [1, 3]}, 1, 2, 3),
+        ({"normal": [1, 0.2]}, 0, 1, 2),
+        ({"normal": [0, 1]}, 0, 0, 5),
+        ({"lognormal": {"p50": 0.2, "p99": 3}}, 0, 0.2, 60),
+    ),
+    ids=str,
+)
+async def test_a_delay_is_drawn_from_its_distribution(zmock, delay, low, median, high):
+    rule = zmock.rule(api="QueryZone", delay=delay)
+    told = [rule.strikes(occasion(path=f"/{n}"), 1)["delay"] for n in range(2000)]
+    assert low <= min(told) <= max(told) <= high
+    assert sorted(told)[1000] == pytest.approx(median, abs=0.1)
+    if "lognormal" in json.dumps(delay):
+        assert sorted(told)[1980] == pytest.approx(3, rel=0.3)
+
+
+def occasion(path):
+    return Occasion(QUERY_ZONE, "GET", path, "", {}, CIMultiDict(), {})
+
+
+QUERY_ZONE = create_app()[CLOUD].catalogue.apis["QueryZone"]
+
+
+async def test_a_drawn_delay_holds_an_answer_up_on_the_clock(zmock):
+    await zmock.login()
+    zmock.rule(api="QueryZone", delay={"uniform": [10, 20]})
+    asked = asyncio.create_task(zmock.request("GET", "/zones"))
+    while not zmock.clock.sleepers:
+        await asyncio.sleep(0)
+    await zmock.advance(10)
+    assert not asked.done()
+    await zmock.advance(10)
+    assert (await asked)[0] == 200
+
+
+# reproducible
+
+
+async def storm(mock, calls, order):
+    """All calls at once, in that order: what each met, in words."""
+    async def meet(n):
+        status, _ = await mock.request(*calls[n])
+        return n, status
+
+    met = await asyncio.gather(*(meet(n) for n in order))
+    return dict(met)
+
+
+async def test_200_calls_meet_the_same_faults_in_50_interleavings(zmock):
+    calls = [("GET", f"/zones?q=name=z{n}&limit={n % 7}", None) for n in range(100)]
+    calls += [("POST", "/zones", {"params": {"name": f"z{n}", "description": "d"}}) for n in range(90)]
+    calls += [("PUT", "/management-nodes/actions", {"getVersion": {}})] * 5 + [("GET", "/api-jobs/x", None)] * 5
+    order, random, faults = list(range(200)), Random(7), set()
+    for _ in range(50):
+        await zmock.reset()
+        await zmock.login()
+        zmock.rule(api="Query*", probability=0.3, then={"status": 502})
+        zmock.rule(api="*", probability=0.2, then={"status": 503})
+        zmock.rule(api="PollJob", probability=0.5, then={"status": 504})
+        random.shuffle(order)
+        met = await storm(zmock, calls, order)
+        distinct = [met[n] for n in range(190)]
+        faults.add((*distinct, *sorted(met[n] for n in range(190, 195)), *sorted(met[n] for n in range(195, 200))))
+        assert {202, 200, 502, 503} <= set(distinct)
+    assert len(faults) == 1
+
+
+@pytest.mark.parametrize("other", ({"seed": 2}, {"rule": "b"}))
+async def test_another_seed_or_rule_meets_others(other):
+    async def faults(seed=1, rule="a"):
+        async with serve(seed=seed) as mock:
+            await mock.login()
+            mock.rule(id=rule, api="QueryZone", probability=0.5, then={"status": 502})
+            return [(await mock.request("GET", f"/zones?limit={n}"))[0] for n in range(30)]
+
+    first, again, another = await faults(), await faults(), await faults(**other)
+    assert first == again != another
+
+
+async def test_the_same_call_again_is_another_chance(zmock):
+    await zmock.login()
+    zmock.rule(api="QueryZone", probability=0.5, then={"status": 502})
+    assert {(await zmock.request("GET", "/zones"))[0] for _ in range(30)} == {200, 502}
+
+
+async def test_the_polls_of_two_jobs_meet_the_same_faults_whoever_is_first(zmock):
+    async def statuses(first, second):
+        await zmock.reset()
+        await zmock.login()
+        zmock.rule(api="PollJob", probability=0.5, then={"status": 502})
+        jobs = {name: (await zmock.request("POST", "/zones", {"params": {"name": name}}))[1]["location"][-32:] for name in (first, second)}
+        await zmock.advance(1)
+        return {name: [(await zmock.request("GET", f"/api-jobs/{jobs[name]}"))[0] for _ in range(12)] for name in jobs}
+
+    assert await statuses("a", "b") == await statuses("b", "a")
+
+
+# magic
+
+
+async def test_magic_in_a_name_does_it_to_what_is_made(zmock):
+    await zmock.login()
+    for name, code in (("z #zmock fail", "SYS.1006"), ("#zmock fail=HOST.1010 z", "HOST.1010"), ("z", ""), ("zmock fail", "")):
+        try:
+            await zmock.create("CreateZone", name=name)
+            told = ""
+        except RuntimeError as error:
+            told = str(error).partition(":")[0]
+        assert (name, told) == (name, code)
+    assert [zone["name"] for zone in await zmock.query("zones", "name~=%z%", "name!=zone-1")] == ["zmock fail", "z"]
+    assert [call.rule for call in zmock.calls("CreateZone")] == ["magic; hit=1", "magic; hit=2", "", ""]
+
+
+async def test_magic_may_be_in_a_description_and_may_take_long(zmock):
+    await zmock.login()
+    before = zmock.clock.now()
+    await zmock.create("CreateZone", name="z", description="slow: #zmock delay=30")
+    assert zmock.clock.now() - before == 30
+
+
+async def test_magic_holds_a_job_until_it_is_let_go(zmock):
+    await zmock.login()
+    _, body = await zmock.request("POST", "/zones", {"params": {"name": "#zmock hold"}})
+    job = body["location"][-32:]
+    await zmock.advance(1e6)
+    assert [(row["uuid"], row["state"], row["due"]) for row in zmock.jobs()] == [(job, "held", None)]
+    assert (await control(zmock, "POST", f"jobs/{job}", {"do": "finish"}))[1]["state"] == "succeeded"
+    await zmock.login()
+    assert len(await zmock.query("zones", "name~=#zmock%")) == 1
+
+
+async def test_magic_goes_with_the_object_and_an_update_is_the_way_in_and_out(zmock):
+    vm = named("vm-web-1")
+    await zmock.call("UpdateVmInstance", uuid=vm, description="#zmock fail=HOST.1010")
+    with pytest.raises(RuntimeError, match=r"HOST\.1010"):
+        await zmock.act("vm-instances", vm, "stopVmInstance")
+    assert (await zmock.query("vm-instances", f"uuid={vm}"))[0]["state"] == "Running"  # reading is spared
+    await zmock.call("UpdateVmInstance", uuid=vm, description="fine")
+    assert (await zmock.act("vm-instances", vm, "stopVmInstance"))["state"] == "Stopped"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    (
+        ("#zmock fial", "did you mean fail?"), ("#zmock fail=HOST.101", "did you mean HOST.1010?"), ("#zmock delay", "delay=SECONDS"),
+        ("#zmock delay=soon", "delay=SECONDS"), ("#zmock hold=5", "there are #zmock fail"),
+    ),
 )  # fmt: skip
-async def test_what_a_rule_cannot_do_yet_is_refused_and_not_passed_over(zmock, part):
-    status, body = await control(zmock, "POST", "rules", {"api": "CreateZone"} | part)
-    assert status == 400
-    assert "not simulated yet" in body["error"] or "nothing else is simulated yet" in body["error"] or "is a number" in body["error"]
+async def test_magic_that_is_none_does_nothing_and_says_so(zmock, name, told):
+    await zmock.create("CreateZone", name=name)
+    assert told in "; ".join(zmock.calls("CreateZone")[0].hints)
+
+
+async def test_magic_can_be_turned_off_and_rules_come_first(zmock):
+    async with serve(no_magic=True) as mock:
+        assert (await mock.create("CreateZone", name="#zmock fail"))["name"] == "#zmock fail"
+    zmock.rule(api="CreateZone", times=1, then={"error": "SYS.1001"})
+    with pytest.raises(RuntimeError, match=r"SYS\.1001"):
+        await zmock.create("CreateZone", name="#zmock fail=HOST.1010")
+
+
+# stages of a virtual machine
+
+VM = {"name": "v", "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")],
+      "dataDiskOfferingUuids": [named("disk-100g")]}  # fmt: skip
+
+
+async def residue(mock):
+    """What there is of the virtual machine v: its state, whether on a host, its volumes, its addresses."""
+    found = await mock.query("vm-instances", "name=v")
+    if not found:
+        return None
+    vm = found[0]
+    return vm["state"], "hostUuid" in vm, len(vm["allVolumes"]), [("ip" in nic) for nic in vm["vmNics"]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "left"),
+    (
+        ("host", ("Starting", False, 0, [False])),
+        ("volume", ("Starting", True, 0, [False])),
+        ("nic", ("Starting", True, 2, [False])),
+        ("start", ("Starting", True, 2, [True])),
+    ),
+)
+async def test_a_creation_that_fails_at_a_stage_leaves_what_the_stages_before_it_did(zmock, stage, left):
+    await zmock.login()
+    before = await everything(zmock)
+    for rollback in (True, False):
+        rule = zmock.rule(api="CreateVmInstance", times=1, then={"error": "HOST.1010", "stage": stage, "rollback": rollback})
+        with pytest.raises(RuntimeError, match=r"VM\.1000"):
+            await zmock.create("CreateVmInstance", **VM)
+        assert rule.hits == 1
+        assert await residue(zmock) == (None if rollback else left)
+        assert rollback is (await everything(zmock) == before)
+    uuid = (await zmock.query("vm-instances", "name=v"))[0]["uuid"]  # and it can be cleaned up
+    await zmock.delete("vm-instances", uuid)
+    await zmock.act("vm-instances", uuid, "expungeVmInstance")
+    assert await residue(zmock) is None
+
+
+async def everything(mock):
+    """All that a failed creation could have taken: capacities, addresses, volumes, nics."""
+    found = {}
+    for kind, fields in (("hosts", "availableCpuCapacity availableMemoryCapacity"), ("primary-storage", "availableCapacity"),
+                         ("volumes", "uuid"), ("vm-instances/nics", "uuid ip"), ("vm-instances", "uuid state")):  # fmt: skip
+        found[kind] = [[item.get(field) for field in fields.split()] for item in await mock.query(kind)]
+    return found
+
+
+async def test_the_error_of_a_stage_is_the_cause_of_the_calls_own_and_comes_when_the_job_is_due():
+    async with serve(delay="10") as mock:
+        await mock.login()
+        mock.rule(api="CreateVmInstance", then={"error": "HOST.1010", "details": "gone", "stage": "nic"})
+        _, body = await mock.request("POST", "/vm-instances", {"params": VM})
+        job = "/api-jobs/" + body["location"][-32:]
+        await mock.advance(4)
+        assert await residue(mock) == ("Starting", True, 2, [False])
+        await mock.advance(2)
+        assert await residue(mock) is None and (await mock.request("GET", job))[0] == 202
+        await mock.advance(4)
+        status, body = await mock.request("GET", job)
+        assert (status, body["error"]["code"], body["error"]["cause"]["code"], body["error"]["cause"]["details"]) == (503, "VM.1000", "HOST.1010", "gone")
+
+
+@pytest.mark.parametrize(("api", "stage", "state"), (("StartVmInstance", "host", "Starting"), ("StartVmInstance", "nic", "Starting"), ("StartVmInstance", "start", "Starting")))
+async def test_a_start_can_fail_at_its_stages_too(zmock, api, stage, state):
+    for rollback in (True, False):
+        zmock.rule(api=api, times=1, then={"error": "HOST.1010", "stage": stage, "rollback": rollback})
+        with pytest.raises(RuntimeError, match=r"VM\.1001"):
+            await zmock.act("vm-instances", named("vm-ci-1"), "startVmInstance")
+        vm = (await zmock.query("vm-instances", "name=ci-1"))[0]
+        assert (vm["state"], "hostUuid" in vm) == (("Stopped", False) if rollback else (state, stage != "host"))
+
+
+# held, lost and expired jobs
+
+
+async def held(mock, *calls):
+    return [(await mock.request(*call))[1]["location"][-32:] for call in calls]
+
+
+@pytest.mark.parametrize(("what", "status", "state"), (("finish", 200, "Stopped"), ("fail", 503, "Running"), ("expire", 404, "Running")))
+async def test_a_held_job_ends_by_hand_alone_and_then_the_next_in_line_goes_on(what, status, state):
+    async with serve(delay="10") as mock:
+        await mock.login()
+        mock.rule(api="StopVmInstance", times=1, then={"job": "hold"})
+        stop, update = await held(mock, CALLS["web-1"], ("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"updateVmInstance": {"name": "w"}}))
+        await mock.advance(1e6)
+        await mock.login()
+        assert [job["state"] for job in mock.jobs()] == ["held", "running"]
+        assert (await mock.query("vm-instances", f"uuid={named('vm-web-1')}"))[0]["state"] == "Stopping"
+        mock.rest.faults.clear()  # a rule that is gone lets nothing go
+        await mock.advance(10)
+        assert [job["state"] for job in mock.jobs()] == ["held", "running"]
+        await control(mock, "POST", f"jobs/{stop}", {"do": what})
+        assert (await mock.request("GET", f"/api-jobs/{stop}"))[0] == status
+        await mock.advance(10)
+        assert (await mock.request("GET", f"/api-jobs/{update}"))[0] == 200
+        vm = (await mock.query("vm-instances", f"uuid={named('vm-web-1')}"))[0]
+        assert (vm["name"], vm["state"]) == ("w", state)
+
+
+async def test_a_reset_lets_go_of_held_jobs_for_good(zmock):
+    await zmock.login()
+    zmock.rule(api="CreateVmInstance", then={"job": "hold"})
+    await held(zmock, ("POST", "/vm-instances", {"params": VM}))
+    await zmock.reset()
+    await zmock.advance(1e6)
+    assert (zmock.jobs(), await residue(zmock)) == ([], None)
+
+
+async def test_a_lost_job_cannot_be_ended_but_forgotten(zmock):
+    await zmock.login()
+    zmock.rule(api="CreateZone", then={"job": "lose"})
+    (job,) = await held(zmock, CALLS["create db"])
+    assert [(row["uuid"], row["state"]) for row in zmock.jobs()] == [(job, "lost")]
+    assert [(await control(zmock, "POST", f"jobs/{job}", {"do": what}))[0] for what in ("finish", "fail", "expire")] == [409, 409, 200]
+    assert (await zmock.request("GET", f"/api-jobs/{job}"))[0] == 404
+
+
+@pytest.mark.parametrize("then", ({"job": "hold"}, {"job": "lose"}))
+async def test_the_handle_does_not_wait_for_what_will_not_come(zmock, then):
+    zmock.rule(api="StopVmInstance", then=then)
+    with pytest.raises(RuntimeError, match="will not end by itself"):
+        await zmock.act("vm-instances", named("vm-web-1"), "stopVmInstance")
+    if then["job"] == "hold":
+        with pytest.raises(RuntimeError, match="will not end by itself"):
+            await zmock.act("vm-instances", named("vm-web-1"), "rebootVmInstance")
+
+
+# files
+
+
+def write(file, *rules):
+    file.write_text(json.dumps(rules))
+
+
+async def test_a_rules_file_is_read_again_when_it_changes(tmp_path):
+    file, ONE, TWO = tmp_path / "rules.json", {"id": "one", "api": "QueryZone", "then": {"status": 501}}, {"api": "QueryHost", "then": {"status": 502}}
+    write(file, ONE, TWO)
+    async with serve(rules=(str(file),)) as mock:
+        await mock.login()
+        mock.rule(id="mine", api="QueryZone", then={"status": 503})
+        assert [(await mock.request("GET", path))[0] for path in ("/zones", "/hosts")] == [501, 502]
+        write(file, TWO, {"id": "three", "api": "QueryImage", "then": {"status": 504}})
+        assert [(await mock.request("GET", path))[0] for path in ("/zones", "/hosts", "/images")] == [503, 502, 504]
+        assert [(rule.id, rule.hits) for rule in mock.rules] == [("rule-1", 2), ("three", 1), ("mine", 1)]
+
+
+@pytest.mark.parametrize("text", ("{", "{}", '[{"api": "QueryZones"}]', '[{"id": "mine", "api": "*"}]', None))
+async def test_a_rules_file_that_cannot_be_used_any_more_changes_nothing_and_says_so(tmp_path, text, caplog):
+    file = tmp_path / "rules.json"
+    write(file, {"id": "one", "api": "QueryZone", "then": {"status": 501}})
+    async with serve(rules=(str(file),)) as mock:
+        await mock.login()
+        mock.rule(id="mine", api="QueryHost", delay=0)
+        file.write_text(text) if text else file.unlink()
+        assert (await mock.request("GET", "/zones"))[0] == 501
+        told = (await control(mock, "GET", "rules"))[1]
+        assert [rule["id"] for rule in told["rules"]] == ["one", "mine"] and str(file) in told["problems"]
+        assert "cannot use the rules in" in caplog.text
+        write(file)
+        assert (await mock.request("GET", "/zones"))[0] == 200
+        assert (await control(mock, "GET", "rules"))[1].keys() == {"rules"}
 
 
 @pytest.mark.parametrize("text", ("{", "{}", '[{"api": "CreateZones"}]', "[1]"))
@@ -244,3 +716,38 @@ async def test_a_rules_file_that_cannot_be_used_is_an_error_of_the_start(tmp_pat
     with pytest.raises(Exception, match="cannot use the rules in") as error:
         serve(rules=(str(file),))
     assert str(file) in str(error.value)
+
+
+# anything at all
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 10**12), st.floats(), st.text(max_size=6),
+    st.sampled_from(["*", "CreateZone", "QueryZone", "PollJob", "Create*", "hold", "reset", "SYS.1006", "start", "accept", "job", "after", "late"]),
+)  # fmt: skip
+WORDS = [*DISTRIBUTIONS, "p50", "p99", *THEN, *OWNERS, "at", "method", "path", "header.x", "query.q", "params.name", "resource.name", "x"]
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3), max_leaves=6)
+TOLD = st.one_of(
+    VALUES,
+    st.fixed_dictionaries({"api": st.sampled_from(["*", "CreateZone", "CreateVmInstance", "PollJob"])},
+                          optional={key: VALUES for key in [*RULE_KEYS, "x"] if key != "api"}),
+)  # fmt: skip
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(TOLD)
+def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told):
+    faults = FUZZED[REST].faults
+    faults.clear()
+    try:
+        rule = faults.add(told)
+    except ValueError as error:
+        assert len(str(error)) > 10 and faults.rules == []
+        return
+    assert json.loads(json.dumps(rule.shown())) | {"id": rule.id, "matches": 0, "hits": 0} == rule.shown()
+    for api in ("CreateZone", "QueryZone", "PollJob"):
+        fault = faults.decide(Occasion(faults.apis[api], "GET", "/zstack/v1/zones", "q=a&b", {"name": "x"}, CIMultiDict({"X-Web-Hook": "x"}), {"name": "y"}))
+        assert fault is NO_FAULT or (fault.at in ("accept", "job", "after") and fault.delay >= 0)
+        assert fault.answer is None or isinstance(raw_answer(*fault.answer).body, bytes)
+
+
+FUZZED = create_app()

@@ -126,7 +126,7 @@ class Settings:
     dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
     delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
     long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
-    rules: tuple = setting((), "JSON file with fault rules; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
+    rules: tuple = setting((), "JSON file with fault rules, read again when it changes; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
     seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
     clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
     no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")

@@ -743,7 +743,7 @@ TOLD = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(TOLD)
 def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told):
     faults = FUZZED[REST].faults

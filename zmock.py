@@ -3412,6 +3412,7 @@ class Cloud:
         self.queries = Rows(catalogue, dialect, store, self.computed())
         self.computing = {type for type, _ in self.queries.computed}
         self.jobs = None  # set by new_cloud: long jobs run on it
+        self.resets = 0
         self.clear()
 
     def clear(self):
@@ -3424,7 +3425,8 @@ class Cloud:
         self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
         self.refusals = {}  # what incidents have against calls: functions that answer an error, or None
-        self.unreachable, self.lives = 0, 1  # incidents that keep the management node down; how often it was started
+        self.unreachable, self.deaths = 0, 0  # incidents that keep the management node down; how often it went
+        self.resets += 1
         self.pretend = None  # the moment that stands for now while the demo cloud is built
 
     # items
@@ -5762,7 +5764,7 @@ def no_more(told, kind):
 def node_dies(cloud):
     cloud.jobs.lose()
     cloud.long_runs.clear()
-    cloud.lives += 1
+    cloud.deaths += 1
 
 
 def node_starts(cloud):
@@ -6406,9 +6408,11 @@ class Rest:
             call.key = call_key(entry.method, entry.path, entry.query, entry.params)
         fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
-            lives = self.cloud.lives
+            resets, deaths = self.cloud.resets, self.cloud.deaths
             await self.clock.sleep(fault.delay)
-            if lives != self.cloud.lives:  # nobody is there any more who could answer
+            if resets != self.cloud.resets:
+                raise ApiError("SYS.1012", "the mock was reset while the call waited")
+            if deaths != self.cloud.deaths:  # nobody is there any more who could answer
                 return Answer(503, drop="reset")
         else:
             call.seconds += fault.delay

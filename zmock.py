@@ -2789,6 +2789,7 @@ class Faults:
         """Reads a rule; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
         told = {key: value for key, value in told.items() if value is not None}
+        self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
         if id in taken:

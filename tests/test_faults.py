@@ -471,6 +471,16 @@ async def test_another_seed_or_rule_meets_others(other):
     assert first == again != another
 
 
+async def test_the_same_rules_again_meet_the_same_faults(zmock):
+    await zmock.login()
+    met = []
+    for _ in range(2):
+        zmock.rule(api="QueryZone", probability=0.5, then={"status": 502})
+        met.append([(await zmock.request("GET", f"/zones?limit={n}"))[0] for n in range(20)])
+        await control(zmock, "DELETE", "rules")
+    assert met[0] == met[1] and {200, 502} == set(met[0])
+
+
 async def test_the_same_call_again_is_another_chance(zmock):
     await zmock.login()
     zmock.rule(api="QueryZone", probability=0.5, then={"status": 502})

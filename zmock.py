@@ -3186,7 +3186,7 @@ class Jobs:
         begun = self.running.pop(call.job, None)
         if begun:
             begun.drop() if isinstance(begun, Run) else begun.cancel()
-        self.left.pop(call.job, None)
+        self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
 

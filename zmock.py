@@ -126,7 +126,7 @@ class Settings:
     dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
     delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
     long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
-    rules: tuple = setting((), "JSON file with fault rules; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
+    rules: tuple = setting((), "JSON file with fault rules, read again when it changes; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
     seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
     clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
     no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")
@@ -2859,6 +2859,7 @@ class Faults:
         """Reads a rule; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
         told = {key: value for key, value in told.items() if value is not None}
+        self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
         if id in taken:
@@ -3255,7 +3256,7 @@ class Jobs:
         begun = self.running.pop(call.job, None)
         if begun:
             begun.drop() if isinstance(begun, Run) else begun.cancel()
-        self.left.pop(call.job, None)
+        self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
 
@@ -3482,6 +3483,7 @@ class Cloud:
         self.queries = Rows(catalogue, dialect, store, self.computed())
         self.computing = {type for type, _ in self.queries.computed}
         self.jobs = None  # set by new_cloud: long jobs run on it
+        self.resets = 0
         self.clear()
 
     def clear(self):
@@ -3494,7 +3496,8 @@ class Cloud:
         self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
         self.refusals = {}  # what incidents have against calls: functions that answer an error, or None
-        self.unreachable, self.lives = 0, 1  # incidents that keep the management node down; how often it was started
+        self.unreachable, self.deaths = 0, 0  # incidents that keep the management node down; how often it went
+        self.resets += 1
         self.pretend = None  # the moment that stands for now while the demo cloud is built
 
     # items
@@ -5832,7 +5835,7 @@ def no_more(told, kind):
 def node_dies(cloud):
     cloud.jobs.lose()
     cloud.long_runs.clear()
-    cloud.lives += 1
+    cloud.deaths += 1
 
 
 def node_starts(cloud):
@@ -6509,9 +6512,11 @@ class Rest:
             call.key = call_key(entry.method, entry.path, entry.query, entry.params)
         fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
-            lives = self.cloud.lives
+            resets, deaths = self.cloud.resets, self.cloud.deaths
             await self.clock.sleep(fault.delay)
-            if lives != self.cloud.lives:  # nobody is there any more who could answer
+            if resets != self.cloud.resets:
+                raise ApiError("SYS.1012", "the mock was reset while the call waited")
+            if deaths != self.cloud.deaths:  # nobody is there any more who could answer
                 return Answer(503, drop="reset")
         else:
             call.seconds += fault.delay

@@ -135,7 +135,7 @@ class Settings:
     dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
     delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
     long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
-    rules: tuple = setting((), "JSON file with fault rules; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
+    rules: tuple = setting((), "JSON file with fault rules, read again when it changes; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
     seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
     clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
     no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")
@@ -930,7 +930,11 @@ class Relation:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the items of an inside resource are: in a list of the owner's items."""
+    """Where the items of an inside resource are: in a list of the owner's items.
+
+    An image with `backupStorageRefs: [{"backupStorageUuid": "b", "status": "Ready"}]` holds an ImageBackupStorageRef with these two
+    and its own `imageUuid`; a primary storage with `attachedClusterUuids: ["c"]` a PrimaryStorageClusterRef with `clusterUuid` "c".
+    """
 
     key: str
     owner: str
@@ -944,7 +948,8 @@ class Place:
 
     def rows(self, item):
         """What an item of the owner has in its list, each as an item."""
-        return [{self.key: item["uuid"]} | (row if isinstance(row, dict) else {self.value: row}) for row in item.get(self.list, ())]
+        rows = (row if isinstance(row, dict) else {self.value: row} for row in item.get(self.list, ()))
+        return [{"uuid": f"{item['uuid']}/{n:06d}", self.key: item["uuid"]} | row for n, row in enumerate(rows)]
 
 
 @dataclass(frozen=True)
@@ -952,7 +957,7 @@ class Resource:
     """One kind of thing: its path, the Java class of its inventory, its fields, relations, and how a new one starts.
 
     fields      "name state cpuNum:int createDate:date"; str when no type is said
-    relations   "zone: zoneUuid=Zone.uuid, ...": see Relation; a key may lie in a list of references, "backupStorageRefs.backupStorageUuid"
+    relations   "zone: zoneUuid=Zone.uuid, ...": see Relation
     embeds      "vmNics": relations that an inventory shows as a list
     new         what an item starts with when its creation does not say otherwise
     cascade     "Cluster.zoneUuid": what dies with it
@@ -2083,8 +2088,9 @@ def without_nulls(item):
     return {key: value for key, value in item.items() if value is not None}
 
 
-def letters(text):
-    """Text as MySQL's utf8_general_ci compares it letter by letter: capitals without accents."""
+def letters(value):
+    """A value as MySQL's utf8_general_ci compares it letter by letter: capitals without accents."""
+    text = value if type(value) is str else text_of(value)
     if text.isascii():
         return text.upper()
     bare = "".join(c for c in unicodedata.normalize("NFD", text.replace("ß", "s").upper()) if not unicodedata.combining(c))
@@ -2093,7 +2099,7 @@ def letters(text):
 
 def folded(value):
     """A value as that collation compares and sorts it whole: trailing spaces are insignificant."""
-    return letters(value.rstrip(" ")) if isinstance(value, str) else value
+    return letters(value).rstrip(" ")
 
 
 def each(item, key):
@@ -2117,7 +2123,7 @@ class Table:
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
         self.items = {uuid: documents[number] for uuid, number in self.numbers.items()}
         self.last = max(documents, default=0)
-        self.version = 0  # how often something was put
+        self.version = object()  # another one after each change
         self.indexed = indexed
         self.indexes = {}
         self.order = None  # the uuids in MySQL's order, from the first time that it is asked for
@@ -2126,7 +2132,7 @@ class Table:
         """Stores an item, or takes it away where it is None; answers what was there, and its number. uuids compare without case."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
-        self.version += 1
+        self.version = object()
         for name, index in self.indexes.items():
             if before is None or item is None or before.get(name) != item.get(name) or "." in name:
                 self.reindex(index, name, uuid, before, item)
@@ -2488,17 +2494,47 @@ def no_collection():
 # ---- Query -------------------------------------------------------------------------------------------------------
 
 
+class Stretch:
+    """What stands between two % of a LIKE pattern: so many characters, any of them where there is a _."""
+
+    def __init__(self, parts):
+        self.text = "".join(part[-1] for part in parts)  # of an escaped character, what is behind the backslash
+        self.wild = re.compile("".join("." if part == "_" else re.escape(part[-1]) for part in parts), re.S) if "_" in parts else None
+
+    def stands(self, text, at):
+        return self.wild.match(text, at) is not None if self.wild else text.startswith(self.text, at)
+
+    def find(self, text, start):
+        if not self.wild:
+            return text.find(self.text, start)
+        found = self.wild.search(text, start)
+        return found.start() if found else -1
+
+
 def like(pattern):
     """SQL's LIKE as a function of letters(text): % is any run, _ one character, \\ takes the next one as it is."""
-    runs, single = [""], {"_": "."}
-    for part in re.findall(r"\\.|%|_|[^\\%_]+|\\", letters(pattern), re.S):
-        if part == "%":
-            runs.append("")
-        else:
-            runs[-1] += single.get(part) or re.escape(part[1:] if part[0] == "\\" and len(part) > 1 else part)
-    first, *rest = runs  # what stands between two % is looked for once: (?>...) never comes back to it
-    text = first + "".join(f"(?>.*?{run})" for run in rest[:-1]) + (f".*{rest[-1]}" if rest else "")
-    return re.compile(text, re.S).fullmatch
+    split = [[]]
+    for part in re.findall(r"\\.|.", letters(pattern), re.S):
+        split.append([]) if part == "%" else split[-1].append(part)
+    first, *rest = map(Stretch, split)
+    if not rest:
+        return lambda text: len(text) == len(first.text) and first.stands(text, 0)
+    *middle, last = rest
+    if len(middle) == 1 and not (first.text or last.text or middle[0].wild):
+        return lambda text: middle[0].text in text
+
+    def matches(text):
+        at, end = len(first.text), len(text) - len(last.text)
+        if not first.stands(text, 0):
+            return False
+        for stretch in middle:  # each where it comes first: there is no need to come back
+            at = stretch.find(text, at)
+            if at < 0:
+                return False
+            at += len(stretch.text)
+        return at <= end and last.stands(text, end)
+
+    return matches
 
 
 @dataclass(frozen=True)
@@ -2530,7 +2566,11 @@ OPERATORS = {
         Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
     )
 }
-SLIPS = {"is not null": "not null", "not like": "!~=", "not in": "!?=", "like": "~=", "in": "?=", "<>": "!=", ":": "="}  # of other languages
+SLIPS = {  # how other languages say it
+    "is not null": "not null", "not null": "not null", "is null": "is null", "isnull": "is null", "not like": "!~=", "not in": "!?=",
+    "like": "~=", "in": "?=", "eq": "=", "<>": "!=", ":": "=", "~": "~=",
+}  # fmt: skip
+OTHER_KEYS = {"offset": "start", "page": "start and limit", "size": "limit", "order": "sort", "orderBy": "sort"}  # and what they call the rest
 
 
 def number(text):
@@ -2538,7 +2578,8 @@ def number(text):
     found = re.match(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", text)
     if not found:
         return 0
-    return float(found[0]) if found[2] or found[3] or "." in found[0] else int(found[0])
+    whole = not (found[2] or found[3] or "." in found[0] or len(found[0]) > 300)
+    return int(found[0]) if whole else float(found[0])
 
 
 def instant(text):
@@ -2557,19 +2598,11 @@ def as_number(value):
     return value if type(value) in (int, float) else number(text_of(value))
 
 
-def as_letters(value):
-    return value.upper() if type(value) is str and value.isascii() else letters(text_of(value))
-
-
-def as_folded(value):
-    return as_letters(value).rstrip(" ")
-
-
 # How values of a type are compared: what reads one from a condition, and what an item's own becomes for it.
 SCALES = {
     "int": (number, as_number), "long": (number, as_number), "double": (number, as_number), "date": (instant, str), "bool": (boolean, bool),
 }  # fmt: skip
-TEXT, PATTERN = (folded, as_folded), (like, as_letters)
+TEXT, PATTERN = (folded, folded), (like, letters)
 
 
 @dataclass
@@ -2585,6 +2618,11 @@ class Condition:
     def field(self):
         return self.path[-1]
 
+    @property
+    def words(self):
+        """What ?= compares with; commas at the end count for nothing."""
+        return self.value.rstrip(",").split(",")
+
     def below(self, *path):
         """The same condition on what a relation leads to; on another path where one is given."""
         return replace(self, path=path or self.path[1:])
@@ -2595,7 +2633,7 @@ class Condition:
         if row.reads == "nothing":
             return see, functools.partial(row.holds, None)
         if row.reads == "list":
-            return see, functools.partial(row.holds, [read(word) for word in self.value.rstrip(",").split(",")])
+            return see, functools.partial(row.holds, frozenset(map(read, self.words)))
         if row.reads == "pattern" and kind == "bool":  # true and false have no letters
             return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
         if row.reads == "pattern":
@@ -2626,7 +2664,7 @@ def meant(text):
     for slip, sign in SLIPS.items():
         between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{slip}\s*"
         if found := re.fullmatch(rf"\s*([\w.]+){between}(.*)", text, re.I | re.S):
-            return f"write {found[1]} {sign}" if sign == "not null" else f"write {found[1]}{sign}{found[2]}"
+            return f"write {found[1]} {sign}" if OPERATORS[sign].reads == "nothing" else f"write {found[1]}{sign}{found[2]}"
     return ""
 
 
@@ -2689,8 +2727,10 @@ DEEPEST = 20
 TAGS = {"__systemTag__": Relation("__systemTag__", "uuid", "SystemTag", "resourceUuid"),
         "__userTag__": Relation("__userTag__", "uuid", "UserTag", "resourceUuid")}  # fmt: skip
 EXAMPLES = 10  # uuids of dropped items that explain() names
-UUID_OF = operator.itemgetter("uuid")
 ALIASES = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
+
+
+uuid_of = operator.itemgetter("uuid")
 
 
 class Term:
@@ -2709,14 +2749,14 @@ class Term:
 class Join(Term):
     """A condition behind a relation: own key IN (their keys where ...), each condition for itself (QueryFacadeImpl).
 
-    It is begun from its cheaper side: the others that satisfy the condition are found and their keys collected, or, where few
-    items are asked about, the others of each are looked up. `without` asks for items that have none (TagZQLExtension.java).
+    It is begun from the side that seems cheaper: the others that satisfy the condition are found and their keys collected, or,
+    where few items are asked about, the others of each are looked up. `without` asks for items that have none (TagZQLExtension.java).
     """
 
     def __init__(self, resource, relation, target, inner, without=False):
         super().__init__(self.any_related)
         self.resource, self.relation, self.target, self.inner, self.without = resource, relation, target, inner, without
-        self.keys = self.rows = None
+        self.keys, self.rows, self.reached = None, None, {}
 
     def cost(self, rows):
         """About how many items are looked at to collect the keys."""
@@ -2731,22 +2771,25 @@ class Join(Term):
             self.inner.settle(rows, among * spread)
             return
         found, first = rows.narrow([self.inner], self.target)
-        self.keys = {as_folded(value) for item in found for value in each(item, relation.theirs)}
+        self.keys = dict.fromkeys(folded(value) for item in found for value in each(item, relation.theirs))
         self.passes, self.index = self.has_key, first.index if first else None
         if rows.indexed(self.resource, relation.own) and not self.without:
             self.size = sum(rows.how_many(self.resource, relation.own, key) for key in self.keys)
 
     def fetch(self):
-        found = (item for key in self.keys for item in self.rows.find(self.resource, self.relation.own, key))
-        return {item.get("uuid", id(item)): item for item in found}.values()
+        return self.rows.by_keys(self.resource, self.relation.own, self.keys)
 
     def has_key(self, item):
-        return any(as_folded(value) in self.keys for value in each(item, self.relation.own)) != self.without
+        return any(folded(value) in self.keys for value in each(item, self.relation.own)) != self.without
 
     def any_related(self, item):
-        find, relation, passes = self.rows.find, self.relation, self.inner.passes
-        others = (other for value in each(item, relation.own) for other in find(self.target, relation.theirs, value))
-        return any(map(passes, others)) != self.without
+        return any(map(self.reaches, each(item, self.relation.own))) != self.without
+
+    def reaches(self, key):
+        """Whether one of the others that a key leads to satisfies the condition; looked up once for each key."""
+        if key not in self.reached:
+            self.reached[key] = any(map(self.inner.passes, self.rows.find(self.target, self.relation.theirs, key)))
+        return self.reached[key]
 
 
 class Rows:
@@ -2760,38 +2803,42 @@ class Rows:
         if query.uuid:
             return self.of_uuid(query.uuid, resource), None
         fields = self.native(resource, query)
+        single = self.check_names(query, resource, fields)
+        terms = [self.term(condition, resource, fields) for condition in query.conditions]
+        group_key = self.sort_key(resource, single, query.group_by) if query.group_by else None
+        if query.count:
+            return [], self.count(terms, resource, group_key)
+        last, whole_table = query.start + query.limit, not (terms or resource.only or resource.inside or query.sort or query.group_by)
+        if whole_table:
+            return [*self.tables.in_order(resource.stored, query.start, last)], self.tables.count(resource.stored)
+        found = self.narrow(terms, resource, in_order=not query.sort)[0]
+        if query.sort or query.group_by or query.with_count:
+            found = [*found]
+        if query.group_by:  # of each group, the first by uuid
+            found = sorted({group_key(item): item for item in sorted(found, key=uuid_of, reverse=True)}.values(), key=uuid_of)
+        total = len(found) if query.with_count else None
+        if query.sort:
+            found = first_ones(found, self.sort_key(resource, single, query.sort), query.descending, last)
+        return [*itertools.islice(found, query.start, last)], total
+
+    def check_names(self, query, resource, fields):
+        """The fields with one value each, by which items may be sorted and grouped; refuses a query that names others."""
         single = {name: kind for name, kind in fields.items() if kind not in ("list", "maps", "map")}
         for name in filter(None, [query.sort if not query.count else "", query.group_by]):
             self.known(resource, single, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
         for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
             self.known(resource, single.keys() - set(resource.joined.split()), name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
-        terms = [self.term(condition, resource, fields) for condition in query.conditions]
-        if query.count:
-            return [], self.count(terms, resource)
-        last, whole_table = query.start + query.limit, not (terms or resource.only or resource.inside or query.sort or query.group_by)
-        if whole_table:
-            return [*self.tables.in_order(resource.stored, query.start, last)], self.tables.count(resource.stored)
-        found = self.narrow(terms, resource, in_order=not query.sort)[0]
-        if query.group_by:
-            key = self.sort_key(resource, single, query.group_by)
-            found = {key(item): item for item in reversed([*found])}.values()
-        if query.sort or query.with_count:
-            found = [*found]
-        total = len(found) if query.with_count else None
-        if query.sort:
-            found = first_ones(found, self.sort_key(resource, single, query.sort), query.descending, last)
-        elif query.group_by:
-            found = sorted(found, key=UUID_OF)
-        return [*itertools.islice(found, query.start, last)], total
+        return single
 
     def of_uuid(self, uuid, resource):
         self.refuse_quotes(uuid, f"uuid={uuid}")
         return [item for item in self.tables.find(resource.stored, "uuid", uuid) if resource.has(item)]
 
-    def count(self, terms, resource):
-        if not (terms or resource.only or resource.inside):
+    def count(self, terms, resource, group_key):
+        if not (terms or resource.only or resource.inside or group_key):
             return self.count_of(resource)
-        return sum(1 for _ in self.narrow(terms, resource)[0])
+        found = self.narrow(terms, resource)[0]
+        return len({*map(group_key, found)}) if group_key else sum(1 for _ in found)
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
@@ -2810,7 +2857,7 @@ class Rows:
             items = self.tables.in_order(resource.stored) if in_order and not resource.inside else self.all_of(resource)
             first = None
         else:
-            items = sorted(first.fetch(), key=UUID_OF) if in_order else first.fetch()
+            items = sorted(first.fetch(), key=uuid_of) if in_order else first.fetch()
         tests = [term.passes for term in terms if term is not first]
         if resource.only:
             tests.append(resource.has)
@@ -2822,7 +2869,7 @@ class Rows:
 
     def term(self, condition, resource, fields=None):
         """The term of a condition; the error of one that names what is not there."""
-        if len(condition.path) > DEEPEST:
+        if len(condition.path) > DEEPEST + 1:
             raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
         name = condition.path[0]
         if len(condition.path) > 1:
@@ -2845,12 +2892,13 @@ class Rows:
         try:
             see, holds = condition.test(kind)
         except ValueError as error:
-            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}") from None
+            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}", f"write {name}=true or {name}=false") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
-        if condition.sign == "=" and kind in ("str", "list") and self.indexed(resource, name):
-            find = functools.partial(self.find, resource, name, condition.value)
-            return Term(passes, self.how_many(resource, name, condition.value), find, f"{resource.name}.{name}")
-        return Term(passes)
+        if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
+            return Term(passes)
+        keys = [condition.value] if condition.sign == "=" else list(dict.fromkeys(map(folded, condition.words)))
+        size = sum(self.how_many(resource, name, key) for key in keys)
+        return Term(passes, size, functools.partial(self.by_keys, resource, name, keys), f"{resource.name}.{name}")
 
     def passing(self, resource, name, kind, see, holds, null):
         """The test of an item by the test of its values; `null` is what it is where there is none."""
@@ -2901,7 +2949,12 @@ class Rows:
             return self.tables.find(resource.stored, key, value)
         place, value = resource.place, folded(value)
         owners = self.tables.find(place.owner, "uuid" if key == place.key else place.index, value)
-        return [row for owner in owners for row in place.rows(owner) if as_folded(row[key]) == value]
+        return [row for owner in owners for row in place.rows(owner) if folded(row[key]) == value]
+
+    def by_keys(self, resource, key, values):
+        """The items whose indexed key has one of the values, each once."""
+        found = (item for value in values for item in self.find(resource, key, value))
+        return {uuid_of(item): item for item in found}.values()
 
     def how_many(self, resource, key, value):
         """How many find() brings, or a little more."""
@@ -2931,10 +2984,21 @@ class Rows:
     def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", condition=""):
         """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
-            relations = {f"{relation}." for relation in resource.listed}
             told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            raise self.bad_field(told, meant(condition) or f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *relations})}")
+            raise self.bad_field(told, meant(condition) or self.field_hint(resource, fields, name, bool(condition)))
         return name
+
+    def field_hint(self, resource, fields, name, in_condition):
+        """Where a field that is not legal here would be, or what the name was perhaps meant to be."""
+        kind = next((kind for kind, (_, text) in resource.kinds.items() if name in typed(text)), None)
+        if kind:
+            return f"only {kind} has {name}: add q={resource.discriminator}={kind}"
+        if name in resource.fields:
+            return f"{name} may stand in q" + (" and sort" if resource.fields[name] not in ("list", "maps", "map") else "")
+        if "," in name:
+            return "there is one field to sort by"
+        others = {*TAGS, *(f"{relation}." for relation in resource.listed)} if in_condition else ()
+        return f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *others})}"
 
     def bad_field(self, details, hint=""):
         return bad_field(self.dialect, details, hint)
@@ -2953,7 +3017,7 @@ class Rows:
 
     def reads(self, query, resource):
         """The names of the resources that an answer to a query is read from; None where what is worked out at each look is among them."""
-        found = {resource.name, resource.stored, *(row.name for row in embedded_in(resource))}
+        found = {resource.name, resource.place.owner if resource.inside else resource.stored, *(row.name for row in embedded_in(resource))}
         for condition in query.conditions:
             row = resource
             for step in condition.path:
@@ -2973,25 +3037,31 @@ class Rows:
     def explain(self, query, resource):
         """What each condition keeps and drops of what those before it left: {"total": n, "conditions": [{q, kept, dropped, index}]}."""
         fields = self.native(resource, query)
+        self.check_names(query, resource, fields)
         terms = [self.term(condition, resource, fields) for condition in query.conditions]
         _, first = self.narrow(terms, resource)
-        left, told = [*self.narrow([], resource)[0]], []
+        left, told = [*self.narrow([], resource, in_order=True)[0]], []
         for condition, term in zip(query.conditions, terms):
-            kept = [item for item in left if term.passes(item)]
+            kept = {uuid_of(item): item for item in left if term.passes(item)}
+            lost = [uuid for uuid in map(uuid_of, left) if uuid not in kept]
             index = term.index if term is first or isinstance(term, Join) else None
-            lost = [item["uuid"] for item in left if not term.passes(item)][:EXAMPLES]
-            told.append({"q": condition.text, "kept": len(kept), "dropped": len(left) - len(kept), "index": index, "examples": lost})
-            left = kept
+            told.append({"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index, "examples": lost[:EXAMPLES]})
+            left = kept.values()
         return {"total": len(left), "conditions": told}
 
 
 def first_ones(items, key, descending, count):
-    """The first so many of items in the order of a key, null first (last when descending), equals as they came."""
-    keys = [*map(key, items)]
-    nulls = [n for n, value in enumerate(keys) if value is None]
-    others = [n for n, value in enumerate(keys) if value is not None] if nulls else range(len(keys))
-    best = (heapq.nlargest if descending else heapq.nsmallest)(count, others, key=keys.__getitem__)
-    return [items[n] for n in (best + nulls if descending else nulls + best)[:count]]
+    """The first so many of items in the order of a key, null first (last when descending), equals by uuid."""
+    keys, pick = [*map(key, items)], heapq.nlargest if descending else heapq.nsmallest
+    best = pick(count, (value for value in keys if value is not None))
+    nulls = pick(count, (item for item, value in zip(items, keys) if value is None), key=uuid_of)
+    if best:  # all that come before the last of them, and of its equals as many as there is room for
+        last, comes_before = best[-1], operator.gt if descending else operator.lt
+        before = [(value, item) for item, value in zip(items, keys) if value is not None and comes_before(value, last)]
+        equals = pick(count - len(before), (item for item, value in zip(items, keys) if value == last), key=uuid_of)
+        before.sort(key=lambda pair: (pair[0], uuid_of(pair[1])), reverse=descending)
+        best = [*(item for _, item in before), *equals]
+    return (best + nulls if descending else nulls + best)[:count]
 
 
 # ---- Faults ------------------------------------------------------------------------------------------------------
@@ -3326,6 +3396,7 @@ class Faults:
         """Reads a rule; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
         told = {key: value for key, value in told.items() if value is not None}
+        self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
         if id in taken:
@@ -3723,7 +3794,7 @@ class Jobs:
         begun = self.running.pop(call.job, None)
         if begun:
             begun.drop() if isinstance(begun, Run) else begun.cancel()
-        self.left.pop(call.job, None)
+        self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
 
@@ -3956,6 +4027,7 @@ class Cloud:
         self.queries = Rows(catalogue, dialect, store, self.computed())
         self.computing = {type for type, _ in self.queries.computed}
         self.jobs = None  # set by new_cloud: long jobs run on it
+        self.resets = 0
         self.clear()
 
     def clear(self):
@@ -3968,7 +4040,8 @@ class Cloud:
         self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
         self.refusals = {}  # what incidents have against calls: functions that answer an error, or None
-        self.unreachable, self.lives = 0, 1  # incidents that keep the management node down; how often it was started
+        self.unreachable, self.deaths = 0, 0  # incidents that keep the management node down; how often it went
+        self.resets += 1
         self.pretend = None  # the moment that stands for now while the demo cloud is built
 
     # items
@@ -6391,7 +6464,7 @@ def no_more(told, kind):
 def node_dies(cloud):
     cloud.jobs.lose()
     cloud.long_runs.clear()
-    cloud.lives += 1
+    cloud.deaths += 1
 
 
 def node_starts(cloud):
@@ -6690,7 +6763,7 @@ def raw_answer(status, body):
     return Answer(status, body.encode(), {"Content-Type": f"text/{'html' if body.lstrip().startswith('<') else 'plain'}; charset=utf-8"})
 
 
-MOST_STANDING, LONGEST_STANDING = 1 << 24, 1 << 16  # bytes of all answers, and of one
+LONGEST_STANDING, STANDING_ROOM = 1 << 16, 1 << 24  # bytes of one answer, and of all
 
 
 class Ready(web.StreamResponse):
@@ -6723,10 +6796,40 @@ class Standing:
     params: dict
     body: bytes
     head: bytes  # but for the date
-    versions: list  # name, table and its version, of each type
+    versions: list  # of the tables of these types: pairs of type and version
 
-    def stands(self, store):
-        return all(table.version == version and store.tables.get(name) is table for name, table, version in self.versions)
+    @property
+    def weight(self):
+        """About how many bytes it takes."""
+        return 2000 + len(self.body) + len(self.head) + len(repr(self.params))
+
+
+class Standings:
+    """The answers that stand, by path and query, as many as there is room for."""
+
+    def __init__(self, store):
+        self.store, self.kept, self.weight = store, {}, 0
+
+    def find(self, path):
+        kept, tables = self.kept.get(path), self.store.tables
+        if kept and all(type in tables and tables[type].version is version for type, version in kept.versions):
+            return kept
+        return self.drop(path)
+
+    def keep(self, path, answer):
+        self.drop(path)
+        if self.weight + len(path) + answer.weight > STANDING_ROOM:
+            self.clear()
+        self.kept[path] = answer
+        self.weight += len(path) + answer.weight
+
+    def drop(self, path):
+        if path in self.kept:
+            self.weight -= len(path) + self.kept.pop(path).weight
+
+    def clear(self):
+        self.kept, self.weight = {}, 0
+
 
 
 # ---- API: wire -----------------------------------------------------------------------------------------------------
@@ -6829,7 +6932,7 @@ class Rest:
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
         self.seq, self.dropped, self.watch = itertools.count(1), 0, None
         self.said = {}  # hints that are in the log already
-        self.standing, self.weight = {}, 0  # answers by path and query, and about how many bytes they are
+        self.standing = Standings(cloud.store)
         self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
         self.start = None  # the cloud as it was made, for a reset
 
@@ -6859,15 +6962,15 @@ class Rest:
 
     def again(self, request, entry):
         """The answer that was given before to the same query, if it still stands."""
-        kept = self.standing.get(request.raw_path)
-        if not kept or request.method != "GET" or request.body_exists or self.faults.armed or self.cloud.unreachable or "X-JSON-Schema" in request.headers:
+        if request.method != "GET" or request.body_exists or self.faults.armed or self.cloud.unreachable or "X-JSON-Schema" in request.headers:
             return None
-        if not kept.stands(self.cloud.store):
-            del self.standing[request.raw_path]
+        kept = self.standing.find(request.raw_path)
+        if kept is None:
             return None
-        self.cloud.session(self.authorize(request, kept.api))
-        self.cloud.used[kept.api.name] += 1
         entry.api, entry.params = kept.api.name, kept.params
+        session = self.authorize(request, kept.api)
+        self.cloud.used[kept.api.name] += 1
+        self.cloud.session(session)
         return Answer(200, kept.body, ready=kept.head)
 
     def keep(self, request, call, entry, body):
@@ -6875,13 +6978,10 @@ class Rest:
         text, row = to_json(body), self.catalogue.resource(call.api.type)
         read = None if entry.hints or len(text) > LONGEST_STANDING else self.cloud.queries.reads(call["query"], row)
         if read and "X-JSON-Schema" not in request.headers:
-            if self.weight > MOST_STANDING:
-                self.standing, self.weight = {}, 0
-            self.weight += len(text)
-            tables = ((name, self.cloud.store.table(name)) for name in read)
-            head = "".join(f"{name}: {value}\r\n" for name, value in {**self.headers, "Content-Length": len(text), "Server": SERVER_SOFTWARE}.items())
-            versions = [(name, table, table.version) for name, table in tables]
-            self.standing[request.raw_path] = Standing(call.api, entry.params, text, f"HTTP/1.1 200 OK\r\n{head}Date: ".encode(), versions)
+            lines = {**self.headers, "Content-Length": len(text), "Server": SERVER_SOFTWARE}
+            head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "Date: "
+            versions = [(type, self.cloud.store.table(type).version) for type in read]
+            self.standing.keep(request.raw_path, Standing(call.api, entry.params, text, head.encode(), versions))
         return text
 
     def forget_calls(self):
@@ -6920,7 +7020,7 @@ class Rest:
             raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
         session = self.authorize(request, api)
         if api.kind == "Query":
-            call = Call(api, self.query(variables, arguments, entry), session)
+            call = Call(api, self.query(api, variables, arguments, entry), session)
         else:
             call = self.call(api, variables, arguments, body, session, self.job_uuid(request, api), entry)
         return await self.act(request, call, entry)
@@ -7015,15 +7115,21 @@ class Rest:
 
     # queries
 
-    def query(self, variables, arguments, entry):
+    def query(self, api, variables, arguments, entry):
         """What a Query api is asked, as the parameters of its call."""
         entry.params = {name[:200]: bounded(value) for name, value in [*arguments[:100], *variables.items()]}
         if "uuid" in variables:
             entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query(uuid=variables["uuid"])}
         query, unread = read_query(arguments, self.dialect)
-        entry.hints += [f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}" for name in unread]
+        entry.hints += [self.unread_key(api, name) for name in unread]
         return {"query": query}
+
+    def unread_key(self, api, name):
+        """What to write instead of a key that no query reads."""
+        fields = self.catalogue.resource(api.type).all_fields
+        better = f": write q={name}=..." if name in fields else f": write {OTHER_KEYS[name]}" if name in OTHER_KEYS else did_you_mean(name, QUERY_KEYS)
+        return f"a query does not read {name}{better}"
 
     # answering
 
@@ -7036,9 +7142,11 @@ class Rest:
             call.key = call_key(entry.method, entry.path, entry.query, entry.params)
         fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
-            lives = self.cloud.lives
+            resets, deaths = self.cloud.resets, self.cloud.deaths
             await self.clock.sleep(fault.delay)
-            if lives != self.cloud.lives:  # nobody is there any more who could answer
+            if resets != self.cloud.resets:
+                raise ApiError("SYS.1012", "the mock was reset while the call waited")
+            if deaths != self.cloud.deaths:  # nobody is there any more who could answer
                 return Answer(503, drop="reset")
         else:
             call.seconds += fault.delay
@@ -7562,18 +7670,22 @@ class Control:
         """The resource of a collection, "vm-instances"."""
         collections = self.cloud.catalogue.collections
         if path not in collections:
-            raise ControlError(404, f"no collection {path}{did_you_mean(path, collections)}")
+            raise ControlError(404, f"no collection {path or 'is named'}{did_you_mean(path, collections)}", f"there are {', '.join(sorted(collections))}")
         return collections[path]
 
     async def explain(self, name, query, told):
         """?path=/vm-instances&q=...: what each condition keeps, of what those before it left, and the index that helped."""
         if not query.get("path"):
             raise ControlError(400, "explain needs a collection: ?path=/vm-instances&q=state=Running")
-        row, asked = self.collection(query["path"].removeprefix("/zstack/v1").strip("/")), [pair for pair in query.items() if pair[0] != "path"]
+        row = self.collection(re.sub("^(/zstack)?/v1", "", query["path"]).strip("/"))
         try:
-            return self.cloud.queries.explain(read_query(asked, self.cloud.dialect)[0], row)
+            asked, unread = read_query([pair for pair in query.items() if pair[0] != "path"], self.cloud.dialect)
+            told = self.cloud.queries.explain(asked, row)
         except ApiError as error:
             raise ControlError(400, error.details, error.hint) from None
+        for name in unread:
+            raise ControlError(400, f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}")
+        return told
 
     async def list_snapshots(self, name, query, told):
         return {"snapshots": self.snapshots.names()}
@@ -7758,6 +7870,7 @@ def start_again(rest):
 def forget_all(rest):
     """Nothing is under way, nothing is due, and nobody has called."""
     rest.jobs.clear()
+    rest.standing.clear()
     rest.cloud.clear()
     rest.clock.mode = rest.settings.clock
     rest.clock.restart()

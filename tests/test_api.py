@@ -539,6 +539,7 @@ async def test_an_answer_that_stands_goes_through_the_same_doors(zmock):
     asked = f"GET /zstack/v1{ASKED}"
     assert "inventory" in json.loads((await exchange(zmock, asked, headers={"X-JSON-Schema": "true"}))[2])["schema"]
     assert (await exchange(zmock, asked, headers={"Authorization": "OAuth nobody"}))[0] == 503
+    assert (zmock.calls()[-1].api, zmock.calls()[-1].status) == ("QueryVmInstance", 503)
     assert (await exchange(zmock, asked, headers={"Authorization": None}))[0] == 400
     assert (await exchange(zmock, asked, b"no json"))[0] == 400
     assert (await exchange(zmock, asked.replace("GET", "DELETE")))[0] == 202
@@ -547,8 +548,19 @@ async def test_an_answer_that_stands_goes_through_the_same_doors(zmock):
 
 
 async def test_many_different_answers_do_not_pile_up(zmock, monkeypatch):
-    monkeypatch.setattr("zmock.MOST_STANDING", 10_000)
+    monkeypatch.setattr("zmock.STANDING_ROOM", 100_000)
     await zmock.login()
     for n in range(200):
         await zmock.request("GET", f"/zones?limit={n + 1}")
-    assert len(zmock.rest.standing) < 100
+    assert 0 < zmock.rest.standing.weight <= 100_000 and len(zmock.rest.standing.kept) < 60
+
+
+async def test_an_answer_that_is_kept_again_takes_its_room_once_and_a_reset_frees_it(zmock):
+    await zmock.login()
+    for name in "abc":
+        await zmock.create("CreateZone", name=name)
+        await zmock.request("GET", "/zones?fields=uuid&limit=1")
+    standing = zmock.rest.standing
+    assert standing.weight == sum(len(path) + answer.weight for path, answer in standing.kept.items())
+    await zmock.reset()
+    assert (standing.weight, standing.kept) == (0, {})

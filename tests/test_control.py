@@ -620,4 +620,16 @@ async def test_a_reset_answers_who_waits(zmock):
     while not zmock.clock.sleepers:
         await asyncio.sleep(0)
     await ok(zmock, "POST", "reset", {})
-    assert (await asyncio.wait_for(waiting, 5))[0] in (200, 503)
+    assert (await asyncio.wait_for(waiting, 5))[1]["error"]["code"] == "SYS.1012"
+
+
+async def test_a_call_of_before_the_reset_does_nothing_after_it(zmock):
+    await zmock.login()
+    zmock.rule(api="CreateZone", delay=100, then={"at": "accept"})
+    waiting = asyncio.ensure_future(zmock.request("POST", "/zones", {"params": {"name": "late"}}))
+    while not zmock.clock.sleepers:
+        await asyncio.sleep(0)
+    await ok(zmock, "POST", "reset", {})
+    assert (await asyncio.wait_for(waiting, 5))[0] == 503
+    zmock.session = None
+    assert (zmock.jobs(), await zmock.query("zones", "name=late")) == ([], [])

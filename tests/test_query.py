@@ -6,6 +6,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from yarl import URL
 
 from zmock import OPERATORS, Catalogue, Dialect, Settings, fill, like, named, new_cloud, read_condition, read_query, serve
@@ -572,6 +574,47 @@ def test_a_query_that_an_index_answers_looks_at_as_many_items_whatever_the_size_
     assert many[0] < 60
 
 
+def test_a_condition_through_many_relations_looks_once_at_each_thing_on_its_way():
+    cloud = new_cloud(Settings(memory=True), CATALOGUE)
+    for n in range(30):
+        cloud.add("Zone", uuid=named(f"z{n}"), name=f"z{n}")
+        cloud.add("Cluster", name=f"c{n}", zoneUuid=named("z0"))
+    cloud.queries.tables = Watched(cloud.store)
+    text = "cluster.zone." * 9 + "name~=z%"
+    query, _ = read_query([("q", f"uuid={named('z0')}"), ("q", text)], cloud.dialect)
+    assert len(cloud.query(CATALOGUE.apis["QueryZone"], query)["inventories"]) == 1
+    assert cloud.queries.tables.handed < 3000
+
+
+@pytest.mark.parametrize(("sort", "first"), (("sort=cpuNum", 1), ("sort=-cpuNum", -1)))
+def test_what_sorts_equal_comes_by_uuid_however_it_was_found(sort, first):
+    cloud = new_cloud(Settings(memory=True), CATALOGUE)
+    for n in range(60):
+        cloud.add("VmInstance", uuid=f"{n * 7 % 60:032x}", name=f"vm-{n}", cpuNum=1, hostUuid=named(f"host-{n % 3}"))
+        cloud.add("Host", uuid=named(f"host-{n}"), name=f"host-{n}")
+    hosts = ",".join(f"host-{n}" for n in (2, 0, 1))
+    for conditions in ([], [("q", f"host.name?={hosts}")], [("q", "name~=vm%")]):
+        query, _ = read_query([*conditions, ("sort", sort.partition("=")[2]), ("limit", "20")], cloud.dialect)
+        found = [vm["uuid"] for vm in cloud.query(CATALOGUE.apis["QueryVmInstance"], query)["inventories"]]
+        assert found == sorted((f"{n:032x}" for n in range(60)), reverse=first < 0)[:20]
+
+
+@BOTH
+async def test_a_list_of_uuids_is_found_by_them(mock):
+    wanted = ",".join(named(name) for name in ("two-nics", "no-nic", "nobody"))
+    assert sorted(names(await mock.query("vm-instances", f"uuid?={wanted}"))) == ["no-nic", "two-nics"]
+    asked = [("path", "/v1/zones"), ("q", f"uuid?={named('web')}"), ("q", "name!=x")]
+    async with aiohttp.ClientSession() as http, http.get(f"{mock.base}/zmock/explain", params=asked) as answer:
+        assert [row["index"] for row in (await answer.json())["conditions"]] == ["Zone.uuid", None]
+
+
+async def test_what_is_grouped_is_counted_as_it_is_listed_and_stands_for_its_group_by_uuid(mock):
+    body = await ask(mock, "/zones?groupBy=state&replyWithCount=true&sort=-name")
+    assert body["total"] == (await ask(mock, "/zones?groupBy=state&count=true"))["total"] == len(body["inventories"]) == 2
+    first = {state: min(zone["uuid"] for zone in await mock.query("zones", f"state={state}")) for state in ("Enabled", "Disabled")}
+    assert {zone["state"]: zone["uuid"] for zone in body["inventories"]} == first
+
+
 # mistakes
 
 ZONE_CLASS = "class org.zstack.header.zone.ZoneInventory"
@@ -678,6 +721,15 @@ async def test_spaces_around_an_operator_are_a_mistake_in_the_manual(mock, query
         ("/zones?q=name:web", "write name=web"),
         ("/zones?q=name <> web", "write name!=web"),
         ("/zones?q=description is not null", "write description not null"),
+        ("/zones?q=description IS NULL", "write description is null"),
+        ("/zones?q=__usertag__=web", "did you mean __userTag__?"),
+        ("/hosts?q=username=root", "add q=hypervisorType=KVM"),
+        ("/hosts?fields=totalCpuCapacity", "totalCpuCapacity may stand in q and sort"),
+        ("/zones?sort=-name,uuid", "one field to sort by"),
+        ("/vm-instances?sort=vmNics", "VmInstance has no field vmNics"),
+        ("/volumes?q=isShareable=1", "write isShareable=true"),
+        ("/zones?name=web", "write q=name=..."),
+        ("/zones?offset=5", "write start"),
     ),
 )
 async def test_the_hint_names_the_nearest_right_name(mock, path, hint):
@@ -695,3 +747,12 @@ async def test_a_query_needs_a_session(mock):
 
 async def test_a_pattern_of_many_wildcards_does_not_hold_the_server_up():
     assert not like("%a" * 30 + "b")("A" * 2000) and like("%a" * 30 + "%")("A" * 2000)
+    assert not like("%" + "a" * 30_000 + "b%")("A" * 900_000)
+
+
+@given(st.text("ab%_\\", max_size=8), st.text("AB%_", max_size=8))
+def test_a_pattern_fits_what_the_regular_expression_of_the_same_meaning_fits(pattern, text):
+    meaning = {"%": ".*", "_": "."}
+    parts = re.findall(r"\\.|.", pattern.upper(), re.S)
+    expected = re.fullmatch("".join(meaning.get(part) or re.escape(part[-1]) for part in parts), text, re.S)
+    assert bool(like(pattern)(text)) == bool(expected)

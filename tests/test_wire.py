@@ -229,6 +229,7 @@ async def test_a_web_hook_that_comes_first_comes_before_its_202(mock):
         asked = asyncio.create_task(wire(mock, *CREATE, X_Web_Hook=receiver.url))
         while not mock.jobs():
             await asyncio.sleep(0.001)
+        await asyncio.wait([asked], timeout=0.05)
         assert not asked.done()
         await mock.advance(10)
         status, _, body = parts((await asked)[0])

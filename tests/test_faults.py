@@ -440,22 +440,23 @@ async def storm(mock, calls, order):
     return dict(met)
 
 
-async def test_200_calls_meet_the_same_faults_in_50_interleavings(zmock):
+async def test_200_calls_meet_the_same_faults_in_50_interleavings():
     calls = [("GET", f"/zones?q=name=z{n}&limit={n % 7}", None) for n in range(100)]
     calls += [("POST", "/zones", {"params": {"name": f"z{n}", "description": "d"}}) for n in range(90)]
     calls += [("PUT", "/management-nodes/actions", {"getVersion": {}})] * 5 + [("GET", "/api-jobs/x", None)] * 5
     order, random, faults = list(range(200)), Random(7), set()
-    for _ in range(50):
-        await zmock.reset()
-        await zmock.login()
-        zmock.rule(api="Query*", probability=0.3, then={"status": 502})
-        zmock.rule(api="*", probability=0.2, then={"status": 503})
-        zmock.rule(api="PollJob", probability=0.5, then={"status": 504})
-        random.shuffle(order)
-        met = await storm(zmock, calls, order)
-        distinct = [met[n] for n in range(190)]
-        faults.add((*distinct, *sorted(met[n] for n in range(190, 195)), *sorted(met[n] for n in range(195, 200))))
-        assert {202, 200, 502, 503} <= set(distinct)
+    async with serve(cloud="empty") as mock:
+        for _ in range(50):
+            await mock.reset()
+            await mock.login()
+            mock.rule(api="Query*", probability=0.3, then={"status": 502})
+            mock.rule(api="*", probability=0.2, then={"status": 503})
+            mock.rule(api="PollJob", probability=0.5, then={"status": 504})
+            random.shuffle(order)
+            met = await storm(mock, calls, order)
+            distinct = [met[n] for n in range(190)]
+            faults.add((*distinct, *sorted(met[n] for n in range(190, 195)), *sorted(met[n] for n in range(195, 200))))
+            assert {202, 200, 502, 503} <= set(distinct)
     assert len(faults) == 1
 
 

@@ -675,6 +675,15 @@ async def test_a_reset_lets_go_of_held_jobs_for_good(zmock):
     assert (zmock.jobs(), await residue(zmock)) == ([], None)
 
 
+async def test_a_job_that_is_to_expire_is_gone_when_it_is_finished_by_hand(zmock):
+    await zmock.login()
+    zmock.rule(api="CreateZone", delay=10, then={"job": "expire"})
+    (job,) = await held(zmock, CALLS["create db"])
+    status, told = await control(zmock, "POST", f"jobs/{job}", {"do": "finish"})
+    assert (status, told["uuid"], told["state"], zmock.jobs()) == (200, job, "expired", [])
+    assert len(await zmock.query("zones", "name=db-9")) == 1
+
+
 async def test_a_lost_job_cannot_be_ended_but_forgotten(zmock):
     await zmock.login()
     zmock.rule(api="CreateZone", then={"job": "lose"})

@@ -3820,7 +3820,7 @@ class Jobs:
         if error:
             self.notify(call, error)
         outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
-        self.store.update("Job", call.job, finished=self.clock.now(), **outcome)
+        self.store.update("Job", call.job, finished=self.clock.now(), held=None, **outcome)
         self.clock.spawn(self.publish(call))
 
     def next_in_line(self, call):
@@ -6284,8 +6284,9 @@ def expunge_all_later(cloud):
 
 def interrupted(cloud):
     """What becomes of things under way when a management node restarts: virtual machines, hosts, images, volumes, long jobs."""
-    for vm in [vm for vm in cloud.store.rows("VmInstance") if vm["state"] in UNSETTLED]:
+    for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
         leave_host(cloud, vm, "Stopped")
+        cloud.change("VmInstance", vm["uuid"], stateBefore=None)
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
     for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:

@@ -3689,6 +3689,7 @@ class Run:
 
     def undo(self):
         self.jobs.store.take_back(self.log)
+        self.jobs.mend(self.log)
         self.log = []
 
     def hurry(self):
@@ -3746,9 +3747,9 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, apis, perform, stages, notify):
+    def __init__(self, clock, store, dialect, apis, perform, stages, notify, mend):
         self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
-        self.perform, self.stages, self.notify = perform, stages, notify
+        self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left
         self.told = {}  # events: a web-hook that the 202 waits for has been told
@@ -3819,7 +3820,7 @@ class Jobs:
         if error:
             self.notify(call, error)
         outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
-        self.store.update("Job", call.job, finished=self.clock.now(), **outcome)
+        self.store.update("Job", call.job, finished=self.clock.now(), held=None, **outcome)
         self.clock.spawn(self.publish(call))
 
     def next_in_line(self, call):
@@ -3929,7 +3930,8 @@ class Jobs:
     def control(self, uuid, what):
         """finish, fail or expire a job by hand; answers its record."""
         run = self.running.get(uuid)
-        self.store.update("Job", uuid, held=None)
+        if run:
+            self.store.update("Job", uuid, held=None)
         if what == "expire":
             self.running.pop(uuid, None)
             self.expire(uuid)
@@ -4013,6 +4015,7 @@ SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
 STATES = {"enable": "Enabled", "disable": "Disabled", "maintain": "Maintenance", "deleting": "Deleting"}
 BEHAVIOURS = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
 ON_REMOVAL = {}  # what happens besides when an item of a type goes; filled there too
+COUNTED = {}  # what counts anew what an item of a type holds of others; filled there too
 
 
 class Cloud:
@@ -4095,6 +4098,12 @@ class Cloud:
         for tags in ("SystemTag", "UserTag"):
             for tag in self.find(tags, "resourceUuid", uuid):
                 self.store.remove(tags, tag["uuid"])
+
+    def mend(self, changes):
+        """Counts anew what changes that were taken back had counted: others may have changed the same in the meantime."""
+        for type, uuid in {change[:2] for change in changes}:
+            if type in COUNTED:
+                COUNTED[type](self, uuid)
 
     # inventories
 
@@ -4333,7 +4342,7 @@ def new_cloud(settings, catalogue):
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
     store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on")
     cloud = Cloud(settings, catalogue, store, clock, dialect)
-    cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure)
+    cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
     return cloud
 
 
@@ -4946,6 +4955,9 @@ def recount(cloud, uuid):
                      availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
 
 
+COUNTED["Host"] = recount
+
+
 def place(cloud, vm, host):
     """Puts a virtual machine on a host."""
     left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
@@ -4956,7 +4968,9 @@ def place(cloud, vm, host):
 
 def leave_host(cloud, vm, state):
     """Takes a virtual machine off its host, into that state."""
-    vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since
+    vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since, or gone
+    if not vm:
+        return
     cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
     recount(cloud, vm.get("hostUuid"))
 
@@ -6270,8 +6284,9 @@ def expunge_all_later(cloud):
 
 def interrupted(cloud):
     """What becomes of things under way when a management node restarts: virtual machines, hosts, images, volumes, long jobs."""
-    for vm in [vm for vm in cloud.store.rows("VmInstance") if vm["state"] in UNSETTLED]:
+    for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
         leave_host(cloud, vm, "Stopped")
+        cloud.change("VmInstance", vm["uuid"], stateBefore=None)
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
     for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
@@ -7647,7 +7662,8 @@ class Control:
         self.jobs.control(name, what)
         await self.clock.settle()
         await self.store.commit()
-        return self.job_shown(self.store.peek("Job", name)) if what != "expire" else record | {"state": "expired"}
+        left = self.store.peek("Job", name)  # none where it was to expire, by hand or by a rule
+        return self.job_shown(left) if left else record | {"state": "expired"}
 
     async def calls(self, name, query, told):
         fits = journal_filter(query)

@@ -440,22 +440,23 @@ async def storm(mock, calls, order):
     return dict(met)
 
 
-async def test_200_calls_meet_the_same_faults_in_50_interleavings(zmock):
+async def test_200_calls_meet_the_same_faults_in_50_interleavings():
     calls = [("GET", f"/zones?q=name=z{n}&limit={n % 7}", None) for n in range(100)]
     calls += [("POST", "/zones", {"params": {"name": f"z{n}", "description": "d"}}) for n in range(90)]
     calls += [("PUT", "/management-nodes/actions", {"getVersion": {}})] * 5 + [("GET", "/api-jobs/x", None)] * 5
     order, random, faults = list(range(200)), Random(7), set()
-    for _ in range(50):
-        await zmock.reset()
-        await zmock.login()
-        zmock.rule(api="Query*", probability=0.3, then={"status": 502})
-        zmock.rule(api="*", probability=0.2, then={"status": 503})
-        zmock.rule(api="PollJob", probability=0.5, then={"status": 504})
-        random.shuffle(order)
-        met = await storm(zmock, calls, order)
-        distinct = [met[n] for n in range(190)]
-        faults.add((*distinct, *sorted(met[n] for n in range(190, 195)), *sorted(met[n] for n in range(195, 200))))
-        assert {202, 200, 502, 503} <= set(distinct)
+    async with serve(cloud="empty") as mock:
+        for _ in range(50):
+            await mock.reset()
+            await mock.login()
+            mock.rule(api="Query*", probability=0.3, then={"status": 502})
+            mock.rule(api="*", probability=0.2, then={"status": 503})
+            mock.rule(api="PollJob", probability=0.5, then={"status": 504})
+            random.shuffle(order)
+            met = await storm(mock, calls, order)
+            distinct = [met[n] for n in range(190)]
+            faults.add((*distinct, *sorted(met[n] for n in range(190, 195)), *sorted(met[n] for n in range(195, 200))))
+            assert {202, 200, 502, 503} <= set(distinct)
     assert len(faults) == 1
 
 
@@ -672,6 +673,15 @@ async def test_a_reset_lets_go_of_held_jobs_for_good(zmock):
     await zmock.reset()
     await zmock.advance(1e6)
     assert (zmock.jobs(), await residue(zmock)) == ([], None)
+
+
+async def test_a_job_that_is_to_expire_is_gone_when_it_is_finished_by_hand(zmock):
+    await zmock.login()
+    zmock.rule(api="CreateZone", delay=10, then={"job": "expire"})
+    (job,) = await held(zmock, CALLS["create db"])
+    status, told = await control(zmock, "POST", f"jobs/{job}", {"do": "finish"})
+    assert (status, told["uuid"], told["state"], zmock.jobs()) == (200, job, "expired", [])
+    assert len(await zmock.query("zones", "name=db-9")) == 1
 
 
 async def test_a_lost_job_cannot_be_ended_but_forgotten(zmock):

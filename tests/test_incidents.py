@@ -1,6 +1,7 @@
 """Incidents: something breaks, and every inventory, job, capacity and notification says so, until it is over."""
 
 import asyncio
+from random import Random
 
 import aiohttp
 import pytest
@@ -334,6 +335,78 @@ async def test_incidents_end_with_the_process(tmp_path):
         assert {ps["name"]: ps["availableCapacity"] for ps in await mock.query("primary-storage")} == room
         assert (await mock.call("GetLicenseInfo"))["inventory"]["expired"] is False
         assert await names(mock, "vm-instances", "state=Unknown") == {"batch-1"}
+
+
+# anything in any order
+
+
+async def stir(mock, random, n):
+    """One of the things that clients, testers and fate do."""
+    vm = random.choice([vm["uuid"] for vm in mock.cloud.store.rows("VmInstance")])
+    host, job = f"host-{random.randint(1, 4)}", random.choice([*mock.cloud.jobs.running, "none"])
+    path, act = f"/vm-instances/{vm}/actions", random.choice("startVm stopVm rebootVm pauseVm resumeVm recoverVm expungeVm".split())
+    happens = random.choice((
+        lambda: mock.request("POST", "/vm-instances", {"params": VM | {"name": f"v{n}", "dataDiskOfferingUuids": [named("disk-100g")] * (n % 2)}}),
+        lambda: mock.request("PUT", path, {act + "Instance": {}}),
+        lambda: mock.request("PUT", path, {"migrateVm": {}}),
+        lambda: mock.request("DELETE", f"/vm-instances/{vm}"),
+        lambda: mock.request("PUT", f"/hosts/{named(host)}/actions", {"reconnectHost": {}}),
+        lambda: mock.request("POST", "/longjobs", {"params": {"jobName": "APIMigrateVmMsg", "jobData": '{"vmInstanceUuid": "%s"}' % vm}}),
+        lambda: mock.incident({"host-down": host}),
+        lambda: mock.incident({"network-partition": random.choice(["cluster-1", "cluster-2", "zone-1", ["host-1", "host-3"]])}),
+        lambda: mock.incident({"primary-storage-full": random.choice(["ps-nfs", "ps-local"])}),
+        lambda: mock.incident(random.choice([{"license-expired": {}}, {"management-node-restart": {}}, {"management-node-down": 20}])),
+        lambda: mock.end_incident(random.choice([*mock.cloud.incidents, "none"])),
+        lambda: control(mock, "POST", f"jobs/{job}", {"do": random.choice(["finish", "fail", "expire"])}),
+        *[lambda: mock.advance(random.uniform(0, 8))] * 4,
+    ))  # fmt: skip
+    try:
+        await happens()
+    except aiohttp.ClientConnectionError:
+        assert mock.cloud.unreachable
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_when_all_is_over_capacities_states_and_lines_are_as_they_should_be(mock, seed):
+    random, store = Random(seed), mock.cloud.store
+
+    def sizes():
+        return {ps["name"]: ps["availableCapacity"] + sum(v["size"] for v in store.find("Volume", "primaryStorageUuid", ps["uuid"])) for ps in store.rows("PrimaryStorage")}
+
+    before = sizes()
+    for then in ({"job": "hold"}, {"job": "lose"}, {"job": "expire"}, {"error": "HOST.1010", "at": "after"}, {"error": "HOST.1010"}):
+        mock.rule(api="*Vm*", probability=0.1, then=then)
+    for n in range(60):
+        await stir(mock, random, n)
+    mock.rest.faults.clear()
+    for id in [*mock.cloud.incidents]:
+        await mock.end_incident(id)
+    while mock.cloud.jobs.running:
+        for job in [job["uuid"] for job in mock.jobs() if job["state"] == "held" and not mock.cloud.jobs.waits(job["uuid"])]:
+            assert (await control(mock, "POST", f"jobs/{job}", {"do": "finish"}))[0] == 200
+        await mock.advance(300)
+    assert (sizes(), mock.cloud.jobs.queues, mock.cloud.down, mock.cloud.full, mock.cloud.refusals) == (before, {}, {}, {}, {})
+    for host in store.rows("Host"):
+        vms = store.find("VmInstance", "hostUuid", host["uuid"])
+        assert host["totalCpuCapacity"] - host["availableCpuCapacity"] == sum(vm["cpuNum"] for vm in vms)
+        assert host["totalMemoryCapacity"] - host["availableMemoryCapacity"] == sum(vm["memorySize"] for vm in vms)
+        assert host["status"] == "Connected" or host["name"] == "host-4"
+        assert {vm["state"] for vm in vms} <= ({"Running", "Paused"} if host["status"] == "Connected" else {"Unknown"})
+    assert {ps["status"] for ps in store.rows("PrimaryStorage")} == {"Connected"}
+    assert {vm["state"] for vm in store.rows("VmInstance") if "hostUuid" not in vm} <= {"Stopped", "Destroyed"}
+    addresses = [nic["ip"] for nic in store.rows("VmNic") if nic.get("ip")]
+    assert len(addresses) == len(set(addresses))
+
+
+async def test_a_creation_that_fails_because_it_was_destroyed_gives_back_once_what_it_took(mock):
+    capacity = [(host["name"], host["availableCpuCapacity"]) for host in await mock.query("hosts")]
+    job = await submit(mock, "POST", "/vm-instances", {"params": VM})
+    await mock.advance(1)
+    (vm,) = await mock.query("vm-instances", "name=v")
+    destroy = await submit(mock, "DELETE", f"/vm-instances/{vm['uuid']}")
+    await mock.advance(20)
+    assert [(await polled(mock, uuid))[0] for uuid in (job, destroy)] == [503, 200]
+    assert [(host["name"], host["availableCpuCapacity"]) for host in await mock.query("hosts")] == capacity
 
 
 # what is no incident

@@ -6816,7 +6816,12 @@ class Standing:
     @property
     def weight(self):
         """About how many bytes it takes."""
-        return 2000 + len(self.body) + len(self.head) + len(repr(self.params))
+        return 2000 + len(self.body) + sum(map(len, map(str, self.params.values())))
+
+
+def with_one(text):
+    """The text of an answer with one inventory, which then stands there by itself too: {"inventory": X, "inventories": [X]}."""
+    return b'{"inventory":%b,%b' % (text.removeprefix(b'{"inventories":[').removesuffix(b"]}"), text[1:])
 
 
 class Standings:
@@ -6988,11 +6993,11 @@ class Rest:
         self.cloud.session(session)
         return Answer(200, kept.body, ready=kept.head)
 
-    def keep(self, request, call, entry, body):
-        """Keeps the answer to a query as bytes for the next time; answers them."""
-        text, row = to_json(body), self.catalogue.resource(call.api.type)
+    def keep(self, request, call, entry, text):
+        """Keeps the text that answers a query for the next time; answers it."""
+        row = self.catalogue.resource(call.api.type)
         read = None if entry.hints or len(text) > LONGEST_STANDING else self.cloud.queries.reads(call["query"], row)
-        if read and "X-JSON-Schema" not in request.headers:
+        if read:
             lines = {**self.headers, "Content-Length": len(text), "Server": SERVER_SOFTWARE}
             head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "Date: "
             versions = [(type, self.cloud.store.table(type).version) for type in read]
@@ -7223,11 +7228,14 @@ class Rest:
             await self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes))
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
-        if call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
-            body = {"inventory": body["inventories"][0]} | body
-        if "X-JSON-Schema" in request.headers or (call["query"] and not self.dialect["query-schema"]):
-            body = (body or {}) | {"schema": schema_of(body or {}, call.api)}
-        return Answer(200, self.keep(request, call, entry, body) if call["query"] else body)
+        one = call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]
+        asked_for_schema = "X-JSON-Schema" in request.headers
+        if asked_for_schema or (call["query"] and not self.dialect["query-schema"]):
+            body, one = ({"inventory": one[0]} if one else {}) | (body or {}), None
+            body["schema"] = schema_of(body, call.api)
+        if asked_for_schema or not call["query"]:
+            return Answer(200, body)
+        return Answer(200, self.keep(request, call, entry, with_one(to_json(body)) if one else to_json(body)))
 
     async def accept(self, request, call, entry):
         """202 and where to poll, once the job is on the disk."""

@@ -3422,6 +3422,7 @@ class Faults:
         then = told.get("then")
         if then is not None:
             check_then(then)
+        a_text("rule", json.dumps(told, ensure_ascii=False))  # one that UTF-8 cannot say cannot be kept
         return [api.name for api in self.reached(told["api"], then or {}, meant)]
 
     def named(self, glob):
@@ -7326,7 +7327,7 @@ class ControlError(Exception):
 
 MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
 STILL_HERE = 15  # seconds of the world's time between two signs of life of a stream
-UNTOLD = {"Job", "Mock", "Gone", "Notification"}  # types of which no state is told; jobs are told as jobs
+UNTOLD = OWN_TYPES | {"Notification"}  # types of which no state is told; jobs are told as jobs
 
 
 class Reader:

@@ -272,6 +272,8 @@ REFUSED = [
     ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "stage": "start", "at": "after"}}, "leave 'at' away"),
     ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "rollback": False}}, "'rollback' goes with 'stage' only"),
     ({"api": "CreateVmInstance", "then": {"error": "SYS.1006", "stage": "start", "rollback": 0}}, "'rollback' is true or false"),
+    ({"api": "*", "then": {"status": 500, "body": ["\ud800"]}}, "is a text"),
+    ({"api": "*", "when": {"params.name": "\ud800"}}, "is a text"),
     ({"api": "*", "then": "fail"}, "'then' is"),
     ([], "a rule is a JSON object"),
     ("CreateZone", "a rule is a JSON object"),

@@ -918,7 +918,8 @@ class Api:
     @functools.cached_property
     def subject(self):
         """The parameter that names the item whose fields the rules speak of: it refers to what is answered, or is the target."""
-        return next((p for p in self.named if p.refers == self.type), None if self.creates else self.target)
+        lists = (p for p in self.params.values() if p.refers)
+        return next((p for p in self.named if p.refers == self.type), None if self.creates else self.target or next(lists, None))
 
     @functools.cached_property
     def creates(self):
@@ -1230,7 +1231,7 @@ RESOURCES = (
         new=ENABLED | {"peerL3NetworkUuids": []}, dies_with="l3NetworkUuid ipRangeUuid:IpRange", indexed="ip ipRangeUuid"),
     Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
-        new=ENABLED, dies_with="vipUuid", outlives="vmNicUuid,guestIp", ends="vipUuid.useFor = none"),
+        new=ENABLED, dies_with="vipUuid", outlives="vmNicUuid,guestIp", ends="free the vip"),
 
     # what lists of others hold
     Resource("PrimaryStorageClusterRef", "", HEADER + "storage.primary.PrimaryStorageClusterRefInventory",
@@ -1306,20 +1307,20 @@ def tag_matcher(tag):
 # Most of what a call does beyond its verb is one of few things, and so is why it is refused. A row says them in these words.
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
-# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `account` is who calls. A value begins with a capital
+# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls. A value begins with a capital
 # (Enabled), a digit or a quote ('https'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
 #              a in b, a not in b, a > b, a < b                 A and B             both
-#              some User name accountUuid=account               there is a User with that name and account; `no User …`: there is none
+#              some User name accountUuid=caller    there is a User with that name and account; no User …: there is none
 #              dns is not IPv4    a form of text (FORMS)
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
+#              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
-#              address of l3NetworkUuid    takes the next free address, or requiredIp: ip, netmask, gateway
-#              add Ref a=b c      a new item of another type; drop Ref a=b c: those of it that have these values
-#              tag hostname::{hostname}    its system tag of that pattern, one for each; untag hostname: none of it
+#              add Ref a=b c      a new item of another type, where all its values are there; drop Ref a=b c: those with these values
 #              remove             the item goes, with all that dies with it
+#              nothing            only the inventory is answered
 #              only A; B          (Get) answers the items of a type for which the conditions hold
 #              anything else is a function of the section Behaviours: see `effect`
 #
@@ -1355,9 +1356,9 @@ def only_in(states, message):
 
 
 RULES = {  # api: (what it does, what it refuses)
-    "CreateUser": ("accountUuid = account; password = password", (
-        ("some User name accountUuid=account", "SYS.1007",
-            "unable to create a user. A user called {name} is already under the account[uuid:{account}]"),)),
+    "CreateUser": ("accountUuid = caller; password = password", (
+        ("some User name accountUuid=caller", "SYS.1007",
+            "unable to create a user. A user called {name} is already under the account[uuid:{caller}]"),)),
     "TriggerGCJob": ("", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
     "DeleteLongJob": ("", (("state is not Succeeded|Canceled|Failed", "SYS.1007",
         "delete longjob only when it's succeeded, canceled, or failed"),)),
@@ -1402,6 +1403,8 @@ RULES = {  # api: (what it does, what it refuses)
         ("dns is not IPv4", "SYS.1007", "DNS[{dns}] is not a IPv4 address"),
         ("dns in its.dns", "SYS.1006", "there has been a DNS[{dns}] on L3 network[uuid:{l3NetworkUuid}]"))),
     "RemoveDnsFromL3Network": ("dns - dns", ()),
+    "AttachNetworkServiceToL3Network": ("attach network services", ()),
+    "DetachNetworkServiceFromL3Network": ("detach network services", ()),
     "CreateVmInstance": ("", (
         ("defaultL3NetworkUuid not in l3NetworkUuids", "SYS.1007",
             "defaultL3NetworkUuid[uuid:{defaultL3NetworkUuid}] is not in l3NetworkUuids[{l3NetworkUuids}]"),
@@ -1638,7 +1641,13 @@ API_ROWS = {
         ("AddDnsToL3Network", "POST /l3-networks/{l3NetworkUuid}/dns", "inventory:L3Network", "l3NetworkUuid! @L3Network, dns!"),
         ("RemoveDnsFromL3Network", "DELETE /l3-networks/{l3NetworkUuid}/dns/{dns}", "inventory:L3Network", "l3NetworkUuid! @L3Network, dns!"),
     ),
-    HEADER + "network.service": common("NetworkServiceProvider", "/network-services/providers", "list"),
+    HEADER + "network.service": (
+        *common("NetworkServiceProvider", "/network-services/providers", "list"),
+        ("AttachNetworkServiceToL3Network", "POST /l3-networks/{l3NetworkUuid}/network-services", "inventory:L3Network",
+            "l3NetworkUuid! @L3Network, networkServices:map!"),
+        ("DetachNetworkServiceFromL3Network", "DELETE /l3-networks/{l3NetworkUuid}/network-services", "inventory:L3Network",
+            "l3NetworkUuid! @L3Network, networkServices:map!"),
+    ),
     HEADER + "vm": (
         ("CreateVmInstance", "POST /vm-instances", "inventory:VmInstance",
             f"{NAMED}, instanceOfferingUuid! @InstanceOffering, imageUuid! @Image, l3NetworkUuids:list! nonempty @L3Network, "
@@ -4234,10 +4243,18 @@ def is_hostname(text):
     return not re.fullmatch(r"[\d.]+", text) and all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels)
 
 
+def is_network(text):
+    try:
+        return isinstance(text, str) and bool(ipaddress.IPv4Network(text))
+    except ValueError:
+        return False
+
+
 FORMS = {
     "IPv4": address_of,
     "Hostname": is_hostname,
     "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
+    "Cidr": lambda text: "/" in text and is_network(text),
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
 }
 SAID = {"true": True, "false": False, "none": None}
@@ -4298,7 +4315,7 @@ class Scope:
     def reach(self, name):
         """What a name stands for, and the type of the resource that it leads to."""
         name, *steps = name.split(".")
-        if name == "account":
+        if name == "caller":
             value, type = self.call.account, "Account"
         elif name in self.params:
             value, type = self.bound.get(name, self.call[name]), self.params[name].refers
@@ -4359,21 +4376,22 @@ class Scope:
 
     def items(self, type, pairs):
         """The items of a type that have certain values."""
-        values = [(field, self.value(word)) for field, word in pairs]
-        row, ((field, value), *others) = self.cloud.catalogue.resources[type], values
-        return (item for item in self.cloud.store.find(row.stored, field, value) if all(folded(item.get(f)) == folded(v) for f, v in others))
+        (field, value), *others = [(field, self.value(word)) for field, word in pairs]
+        found = self.cloud.queries.find(self.cloud.catalogue.resources[type], field, value) if there(value) else ()
+        return (item for item in found if all(there(value) and folded(item.get(field)) == folded(value) for field, value in others))
 
     # effects
 
     def perform(self, text):
         for clause in filter(None, text.split("; ")):
-            infix = re.fullmatch(r"(\S+) ([=+-]) (\S+)", clause)
-            for scope in self.for_each([infix[3]] if infix else [word for _, word in pairs_of(clause)]):
+            infix = re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause)
+            names = [infix[3]] if infix else [word for _, word in pairs_of(clause)] if clause not in EFFECTS else ()
+            for scope in self.for_each(names):
                 scope.assign(*infix.groups()) if infix else scope.effect(clause)
 
     def effect(self, clause):
         """Does what a clause says in words: those of `effect`, and what is left of it."""
-        words = next(words for words in EFFECTS if clause == words or clause.startswith(words + " "))
+        words = clause if clause in EFFECTS else next(words for words in EFFECTS if clause.startswith(words + " "))
         rest = clause[len(words) + 1 :]
         EFFECTS[words](self, rest) if rest else EFFECTS[words](self)
 
@@ -4382,7 +4400,9 @@ class Scope:
         *way, field = name.removeprefix("its.").split(".")
         uuid, type = self.reach(".".join(way)) if way else (None, "")
         item, value = self.look(type, uuid) if way else self.item, self.value(word)
-        if sign != "=":
+        if (sign == "?=" and there(item.get(field))) or (sign in "+-" and value is None):
+            return
+        if sign in "+-":
             kept = [other for other in item.get(field, ()) if other != value]
             value = [*kept, value] if sign == "+" else kept
         if not way:
@@ -4407,14 +4427,21 @@ class Scope:
 @effect("add")
 def add_item(scope, words):
     type, _, pairs = words.partition(" ")
-    scope.cloud.add(type, **{field: scope.value(word) for field, word in pairs_of(pairs)})
+    values = {field: scope.value(word) for field, word in pairs_of(pairs)}
+    if all(map(there, values.values())):
+        scope.cloud.add(type, **values)
 
 
 @effect("drop")
 def drop_items(scope, words):
     type, _, pairs = words.partition(" ")
     for item in list(scope.items(type, pairs_of(pairs))):
-        scope.cloud.remove(type, item["uuid"])
+        scope.cloud.drop(type, item)
+
+
+@effect("nothing")
+def do_nothing(scope):
+    pass
 
 
 @effect("remove")
@@ -4425,9 +4452,10 @@ def remove_item(scope):
 def scope_of(cloud, call):
     """The scope of a call: with a copy of the item that it is about, where it is about one."""
     subject = call.api.subject
-    type = subject.refers if subject else call.api.type
-    item = cloud.store.get(cloud.catalogue.resources[type].stored, call[subject.name]) if subject and call[subject.name] else {}
-    return Scope(cloud, call, type, item)
+    if not subject:
+        return Scope(cloud, call, call.api.type)
+    uuid = call[subject.name][0] if isinstance(call[subject.name], list) else call[subject.name]
+    return Scope(cloud, call, subject.refers, cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid))
 
 
 def refuse_by_row(cloud, call):
@@ -4457,11 +4485,12 @@ def create(cloud, call):
     """A new item from what was given, in so far as its resource has such fields, and from what its row does."""
     row = cloud.catalogue.resource(call.api.type)
     given = {name: value for name, value in call.params.items() if name in row.all_fields}
-    scope = Scope(cloud, call, row.name, row.only | given | {"uuid": call["resourceUuid"] or cloud.uuid()})
+    scope = Scope(cloud, call, row.name, cloud.add(row.stored, uuid=call["resourceUuid"], **given | row.only))
     scope.perform(call.api.does)
-    item = cloud.add(row.stored, **{name: value for name, value in scope.item.items() if value is not None})
-    cloud.tag_new(call, row.stored, item["uuid"])
-    return cloud.shown(row.name, item["uuid"])
+    scope.changes = without_nulls(scope.changes)
+    scope.keep()
+    cloud.tag_new(call, row.stored, scope.item["uuid"])
+    return cloud.shown(row.name, scope.item["uuid"])
 
 
 def update(cloud, call):
@@ -4596,10 +4625,29 @@ class Cloud:
 
     def add(self, type, /, **values):
         """A new item: what the row starts it with, what is given, a uuid and the dates; answers it."""
-        now = self.clock.stamp(self.pretend)
-        item = {"uuid": values.pop("uuid", None) or self.uuid(), **self.catalogue.resource(type).new, **values, "createDate": now, "lastOpDate": now}
+        row, now = self.catalogue.resource(type), self.clock.stamp(self.pretend)
+        if row.inside:
+            return self.refer(row, {**row.new, **values, "createDate": now, "lastOpDate": now})
+        item = {"uuid": values.pop("uuid", None) or self.uuid(), **row.new, **values, "createDate": now, "lastOpDate": now}
         self.store.put(type, without_nulls(item))
         return self.store.get(type, item["uuid"])
+
+    def refer(self, row, reference):
+        """One more reference in the list of the item that it lies in; a list of uuids keeps the uuid alone."""
+        place = row.place
+        owner = self.get(place.owner, reference[place.key])
+        alone = self.catalogue.resource(place.owner).all_fields[place.list] == "list"
+        self.change(place.owner, owner["uuid"], **{place.list: [*owner.get(place.list, ()), reference[place.value] if alone else reference]})
+
+    def drop(self, type, item):
+        """Takes away an item, or a reference out of the list that it lies in."""
+        row = self.catalogue.resource(type)
+        if row.inside:
+            owner = self.look(row.place.owner, item[row.place.key])
+            pairs = zip(owner[row.place.list], row.place.rows(owner))
+            self.change(row.place.owner, owner["uuid"], **{row.place.list: [kept for kept, reference in pairs if reference != item]})
+        else:
+            self.remove(type, item["uuid"])
 
     def change(self, type, uuid, /, **changes):
         """Changes fields of an item; None takes a field away."""
@@ -4617,9 +4665,11 @@ class Cloud:
             self.store.put("Gone", {"uuid": uuid})
         if type in ON_REMOVAL:
             ON_REMOVAL[type](self, item)
+        row = self.catalogue.resource(type)
+        Scope(self, None, type, item).perform(row.ends)
         for child, key, lost in self.catalogue.dependents[type]:
-            for other in self.find(child, key, uuid):
-                self.remove(child, other["uuid"]) if not lost else self.lose(child, other, uuid, lost)
+            for other in list(self.queries.find(self.catalogue.resource(child), key, uuid)):
+                self.drop(child, other) if not lost else self.lose(child, other, uuid, lost)
         for tags in ("SystemTag", "UserTag"):
             for tag in self.find(tags, "resourceUuid", uuid):
                 self.store.remove(tags, tag["uuid"])
@@ -4666,8 +4716,7 @@ class Cloud:
             if name in shown:
                 shown[name] = us_date(shown[name]) if row.all_fields[name] == "date" else self.refs(shown[name])
         for name, inner in self.catalogue.embedded[row.name].items() if only is None else ():
-            relation = row.relations[name]
-            children = self.store.find(relation.target, relation.theirs, item["uuid"])
+            children = self.queries.find(inner, row.relations[name].theirs, item["uuid"])
             shown[name] = [self.inventory(inner.name, child) for child in sorted(children, key=lambda child: child.get("deviceId", 0))]
         return shown
 
@@ -5650,17 +5699,150 @@ def add_ip_range_by_cidr(cloud, call):
     return add_ip_range(cloud, replace(call, params=call.params | {name: str(value) for name, value in bounds.items()}))
 
 
+def is_taken(cloud, l3, ip):
+    return any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip))
+
+
+def addresses(ip_range):
+    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
+
+
+def required_ip(cloud, l3, ip):
+    """The range that an address is from, if it is free."""
+    for found in cloud.find("IpRange", "l3NetworkUuid", l3):
+        start, end = addresses(found)
+        if start <= int(address_of(ip)) <= end and not is_taken(cloud, l3, ip):
+            return ip, found
+    raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
+
+
+@effect("address of")
+def take_address(scope, word):
+    """The next free address of an L3 network, or the one that is required, with the netmask and the gateway of its range."""
+    l3, wanted = scope.value(word), scope.call["requiredIp"]
+    ip, found = required_ip(scope.cloud, l3, wanted) if wanted else free_ip(scope.cloud, l3)
+    scope.set(ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+
+
 def free_ip(cloud, l3):
     """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
     for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
-        start, end = int(address_of(found["startIp"])), int(address_of(found["endIp"]))
+        start, end = addresses(found)
         first = cloud.cursors.get(found["uuid"], start)
         for n in itertools.chain(range(first, end + 1), range(start, first)):
             ip = str(ipaddress.IPv4Address(n))
-            if not any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip)):
+            if not is_taken(cloud, l3, ip):
                 cloud.cursors[found["uuid"]] = n + 1
                 return ip, found
     raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
+
+
+def services_of(scope):
+    """The references that networkServices says, {provider: [types]}; refuses a provider that is none, and what it does not provide."""
+    for provider, types in scope.call["networkServices"].items():
+        row = scope.cloud.get("NetworkServiceProvider", provider)
+        for kind in types if isinstance(types, list) else [types]:
+            if kind not in row["networkServiceTypes"]:
+                raise refused(f"network service provider[uuid:{provider}, name:{row['name']}] doesn't provide service[{kind}]")
+            yield {"l3NetworkUuid": scope.item["uuid"], "networkServiceProviderUuid": provider, "networkServiceType": kind}
+
+
+@effect("attach network services")
+def attach_services(scope):
+    for service in services_of(scope):
+        if any(old["networkServiceType"] == service["networkServiceType"] for old in scope.item["networkServices"]):
+            raise refused(f"there has been a network service[{service['networkServiceType']}] attached to L3 network[uuid:{scope.item['uuid']}]")
+        scope.set(networkServices=[*scope.item["networkServices"], service])
+
+
+@effect("detach network services")
+def detach_services(scope):
+    gone = list(services_of(scope))
+    scope.set(networkServices=[service for service in scope.item["networkServices"] if service not in gone])
+
+
+@effect("free the vip")
+def free_vip(scope):
+    """A virtual IP whose last user goes can be used for something else."""
+    vip, users = scope.item["vipUuid"], ("Eip", "PortForwardingRule", "LoadBalancer")
+    if scope.cloud.look("Vip", vip) and not any(scope.cloud.find(type, "vipUuid", vip) for type in users):
+        scope.cloud.change("Vip", vip, useFor=None, peerL3NetworkUuids=[])
+
+
+@effect("refuse taken ports")
+def refuse_taken_ports(scope):
+    """Port ranges of a virtual IP do not overlap, for each protocol."""
+    for rule in scope.cloud.find("PortForwardingRule", "vipUuid", scope.item["vipUuid"]):
+        apart = rule["vipPortEnd"] < scope.item["vipPortStart"] or scope.item["vipPortEnd"] < rule["vipPortStart"] if "vipPortEnd" in rule else True
+        if rule["uuid"] != scope.item["uuid"] and rule["protocolType"] == scope.item["protocolType"] and not apart:
+            raise refused(f"vip port range[vipStartPort:{scope.item['vipPortStart']}, vipEndPort:{scope.item['vipPortEnd']}] overlaps with "
+                          f"rule[uuid:{rule['uuid']}, vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}]")  # fmt: skip
+
+
+GROUP_RULE = {"type": ("Ingress", "Egress"), "protocol": ("TCP", "UDP", "ICMP", "ALL")}
+
+
+@effect("add group rules")
+def add_group_rules(scope):
+    """Each rule of a security group as an item, once for every remote group, or once for an address range."""
+    for rule in scope.call["rules"]:
+        dump, ports = f"rule dump: {json.dumps(rule)}", [rule.get("startPort"), rule.get("endPort")]
+        for name, values in GROUP_RULE.items():
+            if rule.get(name) not in values:
+                raise ApiError("SYS.1007", f"unknown {name}[{rule.get(name)}], valid values are [{', '.join(values)}]. {dump}")
+        if (rule["protocol"] == "ALL") != (ports == [None, None]):
+            raise ApiError("SYS.1007", f"startPort and endPort are for TCP, UDP and ICMP, and have to be given there. {dump}")
+        if not is_network(rule.get("allowedCidr") or "0.0.0.0/0"):
+            raise ApiError("SYS.1007", f"invalid CIDR[{rule['allowedCidr']}]. {dump}")
+        if any(not isinstance(port, int) or not -1 <= port <= 65535 for port in ports if port is not None):
+            raise ApiError("SYS.1007", f"a port is a number from 0 to 65535. {dump}")
+        for remote in scope.call["remoteSecurityGroupUuids"] or [None]:
+            scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote,
+                            allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", startPort=-1 if ports[0] is None else ports[0],
+                            endPort=-1 if ports[1] is None else ports[1], type=rule["type"], protocol=rule["protocol"])  # fmt: skip
+
+
+def networks_of(cloud, zones, l3s, ranges):
+    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
+    if ranges:
+        return [cloud.look("IpRange", uuid) for uuid in ranges]
+    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
+    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
+
+
+@behaviour("GetIpAddressCapacity")
+def get_ip_address_capacity(cloud, call):
+    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
+    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
+    total = sum(end - start + 1 for start, end in map(addresses, ranges))
+    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
+    return {"totalCapacity": total, "availableCapacity": total - used}
+
+
+@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
+def get_free_ips(cloud, call):
+    free = []
+    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
+        start, end = addresses(found)
+        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
+        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
+                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
+    return {"inventories": free[: call["limit"]]}
+
+
+@behaviour("CheckIpAvailability")
+def check_ip(cloud, call):
+    inside = any(start <= int(address_of(call["ip"])) <= end for start, end in map(addresses, networks_of(cloud, None, [call["l3NetworkUuid"]], None)))
+    return {"available": inside and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
+
+
+@behaviour("GetVipUsedPorts")
+def get_vip_ports(cloud, call):
+    rules = (rule for rule in cloud.find("PortForwardingRule", "vipUuid", call["uuid"]) if rule["protocolType"] == call["protocol"])
+    ranges = [{"min": rule["vipPortStart"], "max": rule["vipPortEnd"]} for rule in rules]
+    for balancer in cloud.find("LoadBalancer", "vipUuid", call["uuid"]) if call["protocol"] == "TCP" else ():
+        ranges += [{"min": one["loadBalancerPort"], "max": one["loadBalancerPort"]} for one in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"])]
+    return {"inventories": [{"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": [f"{one['min']}-{one['max']}" for one in ranges]}]}
 
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
@@ -6113,6 +6295,9 @@ GROUND = (  # what also a large cloud stands on
     *(("AttachL2NetworkToCluster", "-", {"l2NetworkUuid": f"@l2-{name}", "clusterUuid": f"@cluster-{n}"}) for name in ("public", "private") for n in (1, 2)),
     ("CreateL3Network", "l3-public", {"name": "l3-public", "l2NetworkUuid": "@l2-public", "category": "Public"}),
     ("CreateL3Network", "l3-private", {"name": "l3-private", "l2NetworkUuid": "@l2-private", "dnsDomain": "demo.local"}),
+    ("AttachNetworkServiceToL3Network", "-", {"l3NetworkUuid": "@l3-private", "networkServices": {
+        named("provider-VirtualRouter"): ["DHCP", "DNS", "SNAT", "PortForwarding", "Eip", "LoadBalancer"],
+        named("provider-SecurityGroup"): ["SecurityGroup"]}}),
 )  # fmt: skip
 DEMO = (
     *GROUND,

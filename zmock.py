@@ -8379,7 +8379,9 @@ class Mock:
         path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
         body = {row.key: {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}}
         if row.method in ("GET", "DELETE"):
-            body, path = None, path + "?" + urllib.parse.urlencode({k: v for k, v in params.items() if f"{{{k}}}" not in row.path}, doseq=True)
+            pairs = [(f"{k}.{key}", one) for k, v in params.items() if isinstance(v, dict) for key, one in v.items()]
+            pairs += [(k, v) for k, v in params.items() if f"{{{k}}}" not in row.path and not isinstance(v, dict)]
+            body, path = None, path + "?" + urllib.parse.urlencode(pairs, doseq=True)
         return await self.finish(row.method, path, body)
 
     async def create(self, api, **params):

@@ -1308,7 +1308,7 @@ def tag_matcher(tag):
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
 # in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls. A value begins with a capital
-# (Enabled), a digit or a quote ('https'), or is true, false, none.
+# (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
@@ -1320,8 +1320,11 @@ def tag_matcher(tag):
 #              dns + dns          one more in a list; dns - dns: one less
 #              add Ref a=b c      a new item of another type, where all its values are there; drop Ref a=b c: those with these values
 #              remove             the item goes, with all that dies with it
+#              tag a::{b}         its system tag that begins with a::, one for each; untag a::
 #              nothing            only the inventory is answered
-#              only A; B          (Get) answers the items of a type for which the conditions hold
+# a Get's      only A; B          the items of a type for which the conditions hold
+#              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that
+#              always A B         these values
 #              anything else is a function of the section Behaviours: see `effect`
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
@@ -1370,6 +1373,9 @@ RULES = {  # api: (what it does, what it refuses)
         ("stateEvent is 'maintain' and status is not Connected", "SYS.1006", "can not maintain host[uuid:{uuid}]which is not Connected"),
         ("stateEvent is 'maintain' and state is Maintenance", "SYS.1005",
             "host[uuid:{uuid}] is in Maintenance already, it cannot be maintained again"))),
+    "AddLocalPrimaryStorage": ("type = LocalStorage; mountPath = url; capacity of 0", ()),
+    "AddNfsPrimaryStorage": ("type = NFS; mountPath = '/opt/zstack/nfsprimarystorage/prim-{its.uuid}'; capacity of 20T", ()),
+    "AddSftpBackupStorage": ("capacity of 50T", ()),
     "AttachPrimaryStorageToCluster": ("attachedClusterUuids + clusterUuid; recount local storage", (
         ("clusterUuid in attachedClusterUuids", "SYS.1006",
             "primary storage[uuid:{primaryStorageUuid}] has been attached to cluster[uuid:{clusterUuid}]"),
@@ -1390,7 +1396,7 @@ RULES = {  # api: (what it does, what it refuses)
     "DetachL2NetworkFromCluster": ("attachedClusterUuids - clusterUuid", (("clusterUuid not in attachedClusterUuids", "SYS.1006",
         "l2Network[uuid:{l2NetworkUuid}] has not attached to cluster[uuid:{clusterUuid}]"),)),
     "CreateInstanceOffering": ("", (
-        ("allocatorStrategy is not " + "|".join(f"{name}HostAllocatorStrategy" for name in ("LeastVmPreferred", "Default", "DesignatedHost", "LastHostPreferred")),
+        ("allocatorStrategy is not " + "|".join(f"{name}AllocatorStrategy" for name in ("LeastVmPreferredHost", "DefaultHost", "DesignatedHost", "LastHostPreferred")),
             "SYS.1007", "unsupported host allocation strategy[{allocatorStrategy}]"),
         ("type is not UserVm|VirtualRouter", "SYS.1007", "unsupported instance offering type[{type}]"),
         ("memorySize < 16777216", "SYS.1007", "memory size[{memorySize} bytes] is less than 16M, no modern operating system is likely able to "
@@ -4278,7 +4284,7 @@ def read_rule(text):
 def read_test(text):
     if compared := re.fullmatch(r"(\S+) (is not|is|not in|in|<|>) (\S+)", text):
         return compared[2], compared[1], tuple(compared[3].split("|"))
-    if found := re.fullmatch(r"(some|no) ([A-Z]\w+)((?: \S+)*)", text):
+    if found := re.fullmatch(r"(some|no) ([A-Z]\w*)((?: \S+)*)", text):
         return f"{found[1]} item", found[2], pairs_of(found[3])
     return ("no", text[3:], ()) if text.startswith("no ") else ("there", text, ())
 
@@ -4310,7 +4316,7 @@ class Scope:
     # words
 
     def value(self, word):
-        return self.reach(word)[0] if is_name(word) else literal(word)
+        return self.reach(word)[0] if is_name(word) else self.text(literal(word)) if "{" in word else literal(word)
 
     def reach(self, name):
         """What a name stands for, and the type of the resource that it leads to."""
@@ -4332,12 +4338,12 @@ class Scope:
     def look(self, type, uuid):
         return self.cloud.look(self.cloud.catalogue.resources[type].stored, uuid) if type and uuid else {}
 
-    def text(self, text):
+    def text(self, text, comma=", "):
         """A sentence with what its {names} stand for."""
-        return re.sub(r"\{([\w.]+)\}", lambda name: self.worded(self.value(name[1])), text)
+        return re.sub(r"\{([\w.]+)\}", lambda name: self.worded(self.reach(name[1])[0], comma), text)
 
-    def worded(self, value):
-        return ", ".join(map(str, value)) if isinstance(value, list) else text_of(value)
+    def worded(self, value, comma):
+        return comma.join(map(str, value)) if isinstance(value, list) else text_of(value)
 
     def for_each(self, names):
         """This, or one for each element of the list that one of the names is."""
@@ -4414,10 +4420,10 @@ class Scope:
         self.changes |= changes
         self.item |= changes
 
-    def keep(self):
+    def keep(self, sift=dict):
         """Writes down what was set."""
         if self.changes and self.cloud.store.peek(self.stored, self.item["uuid"]):
-            self.cloud.change(self.stored, self.item["uuid"], **self.changes)
+            self.cloud.change(self.stored, self.item["uuid"], **sift(self.changes))
 
     @property
     def stored(self):
@@ -4437,6 +4443,24 @@ def drop_items(scope, words):
     type, _, pairs = words.partition(" ")
     for item in list(scope.items(type, pairs_of(pairs))):
         scope.cloud.drop(type, item)
+
+
+def tags_of(scope, words):
+    """The system tags of the item that begin with words, and the words themselves."""
+    begin = scope.text(words)
+    return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
+
+
+@effect("untag")
+def untag(scope, words):
+    for tag in tags_of(scope, words)[0]:
+        scope.cloud.remove("SystemTag", tag["uuid"])
+
+
+@effect("tag")
+def tag(scope, words):
+    untag(scope, words.rpartition("::")[0] + "::")
+    scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=scope.text(words, ","))
 
 
 @effect("nothing")
@@ -4487,8 +4511,7 @@ def create(cloud, call):
     given = {name: value for name, value in call.params.items() if name in row.all_fields}
     scope = Scope(cloud, call, row.name, cloud.add(row.stored, uuid=call["resourceUuid"], **given | row.only))
     scope.perform(call.api.does)
-    scope.changes = without_nulls(scope.changes)
-    scope.keep()
+    scope.keep(without_nulls)
     cloud.tag_new(call, row.stored, scope.item["uuid"])
     return cloud.shown(row.name, scope.item["uuid"])
 
@@ -4498,7 +4521,7 @@ def update(cloud, call):
     row, scope = cloud.catalogue.resource(call.api.type), scope_of(cloud, call)
     scope.perform(call.api.does)
     given = {name: value for name, value in call.params.items() if name in row.all_fields and name != "uuid"}
-    cloud.change(row.stored, call.target, **given | scope.changes)
+    cloud.change(row.stored, call.target, **given | without_nulls(scope.changes))
     return cloud.shown(row.name, call.target)
 
 
@@ -4544,8 +4567,26 @@ def candidates(cloud, call):
     return {"inventories": [cloud.inventory(row.name, item) for item in fitting]}
 
 
+TOLD = {"": str, "bool": "true".__eq__, "int": int, "list": lambda text: text.split(",")}
+
+
+def tell(cloud, call):
+    """What a system tag of the item says, under the name and as the type that the row says; nothing where there is none."""
+    name, kind, otherwise, words = re.fullmatch(r"tells (\w+):?(\w*)=?(\S*) (\S+)", call.api.does).groups()
+    tags, begin = tags_of(scope_of(cloud, call), words)
+    said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
+    return {name: TOLD[kind](said[0])} if said else {}
+
+
+def always(cloud, call):
+    return {call.api.answers: call.api.does.split()[1:]}
+
+
 def query(cloud, call):
     return cloud.query(call.api, call["query"])
+
+
+GETS = {"only": candidates, "tells": tell, "always": always}
 
 
 def verb_of(api):
@@ -4556,7 +4597,7 @@ def verb_of(api):
         return delete
     if api.kind == "Change" and "stateEvent" in api.params:
         return change_state
-    return {"Query": query, "Update": update}.get(api.kind) or (candidates if api.does.startswith("only ") else act if api.does else None)
+    return {"Query": query, "Update": update}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
 
 
 # ---- Cloud -------------------------------------------------------------------------------------------------------
@@ -4859,7 +4900,9 @@ class Cloud:
     def exists(self, type, uuid):
         if type == "Resource":  # ResourceVO: anything with a uuid
             return any(self.store.peek(name, uuid) for name in self.catalogue.resources)
-        return self.store.peek(type, uuid) is not None
+        row = self.catalogue.resources[type]
+        item = self.store.peek(row.stored, uuid)
+        return item is not None and row.has(item)
 
     def session(self, uuid):
         """The session, if it is one; ID.1001 if not, or not any more: its end does not move when it is used."""
@@ -5586,34 +5629,11 @@ def update_cluster_os(cloud, call):
 # storage
 
 
-def new_storage(cloud, type, call, kind, capacity, **more):
-    """A primary or backup storage with what was given and its capacity."""
-    row = cloud.catalogue.resource(type)
-    given = {name: value for name, value in call.params.items() if name in row.all_fields}
-    item = cloud.add(type, uuid=call["resourceUuid"], **given | {"type": kind, **more, "totalCapacity": capacity, "availableCapacity": capacity})
-    cloud.tag_new(call, type, item["uuid"])
-    return item
-
-
-@behaviour("AddLocalPrimaryStorage")
-def add_local_primary_storage(cloud, call):
-    ps = new_storage(cloud, "PrimaryStorage", call, "LocalStorage", 0, mountPath=call["url"], totalPhysicalCapacity=0, availablePhysicalCapacity=0)
-    return cloud.shown("PrimaryStorage", ps["uuid"])
-
-
-@behaviour("AddNfsPrimaryStorage")
-def add_nfs_primary_storage(cloud, call):
-    uuid = call["resourceUuid"] or cloud.uuid()
-    call = replace(call, params=call.params | {"resourceUuid": uuid})
-    path = f"/opt/zstack/nfsprimarystorage/prim-{uuid}"
-    ps = new_storage(cloud, "PrimaryStorage", call, "NFS", 20 * TIB, mountPath=path, totalPhysicalCapacity=20 * TIB, availablePhysicalCapacity=20 * TIB)
-    return cloud.shown("PrimaryStorage", ps["uuid"])
-
-
-@behaviour("AddSftpBackupStorage")
-def add_sftp_backup_storage(cloud, call):
-    bs = new_storage(cloud, "BackupStorage", call, "SftpBackupStorage", 50 * TIB)
-    return cloud.shown("SftpBackupStorage", bs["uuid"])
+@effect("capacity of")
+def give_capacity(scope, size):
+    """So much space on a new storage, as far as its inventory tells."""
+    names = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+    scope.set(**{name: size_of(size) for name in names if name in scope.cloud.catalogue.resources[scope.type].fields})
 
 
 LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
@@ -5735,6 +5755,18 @@ def free_ip(cloud, l3):
                 cloud.cursors[found["uuid"]] = n + 1
                 return ip, found
     raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
+
+
+@effect("vni of the pool")
+def take_vni(scope):
+    """The number of a VXLAN network: the one that is asked for, or the first of its pool's ranges that no other has."""
+    cloud, pool = scope.cloud, scope.item["poolUuid"]
+    used = {network["vni"] for network in cloud.find("L2Network", "poolUuid", pool) if network["uuid"] != scope.item["uuid"]}
+    numbers = itertools.chain.from_iterable(range(row["startVni"], row["endVni"] + 1) for row in cloud.find("VniRange", "l2NetworkUuid", pool))
+    free = next((n for n in numbers if n not in used and scope.call["vni"] in (None, n)), None)
+    if free is None:
+        raise ApiError("L2.1001", f"no vni is available in the vxlan network pool[uuid:{pool}]")
+    scope.set(vni=free)
 
 
 def services_of(scope):
@@ -5914,10 +5946,24 @@ def new_vm(cloud, call, offering, image):
                    **{k: offering[k] for k in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")},
                    **{k: call[k] for k in ("name", "description", "imageUuid", "instanceOfferingUuid", "zoneUuid", "clusterUuid")})  # fmt: skip
     for device, l3 in enumerate(call["l3NetworkUuids"]):
-        mac = f"fa:{cloud.random.getrandbits(32):08x}{device:02x}"
-        cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac[:3] + ":".join(re.findall("..", mac[3:])))
+        new_nic(cloud, vm, l3, device)
     cloud.tag_new(call, "VmInstance", vm["uuid"])
     return vm
+
+
+def new_nic(cloud, vm, l3, device, **address):
+    mac = f"fa:{cloud.random.getrandbits(32):08x}{device:02x}"
+    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac[:3] + ":".join(re.findall("..", mac[3:])), **address)
+
+
+@effect("add a nic")
+def add_nic(scope):
+    """One more nic for a virtual machine, with the next address of the network, or the one that it is told."""
+    cloud, l3, wanted = scope.cloud, scope.call["l3NetworkUuid"], scope.call["staticIp"]
+    ip, source = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
+    used = {nic["deviceId"] for nic in cloud.find("VmNic", "vmInstanceUuid", scope.item["uuid"])}
+    new_nic(cloud, scope.item, l3, next(n for n in itertools.count() if n not in used), ip=ip, netmask=source["netmask"],
+            gateway=source["gateway"], ipRangeUuid=source["uuid"])  # fmt: skip
 
 
 def make_volumes(cloud, call, vm, image):
@@ -6096,6 +6142,16 @@ def migrate_vm_storage(cloud, call):
 
 
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
+
+
+@effect("resize")
+def resize(scope):
+    """More space for a volume where there is room."""
+    grown, ps = scope.call["size"] - scope.item["size"], scope.look("PrimaryStorage", scope.item.get("primaryStorageUuid"))
+    if ps and not has_room(scope.cloud, ps, grown):
+        raise ApiError("PS.1000", f"primary storage[uuid:{ps['uuid']}] has no {grown} bytes available")
+    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), grown)
+    scope.set(size=scope.call["size"])
 
 
 @effect("instantiate where told")

@@ -187,7 +187,9 @@ def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_th
     words = Words(api)
     wrong = [word for condition, _, _ in api.refuses for word in words.wrong_in(condition)]
     wrong += [name for _, _, text in api.refuses for name in re.findall(r"\{([\w.]+)\}", text) if not words.know(name)]
-    if api.does.startswith("only "):
+    if api.does.startswith(("tells ", "always ")):
+        assert re.fullmatch(r"tells \w+(:\w+)?(=\S+)? \S+|always( \w+)+", api.does)
+    elif api.does.startswith("only "):
         words.row = ALL.resources[api.type]
         wrong += [word for condition in api.does[5:].split("; ") for word in words.wrong_in(condition)]
     else:
@@ -201,7 +203,7 @@ SIMULATED = [api for api in EVERY if api.backing != "none"]
 
 @pytest.mark.parametrize("api", SIMULATED, ids=names(SIMULATED))
 def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
-    assert api.name in BEHAVIOURS or (verb_of(api) and api.type in ALL.resources)
+    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.does.startswith("always ")))
     assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
 
 

@@ -4294,11 +4294,24 @@ def pairs_of(text):
     return tuple((word.partition("=")[0], word.rpartition("=")[2]) for word in text.split())
 
 
-def names_in(tests):
-    """The names by whose elements a rule is for each of a list."""
-    for kind, left, right in tests:
-        words = [word for _, word in right] if kind.endswith("item") else [left, *(() if kind.endswith("in") else right)]
-        yield from (word for word in words if is_name(word))
+@functools.cache
+def names_in(condition):
+    """The parameters, as far as they are some, by whose elements a condition is for each of a list."""
+    words = []
+    for kind, left, right in read_rule(condition):
+        words += [word for _, word in right] if kind.endswith("item") else [left, *(() if kind.endswith("in") else right)]
+    return tuple(word.split(".")[0] for word in words if is_name(word))
+
+
+@functools.cache
+def read_effects(text):
+    """ "a = b.c; free the vip" -> (("a = b.c", ("a", "=", "b.c"), ("b",)), ("free the vip", None, ())): clauses, assignments, names."""
+    found = []
+    for clause in filter(None, text.split("; ")):
+        infix = re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause)
+        words = [infix[3]] if infix else [word for _, word in pairs_of(clause)] if clause not in EFFECTS else ()
+        found.append((clause, infix and infix.groups(), tuple(word.split(".")[0] for word in words)))
+    return found
 
 
 def there(value):
@@ -4347,7 +4360,7 @@ class Scope:
 
     def for_each(self, names):
         """This, or one for each element of the list that one of the names is."""
-        lists = [name for name in (word.split(".")[0] for word in names) if name in self.params and isinstance(self.call[name], list) and name not in self.bound]
+        lists = [name for name in names if name in self.params and name not in self.bound and isinstance(self.call[name], list)]
         if not lists:
             return [self]
         return [self.with_bound(lists[0], value) for value in self.call[lists[0]]]
@@ -4362,7 +4375,7 @@ class Scope:
     def where(self, text):
         """The scope in which a condition holds: this, or that of an element of a list; None where it holds in none."""
         tests = read_rule(text)
-        return next((scope for scope in self.for_each(names_in(tests)) if all(scope.holds(*test) for test in tests)), None)
+        return next((scope for scope in self.for_each(names_in(text)) if all(scope.holds(*test) for test in tests)), None)
 
     def holds(self, kind, left, right):
         if kind.endswith("item"):
@@ -4389,11 +4402,9 @@ class Scope:
     # effects
 
     def perform(self, text):
-        for clause in filter(None, text.split("; ")):
-            infix = re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause)
-            names = [infix[3]] if infix else [word for _, word in pairs_of(clause)] if clause not in EFFECTS else ()
+        for clause, assignment, names in read_effects(text):
             for scope in self.for_each(names):
-                scope.assign(*infix.groups()) if infix else scope.effect(clause)
+                scope.assign(*assignment) if assignment else scope.effect(clause)
 
     def effect(self, clause):
         """Does what a clause says in words: those of `effect`, and what is left of it."""
@@ -4493,10 +4504,11 @@ def refuse_by_row(cloud, call):
 def refuse_arguments(cloud, api, params):
     """Raises a refusal that speaks of nothing but parameters before anything is done: they are illegal."""
     for condition, code, text in api.refuses:
-        if code == "SYS.1007" and only_of_parameters(condition, api.params) and (found := Scope(cloud, Call(api, params)).where(condition)):
+        if code == "SYS.1007" and only_of_parameters(condition, tuple(api.params)) and (found := Scope(cloud, Call(api, params)).where(condition)):
             raise BadParameter(found.text(text))
 
 
+@functools.cache
 def only_of_parameters(condition, params):
     tests = read_rule(condition)
     return all(not kind.endswith("item") and {*filter(is_name, (left, *right))} <= {*params} for kind, left, right in tests)

@@ -1322,10 +1322,10 @@ def tag_matcher(tag):
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; untag a::
 #              nothing            only the inventory is answered
+#              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that
 #              always A B         these values
-#              anything else is a function of the section Behaviours: see `effect`
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
 # A rule that names a list is for each of its elements. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing

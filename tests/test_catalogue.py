@@ -9,7 +9,26 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from zmock import API_ROWS, BEHAVIOURS, MANUAL, ON_REMOVAL, RESOURCES, VERBS, Api, Catalogue, Param, Rows, SettingsError
+from zmock import (
+    API_ROWS,
+    BEHAVIOURS,
+    CODES,
+    EFFECTS,
+    FORMS,
+    MANUAL,
+    ON_REMOVAL,
+    RESOURCES,
+    RULES,
+    Api,
+    Catalogue,
+    Param,
+    Rows,
+    SettingsError,
+    is_name,
+    pairs_of,
+    read_rule,
+    verb_of,
+)  # fmt: skip
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
 SHIPPED, INVENTORIES = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
@@ -99,12 +118,99 @@ def test_the_file_alone_has_no_relation_that_leads_nowhere():
     assert all(relation.via or relation.target in ALONE.resources for row in ALONE.resources.values() for relation in row.relations.values())
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
-def test_what_dies_with_a_resource_is_found_by_a_key_that_it_has(row):
-    for child in row.cascade.split():
-        type, _, key = child.partition(".")
-        assert key in {*ROWS[type].all_fields, *INTERNAL}, child
-        assert key in {*ROWS[type].indexes, *INTERNAL}, f"{child} is looked for by a scan"
+@pytest.mark.parametrize("row", [*ALL.resources.values()], ids=[*ALL.resources])
+def test_what_dies_with_another_or_outlives_it_is_found_by_a_key_that_leads_there(row):
+    for word in f"{row.dies_with} {row.outlives}".split():
+        key = re.split("[:,]", word)[0]
+        assert key in {*row.all_fields, *INTERNAL}, word
+        assert key in row.indexes, f"{word} is looked for by a scan"
+        assert row.leads[key] in ALL.resources
+    assert {name.split(":")[0] for word in row.outlives.split() for name in word.split(",")} <= row.all_fields.keys()
+    below, _, key = row.switches.partition(".")
+    assert not below or key in ALL.resources[below].indexes
+
+
+RULED = [api for api in EVERY if api.does or api.refuses]
+
+
+class Words:
+    """Which names the rules of an API may use, and what its clauses are."""
+
+    def __init__(self, api):
+        self.api = api
+        subject = api.subject
+        self.row = ALL.resources.get(subject.refers if subject else api.type)
+
+    def lead(self, row, name):
+        return ALL.resources.get(row.leads.get(name, "")) if row else None
+
+    def know(self, name):
+        """Whether a name of a rule stands for something."""
+        first, *steps = name.split(".")
+        if first == "caller":
+            return not steps
+        if first in self.api.params:
+            row = ALL.resources.get(self.api.params[first].refers)
+        else:
+            first = steps.pop(0) if first == "its" else first
+            if not self.row or first not in {*self.row.all_fields, *INTERNAL, "password"}:
+                return False
+            row = self.lead(self.row, first)
+        for step in steps:
+            if not row or step not in row.all_fields:
+                return False
+            row = self.lead(row, step)
+        return True
+
+    def wrong_in(self, condition):
+        for kind, left, right in read_rule(condition):
+            words = [word for _, word in right] if kind.endswith("item") else [left, *right]
+            yield from (word for word in words if is_name(word) and not self.know(word))
+            yield from (word for word in right if not kind.endswith("item") and not is_name(word) and word in FORMS and kind not in ("is", "is not"))
+            if kind.endswith("item"):
+                yield from (field for field, _ in right if field not in {*ALL.resources[left].all_fields, *INTERNAL, "uuid"})
+
+    def wrong_in_clause(self, clause):
+        if infix := re.fullmatch(r"(\S+) (?:[?]?=|[+-]) (\S+)", clause):
+            yield from (word for word in infix.groups() if is_name(word) and not self.know(word))
+        elif not any(clause == words or clause.startswith(words + " ") for words in EFFECTS):
+            yield clause
+        elif clause not in EFFECTS and clause.startswith(("add ", "drop ")):
+            _, type, *pairs = clause.split()
+            for field, word in pairs_of(" ".join(pairs)):
+                yield from [f"{type}.{field}"] if field not in ALL.resources[type].all_fields else ()
+                yield from [word] if is_name(word) and not self.know(word) else ()
+
+
+@pytest.mark.parametrize("api", RULED, ids=names(RULED))
+def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_that_are_known(api):
+    words = Words(api)
+    wrong = [word for condition, _, _ in api.refuses for word in words.wrong_in(condition)]
+    wrong += [name for _, _, text in api.refuses for name in re.findall(r"\{([\w.]+)\}", text) if not words.know(name)]
+    if api.does.startswith(("tells ", "always ")):
+        assert re.fullmatch(r"tells \w+(:\w+)?(=\S+)? \S+|always( \w+)+", api.does)
+    elif api.does.startswith("only "):
+        words.row = ALL.resources[api.type]
+        wrong += [word for condition in api.does[5:].split("; ") for word in words.wrong_in(condition)]
+    else:
+        wrong += [word for clause in filter(None, api.does.split("; ")) for word in words.wrong_in_clause(clause)]
+    assert wrong == []
+    assert {code for _, code, _ in api.refuses} <= CODES.keys()
+
+
+SIMULATED = [api for api in EVERY if api.backing != "none"]
+
+
+@pytest.mark.parametrize("api", SIMULATED, ids=names(SIMULATED))
+def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
+    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.does.startswith("always ")))
+    assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
+
+
+def test_every_rule_belongs_to_an_api_and_every_effect_is_used_by_one():
+    assert RULES.keys() - ALONE.apis.keys() == set()
+    clauses = [clause for api in EVERY for clause in api.does.split("; ")] + [row.ends for row in ALL.resources.values()]
+    assert {words for words in EFFECTS if not any(clause == words or clause.startswith(words + " ") for clause in clauses)} == set()
 
 
 @pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
@@ -128,13 +234,8 @@ def calls_of(api):
     return [(api.method, re.sub(r"\{\w+\}", "{}", path), api.key if api.method == "PUT" else "") for path in api.paths]
 
 
-@pytest.mark.parametrize("api", BUILT_IN, ids=names(BUILT_IN))
-def test_a_built_in_api_is_performed_by_a_behaviour_or_by_its_verb(api):
-    assert api.name in BEHAVIOURS or api.kind == "Query" or (api.kind in VERBS and api.type in ROWS)
-
-
 def test_every_behaviour_belongs_to_a_row():
-    assert BEHAVIOURS.keys() - ALONE.apis.keys() == set()
+    assert BEHAVIOURS.keys() - ALL.apis.keys() == set()
     assert ON_REMOVAL.keys() - ROWS.keys() == set()
 
 
@@ -156,7 +257,7 @@ def test_a_shipped_line_is_an_api(line):
     api = Api(**line)
     assert api.params is not None
     assert re.fullmatch(r"(\w+(:\w+)? ?)*", api.answers)
-    assert api.backing in ("none", "generic")
+    assert api.backing in ("none", "generic", "server")
 
 
 def test_each_shipped_api_and_inventory_has_a_line_of_its_own():

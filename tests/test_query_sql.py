@@ -117,8 +117,9 @@ INSIDE = {  # what zmock keeps in a list of its owner
     "NetworkServiceL3NetworkRef": ("L3Network", "networkServices", "l3NetworkUuid"),
     "L3NetworkHostRoute": ("L3Network", "hostRoute", "l3NetworkUuid"),
     "VipPeerL3NetworkRef": ("Vip", "peerL3NetworkUuids", "vipUuid"),
+    "LoadBalancerListenerVmNicRef": ("LoadBalancerListener", "vmNicRefs", "listenerUuid"),
 }
-REFERENCES = {*INSIDE, "LoadBalancerListenerVmNicRef", "VmNicSecurityGroupRef"}  # their uuid is for these tests alone
+REFERENCES = {*INSIDE, "VmNicSecurityGroupRef"}  # their uuid is for these tests alone
 CHILDREN = {  # what only a subtype has: the field that tells it, and the subtype
     ("Host", "username"): ("hypervisorType", "KVM"), ("Host", "sshPort"): ("hypervisorType", "KVM"),
     ("L2Network", "vlan"): ("type", "L2VlanNetwork"),

@@ -1,0 +1,217 @@
+"""Every API that is simulated, driven once to success and once to its most typical refusal.
+
+Parameters are made from their constraints, and what they refer to from what the demo cloud has, or by the API that creates
+it; what cannot be found that way stands in the tables.
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from zmock import SHA512_OF_PASSWORD, Catalogue, named, resolved, serve
+
+CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+SIMULATED = {api.name: api for api in CATALOGUE.apis.values() if api.backing != "none"}
+
+# parameters whose constraints do not say what they mean
+BY_NAME = {
+    "password": "p" * 128, "url": "http://mirror.example.com/x", "managementIp": "10.10.0.77", "ip": "10.20.0.99", "requiredIp": "10.20.0.99",
+    "dns": "8.8.8.8", "networkCidr": "172.30.0.0/24", "format": "qcow2", "tag": "t", "resourceType": "ZoneVO", "resourceUuid": "@zone-1",
+    "prefix": "10.9.0.0/16", "nexthop": "10.20.0.9", "managementNodeUuid": "@management-node", "license": base64.b64encode(b"{}").decode(),
+    "startIp": "172.30.0.2", "endIp": "172.30.0.9", "netmask": "255.255.255.0", "gateway": "172.30.0.1", "accountName": "admin", "userName": "operator",
+    "hostname": "h", "physicalInterface": "eth0", "loadBalancerPort": 80, "all": True, "l3NetworkUuid": "@l3-public",
+}  # fmt: skip
+# what else an API is given, before what is generated; @name is a uuid of the demo cloud
+GIVEN = {
+    "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
+    "AddLocalPrimaryStorage": {"url": "/other"},
+    "AddSecurityGroupRule": {"rules": [{"type": "Ingress", "protocol": "ALL"}]},
+    "AddImage": {"backupStorageUuids": ["@bs-1"]},
+    "AttachNetworkServiceToL3Network": {"networkServices": {named("provider-Flat"): ["DHCP"]}},
+    "AttachPrimaryStorageToCluster": {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-1"},
+    "CreateInstanceOffering": {"memorySize": 1 << 30},
+    "CreateSystemTag": {"tag": "host::reservedCpu::1"},
+    "CreateVmInstance": {"l3NetworkUuids": ["@l3-private"], "imageUuid": "@image-centos7", "instanceOfferingUuid": "@offering-small"},
+    "GetTaskProgress": {"apiId": "a" * 32},
+    "LogInByAccount": {"password": SHA512_OF_PASSWORD},
+    "LogInByUser": {"password": SHA512_OF_PASSWORD, "accountName": "admin"},
+    "SubmitLongJob": {"jobName": "APIMigrateVmMsg", "jobData": json.dumps({"vmInstanceUuid": named("vm-web-1")})},
+    "ChangeHostState": {"uuid": "@host-2"},
+    "UpdateHost": {"managementIp": "10.10.0.78"},
+    "StartVmInstance": {"uuid": "@vm-ci-1"},
+    "ResumeVmInstance": {"uuid": "@vm-office-1"},
+    "RecoverVmInstance": {"uuid": "@vm-old-1"},
+    "ExpungeVmInstance": {"uuid": "@vm-old-1"},
+    "PrimaryStorageMigrateVm": {"vmInstanceUuid": "@vm-ci-1", "dstPrimaryStorageUuid": "@ps-nfs"},
+    "ReconnectHost": {"uuid": "@host-1"},
+    "AttachDataVolumeToVm": {"volumeUuid": "@volume-spare", "vmInstanceUuid": "@vm-web-1"},
+    "DetachDataVolumeFromVm": {"uuid": "@volume-db-data-1"},
+    "PrimaryStorageMigrateVolume": {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-nfs"},
+    "CreateRootVolumeTemplateFromRootVolume": {"rootVolumeUuid": "@root"},
+    "CreateLoadBalancerListener": {"loadBalancerPort": 81},
+    "DeleteLongJob": {"uuid": "@done"},
+    "AttachEip": {"vmNicUuid": "@nic"},
+    "AttachPortForwardingRule": {"vmNicUuid": "@nic"},
+    "DeletePrimaryStorage": {"uuid": "@made"},
+    "AttachBackupStorageToZone": {"zoneUuid": "@made"},
+    "AttachL2NetworkToCluster": {"clusterUuid": "@made"},
+    "AddIpRange": {"l3NetworkUuid": "@made"},
+    "AddIpRangeByNetworkCidr": {"l3NetworkUuid": "@made"},
+    "UpdateClusterOS": {"uuid": "@cluster-1"},
+    "RevertVolumeFromSnapshot": {"uuid": "@made"},
+    **{api: {"l3NetworkUuid": "@l3-private"} for api in ("AttachSecurityGroupToL3Network", "DetachSecurityGroupFromL3Network", "RemoveHostRouteFromL3Network")},
+    "DetachNetworkServiceFromL3Network": {"l3NetworkUuid": "@l3-private", "networkServices": {named("provider-SecurityGroup"): ["SecurityGroup"]}},
+    "AddCertificateToLoadBalancerListener": {"listenerUuid": "@made"},
+    "TriggerGCJob": {"uuid": "@waiting"},
+    "DeleteAccount": {"uuid": "@made"},
+    "DetachL3NetworkFromVm": {"vmNicUuid": "@nic"},
+    "GetDataVolumeAttachableVm": {"volumeUuid": "@volume-spare"},
+    "ReimageVmInstance": {"vmInstanceUuid": "@vm-ci-1"},
+    "ResizeDataVolume": {"uuid": "@volume-spare", "size": 200 << 30},
+    "ResizeRootVolume": {"uuid": "@root", "size": 200 << 30},
+    "SetL3NetworkRouterInterfaceIp": {"routerInterfaceIp": "10.20.0.9"},
+    "SetVmStaticIp": {"vmInstanceUuid": "@vm-web-1", "l3NetworkUuid": "@l3-private", "ip": "192.168.100.99"},
+    "UpdateUser": {"uuid": "@user-operator"},
+    **{f"{verb}VmInstance": {"uuid": "@vm-web-1"} for verb in ("Stop", "Reboot", "Pause", "Update", "Destroy")},
+    **{api: {"vmInstanceUuid": "@vm-web-1"} for api in ("MigrateVm",)},
+    **{api: {"imageUuid": "@image-centos7"} for api in ("RecoverImage", "ExpungeImage")},
+    **{api: {"uuid": "@volume-spare"} for api in ("ChangeVolumeState", "DeleteDataVolume", "RecoverDataVolume", "ExpungeDataVolume")},
+    **{api: {"volumeUuid": "@volume-db-data-1"} for api in ("CreateVolumeSnapshot", "CreateDataVolumeTemplateFromVolume")},
+}  # fmt: skip
+ALWAYS_NEW = {"Vip"}  # one that is there is taken
+# calls that come first: the api, and what it is given
+GROUP_ON_NETWORK = ("AttachSecurityGroupToL3Network", {"securityGroupUuid": "@group", "l3NetworkUuid": "@l3-private"})
+GROUP = ("CreateSecurityGroup", {"resourceUuid": "@group"})
+LISTENER = ("CreateLoadBalancerListener", {"resourceUuid": "@made", "protocol": "https", "certificateUuid": "@certificate", "loadBalancerPort": 443})
+CERTIFICATE = ("CreateCertificate", {"resourceUuid": "@certificate"})
+FIRST = {
+    "AddCertificateToLoadBalancerListener": (CERTIFICATE, LISTENER, ("RemoveCertificateFromLoadBalancerListener", {"listenerUuid": "@made", "certificateUuid": "@certificate"})),
+    "RemoveCertificateFromLoadBalancerListener": (CERTIFICATE, LISTENER),
+    "AddIpRange": (("CreateL3Network", {"resourceUuid": "@made"}),),
+    "AddIpRangeByNetworkCidr": (("CreateL3Network", {"resourceUuid": "@made"}),),
+    "AddVmNicToSecurityGroup": (GROUP, GROUP_ON_NETWORK),
+    "DetachSecurityGroupFromL3Network": (GROUP, GROUP_ON_NETWORK),
+    "DeleteLongJob": (("SubmitLongJob", {}),),
+    "DeleteAccount": (("CreateAccount", {"resourceUuid": "@made"}),),
+    "CreateL2VxlanNetwork": (("CreateVniRange", {"startVni": 1, "endVni": 9}),),
+    "DeleteSecurityGroupRule": (GROUP, ("AddSecurityGroupRule", {"securityGroupUuid": "@group"})),
+    "AttachBackupStorageToZone": (("CreateZone", {"resourceUuid": "@made"}),),
+    "AttachL2NetworkToCluster": (("CreateCluster", {"resourceUuid": "@made", "zoneUuid": "@zone-1"}),),
+    "AttachEip": (("DetachEip", {"uuid": "@eip-1"}),),
+    "DeletePrimaryStorage": (("AddNfsPrimaryStorage", {"resourceUuid": "@made"}),),
+    "RecoverDataVolume": (("DeleteDataVolume", {"uuid": "@volume-spare"}),),
+    "ExpungeDataVolume": (("DeleteDataVolume", {"uuid": "@volume-spare"}),),
+    "RecoverImage": (("DeleteImage", {"uuid": "@image-centos7"}),),
+    "ExpungeImage": (("DeleteImage", {"uuid": "@image-centos7"}),),
+    "RemoveHostRouteFromL3Network": (("AddHostRouteToL3Network", {"l3NetworkUuid": "@l3-private"}),),
+    "RemoveVmNicFromLoadBalancer": (("AddVmNicToLoadBalancer", {}),),
+    "DetachPortForwardingRule": (("AttachPortForwardingRule", {}),),
+    "RevertVolumeFromSnapshot": (("PrimaryStorageMigrateVolume", {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-nfs"}),
+                                 ("CreateVolumeSnapshot", {"volumeUuid": "@volume-spare", "resourceUuid": "@made"})),
+}  # fmt: skip
+
+
+ANSWERS_LESS = {"UpdateClusterOS"}  # on the server it is a long job from the start
+
+
+class Drive:
+    """Makes a call of any API with what it needs."""
+
+    def __init__(self, mock):
+        self.mock = mock
+        self.store = mock.cloud.store
+
+    async def params(self, api):
+        """Parameters that are legal: what the tables say, and what is required."""
+        said = {name: self.told(value) for name, value in GIVEN.get(api.name, {}).items()}
+        for param in api.params.values():
+            if param.name not in said and (param.required or f"{{{param.name}}}" in api.path or (api.method == "GET" and param.name == "all")):
+                said[param.name] = await self.value(param)
+        return said
+
+    def told(self, value):
+        """A value of the tables: a state that is looked for, or an item by its name."""
+        looked_for = {"@nic": ("VmNic", "vmInstanceUuid", named("vm-web-2")), "@root": ("Volume", "type", "Root"), "@done": ("LongJob", "state", "Succeeded"), "@waiting": ("GarbageCollector", "status", "Idle")}
+        if isinstance(value, str) and value in looked_for:
+            return self.store.find(*looked_for[value])[0]["uuid"]
+        return resolved(value)
+
+    async def value(self, param):
+        if param.name in BY_NAME and not (param.refers and param.name != "l3NetworkUuid"):
+            return resolved(BY_NAME[param.name])
+        if param.refers:
+            uuid = await self.one(param.refers)
+            return [uuid] if param.type == "list" else uuid
+        if param.values:
+            return param.values[0]
+        plain = {"str": "x" * max(1, param.shortest), "bool": True, "list": ["x"], "map": {"a": "b"}, "maps": [{"a": "b"}]}
+        return plain.get(param.type, param.low or 1)
+
+    async def one(self, type):
+        """The uuid of an item of a type: the first there is, or a new one."""
+        row = CATALOGUE.resources[type if type != "Resource" else "Zone"]
+        there = [item["uuid"] for item in self.store.in_order(row.stored) if row.has(item)] if type not in ALWAYS_NEW else ()
+        if there:
+            return there[0]
+        made = [api for api in SIMULATED.values() if api.creates and api.type == type]
+        assert made, f"no API makes a {type}"
+        return (await self.mock.create(made[0].name, **await self.params(made[0])))["uuid"]
+
+    async def prepare(self, api):
+        for name, given in FIRST.get(api.name, ()):
+            await self.mock.call(name, **await self.params(SIMULATED[name]) | {key: resolved(value) for key, value in given.items()})
+
+
+@pytest.mark.parametrize("name", sorted(SIMULATED))
+async def test_it_does_what_it_is_for(name):
+    api = SIMULATED[name]
+    async with serve() as mock:
+        await mock.login()
+        drive = Drive(mock)
+        await drive.prepare(api)
+        body = await mock.call(name, **await drive.params(api))
+        for member in re.findall(r"(inventor(?:y|ies)):\w+", api.answers):
+            assert member in body or name in ANSWERS_LESS
+        if api.creates:
+            row = CATALOGUE.resources[api.type]
+            assert mock.cloud.store.peek(row.stored, body["inventory"].get("uuid", "")) or "uuid" not in row.fields
+
+
+def refusal_of(api, params):
+    """What is wrong in the most typical way: parameters, and the code that tells so."""
+    for param in api.params.values():
+        if param.refers and param.required and not param.may_be_gone and param.refers != "Resource":
+            return params | {param.name: ["a" * 31 + "4"] if param.type == "list" else "a" * 31 + "4"}, "SYS.1003"
+    for param in api.params.values():
+        if param.required and f"{{{param.name}}}" not in api.path:
+            return {name: value for name, value in params.items() if name != param.name}, "SYS.1007"
+    if api.method == "DELETE":
+        return params | {"deleteMode": "Later"}, "SYS.1007"
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(SIMULATED))
+async def test_it_refuses_what_is_typically_wrong(name):
+    api = SIMULATED[name]
+    async with serve() as mock:
+        await mock.login()
+        drive = Drive(mock)
+        if api.kind == "Query":
+            status, body = await mock.request("GET", f"{api.path}?q=nosuchfield=1")
+            assert (status, body["error"]["code"]) == (400, "SYS.1007")
+            return
+        await drive.prepare(api)
+        wrong = refusal_of(api, await drive.params(api))
+        if wrong:
+            with pytest.raises(RuntimeError, match=wrong[1]):
+                await mock.call(name, **wrong[0])
+            return
+        mock.session = "a" * 32
+        if "open" in api.words and name != "IsReadyToGo":
+            assert await mock.call(name, **await drive.params(api)) is not None, "it answers anybody"
+        else:
+            with pytest.raises(RuntimeError, match="ID.1001"):
+                await mock.call(name, **await drive.params(api))

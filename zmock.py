@@ -40,6 +40,8 @@ Read it from top to bottom; a section uses only what stands above it.
     API: answers     what is kept of a request, and what goes out
     API: wire        answers that break: resets, half a body, one byte at a time
     API         /zstack/v1: a request in, one answer out
+    Contract: schemas    parameters, bodies and inventories as JSON Schema
+    Contract    the APIs as OpenAPI 3.1
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
     App         create_app, and what it does at the start and the end
@@ -209,7 +211,8 @@ CHECKS = {
 
 def read_settings(arguments, environment):
     """Settings from flags, then ZMOCK_* variables, then defaults; raises SettingsError, exits for --help."""
-    parser = SettingsParser(prog="zmock", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = SettingsParser(prog="zmock", usage="zmock [openapi] [options]", description=__doc__.partition("\n")[0], allow_abbrev=False,
+                            epilog="zmock openapi prints the APIs as OpenAPI 3.1, for the dialect that is set")  # fmt: skip
     parser.add_argument("--version", action="version", version=__version__)
     for item in fields(Settings):
         shown = "" if item.default in (False, (), "") else f" (default: {item.default})"
@@ -252,7 +255,7 @@ class SettingsParser(argparse.ArgumentParser):
 
     def error(self, message):
         unknown = message.removeprefix("unrecognized arguments: ")
-        flags = [flag for action in self._actions for flag in action.option_strings]
+        flags = ["openapi", *(flag for action in self._actions for flag in action.option_strings)]
         if unknown != message:
             message = f"unknown argument {unknown.split()[0]}{did_you_mean(unknown.split()[0].split('=')[0], flags)}"
         raise SettingsError(f"{message} (see --help)")
@@ -1717,6 +1720,7 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
+        self.structs = {line["name"]: line["fields"] for line in kept["structs"].values()}  # inventories that no query reaches
         rows = {row.name: row for row in RESOURCES}
         for line in kept["inventories"].values():
             self.add_resource(rows, line)
@@ -1741,10 +1745,10 @@ class Catalogue:
     @staticmethod
     def read(file):
         if not file or not file.exists():
-            return {"inventories": {}, "apis": {}}
+            return {"inventories": {}, "apis": {}, "structs": {}}
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
-            return {"inventories": kept["inventories"], "apis": kept["apis"]}
+            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {})}
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
@@ -7406,7 +7410,7 @@ class Rest:
         if self.cloud.unreachable:
             return Answer(503, drop="reset")
         if request.method == "OPTIONS":
-            return self.preflight(request)
+            return self.preflight(request, path_below(entry.path, self.dialect))
         path = path_below(entry.path, self.dialect)
         if path.startswith("/api-jobs/"):
             entry.api = "PollJob"
@@ -7665,10 +7669,11 @@ class Rest:
             return Answer(error.status, error.details.encode(), headers)
         return Answer(error.status, {"error": error.body()}, headers)
 
-    def preflight(self, request):
+    def preflight(self, request, path):
         asked = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema")
+        taken = {"GET"} if path.startswith("/api-jobs/") else {api.method for api, _ in self.catalogue.route(path)}
         return Answer(200, b"", {"Access-Control-Allow-Methods": VERBS_OF_HTTP, "Access-Control-Allow-Headers": asked,
-                                 "Access-Control-Max-Age": "600", "Allow": VERBS_OF_HTTP})  # fmt: skip
+                                 "Access-Control-Max-Age": "600", "Allow": ", ".join(sorted(taken)) or VERBS_OF_HTTP})  # fmt: skip
 
     async def send(self, request, answer, entry):
         """The bytes of an answer; a job's web-hook is told that its 202 has left."""
@@ -7698,6 +7703,301 @@ class Rest:
         return response
 
 
+# ---- Contract: schemas ---------------------------------------------------------------------------------------------
+
+TEXT_SCHEMA, OBJECT_SCHEMA = {"type": "string"}, {"type": "object"}
+SCHEMAS = {  # a type of the catalogue in JSON Schema
+    "str": TEXT_SCHEMA, "int": {"type": "integer", "format": "int32"}, "long": {"type": "integer", "format": "int64"},
+    "double": {"type": "number", "format": "double"}, "bool": {"type": "boolean"}, "list": {"type": "array", "items": TEXT_SCHEMA},
+    "map": OBJECT_SCHEMA, "maps": {"type": "array", "items": OBJECT_SCHEMA}, "any": {},
+    "date": {"type": "string", "pattern": "^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4} [0-9]{1,2}:[0-9]{2}:[0-9]{2} [AP]M$", "examples": ["Nov 23, 2026 7:47:14 PM"]},
+}  # fmt: skip
+TAGS_SCHEMA = {"systemTags": SCHEMAS["list"], "userTags": SCHEMAS["list"]}
+UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID}$"}
+JOB_UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID.replace('[1-5]', '4')}$"}
+
+
+def ref(kind, name):
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def either(schemas):
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def object_of(properties, required=(), **more):
+    return {"type": "object", "properties": properties} | ({"required": [*required]} if required else {}) | more
+
+
+def whole_text(regex):
+    """A pattern for all of a text, as Java matches it; JSON Schema looks for it anywhere."""
+    return f"^(?:{regex.removeprefix('^').removesuffix('$')})$"
+
+
+def param_schema(param):
+    """A parameter with its constraints; what it refers to is in the description."""
+    schema, not_blank = SCHEMAS[param.type], {"pattern": r"\S"} if param.nonblank else {}
+    if param.type == "str":
+        said = {"minLength": param.shortest, "maxLength": param.longest, "enum": [*param.values], "pattern": param.regex and whole_text(param.regex)}
+        schema = schema | not_blank | {key: value for key, value in said.items() if value}
+    if param.type == "list":
+        schema = schema | {"items": TEXT_SCHEMA | not_blank} | ({"minItems": 1} if param.nonempty else {})
+    if param.low is not None:
+        schema = schema | {"minimum": param.low, "maximum": param.high}
+    if param.default is not None:
+        schema = schema | {"default": READERS[param.type](param, param.default)}
+    return schema | ({"description": f"uuid of {param.refers}"} if param.refers else {})
+
+
+def body_schema(api, makes):
+    """The body of a POST or PUT: its parameters under their key, tags beside them."""
+    inner = {name: param for name, param in api.params.items() if f"{{{name}}}" not in api.path}
+    properties = {name: param_schema(param) for name, param in inner.items()} | ({"resourceUuid": UUID_SCHEMA} if makes else {})
+    told = object_of(properties, [name for name, param in inner.items() if param.required])
+    return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
+
+
+def inventory_schema(fields, embedded=()):
+    """What a client sees of a resource; what has no value is left out, so nothing is required."""
+    shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
+    return object_of(shown | {name: {"type": "array", "items": ref("schemas", f"{row.name}Inventory")} for name, row in dict(embedded).items()})
+
+
+def result_schema(api, dialect):
+    """The body of an answer that went well."""
+    properties = {}
+    for member, type in re.findall(r"(\w+)(?::(\w+))?", api.answers):
+        one = ref("schemas", f"{type}Inventory") if type else {}
+        properties[member] = one if member.lower().endswith("inventory") or not type else {"type": "array", "items": one}
+    if api.kind == "Query":
+        properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
+    if "all" in api.words and not dialect["success-field"]:
+        properties["success"] = SCHEMAS["bool"]
+    return object_of(properties | {"schema": {"type": "object", "additionalProperties": TEXT_SCHEMA}})
+
+
+def condition_pattern(fields, kinds):
+    """What a condition on a resource looks like: a field of its own or one behind relations, an operator, a value."""
+    names = {"bool": [], "text": []}
+    for name, kind in (fields | kinds).items():
+        names["bool" if kind == "bool" else "text"].append(name)
+    signs = [sign.replace("?", r"\?") for sign, row in OPERATORS.items() if row.reads != "nothing"]
+    text = "|".join([*names["text"], *TAGS, r"[A-Za-z]\w*(?:\.\w+)+"])
+    ways = [f"(?:{text})(?:{'|'.join(signs)})(?:\\S.*)?", f"(?:{'|'.join([*names['bool'], text])}) (?:is|not) null"]
+    if names["bool"]:
+        ways.append(f"(?:{'|'.join(names['bool'])})(?:{'|'.join(signs)})(?:true|false)")
+    return f"^(?:{'|'.join(ways)})$"
+
+
+# ---- Contract ----------------------------------------------------------------------------------------------------
+
+ERROR_SCHEMA = object_of({"code": TEXT_SCHEMA, "description": TEXT_SCHEMA, "details": TEXT_SCHEMA, "cause": ref("schemas", "ErrorCode")},
+                         ["code", "description", "details"])  # fmt: skip
+REFUSALS = {  # the answers that are no results, by status
+    "400": ("BadRequest", "No session, or something malformed; in the manual dialect also a missing or illegal parameter"),
+    "404": ("NotFound", "No API has this path; never that a resource is missing"),
+    "500": ("Malformed", "In the server dialect: a body that is no JSON object, or with wrong JSON types"),
+    "501": ("NotSimulated", "zmock knows this API from the catalogue and does not simulate it"),
+    "503": ("Failed", "The operation failed, for instance with SYS.1003: a resource does not exist, or ID.1001: the session is over"),
+}
+BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.", "none": "Not simulated: 501."}
+PARAMETERS = {
+    "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
+    "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
+    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each inventory"},
+    "limit": {"name": "limit", "in": "query", "schema": SCHEMAS["int"] | {"minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
+    "start": {"name": "start", "in": "query", "schema": SCHEMAS["int"] | {"minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
+    "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
+    "replyWithCount": {"name": "replyWithCount", "in": "query", "schema": SCHEMAS["bool"], "description": "How many there are, too"},
+}  # fmt: skip
+LONGEST_IN_URL = 4000  # Tomcat takes 8 kB of headers in all
+TOLD_TO_HOOKS = [{"name": "X-Job-UUID", "in": "header", "required": True, "schema": TEXT_SCHEMA},
+                 {"name": "X-Job-Success", "in": "header", "required": True, "schema": {"type": "string", "enum": ["true", "false"]}}]  # fmt: skip
+TOLD_IN_HEADERS = {"X-ZMock-Hint": ref("headers", "Hint"), "X-ZMock-Rule": ref("headers", "Rule")}
+ANSWERS_OF_JOBS = object_of({"location": {"type": "string", "format": "uri", "description": "Where to poll"}}, ["location"])
+
+
+class Contract:
+    """The APIs as OpenAPI 3.1, with the answers of the dialect in force. APIs that share a verb and a path are one operation."""
+
+    def __init__(self, cloud):
+        self.cloud, self.dialect, self.catalogue = cloud, cloud.dialect, cloud.catalogue
+        self.shared = defaultdict(list)  # the apis by verb and path without names of variables
+        self.spelt = defaultdict(Counter)  # by path, how often its variables have which names
+        for api in self.catalogue.apis.values():
+            for path in api.paths:
+                bare, names = re.sub(r"{\w+}", "{}", path.rstrip("/")), tuple(re.findall(r"{(\w+)}", path))
+                self.shared[api.method, bare].append(api)
+                self.spelt[bare][names] += 1
+        self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
+        self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
+        self.known |= {name: typed(text) for name, text in self.catalogue.structs.items() if name not in self.known}
+        self.acts = defaultdict(set)  # what can be done with one thing, by its type
+        for (method, path), apis in self.shared.items():
+            for api in apis:
+                if api.target and path.count("{}") == 1:
+                    self.acts[api.target.refers].add((method, path))
+
+    @staticmethod
+    def id_of(method, path, apis):
+        """CreateZone; QueryZoneByUuid; VmInstancesActions for what shares PUT /vm-instances/{uuid}/actions."""
+        if len(apis) == 1:
+            return apis[0].name + ("ByUuid" if apis[0].kind == "Query" and path.endswith("{}") else "")
+        return "".join(word.capitalize() for word in re.findall("[a-z0-9]+", path))
+
+    def document(self, base):
+        """The whole contract, for a server at `base`."""
+        paths = defaultdict(dict)
+        for (method, path), apis in self.shared.items():
+            names = self.variables(path)
+            paths[path.replace("{}", "{%s}") % names][method.lower()] = self.operation(method, path, apis, names)
+        paths["/api-jobs/{uuid}"]["get"] = self.polling()
+        told = f"Generated by zmock {__version__}, {self.dialect.name} dialect; GET /zmock/dialect says what that means."
+        return {
+            "openapi": "3.1.0", "info": {"title": "ZStack", "version": "2.5.1", "description": told}, "servers": [{"url": f"{base}/zstack/v1"}],
+            "security": [{"session": []}], "paths": paths, "components": self.components(),
+        }  # fmt: skip
+
+    def variables(self, path):
+        """The names of the variables of a path: those of most APIs that have it, for OpenAPI allows one name only."""
+        return self.spelt[path].most_common(1)[0][0]
+
+    def components(self):
+        apis = self.catalogue.apis.values()
+        schemas = {f"{name}Inventory": inventory_schema(fields, EMBEDDED.get(name, {})) for name, fields in self.known.items()}
+        schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
+        schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
+        return {
+            "securitySchemes": {"session": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "OAuth and the uuid of a session"}},
+            "schemas": schemas | {"ErrorCode": ERROR_SCHEMA, "Error": object_of({"error": ref("schemas", "ErrorCode")}, ["error"]), "Accepted": ANSWERS_OF_JOBS},
+            "parameters": PARAMETERS, "responses": {name: self.refusal(status, says) for status, (name, says) in REFUSALS.items()},
+            "headers": {"Hint": {"description": "zmock: what was perhaps meant", "schema": TEXT_SCHEMA},
+                        "Rule": {"description": "zmock: the fault rule that fired", "schema": TEXT_SCHEMA}},
+            "links": {"poll": {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}},
+        }  # fmt: skip
+
+    def refusal(self, status, says):
+        plain = status in ("400", "404", "500") and not self.dialect["error-body"]
+        content = {"text/plain": {"schema": TEXT_SCHEMA}} if plain else {"application/json": {"schema": ref("schemas", "Error")}}
+        return {"description": says, "headers": TOLD_IN_HEADERS, "content": content}
+
+    @staticmethod
+    def has_body(api):
+        return api.method in ("POST", "PUT") and "bare" not in api.words
+
+    # operations
+
+    def operation(self, method, path, apis, names):
+        asks = [self.cloud.needs_session(api) for api in apis]
+        told = {
+            "operationId": self.ids[method, path], "tags": [path.split("/")[1]], "summary": ", ".join(re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis),
+            "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis), "parameters": self.parameters(path, apis, names),
+            "x-zmock-simulated": any(map(self.cloud.simulated, apis)), "x-zmock-checks-more": any(getattr(BEHAVIOURS.get(api.name), "check", None) for api in apis),
+        }  # fmt: skip
+        bodies = [ref("schemas", f"{api.name}Request") for api in apis if self.has_body(api)]
+        if bodies:
+            content = {"application/json": {"schema": bodies[0] if len(bodies) == 1 else {"oneOf": bodies}}}
+            told["requestBody"] = {"required": method == "PUT" or any(p.required for p in self.sent(apis[0])), "content": content}
+        told["responses"] = self.responses(method, path, apis)
+        if not all(asks):
+            told["security"] = [{"session": []}, {}] if any(asks) else []
+        jobs = [api for api in apis if not self.cloud.at_once(api)]
+        return told | ({"callbacks": {"done": self.callback(jobs)}} if jobs else {})
+
+    @staticmethod
+    def sent(api):
+        """The parameters that are not in the path."""
+        return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
+
+    def parameters(self, path, apis, names):
+        spelt = [*zip(names, re.findall(r"{(\w+)}", next(p for p in apis[0].paths if p.count("{") == path.count("{"))))]
+        found = [{"name": name, "in": "path", "required": True, "schema": self.variable(apis[0], own)} for name, own in spelt]
+        if apis[0].kind == "Query":
+            found += [] if names else self.asked(apis[0])
+        elif apis[0].method in ("GET", "DELETE"):
+            found += [{"name": p.name, "in": "query", "required": p.required, "schema": param_schema(replace(p, longest=min(p.longest, LONGEST_IN_URL)))}
+                      for p in self.sent(apis[0]) if p.type not in ("map", "maps")]  # fmt: skip
+        if apis[0].method == "DELETE":
+            found.append({"name": "deleteMode", "in": "query", "schema": {"type": "string", "enum": ["Permissive", "Enforcing"]}})
+        jobs = [] if all(map(self.cloud.at_once, apis)) else [ref("parameters", "JobUuid"), ref("parameters", "WebHook")]
+        return [*found, ref("parameters", "JsonSchema"), *jobs]
+
+    @staticmethod
+    def variable(api, name):
+        schema = param_schema(api.params[name]) if name in api.params else TEXT_SCHEMA
+        return schema | {"minLength": max(1, schema.get("minLength", 1))}
+
+    def asked(self, api):
+        """What a query takes: conditions, sorting, paging, fields."""
+        row = self.catalogue.resource(api.type)
+        fields = row.fields if row else self.known.get(api.type, {})
+        kinds = {name: kind for name, kind in (row.all_fields if row else {}).items() if name not in fields}
+        single = [name for name, kind in fields.items() if kind not in ("list", "maps", "map")]
+        shown = [name for name in single if name not in (row.joined.split() if row else ())]
+        legal = {name: kind for name, kind in fields.items() if kind != "maps"}
+        told = [
+            {"name": "q", "in": "query", "schema": {"type": "array", "items": {"type": "string", "pattern": condition_pattern(legal, kinds)}}, "description": "Conditions, all of which must hold"},
+            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
+            {"name": "sort", "in": "query", "schema": {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}},
+            {"name": "fields", "in": "query", "explode": False, "schema": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": shown}}},
+            {"name": "groupBy", "in": "query", "schema": {"type": "string", "enum": single}},
+        ]  # fmt: skip
+        return told if single else told[:5]
+
+    # answers
+
+    def responses(self, method, path, apis):
+        now, jobs = [api for api in apis if self.cloud.at_once(api)], [api for api in apis if not self.cloud.at_once(api)]
+        there = {"400", "503"} | ({"404"} if "{}" in path else set()) | ({"501"} if any(not self.cloud.simulated(api) for api in apis) else set())
+        there |= {"500"} if self.dialect["malformed-body"] == 500 else set()
+        told = {status: ref("responses", REFUSALS[status][0]) for status in sorted(there)}
+        if now:
+            content = {"content": {"application/json": {"schema": either([ref("schemas", f"{api.name}Result") for api in now])}}}
+            empty = not self.dialect["empty-result"] and not any(api.answers for api in now)
+            told["200"] = {"description": "Done", "headers": TOLD_IN_HEADERS} | ({} if empty else content) | self.links(method, path, apis)
+        if jobs:
+            content = {"application/json": {"schema": ref("schemas", "Accepted")}}
+            links = {"poll": ref("links", "poll")} | self.links(method, path, apis).get("links", {})
+            told["202"] = {"description": "Accepted as a job", "headers": TOLD_IN_HEADERS, "content": content, "links": links}
+        return dict(sorted(told.items()))
+
+    def links(self, method, path, apis):
+        """From a query to what can be done with the first thing found; from a creation to what was made."""
+        api, found = apis[0], {}
+        if api.kind == "Query" and "{}" not in path:
+            places = sorted(self.acts[api.type] | {("GET", path + "/{}")} & self.shared.keys())
+            found = {self.ids[place]: self.link(place, "$response.body#/inventories/0/uuid") for place in places}
+        if self.cloud.makes(api) and api.type in self.catalogue.resources:
+            place = ("GET", f"/{self.catalogue.resource(api.type).path}/{{}}")
+            found = {"made": self.link(place, "$request.body#/params/resourceUuid")} if place in self.shared else {}
+        return {"links": found} if found else {}
+
+    def link(self, place, where):
+        return {"operationId": self.ids[place], "parameters": {self.variables(place[1])[0]: where}}
+
+    def callback(self, jobs):
+        """What a web-hook is told: the result or the error, as polling would."""
+        schema = {"anyOf": [*(ref("schemas", f"{api.name}Result") for api in jobs), ref("schemas", "Error")]}
+        told = {"required": True, "content": {"application/json": {"schema": schema}}}
+        return {"{$request.header.X-Web-Hook}": {"post": {"parameters": TOLD_TO_HOOKS, "requestBody": told, "responses": {"2XX": {"description": "Heard; else there are more tries"}}}}}
+
+    def polling(self):
+        """How a job is polled: the one operation that is no API."""
+        content = {"application/json": {"schema": ref("schemas", "Accepted")}} if self.dialect["poll-body"] else {}
+        return {
+            "operationId": "PollJob", "tags": ["api-jobs"], "summary": "Poll Job", "security": [],
+            "parameters": [{"name": "uuid", "in": "path", "required": True, "schema": TEXT_SCHEMA | {"minLength": 1}}, ref("parameters", "JsonSchema")],
+            "responses": {
+                "200": {"description": "Done: the result of the API", "content": {"application/json": {"schema": OBJECT_SCHEMA}}},
+                "202": {"description": "Not done yet"} | ({"content": content} if content else {}),
+                "404": ref("responses", "NotFound"), "503": ref("responses", "Failed"),
+            },
+        }  # fmt: skip
+
+
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+NOT_YET = ("snapshots", "wait", "events")
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
@@ -7869,6 +8169,7 @@ class Control:
             ("GET", "clock"): self.show_clock, ("POST", "clock"): self.set_clock,
             ("GET", "jobs"): self.list_jobs, ("POST", "jobs/{}"): self.steer_job,
             ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable, ("GET", "explain"): self.explain,
+            ("GET", "openapi.json"): self.openapi,
             ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
             ("GET", "snapshots"): self.list_snapshots, ("GET", "snapshots/{}"): self.snapshot, ("PUT", "snapshots/{}"): self.take_snapshot,
             ("DELETE", "snapshots/{}"): self.drop_snapshot, ("POST", "snapshots/{}/restore"): self.restore,
@@ -8189,6 +8490,9 @@ class Control:
         """A stream of server-sent events: call, job, state, fault."""
         return STREAM
 
+    async def openapi(self, name, query, told):
+        return Contract(self.cloud).document("")
+
     async def list_incidents(self, name, query, told):
         return {"incidents": [incident.shown() for incident in self.cloud.incidents.values()]}
 
@@ -8216,10 +8520,13 @@ REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
 
 
+CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the source tree as in an installation; it may be missing
+
+
 def create_app(settings=None):
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
     settings = settings or Settings(**IN_TESTS)
-    catalogue = Catalogue(Path(__file__).parent / "data" / "catalogue.json")
+    catalogue = Catalogue(CATALOGUE_FILE)
     cloud = new_cloud(settings, catalogue)
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
@@ -8234,8 +8541,8 @@ def create_app(settings=None):
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
-    app.router.add_route("*", "/zmock/{rest:.*}", control.answer)
-    app.router.add_route("*", "/{rest:.*}", rest.answer)
+    app.router.add_route("*", "/zmock/{rest:(?s:.*)}", control.answer)
+    app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)
     app.on_response_prepare.append(without_content_type)
     app.cleanup_ctx.append(functools.partial(lifetime, cloud))
     return app
@@ -8396,6 +8703,12 @@ def in_one_line(record):
     return True
 
 
+def address(host, port):
+    """Where a client on this machine finds what listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class Mock:
     """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`."""
 
@@ -8413,9 +8726,7 @@ class Mock:
         await self.runner.setup()
         site = web.TCPSite(self.runner, self.settings.host, self.settings.port)
         await site.start()
-        port = self.runner.addresses[0][1]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
-        self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.base = address(self.settings.host, self.runner.addresses[0][1])
         self.settings.base_url = self.settings.base_url or self.base
         return self
 
@@ -8581,10 +8892,23 @@ def welcome(mock):
           + f"look inside: {mock.base}/zmock/health", file=sys.stderr, flush=True)  # fmt: skip
 
 
+def print_contract(settings):
+    """The APIs as OpenAPI, on stdout, for a mock that would listen as the settings say."""
+    cloud = new_cloud(replace(settings, memory=True), Catalogue(CATALOGUE_FILE))
+    document = Contract(cloud).document(settings.base_url or address(settings.host, settings.port))
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # where the reader has seen enough
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
 def main(arguments=None):
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    told = sys.argv[1:] if arguments is None else arguments
     try:
-        asyncio.run(run(read_settings(sys.argv[1:] if arguments is None else arguments, os.environ)))
+        if told[:1] == ["openapi"]:
+            print_contract(read_settings(told[1:], os.environ))
+        else:
+            asyncio.run(run(read_settings(told, os.environ)))
     except SettingsError as error:
         print(f"zmock: {error}", file=sys.stderr)
         return 2

@@ -7996,8 +7996,6 @@ class Contract:
 
 
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-NOT_YET = ("snapshots", "wait", "events")
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
@@ -8145,7 +8143,6 @@ def whole_number(query, key, default, highest):
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 MOST_FOUND = 100  # lines in health; all are in the log
-NOT_YET = ("openapi.json",)
 
 
 STREAM = object()  # instead of a body: the answer goes on and on
@@ -8215,8 +8212,6 @@ class Control:
             return await handler(name, request.query, await self.told(request))
         if allowed:
             raise ControlError(405, f"{request.path} takes {', '.join(allowed)}")
-        if parts[0] in NOT_YET:
-            raise ControlError(501, f"/zmock/{parts[0]} is not there yet", "the README lists what is not simulated")
         known = sorted({path.split("/")[0] for _, path in self.routes})
         raise ControlError(404, f"no control call {request.path}{did_you_mean(parts[0], known)}", "there are " + ", ".join(f"/zmock/{name}" for name in known))
 

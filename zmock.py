@@ -6434,9 +6434,18 @@ def do(cloud, api_name, name, params):
             pass
 
 
-def demo(cloud):
-    """A small data centre, a month old, in which things have happened."""
-    began = cloud.clock.now() - DEMO_BEGAN
+LONG_AGO = 1_000_000_000  # a whole second, from which the dates of what was made are counted
+STAMP = re.compile(r'"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"')
+
+
+@functools.lru_cache(maxsize=8)
+def made_by_calls(catalogue, **settings):
+    """What the calls of DEMO make: the items as one text, the random sequence and the addresses after them.
+
+    The same for all clouds with the same settings, but for the dates; a process makes it once.
+    """
+    cloud = new_cloud(Settings(memory=True, clock="frozen", **settings), catalogue)
+    cloud.clock.stopped_at, began = LONG_AGO + DEMO_BEGAN, LONG_AGO
     cloud.pretend = began
     basics(cloud)
     cloud.change("License", named("license"), licenseType="Paid", user="demo@example.com", hostNum=10, cpuNum=40,
@@ -6448,6 +6457,22 @@ def demo(cloud):
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
     with_public_address(cloud, "web-1")
+    items = [(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]
+    return to_json(items).decode(), cloud.random.getstate(), cloud.cursors
+
+
+def demo(cloud):
+    """A small data centre, a month old, in which things have happened."""
+    asked = {name: getattr(cloud.settings, name) for name in ("seed", "dialect", "utc_offset", "host")}
+    text, randomness, cursors = made_by_calls(cloud.catalogue, **asked)
+    later = cloud.clock.now() - DEMO_BEGAN - LONG_AGO
+    moved = functools.cache(lambda stamp: f'"{cloud.clock.stamp(cloud.clock.moment(stamp) + later)}"')
+    for type, items in json.loads(STAMP.sub(lambda found: moved(found[1]), text)):
+        for item in items:
+            cloud.store.change(type, item["uuid"], item)
+    cloud.random.setstate(randomness)
+    cloud.cursors = dict(cursors)
+    cloud.pretend = cloud.clock.now() - 3600
     trouble(cloud)
     cloud.pretend = None
 
@@ -8518,11 +8543,16 @@ CONTROL = web.AppKey("control", Control)
 CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the source tree as in an installation; it may be missing
 
 
+@functools.cache
+def catalogue():
+    """All rows, read once in a process: nothing changes them."""
+    return Catalogue(CATALOGUE_FILE)
+
+
 def create_app(settings=None):
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
     settings = settings or Settings(**IN_TESTS)
-    catalogue = Catalogue(CATALOGUE_FILE)
-    cloud = new_cloud(settings, catalogue)
+    cloud = new_cloud(settings, catalogue())
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
@@ -8889,7 +8919,7 @@ def welcome(mock):
 
 def print_contract(settings):
     """The APIs as OpenAPI, on stdout, for a mock that would listen as the settings say."""
-    cloud = new_cloud(replace(settings, memory=True), Catalogue(CATALOGUE_FILE))
+    cloud = new_cloud(replace(settings, memory=True), catalogue())
     document = Contract(cloud).document(settings.base_url or address(settings.host, settings.port))
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # where the reader has seen enough

@@ -45,6 +45,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
     App         create_app, and what it does at the start and the end
+    Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
     Fixtures    what pytest_plugins = ["zmock"] gives
     Main        the command line
 
@@ -68,6 +69,7 @@ import functools
 import gc
 import hashlib
 import heapq
+import importlib.util
 import ipaddress
 import itertools
 import json
@@ -88,10 +90,12 @@ import unicodedata
 import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
+from typing import Any
 from uuid import UUID as UUIDv5
 from uuid import uuid5
 
@@ -8711,9 +8715,11 @@ async def lifetime(cloud, app):
     cloud.store.close()
 
 
-# ---- Fixtures ----------------------------------------------------------------------------------------------------
+# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
+MOST_REPORTED = 50  # calls of a failed test
+Inventory = dict[str, Any]
 server_log = logging.getLogger("zmock.http")
 
 
@@ -8734,33 +8740,107 @@ def address(host, port):
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-class Mock:
-    """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`."""
+def listen(host, port):
+    """A socket that listens; SettingsError where that is not possible."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+    except (OSError, OverflowError) as error:
+        told = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        raise SettingsError(f"cannot listen on {host}:{port}: {told}; choose another --port, or 0 for a free one") from None
 
-    def __init__(self, settings):
+
+def answer_or_raise(body):
+    """An answer's body; RuntimeError where it is an error."""
+    if isinstance(body, dict) and "error" in body:
+        raise RuntimeError("{code}: {details}".format(**body["error"]))
+    return body
+
+
+class Mock:
+    """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`.
+
+    `with serve() as mock` runs it in a thread, and gives its handle for code that awaits nothing.
+    """
+
+    def __init__(self, settings: Settings, rules: Sequence[dict[str, Any]] = ()) -> None:
         self.settings, self.app = settings, create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.base = self.session = self.http = None
+        self.http: aiohttp.ClientSession | None = None
+        self.base, self.port = "", settings.port
+        self.session: str | None = None
+        self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
+        self.listening = self.server = self.thread = None
+        self.add_rules()
 
     @property
-    def url(self):
+    def url(self) -> str:
+        """Where the APIs are: http://127.0.0.1:PORT/zstack/v1."""
+        if not self.base:
+            raise RuntimeError("a mock has an address once it runs: async with serve() as mock, or with serve() as mock")
         return self.base + "/zstack/v1"
 
-    async def __aenter__(self):
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, self.settings.host, self.settings.port)
-        await site.start()
-        self.base = address(self.settings.host, self.runner.addresses[0][1])
+    # running
+
+    async def __aenter__(self) -> "Mock":
+        if self.base:
+            raise RuntimeError("a mock runs once; serve() makes another one")
+        self.listening = listen(self.settings.host, self.settings.port)
+        self.port = self.listening.getsockname()[1]
+        self.base = address(self.settings.host, self.port)
         self.settings.base_url = self.settings.base_url or self.base
+        await self.runner.setup()
+        await self.accept()
         return self
 
-    async def __aexit__(self, *failure):
+    async def __aexit__(self, *failure: object) -> None:
+        self.deafen()
         if self.http:
             await self.http.close()
         await self.runner.cleanup()
 
-    async def request(self, method, path, body=None, headers=None):
+    def __enter__(self) -> "MockInThread":
+        self.thread = LoopThread()
+        try:
+            self.thread.run(self.__aenter__())
+        except BaseException:
+            self.thread.close()
+            raise
+        return MockInThread(self, self.thread)
+
+    def __exit__(self, *failure: object) -> None:
+        self.thread.run(self.__aexit__())
+        self.thread.close()
+
+    async def accept(self):
+        loop = asyncio.get_running_loop()
+        self.server = await loop.create_server(self.runner.server, sock=self.listening, start_serving=False)
+        await self.server.start_serving()
+
+    def deafen(self):
+        """Takes no more connections."""
+        if self.server:
+            self.server.close()
+        if self.listening:
+            self.listening.close()
+        self.listening = self.server = None
+
+    def down(self) -> None:
+        """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
+        self.deafen()
+        for connection in self.runner.server.connections:
+            if connection.transport:
+                connection.transport.abort()
+
+    def up(self) -> None:
+        """Back, on the same port."""
+        if not self.listening:
+            self.listening = listen(self.settings.host, self.port)
+            self.cloud.clock.spawn(self.accept())
+
+    # talking to it
+
+    async def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
         self.http = self.http or aiohttp.ClientSession()
         sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
@@ -8768,15 +8848,15 @@ class Mock:
             text = await answer.text()
             return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
 
-    async def login(self, name="admin", password="password"):
+    async def login(self, name: str = "admin", password: str = "password") -> str:
         """The uuid of a new session; later calls of this handle use it."""
         hashed = hashlib.sha512(password.encode()).hexdigest()
         _, body = await self.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": name, "password": hashed}})
         self.session = answer_or_raise(body)["inventory"]["uuid"]
         return self.session
 
-    async def finish(self, method, path, body=None):
-        """A call to its end, polled; the body, or RuntimeError with what the mock said."""
+    async def finish(self, method: str, path: str, body: Any = None) -> Any:
+        """A call to its end, polled, time moved as far as it takes; the body, or RuntimeError with what the mock said."""
         if not self.session:
             await self.login()
         status, answer = await self.request(method, path, body)
@@ -8798,13 +8878,9 @@ class Mock:
             raise RuntimeError(f"job {record['uuid']} is {state} and will not end by itself: POST /zmock/jobs/{record['uuid']}")
         return max(0, min(moments) - now)
 
-    @property
-    def clock(self):
-        return self.cloud.clock
-
-    async def call(self, api, **params):
+    async def call(self, api: str, **params: Any) -> Any:
         """Any api by name, to its end: the body of its answer."""
-        row = self.cloud.catalogue.apis[api]
+        row = self.named(api)
         path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
         body = {row.key: {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}}
         if row.method in ("GET", "DELETE"):
@@ -8813,79 +8889,330 @@ class Mock:
             body, path = None, path + "?" + urllib.parse.urlencode(pairs, doseq=True)
         return await self.finish(row.method, path, body)
 
-    async def create(self, api, **params):
+    def named(self, api):
+        """The row of an API; ValueError for a name that is none."""
+        apis = self.cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
+        if api not in apis:
+            raise ValueError(f"there is no API {api}{did_you_mean(api, apis)}")
+        return apis[api]
+
+    async def create(self, api: str, **params: Any) -> Inventory:
         """What a creation made: its inventory."""
         return (await self.call(api, **params))["inventory"]
 
-    async def query(self, collection, *conditions):
+    async def query(self, collection: str, *conditions: str) -> list[Inventory]:
         """The inventories of a collection that satisfy the conditions."""
         return (await self.finish("GET", f"/{collection}?" + urllib.parse.urlencode([("q", c) for c in conditions])))["inventories"]
 
-    async def act(self, collection, uuid, action, **params):
+    async def act(self, collection: str, uuid: str, action: str, **params: Any) -> Inventory:
         """An action on an object: its inventory, or what else the action answers."""
         body = await self.finish("PUT", f"/{collection}/{uuid}/actions", {action: params})
         return (body or {}).get("inventory", body)
 
-    async def delete(self, collection, uuid):
+    async def delete(self, collection: str, uuid: str) -> None:
         await self.finish("DELETE", f"/{collection}/{uuid}")
 
-    def rule(self, **rule):
+    # shaping it
+
+    @property
+    def clock(self) -> Clock:
+        return self.cloud.clock
+
+    async def advance(self, seconds: float) -> list[str]:
+        """Lets that much time pass; what came due."""
+        return await self.clock.advance(seconds)
+
+    def add_rules(self):
+        for rule in self.told:
+            self.rest.faults.add(rule)
+
+    def rule(self, **rule: Any) -> Rule:
+        """A new fault rule; ValueError for one that can never fire."""
         return self.rest.faults.add(rule)
 
     @property
-    def rules(self):
+    def rules(self) -> list[Rule]:
         return self.rest.faults.rules
 
-    def calls(self, api=None):
-        return [entry for entry in self.rest.journal if api in (None, entry.api)]
-
-    def jobs(self):
-        return [self.control.job_shown(record) for record in self.cloud.store.rows("Job")]
-
-    async def advance(self, seconds):
-        return await self.clock.advance(seconds)
-
-    async def incident(self, told=None, /, **kinds):
+    async def incident(self, told: dict[str, Any] | None = None, /, **kinds: Any) -> dict[str, Any]:
         """Something goes wrong: incident(host_down="host-1"), or {"host-down": "host-1"}; answers what it is, with its id."""
         struck = strike(self.cloud, told or {kind.replace("_", "-"): about for kind, about in kinds.items()})
         await self.cloud.store.commit()
         return struck.shown()
 
-    async def end_incident(self, id):
+    async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)
         await self.cloud.store.commit()
 
-    async def reset(self):
+    async def reset(self) -> None:
+        """Back to the start: the cloud, the clock, the rules that were there then, no calls, no session."""
         self.session = None
-        await self.control.reset("", {}, {})
+        await self.control.reset("", {}, {"cloud": self.first_cloud})
+        self.add_rules()
+
+    # looking at it
+
+    def calls(self, api: str | None = None) -> list[Entry]:
+        """What its clients have asked, or of that what an API was asked."""
+        wanted = None if api is None else self.named(api).name
+        return [entry for entry in self.rest.journal if wanted in (None, entry.api)]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The api-jobs, as GET /zmock/jobs shows them."""
+        return [self.cloud.jobs.shown(record) for record in self.cloud.store.rows("Job")]
+
+    def never_fired(self) -> list[Rule]:
+        return [rule for rule in self.rules if not rule.hits]
+
+    def told_of(self) -> str:
+        """What happened, in lines: the calls, the rules and how often they fired, the jobs that are not over."""
+        calls, jobs = self.calls(), {job["uuid"]: job for job in self.jobs()}
+        lines = [f"… {len(calls) - MOST_REPORTED} earlier calls"] * (len(calls) > MOST_REPORTED)
+        for entry in calls[-MOST_REPORTED:]:
+            lines.append(f"#{entry.seq} {entry.method} {entry.path}{'?' * bool(entry.query)}{entry.query}  {entry.api or 'no API'}  {entry.status}"
+                         + (f"  job {entry.job} {jobs[entry.job]['state']}" if entry.job in jobs else "")
+                         + (f"  {entry.rule}" if entry.rule else "") + (f"  ({'; '.join(entry.hints)})" if entry.hints else ""))  # fmt: skip
+        lines += [f"{rule.id} fired {rule.hits} of {rule.matches} times: {json.dumps(rule.told, ensure_ascii=False)}" for rule in self.rules]
+        lines += [f"not over: {job['api']}, job {job['uuid']} is {job['state']}, due {job['due'] or 'never'}; it is {iso(self.clock.now())}"
+                  for job in jobs.values() if job["state"] not in OVER]  # fmt: skip
+        return "\n".join(lines or ["no calls"])
 
 
-def answer_or_raise(body):
-    """An answer's body; RuntimeError where it is an error."""
-    if isinstance(body, dict) and "error" in body:
-        raise RuntimeError("{code}: {details}".format(**body["error"]))
-    return body
+class LoopThread:
+    """A thread with an event loop of its own, for those who have none."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="zmock", daemon=True)
+        self.thread.start()
+
+    def run(self, coroutine):
+        """What the coroutine returns, once it is done there."""
+        if self.loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("this mock has ended; serve() makes another one")
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def call(self, function, *given, **told):
+        """What the function returns, called between two steps of the loop."""
+
+        async def called():
+            return function(*given, **told)
+
+        return self.run(called())
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
 
 
-def serve(**settings):
-    """A mock to be used as `async with zmock.serve(dialect="server") as mock`; settings are those of the command line."""
-    return Mock(Settings(**IN_TESTS | settings))
+class MockInThread:
+    """The handle of a mock that runs in another thread: what Mock does, and nothing to await."""
+
+    def __init__(self, mock: Mock, thread: LoopThread) -> None:
+        self.mock, self.thread = mock, thread
+        self.settings, self.base, self.url, self.clock = mock.settings, mock.base, mock.url, mock.clock
+
+    @property
+    def session(self) -> str | None:
+        return self.mock.session
+
+    def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        return self.thread.run(self.mock.request(method, path, body, headers))
+
+    def login(self, name: str = "admin", password: str = "password") -> str:
+        return self.thread.run(self.mock.login(name, password))
+
+    def call(self, api: str, **params: Any) -> Any:
+        return self.thread.run(self.mock.call(api, **params))
+
+    def create(self, api: str, **params: Any) -> Inventory:
+        return self.thread.run(self.mock.create(api, **params))
+
+    def query(self, collection: str, *conditions: str) -> list[Inventory]:
+        return self.thread.run(self.mock.query(collection, *conditions))
+
+    def act(self, collection: str, uuid: str, action: str, **params: Any) -> Inventory:
+        return self.thread.run(self.mock.act(collection, uuid, action, **params))
+
+    def delete(self, collection: str, uuid: str) -> None:
+        self.thread.run(self.mock.delete(collection, uuid))
+
+    def advance(self, seconds: float) -> list[str]:
+        return self.thread.run(self.mock.advance(seconds))
+
+    def incident(self, told: dict[str, Any] | None = None, /, **kinds: Any) -> dict[str, Any]:
+        return self.thread.run(self.mock.incident(told, **kinds))
+
+    def end_incident(self, id: str) -> None:
+        self.thread.run(self.mock.end_incident(id))
+
+    def reset(self) -> None:
+        self.thread.run(self.mock.reset())
+
+    def rule(self, **rule: Any) -> Rule:
+        return self.thread.call(self.mock.rule, **rule)
+
+    @property
+    def rules(self) -> list[Rule]:
+        return self.mock.rules
+
+    def calls(self, api: str | None = None) -> list[Entry]:
+        return self.thread.call(self.mock.calls, api)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return self.thread.call(self.mock.jobs)
+
+    def never_fired(self) -> list[Rule]:
+        return self.mock.never_fired()
+
+    def told_of(self) -> str:
+        return self.thread.call(self.mock.told_of)
+
+    def down(self) -> None:
+        self.thread.call(self.mock.down)
+
+    def up(self) -> None:
+        self.thread.call(self.mock.up)
 
 
-if "pytest_asyncio" in sys.modules:  # the plugin is there before any test file
+def read_keywords(told):
+    """(Settings, rules) from the keywords of serve(), or of the marker; what is not said is as in tests. `rules` are files, or rules themselves."""
+    known = [item.name for item in fields(Settings)]
+    for name in told.keys() - set(known):
+        raise SettingsError(f"there is no setting {name}{did_you_mean(name, known)}")
+    rules = told.get("rules", ())
+    rules = [rules] if isinstance(rules, (dict, str, Path)) else rules
+    files = tuple(rule for rule in rules if not isinstance(rule, dict))
+    return Settings(**IN_TESTS | told | {"rules": files}), [rule for rule in rules if isinstance(rule, dict)]
+
+
+def serve(**settings: Any) -> Mock:
+    """A mock: `async with serve(dialect="server") as mock`, or `with` where nothing is awaited. Settings are those of the command line."""
+    return Mock(*read_keywords(settings))
+
+
+# ---- Fixtures ----------------------------------------------------------------------------------------------------
+
+MARKER = ('zmock(cloud="empty", dialect="server", rules=[...], strict=False): settings of the fixtures zmock and zmock_server; '
+          "where strict is False, a rule may stay unused")  # fmt: skip
+
+
+class Threaded:
+    """The mocks behind zmock_server, in one thread: one for each combination of settings, cleared whenever it is taken."""
+
+    def __init__(self):
+        self.thread, self.handles = LoopThread(), {}
+
+    def take(self, told):
+        """The handle of a mock with these settings, as new; one whose port it takes is down."""
+        settings, rules = read_keywords(told)
+        key = repr(settings)
+        for other, handle in self.handles.items():
+            if other != key and settings.port == handle.mock.port:
+                handle.down()
+        if key not in self.handles:
+            mock = Mock(settings)
+            self.thread.run(mock.__aenter__())
+            self.handles[key] = MockInThread(mock, self.thread)
+        handle = self.handles[key]
+        handle.mock.told = rules
+        handle.up()
+        handle.reset()
+        return handle
+
+    def close(self):
+        for handle in self.handles.values():
+            self.thread.run(handle.mock.__aexit__())
+        self.thread.close()
+
+
+def told_by(request):
+    """What zmock_settings and the markers of a test say, the nearest last."""
+    told = dict(request.getfixturevalue("zmock_settings"))
+    for marker in reversed([*request.node.iter_markers("zmock")]):
+        if marker.args:
+            raise SettingsError(f'the marker zmock takes keywords, zmock(cloud="empty"), not {marker.args[0]!r}')
+        told |= marker.kwargs
+    return told
+
+
+if "pytest" in sys.modules:  # it is there before its plugins are; where it is not, nobody asks for fixtures
     import pytest
-    import pytest_asyncio
+
+    MOCKS = pytest.StashKey[list]()  # (handle, strict) of those that a test uses
+
+    def pytest_configure(config):
+        config.addinivalue_line("markers", MARKER)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(item):
+        item.stash[MOCKS] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(item):
+        """A test that went well fails all the same where a rule never fired: what it was about has not happened."""
+        outcome = yield
+        for mock, strict in item.stash.get(MOCKS, ()):
+            if strict and mock.never_fired():
+                rules = "".join(f"\n  {rule.id}, matched {rule.matches} times: {json.dumps(rule.told, ensure_ascii=False)}" for rule in mock.never_fired())
+                pytest.fail(f"no call has met these rules of zmock:{rules}\n(@pytest.mark.zmock(strict=False) lets them stay unused)", pytrace=False)
+        return outcome
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(item, call):
+        """What happened in the mocks of a test that failed is a section of its report."""
+        report = yield
+        if report.failed and report.when != "teardown":
+            report.sections += [("zmock", mock.told_of()) for mock, _ in item.stash.get(MOCKS, ())]
+        return report
+
+    def taken(request, take):
+        """The handle that take(settings) gives; the test fails, in a line, where it is asked for what is not possible."""
+        wrong = ""
+        try:
+            told = told_by(request)
+            strict = told.pop("strict", True)
+            mock = take(told)
+        except (SettingsError, ValueError) as error:
+            wrong = f"zmock: {error}"
+        if wrong:
+            pytest.fail(wrong, pytrace=False)
+        request.node.stash[MOCKS].append((mock, strict))
+        return mock
 
     @pytest.fixture
     def zmock_settings():
-        """Settings for the fixture zmock; override it in a module, a class or a conftest."""
+        """Settings for zmock and zmock_server; override it in a module, a class or a conftest."""
         return {}
 
-    @pytest_asyncio.fixture
-    async def zmock(zmock_settings):
-        """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
-        async with serve(**zmock_settings) as mock:
-            yield mock
+    @pytest.fixture(scope="session")
+    def zmock_thread():
+        """Where zmock_server runs: once in a worker. Without an event loop of the tests, so that it may last for the session."""
+        threaded = Threaded()
+        yield threaded
+        threaded.close()
+
+    @pytest.fixture
+    def zmock_server(request, zmock_settings, zmock_thread):
+        """A mock for tests that await nothing: one in a worker, cleared for each test; in memory, delay 0, time frozen."""
+        return taken(request, zmock_thread.take)
+
+    if importlib.util.find_spec("pytest_asyncio"):
+        import pytest_asyncio
+
+        @pytest_asyncio.fixture
+        async def zmock(request, zmock_settings):
+            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
+            async with taken(request, lambda told: serve(**told)) as mock:
+                yield mock
+
+    else:
+
+        @pytest.fixture
+        def zmock():
+            pytest.fail("the fixture zmock runs in the loop of pytest-asyncio, which is not installed; zmock_server does without", pytrace=False)
 
 
 # ---- Main --------------------------------------------------------------------------------------------------------
@@ -8897,10 +9224,7 @@ async def run(settings):
     with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    try:
-        await mock.__aenter__()
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another --port, or 0 for a free one") from None
+    await mock.__aenter__()
     welcome(mock)
     await stop.wait()
     await mock.__aexit__()

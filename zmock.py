@@ -4633,9 +4633,9 @@ SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
     "Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange", "InstanceOffering", "DiskOffering",
     "VmInstance", "Volume", "Image",
 }  # fmt: skip
-BEHAVIOURS = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
-ON_REMOVAL = {}  # what happens besides when an item of a type goes; filled there too
-COUNTED = {}  # what counts anew what an item of a type holds of others; filled there too
+BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
+ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
+COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
 
 
 class Cloud:
@@ -6344,7 +6344,7 @@ def migrate_image(cloud, call):
 # ---- Behaviours: the demo cloud ------------------------------------------------------------------------------------
 
 
-def named(name):
+def named(name: str) -> str:
     """The fixed uuid of something in the demo cloud: named("vm-web-1") is the same in every mock."""
     return uuid5(NAMESPACE, name).hex
 
@@ -6717,7 +6717,7 @@ def interrupted(cloud):
 
 # ---- Behaviours: incidents -----------------------------------------------------------------------------------------
 
-INCIDENTS = {}  # by name: a generator that begins one, yields what to show of it, and ends it
+INCIDENTS: dict[str, Any] = {}  # by name: a generator that begins one, yields what to show of it, and ends it
 
 
 class Unknown(ValueError):
@@ -7834,8 +7834,8 @@ PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
     "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each inventory"},
-    "limit": {"name": "limit", "in": "query", "schema": SCHEMAS["int"] | {"minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
-    "start": {"name": "start", "in": "query", "schema": SCHEMAS["int"] | {"minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
+    "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
+    "start": {"name": "start", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
     "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
     "replyWithCount": {"name": "replyWithCount", "in": "query", "schema": SCHEMAS["bool"], "description": "How many there are, too"},
 }  # fmt: skip
@@ -8539,7 +8539,7 @@ class Control:
 
 # ---- App ---------------------------------------------------------------------------------------------------------
 
-IN_TESTS = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
+IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
 
@@ -8553,7 +8553,7 @@ def catalogue():
     return Catalogue(CATALOGUE_FILE)
 
 
-def create_app(settings=None):
+def create_app(settings: Settings | None = None) -> web.Application:
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
     settings = settings or Settings(**IN_TESTS)
     cloud = new_cloud(settings, catalogue())
@@ -8770,7 +8770,9 @@ class Mock:
         self.base, self.port = "", settings.port
         self.session: str | None = None
         self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
-        self.listening = self.server = self.thread = None
+        self.listening: socket.socket | None = None
+        self.server: asyncio.Server | None = None
+        self.thread: LoopThread | None = None
         self.add_rules()
 
     @property
@@ -8800,17 +8802,18 @@ class Mock:
         await self.runner.cleanup()
 
     def __enter__(self) -> "MockInThread":
-        self.thread = LoopThread()
+        self.thread = thread = LoopThread()
         try:
-            self.thread.run(self.__aenter__())
+            thread.run(self.__aenter__())
         except BaseException:
-            self.thread.close()
+            thread.close()
             raise
-        return MockInThread(self, self.thread)
+        return MockInThread(self, thread)
 
     def __exit__(self, *failure: object) -> None:
-        self.thread.run(self.__aexit__())
-        self.thread.close()
+        if self.thread:
+            self.thread.run(self.__aexit__())
+            self.thread.close()
 
     async def accept(self):
         loop = asyncio.get_running_loop()
@@ -8828,7 +8831,7 @@ class Mock:
     def down(self) -> None:
         """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
         self.deafen()
-        for connection in self.runner.server.connections:
+        for connection in self.runner.server.connections if self.runner.server else ():
             if connection.transport:
                 connection.transport.abort()
 
@@ -8882,12 +8885,12 @@ class Mock:
         """Any api by name, to its end: the body of its answer."""
         row = self.named(api)
         path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
-        body = {row.key: {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}}
+        sent = {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}
         if row.method in ("GET", "DELETE"):
-            pairs = [(f"{k}.{key}", one) for k, v in params.items() if isinstance(v, dict) for key, one in v.items()]
-            pairs += [(k, v) for k, v in params.items() if f"{{{k}}}" not in row.path and not isinstance(v, dict)]
-            body, path = None, path + "?" + urllib.parse.urlencode(pairs, doseq=True)
-        return await self.finish(row.method, path, body)
+            pairs = [(f"{name}.{key}", one) for name, value in sent.items() if isinstance(value, dict) for key, one in value.items()]
+            pairs += [(name, value) for name, value in sent.items() if not isinstance(value, dict)]
+            return await self.finish(row.method, f"{path}?{urllib.parse.urlencode(pairs, doseq=True)}")
+        return await self.finish(row.method, path, {row.key: sent})
 
     def named(self, api):
         """The row of an API; ValueError for a name that is none."""

@@ -12,25 +12,30 @@ run: $(READY)  ## start zmock; ARGS="--port 0" passes flags
 test: $(READY)  ## run the tests; ARGS="-k volume" passes flags to pytest
 	.venv/bin/python -m pytest -q $(ARGS)
 
-check: $(READY)  ## what a change has to pass: ruff, then the tests
+check: $(READY)  ## what a change has to pass: ruff, mypy, then the tests
 	.venv/bin/ruff check
+	.venv/bin/mypy
 	@$(MAKE) --no-print-directory test
 
 crash: $(READY)  ## kill it in the middle of its work, ROUNDS=200 times, and look what is left
 	ROUNDS=$(or $(ROUNDS),200) .venv/bin/python -m pytest -q tests/test_crash.py -k kills
 
+slow: $(READY)  ## the tests of the package, which install it into fresh environments
+	.venv/bin/python -m pytest -q -m slow $(ARGS)
+
 bench: $(READY)  ## how fast it is, beside a bare aiohttp server
 	@PYTHONPATH=. .venv/bin/python tests/bench.py
+	@PYTHONPATH=. .venv/bin/python tests/bench_fixture.py
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "zmock needs Python 3.11 or newer, which $(PYTHON) is not; name one: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) lacks venv; on Debian or Ubuntu: apt install python3-venv" >&2; exit 2; }
-	@echo "making .venv with aiohttp, tinydb, pytest and ruff" >&2
+	@echo "making .venv with aiohttp, tinydb and what the tests need" >&2
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 		print(*p["dependencies"], *p["optional-dependencies"]["test"], sep="\n")' > .venv/needed.txt
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -r .venv/needed.txt
 	@touch $@
 
-.PHONY: help run test check crash bench
+.PHONY: help run test check slow crash bench

@@ -6444,7 +6444,7 @@ STAMP = re.compile(r'"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"')
 
 @functools.lru_cache(maxsize=8)
 def made_by_calls(catalogue, **settings):
-    """What the calls of DEMO make: the items as one text, the random sequence and the addresses after them.
+    """What the calls of DEMO make: the items as one text, when its dates are after the first, the random sequence and the addresses after them.
 
     The same for all clouds with the same settings, but for the dates; a process makes it once.
     """
@@ -6461,17 +6461,16 @@ def made_by_calls(catalogue, **settings):
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
     with_public_address(cloud, "web-1")
-    items = [(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]
-    return to_json(items).decode(), cloud.random.getstate(), cloud.cursors
+    text = to_json([(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]).decode()
+    return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(STAMP.findall(text))}, cloud.random.getstate(), cloud.cursors
 
 
 def demo(cloud):
     """A small data centre, a month old, in which things have happened."""
     asked = {name: getattr(cloud.settings, name) for name in ("seed", "dialect", "utc_offset", "host")}
-    text, randomness, cursors = made_by_calls(cloud.catalogue, **asked)
-    later = cloud.clock.now() - DEMO_BEGAN - LONG_AGO
-    moved = functools.cache(lambda stamp: f'"{cloud.clock.stamp(cloud.clock.moment(stamp) + later)}"')
-    for type, items in json.loads(STAMP.sub(lambda found: moved(found[1]), text)):
+    text, dates, randomness, cursors = made_by_calls(cloud.catalogue, **asked)
+    now_said = {stamp: f'"{cloud.clock.stamp(cloud.clock.now() - DEMO_BEGAN + seconds)}"' for stamp, seconds in dates.items()}
+    for type, items in json.loads(STAMP.sub(lambda found: now_said[found[1]], text)):
         for item in items:
             cloud.store.change(type, item["uuid"], item)
     cloud.random.setstate(randomness)

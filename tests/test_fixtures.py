@@ -1,13 +1,18 @@
 """The handle, and the fixture that gives it."""
 
 import asyncio
+import re
+import socket
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from zmock import create_app, named, serve
+from zmock import SettingsError, create_app, named, serve
 
 ROOT = Path(__file__).parent.parent
 
@@ -137,10 +142,179 @@ async def test_the_bare_application_goes_into_another_client(aiohttp_client):
     assert await answer.json() == {"version": "2.5.1"}
 
 
+def answers(base):
+    """Whether the mock answers a request."""
+    try:
+        return urllib.request.urlopen(f"{base}/zmock/health", timeout=5).status == 200
+    except OSError:
+        return False
+
+
+async def test_a_mock_goes_down_and_comes_back_on_its_port_as_it_was(zmock):
+    await zmock.create("CreateZone", name="z")
+    zmock.down()
+    zmock.down()
+    for client in (zmock.login(), zmock.query("zones")):
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client
+    base = zmock.base
+    zmock.up()
+    zmock.up()
+    assert [zone["name"] for zone in await zmock.query("zones", "name=z")] == ["z"]
+    assert zmock.base == base
+
+
+@pytest.mark.zmock(rules=[{"api": "QueryZone", "delay": 60}])
+async def test_connections_break_when_it_goes_down(zmock):
+    await zmock.login()
+    waiting = asyncio.ensure_future(zmock.request("GET", "/zones"))
+    while not zmock.rules[0].hits:
+        await asyncio.sleep(0)
+    zmock.down()
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await waiting
+
+
+async def test_up_and_down_as_fast_as_one_likes(zmock):
+    for pause in (0, 1, 0, 2, 1):
+        zmock.down()
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        zmock.up()
+        for _ in range(pause):
+            await asyncio.sleep(0)
+    assert await zmock.login()
+
+
+@pytest.mark.zmock(cloud="empty", rules=[{"api": "CreateZone", "times": 1, "then": {"error": "SYS.1006"}}])
+class TestMarkers:
+    async def test_a_class_marks_its_tests(self, zmock):
+        assert (await zmock.query("zones"), len(zmock.rules)) == ([], 1)
+        with pytest.raises(RuntimeError, match=r"SYS\.1006"):
+            await zmock.create("CreateZone", name="z")
+
+    @pytest.mark.zmock(cloud="demo", rules=[])
+    def test_the_nearest_marker_wins(self, zmock_server):
+        assert (len(zmock_server.query("zones")), zmock_server.rules) == (1, [])
+
+    async def test_a_reset_brings_back_the_rules_of_the_marker_and_its_cloud(self, zmock):
+        zmock.rule(api="QueryZone", then={"error": "SYS.1006"})
+        await zmock.control.reset("", {}, {"cloud": "demo"})
+        await zmock.reset()
+        assert ([rule.told["api"] for rule in zmock.rules], await zmock.query("zones")) == (["CreateZone"], [])
+        with pytest.raises(RuntimeError):
+            await zmock.create("CreateZone", name="z")
+
+
+def test_the_handle_without_await_speaks_the_cloud(zmock_server):
+    session = zmock_server.login()
+    assert (zmock_server.session, zmock_server.url) == (session, zmock_server.base + "/zstack/v1")
+    zone = zmock_server.create("CreateZone", name="z")
+    assert zmock_server.act("zones", zone["uuid"], "changeZoneState", stateEvent="disable")["state"] == "Disabled"
+    assert zmock_server.delete("zones", zone["uuid"]) is None
+    assert zmock_server.query("zones", "name=z") == []
+    assert zmock_server.call("GetVersion") == {"version": "2.5.1"}
+    assert zmock_server.request("PUT", "/management-nodes/actions", {"getVersion": {}})[0] == 200
+    incident = zmock_server.incident(host_down="host-1")
+    assert zmock_server.query("vm-instances", "name=web-1")[0]["state"] == "Unknown"
+    zmock_server.end_incident(incident["id"])
+    rule = zmock_server.rule(api="CreateZone", then={"error": "SYS.1006"})
+    with pytest.raises(RuntimeError, match=r"SYS\.1006"):
+        zmock_server.create("CreateZone", name="z")
+    assert (zmock_server.rules, rule.hits, len(zmock_server.calls("CreateZone"))) == ([rule], 1, 2)
+    assert [job["state"] for job in zmock_server.jobs() if job["api"] == "CreateZone"] == ["succeeded", "failed"]
+    now = zmock_server.clock.now()
+    zmock_server.advance(3600)
+    assert zmock_server.clock.now() == now + 3600
+    zmock_server.reset()
+    assert (zmock_server.session, zmock_server.calls(), zmock_server.rules) == (None, [], [])
+
+
+class TestOneServerForAllTests:
+    seen: list = []
+
+    @pytest.mark.parametrize("n", range(3))
+    def test_each_finds_it_at_the_same_place_as_new(self, zmock_server, n):
+        assert (zmock_server.calls(), zmock_server.session) == ([], None)
+        assert answers(zmock_server.base)
+        zmock_server.create("CreateZone", name=f"z{n}")
+        assert len(zmock_server.query("zones")) == 2
+        zmock_server.rule(api="Query*", skip=10, then={"error": "SYS.1006"}).hits = 1
+        zmock_server.down()
+        self.seen.append(zmock_server.base)
+
+    def test_it_was_one(self):
+        assert len(set(self.seen)) == 1
+
+    @pytest.mark.zmock(dialect="server")
+    def test_other_settings_have_another(self, zmock_server):
+        assert zmock_server.base not in self.seen
+        zmock_server.login()
+        assert zmock_server.request("GET", "/zones")[1]["schema"]
+
+
+def test_serve_without_asyncio_gives_the_same_handle():
+    with serve(cloud="empty") as mock, serve() as other:
+        assert (mock.query("zones"), len(other.query("zones"))) == ([], 1)
+        threads = [thread.name for thread in threading.enumerate()]
+    assert not answers(mock.base)
+    assert [thread.name for thread in threading.enumerate()].count("zmock") == threads.count("zmock") - 2
+    with pytest.raises(RuntimeError, match="this mock has ended"):
+        mock.query("zones")
+
+
+async def test_what_is_raised_inside_leaves_and_the_mock_is_gone():
+    for how in ("with", "async with"):
+        with pytest.raises(ZeroDivisionError):
+            if how == "with":
+                with serve() as mock:
+                    raise ZeroDivisionError
+            async with serve() as mock:
+                raise ZeroDivisionError
+        assert not answers(mock.base)
+
+
+def misused():
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    return taken, (
+        (lambda: serve(colud="empty"), SettingsError, "there is no setting colud, did you mean cloud?"),
+        (lambda: serve(dialect="servr"), SettingsError, "did you mean server?"),
+        (lambda: serve(rules=[{"api": "CreateZon"}]), ValueError, "did you mean CreateZone?"),
+        (lambda: serve(rules="nowhere.json"), SettingsError, "nowhere.json"),
+        (lambda: serve(rules=[{"api": "CreateZone", "thn": {}}]), ValueError, "did you mean then?"),
+        (lambda: serve().url, RuntimeError, "async with serve() as mock"),
+        (lambda: serve(port=port).__enter__(), SettingsError, f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port"),
+        (lambda: serve(port=70000).__enter__(), SettingsError, "port"),
+        (lambda: serve(host="256.1.1.1").__enter__(), SettingsError, "cannot listen on 256.1.1.1:0"),
+    )
+
+
+@pytest.mark.parametrize("n", range(9))
+def test_a_mistake_is_one_line_that_says_what_to_write(n):
+    taken, table = misused()
+    act, kind, told = table[n]
+    before = threading.active_count()
+    with taken, pytest.raises(kind) as error:
+        act()
+    assert told in str(error.value) and "\n" not in str(error.value)
+    assert threading.active_count() == before
+
+
+async def test_a_mock_runs_once_and_a_name_that_is_no_api_is_an_error(zmock):
+    with pytest.raises(RuntimeError, match="a mock runs once"):
+        await zmock.__aenter__()
+    with pytest.raises(ValueError, match="did you mean CreateZone?"):
+        zmock.calls("CreatZone")
+    with pytest.raises(ValueError, match="did you mean CreateZone?"):
+        await zmock.create("CreatZone", name="z")
+    assert zmock.calls("PollJob") == []
+
+
 IN_ANOTHER_PROJECT = '''
 import pytest
 
-pytest_plugins = ["zmock"]
+NO = {"error": "SYS.1006", "details": "no"}
 
 
 @pytest.fixture
@@ -157,12 +331,91 @@ async def test_first(zmock):
 @pytest.mark.asyncio
 async def test_second(zmock):
     assert await zmock.query("zones") == []
+
+
+def test_third(zmock_server):
+    assert zmock_server.query("zones") == []
+'''
+THAT_FAIL = '''
+
+@pytest.mark.zmock(colud="empty")
+def test_unknown_setting(zmock_server): ...
+
+
+@pytest.mark.asyncio
+@pytest.mark.zmock("empty")
+async def test_no_keyword(zmock): ...
+
+
+@pytest.mark.zmock(dialect="servr")
+def test_wrong_value(zmock_server): ...
+
+
+@pytest.mark.zmock(rules=[{"api": "CreateZon"}])
+def test_wrong_rule(zmock_server): ...
+
+
+@pytest.mark.zmock(rules=[{"api": "CreateZone", "then": NO}])
+def test_unused_rule(zmock_server): ...
+
+
+@pytest.mark.zmock(rules=[{"api": "CreateZone", "then": NO}], strict=False)
+def test_rule_that_may_be_unused(zmock_server): ...
+
+
+@pytest.mark.asyncio
+@pytest.mark.zmock(delay=5)
+async def test_reported(zmock):
+    zmock.rule(api="LogOut", id="never", then=NO)
+    zmock.rule(api="LogInByAccount", id="slow", times=1, delay=0)
+    await zmock.login()
+    await zmock.request("GET", "/zons")
+    await zmock.request("POST", "/zones", {"params": {"name": "z"}})
+    raise AssertionError("as wished")
 '''
 
 
-def test_the_fixture_works_where_asyncio_is_strict(tmp_path):
-    (tmp_path / "test_mine.py").write_text(IN_ANOTHER_PROJECT)
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_mode = strict\npythonpath = {ROOT}\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert "2 passed" in run.stdout, run.stdout + run.stderr
+def run_elsewhere(folder, text, *flags, mode="strict"):
+    """What pytest prints about a test file in a project of its own."""
+    (folder / "conftest.py").write_text("" if "pytest_plugins" in text else 'pytest_plugins = ["zmock"]')
+    (folder / "test_mine.py").write_text(text)
+    (folder / "pytest.ini").write_text(f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\npythonpath = {ROOT}\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *flags, str(folder)]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("flags", ((), ("-n", "2")), ids=("alone", "in parallel"))
+@pytest.mark.parametrize("mode", ("strict", "auto"))
+def test_the_fixtures_work_in_another_project(tmp_path, mode, flags):
+    told = run_elsewhere(tmp_path, IN_ANOTHER_PROJECT, *flags, mode=mode)
+    assert "3 passed" in told, told
+    assert "arning" not in told
+
+
+@pytest.mark.parametrize("flags", ((), ("-n", "2")), ids=("alone", "in parallel"))
+def test_a_report_tells_what_happened_and_a_mistake_is_named(tmp_path, flags):
+    told = run_elsewhere(tmp_path, IN_ANOTHER_PROJECT + THAT_FAIL, *flags)
+    assert "2 failed, 4 passed, 4 errors" in told, told
+    for line in (
+        "zmock: there is no setting colud, did you mean cloud?",
+        "zmock: the marker zmock takes keywords, zmock(cloud=\"empty\"), not 'empty'",
+        "did you mean server?",
+        "did you mean CreateZone?",
+        "no call has met these rules of zmock:\n  rule-1, matched 0 times: ",
+        "#1 PUT /zstack/v1/accounts/login  LogInByAccount  200  slow; hit=1",
+        "#2 GET /zstack/v1/zons  no API  404  (",
+        "  CreateZone  202  job ",
+        "never fired 0 of 0 times: ",
+        "slow fired 1 of 1 times: ",
+        "not over: CreateZone, job ",
+    ):
+        assert line in told, told
+    assert "Traceback" not in told and "During handling" not in told
+
+
+def test_the_test_of_the_readme_is_green(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    tests = [block for block in blocks if "async def test_" in block]
+    assert len(tests) == 1
+    assert "1 passed" in run_elsewhere(tmp_path, tests[0])

@@ -6439,7 +6439,7 @@ def do(cloud, api_name, name, params):
 
 
 LONG_AGO = 1_000_000_000  # a whole second, from which the dates of what was made are counted
-STAMP = re.compile(r'"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"')
+DATES_INSIDE = re.compile(r'"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"')
 
 
 @functools.lru_cache(maxsize=8)
@@ -6462,7 +6462,7 @@ def made_by_calls(catalogue, **settings):
     cloud.pretend = cloud.clock.now() - 3600
     with_public_address(cloud, "web-1")
     text = to_json([(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]).decode()
-    return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(STAMP.findall(text))}, cloud.random.getstate(), cloud.cursors
+    return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(DATES_INSIDE.findall(text))}, cloud.random.getstate(), cloud.cursors
 
 
 def demo(cloud):
@@ -6470,7 +6470,7 @@ def demo(cloud):
     asked = {name: getattr(cloud.settings, name) for name in ("seed", "dialect", "utc_offset", "host")}
     text, dates, randomness, cursors = made_by_calls(cloud.catalogue, **asked)
     now_said = {stamp: f'"{cloud.clock.stamp(cloud.clock.now() - DEMO_BEGAN + seconds)}"' for stamp, seconds in dates.items()}
-    for type, items in json.loads(STAMP.sub(lambda found: now_said[found[1]], text)):
+    for type, items in json.loads(DATES_INSIDE.sub(lambda found: now_said[found[1]], text)):
         for item in items:
             cloud.store.change(type, item["uuid"], item)
     cloud.random.setstate(randomness)

@@ -31,7 +31,7 @@ from zmock import (
 )  # fmt: skip
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
-SHIPPED, INVENTORIES = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
+SHIPPED, INVENTORIES, STRUCTS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
 ALL, ALONE = Catalogue(FILE), Catalogue()
 BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
@@ -261,19 +261,19 @@ def test_a_shipped_line_is_an_api(line):
 
 
 def test_each_shipped_api_and_inventory_has_a_line_of_its_own():
-    apis, inventories = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n').split('\n},\n"inventories": {\n')
-    for text, rows in ((apis, SHIPPED), (inventories, INVENTORIES)):
+    told = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n')
+    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS), strict=True):
         assert [json.loads("{%s}" % line.rstrip(",")) for line in text.splitlines()] == [{str(n): row} for n, row in enumerate(rows, 1)]
 
 
 def test_the_shipped_lines_are_in_the_order_of_their_names():
-    for rows in (SHIPPED, INVENTORIES):
+    for rows in (SHIPPED, INVENTORIES, STRUCTS):
         assert [line["name"] for line in rows] == sorted(line["name"] for line in rows)
 
 
 def test_tinydb_opens_the_shipped_file():
     with TinyDB(FILE, access_mode="r") as db:
-        assert db.tables() == {"apis", "inventories"}
+        assert db.tables() == {"apis", "inventories", "structs"}
         assert [dict(document) for document in db.table("apis")] == SHIPPED
         assert [dict(document) for document in db.table("inventories")] == INVENTORIES
 
@@ -310,3 +310,9 @@ def test_a_catalogue_that_cannot_be_read_says_so(tmp_path):
     broken.write_text('{"apis": [')
     with pytest.raises(SettingsError, match="is not a catalogue"):
         Catalogue(broken)
+
+
+@pytest.mark.parametrize("row", STRUCTS, ids=[row["name"] for row in STRUCTS])
+def test_an_inventory_that_no_query_reaches_has_fields_of_known_types(row):
+    kinds = {kind for _, _, kind in (word.partition(":") for word in row["fields"].split())}
+    assert kinds <= {"", "int", "long", "double", "bool", "date", "list", "map", "maps", "any"}

@@ -12,6 +12,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from zmock import DIFFERENCES, named, serve
 
+pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
+
 VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": "p", "clusterUuid": named("cluster-1")}
 IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}

@@ -8,6 +8,8 @@ import pytest
 
 from zmock import BREAKS, DROPS, named, serve
 
+pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
+
 FULL = {"error": "HOST_ALLOCATION.1000", "details": "no host has 64 GB"}
 TOLD = b'{"error":{"code":"HOST_ALLOCATION.1000","description":"No available host found","details":"no host has 64 GB"}}'
 FIN, RST, OPEN = "FIN", "RST", "open"

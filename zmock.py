@@ -9080,15 +9080,28 @@ class MockInThread:
         self.thread.call(self.mock.up)
 
 
+def as_setting(item, value):
+    """The value of a setting as Settings hold it: a number or a path may stand for a text."""
+    kind = type(item.default)
+    if kind is str and isinstance(value, (int, float, Path)):
+        return str(value)
+    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
+        raise SettingsError(f"{item.name} is {'an' if kind is int else 'a'} {kind.__name__}, not {value!r}")
+    return value
+
+
 def read_keywords(told):
     """(Settings, rules) from the keywords of serve(), or of the marker; what is not said is as in tests. `rules` are files, or rules themselves."""
-    known = [item.name for item in fields(Settings)]
-    for name in told.keys() - set(known):
+    known = {item.name: item for item in fields(Settings)}
+    for name in told.keys() - known.keys():
         raise SettingsError(f"there is no setting {name}{did_you_mean(name, known)}")
     rules = told.get("rules", ())
     rules = [rules] if isinstance(rules, (dict, str, Path)) else rules
+    if not isinstance(rules, (list, tuple)) or not all(isinstance(rule, (dict, str, Path)) for rule in rules):
+        raise SettingsError(f"rules is a list of rules, or of files with rules, not {rules!r}")
     files = tuple(rule for rule in rules if not isinstance(rule, dict))
-    return Settings(**IN_TESTS | told | {"rules": files}), [rule for rule in rules if isinstance(rule, dict)]
+    said = {name: as_setting(known[name], value) for name, value in told.items() if name != "rules"}
+    return Settings(**IN_TESTS | said, rules=files), [rule for rule in rules if isinstance(rule, dict)]
 
 
 def serve(**settings: Any) -> Mock:

@@ -280,6 +280,11 @@ def misused():
     return taken, (
         (lambda: serve(colud="empty"), SettingsError, "there is no setting colud, did you mean cloud?"),
         (lambda: serve(dialect="servr"), SettingsError, "did you mean server?"),
+        (lambda: serve(cloud=5), SettingsError, "--cloud is demo, empty, large:N or a JSON file, not '5'"),
+        (lambda: serve(port="x"), SettingsError, "port is an int, not 'x'"),
+        (lambda: serve(open=1), SettingsError, "open is a bool, not 1"),
+        (lambda: serve(rules=3), SettingsError, "rules is a list of rules, or of files with rules, not 3"),
+        (lambda: serve(rules=[3]), SettingsError, "rules is a list of rules, or of files with rules, not [3]"),
         (lambda: serve(rules=[{"api": "CreateZon"}]), ValueError, "did you mean CreateZone?"),
         (lambda: serve(rules="nowhere.json"), SettingsError, "nowhere.json"),
         (lambda: serve(rules=[{"api": "CreateZone", "thn": {}}]), ValueError, "did you mean then?"),
@@ -290,7 +295,7 @@ def misused():
     )
 
 
-@pytest.mark.parametrize("n", range(9))
+@pytest.mark.parametrize("n", range(14))
 def test_a_mistake_is_one_line_that_says_what_to_write(n):
     taken, table = misused()
     act, kind, told = table[n]

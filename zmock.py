@@ -4234,7 +4234,7 @@ def result_of(record, api=None):
 # ---- Verbs -------------------------------------------------------------------------------------------------------
 
 STATES = {"enable": "Enabled", "disable": "Disabled", "maintain": "Maintenance", "deleting": "Deleting"}
-EFFECTS = {}  # effects that are functions, by their words; filled here and by the section Behaviours
+EFFECTS: dict[str, Any] = {}  # effects that are functions, by their words; filled here and by the section Behaviours
 
 
 def effect(words):
@@ -7766,10 +7766,14 @@ def param_schema(param):
     """A parameter with its constraints; what it refers to is in the description."""
     schema, not_blank = SCHEMAS[param.type], {"pattern": r"\S"} if param.nonblank else {}
     if param.type == "str":
-        said = {"minLength": param.shortest, "maxLength": param.longest, "enum": [*param.values], "pattern": param.regex and whole_text(param.regex)}
+        said = {"minLength": param.shortest or int(param.nonempty), "maxLength": param.longest, "enum": [*param.values], "pattern": param.regex and whole_text(param.regex)}
         schema = schema | not_blank | {key: value for key, value in said.items() if value}
     if param.type == "list":
-        schema = schema | {"items": TEXT_SCHEMA | not_blank} | ({"minItems": 1} if param.nonempty else {})
+        schema = schema | {"items": TEXT_SCHEMA | not_blank}
+    if param.type in ("list", "maps") and param.nonempty:
+        schema = schema | {"minItems": 1}
+    if param.type == "map" and param.required:
+        schema = schema | {"minProperties": 1}  # an empty one says nothing in a query string
     if param.low is not None:
         schema = schema | {"minimum": param.low, "maximum": param.high}
     if param.default is not None:
@@ -7892,7 +7896,7 @@ class Contract:
 
     def components(self):
         apis = self.catalogue.apis.values()
-        schemas = {f"{name}Inventory": inventory_schema(fields, EMBEDDED.get(name, {})) for name, fields in self.known.items()}
+        schemas = {f"{name}Inventory": inventory_schema(fields, self.catalogue.embedded.get(name, {})) for name, fields in self.known.items()}
         schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
         schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
         return {
@@ -7913,6 +7917,11 @@ class Contract:
     def has_body(api):
         return api.method in ("POST", "PUT") and "bare" not in api.words
 
+    @staticmethod
+    def checks_more(api):
+        """Whether parameters that the schema allows may be refused as illegal all the same."""
+        return bool(getattr(BEHAVIOURS.get(api.name), "check", None)) or any(code == "SYS.1007" for _, code, _ in api.refuses)
+
     # operations
 
     def operation(self, method, path, apis, names):
@@ -7920,7 +7929,7 @@ class Contract:
         told = {
             "operationId": self.ids[method, path], "tags": [path.split("/")[1]], "summary": ", ".join(re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis),
             "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis), "parameters": self.parameters(path, apis, names),
-            "x-zmock-simulated": any(map(self.cloud.simulated, apis)), "x-zmock-checks-more": any(getattr(BEHAVIOURS.get(api.name), "check", None) for api in apis),
+            "x-zmock-simulated": any(map(self.cloud.simulated, apis)), "x-zmock-checks-more": any(map(self.checks_more, apis)),
         }  # fmt: skip
         bodies = [ref("schemas", f"{api.name}Request") for api in apis if self.has_body(api)]
         if bodies:

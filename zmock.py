@@ -7772,8 +7772,6 @@ def param_schema(param):
         schema = schema | {"items": TEXT_SCHEMA | not_blank}
     if param.type in ("list", "maps") and param.nonempty:
         schema = schema | {"minItems": 1}
-    if param.type == "map" and param.required:
-        schema = schema | {"minProperties": 1}  # an empty one says nothing in a query string
     if param.low is not None:
         schema = schema | {"minimum": param.low, "maximum": param.high}
     if param.default is not None:
@@ -7919,8 +7917,9 @@ class Contract:
 
     @staticmethod
     def checks_more(api):
-        """Whether parameters that the schema allows may be refused as illegal all the same."""
-        return bool(getattr(BEHAVIOURS.get(api.name), "check", None)) or any(code == "SYS.1007" for _, code, _ in api.refuses)
+        """Whether parameters that the schema allows may be refused as illegal all the same: a query string cannot say each map, too."""
+        unsayable = api.method in ("GET", "DELETE") and any(param.type == "map" and param.required for param in api.params.values())
+        return unsayable or bool(getattr(BEHAVIOURS.get(api.name), "check", None)) or any(code == "SYS.1007" for _, code, _ in api.refuses)
 
     # operations
 

@@ -10,7 +10,7 @@ run: $(READY)  ## start zmock; ARGS="--port 0" passes flags
 	@exec .venv/bin/python zmock.py $(ARGS)
 
 test: $(READY)  ## run the tests; ARGS="-k volume" passes flags to pytest
-	.venv/bin/python -m pytest -q $(ARGS)
+	.venv/bin/python -m pytest -q -n auto $(ARGS)
 
 check: $(READY)  ## what a change has to pass: ruff, mypy, then the tests
 	.venv/bin/ruff check

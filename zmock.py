@@ -3793,6 +3793,7 @@ class Call:
     fault: Fault = NO_FAULT
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
+    given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -3829,7 +3830,7 @@ class Run:
 
     def __init__(self, jobs, call, seconds, done, began=None, long=False):
         self.jobs, self.call, self.done = jobs, call, done
-        self.steps, self.timer, self.over, self.log = None, None, False, []
+        self.steps, self.passed, self.timer, self.over, self.log = None, None, None, False, []
         self.stages, self.awaited = jobs.stages(call.api), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
@@ -3970,6 +3971,7 @@ def wrapped(error, api):
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
 SWEEP = 3600  # rest.expiredApi.scanInterval
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
+MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
 OVER = {"succeeded", "failed"}
 
 
@@ -3980,13 +3982,14 @@ class Jobs:
         self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
         self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
         self.http, self.watch = None, None
-        self.left = {}  # events: the 202 of a job whose web-hook waits for that has left
-        self.told = {}  # events: a web-hook that the 202 waits for has been told
+        self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
+        self.told = {}  # events: a web-hook that the 202 waits for has been told; from submit() to let_go()
         self.clear()
 
     def clear(self):
         self.running, self.runs, self.progress, self.queues = {}, set(), {}, defaultdict(list)
         self.looked = {}  # when each job was last looked at; kept in its record once a minute
+        self.gone_by = {}  # the rules that had jobs expire, for the polls that come after
         self.telling = set()  # tasks
         for event in [*self.left.values(), *self.told.values()]:
             event.set()
@@ -4002,10 +4005,10 @@ class Jobs:
             "uuid": call.job, "api": call.api.name, "state": "lost" if lost else "running", "created": now, "seen": now, "due": now + call.seconds,
             "target": call.target, "hook": hook, "schema": schema, "key": call.key,
         }  # fmt: skip
-        said = {"held": call.fault.job == "hold" or None, "rule": call.fault.name if call.fault.error else None}
+        said = {"held": call.fault.job == "hold" or None, "rule": call.fault.name if lost else None}
         self.store.put("Job", record | without_nulls(said))
         if not lost:
-            if hook:
+            if hook and call.fault.webhook != "never":
                 (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
             self.running[call.job] = None
             self.queues[line_of(call)].append(call)
@@ -4036,6 +4039,7 @@ class Jobs:
             self.finish(call, body, failure or (fault.error if fault.at == "after" else None))
 
         if fault.error and fault.at != "after" and not fault.stage:
+            due = math.inf if fault.job == "hold" else due
             self.running[call.job] = self.clock.at(due, lambda: done(None, fault.error), f"{call.api.name} {call.job}", awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
@@ -4049,7 +4053,8 @@ class Jobs:
         if error:
             self.notify(call, error)
         outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
-        self.store.update("Job", call.job, finished=self.clock.now(), held=None, **outcome)
+        by_rule = error and call.fault.error in (error, error.cause)
+        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
         self.clock.spawn(self.publish(call))
 
     def next_in_line(self, call):
@@ -4078,6 +4083,9 @@ class Jobs:
             task.add_done_callback(self.telling.discard)
         if call.fault.job == "expire":
             self.expire(call.job)
+            self.gone_by[call.job] = call.fault.name
+            for old in [*self.gone_by][:-MOST_GONE]:
+                del self.gone_by[old]
 
     def give_back(self, call, error):
         """A job whose work cannot be kept has failed, and nothing of it stays."""
@@ -4121,7 +4129,6 @@ class Jobs:
         """POSTs the result to the web-hook, not before the 202 has left: unless a rule wants it late, twice or first."""
         if left := self.left.get(record["uuid"]):
             await left.wait()
-        self.left.pop(record["uuid"], None)
         await self.clock.sleep(fault.lateness)
         for _ in range(2 if fault.webhook == "twice" else 1):
             await self.deliver(record)
@@ -4139,6 +4146,11 @@ class Jobs:
             if taken:
                 return
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
+
+    def left_now(self, uuid):
+        """The 202 of a job has left: its web-hook waits for that no longer."""
+        if left := self.left.pop(uuid, None):
+            left.set()
 
     def let_go(self, uuid):
         """The 202 of a job waits for its web-hook no longer."""
@@ -4158,23 +4170,27 @@ class Jobs:
 
     def control(self, uuid, what):
         """finish, fail or expire a job by hand; answers its record."""
-        run = self.running.get(uuid)
+        run, held = self.running.get(uuid), self.store.peek("Job", uuid).get("held")
         if run:
             self.store.update("Job", uuid, held=None)
         if what == "expire":
             self.running.pop(uuid, None)
             self.expire(uuid)
             self.let_go(uuid)
-            if isinstance(run, Run) and run.held:  # nothing would ever end it
-                run.drop()
-                self.next_in_line(run.call)
+            if run and held:  # nothing would ever end it
+                run.drop() if isinstance(run, Run) else run.cancel()
+                self.next_in_line(self.waiting(uuid))
         elif isinstance(run, Run):
             run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
         elif isinstance(run, Timer):  # a fault rule has it fail, sooner or later
             run.hurry()
         elif what == "fail":
-            self.finish(next(call for line in self.queues.values() for call in line if call.job == uuid), None, FAILED_BY_HAND)
+            self.finish(self.waiting(uuid), None, FAILED_BY_HAND)
         return self.store.get("Job", uuid)
+
+    def waiting(self, uuid):
+        """The call that a job is of, while it stands in line."""
+        return next(call for line in self.queues.values() for call in line if call.job == uuid)
 
     def waits(self, uuid):
         """Whether a job has not begun, because another one on the same object has not ended."""
@@ -7356,6 +7372,10 @@ BREAKS = {"reset": break_reset, "empty": break_empty, "truncate": break_truncate
 
 # ---- API ---------------------------------------------------------------------------------------------------------
 
+class Unreachable(Exception):
+    """Nobody is there who could answer: the connection is reset."""
+
+
 CLOUD = web.AppKey("cloud", Cloud)
 HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
@@ -7379,6 +7399,8 @@ class Rest:
         entry = Entry(next(self.seq), self.clock.now(), request.method, re.sub("^https?://[^/]*", "", path), query[:MOST_KEPT])
         try:
             answer = self.again(request, entry) or await self.meet(request, entry)
+        except Unreachable:
+            answer = Answer(503, drop="reset")
         except ApiError as error:
             answer = self.failed(error, entry)
         except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
@@ -7436,13 +7458,14 @@ class Rest:
     async def meet(self, request, entry):
         """From a request to an answer: path, body, which api, who, what; then now or as a job."""
         if self.cloud.unreachable:
-            return Answer(503, drop="reset")
+            raise Unreachable
         if request.method == "OPTIONS":
             return self.preflight(request, path_below(entry.path, self.dialect))
         path = path_below(entry.path, self.dialect)
         if path.startswith("/api-jobs/"):
-            entry.api = "PollJob"
-            return await self.act(request, Call(POLL_JOB, {"uuid": path.removeprefix("/api-jobs/")}), entry)
+            asked = {"uuid": path.removeprefix("/api-jobs/")}
+            entry.api, entry.job = "PollJob", asked["uuid"][:MOST_KEPT]
+            return await self.act(request, Call(POLL_JOB, asked, given=asked), entry)
         apis = self.catalogue.route(path)
         if not apis:
             raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, request.method, path))
@@ -7457,7 +7480,7 @@ class Rest:
             raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
         session = self.authorize(request, api)
         if api.kind == "Query":
-            call = Call(api, self.query(api, variables, arguments, entry), session)
+            call = Call(api, self.query(api, variables, arguments, entry), session, given=dict([*arguments, *variables.items()]))
         else:
             call = self.call(api, variables, arguments, body, session, self.job_uuid(request, api), entry)
         return await self.act(request, call, entry)
@@ -7531,6 +7554,7 @@ class Rest:
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
+        asked = given | {name: told for name, told in tags.items() if told}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
         entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -7542,7 +7566,7 @@ class Rest:
                 error.status = 400
                 raise
             params = error  # the server finds out later: 503 for what it answers at once, through the job for what it does not
-        return Call(api, params, session, job, tags["systemTags"], tags["userTags"])
+        return Call(api, params, session, job, tags["systemTags"], tags["userTags"], given=asked)
 
     def from_delete_body(self, body):
         """Parameters in the body of a DELETE, at top level or inside params (manual 4.4.1)."""
@@ -7576,25 +7600,29 @@ class Rest:
         at_once = self.cloud.at_once(call.api)
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
-            call.key = call_key(entry.method, entry.path, entry.query, entry.params)
+            call.key = call_key(entry.method, entry.path, entry.query, call.given)
         fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
-            resets, deaths = self.cloud.resets, self.cloud.deaths
-            await self.clock.sleep(fault.delay)
-            if resets != self.cloud.resets:
-                raise ApiError("SYS.1012", "the mock was reset while the call waited")
-            if deaths != self.cloud.deaths:  # nobody is there any more who could answer
-                return Answer(503, drop="reset")
+            await self.outlive(self.clock.sleep(fault.delay))
         else:
             call.seconds += fault.delay
         return await (self.instead if fault.at in ("accept", "after") else self.do)(request, call, entry)
 
+    async def outlive(self, wait):
+        """Waits; a call whose management node has died meanwhile, or whose cloud is another one now, goes no further."""
+        resets, deaths = self.cloud.resets, self.cloud.deaths
+        await wait
+        if resets != self.cloud.resets:
+            raise ApiError("SYS.1012", "the mock was reset while the call waited")
+        if deaths != self.cloud.deaths:
+            raise Unreachable
+
     def decide(self, request, call, entry):
         """What the rules have in store for a call."""
-        given = call.params if call.api is POLL_JOB else entry.params
-        record = self.cloud.store.peek("Job", given["uuid"]) if call.api is POLL_JOB else None
+        record = self.cloud.store.peek("Job", call["uuid"]) if call.api is POLL_JOB else None
         resource = self.jobs.shown(record) if record else self.acted_on(call)
-        fault = self.faults.decide(Occasion(call.api, entry.method, entry.path, entry.query, given, request.headers, resource, (record or {}).get("key", "")))
+        told = entry.method, entry.path, entry.query, call.given
+        fault = self.faults.decide(Occasion(call.api, *told, request.headers, resource, (record or {}).get("key", "")))
         call.fault, entry.rule = fault, header_safe(fault.name)
         entry.hints += [fault.hint] if fault.hint else []
         if fault.name and self.watch:
@@ -7616,17 +7644,21 @@ class Rest:
         return await (self.now(request, call, entry) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
 
     async def instead(self, request, call, entry):
-        """The answer to a call that a fault strikes before the work or after it. What only reads is done even where its answer breaks."""
+        """The answer to a call that a fault strikes before the work or after it."""
         fault, at_once = call.fault, self.cloud.at_once(call.api)
-        reads, entry.drop = at_once and entry.method == "GET", fault.drop
-        if fault.error and (fault.at == "accept" or at_once):
-            await self.outcome(request, call, entry) if fault.at == "after" else None
+        entry.drop = fault.drop
+        own = await self.outcome(request, call, entry) if self.is_done(call, entry) else None
+        if fault.answer:
+            return replace(raw_answer(*fault.answer), job=own.job if own else "")
+        if fault.error and (at_once or not own):  # of a job that was accepted, the poll tells it
             raise fault.error
-        if fault.at == "after" or not (fault.answer or fault.drop) or (fault.drop and reads):
-            answer = await self.outcome(request, call, entry)
-        else:
-            answer = Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)})
-        return raw_answer(*fault.answer) if fault.answer else answer
+        return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
+
+    def is_done(self, call, entry):
+        """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
+        fault = call.fault
+        only_slow = not (fault.error or fault.answer or fault.drop)
+        return only_slow or fault.at == "after" or (fault.drop and entry.method == "GET" and self.cloud.at_once(call.api))
 
     async def outcome(self, request, call, entry):
         """The answer to a call, also where it is an error."""
@@ -7642,7 +7674,7 @@ class Rest:
         with self.cloud.store.all_or_nothing() as changes:
             body = self.cloud.perform(call)
         if self.cloud.store.writes != writes:
-            await self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes))
+            await self.outlive(self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes)))
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
             body = body | {"success": True}
         one = call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]
@@ -7660,13 +7692,13 @@ class Rest:
             told = f"ConstraintViolationException: could not execute statement; Duplicate entry '{call.job}' for key 'PRIMARY'"
             raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
         if isinstance(call.params, ApiError):
-            call.fault, call.params = replace(call.fault, error=call.params, at="job", stage="", job=""), {}
+            call.fault, call.params = replace(call.fault, name="", error=call.params, at="job", stage="", job=""), {}
         entry.job = call.job
         self.cloud.admit(call)
         self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers)
-        await self.cloud.store.commit(lambda error: self.jobs.withdraw(call))
+        await self.outlive(self.cloud.store.commit(lambda error: self.jobs.withdraw(call)))
         if told := self.jobs.told.get(call.job):
-            await told.wait()
+            await self.outlive(told.wait())
         return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
 
     def location(self, request, job):
@@ -7678,14 +7710,13 @@ class Rest:
 
     def poll(self, request, uuid, entry):
         if request.method != "GET":
-            raise FrontError(405, "only GET method is allowed for querying job status", allow=("GET",))
+            raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
         record = self.jobs.poll(uuid)
+        entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
             return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
-        if record["state"] == "failed" and record.get("rule"):
-            entry.rule = entry.rule or header_safe(record["rule"])
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def failed(self, error, entry):
@@ -7716,8 +7747,7 @@ class Rest:
         if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = f"JSESSIONID={hashlib.md5(str(entry.seq).encode(), usedforsecurity=False).hexdigest().upper()}; Path=/zstack; HttpOnly"
         response = web.Response(status=answer.status, body=body, headers=headers)
-        left = self.jobs.left.get(answer.job)
-        if left is None and not answer.drop:
+        if answer.job not in self.jobs.left and not answer.drop:
             return response
         try:
             if answer.drop:
@@ -7727,7 +7757,7 @@ class Rest:
         except ConnectionError:  # the client has gone, and nobody else minds
             return Unanswered()
         finally:
-            left.set() if left else None
+            self.jobs.left_now(answer.job)
         return response
 
 

@@ -670,6 +670,47 @@ async def test_a_held_job_ends_by_hand_alone_and_then_the_next_in_line_goes_on(w
         assert (vm["name"], vm["state"]) == ("w", state)
 
 
+@pytest.mark.parametrize("what", ("finish", "fail"))
+async def test_magic_that_holds_and_fails_holds_until_it_is_let_go(zmock, what):
+    await zmock.login()
+    await zmock.request("POST", "/zones", {"params": {"name": "#zmock fail #zmock hold"}})
+    await zmock.advance(7200)
+    job = zmock.jobs()[0]["uuid"]
+    assert (zmock.jobs()[0]["state"], (await zmock.request("GET", f"/api-jobs/{job}"))[0]) == ("held", 202)
+    assert (await control(zmock, "POST", f"jobs/{job}", {"do": what}))[1]["state"] == "failed"
+
+
+WHOLE = "x" * 3000
+HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "clusterUuid": named("cluster-1")}
+
+
+@pytest.mark.parametrize(
+    ("api", "when", "call"),
+    (
+        ("CreateZone", {"params.systemTags": "a::*"}, ("POST", "/zones", {"params": {"name": "z"}, "systemTags": ["a::b"]})),
+        ("CreateZone", {"params.userTags": "mine"}, ("POST", "/zones", {"params": {"name": "z"}, "userTags": ["yours", "mine"]})),
+        ("SubmitLongJob", {"params.jobData": "*y"}, ("POST", "/longjobs", {"params": {"jobName": "APIAddImageMsg", "jobData": WHOLE + "y"}})),
+        ("AddKVMHost", {"params.password": "secret"}, ("POST", "/hosts/kvm", {"params": HOST | {"password": "secret"}})),
+    ),
+    ids=str,
+)
+async def test_rules_are_held_against_all_that_was_given(zmock, api, when, call):
+    await zmock.login()
+    rule = zmock.rule(api=api, when=when, then={"status": 502})
+    assert (await zmock.request(*call))[0] == 502
+    assert rule.hits == 1 and "secret" not in str(zmock.calls())
+
+
+async def test_calls_that_differ_in_their_tags_or_far_into_a_text_are_not_the_same(zmock):
+    await zmock.login()
+    rule = zmock.rule(api="*", probability=0.5)
+    for job in ("1", "2"):
+        await zmock.request("POST", "/longjobs", {"params": {"jobName": "APIAddImageMsg", "jobData": WHOLE + job}})
+    for tags in ({}, {"userTags": ["mine"]}):
+        await zmock.request("POST", "/zones", {"params": {"name": "z"}} | tags)
+    assert [*rule.seen.values()] == [1, 1, 1, 1]
+
+
 async def test_a_reset_lets_go_of_held_jobs_for_good(zmock):
     await zmock.login()
     zmock.rule(api="CreateVmInstance", then={"job": "hold"})

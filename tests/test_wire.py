@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 
+import aiohttp
 import pytest
 
 from zmock import BREAKS, DROPS, named, serve
@@ -54,6 +55,11 @@ def parts(got):
     head, _, body = got.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     return int(first.split(" ")[1]), {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in lines}, body
+
+
+async def control(mock, path, body):
+    async with aiohttp.ClientSession() as http, http.post(f"{mock.base}/zmock/{path}", json=body) as answer:
+        assert answer.status == 200, await answer.text()
 
 
 async def polled(mock, job):
@@ -258,6 +264,47 @@ async def test_a_client_that_does_not_wait_for_the_first_web_hook_takes_nothing_
         assert receiver.came == [(10, "z")]
 
 
+@pytest.mark.parametrize("then", ({"status": 502}, {"drop": "reset"}), ids=str)
+async def test_a_web_hook_is_told_though_something_else_was_answered(mock, then):
+    async with Receiver(mock) as receiver:
+        receiver.began = mock.clock.now()
+        mock.rule(api="CreateZone", then=then | {"at": "after"})
+        await wire(mock, *CREATE, X_Web_Hook=receiver.url)
+        await mock.advance(10)
+        assert ([name for _, name in receiver.came], mock.clock.awake, mock.cloud.jobs.left) == (["z"], set(), {})
+
+
+@pytest.mark.parametrize("end", ("finish", "expire"))
+@pytest.mark.parametrize("then", ({"webhook": "never"}, {"job": "hold"}, {"error": "SYS.1006"}), ids=str)
+async def test_a_job_leaves_no_trace_of_its_web_hook(then, end):
+    async with serve(delay="10") as mock:
+        await mock.login()
+        mock.rule(api="CreateZone", then=then)
+        await wire(mock, *CREATE, X_Web_Hook="http://127.0.0.1:9/")
+        await control(mock, f"jobs/{mock.jobs()[0]['uuid']}", {"do": end})
+        await mock.advance(600)
+        assert (mock.cloud.jobs.left, mock.cloud.jobs.told, mock.cloud.jobs.queues) == ({}, {}, {})
+
+
+DEATHS = {
+    "incidents": {"management-node-down": {}},
+    "reset": {},
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+async def test_who_waits_for_the_first_web_hook_gets_no_job_of_a_node_that_is_gone(death):
+    async with serve(delay="10") as mock, Receiver(mock) as receiver:
+        await mock.login()
+        mock.rule(api="CreateZone", then={"webhook": "first"})
+        asked = asyncio.create_task(wire(mock, *CREATE, X_Web_Hook=receiver.url))
+        while not mock.jobs():
+            await asyncio.sleep(0.001)
+        await control(mock, death, DEATHS[death])
+        got, ended = await asked
+        assert (got, ended) == (b"", RST) if death == "incidents" else parts(got)[0] == 503 and b"was reset" in got
+
+
 # clients that go, and hung ones that stay
 
 
@@ -310,6 +357,23 @@ async def test_the_poll_that_tells_of_a_fault_names_its_rule(mock):
     jobs = [json.loads(parts((await wire(mock, *CREATE))[0])[2])["location"][-32:] for _ in range(2)]
     await mock.advance(1)
     assert [(await polled(mock, job))[1].get("x-zmock-rule") for job in jobs] == ["it; hit=1", None]
+
+
+@pytest.mark.parametrize("then", ({"job": "lose"}, {"job": "expire"}, {"error": "SYS.1006", "at": "after"}), ids=str)
+async def test_polls_of_a_job_that_a_rule_took_name_it(mock, then):
+    mock.rule(id="it", api="CreateZone", times=1, then=then)
+    job = json.loads(parts((await wire(mock, *CREATE))[0])[2])["location"][-32:]
+    await mock.advance(1)
+    assert (await polled(mock, job))[1].get("x-zmock-rule") == "it; hit=1"
+    assert mock.calls("PollJob")[-1].job == job
+
+
+async def test_a_job_that_failed_by_itself_names_no_rule(mock):
+    mock.rule(api="StartVmInstance", then={"error": "SYS.1006", "at": "after"})
+    await wire(mock, f"PUT /vm-instances/{named('vm-web-1')}/actions", {"startVmInstance": {}})
+    await mock.advance(1)
+    status, headers, body = await polled(mock, mock.jobs()[0]["uuid"])
+    assert (status, "x-zmock-rule" in headers, b"VM.1010" in body or b"VM.1001" in body) == (503, False, True)
 
 
 async def test_hung_calls_end_with_the_mock():

@@ -446,12 +446,13 @@ def missing(what, uuid, kind):
 # ---- Clock -------------------------------------------------------------------------------------------------------
 
 
-PATIENCE = 1  # second of the world's time that moving the Clock waits for others: a web-hook's receiver may never answer
-BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask
+PATIENCE = 1  # second of the world's time that one move of the Clock waits for others in vain: a web-hook's receiver may never answer
+BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
+FEW = 1000  # timers that are too few to look for cancelled ones among them
 
 
 class Timer:
-    """Something due at a moment of the Clock; cancel() forgets it."""
+    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time."""
 
     __slots__ = ("due", "order", "fire", "what", "awaited")
 
@@ -479,14 +480,17 @@ class Clock:
 
     def __init__(self, mode="real", utc_offset=0.0):
         self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
-        self.stopped_at, self.advancing = time.time(), 0
-        self.timers, self.order = [], itertools.count()
-        self.wakeup, self.started = None, False
-        self.sleepers = set()
-        self.tasks = set()  # what the mock runs beside its requests
-        self.awake = set()  # those of them that are not waiting for this clock
-        self.quiet = asyncio.Event()
-        self.awaited, self.wanted, self.leaper = [], asyncio.Event(), None  # the timers that draw a warping clock to them
+        self.stopped_at = time.time()
+        self.moving, self.advancing = asyncio.Lock(), None  # one move at a time; which one is under way, until halt()
+        self.timers, self.order = [], itertools.count()  # a heap: at() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.room = FEW  # timers, above which tidy() looks
+        self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
+        self.sleepers = set()  # what wakes each sleep(), which adds and takes it away itself; restart() calls them all
+        self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
+        self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
+        self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
+        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: at() and set_mode() add, leap() takes away
+        self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
 
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
@@ -513,6 +517,7 @@ class Clock:
         `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
         """
         timer = Timer(due, next(self.order), fire, what, awaited)
+        self.tidy()
         heapq.heappush(self.timers, timer)
         if awaited and self.mode == "warp":
             heapq.heappush(self.awaited, timer)
@@ -520,6 +525,13 @@ class Clock:
         if self.timers[0] is timer:
             self.plan()
         return timer
+
+    def tidy(self):
+        """Drops what was cancelled, each time that the timers have become twice as many."""
+        if len(self.timers) >= self.room:
+            self.timers, self.awaited = ([timer for timer in heap if timer.fire] for heap in (self.timers, self.awaited))
+            heapq.heapify(self.timers), heapq.heapify(self.awaited)
+            self.room = max(FEW, 2 * len(self.timers))
 
     def never(self, fire, what=""):
         """A timer that no time brings about, only hurry()."""
@@ -540,13 +552,13 @@ class Clock:
         self.set_mode(self.mode)
 
     def tick(self):
-        self.fire_until(self.now())
+        self.fire_due()
         self.plan()
 
-    def fire_until(self, moment):
-        """Fires what is due at that moment, and says what it was."""
+    def fire_due(self):
+        """Fires what is due, and says what it was."""
         fired = []
-        while self.timers and self.timers[0].due <= moment:
+        while self.timers and self.timers[0].due <= self.now():
             timer = heapq.heappop(self.timers)
             if timer.fire:
                 fired.append(timer.what)
@@ -558,12 +570,11 @@ class Clock:
         if seconds <= 0:
             return
         done, task = asyncio.get_running_loop().create_future(), asyncio.current_task()
-        counted = task in self.awake
 
         def wake():
             if not done.done():
                 done.set_result(None)
-                self.rouse(task) if counted else None
+                self.rouse(task) if task in self.tasks else None
 
         timer = self.at(self.now() + seconds, wake, awaited=True)
         self.sleepers.add(wake)
@@ -592,34 +603,59 @@ class Clock:
         if not self.awake:
             self.quiet.set()
 
-    async def settle(self):
-        """Returns when nothing that the mock runs beside its requests has work left for this moment."""
-        self.fire_until(self.now())
-        until = time.monotonic() + PATIENCE
-        while self.awake and time.monotonic() < until:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.quiet.wait(), PATIENCE)
+    async def settle(self, patience=PATIENCE):
+        """Waits until nothing that the mock runs beside its requests has work left for this moment.
+
+        Answers the patience that is left: whoever uses it up is waited for no more, until it has slept on this clock.
+        """
+        self.fire_due()
+        until = time.monotonic() + patience
+        while self.awake:
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    await self.quiet.wait()
+            except TimeoutError:
+                patience = BREATH
+                for task in [*self.awake]:
+                    self.rest(task)
             await asyncio.sleep(0)
-            self.fire_until(self.now())
+            self.fire_due()
+        return patience
 
     async def advance(self, seconds):
         """Moves time on, stopping at each moment where something is due; answers what fired."""
-        target, fired = self.now() + seconds, []
+        async with self.moving:
+            return await self.go_through(lambda: self.now() + seconds)
+
+    async def go_to(self, moment):
+        """As advance(), to a moment; nowhere if that is past."""
+        async with self.moving:
+            return await self.go_through(lambda: moment)
+
+    async def go_through(self, where):
+        target, fired = where(), []
         self.jump(self.now())
-        self.advancing += 1  # meanwhile time stands still, so that what is due falls on its moment exactly
+        self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
         try:
-            await self.settle()
-            while self.timers and self.timers[0].due <= target:
+            patience = await self.settle()
+            while self.advancing is move and self.timers and self.timers[0].due <= target:
                 self.jump(max(self.timers[0].due, self.now()))
-                fired += self.fire_until(self.now())
-                await self.settle()
+                fired += self.fire_due()
+                patience = await self.settle(patience)
                 await asyncio.sleep(0)  # others may have something to ask
-            self.jump(max(target, self.now()))
+            if self.advancing is move:
+                self.jump(max(target, self.now()))
         finally:
-            self.advancing -= 1
-            self.jump(self.stopped_at)
+            if self.advancing is move:
+                self.halt()
             self.plan()
         return [what for what in fired if what]
+
+    def halt(self):
+        """Ends a move that is under way where it is."""
+        if self.advancing:
+            self.advancing = None
+            self.jump(self.stopped_at)
 
     def jump(self, moment):
         self.stopped_at = moment
@@ -627,6 +663,7 @@ class Clock:
 
     def set_back(self, moment):
         """Shows an earlier moment. What is due in five seconds still is: waits run on a steady clock, dates do not."""
+        self.halt()
         back = moment - self.now()
         self.jump(moment)
         for timer in self.timers:
@@ -651,7 +688,7 @@ class Clock:
             while self.awaited and not self.awaited[0].fire:
                 heapq.heappop(self.awaited)
             if self.awaited:
-                await self.advance(max(0, self.awaited[0].due - self.now()))
+                await self.go_to(self.awaited[0].due)
             else:
                 self.wanted.clear()
 
@@ -676,6 +713,7 @@ class Clock:
     def restart(self):
         """Back to the time of the world, with nothing due."""
         self.stop()
+        self.halt()
         for wake in [*self.sleepers]:
             wake()
         self.timers.clear()
@@ -704,7 +742,8 @@ def iso(moment):
 
 def moment_of(text):
     """The seconds since 1970 of what iso() makes; ValueError for anything else."""
-    return calendar.timegm(time.strptime(re.sub(r"(\.\d+)?Z?$", "", str(text)), "%Y-%m-%dT%H:%M:%S"))
+    second, fraction = re.fullmatch(r"(.*?)(\.\d+)?Z?", str(text), re.S).groups()
+    return calendar.timegm(time.strptime(second, "%Y-%m-%dT%H:%M:%S")) + float(fraction or 0)
 
 
 def stamp_from(text):
@@ -8223,7 +8262,7 @@ class Control:
         self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
-        self.began = self.clock.now()
+        self.began = time.monotonic()
         self.watch = Watch(rest)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
@@ -8297,7 +8336,7 @@ class Control:
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
                 "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found[:MOST_FOUND],
-                "uptime": round(self.clock.now() - self.began, 3)}  # fmt: skip
+                "uptime": round(time.monotonic() - self.began, 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
         return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
@@ -8316,7 +8355,7 @@ class Control:
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
-        self.began = self.clock.now()
+        self.began = time.monotonic()
         await self.store.commit()
         return await self.health(name, query, told)
 
@@ -8366,35 +8405,39 @@ class Control:
 
     async def set_clock(self, name, query, told):
         """{"advance": seconds}, {"set": an ISO date}, {"freeze": true or false}, {"warp": true or false}; answers what came due."""
-        if not isinstance(told, dict) or not told or told.keys() - {"advance", "set", "freeze", "warp"}:
-            raise ControlError(400, "the clock takes {\"advance\": seconds}, {\"set\": \"2018-07-10T00:00:00Z\"}, {\"freeze\": true} or {\"warp\": true}")
-        for key in [key for key in ("freeze", "warp") if not isinstance(told.get(key, True), bool)]:
-            raise ControlError(400, f"{key!r} is true or false")
-        seconds = self.seconds_ahead(told)
-        for key, mode in (("freeze", "frozen"), ("warp", "warp")):
-            if key in told:
-                self.clock.set_mode(mode if told[key] else "real")
-        fired = await self.clock.advance(seconds) if seconds is not None else ()
+        ways = {"advance": self.go_on, "set": self.go_to, "freeze": functools.partial(self.switch, "frozen"), "warp": functools.partial(self.switch, "warp")}
+        if not isinstance(told, dict) or len(told) != 1 or not told.keys() <= ways.keys():
+            one = "{\"advance\": seconds}, {\"set\": \"2018-07-10T00:00:00Z\"}, {\"freeze\": true} or {\"warp\": true}"
+            raise ControlError(400, f"the clock takes {one}", "one at a time" if isinstance(told, dict) and len(told) > 1 else "")
+        way, value = *told, *told.values()
+        fired = await ways[way](value)
         self.store.update("Mock", "mock", clock=self.clock.kept())
         await self.store.commit()
         return await self.show_clock(name, query, told, fired)
 
-    def seconds_ahead(self, told):
-        if "set" in told:
-            try:
-                moment = moment_of(told["set"])
-            except ValueError:
-                raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {told['set']!r}") from None
-            if not 0 <= moment < 4e9:
-                raise ControlError(400, f"'set' is a date from 1970 to 2096, not {told['set']!r}")
-            if moment < self.clock.now():
-                self.jobs.shift(self.clock.set_back(moment))
-                return 0
-            return moment - self.clock.now()
-        seconds = told.get("advance")
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e9):
+    async def switch(self, mode, on):
+        if not isinstance(on, bool):
+            raise ControlError(400, f"'freeze' and 'warp' are true or false, not {on!r}")
+        self.clock.set_mode(mode if on else "real")
+        return ()
+
+    async def go_on(self, seconds):
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e9:
             raise ControlError(400, f"'advance' is a number of seconds from 0 to 1e9, not {seconds!r}")
-        return seconds
+        return await self.clock.advance(seconds)
+
+    async def go_to(self, text):
+        """A date; a move that is under way ends where it is."""
+        try:
+            moment = moment_of(text)
+        except ValueError:
+            raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {text!r}") from None
+        if not 0 <= moment < 4e9:
+            raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
+        self.clock.halt()
+        if moment < self.clock.now() - 0.001:  # iso() says thousandths
+            self.jobs.shift(self.clock.set_back(moment))
+        return await self.clock.go_to(moment)
 
     async def list_jobs(self, name, query, told):
         return {"jobs": [self.job_shown(record) for record in self.store.rows("Job")]}
@@ -8905,7 +8948,7 @@ class Mock:
             job = answer["location"].rpartition("/")[2]
             status, polled = await self.request("GET", f"/api-jobs/{job}")
             if status == 202:
-                await self.clock.advance(self.seconds_until(self.cloud.store.peek("Job", job)))
+                await self.clock.go_to(self.clock.now() + self.seconds_until(self.cloud.store.peek("Job", job)))
             else:
                 answer = polled
         return answer_or_raise(answer)

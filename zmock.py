@@ -3397,6 +3397,15 @@ def a_number(low, high=1e9, kind=(int, float)):
     return check
 
 
+def above_0(number):
+    def check(key, value):
+        number(key, value)
+        if not value:
+            refuse(key, "above 0", value)
+
+    return check
+
+
 def among(*words):
     def check(key, value):
         if value not in words:
@@ -3410,6 +3419,11 @@ def a_text(key, value):
         refuse(key, "a text", value)
 
 
+def an_id(key, value):
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", value):
+        refuse(key, "a text of letters, digits, - _ and ., 64 at most, not beginning with .", value)
+
+
 def a_truth(key, value):
     if not isinstance(value, bool):
         refuse(key, "true or false", value)
@@ -3421,7 +3435,11 @@ def a_code(key, value):
 
 
 def anything(key, value):
-    a_text(key, json.dumps(value, ensure_ascii=False))
+    """Whatever JSON and UTF-8 can say, and so the disk can keep."""
+    try:
+        a_text(key, json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except ValueError as error:
+        raise ValueError(f"{key!r} cannot be said in JSON: {error}") from None
 
 
 # delays
@@ -3465,7 +3483,7 @@ def a_delay(key, value):
 
 
 def drawn(delay, random):
-    """Seconds, of what a rule says of its delay."""
+    """Seconds, of what a rule says of its delay; None where it says nothing."""
     if not isinstance(delay, dict):
         return delay
     name, told = *delay, *delay.values()
@@ -3482,7 +3500,7 @@ def failing(then, delay):
 
 def telling(then, delay):
     """Of a web-hook that is late, the delay of the rule is how late."""
-    return {"webhook": then["webhook"], **({"lateness": delay or LATE, "delay": 0} if then["webhook"] == "late" else {})}
+    return {"webhook": then["webhook"], **({"lateness": LATE if delay is None else delay, "delay": 0} if then["webhook"] == "late" else {})}
 
 
 @dataclass(frozen=True)
@@ -3564,6 +3582,31 @@ def values_of(value):
     return [] if value is None else [text_of(v) for v in value] if isinstance(value, list) else [text_of(value)]
 
 
+def paths_of(cloud, api):
+    """What paths of an api are like, as globs; a client may write characters as %xx, and some dialects take a slash twice."""
+    return [prefix + re.sub(r"\{\w+\}", "*", path) for path in api.paths for prefix in ("", *cloud.dialect["path-prefix"])]
+
+
+@functools.lru_cache(4096)
+def share(glob, path):
+    """Whether a text can match both a glob and a path whose * is anything but a slash."""
+    if re.search("%|//", glob):
+        return True
+    tokens = re.findall(r"\[!?\]?[^\]]*\]|.", glob, re.S)
+    ways, seen = [(0, 0)], set()
+    while ways:
+        way = i, j = ways.pop()
+        if way in seen:
+            continue
+        seen.add(way)
+        token, char = tokens[i] if i < len(tokens) else "", path[j] if j < len(path) else ""
+        if not token and not char:
+            return True
+        ways += [(i + 1, j)] * (token == "*" or (char == "*" and token not in ("", "/"))) + [(i, j + 1)] * (char == "*" or (token == "*" and char != ""))
+        ways += [(i + 1, j + 1)] * bool(token and char and fnmatchcase(char, token))
+    return False
+
+
 def check_when(cloud, when, apis):
     """Refuses a condition that no call of these apis could meet."""
     if not isinstance(when, dict):
@@ -3578,6 +3621,8 @@ def check_when(cloud, when, apis):
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
             raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
+    if "path" in when and not any(share(text_of(when["path"]), path) for api in apis for path in paths_of(cloud, api)):
+        refuse("path", f"one of {apis[0].name}, such as {apis[0].path}" if len(apis) == 1 else "a path of these APIs", when["path"])
     methods = {api.method for api in apis} if cloud.dialect["wrong-method"] else {"GET", "POST", "PUT", "DELETE"}
     if "method" in when and not any(fnmatchcase(method, str(when["method"])) for method in methods):
         refuse("method", " or ".join(sorted(methods)), when["method"], methods)
@@ -3587,12 +3632,15 @@ def check_when(cloud, when, apis):
 
 
 RULE_KEYS = {
-    "id": a_text, "api": a_text, "when": None, "skip": a_number(0, kind=int), "times": a_number(0, kind=int), "every": a_number(1, kind=int),
-    "probability": a_number(0, 1), "ttl": a_number(0), "delay": a_delay, "then": None,
+    "id": an_id, "api": a_text, "when": None, "skip": a_number(0, kind=int), "times": a_number(1, kind=int), "every": a_number(1, kind=int),
+    "probability": above_0(a_number(0, 1)), "ttl": above_0(a_number(0)), "delay": a_delay, "then": None,
 }  # fmt: skip
 
 
-@dataclass
+MOST_SEEN = 100_000  # different calls of which a rule knows how often they matched; then the oldest begin again
+
+
+@dataclass(eq=False)
 class Rule:
     """Which calls something befalls, how often, and what. `names` are those of the APIs whose calls it can befall."""
 
@@ -3603,6 +3651,7 @@ class Rule:
     matches: int = 0
     hits: int = 0
     over: bool = False  # its ttl has passed
+    timer: Timer | None = None  # of its ttl
     seen: Counter = field(default_factory=Counter)  # how often each call matched, where chance decides
 
     def meets(self, occasion):
@@ -3627,14 +3676,16 @@ class Rule:
         if "probability" in self.told and chance.random() >= self.told["probability"]:
             return None
         self.hits += 1
-        delay, then = drawn(self.told.get("delay", 0), chance), self.told.get("then", {})
-        return {"name": f"{self.id}; hit={self.hits}", "delay": delay} | effect_of(then).does(then, delay)
+        delay, then = drawn(self.told.get("delay"), chance), self.told.get("then", {})
+        return {"name": f"{self.id}; hit={self.hits}", "delay": delay or 0} | effect_of(then).does(then, delay)
 
     def chance(self, occasion, seed):
         """Random numbers for a call: by seed, rule, call and how often that call matched; whatever else goes on."""
         if "probability" not in self.told and not isinstance(self.told.get("delay"), dict):
             return None
         self.seen[occasion.key] += 1
+        if len(self.seen) > MOST_SEEN:
+            del self.seen[next(iter(self.seen))]
         return random.Random(f"{seed}/{self.id}/{occasion.key}/{self.seen[occasion.key]}")
 
     def shown(self):
@@ -3659,8 +3710,8 @@ class Faults:
         self.rules, self.ids, self.magic = [], itertools.count(1), 0
         self.stamps = {}
 
-    def add(self, told, source=""):
-        """Reads a rule; raises ValueError for one that can never match."""
+    def add(self, told, source="", ends=None):
+        """Reads a rule, `ends` where its ttl began before; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
         told = {key: value for key, value in told.items() if value is not None}
         self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
@@ -3671,7 +3722,10 @@ class Faults:
         rule = Rule(id, told, names, source)
         self.rules.append(rule)
         if "ttl" in told:
-            self.cloud.clock.at(self.cloud.clock.now() + told["ttl"], lambda: setattr(rule, "over", True), f"rule {id} is over")
+            now = self.cloud.clock.now()
+            ends = now + told["ttl"] if ends is None else ends
+            rule.over = ends <= now
+            rule.timer = self.cloud.clock.at(ends, lambda: setattr(rule, "over", True), f"rule {id} is over") if ends > now else None
         return rule
 
     def check(self, told):
@@ -3689,7 +3743,7 @@ class Faults:
         then = told.get("then")
         if then is not None:
             check_then(then)
-        a_text("rule", json.dumps(told, ensure_ascii=False))  # one that UTF-8 cannot say cannot be kept
+        anything("rule", told)
         return [api.name for api in self.reached(told["api"], then or {}, meant)]
 
     def named(self, glob):
@@ -3700,7 +3754,7 @@ class Faults:
             raise ValueError(f"'api' names no API: {glob!r}{did_you_mean(glob, self.apis)}")
         simulated = [self.apis[name] for name in names if self.apis[name].backing != "none"]
         if not simulated:
-            raise ValueError(f"{glob} is not simulated: it answers 501, and no rule reaches it")
+            raise ValueError(f"{glob} is not simulated: it answers 501")
         return simulated
 
     def reached(self, glob, then, apis):
@@ -3717,9 +3771,16 @@ class Faults:
 
     def remove(self, id):
         """Takes a rule away; answers whether it was there."""
-        before = len(self.rules)
-        self.rules = [rule for rule in self.rules if rule.id != id]
-        return len(self.rules) < before
+        gone = [rule for rule in self.rules if rule.id == id]
+        self.replace([rule for rule in self.rules if rule.id != id])
+        return bool(gone)
+
+    def replace(self, rules):
+        """These rules instead; nothing is due any more for those that are not among them."""
+        for rule in self.rules:
+            if rule.timer and rule not in rules:
+                rule.timer.cancel()
+        self.rules = rules
 
     def decide(self, occasion):
         """The fault that befalls a call: that of the first rule that fires, else what its object's name says."""
@@ -3779,20 +3840,30 @@ class Faults:
     def replace_from(self, path):
         """The rules of a file in the place of those that it held before; one that is the same goes on counting."""
         kept = self.rules
-        mine = {json.dumps(rule.told, sort_keys=True): rule for rule in kept if rule.source == path}
+        mine = defaultdict(list)  # by what was told: the same may stand there twice
+        for rule in [rule for rule in kept if rule.source == path]:
+            mine[as_told(rule.told)].append(rule)
         try:
             told = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(told, list):
                 raise ValueError(f"it holds {gson_word(told)}")
-            self.rules = [rule for rule in kept if rule.source != path]
-            fresh = [mine.get(json.dumps(rule, sort_keys=True)) or self.add(rule, path) for rule in told]
+            staying = [mine[as_told(rule)].pop(0) if mine[as_told(rule)] else None for rule in told]
+            self.rules = [rule for rule in kept if rule.source != path or rule in staying]
+            fresh = [same or self.add(rule, path) for same, rule in zip(staying, told)]
         except (OSError, ValueError, RecursionError) as error:
-            self.rules, self.problems[path] = kept, str(error)
+            self.replace(kept)
+            self.problems[path] = str(error)
             log.warning("cannot use the rules in %s: %s", path, error)
             return
         order = {path: n for n, path in enumerate(self.files)}
         others = [rule for rule in self.rules if rule.source != path]
-        self.rules = sorted([*others, *fresh], key=lambda rule: order.get(rule.source, len(order)))
+        self.rules = kept
+        self.replace(sorted([*others, *fresh], key=lambda rule: order.get(rule.source, len(order))))
+
+
+def as_told(told):
+    """What is the same for the same rule."""
+    return json.dumps(without_nulls(told) if isinstance(told, dict) else told, sort_keys=True)
 
 
 def file_stamp(path):
@@ -8376,12 +8447,12 @@ class Control:
             rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id})
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": rule.timer.due} if rule.timer else {}))
         await self.store.commit()
         return rule.shown()
 
     async def drop_rules(self, name, query, told):
-        self.faults.rules.clear()
+        self.faults.replace([])
         for kept in [*self.store.rows("Rule")]:
             self.store.remove("Rule", kept["uuid"])
         await self.store.commit()
@@ -8437,6 +8508,8 @@ class Control:
         self.clock.halt()
         if moment < self.clock.now() - 0.001:  # iso() says thousandths
             self.jobs.shift(self.clock.set_back(moment))
+            for rule in [rule for rule in self.faults.rules if rule.timer and self.store.peek("Rule", rule.id)]:
+                self.store.update("Rule", rule.id, ends=rule.timer.due)
         return await self.clock.go_to(moment)
 
     async def list_jobs(self, name, query, told):
@@ -8650,7 +8723,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
-    app.router.add_route("*", "/zmock/{rest:(?s:.*)}", control.answer)
+    app.router.add_route("*", "/zmock/{rest:(?s:.*)}", control.answer)  # (?s:) for a path may hold a line break
     app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)
     app.on_response_prepare.append(without_content_type)
     app.cleanup_ctx.append(functools.partial(lifetime, cloud))
@@ -8770,7 +8843,7 @@ def read_rules(rest):
     rest.faults.reread()
     for kept in [*rest.cloud.store.rows("Rule")]:
         try:
-            rest.faults.add({name: value for name, value in kept.items() if name != "uuid"})
+            rest.faults.add({name: value for name, value in kept.items() if name not in ("uuid", "ends")}, ends=kept.get("ends"))
         except ValueError as error:
             rest.cloud.store.report(f"the rule {kept['uuid']} is not in force: {error}")
 

@@ -38,7 +38,6 @@ async def new_zone(mock):
         ({"times": 1}, ["SYS.1006", "", "", ""]),
         ({"skip": 2}, ["", "", "SYS.1006", "SYS.1006"]),
         ({"skip": 1, "times": 2}, ["", "SYS.1006", "SYS.1006", ""]),
-        ({"times": 0}, [""] * 4),
         ({"api": "Create*"}, ["SYS.1006"] * 4),
         ({"api": "*Zone"}, ["SYS.1006"] * 4),
         ({"api": "*"}, ["SYS.1006"] * 4),
@@ -213,8 +212,20 @@ REFUSED = [
     ({"api": ["CreateZone"]}, "'api' names no API"),
     ({"api": "*", "tiems": 1}, "'tiems' is no key of a rule, did you mean times?"),
     ({"api": "*", "skip": -1}, "'skip' is a whole number from 0, not -1"),
-    ({"api": "*", "times": "2"}, "'times' is a whole number from 0"),
-    ({"api": "*", "times": 1.5}, "'times' is a whole number from 0"),
+    ({"api": "*", "times": "2"}, "'times' is a whole number from 1"),
+    ({"api": "*", "times": 1.5}, "'times' is a whole number from 1"),
+    ({"api": "*", "times": 0}, "'times' is a whole number from 1"),
+    ({"api": "*", "probability": 0}, "'probability' is above 0"),
+    ({"api": "*", "ttl": 0}, "'ttl' is above 0"),
+    ({"api": "CreateZone", "when": {"path": "/hosts*"}}, "'path' is one of CreateZone, such as /zones, not '/hosts*'"),
+    ({"api": "CreateZone", "when": {"path": "/zones/*"}}, "'path' is one of CreateZone"),
+    ({"api": "*Zone", "when": {"path": "*/hosts/?"}}, "'path' is a path of these APIs"),
+    ({"api": "*", "id": ""}, "'id' is a text of letters"),
+    ({"api": "*", "id": "a;b\n"}, "'id' is a text of letters"),
+    ({"api": "*", "id": "a/b"}, "'id' is a text of letters"),
+    ({"api": "*", "then": {"status": 500, "body": [float("nan")]}}, "cannot be said in JSON"),
+    ({"api": "*", "when": {"params.name": float("inf")}}, "cannot be said in JSON"),
+    ({"api": "*", "when": {"header.\ud800": "x"}}, "is a text"),
     ({"api": "*", "every": 0}, "'every' is a whole number from 1"),
     ({"api": "*", "probability": 1.1}, "'probability' is a number from 0 to 1, not 1.1"),
     ({"api": "*", "probability": [1]}, "'probability' is a number"),
@@ -340,7 +351,6 @@ async def test_a_rule_says_which_calls_it_is_for(when, meets):
         ({"every": 3, "skip": 1}, [4, 7, 10]),
         ({"every": 2, "times": 2}, [2, 4]),
         ({"skip": 2, "times": 1}, [3]),
-        ({"probability": 0}, []),
         ({"probability": 1, "times": 2}, [1, 2]),
     ),
     ids=str,
@@ -361,6 +371,45 @@ async def test_a_rule_is_over_when_its_time_is(zmock):
     assert (await control(zmock, "GET", "rules"))[1]["rules"] == [
         {"id": "rule-1", "api": "QueryZone", "ttl": 60, "then": {"status": 500}, "matches": 1, "hits": 1, "over": True}]  # fmt: skip
     assert rule.over
+
+
+async def test_a_rule_with_a_ttl_that_is_taken_away_is_due_no_more(zmock):
+    for path in ("rules/rule-1", "rules"):
+        await control(zmock, "POST", "rules", {"api": "QueryZone", "ttl": 60})
+        await control(zmock, "DELETE", path)
+    assert await zmock.advance(60) == []
+
+
+@pytest.mark.parametrize("passed", (30, 90))
+async def test_a_ttl_goes_on_after_a_restart_and_in_a_snapshot(tmp_path, passed):
+    settings = {"memory": False, "data": str(tmp_path / "cloud")}
+    async with serve(**settings) as mock:
+        await control(mock, "POST", "rules", {"api": "QueryZone", "ttl": 60})
+        await control(mock, "POST", "clock", {"advance": passed})
+        await control(mock, "PUT", "snapshots/now", {})
+        await control(mock, "POST", "snapshots/now/restore", {})
+        assert mock.rules[0].over == (passed > 60)
+    async with serve(**settings) as mock:
+        assert mock.rules[0].over == (passed > 60)
+        await mock.advance(60)
+        assert mock.rules[0].over
+
+
+@pytest.mark.parametrize(
+    ("api", "glob"),
+    (("CreateZone", "/zones"), ("CreateZone", "/v1/z*"), ("CreateZone", "/zstack/v1/zones"), ("DeleteZone", "/zones/?*"), ("*", "*/actions"),
+     ("DeleteZone", "*[ab]*"), ("CreateZone", "*%6fnes"), ("PollJob", "/api-jobs/0*"), ("QueryZone", "/zones/*")),
+)  # fmt: skip
+async def test_a_path_that_a_call_can_have_is_taken(zmock, api, glob):
+    assert (await control(zmock, "POST", "rules", {"api": api, "when": {"path": glob}}))[0] == 200
+
+
+async def test_a_rule_knows_a_bounded_number_of_calls(zmock, monkeypatch):
+    monkeypatch.setattr("zmock.MOST_SEEN", 10)
+    rule = zmock.rule(api="PollJob", probability=0.5)
+    for n in range(30):
+        await zmock.request("GET", f"/api-jobs/{n}?a={n}")
+    assert len(rule.seen) <= 10
 
 
 async def test_a_rule_is_for_questions_too_that_were_answered_before(zmock, tmp_path):
@@ -765,6 +814,18 @@ async def test_a_rules_file_is_read_again_when_it_changes(tmp_path):
         write(file, TWO, {"id": "three", "api": "QueryImage", "then": {"status": 504}})
         assert [(await mock.request("GET", path))[0] for path in ("/zones", "/hosts", "/images")] == [503, 502, 504]
         assert [(rule.id, rule.hits) for rule in mock.rules] == [("rule-1", 2), ("three", 1), ("mine", 1)]
+
+
+async def test_equal_rules_of_a_file_count_each_for_itself_and_go_on_when_it_is_read_again(tmp_path):
+    file, twice = tmp_path / "rules.json", {"api": "QueryZone", "times": 1, "when": None, "then": {"status": 502}}
+    write(file, twice, twice)
+    async with serve(rules=(str(file),)) as mock:
+        await mock.login()
+        for n in range(3):
+            assert (await mock.request("GET", "/zones"))[0] == (502 if n < 2 else 200)
+            write(file, *[{"api": "QueryHost", "delay": n}] * (n % 2), twice, twice)
+        assert [rule.hits for rule in mock.rules if rule.told["api"] == "QueryZone"] == [1, 1]
+        assert len({rule.id for rule in mock.rules}) == len(mock.rules)
 
 
 @pytest.mark.parametrize("text", ("{", "{}", '[{"api": "QueryZones"}]', '[{"id": "mine", "api": "*"}]', None))

@@ -215,6 +215,7 @@ class Receiver:
         ({"then": {"webhook": "never"}}, []),
         ({"then": {"webhook": "late"}}, [15]),
         ({"then": {"webhook": "late"}, "delay": 60}, [70]),
+        ({"then": {"webhook": "late"}, "delay": 0}, [10]),
         ({"then": {"webhook": "twice"}}, [10, 10]),
         ({"then": {"webhook": "twice"}, "delay": 3}, [13, 13]),
     ),
@@ -350,6 +351,14 @@ async def test_clients_of_http_1_0_get_it_too(mock, then, arrives):
     got, ended = await read_to_end(reader)
     writer.close()
     assert arrives in got and b"chunked" not in got and ended == FIN
+
+
+async def test_a_path_with_a_line_break_is_answered_like_any_other(mock):
+    status, headers, body = parts((await wire(mock, "GET /zones%0Ax"))[0])
+    assert (status, headers["access-control-allow-origin"], b"no api mapping" in body) == (404, "*", True)
+    assert mock.calls()[-1].path == "/zstack/v1/zones%0Ax"
+    async with aiohttp.ClientSession() as http, http.get(f"{mock.base}/zmock/rules%0Ax") as answer:
+        assert (answer.status, "no control call" in (await answer.json())["error"]) == (404, True)
 
 
 async def test_the_poll_that_tells_of_a_fault_names_its_rule(mock):

@@ -8333,7 +8333,7 @@ class Control:
         self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
-        self.began = time.monotonic()
+        self.began = self.clock.world()
         self.watch = Watch(rest)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
@@ -8407,7 +8407,7 @@ class Control:
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
                 "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found[:MOST_FOUND],
-                "uptime": round(time.monotonic() - self.began, 3)}  # fmt: skip
+                "uptime": round(self.clock.world() - self.began, 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
         return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
@@ -8426,7 +8426,7 @@ class Control:
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
-        self.began = time.monotonic()
+        self.began = self.clock.world()
         await self.store.commit()
         return await self.health(name, query, told)
 

@@ -2212,6 +2212,30 @@ def undone(name, before, after, now):
 TICK = 0.5  # seconds of the world's time; the files are complete two ticks after the last commit
 
 
+class Write:
+    """One write of a Store, for all who wait for it; and what they want undone when it fails."""
+
+    def __init__(self, store):
+        self.undos, self.task = [], asyncio.ensure_future(store.write_next(self))
+        self.task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+
+    async def wait(self, undo=None):
+        self.undos += [undo] if undo else []
+        await asyncio.shield(self.task)
+
+    async def over(self):
+        """Returns when it is over, however it went."""
+        await asyncio.wait([self.task])
+
+    def undo(self, refusal):
+        """Last first; one that goes wrong does not keep the others from it."""
+        for undo in reversed(self.undos):
+            try:
+                undo(refusal)
+            except Exception:
+                log.exception("what could not be kept could not be taken back")
+
+
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
@@ -2224,8 +2248,8 @@ class Store:
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
-        self.writing = self.waiting = self.tending = self.ticking = None
-        self.undos, self.at_stake = [], []  # what those who wait for the next write, and for this one, want done when it fails
+        self.writing = self.waiting = None  # the Write that is under way, and the next one
+        self.tending = self.ticking = None
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last commit or fold failed
         self.found = []  # what was not as it should be when it was loaded
@@ -2243,7 +2267,8 @@ class Store:
         """Has the state of an image take the place of what there is."""
         self.tables = {name: Table(self.indexes.get(name, ()), documents) for name, documents in image.documents.items()}
         self.say_whole(image)
-        self.undos.clear(), self.at_stake.clear()  # nothing of it is there any more
+        for write in filter(None, (self.writing, self.waiting)):
+            write.undos.clear()  # nothing of it is there any more
         self.writes += 1
 
     def image(self):
@@ -2367,21 +2392,20 @@ class Store:
         if self.waiting is None:
             if not self.changed and not self.whole and self.writing is None:
                 return
-            self.waiting = asyncio.ensure_future(self.write_after(self.writing))
-            self.waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+            self.waiting = Write(self)
         if self.durable:
-            self.undos.append(undo) if undo else None
-            await asyncio.shield(self.waiting)
+            await self.waiting.wait(undo)
 
     async def try_commit(self):
         """commit() for those whom nobody waits for: what cannot be written now goes with the next one, and is in the log."""
         with contextlib.suppress(ApiError):
             await self.commit()
 
-    async def write_after(self, other):
-        if other:
-            await asyncio.wait([other])
-        self.writing, self.waiting, self.at_stake, self.undos = self.waiting, None, self.undos, []
+    async def write_next(self, write):
+        """One write, when the one before it is over."""
+        if self.writing:
+            await self.writing.over()
+        self.writing, self.waiting = write, None
         whole, changed, text = self.take_changes()
         try:
             if whole or text:
@@ -2389,8 +2413,7 @@ class Store:
         except OSError as error:
             self.keep_for_later(whole, changed, isinstance(error, FileNotFoundError))
             refusal = ApiError("SYS.1016", self.failed(error))
-            for undo in reversed(self.at_stake):
-                undo(refusal)
+            write.undo(refusal)
             raise refusal from None
         finally:
             self.writing = None
@@ -2461,8 +2484,8 @@ class Store:
     async def rest(self):
         """Returns when nothing is being written."""
         await self.try_commit()
-        while self.writing or self.waiting:
-            await self.try_commit()
+        while write := self.waiting or self.writing:
+            await write.over()
 
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
@@ -3601,7 +3624,7 @@ class Run:
 
     def __init__(self, jobs, call, seconds, done, began=None, long=False):
         self.jobs, self.call, self.done = jobs, call, done
-        self.steps, self.timer, self.over, self.log = None, None, False, []
+        self.steps, self.timer, self.over, self.log = None, None, False, []  # no timer where it ended in its first step
         self.stages, self.awaited = jobs.stages(call.api), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
@@ -3707,7 +3730,8 @@ class Run:
 
     def abandon(self):
         """Ends it without a word, as far as it has come."""
-        self.timer.cancel()
+        if self.timer:
+            self.timer.cancel()
         self.over = True
         self.jobs.runs.discard(self)
 

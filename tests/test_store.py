@@ -600,3 +600,28 @@ async def test_a_folder_that_was_removed_meanwhile_is_written_anew(kept, folder)
         assert survivors(folder).keys() >= {"a", f"after-{fold}"}
     await kept.fold()
     assert len(documents(folder)) == 3
+
+
+async def test_an_undo_that_goes_wrong_keeps_no_other_from_being_done(kept, full_disk, caplog):
+    undone = []
+
+    def wrong(error):
+        raise TypeError("not so")
+
+    kept.put("Zone", zone("a"))
+    undos = undone.append, wrong, undone.append
+    refused = await asyncio.gather(*(kept.commit(undo) for undo in undos), return_exceptions=True)
+    assert [error.code for error in refused] == ["SYS.1016"] * 3 and len(undone) == 2
+    assert "TypeError: not so" in caplog.text
+
+
+async def test_rest_waits_for_a_write_that_nobody_waits_for(folder, monkeypatch):
+    store = Store(INDEXES, folder, durable=False)
+    store.open()
+    store.put("Zone", zone("a"))
+    asked = iter(range(3))  # asking again and again would never let the write begin
+    commit = store.commit
+    monkeypatch.setattr(store, "commit", lambda: next(asked) and None or commit())
+    await store.rest()
+    assert survivors(folder) == {"a": zone("a")} and store.state == "kept"
+    store.close()

@@ -1939,7 +1939,7 @@ class AtomicJson(Storage):
     """TinyDB's storage of one file, an object a line, that is replaced whole: whoever reads it finds the old state or the new one."""
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path, self.twice = Path(path), 0  # how many of its objects have the number of another
 
     def read(self):
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else None
@@ -1948,11 +1948,11 @@ class AtomicJson(Storage):
         self.replace(b'"%d":%b' % (int(number), to_json(item)) for number, item in data["_default"].items())
 
     def replace(self, lines, pause=lambda: None, spare=None):
-        """Writes objects, each b'"1":{...}', in the place of what there was; a spare is a copy elsewhere, made before."""
+        """Writes objects, each b'"1":{...}', in the place of what there was; a spare is a copy elsewhere, made then."""
         with in_place_of(self.path) as beside:
             self.write_lines(beside, lines, pause)
-            if spare:
-                copy_over(beside, spare)
+        if spare:
+            copy_over(self.path, spare)
 
     @staticmethod
     def write_lines(path, lines, pause):
@@ -1988,21 +1988,49 @@ class AtomicJson(Storage):
         """Its objects by number: {1: {"uuid": ...}}."""
         text = self.path.read_bytes()
         try:
-            tables = json.loads(text.decode())
+            tables = json.loads(text.decode(), object_pairs_hook=with_all)
         except json.JSONDecodeError as error:
             raise Broken(self.path, error.lineno, error.colno, error.msg) from None
         except UnicodeDecodeError as error:
             raise Broken(self.path, *where_in(text, error.start), "this is no UTF-8") from None
         except RecursionError:
             raise Broken(self.path, 1, 1, "nested too deeply") from None
+        except ValueError as error:  # a number of thousands of digits
+            raise Broken(self.path, 1, 1, str(error)) from None
         found = tables.get("_default", {}) if isinstance(tables, dict) else None
         if not isinstance(found, dict):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
-        for number, item in found.items():
+        pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
+        for number, item in pairs:
             if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
                 what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
-        return {int(number): item for number, item in found.items()}
+        numbered = {int(number): item for number, item in pairs}
+        self.twice = len(pairs) - len(numbered)
+        return renumbered(pairs) if self.twice else numbered
+
+
+class Twice(dict):
+    """An object of JSON in which a key stands twice."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def with_all(pairs):
+    """An object of JSON; one of objects of the cloud with all of them, also those that share a number."""
+    found = dict(pairs)
+    return Twice(pairs) if len(found) < len(pairs) and all(type(item) is dict and "uuid" in item for _, item in pairs) else found
+
+
+def renumbered(pairs):
+    """Objects by number; of those that share one the last has it, and the others get new ones."""
+    found, others = {}, []
+    for number, item in pairs:
+        others += [found[int(number)]] if int(number) in found else []
+        found[int(number)] = item
+    return found | dict(enumerate(others, max(found) + 1))
 
 
 def where_in(text, at):
@@ -2048,7 +2076,7 @@ def commits(text):
         body, after = text[begin:end], text.find(b"\n", end) + 1
         found.append(body if text[end:after] == SEAL % zlib.crc32(body) else None)
         begin = after
-    while found and found[-1] is None:  # as far as the disk came
+    if found and found[-1] is None and begin == len(text):  # as far as the disk came; it may break off once
         found.pop()
     return found
 
@@ -2081,7 +2109,10 @@ def merged(lines, changes):
 
 
 class Ledger:
-    """A file to which commits are appended: each is on the disk when append() returns, or not at all."""
+    """A file to which commits are appended: each is on the disk when append() returns.
+
+    One for which it raises is taken off again, at once or before the next; a disk that refuses both, and a kill then, leave it there.
+    """
 
     def __init__(self, path):
         self.path, self.end = path, 0
@@ -2106,10 +2137,10 @@ class Ledger:
         while left:
             left = left[self.file.write(left) :]
 
-    @property
-    def is_lost(self):
-        """Whether somebody has removed it."""
-        return os.fstat(self.file.fileno()).st_nlink == 0
+
+def is_removed(file):
+    """Whether somebody has removed an open file."""
+    return os.fstat(file.fileno()).st_nlink == 0
 
 
 # ---- Files: the folder -------------------------------------------------------------------------------------------
@@ -2123,33 +2154,56 @@ class Folder:
 
     def __init__(self, path, durable=True):
         self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
-        self.ledger, self.full, self.numbers = None, [], itertools.count(1)  # full: the ledgers to fold, oldest first
-        self.unspared = set()  # types whose file somebody else wrote
+        self.ledger, self.numbers = None, itertools.count(1)
+        self.names = set()  # of the files that must be there
+        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none
         self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
         self.lock = None
 
     def open(self):
         """Takes the folder for this process."""
         try:
-            self.spares.mkdir(parents=True, exist_ok=True)
-            self.lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
+            self.begin()
+        except BlockingIOError as error:
+            raise SettingsError(f"{error.strerror}; stop it, or choose another with --data") from None
         except OSError as error:
             raise SettingsError(f"cannot use the data folder {self.path}: {error.strerror}; choose another with --data, or --memory") from None
-        lock_file(self.lock, self.path)
-        for left in (*self.path.glob("*.tmp"), *self.spares.glob("*.tmp")):
-            left.unlink()
+
+    def begin(self):
+        """Makes and locks the folder, from which nothing is missing then."""
+        self.spares.mkdir(parents=True, exist_ok=True)
+        if not self.lock or is_removed(self.lock):
+            lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
+            lock_file(lock, self.path)
+            self.lock = lock
+        self.names = self.names - self.missing() | {".lock", ".spare"}
+        if self.ledger:
+            self.ledger.file.close()
+            self.ledger = None
+
+    def is_lost(self):
+        """Whether somebody has removed the folder, or something in it that is needed."""
+        files = [self.lock, *([self.ledger.file] if self.ledger else ())]
+        return any(map(is_removed, files)) or any(not (self.path / name).exists() for name in self.missing())
+
+    def missing(self):
+        return self.names - set(os.listdir(self.path)) if self.path.exists() else self.names
 
     # reading
 
     def load(self, known):
         """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
-        files = {path.stem: AtomicJson(path) for path in sorted(self.path.glob("*.json"))}
+        names = {path.name for folder in (self.path, self.spares) for path in folder.glob("*.json")}
+        files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
         for file in (file for type, file in files.items() if type not in known):
             raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
         told = []
         try:
             self.refuse_newer(files.get("Mock"))
+            for left in (folder / f"{type}.tmp" for folder in (self.path, self.spares) for type in known):
+                left.unlink(missing_ok=True)
             found = {type: self.read(file, told) for type, file in files.items()}
+            self.names |= names
             return self.replay(found, told), told
         except OSError as error:
             raise SettingsError(f"cannot read {error.filename}: {error.strerror}; mend it, or start with another --data") from None
@@ -2158,7 +2212,7 @@ class Folder:
         """Before anything is done to files that may be right for another zmock."""
         try:
             newest = max((item.get("format", 0) for item in file.documents().values()), default=0) if file else 0
-        except Broken:
+        except (Broken, FileNotFoundError):
             return
         if newest > FORMAT:
             raise SettingsError(f"{self.path} was written by a newer zmock (format {newest}); use that one, or another --data")
@@ -2169,16 +2223,21 @@ class Folder:
         if not same(file.path, spare.path):
             self.unspared.add(file.path.stem)
         try:
-            return file.documents()
+            found = file.documents()
+            if file.twice:
+                told.append(f"{file.path.name} holds {file.twice} objects with the number of another; they are kept under new ones")
+            return found
+        except FileNotFoundError:
+            broken = f"{file.path}: it is missing"
         except Broken as error:
             broken = error
         try:
             found = spare.documents()
         except (Broken, OSError):
             raise SettingsError(f"cannot read {broken}; mend or remove it, or start with another --data") from None
-        aside = self.set_aside(file.path)
+        aside = f"it is now {self.set_aside(file.path)}, and " if file.path.exists() else ""
         copy_over(spare.path, file.path)
-        told.append(f"cannot read {broken}; it is now {aside}, and the last good one is in its place")
+        told.append(f"cannot read {broken}; {aside}the last good one is in its place")
         return found
 
     def set_aside(self, path):
@@ -2188,16 +2247,16 @@ class Folder:
 
     def replay(self, found, told):
         """Lays what the ledgers hold over what the files hold."""
-        self.full = sorted(self.path.glob("[0-9]" * 8 + ".ledger"))
-        changes = {}
-        for path in self.full:
+        full, changes = self.ledgers(), {}
+        for path in full:
             whole = commits(path.read_bytes())
             if None in whole:
                 told.append(f"{path} is damaged: {whole.count(None)} of {len(whole)} commits are lost; it is kept as {self.set_aside(path)}")
             for commit in filter(None, whole):
                 if lay_over(changes, commit):
                     found = {}
-        self.numbers = itertools.count(max((int(path.stem) for path in self.full), default=0) + 1)
+        self.names |= {path.name for path in full}
+        self.numbers = itertools.count(max((int(path.stem) for path in full), default=0) + 1)
         for type, lines in changes.items():
             documents = json.loads(b"{%b}" % b",".join(lines.values()))
             changed = found.get(type, {}) | {int(number): item for number, item in documents.items()}
@@ -2206,20 +2265,14 @@ class Folder:
 
     # writing
 
-    def append(self, text):
-        """Keeps a commit; OSError where that cannot be, FileNotFoundError where all must be kept anew."""
+    def append(self, text, whole=False):
+        """Keeps a commit; OSError where that cannot be. A whole state goes also where something was removed."""
         with self.appending:
-            if not self.spares.exists() or (self.ledger and self.ledger.is_lost):
-                self.begin_anew()
+            if whole and self.is_lost():
+                self.begin()
             if self.ledger is None:
                 self.begin_ledger()
             self.ledger.append(text, self.durable)
-
-    def begin_anew(self):
-        """Somebody has removed the folder."""
-        self.ledger, self.full = None, []
-        self.spares.mkdir(parents=True, exist_ok=True)
-        raise FileNotFoundError(errno.ENOENT, "it was removed; all is written anew", str(self.path))
 
     def begin_ledger(self):
         ledger = Ledger(self.path / f"{next(self.numbers):08d}.ledger")
@@ -2229,39 +2282,50 @@ class Folder:
             ledger.path.unlink()
             raise
         self.ledger = ledger
+        self.names.add(ledger.path.name)
 
     @property
-    def behind(self):
-        """How many bytes the files are behind the ledger; 1 where they are behind otherwise."""
-        return self.ledger.end if self.ledger else int(bool(self.full or self.unspared))
+    def is_behind(self):
+        """Whether there is something to fold."""
+        return bool(self.unspared) or any(name.endswith(".ledger") for name in [*self.names])
+
+    @property
+    def is_long(self):
+        return bool(self.ledger) and self.ledger.end > LEDGER_MOST
+
+    def ledgers(self):
+        """Those on the disk, oldest first."""
+        return sorted(self.path.glob("[0-9]" * 8 + ".ledger"))
 
     def fold(self):
         """Brings the ledger into the TinyDB files, and removes it then; commits go on in another one."""
         with self.folding:
             with self.appending:
                 if self.ledger:
-                    self.full.append(self.ledger.path)
                     self.ledger.file.close()
                     self.ledger = None
+                full = self.ledgers()
             changes, cleared = {}, False
-            for path in self.full:
+            for path in full:
                 for commit in filter(None, commits(path.read_bytes())):
                     cleared |= lay_over(changes, commit)
             there = {path.stem for path in self.path.glob("*.json")}
-            for type in sorted(changes.keys() | (there if cleared else self.unspared & there)):
+            for type in sorted(changes.keys() | (there if cleared else self.unspared)):
                 self.fold_file(AtomicJson(self.path / f"{type}.json"), changes.get(type, {}), cleared)
             self.unspared.clear()
             sync_folder(self.path)
-            while self.full:
-                self.full[0].unlink(missing_ok=True)
-                del self.full[0]
+            for path in full:
+                self.names.discard(path.name)
+                path.unlink(missing_ok=True)
 
     def fold_file(self, file, changes, cleared):
-        none = cleared or not file.path.exists()
-        for lines in (file.lines, file.parsed_lines):
+        """What is missing though it must be there is an error, or its objects would be forgotten."""
+        none = cleared or file.path.name not in self.names
+        for lines in (file.parsed_lines,) if file.path.stem in self.unspared else (file.lines, file.parsed_lines):
             with contextlib.suppress(Foreign):
                 file.replace(merged(() if none else lines(), changes), self.pause, self.spares / file.path.name)
-                return
+                break
+        self.names.add(file.path.name)
 
     def pause(self):
         self.hurry.wait(PAUSE)
@@ -2270,7 +2334,7 @@ class Folder:
         """Completes the files, and lets the folder go."""
         self.hurry.set()
         try:
-            if self.behind:
+            if self.is_behind:
                 self.fold()
         finally:
             if self.ledger:
@@ -2289,7 +2353,8 @@ def lock_file(file, folder):
     except OSError:
         file.seek(0)
         holder = file.read().strip() or "unknown"
-        raise SettingsError(f"{folder} is in use by another zmock (process {holder}); stop it, or choose another with --data") from None
+        file.close()
+        raise BlockingIOError(errno.EWOULDBLOCK, f"{folder} is in use by another zmock (process {holder})") from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
@@ -2479,6 +2544,30 @@ def undone(name, before, after, now):
 TICK = 0.5  # seconds of the world's time; the files are complete two ticks after the last commit
 
 
+class Write:
+    """One write of a Store, for all who wait for it; and what they want undone when it fails."""
+
+    def __init__(self, store):
+        self.undos, self.task = [], asyncio.ensure_future(store.write_next(self))
+        self.task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+
+    async def wait(self, undo=None):
+        self.undos += [undo] if undo else []
+        await asyncio.shield(self.task)
+
+    async def over(self):
+        """Returns when it is over, however it went."""
+        await asyncio.wait([self.task])
+
+    def undo(self, refusal):
+        """Last first; one that goes wrong does not keep the others from it."""
+        for undo in reversed(self.undos):
+            try:
+                undo(refusal)
+            except Exception:  # as MessageSafeAspect.aj: whatever is thrown is told, and the others go on
+                log.exception("what could not be kept could not be taken back")
+
+
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
@@ -2491,8 +2580,8 @@ class Store:
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
-        self.writing = self.waiting = self.tending = self.ticking = None
-        self.undos, self.at_stake = [], []  # what those who wait for the next write, and for this one, want done when it fails
+        self.writing = self.waiting = None  # the Write that is under way, and the next one
+        self.tending = self.ticking = None
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last commit or fold failed
         self.found = []  # what was not as it should be when it was loaded
@@ -2510,7 +2599,8 @@ class Store:
         """Has the state of an image take the place of what there is."""
         self.tables = {name: Table(self.indexes.get(name, ()), documents) for name, documents in image.documents.items()}
         self.say_whole(image)
-        self.undos.clear(), self.at_stake.clear()  # nothing of it is there any more
+        for write in filter(None, (self.writing, self.waiting)):
+            write.undos.clear()  # nothing of it is there any more
         self.writes += 1
 
     def image(self):
@@ -2634,36 +2724,35 @@ class Store:
         if self.waiting is None:
             if not self.changed and not self.whole and self.writing is None:
                 return
-            self.waiting = asyncio.ensure_future(self.write_after(self.writing))
-            self.waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+            self.waiting = Write(self)
         if self.durable:
-            self.undos.append(undo) if undo else None
-            await asyncio.shield(self.waiting)
+            await self.waiting.wait(undo)
 
     async def try_commit(self):
         """commit() for those whom nobody waits for: what cannot be written now goes with the next one, and is in the log."""
         with contextlib.suppress(ApiError):
             await self.commit()
 
-    async def write_after(self, other):
-        if other:
-            await asyncio.wait([other])
-        self.writing, self.waiting, self.at_stake, self.undos = self.waiting, None, self.undos, []
+    async def write_next(self, write):
+        """One write, when the one before it is over."""
+        if self.writing:
+            await self.writing.over()
+        self.writing, self.waiting = write, None
         whole, changed, text = self.take_changes()
         try:
             if whole or text:
                 await asyncio.to_thread(self.write, whole, text)
         except OSError as error:
-            self.keep_for_later(whole, changed, isinstance(error, FileNotFoundError))
+            self.keep_for_later(whole, changed)
             refusal = ApiError("SYS.1016", self.failed(error))
-            for undo in reversed(self.at_stake):
-                undo(refusal)
+            write.undo(refusal)
             raise refusal from None
         finally:
             self.writing = None
 
     def take_changes(self):
         """What has changed since it was asked last: a whole state, the numbers after it, and the text that says them."""
+        self.look_after()
         whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
         tables = self.tables
         text = b"".join(lines_of(type, {
@@ -2672,17 +2761,20 @@ class Store:
         return whole, changed, text
 
     def write(self, whole, text):
-        self.folder.append(sealed(whole.text + text if whole else text))
+        self.folder.append(sealed(whole.text + text if whole else text), bool(whole))
         self.commits += 1
         self.failure = ""
 
-    def keep_for_later(self, whole, changed, lost):
-        """Has the next commit say what this one could not; all there is, where the folder was removed meanwhile."""
-        if lost and not self.whole:
-            self.whole, self.changed = self.image(), {}
-        elif not self.whole:
+    def keep_for_later(self, whole, changed):
+        """Has the next commit say what this one could not."""
+        if not self.whole:
             self.whole = whole
             self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
+
+    def look_after(self):
+        """Has the next commit say all that there is, where somebody has removed something of the folder."""
+        if self.folder and not self.whole and self.folder.is_lost():
+            self.say_whole(self.image())
 
     def failed(self, error):
         if str(error) != self.failure:
@@ -2701,10 +2793,11 @@ class Store:
         self.start()
 
     async def tend(self):
+        self.look_after()
         if self.changed or self.whole:
             await self.try_commit()
-        behind, quiet, self.commits_seen = self.folder.behind, self.commits == self.commits_seen, self.commits
-        if behind > LEDGER_MOST or (behind and quiet):
+        quiet, self.commits_seen = self.commits == self.commits_seen, self.commits
+        if self.folder.is_long or (quiet and self.folder.is_behind):
             await self.fold()
 
     async def fold(self):
@@ -2713,8 +2806,6 @@ class Store:
             await asyncio.to_thread(self.folder.fold)
         except (OSError, Broken) as error:
             self.failed(error)
-            if isinstance(error, FileNotFoundError):
-                self.keep_for_later(None, {}, lost=True)
         else:
             self.failure = self.failure if self.changed or self.whole else ""
 
@@ -2728,8 +2819,8 @@ class Store:
     async def rest(self):
         """Returns when nothing is being written."""
         await self.try_commit()
-        while self.writing or self.waiting:
-            await self.try_commit()
+        while write := self.waiting or self.writing:
+            await write.over()
 
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
@@ -4046,7 +4137,8 @@ class Run:
 
     def abandon(self):
         """Ends it without a word, as far as it has come."""
-        self.timer.cancel()
+        if self.timer:
+            self.timer.cancel()
         self.over = True
         self.jobs.runs.discard(self)
 

@@ -178,6 +178,51 @@ def test_a_file_is_torn_anywhere_and_nothing_is_lost(path, three):
         assert loaded(path)[0]["Zone"] == {1: A, 2: B, 3: C}
 
 
+def test_a_file_that_is_missing_beside_its_spare_is_a_fault_of_the_world(path, three):
+    (path / "Zone.json").unlink()
+    for told_this_time in (1, 0):
+        found, told = loaded(path)
+        assert (found["Zone"], len(told)) == ({1: A, 2: B, 3: C}, told_this_time)
+        assert all("Zone.json: it is missing; the last good one is in its place" in line for line in told)
+
+
+def test_a_number_that_is_kept_twice_loses_no_object(path, folder):
+    commit(folder, Zone={1: A})
+    folder.close()
+    a, b, c = map(compact, (A, B | {"uuid": "x"}, C | {"uuid": "y"}))
+    for text in (f'"1":{a},\n"1":{b},\n"01":{c}', f'"1":{a},"4":{b},\n"5":{c}'):  # two objects on a line, too
+        shutil.rmtree(path.with_name("copy"), ignore_errors=True)
+        shutil.copytree(path, path.with_name("copy"))
+        (path.with_name("copy") / "Zone.json").write_text(f'{{"_default":{{\n{text}\n}}}}\n')
+        folder = opened(path.with_name("copy"))
+        found, told = folder.load(KNOWN)
+        assert {item["uuid"] for item in found["Zone"].values()} == {"a", "x", "y"}
+        assert told == ["Zone.json holds 2 objects with the number of another; they are kept under new ones"] * ('"01"' in text)
+        number = next(number for number, item in found["Zone"].items() if item["uuid"] == "y")
+        commit(folder, Zone={number: C | {"uuid": "y", "name": "renamed"}})
+        folder.fold()
+        killed(folder)
+        after, told = loaded(folder.path)
+        assert after["Zone"] == found["Zone"] | {number: C | {"uuid": "y", "name": "renamed"}} and told == []
+
+
+def test_a_number_of_thousands_of_digits_is_told(path):
+    path.mkdir()
+    (path / "Zone.json").write_text('{"_default":{"1":{"uuid":"a","size":' + "9" * 5000 + "}}}")
+    with pytest.raises(SettingsError, match="cannot read .*Zone.json, line 1, column 1: Exceeds the limit"):
+        loaded(path)
+
+
+def test_files_of_somebody_else_are_left_alone(path):
+    path.mkdir()
+    for name in ("thesis.tmp", "package.json"):
+        (path / name).write_text("{}")
+    (path / "x.tmp").mkdir()
+    with pytest.raises(SettingsError, match="package.json is no file of a cloud"):
+        loaded(path)
+    assert {"thesis.tmp", "package.json", "x.tmp"} <= {file.name for file in path.iterdir()}
+
+
 # the ledger
 
 
@@ -209,6 +254,15 @@ def test_a_commit_damaged_before_others_is_told_and_kept_aside(path, three):
     found, told = loaded(path)
     assert found["Zone"] == {1: A, 3: C} and found["Host"] == {1: A}
     assert len(told) == 1 and "1 of 2 commits" in told[0] and [*path.glob("*.ledger.corrupt-*")]
+
+
+def test_more_than_one_damaged_commit_at_the_end_is_told(path, three):
+    (ledger,) = path.glob("*.ledger")
+    text = ledger.read_bytes().replace(b"zone-b", b"zone-X").replace(b"zone-c", b"zone-X")
+    for end, lost in ((len(text), "1 of 1"), (len(text) - 5, "1 of 1")):
+        ledger.write_bytes(text[:end])
+        found, told = loaded(path)
+        assert found["Zone"] == {1: A} and len(told) == 1 and f"{lost} commits" in told[0]
 
 
 @pytest.mark.parametrize("after", ("", "\n", "[commit 00000001]\n", "[Zone]\n", '"9":{}', "\x00" * 4096))

@@ -530,3 +530,20 @@ async def test_a_synchronous_write_that_cannot_be_kept_is_refused_and_does_nothi
     assert kept.cloud.store.count("Session") == before
     disk.clean()
     await kept.login()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), (
+    ("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"startVmInstance": {}}),
+    ("POST", "/vm-instances", {"params": {"name": "x", "instanceOfferingUuid": "0" * 32, "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}}),
+))  # fmt: skip
+async def test_a_job_that_fails_at_once_is_refused_with_all_others_when_it_cannot_be_kept(tmp_path, disk, method, path, body, caplog):
+    async with serve(memory=False, data=str(tmp_path / "cloud"), delay="0") as mock:
+        await mock.login()
+        store = mock.cloud.store
+        before = store.count("Session"), store.count("Job")
+        disk.fill()
+        login = mock.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
+        answers = await asyncio.gather(login, *(mock.request(method, path, body) for _ in range(3)))
+        assert [(status, answer["error"]["code"]) for status, answer in answers] == [(503, "SYS.1016")] * 4
+        assert (store.count("Session"), store.count("Job")) == before and "Traceback" not in caplog.text
+        disk.clean()

@@ -10,7 +10,7 @@ import threading
 import pytest
 from tinydb import TinyDB
 
-from zmock import ApiError, Image, Store
+from zmock import ApiError, Image, SettingsError, Store
 
 INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}, "Host": set()}
 
@@ -586,17 +586,81 @@ async def test_a_folder_that_was_removed_is_written_anew_though_nothing_changes(
     assert documents(folder) == [zone("a")] and kept.state == "kept"
 
 
-async def test_a_folder_that_was_removed_meanwhile_is_written_anew(kept, folder):
+@pytest.mark.parametrize("fold", (False, True))
+@pytest.mark.parametrize("removed", ("", ".spare", ".lock", "Zone.json", "*.json", "*.ledger", "*"))
+async def test_whatever_is_removed_meanwhile_is_written_anew_with_the_next_commit(kept, folder, removed, fold):
+    kept.put("Zone", zone("a"))
+    kept.put("Host", {"uuid": "h"})
+    await kept.commit()
+    await kept.fold()
+    kept.put("Zone", zone("b", name="old"))
+    await kept.commit()
+    if fold:
+        await kept.fold()
+    for path in [*folder.glob(removed)] if removed else [folder]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept.put("Zone", zone("b", name="new"))
+    await kept.commit()
+    for _ in range(2):
+        assert survivors(folder) == {"a": zone("a"), "b": zone("b", name="new")} and survivors(folder, "Host") == {"h": {"uuid": "h"}}
+        with pytest.raises(SettingsError, match="in use"):
+            new_store(folder)
+        await kept.fold()
+    assert documents(folder) == [zone("a"), zone("b", name="new")] and not [*folder.glob("*.ledger")]
+    kept.put("Zone", zone("c"))
+    await kept.commit()
+    assert [*survivors(folder)] == ["a", "b", "c"] and len([*folder.glob("*.ledger")]) == 1 and kept.state == "kept"
+
+
+@pytest.mark.parametrize("removed", (".lock", "Zone.json", "*.json", "*.ledger"))
+async def test_whatever_is_removed_is_written_anew_though_nothing_changes(kept, folder, removed):
+    for name in "ab":
+        kept.put("Zone", zone(name))
+        await kept.commit()
+        await kept.tend()
+        if name == "a":
+            await kept.fold()
+    for path in folder.glob(removed):
+        path.unlink()
+    for _ in range(3):
+        await kept.tend()
+    assert documents(folder) == [zone("a"), zone("b")] and kept.state == "kept" and not [*folder.glob("*.ledger")]
+
+
+async def test_a_folder_that_another_one_has_taken_meanwhile_is_not_written(kept, folder):
     kept.put("Zone", zone("a"))
     await kept.commit()
-    for fold in (False, True):
-        if fold:
-            await kept.fold()
-        shutil.rmtree(folder)
-        kept.put("Zone", zone(f"after-{fold}"))
-        with pytest.raises(ApiError, match="removed"):
-            await kept.commit()
+    shutil.rmtree(folder)
+    other = new_store(folder)
+    other.put("Zone", zone("b"))
+    await other.commit()
+    kept.put("Zone", zone("c"))
+    with pytest.raises(ApiError, match="in use by another zmock"):
         await kept.commit()
-        assert survivors(folder).keys() >= {"a", f"after-{fold}"}
-    await kept.fold()
-    assert len(documents(folder)) == 3
+    assert survivors(folder) == {"b": zone("b")}
+    other.close()
+
+
+async def test_an_undo_that_goes_wrong_keeps_no_other_from_being_done(kept, full_disk, caplog):
+    undone = []
+
+    def wrong(error):
+        raise TypeError("not so")
+
+    kept.put("Zone", zone("a"))
+    undos = undone.append, wrong, undone.append
+    refused = await asyncio.gather(*(kept.commit(undo) for undo in undos), return_exceptions=True)
+    assert [error.code for error in refused] == ["SYS.1016"] * 3 and len(undone) == 2
+    assert "TypeError: not so" in caplog.text
+
+
+async def test_rest_waits_for_a_write_that_nobody_waits_for(folder, monkeypatch):
+    store = Store(INDEXES, folder, durable=False)
+    store.open()
+    store.put("Zone", zone("a"))
+    asked = iter(range(3))  # asking again and again would never let the write begin
+    commit = store.commit
+    monkeypatch.setattr(store, "commit", lambda: next(asked) and None or commit())
+    await store.rest()
+    assert survivors(folder) == {"a": zone("a")} and store.state == "kept"
+    store.close()

@@ -446,6 +446,7 @@ def missing(what, uuid, kind):
 # ---- Clock -------------------------------------------------------------------------------------------------------
 
 
+MODES = ("real", "frozen", "warp")
 PATIENCE = 1  # second of the world's time that one move of the Clock waits for others in vain: a web-hook's receiver may never answer
 BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
 FEW = 1000  # timers that are too few to look for cancelled ones among them
@@ -719,6 +720,19 @@ class Clock:
         self.timers.clear()
         self.jump(self.world())
         self.set_mode(self.mode)
+
+
+LATEST = 2e11  # seconds since 1970, in the year 8307; dates end with 9999
+
+
+def is_moment(value, earliest=0):
+    return type(value) in (int, float) and earliest <= value <= LATEST
+
+
+def is_clock(kept):
+    """Whether it is what Clock.kept() says."""
+    moments = isinstance(kept, dict) and is_moment(kept.get("at")) and is_moment(kept.get("offset"), -LATEST)
+    return moments and kept.get("mode") in MODES and is_moment(time.time() + kept["offset"])
 
 
 @functools.lru_cache(4096)
@@ -2211,9 +2225,10 @@ class Folder:
     def refuse_newer(self, file):
         """Before anything is done to files that may be right for another zmock."""
         try:
-            newest = max((item.get("format", 0) for item in file.documents().values()), default=0) if file else 0
+            formats = [item.get("format") for item in file.documents().values()] if file else []
         except (Broken, FileNotFoundError):
             return
+        newest = max((format for format in formats if type(format) is int), default=0)
         if newest > FORMAT:
             raise SettingsError(f"{self.path} was written by a newer zmock (format {newest}); use that one, or another --data")
 
@@ -2375,15 +2390,27 @@ class Snapshots:
         if not self.folder:
             self.held[name] = documents
             return
-        beside = self.folder / f".{name}.tmp"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        for type, items in documents.items():
-            AtomicJson(beside / f"{type}.json").write({"_default": items})
-        sync_folder(beside)
-        self.drop(name)
-        os.replace(beside, self.folder / name)
-        sync_folder(self.folder)
+        beside, target = self.folder / f".{name}.tmp", self.folder / name
+        self.tidy()
+        try:
+            beside.mkdir(parents=True)
+            for type, items in documents.items():
+                AtomicJson(beside / f"{type}.json").write({"_default": items})
+            sync_folder(beside)
+            if target.exists():
+                os.replace(target, self.folder / f".{name}.old")
+            os.replace(beside, target)
+            sync_folder(self.folder)
+        finally:
+            self.tidy()
+
+    def tidy(self):
+        """Takes away what one that was killed left: .one.tmp is waste; .one.old is the snapshot until another one has its place."""
+        for left in self.folder.glob(".*.old") if self.folder else ():
+            target = self.folder / left.name[1 : -len(".old")]
+            shutil.rmtree(left) if target.exists() else os.replace(left, target)
+        for left in self.folder.glob(".*.tmp") if self.folder else ():
+            shutil.rmtree(left)
 
     def documents(self, name):
         """The state that was copied; Broken or OSError where its files cannot be read."""
@@ -2395,9 +2422,9 @@ class Snapshots:
         if not self.folder:
             self.held.pop(name, None)
         elif (self.folder / name).exists():
-            gone = self.folder / f".{name}.gone"
-            os.replace(self.folder / name, gone)
-            shutil.rmtree(gone)
+            self.tidy()
+            os.replace(self.folder / name, self.folder / f".{name}.tmp")
+            self.tidy()
 
 
 # ---- Store -------------------------------------------------------------------------------------------------------
@@ -2561,11 +2588,17 @@ class Write:
 
     def undo(self, refusal):
         """Last first; one that goes wrong does not keep the others from it."""
-        for undo in reversed(self.undos):
-            try:
-                undo(refusal)
-            except Exception:  # as MessageSafeAspect.aj: whatever is thrown is told, and the others go on
-                log.exception("what could not be kept could not be taken back")
+        with contextlib.ExitStack() as stack:
+            for undo in self.undos:
+                stack.push(self.told)
+                stack.callback(undo, refusal)
+
+    @staticmethod
+    def told(kind, error, trace):
+        """Whether an undo went wrong; then that is in the log."""
+        if error:
+            log.error("what could not be kept could not be taken back", exc_info=error)
+        return isinstance(error, Exception)
 
 
 class Store:
@@ -6846,7 +6879,8 @@ NEEDED = {
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
 }  # fmt: skip
 BEHIND = {"password", "ipRangeUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
-JOB = {"api": str, "state": str, "created": (int, float), "seen": (int, float), "due": (int, float), "hook": str, "schema": bool}
+MOMENT = object()  # instead of a type: seconds since 1970
+JOB = {"api": str, "state": str, "created": MOMENT, "seen": MOMENT, "due": MOMENT, "hook": str, "schema": bool}
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
@@ -6857,7 +6891,8 @@ def look_over(cloud, types):
         if row.name in types:
             told += look_over_type(cloud, row)
     for record in [*cloud.store.rows("Job")] if "Job" in types else ():
-        wrong = [name for name, kind in JOB.items() if not isinstance(record.get(name), kind)]
+        wrong = [name for name, kind in JOB.items() if not (is_moment(record.get(name)) if kind is MOMENT else isinstance(record.get(name), kind))]
+        wrong += [] if is_moment(record.get("finished", 0)) else ["finished"]
         if wrong or record["api"] not in cloud.catalogue.apis:
             told.append(f"Job {record['uuid']} is no api-job ({', '.join(wrong) or record['api']}); it is forgotten")
             cloud.store.remove("Job", record["uuid"])
@@ -6867,13 +6902,13 @@ def look_over(cloud, types):
 def look_over_type(cloud, row):
     table, told, known = cloud.store.table(row.name), [], {}
     dates = [name for name, kind in row.all_fields.items() if kind == "date"]
-    stamps = {item.get(name) for item in table.items.values() for name in dates}
-    doubtful = {stamp for stamp in stamps if isinstance(stamp, str) and not STAMP.fullmatch(stamp)}
+    stamps = {item[name] for item in table.items.values() for name in dates if isinstance(item.get(name), str)}
+    doubtful = {stamp for stamp in stamps if not STAMP.fullmatch(stamp)}
     for uuid, item in [*table.items.items()]:
         shape = (*item, *map(type, item.values()))  # most have the same
         if shape not in known:
             known[shape] = oddities(cloud, row, item)
-        odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in dates if doubtful and item.get(name) in doubtful}
+        odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in dates if doubtful and isinstance(item.get(name), str) and item[name] in doubtful}
         if odd:
             told.append(f"{row.name} {item['uuid']}: {'; '.join(what for what, _ in odd.values())}")
             cloud.store.change(row.name, uuid, without_nulls(item | {name: value for name, (_, value) in odd.items()}))
@@ -8448,7 +8483,7 @@ class Control:
         except ControlError as error:
             return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
         except ApiError as error:
-            return web.json_response({"error": str(error), "hint": "it is tried again until it can be kept"}, status=error.status)
+            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status)
         if body is STREAM:
             return await self.watch.stream(request)
         return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False))
@@ -8540,27 +8575,46 @@ class Control:
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
         self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": rule.timer.due} if rule.timer else {}))
-        await self.store.commit()
+        await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
         return rule.shown()
 
+    async def keep_rules(self, undo):
+        """Rules are in force, or gone, when that is on the disk; else they are as they were."""
+        try:
+            await self.store.commit(lambda error: undo())
+        except ApiError as error:
+            raise ControlError(error.status, str(error), "the rules are as they were; make room, and do it again") from None
+
     async def drop_rules(self, name, query, told):
-        self.faults.replace([])
-        for kept in [*self.store.rows("Rule")]:
-            self.store.remove("Rule", kept["uuid"])
-        await self.store.commit()
+        await self.take_away({rule.id for rule in self.faults.rules} | {kept["uuid"] for kept in self.store.rows("Rule")})
         return {"rules": []}
 
+    async def take_away(self, names):
+        """Rules by name, and what is kept of them."""
+        before, places = self.faults.rules, {rule.id: place for place, rule in enumerate(self.faults.rules)}
+        with self.store.all_or_nothing() as changes:
+            for name in names:
+                self.faults.remove(name)
+                self.store.remove("Rule", name)
+
+        def undo():
+            back = [*self.faults.rules, *(rule for rule in before if rule.id in names)]
+            self.faults.rules = sorted(back, key=lambda rule: places.get(rule.id, len(places)))
+            self.store.take_back(changes)
+
+        await self.keep_rules(undo)
+
     async def rule(self, name, query, told):
+        return self.rule_named(name).shown()
+
+    def rule_named(self, name):
         for rule in self.faults.rules:
             if rule.id == name:
-                return rule.shown()
+                return rule
         raise ControlError(404, f"no rule {name!r}{did_you_mean(name, [rule.id for rule in self.faults.rules])}")
 
     async def drop_rule(self, name, query, told):
-        if not self.faults.remove(name):
-            raise ControlError(404, f"no rule {name!r}{did_you_mean(name, [rule.id for rule in self.faults.rules])}")
-        self.store.remove("Rule", name)
-        await self.store.commit()
+        await self.take_away({self.rule_named(name).id})
         return {}
 
     async def show_clock(self, name, query, told, fired=()):
@@ -8674,12 +8728,16 @@ class Control:
         return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
 
     async def snapshot_documents(self, name):
-        if self.safe(name) not in self.snapshots.names():
-            raise ControlError(404, f"no snapshot {name!r}{did_you_mean(name, self.snapshots.names())}")
         try:
-            return await asyncio.to_thread(self.snapshots.documents, name)
+            async with self.copying:
+                self.must_be_there(name)
+                return await asyncio.to_thread(self.snapshots.documents, name)
         except (Broken, OSError) as error:
             raise ControlError(409, f"cannot read {error}", "mend that file, or take the snapshot anew") from None
+
+    def must_be_there(self, name):
+        if self.safe(name) not in self.snapshots.names():
+            raise ControlError(404, f"no snapshot {name!r}{did_you_mean(name, self.snapshots.names())}")
 
     @staticmethod
     def safe(name):
@@ -8694,8 +8752,7 @@ class Control:
         return {"name": name, "objects": {type: len(items) for type, items in image.documents.items() if items and type != "Mock"}}
 
     async def drop_snapshot(self, name, query, told):
-        if self.safe(name) not in self.snapshots.names():
-            raise ControlError(404, f"no snapshot {name!r}{did_you_mean(name, self.snapshots.names())}")
+        self.must_be_there(name)
         await self.on_disk(self.snapshots.drop, name)
         return {}
 
@@ -8785,6 +8842,7 @@ class Control:
 # ---- App ---------------------------------------------------------------------------------------------------------
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
+UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # what objects that somebody edited may bring about
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
 
@@ -8807,11 +8865,12 @@ def create_app(settings: Settings | None = None) -> web.Application:
     control = Control(rest, start, functools.partial(go_back, rest))
     try:
         load_kept(rest, start)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNUSABLE as error:
         if settings.memory:
             raise
         raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
     rest.faults.must_read()
+    control.snapshots.tidy()
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -8872,6 +8931,13 @@ def facts_of(rest):
     return {"format": FORMAT, "version": __version__, "seed": rest.settings.seed, "dialect": rest.settings.dialect}
 
 
+KEPT_FACTS = {
+    "format": (lambda value: type(value) is int, "whole number"),
+    "starts": (lambda value: type(value) is int, "whole number"),
+    "clock": (is_clock, "clock such as {\"mode\": \"frozen\", \"offset\": 0, \"at\": 1532000000}"),
+}
+
+
 def load_kept(rest, start):
     """The cloud that the folder keeps, or a new one where it keeps none."""
     store = rest.cloud.store
@@ -8880,14 +8946,20 @@ def load_kept(rest, start):
     if not kept:
         start()
         return
-    refuse_part(rest, kept, store.folder.path)
+    refuse_unusable(rest, kept, store.folder.path)
     take_up(rest, store.folder.unspared)
 
 
-def refuse_part(rest, kept, where):
-    newest = max((item.get("format", 0) for item in kept.get("Mock", {}).values()), default=0)
-    if newest > FORMAT:
-        raise SettingsError(f"{where} was written by a newer zmock (format {newest}); use that one, or another --data")
+def refuse_unusable(rest, kept, where):
+    """Refuses a state, {type: {key: item}}, that no zmock, or only a newer one, has written; objects may have anything else wrong."""
+    for type in kept.keys() - rest.cloud.store.indexes.keys() - OWN_TYPES:
+        raise SettingsError(f"{where} holds {type}.json, which is no file of a cloud; move it away")
+    for item in kept.get("Mock", {}).values():
+        for name, (fits, meant) in KEPT_FACTS.items():
+            if name in item and not fits(item[name]):
+                raise SettingsError(f"{where} holds a Mock.json in which {name!r} is no {meant}: {json.dumps(item[name])[:80]}; mend it")
+        if item.get("format", 0) > FORMAT:
+            raise SettingsError(f"{where} was written by a newer zmock (format {item['format']}); use that one, or another --data")
     if not kept.get("ManagementNode"):
         raise SettingsError(f"{where} holds only a part of a cloud: no management node; put its file back, or choose another --data")
 
@@ -8911,9 +8983,20 @@ def take_up(rest, edited):
 
 
 def go_back(rest, documents, where):
-    """The state of a snapshot, as if it had been loaded at a start."""
-    refuse_part(rest, documents, where)
+    """The state of a snapshot, as if it had been loaded at a start; a cloud beside this one goes first, lest anything be lost."""
+    refuse_unusable(rest, documents, where)
+    settings = replace(rest.settings, memory=True)
+    beside = new_cloud(settings, rest.cloud.catalogue)
+    beside.store.report = lambda line: None  # all is told when it is done
+    try:
+        put_on(Rest(settings, beside, beside.jobs, Faults(beside), deque(maxlen=0)), documents)
+    except UNUSABLE as error:
+        raise SettingsError(f"{where} holds what zmock cannot use ({error!r}); mend it, or take it anew") from None
     forget_all(rest)
+    put_on(rest, documents)
+
+
+def put_on(rest, documents):
     rest.cloud.store.put_back(Image(documents))
     rest.cloud.store.found.clear()
     take_up(rest, documents.keys())

@@ -541,6 +541,93 @@ async def test_a_snapshot_that_cannot_be_kept_is_no_snapshot(tmp_path, monkeypat
         await ok(mock, "POST", "snapshots/one/restore", {})
 
 
+def spoil(folder, type, change):
+    """Changes the first object of a type in the files of a snapshot."""
+    file = folder / f"{type}.json"
+    tables = json.loads(file.read_text()) if file.exists() else {"_default": {"1": {"uuid": "x"}}}
+    next(iter(tables["_default"].values())).update(change)
+    file.write_text(json.dumps(tables))
+
+
+@pytest.mark.parametrize(("type", "change", "told"), (
+    ("Mock", {"starts": "x"}, "'starts' is no whole number"), ("Mock", {"clock": 5}, "'clock' is no clock"), ("Mock", {"format": "x"}, "'format' is no whole"),
+    ("Mock", {"format": None}, "'format' is no whole"), ("Mock", {"format": 99}, "newer zmock"), ("Foo", {}, "Foo.json, which is no file of a cloud"),
+    ("Mock", {"format": "LONG"}, "Mock.json, line 1, column 1: Exceeds the limit"),
+    ("VmInstance", {"state": "Destroyed", "lastOpDate": "0000-02-31 00:00:00"}, "holds what zmock cannot use"),
+))  # fmt: skip
+async def test_a_snapshot_that_cannot_be_used_replaces_nothing(tmp_path, type, change, told):
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud"), delay="10") as mock:
+        await mock.login()
+        await ok(mock, "PUT", "snapshots/one", {})
+        folder = tmp_path / "data" / "snapshots" / "one"
+        spoil(folder, type, change)
+        file = folder / f"{type}.json"
+        file.write_text(file.read_text().replace('"LONG"', "9" * 5000))
+        await mock.create("CreateZone", name="mine")
+        _, under_way = await mock.request("POST", "/zones", {"params": {"name": "under-way"}})
+        status, answer = await control(mock, "POST", "snapshots/one/restore", {})
+        assert (status, told in answer["error"]) == (409, True), answer
+        await mock.advance(10)
+        assert (await mock.request("GET", "/api-jobs/" + under_way["location"][-32:]))[0] == 200
+        assert sorted(zone["name"] for zone in await mock.query("zones")) == ["mine", "under-way", "zone-1"]
+
+
+@pytest.mark.parametrize("value", ([], {"a": 1}))
+async def test_a_snapshot_with_a_list_for_a_date_is_restored_and_told_once(tmp_path, value, caplog):
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
+        await ok(mock, "PUT", "snapshots/one", {})
+        spoil(tmp_path / "data" / "snapshots" / "one", "ManagementNode", {"joinDate": value})
+        (line,) = (await ok(mock, "POST", "snapshots/one/restore", {}))["found"]
+        assert "joinDate is a date, not" in line and caplog.text.count("joinDate") == 1
+
+
+async def test_a_snapshot_is_restored_while_one_of_its_name_is_taken(tmp_path):
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
+        await ok(mock, "PUT", "snapshots/one", {})
+        calls = ((method, path) for _ in range(6) for method, path in (("PUT", "snapshots/one"), ("POST", "snapshots/one/restore"), ("GET", "snapshots/one")))
+        answers = await asyncio.gather(*(control(mock, method, path, {} if method != "GET" else None) for method, path in calls))
+        assert {status for status, _ in answers} == {200}
+
+
+# a disk that fails
+
+
+@pytest.fixture
+async def full(tmp_path, monkeypatch):
+    """A mock with three rules, whose disk is full from now on."""
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
+        for id in "abc":
+            await ok(mock, "POST", "rules", {"api": "CreateZone", "id": id, "then": {"error": "SYS.1006"}})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda number: os.open("/nowhere/at/all", 0))
+            mock.clean = patch.undo
+            yield mock
+
+
+@pytest.mark.parametrize(("method", "path", "body", "after"), (
+    ("POST", "rules", {"api": "CreateZone", "id": "d"}, "abcd"), ("DELETE", "rules/b", None, "ac"), ("DELETE", "rules", None, ""),
+))  # fmt: skip
+async def test_rules_that_cannot_be_kept_are_as_they_were(full, method, path, body, after):
+    def in_force():
+        return "".join(rule.id for rule in full.control.faults.rules), "".join(sorted(kept["id"] for kept in full.cloud.store.rows("Rule")))
+
+    for _ in range(2):
+        status, answer = await control(full, method, path, body)
+        assert (status, "rules are as they were" in answer["hint"], in_force()) == (503, True, ("abc", "abc"))
+    full.clean()
+    await ok(full, method, path, body)
+    assert in_force() == (after, after)
+
+
+@pytest.mark.parametrize(("path", "body"), (("clock", {"advance": 100}), ("incidents", {"host-down": "host-1"}), ("reset", {})))
+async def test_what_else_cannot_be_kept_is_done_and_says_so(full, path, body):
+    status, answer = await control(full, "POST", path, body)
+    assert (status, "done, but not yet kept" in answer["hint"]) == (503, True)
+    full.clean()
+    await full.cloud.store.tend()
+    assert (await ok(full, "GET", "health"))["commit"] == "kept"
+
+
 # what is not there
 
 

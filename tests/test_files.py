@@ -1,6 +1,8 @@
 """Files: a folder of TinyDB files and a ledger, through kills, broken bytes and hands that edit; snapshots."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -408,3 +410,46 @@ def test_a_snapshot_is_a_folder_of_tinydb_files(tmp_path):
     (tmp_path / "snapshots" / "one" / "Zone.json").write_text("{")
     with pytest.raises(Broken, match="Zone.json, line 1, column 2"):
         snapshots.documents("one")
+
+
+def test_a_kill_at_any_step_of_taking_or_dropping_loses_no_snapshot_and_blocks_no_name(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def mortal(place, name):
+        do = getattr(place, name)
+
+        def act(*arguments, **more):
+            if not left:
+                raise Killed
+            left.pop()
+            return do(*arguments, **more)
+
+        monkeypatch.setattr(place, name, act)
+
+    left = [None] * 1000
+    mortal(os, "replace"), mortal(os, "fsync"), mortal(shutil, "rmtree"), mortal(Path, "mkdir")
+    for do, ends in ((lambda kept: kept.take("one", {"Zone": {1: B}}), ({1: A}, {1: B})), (lambda kept: kept.drop("one"), ({1: A}, None))):
+        for steps in range(30):
+            left[:] = [None] * 1000
+            folder = tmp_path / f"snapshots-{ends[1] is None}-{steps}"
+            snapshots = Snapshots(folder)
+            snapshots.take("one", {"Zone": {1: A}})
+            left[:] = [None] * steps
+            with contextlib.suppress(Killed):
+                do(snapshots)
+            done = bool(left)
+            left[:] = [None] * 1000
+            again = Snapshots(folder)
+            again.tidy()
+            assert (again.documents("one")["Zone"] if again.names() else None) in (ends[1:] if done else ends)
+            assert [path.name for path in folder.iterdir()] == again.names()
+            again.take("one", {"Zone": {1: C}})
+            assert again.documents("one") == {"Zone": {1: C}}
+
+
+def test_a_snapshot_for_which_there_is_no_room_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda number: os.open("/nowhere/at/all", 0))
+    with pytest.raises(OSError):
+        Snapshots(tmp_path / "snapshots").take("one", {"Zone": {1: A}})
+    assert [*(tmp_path / "snapshots").iterdir()] == []

@@ -378,6 +378,43 @@ async def test_an_api_job_that_is_none_is_forgotten_and_told(stopped):
         assert line.startswith(f"Job {'a' * 32} is no api-job") and (await mock.request("GET", f"/api-jobs/{'a' * 32}"))[0] == 404
 
 
+@pytest.mark.parametrize("wrong", ({"at": 1e308}, {"at": float("inf")}, {"at": -5e17}, {"offset": 1e18}, {"mode": "zzz"}, {"mode": []}, {"at": None}))
+async def test_a_clock_that_is_none_is_refused_in_words(stopped, wrong):
+    with edited(stopped, "Mock") as items:
+        for item in items.values():
+            item["clock"] = {"mode": "frozen", "at": 1.5e9, "offset": 0} | wrong
+    with pytest.raises(SettingsError, match="Mock.json in which 'clock' is no clock such as .*mend it"):
+        again_on(stopped)
+
+
+@pytest.mark.parametrize(("name", "value"), (("starts", "x"), ("starts", None), ("format", "x"), ("format", None), ("clock", 5)))
+async def test_facts_of_the_mock_that_are_none_are_refused_in_words(stopped, name, value):
+    with edited(stopped, "Mock") as items:
+        for item in items.values():
+            item[name] = value
+    with pytest.raises(SettingsError, match=f"Mock.json in which '{name}' is no "):
+        again_on(stopped)
+
+
+@pytest.mark.parametrize("value", ([], ["x"], {"a": 1}, 5, True))
+async def test_a_date_of_any_type_loads_and_is_told(stopped, value):
+    with edited(stopped, "Zone") as zones:
+        zones[1]["createDate"] = value
+    async with again_on(stopped) as mock:
+        (line,) = (await mock.control.health("", {}, None))["found"]
+        assert f"createDate is a date, not {json.dumps(value)}" in line and len(await mock.query("zones")) == 1
+
+
+@pytest.mark.parametrize("name", ("created", "seen", "due", "finished"))
+@pytest.mark.parametrize("moment", (-1e18, 1e300, float("nan"), True, "x"))
+async def test_an_api_job_of_an_impossible_moment_is_forgotten_and_told(stopped, name, moment):
+    job = {"uuid": "a" * 32, "api": "CreateZone", "state": "failed", "created": 1e9, "seen": 1e9, "due": 1e9, "hook": "", "schema": False}
+    (stopped / "Job.json").write_text(json.dumps({"_default": {"1": job | {name: moment}}}))
+    async with again_on(stopped) as mock:
+        (line,) = (await mock.control.health("", {}, None))["found"]
+        assert f"is no api-job ({name}); it is forgotten" in line and await mock.control.list_jobs("", {}, None) == {"jobs": []}
+
+
 # what a restart keeps
 
 

@@ -581,12 +581,14 @@ async def test_a_snapshot_with_a_list_for_a_date_is_restored_and_told_once(tmp_p
         assert "joinDate is a date, not" in line and caplog.text.count("joinDate") == 1
 
 
-async def test_a_snapshot_is_restored_while_one_of_its_name_is_taken(tmp_path):
+async def test_a_snapshot_is_not_read_while_one_of_its_name_is_taken(tmp_path, monkeypatch):
     async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
         await ok(mock, "PUT", "snapshots/one", {})
+        read, alone = mock.control.snapshots.documents, []
+        monkeypatch.setattr(mock.control.snapshots, "documents", lambda name: (alone.append(mock.control.copying.locked()), read(name))[1])
         calls = ((method, path) for _ in range(6) for method, path in (("PUT", "snapshots/one"), ("POST", "snapshots/one/restore"), ("GET", "snapshots/one")))
         answers = await asyncio.gather(*(control(mock, method, path, {} if method != "GET" else None) for method, path in calls))
-        assert {status for status, _ in answers} == {200}
+        assert {status for status, _ in answers} == {200} and alone == [True] * 12
 
 
 # a disk that fails

@@ -2197,7 +2197,8 @@ class Folder:
 
     def is_lost(self):
         """Whether somebody has removed the folder, or something in it that is needed."""
-        files = [self.lock, *([self.ledger.file] if self.ledger else ())]
+        ledger = self.ledger  # a fold in its thread may let it go meanwhile
+        files = [self.lock, *([ledger.file] if ledger else ())]
         return any(map(is_removed, files)) or any(not (self.path / name).exists() for name in self.missing())
 
     def missing(self):
@@ -2316,9 +2317,7 @@ class Folder:
         """Brings the ledger into the TinyDB files, and removes it then; commits go on in another one."""
         with self.folding:
             with self.appending:
-                if self.ledger:
-                    self.ledger.file.close()
-                    self.ledger = None
+                self.ledger = None  # its file is closed when nobody looks at it any more
                 full = self.ledgers()
             changes, cleared = {}, False
             for path in full:

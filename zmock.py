@@ -960,6 +960,23 @@ class Api:
     def at_once(self):
         return "later" not in self.words if self.method == "GET" else "now" in self.words
 
+    @functools.cached_property
+    def stages(self):
+        """The stages that its row goes through, with the sentence that their progress shows."""
+        return dict(re.findall(r"\bstage (\w+): ([^;]+)", self.does))
+
+    @functools.cached_property
+    def steps(self):
+        """What its row does before each stage: pairs of effects and stage; and what it does after the last one."""
+        steps, clauses = [], []
+        for clause in self.does.split("; "):
+            if ended := re.fullmatch(r"prepared|stage (\w+): .+", clause):
+                steps.append(("; ".join(clauses), ended[1]))
+                clauses = []
+            else:
+                clauses.append(clause)
+        return steps, "; ".join(clauses)
+
     @property
     def message(self):
         """The Java class that the server's error texts name."""
@@ -1382,6 +1399,7 @@ def tag_matcher(tag):
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; untag a::
 #              nothing            only the inventory is answered
+#              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that
@@ -1511,7 +1529,7 @@ RULES = {  # api: (what it does, what it refuses)
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
     "RecoverDataVolume": ("status as before", (NOT_DELETED_VOLUME,)),
     "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME,)),
-    "PrimaryStorageMigrateVolume": ("", (
+    "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; move", (
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
@@ -4696,6 +4714,11 @@ class Scope:
         """Writes down what was set."""
         if self.changes and self.cloud.store.peek(self.stored, self.item["uuid"]):
             self.cloud.change(self.stored, self.item["uuid"], **sift(self.changes))
+        self.changes = {}
+
+    def renew(self):
+        """Looks at the item again after a while: others may have changed it, or taken it away."""
+        self.item = self.cloud.get(self.stored, self.item["uuid"])
 
     @property
     def stored(self):
@@ -4783,26 +4806,42 @@ def create(cloud, call):
     row = cloud.catalogue.resource(call.api.type)
     given = {name: value for name, value in call.params.items() if name in row.all_fields}
     scope = Scope(cloud, call, row.name, cloud.add(row.stored, uuid=call["resourceUuid"], **given | row.only))
-    scope.perform(call.api.does)
-    scope.keep(without_nulls)
     cloud.tag_new(call, row.stored, scope.item["uuid"])
-    return cloud.shown(row.name, scope.item["uuid"])
+    return carry_out(scope, lambda: cloud.shown(row.name, scope.item["uuid"]), without_nulls)
 
 
 def update(cloud, call):
     """Only what is given changes; changing nothing succeeds."""
     row, scope = cloud.catalogue.resource(call.api.type), scope_of(cloud, call)
-    scope.perform(call.api.does)
-    given = {name: value for name, value in call.params.items() if name in row.all_fields and name != "uuid"}
-    cloud.change(row.stored, call.target, **given | without_nulls(scope.changes))
-    return cloud.shown(row.name, call.target)
+    cloud.change(row.stored, call.target, **{name: value for name, value in call.params.items() if name in row.all_fields and name != "uuid"})
+    return carry_out(scope, lambda: cloud.shown(row.name, call.target), without_nulls)
 
 
 def change_state(cloud, call):
     scope = scope_of(cloud, call)
     switch(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
-    scope.perform(call.api.does)
-    return cloud.shown(call.api.type, call.target)
+    return carry_out(scope, lambda: cloud.shown(call.api.type, call.target))
+
+
+def carry_out(scope, answer, sift=dict):
+    """Does what the row says, and answers; a generator where that takes stages."""
+    if scope.call.api.stages:
+        return in_stages(scope, answer, sift)
+    scope.perform(scope.call.api.does)
+    scope.keep(sift)
+    return answer()
+
+
+def in_stages(scope, answer, sift):
+    steps, last = scope.call.api.steps
+    for effects, stage in steps:
+        scope.perform(effects)
+        scope.keep(sift)
+        yield stage
+        scope.renew()
+    scope.perform(last)
+    scope.keep(sift)
+    return answer()
 
 
 def switch(cloud, type, uuid, state):
@@ -4821,9 +4860,7 @@ def delete(cloud, call):
 def act(cloud, call):
     """What the row says, and the usual answer."""
     scope = scope_of(cloud, call)
-    scope.perform(call.api.does)
-    scope.keep()
-    return answer_of(scope, call.api) if call.api.answers else None
+    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers else None)
 
 
 def answer_of(scope, api):
@@ -5063,7 +5100,7 @@ class Cloud:
 
     def stages(self, api):
         """The stages that a job of the api goes through, with the sentence that its progress shows."""
-        return getattr(BEHAVIOURS.get(api.name), "stages", {})
+        return getattr(BEHAVIOURS.get(api.name), "stages", api.stages)
 
     def check(self, api, given):
         """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
@@ -6459,20 +6496,16 @@ def instantiate_for_vm(scope):
     scope.set(deviceId=next(n for n in itertools.count(1) if n not in used))
 
 
+@effect("move")
+def move(scope):
+    move_volume(scope.cloud, scope.item, scope.call["dstPrimaryStorageUuid"])
+
+
 @effect("status as before")
 def status_as_before(scope):
     """What was deleted is again what it was: one that never came, or has no place yet, is not Ready now."""
     copies = scope.item.get("backupStorageRefs")
     scope.set(status=copies[0]["status"] if copies else "Ready" if scope.item.get("installPath") else "NotInstantiated")
-
-
-@behaviour("PrimaryStorageMigrateVolume", copy="Copy the volume")
-def migrate_volume(cloud, call):
-    volume = cloud.get("Volume", call["volumeUuid"])
-    cloud.change("Volume", volume["uuid"], status="Migrating")
-    yield "copy"
-    move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
-    return cloud.shown("Volume", volume["uuid"])
 
 
 @behaviour("CreateVolumeSnapshot", snapshot="Take the snapshot")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, Scope, Settings, create_app, named, read_rule
+from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, Scope, Settings, create_app, named, read_rule, serve
 
 WEB, CI, PRIVATE, PUBLIC, ISO, SPARE, GIB = (*map(named, ("vm-web-1", "vm-ci-1", "l3-private", "l3-public", "image-debian9", "volume-spare")), 1 << 30)
 
@@ -215,3 +215,26 @@ async def test_what_is_made_is_as_its_row_says(cloud, api, given, shown):
         assert await cloud.call(api) == {"hypervisorTypes": ["KVM", "Simulator"]}
         return
     assert shown.items() <= (await cloud.create(api, name="n", **given)).items()
+
+# stages
+
+
+def test_a_row_says_what_is_done_before_each_stage():
+    api = Api("MoveIt", "PUT /it/{uuid}/actions", does="a = 1; b = 2; prepared; stage one: The first; c = 3; stage two: The second")
+    assert api.stages == {"one": "The first", "two": "The second"}
+    assert api.steps == ([("a = 1; b = 2", None), ("", "one"), ("c = 3", "two")], "")
+
+
+@pytest.mark.parametrize("gone", (False, True))
+async def test_a_row_with_stages_takes_its_time_and_finds_what_became_of_its_item(gone):
+    async with serve(delay="10") as mock:
+        await mock.login()
+        path, body = f"/primary-storage/volumes/{SPARE}/actions", {"primaryStorageMigrateVolume": {"dstPrimaryStorageUuid": named("ps-nfs")}}
+        _, answer = await mock.request("PUT", path, body)
+        await mock.advance(9)
+        assert [row["status"] for row in await mock.query("volumes", "name=spare")] == ["Migrating"]
+        if gone:
+            mock.cloud.remove("Volume", SPARE)
+        await mock.advance(1)
+        status, shown = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
+        assert (shown["error"]["code"], status) == ("SYS.1003", 503) if gone else shown["inventory"]["primaryStorageUuid"] == named("ps-nfs")

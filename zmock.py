@@ -7223,7 +7223,7 @@ def path_below(path, dialect):
         raise FrontError(dialect["malformed-body"], f"the path {path} is not UTF-8") from None
     prefix = next((p for p in dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
     if prefix is None:
-        raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {dialect['path-prefix'][0]}")
+        raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {dialect['path-prefix'][0]}, the controls below /zmock; GET /zmock/apis lists the APIs")
     path = text.removeprefix(prefix) or "/"
     return re.sub("/{2,}", "/", path) if dialect["double-slash"] else path
 
@@ -7373,9 +7373,12 @@ def path_hint(catalogue, method, path):
     """What to write instead of a path that is none."""
     if path.endswith("/") and catalogue.route(path.rstrip("/")):
         return f"without the slash at the end: {path.rstrip('/')}"
-    near = closest(catalogue.apis.values(), method, path)
+    first, apis = path.split("/")[1], [POLL_JOB, *catalogue.apis.values()]
+    if not first:
+        return "an API is a collection below it, as /zones; GET /zmock/apis lists all"
+    near = closest(apis, method, path)
     told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
-    first, firsts = path.split("/")[1], {pattern.split("/")[1] for api in catalogue.apis.values() for pattern in api.paths}
+    firsts = {pattern.split("/")[1] for api in apis for pattern in api.paths}
     unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, firsts)}"
     return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
 
@@ -7383,7 +7386,7 @@ def path_hint(catalogue, method, path):
 def other_path(catalogue, method, path):
     """Where a verb is wrong for a path: the path that it is perhaps meant for."""
     near = closest([api for api in catalogue.apis.values() if api.method == method], method, path, 1)
-    return "".join(f"; {method} is for {pattern} ({', '.join(api.name for api in apis[:4])}): {difference(path, pattern)}" for pattern, apis in near)
+    return "".join(f"; {method} is for {pattern} ({', '.join(api.name for api in apis[:4])}): {told}" for pattern, apis in near if (told := difference(path, pattern)))
 
 
 def elsewhere(catalogue, key, keys):

@@ -33,8 +33,9 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
     Behaviours: virtual machines          the state table, placing, creating, moving
     Behaviours: volumes and images        volumes, snapshots, images
-    Behaviours: the demo cloud            what a cloud starts with, as the calls that build it
-    Behaviours: incidents                 hosts that go, storage that fills, a management node that dies
+    Demo cloud  what a cloud starts with, as the calls that build it
+    Kept cloud  a cloud from a file or a folder: what is odd about it, what was under way when it was kept
+    Incidents   hosts that go, storage that fills, a management node that dies
     API: requests    what a request says: path, query string, body, headers
     API: hints       what was perhaps meant: the nearest path, verb, action, field
     API: answers     what is kept of a request, and what goes out
@@ -6624,7 +6625,7 @@ def migrate_image(cloud, call):
     return cloud.shown("Image", image["uuid"])
 
 
-# ---- Behaviours: the demo cloud ------------------------------------------------------------------------------------
+# ---- Demo cloud --------------------------------------------------------------------------------------------------
 
 
 def named(name: str) -> str:
@@ -6828,6 +6829,11 @@ def running_vm(cloud, name, host):
     address_nics(cloud, vm)
 
 
+# ---- Kept cloud --------------------------------------------------------------------------------------------------
+
+JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
+
+
 def from_file(cloud, path):
     """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
     try:
@@ -6845,9 +6851,6 @@ def from_file(cloud, path):
     for kind, row in sorted(rows.items(), key=lambda pair: bool(pair[1].embeds)):  # what others show inside them comes first
         for item in told[kind]:
             load_item(cloud, path, row, item)
-
-
-JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
 
 
 def stamp_of_us_date(text, where):
@@ -6999,7 +7002,7 @@ def interrupted(cloud):
         cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
 
 
-# ---- Behaviours: incidents -----------------------------------------------------------------------------------------
+# ---- Incidents ---------------------------------------------------------------------------------------------------
 
 INCIDENTS: dict[str, Any] = {}  # by name: a generator that begins one, yields what to show of it, and ends it
 

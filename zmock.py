@@ -1298,7 +1298,8 @@ RESOURCES = (
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid, backupStorage: backupStorageRef.backupStorage, "
         "backupStorageRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, "  # sic, the wrong key: VolumeSnapshotInventory.java
         "backupStorageRefs: uuid=VolumeSnapshotBackupStorageRef.volumeSnapshotUuid", indexed="parentUuid",
-        new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}, dies_with="volumeUuid"),
+        new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}, dies_with="volumeUuid",
+        ends="give its space back"),
     Resource("VolumeSnapshotTree", "volume-snapshots/trees", HEADER + "storage.snapshot.VolumeSnapshotTreeInventory",
         "uuid volumeUuid current:bool tree:map " + DATES, "volume: volumeUuid=Volume.uuid, snapshot: uuid=VolumeSnapshot.treeUuid",
         new={"current": True}, dies_with="volumeUuid"),
@@ -1390,7 +1391,7 @@ def tag_matcher(tag):
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
-#              a in b, a not in b, a > b, a < b                 A and B             both
+#              a in b, a not in b: a list, a network '10.0.0.0/8', a range '{a}-{b}'; a > b, a < b; A and B: both
 #              some User name accountUuid=caller    there is a User with that name and account; no User …: there is none
 #              dns is not IPv4    a form of text (FORMS)
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
@@ -1413,6 +1414,15 @@ def tag_matcher(tag):
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
 UPDATE_BOTH = "you must update system and category both"
 UNATTACHABLE = "data volume can only be attached when its state is Enabled and status Ready or NotInstantiated, but it is {state}, {status}"
+IN_A_RANGE = (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway"))
+RESERVED = (("224.0.0.0/4", "class D addresses, which are for multicast"), ("240.0.0.0/4", "class E addresses, which are reserved"),
+            ("169.254.0.0/16", "link-local addresses, which are reserved"))  # fmt: skip
+def template(media, volume):
+    """What the creation of an image from a volume does."""
+    return (f"status = Creating; mediaType = {media}; format = {volume}.format; url = 'volume://{{{volume}}}'; copies on backup storage; stage choose: Choose "
+            f"backup storage for the image; stage upload: Copy the volume to the backup storage; arrive with {volume}.size")  # fmt: skip
+
+
 OF_SYSTEM = tuple((condition, "SYS.1007", "not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid")
                   for condition in ("system is true and category is not System", "system is false and category is System"))  # fmt: skip
 NOT_DELETED_VOLUME = ("status is not Deleted", "SYS.1006", "the volume[uuid:{uuid}] is not in status of deleted. "
@@ -1470,9 +1480,9 @@ RULES = {  # api: (what it does, what it refuses)
         "backup storage[uuid:{backupStorageUuid}] has been attached to zone[uuid:{zoneUuid}]"),)),
     "DetachBackupStorageFromZone": ("attachedZoneUuids - zoneUuid", (("zoneUuid not in attachedZoneUuids", "SYS.1006",
         "backup storage[uuid:{backupStorageUuid}] has not been attached to zone[uuid:{zoneUuid}]"),)),
-    "AttachL2NetworkToCluster": ("attachedClusterUuids + clusterUuid", (("clusterUuid in attachedClusterUuids", "SYS.1006",
+    "AttachL2NetworkToCluster": ("attachedClusterUuids + clusterUuid; take the networks along; end tunnels in clusterUuid", (("clusterUuid in attachedClusterUuids", "SYS.1006",
         "l2Network[uuid:{l2NetworkUuid}] has attached to cluster[uuid:{clusterUuid}], can't attach again"),)),
-    "DetachL2NetworkFromCluster": ("attachedClusterUuids - clusterUuid", (("clusterUuid not in attachedClusterUuids", "SYS.1006",
+    "DetachL2NetworkFromCluster": ("attachedClusterUuids - clusterUuid; take the networks along; drop Vtep poolUuid=its.uuid clusterUuid", (("clusterUuid not in attachedClusterUuids", "SYS.1006",
         "l2Network[uuid:{l2NetworkUuid}] has not attached to cluster[uuid:{clusterUuid}]"),)),
     "CreateInstanceOffering": ("", (
         ("allocatorStrategy is not " + "|".join(f"{name}AllocatorStrategy" for name in ("LeastVmPreferredHost", "DefaultHost", "DesignatedHost", "LastHostPreferred")),
@@ -1484,6 +1494,17 @@ RULES = {  # api: (what it does, what it refuses)
     "CreateL3Network": ("zoneUuid = l2NetworkUuid.zoneUuid", (*OF_SYSTEM,
         ("dnsDomain is not Domain", "SYS.1007", "{dnsDomain} is not a valid domain name"))),
     "UpdateL3Network": ("", (("system and no category", "SYS.1007", UPDATE_BOTH), ("category and no system", "SYS.1007", UPDATE_BOTH), *OF_SYSTEM)),
+    "AddIpRange": ("take the range", (
+        *((f"{name} is not IPv4", "SYS.1007", "%s[{%s}] is not a IPv4 address" % (words, name)) for name, words in IN_A_RANGE),
+        ("netmask is not Netmask", "SYS.1007", "netmask[{netmask}] is not a netmask"),
+        *((f"{name} not in '{{startIp}}/{{netmask}}'", "SYS.1007", "the %s[{%s}] is not in the subnet {startIp}/{netmask}" % (words, name))
+            for name, words in (("gateway", "gateway"), ("endIp", "end ip"))),
+        ("startIp > endIp", "SYS.1007", "start ip[{startIp}] is behind end ip[{endIp}]"),
+        ("gateway in '{startIp}-{endIp}'", "SYS.1007", "gateway[{gateway}] can not be part of range[{startIp}, {endIp}]"),
+        *((f"endIp in '{network}'", "SYS.1007", "the ip range[{startIp} ~ {endIp}] contains %s" % words) for network, words in RESERVED))),
+    "AddIpRangeByNetworkCidr": ("bounds of the cidr; take the range", (
+        ("networkCidr is not Network", "SYS.1007", "{networkCidr} is not a valid network cidr"),
+        ("networkCidr is Narrow", "SYS.1007", "{networkCidr} is not an allowed network cidr, because it doesn't have usable ip range"))),
     "AddDnsToL3Network": ("dns + dns", (
         ("dns is not IPv4", "SYS.1007", "DNS[{dns}] is not a IPv4 address"),
         ("dns in its.dns", "SYS.1006", "there has been a DNS[{dns}] on L3 network[uuid:{l3NetworkUuid}]"))),
@@ -1514,18 +1535,34 @@ RULES = {  # api: (what it does, what it refuses)
     **{api: (VM_DOES.get(api, ""), (only_in(states, f"{HEADER}vm.API{api}Msg"),)) for api, (states, _, _) in VM_STATES.items()},
     "PrimaryStorageMigrateVm": ("", (("its.state is not Stopped", "SYS.1006",
         "vm[uuid:{vmInstanceUuid}] is {its.state}, only a Stopped vm can be migrated to another primary storage"),)),
-    "CreateDataVolume": ("size = diskOfferingUuid.diskSize; instantiate where told", ()),
+    "CreateDataVolume": ("size = diskOfferingUuid.diskSize; instantiate where told", (
+        ("diskOfferingUuid.state is not Enabled", "SYS.1006", "disk offering[uuid:{diskOfferingUuid}] is not Enabled, can not create data volume from it"),
+        ("primaryStorageUuid.state is not Enabled", "SYS.1006",
+            "primary storage[uuid:{primaryStorageUuid}] is not Enabled, it is {primaryStorageUuid.state}"))),
     "ChangeVolumeState": ("", (("type is Root", "SYS.1006", "it's not allowed to change state of root volume, uuid:{uuid}"),)),
-    "AttachDataVolumeToVm": ("instantiate for the vm; vmInstanceUuid = vmInstanceUuid", (
+    "AttachDataVolumeToVm": ("attach to the vm", (
         ("type is Root", "SYS.1006", "the volume[uuid:{volumeUuid}, name:{name}] is Root Volume, can't attach it"),
         ("its.vmInstanceUuid", "SYS.1006", "data volume[uuid:{volumeUuid}] has been attached to some vm, can't attach again"),
         ("state is not Enabled", "SYS.1006", UNATTACHABLE), ("status is not Ready|NotInstantiated", "SYS.1006", UNATTACHABLE),
         ("vmInstanceUuid.state is not Running|Stopped", "SYS.1006",
-            "vm[uuid:{vmInstanceUuid}] is {vmInstanceUuid.state}, a data volume can only be attached to a Running or Stopped one"))),
-    "DetachDataVolumeFromVm": ("vmInstanceUuid = none; deviceId = none", (
+            "vm[uuid:{vmInstanceUuid}] is {vmInstanceUuid.state}, a data volume can only be attached to a Running or Stopped one"),
+        ("some ShareableVolumeVmInstanceRef volumeUuid vmInstanceUuid", "SYS.1006",
+            "data volume[uuid:{volumeUuid}] has been attached to vm[uuid:{vmInstanceUuid}], can't attach again"),
+        ("format is 'qcow2'|'raw' and vmInstanceUuid.hypervisorType is not KVM", "SYS.1006", "data volume[uuid:{volumeUuid}] has format[{format}] that "
+            "can only be attached to hypervisor[KVM], but vm has hypervisor type[{vmInstanceUuid.hypervisorType}]. Can't attach"),
+        ("primaryStorageUuid and vmInstanceUuid.clusterUuid not in primaryStorageUuid.attachedClusterUuids", "SYS.1006", "primary storage"
+            "[uuid:{primaryStorageUuid}] of data volume[uuid:{volumeUuid}] is not attached to cluster[uuid:{vmInstanceUuid.clusterUuid}] of the vm"))),
+    "DetachDataVolumeFromVm": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid; vmInstanceUuid = none; deviceId = none", (
         ("type is Root", "SYS.1006", "the volume[uuid:{uuid}, name:{name}] is Root Volume, can't detach it"),
-        ("no vmInstanceUuid", "SYS.1006", "data volume[uuid:{uuid}] is not attached to any vm, can't detach"))),
-    "DeleteDataVolume": ("status = Deleted; vmInstanceUuid = none; deviceId = none; expunge later", (
+        ("isShareable is false and no vmInstanceUuid", "SYS.1006", "data volume[uuid:{uuid}] is not attached to any vm, can't detach"),
+        ("isShareable is true and no vmUuid", "SYS.1007", "to detach shareable volume[uuid:{uuid}], vmUuid is needed"),
+        ("isShareable is false and vmInstanceUuid is not vmUuid", "SYS.1007", "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
+        ("isShareable is true and no ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid", "SYS.1007",
+            "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
+        *((f"{vm}.state is not Running|Stopped|Paused", "SYS.1006",
+            "vm[uuid:{%s}] is {%s.state}, a data volume can only be detached from a Running, Stopped or Paused one" % (vm, vm))
+            for vm in ("vmInstanceUuid", "vmUuid")))),
+    "DeleteDataVolume": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid; status = Deleted; vmInstanceUuid = none; deviceId = none; expunge later", (
         ("type is Root", "SYS.1007", "volume[uuid:{uuid}] is Root volume, can't be deleted"),
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
     "RecoverDataVolume": ("status as before", (NOT_DELETED_VOLUME,)),
@@ -1535,21 +1572,41 @@ RULES = {  # api: (what it does, what it refuses)
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
-    "CreateVolumeSnapshot": ("", (("volumeUuid.status is not Ready", "SYS.1006",
+    "CreateVolumeSnapshot": (
+        "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; primaryStorageUuid = "
+        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; grow the tree; take space for it; "
+        "stage snapshot: Take the snapshot; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
-    "RevertVolumeFromSnapshot": ("", (("volumeUuid.vmInstanceUuid.state is not Stopped", "SYS.1006",
-        "unable to reset volume[uuid:{volumeUuid}] to snapshot[uuid:{uuid}], the vm it is attached to is not Stopped"),)),
-    "CreateRootVolumeTemplateFromRootVolume": ("", (
+    "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", ()),
+    "RevertVolumeFromSnapshot": ("stage revert: Revert the volume; back to the snapshot; volumeUuid.actualSize = size", (
+        ("status is not Ready", "VOLUME_SNAPSHOT.1000", "volume snapshot[uuid:{uuid}] is not Ready, it is {status}"),
+        ("volumeUuid.vmInstanceUuid.state is not Stopped", "SYS.1006", "unable to reset volume[uuid:{volumeUuid}] to snapshot[uuid:{uuid}], the vm"
+            "[uuid:{volumeUuid.vmInstanceUuid}] volume attached to is not in Stopped state, current state is {volumeUuid.vmInstanceUuid.state}"))),
+    "CreateRootVolumeTemplateFromRootVolume": (template("RootVolumeTemplate", "rootVolumeUuid"), (
         ("rootVolumeUuid.status is not Ready", "SYS.1006",
             "volume[uuid:{rootVolumeUuid}] is not Ready, it is {rootVolumeUuid.status}; no image can be made of it"),
         ("rootVolumeUuid.type is not Root", "SYS.1007", "volume[uuid:{rootVolumeUuid}] is not a root volume"))),
-    "CreateDataVolumeTemplateFromVolume": ("", (("volumeUuid.status is not Ready", "SYS.1006",
+    "CreateDataVolumeTemplateFromVolume": (template("DataVolumeTemplate", "volumeUuid"), (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not Ready, it is {volumeUuid.status}; no image can be made of it"),)),
-    "AddImage": ("", (("format is not 'qcow2'|'raw'|'iso'|'simulator'|'vmtx'", "SYS.1007", "unknown format[{format}]"),)),
-    "DeleteImage": ("status = Deleted; expunge later", ()),
-    "RecoverImage": ("status as before", (
-        ("status is not Deleted", "SYS.1006", "image[uuid:{imageUuid}] is not Deleted, there is nothing to recover"),)),
-    "ExpungeImage": ("remove", (("status is not Deleted", "SYS.1006", "image[uuid:{imageUuid}] is not Deleted, it cannot be expunged"),)),
+    "AddImage": (
+        "status = Downloading; mediaType ?= RootVolumeTemplate; as it is added; copies on backup storage; stage choose: Choose backup storage for "
+        "downloading the image; stage download: Download the image; arrive with 10G", (
+            ("url is not ImageUrl", "SYS.1007",  # the comma after 'https://' is a full-width one on the server too
+                "url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'"),
+            ("format is not 'qcow2'|'raw'|'iso'|'simulator'|'vmtx'", "SYS.1007", "unknown format[{format}]"))),
+    "DeleteImage": ("copies are Deleted; expunge later", ()),
+    "RecoverImage": ("copies are Ready", (("status is not Deleted and no ImageBackupStorageRef imageUuid status=Deleted", "SYS.1006",
+        "image[uuid:{imageUuid}] is not Deleted, there is nothing to recover"),)),
+    "ExpungeImage": ("expunge copies", (("status is not Deleted and no ImageBackupStorageRef imageUuid status=Deleted", "SYS.1006",
+        "image[uuid:{imageUuid}] is not Deleted, it cannot be expunged"),)),
+    "BackupStorageMigrateImage": (
+        "status = Migrating; stage copy: Copy the image; drop ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid; add "
+        "ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid status=Ready installPath='{dstBackupStorageUuid.url}/"
+        "rootVolumeTemplates/{imageUuid}/{imageUuid}.template'; status = Ready", (
+            ("no ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid", "SYS.1006",
+                "image[uuid:{imageUuid}] is not on backup storage[uuid:{srcBackupStorageUuid}]"),
+            ("some ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid", "SYS.1006",
+                "image[uuid:{imageUuid}] is on backup storage[uuid:{dstBackupStorageUuid}] already"))),
 }  # fmt: skip
 
 
@@ -4529,18 +4586,39 @@ def is_hostname(text):
     return not re.fullmatch(r"[\d.]+", text) and all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels)
 
 
-def is_network(text):
+def network_of(text, strict=False):
+    """The IPv4 network that a text is, or None; strictly, its address must be the network's own."""
     try:
-        return isinstance(text, str) and bool(ipaddress.IPv4Network(text))
+        return ipaddress.IPv4Network(text, strict)
     except ValueError:
-        return False
+        return None
+
+
+def contains(whole, part):
+    """Whether a list has an element, a network "10.0.0.0/8" an address, a range "10.0.0.2-10.0.0.9" one."""
+    if not isinstance(whole, str):
+        return part in (whole or ())
+    first, address, last = map(address_of, (whole.partition("-")[0], part, whole.partition("-")[2]))
+    if address and network_of(whole):
+        return address in network_of(whole)
+    return bool(first and address and last) and first <= address <= last
+
+
+def rank(value):
+    """What a value is compared by: an address is a number."""
+    return address_of(value) or value if isinstance(value, str) else value
 
 
 FORMS = {
     "IPv4": address_of,
     "Hostname": is_hostname,
     "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
-    "Cidr": lambda text: "/" in text and is_network(text),
+    "Cidr": lambda text: isinstance(text, str) and "/" in text and network_of(text, strict=True),
+    "Network": network_of,
+    "Narrow": lambda text: network_of(text).prefixlen > 29,
+    "Netmask": lambda text: text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)},
+    "Port": lambda value: type(value) is int and -1 <= value <= 65535,
+    "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
 }
 SAID = {"true": True, "false": False, "none": None}
@@ -4622,7 +4700,7 @@ class Scope:
             name = steps.pop(0) if name == "its" else name
             value, type = self.item.get(name), self.leads(self.type, name)
         for step in steps:
-            value, type = self.look(type, value).get(step), self.leads(type, step)
+            value, type = (value if isinstance(value, dict) else self.look(type, value)).get(step), self.leads(type, step)
         return value, type
 
     def leads(self, type, name):
@@ -4636,7 +4714,7 @@ class Scope:
         return re.sub(r"\{([\w.]+)\}", lambda name: self.worded(self.reach(name[1])[0], comma), text)
 
     def worded(self, value, comma):
-        return comma.join(map(str, value)) if isinstance(value, list) else text_of(value)
+        return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else text_of(value)
 
     def for_each(self, names):
         """This, or one for each element of the list that one of the names is."""
@@ -4664,9 +4742,9 @@ class Scope:
         if kind in ("there", "no"):
             return there(value) == (kind == "there")
         if kind.endswith("in"):
-            return there(value) and (value in (self.value(right[0]) or ())) == (kind == "in")
+            return there(value) and contains(self.value(right[0]), value) == (kind == "in")
         if kind in "<>":
-            other = self.value(right[0])
+            value, other = rank(value), rank(self.value(right[0]))
             return None not in (value, other) and (value < other if kind == "<" else value > other)
         return there(value) and any(self.same(value, word) for word in right) == (kind == "is")
 
@@ -5052,9 +5130,20 @@ class Cloud:
             ("LicenseAddOn", "expiredDate"): self.license_end,
             ("PrimaryStorage", "availableCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availableCapacity"),
             ("PrimaryStorage", "availablePhysicalCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availablePhysicalCapacity"),
+            ("VolumeSnapshotTree", "tree"): self.branches,
             ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
             ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
         }
+
+    def branches(self, tree):
+        """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
+        snapshots = sorted(self.store.find("VolumeSnapshot", "treeUuid", tree["uuid"]), key=lambda one: (one["createDate"], one.get("distance", 1)))
+        leaves = {one["uuid"]: {"inventory": self.inventory("VolumeSnapshot", one), "children": []} for one in snapshots}
+        for one in snapshots:
+            if one.get("parentUuid") in leaves:
+                leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
+                leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
+        return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
 
     def license_is_over(self, row):
         end = self.license_end(row)
@@ -5990,73 +6079,67 @@ def backup_storage_removed(cloud, storage):
 # ---- Behaviours: offerings and networks ----------------------------------------------------------------------------
 
 
-def check_ip_range(cloud, params):
-    for name, words in (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway")):
-        if not address_of(params[name]):
-            raise BadParameter(f"{words}[{params[name]}] is not a IPv4 address")
-    start, end, gateway = (address_of(params[name]) for name in ("startIp", "endIp", "gateway"))
-    if params["netmask"] not in {str(ipaddress.IPv4Network(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)}:
-        raise BadParameter(f"netmask[{params['netmask']}] is not a netmask")
-    subnet = ipaddress.IPv4Network(f"{params['startIp']}/{params['netmask']}", strict=False)
-    for words, address in (("gateway", gateway), ("end ip", end)):
-        if address not in subnet:
-            raise BadParameter(f"the {words}[{address}] is not in the subnet {subnet.network_address}/{subnet.netmask}")
-    if start > end:
-        raise BadParameter(f"start ip[{start}] is behind end ip[{end}]")
-    if start <= gateway <= end:
-        raise BadParameter(f"gateway[{gateway}] can not be part of range[{start}, {end}]")
-
-
-@behaviour("AddIpRange", check=check_ip_range)
-def add_ip_range(cloud, call):
-    subnet = ipaddress.IPv4Network(f"{call['startIp']}/{call['netmask']}", strict=False)
-    refuse_overlap(cloud, call, subnet)
-    return create(cloud, replace(call, params=call.params | {"networkCidr": str(subnet)}))
-
-
-def refuse_overlap(cloud, call, subnet):
-    start, end = address_of(call["startIp"]), address_of(call["endIp"])
-    l2 = cloud.get("L3Network", call["l3NetworkUuid"])["l2NetworkUuid"]
-    for l3 in cloud.find("L3Network", "l2NetworkUuid", l2):
-        for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]):
-            if start <= address_of(other["endIp"]) and address_of(other["startIp"]) <= end:
-                raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
-            if l3["uuid"] == call["l3NetworkUuid"] and other["networkCidr"] != str(subnet):
-                raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
-
-
-def check_cidr(cloud, params):
-    try:
-        network = ipaddress.IPv4Network(params["networkCidr"], strict=False)
-    except ValueError:
-        raise BadParameter(f"{params['networkCidr']} is not a valid network cidr") from None
-    if network.prefixlen > 29:
-        raise BadParameter(f"{params['networkCidr']} is not an allowed network cidr, because it doesn't have usable ip range")
-
-
-@behaviour("AddIpRangeByNetworkCidr", check=check_cidr)
-def add_ip_range_by_cidr(cloud, call):
+@effect("bounds of the cidr")
+def take_bounds(scope):
     """The gateway is the first usable address, the range goes from the second to the last one."""
-    network = ipaddress.IPv4Network(call["networkCidr"], strict=False)
-    bounds = {"gateway": network[1], "startIp": network[2], "endIp": network[-2], "netmask": network.netmask}
-    return add_ip_range(cloud, replace(call, params=call.params | {name: str(value) for name, value in bounds.items()}))
+    network = network_of(scope.call["networkCidr"])
+    scope.set(gateway=str(network[1]), startIp=str(network[2]), endIp=str(network[-2]), netmask=str(network.netmask))
+
+
+@effect("take the range")
+def take_range(scope):
+    """Ranges of an L2 network do not overlap, and those of an L3 network are of one CIDR."""
+    cloud, new = scope.cloud, scope.item
+    scope.set(networkCidr=str(network_of(f"{new['startIp']}/{new['netmask']}")))
+    l3s = cloud.find("L3Network", "l2NetworkUuid", scope.value("l3NetworkUuid.l2NetworkUuid"))
+    for other in (other for l3 in l3s for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]) if other["uuid"] != new["uuid"]):
+        if addresses(new)[0] <= addresses(other)[1] and addresses(other)[0] <= addresses(new)[1]:
+            raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
+        if other["l3NetworkUuid"] == new["l3NetworkUuid"] and other["networkCidr"] != new["networkCidr"]:
+            raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
 
 
 def is_taken(cloud, l3, ip):
-    return any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip))
+    return any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip)) or ip == dhcp_ip(cloud, l3)
 
 
 def addresses(ip_range):
     return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
 
 
+def range_with(cloud, l3, ip):
+    """The range of an L3 network that an address is in, or None."""
+    return next((found for found in cloud.find("IpRange", "l3NetworkUuid", l3) if contains(f"{found['startIp']}-{found['endIp']}", ip)), None)
+
+
+DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
+
+
+def dhcp_ip(cloud, l3):
+    """The address that the flat DHCP server of an L3 network has, while its range is there."""
+    ips = (tag["tag"].split("::")[2] for tag in cloud.find("SystemTag", "resourceUuid", l3) if tag["tag"].startswith(DHCP_SERVER))
+    return next((ip for ip in ips if range_with(cloud, l3, ip)), None)
+
+
+@behaviour("GetL3NetworkDhcpIpAddress")
+def get_dhcp_ip(cloud, call):
+    """The DHCP server of a flat network takes an address when it is first asked for it."""
+    scope = scope_of(cloud, call)
+    l3, services = scope.item["uuid"], scope.item["networkServices"]
+    flat = [one for one in services if one["networkServiceType"] == "DHCP" and cloud.look("NetworkServiceProvider", one["networkServiceProviderUuid"])["type"] == "Flat"]
+    if not flat or not cloud.find("IpRange", "l3NetworkUuid", l3):
+        raise refused(f"Cannot find DhcpIp for l3 network[uuid:{l3}]")
+    if not dhcp_ip(cloud, l3):
+        scope.perform(f"tag {DHCP_SERVER}{free_ip(cloud, l3)[0]}::ipUuid::{cloud.uuid()}")
+    return {"ip": dhcp_ip(cloud, l3)}
+
+
 def required_ip(cloud, l3, ip):
     """The range that an address is from, if it is free."""
-    for found in cloud.find("IpRange", "l3NetworkUuid", l3):
-        start, end = addresses(found)
-        if start <= int(address_of(ip)) <= end and not is_taken(cloud, l3, ip):
-            return ip, found
-    raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
+    found = range_with(cloud, l3, ip)
+    if not found or is_taken(cloud, l3, ip):
+        raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
+    return ip, found
 
 
 @effect("address of")
@@ -6134,27 +6217,35 @@ def refuse_taken_ports(scope):
                           f"rule[uuid:{rule['uuid']}, vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}]")  # fmt: skip
 
 
-GROUP_RULE = {"type": ("Ingress", "Egress"), "protocol": ("TCP", "UDP", "ICMP", "ALL")}
-
-
 @effect("add group rules")
 def add_group_rules(scope):
     """Each rule of a security group as an item, once for every remote group, or once for an address range."""
-    for rule in scope.call["rules"]:
-        dump, ports = f"rule dump: {json.dumps(rule)}", [rule.get("startPort"), rule.get("endPort")]
-        for name, values in GROUP_RULE.items():
-            if rule.get(name) not in values:
-                raise ApiError("SYS.1007", f"unknown {name}[{rule.get(name)}], valid values are [{', '.join(values)}]. {dump}")
-        if (rule["protocol"] == "ALL") != (ports == [None, None]):
-            raise ApiError("SYS.1007", f"startPort and endPort are for TCP, UDP and ICMP, and have to be given there. {dump}")
-        if not is_network(rule.get("allowedCidr") or "0.0.0.0/0"):
-            raise ApiError("SYS.1007", f"invalid CIDR[{rule['allowedCidr']}]. {dump}")
-        if any(not isinstance(port, int) or not -1 <= port <= 65535 for port in ports if port is not None):
-            raise ApiError("SYS.1007", f"a port is a number from 0 to 65535. {dump}")
-        for remote in scope.call["remoteSecurityGroupUuids"] or [None]:
-            scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote,
-                            allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", startPort=-1 if ports[0] is None else ports[0],
-                            endPort=-1 if ports[1] is None else ports[1], type=rule["type"], protocol=rule["protocol"])  # fmt: skip
+    for rule, remote in itertools.product(scope.call["rules"], scope.call["remoteSecurityGroupUuids"] or [None]):
+        ports = {name: -1 if rule.get(name) is None else rule[name] for name in ("startPort", "endPort")}
+        scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote, type=rule["type"],
+                        protocol=rule["protocol"], allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", **ports)  # fmt: skip
+
+
+VXLAN_PORT = 8472
+
+
+@effect("end tunnels in")
+def end_tunnels(scope, word):
+    """Each host of a cluster is an end of the tunnels of the VXLAN pools that are attached there."""
+    scope.keep()
+    cloud, cluster = scope.cloud, scope.value(word)
+    pools = [l2["uuid"] for l2 in cloud.find("L2Network", "attachedClusterUuids", cluster) if l2["type"] == "VxlanNetworkPool"]
+    for pool, host in itertools.product(pools, cloud.find("Host", "clusterUuid", cluster)):
+        if not any(end["hostUuid"] == host["uuid"] for end in cloud.find("Vtep", "poolUuid", pool)):
+            cloud.add("Vtep", poolUuid=pool, hostUuid=host["uuid"], clusterUuid=cluster, vtepIp=host["managementIp"], port=VXLAN_PORT,
+                      type="KVM_HOST_VXLAN")  # fmt: skip
+
+
+@effect("take the networks along")
+def take_networks_along(scope):
+    """The networks of a VXLAN pool are where it is."""
+    for network in scope.cloud.find("L2Network", "poolUuid", scope.item["uuid"]):
+        scope.cloud.change("L2Network", network["uuid"], attachedClusterUuids=scope.item["attachedClusterUuids"])
 
 
 def networks_of(cloud, zones, l3s, ranges):
@@ -6171,6 +6262,8 @@ def get_ip_address_capacity(cloud, call):
     ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
     total = sum(end - start + 1 for start, end in map(addresses, ranges))
     used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
+    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
+    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
     return {"totalCapacity": total, "availableCapacity": total - used}
 
 
@@ -6187,17 +6280,45 @@ def get_free_ips(cloud, call):
 
 @behaviour("CheckIpAvailability")
 def check_ip(cloud, call):
-    inside = any(start <= int(address_of(call["ip"])) <= end for start, end in map(addresses, networks_of(cloud, None, [call["l3NetworkUuid"]], None)))
-    return {"available": inside and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
+    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
+
+
+@behaviour("GetNetworkServiceTypes")
+def get_network_service_types(cloud, call):
+    """Each type of service with the types of its providers."""
+    types = defaultdict(list)
+    for provider in cloud.store.rows("NetworkServiceProvider"):
+        for service in provider["networkServiceTypes"]:
+            types[service].append(provider["type"])
+    return {"types": types}
 
 
 @behaviour("GetVipUsedPorts")
 def get_vip_ports(cloud, call):
-    rules = (rule for rule in cloud.find("PortForwardingRule", "vipUuid", call["uuid"]) if rule["protocolType"] == call["protocol"])
-    ranges = [{"min": rule["vipPortStart"], "max": rule["vipPortEnd"]} for rule in rules]
+    ports = [(rule["vipPortStart"], rule["vipPortEnd"]) for rule in cloud.find("PortForwardingRule", "vipUuid", call["uuid"]) if rule["protocolType"] == call["protocol"]]
     for balancer in cloud.find("LoadBalancer", "vipUuid", call["uuid"]) if call["protocol"] == "TCP" else ():
-        ranges += [{"min": one["loadBalancerPort"], "max": one["loadBalancerPort"]} for one in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"])]
-    return {"inventories": [{"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": [f"{one['min']}-{one['max']}" for one in ranges]}]}
+        ports += [(one["loadBalancerPort"],) * 2 for one in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"])]
+    return {"inventories": [{"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": [f"{first}-{last}" for first, last in ports]}]}
+
+
+def limits_of(cloud, call):
+    """What limits the traffic of a virtual IP, or of one of its ports."""
+    return [limit for limit in cloud.find("VipQos", "vipUuid", call["uuid"]) if limit.get("port") == call["port"]]
+
+
+@behaviour("SetVipQos")
+def set_vip_qos(cloud, call):
+    """One limit for a virtual IP, and one for each port; what is not given stays."""
+    given = {name: call[name] for name in ("inboundBandwidth", "outboundBandwidth") if call[name]}
+    limits = limits_of(cloud, call) or [cloud.add("VipQos", vipUuid=call["uuid"], port=call["port"], type=cloud.look("Vip", call["uuid"]).get("serviceProvider"))]
+    cloud.change("VipQos", limits[0]["uuid"], **given)
+    return cloud.shown("VipQos", limits[0]["uuid"])
+
+
+@behaviour("DeleteVipQos")
+def delete_vip_qos(cloud, call):
+    for limit in limits_of(cloud, call):
+        cloud.remove("VipQos", limit["uuid"])
 
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
@@ -6303,12 +6424,16 @@ def make_volumes(cloud, call, vm, image):
             cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
 
 
+EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
+
+
 def placed(cloud, volume, ps):
     """What a volume is once it has its place on a primary storage, which it takes."""
     folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
     path = f"{ps.get('mountPath') or ps['url']}/{folder}/acct-{ADMIN}/vol-{volume['uuid']}/{volume['uuid']}.qcow2"
     take_space(cloud, ps["uuid"], volume["size"])
-    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "qcow2", "installPath": path}
+    written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
+    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "qcow2", "installPath": path, "actualSize": written}
 
 
 def instantiate(cloud, volume, ps):
@@ -6467,34 +6592,49 @@ def migrate_vm_storage(cloud, call):
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
 
 
+def with_room(cloud, storage, size):
+    """The primary storage, which must have so much room."""
+    ps = cloud.look("PrimaryStorage", storage)
+    if ps and not has_room(cloud, ps, size):
+        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {size} bytes available")
+    return ps
+
+
 @effect("resize")
 def resize(scope):
     """More space for a volume where there is room."""
-    grown, ps = scope.call["size"] - scope.item["size"], scope.look("PrimaryStorage", scope.item.get("primaryStorageUuid"))
-    if ps and not has_room(scope.cloud, ps, grown):
-        raise ApiError("PS.1000", f"primary storage[uuid:{ps['uuid']}] has no {grown} bytes available")
-    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), grown)
+    grown, storage = scope.call["size"] - scope.item["size"], scope.item.get("primaryStorageUuid")
+    with_room(scope.cloud, storage, grown)
+    take_space(scope.cloud, storage, grown)
     scope.set(size=scope.call["size"])
 
 
 @effect("instantiate where told")
 def instantiate_where_told(scope):
-    """A new volume takes its place at once when it is told where."""
+    """A new volume takes its place when it is told where; shareable it is by a tag of the call (VolumeSystemTags.java)."""
+    scope.set(type="Data", isShareable="ephemeral::shareable" in scope.call.system_tags)
     if scope.item.get("primaryStorageUuid"):
-        ps = scope.cloud.get("PrimaryStorage", scope.item["primaryStorageUuid"])
-        if not has_room(scope.cloud, ps, scope.item["size"]):
-            raise ApiError("PS.1000", f"primary storage[uuid:{ps['uuid']}] has no {scope.item['size']} bytes available")
-        scope.set(type="Data", **placed(scope.cloud, scope.item | {"type": "Data"}, ps))
+        scope.set(**placed(scope.cloud, scope.item, with_room(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])))
 
 
-@effect("instantiate for the vm")
-def instantiate_for_vm(scope):
-    """A volume that has no place yet takes one that the virtual machine's cluster reaches, and a number there."""
-    cloud, vm = scope.cloud, scope.look("VmInstance", scope.value("vmInstanceUuid"))
-    if scope.item["status"] == "NotInstantiated":
-        scope.set(**placed(cloud, scope.item, pick_storage(cloud, vm["clusterUuid"], scope.item["size"])))
-    used = {volume["deviceId"] for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"])}
-    scope.set(deviceId=next(n for n in itertools.count(1) if n not in used))
+MOST_DATA_VOLUMES = 24  # KVMConstant.java
+
+
+@effect("attach to the vm")
+def attach_to_vm(scope):
+    """A volume that has no place yet takes one that the virtual machine's cluster reaches; and a free number, 0 being the root volume's."""
+    cloud, volume, vm = scope.cloud, scope.item, scope.look("VmInstance", scope.call["vmInstanceUuid"])
+    others = [other for type in ("Volume", "ShareableVolumeVmInstanceRef") for other in cloud.find(type, "vmInstanceUuid", vm["uuid"])]
+    used = {other.get("deviceId") for other in others}
+    if len(used - {0}) >= MOST_DATA_VOLUMES:
+        raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {MOST_DATA_VOLUMES} data volumes to be attached to a single vm")
+    if volume["status"] == "NotInstantiated":
+        scope.set(**placed(cloud, volume, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
+    place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
+    if volume["isShareable"]:
+        cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **place)
+    else:
+        scope.set(**place)
 
 
 @effect("move")
@@ -6504,125 +6644,141 @@ def move(scope):
 
 @effect("status as before")
 def status_as_before(scope):
-    """What was deleted is again what it was: one that never came, or has no place yet, is not Ready now."""
-    copies = scope.item.get("backupStorageRefs")
-    scope.set(status=copies[0]["status"] if copies else "Ready" if scope.item.get("installPath") else "NotInstantiated")
+    """A deleted volume that has no place yet is not Ready now."""
+    scope.set(status="Ready" if scope.item.get("installPath") else "NotInstantiated")
 
 
-@behaviour("CreateVolumeSnapshot", snapshot="Take the snapshot")
-def create_snapshot(cloud, call):
+@behaviour("GetVolumeFormat")
+def get_volume_format(cloud, call):
+    return {"formats": [{"format": name, "masterHypervisorType": "KVM", "supportingHypervisorTypes": ["KVM"]} for name in ("qcow2", "raw")]}
+
+
+MIGRATES = {"LocalStorage": "MigrationInCurrentPrimaryStorage", "NFS": "MigrationToOtherPrimaryStorage", "Ceph": "MigrationToOtherPrimaryStorage"}
+
+
+@behaviour("GetVolumeCapabilities")
+def get_volume_capabilities(cloud, call):
+    """Where a volume can go, which depends on the type of its storage."""
+    type = cloud.look("PrimaryStorage", cloud.look("Volume", call["uuid"]).get("primaryStorageUuid")).get("type")
+    return {"capabilities": {way: MIGRATES.get(type) == way for way in sorted({*MIGRATES.values()})}}
+
+
+# snapshots
+
+LONGEST_CHAIN = 128  # volumeSnapshot/incrementalSnapshot.maxNum
+
+
+@effect("grow the tree")
+def grow_tree(scope):
+    """A snapshot goes below the latest one of the current tree; where there is none, or its chain is long enough, another tree begins."""
+    cloud, volume = scope.cloud, scope.item["volumeUuid"]
+    tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
+    latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree.get("uuid")) if other["latest"]), {})
+    said = (tag["tag"].rpartition("::") for tag in cloud.find("SystemTag", "resourceUuid", volume))
+    longest = next((int(number) for words, _, number in said if words == "volumeMaxIncrementalSnapshotNum" and number.isdigit()), LONGEST_CHAIN)
+    if latest and latest.get("distance", 1) < longest:
+        cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
+        scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
+    else:
+        cloud.change("VolumeSnapshotTree", tree["uuid"], current=False) if tree else None
+        scope.set(treeUuid=cloud.add("VolumeSnapshotTree", volumeUuid=volume)["uuid"], distance=1)
+
+
+@effect("take space for it")
+def take_space_for_snapshot(scope):
+    with_room(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])
+    take_space(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])
+
+
+@effect("give its space back")
+def give_space_back(scope):
+    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
+
+
+@behaviour("CreateVolumesSnapshot", snapshot="Take the snapshots")
+def create_volumes_snapshot(cloud, call):
+    """One of each volume, all at the same moment."""
+    one, made = cloud.catalogue.apis["CreateVolumeSnapshot"], []
+    for uuid in call["volumeUuids"]:
+        name = f"snapshot-of-{cloud.look('Volume', uuid)['name']}"
+        made.append(create(cloud, replace(call, api=one, params={"volumeUuid": uuid, "name": name})))
+        next(made[-1])
     yield "snapshot"
-    volume = cloud.get("Volume", call["volumeUuid"])
-    trees = [t for t in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]) if t["current"]]
-    tree = trees[0] if trees else cloud.add("VolumeSnapshotTree", volumeUuid=volume["uuid"])
-    parent = next((s for s in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if s["latest"]), {})
-    if parent:
-        cloud.change("VolumeSnapshot", parent["uuid"], latest=False)
-    snapshot = cloud.add("VolumeSnapshot", uuid=call["resourceUuid"], name=call["name"], description=call["description"],
-                         volumeUuid=volume["uuid"], treeUuid=tree["uuid"], parentUuid=parent.get("uuid"), volumeType=volume["type"],
-                         format=volume["format"], size=volume["actualSize"], primaryStorageUuid=volume["primaryStorageUuid"],
-                         primaryStorageInstallPath=volume["installPath"])  # fmt: skip
-    cloud.tag_new(call, "VolumeSnapshot", snapshot["uuid"])
-    return cloud.shown("VolumeSnapshot", snapshot["uuid"])
+    found = []
+    for rest in made:
+        found.append((yield from rest)["inventory"])
+    return {"inventories": found}
 
 
-@behaviour("RevertVolumeFromSnapshot", revert="Revert the volume")
-def revert_volume(cloud, call):
-    snapshot = cloud.get("VolumeSnapshot", call["uuid"])
-    volume = cloud.get("Volume", snapshot["volumeUuid"])
-    yield "revert"
+@effect("back to the snapshot")
+def back_to_snapshot(scope):
+    """The next snapshot will be below this one: it is the latest of its tree, and that the current one."""
+    cloud, snapshot = scope.cloud, scope.item
+    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", snapshot["volumeUuid"]):
+        cloud.change("VolumeSnapshotTree", tree["uuid"], current=tree["uuid"] == snapshot["treeUuid"])
     for other in cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
         cloud.change("VolumeSnapshot", other["uuid"], latest=other["uuid"] == snapshot["uuid"])
-    cloud.change("Volume", volume["uuid"], actualSize=snapshot["size"])
 
 
-@behaviour("DeleteVolumeSnapshot", merge="Delete the snapshot")
-def delete_snapshot(cloud, call):
-    """With all that came after it."""
-    yield "merge"
-    snapshot = cloud.get("VolumeSnapshot", call["uuid"])
-    doomed = [snapshot]
-    for each_one in doomed:
-        doomed += cloud.find("VolumeSnapshot", "parentUuid", each_one["uuid"])
-        cloud.remove("VolumeSnapshot", each_one["uuid"])
-    if not cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
-        cloud.remove("VolumeSnapshotTree", snapshot["treeUuid"])
-    elif any(one["latest"] for one in doomed) and snapshot.get("parentUuid"):
-        cloud.change("VolumeSnapshot", snapshot["parentUuid"], latest=True)
+@effect("delete the branch")
+def delete_branch(scope):
+    """A snapshot goes with all that came after it, a tree with its last one; where the latest went, it is the parent now."""
+    cloud, doomed = scope.cloud, [scope.item]
+    for snapshot in doomed:
+        doomed += cloud.find("VolumeSnapshot", "parentUuid", snapshot["uuid"])
+        cloud.remove("VolumeSnapshot", snapshot["uuid"])
+    if not scope.item.get("parentUuid"):
+        cloud.remove("VolumeSnapshotTree", scope.item["treeUuid"])
+    elif any(snapshot["latest"] for snapshot in doomed):
+        cloud.change("VolumeSnapshot", scope.item["parentUuid"], latest=True)
 
 
 # images
 
-IMAGE_URLS = ("http://", "https://", "ftp://", "sftp://", "file:///", "upload://", "zstore://", "/")
+
+@effect("as it is added")
+def as_added(scope):
+    """The path of an image is a URL too, and an ISO has no other format."""
+    url, media = scope.item["url"], scope.item["mediaType"]
+    scope.set(url=f"file://{url}" if url.startswith("/") else url, format="iso" if media == "ISO" else scope.item["format"])
 
 
-def check_image(cloud, params):
-    if not params["url"].startswith(IMAGE_URLS):
-        # the comma after 'https://' is a full-width one on the server too
-        raise BadParameter("url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'")
-
-
-def usable_backup_storage(cloud, uuids):
-    """Those of the backup storages that can take an image; all there are when none is named."""
-    wanted = [cloud.look("BackupStorage", uuid) for uuid in uuids] if uuids else list(cloud.store.rows("BackupStorage"))
+@effect("copies on backup storage")
+def copies(scope):
+    """A copy, on its way, on each backup storage that can take the image; all there are when none is named."""
+    cloud, uuids, now = scope.cloud, scope.call["backupStorageUuids"], scope.cloud.clock.stamp(scope.cloud.pretend)
+    wanted = [cloud.look("BackupStorage", uuid) for uuid in uuids] if uuids else cloud.store.rows("BackupStorage")
     usable = [bs for bs in wanted if (bs["state"], bs["status"]) == ("Enabled", "Connected") and bs["attachedZoneUuids"]]
     if not usable:
         raise refused(f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding this image; "
                       "they must be Enabled, Connected, and attached to a zone")  # fmt: skip
-    return usable
+    path = f"rootVolumeTemplates/acct-{ADMIN}/{scope.item['uuid']}/{scope.item['uuid']}.template"
+    scope.set(backupStorageRefs=[{"imageUuid": scope.item["uuid"], "backupStorageUuid": bs["uuid"], "installPath": f"{bs['url']}/{path}",
+                                  "status": scope.item["status"], "createDate": now, "lastOpDate": now} for bs in usable])  # fmt: skip
 
 
-def new_image(cloud, call, uuids, status, **more):
-    """The row of an image that is on its way, with a reference to each backup storage."""
-    stores, now = usable_backup_storage(cloud, uuids), cloud.clock.stamp()
-    uuid = call["resourceUuid"] or cloud.uuid()
-    refs = [{"imageUuid": uuid, "backupStorageUuid": bs["uuid"], "installPath": f"{bs['url']}/rootVolumeTemplates/acct-{ADMIN}/{uuid}/{uuid}.template",
-             "status": status, "createDate": now, "lastOpDate": now} for bs in stores]  # fmt: skip
-    given = {k: call[k] for k in ("name", "description", "guestOsType", "platform", "system") if call[k] is not None}
-    image = cloud.add("Image", uuid=uuid, status=status, backupStorageRefs=refs, **given | more)
-    cloud.tag_new(call, "Image", uuid)
-    return image
+@effect("arrive with")
+def arrive(scope, size):
+    """An image is there, with all its copies."""
+    size = scope.value(size) if is_name(size) else size_of(size)
+    md5 = hashlib.md5(scope.item["uuid"].encode(), usedforsecurity=False).hexdigest()
+    scope.set(status="Ready", size=size, actualSize=size, md5Sum=md5, backupStorageRefs=[ref | {"status": "Ready"} for ref in scope.item["backupStorageRefs"]])
 
 
-def image_ready(cloud, uuid, size):
-    refs = [ref | {"status": "Ready"} for ref in cloud.get("Image", uuid)["backupStorageRefs"]]
-    md5 = hashlib.md5(uuid.encode(), usedforsecurity=False).hexdigest()
-    cloud.change("Image", uuid, status="Ready", size=size, actualSize=size, md5Sum=md5, backupStorageRefs=refs)
-    return cloud.shown("Image", uuid)
+@effect("copies are")
+def mark_copies(scope, status):
+    """The copies that are named by their backup storage, or all, are that now; an image is Deleted with the last of them."""
+    named, copies = scope.call["backupStorageUuids"], scope.item["backupStorageRefs"]
+    status = status if status == "Deleted" or scope.item.get("md5Sum") else "Error"  # it never came
+    copies = [ref | {"status": status} if not named or ref["backupStorageUuid"] in named else ref for ref in copies]
+    scope.set(backupStorageRefs=copies, status=next((ref["status"] for ref in copies if ref["status"] != "Deleted"), status))
 
 
-@behaviour("AddImage", check=check_image, choose="Choose backup storage for downloading the image", download="Download the image")
-def add_image(cloud, call):
-    media = call["mediaType"] or "RootVolumeTemplate"
-    url = "file://" + call["url"] if call["url"].startswith("/") else call["url"]
-    image = new_image(cloud, call, call["backupStorageUuids"], "Downloading", url=url, mediaType=media, format="iso" if media == "ISO" else call["format"])
-    yield "choose"
-    yield "download"
-    return image_ready(cloud, image["uuid"], 10 * GIB)
-
-
-@behaviour("CreateRootVolumeTemplateFromRootVolume", "CreateDataVolumeTemplateFromVolume",
-           choose="Choose backup storage for the image", upload="Copy the volume to the backup storage")  # fmt: skip
-def template_from_volume(cloud, call):
-    volume = cloud.get("Volume", call.target)
-    root = call.api.name == "CreateRootVolumeTemplateFromRootVolume"
-    media = "RootVolumeTemplate" if root else "DataVolumeTemplate"
-    image = new_image(cloud, call, call["backupStorageUuids"], "Creating", url=f"volume://{volume['uuid']}", mediaType=media, format="qcow2")
-    yield "choose"
-    yield "upload"
-    return image_ready(cloud, image["uuid"], volume["size"])
-
-
-@behaviour("BackupStorageMigrateImage", copy="Copy the image")
-def migrate_image(cloud, call):
-    image = cloud.get("Image", call["imageUuid"])
-    source, destination = call["srcBackupStorageUuid"], cloud.get("BackupStorage", call["dstBackupStorageUuid"])
-    if all(ref["backupStorageUuid"] != source for ref in image["backupStorageRefs"]):
-        raise refused(f"image[uuid:{image['uuid']}] is not on backup storage[uuid:{source}]")
-    yield "copy"
-    refs = [ref | {"backupStorageUuid": destination["uuid"]} if ref["backupStorageUuid"] == source else ref for ref in image["backupStorageRefs"]]
-    cloud.change("Image", image["uuid"], backupStorageRefs=refs)
-    return cloud.shown("Image", image["uuid"])
+@effect("expunge copies")
+def expunge_copies(scope):
+    named = scope.call["backupStorageUuids"]
+    left = [ref for ref in scope.item["backupStorageRefs"] if named and ref["backupStorageUuid"] not in named]
+    scope.set(backupStorageRefs=left) if left else remove_item(scope)
 
 
 # ---- Demo cloud --------------------------------------------------------------------------------------------------
@@ -6913,7 +7069,7 @@ NEEDED = {
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
 }  # fmt: skip
-BEHIND = {"password", "ipRangeUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"password", "ipRangeUuid", "distance", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 MOMENT = object()  # instead of a type: seconds since 1970
 JOB = {"api": str, "state": str, "created": MOMENT, "seen": MOMENT, "due": MOMENT, "hook": str, "schema": bool}
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")

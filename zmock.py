@@ -25,8 +25,10 @@ Read it from top to bottom; a section uses only what stands above it.
     Faults: rules    rules as they are set, from files too, and what they decide
     Jobs: runs  an operation under way, and its stages
     Jobs        202, poll, web-hook, expiry
-    Verbs       what rows say, at work: conditions and effects; create, update, change state, delete, act, query
+    Verbs       what rows say, at work: conditions and effects
+    Verbs: calls    create, update, change state, delete, act, query, tell: what calls do that have no behaviour
     Cloud       items, inventories, what is asked and what comes of it; knows no HTTP
+    Allocation  addresses, numbers, space: what is taken from a stock, and given back
     Behaviours  what a row cannot say; first: node, sessions, tags, progress, notifications
     Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
@@ -1400,15 +1402,17 @@ def tag_matcher(tag):
 #              add Ref a=b c      a new item of another type, where all its values are there; drop Ref a=b c: those with these values
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; untag a::
+#              when A: B          an effect where a condition holds
 #              nothing            only the inventory is answered
 #              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that
-#              always A B         these values
+#              always A B         these values; or JSON
+#              whether a: A; b: B which of the conditions hold
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
-# A rule that names a list is for each of its elements. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
+# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
 # but parameters is an illegal parameter.
 
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
@@ -1417,6 +1421,15 @@ UNATTACHABLE = "data volume can only be attached when its state is Enabled and s
 IN_A_RANGE = (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway"))
 RESERVED = (("224.0.0.0/4", "class D addresses, which are for multicast"), ("240.0.0.0/4", "class E addresses, which are reserved"),
             ("169.254.0.0/16", "link-local addresses, which are reserved"))  # fmt: skip
+SERVICE = "NetworkServiceL3NetworkRef l3NetworkUuid networkServiceProviderUuid=networkServices.key networkServiceType=networkServices.value"
+OF_A_PROVIDER = (
+    ("no NetworkServiceProvider uuid=networkServices.key", "SYS.1003",
+        "invalid field[networkServices], resource[uuid:{networkServices.key}, type:NetworkServiceProviderVO] not found"),
+    ("no NetworkServiceProvider uuid=networkServices.key networkServiceTypes=networkServices.value", "SYS.1006",
+        "network service provider[uuid:{networkServices.key}] doesn't provide service[{networkServices.value}]"),
+)  # fmt: skip
+
+
 def template(media, volume):
     """What the creation of an image from a volume does."""
     return (f"status = Creating; mediaType = {media}; format = {volume}.format; url = 'volume://{{{volume}}}'; copies on backup storage; stage choose: Choose "
@@ -1509,8 +1522,10 @@ RULES = {  # api: (what it does, what it refuses)
         ("dns is not IPv4", "SYS.1007", "DNS[{dns}] is not a IPv4 address"),
         ("dns in its.dns", "SYS.1006", "there has been a DNS[{dns}] on L3 network[uuid:{l3NetworkUuid}]"))),
     "RemoveDnsFromL3Network": ("dns - dns", ()),
-    "AttachNetworkServiceToL3Network": ("attach network services", ()),
-    "DetachNetworkServiceFromL3Network": ("detach network services", ()),
+    "AttachNetworkServiceToL3Network": (f"add {SERVICE}", (*OF_A_PROVIDER,
+        ("some NetworkServiceL3NetworkRef l3NetworkUuid networkServiceType=networkServices.value", "SYS.1006",
+            "there has been a network service[{networkServices.value}] attached to L3 network[uuid:{l3NetworkUuid}]"))),
+    "DetachNetworkServiceFromL3Network": (f"drop {SERVICE}", OF_A_PROVIDER),
     "CreateVmInstance": ("", (
         ("defaultL3NetworkUuid not in l3NetworkUuids", "SYS.1007",
             "defaultL3NetworkUuid[uuid:{defaultL3NetworkUuid}] is not in l3NetworkUuids[{l3NetworkUuids}]"),
@@ -1556,7 +1571,7 @@ RULES = {  # api: (what it does, what it refuses)
         ("type is Root", "SYS.1006", "the volume[uuid:{uuid}, name:{name}] is Root Volume, can't detach it"),
         ("isShareable is false and no vmInstanceUuid", "SYS.1006", "data volume[uuid:{uuid}] is not attached to any vm, can't detach"),
         ("isShareable is true and no vmUuid", "SYS.1007", "to detach shareable volume[uuid:{uuid}], vmUuid is needed"),
-        ("isShareable is false and vmInstanceUuid is not vmUuid", "SYS.1007", "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
+        ("vmUuid and isShareable is false and vmInstanceUuid is not vmUuid", "SYS.1007", "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
         ("isShareable is true and no ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid", "SYS.1007",
             "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
         *((f"{vm}.state is not Running|Stopped|Paused", "SYS.1006",
@@ -1565,7 +1580,7 @@ RULES = {  # api: (what it does, what it refuses)
     "DeleteDataVolume": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid; status = Deleted; vmInstanceUuid = none; deviceId = none; expunge later", (
         ("type is Root", "SYS.1007", "volume[uuid:{uuid}] is Root volume, can't be deleted"),
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
-    "RecoverDataVolume": ("status as before", (NOT_DELETED_VOLUME,)),
+    "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME,)),
     "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME,)),
     "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; move", (
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
@@ -1574,7 +1589,7 @@ RULES = {  # api: (what it does, what it refuses)
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
     "CreateVolumeSnapshot": (
         "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; primaryStorageUuid = "
-        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; grow the tree; take space for it; "
+        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; grow the tree; take its space; "
         "stage snapshot: Take the snapshot; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
     "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", ()),
@@ -1589,7 +1604,7 @@ RULES = {  # api: (what it does, what it refuses)
     "CreateDataVolumeTemplateFromVolume": (template("DataVolumeTemplate", "volumeUuid"), (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not Ready, it is {volumeUuid.status}; no image can be made of it"),)),
     "AddImage": (
-        "status = Downloading; mediaType ?= RootVolumeTemplate; as it is added; copies on backup storage; stage choose: Choose backup storage for "
+        "status = Downloading; when mediaType is ISO: format = 'iso'; when url is Path: url = 'file://{url}'; copies on backup storage; stage choose: Choose backup storage for "
         "downloading the image; stage download: Download the image; arrive with 10G", (
             ("url is not ImageUrl", "SYS.1007",  # the comma after 'https://' is a full-width one on the server too
                 "url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'"),
@@ -4617,6 +4632,7 @@ FORMS = {
     "Network": network_of,
     "Narrow": lambda text: network_of(text).prefixlen > 29,
     "Netmask": lambda text: text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)},
+    "Path": lambda text: text.startswith("/"),
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
@@ -4652,13 +4668,18 @@ def pairs_of(text):
     return tuple((word.partition("=")[0], word.rpartition("=")[2]) for word in text.split())
 
 
+def first_of(word):
+    """The name that a word begins with: "dns" -> "dns"; with a dot where it goes on: "uuids.state" -> "uuids."."""
+    return word.partition(".")[0] + word.partition(".")[1]
+
+
 @functools.cache
 def names_in(condition):
     """The parameters, as far as they are some, by whose elements a condition is for each of a list."""
     words = []
     for kind, left, right in read_rule(condition):
         words += [word for _, word in right] if kind.endswith("item") else [left, *(() if kind.endswith("in") else right)]
-    return tuple(word.split(".")[0] for word in words if is_name(word))
+    return tuple(map(first_of, filter(is_name, words)))
 
 
 @functools.cache
@@ -4668,8 +4689,15 @@ def read_effects(text):
     for clause in filter(None, text.split("; ")):
         infix = re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause)
         words = [infix[3]] if infix else [word for _, word in pairs_of(clause)] if clause not in EFFECTS else ()
-        found.append((clause, infix and infix.groups(), tuple(word.split(".")[0] for word in words)))
+        found.append((clause, infix and infix.groups(), tuple(map(first_of, words))))
     return found
+
+
+def elements(value):
+    """Those of a list; the entries of a map, one for each element of a list in it: {"a": ["b"]} -> [{"key": "a", "value": "b"}]."""
+    if isinstance(value, list):
+        return value
+    return [{"key": key, "value": one} for key, ones in value.items() for one in (ones if isinstance(ones, list) else [ones])]
 
 
 def there(value):
@@ -4717,11 +4745,11 @@ class Scope:
         return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else text_of(value)
 
     def for_each(self, names):
-        """This, or one for each element of the list that one of the names is."""
-        lists = [name for name in names if name in self.params and name not in self.bound and isinstance(self.call[name], list)]
-        if not lists:
-            return [self]
-        return [self.with_bound(lists[0], value) for value in self.call[lists[0]]]
+        """This, or one for each element of the list that one of the names is, or for each entry of the map that one goes into."""
+        for name, dot in ((name.rstrip("."), name[-1:] == ".") for name in names):
+            if name in self.params and name not in self.bound and isinstance(self.call[name], (list, dict) if dot else list):
+                return [self.with_bound(name, element) for element in elements(self.call[name])]
+        return [self]
 
     def with_bound(self, name, value):
         other = copy.copy(self)
@@ -4755,7 +4783,7 @@ class Scope:
         """The items of a type that have certain values."""
         (field, value), *others = [(field, self.value(word)) for field, word in pairs]
         found = self.cloud.queries.find(self.cloud.catalogue.resources[type], field, value) if there(value) else ()
-        return (item for item in found if all(there(value) and folded(item.get(field)) == folded(value) for field, value in others))
+        return (item for item in found if all(there(value) and folded(value) in map(folded, each(item, field)) for field, value in others))
 
     # effects
 
@@ -4837,6 +4865,13 @@ def tag(scope, words):
     scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=scope.text(words, ","))
 
 
+@effect("when")
+def when(scope, words):
+    condition, _, clause = words.partition(": ")
+    if scope.where(condition):
+        scope.perform(clause)
+
+
 @effect("nothing")
 def do_nothing(scope):
     pass
@@ -4845,6 +4880,9 @@ def do_nothing(scope):
 @effect("remove")
 def remove_item(scope):
     scope.cloud.remove(scope.stored, scope.item["uuid"])
+
+
+# ---- Verbs: calls --------------------------------------------------------------------------------------------------
 
 
 def scope_of(cloud, call):
@@ -4875,9 +4913,6 @@ def refuse_arguments(cloud, api, params):
 def only_of_parameters(condition, params):
     tests = read_rule(condition)
     return all(not kind.endswith("item") and {*filter(is_name, (left, *right))} <= {*params} for kind, left, right in tests)
-
-
-# what calls do that have no behaviour of their own
 
 
 def create(cloud, call):
@@ -4968,14 +5003,21 @@ def tell(cloud, call):
 
 
 def always(cloud, call):
-    return {call.api.answers: call.api.does.split()[1:]}
+    said = call.api.does.removeprefix("always ")
+    return {call.api.answers: json.loads(said) if said[0] in "[{" else said.split()}
+
+
+def whether(cloud, call):
+    """Which of several conditions hold, by their names."""
+    scope, said = scope_of(cloud, call), call.api.does.removeprefix("whether ").split("; ")
+    return {call.api.answers: {name: bool(scope.where(condition)) for name, _, condition in (one.partition(": ") for one in said)}}
 
 
 def query(cloud, call):
     return cloud.query(call.api, call["query"])
 
 
-GETS = {"only": candidates, "tells": tell, "always": always}
+GETS = {"only": candidates, "tells": tell, "always": always, "whether": whether}
 
 
 def verb_of(api):
@@ -5058,7 +5100,7 @@ class Cloud:
         """A new item: what the row starts it with, what is given, a uuid and the dates; answers it."""
         row, now = self.catalogue.resource(type), self.clock.stamp(self.pretend)
         if row.inside:
-            return self.refer(row, {**row.new, **values, "createDate": now, "lastOpDate": now})
+            return self.refer(row, {**row.new, **values} | dict.fromkeys(row.fields.keys() & {"createDate", "lastOpDate"}, now))
         item = {"uuid": values.pop("uuid", None) or self.uuid(), **row.new, **values, "createDate": now, "lastOpDate": now}
         self.store.put(type, without_nulls(item))
         return self.store.get(type, item["uuid"])
@@ -5374,6 +5416,135 @@ def new_cloud(settings, catalogue):
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
     return cloud
+
+
+# ---- Allocation --------------------------------------------------------------------------------------------------
+
+# addresses and numbers of networks
+
+
+def is_taken(cloud, l3, ip):
+    return any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip)) or ip == dhcp_ip(cloud, l3)
+
+
+def addresses(ip_range):
+    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
+
+
+@effect("bounds of the cidr")
+def take_bounds(scope):
+    """The gateway is the first usable address, the range goes from the second to the last one."""
+    network = network_of(scope.call["networkCidr"])
+    scope.set(gateway=str(network[1]), startIp=str(network[2]), endIp=str(network[-2]), netmask=str(network.netmask))
+
+
+@effect("take the range")
+def take_range(scope):
+    """Ranges of an L2 network do not overlap, and those of an L3 network are of one CIDR."""
+    cloud, new = scope.cloud, scope.item
+    scope.set(networkCidr=str(network_of(f"{new['startIp']}/{new['netmask']}")))
+    l3s = cloud.find("L3Network", "l2NetworkUuid", scope.value("l3NetworkUuid.l2NetworkUuid"))
+    for other in (other for l3 in l3s for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]) if other["uuid"] != new["uuid"]):
+        if addresses(new)[0] <= addresses(other)[1] and addresses(other)[0] <= addresses(new)[1]:
+            raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
+        if other["l3NetworkUuid"] == new["l3NetworkUuid"] and other["networkCidr"] != new["networkCidr"]:
+            raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
+
+
+def range_with(cloud, l3, ip):
+    """The range of an L3 network that an address is in, or None."""
+    return next((found for found in cloud.find("IpRange", "l3NetworkUuid", l3) if contains(f"{found['startIp']}-{found['endIp']}", ip)), None)
+
+
+DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
+
+
+def dhcp_ip(cloud, l3):
+    """The address that the flat DHCP server of an L3 network has, while its range is there."""
+    ips = (tag["tag"].split("::")[2] for tag in cloud.find("SystemTag", "resourceUuid", l3) if tag["tag"].startswith(DHCP_SERVER))
+    return next((ip for ip in ips if range_with(cloud, l3, ip)), None)
+
+
+def required_ip(cloud, l3, ip):
+    """The range that an address is from, if it is free."""
+    found = range_with(cloud, l3, ip)
+    if not found or is_taken(cloud, l3, ip):
+        raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
+    return ip, found
+
+
+@effect("address of")
+def take_address(scope, word):
+    """The next free address of an L3 network, or the one that is required, with the netmask and the gateway of its range."""
+    l3, wanted = scope.value(word), scope.call["requiredIp"]
+    ip, found = required_ip(scope.cloud, l3, wanted) if wanted else free_ip(scope.cloud, l3)
+    scope.set(ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+
+
+def free_ip(cloud, l3):
+    """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
+        start, end = addresses(found)
+        first = cloud.cursors.get(found["uuid"], start)
+        for n in itertools.chain(range(first, end + 1), range(start, first)):
+            ip = str(ipaddress.IPv4Address(n))
+            if not is_taken(cloud, l3, ip):
+                cloud.cursors[found["uuid"]] = n + 1
+                return ip, found
+    raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
+
+
+@effect("vni of the pool")
+def take_vni(scope):
+    """The number of a VXLAN network: the one that is asked for, or the first of its pool's ranges that no other has."""
+    cloud, pool = scope.cloud, scope.item["poolUuid"]
+    used = {network["vni"] for network in cloud.find("L2Network", "poolUuid", pool) if network["uuid"] != scope.item["uuid"]}
+    numbers = itertools.chain.from_iterable(range(row["startVni"], row["endVni"] + 1) for row in cloud.find("VniRange", "l2NetworkUuid", pool))
+    free = next((n for n in numbers if n not in used and scope.call["vni"] in (None, n)), None)
+    if free is None:
+        raise ApiError("L2.1001", f"no vni is available in the vxlan network pool[uuid:{pool}]")
+    scope.set(vni=free)
+
+
+# space of primary storage
+
+
+def has_room(cloud, ps, size):
+    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size and ps["uuid"] not in cloud.full
+
+
+def take_space(cloud, storage, size):
+    ps = cloud.look("PrimaryStorage", storage)
+    if ps:
+        cloud.change("PrimaryStorage", storage, availableCapacity=max(0, ps["availableCapacity"] - size))
+
+
+def with_room(cloud, storage, size):
+    """The primary storage, which must have so much room."""
+    ps = cloud.look("PrimaryStorage", storage)
+    if ps and not has_room(cloud, ps, size):
+        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {size} bytes available")
+    return ps
+
+
+@effect("take its space")
+def take_its_space(scope):
+    with_room(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
+    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
+
+
+@effect("give its space back")
+def give_space_back(scope):
+    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
+
+
+@effect("resize")
+def resize(scope):
+    """More space for a volume where there is room."""
+    grown, storage = scope.call["size"] - scope.item["size"], scope.item.get("primaryStorageUuid")
+    with_room(scope.cloud, storage, grown)
+    take_space(scope.cloud, storage, grown)
+    scope.set(size=scope.call["size"])
 
 
 # ---- Behaviours --------------------------------------------------------------------------------------------------
@@ -5973,6 +6144,7 @@ def connected(cloud, uuid):
         if vm["state"] == "Unknown":
             cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
     recount_storage(cloud, cloud.get("Host", uuid)["clusterUuid"])
+    Scope(cloud, None, "Host", cloud.get("Host", uuid)).perform("end tunnels in clusterUuid")
     for job in list(cloud.store.rows("GarbageCollector")):
         if job["status"] != "Done" and uuid in job.get("context", ""):
             collect(cloud, job)
@@ -6079,48 +6251,6 @@ def backup_storage_removed(cloud, storage):
 # ---- Behaviours: offerings and networks ----------------------------------------------------------------------------
 
 
-@effect("bounds of the cidr")
-def take_bounds(scope):
-    """The gateway is the first usable address, the range goes from the second to the last one."""
-    network = network_of(scope.call["networkCidr"])
-    scope.set(gateway=str(network[1]), startIp=str(network[2]), endIp=str(network[-2]), netmask=str(network.netmask))
-
-
-@effect("take the range")
-def take_range(scope):
-    """Ranges of an L2 network do not overlap, and those of an L3 network are of one CIDR."""
-    cloud, new = scope.cloud, scope.item
-    scope.set(networkCidr=str(network_of(f"{new['startIp']}/{new['netmask']}")))
-    l3s = cloud.find("L3Network", "l2NetworkUuid", scope.value("l3NetworkUuid.l2NetworkUuid"))
-    for other in (other for l3 in l3s for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]) if other["uuid"] != new["uuid"]):
-        if addresses(new)[0] <= addresses(other)[1] and addresses(other)[0] <= addresses(new)[1]:
-            raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
-        if other["l3NetworkUuid"] == new["l3NetworkUuid"] and other["networkCidr"] != new["networkCidr"]:
-            raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
-
-
-def is_taken(cloud, l3, ip):
-    return any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip)) or ip == dhcp_ip(cloud, l3)
-
-
-def addresses(ip_range):
-    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
-
-
-def range_with(cloud, l3, ip):
-    """The range of an L3 network that an address is in, or None."""
-    return next((found for found in cloud.find("IpRange", "l3NetworkUuid", l3) if contains(f"{found['startIp']}-{found['endIp']}", ip)), None)
-
-
-DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
-
-
-def dhcp_ip(cloud, l3):
-    """The address that the flat DHCP server of an L3 network has, while its range is there."""
-    ips = (tag["tag"].split("::")[2] for tag in cloud.find("SystemTag", "resourceUuid", l3) if tag["tag"].startswith(DHCP_SERVER))
-    return next((ip for ip in ips if range_with(cloud, l3, ip)), None)
-
-
 @behaviour("GetL3NetworkDhcpIpAddress")
 def get_dhcp_ip(cloud, call):
     """The DHCP server of a flat network takes an address when it is first asked for it."""
@@ -6132,71 +6262,6 @@ def get_dhcp_ip(cloud, call):
     if not dhcp_ip(cloud, l3):
         scope.perform(f"tag {DHCP_SERVER}{free_ip(cloud, l3)[0]}::ipUuid::{cloud.uuid()}")
     return {"ip": dhcp_ip(cloud, l3)}
-
-
-def required_ip(cloud, l3, ip):
-    """The range that an address is from, if it is free."""
-    found = range_with(cloud, l3, ip)
-    if not found or is_taken(cloud, l3, ip):
-        raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
-    return ip, found
-
-
-@effect("address of")
-def take_address(scope, word):
-    """The next free address of an L3 network, or the one that is required, with the netmask and the gateway of its range."""
-    l3, wanted = scope.value(word), scope.call["requiredIp"]
-    ip, found = required_ip(scope.cloud, l3, wanted) if wanted else free_ip(scope.cloud, l3)
-    scope.set(ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
-
-
-def free_ip(cloud, l3):
-    """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
-        start, end = addresses(found)
-        first = cloud.cursors.get(found["uuid"], start)
-        for n in itertools.chain(range(first, end + 1), range(start, first)):
-            ip = str(ipaddress.IPv4Address(n))
-            if not is_taken(cloud, l3, ip):
-                cloud.cursors[found["uuid"]] = n + 1
-                return ip, found
-    raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
-
-
-@effect("vni of the pool")
-def take_vni(scope):
-    """The number of a VXLAN network: the one that is asked for, or the first of its pool's ranges that no other has."""
-    cloud, pool = scope.cloud, scope.item["poolUuid"]
-    used = {network["vni"] for network in cloud.find("L2Network", "poolUuid", pool) if network["uuid"] != scope.item["uuid"]}
-    numbers = itertools.chain.from_iterable(range(row["startVni"], row["endVni"] + 1) for row in cloud.find("VniRange", "l2NetworkUuid", pool))
-    free = next((n for n in numbers if n not in used and scope.call["vni"] in (None, n)), None)
-    if free is None:
-        raise ApiError("L2.1001", f"no vni is available in the vxlan network pool[uuid:{pool}]")
-    scope.set(vni=free)
-
-
-def services_of(scope):
-    """The references that networkServices says, {provider: [types]}; refuses a provider that is none, and what it does not provide."""
-    for provider, types in scope.call["networkServices"].items():
-        row = scope.cloud.get("NetworkServiceProvider", provider)
-        for kind in types if isinstance(types, list) else [types]:
-            if kind not in row["networkServiceTypes"]:
-                raise refused(f"network service provider[uuid:{provider}, name:{row['name']}] doesn't provide service[{kind}]")
-            yield {"l3NetworkUuid": scope.item["uuid"], "networkServiceProviderUuid": provider, "networkServiceType": kind}
-
-
-@effect("attach network services")
-def attach_services(scope):
-    for service in services_of(scope):
-        if any(old["networkServiceType"] == service["networkServiceType"] for old in scope.item["networkServices"]):
-            raise refused(f"there has been a network service[{service['networkServiceType']}] attached to L3 network[uuid:{scope.item['uuid']}]")
-        scope.set(networkServices=[*scope.item["networkServices"], service])
-
-
-@effect("detach network services")
-def detach_services(scope):
-    gone = list(services_of(scope))
-    scope.set(networkServices=[service for service in scope.item["networkServices"] if service not in gone])
 
 
 @effect("free the vip")
@@ -6310,7 +6375,7 @@ def limits_of(cloud, call):
 def set_vip_qos(cloud, call):
     """One limit for a virtual IP, and one for each port; what is not given stays."""
     given = {name: call[name] for name in ("inboundBandwidth", "outboundBandwidth") if call[name]}
-    limits = limits_of(cloud, call) or [cloud.add("VipQos", vipUuid=call["uuid"], port=call["port"], type=cloud.look("Vip", call["uuid"]).get("serviceProvider"))]
+    limits = limits_of(cloud, call) or [cloud.add("VipQos", vipUuid=call["uuid"], port=call["port"], type="VirtualRouter")]
     cloud.change("VipQos", limits[0]["uuid"], **given)
     return cloud.shown("VipQos", limits[0]["uuid"])
 
@@ -6331,16 +6396,6 @@ def pick_storage(cloud, cluster, size, wanted=None):
         if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
             return ps
     raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
-
-
-def has_room(cloud, ps, size):
-    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size and ps["uuid"] not in cloud.full
-
-
-def take_space(cloud, storage, size):
-    ps = cloud.look("PrimaryStorage", storage)
-    if ps:
-        cloud.change("PrimaryStorage", storage, availableCapacity=max(0, ps["availableCapacity"] - size))
 
 
 def address_nics(cloud, vm):
@@ -6592,23 +6647,6 @@ def migrate_vm_storage(cloud, call):
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
 
 
-def with_room(cloud, storage, size):
-    """The primary storage, which must have so much room."""
-    ps = cloud.look("PrimaryStorage", storage)
-    if ps and not has_room(cloud, ps, size):
-        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {size} bytes available")
-    return ps
-
-
-@effect("resize")
-def resize(scope):
-    """More space for a volume where there is room."""
-    grown, storage = scope.call["size"] - scope.item["size"], scope.item.get("primaryStorageUuid")
-    with_room(scope.cloud, storage, grown)
-    take_space(scope.cloud, storage, grown)
-    scope.set(size=scope.call["size"])
-
-
 @effect("instantiate where told")
 def instantiate_where_told(scope):
     """A new volume takes its place when it is told where; shareable it is by a tag of the call (VolumeSystemTags.java)."""
@@ -6624,8 +6662,7 @@ MOST_DATA_VOLUMES = 24  # KVMConstant.java
 def attach_to_vm(scope):
     """A volume that has no place yet takes one that the virtual machine's cluster reaches; and a free number, 0 being the root volume's."""
     cloud, volume, vm = scope.cloud, scope.item, scope.look("VmInstance", scope.call["vmInstanceUuid"])
-    others = [other for type in ("Volume", "ShareableVolumeVmInstanceRef") for other in cloud.find(type, "vmInstanceUuid", vm["uuid"])]
-    used = {other.get("deviceId") for other in others}
+    used = {other.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for other in cloud.find(type, "vmInstanceUuid", vm["uuid"])}
     if len(used - {0}) >= MOST_DATA_VOLUMES:
         raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {MOST_DATA_VOLUMES} data volumes to be attached to a single vm")
     if volume["status"] == "NotInstantiated":
@@ -6641,29 +6678,6 @@ def attach_to_vm(scope):
 def move(scope):
     move_volume(scope.cloud, scope.item, scope.call["dstPrimaryStorageUuid"])
 
-
-@effect("status as before")
-def status_as_before(scope):
-    """A deleted volume that has no place yet is not Ready now."""
-    scope.set(status="Ready" if scope.item.get("installPath") else "NotInstantiated")
-
-
-@behaviour("GetVolumeFormat")
-def get_volume_format(cloud, call):
-    return {"formats": [{"format": name, "masterHypervisorType": "KVM", "supportingHypervisorTypes": ["KVM"]} for name in ("qcow2", "raw")]}
-
-
-MIGRATES = {"LocalStorage": "MigrationInCurrentPrimaryStorage", "NFS": "MigrationToOtherPrimaryStorage", "Ceph": "MigrationToOtherPrimaryStorage"}
-
-
-@behaviour("GetVolumeCapabilities")
-def get_volume_capabilities(cloud, call):
-    """Where a volume can go, which depends on the type of its storage."""
-    type = cloud.look("PrimaryStorage", cloud.look("Volume", call["uuid"]).get("primaryStorageUuid")).get("type")
-    return {"capabilities": {way: MIGRATES.get(type) == way for way in sorted({*MIGRATES.values()})}}
-
-
-# snapshots
 
 LONGEST_CHAIN = 128  # volumeSnapshot/incrementalSnapshot.maxNum
 
@@ -6684,30 +6698,17 @@ def grow_tree(scope):
         scope.set(treeUuid=cloud.add("VolumeSnapshotTree", volumeUuid=volume)["uuid"], distance=1)
 
 
-@effect("take space for it")
-def take_space_for_snapshot(scope):
-    with_room(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])
-    take_space(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])
-
-
-@effect("give its space back")
-def give_space_back(scope):
-    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
-
-
 @behaviour("CreateVolumesSnapshot", snapshot="Take the snapshots")
 def create_volumes_snapshot(cloud, call):
     """One of each volume, all at the same moment."""
-    one, made = cloud.catalogue.apis["CreateVolumeSnapshot"], []
-    for uuid in call["volumeUuids"]:
-        name = f"snapshot-of-{cloud.look('Volume', uuid)['name']}"
-        made.append(create(cloud, replace(call, api=one, params={"volumeUuid": uuid, "name": name})))
-        next(made[-1])
+    asked = [{"volumeUuid": uuid, "name": f"snapshot-of-{cloud.look('Volume', uuid)['name']}"} for uuid in call["volumeUuids"]]
+    under_way, made = [create(cloud, replace(call, api=cloud.catalogue.apis["CreateVolumeSnapshot"], params=params)) for params in asked], []
+    for snapshot in under_way:
+        next(snapshot)
     yield "snapshot"
-    found = []
-    for rest in made:
-        found.append((yield from rest)["inventory"])
-    return {"inventories": found}
+    for snapshot in under_way:
+        made.append((yield from snapshot)["inventory"])
+    return {"inventories": made}
 
 
 @effect("back to the snapshot")
@@ -6731,16 +6732,6 @@ def delete_branch(scope):
         cloud.remove("VolumeSnapshotTree", scope.item["treeUuid"])
     elif any(snapshot["latest"] for snapshot in doomed):
         cloud.change("VolumeSnapshot", scope.item["parentUuid"], latest=True)
-
-
-# images
-
-
-@effect("as it is added")
-def as_added(scope):
-    """The path of an image is a URL too, and an ISO has no other format."""
-    url, media = scope.item["url"], scope.item["mediaType"]
-    scope.set(url=f"file://{url}" if url.startswith("/") else url, format="iso" if media == "ISO" else scope.item["format"])
 
 
 @effect("copies on backup storage")
@@ -6776,8 +6767,9 @@ def mark_copies(scope, status):
 
 @effect("expunge copies")
 def expunge_copies(scope):
-    named = scope.call["backupStorageUuids"]
-    left = [ref for ref in scope.item["backupStorageRefs"] if named and ref["backupStorageUuid"] not in named]
+    """Those that are Deleted, and named if some are; with the last one goes the image."""
+    named, gone = scope.call["backupStorageUuids"], scope.item["status"] == "Deleted"
+    left = [ref for ref in scope.item["backupStorageRefs"] if not (gone or ref["status"] == "Deleted") or (named and ref["backupStorageUuid"] not in named)]
     scope.set(backupStorageRefs=left) if left else remove_item(scope)
 
 
@@ -7154,6 +7146,9 @@ def interrupted(cloud):
         cloud.change("Image", image["uuid"], status="Error")
     for volume in [volume for volume in cloud.store.rows("Volume") if volume["status"] == "Migrating"]:
         cloud.change("Volume", volume["uuid"], status="Ready")
+    for type in ("Volume", "VolumeSnapshot"):  # there is nothing of them yet
+        for item in [item for item in cloud.store.rows(type) if item["status"] == "Creating"]:
+            cloud.remove(type, item["uuid"])
     for job in [job for job in cloud.store.rows("LongJob") if job["state"] in ("Running", "Waiting", "Canceling")]:
         cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
 

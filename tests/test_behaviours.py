@@ -748,7 +748,8 @@ class TestLongJobs:
         job = await self.start(cloud, "RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")})  # its vm runs
         await cloud.advance(100)
         job = await self.job(cloud, job)
-        told = f"unable to reset volume[uuid:{VOLUME}] to snapshot[uuid:{named('snapshot-1')}], the vm it is attached to is not Stopped"
+        told = (f"unable to reset volume[uuid:{VOLUME}] to snapshot[uuid:{named('snapshot-1')}], the vm[uuid:{named('vm-db-1')}] "
+                "volume attached to is not in Stopped state, current state is Running")  # fmt: skip
         assert job["state"] == "Failed"
         assert json.loads(job["jobResult"].removeprefix("Failed : "))["details"] == told
         assert (await one(cloud, "notifications", f"resourceUuid={job['uuid']}"))["type"] == "Error"
@@ -1114,10 +1115,10 @@ class TestTheDemoCloud:
             assert host["totalCpuCapacity"] - host["availableCpuCapacity"] == sum(vm["cpuNum"] for vm in vms)
             assert host["totalMemoryCapacity"] - host["availableMemoryCapacity"] == sum(vm["memorySize"] for vm in vms)
 
-    async def test_a_storage_has_what_no_volume_takes(self, cloud):
+    async def test_a_storage_has_what_no_volume_and_no_snapshot_takes(self, cloud):
         for storage in await cloud.query("primary-storage"):
-            volumes = await cloud.query("volumes", f"primaryStorageUuid={storage['uuid']}")
-            assert storage["totalCapacity"] - storage["availableCapacity"] == sum(volume["size"] for volume in volumes)
+            there = [await cloud.query(collection, f"primaryStorageUuid={storage['uuid']}") for collection in ("volumes", "volume-snapshots")]
+            assert storage["totalCapacity"] - storage["availableCapacity"] == sum(item["size"] for item in itertools.chain(*there))
 
     async def test_an_address_is_from_the_range_of_its_network(self, cloud):
         for nic in await cloud.query("vm-instances/nics", "ip not null"):

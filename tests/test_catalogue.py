@@ -37,7 +37,7 @@ BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
 ROWS = {row.name: row for row in RESOURCES}
 TEXTS = [text for api in EVERY for text in filter(None, api.takes.split(", "))]
-INTERNAL = {"ipRangeUuid"}  # kept in items, shown in no inventory
+INTERNAL = {"ipRangeUuid", "clusterUuid"}  # kept in items, shown in no inventory
 
 
 def names(rows):
@@ -152,6 +152,8 @@ class Words:
             return not steps
         if first in self.api.params:
             row = ALL.resources.get(self.api.params[first].refers)
+            if self.api.params[first].type in ("map", "maps") and steps:
+                return len(steps) == 1
         else:
             first = steps.pop(0) if first == "its" else first
             if not self.row or first not in {*self.row.all_fields, *INTERNAL, "password"}:
@@ -166,12 +168,16 @@ class Words:
     def wrong_in(self, condition):
         for kind, left, right in read_rule(condition):
             words = [word for _, word in right] if kind.endswith("item") else [left, *right]
+            words += [name for word in words for name in re.findall(r"\{([\w.]+)\}", word)]
             yield from (word for word in words if is_name(word) and not self.know(word))
             yield from (word for word in right if not kind.endswith("item") and not is_name(word) and word in FORMS and kind not in ("is", "is not"))
             if kind.endswith("item"):
                 yield from (field for field, _ in right if field not in {*ALL.resources[left].all_fields, *INTERNAL, "uuid"})
 
     def wrong_in_clause(self, clause):
+        if clause.startswith("when "):
+            condition, _, clause = clause[5:].partition(": ")
+            yield from self.wrong_in(condition)
         if infix := re.fullmatch(r"(\S+) (?:[?]?=|[+-]) (\S+)", clause):
             yield from (word for word in infix.groups() if is_name(word) and not self.know(word))
         elif not any(clause == words or clause.startswith(words + " ") for words in EFFECTS):
@@ -179,7 +185,7 @@ class Words:
         elif clause not in EFFECTS and clause.startswith(("add ", "drop ")):
             _, type, *pairs = clause.split()
             for field, word in pairs_of(" ".join(pairs)):
-                yield from [f"{type}.{field}"] if field not in ALL.resources[type].all_fields else ()
+                yield from [f"{type}.{field}"] if field not in {*ALL.resources[type].all_fields, *INTERNAL, "uuid"} else ()
                 yield from [word] if is_name(word) and not self.know(word) else ()
 
 
@@ -189,7 +195,9 @@ def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_th
     wrong = [word for condition, _, _ in api.refuses for word in words.wrong_in(condition)]
     wrong += [name for _, _, text in api.refuses for name in re.findall(r"\{([\w.]+)\}", text) if not words.know(name)]
     if api.does.startswith(("tells ", "always ")):
-        assert re.fullmatch(r"tells \w+(:\w+)?(=\S+)? \S+|always( \w+)+", api.does)
+        assert re.fullmatch(r"tells \w+(:\w+)?(=\S+)? \S+|always( \w+)+|always [\[{].+", api.does)
+    elif api.does.startswith("whether "):
+        wrong += [word for one in api.does[8:].split("; ") for word in words.wrong_in(one.partition(": ")[2])]
     elif api.does.startswith("only "):
         words.row = ALL.resources[api.type]
         wrong += [word for condition in api.does[5:].split("; ") for word in words.wrong_in(condition)]

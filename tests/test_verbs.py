@@ -47,6 +47,19 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
     ("address is not IPv4|Hostname", False),
     ("address is Cidr", False),
     ("nothing is not IPv4", False),
+    ("address in '10.0.0.0/8'", True),
+    ("address in '{address}/255.255.255.0'", True),
+    ("address not in '192.168.0.0/16'", True),
+    ("address in '9.0.0.9-10.0.0.1'", True),
+    ("address in '10.0.0.2-10.0.0.9'", False),
+    ("address in 'nowhere'", False),
+    ("nothing not in '10.0.0.0/8'", False),
+    ("address < '9.0.0.1'", False),
+    ("address < '10.0.0.10'", True),
+    ("services.key is 'flat' and services.value is DNS", True),
+    ("services.key is 'router' and services.value is DNS", False),
+    ("services.value is not DHCP|DNS|Eip", False),
+    ("some NetworkServiceL3NetworkRef l3NetworkUuid=defaultL3NetworkUuid networkServiceType=services.value", True),
     ("flag is true", True),
     ("flag is false", False),
     ("caller.name is 'admin'", True),
@@ -56,9 +69,25 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
 @pytest.mark.parametrize(("condition", "holds"), CONDITIONS, ids=[row[0] for row in CONDITIONS])
 def test_a_condition_says_what_it_reads_like(condition, holds):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
-    api = Api("TryIt", "POST /try", "", "l3NetworkUuids:list @L3Network, address, nothing, flag:bool", known=cloud.catalogue.resources)
-    call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "flag": True}, account=ADMIN)
+    api = Api("TryIt", "POST /try", "", "l3NetworkUuids:list @L3Network, address, nothing, flag:bool, services:map", known=cloud.catalogue.resources)
+    call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "flag": True, "services": {"flat": ["DHCP", "DNS"], "router": "Eip"}}, account=ADMIN)
     assert bool(Scope(cloud, call, "VmInstance", cloud.get("VmInstance", WEB)).where(condition)) == holds
+
+
+WHEN = (  # what is done to a running vm, what is then its name
+    ("when state is Running: name = 'on'", "on"),
+    ("when state is Stopped: name = 'off'", "web-1"),
+    ("when no description: name = 'bare'; when name is 'bare': name = 'twice'", "twice"),
+    ("when services.value is DNS: name = '{state}'", "Running"),
+)
+
+
+@pytest.mark.parametrize(("does", "name"), WHEN, ids=[row[0] for row in WHEN])
+def test_an_effect_may_depend_on_a_condition(does, name):
+    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    scope = Scope(cloud, Call(Api("TryIt", "POST /try", "", "services:map"), {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
+    scope.perform(does)
+    assert scope.item["name"] == name
 
 
 def test_a_rule_is_read_into_tests():

@@ -1433,7 +1433,7 @@ OF_A_PROVIDER = (
 def template(media, volume):
     """What the creation of an image from a volume does."""
     return (f"status = Creating; mediaType = {media}; format = {volume}.format; url = 'volume://{{{volume}}}'; copies on backup storage; stage choose: Choose "
-            f"backup storage for the image; stage upload: Copy the volume to the backup storage; arrive with {volume}.size")  # fmt: skip
+            f"backup storage for the image; stage upload: Copy the volume to the backup storage; when status is not Deleted: arrive with {volume}.size")  # fmt: skip
 
 
 OF_SYSTEM = tuple((condition, "SYS.1007", "not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid")
@@ -1605,7 +1605,7 @@ RULES = {  # api: (what it does, what it refuses)
         "volume[uuid:{volumeUuid}] is not Ready, it is {volumeUuid.status}; no image can be made of it"),)),
     "AddImage": (
         "status = Downloading; when mediaType is ISO: format = 'iso'; when url is Path: url = 'file://{url}'; copies on backup storage; stage choose: Choose backup storage for "
-        "downloading the image; stage download: Download the image; arrive with 10G", (
+        "downloading the image; stage download: Download the image; when status is not Deleted: arrive with 10G", (
             ("url is not ImageUrl", "SYS.1007",  # the comma after 'https://' is a full-width one on the server too
                 "url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'"),
             ("format is not 'qcow2'|'raw'|'iso'|'simulator'|'vmtx'", "SYS.1007", "unknown format[{format}]"))),
@@ -6581,6 +6581,7 @@ def destroy_vm(cloud, call):
     for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
         root = volume["type"] == "Root"
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if root else {"vmInstanceUuid": None, "deviceId": None})
+    Scope(cloud, call, "VmInstance", vm).perform("drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid")
     expunge_later(cloud, "ExpungeVmInstance", vm["uuid"])
 
 

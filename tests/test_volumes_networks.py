@@ -218,6 +218,9 @@ async def test_a_shareable_volume_is_attached_to_several_vms_at_once(cloud):
     assert "is not attached to vm" in await refused(cloud, "DetachDataVolumeFromVm", uuid=volume["uuid"], vmUuid=CI)
     await cloud.call("DetachDataVolumeFromVm", uuid=volume["uuid"], vmUuid=WEB)
     assert [ref["vmInstanceUuid"] for ref in await cloud.query("volumes/vm-instances/refs", "vmInstance.name~=%")] == [DB]
+    await cloud.call("AttachDataVolumeToVm", volumeUuid=volume["uuid"], vmInstanceUuid=WEB)
+    await cloud.delete("vm-instances", DB)
+    assert [ref["vmInstanceUuid"] for ref in await cloud.query("volumes/vm-instances/refs")] == [WEB]
     await cloud.delete("volumes", volume["uuid"])
     assert await cloud.query("volumes/vm-instances/refs") == []
 
@@ -320,6 +323,18 @@ async def test_an_image_is_creating_while_it_is_copied_and_its_progress_tells_th
     assert progress["inventories"][-1]["content"] == "Copy the volume to the backup storage"
     await cloud.advance(4)
     assert (await one(cloud, "images", "name=t"))["status"] == "Ready"
+
+
+async def test_an_image_that_is_deleted_on_its_way_stays_so_and_has_not_come_when_it_is_recovered(cloud):
+    cloud.rule(api="AddImage", delay=30)
+    asked = {"name": "i", "url": "http://x/i", "format": "qcow2", "backupStorageUuids": [BS]}
+    await cloud.request("POST", "/images", {"params": asked}, {"Authorization": f"OAuth {cloud.session}"})
+    image = await one(cloud, "images", "name=i")
+    assert image["status"] == "Downloading"
+    await cloud.delete("images", image["uuid"])
+    await cloud.advance(30)
+    assert (await one(cloud, "images", "name=i"))["status"] == "Deleted"
+    assert (await cloud.call("RecoverImage", imageUuid=image["uuid"]))["inventory"]["status"] == "Error"
 
 
 # networks

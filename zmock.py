@@ -1293,6 +1293,9 @@ RESOURCES = (
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId"),
+    Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
+        "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
+        dies_with="volumeUuid vmInstanceUuid"),
     Resource("VolumeSnapshot", "volume-snapshots", HEADER + "storage.snapshot.VolumeSnapshotInventory",
         "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
         "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
@@ -4781,8 +4784,8 @@ class Scope:
 
     def items(self, type, pairs):
         """The items of a type that have certain values."""
-        (field, value), *others = [(field, self.value(word)) for field, word in pairs]
-        found = self.cloud.queries.find(self.cloud.catalogue.resources[type], field, value) if there(value) else ()
+        row, ((field, value), *others) = self.cloud.catalogue.resource(type), [(field, self.value(word)) for field, word in pairs]
+        found = self.cloud.queries.find(row, field, value) if row and there(value) else ()  # the file that has the row may be missing
         return (item for item in found if all(there(value) and folded(value) in map(folded, each(item, field)) for field, value in others))
 
     # effects
@@ -8287,7 +8290,8 @@ REFUSALS = {  # the answers that are no results, by status
     "501": ("NotSimulated", "zmock knows this API from the catalogue and does not simulate it"),
     "503": ("Failed", "The operation failed, for instance with SYS.1003: a resource does not exist, or ID.1001: the session is over"),
 }
-BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.", "none": "Not simulated: 501."}
+BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.",
+            "generic": "Simulated as far as its parameters and its answer tell.", "none": "Not simulated: 501."}  # fmt: skip
 PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},

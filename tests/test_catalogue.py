@@ -219,6 +219,7 @@ def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
 def test_every_rule_belongs_to_an_api_and_every_effect_is_used_by_one():
     assert RULES.keys() - ALONE.apis.keys() == set()
     clauses = [clause for api in EVERY for clause in api.does.split("; ")] + [row.ends for row in ALL.resources.values()]
+    clauses += [clause.partition(": ")[2] for clause in clauses if clause.startswith("when ")]
     assert {words for words in EFFECTS if not any(clause == words or clause.startswith(words + " ") for clause in clauses)} == set()
 
 

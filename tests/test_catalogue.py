@@ -37,7 +37,7 @@ BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
 ROWS = {row.name: row for row in RESOURCES}
 TEXTS = [text for api in EVERY for text in filter(None, api.takes.split(", "))]
-INTERNAL = {"ipRangeUuid", "clusterUuid"}  # kept in items, shown in no inventory
+INTERNAL = {"owner", "ipRangeUuid", "clusterUuid"}  # kept in items, shown in no inventory
 
 
 def names(rows):

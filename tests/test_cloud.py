@@ -429,7 +429,7 @@ async def test_a_session_lasts_two_hours_however_often_it_is_used(cloud):
     session = log_in(cloud)["uuid"]
     for _ in range(7199):
         await cloud.clock.advance(1)
-        assert cloud.session(session)["accountUuid"] == ADMIN
+        assert cloud.accounts.session(session)["accountUuid"] == ADMIN
     assert perform(cloud, "ValidateSession", sessionUuid=session) == {"valid": True}
     await cloud.clock.advance(1)
     assert perform(cloud, "ValidateSession", sessionUuid=session) == {"valid": False}
@@ -444,10 +444,10 @@ async def test_a_session_can_be_renewed(cloud, given, seconds):
     await cloud.clock.advance(7000)
     perform(cloud, "RenewSession", sessionUuid=session, **given)
     await cloud.clock.advance(seconds - 1)
-    assert cloud.session(session)["uuid"] == session
+    assert cloud.accounts.session(session)["uuid"] == session
     await cloud.clock.advance(1)
     with pytest.raises(ApiError, match="Session expired"):
-        cloud.session(session)
+        cloud.accounts.session(session)
 
 
 @pytest.mark.parametrize(("given", "code"), (({"duration": 59}, "SYS.1007"), ({"sessionUuid": "gone"}, "SYS.1003")))

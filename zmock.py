@@ -7254,7 +7254,7 @@ NEEDED = {
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
 }  # fmt: skip
-BEHIND = {"password", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"uuid", "password", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 MOMENT = object()  # instead of a type: seconds since 1970
 JOB = {"api": str, "state": str, "created": MOMENT, "seen": MOMENT, "due": MOMENT, "hook": str, "schema": bool}
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -8479,7 +8479,8 @@ REFUSALS = {  # the answers that are no results, by status
     "501": ("NotSimulated", "zmock knows this API from the catalogue and does not simulate it"),
     "503": ("Failed", "The operation failed, for instance with SYS.1003: a resource does not exist, or ID.1001: the session is over"),
 }
-BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.", "none": "Not simulated: 501."}
+BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.",
+            "generic": "Simulated as its parameters and fields tell.", "none": "Not simulated: 501."}  # fmt: skip
 PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},

@@ -6353,10 +6353,10 @@ def reach(scope):
 
 @effect("empty the host")
 def empty_host(scope):
-    """Each virtual machine goes to another host where one has room, else it is stopped."""
+    """Each virtual machine goes to another host of the cluster where one has room, else it is stopped."""
     for vm in scope.cloud.find("VmInstance", "hostUuid", scope.item["uuid"]):
         try:
-            place(scope.cloud, vm, pick_host(scope.cloud, vm, exclude=vm["hostUuid"]))
+            place(scope.cloud, vm, pick_host(scope.cloud, vm, exclude=vm["hostUuid"], clusterUuid=vm["clusterUuid"]))
         except ApiError:
             leave_host(scope.cloud, vm, "Stopped")
 

@@ -32,6 +32,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Accounts    whose things are, who sees them, who may do what, and how much of it
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back
+    Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
     Behaviours  what a row cannot say; first: node, tags, progress, notifications
     Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
@@ -102,8 +103,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
-from uuid import uuid5
 
 import aiohttp
 from aiohttp import web
@@ -407,6 +408,7 @@ CODES = {
     "PS.1003": "The primary storage is disconnected",
     "BS.1000": "Unable to download an image to backup storage",
     "BS.1003": "Unable to allocate a backup storage",
+    "BS.1500": "Unable to connect a backup storage",
     "VOLUME_SNAPSHOT.1000": "Snapshot is not in correct status for operation.",
 }
 
@@ -1299,6 +1301,14 @@ RESOURCES = (
     Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
         "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
         dies_with="volumeUuid vmInstanceUuid"),
+    Resource("LocalStorageResourceRef", "primary-storage/local-storage/resource-refs", "org.zstack.storage.primary.local.LocalStorageResourceRefInventory",
+        "resourceUuid primaryStorageUuid hostUuid size:long resourceType " + DATES,
+        "volume: resourceUuid=Volume.uuid, image: resourceUuid=Image.uuid, snapshot: resourceUuid=VolumeSnapshot.uuid",
+        dies_with="resourceUuid:Volume hostUuid:Host primaryStorageUuid:PrimaryStorage", indexed="hostUuid primaryStorageUuid"),
+    Resource("ImageCache", "primary-storage/imagecache", HEADER + "storage.primary.ImageCacheInventory",
+        "id:long primaryStorageUuid imageUuid installUrl mediaType size:long md5sum state " + DATES,
+        new={"md5sum": "not calculated", "state": "ready"}, dies_with="primaryStorageUuid:PrimaryStorage hostUuid:Host",
+        indexed="imageUuid primaryStorageUuid hostUuid", ends="give its space back"),
     Resource("VolumeSnapshot", "volume-snapshots", HEADER + "storage.snapshot.VolumeSnapshotInventory",
         "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
         "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
@@ -1478,7 +1488,7 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
 #              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
-#              add Ref a=b c      a new item of another type, where all its values are there; drop Ref a=b c: those with these values
+#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; untag a::
 #              when A: B          an effect where a condition holds
@@ -1489,6 +1499,7 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that
 #              always A B         these values; or JSON
 #              whether a: A; b: B which of the conditions hold
+#              sums A b=c d=e     what the items of a type together have; those whose c is among the b that are given, else whose e is among the d, else all
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
 # A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
@@ -1496,6 +1507,9 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
 UPDATE_BOTH = "you must update system and category both"
+HOST_TAGS = ("os::distribution::CentOS", "os::release::Core", "os::version::7.4.1708", "qemu-img::version::2.9.0",
+             "libvirt::version::3.2.0", "hvm::vmx", "cpuModelName::Broadwell")  # fmt: skip
+CONNECT = "; stage connect: Connect to the storage; status = Connected"
 UNATTACHABLE = "data volume can only be attached when its state is Enabled and status Ready or NotInstantiated, but it is {state}, {status}"
 IN_A_RANGE = (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway"))
 RESERVED = (("224.0.0.0/4", "class D addresses, which are for multicast"), ("240.0.0.0/4", "class E addresses, which are reserved"),
@@ -1547,17 +1561,27 @@ RULES = {  # api: (what it does, what it refuses)
     "TriggerGCJob": ("", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
     "DeleteLongJob": ("", (("state is not Succeeded|Canceled|Failed", "SYS.1007",
         "delete longjob only when it's succeeded, canceled, or failed"),)),
-    "AddKVMHost": ("", (("some Host managementIp", "SYS.1007", "there has been a kvm host having management ip[{managementIp}]"),
+    "AddKVMHost": ("hypervisorType = KVM; zoneUuid = clusterUuid.zoneUuid; hardware; stage connect: Connect to the host; stage prepare: Install the agent; connected; "
+                   + "; ".join(f"add SystemTag resourceUuid=its.uuid resourceType=HostVO inherent=true tag='{tag}'" for tag in HOST_TAGS), (
+                        ("clusterUuid.hypervisorType is not KVM", "SYS.1006",
+                            "cluster[uuid:{clusterUuid}] is of hypervisor type {clusterUuid.hypervisorType}, a KVM host cannot be added to it"),
+                        ("some Host managementIp", "SYS.1007", "there has been a kvm host having management ip[{managementIp}]"),
                         ("managementIp is not IPv4|Hostname", "SYS.1007", NO_HOST))),
     "UpdateHost": ("", (("status is Connecting", "SYS.1006", "can not update host[uuid:{uuid}]which is connecting or creating, please wait."),
                         ("managementIp is not IPv4|Hostname", "SYS.1007", NO_HOST))),
-    "ChangeHostState": ("", (
+    "ReconnectHost": ("reach; status = Connecting; stage reconnect: Reconnect the host; connected", ()),
+    "UpdateClusterOS": ("", tuple(
+        (f"some Host clusterUuid=uuid status={status}", "SYS.1006", "there are hosts of cluster[uuid:{uuid}] that are %s, their operating system cannot be updated" % status)
+        for status in ("Disconnected", "Connecting"))),
+    "ChangeHostState": ("when stateEvent is 'maintain': state = PreMaintenance; stage evacuate: Move the virtual machines away; "
+                        "when stateEvent is 'maintain': empty the host; when stateEvent is 'enable' and state is Maintenance: connected", (
         ("stateEvent is 'maintain' and status is not Connected", "SYS.1006", "can not maintain host[uuid:{uuid}]which is not Connected"),
         ("stateEvent is 'maintain' and state is Maintenance", "SYS.1005",
             "host[uuid:{uuid}] is in Maintenance already, it cannot be maintained again"))),
-    "AddLocalPrimaryStorage": ("type = LocalStorage; mountPath = url; capacity of 0", ()),
-    "AddNfsPrimaryStorage": ("type = NFS; mountPath = '/opt/zstack/nfsprimarystorage/prim-{its.uuid}'; capacity of 20T", ()),
-    "AddSftpBackupStorage": ("capacity of 50T", ()),
+    "AddLocalPrimaryStorage": ("status = Connecting; type = LocalStorage; mountPath = url; capacity of 0" + CONNECT, ()),
+    "AddNfsPrimaryStorage": ("status = Connecting; type = NFS; mountPath = '/opt/zstack/nfsprimarystorage/prim-{its.uuid}'; capacity of 20T" + CONNECT, ()),
+    "AddSftpBackupStorage": ("status = Connecting; capacity of 50T" + CONNECT, ()),
+    "ChangePrimaryStorageState": ("when stateEvent is 'maintain': stop what uses it", ()),
     "AttachPrimaryStorageToCluster": ("attachedClusterUuids + clusterUuid; recount local storage", (
         ("clusterUuid in attachedClusterUuids", "SYS.1006",
             "primary storage[uuid:{primaryStorageUuid}] has been attached to cluster[uuid:{clusterUuid}]"),
@@ -1565,7 +1589,7 @@ RULES = {  # api: (what it does, what it refuses)
             "primary storage[uuid:{primaryStorageUuid}] and cluster[uuid:{clusterUuid}] are not in the same zone"),
         ("some PrimaryStorage attachedClusterUuids=clusterUuid url", "SYS.1007",
             "url[{url}] has been occupied, it cannot be duplicate in same cluster"))),
-    "DetachPrimaryStorageFromCluster": ("attachedClusterUuids - clusterUuid", (("clusterUuid not in attachedClusterUuids", "SYS.1007",
+    "DetachPrimaryStorageFromCluster": ("attachedClusterUuids - clusterUuid; recount local storage", (("clusterUuid not in attachedClusterUuids", "SYS.1007",
         "primary storage[uuid:{primaryStorageUuid}] has not been attached to cluster[uuid:{clusterUuid}] yet"),)),
     "DeletePrimaryStorage": ("", (("attachedClusterUuids", "SYS.1006",
         "primary storage[uuid:{uuid}] cannot be deleted for still being attached to cluster[uuid:{attachedClusterUuids}]."),)),
@@ -1956,6 +1980,7 @@ class Catalogue:
         rows |= {name: replace(row, dies_with=f"{row.dies_with} owner:Account", indexed=f"{row.indexed} owner") for name, row in rows.items() if name in OWNED}
         self.resources = {name: replace(row, indexed=" ".join([row.indexed, *ends])) for name, (row, ends) in self.with_ends(rows).items()}
         self.embedded = {row.name: {name: self.resources[row.relations[name].target] for name in row.embeds} for row in self.resources.values()}
+        self.subtypes = self.by_what_they_are_of()
         self.dependents = self.by_what_they_depend_on()
         self.collections = {row.path: row for row in self.resources.values() if row.path}
         built_in = [
@@ -2012,6 +2037,18 @@ class Catalogue:
         for place in (row.place for row in rows.values() if row.inside):
             ends[place.owner].add(place.index)
         return {name: (row, sorted(ends[row.stored] - row.indexes)) for name, row in rows.items()}
+
+    def by_what_they_are_of(self):
+        """The rows of subtypes, by the row that they are of and the value that tells them."""
+        found = defaultdict(dict)
+        for row in self.resources.values():
+            if row.of and (told := row.only.get(self.resources[row.of].discriminator)):
+                found[row.of].setdefault(told, row)
+        return found
+
+    def as_told(self, row, item):
+        """The row that an item is shown by: that of its subtype, where it is looked at as one of many."""
+        return self.subtypes[row.name].get(item.get(row.discriminator), row)
 
     def by_what_they_depend_on(self):
         """What happens where an item goes, by its type: the type and key of those that die with it, or what those lose that do not."""
@@ -2074,6 +2111,8 @@ def each_dict(value):
 
 def note_classes(found, path, row, item, known):
     found[path] = row.java_of(item)
+    if found[path] != row.java:
+        row = next((other for other in known.values() if other.java == found[path]), row)
     if row.name == "LongJob" and "state" in item:
         found[f"{path}.state"] = HEADER + "longjob.LongJobState"  # an enum is listed too (JsonSchemaBuilder.java)
     for name in row.embeds:
@@ -3476,7 +3515,7 @@ class Rows:
             value = self.value(resource, item, name)
             return null if value is None else holds(see(value))
 
-        return of_list if kind == "list" else of_computed if (resource.name, name) in self.computed else of_field
+        return of_list if kind == "list" else of_computed if (resource.stored, name) in self.computed else of_field
 
     def alias(self, resource, name):
         row, real = ALIASES.get((resource.name, name), (None, name))
@@ -3534,13 +3573,13 @@ class Rows:
     # values
 
     def value(self, resource, item, name):
-        compute = self.computed.get((resource.name, name))
+        compute = self.computed.get((resource.stored, name))
         return compute(item) if compute else item.get(name)
 
     def sort_key(self, resource, fields, name):
         """A function that gives what an item is sorted by, None for null."""
         _, see = SCALES.get(fields[name], TEXT)
-        value_of = functools.partial(self.value, resource) if (resource.name, name) in self.computed else dict.get
+        value_of = functools.partial(self.value, resource) if (resource.stored, name) in self.computed else dict.get
         return lambda item: None if (value := value_of(item, name)) is None else see(value)
 
     def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", condition=""):
@@ -4706,6 +4745,8 @@ def rank(value):
     return address_of(value) or value if isinstance(value, str) else value
 
 
+# sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
+MON_URL = re.compile(r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
 FORMS = {
     "IPv4": address_of,
     "Hostname": is_hostname,
@@ -4717,6 +4758,7 @@ FORMS = {
     "Path": lambda text: text.startswith("/"),
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
+    "MonUrl": MON_URL.fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
 }
 SAID = {"true": True, "false": False, "none": None}
@@ -4797,6 +4839,8 @@ class Scope:
     # words
 
     def value(self, word):
+        if "|" in word:
+            return next(filter(there, map(self.value, word.split("|"))), None)
         return self.reach(word)[0] if is_name(word) else self.text(literal(word)) if "{" in word else literal(word)
 
     def reach(self, name):
@@ -4943,7 +4987,7 @@ def untag(scope, words):
 
 @effect("tag")
 def tag(scope, words):
-    untag(scope, words.rpartition("::")[0] + "::")
+    untag(scope, words.rpartition("::")[0] + "::" if "::" in words else words)
     scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=scope.text(words, ","))
 
 
@@ -5008,15 +5052,21 @@ def create(cloud, call):
 
 def update(cloud, call):
     """Only what is given changes; changing nothing succeeds."""
-    row, scope = cloud.catalogue.resource(call.api.type), scope_of(cloud, call)
-    cloud.change(row.stored, call.target, **{name: value for name, value in call.params.items() if name in row.all_fields and name != "uuid"})
-    return carry_out(scope, lambda: cloud.shown(row.name, call.target), without_nulls)
+    scope = scope_of(cloud, call)
+    fields = cloud.catalogue.resource(scope.type).all_fields
+    cloud.change(scope.stored, scope.item.get("uuid", call.target), **{name: value for name, value in call.params.items() if name in fields and name != "uuid"})
+    return carry_out(scope, lambda: answer_of(scope, call.api), without_nulls)
 
 
 def change_state(cloud, call):
+    """What the row does, and then the new state."""
     scope = scope_of(cloud, call)
-    switch(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
-    return carry_out(scope, lambda: cloud.shown(call.api.type, call.target))
+
+    def answer():
+        switch(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
+        return cloud.shown(call.api.type, call.target)
+
+    return carry_out(scope, answer)
 
 
 def carry_out(scope, answer, sift=dict):
@@ -5063,7 +5113,7 @@ def answer_of(scope, api):
     """The inventory that an api answers: of the item, or of the one that a key of the item leads to."""
     row = scope.cloud.catalogue.resources[scope.type]
     keys = (key for key, type in row.leads.items() if type == api.type)
-    return scope.cloud.shown(api.type, scope.item["uuid" if api.type in (row.name, row.stored) else next(keys)])
+    return scope.cloud.shown(api.type, scope.item["uuid" if api.type in (row.name, row.stored) else next(keys, "uuid")])
 
 
 def candidates(cloud, call):
@@ -5073,7 +5123,7 @@ def candidates(cloud, call):
     return {"inventories": [cloud.inventory(row.name, item) for item in fitting]}
 
 
-TOLD = {"": str, "bool": "true".__eq__, "int": int, "list": lambda text: text.split(",")}
+TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "list": lambda text: text.split(",")}
 
 
 def tell(cloud, call):
@@ -5082,6 +5132,14 @@ def tell(cloud, call):
     tags, begin = tags_of(scope_of(cloud, call), words)
     said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
     return {name: TOLD[kind](said[0])} if said else {}
+
+
+def sums(cloud, call):
+    """What the items together have, of those that the first list that is given names."""
+    type, _, keys = call.api.does.removeprefix("sums ").partition(" ")
+    row, named = cloud.catalogue.resource(type), next(((field, call[param]) for param, field in pairs_of(keys) if call[param]), None)
+    items = cloud.queries.by_keys(row, *named) if named else cloud.store.rows(type)
+    return {name: sum(cloud.queries.value(row, item, name) or 0 for item in items) for name in call.api.answers.split()}
 
 
 def always(cloud, call):
@@ -5099,7 +5157,7 @@ def query(cloud, call):
     return cloud.query(call.api, call["query"], cloud.queries_of(call))
 
 
-GETS = {"only": candidates, "tells": tell, "always": always, "whether": whether}
+GETS = {"only": candidates, "tells": tell, "sums": sums, "always": always, "whether": whether}
 
 
 def verb_of(api):
@@ -5125,6 +5183,7 @@ SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
 }  # fmt: skip
 BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
+COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
 
 
@@ -5266,7 +5325,7 @@ class Cloud:
             ("VolumeSnapshotTree", "tree"): self.branches,
             ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
             ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
-        }
+        } | {field: functools.partial(work_out, self) for field, work_out in COMPUTED.items()}
 
     def branches(self, tree):
         """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
@@ -5290,12 +5349,13 @@ class Cloud:
         """An item as a client sees it: its fields without nulls, dates in words, what is embedded, what is computed."""
         row = self.catalogue.resource(type)
         names = row.all_fields if only is None else [name for name in row.all_fields if name in only]
-        if row.name in self.computing:
+        if row.stored in self.computing:
             item = item | {name: self.queries.value(row, item, name) for name in names}
         shown = {name: item[name] for name in names if item.get(name) is not None}
         for name in row.worded:
             if name in shown:
                 shown[name] = us_date(shown[name]) if row.all_fields[name] == "date" else self.refs(shown[name])
+        row = self.catalogue.as_told(row, item)
         for name, inner in self.catalogue.embedded[row.name].items() if only is None else ():
             children = self.queries.find(inner, row.relations[name].theirs, item["uuid"])
             shown[name] = [self.inventory(inner.name, child) for child in sorted(children, key=lambda child: child.get("deviceId", 0))]
@@ -5383,7 +5443,7 @@ class Cloud:
 
     def makes(self, api):
         """Whether a call may say the uuid of what it makes."""
-        return api.method == "POST" and "bare" not in api.words and "resourceUuid" not in api.params
+        return (api.method == "POST" or api.creates) and "bare" not in api.words and "resourceUuid" not in api.params
 
     def check_uuid(self, value):
         if not isinstance(value, str) or not re.fullmatch(UUID, value):
@@ -6026,7 +6086,105 @@ def take_vni(scope):
     scope.set(vni=free)
 
 
-# space of primary storage
+# ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
+
+GIB, TIB = 1 << 30, 1 << 40
+CPU_RATIO, RESERVED_MEMORY = 10, 1 << 30  # host/cpu.overProvisioning.ratio, kvm/reservedMemory
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
+LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
+
+
+def size_of(text):
+    """ "1G" -> 1073741824; None for what is no size."""
+    found = re.fullmatch(r"(\d+)\s*([BKMGT]?)B?", text.strip(), re.I)
+    return int(found[1]) * UNITS[found[2].upper()] if found else None
+
+
+def reserved_memory(cloud, host):
+    """What a host keeps for itself: its tag reservedMemory::1G, or the global configuration."""
+    tags = (t["tag"].partition("::") for t in cloud.find("SystemTag", "resourceUuid", host["uuid"]))
+    said = [size_of(size) for name, _, size in tags if name == "reservedMemory"]
+    return next((size for size in said if size is not None), RESERVED_MEMORY)
+
+
+def recount(cloud, uuid):
+    """What is left of a host's CPU and memory: all of it, less what runs on it."""
+    host = cloud.look("Host", uuid)
+    if host:
+        vms = cloud.find("VmInstance", "hostUuid", uuid)
+        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
+                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+
+
+COUNTED["Host"] = recount
+
+
+def place(cloud, vm, host):
+    """Puts a virtual machine on a host."""
+    left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
+    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
+                 lastHostUuid=left or vm.get("lastHostUuid"), hypervisorType=host["hypervisorType"])  # fmt: skip
+    recount(cloud, host["uuid"]), recount(cloud, left)
+
+
+def leave_host(cloud, vm, state):
+    """Takes a virtual machine off its host, into that state."""
+    vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since, or gone
+    if not vm:
+        return
+    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
+    recount(cloud, vm.get("hostUuid"))
+
+
+def pick_host(cloud, vm, exclude=None, **wanted):
+    """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
+    hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
+    hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
+    hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
+    homes = {cloud.look("LocalStorageResourceRef", volume["uuid"]).get("hostUuid") for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"])} - {None}
+    reached = [h for h in hosts if homes <= {h["uuid"]} and reaches(cloud, vm, h["clusterUuid"])]
+    room = [h for h in reached if h["availableCpuCapacity"] >= vm["cpuNum"] and h["availableMemoryCapacity"] - reserved_memory(cloud, h) >= vm["memorySize"]]
+    if not room:
+        why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
+            f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
+        raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
+    return min(room, key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+
+
+def reaches(cloud, vm, cluster):
+    """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
+    l2s = {cloud.look("L3Network", nic["l3NetworkUuid"]).get("l2NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
+    storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
+    attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
+    return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
+
+
+@effect("hardware")
+def give_hardware(scope):
+    """The processors and the memory of a new host."""
+    cpus, memory = 16, 64 * GIB
+    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=cpus * CPU_RATIO, availableCpuCapacity=cpus * CPU_RATIO,
+              totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
+
+
+# primary storage
+
+
+@effect("capacity of")
+def give_capacity(scope, size):
+    """So much space, or so much more, as far as the inventory of a storage tells."""
+    names = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+    fields = scope.cloud.catalogue.resources[scope.type].fields
+    scope.set(**{name: scope.item.get(name, 0) + size_of(size.partition(" ")[0]) for name in names if name in fields})
+
+
+def pick_storage(cloud, cluster, size, wanted=None):
+    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+        if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
+            return ps
+    raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
 
 
 def has_room(cloud, ps, size):
@@ -6065,6 +6223,120 @@ def resize(scope):
     with_room(scope.cloud, storage, grown)
     take_space(scope.cloud, storage, grown)
     scope.set(size=scope.call["size"])
+
+
+def placed(cloud, volume, ps):
+    """What a volume is once it has its place on a primary storage, which it takes."""
+    folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
+    path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
+    cloud.remove("LocalStorageResourceRef", volume["uuid"])
+    host = host_for(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
+    cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
+    if host:
+        keep_on(cloud, volume, ps, host)
+    take_space(cloud, ps["uuid"], volume["size"])
+    written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
+    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "raw" if path.startswith("ceph:") else "qcow2", "installPath": path, "actualSize": written}
+
+
+def path_on(cloud, ps, kind, folder, name):
+    """Where a primary storage keeps something: a file below its mount path, or in the pool of Ceph that is for its kind."""
+    pools = [pool["poolName"] for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]) if pool["type"] == kind]
+    return f"ceph://{pools[0]}/{name}" if pools else f"{ps.get('mountPath') or ps['url']}/{folder}/{name}.qcow2"
+
+
+# local storage: each volume is on a host
+
+
+def local_disks(cloud, ps, host=None):
+    """What the hosts of a local storage, or one of them, have of it (HostDiskCapacity)."""
+    hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
+    for uuid in hosts:
+        kept = [item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid) if item["primaryStorageUuid"] == ps["uuid"]]
+        left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
+        yield {"hostUuid": uuid, "totalCapacity": LOCAL_DISK, "availableCapacity": left, "totalPhysicalCapacity": LOCAL_DISK, "availablePhysicalCapacity": LOCAL_DISK}
+
+
+def host_for(cloud, volume, ps):
+    """The host for a volume on local storage: that of its virtual machine, the one that its tag says, or the one with the most room."""
+    vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
+    tags = (tag["tag"].partition("localStorage::hostUuid::")[2] for tag in cloud.find("SystemTag", "resourceUuid", volume["uuid"]))
+    known = vm.get("hostUuid") or vm.get("lastHostUuid") or next(filter(None, tags), None)
+    return known or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
+
+
+def keep_on(cloud, volume, ps, host):
+    if next(local_disks(cloud, ps, host))["availableCapacity"] < volume["size"]:
+        raise ApiError("PS.1000", f"host[uuid:{host}] has no {volume['size']} bytes available on local primary storage[uuid:{ps['uuid']}]")
+    cloud.add("LocalStorageResourceRef", uuid=volume["uuid"], resourceUuid=volume["uuid"], primaryStorageUuid=ps["uuid"], hostUuid=host,
+              size=volume["size"], resourceType="VolumeVO")  # fmt: skip
+
+
+@effect("keep on")
+def keep_item_on(scope, word):
+    keep_on(scope.cloud, scope.item, scope.look("PrimaryStorage", scope.item["primaryStorageUuid"]), scope.value(word))
+
+
+@effect("recount local storage")
+def recount_local_storage(scope):
+    scope.keep()
+    recount_disks(scope.cloud, scope.item)
+
+
+def recount_storage(cloud, cluster):
+    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+        recount_disks(cloud, ps)
+
+
+def recount_disks(cloud, ps):
+    """Local storage is as large as the hosts of its clusters together."""
+    if ps["type"] == "LocalStorage":
+        grown = LOCAL_DISK * sum(len(cloud.find("Host", "clusterUuid", uuid)) for uuid in ps["attachedClusterUuids"]) - ps["totalCapacity"]
+        sizes = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+        cloud.change("PrimaryStorage", ps["uuid"], **{name: ps[name] + grown for name in sizes}, systemUsedCapacity=0)
+
+
+# the images that root volumes are made of
+
+
+def cache_image(cloud, ps, image, host):
+    """Primary storage keeps a copy of each image that a root volume is made of; local storage one on each host."""
+    kept = cloud.find("ImageCache", "imageUuid", image["uuid"]) if image else [ps]
+    if any((cache.get("primaryStorageUuid", ps["uuid"]), cache.get("hostUuid", host)) == (ps["uuid"], host) for cache in kept):
+        return
+    url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
+    cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
+              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
+    take_space(cloud, ps["uuid"], image["size"])
+
+
+def used_in_pool(cloud, pool):
+    kept = (item for type in ("Volume", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", pool.get("primaryStorageUuid")))
+    return sum(item["size"] for item in kept if f"ceph://{pool.get('poolName')}/" in item.get("installPath", item.get("installUrl", "")))
+
+
+def room_for_images(cloud, bs):
+    return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])))
+
+
+COMPUTED |= {
+    ("BackupStorage", "availableCapacity"): room_for_images,
+    ("BackupStorage", "poolAvailableCapacity"): lambda cloud, bs: room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
+    ("BackupStorage", "poolUsedCapacity"): lambda cloud, bs: bs.get("totalCapacity", 0) - room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
+    ("CephPrimaryStoragePool", "availableCapacity"): lambda cloud, pool: cloud.look("PrimaryStorage", pool.get("primaryStorageUuid")).get("availableCapacity"),
+    ("CephPrimaryStoragePool", "usedCapacity"): used_in_pool,
+    ("LocalStorageResourceRef", "size"): lambda cloud, ref: cloud.look("Volume", ref.get("resourceUuid")).get("size", ref.get("size")),
+}
+
+
+@effect("clean up the cache")
+def clean_up_cache(scope):
+    """Without the images that are gone, where no root volume needs them any more."""
+    cloud, ps = scope.cloud, scope.item["uuid"]
+    needed = {volume.get("rootImageUuid") for volume in cloud.find("Volume", "primaryStorageUuid", ps)}
+    for cache in cloud.find("ImageCache", "primaryStorageUuid", ps):
+        if cache["imageUuid"] not in needed and not cloud.look("Image", cache["imageUuid"]):
+            cloud.remove("ImageCache", cache["uuid"])
 
 
 # ---- Behaviours --------------------------------------------------------------------------------------------------
@@ -6225,23 +6497,6 @@ def update_notifications_status(cloud, call):
 # ---- Behaviours: licences and long jobs ----------------------------------------------------------------------------
 
 # capacity (manual 4.5)
-
-CPU_RATIO, RESERVED_MEMORY = 10, 1 << 30  # host/cpu.overProvisioning.ratio, kvm/reservedMemory
-UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def size_of(text):
-    """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d+)\s*([BKMGT]?)B?", text.strip(), re.I)
-    return int(found[1]) * UNITS[found[2].upper()] if found else None
-
-
-def reserved_memory(cloud, host):
-    """What a host keeps for itself: its tag reservedMemory::1G, or the global configuration."""
-    tags = (t["tag"].partition("::") for t in cloud.find("SystemTag", "resourceUuid", host["uuid"]))
-    said = [size_of(size) for name, _, size in tags if name == "reservedMemory"]
-    return next((size for size in said if size is not None), RESERVED_MEMORY)
-
 
 def check_capacity(cloud, params):
     if not params.get("all") and not any(params.get(name) for name in ("zoneUuids", "clusterUuids", "hostUuids")):
@@ -6495,8 +6750,6 @@ def draw_seconds(cloud, api, long=False):
 
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
-GIB, TIB = 1 << 30, 1 << 40
-
 
 def still(cloud, vm, state):
     """Refuses to go on with a virtual machine that somebody else has taken elsewhere in the meantime."""
@@ -6505,83 +6758,9 @@ def still(cloud, vm, state):
         raise ApiError("VM.1010", f"vm[uuid:{vm['uuid']}] became {now} while it was {state}")
 
 
-def recount(cloud, uuid):
-    """What is left of a host's CPU and memory: all of it, less what runs on it."""
-    host = cloud.look("Host", uuid)
-    if host:
-        vms = cloud.find("VmInstance", "hostUuid", uuid)
-        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
-                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
-
-
-COUNTED["Host"] = recount
-
-
-def place(cloud, vm, host):
-    """Puts a virtual machine on a host."""
-    left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
-    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
-                 lastHostUuid=left or vm.get("lastHostUuid"), hypervisorType=host["hypervisorType"])  # fmt: skip
-    recount(cloud, host["uuid"]), recount(cloud, left)
-
-
-def leave_host(cloud, vm, state):
-    """Takes a virtual machine off its host, into that state."""
-    vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since, or gone
-    if not vm:
-        return
-    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
-    recount(cloud, vm.get("hostUuid"))
-
-
-def pick_host(cloud, vm, exclude=None, **wanted):
-    """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
-    hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
-    hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
-    hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
-    reached = [h for h in hosts if reaches(cloud, vm, h["clusterUuid"])]
-    room = [h for h in reached if h["availableCpuCapacity"] >= vm["cpuNum"] and h["availableMemoryCapacity"] - reserved_memory(cloud, h) >= vm["memorySize"]]
-    if not room:
-        why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
-            f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
-        raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
-    return min(room, key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
-
-
-def reaches(cloud, vm, cluster):
-    """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
-    l2s = {cloud.look("L3Network", nic["l3NetworkUuid"]).get("l2NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
-    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
-    storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
-    attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
-    return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
-
-
-@behaviour("AddKVMHost", connect="Connect to the host", prepare="Install the agent")
-def add_kvm_host(cloud, call):
-    cluster = cloud.get("Cluster", call["clusterUuid"])
-    cpus, memory = 16, 64 * GIB
-    host = cloud.add("Host", uuid=call["resourceUuid"], zoneUuid=cluster["zoneUuid"], hypervisorType="KVM", cpuSockets=2, cpuNum=cpus,
-                     totalCpuCapacity=cpus * CPU_RATIO, availableCpuCapacity=cpus * CPU_RATIO, totalMemoryCapacity=memory,
-                     availableMemoryCapacity=memory, sshPort=call["sshPort"],
-                     **{k: call[k] for k in ("name", "description", "managementIp", "clusterUuid", "username")})  # fmt: skip
-    cloud.tag_new(call, "Host", host["uuid"])
-    yield "connect"
-    yield "prepare"
-    connected(cloud, host["uuid"])
-    return cloud.shown("Host", host["uuid"])
-
-
-HOST_TAGS = ("os::distribution::CentOS", "os::release::Core", "os::version::7.4.1708", "qemu-img::version::2.9.0",
-             "libvirt::version::3.2.0", "hvm::vmx", "cpuModelName::Broadwell")  # fmt: skip
-
-
 def connected(cloud, uuid):
-    """A host is there (again): its status, its inherent tags, the virtual machines that nobody knew about, what waited."""
+    """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
     cloud.change("Host", uuid, status="Connected")
-    if not any(tag["inherent"] for tag in cloud.find("SystemTag", "resourceUuid", uuid)):
-        for tag in HOST_TAGS:
-            cloud.add("SystemTag", resourceUuid=uuid, resourceType="HostVO", tag=tag, inherent=True)
     for vm in cloud.find("VmInstance", "hostUuid", uuid):
         if vm["state"] == "Unknown":
             cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
@@ -6602,92 +6781,125 @@ def host_gone(cloud, uuid):
                      "VmInstanceVO", vm["uuid"])  # fmt: skip
 
 
-@behaviour("ReconnectHost", reconnect="Reconnect the host")
-def reconnect_host(cloud, call):
-    if call["uuid"] in cloud.down:
-        raise ApiError("HOST.1002", f"unable to connect to host[uuid:{call['uuid']}]", ApiError("HOST.1010", "the host does not answer"))
-    cloud.change("Host", call["uuid"], status="Connecting")
-    yield "reconnect"
-    connected(cloud, call["uuid"])
-    return cloud.shown("Host", call["uuid"])
+@effect("connected")
+def item_connected(scope):
+    connected(scope.cloud, scope.item["uuid"])
 
 
-@behaviour("ChangeHostState")
-def change_host_state(cloud, call):
-    host, event = cloud.get("Host", call["uuid"]), call["stateEvent"]
-    if event == "maintain":
-        cloud.change("Host", host["uuid"], state="PreMaintenance")
-        for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
-            move_away(cloud, vm)
-    cloud.change("Host", host["uuid"], state=STATES[event])
-    return cloud.shown("Host", host["uuid"])
+@effect("reach")
+def reach(scope):
+    """Fails for a host that an incident keeps away."""
+    if scope.item["uuid"] in scope.cloud.down:
+        raise ApiError("HOST.1002", f"unable to connect to host[uuid:{scope.item['uuid']}]", ApiError("HOST.1010", "the host does not answer"))
 
 
-def move_away(cloud, vm):
-    """To another host where one has room, else stopped."""
-    try:
-        place(cloud, vm, pick_host(cloud, vm, exclude=vm["hostUuid"]))
-    except ApiError:
-        leave_host(cloud, vm, "Stopped")
+@effect("empty the host")
+def empty_host(scope):
+    """Each virtual machine goes to another host of the cluster where one has room, else it is stopped."""
+    for vm in scope.cloud.find("VmInstance", "hostUuid", scope.item["uuid"]):
+        try:
+            place(scope.cloud, vm, pick_host(scope.cloud, vm, exclude=vm["hostUuid"], clusterUuid=vm["clusterUuid"]))
+        except ApiError:
+            leave_host(scope.cloud, vm, "Stopped")
 
 
 @on_removal("Host")
 def host_removed(cloud, host):
-    """Its virtual machines are stopped, not deleted; and somebody should know."""
+    """Its virtual machines are stopped, not deleted, save what was on its disks; and somebody should know."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         leave_host(cloud, vm, "Stopped")
+    for kept in cloud.find("LocalStorageResourceRef", "hostUuid", host["uuid"]):
+        cloud.remove("Volume", kept["resourceUuid"])
     recount_storage(cloud, host["clusterUuid"])
     cloud.notify("the host[uuid:%s, name:%s] went away", [host["uuid"], host["name"]], "HostVO", host["uuid"], "Warning")
 
 
 @behaviour("UpdateClusterOS", prepare="Prepare the repository", update="Update the hosts")
 def update_cluster_os(cloud, call):
-    hosts = cloud.find("Host", "clusterUuid", call["uuid"])
-    for host in hosts:
-        if host["status"] != "Connected":
-            raise refused(f"host[uuid:{host['uuid']}] is not Connected, its operating system cannot be updated")
     yield "prepare"
     yield "update"
-    for host in hosts:
+    for host in cloud.find("Host", "clusterUuid", call["uuid"]):
         cloud.change("Host", host["uuid"])
+
+
+@behaviour("KvmRunShell", run="Run the script")
+def run_shell(cloud, call):
+    """What the script printed on each host, which is nothing; a host that is away has an error."""
+    yield "run"
+    away = {uuid: ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected") for uuid in call["hostUuids"] if cloud.get("Host", uuid)["status"] != "Connected"}
+    return {"inventory": {uuid: {"returnCode": -1, "errorCode": away[uuid].body()} if uuid in away else {"returnCode": 0, "stdout": "", "stderr": ""}
+                          for uuid in call["hostUuids"]}}  # fmt: skip
 
 
 # storage
 
 
-@effect("capacity of")
-def give_capacity(scope, size):
-    """So much space on a new storage, as far as its inventory tells."""
-    names = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
-    scope.set(**{name: size_of(size) for name in names if name in scope.cloud.catalogue.resources[scope.type].fields})
+@effect("mons")
+def add_mons(scope):
+    """A monitor of the storage for each url; none is of two storages."""
+    relation = scope.cloud.catalogue.resources[scope.type].relations["mons"]
+    for url in scope.call["monUrls"]:
+        said = {name: int(text) if text.isdigit() and name.endswith("Port") else text for name, text in MON_URL.fullmatch(url).groupdict().items() if text}
+        if any(True for _ in scope.items(relation.target, (("hostname", f"'{said['hostname']}'"),))):
+            raise ApiError("SYS.1007", f"mon[hostname:{said['hostname']}] is of a storage of this type already")
+        mon = scope.cloud.add(relation.target, **{relation.theirs: scope.item["uuid"]}, monAddr=said["hostname"], **said)
+        scope.cloud.change(relation.target, mon["uuid"], monUuid=mon["uuid"])
+        scope.set(fsid=scope.item.get("fsid") or str(uuid5(NAMESPACE_OID, said["hostname"])))  # the same for all that is on one cluster
 
 
-LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
+@effect("stop what uses it")
+def stop_users(scope):
+    """No virtual machine runs on primary storage that is in maintenance."""
+    for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]):
+        vm = scope.look("VmInstance", volume.get("vmInstanceUuid"))
+        if vm.get("hostUuid"):
+            leave_host(scope.cloud, vm, "Stopped")
 
 
-@effect("recount local storage")
-def recount_attached(scope):
-    scope.keep()
-    recount_storage(scope.cloud, scope.call["clusterUuid"])
+@behaviour("GetLocalStorageHostDiskCapacity")
+def get_host_disks(cloud, call):
+    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
 
 
-def recount_storage(cloud, cluster):
-    """Local storage is as large as the hosts of its clusters together."""
-    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        if ps["type"] == "LocalStorage":
-            hosts = sum(len(cloud.find("Host", "clusterUuid", uuid)) for uuid in ps["attachedClusterUuids"])
-            grown = hosts * LOCAL_DISK - ps["totalCapacity"]
-            sizes = {name: ps[name] + grown for name in ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")}
-            cloud.change("PrimaryStorage", ps["uuid"], **sizes, systemUsedCapacity=0)
+# image stores
+
+
+@behaviour("ExportImageFromBackupStorage", export="Export the image")
+def export_image(cloud, call):
+    """An address to fetch the image from, with its checksum."""
+    yield "export"
+    image, store = cloud.get("Image", call["imageUuid"]), cloud.get("BackupStorage", call["backupStorageUuid"])
+    url = f"http://{store['hostname']}:8001/imagestore/export/{image['uuid']}.{image['format']}"
+    cloud.change("Image", image["uuid"], exportUrl=url, exportMd5Sum=image.get("md5Sum"))
+    return {"imageUrl": url}
+
+
+@behaviour("GetImagesFromImageStoreBackupStorage")
+def get_stored_images(cloud, call):
+    """What an image store has (ImageStoreImageStruct)."""
+    images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", call["uuid"])
+    return {"infos": [{"id": image["uuid"], "name": image["name"], "desc": image.get("description", ""), "size": image["actualSize"], "arch": "x86_64",
+                       "blobsum": image.get("md5Sum", ""), "virtualsize": image["size"], "created": us_date(image["createDate"])}
+                      for image in images if image["status"] == "Ready"]}  # fmt: skip
+
+
+@behaviour("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage", copy="Copy the image")
+def copy_image(cloud, call):
+    """A new image, which is another's copy in another image store."""
+    yield "copy"
+    image, uuid = cloud.get("Image", call["uuid"]), cloud.uuid()
+    refs = [ref | {"imageUuid": uuid, "backupStorageUuid": call["dstBackupStorageUuid"]}
+            for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] == call["srcBackupStorageUuid"]]  # fmt: skip
+    new = {"uuid": uuid, "name": call["name"], "description": call["description"], "backupStorageRefs": refs, "exportUrl": None, "exportMd5Sum": None}
+    return cloud.shown("Image", cloud.add("Image", **image | new)["uuid"])
 
 
 @on_removal("BackupStorage")
 def backup_storage_removed(cloud, storage):
     """Images lose their copy on it; one with no other copy goes (facts of the server's cascade)."""
-    for image in list(cloud.store.rows("Image")):
-        left = [ref for ref in image.get("backupStorageRefs", ()) if ref["backupStorageUuid"] != storage["uuid"]]
-        if len(left) < len(image.get("backupStorageRefs", ())):
-            cloud.change("Image", image["uuid"], backupStorageRefs=left) if left else cloud.remove("Image", image["uuid"])
+    for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
+        left = [ref for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] != storage["uuid"]]
+        cloud.change("Image", image["uuid"], backupStorageRefs=left) if left else cloud.remove("Image", image["uuid"])
 
 
 # ---- Behaviours: offerings and networks ----------------------------------------------------------------------------
@@ -6833,13 +7045,6 @@ def delete_vip_qos(cloud, call):
 UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
-def pick_storage(cloud, cluster, size, wanted=None):
-    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
-            return ps
-    raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
-
-
 def address_nics(cloud, vm):
     """Gives each nic that has none an address."""
     for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
@@ -6919,18 +7124,6 @@ def make_volumes(cloud, call, vm, image):
         instantiate(cloud, volume, ps)
         if prefix == "ROOT":
             cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
-
-
-EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
-
-
-def placed(cloud, volume, ps):
-    """What a volume is once it has its place on a primary storage, which it takes."""
-    folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
-    path = f"{ps.get('mountPath') or ps['url']}/{folder}/acct-{ADMIN}/vol-{volume['uuid']}/{volume['uuid']}.qcow2"
-    take_space(cloud, ps["uuid"], volume["size"])
-    written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
-    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "qcow2", "installPath": path, "actualSize": written}
 
 
 def instantiate(cloud, volume, ps):
@@ -7109,7 +7302,7 @@ def attach_to_vm(scope):
     if len(used - {0}) >= MOST_DATA_VOLUMES:
         raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {MOST_DATA_VOLUMES} data volumes to be attached to a single vm")
     if volume["status"] == "NotInstantiated":
-        scope.set(**placed(cloud, volume, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
+        scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
     place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
     if volume["isShareable"]:
         cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **place)
@@ -7505,7 +7698,7 @@ NEEDED = {
     "Quota": "name identityUuid value", "Policy": "name accountUuid statements", "SharedResource": "ownerAccountUuid resourceUuid resourceType",
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
 }  # fmt: skip
-BEHIND = {"password", "owner", "ipRangeUuid", "distance", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"uuid", "password", "owner", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 MOMENT = object()  # instead of a type: seconds since 1970
 JOB = {"api": str, "state": str, "created": MOMENT, "seen": MOMENT, "due": MOMENT, "hook": str, "schema": bool}
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -8733,7 +8926,7 @@ REFUSALS = {  # the answers that are no results, by status
     "503": ("Failed", "The operation failed, for instance with SYS.1003: a resource does not exist, or ID.1001: the session is over"),
 }
 BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.",
-            "generic": "Simulated as far as its parameters and its answer tell.", "none": "Not simulated: 501."}  # fmt: skip
+            "generic": "Simulated as its parameters and fields tell.", "none": "Not simulated: 501."}  # fmt: skip
 PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},

@@ -37,7 +37,7 @@ BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
 ROWS = {row.name: row for row in RESOURCES}
 TEXTS = [text for api in EVERY for text in filter(None, api.takes.split(", "))]
-INTERNAL = {"owner", "ipRangeUuid", "clusterUuid"}  # kept in items, shown in no inventory
+INTERNAL = {"owner", "ipRangeUuid", "clusterUuid", "cutOff", "hostUuid"}  # kept in items, shown in no inventory
 
 
 def names(rows):
@@ -186,7 +186,7 @@ class Words:
             _, type, *pairs = clause.split()
             for field, word in pairs_of(" ".join(pairs)):
                 yield from [f"{type}.{field}"] if field not in {*ALL.resources[type].all_fields, *INTERNAL, "uuid"} else ()
-                yield from [word] if is_name(word) and not self.know(word) else ()
+                yield from (other for other in word.split("|") if is_name(other) and not self.know(other))
 
 
 @pytest.mark.parametrize("api", RULED, ids=names(RULED))
@@ -198,6 +198,10 @@ def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_th
         assert re.fullmatch(r"tells \w+(:\w+)?(=\S+)? \S+|always( \w+)+|always [\[{].+", api.does)
     elif api.does.startswith("whether "):
         wrong += [word for one in api.does[8:].split("; ") for word in words.wrong_in(one.partition(": ")[2])]
+    elif api.does.startswith("sums "):
+        _, type, *pairs = api.does.split()
+        assert {*api.answers.split(), *(field for _, field in pairs_of(" ".join(pairs)))} <= {*ALL.resources[type].all_fields}
+        assert {param for param, _ in pairs_of(" ".join(pairs))} <= api.params.keys()
     elif api.does.startswith("only "):
         words.row = ALL.resources[api.type]
         wrong += [word for condition in api.does[5:].split("; ") for word in words.wrong_in(condition)]
@@ -212,7 +216,7 @@ SIMULATED = [api for api in EVERY if api.backing != "none"]
 
 @pytest.mark.parametrize("api", SIMULATED, ids=names(SIMULATED))
 def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
-    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.does.startswith("always ")))
+    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.does.startswith(("always ", "sums "))))
     assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
 
 

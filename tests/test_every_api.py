@@ -22,10 +22,15 @@ BY_NAME = {
     "dns": "8.8.8.8", "networkCidr": "172.30.0.0/24", "format": "qcow2", "tag": "t", "resourceType": "ZoneVO", "resourceUuid": "@zone-1",
     "prefix": "10.9.0.0/16", "nexthop": "10.20.0.9", "managementNodeUuid": "@management-node", "license": base64.b64encode(b"{}").decode(),
     "startIp": "172.30.0.2", "endIp": "172.30.0.9", "netmask": "255.255.255.0", "gateway": "172.30.0.1", "accountName": "admin", "userName": "operator",
-    "hostname": "h", "physicalInterface": "eth0", "loadBalancerPort": 80, "all": True, "l3NetworkUuid": "@l3-public",
+    "monUrls": ["root:password@10.10.0.91"], "diskUuid": "disk-2", "hostname": "h", "physicalInterface": "eth0", "loadBalancerPort": 80, "all": True, "l3NetworkUuid": "@l3-public",
 }  # fmt: skip
+MONITORED = [f"{kind}{place}" for kind in ("Ceph", "Fusionstor") for place in ("PrimaryStorage", "BackupStorage")]
+MORE_MONS = [f"AddMonTo{storage}" for storage in MONITORED]
 # what else an API is given, before what is generated; @name is a uuid of the demo cloud
 GIVEN = {
+    **{api: {"monUrls": ["root:password@10.10.0.92:2222/?monPort=6790"]} for api in MORE_MONS},
+    **{f"RemoveMonFrom{storage}": {"monHostnames": ["10.10.0.91"]} for storage in MONITORED},
+    "DeleteCephPrimaryStoragePool": {"uuid": "@made"},
     "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
     "AddLocalPrimaryStorage": {"url": "/other"},
     "AddSecurityGroupRule": {"rules": [{"type": "Ingress", "protocol": "ALL"}]},
@@ -72,6 +77,11 @@ GIVEN = {
     **{api: {"resourceUuids": ["@image-centos7"]} for api in ("ShareResource", "RevokeResourceSharing")},
     "UpdateQuota": {"identityUuid": "@made", "name": "vm.num"},
     "DetachL3NetworkFromVm": {"vmNicUuid": "@nic"},
+    "GetLocalStorageHostDiskCapacity": {"primaryStorageUuid": "@ps-local"},
+    "LocalStorageMigrateVolume": {"volumeUuid": "@local", "destHostUuid": "@host-4"},
+    **{api: {"uuid": "@stored", "srcBackupStorageUuid": "@store-1", "dstBackupStorageUuid": "@store-2"}
+       for api in ("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage")},
+    **{api: {"backupStorageUuid": "@store-1", "imageUuid": "@stored"} for api in ("ExportImageFromBackupStorage", "DeleteExportedImageFromBackupStorage")},
     "GetDataVolumeAttachableVm": {"volumeUuid": "@volume-spare"},
     "ReimageVmInstance": {"vmInstanceUuid": "@vm-ci-1"},
     "ResizeDataVolume": {"uuid": "@volume-spare", "size": 200 << 30},
@@ -96,7 +106,16 @@ GROUP_ON_NETWORK = ("AttachSecurityGroupToL3Network", {"securityGroupUuid": "@gr
 GROUP = ("CreateSecurityGroup", {"resourceUuid": "@group"})
 LISTENER = ("CreateLoadBalancerListener", {"resourceUuid": "@made", "protocol": "https", "certificateUuid": "@certificate", "loadBalancerPort": 443})
 CERTIFICATE = ("CreateCertificate", {"resourceUuid": "@certificate"})
+STORED = (("AddImageStoreBackupStorage", {"resourceUuid": "@store-1"}), ("AddImageStoreBackupStorage", {"resourceUuid": "@store-2"}),
+          ("AttachBackupStorageToZone", {"backupStorageUuid": "@store-1", "zoneUuid": "@zone-1"}),
+          ("AddImage", {"backupStorageUuids": ["@store-1"], "resourceUuid": "@stored"}))  # fmt: skip
 FIRST = {
+    **{f"{api}Mon": ((f"Add{api[6:]}", {}),) for api in (f"Update{storage}" for storage in MONITORED)},
+    "DeleteCephPrimaryStoragePool": (("AddCephPrimaryStoragePool", {"resourceUuid": "@made"}),),
+    "AddAliyunNasPrimaryStorage": (("AddAliyunNasMountTarget", {}),),
+    **dict.fromkeys(("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage", "ExportImageFromBackupStorage",
+                     "DeleteExportedImageFromBackupStorage"), STORED),
+    "LocalStorageMigrateVolume": (("ReconnectHost", {"uuid": "@host-4"}), ("CreateDataVolume", {"primaryStorageUuid": "@ps-local", "resourceUuid": "@local"}),),
     "AddCertificateToLoadBalancerListener": (CERTIFICATE, LISTENER, ("RemoveCertificateFromLoadBalancerListener", {"listenerUuid": "@made", "certificateUuid": "@certificate"})),
     "RemoveCertificateFromLoadBalancerListener": (CERTIFICATE, LISTENER),
     "AddIpRange": (("CreateL3Network", {"resourceUuid": "@made"}),),

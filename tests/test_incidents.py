@@ -371,7 +371,8 @@ async def test_when_all_is_over_capacities_states_and_lines_are_as_they_should_b
     random, store = Random(seed), mock.cloud.store
 
     def sizes():
-        return {ps["name"]: ps["availableCapacity"] + sum(v["size"] for v in store.find("Volume", "primaryStorageUuid", ps["uuid"])) for ps in store.rows("PrimaryStorage")}
+        on_it = {ps["uuid"]: [item for type in ("Volume", "ImageCache") for item in store.find(type, "primaryStorageUuid", ps["uuid"])] for ps in store.rows("PrimaryStorage")}
+        return {ps["name"]: ps["availableCapacity"] + sum(item["size"] for item in on_it[ps["uuid"]]) for ps in store.rows("PrimaryStorage")}
 
     before = sizes()
     for then in ({"job": "hold"}, {"job": "lose"}, {"job": "expire"}, {"error": "HOST.1010", "at": "after"}, {"error": "HOST.1010"}):

@@ -31,7 +31,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Cloud       items, inventories, what is asked and what comes of it; knows no HTTP
     Accounts    whose things are, who sees them, who may do what, and how much of it
     Accounts: calls    log in, share, give away, quotas, permissions
-    Allocation  addresses, numbers, space: what is taken from a stock, and given back
+    Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
     Behaviours  what a row cannot say; first: node, tags, progress, notifications
     Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
@@ -39,6 +39,8 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
     Behaviours: virtual machines          the state table, placing, creating, moving
     Behaviours: volumes and images        volumes, snapshots, images
+    Behaviours: consoles                  how a browser gets to a virtual machine
+    Schedules   jobs that a trigger has run at its moments
     Demo cloud  what a cloud starts with, as the calls that build it
     Kept cloud  a cloud from a file or a folder: what is odd about it, what was under way when it was kept
     Incidents   hosts that go, storage that fills, a management node that dies
@@ -481,6 +483,10 @@ class Timer:
             fire()
 
 
+class TooFar(ValueError):
+    """A move on which more would fall due than can be waited for; says what, and what to do."""
+
+
 class Clock:
     """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order.
 
@@ -500,6 +506,7 @@ class Clock:
         self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
         self.awaited = []  # on a warping clock, a heap of the timers that draw it on: at() and set_mode() add, leap() takes away
         self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
+        self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
 
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
@@ -632,14 +639,20 @@ class Clock:
         return patience
 
     async def advance(self, seconds):
-        """Moves time on, stopping at each moment where something is due; answers what fired."""
+        """Moves time on, stopping at each moment where something is due; answers what fired. Raises TooFar where that is too much."""
+        self.mind(self.now() + seconds)
         async with self.moving:
             return await self.go_through(lambda: self.now() + seconds)
 
     async def go_to(self, moment):
         """As advance(), to a moment; nowhere if that is past."""
+        self.mind(moment)
         async with self.moving:
             return await self.go_through(lambda: moment)
+
+    def mind(self, moment):
+        for guard in self.guards:
+            guard(moment)
 
     async def go_through(self, where):
         target, fired = where(), []
@@ -697,7 +710,8 @@ class Clock:
             while self.awaited and not self.awaited[0].fire:
                 heapq.heappop(self.awaited)
             if self.awaited:
-                await self.go_to(self.awaited[0].due)
+                async with self.moving:
+                    await self.go_through(functools.partial(getattr, self.awaited[0], "due"))
             else:
                 self.wanted.clear()
 
@@ -1066,7 +1080,7 @@ class Resource:
     relations   "zone: zoneUuid=Zone.uuid, ...": see Relation
     embeds      "vmNics": relations that an inventory shows as a list
     new         what an item starts with when its creation does not say otherwise
-    dies_with   "zoneUuid ipRangeUuid:IpRange": the keys whose end is its own; with the resource where no relation says it
+    dies_with   "zoneUuid ipRangeUuid:IpRange": the keys whose end is its own; with the resource (A|B: one of two) where no relation says it
     outlives    "vmNicUuid,guestIp": the keys that it loses when their end goes, each with what goes with it
     switches    "Cluster.zoneUuid": what changes its state with it
     ends        what its removal does besides, in the words of the section Catalogue: rules
@@ -1119,7 +1133,7 @@ class Resource:
     @functools.cached_property
     def leads(self):
         """Where its keys lead: {"zoneUuid": "Zone"}."""
-        said = (word.split(",")[0].split(":") for word in f"{self.dies_with} {self.outlives}".split() if ":" in word)
+        said = (word.split(",")[0].split(":") for word in f"{self.dies_with} {self.outlives}".split() if ":" in word and "|" not in word)
         return {relation.own: relation.target for relation in self.relations.values() if relation.theirs == "uuid"} | dict(said)
 
     @property
@@ -1369,7 +1383,7 @@ TAG_PATTERNS = {
                     "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
                     "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
                     "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
-                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{}",
+                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{} affinityGroupUuid::{}",
     "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
     "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
                           "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
@@ -1477,7 +1491,7 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # Most of what a call does beyond its verb is one of few things, and so is why it is refused. A row says them in these words.
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
-# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls. A value begins with a capital
+# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date. A value begins with a capital
 # (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
@@ -2054,11 +2068,12 @@ class Catalogue:
         """What happens where an item goes, by its type: the type and key of those that die with it, or what those lose that do not."""
         found = defaultdict(list)
         for row in self.resources.values():
-            keys = [(word.split(":")[0], ()) for word in row.dies_with.split()]
-            keys += [(word.split(",")[0].split(":")[0], [name.split(":")[0] for name in word.split(",")]) for word in row.outlives.split()]
-            for key, lost in keys:
-                if row.leads.get(key) in self.resources:
-                    found[self.resources[row.leads[key]].stored].append((row.name, key, lost))
+            words = [(word, ()) for word in row.dies_with.split()]
+            words += [(word.split(",")[0], [name.split(":")[0] for name in word.split(",")]) for word in row.outlives.split()]
+            for (key, _, said), lost in ((word.partition(":"), lost) for word, lost in words):
+                for type in (said or row.leads.get(key, "")).split("|"):
+                    if type in self.resources:
+                        found[self.resources[type].stored].append((row.name, key, lost))
         return found
 
     def embedded_in(self, row):
@@ -3542,7 +3557,9 @@ class Rows:
 
     def indexed(self, resource, name):
         """Whether items are found by that key without a scan."""
-        return name in (resource.place.key, resource.place.value) if resource.inside else name == "uuid" or name in resource.indexes
+        if resource.inside:
+            return name in (resource.place.key, resource.place.value)
+        return name == "uuid" or (name in resource.indexes and (resource.name, name) not in self.computed)
 
     def find(self, resource, key, value):
         """The items whose indexed key has the value."""
@@ -4747,7 +4764,7 @@ def rank(value):
 
 # sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
 MON_URL = re.compile(r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
-FORMS = {
+FORMS: dict[str, Any] = {
     "IPv4": address_of,
     "Hostname": is_hostname,
     "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
@@ -4848,6 +4865,8 @@ class Scope:
         name, *steps = name.split(".")
         if name == "caller":
             value, type = self.call.account, "Account"
+        elif name == "now":
+            value, type = self.cloud.clock.stamp(), ""
         elif name in self.params:
             value, type = self.bound.get(name, self.call[name]), self.params[name].refers
         else:
@@ -5185,6 +5204,7 @@ BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
+ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
 
 
 class Cloud:
@@ -5209,6 +5229,7 @@ class Cloud:
         self.cursors = {}  # where to look next for a free address, by range
         self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
+        self.scheduled = {}  # timers of scheduler jobs, by what ties each to its trigger
         self.incidents, self.numbers = {}, itertools.count(1)  # those that last
         self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
@@ -5323,6 +5344,7 @@ class Cloud:
             ("PrimaryStorage", "availableCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availableCapacity"),
             ("PrimaryStorage", "availablePhysicalCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availablePhysicalCapacity"),
             ("VolumeSnapshotTree", "tree"): self.branches,
+            ("SchedulerJob", "state"): lambda job: "Disabled" if self.is_deleted(job.get("targetResourceUuid")) else job.get("state"),
             ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
             ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
         } | {field: functools.partial(work_out, self) for field, work_out in COMPUTED.items()}
@@ -5336,6 +5358,10 @@ class Cloud:
                 leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
                 leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
         return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
+
+    def is_deleted(self, uuid):
+        """Whether a virtual machine or a volume waits to be expunged, or recovered."""
+        return self.look("VmInstance", uuid).get("state") == "Destroyed" or self.look("Volume", uuid).get("status") == "Deleted"
 
     def license_is_over(self, row):
         end = self.license_end(row)
@@ -5548,6 +5574,8 @@ class Cloud:
             fits = self.dialect["free-system-tags"] or tag_matcher(tag)(type + "VO")
             if fits and not tag.startswith("ephemeral::"):
                 self.add("SystemTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
+                name, _, said = tag.partition("::")
+                ON_TAG[name](self, uuid, said) if name in ON_TAG else None
         for tag in call.user_tags:
             self.add("UserTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
 
@@ -6137,6 +6165,45 @@ def leave_host(cloud, vm, state):
     recount(cloud, vm.get("hostUuid"))
 
 
+# hosts of affinity groups
+
+
+def hosts_of(cloud, group):
+    """The hosts where virtual machines of an affinity group are."""
+    return {cloud.look("VmInstance", usage["resourceUuid"]).get("hostUuid") for usage in cloud.find("AffinityGroupUsage", "affinityGroupUuid", group)}
+
+
+def stay_apart(cloud, vm, hosts):
+    """The hosts where no virtual machine of its affinity group is; all, where that is only preferred and there is none."""
+    for usage in cloud.find("AffinityGroupUsage", "resourceUuid", vm["uuid"]):
+        group, taken = cloud.look("AffinityGroup", usage["affinityGroupUuid"]), hosts_of(cloud, usage["affinityGroupUuid"])
+        free = [host for host in hosts if host["uuid"] not in taken or group["state"] != "Enabled"]
+        if not free and group["policy"] == "antiHard":
+            raise ApiError("HOST_ALLOCATION.1000", f"no host found that vm[uuid:{vm['uuid']}] has for itself in affinity group[uuid:{group['uuid']}]")
+        hosts = free or hosts
+    return hosts
+
+
+@effect("keep apart")
+def keep_apart(scope):
+    """What is added to a group of the hard policy must not be where another one of it is."""
+    group, host = scope.item, scope.look("VmInstance", scope.call["uuid"]).get("hostUuid")
+    if (group["policy"], group["state"]) == ("antiHard", "Enabled") and host and host in hosts_of(scope.cloud, group["uuid"]):
+        raise refused(f"host[uuid:{host}] of vm[uuid:{scope.call['uuid']}] has another vm of affinity group[uuid:{group['uuid']}]")
+
+
+def join(cloud, vm, group):
+    """The system tag affinityGroupUuid:: of a new virtual machine."""
+    cloud.get("AffinityGroup", group)
+    cloud.add("AffinityGroupUsage", affinityGroupUuid=group, resourceUuid=vm, resourceType="VmInstanceVO")
+
+
+ON_TAG["affinityGroupUuid"] = join
+
+
+# the host for a virtual machine
+
+
 def pick_host(cloud, vm, exclude=None, **wanted):
     """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
     hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
@@ -6149,7 +6216,7 @@ def pick_host(cloud, vm, exclude=None, **wanted):
         why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
             f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
         raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
-    return min(room, key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+    return min(stay_apart(cloud, vm, room), key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
 
 
 def reaches(cloud, vm, cluster):
@@ -7409,6 +7476,231 @@ def expunge_copies(scope):
     scope.set(backupStorageRefs=left) if left else remove_item(scope)
 
 
+# ---- Behaviours: consoles ------------------------------------------------------------------------------------------
+
+CONSOLE_PORT, VNC_PORT = 4900, 5900
+
+
+@behaviour("RequestConsoleAccess")
+def request_console_access(cloud, call):
+    """Where a browser finds the console of a virtual machine; the token is the same as long as it stays on its host."""
+    vm, agent = cloud.get("VmInstance", call["vmInstanceUuid"]), next(iter(cloud.store.rows("ConsoleProxyAgent")))
+    shown = agent["consoleProxyOverriddenIp"]
+    token = hashlib.md5(f"{cloud.settings.seed}/{vm['uuid']}/{vm['hostUuid']}".encode(), usedforsecurity=False).hexdigest()
+    return {"inventory": {"scheme": "http", "hostname": agent["managementIp"] if shown in ("", "0.0.0.0") else shown,
+                          "port": CONSOLE_PORT, "token": f"{vm['uuid']}_{token}"}}  # fmt: skip
+
+
+@behaviour("GetVmConsoleAddress")
+def get_vm_console_address(cloud, call):
+    host = cloud.get("Host", cloud.get("VmInstance", call["uuid"])["hostUuid"])
+    beside = [vm["uuid"] for vm in cloud.find("VmInstance", "hostUuid", host["uuid"])]
+    return {"hostIp": host["managementIp"], "port": VNC_PORT + beside.index(call["uuid"]), "protocol": "vnc"}
+
+
+@behaviour("ReconnectConsoleProxyAgent", reconnect="Reconnect the console proxy agents")
+def reconnect_console_proxy_agents(cloud, call):
+    """What became of each agent; one that is not there is no failure (ManagementServerConsoleProxyBackend.java)."""
+    asked = call["agentUuids"] or [agent["uuid"] for agent in cloud.store.rows("ConsoleProxyAgent")]
+    known = [uuid for uuid in asked if cloud.store.peek("ConsoleProxyAgent", uuid)]
+    for uuid in known:
+        cloud.change("ConsoleProxyAgent", uuid, status="Connecting")
+    yield "reconnect"
+    for uuid in known:
+        cloud.change("ConsoleProxyAgent", uuid, status="Connected")
+    return {"inventory": {uuid: uuid in known or ApiError("SYS.1007", f"invalid management node UUID[{uuid}]").body() for uuid in asked}}
+
+
+# ---- Schedules ---------------------------------------------------------------------------------------------------
+
+SCHEDULED = {  # by the type of a scheduler job: the call that it makes, what its target is, the parameter that names that
+    "startVm": ("StartVmInstance", "VmInstance", "uuid"),
+    "stopVm": ("StopVmInstance", "VmInstance", "uuid"),
+    "rebootVm": ("RebootVmInstance", "VmInstance", "uuid"),
+    "volumeSnapshot": ("CreateVolumeSnapshot", "Volume", "volumeUuid"),
+}
+CALLED = {"snapshotName": "name", "snapShotName": "name", "volumeSnapshotDescription": "description"}  # APICreateVolumeSnapshotSchedulerJobMsg.java
+LAST_STOP = 2147454847  # the end of MySQL's timestamps (SchedulerApiInterceptor.java)
+MISFIRE = 60  # seconds that a job may come after its trigger's beginning and still be run for it: Quartz's misfire threshold
+MOST_RUNS = 20_000  # that one move of the Clock brings about
+
+
+# cron expressions: seconds minutes hours, days months weekdays; 0 0/3 17-23 * * ? is every third minute from 17 to 23 h
+
+CRON = ((0, 59, ()), (0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, [month.upper() for month in MONTHS]), (1, 7, "SUN MON TUE WED THU FRI SAT".split()))
+DAYS_AHEAD = 366 * 8  # in which a 29th of February falls
+
+
+@functools.lru_cache(64)
+def read_cron(text):
+    """The seconds of a day and the days, months and weekdays that an expression names; None for what is none.
+
+    Quartz's L, W and # are not known.
+    """
+    words = text.upper().split(" ")
+    if len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+        return None
+    fields = [cron_field(word, *bounds) for word, bounds in zip(words, CRON)]
+    if not all(fields):
+        return None
+    seconds, minutes, hours, *days = fields
+    return sorted(3600 * hour + 60 * minute + second for hour in hours for minute in minutes for second in seconds), *days
+
+
+def cron_field(text, low, high, names):
+    """The numbers that a field means: "MON-WED,7" -> {2, 3, 4, 7}; none where a part of it is wrong."""
+    found = [re.fullmatch(r"(?:([*?])|(\w+)(?:-(\w+))?)(?:/(\d+))?", part) for part in text.split(",")]
+    spans = [cron_span(*part.groups(), low, high, names) if part else () for part in found]
+    return set().union(*spans) if all(spans) else set()
+
+
+def cron_span(every, first, last, step, low, high, names):
+    begin, end = (low, high) if every else (cron_number(first, names), cron_number(last or (step and str(high)) or first, names))
+    return range(begin, end + 1, int(step or 1)) if low <= begin <= end <= high and step != "0" else ()
+
+
+def cron_number(word, names):
+    return names.index(word) + 1 if word in names else int(word) if word.isdecimal() else -1
+
+
+FORMS["Cron"] = read_cron
+
+
+def next_of_cron(cron, second):
+    """The first second since 1970 that an expression names and that is not before another one; None where there is none for years."""
+    times, days, months, weekdays = cron
+    today, passed = divmod(second, DAY)
+    for day in range(today, today + DAYS_AHEAD):
+        month, date = int(stamp_of(day * DAY)[5:7]), int(stamp_of(day * DAY)[8:10])
+        if month in months and date in days and (day + 4) % 7 + 1 in weekdays:
+            later = bisect.bisect_left(times, passed if day == today else 0)
+            if later < len(times):
+                return day * DAY + times[later]
+    return None
+
+
+# triggers
+
+
+def next_moment(cloud, trigger, since):
+    """The first moment of a trigger that is not before another one; None where it has ended."""
+    if cron := read_cron(str(trigger.get("cron"))):
+        zone = cloud.clock.utc_offset
+        found = next_of_cron(cron, math.ceil(since + zone))
+        return found if found is None else found - zone
+    if not trigger.get("startTime"):
+        return None
+    begin, interval = cloud.clock.moment(trigger["startTime"]), trigger.get("schedulerInterval", 0)
+    passed = max(0, math.ceil((since - begin) / max(1, interval)))
+    return begin + passed * interval if passed < (trigger.get("repeatCount") or (math.inf if interval > 0 else 1)) else None
+
+
+@effect("work out the times")
+def work_out_times(scope):
+    """When a simple trigger begins and, where it does not go on for ever, ends. A beginning at 0 is now."""
+    cloud, trigger, asked = scope.cloud, scope.cloud.look("SchedulerTrigger", scope.item["uuid"]), scope.call["startTime"]
+    if trigger["schedulerType"] == "simple":
+        begin = cloud.clock.moment(trigger["startTime"]) if asked is None else asked or math.floor(cloud.clock.now())
+        length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
+        if begin + length > LAST_STOP:
+            raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")
+        cloud.change("SchedulerTrigger", trigger["uuid"], startTime=cloud.clock.stamp(begin), stopTime=cloud.clock.stamp(begin + length) if length else None)
+
+
+@behaviour("GetAvailableTriggers")
+def get_available_triggers(cloud, call):
+    """Those that have not stopped."""
+    going = [trigger for trigger in cloud.store.in_order("SchedulerTrigger") if trigger.get("stopTime", "9") >= cloud.clock.stamp()]
+    return {"inventories": [cloud.inventory("SchedulerTrigger", trigger) for trigger in going]}
+
+
+# jobs
+
+
+def scheduled_call(cloud, job, uuid=""):
+    """The call that a scheduler job makes."""
+    name, type, target = SCHEDULED.get(job.get("type"), ("", "", ""))
+    if not cloud.store.peek(type, job["targetResourceUuid"]):
+        raise ApiError("SYS.1007", f"resource[uuid:{job['targetResourceUuid']}] is not what a job of type[{job.get('type')}] is for")
+    api, told = cloud.catalogue.apis[name], job.get("parameters")
+    said = {CALLED.get(name, name): value for name, value in told.items()} if isinstance(told, dict) else {}
+    given = {"name": job["name"]} | said | {target: job["targetResourceUuid"]}
+    return Call(api, cloud.check(api, given), job=uuid, account=job.get("owner", ADMIN))
+
+
+@effect("try the call")
+def try_call(scope):
+    """Refuses a new job whose call could not be made."""
+    scheduled_call(scope.cloud, scope.item)
+
+
+def plan(cloud, tie, since):
+    """Has an Enabled job run at the first moment of a trigger that is not before another one; `tie` ties the one to the other."""
+    if tie["uuid"] in cloud.scheduled:
+        cloud.scheduled.pop(tie["uuid"]).cancel()
+    due = next_moment(cloud, cloud.look("SchedulerTrigger", tie["schedulerTriggerUuid"]), since)
+    if due is not None and cloud.look("SchedulerJob", tie["schedulerJobUuid"]).get("state") == "Enabled":
+        cloud.scheduled[tie["uuid"]] = cloud.clock.at(due, lambda: fire(cloud, tie["uuid"]))
+
+
+def fire(cloud, uuid):
+    """Runs a job, if it is still tied to its trigger, for something that is not destroyed, and a management node is there to do it."""
+    cloud.scheduled.pop(uuid, None)
+    tie = cloud.look("SchedulerJobSchedulerTrigger", uuid)
+    if tie:
+        plan(cloud, tie, math.floor(cloud.clock.now()) + 1)
+        job = cloud.look("SchedulerJob", tie["schedulerJobUuid"])
+        if cloud.inventory("SchedulerJob", job)["state"] == "Enabled" and not cloud.unreachable:
+            run_scheduled(cloud, job)
+
+
+def run_scheduled(cloud, job):
+    """Makes the call of a job as an api-job of its own: what refuses or fails it is told by a notification."""
+    try:
+        call = scheduled_call(cloud, job, cloud.uuid())
+    except ApiError as error:
+        cloud.notify("scheduler job[uuid:%s] cannot run: %s", [job["uuid"], error.details], "SchedulerJobVO", job["uuid"], "Error")
+        return
+    call.seconds = draw_seconds(cloud, call.api)
+    cloud.admit(call)
+    cloud.jobs.submit(call)
+
+
+@effect("plan")
+def plan_new(scope):
+    """A job that is added soon after its trigger's beginning is run for that too."""
+    cloud, trigger = scope.cloud, scope.look("SchedulerTrigger", scope.call["schedulerTriggerUuid"])
+    now = cloud.clock.now()
+    begin = cloud.clock.moment(trigger["startTime"]) if trigger.get("startTime") else now
+    plan(cloud, scope.item, begin if 0 <= now - begin < MISFIRE else now)
+
+
+@effect("plan anew")
+def plan_anew(scope):
+    """What is tied to a job or a trigger goes by what that is now."""
+    scope.keep(without_nulls)
+    for tie in scope.cloud.find("SchedulerJobSchedulerTrigger", scope.type[0].lower() + scope.type[1:] + "Uuid", scope.item["uuid"]):
+        plan(scope.cloud, tie, scope.cloud.clock.now())
+
+
+def plan_all(cloud):
+    """On a clock that shows another time than before: what was due in the meantime is not made up for."""
+    for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
+        plan(cloud, tie, cloud.clock.now())
+
+
+def mind_schedules(cloud, until):
+    """Raises TooFar where jobs would run too often until a moment."""
+    left = MOST_RUNS
+    for uuid, timer in cloud.scheduled.items():
+        trigger = cloud.look("SchedulerTrigger", cloud.look("SchedulerJobSchedulerTrigger", uuid).get("schedulerTriggerUuid"))
+        due = timer.due if trigger else None
+        while due is not None and due <= until:
+            left, due = left - 1, next_moment(cloud, trigger, due + 1)
+            if left < 0:
+                raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, those of trigger {trigger['name']} among them")
+
+
 # ---- Demo cloud --------------------------------------------------------------------------------------------------
 
 
@@ -7423,11 +7715,19 @@ PROVIDERS = {"Flat": ("DHCP", "Userdata", "Eip"), "VirtualRouter": ("DHCP", "DNS
 SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
 
 
+def add_console_agent(cloud):
+    """What takes browsers to consoles, on the management node; unless it is there, or nobody could ask for it."""
+    if cloud.catalogue.resource("ConsoleProxyAgent") and not cloud.store.count("ConsoleProxyAgent"):
+        cloud.add("ConsoleProxyAgent", uuid=node(cloud)["uuid"], managementIp=node(cloud)["hostName"],
+                  description=f"Console proxy agent running on the management node[uuid:{node(cloud)['uuid']}]")  # fmt: skip
+
+
 def basics(cloud):
     """What even an empty ZStack has: its management node, the admin, a licence, the providers of network services."""
     cloud.add("ManagementNode", uuid=named("management-node"), hostName=cloud.settings.host, joinDate=cloud.clock.stamp(cloud.pretend))
     cloud.add("Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD)
     cloud.add("License", uuid=named("license"), **community_license(cloud))
+    add_console_agent(cloud)
     for name, services in PROVIDERS.items():
         cloud.add("NetworkServiceProvider", uuid=named(f"provider-{name}"), name=f"{name} Network Service Provider", description=f"{name} services",
                   type=name, networkServiceTypes=[*services], attachedL2NetworkUuids=[])  # fmt: skip
@@ -7483,6 +7783,12 @@ DEMO = (
     *(("CreateUserTag", "-", {"resourceType": "VmInstanceVO", "resourceUuid": f"@vm-{name}", "tag": tag})
       for name, tag in (("web-1", "web"), ("web-2", "web"), ("web-3", "web"), ("db-1", "for-large-DB"), ("db-2", "for-large-DB"))),
     ("CreateUserTag", "-", {"resourceType": "DiskOfferingVO", "resourceUuid": "@disk-100g", "tag": "for-large-DB"}),
+    ("CreateSchedulerTrigger", "trigger-nightly", {"name": "nightly", "schedulerType": "cron", "cron": "0 0 3 * * ?"}),
+    ("CreateSchedulerJob", "job-nightly", {"name": "nightly-snapshot", "type": "volumeSnapshot", "targetResourceUuid": "@volume-db-data-2"}),
+    ("AddSchedulerJobToSchedulerTrigger", "-", {"schedulerJobUuid": "@job-nightly", "schedulerTriggerUuid": "@trigger-nightly"}),
+    ("ChangeSchedulerState", "-", {"uuid": "@job-nightly", "stateEvent": "disable"}),
+    ("CreateAffinityGroup", "group-db", {"name": "db", "policy": "antiSoft"}),
+    *(("AddVmToAffinityGroup", "-", {"affinityGroupUuid": "@group-db", "uuid": f"@vm-db-{n}"}) for n in (1, 2)),
 )  # fmt: skip
 DEMO_BEGAN, DEMO_STEP = 30 * DAY, 6 * 3600  # ago; and how long after each other its calls were
 LONG_JOB_HOURS, LONG_JOB_DONE = 10, 0.425
@@ -7524,7 +7830,7 @@ def made_by_calls(catalogue, **settings):
                  issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
     cloud.add("LicenseAddOn", uuid=named("license-addon"), name="project-management", cpuNum=40, hostNum=10, licenseType="AddOn",
               modules=["project-management"], issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
-    for n, line in enumerate(DEMO):
+    for n, line in enumerate(line for line in DEMO if line[0] in catalogue.apis):  # some stand in the catalogue's file alone
         cloud.pretend = began + n * DEMO_STEP
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
@@ -7618,6 +7924,11 @@ def running_vm(cloud, name, host):
 JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
 
 
+def fits(value, kind):
+    """Whether a field of that kind may have the value."""
+    return value is None or (isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool"))
+
+
 def from_file(cloud, path):
     """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
     try:
@@ -7652,7 +7963,7 @@ def load_item(cloud, path, row, item):
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
     for name, kind in row.all_fields.items():
         value = item.get(name)
-        if value is not None and (not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool")):
+        if not fits(value, kind):
             raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {kind}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
@@ -7697,10 +8008,13 @@ NEEDED = {
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
     "Quota": "name identityUuid value", "Policy": "name accountUuid statements", "SharedResource": "ownerAccountUuid resourceUuid resourceType",
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
+    "AffinityGroup": "name policy=antiSoft", "AffinityGroupUsage": "affinityGroupUuid resourceUuid resourceType=VmInstanceVO",
+    "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
+    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
 }  # fmt: skip
-BEHIND = {"uuid", "password", "owner", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
-MOMENT = object()  # instead of a type: seconds since 1970
-JOB = {"api": str, "state": str, "created": MOMENT, "seen": MOMENT, "due": MOMENT, "hook": str, "schema": bool}
+BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+JOB = {"api": str, "state": str, "hook": str, "schema": bool}
+MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
@@ -7711,8 +8025,8 @@ def look_over(cloud, types):
         if row.name in types:
             told += look_over_type(cloud, row)
     for record in [*cloud.store.rows("Job")] if "Job" in types else ():
-        wrong = [name for name, kind in JOB.items() if not (is_moment(record.get(name)) if kind is MOMENT else isinstance(record.get(name), kind))]
-        wrong += [] if is_moment(record.get("finished", 0)) else ["finished"]
+        wrong = [name for name, kind in JOB.items() if not isinstance(record.get(name), kind)]
+        wrong += [name for name in (*MOMENTS, "finished") if not is_moment(record.get(name, 0 if name == "finished" else None))]
         if wrong or record["api"] not in cloud.catalogue.apis:
             told.append(f"Job {record['uuid']} is no api-job ({', '.join(wrong) or record['api']}); it is forgotten")
             cloud.store.remove("Job", record["uuid"])
@@ -7747,7 +8061,7 @@ def oddities(cloud, row, item):
         kind = fields.get(name, "str")
         if name not in fields and name not in BEHIND:
             odd[name] = f"{name} is unknown{did_you_mean(name, fields)}", value
-        elif name in fields and value is not None and (not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool")):
+        elif name in fields and not fits(value, kind):
             odd[name] = f"{name} is a {kind}, not {json.dumps(value)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
     return odd
 
@@ -7763,7 +8077,9 @@ def recover(cloud):
         for item in [item for item in cloud.store.rows(type) if item.get("cutOff")]:
             cloud.change(type, item["uuid"], status="Connected", cutOff=None)
             connected(cloud, item["uuid"]) if type == "Host" else None
+    add_console_agent(cloud)
     expunge_all_later(cloud)
+    plan_all(cloud)
 
 
 def expunge_all_later(cloud):
@@ -7772,22 +8088,25 @@ def expunge_all_later(cloud):
             expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
+INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
+    ("Image", {"Downloading", "Creating"}, {"status": "Error"}),
+    ("Volume", {"Migrating"}, {"status": "Ready"}),
+    *((type, {"Creating"}, {}) for type in ("Volume", "VolumeSnapshot")),
+    ("ConsoleProxyAgent", {"Connecting"}, {"status": "Connected"}),
+    ("LongJob", {"Running", "Waiting", "Canceling"}, {"state": "Failed", "jobResult": "Failed because management node restarted."}),
+)
+
+
 def interrupted(cloud):
-    """What becomes of things under way when a management node restarts: virtual machines, hosts, images, volumes, long jobs."""
+    """What becomes of things under way when a management node restarts."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
         leave_host(cloud, vm, "Stopped")
         cloud.change("VmInstance", vm["uuid"], stateBefore=None)
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
-    for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
-        cloud.change("Image", image["uuid"], status="Error")
-    for volume in [volume for volume in cloud.store.rows("Volume") if volume["status"] == "Migrating"]:
-        cloud.change("Volume", volume["uuid"], status="Ready")
-    for type in ("Volume", "VolumeSnapshot"):  # there is nothing of them yet
-        for item in [item for item in cloud.store.rows(type) if item["status"] == "Creating"]:
-            cloud.remove(type, item["uuid"])
-    for job in [job for job in cloud.store.rows("LongJob") if job["state"] in ("Running", "Waiting", "Canceling")]:
-        cloud.change("LongJob", job["uuid"], state="Failed", jobResult="Failed because management node restarted.")
+    for type, states, changes in INTERRUPTED:
+        for item in [item for item in cloud.store.rows(type) if {item.get("state"), item.get("status")} & states]:
+            cloud.change(type, item["uuid"], **changes) if changes else cloud.remove(type, item["uuid"])
 
 
 # ---- Incidents ---------------------------------------------------------------------------------------------------
@@ -9311,6 +9630,8 @@ class Control:
             body = await self.dispatch(request)
         except ControlError as error:
             return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
+        except TooFar as error:
+            return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409)
         except ApiError as error:
             return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status)
         if body is STREAM:
@@ -9483,6 +9804,7 @@ class Control:
         self.clock.halt()
         if moment < self.clock.now() - 0.001:  # iso() says thousandths
             self.jobs.shift(self.clock.set_back(moment))
+            plan_all(self.cloud)
             for rule in [rule for rule in self.faults.rules if rule.timer and self.store.peek("Rule", rule.id)]:
                 self.store.update("Rule", rule.id, ends=rule.timer.due)
         return await self.clock.go_to(moment)
@@ -9692,6 +10014,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
+    cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
     try:
         load_kept(rest, start)
     except UNUSABLE as error:
@@ -9741,6 +10064,7 @@ def start_again(rest):
         cloud.store.say_whole(rest.start.image)
     if rest.settings.cloud == "demo":
         set_going(cloud)
+    plan_all(cloud)
     read_rules(rest)
     every_hour(rest)
 

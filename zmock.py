@@ -31,6 +31,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Cloud       items, inventories, what is asked and what comes of it; knows no HTTP
     Accounts    whose things are, who sees them, who may do what, and how much of it
     Accounts: calls    log in, share, give away, quotas, permissions
+    Configuration    global configurations: what they may be, and what a change brings about
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
     Behaviours  what a row cannot say; first: node, tags, progress, notifications
@@ -308,7 +309,7 @@ DIFFERENCES = (
     Difference("wrong-method", True, False, "405 with `Allow`", "a path with one API runs it for any verb; else 500, 405 for other verbs", "manual 3.4; RestServer.java handleNonUniqueApi"),
     Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
     Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
-    Difference("job-expiry", ("seen", 2 * DAY), ("created", 3 * 3600), "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
+    Difference("job-expiry", "seen", "created", "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
     Difference("job-location", True, False, "built from the request's `Host`", "the configured base URL", "manual 3.5; RESTFacadeImpl.java"),
     Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
     Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
@@ -1164,6 +1165,70 @@ class Resource:
         return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed.split()} | keys) - {"uuid"}
 
 
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size_of(text):
+    """ "1G" -> 1073741824; None for what is no size."""
+    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    return int(found[1]) * UNITS[found[2].upper()] if found else None
+
+
+def whole_of(text, bits):
+    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
+
+
+CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
+    "str": (str, "a text"),
+    "bool": (lambda text: {"true": True, "false": False}.get(text.lower()), "true or false"),
+    "int": (lambda text: whole_of(text, 31), "an integer"),
+    "long": (lambda text: whole_of(text, 63), "an integer"),
+    "size": (size_of, "a size string, a number with suffix T, G, M, K, B or without suffix"),
+}
+BOUNDS = {">": (operator.gt, "greater than"), "<": (operator.lt, "less than")}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A global configuration: "host/load.all" are its category and its name; valid is ">1 <1000", "0..1024", "a|b", or none (may be empty)."""
+
+    name: str
+    default: str | None = None
+    type: str = "str"
+    valid: str = ""
+    description: str = ""
+
+    def read(self, text):
+        """What a value is; the default where it is nothing that may be."""
+        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
+
+    def fault(self, text):
+        """Why a value may not be, or nothing."""
+        if not text:
+            return "" if self.valid == "none" else "cannot be null or empty"
+        value = CONFIGURED[self.type][0](text)
+        if value is None:
+            return f"only allows {CONFIGURED[self.type][1]}, but got {text}"
+        return next(filter(None, (self.against(word, value) for word in self.valid.split() if word != "none")), "")
+
+    def against(self, word, value):
+        """What a word of valid has against a value."""
+        if word[0] in BOUNDS:
+            holds, words = BOUNDS[word[0]]
+            return "" if holds(value, int(word[1:])) else f"should be {words} {word[1:]}, but got {value}"
+        if ".." in word:
+            low, high = map(int, word.split(".."))
+            return "" if low <= value <= high else f"should be in range of [{low}, {high}], but got {value}"
+        return "" if value in word.split("|") else f"only allows [{word.replace('|', ', ')}], but got {value}{did_you_mean(value, word.split('|'))}"
+
+    @property
+    def item(self):
+        """It as it is stored until somebody changes it."""
+        category, _, name = self.name.partition("/")
+        said = {"category": category, "name": name, "description": self.description, "defaultValue": self.default, "value": self.default}
+        return {"uuid": self.name} | {key: value for key, value in said.items() if value is not None}
+
+
 def typed(text):
     """ "name cpuNum:int" -> {"name": "str", "cpuNum": "int"} """
     return {name: kind or "str" for name, _, kind in (word.partition(":") for word in text.split())}
@@ -1413,6 +1478,40 @@ def tag_matcher(tag):
     return fits
 
 
+CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the others
+    Configuration("host/cpu.overProvisioning.ratio", "10", "int", ">1 <1000", "how many times a CPU of a host is given away"),
+    Configuration("hostAllocator/reservedCapacity.clusterLevel", "true", "bool", "", "heed what a cluster's tags reserve on each of its hosts"),
+    Configuration("hostAllocator/reservedCapacity.hostLevel", "true", "bool", "", "heed what a host's tags reserve on it"),
+    Configuration("hostAllocator/reservedCapacity.zoneLevel", "true", "bool", "", "heed what a zone's tags reserve on each of its hosts"),
+    Configuration("identity/session.maxConcurrent", "500", "int", ">0", "how many sessions a user may have at the same time"),
+    Configuration("identity/session.timeout", "7200", "int", ">0 <31536000", "seconds until a session expires"),
+    Configuration("image/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted image goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
+    Configuration("image/expungePeriod", "86400", "long", ">0", "seconds until a deleted image is expunged"),
+    Configuration("kvm/dataVolume.maxNum", "24", "int", "0..1024", "how many data volumes a VM may have"),
+    Configuration("kvm/reservedMemory", "1G", "size", "", "memory that each host keeps for itself"),
+    Configuration("longJob/longJob.api.timeout", "259200", "long", "", "seconds that a long job may take"),
+    Configuration("managementServer/node.heartbeatInterval", "5", "int", ">0", "seconds between two heartbeats of a management node"),
+    Configuration("primaryStorage/reservedCapacity", "1G", "size", "", "space that each primary storage keeps free"),
+    Configuration("progress/progress.on", "true", "bool", "", "write down the progress of tasks"),
+    Configuration("rest/completedApi.expiredPeriod", "10800", "int", "", "seconds after which the result of an api-job is forgotten"),
+    Configuration("rest/expiredApi.scanInterval", "3600", "int", "", "seconds between two searches for results to forget"),
+    Configuration("vm/dataVolume.deleteOnVmDestroy", "false", "bool", "", "delete data volumes together with their VM"),
+    Configuration("vm/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a destroyed VM goes at once; Delay: after expungePeriod; Never: it stays Destroyed"),
+    Configuration("vm/expungePeriod", "86400", "long", ">0", "seconds until a destroyed VM is expunged"),
+    Configuration("vm/instanceOffering.setNullWhenDeleting", "true", "bool", "", "VMs forget their instance offering when it is deleted"),
+    Configuration("volume/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted data volume goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
+    Configuration("volume/expungePeriod", "86400", "long", ">0", "seconds until a deleted data volume is expunged"),
+    Configuration("volumeSnapshot/incrementalSnapshot.maxNum", "128", "int", ">0", "how many snapshots a chain may have"),
+    *(Configuration(f"quota/{name}", default, "long", ">0", f"{words} that a new account may have") for name, default, words in (
+        ("eip.num", "20", "EIPs"), ("image.num", "20", "images"), ("image.size", "10995116277760", "bytes of images"),
+        ("l3.num", "20", "L3 networks"), ("listener.num", "20", "load balancer listeners"), ("loadBalancer.num", "20", "load balancers"),
+        ("portForwarding.num", "20", "port forwarding rules"), ("securityGroup.num", "20", "security groups"),
+        ("snapshot.volume.num", "200", "volume snapshots"), ("vip.num", "20", "VIPs"), ("vm.cpuNum", "80", "CPUs of running VMs"),
+        ("vm.memorySize", "85899345920", "bytes of memory of running VMs"), ("vm.num", "20", "running VMs"), ("vm.totalNum", "20", "VMs"),
+        ("volume.capacity", "10995116277760", "bytes of volumes"), ("volume.data.num", "40", "data volumes"), ("vxlan.num", "8", "VXLAN networks"))),
+)  # fmt: skip
+
+
 # ---- Catalogue: accounts ------------------------------------------------------------------------------------------
 
 OWNED = {  # what belongs to an account, the one that makes it or the one that has what a key leads to (AccountResourceRefVO.java)
@@ -1458,22 +1557,21 @@ class Allowance:
     """How much an account may have: of the items of a type for which a condition holds so many, or so much of a field."""
 
     name: str
-    value: int
     type: str
     when: str = ""
     field: str = ""
 
 
 IN_USE, NOT_DELETED = "state is not Created|Stopped|Destroying|Destroyed", "status is not Deleted"
-ALLOWANCES = {row.name: row for row in (  # by default, and no global configuration of another name (conf/globalConfig, category quota)
-    Allowance("vm.totalNum", 20, "VmInstance", "state is not Destroying|Destroyed"), Allowance("vm.num", 20, "VmInstance", IN_USE),
-    Allowance("vm.cpuNum", 80, "VmInstance", IN_USE, "cpuNum"), Allowance("vm.memorySize", 80 << 30, "VmInstance", IN_USE, "memorySize"),
-    Allowance("volume.data.num", 40, "Volume", "type is Data and status is not Deleted"), Allowance("volume.capacity", 10 << 40, "Volume", NOT_DELETED, "size"),
-    Allowance("image.num", 20, "Image", NOT_DELETED), Allowance("image.size", 10 << 40, "Image", NOT_DELETED, "size"),
-    Allowance("l3.num", 20, "L3Network"), Allowance("vxlan.num", 8, "L2VxlanNetwork"), Allowance("vip.num", 20, "Vip"), Allowance("eip.num", 20, "Eip"),
-    Allowance("portForwarding.num", 20, "PortForwardingRule"), Allowance("securityGroup.num", 20, "SecurityGroup"),
-    Allowance("loadBalancer.num", 20, "LoadBalancer"), Allowance("listener.num", 20, "LoadBalancerListener"),
-    Allowance("snapshot.volume.num", 200, "VolumeSnapshot"),
+ALLOWANCES = {row.name: row for row in (  # how much by default says a global configuration of that name, category quota
+    Allowance("vm.totalNum", "VmInstance", "state is not Destroying|Destroyed"), Allowance("vm.num", "VmInstance", IN_USE),
+    Allowance("vm.cpuNum", "VmInstance", IN_USE, "cpuNum"), Allowance("vm.memorySize", "VmInstance", IN_USE, "memorySize"),
+    Allowance("volume.data.num", "Volume", "type is Data and status is not Deleted"), Allowance("volume.capacity", "Volume", NOT_DELETED, "size"),
+    Allowance("image.num", "Image", NOT_DELETED), Allowance("image.size", "Image", NOT_DELETED, "size"),
+    Allowance("l3.num", "L3Network"), Allowance("vxlan.num", "L2VxlanNetwork"), Allowance("vip.num", "Vip"), Allowance("eip.num", "Eip"),
+    Allowance("portForwarding.num", "PortForwardingRule"), Allowance("securityGroup.num", "SecurityGroup"),
+    Allowance("loadBalancer.num", "LoadBalancer"), Allowance("listener.num", "LoadBalancerListener"),
+    Allowance("snapshot.volume.num", "VolumeSnapshot"),
 )}  # fmt: skip
 RUNS = "vm.num=1 vm.cpuNum=its.cpuNum vm.memorySize=its.memorySize"
 ASKED = {  # what calls ask for besides one of what they create; of names with | between them the first that is there counts, a text is one
@@ -1987,6 +2085,8 @@ class Catalogue:
     def __init__(self, file=None):
         kept = self.read(file)
         self.structs = {line["name"]: line["fields"] for line in kept["structs"].values()}  # inventories that no query reaches
+        configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
+        self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
         for line in kept["inventories"].values():
             self.add_resource(rows, line)
@@ -2013,10 +2113,10 @@ class Catalogue:
     @staticmethod
     def read(file):
         if not file or not file.exists():
-            return {"inventories": {}, "apis": {}, "structs": {}}
+            return {table: {} for table in ("inventories", "apis", "structs", "configurations")}
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
-            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {})}
+            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {}), "configurations": kept.get("configurations", {})}
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
@@ -2700,12 +2800,15 @@ def each(item, key):
 
 
 class Table:
-    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for."""
+    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for.
 
-    def __init__(self, indexed, documents=None):
+    Those of `standing` are there without being kept, until they are changed.
+    """
+
+    def __init__(self, indexed, documents=None, standing=()):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = {uuid: documents[number] for uuid, number in self.numbers.items()}
+        self.items = {folded(item["uuid"]): item for item in standing} | {uuid: documents[number] for uuid, number in self.numbers.items()}
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -2762,7 +2865,7 @@ class Table:
 
     def documents(self):
         """Its items by number; they are never changed, only replaced."""
-        return {self.numbers[uuid]: item for uuid, item in self.items.items()}
+        return {number: self.items[uuid] for uuid, number in self.numbers.items()}
 
 
 class Image:
@@ -2832,8 +2935,9 @@ class Store:
     What goes in and what comes out are copies. Without a folder nothing is kept.
     """
 
-    def __init__(self, indexes, folder=None, durable=True):
+    def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
+        self.standing = standing or {}  # the items that are there from the start, by type
         self.folder, self.durable = folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
@@ -2855,7 +2959,7 @@ class Store:
 
     def put_back(self, image):
         """Has the state of an image take the place of what there is."""
-        self.tables = {name: Table(self.indexes.get(name, ()), documents) for name, documents in image.documents.items()}
+        self.tables = {name: self.new_table(name, documents) for name, documents in image.documents.items()}
         self.say_whole(image)
         for write in filter(None, (self.writing, self.waiting)):
             write.undos.clear()  # nothing of it is there any more
@@ -2867,8 +2971,11 @@ class Store:
 
     def table(self, type):
         if type not in self.tables:
-            self.tables[type] = Table(self.indexes.get(type, ()))
+            self.tables[type] = self.new_table(type)
         return self.tables[type]
+
+    def new_table(self, type, documents=None):
+        return Table(self.indexes.get(type, ()), documents, self.standing.get(type, ()))
 
     # reading
 
@@ -2964,8 +3071,8 @@ class Store:
         self.folder.open()
         with no_collection():
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
-            self.tables = {name: Table(self.indexes.get(name, ()), items) for name, items in documents.items()}
-        twice = {name: len(items) - self.count(name) for name, items in documents.items()}
+            self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
+        twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
         for line in (*told, *(f"{name}.json holds {count} objects with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
 
@@ -4299,7 +4406,7 @@ class Run:
         self.began = jobs.clock.now() if began is None else began
         self.due = self.began + seconds
         self.progress = Progress(call, self.began, self.due, self.stages, long)
-        if self.stages or long:
+        if (self.stages or long) and jobs.configured("progress", "progress.on"):
             jobs.progress[call.job] = self.progress
         if self.stages:
             self.attempt(self.begin)
@@ -4432,7 +4539,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
-SWEEP = 3600  # rest.expiredApi.scanInterval
+KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
 OVER = {"succeeded", "failed"}
@@ -4441,8 +4548,8 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, apis, perform, stages, notify, mend):
-        self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
+    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, mend):
+        self.clock, self.store, self.dialect, self.configured, self.apis = clock, store, dialect, configured, apis
         self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
@@ -4570,10 +4677,17 @@ class Jobs:
         return record if uuid not in self.running else record | {"state": "running"}
 
     def expired(self, record):
-        since, seconds = self.dialect["job-expiry"]
-        moment = max(record["seen"], self.looked.get(record["uuid"], 0)) if since == "seen" else record["created"]
-        left = record.get("finished", 0) + (seconds if since == "seen" else SWEEP)  # a job that took longer: until the scan finds it
-        return record["state"] in OVER and self.clock.now() >= max(moment + seconds, left)
+        if record["state"] not in OVER:
+            return False
+        if self.dialect["job-expiry"] == "seen":
+            ends = max(record["seen"], self.looked.get(record["uuid"], 0), record.get("finished", 0)) + KEPT_SEEN
+        else:  # one that took longer: until the scan finds it
+            ends = max(record["created"] + self.configured("rest", "completedApi.expiredPeriod"), record.get("finished", 0) + self.scan_interval)
+        return self.clock.now() >= ends
+
+    @property
+    def scan_interval(self):
+        return max(1, self.configured("rest", "expiredApi.scanInterval"))
 
     def sweep(self):
         for record in [record for record in self.store.rows("Job") if self.expired(record)]:
@@ -5193,8 +5307,6 @@ def verb_of(api):
 # ---- Cloud -------------------------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
-SESSION_SECONDS, MOST_SESSIONS = 7200, 500  # identity.session.timeout, .maxConcurrent
-HEART_BEAT = 5  # managementServer/node.heartbeatInterval
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
 SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
     "Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange", "InstanceOffering", "DiskOffering",
@@ -5205,6 +5317,17 @@ ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type g
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
 ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
+
+
+def configured(cloud, category, name):
+    """What a global configuration is set to, as its type: configured(cloud, "identity", "session.timeout") -> 7200."""
+    key = f"{category}/{name}"
+    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
+
+
+def heart_beat(cloud):
+    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
+    return cloud.clock.stamp(cloud.clock.now() // interval * interval)
 
 
 class Cloud:
@@ -5336,7 +5459,7 @@ class Cloud:
     def computed(self):
         """Fields that are worked out when they are looked at."""
         return {
-            ("ManagementNode", "heartBeat"): lambda node: self.clock.stamp(self.clock.now() // HEART_BEAT * HEART_BEAT),
+            ("ManagementNode", "heartBeat"): lambda node: heart_beat(self),
             ("License", "expired"): self.license_is_over,
             ("LicenseAddOn", "expired"): self.license_is_over,
             ("License", "expiredDate"): self.license_end,
@@ -5799,7 +5922,7 @@ class Accounts:
     def total(self, account, name):
         """How much an account may have; admin is not counted."""
         said = (quota["value"] for quota in self.store.find("Quota", "identityUuid", account) if quota["name"] == name)
-        return next(said, 0 if account == ADMIN else ALLOWANCES[name].value)
+        return next(said, 0 if account == ADMIN else configured(self.cloud, "quota", name))
 
     def charge(self, call):
         """Raises that what a call asks for is more than its account may have (QuotaUtil.java)."""
@@ -5877,10 +6000,11 @@ class Seen:
 def new_cloud(settings, catalogue):
     """An empty cloud with all that it stands on: a clock, a store, its jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
-    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on")
+    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on",
+                  {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
     return cloud
 
 
@@ -5940,7 +6064,8 @@ def revoke_resource_sharing(cloud, call):
 @effect("grant quotas")
 def grant_quotas(scope):
     for allowance in ALLOWANCES.values():
-        scope.cloud.add("Quota", name=allowance.name, identityUuid=scope.item["uuid"], identityType="AccountVO", value=allowance.value)
+        scope.cloud.add("Quota", name=allowance.name, identityUuid=scope.item["uuid"], identityType="AccountVO",
+                        value=configured(scope.cloud, "quota", allowance.name))  # fmt: skip
 
 
 @behaviour("UpdateQuota")
@@ -5980,11 +6105,12 @@ def open_session(cloud, account, user):
     def of_user():
         return sum(session["userUuid"] == user for session in cloud.store.find("Session", "accountUuid", account))
 
-    if of_user() >= MOST_SESSIONS:
+    most = configured(cloud, "identity", "session.maxConcurrent")
+    if of_user() >= most:
         cloud.accounts.sweep()
-    if of_user() >= MOST_SESSIONS:
-        raise ApiError("SYS.1000", f"Login sessions hit limit of max allowed concurrent login sessions, max allowed: {MOST_SESSIONS}")
-    ends = cloud.clock.stamp(cloud.clock.now() + SESSION_SECONDS)
+    if of_user() >= most:
+        raise ApiError("SYS.1000", f"Login sessions hit limit of max allowed concurrent login sessions, max allowed: {most}")
+    ends = cloud.clock.stamp(cloud.clock.now() + configured(cloud, "identity", "session.timeout"))
     return cloud.shown("Session", cloud.add("Session", accountUuid=account, userUuid=user, expiredDate=ends)["uuid"])
 
 
@@ -6021,9 +6147,41 @@ def validate_session(cloud, call):
 
 @behaviour("RenewSession")
 def renew_session(cloud, call):
-    ends = cloud.clock.stamp(cloud.clock.now() + (call["duration"] or SESSION_SECONDS))
+    ends = cloud.clock.stamp(cloud.clock.now() + (call["duration"] or configured(cloud, "identity", "session.timeout")))
     cloud.change("Session", call["sessionUuid"], expiredDate=ends)
     return cloud.shown("Session", call["sessionUuid"])
+
+
+# ---- Configuration -----------------------------------------------------------------------------------------------
+
+ON_CONFIGURED: dict[str, list] = defaultdict(list)  # what is counted or planned anew when a global configuration changes, by its name
+
+
+def on_configured(*names):
+    """Registers what a change of some global configurations brings about at once; most are read where they count."""
+
+    def register(act):
+        for name in names:
+            ON_CONFIGURED[name].append(act)
+        return act
+
+    return register
+
+
+@behaviour("UpdateGlobalConfig")
+def update_global_config(cloud, call):
+    """A new value, if the configuration may have it."""
+    category, name, known = call["category"], call["name"], cloud.catalogue.configurations
+    row = known.get(f"{category}/{name}")
+    if not row:
+        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
+                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
+    if fault := row.fault(call["value"]):
+        raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
+    cloud.change("GlobalConfig", row.name, value=call["value"])
+    for act in ON_CONFIGURED[row.name]:
+        act(cloud)
+    return cloud.shown("GlobalConfig", row.name)
 
 
 # ---- Allocation --------------------------------------------------------------------------------------------------
@@ -6117,23 +6275,21 @@ def take_vni(scope):
 # ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
-CPU_RATIO, RESERVED_MEMORY = 10, 1 << 30  # host/cpu.overProvisioning.ratio, kvm/reservedMemory
-UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
 LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
 
 
-def size_of(text):
-    """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d+)\s*([BKMGT]?)B?", text.strip(), re.I)
-    return int(found[1]) * UNITS[found[2].upper()] if found else None
+RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "host::reservedMemory::"), ("zone", "zoneUuid", "host::reservedMemory::"))
 
 
 def reserved_memory(cloud, host):
-    """What a host keeps for itself: its tag reservedMemory::1G, or the global configuration."""
-    tags = (t["tag"].partition("::") for t in cloud.find("SystemTag", "resourceUuid", host["uuid"]))
-    said = [size_of(size) for name, _, size in tags if name == "reservedMemory"]
-    return next((size for size in said if size is not None), RESERVED_MEMORY)
+    """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
+    for level, key, words in RESERVING:
+        tags = (tag["tag"] for tag in cloud.find("SystemTag", "resourceUuid", host[key]))
+        said = next((size_of(tag.removeprefix(words)) for tag in tags if tag.startswith(words)), None)
+        if said is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
+            return said
+    return configured(cloud, "kvm", "reservedMemory")
 
 
 def recount(cloud, uuid):
@@ -6146,6 +6302,13 @@ def recount(cloud, uuid):
 
 
 COUNTED["Host"] = recount
+
+
+@on_configured("host/cpu.overProvisioning.ratio")
+def recount_cpus(cloud):
+    for host in [*cloud.store.rows("Host")]:
+        cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * configured(cloud, "host", "cpu.overProvisioning.ratio"))
+        recount(cloud, host["uuid"])
 
 
 def place(cloud, vm, host):
@@ -6232,7 +6395,8 @@ def reaches(cloud, vm, cluster):
 def give_hardware(scope):
     """The processors and the memory of a new host."""
     cpus, memory = 16, 64 * GIB
-    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=cpus * CPU_RATIO, availableCpuCapacity=cpus * CPU_RATIO,
+    given_away = cpus * configured(scope.cloud, "host", "cpu.overProvisioning.ratio")
+    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=given_away, availableCpuCapacity=given_away,
               totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
 
 
@@ -6255,7 +6419,9 @@ def pick_storage(cloud, cluster, size, wanted=None):
 
 
 def has_room(cloud, ps, size):
-    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size and ps["uuid"] not in cloud.full
+    """Whether a primary storage takes so much, and keeps what it reserves."""
+    left = ps["availableCapacity"] - configured(cloud, "primaryStorage", "reservedCapacity")
+    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and left >= size and ps["uuid"] not in cloud.full
 
 
 def take_space(cloud, storage, size):
@@ -7284,23 +7450,29 @@ def destroy_vm(cloud, call):
         root = volume["type"] == "Root"
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if root else {"vmInstanceUuid": None, "deviceId": None})
     Scope(cloud, call, "VmInstance", vm).perform("drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid")
-    expunge_later(cloud, "ExpungeVmInstance", vm["uuid"])
+    expunge(cloud, "ExpungeVmInstance", vm["uuid"])
 
 
-EXPUNGE_AFTER = DAY  # vm/expungePeriod
+EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
+    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
+    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
+    "ExpungeImage": ("Image", "Deleted", "status", "image"),
+}
 
 
 def expunge_later(cloud, api, uuid, since=None):
-    """Expunges what is still destroyed a day after."""
-    due = (cloud.clock.now() if since is None else since) + EXPUNGE_AFTER
-    type, state, key = EXPUNGED[api]
+    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Never":
+        return
+    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
 
     def expunge():
         item = cloud.look(type, uuid)
-        if item.get(key) != state:
+        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
             return
         touched = cloud.clock.moment(item["lastOpDate"])
-        if touched + EXPUNGE_AFTER >= due + 1:  # deleted anew, or changed, since
+        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
             expunge_later(cloud, api, uuid, touched)
             return
         cloud.remove(type, uuid)
@@ -7309,16 +7481,27 @@ def expunge_later(cloud, api, uuid, since=None):
     cloud.clock.at(due, expunge, f"{api} {uuid}")
 
 
+def expunge(cloud, api, uuid):
+    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
+        cloud.remove(type, uuid)
+    else:
+        expunge_later(cloud, api, uuid)
+
+
+@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
+def expunge_all_later(cloud):
+    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
+    for api, (type, state, key, _) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
 @effect("expunge later")
 def expunge_item_later(scope):
-    expunge_later(scope.cloud, "ExpungeImage" if scope.type == "Image" else "ExpungeDataVolume", scope.item["uuid"])
-
-
-EXPUNGED = {
-    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state"),
-    "ExpungeDataVolume": ("Volume", "Deleted", "status"),
-    "ExpungeImage": ("Image", "Deleted", "status"),
-}
+    scope.keep()
+    expunge(scope.cloud, "ExpungeImage" if scope.type == "Image" else "ExpungeDataVolume", scope.item["uuid"])
 
 
 @behaviour("UpdateVmInstance")
@@ -7358,16 +7541,14 @@ def instantiate_where_told(scope):
         scope.set(**placed(scope.cloud, scope.item, with_room(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])))
 
 
-MOST_DATA_VOLUMES = 24  # KVMConstant.java
-
-
 @effect("attach to the vm")
 def attach_to_vm(scope):
     """A volume that has no place yet takes one that the virtual machine's cluster reaches; and a free number, 0 being the root volume's."""
     cloud, volume, vm = scope.cloud, scope.item, scope.look("VmInstance", scope.call["vmInstanceUuid"])
     used = {other.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for other in cloud.find(type, "vmInstanceUuid", vm["uuid"])}
-    if len(used - {0}) >= MOST_DATA_VOLUMES:
-        raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {MOST_DATA_VOLUMES} data volumes to be attached to a single vm")
+    most = configured(cloud, "kvm", "dataVolume.maxNum")
+    if len(used - {0}) >= most:
+        raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {most} data volumes to be attached to a single vm")
     if volume["status"] == "NotInstantiated":
         scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
     place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
@@ -7382,7 +7563,6 @@ def move(scope):
     move_volume(scope.cloud, scope.item, scope.call["dstPrimaryStorageUuid"])
 
 
-LONGEST_CHAIN = 128  # volumeSnapshot/incrementalSnapshot.maxNum
 
 
 @effect("grow the tree")
@@ -7392,7 +7572,7 @@ def grow_tree(scope):
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree.get("uuid")) if other["latest"]), {})
     said = (tag["tag"].rpartition("::") for tag in cloud.find("SystemTag", "resourceUuid", volume))
-    longest = next((int(number) for words, _, number in said if words == "volumeMaxIncrementalSnapshotNum" and number.isdigit()), LONGEST_CHAIN)
+    longest = next((int(number) for words, _, number in said if words == "volumeMaxIncrementalSnapshotNum" and number.isdigit()), configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum"))
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
@@ -8080,12 +8260,6 @@ def recover(cloud):
     add_console_agent(cloud)
     expunge_all_later(cloud)
     plan_all(cloud)
-
-
-def expunge_all_later(cloud):
-    for api, (type, state, key) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:  # they go with the VM
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
 INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
@@ -10066,7 +10240,7 @@ def start_again(rest):
         set_going(cloud)
     plan_all(cloud)
     read_rules(rest)
-    every_hour(rest)
+    sweep_on(rest)
 
 
 def forget_all(rest):
@@ -10132,7 +10306,7 @@ def take_up(rest, edited):
         store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
     read_rules(rest)
     recover(rest.cloud)
-    every_hour(rest)
+    sweep_on(rest)
 
 
 def go_back(rest, documents, where):
@@ -10155,15 +10329,15 @@ def put_on(rest, documents):
     take_up(rest, documents.keys())
 
 
-def every_hour(rest):
-    """Forgets what is over: sessions and job records."""
+def sweep_on(rest):
+    """Forgets what is over, every now and then: sessions and job records."""
 
     def sweep():
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
-        every_hour(rest)
+        sweep_on(rest)
 
-    rest.clock.at(rest.clock.now() + SWEEP, sweep)
+    rest.clock.at(rest.clock.now() + rest.jobs.scan_interval, sweep)
 
 
 def read_rules(rest):

@@ -31,7 +31,7 @@ from zmock import (
 )  # fmt: skip
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
-SHIPPED, INVENTORIES, STRUCTS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
+SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
 ALL, ALONE = Catalogue(FILE), Catalogue()
 BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
@@ -276,18 +276,18 @@ def test_a_shipped_line_is_an_api(line):
 
 def test_each_shipped_api_and_inventory_has_a_line_of_its_own():
     told = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n')
-    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS), strict=True):
+    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs|configurations)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS), strict=True):
         assert [json.loads("{%s}" % line.rstrip(",")) for line in text.splitlines()] == [{str(n): row} for n, row in enumerate(rows, 1)]
 
 
 def test_the_shipped_lines_are_in_the_order_of_their_names():
-    for rows in (SHIPPED, INVENTORIES, STRUCTS):
+    for rows in (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS):
         assert [line["name"] for line in rows] == sorted(line["name"] for line in rows)
 
 
 def test_tinydb_opens_the_shipped_file():
     with TinyDB(FILE, access_mode="r") as db:
-        assert db.tables() == {"apis", "inventories", "structs"}
+        assert db.tables() == {"apis", "inventories", "structs", "configurations"}
         assert [dict(document) for document in db.table("apis")] == SHIPPED
         assert [dict(document) for document in db.table("inventories")] == INVENTORIES
 

@@ -1206,6 +1206,8 @@ class Configuration:
         """Why a value may not be, or nothing."""
         if not text:
             return "" if self.valid == "none" else "cannot be null or empty"
+        if not isinstance(text, str):
+            return f"is a text, not {text}"
         value = CONFIGURED[self.type][0](text)
         if value is None:
             return f"only allows {CONFIGURED[self.type][1]}, but got {text}"
@@ -6168,20 +6170,24 @@ def on_configured(*names):
     return register
 
 
-@behaviour("UpdateGlobalConfig")
-def update_global_config(cloud, call):
+def configure(cloud, category, name, value):
     """A new value, if the configuration may have it."""
-    category, name, known = call["category"], call["name"], cloud.catalogue.configurations
+    known = cloud.catalogue.configurations
     row = known.get(f"{category}/{name}")
     if not row:
         raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
                        hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
-    if fault := row.fault(call["value"]):
+    if fault := row.fault(value):
         raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
-    cloud.change("GlobalConfig", row.name, value=call["value"])
-    for act in ON_CONFIGURED[row.name]:
+    cloud.change("GlobalConfig", row.name, value=value)
+    for act in ON_CONFIGURED.get(row.name, ()):
         act(cloud)
-    return cloud.shown("GlobalConfig", row.name)
+
+
+@behaviour("UpdateGlobalConfig")
+def update_global_config(cloud, call):
+    configure(cloud, call["category"], call["name"], call["value"])
+    return cloud.shown("GlobalConfig", f"{call['category']}/{call['name']}")
 
 
 # ---- Allocation --------------------------------------------------------------------------------------------------
@@ -8125,7 +8131,7 @@ def from_file(cloud, path):
             raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
     for kind, row in sorted(rows.items(), key=lambda pair: bool(pair[1].embeds)):  # what others show inside them comes first
         for item in told[kind]:
-            load_item(cloud, path, row, item)
+            (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
 
 
 def stamp_of_us_date(text, where):
@@ -8133,6 +8139,15 @@ def stamp_of_us_date(text, where):
         return stamp_from(text)
     except ValueError:
         raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
+
+
+def load_configuration(cloud, path, row, item):
+    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in ("category", "name", "value")):
+        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item)[:80]}")
+    try:
+        configure(cloud, item["category"], item["name"], item["value"])
+    except ApiError as error:
+        raise SettingsError(f"{path}: {error.details}") from None
 
 
 def load_item(cloud, path, row, item):
@@ -8204,6 +8219,10 @@ def look_over(cloud, types):
     for row in cloud.catalogue.resources.values():
         if row.name in types:
             told += look_over_type(cloud, row)
+    for item in cloud.store.rows("GlobalConfig") if "GlobalConfig" in types else ():
+        row = cloud.catalogue.configurations.get(item["uuid"])
+        if fault := row.fault(item.get("value")) if row else "is unknown":
+            told.append(f"the global configuration {item['uuid']} {fault}; its default counts")
     for record in [*cloud.store.rows("Job")] if "Job" in types else ():
         wrong = [name for name, kind in JOB.items() if not isinstance(record.get(name), kind)]
         wrong += [name for name in (*MOMENTS, "finished") if not is_moment(record.get(name, 0 if name == "finished" else None))]

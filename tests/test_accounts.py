@@ -386,7 +386,7 @@ async def test_each_quota_is_kept(cast, quota, value, api, params):
 async def test_quotas_are_what_the_global_configuration_says_and_are_told_with_what_is_used(cast):
     ann = cast.uuids["ann"]
     quotas = {quota["name"]: quota["value"] for quota in await cast.query("ann", "accounts/quotas")}
-    assert quotas == {name: configured(cloud.cloud, "quota", name) for name in ALLOWANCES}
+    assert quotas == {name: configured(cast.mock.cloud, "quota", name) for name in ALLOWANCES}
     assert {(quota["identityUuid"], quota["identityType"]) for quota in await cast.query("ann", "accounts/quotas")} == {(ann, "AccountVO")}
     assert await cast.names("ann", "accounts", "quota.name=vm.num") == ["ann"]
     await cast.vm("ann", "web", dataDiskOfferingUuids=[DISK])

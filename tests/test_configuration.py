@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zmock import CONFIGURATIONS, Catalogue, configured, named, serve
+from zmock import CONFIGURATIONS, Catalogue, SettingsError, configured, named, serve
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json").configurations
 CHANGED = "host/cpu.overProvisioning.ratio"
@@ -119,15 +119,34 @@ async def test_what_was_changed_survives_a_restart_and_the_rest_is_not_kept(tmp_
         assert len(await mock.query("global-configurations")) == 157
 
 
-async def test_an_edited_value_that_may_not_be_counts_as_the_default(tmp_path):
+@pytest.mark.parametrize("wrong", ('"lots"', "20", "null"))
+async def test_an_edited_value_that_may_not_be_counts_as_the_default(tmp_path, wrong):
     settings = {"memory": False, "data": str(tmp_path), "cloud": "empty"}
     async with serve(**settings) as mock:
         await mock.login()
         await configure(mock, CHANGED, "20")
     file = tmp_path / "GlobalConfig.json"
-    file.write_text(file.read_text().replace('"20"', '"lots"'))
+    file.write_text(file.read_text().replace('"20"', wrong))
     async with serve(**settings) as mock:
         assert configured(mock.cloud, "host", "cpu.overProvisioning.ratio") == 10
+        assert [line for line in mock.cloud.store.found if CHANGED in line]
+
+
+async def test_a_cloud_from_a_file_may_say_some(tmp_path):
+    file = tmp_path / "cloud.json"
+    file.write_text(json.dumps({"global-configurations": [{"category": "host", "name": "cpu.overProvisioning.ratio", "value": "5"}]}))
+    async with serve(cloud=str(file)) as mock:
+        assert configured(mock.cloud, "host", "cpu.overProvisioning.ratio") == 5
+
+
+@pytest.mark.parametrize(("item", "why"), (({"category": "host", "name": "x", "value": "5"}, "unable to find"), ({"name": "x"}, "all texts"), ("x", "all texts"),
+                                           ({"category": "host", "name": "load.all", "value": "5"}, "only allows true or false")))  # fmt: skip
+async def test_and_is_refused_where_it_says_wrong_ones(tmp_path, item, why):
+    file = tmp_path / "cloud.json"
+    file.write_text(json.dumps({"global-configurations": [item]}))
+    with pytest.raises(SettingsError, match=why):
+        async with serve(cloud=str(file)):
+            pass
 
 
 # what acts
@@ -277,3 +296,10 @@ async def test_api_jobs_are_kept_as_long_as_it_is_said_where_the_server_is_follo
         status, body = await mock.request("POST", "/zones", {"params": {"name": "z"}})
         await mock.advance(120)
         assert (status, (await mock.request("GET", body["location"].partition("/v1")[2]))[0]) == (202, found_later)
+
+
+async def test_a_new_account_may_have_as_much_as_it_is_said(cloud):
+    await configure(cloud, "quota/vm.num", "7")
+    account = await cloud.create("CreateAccount", name="ann", password="p" * 128)
+    (quota,) = await cloud.query("accounts/quotas", f"identityUuid={account['uuid']}", "name=vm.num")
+    assert quota["value"] == 7

@@ -34,8 +34,9 @@ Read it from top to bottom; a section uses only what stands above it.
     Configuration    global configurations: what they may be, and what a change brings about
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
+    Long jobs   what goes on after its api-job, and is a resource until then and after
     Behaviours  what a row cannot say; first: node, tags, progress, notifications
-    Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
+    Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
     Behaviours: virtual machines          the state table, placing, creating, moving
@@ -931,7 +932,7 @@ class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
 
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
-    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid). `package` is the Java package of the message.
+    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
     """
 
@@ -1673,6 +1674,8 @@ RULES = {  # api: (what it does, what it refuses)
             "unable to create a user. A user called {name} is already under the account[uuid:{caller}]"),)),
     "LogOut": ("remove", ()),
     "TriggerGCJob": ("", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
+    "CancelLongJob": ("state = Canceling; give up", tuple((f"state is {state}", "SYS.1007", f"cannot cancel longjob that is {words}")
+        for state, words in (("Succeeded", "succeeded"), ("Canceled", "already canceled"), ("Failed", "failed")))),
     "DeleteLongJob": ("", (("state is not Succeeded|Canceled|Failed", "SYS.1007",
         "delete longjob only when it's succeeded, canceled, or failed"),)),
     "AddKVMHost": ("hypervisorType = KVM; zoneUuid = clusterUuid.zoneUuid; hardware; stage connect: Connect to the host; stage prepare: Install the agent; connected; "
@@ -1684,7 +1687,7 @@ RULES = {  # api: (what it does, what it refuses)
     "UpdateHost": ("", (("status is Connecting", "SYS.1006", "can not update host[uuid:{uuid}]which is connecting or creating, please wait."),
                         ("managementIp is not IPv4|Hostname", "SYS.1007", NO_HOST))),
     "ReconnectHost": ("reach; status = Connecting; stage reconnect: Reconnect the host; connected", ()),
-    "UpdateClusterOS": ("", tuple(
+    "UpdateClusterOS": ("stage prepare: Prepare the repository; stage update: Update the hosts; update the hosts", tuple(
         (f"some Host clusterUuid=uuid status={status}", "SYS.1006", "there are hosts of cluster[uuid:{uuid}] that are %s, their operating system cannot be updated" % status)
         for status in ("Disconnected", "Connecting"))),
     "ChangeHostState": ("when stateEvent is 'maintain': state = PreMaintenance; stage evacuate: Move the virtual machines away; "
@@ -1922,7 +1925,7 @@ API_ROWS = {
     HEADER + "cluster": (
         ("CreateCluster", "POST /clusters", "inventory:Cluster", f"zoneUuid! @Zone, {NAMED}, hypervisorType! {{KVM|Simulator}}, type {{zstack}}"),
         *common("Cluster", "/clusters", "query update switch drop"),
-        ("UpdateClusterOS", "PUT /clusters/{uuid}/actions", "inventory:LongJob", "uuid! @Cluster, excludePackages:list nonempty"),
+        ("UpdateClusterOS", "PUT /clusters/{uuid}/actions", "inventory:LongJob", "uuid! @Cluster, excludePackages:list nonempty", "long"),
     ),
     "org.zstack.kvm": (
         ("AddKVMHost", "POST /hosts/kvm", "inventory:Host",
@@ -4361,6 +4364,7 @@ class Call:
     account: str = ""
     user: str = ""  # who of the account calls: its user, or the account itself; nobody where no session is needed
     seconds: float = 0
+    long: bool = False  # whether it is what a long job does
     fault: Fault = NO_FAULT
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
@@ -4383,7 +4387,6 @@ class Progress:
     began: float
     ends: float
     stages: dict
-    long: bool = False
     seen: list = field(default_factory=list)
     over: bool = False
 
@@ -4399,16 +4402,16 @@ class Run:
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
     """
 
-    def __init__(self, jobs, call, seconds, done, began=None, long=False):
+    def __init__(self, jobs, call, seconds, done, began=None):
         self.jobs, self.call, self.done = jobs, call, done
         self.steps, self.passed, self.timer, self.over, self.log = None, None, None, False, []
-        self.stages, self.awaited = jobs.stages(call.api), began is None
+        self.stages, self.awaited = jobs.stages(call.api, call.long), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
         self.began = jobs.clock.now() if began is None else began
         self.due = self.began + seconds
-        self.progress = Progress(call, self.began, self.due, self.stages, long)
-        if (self.stages or long) and jobs.configured("progress", "progress.on"):
+        self.progress = Progress(call, self.began, self.due, self.stages)
+        if (self.stages or call.long) and jobs.configured("progress", "progress.on"):
             jobs.progress[call.job] = self.progress
         if self.stages:
             self.attempt(self.begin)
@@ -5241,7 +5244,7 @@ def delete(cloud, call):
 def act(cloud, call):
     """What the row says, and the usual answer."""
     scope = scope_of(cloud, call)
-    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers else None)
+    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers and "long" not in call.api.words else None)
 
 
 def answer_of(scope, api):
@@ -5299,6 +5302,8 @@ def verb_of(api):
     """What does a call of the api when no behaviour does; None where nothing can."""
     if api.creates:
         return create
+    if "long" in api.words:
+        return act
     if api.kind == "Delete" and not api.does:
         return delete
     if api.kind == "Change" and "stateEvent" in api.params:
@@ -5325,6 +5330,10 @@ def configured(cloud, category, name):
     """What a global configuration is set to, as its type: configured(cloud, "identity", "session.timeout") -> 7200."""
     key = f"{category}/{name}"
     return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
+
+
+def node(cloud):
+    return next(iter(cloud.store.rows("ManagementNode")))
 
 
 def heart_beat(cloud):
@@ -5532,9 +5541,13 @@ class Cloud:
     def needs_session(self, api):
         return "open" not in api.words or (api.name == "IsReadyToGo" and self.dialect["is-ready"])
 
-    def stages(self, api):
-        """The stages that a job of the api goes through, with the sentence that its progress shows."""
-        return getattr(BEHAVIOURS.get(api.name), "stages", api.stages)
+    def stages(self, api, long=False):
+        """The stages that a job of the api goes through, or a long one, with the sentence that its progress shows."""
+        return getattr(self.behaviour(api, long), "stages", api.stages)
+
+    def behaviour(self, api, long=False):
+        """What an api does that its row cannot say, or None; what is always a long job does as its row says once it is one."""
+        return None if long and "long" in api.words else BEHAVIOURS.get(api.name)
 
     def check(self, api, given):
         """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
@@ -5633,7 +5646,7 @@ class Cloud:
 
     def act(self, call):
         """Does a call that nothing refuses, by its behaviour or by its verb."""
-        work = BEHAVIOURS.get(call.api.name) or verb_of(call.api)
+        work = self.behaviour(call.api, call.long) or verb_of(call.api)
         return work(self, call) if call.account in ("", ADMIN) else self.accounts.act(call, work)
 
     def is_gone(self, call):
@@ -6578,13 +6591,119 @@ def clean_up_cache(scope):
             cloud.remove("ImageCache", cache["uuid"])
 
 
+# ---- Long jobs ---------------------------------------------------------------------------------------------------
+
+LONG_JOBS = {  # manual 4.8; LongJobFor annotations
+    "MigrateVm", "AddImage", "CreateDataVolumeTemplateFromVolume", "CreateRootVolumeTemplateFromRootVolume", "DeleteVolumeSnapshot",
+    "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
+}  # fmt: skip
+CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
+
+
+def draw_seconds(cloud, api, long=False):
+    """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
+    low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
+    factor = 10 if long and not cloud.settings.long_delay else 1
+    cloud.draws[api.name, long] += 1
+    if low == high:
+        return factor * low
+    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
+    return factor * (low + (high - low) * chance)
+
+
+def check_long_job(cloud, params):
+    name = params["jobName"].removeprefix("API").removesuffix("Msg")
+    if name not in LONG_JOBS or params["jobName"] != f"API{name}Msg":
+        known = [f"API{job}Msg" for job in LONG_JOBS]
+        raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
+
+
+def inner_call(cloud, call):
+    """The call that a long job makes, from its jobData."""
+    api = cloud.catalogue.apis[call["jobName"].removeprefix("API").removesuffix("Msg")]
+    try:
+        given = json.loads(call["jobData"])
+    except (ValueError, RecursionError) as error:
+        raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ApiError("SYS.1000", "jobData is no JSON object")
+    if api.target and api.target.name not in given and call["targetResourceUuid"]:
+        given[api.target.name] = call["targetResourceUuid"]
+    return replace(call, api=api, params=cloud.check(api, given), system_tags=texts(given.get("systemTags")), user_tags=texts(given.get("userTags")))
+
+
+@behaviour("SubmitLongJob", check=check_long_job)
+def submit_long_job(cloud, call):
+    """The long job as it is when it has just begun; deleting what is gone already has succeeded."""
+    inner = inner_call(cloud, call)
+    gone = cloud.is_gone(inner)
+    said = {name: call[name] for name in ("description", "jobName", "jobData", "targetResourceUuid")}
+    job = new_long_job(cloud, call, uuid=call["resourceUuid"], name=call["name"] or call["jobName"], **said)
+    if gone:
+        end_long_job(cloud, job["uuid"], None, None)
+        return cloud.shown("LongJob", job["uuid"])
+    run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
+    return {"inventory": cloud.inventory("LongJob", job)}
+
+
+@behaviour("UpdateClusterOS")
+def submit_itself(cloud, call):
+    """A long job, though nobody submitted one: so is every call of it."""
+    name = f"API{call.api.name}Msg"
+    job = new_long_job(cloud, call, name=name, jobName=name, jobData=json.dumps(call.params), targetResourceUuid=call.target)
+    run_long_job(cloud, job["uuid"], call, draw_seconds(cloud, call.api, long=True))
+    return {"inventory": cloud.inventory("LongJob", job)}
+
+
+def new_long_job(cloud, call, **said):
+    job = cloud.add("LongJob", apiId=call.job, state="Running", managementNodeUuid=node(cloud)["uuid"], **said)
+    cloud.tag_new(call, "LongJob", job["uuid"])
+    return job
+
+
+def run_long_job(cloud, uuid, call, seconds, began=None):
+    """Sets the work of a long job going; what it does ends in the job's own state and result."""
+    inner = replace(call, long=True, fault=NO_FAULT)
+    run = cloud.long_runs[uuid] = Run(cloud.jobs, inner, seconds, lambda body, error: end_long_job(cloud, uuid, body, error), began)
+    limit = configured(cloud, "longJob", "longJob.api.timeout")
+    if 0 < limit < seconds:
+        error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
+        cloud.clock.at(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+
+
+def end_long_job(cloud, uuid, body, error):
+    cloud.long_runs.pop(uuid, None)
+    job = cloud.look("LongJob", uuid)
+    if not job or job["state"] == "Canceled":
+        return
+    result = "Failed : " + json.dumps(error.body(), ensure_ascii=False) if error else "Succeeded"
+    if body and "inventory" in body:
+        result = json.dumps(body["inventory"], ensure_ascii=False)
+    cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
+    if error:
+        cloud.notify("long job[uuid:%s] failed: %s", [uuid, error.details], "LongJobVO", uuid, "Error")
+    cloud.clock.spawn(cloud.store.try_commit())
+
+
+@effect("give up")
+def give_up_soon(scope):
+    """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
+    cloud, uuid = scope.cloud, scope.item["uuid"]
+    if scope.item["jobName"][3:-3] in CANCELLABLE:
+        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
+
+
+def give_up(cloud, uuid):
+    run = cloud.long_runs.get(uuid)
+    cloud.change("LongJob", uuid, state="Canceled")
+    if run:
+        run.fail(refused("canceled"))
+    cloud.clock.spawn(cloud.store.try_commit())
+
+
 # ---- Behaviours --------------------------------------------------------------------------------------------------
 
 # management node (manual 4.1)
-
-
-def node(cloud):
-    return next(iter(cloud.store.rows("ManagementNode")))
 
 
 @behaviour("GetVersion")
@@ -6696,11 +6815,11 @@ def task_rows(cloud, progress):
     """The root row of an operation, and one below it for each stage that began; the last one is the newest."""
     job, message = progress.call.job, progress.call.api.message
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", progress.call.api.name)
-    root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.long else message, "Task", words, progress.began)
+    root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.call.long else message, "Task", words, progress.began)
     moments = progress.seen or [progress.began]
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
-    if progress.long:
+    if progress.call.long:
         now = min(cloud.clock.now(), max(progress.ends, progress.began))
         percent = str(progress.percent(cloud.clock.now()))
         children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
@@ -6733,7 +6852,7 @@ def update_notifications_status(cloud, call):
         cloud.change("Notification", uuid, status=call["status"])
 
 
-# ---- Behaviours: licences and long jobs ----------------------------------------------------------------------------
+# ---- Behaviours: licences ------------------------------------------------------------------------------------------
 
 # capacity (manual 4.5)
 
@@ -6892,101 +7011,6 @@ def license_fields(cloud, text):
     return said
 
 
-# long jobs (manual 4.8)
-
-LONG_JOBS = {
-    "MigrateVm", "AddImage", "CreateDataVolumeTemplateFromVolume", "CreateRootVolumeTemplateFromRootVolume", "DeleteVolumeSnapshot",
-    "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
-}  # fmt: skip
-CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
-
-
-def check_long_job(cloud, params):
-    name = params["jobName"].removeprefix("API").removesuffix("Msg")
-    if name not in LONG_JOBS or params["jobName"] != f"API{name}Msg":
-        known = [f"API{job}Msg" for job in LONG_JOBS]
-        raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
-
-
-def inner_call(cloud, call):
-    """The call that a long job makes, from its jobData."""
-    api = cloud.catalogue.apis[call["jobName"].removeprefix("API").removesuffix("Msg")]
-    try:
-        given = json.loads(call["jobData"])
-    except ValueError as error:
-        raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise ApiError("SYS.1000", "jobData is no JSON object")
-    if api.target and api.target.name not in given and call["targetResourceUuid"]:
-        given[api.target.name] = call["targetResourceUuid"]
-    return Call(api, cloud.check(api, given), call.session, call.job, given.get("systemTags") or [], given.get("userTags") or [], call.account, call.user)
-
-
-@behaviour("SubmitLongJob", check=check_long_job)
-def submit_long_job(cloud, call):
-    inner = inner_call(cloud, call)
-    gone = cloud.is_gone(inner)
-    job = cloud.add("LongJob", uuid=call["resourceUuid"], name=call["name"] or call["jobName"], apiId=call.job, state="Running",
-                    **{k: call[k] for k in ("description", "jobName", "jobData", "targetResourceUuid")},
-                    managementNodeUuid=node(cloud)["uuid"])  # fmt: skip
-    cloud.tag_new(call, "LongJob", job["uuid"])
-    shown = cloud.shown("LongJob", job["uuid"])
-    if gone:
-        end_long_job(cloud, job["uuid"], None, None)
-        return cloud.shown("LongJob", job["uuid"])
-    run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
-    return shown
-
-
-def run_long_job(cloud, uuid, inner, seconds, began=None):
-    """Sets the work of a long job going; what it does ends in the job's own state and result."""
-    cloud.long_runs[uuid] = Run(cloud.jobs, inner, seconds, lambda body, error: end_long_job(cloud, uuid, body, error), began, long=True)
-
-
-def end_long_job(cloud, uuid, body, error):
-    cloud.long_runs.pop(uuid, None)
-    job = cloud.look("LongJob", uuid)
-    if not job or job["state"] == "Canceled":
-        return
-    result = "Failed : " + json.dumps(error.body(), ensure_ascii=False) if error else "Succeeded"
-    if body and "inventory" in body:
-        result = json.dumps(body["inventory"], ensure_ascii=False)
-    cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
-    if error:
-        cloud.notify("long job[uuid:%s] failed: %s", [uuid, error.details], "LongJobVO", uuid, "Error")
-    cloud.clock.spawn(cloud.store.try_commit())
-
-
-@behaviour("CancelLongJob")
-def cancel_long_job(cloud, call):
-    job = cloud.get("LongJob", call["uuid"])
-    over = {"Succeeded": "succeeded", "Canceled": "already canceled", "Failed": "failed"}.get(job["state"])
-    if over:
-        raise ApiError("SYS.1007", f"cannot cancel longjob that is {over}")
-    cloud.change("LongJob", job["uuid"], state="Canceling")
-    if job["jobName"][3:-3] in CANCELLABLE:  # the open-source jobs go on to their end (LongJobManagerImpl.java)
-        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, job["uuid"]), f"cancel long job {job['uuid']}")
-
-
-def give_up(cloud, uuid):
-    run = cloud.long_runs.get(uuid)
-    cloud.change("LongJob", uuid, state="Canceled")
-    if run:
-        run.fail(refused("canceled"))
-    cloud.clock.spawn(cloud.store.try_commit())
-
-
-def draw_seconds(cloud, api, long=False):
-    """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
-    low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
-    factor = 10 if long and not cloud.settings.long_delay else 1
-    cloud.draws[api.name, long] += 1
-    if low == high:
-        return factor * low
-    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
-    return factor * (low + (high - low) * chance)
-
-
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
 
@@ -7053,12 +7077,10 @@ def host_removed(cloud, host):
     cloud.notify("the host[uuid:%s, name:%s] went away", [host["uuid"], host["name"]], "HostVO", host["uuid"], "Warning")
 
 
-@behaviour("UpdateClusterOS", prepare="Prepare the repository", update="Update the hosts")
-def update_cluster_os(cloud, call):
-    yield "prepare"
-    yield "update"
-    for host in cloud.find("Host", "clusterUuid", call["uuid"]):
-        cloud.change("Host", host["uuid"])
+@effect("update the hosts")
+def update_hosts(scope):
+    for host in scope.cloud.find("Host", "clusterUuid", scope.item["uuid"]):
+        scope.cloud.change("Host", host["uuid"])
 
 
 @behaviour("KvmRunShell", run="Run the script")

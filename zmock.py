@@ -13,6 +13,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Clock       the only source of time: now, sleep, advance
     Catalogue   what a row says: Param, Api, Resource
     Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
+    Catalogue: configurations    which global configurations zmock acts on, and what they may be
     Catalogue: accounts     whose things are, what is for admin only, how much an account may have
     Catalogue: rules        what calls do and refuse beyond their verbs, in a small vocabulary
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
@@ -29,13 +30,14 @@ Read it from top to bottom; a section uses only what stands above it.
     Verbs       what rows say, at work: conditions and effects
     Verbs: calls    create, update, change state, delete, act, query, tell: what calls do that have no behaviour
     Cloud       items, inventories, what is asked and what comes of it; knows no HTTP
+    Configuration    global configurations: what they may be, and what a change brings about
     Accounts    whose things are, who sees them, who may do what, and how much of it
     Accounts: calls    log in, share, give away, quotas, permissions
-    Configuration    global configurations: what they may be, and what a change brings about
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
+    Tags        what tags may say, of what, and what they bring about
     Long jobs   what goes on after its api-job, and is a resource until then and after
-    Behaviours  what a row cannot say; first: node, tags, progress, notifications
+    Behaviours  what a row cannot say; first: node, progress, notifications
     Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
@@ -1166,72 +1168,6 @@ class Resource:
         return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed.split()} | keys) - {"uuid"}
 
 
-UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def size_of(text):
-    """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
-    return int(found[1]) * UNITS[found[2].upper()] if found else None
-
-
-def whole_of(text, bits):
-    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
-
-
-CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
-    "str": (str, "a text"),
-    "bool": (lambda text: {"true": True, "false": False}.get(text.lower()), "true or false"),
-    "int": (lambda text: whole_of(text, 31), "an integer"),
-    "long": (lambda text: whole_of(text, 63), "an integer"),
-    "size": (size_of, "a size string, a number with suffix T, G, M, K, B or without suffix"),
-}
-BOUNDS = {">": (operator.gt, "greater than"), "<": (operator.lt, "less than")}
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """A global configuration: "host/load.all" are its category and its name; valid is ">1 <1000", "0..1024", "a|b", or none (may be empty)."""
-
-    name: str
-    default: str | None = None
-    type: str = "str"
-    valid: str = ""
-    description: str = ""
-
-    def read(self, text):
-        """What a value is; the default where it is nothing that may be."""
-        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
-
-    def fault(self, text):
-        """Why a value may not be, or nothing."""
-        if not text:
-            return "" if self.valid == "none" else "cannot be null or empty"
-        if not isinstance(text, str):
-            return f"is a text, not {text}"
-        value = CONFIGURED[self.type][0](text)
-        if value is None:
-            return f"only allows {CONFIGURED[self.type][1]}, but got {text}"
-        return next(filter(None, (self.against(word, value) for word in self.valid.split() if word != "none")), "")
-
-    def against(self, word, value):
-        """What a word of valid has against a value."""
-        if word[0] in BOUNDS:
-            holds, words = BOUNDS[word[0]]
-            return "" if holds(value, int(word[1:])) else f"should be {words} {word[1:]}, but got {value}"
-        if ".." in word:
-            low, high = map(int, word.split(".."))
-            return "" if low <= value <= high else f"should be in range of [{low}, {high}], but got {value}"
-        return "" if value in word.split("|") else f"only allows [{word.replace('|', ', ')}], but got {value}{did_you_mean(value, word.split('|'))}"
-
-    @property
-    def item(self):
-        """It as it is stored until somebody changes it."""
-        category, _, name = self.name.partition("/")
-        said = {"category": category, "name": name, "description": self.description, "defaultValue": self.default, "value": self.default}
-        return {"uuid": self.name} | {key: value for key, value in said.items() if value is not None}
-
-
 def typed(text):
     """ "name cpuNum:int" -> {"name": "str", "cpuNum": "int"} """
     return {name: kind or "str" for name, _, kind in (word.partition(":") for word in text.split())}
@@ -1461,8 +1397,12 @@ TAG_PATTERNS = {
     "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
     "VipVO": "flatNetwork::vip::{}::{}",
     "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
-    "PrimaryStorageVO": "capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
-    "BackupStorageVO": "remote ceph::predefinedPool",
+    "PrimaryStorageVO": "ceph::default::dataVolumePoolName::{} ceph::default::imageCachePoolName::{} ceph::default::rootVolumePoolName::{} "
+                        "ceph::kvm::secret::{} ceph::nocephx ceph::predefinedDataVolumePool ceph::predefinedImageCachePool "
+                        "ceph::predefinedRootVolumePool fusionstor::kvm::secret::{} fusionstor::predefinedDataVolumePool "
+                        "fusionstor::predefinedImageCachePool fusionstor::predefinedRootVolumePool primaryStorage::allocator::uuid::{} "
+                        "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
+    "BackupStorageVO": "remote ceph::predefinedPool fusionstor::predefinedPool",
     "LoadBalancerListenerVO": "balancerAlgorithm::{} connectionIdleTimeout::{} healthyThreshold::{} unhealthyThreshold::{} "
                               "healthCheckInterval::{} healthCheckTarget::{} healthCheckTimeout::{} maxConnection::{}",
     "LoadBalancerVO": "separateVirtualRouterVm",
@@ -1479,6 +1419,74 @@ def tag_matcher(tag):
         return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
 
     return fits
+
+
+# ---- Catalogue: configurations -------------------------------------------------------------------------------------
+
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size_of(text):
+    """ "1G" -> 1073741824; None for what is no size."""
+    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    return int(found[1]) * UNITS[found[2].upper()] if found else None
+
+
+def whole_of(text, bits):
+    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
+
+
+CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
+    "str": (str, "a text"),
+    "bool": (lambda text: {"true": True, "false": False}.get(text.lower()), "true or false"),
+    "int": (lambda text: whole_of(text, 31), "an integer"),
+    "long": (lambda text: whole_of(text, 63), "an integer"),
+    "size": (size_of, "a size string, a number with suffix T, G, M, K, B or without suffix"),
+}
+BOUNDS = {">": (operator.gt, "greater than"), "<": (operator.lt, "less than")}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A global configuration: "host/load.all" are its category and its name; valid is ">1 <1000", "0..1024", "a|b", or none (may be empty)."""
+
+    name: str
+    default: str | None = None
+    type: str = "str"
+    valid: str = ""
+    description: str = ""
+
+    def read(self, text):
+        """What a value is; the default where it is nothing that may be."""
+        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
+
+    def fault(self, text):
+        """Why a value may not be, or nothing."""
+        if not text:
+            return "" if self.valid == "none" else "cannot be null or empty"
+        if not isinstance(text, str):
+            return f"is a text, not {text}"
+        value = CONFIGURED[self.type][0](text)
+        if value is None:
+            return f"only allows {CONFIGURED[self.type][1]}, but got {text}"
+        return next(filter(None, (self.against(word, value) for word in self.valid.split() if word != "none")), "")
+
+    def against(self, word, value):
+        """What a word of valid has against a value."""
+        if word[0] in BOUNDS:
+            holds, words = BOUNDS[word[0]]
+            return "" if holds(value, int(word[1:])) else f"should be {words} {word[1:]}, but got {value}"
+        if ".." in word:
+            low, high = map(int, word.split(".."))
+            return "" if low <= value <= high else f"should be in range of [{low}, {high}], but got {value}"
+        return "" if value in word.split("|") else f"only allows [{word.replace('|', ', ')}], but got {value}{did_you_mean(value, word.split('|'))}"
+
+    @property
+    def item(self):
+        """It as it is stored until somebody changes it."""
+        category, _, name = self.name.partition("/")
+        said = {"category": category, "name": name, "description": self.description, "defaultValue": self.default, "value": self.default}
+        return {"uuid": self.name} | {key: value for key, value in said.items() if value is not None}
 
 
 CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the others
@@ -1592,7 +1600,8 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # Most of what a call does beyond its verb is one of few things, and so is why it is refused. A row says them in these words.
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
-# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date. A value begins with a capital
+# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
+# configured.vm.numa a global configuration. A value begins with a capital
 # (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
@@ -1605,7 +1614,7 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #              dns + dns          one more in a list; dns - dns: one less
 #              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
 #              remove             the item goes, with all that dies with it
-#              tag a::{b}         its system tag that begins with a::, one for each; untag a::
+#              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
 #              nothing            only the inventory is answered
 #              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
@@ -1673,6 +1682,9 @@ RULES = {  # api: (what it does, what it refuses)
         ("some User name accountUuid=caller", "SYS.1007",
             "unable to create a user. A user called {name} is already under the account[uuid:{caller}]"),)),
     "LogOut": ("remove", ()),
+    "DeleteTag": ("drop SystemTag uuid=uuid; drop UserTag uuid=uuid", (("some SystemTag uuid=uuid inherent=true", "SYS.1006",
+        "tag[uuid:{uuid}] is an inherent system tag, can not be removed"),)),
+    "DeleteNotifications": ("drop Notification uuid=uuids", ()),
     "TriggerGCJob": ("", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
     "CancelLongJob": ("state = Canceling; give up", tuple((f"state is {state}", "SYS.1007", f"cannot cancel longjob that is {words}")
         for state, words in (("Succeeded", "succeeded"), ("Canceled", "already canceled"), ("Failed", "failed")))),
@@ -4845,6 +4857,12 @@ def effect(words):
     return register
 
 
+def configured(cloud, category, name):
+    """What a global configuration is set to, as its type: configured(cloud, "identity", "session.timeout") -> 7200."""
+    key = f"{category}/{name}"
+    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
+
+
 def address_of(text):
     """The IPv4 address that a text is, or None."""
     try:
@@ -4895,6 +4913,8 @@ FORMS: dict[str, Any] = {
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "MonUrl": MON_URL.fullmatch,
+    "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
+    "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
 }
 SAID = {"true": True, "false": False, "none": None}
@@ -4984,6 +5004,8 @@ class Scope:
         name, *steps = name.split(".")
         if name == "caller":
             value, type = self.call.account, "Account"
+        elif name == "configured":
+            return configured(self.cloud, steps[0], ".".join(steps[1:])), ""
         elif name == "now":
             value, type = self.cloud.clock.stamp(), ""
         elif name in self.params:
@@ -5115,18 +5137,6 @@ def tags_of(scope, words):
     """The system tags of the item that begin with words, and the words themselves."""
     begin = scope.text(words)
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
-
-
-@effect("untag")
-def untag(scope, words):
-    for tag in tags_of(scope, words)[0]:
-        scope.cloud.remove("SystemTag", tag["uuid"])
-
-
-@effect("tag")
-def tag(scope, words):
-    untag(scope, words.rpartition("::")[0] + "::" if "::" in words else words)
-    scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=scope.text(words, ","))
 
 
 @effect("when")
@@ -5308,7 +5318,7 @@ def verb_of(api):
         return delete
     if api.kind == "Change" and "stateEvent" in api.params:
         return change_state
-    return {"Query": query, "Update": update}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
+    return {"Query": query, "Update": update if api.target else None}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
 
 
 # ---- Cloud -------------------------------------------------------------------------------------------------------
@@ -5320,25 +5330,11 @@ SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
     "VmInstance", "Volume", "Image",
 }  # fmt: skip
 BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
+CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
 ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
-
-
-def configured(cloud, category, name):
-    """What a global configuration is set to, as its type: configured(cloud, "identity", "session.timeout") -> 7200."""
-    key = f"{category}/{name}"
-    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
-
-
-def node(cloud):
-    return next(iter(cloud.store.rows("ManagementNode")))
-
-
-def heart_beat(cloud):
-    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
-    return cloud.clock.stamp(cloud.clock.now() // interval * interval)
 
 
 class Cloud:
@@ -5470,7 +5466,6 @@ class Cloud:
     def computed(self):
         """Fields that are worked out when they are looked at."""
         return {
-            ("ManagementNode", "heartBeat"): lambda node: heart_beat(self),
             ("License", "expired"): self.license_is_over,
             ("LicenseAddOn", "expired"): self.license_is_over,
             ("License", "expiredDate"): self.license_end,
@@ -5636,7 +5631,8 @@ class Cloud:
         wanted = call["resourceUuid"] if self.makes(call.api) else None
         if wanted and (self.exists("Resource", wanted) or self.store.peek("Gone", wanted)):
             raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
-        self.check_tags(call)
+        for check in CALL_CHECKS:
+            check(self, call)
         if "ephemeral::validationOnly" in call.system_tags:
             return None
         refuse_by_row(self, call)
@@ -5700,12 +5696,6 @@ class Cloud:
 
     # tags and notifications
 
-    def check_tags(self, call):
-        """System tags of a call: each must match some pattern, where they are not free (TagManagerImpl.java)."""
-        for tag in call.system_tags:
-            if not self.dialect["free-system-tags"] and not tag.startswith("ephemeral::") and not any(map(tag_matcher(tag), TAG_PATTERNS)):
-                raise ApiError("SYS.1007", f"no system tag matches {tag}")
-
     def tag_new(self, call, type, uuid):
         """Puts the tags of a creation on what it made; system tags for another type are passed over."""
         for tag in call.system_tags:
@@ -5725,6 +5715,48 @@ class Cloud:
     def notify_failure(self, call, error):
         self.notify("API[%s] failed: %s", [call.api.name, error.details], call.api.type and call.api.type + "VO", call.target, "Error", name="api", sender="api",
                     opaque={"success": False, "session": call.session})  # fmt: skip
+
+
+# ---- Configuration -----------------------------------------------------------------------------------------------
+
+def heart_beat(cloud, node):
+    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
+    return cloud.clock.stamp(cloud.clock.now() // interval * interval)
+
+
+COMPUTED["ManagementNode", "heartBeat"] = heart_beat
+ON_CONFIGURED: dict[str, list] = defaultdict(list)  # what is counted or planned anew when a global configuration changes, by its name
+
+
+def on_configured(*names):
+    """Registers what a change of some global configurations brings about at once; most are read where they count."""
+
+    def register(act):
+        for name in names:
+            ON_CONFIGURED[name].append(act)
+        return act
+
+    return register
+
+
+def configure(cloud, category, name, value):
+    """A new value, if the configuration may have it."""
+    known = cloud.catalogue.configurations
+    row = known.get(f"{category}/{name}")
+    if not row:
+        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
+                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
+    if fault := row.fault(value):
+        raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
+    cloud.change("GlobalConfig", row.name, value=value)
+    for act in ON_CONFIGURED.get(row.name, ()):
+        act(cloud)
+
+
+@effect("configure")
+def configure_as_called(scope):
+    configure(scope.cloud, *(scope.call[name] for name in ("category", "name", "value")))
+    scope.item = scope.look("GlobalConfig", f"{scope.call['category']}/{scope.call['name']}")
 
 
 # ---- Accounts ----------------------------------------------------------------------------------------------------
@@ -6167,42 +6199,6 @@ def renew_session(cloud, call):
     return cloud.shown("Session", call["sessionUuid"])
 
 
-# ---- Configuration -----------------------------------------------------------------------------------------------
-
-ON_CONFIGURED: dict[str, list] = defaultdict(list)  # what is counted or planned anew when a global configuration changes, by its name
-
-
-def on_configured(*names):
-    """Registers what a change of some global configurations brings about at once; most are read where they count."""
-
-    def register(act):
-        for name in names:
-            ON_CONFIGURED[name].append(act)
-        return act
-
-    return register
-
-
-def configure(cloud, category, name, value):
-    """A new value, if the configuration may have it."""
-    known = cloud.catalogue.configurations
-    row = known.get(f"{category}/{name}")
-    if not row:
-        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
-                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
-    if fault := row.fault(value):
-        raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
-    cloud.change("GlobalConfig", row.name, value=value)
-    for act in ON_CONFIGURED.get(row.name, ()):
-        act(cloud)
-
-
-@behaviour("UpdateGlobalConfig")
-def update_global_config(cloud, call):
-    configure(cloud, call["category"], call["name"], call["value"])
-    return cloud.shown("GlobalConfig", f"{call['category']}/{call['name']}")
-
-
 # ---- Allocation --------------------------------------------------------------------------------------------------
 
 # addresses and numbers of networks
@@ -6591,6 +6587,140 @@ def clean_up_cache(scope):
             cloud.remove("ImageCache", cache["uuid"])
 
 
+# ---- Tags --------------------------------------------------------------------------------------------------------
+
+OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
+OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
+OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
+TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
+    ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
+    ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
+    ("VmInstanceVO", "staticIp::{l3}::{ip}", "no L3Network uuid=l3", "l3Network[uuid:{l3}] of the static ip[{ip}] not found"),
+    ("VmInstanceVO", "customMac::{l3}::{mac}", "mac is not Mac", "{mac} is not a valid MAC address"),
+    *((vo, "primaryStorage::allocator::uuid::{uuid}", "no PrimaryStorage uuid", "primary storage[uuid:{uuid}] not found") for vo in OFFERINGS),
+    ("InstanceOfferingVO", "guestL3Network::{uuid}", "no L3Network uuid", "guest l3Network[uuid:{uuid}] not found"),
+    ("LoadBalancerListenerVO", "balancerAlgorithm::{name}", "name is not 'roundrobin'|'leastconn'|'source'",
+        "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
+    ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
+    *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
+)  # fmt: skip
+ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
+
+
+def parts_of(pattern, tag):
+    """What the {parts} of a pattern are in a tag; None where it does not match."""
+    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
+    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
+    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+
+
+def check_tag(cloud, tag, vo, vm=None, l3s=()):
+    """Raises why a tag may not be: what it says, or what others have on the same networks."""
+    for of, pattern, condition, text in TAG_REFUSES:
+        parts = parts_of(pattern, tag) if of == vo else None
+        scope = Scope(cloud, item=parts).where(condition) if parts else None
+        if scope:
+            raise ApiError("SYS.1007", scope.text(text))
+    if vo == "VmInstanceVO":
+        nics = cloud.find("VmNic", "vmInstanceUuid", vm)
+        check_place(cloud, tag, vm, nics, [nic["l3NetworkUuid"] for nic in nics] or l3s)
+
+
+def check_place(cloud, tag, vm, nics, l3s):
+    """A hostname is unique on each network, and a static address free, if it is not what the virtual machine has."""
+    static = parts_of("staticIp::{l3}::{ip}", tag)
+    if static and static["l3"] in l3s and static["ip"] not in [nic.get("ip") for nic in nics]:
+        required_ip(cloud, static["l3"], static["ip"])
+    for other in cloud.find("SystemTag", "tag", tag) if tag.startswith("hostname::") else ():
+        shared = {nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", other["resourceUuid"])} & {*l3s}
+        if shared and other["resourceUuid"] != vm:
+            raise ApiError("SYS.1007", f"conflict hostname in system; there has been a VM[uuid:{other['resourceUuid']}] having hostname"
+                                       f"[{tag.partition('::')[2]}] on L3 network[uuid:{min(shared)}]")  # fmt: skip
+
+
+def check_tags(cloud, call):
+    """System tags of a call: each must match some pattern, where they are not free, and be right for what is created (TagManagerImpl.java)."""
+    free, type = cloud.dialect["free-system-tags"], call.api.type if call.api.creates else ""
+    for tag in call.system_tags:
+        if not free and not tag.startswith("ephemeral::") and not any(map(tag_matcher(tag), TAG_PATTERNS)):
+            raise ApiError("SYS.1007", f"no system tag matches {tag}")
+        if type:
+            check_tag(cloud, tag, cloud.catalogue.resources[type].stored + "VO", l3s=call["l3NetworkUuids"] or ())
+    for name in ONLY_ONE if type == "VmInstance" else ():
+        if (count := sum(tag.startswith(f"{name}::") for tag in call.system_tags)) > 1:
+            raise ApiError("SYS.1007", f"only one {name} system tag is allowed, but {count} got")
+
+
+CALL_CHECKS.append(check_tags)
+
+
+@effect("untag")
+def untag(scope, words):
+    for tag in tags_of(scope, words)[0]:
+        scope.cloud.remove("SystemTag", tag["uuid"])
+
+
+@effect("tag")
+def tag(scope, words):
+    once, words = words.startswith("once "), words.removeprefix("once ")
+    begin, text = words.rpartition("::")[0] + "::" if "::" in words else words, scope.text(words, ",")
+    if not once or not tags_of(scope, begin)[0]:
+        check_tag(scope.cloud, text, scope.stored + "VO", scope.item["uuid"])
+        untag(scope, begin)
+        scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=text)
+
+
+def tagged_type(cloud, call):
+    """The resource that a tag is for; ZStack names it by its entity, as HostVO."""
+    vo = call["resourceType"]
+    row = cloud.catalogue.of_vo(vo)
+    if not row and vo not in OTHER_TAGGED:
+        known = [name + "VO" for name in cloud.catalogue.resources]
+        raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=f"unknown resourceType{did_you_mean(vo, known)}")
+    return row
+
+
+def check_pattern(cloud, tag, vo):
+    if not cloud.dialect["free-system-tags"] and not tag_matcher(tag)(vo):
+        raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
+
+
+def same_tag(cloud, type, uuid, vo, tag):
+    return [t for t in cloud.find(type, "resourceUuid", uuid) if folded(t["tag"]) == folded(tag) and t["resourceType"] == vo]
+
+
+@behaviour("CreateSystemTag")
+def create_system_tag(cloud, call):
+    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
+    row = tagged_type(cloud, call)
+    check_pattern(cloud, tag, vo)
+    if not row or not cloud.store.peek(row.stored, uuid):
+        raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
+    if same_tag(cloud, "SystemTag", uuid, vo, tag):
+        return {}  # TagManagerImpl: a tag that is there already is a success without an inventory
+    check_tag(cloud, tag, vo, uuid)
+    return cloud.shown("SystemTag", cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
+
+
+@behaviour("UpdateSystemTag")
+def update_system_tag(cloud, call):
+    tag = cloud.get("SystemTag", call["uuid"])
+    check_pattern(cloud, call["tag"], tag["resourceType"])
+    if tag["tag"] != call["tag"]:
+        check_tag(cloud, call["tag"], tag["resourceType"], tag["resourceUuid"])
+        cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
+    return cloud.shown("SystemTag", tag["uuid"])
+
+
+@behaviour("CreateUserTag")
+def create_user_tag(cloud, call):
+    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
+    tagged_type(cloud, call)
+    if same_tag(cloud, "UserTag", uuid, vo, tag):
+        raise refused(f"Duplicated Tag[tag:{tag}, type:User, resourceType:{vo}, resourceUuid:{uuid}]")
+    return cloud.shown("UserTag", cloud.add("UserTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
+
+
 # ---- Long jobs ---------------------------------------------------------------------------------------------------
 
 LONG_JOBS = {  # manual 4.8; LongJobFor annotations
@@ -6598,6 +6728,10 @@ LONG_JOBS = {  # manual 4.8; LongJobFor annotations
     "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
 }  # fmt: skip
 CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
+
+
+def node(cloud):
+    return next(iter(cloud.store.rows("ManagementNode")))
 
 
 def draw_seconds(cloud, api, long=False):
@@ -6730,68 +6864,6 @@ def is_opensource_version(cloud, call):
     return {"opensource": True}
 
 
-# tags (manual 4.2)
-
-OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
-
-
-def tagged_type(cloud, call):
-    """The resource that a tag is for; ZStack names it by its entity, as HostVO."""
-    vo = call["resourceType"]
-    row = cloud.catalogue.of_vo(vo)
-    if not row and vo not in OTHER_TAGGED:
-        known = [name + "VO" for name in cloud.catalogue.resources]
-        raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=f"unknown resourceType{did_you_mean(vo, known)}")
-    return row
-
-
-def check_pattern(cloud, tag, vo):
-    if not cloud.dialect["free-system-tags"] and not tag_matcher(tag)(vo):
-        raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
-
-
-def same_tag(cloud, type, uuid, vo, tag):
-    return [t for t in cloud.find(type, "resourceUuid", uuid) if folded(t["tag"]) == folded(tag) and t["resourceType"] == vo]
-
-
-@behaviour("CreateSystemTag")
-def create_system_tag(cloud, call):
-    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
-    row = tagged_type(cloud, call)
-    check_pattern(cloud, tag, vo)
-    if not row or not cloud.store.peek(row.stored, uuid):
-        raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
-    if same_tag(cloud, "SystemTag", uuid, vo, tag):
-        return {}  # TagManagerImpl: a tag that is there already is a success without an inventory
-    return cloud.shown("SystemTag", cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
-
-
-@behaviour("UpdateSystemTag")
-def update_system_tag(cloud, call):
-    tag = cloud.get("SystemTag", call["uuid"])
-    check_pattern(cloud, call["tag"], tag["resourceType"])
-    if tag["tag"] != call["tag"]:
-        cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
-    return cloud.shown("SystemTag", tag["uuid"])
-
-
-@behaviour("CreateUserTag")
-def create_user_tag(cloud, call):
-    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
-    tagged_type(cloud, call)
-    if same_tag(cloud, "UserTag", uuid, vo, tag):
-        raise refused(f"Duplicated Tag[tag:{tag}, type:User, resourceType:{vo}, resourceUuid:{uuid}]")
-    return cloud.shown("UserTag", cloud.add("UserTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
-
-
-@behaviour("DeleteTag")
-def delete_tag(cloud, call):
-    if cloud.look("SystemTag", call["uuid"]).get("inherent"):
-        raise refused(f"tag[uuid:{call['uuid']}] is an inherent system tag, can not be removed")
-    cloud.remove("SystemTag", call["uuid"])
-    cloud.remove("UserTag", call["uuid"])
-
-
 # progress (manual 4.3)
 
 
@@ -6838,12 +6910,6 @@ def task_row(cloud, progress, seed, name, type, content, moment, parent=None, st
 
 
 # notifications (manual 4.4)
-
-
-@behaviour("DeleteNotifications")
-def delete_notifications(cloud, call):
-    for uuid in call["uuids"]:
-        cloud.remove("Notification", uuid)
 
 
 @behaviour("UpdateNotificationsStatus")

@@ -70,6 +70,7 @@ GIVEN = {
     "AddIpRange": {"l3NetworkUuid": "@made"},
     "AddIpRangeByNetworkCidr": {"l3NetworkUuid": "@made"},
     "UpdateClusterOS": {"uuid": "@cluster-1"},
+    "UpdateGlobalConfig": {"category": "host", "name": "load.all", "value": "false"},
     "RevertVolumeFromSnapshot": {"uuid": "@made"},
     **{api: {"l3NetworkUuid": "@l3-private"} for api in ("AttachSecurityGroupToL3Network", "DetachSecurityGroupFromL3Network", "RemoveHostRouteFromL3Network")},
     "DetachNetworkServiceFromL3Network": {"l3NetworkUuid": "@l3-private", "networkServices": {named("provider-SecurityGroup"): ["SecurityGroup"]}},

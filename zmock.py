@@ -6224,7 +6224,7 @@ def able_hosts(cloud, vm, exclude=None, **wanted):
         why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
             f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
         raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
-    return min(stay_apart(cloud, vm, room), key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+    return stay_apart(cloud, vm, room)
 
 
 def reaches(cloud, vm, cluster):

@@ -1417,12 +1417,14 @@ def tag_matcher(tag):
 
 OWNED = {  # what belongs to an account, the one that makes it or the one that has what a key leads to (AccountResourceRefVO.java)
     **dict.fromkeys("VmInstance Image InstanceOffering DiskOffering L2Network L3Network Vip Eip PortForwardingRule LoadBalancer Certificate "
-                    "SecurityGroup LongJob".split(), ""),
+                    "SecurityGroup LongJob AffinityGroup SchedulerJob SchedulerTrigger".split(), ""),
     "VmNic": "vmInstanceUuid", "Volume": "vmInstanceUuid", "VolumeSnapshot": "volumeUuid", "VolumeSnapshotTree": "volumeUuid",
     "IpRange": "l3NetworkUuid", "LoadBalancerListener": "loadBalancerUuid", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid",
+    "AffinityGroupUsage": "affinityGroupUuid", "SchedulerJobSchedulerTrigger": "schedulerJobUuid",
 }  # fmt: skip
 WHOSE = {"Account": "uuid", "User": "accountUuid", "UserGroup": "accountUuid", "Policy": "accountUuid", "Quota": "identityUuid"}  # says itself whose it is
-REFERENCED = [type for type in (*OWNED, *WHOSE) if type not in ("Account", "SecurityGroupRule", "VmNicSecurityGroupRef")]  # of what AccountResourceRefs tell
+UNREFERENCED = {"Account", "SecurityGroupRule", "VmNicSecurityGroupRef", "AffinityGroupUsage", "SchedulerJobSchedulerTrigger"}
+REFERENCED = [type for type in (*OWNED, *WHOSE) if type not in UNREFERENCED]  # of what AccountResourceRefs tell
 
 # What the rbac descriptions of the modules keep for admin: whole packages, and apis of others. Zones and primary storage are infrastructure
 # like hosts, but identity/account.api.control opens what is listed there: QueryHost, QueryBackupStorage, QuerySftpBackupStorage, AddImage.
@@ -6194,7 +6196,8 @@ def keep_apart(scope):
 
 def join(cloud, vm, group):
     """The system tag affinityGroupUuid:: of a new virtual machine."""
-    cloud.get("AffinityGroup", group)
+    if cloud.get("AffinityGroup", group).get("owner") != cloud.look("VmInstance", vm).get("owner"):
+        raise refused(f"affinity group[uuid:{group}] and vm[uuid:{vm}] do not belong to the same account")
     cloud.add("AffinityGroupUsage", affinityGroupUuid=group, resourceUuid=vm, resourceType="VmInstanceVO")
 
 
@@ -7610,7 +7613,7 @@ def work_out_times(scope):
 @behaviour("GetAvailableTriggers")
 def get_available_triggers(cloud, call):
     """Those that have not stopped."""
-    going = [trigger for trigger in cloud.store.in_order("SchedulerTrigger") if trigger.get("stopTime", "9") >= cloud.clock.stamp()]
+    going = [trigger for trigger in cloud.queries_of(call).tables.in_order("SchedulerTrigger") if trigger.get("stopTime", "9") >= cloud.clock.stamp()]
     return {"inventories": [cloud.inventory("SchedulerTrigger", trigger) for trigger in going]}
 
 
@@ -7625,7 +7628,7 @@ def scheduled_call(cloud, job, uuid=""):
     api, told = cloud.catalogue.apis[name], job.get("parameters")
     said = {CALLED.get(name, name): value for name, value in told.items()} if isinstance(told, dict) else {}
     given = {"name": job["name"]} | said | {target: job["targetResourceUuid"]}
-    return Call(api, cloud.check(api, given), job=uuid, account=job.get("owner", ADMIN))
+    return Call(api, cloud.check(api, given), job=uuid)
 
 
 @effect("try the call")
@@ -7663,6 +7666,7 @@ def run_scheduled(cloud, job):
         return
     call.seconds = draw_seconds(cloud, call.api)
     cloud.admit(call)
+    call.account = call.user = job.get("owner", ADMIN)
     cloud.jobs.submit(call)
 
 

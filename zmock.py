@@ -7495,14 +7495,14 @@ def request_console_access(cloud, call):
     """Where a browser finds the console of a virtual machine; the token is the same as long as it stays on its host."""
     vm, agent = cloud.get("VmInstance", call["vmInstanceUuid"]), next(iter(cloud.store.rows("ConsoleProxyAgent")))
     shown = agent["consoleProxyOverriddenIp"]
-    token = hashlib.md5(f"{cloud.settings.seed}/{vm['uuid']}/{vm['hostUuid']}".encode(), usedforsecurity=False).hexdigest()
+    token = hashlib.md5(f"{cloud.settings.seed}/{vm['uuid']}/{vm.get('hostUuid')}".encode(), usedforsecurity=False).hexdigest()
     return {"inventory": {"scheme": "http", "hostname": agent["managementIp"] if shown in ("", "0.0.0.0") else shown,
                           "port": CONSOLE_PORT, "token": f"{vm['uuid']}_{token}"}}  # fmt: skip
 
 
 @behaviour("GetVmConsoleAddress")
 def get_vm_console_address(cloud, call):
-    host = cloud.get("Host", cloud.get("VmInstance", call["uuid"])["hostUuid"])
+    host = cloud.get("Host", cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
     beside = [vm["uuid"] for vm in cloud.find("VmInstance", "hostUuid", host["uuid"])]
     return {"hostIp": host["managementIp"], "port": VNC_PORT + beside.index(call["uuid"]), "protocol": "vnc"}
 
@@ -7659,7 +7659,7 @@ def fire(cloud, uuid):
     if tie:
         plan(cloud, tie, math.floor(cloud.clock.now()) + 1)
         job = cloud.look("SchedulerJob", tie["schedulerJobUuid"])
-        if cloud.inventory("SchedulerJob", job)["state"] == "Enabled" and not cloud.unreachable:
+        if cloud.inventory("SchedulerJob", job).get("state") == "Enabled" and not cloud.unreachable:
             run_scheduled(cloud, job)
 
 

@@ -1420,10 +1420,10 @@ OWNED = {  # what belongs to an account, the one that makes it or the one that h
                     "SecurityGroup LongJob AffinityGroup SchedulerJob SchedulerTrigger".split(), ""),
     "VmNic": "vmInstanceUuid", "Volume": "vmInstanceUuid", "VolumeSnapshot": "volumeUuid", "VolumeSnapshotTree": "volumeUuid",
     "IpRange": "l3NetworkUuid", "LoadBalancerListener": "loadBalancerUuid", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid",
-    "AffinityGroupUsage": "affinityGroupUuid", "SchedulerJobSchedulerTrigger": "schedulerJobUuid",
+    "AffinityGroupUsage": "affinityGroupUuid", "SchedulerJobSchedulerTrigger": "schedulerJobUuid", "ShareableVolumeVmInstanceRef": "volumeUuid",
 }  # fmt: skip
 WHOSE = {"Account": "uuid", "User": "accountUuid", "UserGroup": "accountUuid", "Policy": "accountUuid", "Quota": "identityUuid"}  # says itself whose it is
-UNREFERENCED = {"Account", "SecurityGroupRule", "VmNicSecurityGroupRef", "AffinityGroupUsage", "SchedulerJobSchedulerTrigger"}
+UNREFERENCED = {"Account", "SecurityGroupRule", "VmNicSecurityGroupRef", "AffinityGroupUsage", "SchedulerJobSchedulerTrigger", "ShareableVolumeVmInstanceRef"}
 REFERENCED = [type for type in (*OWNED, *WHOSE) if type not in UNREFERENCED]  # of what AccountResourceRefs tell
 
 # What the rbac descriptions of the modules keep for admin: whole packages, and apis of others. Zones and primary storage are infrastructure
@@ -1447,12 +1447,15 @@ ADMIN_ONLY = set("""
     AttachPrimaryStorageToCluster DetachPrimaryStorageFromCluster ChangePrimaryStorageState CleanUpImageCacheOnPrimaryStorage DeletePrimaryStorage
     GetPrimaryStorageAllocatorStrategies GetPrimaryStorageCapacity GetPrimaryStorageTypes QueryImageCache ReconnectPrimaryStorage
     SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
-""".split()) | {"GetHostAllocatorStrategies"}  # fmt: skip
+""".split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
+INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
 
 
 def only_for_admin(api):
-    return api.name in ADMIN_ONLY or (api.package in ADMIN_PACKAGES and api.name not in OPENED)
+    """Whether no other account may call an api; of those of closed modules, which name no package, the ones about infrastructure."""
+    closed = not api.package and api.kind != "Get" and api.type in api.known and api.known[api.type].stored in INFRASTRUCTURE
+    return closed or api.name in ADMIN_ONLY or (api.package in ADMIN_PACKAGES and api.name not in OPENED)
 
 
 @dataclass(frozen=True)
@@ -1467,7 +1470,7 @@ class Allowance:
 
 
 IN_USE, NOT_DELETED = "state is not Created|Stopped|Destroying|Destroyed", "status is not Deleted"
-ALLOWANCES = {row.name: row for row in (  # by default, and no global configuration of another name (conf/globalConfig, category quota)
+ALLOWANCES = {row.name: row for row in (  # what an account has by default (conf/globalConfig, category quota)
     Allowance("vm.totalNum", 20, "VmInstance", "state is not Destroying|Destroyed"), Allowance("vm.num", 20, "VmInstance", IN_USE),
     Allowance("vm.cpuNum", 80, "VmInstance", IN_USE, "cpuNum"), Allowance("vm.memorySize", 80 << 30, "VmInstance", IN_USE, "memorySize"),
     Allowance("volume.data.num", 40, "Volume", "type is Data and status is not Deleted"), Allowance("volume.capacity", 10 << 40, "Volume", NOT_DELETED, "size"),

@@ -164,9 +164,15 @@ async def test_several_volumes_are_snapshot_at_once_or_none_is(cloud):
     before = len(await cloud.query("volume-snapshots"))
     assert "current is NotInstantiated, can't create snapshot" in await refused(cloud, "CreateVolumesSnapshot", volumeUuids=[DATA, SPARE])
     assert len(await cloud.query("volume-snapshots")) == before
-    made = (await cloud.call("CreateVolumesSnapshot", volumeUuids=[DATA, named("volume-db-data-2")]))["inventories"]
+    cloud.rule(api="CreateVolumesSnapshot", delay=10, times=1)
+    asked = {"params": {"volumeUuids": [DATA, named("volume-db-data-2")]}}
+    await cloud.request("POST", "/volumes/volume-snapshots", asked, {"Authorization": f"OAuth {cloud.session}"})
+    assert len(await cloud.query("volume-snapshots", "status=Creating")) == 2
+    await cloud.advance(10)
+    assert len(await cloud.query("volume-snapshots", "status=Ready")) == before + 2
+    made = (await cloud.call("CreateVolumesSnapshot", **asked["params"]))["inventories"]
     assert [(row["volumeUuid"], row["status"], row["latest"]) for row in made] == [(DATA, "Ready", True), (named("volume-db-data-2"), "Ready", True)]
-    assert made[0]["parentUuid"] == named("snapshot-2") and "parentUuid" not in made[1]
+    assert [row["parentUuid"] for row in made] == [row["uuid"] for row in await cloud.query("volume-snapshots", "name~=snapshot-of%", "latest=false")]
 
 
 async def test_what_a_snapshot_takes_is_refused_where_there_is_no_room(cloud, spare):
@@ -183,6 +189,8 @@ async def test_a_template_of_a_snapshot_becomes_a_new_vm(cloud):
     assert (image["status"], image["mediaType"], image["size"], image["format"]) == ("Ready", "RootVolumeTemplate", root["size"], "qcow2")
     vm = await cloud.create("CreateVmInstance", name="v", instanceOfferingUuid=named("offering-small"), imageUuid=image["uuid"], l3NetworkUuids=[PRIVATE])
     assert (vm["state"], vm["allVolumes"][0]["rootImageUuid"]) == ("Running", image["uuid"])
+    copy = await cloud.create("CreateDataVolumeFromVolumeSnapshot", name="c", volumeSnapshotUuid=snapshot["uuid"])
+    assert copy["actualSize"] == snapshot["size"] == root["actualSize"] == root["size"]
 
 
 # volumes
@@ -402,6 +410,7 @@ async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
         ({"startIp": "240.0.0.5", "endIp": "240.0.0.9", "gateway": "240.0.0.1"}, "contains class E addresses"),
         ({"startIp": "169.254.0.5", "endIp": "169.254.0.9", "gateway": "169.254.0.1"}, "contains link-local addresses"),
         ({"netmask": "255.0.255.0"}, "netmask[255.0.255.0] is not a netmask"),
+        ({"endIp": ""}, "end ip[] is not a IPv4 address"),
         ({"startIp": "10.20.0.9", "endIp": "10.20.0.30", "gateway": "10.20.0.1"}, "overlap with ip range"),
         ({"startIp": "10.21.0.9", "endIp": "10.21.0.30", "gateway": "10.21.0.1"}, "multiple CIDR on the same L3 network is not allowed"),
     ),

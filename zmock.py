@@ -6299,7 +6299,8 @@ def placed(cloud, volume, ps):
     path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
     cloud.remove("LocalStorageResourceRef", volume["uuid"])
     host = host_for(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
-    cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
+    if volume["type"] == "Root":
+        cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
     if host:
         keep_on(cloud, volume, ps, host)
     take_space(cloud, ps["uuid"], volume["size"])

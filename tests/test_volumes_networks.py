@@ -74,7 +74,7 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
 
     assert (await one(cloud, "vm-instances", "vmNics.eip.vipIp=10.2.0.2", "allVolumes.name=data"))["uuid"] == vm["uuid"]
     left, left_of_host = await one(cloud, "primary-storage"), await one(cloud, "hosts")
-    assert left["totalCapacity"] - left["availableCapacity"] == root["size"] + volume["size"]
+    assert left["totalCapacity"] - left["availableCapacity"] == root["size"] + volume["size"] + image["size"]  # cached
     assert left_of_host["totalMemoryCapacity"] - left_of_host["availableMemoryCapacity"] == 4 * GIB
     assert (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[inside["uuid"], outside["uuid"]]))["availableCapacity"] == 2 * 253 - 2
 
@@ -244,7 +244,9 @@ async def test_a_volume_tells_its_limit_and_what_its_storage_can_do(cloud, spare
     assert "is not on a local storage" in await refused(cloud, "LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE)
     await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=SPARE, dstPrimaryStorageUuid=named("ps-local"))
     assert (await cloud.call("GetVolumeCapabilities", uuid=SPARE))["capabilities"] == {here: True, there: False}
-    assert "host-3" in [host["name"] for host in (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"]]
+    assert (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"] == []  # host-4 is away
+    other = await cloud.create("AddKVMHost", name="h", managementIp="10.10.0.15", username="r", password="p", clusterUuid=named("cluster-2"))
+    assert [host["uuid"] for host in (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"]] == [other["uuid"]]
     formats = (await cloud.call("GetVolumeFormat"))["formats"]
     assert [(row["format"], row["supportingHypervisorTypes"]) for row in formats] == [("qcow2", ["KVM"]), ("raw", ["KVM"])]
 

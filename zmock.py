@@ -1022,7 +1022,8 @@ class Api:
 
     @functools.cached_property
     def creates(self):
-        return self.kind in ("Create", "Add") and bool(self.type) and all(p.refers != self.type for p in self.named)
+        one = self.kind in ("Create", "Add") and "inventories:" not in self.answers
+        return one and bool(self.type) and all(p.refers != self.type for p in self.named)
 
 
 @dataclass(frozen=True)
@@ -1482,7 +1483,10 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
     "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1",
     "CreateDataVolume": "volume.capacity=diskOfferingUuid.diskSize", "RecoverDataVolume": "volume.data.num=1 volume.capacity=its.size",
     "CreateRootVolumeTemplateFromRootVolume": "image.size=rootVolumeUuid.size", "CreateDataVolumeTemplateFromVolume": "image.size=volumeUuid.size",
-    "RecoverImage": "image.num=1 image.size=its.size",
+    "RecoverImage": "image.num=1 image.size=its.size", "CreateVolumesSnapshot": "snapshot.volume.num=volumeUuids",
+    "CreateDataVolumeFromVolumeSnapshot": "volume.capacity=volumeSnapshotUuid.volumeUuid.size",
+    "CreateDataVolumeFromVolumeTemplate": "volume.capacity=imageUuid.size",
+    "CreateRootVolumeTemplateFromVolumeSnapshot": "image.size=snapshotUuid.volumeUuid.size",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zmock import Catalogue, named, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, named, serve
 
 GIB = 1 << 30
 DISK, SPARE, DATA, PS, BS = (named(name) for name in ("disk-20g", "volume-spare", "volume-db-data-1", "ps-nfs", "bs-1"))
@@ -191,6 +191,27 @@ async def test_a_template_of_a_snapshot_becomes_a_new_vm(cloud):
     assert (vm["state"], vm["allVolumes"][0]["rootImageUuid"]) == ("Running", image["uuid"])
     copy = await cloud.create("CreateDataVolumeFromVolumeSnapshot", name="c", volumeSnapshotUuid=snapshot["uuid"])
     assert copy["actualSize"] == snapshot["size"] == root["actualSize"] == root["size"]
+
+
+async def test_what_an_account_makes_of_its_volume_is_its_own_and_counts_in_its_quota(cloud):
+    account = await cloud.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
+    await cloud.call("ShareResource", resourceUuids=[DISK], toPublic=True)
+    admin, ann = cloud.session, await cloud.login("ann")
+    volumes = [(await cloud.create("CreateDataVolume", name="v", diskOfferingUuid=DISK, primaryStorageUuid=PS))["uuid"] for _ in range(2)]
+    cloud.session = admin
+    for quota, value in (("snapshot.volume.num", 3), ("volume.capacity", 41 * GIB), ("image.size", GIB)):
+        await cloud.call("UpdateQuota", identityUuid=account["uuid"], name=quota, value=value)
+    cloud.session = ann
+    made = (await cloud.call("CreateVolumesSnapshot", volumeUuids=volumes))["inventories"]
+    assert {row["uuid"] for row in await cloud.query("volume-snapshots")} == {row["uuid"] for row in made}
+    for api, given, quota in (
+        ("CreateVolumesSnapshot", {"volumeUuids": volumes}, "snapshot.volume.num"),
+        ("CreateDataVolumeFromVolumeSnapshot", {"volumeSnapshotUuid": made[0]["uuid"]}, "volume.capacity"),
+        ("CreateRootVolumeTemplateFromVolumeSnapshot", {"snapshotUuid": made[0]["uuid"], "backupStorageUuids": [BS]}, "image.size"),
+    ):
+        told = await refused(cloud, api, **given | ({"name": "n"} if api != "CreateVolumesSnapshot" else {}))
+        assert told.startswith("ID.1003") and quota in told
+    assert "snapshot-of-v" in (await snap(cloud, "snapshot-of-v", volumes[0]))["name"]
 
 
 # volumes

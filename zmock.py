@@ -1022,7 +1022,8 @@ class Api:
 
     @functools.cached_property
     def creates(self):
-        return self.kind in ("Create", "Add") and bool(self.type) and all(p.refers != self.type for p in self.named)
+        one = self.kind in ("Create", "Add") and "inventories:" not in self.answers
+        return one and bool(self.type) and all(p.refers != self.type for p in self.named)
 
 
 @dataclass(frozen=True)
@@ -1487,7 +1488,10 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
     "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1",
     "CreateDataVolume": "volume.capacity=diskOfferingUuid.diskSize", "RecoverDataVolume": "volume.data.num=1 volume.capacity=its.size",
     "CreateRootVolumeTemplateFromRootVolume": "image.size=rootVolumeUuid.size", "CreateDataVolumeTemplateFromVolume": "image.size=volumeUuid.size",
-    "RecoverImage": "image.num=1 image.size=its.size",
+    "RecoverImage": "image.num=1 image.size=its.size", "CreateVolumesSnapshot": "snapshot.volume.num=volumeUuids",
+    "CreateDataVolumeFromVolumeSnapshot": "volume.capacity=volumeSnapshotUuid.volumeUuid.size",
+    "CreateDataVolumeFromVolumeTemplate": "volume.capacity=imageUuid.size",
+    "CreateRootVolumeTemplateFromVolumeSnapshot": "image.size=snapshotUuid.volumeUuid.size",
 }  # fmt: skip
 
 
@@ -4775,7 +4779,7 @@ FORMS: dict[str, Any] = {
     "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
     "Cidr": lambda text: isinstance(text, str) and "/" in text and network_of(text, strict=True),
     "Network": network_of,
-    "Narrow": lambda text: network_of(text).prefixlen > 29,
+    "Narrow": lambda text: network_of(text) and network_of(text).prefixlen > 29,
     "Netmask": lambda text: text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)},
     "Path": lambda text: text.startswith("/"),
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
@@ -4924,7 +4928,8 @@ class Scope:
         if kind in "<>":
             value, other = rank(value), rank(self.value(right[0]))
             return None not in (value, other) and (value < other if kind == "<" else value > other)
-        return there(value) and any(self.same(value, word) for word in right) == (kind == "is")
+        present = there(value) or (value == "" and right[0] in FORMS)  # an empty text has none of the forms
+        return present and any(self.same(value, word) for word in right) == (kind == "is")
 
     def same(self, value, word):
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
@@ -6310,7 +6315,8 @@ def placed(cloud, volume, ps):
     path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
     cloud.remove("LocalStorageResourceRef", volume["uuid"])
     host = host_for(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
-    cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
+    if volume["type"] == "Root":
+        cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
     if host:
         keep_on(cloud, volume, ps, host)
     take_space(cloud, ps["uuid"], volume["size"])
@@ -7210,10 +7216,9 @@ def instantiate(cloud, volume, ps):
 
 
 def move_volume(cloud, volume, storage):
-    if storage in cloud.full:
-        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {volume['size']} bytes available")
+    ps = with_room(cloud, storage, volume["size"])
     take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
-    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
+    instantiate(cloud, volume, ps)
 
 
 @on_removal("Volume")
@@ -8025,7 +8030,7 @@ NEEDED = {
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
     "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
 }  # fmt: skip
-BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 JOB = {"api": str, "state": str, "hook": str, "schema": bool}
 MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")

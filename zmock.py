@@ -1684,6 +1684,8 @@ RULES = {  # api: (what it does, what it refuses)
     "ChangeVolumeState": ("", (("type is Root", "SYS.1006", "it's not allowed to change state of root volume, uuid:{uuid}"),)),
     "AttachDataVolumeToVm": ("attach to the vm", (
         ("type is Root", "SYS.1006", "the volume[uuid:{volumeUuid}, name:{name}] is Root Volume, can't attach it"),
+        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
+            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"),
         ("its.vmInstanceUuid", "SYS.1006", "data volume[uuid:{volumeUuid}] has been attached to some vm, can't attach again"),
         ("state is not Enabled", "SYS.1006", UNATTACHABLE), ("status is not Ready|NotInstantiated", "SYS.1006", UNATTACHABLE),
         ("vmInstanceUuid.state is not Running|Stopped", "SYS.1006",
@@ -4771,8 +4773,17 @@ def rank(value):
     return address_of(value) or value if isinstance(value, str) else value
 
 
-# sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
-MON_URL = re.compile(r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
+MON_URL = re.compile(  # sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
+    r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
+
+
+def mon_of(url):
+    """What the url of a monitor says, or None."""
+    found = MON_URL.fullmatch(url)
+    said = {name: int(text) if name.endswith("Port") else text for name, text in found.groupdict().items() if text} if found else {}
+    return said if all(0 < said.get(name, 1) < 1 << 16 for name in ("sshPort", "monPort")) else None
+
+
 FORMS: dict[str, Any] = {
     "IPv4": address_of,
     "Hostname": is_hostname,
@@ -4784,7 +4795,7 @@ FORMS: dict[str, Any] = {
     "Path": lambda text: text.startswith("/"),
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
-    "MonUrl": MON_URL.fullmatch,
+    "MonUrl": mon_of,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
 }
 SAID = {"true": True, "false": False, "none": None}
@@ -6346,11 +6357,13 @@ def host_for(cloud, volume, ps):
     """The host for a volume on local storage: that of its virtual machine, the one that its tag says, or the one with the most room."""
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
     tags = (tag["tag"].partition("localStorage::hostUuid::")[2] for tag in cloud.find("SystemTag", "resourceUuid", volume["uuid"]))
-    known = vm.get("hostUuid") or vm.get("lastHostUuid") or next(filter(None, tags), None)
-    return known or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
+    homes = (host for host in (vm.get("hostUuid"), vm.get("lastHostUuid")) if cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"])
+    return next(homes, None) or next(filter(None, tags), None) or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
 
 
 def keep_on(cloud, volume, ps, host):
+    if cloud.look("Host", host).get("clusterUuid") not in ps["attachedClusterUuids"]:
+        raise refused(f"the host[uuid:{host}] doesn't belong to the local primary storage[uuid:{ps['uuid']}]")
     if next(local_disks(cloud, ps, host))["availableCapacity"] < volume["size"]:
         raise ApiError("PS.1000", f"host[uuid:{host}] has no {volume['size']} bytes available on local primary storage[uuid:{ps['uuid']}]")
     cloud.add("LocalStorageResourceRef", uuid=volume["uuid"], resourceUuid=volume["uuid"], primaryStorageUuid=ps["uuid"], hostUuid=host,
@@ -6391,8 +6404,8 @@ def cache_image(cloud, ps, image, host):
         return
     url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
     cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
-              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
-    take_space(cloud, ps["uuid"], image["size"])
+              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image.get("size", 0))  # fmt: skip
+    take_space(cloud, ps["uuid"], image.get("size", 0))
 
 
 def used_in_pool(cloud, pool):
@@ -6846,14 +6859,12 @@ def still(cloud, vm, state):
 def connected(cloud, uuid):
     """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
     cloud.change("Host", uuid, status="Connected")
-    for vm in cloud.find("VmInstance", "hostUuid", uuid):
-        if vm["state"] == "Unknown":
-            cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
+    for vm in [vm for vm in cloud.find("VmInstance", "hostUuid", uuid) if vm["state"] == "Unknown"]:
+        cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
     recount_storage(cloud, cloud.get("Host", uuid)["clusterUuid"])
     Scope(cloud, None, "Host", cloud.get("Host", uuid)).perform("end tunnels in clusterUuid")
-    for job in list(cloud.store.rows("GarbageCollector")):
-        if job["status"] != "Done" and uuid in job.get("context", ""):
-            collect(cloud, job)
+    for job in [job for job in cloud.store.rows("GarbageCollector") if job["status"] != "Done" and uuid in job.get("context", "")]:
+        collect(cloud, job)
 
 
 def host_gone(cloud, uuid):
@@ -6924,8 +6935,8 @@ def add_mons(scope):
     """A monitor of the storage for each url; none is of two storages."""
     relation = scope.cloud.catalogue.resources[scope.type].relations["mons"]
     for url in scope.call["monUrls"]:
-        said = {name: int(text) if text.isdigit() and name.endswith("Port") else text for name, text in MON_URL.fullmatch(url).groupdict().items() if text}
-        if any(True for _ in scope.items(relation.target, (("hostname", f"'{said['hostname']}'"),))):
+        said = mon_of(url)
+        if scope.cloud.find(relation.target, "hostname", said["hostname"]):
             raise ApiError("SYS.1007", f"mon[hostname:{said['hostname']}] is of a storage of this type already")
         mon = scope.cloud.add(relation.target, **{relation.theirs: scope.item["uuid"]}, monAddr=said["hostname"], **said)
         scope.cloud.change(relation.target, mon["uuid"], monUuid=mon["uuid"])
@@ -6935,18 +6946,14 @@ def add_mons(scope):
 @effect("stop what uses it")
 def stop_users(scope):
     """No virtual machine runs on primary storage that is in maintenance."""
-    for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]):
-        vm = scope.look("VmInstance", volume.get("vmInstanceUuid"))
-        if vm.get("hostUuid"):
-            leave_host(scope.cloud, vm, "Stopped")
+    users = dict.fromkeys(volume.get("vmInstanceUuid") for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]))
+    for uuid in [uuid for uuid in users if scope.look("VmInstance", uuid).get("hostUuid")]:
+        leave_host(scope.cloud, {"uuid": uuid}, "Stopped")
 
 
 @behaviour("GetLocalStorageHostDiskCapacity")
 def get_host_disks(cloud, call):
     return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
-
-
-# image stores
 
 
 @behaviour("ExportImageFromBackupStorage", export="Export the image")
@@ -6963,8 +6970,8 @@ def export_image(cloud, call):
 def get_stored_images(cloud, call):
     """What an image store has (ImageStoreImageStruct)."""
     images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", call["uuid"])
-    return {"infos": [{"id": image["uuid"], "name": image["name"], "desc": image.get("description", ""), "size": image["actualSize"], "arch": "x86_64",
-                       "blobsum": image.get("md5Sum", ""), "virtualsize": image["size"], "created": us_date(image["createDate"])}
+    return {"infos": [{"id": image["uuid"], "name": image["name"], "desc": image.get("description", ""), "size": image.get("actualSize", 0), "arch": "x86_64",
+                       "blobsum": image.get("md5Sum", ""), "virtualsize": image.get("size", 0), "created": us_date(image["createDate"])}
                       for image in images if image["status"] == "Ready"]}  # fmt: skip
 
 

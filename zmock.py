@@ -1026,7 +1026,8 @@ class Api:
 
     @functools.cached_property
     def creates(self):
-        return self.kind in ("Create", "Add") and bool(self.type) and all(p.refers != self.type for p in self.named)
+        one = self.kind in ("Create", "Add") and "inventories:" not in self.answers
+        return one and bool(self.type) and all(p.refers != self.type for p in self.named)
 
 
 @dataclass(frozen=True)
@@ -1527,12 +1528,14 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
 
 OWNED = {  # what belongs to an account, the one that makes it or the one that has what a key leads to (AccountResourceRefVO.java)
     **dict.fromkeys("VmInstance Image InstanceOffering DiskOffering L2Network L3Network Vip Eip PortForwardingRule LoadBalancer Certificate "
-                    "SecurityGroup LongJob".split(), ""),
+                    "SecurityGroup LongJob AffinityGroup SchedulerJob SchedulerTrigger".split(), ""),
     "VmNic": "vmInstanceUuid", "Volume": "vmInstanceUuid", "VolumeSnapshot": "volumeUuid", "VolumeSnapshotTree": "volumeUuid",
     "IpRange": "l3NetworkUuid", "LoadBalancerListener": "loadBalancerUuid", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid",
+    "AffinityGroupUsage": "affinityGroupUuid", "SchedulerJobSchedulerTrigger": "schedulerJobUuid", "ShareableVolumeVmInstanceRef": "volumeUuid",
 }  # fmt: skip
 WHOSE = {"Account": "uuid", "User": "accountUuid", "UserGroup": "accountUuid", "Policy": "accountUuid", "Quota": "identityUuid"}  # says itself whose it is
-REFERENCED = [type for type in (*OWNED, *WHOSE) if type not in ("Account", "SecurityGroupRule", "VmNicSecurityGroupRef")]  # of what AccountResourceRefs tell
+UNREFERENCED = {"Account", "SecurityGroupRule", "VmNicSecurityGroupRef", "AffinityGroupUsage", "SchedulerJobSchedulerTrigger", "ShareableVolumeVmInstanceRef"}
+REFERENCED = [type for type in (*OWNED, *WHOSE) if type not in UNREFERENCED]  # of what AccountResourceRefs tell
 
 # What the rbac descriptions of the modules keep for admin: whole packages, and apis of others. Zones and primary storage are infrastructure
 # like hosts, but identity/account.api.control opens what is listed there: QueryHost, QueryBackupStorage, QuerySftpBackupStorage, AddImage.
@@ -1555,12 +1558,15 @@ ADMIN_ONLY = set("""
     AttachPrimaryStorageToCluster DetachPrimaryStorageFromCluster ChangePrimaryStorageState CleanUpImageCacheOnPrimaryStorage DeletePrimaryStorage
     GetPrimaryStorageAllocatorStrategies GetPrimaryStorageCapacity GetPrimaryStorageTypes QueryImageCache ReconnectPrimaryStorage
     SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
-""".split()) | {"GetHostAllocatorStrategies"}  # fmt: skip
+""".split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
+INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
 
 
 def only_for_admin(api):
-    return api.name in ADMIN_ONLY or (api.package in ADMIN_PACKAGES and api.name not in OPENED)
+    """Whether no other account may call an api; of those of closed modules, which name no package, the ones about infrastructure."""
+    closed = not api.package and api.kind != "Get" and api.type in api.known and api.known[api.type].stored in INFRASTRUCTURE
+    return closed or api.name in ADMIN_ONLY or (api.package in ADMIN_PACKAGES and api.name not in OPENED)
 
 
 @dataclass(frozen=True)
@@ -1591,7 +1597,10 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
     "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1",
     "CreateDataVolume": "volume.capacity=diskOfferingUuid.diskSize", "RecoverDataVolume": "volume.data.num=1 volume.capacity=its.size",
     "CreateRootVolumeTemplateFromRootVolume": "image.size=rootVolumeUuid.size", "CreateDataVolumeTemplateFromVolume": "image.size=volumeUuid.size",
-    "RecoverImage": "image.num=1 image.size=its.size",
+    "RecoverImage": "image.num=1 image.size=its.size", "CreateVolumesSnapshot": "snapshot.volume.num=volumeUuids",
+    "CreateDataVolumeFromVolumeSnapshot": "volume.capacity=volumeSnapshotUuid.volumeUuid.size",
+    "CreateDataVolumeFromVolumeTemplate": "volume.capacity=imageUuid.size",
+    "CreateRootVolumeTemplateFromVolumeSnapshot": "image.size=snapshotUuid.volumeUuid.size",
 }  # fmt: skip
 
 
@@ -1790,6 +1799,8 @@ RULES = {  # api: (what it does, what it refuses)
     "ChangeVolumeState": ("", (("type is Root", "SYS.1006", "it's not allowed to change state of root volume, uuid:{uuid}"),)),
     "AttachDataVolumeToVm": ("attach to the vm", (
         ("type is Root", "SYS.1006", "the volume[uuid:{volumeUuid}, name:{name}] is Root Volume, can't attach it"),
+        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
+            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"),
         ("its.vmInstanceUuid", "SYS.1006", "data volume[uuid:{volumeUuid}] has been attached to some vm, can't attach again"),
         ("state is not Enabled", "SYS.1006", UNATTACHABLE), ("status is not Ready|NotInstantiated", "SYS.1006", UNATTACHABLE),
         ("vmInstanceUuid.state is not Running|Stopped", "SYS.1006",
@@ -4899,20 +4910,29 @@ def rank(value):
     return address_of(value) or value if isinstance(value, str) else value
 
 
-# sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
-MON_URL = re.compile(r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
+MON_URL = re.compile(  # sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
+    r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
+
+
+def mon_of(url):
+    """What the url of a monitor says, or None."""
+    found = MON_URL.fullmatch(url)
+    said = {name: int(text) if name.endswith("Port") else text for name, text in found.groupdict().items() if text} if found else {}
+    return said if all(0 < said.get(name, 1) < 1 << 16 for name in ("sshPort", "monPort")) else None
+
+
 FORMS: dict[str, Any] = {
     "IPv4": address_of,
     "Hostname": is_hostname,
     "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
     "Cidr": lambda text: isinstance(text, str) and "/" in text and network_of(text, strict=True),
     "Network": network_of,
-    "Narrow": lambda text: network_of(text).prefixlen > 29,
+    "Narrow": lambda text: network_of(text) and network_of(text).prefixlen > 29,
     "Netmask": lambda text: text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)},
     "Path": lambda text: text.startswith("/"),
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
-    "MonUrl": MON_URL.fullmatch,
+    "MonUrl": mon_of,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
@@ -5060,7 +5080,8 @@ class Scope:
         if kind in "<>":
             value, other = rank(value), rank(self.value(right[0]))
             return None not in (value, other) and (value < other if kind == "<" else value > other)
-        return there(value) and any(self.same(value, word) for word in right) == (kind == "is")
+        present = there(value) or (value == "" and right[0] in FORMS)  # an empty text has none of the forms
+        return present and any(self.same(value, word) for word in right) == (kind == "is")
 
     def same(self, value, word):
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
@@ -6372,7 +6393,8 @@ def keep_apart(scope):
 
 def join(cloud, vm, group):
     """The system tag affinityGroupUuid:: of a new virtual machine."""
-    cloud.get("AffinityGroup", group)
+    if cloud.get("AffinityGroup", group).get("owner") != cloud.look("VmInstance", vm).get("owner"):
+        raise refused(f"affinity group[uuid:{group}] and vm[uuid:{vm}] do not belong to the same account")
     cloud.add("AffinityGroupUsage", affinityGroupUuid=group, resourceUuid=vm, resourceType="VmInstanceVO")
 
 
@@ -6384,6 +6406,11 @@ ON_TAG["affinityGroupUuid"] = join
 
 def pick_host(cloud, vm, exclude=None, **wanted):
     """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
+    return min(able_hosts(cloud, vm, exclude, **wanted), key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+
+
+def able_hosts(cloud, vm, exclude=None, **wanted):
+    """The hosts that can take a virtual machine; HOST_ALLOCATION.1000 where there is none."""
     hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
     hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
     hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
@@ -6394,12 +6421,13 @@ def pick_host(cloud, vm, exclude=None, **wanted):
         why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
             f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
         raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
-    return min(stay_apart(cloud, vm, room), key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+    return stay_apart(cloud, vm, room)
 
 
 def reaches(cloud, vm, cluster):
     """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
-    l2s = {cloud.look("L3Network", nic["l3NetworkUuid"]).get("l2NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+    l3s = vm.get("l3NetworkUuids") or [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
+    l2s = {cloud.look("L3Network", l3).get("l2NetworkUuid") for l3 in l3s}
     root = cloud.look("Volume", vm.get("rootVolumeUuid"))
     storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
     attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
@@ -6479,7 +6507,8 @@ def placed(cloud, volume, ps):
     path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
     cloud.remove("LocalStorageResourceRef", volume["uuid"])
     host = host_for(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
-    cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
+    if volume["type"] == "Root":
+        cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
     if host:
         keep_on(cloud, volume, ps, host)
     take_space(cloud, ps["uuid"], volume["size"])
@@ -6509,11 +6538,13 @@ def host_for(cloud, volume, ps):
     """The host for a volume on local storage: that of its virtual machine, the one that its tag says, or the one with the most room."""
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
     tags = (tag["tag"].partition("localStorage::hostUuid::")[2] for tag in cloud.find("SystemTag", "resourceUuid", volume["uuid"]))
-    known = vm.get("hostUuid") or vm.get("lastHostUuid") or next(filter(None, tags), None)
-    return known or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
+    homes = (host for host in (vm.get("hostUuid"), vm.get("lastHostUuid")) if cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"])
+    return next(homes, None) or next(filter(None, tags), None) or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
 
 
 def keep_on(cloud, volume, ps, host):
+    if cloud.look("Host", host).get("clusterUuid") not in ps["attachedClusterUuids"]:
+        raise refused(f"the host[uuid:{host}] doesn't belong to the local primary storage[uuid:{ps['uuid']}]")
     if next(local_disks(cloud, ps, host))["availableCapacity"] < volume["size"]:
         raise ApiError("PS.1000", f"host[uuid:{host}] has no {volume['size']} bytes available on local primary storage[uuid:{ps['uuid']}]")
     cloud.add("LocalStorageResourceRef", uuid=volume["uuid"], resourceUuid=volume["uuid"], primaryStorageUuid=ps["uuid"], hostUuid=host,
@@ -6554,8 +6585,8 @@ def cache_image(cloud, ps, image, host):
         return
     url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
     cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
-              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
-    take_space(cloud, ps["uuid"], image["size"])
+              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image.get("size", 0))  # fmt: skip
+    take_space(cloud, ps["uuid"], image.get("size", 0))
 
 
 def used_in_pool(cloud, pool):
@@ -7090,14 +7121,12 @@ def still(cloud, vm, state):
 def connected(cloud, uuid):
     """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
     cloud.change("Host", uuid, status="Connected")
-    for vm in cloud.find("VmInstance", "hostUuid", uuid):
-        if vm["state"] == "Unknown":
-            cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
+    for vm in [vm for vm in cloud.find("VmInstance", "hostUuid", uuid) if vm["state"] == "Unknown"]:
+        cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
     recount_storage(cloud, cloud.get("Host", uuid)["clusterUuid"])
     Scope(cloud, None, "Host", cloud.get("Host", uuid)).perform("end tunnels in clusterUuid")
-    for job in list(cloud.store.rows("GarbageCollector")):
-        if job["status"] != "Done" and uuid in job.get("context", ""):
-            collect(cloud, job)
+    for job in [job for job in cloud.store.rows("GarbageCollector") if job["status"] != "Done" and uuid in job.get("context", "")]:
+        collect(cloud, job)
 
 
 def host_gone(cloud, uuid):
@@ -7166,8 +7195,8 @@ def add_mons(scope):
     """A monitor of the storage for each url; none is of two storages."""
     relation = scope.cloud.catalogue.resources[scope.type].relations["mons"]
     for url in scope.call["monUrls"]:
-        said = {name: int(text) if text.isdigit() and name.endswith("Port") else text for name, text in MON_URL.fullmatch(url).groupdict().items() if text}
-        if any(True for _ in scope.items(relation.target, (("hostname", f"'{said['hostname']}'"),))):
+        said = mon_of(url)
+        if scope.cloud.find(relation.target, "hostname", said["hostname"]):
             raise ApiError("SYS.1007", f"mon[hostname:{said['hostname']}] is of a storage of this type already")
         mon = scope.cloud.add(relation.target, **{relation.theirs: scope.item["uuid"]}, monAddr=said["hostname"], **said)
         scope.cloud.change(relation.target, mon["uuid"], monUuid=mon["uuid"])
@@ -7177,18 +7206,14 @@ def add_mons(scope):
 @effect("stop what uses it")
 def stop_users(scope):
     """No virtual machine runs on primary storage that is in maintenance."""
-    for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]):
-        vm = scope.look("VmInstance", volume.get("vmInstanceUuid"))
-        if vm.get("hostUuid"):
-            leave_host(scope.cloud, vm, "Stopped")
+    users = dict.fromkeys(volume.get("vmInstanceUuid") for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]))
+    for uuid in [uuid for uuid in users if scope.look("VmInstance", uuid).get("hostUuid")]:
+        leave_host(scope.cloud, {"uuid": uuid}, "Stopped")
 
 
 @behaviour("GetLocalStorageHostDiskCapacity")
 def get_host_disks(cloud, call):
     return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
-
-
-# image stores
 
 
 @behaviour("ExportImageFromBackupStorage", export="Export the image")
@@ -7205,8 +7230,8 @@ def export_image(cloud, call):
 def get_stored_images(cloud, call):
     """What an image store has (ImageStoreImageStruct)."""
     images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", call["uuid"])
-    return {"infos": [{"id": image["uuid"], "name": image["name"], "desc": image.get("description", ""), "size": image["actualSize"], "arch": "x86_64",
-                       "blobsum": image.get("md5Sum", ""), "virtualsize": image["size"], "created": us_date(image["createDate"])}
+    return {"infos": [{"id": image["uuid"], "name": image["name"], "desc": image.get("description", ""), "size": image.get("actualSize", 0), "arch": "x86_64",
+                       "blobsum": image.get("md5Sum", ""), "virtualsize": image.get("size", 0), "created": us_date(image["createDate"])}
                       for image in images if image["status"] == "Ready"]}  # fmt: skip
 
 
@@ -7458,10 +7483,9 @@ def instantiate(cloud, volume, ps):
 
 
 def move_volume(cloud, volume, storage):
-    if storage in cloud.full:
-        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {volume['size']} bytes available")
+    ps = with_room(cloud, storage, volume["size"])
     take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
-    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
+    instantiate(cloud, volume, ps)
 
 
 @on_removal("Volume")
@@ -7760,14 +7784,14 @@ def request_console_access(cloud, call):
     """Where a browser finds the console of a virtual machine; the token is the same as long as it stays on its host."""
     vm, agent = cloud.get("VmInstance", call["vmInstanceUuid"]), next(iter(cloud.store.rows("ConsoleProxyAgent")))
     shown = agent["consoleProxyOverriddenIp"]
-    token = hashlib.md5(f"{cloud.settings.seed}/{vm['uuid']}/{vm['hostUuid']}".encode(), usedforsecurity=False).hexdigest()
+    token = hashlib.md5(f"{cloud.settings.seed}/{vm['uuid']}/{vm.get('hostUuid')}".encode(), usedforsecurity=False).hexdigest()
     return {"inventory": {"scheme": "http", "hostname": agent["managementIp"] if shown in ("", "0.0.0.0") else shown,
                           "port": CONSOLE_PORT, "token": f"{vm['uuid']}_{token}"}}  # fmt: skip
 
 
 @behaviour("GetVmConsoleAddress")
 def get_vm_console_address(cloud, call):
-    host = cloud.get("Host", cloud.get("VmInstance", call["uuid"])["hostUuid"])
+    host = cloud.get("Host", cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
     beside = [vm["uuid"] for vm in cloud.find("VmInstance", "hostUuid", host["uuid"])]
     return {"hostIp": host["managementIp"], "port": VNC_PORT + beside.index(call["uuid"]), "protocol": "vnc"}
 
@@ -7884,7 +7908,7 @@ def work_out_times(scope):
 @behaviour("GetAvailableTriggers")
 def get_available_triggers(cloud, call):
     """Those that have not stopped."""
-    going = [trigger for trigger in cloud.store.in_order("SchedulerTrigger") if trigger.get("stopTime", "9") >= cloud.clock.stamp()]
+    going = [trigger for trigger in cloud.queries_of(call).tables.in_order("SchedulerTrigger") if trigger.get("stopTime", "9") >= cloud.clock.stamp()]
     return {"inventories": [cloud.inventory("SchedulerTrigger", trigger) for trigger in going]}
 
 
@@ -7899,7 +7923,7 @@ def scheduled_call(cloud, job, uuid=""):
     api, told = cloud.catalogue.apis[name], job.get("parameters")
     said = {CALLED.get(name, name): value for name, value in told.items()} if isinstance(told, dict) else {}
     given = {"name": job["name"]} | said | {target: job["targetResourceUuid"]}
-    return Call(api, cloud.check(api, given), job=uuid, account=job.get("owner", ADMIN))
+    return Call(api, cloud.check(api, given), job=uuid)
 
 
 @effect("try the call")
@@ -7924,7 +7948,7 @@ def fire(cloud, uuid):
     if tie:
         plan(cloud, tie, math.floor(cloud.clock.now()) + 1)
         job = cloud.look("SchedulerJob", tie["schedulerJobUuid"])
-        if cloud.inventory("SchedulerJob", job)["state"] == "Enabled" and not cloud.unreachable:
+        if cloud.inventory("SchedulerJob", job).get("state") == "Enabled" and not cloud.unreachable:
             run_scheduled(cloud, job)
 
 
@@ -7937,6 +7961,7 @@ def run_scheduled(cloud, job):
         return
     call.seconds = draw_seconds(cloud, call.api)
     cloud.admit(call)
+    call.account = call.user = job.get("owner", ADMIN)
     cloud.jobs.submit(call)
 
 
@@ -8295,7 +8320,7 @@ NEEDED = {
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
     "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
 }  # fmt: skip
-BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 JOB = {"api": str, "state": str, "hook": str, "schema": bool}
 MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")

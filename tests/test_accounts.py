@@ -78,6 +78,8 @@ def test_what_the_tables_name_is_there():
     assert {type: way for type, way in OWNED.items() if way and resources[type].leads[way] not in OWNED} == {}
     assert all(field in resources[type].fields for type, field in WHOSE.items())
     assert zmock.ASKED.keys() <= apis and {name for text in zmock.ASKED.values() for name, _ in zmock.pairs_of(text)} <= ALLOWANCES.keys()
+    words = [(api, word) for api, text in zmock.ASKED.items() for _, words in zmock.pairs_of(text) for word in words.split("|") if not word.isdigit()]
+    assert [(api, word) for api, word in words if word.split(".")[0] not in {"its", *ALL.apis[api].params}] == []
     assert all(row.field in ["", *resources[row.type].fields] for row in ALLOWANCES.values())
 
 
@@ -214,7 +216,8 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
     ("GetAccountQuotaUsage", {"uuid": "@bob"}, ACCESS % ("bob", "Account")),
     ("SubmitLongJob", {"jobName": "APIAddImageMsg", "jobData": "{}", "targetResourceUuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
     ("CreateZone", {"name": "z"}, DENIED), ("QueryZone", {}, DENIED), ("QueryCluster", {}, DENIED), ("QueryPrimaryStorage", {}, DENIED),
-    ("CreateAccount", {"name": "x", "password": "x"}, DENIED), ("ShareResource", {"resourceUuids": ["+vm"], "toPublic": True}, DENIED),
+    ("AddImageStoreBackupStorage", {"name": "b", "url": "/b", "hostname": "h", "username": "u", "password": "p"}, DENIED),
+    ("QuerySharedBlock", {}, DENIED), ("CreateAccount", {"name": "x", "password": "x"}, DENIED), ("ShareResource", {"resourceUuids": ["+vm"], "toPublic": True}, DENIED),
     ("UpdateQuota", {"identityUuid": "+ann", "name": "vm.num", "value": 99}, DENIED), ("AddKVMHost", {"name": "h", "managementIp": "10.0.0.1", "username": "u",
         "password": "p", "clusterUuid": "=cluster-1"}, DENIED), ("CreateDiskOffering", {"name": "d", "diskSize": 1}, DENIED),
     ("StopVmInstance", {"uuid": NOBODY}, "SYS.1003"),

@@ -84,6 +84,9 @@ async def test_the_answer_names_the_class_of_what_a_kind_has_inside(cloud):
 
 REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": ["10.0.0.1"]}), "SYS.1007: invalid monUrl[10.0.0.1]. A valid monUrl is in format of"),
+    ((), ("AddCephBackupStorage", {"monUrls": [MON, "u:p@h:65536"]}), "SYS.1007: invalid monUrl[u:p@h:65536]. A valid monUrl is in format of"),
+    ((("CreateDataVolume", {"diskOfferingUuid": named("disk-20g"), "primaryStorageUuid": LOCAL, "resourceUuid": named("d")}),),
+        ("AttachDataVolumeToVm", {"volumeUuid": named("d"), "vmInstanceUuid": named("vm-web-1")}), f"SYS.1006: volume[uuid:{named('d')}] is on the local storage of another host"),
     ((("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": [MON]}),), ("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": MONS}),
         "SYS.1007: mon[hostname:10.10.0.91] is of a storage of this type already"),
     ((("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": [MON], "resourceUuid": named("c")}),),

@@ -101,7 +101,7 @@ def test_both_readmes_have_the_same_headings_and_code():
 
 
 def test_no_name_is_given_twice():
-    targets = [target for node in TREE.body for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])]
+    targets = [target for node in TREE.body for target in (node.targets if isinstance(node, ast.Assign) else [node.target if isinstance(node, ast.AnnAssign) else None])]
     given = [name.id for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target]) if isinstance(name, ast.Name)]
     given += [node.name for node in TREE.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
     assert sorted(name for name in {*given} if given.count(name) > 1) == []

@@ -6,7 +6,7 @@ import re
 import aiohttp
 import pytest
 
-from zmock import MISFIRE, MOST_RUNS, TooFar, named, next_of_cron, read_cron, second_of, serve, stamp_of
+from zmock import MISFIRE, MOST_RUNS, SHA512_OF_PASSWORD, TooFar, named, next_of_cron, read_cron, second_of, serve, stamp_of
 
 WEB, CI, DATA, SPARE = (named(name) for name in ("vm-web-1", "vm-ci-1", "volume-db-data-1", "volume-spare"))
 
@@ -321,3 +321,27 @@ async def test_the_clock_refuses_a_move_on_which_jobs_would_run_without_end(clou
     assert cloud.clock.now() == before
     await cloud.advance(60)
     assert 60 <= len(await ran(cloud)) <= 61
+
+
+async def test_a_job_of_an_account_acts_for_it_and_is_seen_by_nobody_else():
+    async with serve() as cloud:
+        sessions = {"admin": await cloud.login()}
+        for name in ("ann", "bob"):
+            cloud.session = sessions["admin"]
+            await cloud.create("CreateAccount", name=name, password=SHA512_OF_PASSWORD)
+            sessions[name] = await cloud.login(name)
+        cloud.session = sessions["admin"]
+        await cloud.call("ShareResource", resourceUuids=[named(name) for name in ("offering-small", "image-centos7", "l3-private")], toPublic=True)
+        cloud.session = sessions["ann"]
+        vm = await cloud.create("CreateVmInstance", name="v", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"), l3NetworkUuids=[named("l3-private")])
+        job, trigger = await set_up(cloud, "volumeSnapshot", vm["rootVolumeUuid"], startTime=0, repeatCount=1)
+        with pytest.raises(RuntimeError, match="the account.* has no access to the|is not the owner of the"):
+            await cloud.create("CreateSchedulerJob", name="x", type="stopVm", targetResourceUuid=WEB)
+        await cloud.advance(1)
+        assert [one["name"] for one in await cloud.query("volume-snapshots")] == ["j"]
+        assert [one["uuid"] for one in (await cloud.call("GetAvailableTriggers"))["inventories"]] == [trigger["uuid"]]
+        cloud.session = sessions["bob"]
+        assert await cloud.query("volume-snapshots") + await cloud.query("scheduler/jobs") + await cloud.query("scheduler/triggers") == []
+        assert (await cloud.call("GetAvailableTriggers"), await cloud.call("GetNoTriggerSchedulerJobs")) == ({"inventories": []}, {"inventories": []})
+        with pytest.raises(RuntimeError, match="is not the owner of the"):
+            await cloud.call("DeleteSchedulerJob", uuid=job["uuid"])

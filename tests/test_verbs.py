@@ -47,6 +47,8 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
     ("address is not IPv4|Hostname", False),
     ("address is Cidr", False),
     ("nothing is not IPv4", False),
+    ("empty is not IPv4", True),
+    ("empty is not Running", False),
     ("address in '10.0.0.0/8'", True),
     ("address in '{address}/255.255.255.0'", True),
     ("address not in '192.168.0.0/16'", True),
@@ -69,8 +71,8 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
 @pytest.mark.parametrize(("condition", "holds"), CONDITIONS, ids=[row[0] for row in CONDITIONS])
 def test_a_condition_says_what_it_reads_like(condition, holds):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
-    api = Api("TryIt", "POST /try", "", "l3NetworkUuids:list @L3Network, address, nothing, flag:bool, services:map", known=cloud.catalogue.resources)
-    call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "flag": True, "services": {"flat": ["DHCP", "DNS"], "router": "Eip"}}, account=ADMIN)
+    api = Api("TryIt", "POST /try", "", "l3NetworkUuids:list @L3Network, address, empty, nothing, flag:bool, services:map", known=cloud.catalogue.resources)
+    call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "empty": "", "flag": True, "services": {"flat": ["DHCP", "DNS"], "router": "Eip"}}, account=ADMIN)
     assert bool(Scope(cloud, call, "VmInstance", cloud.get("VmInstance", WEB)).where(condition)) == holds
 
 

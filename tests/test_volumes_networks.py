@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zmock import Catalogue, named, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, named, serve
 
 GIB = 1 << 30
 DISK, SPARE, DATA, PS, BS = (named(name) for name in ("disk-20g", "volume-spare", "volume-db-data-1", "ps-nfs", "bs-1"))
@@ -74,7 +74,7 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
 
     assert (await one(cloud, "vm-instances", "vmNics.eip.vipIp=10.2.0.2", "allVolumes.name=data"))["uuid"] == vm["uuid"]
     left, left_of_host = await one(cloud, "primary-storage"), await one(cloud, "hosts")
-    assert left["totalCapacity"] - left["availableCapacity"] == root["size"] + volume["size"]
+    assert left["totalCapacity"] - left["availableCapacity"] == root["size"] + volume["size"] + image["size"]  # cached
     assert left_of_host["totalMemoryCapacity"] - left_of_host["availableMemoryCapacity"] == 4 * GIB
     assert (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[inside["uuid"], outside["uuid"]]))["availableCapacity"] == 2 * 253 - 2
 
@@ -164,9 +164,15 @@ async def test_several_volumes_are_snapshot_at_once_or_none_is(cloud):
     before = len(await cloud.query("volume-snapshots"))
     assert "current is NotInstantiated, can't create snapshot" in await refused(cloud, "CreateVolumesSnapshot", volumeUuids=[DATA, SPARE])
     assert len(await cloud.query("volume-snapshots")) == before
-    made = (await cloud.call("CreateVolumesSnapshot", volumeUuids=[DATA, named("volume-db-data-2")]))["inventories"]
+    cloud.rule(api="CreateVolumesSnapshot", delay=10, times=1)
+    asked = {"params": {"volumeUuids": [DATA, named("volume-db-data-2")]}}
+    await cloud.request("POST", "/volumes/volume-snapshots", asked, {"Authorization": f"OAuth {cloud.session}"})
+    assert len(await cloud.query("volume-snapshots", "status=Creating")) == 2
+    await cloud.advance(10)
+    assert len(await cloud.query("volume-snapshots", "status=Ready")) == before + 2
+    made = (await cloud.call("CreateVolumesSnapshot", **asked["params"]))["inventories"]
     assert [(row["volumeUuid"], row["status"], row["latest"]) for row in made] == [(DATA, "Ready", True), (named("volume-db-data-2"), "Ready", True)]
-    assert made[0]["parentUuid"] == named("snapshot-2") and "parentUuid" not in made[1]
+    assert [row["parentUuid"] for row in made] == [row["uuid"] for row in await cloud.query("volume-snapshots", "name~=snapshot-of%", "latest=false")]
 
 
 async def test_what_a_snapshot_takes_is_refused_where_there_is_no_room(cloud, spare):
@@ -183,6 +189,29 @@ async def test_a_template_of_a_snapshot_becomes_a_new_vm(cloud):
     assert (image["status"], image["mediaType"], image["size"], image["format"]) == ("Ready", "RootVolumeTemplate", root["size"], "qcow2")
     vm = await cloud.create("CreateVmInstance", name="v", instanceOfferingUuid=named("offering-small"), imageUuid=image["uuid"], l3NetworkUuids=[PRIVATE])
     assert (vm["state"], vm["allVolumes"][0]["rootImageUuid"]) == ("Running", image["uuid"])
+    copy = await cloud.create("CreateDataVolumeFromVolumeSnapshot", name="c", volumeSnapshotUuid=snapshot["uuid"])
+    assert copy["actualSize"] == snapshot["size"] == root["actualSize"] == root["size"]
+
+
+async def test_what_an_account_makes_of_its_volume_is_its_own_and_counts_in_its_quota(cloud):
+    account = await cloud.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
+    await cloud.call("ShareResource", resourceUuids=[DISK], toPublic=True)
+    admin, ann = cloud.session, await cloud.login("ann")
+    volumes = [(await cloud.create("CreateDataVolume", name="v", diskOfferingUuid=DISK, primaryStorageUuid=PS))["uuid"] for _ in range(2)]
+    cloud.session = admin
+    for quota, value in (("snapshot.volume.num", 3), ("volume.capacity", 41 * GIB), ("image.size", GIB)):
+        await cloud.call("UpdateQuota", identityUuid=account["uuid"], name=quota, value=value)
+    cloud.session = ann
+    made = (await cloud.call("CreateVolumesSnapshot", volumeUuids=volumes))["inventories"]
+    assert {row["uuid"] for row in await cloud.query("volume-snapshots")} == {row["uuid"] for row in made}
+    for api, given, quota in (
+        ("CreateVolumesSnapshot", {"volumeUuids": volumes}, "snapshot.volume.num"),
+        ("CreateDataVolumeFromVolumeSnapshot", {"volumeSnapshotUuid": made[0]["uuid"]}, "volume.capacity"),
+        ("CreateRootVolumeTemplateFromVolumeSnapshot", {"snapshotUuid": made[0]["uuid"], "backupStorageUuids": [BS]}, "image.size"),
+    ):
+        told = await refused(cloud, api, **given | ({"name": "n"} if api != "CreateVolumesSnapshot" else {}))
+        assert told.startswith("ID.1003") and quota in told
+    assert "snapshot-of-v" in (await snap(cloud, "snapshot-of-v", volumes[0]))["name"]
 
 
 # volumes
@@ -236,7 +265,9 @@ async def test_a_volume_tells_its_limit_and_what_its_storage_can_do(cloud, spare
     assert "is not on a local storage" in await refused(cloud, "LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE)
     await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=SPARE, dstPrimaryStorageUuid=named("ps-local"))
     assert (await cloud.call("GetVolumeCapabilities", uuid=SPARE))["capabilities"] == {here: True, there: False}
-    assert "host-3" in [host["name"] for host in (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"]]
+    assert (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"] == []  # host-4 is away
+    other = await cloud.create("AddKVMHost", name="h", managementIp="10.10.0.15", username="r", password="p", clusterUuid=named("cluster-2"))
+    assert [host["uuid"] for host in (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"]] == [other["uuid"]]
     formats = (await cloud.call("GetVolumeFormat"))["formats"]
     assert [(row["format"], row["supportingHypervisorTypes"]) for row in formats] == [("qcow2", ["KVM"]), ("raw", ["KVM"])]
 
@@ -402,6 +433,7 @@ async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
         ({"startIp": "240.0.0.5", "endIp": "240.0.0.9", "gateway": "240.0.0.1"}, "contains class E addresses"),
         ({"startIp": "169.254.0.5", "endIp": "169.254.0.9", "gateway": "169.254.0.1"}, "contains link-local addresses"),
         ({"netmask": "255.0.255.0"}, "netmask[255.0.255.0] is not a netmask"),
+        ({"endIp": ""}, "end ip[] is not a IPv4 address"),
         ({"startIp": "10.20.0.9", "endIp": "10.20.0.30", "gateway": "10.20.0.1"}, "overlap with ip range"),
         ({"startIp": "10.21.0.9", "endIp": "10.21.0.30", "gateway": "10.21.0.1"}, "multiple CIDR on the same L3 network is not allowed"),
     ),

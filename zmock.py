@@ -1694,7 +1694,10 @@ RULES = {  # api: (what it does, what it refuses)
     "DeleteTag": ("drop SystemTag uuid=uuid; drop UserTag uuid=uuid", (("some SystemTag uuid=uuid inherent=true", "SYS.1006",
         "tag[uuid:{uuid}] is an inherent system tag, can not be removed"),)),
     "DeleteNotifications": ("drop Notification uuid=uuids", ()),
-    "TriggerGCJob": ("", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
+    "GetTaskProgress": ("", (("apiId is not ApiId", "SYS.1007", "parameter apiId[{apiId}] is not a valid uuid."),)),
+    "GetCpuMemoryCapacity": ("", tuple((f"{unless} and no zoneUuids and no clusterUuids and no hostUuids", "SYS.1007",
+        "zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true") for unless in ("no all", "all is false"))),
+    "TriggerGCJob": ("collect", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
     "CancelLongJob": ("state = Canceling; give up", tuple((f"state is {state}", "SYS.1007", f"cannot cancel longjob that is {words}")
         for state, words in (("Succeeded", "succeeded"), ("Canceled", "already canceled"), ("Failed", "failed")))),
     "DeleteLongJob": ("", (("state is not Succeeded|Canceled|Failed", "SYS.1007",
@@ -1933,9 +1936,9 @@ API_ROWS = {
         ("GetLicenseInfo", "GET /licenses", "inventory:License", "", "open"),
         ("GetLicenseCapabilities", "GET /licenses/capabilities", "capabilities"),
         ("GetLicenseAddOns", "GET /licenses/addons", "addons:LicenseAddOn", "", "open"),
-        ("DeleteLicense", "DELETE /licenses/mn/{managementNodeUuid}/actions", "", "uuid, managementNodeUuid!", "now"),
-        ("ReloadLicense", "PUT /licenses/actions", "inventory:License", "managementNodeUuids:list nonempty", "now"),
-        ("UpdateLicense", "PUT /licenses/mn/{managementNodeUuid}/actions", "inventory:License", "managementNodeUuid!, license!", "now"),
+        ("DeleteLicense", "DELETE /licenses/mn/{managementNodeUuid}/actions", "", "uuid, managementNodeUuid! @ManagementNode", "now"),
+        ("ReloadLicense", "PUT /licenses/actions", "inventory:License", "managementNodeUuids:list nonempty @ManagementNode", "now"),
+        ("UpdateLicense", "PUT /licenses/mn/{managementNodeUuid}/actions", "inventory:License", "managementNodeUuid! @ManagementNode, license! nonblank", "now"),
     ),
     HEADER + "longjob": (
         ("SubmitLongJob", "POST /longjobs", "inventory:LongJob",
@@ -4933,6 +4936,7 @@ FORMS: dict[str, Any] = {
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "MonUrl": mon_of,
+    "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
@@ -6898,20 +6902,12 @@ def is_opensource_version(cloud, call):
 # progress (manual 4.3)
 
 
-def check_api_id(cloud, params):
-    if not re.fullmatch("[0-9a-f]{32}", params.get("apiId", "")):
-        raise BadParameter(f"parameter apiId[{params.get('apiId')}] is not a valid uuid.", "it is the uuid of an api-job: 32 lower-case hex digits")
-
-
-@behaviour("GetTaskProgress", check=check_api_id)
+@behaviour("GetTaskProgress")
 def get_task_progress(cloud, call):
+    """The newest row with its ancestors, root first; or all, inside each other."""
     progress = cloud.jobs.progress.get(call["apiId"])
-    if not progress:
-        return {"inventories": []}
-    root, children = task_rows(cloud, progress)
-    if call["all"]:
-        return {"inventories": [root | {"subTasks": children}]}
-    return {"inventories": [root, *children[-1:]]}  # the newest row with its ancestors, root first
+    root, children = task_rows(cloud, progress) if progress else ({}, [])
+    return {"inventories": ([root | {"subTasks": children}] if call["all"] else [root, *children[-1:]]) if progress else []}
 
 
 def task_rows(cloud, progress):
@@ -6953,25 +6949,15 @@ def update_notifications_status(cloud, call):
 
 # capacity (manual 4.5)
 
-def check_capacity(cloud, params):
-    if not params.get("all") and not any(params.get(name) for name in ("zoneUuids", "clusterUuids", "hostUuids")):
-        raise BadParameter("zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true")
-
-
-@behaviour("GetCpuMemoryCapacity", check=check_capacity)
+@behaviour("GetCpuMemoryCapacity")
 def get_cpu_memory_capacity(cloud, call):
     everywhere = call["all"] and not call["zoneUuids"]
     zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
     hypervisor = None if everywhere else call["hypervisorType"]
     dimensions = (("uuid", call["hostUuids"]), ("clusterUuid", call["clusterUuids"]), ("zoneUuid", zones))
     key, wanted = next((pair for pair in dimensions if pair[1]), ("zoneUuid", ()))  # the first that is given counts, no other
-    hosts = [
-        host
-        for host in cloud.store.rows("Host")
-        if host[key] in wanted
-        and hypervisor in (None, host["hypervisorType"])
-        and (host["state"], host["status"]) == ("Enabled", "Connected")
-    ]
+    working = [host for host in cloud.store.rows("Host") if (host["state"], host["status"]) == ("Enabled", "Connected")]
+    hosts = [host for host in working if host[key] in wanted and hypervisor in (None, host["hypervisorType"])]
     return {
         "totalCpu": sum(h["totalCpuCapacity"] for h in hosts),
         "availableCpu": sum(h["availableCpuCapacity"] for h in hosts),
@@ -6984,10 +6970,9 @@ def get_cpu_memory_capacity(cloud, call):
 # garbage collection (manual 4.6)
 
 
-@behaviour("TriggerGCJob")
-def trigger_gc_job(cloud, call):
-    job = cloud.get("GarbageCollector", call["uuid"])
-    collect(cloud, job)
+@effect("collect")
+def collect_now(scope):
+    collect(scope.cloud, scope.item)
 
 
 def collect(cloud, job):
@@ -7029,7 +7014,7 @@ def license_shown(cloud):
     return {"inventory": {name: value for name, value in shown.items() if value != ""}}
 
 
-@behaviour("GetLicenseInfo")
+@behaviour("GetLicenseInfo", "ReloadLicense")
 def get_license_info(cloud, call):
     return license_shown(cloud)
 
@@ -7048,15 +7033,8 @@ def get_license_add_ons(cloud, call):
     return {"addons": [cloud.inventory("LicenseAddOn", row) for row in cloud.store.rows("LicenseAddOn")]}
 
 
-def check_node(cloud, call):
-    for uuid in [call["managementNodeUuid"], *(call["managementNodeUuids"] or ())]:
-        if uuid is not None and not cloud.store.peek("ManagementNode", uuid):
-            raise missing("managementNodeUuid", uuid, "ManagementNode")
-
-
 @behaviour("DeleteLicense")
 def delete_license(cloud, call):
-    check_node(cloud, call)
     if call["uuid"] in (None, the_license(cloud)["uuid"]):
         cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
     elif cloud.store.peek("LicenseAddOn", call["uuid"]):
@@ -7065,24 +7043,12 @@ def delete_license(cloud, call):
         raise missing("uuid", call["uuid"], "LicenseAddOn")
 
 
-@behaviour("ReloadLicense")
-def reload_license(cloud, call):
-    check_node(cloud, call)
-    return license_shown(cloud)
-
-
 LICENSE_FIELDS = {"licenseType": str, "expiredDate": str, "issuedDate": str, "user": str, "hostNum": int, "cpuNum": int}
 
 
-def check_license(cloud, params):
-    if not params.get("license"):
-        raise BadParameter("field[license] of message[org.zstack.license.APIUpdateLicenseMsg] cannot be an empty string")
-
-
-@behaviour("UpdateLicense", check=check_license)
+@behaviour("UpdateLicense")
 def update_license(cloud, call):
     """Any text is a licence; the base64 of a JSON object sets the fields that it names."""
-    check_node(cloud, call)
     changes = {"licenseType": "Paid", "issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
     changes |= license_fields(cloud, call["license"])
     cloud.change("License", the_license(cloud)["uuid"], **changes)

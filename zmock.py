@@ -33,11 +33,12 @@ Read it from top to bottom; a section uses only what stands above it.
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
+    Allocation: virtual machines     the host, the addresses and the volumes that one takes
     Behaviours  what a row cannot say; first: node, tags, progress, notifications
     Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
-    Behaviours: virtual machines          the state table, placing, creating, moving
+    Behaviours: virtual machines          images changed, routers, clones, candidates, what is destroyed
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
@@ -6466,6 +6467,160 @@ def clean_up_cache(scope):
             cloud.remove("ImageCache", cache["uuid"])
 
 
+# ---- Allocation: virtual machines ----------------------------------------------------------------------------------
+
+
+@effect("choose a host")
+def choose_host(scope):
+    """The best of the hosts that the call leaves: that one, one in that cluster; another one of its cluster where it is on a host."""
+    scope.bound["hostUuid"] = pick_host(scope.cloud, scope.item, **bounds_of(scope.item, scope.call), uuid=scope.call["hostUuid"])["uuid"]
+
+
+def bounds_of(vm, call):
+    there = vm.get("hostUuid")
+    return {"exclude": there, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm["clusterUuid"] if there else call["clusterUuid"]}
+
+
+@effect("take the host")
+def take_host(scope):
+    scope.keep()
+    place(scope.cloud, scope.item, scope.cloud.get("Host", scope.bound["hostUuid"]))
+    scope.renew()
+
+
+@effect("off the host as")
+def off_the_host(scope, state):
+    scope.keep()
+    leave_host(scope.cloud, scope.item, state)
+    scope.renew()
+    if "status" in scope.item:
+        scope.set(status="Disconnected")
+
+
+@effect("recount its host")
+def recount_its_host(scope):
+    """What is left of its host; what has grown has to fit there."""
+    scope.keep()
+    host = scope.cloud.get("Host", scope.item["hostUuid"]) if scope.item.get("hostUuid") else None
+    if not host:
+        return
+    recount(scope.cloud, host["uuid"])
+    left = scope.cloud.look("Host", host["uuid"])
+    for name, unit in (("availableCpuCapacity", "cpus"), ("availableMemoryCapacity", "bytes")):
+        if left[name] < min(0, host[name]):
+            raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
+
+
+@effect("take the pending capacity")
+def take_pending(scope):
+    """The capacity of an offering that it was changed to while it could not take it."""
+    for tag in tags_of(scope, "pendingCapacityChange::")[0]:
+        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
+        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
+        scope.cloud.remove("SystemTag", tag["uuid"])
+
+
+# nics
+
+GUEST = "4"  # what the metaData of a router's nic says: 1 public, 2 management, 4 guest; sums of them (VirtualRouterNicMetaData.java)
+
+
+@effect("nic on")
+def add_nic(scope, word):
+    """One more nic, on that network; that of a router says what it is for."""
+    cloud, vm, l3 = scope.cloud, scope.item, scope.value(word)
+    nics = {nic["deviceId"]: nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+    if l3 in nics.values():
+        raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")
+    device = next(n for n in itertools.count() if n not in nics)
+    mac = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
+    use = (l3 == vm.get("publicNetworkUuid")) + 2 * (l3 == vm.get("managementNetworkUuid"))
+    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=":".join(re.findall("..", mac)),
+              metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
+
+
+@effect("address the nics")
+def address_nics(scope):
+    """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
+    cloud, call = scope.cloud, scope.call
+    for nic in cloud.find("VmNic", "vmInstanceUuid", scope.item["uuid"]):
+        l3 = nic["l3NetworkUuid"]
+        if nic.get("ip"):
+            continue
+        fixed = [tag["tag"].rpartition("::")[2] for tag in tags_of(scope, f"staticIp::{l3}::")[0]]
+        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else next(iter(fixed), None)
+        ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
+        if nic.get("metaData") == GUEST and not wanted:
+            ip, found = found["gateway"], found | {"uuid": None}
+        cloud.change("VmNic", nic["uuid"], ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+
+
+# volumes
+
+DISKS_OF_FIRST_START = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")
+
+
+@effect("not on a host yet")
+def not_on_host(scope):
+    """A host that is asked for is not yet its own; what disks are asked for is kept until it has them."""
+    asked = {name: scope.call[name] for name in DISKS_OF_FIRST_START}
+    scope.cloud.change("VmInstance", scope.item["uuid"], hostUuid=None, **asked)
+    scope.item |= asked | {"hostUuid": None}
+
+
+@effect("make the volumes")
+def make_volumes(scope):
+    """The root volume from the image, and a data volume for each disk offering, where it has none yet."""
+    cloud, vm = scope.cloud, scope.item
+    if vm.get("rootVolumeUuid"):
+        return
+    disks = [cloud.look("DiskOffering", uuid) for uuid in [vm.get("rootDiskOfferingUuid"), *(vm.get("dataDiskOfferingUuids") or ())]]
+    image = cloud.get("Image", vm["imageUuid"])
+    for device, disk in enumerate(disks):
+        size = disk.get("diskSize") or image["size"]
+        ps = pick_storage(cloud, vm["clusterUuid"], size, None if device else vm.get("primaryStorageUuidForRootVolume"))
+        more = {"diskOfferingUuid": disk["uuid"]} if device else {"rootImageUuid": image["uuid"]}
+        new_volume(cloud, vm, device, ps, size=size, **more)
+    scope.set(**dict.fromkeys(DISKS_OF_FIRST_START))
+
+
+def new_volume(cloud, vm, device, ps, **values):
+    """A volume of a virtual machine: the first one is its root volume."""
+    kind, told = ("DATA", {"type": "Data"}) if device else ("ROOT", {"type": "Root", "description": f"Root volume for VM[uuid:{vm['uuid']}]"})
+    volume = cloud.add("Volume", name=f"{kind}-for-{vm['name']}", vmInstanceUuid=vm["uuid"], deviceId=device, **told, **values)
+    instantiate(cloud, volume, ps)
+    if not device:
+        cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
+
+
+@effect("let go of what it has")
+def let_go(scope):
+    """Addresses are free again, the root volume is Deleted with it, data volumes are detached and stay."""
+    cloud, uuid = scope.cloud, scope.item["uuid"]
+    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
+    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
+        cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
+
+
+def instantiate(cloud, volume, ps):
+    cloud.change("Volume", volume["uuid"], **placed(cloud, volume, ps))
+
+
+def move_volume(cloud, volume, storage):
+    if storage in cloud.full:
+        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {volume['size']} bytes available")
+    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
+
+
+@effect("move its volumes")
+def move_volumes(scope):
+    for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
+        if volume["type"] == "Root" or scope.call["withDataVolumes"]:
+            move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
+
+
 # ---- Behaviours --------------------------------------------------------------------------------------------------
 
 # management node (manual 4.1)
@@ -7171,9 +7326,6 @@ def delete_vip_qos(cloud, call):
 UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
-# hosts
-
-
 @effect("still")
 def be_still(scope, state):
     """Refuses to go on with a virtual machine that somebody else has taken elsewhere in the meantime."""
@@ -7181,90 +7333,19 @@ def be_still(scope, state):
         raise ApiError("VM.1010", f"vm[uuid:{scope.item['uuid']}] became {scope.item['state']} while it was {state}")
 
 
-@effect("choose a host")
-def choose_host(scope):
-    """The best of the hosts that the call leaves: that one, one in that cluster; another one of its cluster where it is on a host."""
-    scope.bound["hostUuid"] = pick_host(scope.cloud, scope.item, **bounds_of(scope.item, scope.call), uuid=scope.call["hostUuid"])["uuid"]
+@effect("make a new root volume")
+def renew_root(scope):
+    """Of its image now, in the place of the old one, which goes."""
+    cloud, vm, old = scope.cloud, scope.item, scope.cloud.get("Volume", scope.item["rootVolumeUuid"])
+    image = cloud.get("Image", vm["imageUuid"])
+    cloud.change("Volume", old["uuid"], vmInstanceUuid=None)  # else it would go with it
+    cloud.remove("Volume", old["uuid"])
+    size = max(image["size"], old["size"])
+    ps = with_room(cloud, old["primaryStorageUuid"], size)
+    new_volume(cloud, vm, 0, ps, size=size, uuid=scope.call["resourceUuid"], rootImageUuid=image["uuid"])
 
 
-def bounds_of(vm, call):
-    there = vm.get("hostUuid")
-    return {"exclude": there, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm["clusterUuid"] if there else call["clusterUuid"]}
-
-
-@effect("take the host")
-def take_host(scope):
-    scope.keep()
-    place(scope.cloud, scope.item, scope.cloud.get("Host", scope.bound["hostUuid"]))
-    scope.renew()
-
-
-@effect("off the host as")
-def off_the_host(scope, state):
-    scope.keep()
-    leave_host(scope.cloud, scope.item, state)
-    scope.renew()
-    if "status" in scope.item:
-        scope.set(status="Disconnected")
-
-
-@effect("recount its host")
-def recount_its_host(scope):
-    """What is left of its host; what has grown has to fit there."""
-    scope.keep()
-    host = scope.cloud.get("Host", scope.item["hostUuid"]) if scope.item.get("hostUuid") else None
-    if not host:
-        return
-    recount(scope.cloud, host["uuid"])
-    left = scope.cloud.look("Host", host["uuid"])
-    for name, unit in (("availableCpuCapacity", "cpus"), ("availableMemoryCapacity", "bytes")):
-        if left[name] < min(0, host[name]):
-            raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
-
-
-@effect("take the pending capacity")
-def take_pending(scope):
-    """The capacity of an offering that it was changed to while it could not take it."""
-    for tag in tags_of(scope, "pendingCapacityChange::")[0]:
-        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
-        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
-        scope.cloud.remove("SystemTag", tag["uuid"])
-
-
-# nics, and the routers behind them
-
-
-GUEST = "4"  # what the metaData of a router's nic says: 1 public, 2 management, 4 guest; sums of them (VirtualRouterNicMetaData.java)
-
-
-@effect("nic on")
-def add_nic(scope, word):
-    """One more nic, on that network; that of a router says what it is for."""
-    cloud, vm, l3 = scope.cloud, scope.item, scope.value(word)
-    nics = {nic["deviceId"]: nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
-    if l3 in nics.values():
-        raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")
-    device = next(n for n in itertools.count() if n not in nics)
-    mac = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
-    use = (l3 == vm.get("publicNetworkUuid")) + 2 * (l3 == vm.get("managementNetworkUuid"))
-    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=":".join(re.findall("..", mac)),
-              metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
-
-
-@effect("address the nics")
-def address_nics(scope):
-    """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
-    cloud, call = scope.cloud, scope.call
-    for nic in cloud.find("VmNic", "vmInstanceUuid", scope.item["uuid"]):
-        l3 = nic["l3NetworkUuid"]
-        if nic.get("ip"):
-            continue
-        fixed = [tag["tag"].rpartition("::")[2] for tag in tags_of(scope, f"staticIp::{l3}::")[0]]
-        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else next(iter(fixed), None)
-        ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
-        if nic.get("metaData") == GUEST and not wanted:
-            ip, found = found["gateway"], found | {"uuid": None}
-        cloud.change("VmNic", nic["uuid"], ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+# routers
 
 
 @effect("find routers")
@@ -7287,85 +7368,6 @@ def new_router(cloud, l3, offering):
     asked = {"name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}", "virtualRouterOfferingUuid": offering["uuid"], "applianceVmType": "VirtualRouter"}
     deque(create(cloud, Call(apis["CreateVpcVRouter"], asked | {"resourceUuid": uuid}, account=ADMIN)), 0)
     act(cloud, Call(apis["AttachL3NetworkToVm"], {"vmInstanceUuid": uuid, "l3NetworkUuid": l3["uuid"]}, account=ADMIN))
-
-
-# volumes
-
-
-DISKS_OF_FIRST_START = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")
-
-
-@effect("not on a host yet")
-def not_on_host(scope):
-    """A host that is asked for is not yet its own; what disks are asked for is kept until it has them."""
-    asked = {name: scope.call[name] for name in DISKS_OF_FIRST_START}
-    scope.cloud.change("VmInstance", scope.item["uuid"], hostUuid=None, **asked)
-    scope.item |= asked | {"hostUuid": None}
-
-
-@effect("make the volumes")
-def make_volumes(scope):
-    """The root volume from the image, and a data volume for each disk offering, where it has none yet."""
-    cloud, vm = scope.cloud, scope.item
-    if vm.get("rootVolumeUuid"):
-        return
-    disks = [cloud.look("DiskOffering", uuid) for uuid in [vm.get("rootDiskOfferingUuid"), *(vm.get("dataDiskOfferingUuids") or ())]]
-    image = cloud.get("Image", vm["imageUuid"])
-    for device, disk in enumerate(disks):
-        size = disk.get("diskSize") or image["size"]
-        ps = pick_storage(cloud, vm["clusterUuid"], size, None if device else vm.get("primaryStorageUuidForRootVolume"))
-        more = {"diskOfferingUuid": disk["uuid"]} if device else {"rootImageUuid": image["uuid"]}
-        new_volume(cloud, vm, device, ps, size=size, **more)
-    scope.set(**dict.fromkeys(DISKS_OF_FIRST_START))
-
-
-def new_volume(cloud, vm, device, ps, **values):
-    """A volume of a virtual machine: the first one is its root volume."""
-    kind, told = ("DATA", {"type": "Data"}) if device else ("ROOT", {"type": "Root", "description": f"Root volume for VM[uuid:{vm['uuid']}]"})
-    volume = cloud.add("Volume", name=f"{kind}-for-{vm['name']}", vmInstanceUuid=vm["uuid"], deviceId=device, **told, **values)
-    instantiate(cloud, volume, ps)
-    if not device:
-        cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
-
-
-@effect("make a new root volume")
-def renew_root(scope):
-    """Of its image now, in the place of the old one, which goes."""
-    cloud, vm, old = scope.cloud, scope.item, scope.cloud.get("Volume", scope.item["rootVolumeUuid"])
-    image = cloud.get("Image", vm["imageUuid"])
-    cloud.change("Volume", old["uuid"], vmInstanceUuid=None)  # else it would go with it
-    cloud.remove("Volume", old["uuid"])
-    size = max(image["size"], old["size"])
-    ps = with_room(cloud, old["primaryStorageUuid"], size)
-    new_volume(cloud, vm, 0, ps, size=size, uuid=scope.call["resourceUuid"], rootImageUuid=image["uuid"])
-
-
-@effect("let go of what it has")
-def let_go(scope):
-    """Addresses are free again, the root volume is Deleted with it, data volumes are detached and stay."""
-    cloud, uuid = scope.cloud, scope.item["uuid"]
-    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
-        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
-    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
-        cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
-
-
-def instantiate(cloud, volume, ps):
-    cloud.change("Volume", volume["uuid"], **placed(cloud, volume, ps))
-
-
-def move_volume(cloud, volume, storage):
-    if storage in cloud.full:
-        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {volume['size']} bytes available")
-    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
-    instantiate(cloud, volume, cloud.get("PrimaryStorage", storage))
-
-
-@effect("move its volumes")
-def move_volumes(scope):
-    for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
-        if volume["type"] == "Root" or scope.call["withDataVolumes"]:
-            move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
 
 
 # clones

@@ -5152,6 +5152,8 @@ def in_stages(scope, answer, sift):
         if scope.enough:
             return answer()
         yield stage
+        if scope.call.api.subject and scope.call.api.subject.may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
+            return None  # whoever took it away did what was asked
         scope.renew()
     scope.perform(last)
     scope.keep(sift)

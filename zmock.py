@@ -35,13 +35,14 @@ Read it from top to bottom; a section uses only what stands above it.
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
+    Allocation: virtual machines     the host, the addresses and the volumes that one takes
     Tags        what tags may say, of what, and what they bring about
     Long jobs   what goes on after its api-job, and is a resource until then and after
     Behaviours  what a row cannot say; first: node, progress, notifications
     Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
-    Behaviours: virtual machines          the state table, placing, creating, moving
+    Behaviours: virtual machines          images changed, routers, clones, candidates, what is destroyed
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
@@ -1091,7 +1092,7 @@ class Resource:
     ends        what its removal does besides, in the words of the section Catalogue: rules
     kinds       a subtype's Java class and its own fields, by the value of `discriminator`
     of          the resource that it is a subtype of; its items are stored there
-    only        what tells its items from others that are stored there
+    only        what tells its items from others that are stored there: {"type": "A|B"}
     indexed     fields to find items by, besides names, states and what relations go through
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
     inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
@@ -1157,7 +1158,7 @@ class Resource:
 
     def has(self, item):
         """Whether an item that is stored where its own are is one of them."""
-        return all(item.get(name) == value for name, value in self.only.items())
+        return all(item.get(name) in value.split("|") for name, value in self.only.items())
 
     def java_of(self, item):
         return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
@@ -1301,14 +1302,15 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid", outlives="instanceOfferingUuid"),
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid", outlives="instanceOfferingUuid", discriminator="type",
+        ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
         "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
         "portForwarding: uuid=PortForwardingRule.vmNicUuid, -loadBalancerListenerRef: uuid=LoadBalancerListenerVmNicRef.vmNicUuid, "
         "loadBalancerListener: loadBalancerListenerRef.listener, -securityGroupRef: uuid=VmNicSecurityGroupRef.vmNicUuid, "
         "securityGroup: securityGroupRef.securityGroup",
-        dies_with="vmInstanceUuid l3NetworkUuid ipRangeUuid:IpRange", indexed="ip ipRangeUuid"),
+        dies_with="vmInstanceUuid l3NetworkUuid ipRangeUuid:IpRange", indexed="ip ipRangeUuid metaData"),
     Resource("Volume", "volumes", HEADER + "volume.VolumeInventory",
         "uuid name description primaryStorageUuid vmInstanceUuid diskOfferingUuid rootImageUuid installPath type format size:long "
         "actualSize:long deviceId:int state status " + DATES + " isShareable:bool",
@@ -1316,7 +1318,8 @@ RESOURCES = (
         "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid, "
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
-        dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId"),
+        dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId",
+        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; give its space back"),
     Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
         "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
         dies_with="volumeUuid vmInstanceUuid"),
@@ -1617,7 +1620,7 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
 #              a in b, a not in b: a list, a network '10.0.0.0/8', a range '{a}-{b}'; a > b, a < b; A and B: both
 #              some User name accountUuid=caller    there is a User with that name and account; no User …: there is none
-#              dns is not IPv4    a form of text (FORMS)
+#              dns is not IPv4    a form of text (FORMS)             several a        a list has more than one
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
 #              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
@@ -1625,13 +1628,14 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
+#              enough if A        where a condition holds, that was all
 #              nothing            only the inventory is answered
 #              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
-#              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that
+#              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that; more after ";"
 #              always A B         these values; or JSON
-#              whether a: A; b: B which of the conditions hold
+#              whether a: A; b: B which of the conditions hold       whether A        if it does
 #              sums A b=c d=e     what the items of a type together have; those whose c is among the b that are given, else whose e is among the d, else all
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
@@ -1677,7 +1681,28 @@ VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the st
     "RecoverVmInstance": ("Destroyed", "", "Stopped"),
     "ExpungeVmInstance": ("Destroyed", "Expunging", ""),
 }
-VM_DOES = {"RecoverVmInstance": "state = Stopped; rootVolumeUuid.status = Ready", "ExpungeVmInstance": "remove"}
+AS_OFFERED = "; ".join(f"{name} = instanceOfferingUuid.{name}" for name in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy"))
+TO_A_HOST = "prepared; choose a host; take the host; stage host: Choose a host for the vm"
+TO_ADDRESSES = "find routers; address the nics; stage nic: Allocate the nics of the vm; stage start: Start the vm on the hypervisor; still Starting"
+VM_DOES = {  # the others go through the state while it lasts to the state after
+    "CreateVmInstance": f"not on a host yet; hypervisorType = KVM; platform = imageUuid.platform; {AS_OFFERED}; defaultL3NetworkUuid ?= l3NetworkUuids; "
+        f"nic on l3NetworkUuids; enough if strategy is JustCreate; state = Starting; {TO_A_HOST}; make the volumes; "
+        f"stage volume: Create the volumes of the vm; {TO_ADDRESSES}; state = Running",
+    "StartVmInstance": f"state = Starting; take the pending capacity; {TO_A_HOST}; make the volumes; {TO_ADDRESSES}; state = Running; "
+        "when its.status: status = Connected",
+    "StopVmInstance": "enough if its.state is Stopped; state = Stopping; stage work: Ask the hypervisor; still Stopping; off the host as Stopped",
+    "MigrateVm": "choose a host; state = Migrating; stage choose: Choose a destination host; stage move: Move the vm's memory; still Migrating; "
+        "take the host; state = Running",
+    "DestroyVmInstance": "when its.state is Created: remove; enough if its.state is Created|Destroyed; state = Destroying; "
+        "stage work: Stop the vm on the hypervisor; collect later; off the host as Destroyed; drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid; "
+        "let go of what it has; expunge later",
+    "RecoverVmInstance": "state = Stopped; rootVolumeUuid.status = Ready",
+    "ExpungeVmInstance": "remove",
+}  # fmt: skip
+
+
+def goes_through(meanwhile, after):
+    return f"state = {meanwhile}; stage work: Ask the hypervisor; still {meanwhile}; state = {after}"
 
 
 def only_in(states, message):
@@ -1771,7 +1796,10 @@ RULES = {  # api: (what it does, what it refuses)
         ("some NetworkServiceL3NetworkRef l3NetworkUuid networkServiceType=networkServices.value", "SYS.1006",
             "there has been a network service[{networkServices.value}] attached to L3 network[uuid:{l3NetworkUuid}]"))),
     "DetachNetworkServiceFromL3Network": (f"drop {SERVICE}", OF_A_PROVIDER),
-    "CreateVmInstance": ("", (
+    "CreateVmInstance": (VM_DOES["CreateVmInstance"], (
+        ("several l3NetworkUuids and no defaultL3NetworkUuid", "SYS.1007",
+            "there are more than one L3 network specified in l3NetworkUuids, but defaultL3NetworkUuid is null"),
+        ("type is ApplianceVm", "SYS.1006", "a vm of type ApplianceVm is created by the service that needs it, not by this API"),
         ("defaultL3NetworkUuid not in l3NetworkUuids", "SYS.1007",
             "defaultL3NetworkUuid[uuid:{defaultL3NetworkUuid}] is not in l3NetworkUuids[{l3NetworkUuids}]"),
         ("instanceOfferingUuid.state is Disabled", "SYS.1006", "instance offering[uuid:{instanceOfferingUuid}] is Disabled, can't create vm from it"),
@@ -1792,8 +1820,14 @@ RULES = {  # api: (what it does, what it refuses)
             for where in ("zone", "cluster", "host")),
         ("hostUuid.status is not Connected", "SYS.1006",
             "host[uuid:{hostUuid}] is specified but it's connection status is {hostUuid.status}, can not create vm from it"))),
-    **{api: (VM_DOES.get(api, ""), (only_in(states, f"{HEADER}vm.API{api}Msg"),)) for api, (states, _, _) in VM_STATES.items()},
-    "PrimaryStorageMigrateVm": ("", (("its.state is not Stopped", "SYS.1006",
+    **{api: (VM_DOES.get(api) or goes_through(*passing), (only_in(states, f"{HEADER}vm.API{api}Msg"),)) for api, (states, *passing) in VM_STATES.items()},
+    "DestroyVmInstance": (VM_DOES["DestroyVmInstance"], ()),
+    "UpdateVmInstance": ("when state is Stopped: off the host as Stopped; when state is Running and no its.hostUuid: choose a host; "
+        "when state is Running and no its.hostUuid: take the host; recount its host", (
+        ("cpuNum < its.cpuNum and its.state is not Stopped|Created", "SYS.1007", "can't decrease cpu of vm[uuid:{uuid}] when it is {its.state}"),
+        ("memorySize < its.memorySize and its.state is not Stopped|Created", "SYS.1007",
+            "can't decrease memory size of vm[uuid:{uuid}] when it is {its.state}"))),
+    "PrimaryStorageMigrateVm": ("stage copy: Copy the volumes; move its volumes", (("its.state is not Stopped", "SYS.1006",
         "vm[uuid:{vmInstanceUuid}] is {its.state}, only a Stopped vm can be migrated to another primary storage"),)),
     "CreateDataVolume": ("size = diskOfferingUuid.diskSize; instantiate where told", (
         ("diskOfferingUuid.state is not Enabled", "SYS.1006", "disk offering[uuid:{diskOfferingUuid}] is not Enabled, can not create data volume from it"),
@@ -2162,7 +2196,11 @@ class Catalogue:
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
                           relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
             if parent.discriminator:
-                rows[parent.name] = replace(parent, kinds=parent.kinds | {row.only[parent.discriminator]: (row.java, fields_text)})
+                own = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, fields_text))
+                rows[parent.name] = replace(parent, kinds=parent.kinds | own)
+            if parent.of and (root := rows[parent.of]).discriminator:  # a subtype of a subtype
+                kind = parent.only[root.discriminator]
+                rows[root.name] = replace(root, kinds=root.kinds | {kind: (root.kinds[kind][0], f"{root.kinds[kind][1]} {fields_text}")})
         rows[row.name] = row
 
     @staticmethod
@@ -4964,7 +5002,8 @@ def read_test(text):
         return compared[2], compared[1], tuple(compared[3].split("|"))
     if found := re.fullmatch(r"(some|no) ([A-Z]\w*)((?: \S+)*)", text):
         return f"{found[1]} item", found[2], pairs_of(found[3])
-    return ("no", text[3:], ()) if text.startswith("no ") else ("there", text, ())
+    word, _, name = text.partition(" ")
+    return (word, name, ()) if word in ("no", "several") else ("there", text, ())
 
 
 def pairs_of(text):
@@ -4982,7 +5021,8 @@ def names_in(condition):
     """The parameters, as far as they are some, by whose elements a condition is for each of a list."""
     words = []
     for kind, left, right in read_rule(condition):
-        words += [word for _, word in right] if kind.endswith("item") else [left, *(() if kind.endswith("in") else right)]
+        whole = () if kind == "several" else (left,) if kind.endswith("in") else (left, *right)
+        words += [word for _, word in right] if kind.endswith("item") else whole
     return tuple(map(first_of, filter(is_name, words)))
 
 
@@ -5014,7 +5054,7 @@ class Scope:
     def __init__(self, cloud, call=None, type="", item=None):
         self.cloud, self.call, self.type, self.item = cloud, call, type, item or {}
         self.params = call.api.params if call else {}
-        self.bound, self.changes = {}, {}
+        self.bound, self.changes, self.enough = {}, {}, False
 
     # words
 
@@ -5079,6 +5119,8 @@ class Scope:
         value = self.value(left)
         if kind in ("there", "no"):
             return there(value) == (kind == "there")
+        if kind == "several":
+            return len({*(value or ())}) > 1
         if kind.endswith("in"):
             return there(value) and contains(self.value(right[0]), value) == (kind == "in")
         if kind in "<>":
@@ -5100,7 +5142,7 @@ class Scope:
 
     def perform(self, text):
         for clause, assignment, names in read_effects(text):
-            for scope in self.for_each(names):
+            for scope in self.for_each(names) if not self.enough else ():
                 scope.assign(*assignment) if assignment else scope.effect(clause)
 
     def effect(self, clause):
@@ -5169,6 +5211,11 @@ def when(scope, words):
     condition, _, clause = words.partition(": ")
     if scope.where(condition):
         scope.perform(clause)
+
+
+@effect("enough if")
+def be_enough(scope, condition):
+    scope.enough = bool(scope.where(condition))
 
 
 @effect("nothing")
@@ -5256,7 +5303,11 @@ def in_stages(scope, answer, sift):
     for effects, stage in steps:
         scope.perform(effects)
         scope.keep(sift)
+        if scope.enough:
+            return answer()
         yield stage
+        if scope.call.api.subject and scope.call.api.subject.may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
+            return None  # whoever took it away did what was asked
         scope.renew()
     scope.perform(last)
     scope.keep(sift)
@@ -5283,7 +5334,9 @@ def act(cloud, call):
 
 
 def answer_of(scope, api):
-    """The inventory that an api answers: of the item, or of the one that a key of the item leads to."""
+    """The inventory that an api answers: of the item, or of the one that a key of the item leads to; or plain fields of the item."""
+    if not api.answers.startswith("inventory:"):
+        return {name: scope.item.get(name) for name in api.answers.split()}
     row = scope.cloud.catalogue.resources[scope.type]
     keys = (key for key, type in row.leads.items() if type == api.type)
     return scope.cloud.shown(api.type, scope.item["uuid" if api.type in (row.name, row.stored) else next(keys, "uuid")])
@@ -5300,11 +5353,13 @@ TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "li
 
 
 def tell(cloud, call):
-    """What a system tag of the item says, under the name and as the type that the row says; nothing where there is none."""
-    name, kind, otherwise, words = re.fullmatch(r"tells (\w+):?(\w*)=?(\S*) (\S+)", call.api.does).groups()
-    tags, begin = tags_of(scope_of(cloud, call), words)
-    said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
-    return {name: TOLD[kind](said[0])} if said else {}
+    """What system tags of the item say, under the names and as the types that the row says; nothing where there is none."""
+    scope, told = scope_of(cloud, call), {}
+    for name, kind, otherwise, words in re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", call.api.does.removeprefix("tells ")):
+        tags, begin = tags_of(scope, words)
+        said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
+        told |= {name: TOLD[kind](said[0])} if said else {}
+    return told
 
 
 def sums(cloud, call):
@@ -5321,8 +5376,10 @@ def always(cloud, call):
 
 
 def whether(cloud, call):
-    """Which of several conditions hold, by their names."""
+    """Which of several conditions hold, by their names; or whether the only one holds."""
     scope, said = scope_of(cloud, call), call.api.does.removeprefix("whether ").split("; ")
+    if ": " not in said[0]:
+        return {call.api.answers: bool(scope.where(said[0]))}
     return {call.api.answers: {name: bool(scope.where(condition)) for name, _, condition in (one.partition(": ") for one in said)}}
 
 
@@ -5355,6 +5412,7 @@ SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
     "VmInstance", "Volume", "Image",
 }  # fmt: skip
 BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
+FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting")}  # keys that are lost with their end if it is configured so
 CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
@@ -5481,6 +5539,8 @@ class Cloud:
 
     def lose(self, type, item, uuid, names):
         """Takes from an item what led to another that is gone: an element of a list, or the key and what went with it."""
+        if names[0] in FORGOTTEN and not configured(self, *FORGOTTEN[names[0]]):
+            return
         if isinstance(item[names[0]], list):
             self.change(type, item["uuid"], **{names[0]: [other for other in item[names[0]] if other != uuid]})
         else:
@@ -6622,6 +6682,161 @@ def clean_up_cache(scope):
             cloud.remove("ImageCache", cache["uuid"])
 
 
+# ---- Allocation: virtual machines ----------------------------------------------------------------------------------
+
+
+@effect("choose a host")
+def choose_host(scope):
+    """The best of the hosts that the call leaves: that one, one in that cluster; another one of its cluster where it is on a host."""
+    scope.bound["hostUuid"] = pick_host(scope.cloud, scope.item, **bounds_of(scope.item, scope.call), uuid=scope.call["hostUuid"])["uuid"]
+
+
+def bounds_of(vm, call):
+    there = vm.get("hostUuid")
+    return {"exclude": there, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm["clusterUuid"] if there else call["clusterUuid"]}
+
+
+@effect("take the host")
+def take_host(scope):
+    scope.keep()
+    place(scope.cloud, scope.item, scope.cloud.get("Host", scope.bound["hostUuid"]))
+    scope.renew()
+
+
+@effect("off the host as")
+def off_the_host(scope, state):
+    scope.keep()
+    leave_host(scope.cloud, scope.item, state)
+    scope.renew()
+    if "status" in scope.item:
+        scope.set(status="Disconnected")
+
+
+@effect("recount its host")
+def recount_its_host(scope):
+    """What is left of its host; what has grown has to fit there."""
+    scope.keep()
+    host = scope.cloud.get("Host", scope.item["hostUuid"]) if scope.item.get("hostUuid") else None
+    if not host:
+        return
+    recount(scope.cloud, host["uuid"])
+    left = scope.cloud.look("Host", host["uuid"])
+    for name, unit in (("availableCpuCapacity", "cpus"), ("availableMemoryCapacity", "bytes")):
+        if left[name] < min(0, host[name]):
+            raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
+
+
+@effect("take the pending capacity")
+def take_pending(scope):
+    """The capacity of an offering that it was changed to while it could not take it."""
+    for tag in tags_of(scope, "pendingCapacityChange::")[0]:
+        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
+        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
+        scope.cloud.remove("SystemTag", tag["uuid"])
+
+
+# nics
+
+GUEST = "4"  # what the metaData of a router's nic says: 1 public, 2 management, 4 guest; sums of them (VirtualRouterNicMetaData.java)
+
+
+@effect("nic on")
+def add_nic(scope, word):
+    """One more nic, on that network; that of a router says what it is for."""
+    cloud, vm, l3 = scope.cloud, scope.item, scope.value(word)
+    nics = {nic["deviceId"]: nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+    if l3 in nics.values():
+        raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")
+    device = next(n for n in itertools.count() if n not in nics)
+    mac = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
+    use = (l3 == vm.get("publicNetworkUuid")) + 2 * (l3 == vm.get("managementNetworkUuid"))
+    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=":".join(re.findall("..", mac)),
+              metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
+
+
+@effect("address the nics")
+def address_nics(scope):
+    """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
+    cloud, call = scope.cloud, scope.call
+    for nic in cloud.find("VmNic", "vmInstanceUuid", scope.item["uuid"]):
+        l3 = nic["l3NetworkUuid"]
+        if nic.get("ip"):
+            continue
+        fixed = [tag["tag"].rpartition("::")[2] for tag in tags_of(scope, f"staticIp::{l3}::")[0]]
+        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else next(iter(fixed), None)
+        ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
+        if nic.get("metaData") == GUEST and not wanted:
+            ip, found = found["gateway"], found | {"uuid": None}
+        cloud.change("VmNic", nic["uuid"], ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+
+
+# volumes
+
+DISKS_OF_FIRST_START = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")
+
+
+@effect("not on a host yet")
+def not_on_host(scope):
+    """A host that is asked for is not yet its own; what disks are asked for is kept until it has them."""
+    asked = {name: scope.call[name] for name in DISKS_OF_FIRST_START}
+    scope.cloud.change("VmInstance", scope.item["uuid"], hostUuid=None, **asked)
+    scope.item |= asked | {"hostUuid": None}
+
+
+@effect("make the volumes")
+def make_volumes(scope):
+    """The root volume from the image, and a data volume for each disk offering, where it has none yet."""
+    cloud, vm = scope.cloud, scope.item
+    if vm.get("rootVolumeUuid"):
+        return
+    disks = [cloud.look("DiskOffering", uuid) for uuid in [vm.get("rootDiskOfferingUuid"), *(vm.get("dataDiskOfferingUuids") or ())]]
+    image = cloud.get("Image", vm["imageUuid"])
+    for device, disk in enumerate(disks):
+        size = disk.get("diskSize") or image["size"]
+        ps = pick_storage(cloud, vm["clusterUuid"], size, None if device else vm.get("primaryStorageUuidForRootVolume"))
+        more = {"diskOfferingUuid": disk["uuid"]} if device else {"rootImageUuid": image["uuid"]}
+        new_volume(cloud, vm, device, ps, size=size, **more)
+    scope.set(**dict.fromkeys(DISKS_OF_FIRST_START))
+
+
+def new_volume(cloud, vm, device, ps, **values):
+    """A volume of a virtual machine: the first one is its root volume."""
+    kind, told = ("DATA", {"type": "Data"}) if device else ("ROOT", {"type": "Root", "description": f"Root volume for VM[uuid:{vm['uuid']}]"})
+    volume = cloud.add("Volume", name=f"{kind}-for-{vm['name']}", vmInstanceUuid=vm["uuid"], deviceId=device, **told, **values)
+    instantiate(cloud, volume, ps)
+    if not device:
+        cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
+
+
+@effect("let go of what it has")
+def let_go(scope):
+    """Addresses are free again, the root volume is Deleted with it, data volumes are detached and stay."""
+    cloud, uuid = scope.cloud, scope.item["uuid"]
+    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
+    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
+        goes = volume["type"] != "Root" and configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
+        cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
+        Scope(cloud, scope.call, "Volume", volume).perform("status = Deleted; expunge later") if goes else None
+
+
+def instantiate(cloud, volume, ps):
+    cloud.change("Volume", volume["uuid"], **placed(cloud, volume, ps))
+
+
+def move_volume(cloud, volume, storage):
+    ps = with_room(cloud, storage, volume["size"])
+    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+    instantiate(cloud, volume, ps)
+
+
+@effect("move its volumes")
+def move_volumes(scope):
+    for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
+        if volume["type"] == "Root" or scope.call["withDataVolumes"]:
+            move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
+
+
 # ---- Tags --------------------------------------------------------------------------------------------------------
 
 OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
@@ -6982,8 +7197,12 @@ def collect(cloud, job):
     cloud.change("GarbageCollector", job["uuid"], status="Done" if reached else "Idle")
 
 
-def leave_for_collection(cloud, vm, host):
-    """A GC job for a virtual machine that could not be cleaned up on a host out of reach."""
+@effect("collect later")
+def leave_for_collection(scope):
+    """A GC job for a virtual machine that cannot be cleaned up on a host out of reach."""
+    cloud, vm, host = scope.cloud, scope.item, scope.look("Host", scope.item.get("hostUuid"))
+    if host.get("status", "Connected") == "Connected":
+        return
     cloud.add("GarbageCollector", name=f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}", runnerClass="org.zstack.compute.vm.DeleteVmGC",
               context=json.dumps({"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}), managementNodeUuid=node(cloud)["uuid"])  # fmt: skip
 
@@ -7077,11 +7296,6 @@ def license_fields(cloud, text):
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
 
-def still(cloud, vm, state):
-    """Refuses to go on with a virtual machine that somebody else has taken elsewhere in the meantime."""
-    now = cloud.get("VmInstance", vm["uuid"])["state"]
-    if now != state:
-        raise ApiError("VM.1010", f"vm[uuid:{vm['uuid']}] became {now} while it was {state}")
 
 
 def connected(cloud, uuid):
@@ -7363,179 +7577,130 @@ def delete_vip_qos(cloud, call):
 UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
-def address_nics(cloud, vm):
-    """Gives each nic that has none an address."""
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-        if not nic.get("ip"):
-            ip, source = free_ip(cloud, nic["l3NetworkUuid"])
-            cloud.change("VmNic", nic["uuid"], ip=ip, netmask=source["netmask"], gateway=source["gateway"], ipRangeUuid=source["uuid"])
+@effect("still")
+def be_still(scope, state):
+    """Refuses to go on with a virtual machine that somebody else has taken elsewhere in the meantime."""
+    if scope.item["state"] != state:
+        raise ApiError("VM.1010", f"vm[uuid:{scope.item['uuid']}] became {scope.item['state']} while it was {state}")
 
 
-def check_vm(cloud, params):
-    if len(set(params["l3NetworkUuids"])) > 1 and not params.get("defaultL3NetworkUuid"):
-        raise BadParameter("there are more than one L3 network specified in l3NetworkUuids, but defaultL3NetworkUuid is null")
+@effect("make a new root volume")
+def renew_root(scope):
+    """Of its image now, in the place of the old one, which goes."""
+    cloud, vm, old = scope.cloud, scope.item, scope.cloud.get("Volume", scope.item["rootVolumeUuid"])
+    image = cloud.get("Image", vm["imageUuid"])
+    cloud.change("Volume", old["uuid"], vmInstanceUuid=None)  # else it would go with it
+    cloud.remove("Volume", old["uuid"])
+    size = max(image["size"], old["size"])
+    ps = with_room(cloud, old["primaryStorageUuid"], size)
+    new_volume(cloud, vm, 0, ps, size=size, uuid=scope.call["resourceUuid"], rootImageUuid=image["uuid"])
 
 
-@behaviour("CreateVmInstance", check=check_vm, host="Choose a host for the vm", volume="Create the volumes of the vm",
-           nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")  # fmt: skip
-def create_vm(cloud, call):
-    if len(set(call["l3NetworkUuids"])) < len(call["l3NetworkUuids"]):
-        raise refused(f"Can't add same uuid in the l3Network,uuid: {call['l3NetworkUuids'][0]}")
-    offering, image = cloud.get("InstanceOffering", call["instanceOfferingUuid"]), cloud.get("Image", call["imageUuid"])
-    vm = new_vm(cloud, call, offering, image)
-    if call["strategy"] == "JustCreate":
-        cloud.change("VmInstance", vm["uuid"], **{name: call[name] for name in DISKS_OF_FIRST_START})
-        return cloud.shown("VmInstance", vm["uuid"])
-    cloud.change("VmInstance", vm["uuid"], state="Starting")
-    yield
-    place(cloud, vm, pick_host(cloud, vm, zoneUuid=call["zoneUuid"], clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
-    yield "host"
-    make_volumes(cloud, call, cloud.get("VmInstance", vm["uuid"]), image)
-    yield "volume"
-    address_nics(cloud, vm)
-    yield "nic"
+# routers
+
+
+@effect("find routers")
+def find_routers(scope):
+    """A virtual router for each network whose services come from one, where there is none yet and an offering of its zone says how."""
+    cloud, vm = scope.cloud, scope.item
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]) if vm["type"] == "UserVm" else ():
+        l3 = cloud.look("L3Network", nic["l3NetworkUuid"])
+        providers = {cloud.look("NetworkServiceProvider", service["networkServiceProviderUuid"]).get("type") for service in l3.get("networkServices", ())}
+        routed = any(other["l3NetworkUuid"] == l3["uuid"] for other in cloud.find("VmNic", "metaData", GUEST))
+        offerings = [offering for offering in cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"]) if offering["state"] == "Enabled"]
+        if "VirtualRouter" in providers and offerings and not routed:
+            named_for = {tag["resourceUuid"] for tag in cloud.find("SystemTag", "tag", f"guestL3Network::{l3['uuid']}")}
+            new_router(cloud, l3, max(offerings, key=lambda offering: (offering["uuid"] in named_for, offering["isDefault"])))
+
+
+def new_router(cloud, l3, offering):
+    """Made as one of a VPC is, with a nic more; at once."""
+    apis, uuid = cloud.catalogue.apis, cloud.uuid()
+    asked = {"name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}", "virtualRouterOfferingUuid": offering["uuid"], "applianceVmType": "VirtualRouter"}
+    deque(create(cloud, Call(apis["CreateVpcVRouter"], asked | {"resourceUuid": uuid}, account=ADMIN)), 0)
+    act(cloud, Call(apis["AttachL3NetworkToVm"], {"vmInstanceUuid": uuid, "l3NetworkUuid": l3["uuid"]}, account=ADMIN))
+
+
+# clones
+
+
+COPIED = ("description imageUuid instanceOfferingUuid platform cpuNum cpuSpeed memorySize allocatorStrategy hypervisorType zoneUuid clusterUuid "
+          "defaultL3NetworkUuid").split()  # fmt: skip
+
+
+@behaviour("CloneVmInstance", copy="Copy the volumes of the vm", start="Start the clones")
+def clone_vm(cloud, call):
+    """What became of each clone: they fail or succeed by themselves."""
+    yield "copy"
+    clones = [cloned(cloud, call, cloud.get("VmInstance", call.target), name) for name in call["names"]]
     yield "start"
-    still(cloud, vm, "Starting")
-    cloud.change("VmInstance", vm["uuid"], state="Running")
-    return cloud.shown("VmInstance", vm["uuid"])
+    return {"result": {"numberOfClonedVm": sum("inventory" in one for one in clones), "inventories": clones}}
 
 
-DISKS_OF_FIRST_START = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")  # for a first start
+def cloned(cloud, call, source, name):
+    """A virtual machine with volumes and networks like those of another, started where it is not only to be created."""
+    started = call["strategy"] == "InstantStart"
+    try:
+        with cloud.store.all_or_nothing():
+            scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", name=name, **{key: source.get(key) for key in COPIED}))
+            copy_parts(scope, source["uuid"])
+            scope.perform("choose a host; take the host; address the nics; state = Running" if started else "nothing")
+            scope.keep()
+            return cloud.shown("VmInstance", scope.item["uuid"]) | {"started": started}
+    except ApiError as error:
+        return {"error": error.body(), "started": False}
 
 
-def new_vm(cloud, call, offering, image):
-    """The record of a virtual machine with its nics, not yet on any host."""
-    vm = cloud.add("VmInstance", uuid=call["resourceUuid"], platform=image["platform"], hypervisorType="KVM",
-                   defaultL3NetworkUuid=call["defaultL3NetworkUuid"] or call["l3NetworkUuids"][0],
-                   **{k: offering[k] for k in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")},
-                   **{k: call[k] for k in ("name", "description", "imageUuid", "instanceOfferingUuid", "zoneUuid", "clusterUuid")})  # fmt: skip
-    for device, l3 in enumerate(call["l3NetworkUuids"]):
-        new_nic(cloud, vm, l3, device)
-    cloud.tag_new(call, "VmInstance", vm["uuid"])
-    return vm
+def copy_parts(scope, source):
+    cloud, vm = scope.cloud, scope.item
+    for nic in sorted(cloud.find("VmNic", "vmInstanceUuid", source), key=lambda nic: nic["deviceId"]):
+        add_nic(scope, f"'{nic['l3NetworkUuid']}'")
+    for volume in sorted(cloud.find("Volume", "vmInstanceUuid", source), key=lambda volume: volume["type"] != "Root"):
+        if volume["type"] == "Root" or scope.call["full"]:
+            ps = with_room(cloud, volume["primaryStorageUuid"], volume["size"])
+            kept = {key: volume.get(key) for key in ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")}
+            new_volume(cloud, vm, volume["deviceId"], ps, **kept)
+    scope.renew()
 
 
-def new_nic(cloud, vm, l3, device, **address):
-    mac = f"fa:{cloud.random.getrandbits(32):08x}{device:02x}"
-    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac[:3] + ":".join(re.findall("..", mac[3:])), **address)
+# what could take them
 
 
-@effect("add a nic")
-def add_nic(scope):
-    """One more nic for a virtual machine, with the next address of the network, or the one that it is told."""
-    cloud, l3, wanted = scope.cloud, scope.call["l3NetworkUuid"], scope.call["staticIp"]
-    ip, source = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
-    used = {nic["deviceId"] for nic in cloud.find("VmNic", "vmInstanceUuid", scope.item["uuid"])}
-    new_nic(cloud, scope.item, l3, next(n for n in itertools.count() if n not in used), ip=ip, netmask=source["netmask"],
-            gateway=source["gateway"], ipRangeUuid=source["uuid"])  # fmt: skip
+@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
+def get_destinations(cloud, call):
+    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
+    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
+    try:
+        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
+    except ApiError:
+        hosts = []
+    found = {}
+    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
+        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
+        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
+    return found
 
 
-def make_volumes(cloud, call, vm, image):
-    """The root volume from the image, and a data volume for each disk offering."""
-    disk = cloud.look("DiskOffering", call["rootDiskOfferingUuid"])
-    wanted = [("ROOT", disk.get("diskSize") or image["size"], {"type": "Root", "rootImageUuid": image["uuid"], "description": f"Root volume for VM[uuid:{vm['uuid']}]"})]
-    for uuid in call["dataDiskOfferingUuids"] or ():
-        wanted.append(("DATA", cloud.get("DiskOffering", uuid)["diskSize"], {"type": "Data", "diskOfferingUuid": uuid}))
-    for device, (prefix, size, more) in enumerate(wanted):
-        ps = pick_storage(cloud, vm["clusterUuid"], size, call["primaryStorageUuidForRootVolume"] if prefix == "ROOT" else None)
-        volume = cloud.add("Volume", name=f"{prefix}-for-{vm['name']}", vmInstanceUuid=vm["uuid"], deviceId=device, size=size, **more)
-        instantiate(cloud, volume, ps)
-        if prefix == "ROOT":
-            cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
+def thought_of(call):
+    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
 
 
-def instantiate(cloud, volume, ps):
-    cloud.change("Volume", volume["uuid"], **placed(cloud, volume, ps))
+@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
+def get_storages(cloud, call):
+    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
+    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
+    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
+
+    def roomy(size):
+        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
+        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
+
+    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
+    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
+    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
 
 
-def move_volume(cloud, volume, storage):
-    ps = with_room(cloud, storage, volume["size"])
-    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
-    instantiate(cloud, volume, ps)
-
-
-@on_removal("Volume")
-def volume_removed(cloud, volume):
-    """Its space is free again; a virtual machine does not outlive its root volume."""
-    if volume["type"] == "Root":
-        cloud.remove("VmInstance", volume.get("vmInstanceUuid"))
-    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
-
-
-@on_removal("VmInstance")
-def vm_removed(cloud, vm):
-    """Its root volume goes with it; its data volumes stay."""
-    cloud.remove("Volume", vm.get("rootVolumeUuid"))
-    recount(cloud, vm.get("hostUuid"))
-
-
-@behaviour("StartVmInstance", host="Choose a host for the vm", nic="Allocate the nics of the vm", start="Start the vm on the hypervisor")
-def start_vm(cloud, call):
-    vm = cloud.get("VmInstance", call.target)
-    cloud.change("VmInstance", vm["uuid"], state="Starting")
-    yield
-    place(cloud, vm, pick_host(cloud, vm, clusterUuid=call["clusterUuid"], uuid=call["hostUuid"]))
-    yield "host"
-    if not vm.get("rootVolumeUuid"):
-        plain = replace(call, params={name: vm.get(name) for name in DISKS_OF_FIRST_START})
-        make_volumes(cloud, plain, cloud.get("VmInstance", vm["uuid"]), cloud.get("Image", vm["imageUuid"]))
-    address_nics(cloud, vm)
-    yield "nic"
-    yield "start"
-    still(cloud, vm, "Starting")
-    cloud.change("VmInstance", vm["uuid"], state="Running")
-    return cloud.shown("VmInstance", vm["uuid"])
-
-
-@behaviour("StopVmInstance", "RebootVmInstance", "PauseVmInstance", "ResumeVmInstance", work="Ask the hypervisor")
-def move_vm(cloud, call):
-    """Through the state while it lasts to the state after."""
-    if call.api.name == "StopVmInstance" and cloud.get("VmInstance", call.target)["state"] == "Stopped":
-        return cloud.shown("VmInstance", call.target)  # stopping what is stopped succeeds (VmInstanceBase.java)
-    vm = cloud.get("VmInstance", call.target)
-    _, meanwhile, after = VM_STATES[call.api.name]
-    cloud.change("VmInstance", vm["uuid"], state=meanwhile)
-    yield "work"
-    still(cloud, vm, meanwhile)
-    leave_host(cloud, vm, after) if after == "Stopped" else cloud.change("VmInstance", vm["uuid"], state=after)
-    return cloud.shown("VmInstance", vm["uuid"])
-
-
-@behaviour("MigrateVm", choose="Choose a destination host", move="Move the vm's memory")
-def migrate_vm(cloud, call):
-    vm = cloud.get("VmInstance", call.target)
-    host = pick_host(cloud, vm, exclude=vm["hostUuid"], uuid=call["hostUuid"])
-    cloud.change("VmInstance", vm["uuid"], state="Migrating")
-    yield "choose"
-    yield "move"
-    still(cloud, vm, "Migrating")
-    place(cloud, vm, host)
-    cloud.change("VmInstance", vm["uuid"], state="Running")
-    return cloud.shown("VmInstance", vm["uuid"])
-
-
-@behaviour("DestroyVmInstance", work="Stop the vm on the hypervisor")
-def destroy_vm(cloud, call):
-    """Destroyed, to be recovered or expunged: no host, no addresses; data volumes are detached and stay."""
-    vm = cloud.get("VmInstance", call["uuid"])
-    if vm["state"] == "Destroyed":
-        return
-    if vm["state"] == "Created":
-        return cloud.remove("VmInstance", vm["uuid"])
-    cloud.change("VmInstance", vm["uuid"], state="Destroying")
-    yield "work"
-    host = cloud.look("Host", vm.get("hostUuid"))
-    if host and host["status"] != "Connected":
-        leave_for_collection(cloud, vm, host)
-    leave_host(cloud, vm, "Destroyed")
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
-    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
-        root = volume["type"] == "Root"
-        cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if root else {"vmInstanceUuid": None, "deviceId": None})
-    Scope(cloud, call, "VmInstance", vm).perform("drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid")
-    expunge(cloud, "ExpungeVmInstance", vm["uuid"])
-
+# what is destroyed
 
 EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
     "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
@@ -7551,7 +7716,7 @@ def expunge_later(cloud, api, uuid, since=None):
         return
     due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
 
-    def expunge():
+    def remove():
         item = cloud.look(type, uuid)
         if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
             return
@@ -7562,7 +7727,7 @@ def expunge_later(cloud, api, uuid, since=None):
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.clock.at(due, expunge, f"{api} {uuid}")
+    cloud.clock.at(due, remove, f"{api} {uuid}")
 
 
 def expunge(cloud, api, uuid):
@@ -7585,33 +7750,7 @@ def expunge_all_later(cloud):
 @effect("expunge later")
 def expunge_item_later(scope):
     scope.keep()
-    expunge(scope.cloud, "ExpungeImage" if scope.type == "Image" else "ExpungeDataVolume", scope.item["uuid"])
-
-
-@behaviour("UpdateVmInstance")
-def update_vm(cloud, call):
-    """As any update; what runs must have room for what it becomes, and a state is not only a word."""
-    vm = cloud.get("VmInstance", call["uuid"])
-    host, grown = cloud.look("Host", vm.get("hostUuid")), {name: (call[name] or vm[name]) - vm[name] for name in ("cpuNum", "memorySize")}
-    if host and (grown["cpuNum"] > max(0, host["availableCpuCapacity"]) or grown["memorySize"] > max(0, host["availableMemoryCapacity"])):
-        raise refused(f"host[uuid:{host['uuid']}] has no room for {grown['cpuNum']} more cpus and {grown['memorySize']} more bytes")
-    if call["state"] == "Stopped":
-        leave_host(cloud, vm, "Stopped")
-    elif call["state"] == "Running" and not host:
-        place(cloud, vm, pick_host(cloud, vm))
-    body = update(cloud, call)
-    recount(cloud, cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
-    return body
-
-
-@behaviour("PrimaryStorageMigrateVm", copy="Copy the volumes")
-def migrate_vm_storage(cloud, call):
-    vm = cloud.get("VmInstance", call["vmInstanceUuid"])
-    yield "copy"
-    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
-        if volume["type"] == "Root" or call["withDataVolumes"]:
-            move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
-    return cloud.shown("VmInstance", vm["uuid"])
+    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
 
 
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
@@ -7645,8 +7784,6 @@ def attach_to_vm(scope):
 @effect("move")
 def move(scope):
     move_volume(scope.cloud, scope.item, scope.call["dstPrimaryStorageUuid"])
-
-
 
 
 @effect("grow the tree")
@@ -8174,14 +8311,13 @@ def large(cloud, count):
 
 def running_vm(cloud, name, host):
     """A virtual machine on a host, without the search for one."""
-    offering, image = cloud.look("InstanceOffering", named("offering-small")), cloud.look("Image", named("image-centos7"))
-    given = {"name": name, "resourceUuid": named(name), "instanceOfferingUuid": offering["uuid"], "imageUuid": image["uuid"],
-             "l3NetworkUuids": [named("l3-private")]}  # fmt: skip
-    call = Call(cloud.catalogue.apis["CreateVmInstance"], given)
-    vm = new_vm(cloud, call, offering, image)
-    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
-    make_volumes(cloud, call, cloud.look("VmInstance", vm["uuid"]), image)
-    address_nics(cloud, vm)
+    given = {"name": name, "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7")}
+    call = Call(cloud.catalogue.apis["CreateVmInstance"], given | {"l3NetworkUuids": [named("l3-private")]})
+    scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", uuid=named(name), **given))
+    scope.perform(call.api.steps[0][0][0])
+    scope.set(hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
+    scope.perform("make the volumes; address the nics")
+    scope.keep()
 
 
 # ---- Kept cloud --------------------------------------------------------------------------------------------------
@@ -8286,7 +8422,7 @@ NEEDED = {
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
     "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
 }  # fmt: skip
-BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
 JOB = {"api": str, "state": str, "hook": str, "schema": bool}
 MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")

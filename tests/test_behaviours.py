@@ -70,11 +70,13 @@ class TestVirtualMachines:
         "recoverVmInstance": ("Destroyed", "Stopped", "SYS.1006"),
         "expungeVmInstance": ("Destroyed", None, "SYS.1006"),
     }
-    IN_STATE = {"Running": "web-1", "Stopped": "ci-1", "Paused": "office-1", "Unknown": "batch-1", "Destroyed": "old-1", "Created": "new"}
+    IN_STATE = {"Running": "web-1", "Stopped": "ci-1", "Paused": "web-2", "Unknown": "batch-1", "Destroyed": "old-1", "Created": "new"}
 
     async def vm_in(self, mock, state):
         if state == "Created":
             await mock.create("CreateVmInstance", name="new", strategy="JustCreate", resourceUuid=named("vm-new"), **VM)
+        if state == "Paused":
+            await mock.act("vm-instances", named("vm-web-2"), "pauseVmInstance")
         vm = await one(mock, "vm-instances", f"uuid={named('vm-' + self.IN_STATE[state])}")
         assert vm["state"] == state
         return vm["uuid"]

@@ -37,7 +37,7 @@ BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
 ROWS = {row.name: row for row in RESOURCES}
 TEXTS = [text for api in EVERY for text in filter(None, api.takes.split(", "))]
-INTERNAL = {"owner", "ipRangeUuid", "clusterUuid", "cutOff", "hostUuid"}  # kept in items, shown in no inventory
+INTERNAL = {"owner", "ipRangeUuid", "clusterUuid", "cutOff", "enabled", "hostUuid"}  # kept in items, shown in no inventory
 
 
 def names(rows):
@@ -195,9 +195,9 @@ def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_th
     wrong = [word for condition, _, _ in api.refuses for word in words.wrong_in(condition)]
     wrong += [name for _, _, text in api.refuses for name in re.findall(r"\{([\w.]+)\}", text) if not words.know(name)]
     if api.does.startswith(("tells ", "always ")):
-        assert re.fullmatch(r"tells \w+(:\w+)?(=\S+)? \S+|always( \w+)+|always [\[{].+", api.does)
+        assert re.fullmatch(r"tells (\w+(:\w+)?(=\S+)? [^\s;]+(; |$))+|always( \w+)+|always [\[{].+", api.does)
     elif api.does.startswith("whether "):
-        wrong += [word for one in api.does[8:].split("; ") for word in words.wrong_in(one.partition(": ")[2])]
+        wrong += [word for one in api.does[8:].split("; ") for word in words.wrong_in(one.rpartition(": ")[2])]
     elif api.does.startswith("sums "):
         _, type, *pairs = api.does.split()
         assert {*api.answers.split(), *(field for _, field in pairs_of(" ".join(pairs)))} <= {*ALL.resources[type].all_fields}

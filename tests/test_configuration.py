@@ -303,3 +303,50 @@ async def test_a_new_account_may_have_as_much_as_it_is_said(cloud):
     account = await cloud.create("CreateAccount", name="ann", password="p" * 128)
     (quota,) = await cloud.query("accounts/quotas", f"identityUuid={account['uuid']}", "name=vm.num")
     assert quota["value"] == 7
+
+
+@pytest.mark.parametrize(("said", "left"), (("true", None), ("false", named("offering-small"))))
+async def test_an_instance_offering_that_is_deleted_is_forgotten_when_it_is_said(cloud, said, left):
+    await configure(cloud, "vm/instanceOffering.setNullWhenDeleting", said)
+    await cloud.delete("instance-offerings", named("offering-small"))
+    (vm,) = await cloud.query("vm-instances", "name=web-1")
+    assert vm.get("instanceOfferingUuid") == left
+
+
+@pytest.mark.parametrize(("said", "status"), (("false", "Ready"), ("true", "Deleted")))
+async def test_data_volumes_are_deleted_with_their_vm_when_it_is_said(cloud, said, status):
+    await configure(cloud, "vm/dataVolume.deleteOnVmDestroy", said)
+    await cloud.delete("vm-instances", named("vm-db-1"))
+    (volume,) = await cloud.query("volumes", "name=db-data-1")
+    assert (volume["status"], volume.get("vmInstanceUuid")) == (status, None)
+    await cloud.advance(86500)
+    await cloud.login()
+    assert bool(await cloud.query("volumes", "name=db-data-1")) == (said == "false")
+
+
+async def test_a_chain_of_snapshots_is_no_longer_than_it_is_said(cloud):
+    await configure(cloud, "volumeSnapshot/incrementalSnapshot.maxNum", "2")
+    snapshot = await cloud.create("CreateVolumeSnapshot", name="third", volumeUuid=named("volume-db-data-1"))
+    assert "parentUuid" not in snapshot
+
+
+async def test_a_new_listener_is_tagged_with_what_is_configured_unless_it_says_otherwise(cloud):
+    await configure(cloud, "loadBalancer/maxConnection", "99")
+    vip = await cloud.create("CreateVip", name="v", l3NetworkUuid=named("l3-public"))
+    balancer = await cloud.create("CreateLoadBalancer", name="lb", vipUuid=vip["uuid"])
+    listener = await cloud.create("CreateLoadBalancerListener", name="l", loadBalancerUuid=balancer["uuid"], loadBalancerPort=80, systemTags=["balancerAlgorithm::source"])
+    tags = {tag["tag"] for tag in await cloud.query("system-tags", f"resourceUuid={listener['uuid']}")}
+    assert {"maxConnection::99", "balancerAlgorithm::source", "connectionIdleTimeout::60"} <= tags and len(tags) == 8
+
+
+async def test_a_long_job_takes_no_longer_than_it_is_said(zmock):
+    async with serve(long_delay="100") as mock:
+        await mock.login()
+        await configure(mock, "longJob/longJob.api.timeout", "50")
+        job = await mock.create("SubmitLongJob", jobName="APIMigrateVmMsg", jobData=json.dumps({"vmInstanceUuid": named("vm-db-2")}))
+        await mock.advance(49)
+        assert (await mock.query("longjobs", f"uuid={job['uuid']}"))[0]["state"] == "Running"
+        await mock.advance(1)
+        (job,) = await mock.query("longjobs", f"uuid={job['uuid']}")
+        assert job["state"] == "Failed" and "APIMigrateVmMsg, id: " in job["jobResult"] and "timeout after 50 seconds" in job["jobResult"]
+        assert (await mock.query("vm-instances", f"uuid={named('vm-db-2')}"))[0]["state"] == "Running"

@@ -20,7 +20,7 @@ SIMULATED = {api.name: api for api in CATALOGUE.apis.values() if api.backing != 
 BY_NAME = {
     "password": "p" * 128, "url": "http://mirror.example.com/x", "managementIp": "10.10.0.77", "ip": "10.20.0.99", "requiredIp": "10.20.0.99",
     "dns": "8.8.8.8", "networkCidr": "172.30.0.0/24", "format": "qcow2", "tag": "t", "resourceType": "ZoneVO", "resourceUuid": "@zone-1",
-    "prefix": "10.9.0.0/16", "nexthop": "10.20.0.9", "managementNodeUuid": "@management-node", "license": base64.b64encode(b"{}").decode(),
+    "mac": "fa:00:00:00:00:01", "prefix": "10.9.0.0/16", "nexthop": "10.20.0.9", "managementNodeUuid": "@management-node", "license": base64.b64encode(b"{}").decode(),
     "startIp": "172.30.0.2", "endIp": "172.30.0.9", "netmask": "255.255.255.0", "gateway": "172.30.0.1", "accountName": "admin", "userName": "operator",
     "monUrls": ["root:password@10.10.0.91"], "diskUuid": "disk-2", "hostname": "h", "physicalInterface": "eth0", "loadBalancerPort": 80, "all": True, "l3NetworkUuid": "@l3-public",
 }  # fmt: skip
@@ -92,8 +92,15 @@ GIVEN = {
     "ResizeDataVolume": {"uuid": "@volume-spare", "size": 200 << 30},
     "ResizeRootVolume": {"uuid": "@root", "size": 200 << 30},
     "SetL3NetworkRouterInterfaceIp": {"routerInterfaceIp": "10.20.0.9"},
-    "SetVmStaticIp": {"vmInstanceUuid": "@vm-web-1", "l3NetworkUuid": "@l3-private", "ip": "192.168.100.99"},
+    "SetNicQos": {"outboundBandwidth": 8192},
+    "SetVmStaticIp": {"vmInstanceUuid": "@vm-ci-1", "l3NetworkUuid": "@l3-private", "ip": "192.168.100.99"},
     "UpdateUser": {"uuid": "@user-operator"},
+    "GetCandidatePrimaryStoragesForCreatingVm": {"imageUuid": "@image-centos7"},
+    "ChangeVmPassword": {"uuid": "@vm-web-1", "password": "p"},
+    "UpdateVmNicMac": {"vmNicUuid": "@stopped-nic"},
+    "GetVmStartingCandidateClustersHosts": {"uuid": "@vm-ci-1"},
+    "ChangeVmImage": {"vmInstanceUuid": "@vm-ci-1", "imageUuid": "@image-centos7"},
+    "ChangeInstanceOffering": {"vmInstanceUuid": "@vm-ci-1", "instanceOfferingUuid": "@offering-large"},
     "BackupStorageMigrateImage": {"srcBackupStorageUuid": "@bs-1", "dstBackupStorageUuid": "@made"},
     "CreateDataVolumeFromVolumeTemplate": {"imageUuid": "@made"},
     "CreateVolumesSnapshot": {"volumeUuids": ["@volume-db-data-1", "@volume-db-data-2"]},
@@ -149,6 +156,9 @@ FIRST = {
     "DetachPortForwardingRule": (("AttachPortForwardingRule", {}),),
     "RevertVolumeFromSnapshot": (("PrimaryStorageMigrateVolume", {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-nfs"}),
                                  ("CreateVolumeSnapshot", {"volumeUuid": "@volume-spare", "resourceUuid": "@made"})),
+    "RemoveDnsFromVpcRouter": (("CreateVpcVRouter", {}), ("AddDnsToVpcRouter", {})),
+    **dict.fromkeys(("AddDnsToVpcRouter", "GetAttachablePublicL3ForVRouter", "GetAttachableVpcL3Network", "GetVpcVRouterDistributedRoutingConnections",
+                     "GetVpcVRouterDistributedRoutingEnabled", "ReconnectVirtualRouter", "SetVpcVRouterDistributedRoutingEnabled"), (("CreateVpcVRouter", {}),)),
 }  # fmt: skip
 
 
@@ -169,7 +179,7 @@ class Drive:
 
     def told(self, value):
         """A value of the tables: a state that is looked for, or an item by its name."""
-        looked_for = {"@nic": ("VmNic", "vmInstanceUuid", named("vm-web-2")), "@root": ("Volume", "type", "Root"), "@done": ("LongJob", "state", "Succeeded"), "@waiting": ("GarbageCollector", "status", "Idle")}
+        looked_for = {"@nic": ("VmNic", "vmInstanceUuid", named("vm-web-2")), "@stopped-nic": ("VmNic", "vmInstanceUuid", named("vm-ci-1")), "@root": ("Volume", "type", "Root"), "@done": ("LongJob", "state", "Succeeded"), "@waiting": ("GarbageCollector", "status", "Idle")}
         if isinstance(value, str) and value in looked_for:
             return self.store.find(*looked_for[value])[0]["uuid"]
         return resolved(value)

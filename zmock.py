@@ -1718,8 +1718,6 @@ RULES = {  # api: (what it does, what it refuses)
     "ChangeVolumeState": ("", (("type is Root", "SYS.1006", "it's not allowed to change state of root volume, uuid:{uuid}"),)),
     "AttachDataVolumeToVm": ("attach to the vm", (
         ("type is Root", "SYS.1006", "the volume[uuid:{volumeUuid}, name:{name}] is Root Volume, can't attach it"),
-        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
-            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"),
         ("its.vmInstanceUuid", "SYS.1006", "data volume[uuid:{volumeUuid}] has been attached to some vm, can't attach again"),
         ("state is not Enabled", "SYS.1006", UNATTACHABLE), ("status is not Ready|NotInstantiated", "SYS.1006", UNATTACHABLE),
         ("vmInstanceUuid.state is not Running|Stopped", "SYS.1006",
@@ -1729,7 +1727,9 @@ RULES = {  # api: (what it does, what it refuses)
         ("format is 'qcow2'|'raw' and vmInstanceUuid.hypervisorType is not KVM", "SYS.1006", "data volume[uuid:{volumeUuid}] has format[{format}] that "
             "can only be attached to hypervisor[KVM], but vm has hypervisor type[{vmInstanceUuid.hypervisorType}]. Can't attach"),
         ("primaryStorageUuid and vmInstanceUuid.clusterUuid not in primaryStorageUuid.attachedClusterUuids", "SYS.1006", "primary storage"
-            "[uuid:{primaryStorageUuid}] of data volume[uuid:{volumeUuid}] is not attached to cluster[uuid:{vmInstanceUuid.clusterUuid}] of the vm"))),
+            "[uuid:{primaryStorageUuid}] of data volume[uuid:{volumeUuid}] is not attached to cluster[uuid:{vmInstanceUuid.clusterUuid}] of the vm"),
+        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
+            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"))),
     "DetachDataVolumeFromVm": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid; vmInstanceUuid = none; deviceId = none", (
         ("type is Root", "SYS.1006", "the volume[uuid:{uuid}, name:{name}] is Root Volume, can't detach it"),
         ("isShareable is false and no vmInstanceUuid", "SYS.1006", "data volume[uuid:{uuid}] is not attached to any vm, can't detach"),

@@ -6474,14 +6474,14 @@ def room_for_images(cloud, bs):
     return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])))
 
 
-COMPUTED |= {
+COMPUTED.update({
     ("BackupStorage", "availableCapacity"): room_for_images,
     ("BackupStorage", "poolAvailableCapacity"): lambda cloud, bs: room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
     ("BackupStorage", "poolUsedCapacity"): lambda cloud, bs: bs.get("totalCapacity", 0) - room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
     ("CephPrimaryStoragePool", "availableCapacity"): lambda cloud, pool: cloud.look("PrimaryStorage", pool.get("primaryStorageUuid")).get("availableCapacity"),
     ("CephPrimaryStoragePool", "usedCapacity"): used_in_pool,
     ("LocalStorageResourceRef", "size"): lambda cloud, ref: cloud.look("Volume", ref.get("resourceUuid")).get("size", ref.get("size")),
-}
+})  # fmt: skip
 
 
 @effect("clean up the cache")

@@ -1836,8 +1836,6 @@ RULES = {  # api: (what it does, what it refuses)
     "ChangeVolumeState": ("", (("type is Root", "SYS.1006", "it's not allowed to change state of root volume, uuid:{uuid}"),)),
     "AttachDataVolumeToVm": ("attach to the vm", (
         ("type is Root", "SYS.1006", "the volume[uuid:{volumeUuid}, name:{name}] is Root Volume, can't attach it"),
-        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
-            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"),
         ("its.vmInstanceUuid", "SYS.1006", "data volume[uuid:{volumeUuid}] has been attached to some vm, can't attach again"),
         ("state is not Enabled", "SYS.1006", UNATTACHABLE), ("status is not Ready|NotInstantiated", "SYS.1006", UNATTACHABLE),
         ("vmInstanceUuid.state is not Running|Stopped", "SYS.1006",
@@ -1847,7 +1845,9 @@ RULES = {  # api: (what it does, what it refuses)
         ("format is 'qcow2'|'raw' and vmInstanceUuid.hypervisorType is not KVM", "SYS.1006", "data volume[uuid:{volumeUuid}] has format[{format}] that "
             "can only be attached to hypervisor[KVM], but vm has hypervisor type[{vmInstanceUuid.hypervisorType}]. Can't attach"),
         ("primaryStorageUuid and vmInstanceUuid.clusterUuid not in primaryStorageUuid.attachedClusterUuids", "SYS.1006", "primary storage"
-            "[uuid:{primaryStorageUuid}] of data volume[uuid:{volumeUuid}] is not attached to cluster[uuid:{vmInstanceUuid.clusterUuid}] of the vm"))),
+            "[uuid:{primaryStorageUuid}] of data volume[uuid:{volumeUuid}] is not attached to cluster[uuid:{vmInstanceUuid.clusterUuid}] of the vm"),
+        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
+            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"))),
     "DetachDataVolumeFromVm": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid; vmInstanceUuid = none; deviceId = none", (
         ("type is Root", "SYS.1006", "the volume[uuid:{uuid}, name:{name}] is Root Volume, can't detach it"),
         ("isShareable is false and no vmInstanceUuid", "SYS.1006", "data volume[uuid:{uuid}] is not attached to any vm, can't detach"),
@@ -6662,14 +6662,14 @@ def room_for_images(cloud, bs):
     return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])))
 
 
-COMPUTED |= {
+COMPUTED.update({
     ("BackupStorage", "availableCapacity"): room_for_images,
     ("BackupStorage", "poolAvailableCapacity"): lambda cloud, bs: room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
     ("BackupStorage", "poolUsedCapacity"): lambda cloud, bs: bs.get("totalCapacity", 0) - room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
     ("CephPrimaryStoragePool", "availableCapacity"): lambda cloud, pool: cloud.look("PrimaryStorage", pool.get("primaryStorageUuid")).get("availableCapacity"),
     ("CephPrimaryStoragePool", "usedCapacity"): used_in_pool,
     ("LocalStorageResourceRef", "size"): lambda cloud, ref: cloud.look("Volume", ref.get("resourceUuid")).get("size", ref.get("size")),
-}
+})  # fmt: skip
 
 
 @effect("clean up the cache")

@@ -206,7 +206,7 @@ REFUSED = [
     ({"api": "Xyz*"}, "'api' names no API: 'Xyz*'"),
     ({"api": "Poll*"}, "'api' names no API"),
     ({"api": "pollJob"}, "did you mean PollJob?"),
-    ({"api": "CloneVmInstance"}, "is not simulated: it answers 501"),
+    ({"api": "CreateEcsVpcRemote"}, "is not simulated: it answers 501"),
     ({}, "'api' names no API"),
     ({"api": 7}, "'api' names no API"),
     ({"api": ["CreateZone"]}, "'api' names no API"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmock import Catalogue, named, serve
+from zmock import named, serve
 
 GIB, TIB = 1 << 30, 1 << 40
 ZONE, CLUSTER, OTHER_CLUSTER, NFS, LOCAL, SFTP, NOBODY = (*map(named, ("zone-1", "cluster-1", "cluster-2", "ps-nfs", "ps-local", "bs-1")), "a" * 31 + "4")
@@ -85,8 +85,8 @@ async def test_the_answer_names_the_class_of_what_a_kind_has_inside(cloud):
 REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": ["10.0.0.1"]}), "SYS.1007: invalid monUrl[10.0.0.1]. A valid monUrl is in format of"),
     ((), ("AddCephBackupStorage", {"monUrls": [MON, "u:p@h:65536"]}), "SYS.1007: invalid monUrl[u:p@h:65536]. A valid monUrl is in format of"),
-    ((("CreateDataVolume", {"diskOfferingUuid": named("disk-20g"), "primaryStorageUuid": LOCAL, "resourceUuid": named("d")}),),
-        ("AttachDataVolumeToVm", {"volumeUuid": named("d"), "vmInstanceUuid": named("vm-web-1")}), f"SYS.1006: volume[uuid:{named('d')}] is on the local storage of another host"),
+    ((("CreateDataVolume", {"diskOfferingUuid": named("disk-20g"), "primaryStorageUuid": LOCAL, "resourceUuid": named("d"), "systemTags": [f"localStorage::hostUuid::{named('host-4')}"]}),),
+        ("AttachDataVolumeToVm", {"volumeUuid": named("d"), "vmInstanceUuid": named("vm-web-3")}), f"SYS.1006: volume[uuid:{named('d')}] is on the local storage of another host"),
     ((("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": [MON]}),), ("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": MONS}),
         "SYS.1007: mon[hostname:10.10.0.91] is of a storage of this type already"),
     ((("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": [MON], "resourceUuid": named("c")}),),
@@ -433,19 +433,26 @@ async def test_what_an_incident_keeps_away_cannot_be_reconnected_before_it_is_ov
 # the end of a zone
 
 
+async def items(cloud):
+    """What each Query finds, by its path."""
+    queries = [api for api in cloud.cloud.catalogue.apis.values() if api.kind == "Query" and cloud.cloud.simulated(api)]
+    return {api.path: (await cloud.request("GET", api.path))[1]["inventories"] for api in queries}
+
+
 async def test_a_zone_takes_everything_along_that_was_in_it(cloud):
     await cloud.create("AddCephPrimaryStorage", name="c", zoneUuid=ZONE, monUrls=MONS)
     await cloud.create("AddFusionstorPrimaryStorage", name="f", zoneUuid=ZONE, monUrls=MONS)
     await cloud.create("AddSharedBlockGroupPrimaryStorage", name="g", zoneUuid=ZONE, diskUuids=["d"])
     await cloud.create("CreateDataVolume", name="l", diskOfferingUuid=named("disk-20g"), primaryStorageUuid=LOCAL)
+    before = await items(cloud)
     await cloud.delete("zones", ZONE)
-    catalogue: Catalogue = cloud.cloud.catalogue
-    stay = {"accounts", "accounts/users", "backup-storage", "backup-storage/sftp", "disk-offerings", "gc-jobs", "global-configurations", "images", "instance-offerings", "longjobs",
-            "management-nodes", "network-services/providers", "notifications", "system-tags", "user-tags", "volumes"}  # fmt: skip
-    queries = [api for api in catalogue.apis.values() if api.kind == "Query" and cloud.cloud.simulated(api)]
-    left = {api.path[1:] for api in queries if (await cloud.request("GET", api.path))[1]["inventories"]}
-    assert left <= stay, "nothing else outlives its zone"
-    assert all("primaryStorageUuid" not in volume for volume in await cloud.query("volumes"))
+    after = await items(cloud)
+    gone = {item["uuid"] for found in before.values() for item in found if "uuid" in item} - {item["uuid"] for found in after.values() for item in found if "uuid" in item}
+    assert {named(name) for name in ("zone-1", "cluster-1", "host-1", "ps-nfs", "l2-public", "l3-public", "range-public", "vm-web-1", "vip-1", "eip-1")} <= gone
+    assert len(after) > 60 and {path for path, found in after.items() if found} <= {path for path, found in before.items() if found}
+    past = {"/notifications", "/longjobs", "/gc-jobs"}  # what they tell of may be over
+    refer = {(path, name) for path, found in after.items() if path not in past for item in found for name, value in item.items() if isinstance(value, str) and value in gone}
+    assert refer == set(), "nothing that is left leads to what is gone"
     assert [storage["attachedZoneUuids"] for storage in await cloud.query("backup-storage")] == [[]]
     tagged = {tag["resourceType"] for tag in [*await cloud.query("system-tags"), *await cloud.query("user-tags")]}
     assert tagged <= {"DiskOfferingVO"}

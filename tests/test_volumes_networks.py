@@ -172,7 +172,7 @@ async def test_several_volumes_are_snapshot_at_once_or_none_is(cloud):
     assert len(await cloud.query("volume-snapshots", "status=Ready")) == before + 2
     made = (await cloud.call("CreateVolumesSnapshot", **asked["params"]))["inventories"]
     assert [(row["volumeUuid"], row["status"], row["latest"]) for row in made] == [(DATA, "Ready", True), (named("volume-db-data-2"), "Ready", True)]
-    assert [row["parentUuid"] for row in made] == [row["uuid"] for row in await cloud.query("volume-snapshots", "name~=snapshot-of%", "latest=false")]
+    assert {row["parentUuid"] for row in made} == {row["uuid"] for row in await cloud.query("volume-snapshots", "name~=snapshot-of%", "latest=false")}
 
 
 async def test_what_a_snapshot_takes_is_refused_where_there_is_no_room(cloud, spare):
@@ -288,7 +288,8 @@ async def test_a_volume_grows_while_there_is_room(cloud, spare):
     (
         ((), "AttachDataVolumeToVm", {"volumeUuid": SPARE, "vmInstanceUuid": named("vm-office-1")}, "a data volume can only be attached to a Running or Stopped one"),
         ((("ChangeVolumeState", {"uuid": SPARE, "stateEvent": "disable"}),), "AttachDataVolumeToVm", {"volumeUuid": SPARE, "vmInstanceUuid": WEB}, "it is Disabled"),
-        ((("PrimaryStorageMigrateVolume", {"volumeUuid": SPARE, "dstPrimaryStorageUuid": named("ps-local")}),), "AttachDataVolumeToVm",
+        ((("AddNfsPrimaryStorage", {"name": "far", "url": "10.0.0.1:/far", "zoneUuid": named("zone-1"), "resourceUuid": named("ps-far")}),
+          ("PrimaryStorageMigrateVolume", {"volumeUuid": SPARE, "dstPrimaryStorageUuid": named("ps-far")})), "AttachDataVolumeToVm",
             {"volumeUuid": SPARE, "vmInstanceUuid": WEB}, f"is not attached to cluster[uuid:{C1}] of the vm"),
         ((("DestroyVmInstance", {"uuid": DB}), ("RecoverVmInstance", {"uuid": DB})), "DetachDataVolumeFromVm", {"uuid": DATA}, "is not attached to any vm"),
         ((), "DetachDataVolumeFromVm", {"uuid": DATA, "vmUuid": WEB}, f"is not attached to vm[uuid:{WEB}]"),

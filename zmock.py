@@ -5206,6 +5206,11 @@ def tags_of(scope, words):
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
 
 
+def said_by_tag(cloud, uuid, words):
+    """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
+    return next((tag["tag"].removeprefix(words) for tag in cloud.find("SystemTag", "resourceUuid", uuid) if tag["tag"].startswith(words)), None)
+
+
 @effect("when")
 def when(scope, words):
     condition, _, clause = words.partition(": ")
@@ -6385,8 +6390,7 @@ RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "h
 def reserved_memory(cloud, host):
     """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
     for level, key, words in RESERVING:
-        tags = (tag["tag"] for tag in cloud.find("SystemTag", "resourceUuid", host[key]))
-        said = next((size_of(tag.removeprefix(words)) for tag in tags if tag.startswith(words)), None)
+        said = size_of(said_by_tag(cloud, host[key], words) or "")
         if said is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
             return said
     return configured(cloud, "kvm", "reservedMemory")
@@ -6750,7 +6754,8 @@ def add_nic(scope, word):
     device = next(n for n in itertools.count() if n not in nics)
     mac = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
     use = (l3 == vm.get("publicNetworkUuid")) + 2 * (l3 == vm.get("managementNetworkUuid"))
-    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=":".join(re.findall("..", mac)),
+    mac = said_by_tag(cloud, vm["uuid"], f"customMac::{l3}::") or ":".join(re.findall("..", mac))
+    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac,
               metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
 
 
@@ -6762,8 +6767,7 @@ def address_nics(scope):
         l3 = nic["l3NetworkUuid"]
         if nic.get("ip"):
             continue
-        fixed = [tag["tag"].rpartition("::")[2] for tag in tags_of(scope, f"staticIp::{l3}::")[0]]
-        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else next(iter(fixed), None)
+        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else said_by_tag(cloud, scope.item["uuid"], f"staticIp::{l3}::")
         ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
         if nic.get("metaData") == GUEST and not wanted:
             ip, found = found["gateway"], found | {"uuid": None}
@@ -6783,6 +6787,16 @@ def not_on_host(scope):
     scope.item |= asked | {"hostUuid": None}
 
 
+ALLOCATOR = "primaryStorage::allocator::uuid::"  # PrimaryStorageSystemTags.java
+
+
+def storage_wanted(cloud, vm, device, disk):
+    """The primary storage that a call or a tag wants a volume on: for the root volume of its instance offering, for others of their disk offering."""
+    if device:
+        return said_by_tag(cloud, vm["uuid"], "primaryStorageUuidForDataVolume::") or said_by_tag(cloud, disk["uuid"], ALLOCATOR)
+    return vm.get("primaryStorageUuidForRootVolume") or said_by_tag(cloud, vm.get("instanceOfferingUuid"), ALLOCATOR)
+
+
 @effect("make the volumes")
 def make_volumes(scope):
     """The root volume from the image, and a data volume for each disk offering, where it has none yet."""
@@ -6793,7 +6807,7 @@ def make_volumes(scope):
     image = cloud.get("Image", vm["imageUuid"])
     for device, disk in enumerate(disks):
         size = disk.get("diskSize") or image["size"]
-        ps = pick_storage(cloud, vm["clusterUuid"], size, None if device else vm.get("primaryStorageUuidForRootVolume"))
+        ps = pick_storage(cloud, vm["clusterUuid"], size, storage_wanted(cloud, vm, device, disk))
         more = {"diskOfferingUuid": disk["uuid"]} if device else {"rootImageUuid": image["uuid"]}
         new_volume(cloud, vm, device, ps, size=size, **more)
     scope.set(**dict.fromkeys(DISKS_OF_FIRST_START))
@@ -7792,8 +7806,8 @@ def grow_tree(scope):
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree.get("uuid")) if other["latest"]), {})
-    said = (tag["tag"].rpartition("::") for tag in cloud.find("SystemTag", "resourceUuid", volume))
-    longest = next((int(number) for words, _, number in said if words == "volumeMaxIncrementalSnapshotNum" and number.isdigit()), configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum"))
+    said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
+    longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)

@@ -8068,13 +8068,13 @@ def large(cloud, count):
 
 def running_vm(cloud, name, host):
     """A virtual machine on a host, without the search for one."""
-    given = {"name": name, "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7")}
-    call = Call(cloud.catalogue.apis["CreateVmInstance"], given | {"l3NetworkUuids": [named("l3-private")]})
-    scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", uuid=named(name), **given))
-    scope.perform(call.api.steps[0][0][0])
-    scope.set(hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
-    scope.perform("make the volumes; address the nics")
-    scope.keep()
+    offering, image, l3 = (cloud.look(type, named(of)) for type, of in (("InstanceOffering", "offering-small"), ("Image", "image-centos7"), ("L3Network", "l3-private")))
+    vm = cloud.add("VmInstance", uuid=named(name), name=name, instanceOfferingUuid=offering["uuid"], imageUuid=image["uuid"], state="Running",
+                   platform=image["platform"], hypervisorType=host["hypervisorType"], defaultL3NetworkUuid=l3["uuid"], hostUuid=host["uuid"],
+                   clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
+                   **{name: offering[name] for name in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")})  # fmt: skip
+    call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [l3["uuid"]]})
+    Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids; make the volumes; address the nics")
 
 
 # ---- Kept cloud --------------------------------------------------------------------------------------------------

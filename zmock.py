@@ -1582,7 +1582,7 @@ VM_DOES = {  # the others go through the state while it lasts to the state after
         "when its.status: status = Connected",
     "StopVmInstance": "enough if its.state is Stopped; state = Stopping; stage work: Ask the hypervisor; still Stopping; off the host as Stopped",
     "MigrateVm": "choose a host; state = Migrating; stage choose: Choose a destination host; stage move: Move the vm's memory; still Migrating; "
-        "take the host; state = Running",
+        "choose a host; take the host; state = Running",
     "DestroyVmInstance": "when its.state is Created: remove; enough if its.state is Created|Destroyed; state = Destroying; "
         "stage work: Stop the vm on the hypervisor; collect later; off the host as Destroyed; drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid; "
         "let go of what it has; expunge later",
@@ -4467,7 +4467,7 @@ class Run:
 FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
     "CreateVmInstance": "VM.1000", "StartVmInstance": "VM.1001", "StopVmInstance": "VM.1002", "RebootVmInstance": "VM.1003",
     "DestroyVmInstance": "VM.1004", "MigrateVm": "VM.1008", "PauseVmInstance": "VM.1012", "ResumeVmInstance": "VM.1013",
-    "RecoverVmInstance": "SYS.1006", "ExpungeVmInstance": "SYS.1006",
+    "RecoverVmInstance": "SYS.1006", "ExpungeVmInstance": "SYS.1006", "ChangeInstanceOffering": "SYS.1006", "AttachL3NetworkToVm": "VM.1007",
 }  # fmt: skip
 
 

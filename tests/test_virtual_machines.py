@@ -56,6 +56,13 @@ ALLOWED = (
 )  # fmt: skip
 
 
+WRAPPED = {  # the error that VM.1010 is the cause of
+    "StartVmInstance": "VM.1001", "StopVmInstance": "VM.1002", "RebootVmInstance": "VM.1003", "PauseVmInstance": "VM.1012", "ResumeVmInstance": "VM.1013",
+    "MigrateVm": "VM.1008", "AttachL3NetworkToVm": "VM.1007",
+    **dict.fromkeys(("RecoverVmInstance", "ExpungeVmInstance", "ChangeInstanceOffering"), "SYS.1006"),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(("api", "given", "allowed"), ALLOWED, ids=[row[0] for row in ALLOWED])
 async def test_each_state_allows_some_calls_and_says_of_the_others_where_they_are_allowed(cloud, api, given, allowed, state):
@@ -68,6 +75,7 @@ async def test_each_state_allows_some_calls_and_says_of_the_others_where_they_ar
         await cloud.call(api, **given)
         return
     told = await failure(cloud, api, **given)
+    assert told.startswith(f"{WRAPPED.get(api, 'VM.1010')}: ")
     assert f"current vm instance state[{state}] doesn't allow to proceed message[org.zstack.header.vm.API{api}Msg]" in told
     assert told.endswith(f"allowed states are [{allowed.replace('|', ', ')}]")
     assert mock.get("VmInstance", WEB)["state"] == state
@@ -314,6 +322,19 @@ async def test_a_router_is_seen_on_its_way_and_a_failure_leaves_nothing_of_it(cl
     before = [len(await cloud.query(collection)) for collection in ("vm-instances", "vm-instances/nics", "volumes")]
     assert (await failure(cloud, "CreateVpcVRouter", name="vpc", virtualRouterOfferingUuid=offering["uuid"])).startswith("HOST_ALLOCATION.1000")
     assert [len(await cloud.query(collection)) for collection in ("vm-instances", "vm-instances/nics", "volumes")] == before
+
+
+async def test_of_two_that_migrate_at_once_to_where_there_is_room_for_one_the_other_stays_where_it_was():
+    async with serve(delay="10") as mock:
+        await mock.login()
+        used = sum(vm["memorySize"] for vm in mock.cloud.find("VmInstance", "hostUuid", named("host-2")))
+        mock.cloud.change("Host", named("host-2"), totalMemoryCapacity=used + 9 * GIB, availableMemoryCapacity=9 * GIB)
+        jobs = [(await mock.request("PUT", f"/vm-instances/{named(vm)}/actions", {"migrateVm": {}}))[1]["location"][-32:] for vm in ("vm-db-1", "vm-web-1")]
+        await mock.advance(10)
+        first, second = [await mock.request("GET", f"/api-jobs/{job}") for job in jobs]
+        assert first[1]["inventory"]["hostUuid"] == named("host-2")
+        assert (second[1]["error"]["code"], second[1]["error"]["cause"]["code"]) == ("VM.1008", "HOST_ALLOCATION.1000")
+        assert [(vm["state"], vm["hostUuid"]) for vm in await mock.query("vm-instances", "name=web-1")] == [("Running", named("host-1"))]
 
 
 async def test_a_clone_shows_its_progress_and_ends_when_its_time_has_come():

@@ -1488,7 +1488,7 @@ RUNS = "vm.num=1 vm.cpuNum=its.cpuNum vm.memorySize=its.memorySize"
 ASKED = {  # what calls ask for besides one of what they create; of names with | between them the first that is there counts, a text is one
     "CreateVmInstance": "vm.cpuNum=instanceOfferingUuid.cpuNum vm.memorySize=instanceOfferingUuid.memorySize volume.data.num=dataDiskOfferingUuids "
                         "volume.capacity=rootDiskOfferingUuid.diskSize|imageUuid.size volume.capacity=dataDiskOfferingUuids.diskSize",
-    "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1",
+    "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1", "CloneVmInstance": "vm.totalNum=names",
     "CreateDataVolume": "volume.capacity=diskOfferingUuid.diskSize", "RecoverDataVolume": "volume.data.num=1 volume.capacity=its.size",
     "CreateRootVolumeTemplateFromRootVolume": "image.size=rootVolumeUuid.size", "CreateDataVolumeTemplateFromVolume": "image.size=volumeUuid.size",
     "RecoverImage": "image.num=1 image.size=its.size", "CreateVolumesSnapshot": "snapshot.volume.num=volumeUuids",
@@ -7383,11 +7383,12 @@ def find_routers(scope):
 
 
 def new_router(cloud, l3, offering):
-    """Made as one of a VPC is, with a nic more; at once."""
+    """Made as one of a VPC is, with a nic more; at once, for the account that has the network."""
     apis, uuid = cloud.catalogue.apis, cloud.uuid()
     asked = {"name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}", "virtualRouterOfferingUuid": offering["uuid"], "applianceVmType": "VirtualRouter"}
     deque(create(cloud, Call(apis["CreateVpcVRouter"], asked | {"resourceUuid": uuid}, account=ADMIN)), 0)
     act(cloud, Call(apis["AttachL3NetworkToVm"], {"vmInstanceUuid": uuid, "l3NetworkUuid": l3["uuid"]}, account=ADMIN))
+    cloud.accounts.give("VmInstance", cloud.get("VmInstance", uuid), cloud.accounts.owner("L3Network", l3))
 
 
 # clones
@@ -7413,8 +7414,10 @@ def cloned(cloud, call, source, name):
         with cloud.store.all_or_nothing():
             scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", name=name, **{key: source.get(key) for key in COPIED}))
             copy_parts(scope, source["uuid"])
-            scope.perform("choose a host; take the host; address the nics; state = Running" if started else "nothing")
-            scope.keep()
+            if started:
+                start = replace(call, api=cloud.catalogue.apis["StartVmInstance"], params={"uuid": scope.item["uuid"]})
+                cloud.accounts.charge(start)
+                deque(cloud.act(start), 0)
             return cloud.shown("VmInstance", scope.item["uuid"]) | {"started": started}
     except ApiError as error:
         return {"error": error.body(), "started": False}
@@ -7429,7 +7432,6 @@ def copy_parts(scope, source):
             ps = with_room(cloud, volume["primaryStorageUuid"], volume["size"])
             kept = {key: volume.get(key) for key in ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")}
             new_volume(cloud, vm, volume["deviceId"], ps, **kept)
-    scope.renew()
 
 
 # what could take them

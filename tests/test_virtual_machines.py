@@ -122,6 +122,19 @@ async def test_clones_fail_or_succeed_each_by_itself_and_leave_nothing_where_the
     assert await cloud.query("vm-instances", "name=second") == await cloud.query("volumes", "name=ROOT-for-second") == []
 
 
+async def test_clones_count_for_the_quota_of_who_has_them_made(cloud):
+    ann = await cloud.create("CreateAccount", name="ann", password="p")
+    vm = await cloud.create("CreateVmInstance", name="n", **VM)
+    for uuid in (vm["uuid"], PRIVATE, VM["imageUuid"], VM["instanceOfferingUuid"]):
+        await cloud.call("ChangeResourceOwner", accountUuid=ann["uuid"], resourceUuid=uuid)
+    await cloud.call("UpdateQuota", identityUuid=ann["uuid"], name="vm.totalNum", value=3)
+    await cloud.call("UpdateQuota", identityUuid=ann["uuid"], name="vm.cpuNum", value=2)
+    cloud.session = (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "ann", "password": "p"}}))[1]["inventory"]["uuid"]
+    assert "quota[name: vm.totalNum, value: 3], Current used:1, Request:3" in await failure(cloud, "CloneVmInstance", vmInstanceUuid=vm["uuid"], names=["a", "b", "c"])
+    clones = (await cloud.call("CloneVmInstance", vmInstanceUuid=vm["uuid"], names=["a", "b"]))["result"]["inventories"]
+    assert [one["started"] for one in clones] == [True, False] and "quota[name: vm.cpuNum, value: 2]" in clones[1]["error"]["details"]
+
+
 async def test_a_clone_that_is_only_created_starts_later_with_the_volume_that_it_has(cloud):
     result = (await cloud.call("CloneVmInstance", vmInstanceUuid=CI, names=["later"], strategy="JustCreate"))["result"]["inventories"][0]
     assert (result["started"], result["inventory"]["state"], "hostUuid" in result["inventory"]) == (False, "Created", False)
@@ -278,6 +291,17 @@ async def test_a_virtual_router_comes_with_the_first_vm_on_a_network_that_needs_
     await cloud.delete("vm-instances", uuid)
     await cloud.act("vm-instances", uuid, "expungeVmInstance")
     assert await cloud.query("vm-instances/appliances") == []
+
+
+async def test_a_virtual_router_belongs_to_who_has_the_network_not_to_who_starts_a_vm_on_it(cloud):
+    ann = await cloud.create("CreateAccount", name="ann", password="p")
+    await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
+    await cloud.call("ShareResource", resourceUuids=[PRIVATE, VM["imageUuid"], VM["instanceOfferingUuid"]], accountUuids=[ann["uuid"]])
+    admin, cloud.session = cloud.session, (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "ann", "password": "p"}}))[1]["inventory"]["uuid"]
+    await cloud.create("CreateVmInstance", name="n", **VM)
+    assert [vm["name"] for vm in await cloud.query("vm-instances")] == ["n"]
+    cloud.session = admin
+    assert len(await cloud.query("vm-instances/appliances")) == 1
 
 
 async def test_an_offering_whose_tag_names_the_network_is_the_one_for_its_router(cloud):

@@ -13,6 +13,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Clock       the only source of time: now, sleep, advance
     Catalogue   what a row says: Param, Api, Resource
     Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
+    Catalogue: configurations    which global configurations zmock acts on, and what they may be
     Catalogue: accounts     whose things are, what is for admin only, how much an account may have
     Catalogue: rules        what calls do and refuse beyond their verbs, in a small vocabulary
     Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
@@ -29,13 +30,16 @@ Read it from top to bottom; a section uses only what stands above it.
     Verbs       what rows say, at work: conditions and effects
     Verbs: calls    create, update, change state, delete, act, query, tell: what calls do that have no behaviour
     Cloud       items, inventories, what is asked and what comes of it; knows no HTTP
+    Configuration    global configurations: what they may be, and what a change brings about
     Accounts    whose things are, who sees them, who may do what, and how much of it
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
     Allocation: virtual machines     the host, the addresses and the volumes that one takes
-    Behaviours  what a row cannot say; first: node, tags, progress, notifications
-    Behaviours: licences and long jobs    and capacity, garbage collection: the rest of the manual's chapter 4
+    Tags        what tags may say, of what, and what they bring about
+    Long jobs   what goes on after its api-job, and is a resource until then and after
+    Behaviours  what a row cannot say; first: node, progress, notifications
+    Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
     Behaviours: virtual machines          images changed, routers, clones, candidates, what is destroyed
@@ -309,7 +313,7 @@ DIFFERENCES = (
     Difference("wrong-method", True, False, "405 with `Allow`", "a path with one API runs it for any verb; else 500, 405 for other verbs", "manual 3.4; RestServer.java handleNonUniqueApi"),
     Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
     Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
-    Difference("job-expiry", ("seen", 2 * DAY), ("created", 3 * 3600), "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
+    Difference("job-expiry", "seen", "created", "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
     Difference("job-location", True, False, "built from the request's `Host`", "the configured base URL", "manual 3.5; RESTFacadeImpl.java"),
     Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
     Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
@@ -931,7 +935,7 @@ class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
 
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
-    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid). `package` is the Java package of the message.
+    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
     """
 
@@ -1397,8 +1401,12 @@ TAG_PATTERNS = {
     "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
     "VipVO": "flatNetwork::vip::{}::{}",
     "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
-    "PrimaryStorageVO": "capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
-    "BackupStorageVO": "remote ceph::predefinedPool",
+    "PrimaryStorageVO": "ceph::default::dataVolumePoolName::{} ceph::default::imageCachePoolName::{} ceph::default::rootVolumePoolName::{} "
+                        "ceph::kvm::secret::{} ceph::nocephx ceph::predefinedDataVolumePool ceph::predefinedImageCachePool "
+                        "ceph::predefinedRootVolumePool fusionstor::kvm::secret::{} fusionstor::predefinedDataVolumePool "
+                        "fusionstor::predefinedImageCachePool fusionstor::predefinedRootVolumePool primaryStorage::allocator::uuid::{} "
+                        "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
+    "BackupStorageVO": "remote ceph::predefinedPool fusionstor::predefinedPool",
     "LoadBalancerListenerVO": "balancerAlgorithm::{} connectionIdleTimeout::{} healthyThreshold::{} unhealthyThreshold::{} "
                               "healthCheckInterval::{} healthCheckTarget::{} healthCheckTimeout::{} maxConnection::{}",
     "LoadBalancerVO": "separateVirtualRouterVm",
@@ -1415,6 +1423,108 @@ def tag_matcher(tag):
         return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
 
     return fits
+
+
+# ---- Catalogue: configurations -------------------------------------------------------------------------------------
+
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size_of(text):
+    """ "1G" -> 1073741824; None for what is no size."""
+    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    return int(found[1]) * UNITS[found[2].upper()] if found else None
+
+
+def whole_of(text, bits):
+    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
+
+
+CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
+    "str": (str, "a text"),
+    "bool": (lambda text: {"true": True, "false": False}.get(text.lower()), "true or false"),
+    "int": (lambda text: whole_of(text, 31), "an integer"),
+    "long": (lambda text: whole_of(text, 63), "an integer"),
+    "size": (size_of, "a size string, a number with suffix T, G, M, K, B or without suffix"),
+}
+BOUNDS = {">": (operator.gt, "greater than"), "<": (operator.lt, "less than")}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A global configuration: "host/load.all" are its category and its name; valid is ">1 <1000", "0..1024", "a|b", or none (may be empty)."""
+
+    name: str
+    default: str | None = None
+    type: str = "str"
+    valid: str = ""
+    description: str = ""
+
+    def read(self, text):
+        """What a value is; the default where it is nothing that may be."""
+        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
+
+    def fault(self, text):
+        """Why a value may not be, or nothing."""
+        if not text:
+            return "" if self.valid == "none" else "cannot be null or empty"
+        if not isinstance(text, str):
+            return f"is a text, not {text}"
+        value = CONFIGURED[self.type][0](text)
+        if value is None:
+            return f"only allows {CONFIGURED[self.type][1]}, but got {text}"
+        return next(filter(None, (self.against(word, value) for word in self.valid.split() if word != "none")), "")
+
+    def against(self, word, value):
+        """What a word of valid has against a value."""
+        if word[0] in BOUNDS:
+            holds, words = BOUNDS[word[0]]
+            return "" if holds(value, int(word[1:])) else f"should be {words} {word[1:]}, but got {value}"
+        if ".." in word:
+            low, high = map(int, word.split(".."))
+            return "" if low <= value <= high else f"should be in range of [{low}, {high}], but got {value}"
+        return "" if value in word.split("|") else f"only allows [{word.replace('|', ', ')}], but got {value}{did_you_mean(value, word.split('|'))}"
+
+    @property
+    def item(self):
+        """It as it is stored until somebody changes it."""
+        category, _, name = self.name.partition("/")
+        said = {"category": category, "name": name, "description": self.description, "defaultValue": self.default, "value": self.default}
+        return {"uuid": self.name} | {key: value for key, value in said.items() if value is not None}
+
+
+CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the others
+    Configuration("host/cpu.overProvisioning.ratio", "10", "int", ">1 <1000", "how many times a CPU of a host is given away"),
+    Configuration("hostAllocator/reservedCapacity.clusterLevel", "true", "bool", "", "heed what a cluster's tags reserve on each of its hosts"),
+    Configuration("hostAllocator/reservedCapacity.hostLevel", "true", "bool", "", "heed what a host's tags reserve on it"),
+    Configuration("hostAllocator/reservedCapacity.zoneLevel", "true", "bool", "", "heed what a zone's tags reserve on each of its hosts"),
+    Configuration("identity/session.maxConcurrent", "500", "int", ">0", "how many sessions a user may have at the same time"),
+    Configuration("identity/session.timeout", "7200", "int", ">0 <31536000", "seconds until a session expires"),
+    Configuration("image/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted image goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
+    Configuration("image/expungePeriod", "86400", "long", ">0", "seconds until a deleted image is expunged"),
+    Configuration("kvm/dataVolume.maxNum", "24", "int", "0..1024", "how many data volumes a VM may have"),
+    Configuration("kvm/reservedMemory", "1G", "size", "", "memory that each host keeps for itself"),
+    Configuration("longJob/longJob.api.timeout", "259200", "long", "", "seconds that a long job may take"),
+    Configuration("managementServer/node.heartbeatInterval", "5", "int", ">0", "seconds between two heartbeats of a management node"),
+    Configuration("primaryStorage/reservedCapacity", "1G", "size", "", "space that each primary storage keeps free"),
+    Configuration("progress/progress.on", "true", "bool", "", "write down the progress of tasks"),
+    Configuration("rest/completedApi.expiredPeriod", "10800", "int", "", "seconds after which the result of an api-job is forgotten"),
+    Configuration("rest/expiredApi.scanInterval", "3600", "int", "", "seconds between two searches for results to forget"),
+    Configuration("vm/dataVolume.deleteOnVmDestroy", "false", "bool", "", "delete data volumes together with their VM"),
+    Configuration("vm/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a destroyed VM goes at once; Delay: after expungePeriod; Never: it stays Destroyed"),
+    Configuration("vm/expungePeriod", "86400", "long", ">0", "seconds until a destroyed VM is expunged"),
+    Configuration("vm/instanceOffering.setNullWhenDeleting", "true", "bool", "", "VMs forget their instance offering when it is deleted"),
+    Configuration("volume/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted data volume goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
+    Configuration("volume/expungePeriod", "86400", "long", ">0", "seconds until a deleted data volume is expunged"),
+    Configuration("volumeSnapshot/incrementalSnapshot.maxNum", "128", "int", ">0", "how many snapshots a chain may have"),
+    *(Configuration(f"quota/{name}", default, "long", ">0", f"{words} that a new account may have") for name, default, words in (
+        ("eip.num", "20", "EIPs"), ("image.num", "20", "images"), ("image.size", "10995116277760", "bytes of images"),
+        ("l3.num", "20", "L3 networks"), ("listener.num", "20", "load balancer listeners"), ("loadBalancer.num", "20", "load balancers"),
+        ("portForwarding.num", "20", "port forwarding rules"), ("securityGroup.num", "20", "security groups"),
+        ("snapshot.volume.num", "200", "volume snapshots"), ("vip.num", "20", "VIPs"), ("vm.cpuNum", "80", "CPUs of running VMs"),
+        ("vm.memorySize", "85899345920", "bytes of memory of running VMs"), ("vm.num", "20", "running VMs"), ("vm.totalNum", "20", "VMs"),
+        ("volume.capacity", "10995116277760", "bytes of volumes"), ("volume.data.num", "40", "data volumes"), ("vxlan.num", "8", "VXLAN networks"))),
+)  # fmt: skip
 
 
 # ---- Catalogue: accounts ------------------------------------------------------------------------------------------
@@ -1467,22 +1577,21 @@ class Allowance:
     """How much an account may have: of the items of a type for which a condition holds so many, or so much of a field."""
 
     name: str
-    value: int
     type: str
     when: str = ""
     field: str = ""
 
 
 IN_USE, NOT_DELETED = "state is not Created|Stopped|Destroying|Destroyed", "status is not Deleted"
-ALLOWANCES = {row.name: row for row in (  # what an account has by default (conf/globalConfig, category quota)
-    Allowance("vm.totalNum", 20, "VmInstance", "state is not Destroying|Destroyed"), Allowance("vm.num", 20, "VmInstance", IN_USE),
-    Allowance("vm.cpuNum", 80, "VmInstance", IN_USE, "cpuNum"), Allowance("vm.memorySize", 80 << 30, "VmInstance", IN_USE, "memorySize"),
-    Allowance("volume.data.num", 40, "Volume", "type is Data and status is not Deleted"), Allowance("volume.capacity", 10 << 40, "Volume", NOT_DELETED, "size"),
-    Allowance("image.num", 20, "Image", NOT_DELETED), Allowance("image.size", 10 << 40, "Image", NOT_DELETED, "size"),
-    Allowance("l3.num", 20, "L3Network"), Allowance("vxlan.num", 8, "L2VxlanNetwork"), Allowance("vip.num", 20, "Vip"), Allowance("eip.num", 20, "Eip"),
-    Allowance("portForwarding.num", 20, "PortForwardingRule"), Allowance("securityGroup.num", 20, "SecurityGroup"),
-    Allowance("loadBalancer.num", 20, "LoadBalancer"), Allowance("listener.num", 20, "LoadBalancerListener"),
-    Allowance("snapshot.volume.num", 200, "VolumeSnapshot"),
+ALLOWANCES = {row.name: row for row in (  # how much by default says a global configuration of that name, category quota
+    Allowance("vm.totalNum", "VmInstance", "state is not Destroying|Destroyed"), Allowance("vm.num", "VmInstance", IN_USE),
+    Allowance("vm.cpuNum", "VmInstance", IN_USE, "cpuNum"), Allowance("vm.memorySize", "VmInstance", IN_USE, "memorySize"),
+    Allowance("volume.data.num", "Volume", "type is Data and status is not Deleted"), Allowance("volume.capacity", "Volume", NOT_DELETED, "size"),
+    Allowance("image.num", "Image", NOT_DELETED), Allowance("image.size", "Image", NOT_DELETED, "size"),
+    Allowance("l3.num", "L3Network"), Allowance("vxlan.num", "L2VxlanNetwork"), Allowance("vip.num", "Vip"), Allowance("eip.num", "Eip"),
+    Allowance("portForwarding.num", "PortForwardingRule"), Allowance("securityGroup.num", "SecurityGroup"),
+    Allowance("loadBalancer.num", "LoadBalancer"), Allowance("listener.num", "LoadBalancerListener"),
+    Allowance("snapshot.volume.num", "VolumeSnapshot"),
 )}  # fmt: skip
 RUNS = "vm.num=1 vm.cpuNum=its.cpuNum vm.memorySize=its.memorySize"
 ASKED = {  # what calls ask for besides one of what they create; of names with | between them the first that is there counts, a text is one
@@ -1503,7 +1612,8 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # Most of what a call does beyond its verb is one of few things, and so is why it is refused. A row says them in these words.
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
-# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date. A value begins with a capital
+# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
+# configured.vm.numa a global configuration. A value begins with a capital
 # (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
@@ -1516,7 +1626,7 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #              dns + dns          one more in a list; dns - dns: one less
 #              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
 #              remove             the item goes, with all that dies with it
-#              tag a::{b}         its system tag that begins with a::, one for each; untag a::
+#              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
 #              enough if A        where a condition holds, that was all
 #              nothing            only the inventory is answered
@@ -1606,7 +1716,15 @@ RULES = {  # api: (what it does, what it refuses)
         ("some User name accountUuid=caller", "SYS.1007",
             "unable to create a user. A user called {name} is already under the account[uuid:{caller}]"),)),
     "LogOut": ("remove", ()),
-    "TriggerGCJob": ("", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
+    "DeleteTag": ("drop SystemTag uuid=uuid; drop UserTag uuid=uuid", (("some SystemTag uuid=uuid inherent=true", "SYS.1006",
+        "tag[uuid:{uuid}] is an inherent system tag, can not be removed"),)),
+    "DeleteNotifications": ("drop Notification uuid=uuids", ()),
+    "GetTaskProgress": ("", (("apiId is not ApiId", "SYS.1007", "parameter apiId[{apiId}] is not a valid uuid."),)),
+    "GetCpuMemoryCapacity": ("", tuple((f"{unless} and no zoneUuids and no clusterUuids and no hostUuids", "SYS.1007",
+        "zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true") for unless in ("no all", "all is false"))),
+    "TriggerGCJob": ("collect", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
+    "CancelLongJob": ("state = Canceling; give up", tuple((f"state is {state}", "SYS.1007", f"cannot cancel longjob that is {words}")
+        for state, words in (("Succeeded", "succeeded"), ("Canceled", "already canceled"), ("Failed", "failed")))),
     "DeleteLongJob": ("", (("state is not Succeeded|Canceled|Failed", "SYS.1007",
         "delete longjob only when it's succeeded, canceled, or failed"),)),
     "AddKVMHost": ("hypervisorType = KVM; zoneUuid = clusterUuid.zoneUuid; hardware; stage connect: Connect to the host; stage prepare: Install the agent; connected; "
@@ -1618,7 +1736,7 @@ RULES = {  # api: (what it does, what it refuses)
     "UpdateHost": ("", (("status is Connecting", "SYS.1006", "can not update host[uuid:{uuid}]which is connecting or creating, please wait."),
                         ("managementIp is not IPv4|Hostname", "SYS.1007", NO_HOST))),
     "ReconnectHost": ("reach; status = Connecting; stage reconnect: Reconnect the host; connected", ()),
-    "UpdateClusterOS": ("", tuple(
+    "UpdateClusterOS": ("stage prepare: Prepare the repository; stage update: Update the hosts; update the hosts", tuple(
         (f"some Host clusterUuid=uuid status={status}", "SYS.1006", "there are hosts of cluster[uuid:{uuid}] that are %s, their operating system cannot be updated" % status)
         for status in ("Disconnected", "Connecting"))),
     "ChangeHostState": ("when stateEvent is 'maintain': state = PreMaintenance; stage evacuate: Move the virtual machines away; "
@@ -1852,9 +1970,9 @@ API_ROWS = {
         ("GetLicenseInfo", "GET /licenses", "inventory:License", "", "open"),
         ("GetLicenseCapabilities", "GET /licenses/capabilities", "capabilities"),
         ("GetLicenseAddOns", "GET /licenses/addons", "addons:LicenseAddOn", "", "open"),
-        ("DeleteLicense", "DELETE /licenses/mn/{managementNodeUuid}/actions", "", "uuid, managementNodeUuid!", "now"),
-        ("ReloadLicense", "PUT /licenses/actions", "inventory:License", "managementNodeUuids:list nonempty", "now"),
-        ("UpdateLicense", "PUT /licenses/mn/{managementNodeUuid}/actions", "inventory:License", "managementNodeUuid!, license!", "now"),
+        ("DeleteLicense", "DELETE /licenses/mn/{managementNodeUuid}/actions", "", "uuid, managementNodeUuid! @ManagementNode", "now"),
+        ("ReloadLicense", "PUT /licenses/actions", "inventory:License", "managementNodeUuids:list nonempty @ManagementNode", "now"),
+        ("UpdateLicense", "PUT /licenses/mn/{managementNodeUuid}/actions", "inventory:License", "managementNodeUuid! @ManagementNode, license! nonblank", "now"),
     ),
     HEADER + "longjob": (
         ("SubmitLongJob", "POST /longjobs", "inventory:LongJob",
@@ -1867,7 +1985,7 @@ API_ROWS = {
     HEADER + "cluster": (
         ("CreateCluster", "POST /clusters", "inventory:Cluster", f"zoneUuid! @Zone, {NAMED}, hypervisorType! {{KVM|Simulator}}, type {{zstack}}"),
         *common("Cluster", "/clusters", "query update switch drop"),
-        ("UpdateClusterOS", "PUT /clusters/{uuid}/actions", "inventory:LongJob", "uuid! @Cluster, excludePackages:list nonempty"),
+        ("UpdateClusterOS", "PUT /clusters/{uuid}/actions", "inventory:LongJob", "uuid! @Cluster, excludePackages:list nonempty", "long"),
     ),
     "org.zstack.kvm": (
         ("AddKVMHost", "POST /hosts/kvm", "inventory:Host",
@@ -2032,6 +2150,8 @@ class Catalogue:
     def __init__(self, file=None):
         kept = self.read(file)
         self.structs = {line["name"]: line["fields"] for line in kept["structs"].values()}  # inventories that no query reaches
+        configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
+        self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
         for line in kept["inventories"].values():
             self.add_resource(rows, line)
@@ -2058,10 +2178,10 @@ class Catalogue:
     @staticmethod
     def read(file):
         if not file or not file.exists():
-            return {"inventories": {}, "apis": {}, "structs": {}}
+            return {table: {} for table in ("inventories", "apis", "structs", "configurations")}
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
-            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {})}
+            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {}), "configurations": kept.get("configurations", {})}
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
@@ -2749,12 +2869,15 @@ def each(item, key):
 
 
 class Table:
-    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for."""
+    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for.
 
-    def __init__(self, indexed, documents=None):
+    Those of `standing` are there without being kept, until they are changed.
+    """
+
+    def __init__(self, indexed, documents=None, standing=()):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = {uuid: documents[number] for uuid, number in self.numbers.items()}
+        self.items = {folded(item["uuid"]): item for item in standing} | {uuid: documents[number] for uuid, number in self.numbers.items()}
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -2811,7 +2934,7 @@ class Table:
 
     def documents(self):
         """Its items by number; they are never changed, only replaced."""
-        return {self.numbers[uuid]: item for uuid, item in self.items.items()}
+        return {number: self.items[uuid] for uuid, number in self.numbers.items()}
 
 
 class Image:
@@ -2881,8 +3004,9 @@ class Store:
     What goes in and what comes out are copies. Without a folder nothing is kept.
     """
 
-    def __init__(self, indexes, folder=None, durable=True):
+    def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
+        self.standing = standing or {}  # the items that are there from the start, by type
         self.folder, self.durable = folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
@@ -2904,7 +3028,7 @@ class Store:
 
     def put_back(self, image):
         """Has the state of an image take the place of what there is."""
-        self.tables = {name: Table(self.indexes.get(name, ()), documents) for name, documents in image.documents.items()}
+        self.tables = {name: self.new_table(name, documents) for name, documents in image.documents.items()}
         self.say_whole(image)
         for write in filter(None, (self.writing, self.waiting)):
             write.undos.clear()  # nothing of it is there any more
@@ -2916,8 +3040,11 @@ class Store:
 
     def table(self, type):
         if type not in self.tables:
-            self.tables[type] = Table(self.indexes.get(type, ()))
+            self.tables[type] = self.new_table(type)
         return self.tables[type]
+
+    def new_table(self, type, documents=None):
+        return Table(self.indexes.get(type, ()), documents, self.standing.get(type, ()))
 
     # reading
 
@@ -3013,8 +3140,8 @@ class Store:
         self.folder.open()
         with no_collection():
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
-            self.tables = {name: Table(self.indexes.get(name, ()), items) for name, items in documents.items()}
-        twice = {name: len(items) - self.count(name) for name, items in documents.items()}
+            self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
+        twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
         for line in (*told, *(f"{name}.json holds {count} objects with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
 
@@ -4301,6 +4428,7 @@ class Call:
     account: str = ""
     user: str = ""  # who of the account calls: its user, or the account itself; nobody where no session is needed
     seconds: float = 0
+    long: bool = False  # whether it is what a long job does
     fault: Fault = NO_FAULT
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
@@ -4323,7 +4451,6 @@ class Progress:
     began: float
     ends: float
     stages: dict
-    long: bool = False
     seen: list = field(default_factory=list)
     over: bool = False
 
@@ -4339,16 +4466,16 @@ class Run:
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
     """
 
-    def __init__(self, jobs, call, seconds, done, began=None, long=False):
+    def __init__(self, jobs, call, seconds, done, began=None):
         self.jobs, self.call, self.done = jobs, call, done
         self.steps, self.passed, self.timer, self.over, self.log = None, None, None, False, []
-        self.stages, self.awaited = jobs.stages(call.api), began is None
+        self.stages, self.awaited = jobs.stages(call.api, call.long), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
         self.began = jobs.clock.now() if began is None else began
         self.due = self.began + seconds
-        self.progress = Progress(call, self.began, self.due, self.stages, long)
-        if self.stages or long:
+        self.progress = Progress(call, self.began, self.due, self.stages)
+        if (self.stages or call.long) and jobs.configured("progress", "progress.on"):
             jobs.progress[call.job] = self.progress
         if self.stages:
             self.attempt(self.begin)
@@ -4481,7 +4608,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
-SWEEP = 3600  # rest.expiredApi.scanInterval
+KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
 OVER = {"succeeded", "failed"}
@@ -4490,8 +4617,8 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, apis, perform, stages, notify, mend):
-        self.clock, self.store, self.dialect, self.apis = clock, store, dialect, apis
+    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, mend):
+        self.clock, self.store, self.dialect, self.configured, self.apis = clock, store, dialect, configured, apis
         self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
@@ -4619,10 +4746,17 @@ class Jobs:
         return record if uuid not in self.running else record | {"state": "running"}
 
     def expired(self, record):
-        since, seconds = self.dialect["job-expiry"]
-        moment = max(record["seen"], self.looked.get(record["uuid"], 0)) if since == "seen" else record["created"]
-        left = record.get("finished", 0) + (seconds if since == "seen" else SWEEP)  # a job that took longer: until the scan finds it
-        return record["state"] in OVER and self.clock.now() >= max(moment + seconds, left)
+        if record["state"] not in OVER:
+            return False
+        if self.dialect["job-expiry"] == "seen":
+            ends = max(record["seen"], self.looked.get(record["uuid"], 0), record.get("finished", 0)) + KEPT_SEEN
+        else:  # one that took longer: until the scan finds it
+            ends = max(record["created"] + self.configured("rest", "completedApi.expiredPeriod"), record.get("finished", 0) + self.scan_interval)
+        return self.clock.now() >= ends
+
+    @property
+    def scan_interval(self):
+        return max(1, self.configured("rest", "expiredApi.scanInterval"))
 
     def sweep(self):
         for record in [record for record in self.store.rows("Job") if self.expired(record)]:
@@ -4775,6 +4909,12 @@ def effect(words):
     return register
 
 
+def configured(cloud, category, name):
+    """What a global configuration is set to, as its type: configured(cloud, "identity", "session.timeout") -> 7200."""
+    key = f"{category}/{name}"
+    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
+
+
 def address_of(text):
     """The IPv4 address that a text is, or None."""
     try:
@@ -4834,6 +4974,9 @@ FORMS: dict[str, Any] = {
     "Port": lambda value: type(value) is int and -1 <= value <= 65535,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "MonUrl": mon_of,
+    "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
+    "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
+    "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
 }
 SAID = {"true": True, "false": False, "none": None}
@@ -4925,6 +5068,8 @@ class Scope:
         name, *steps = name.split(".")
         if name == "caller":
             value, type = self.call.account, "Account"
+        elif name == "configured":
+            return configured(self.cloud, steps[0], ".".join(steps[1:])), ""
         elif name == "now":
             value, type = self.cloud.clock.stamp(), ""
         elif name in self.params:
@@ -5061,16 +5206,9 @@ def tags_of(scope, words):
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
 
 
-@effect("untag")
-def untag(scope, words):
-    for tag in tags_of(scope, words)[0]:
-        scope.cloud.remove("SystemTag", tag["uuid"])
-
-
-@effect("tag")
-def tag(scope, words):
-    untag(scope, words.rpartition("::")[0] + "::" if "::" in words else words)
-    scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=scope.text(words, ","))
+def said_by_tag(cloud, uuid, words):
+    """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
+    return next((tag["tag"].removeprefix(words) for tag in cloud.find("SystemTag", "resourceUuid", uuid) if tag["tag"].startswith(words)), None)
 
 
 @effect("when")
@@ -5197,7 +5335,7 @@ def delete(cloud, call):
 def act(cloud, call):
     """What the row says, and the usual answer."""
     scope = scope_of(cloud, call)
-    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers else None)
+    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers and "long" not in call.api.words else None)
 
 
 def answer_of(scope, api):
@@ -5261,24 +5399,26 @@ def verb_of(api):
     """What does a call of the api when no behaviour does; None where nothing can."""
     if api.creates:
         return create
+    if "long" in api.words:
+        return act
     if api.kind == "Delete" and not api.does:
         return delete
     if api.kind == "Change" and "stateEvent" in api.params:
         return change_state
-    return {"Query": query, "Update": update}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
+    return {"Query": query, "Update": update if api.target else None}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
 
 
 # ---- Cloud -------------------------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
-SESSION_SECONDS, MOST_SESSIONS = 7200, 500  # identity.session.timeout, .maxConcurrent
-HEART_BEAT = 5  # managementServer/node.heartbeatInterval
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
 SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
     "Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange", "InstanceOffering", "DiskOffering",
     "VmInstance", "Volume", "Image",
 }  # fmt: skip
 BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
+FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting")}  # keys that are lost with their end if it is configured so
+CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
@@ -5404,6 +5544,8 @@ class Cloud:
 
     def lose(self, type, item, uuid, names):
         """Takes from an item what led to another that is gone: an element of a list, or the key and what went with it."""
+        if names[0] in FORGOTTEN and not configured(self, *FORGOTTEN[names[0]]):
+            return
         if isinstance(item[names[0]], list):
             self.change(type, item["uuid"], **{names[0]: [other for other in item[names[0]] if other != uuid]})
         else:
@@ -5414,7 +5556,6 @@ class Cloud:
     def computed(self):
         """Fields that are worked out when they are looked at."""
         return {
-            ("ManagementNode", "heartBeat"): lambda node: self.clock.stamp(self.clock.now() // HEART_BEAT * HEART_BEAT),
             ("License", "expired"): self.license_is_over,
             ("LicenseAddOn", "expired"): self.license_is_over,
             ("License", "expiredDate"): self.license_end,
@@ -5485,9 +5626,13 @@ class Cloud:
     def needs_session(self, api):
         return "open" not in api.words or (api.name == "IsReadyToGo" and self.dialect["is-ready"])
 
-    def stages(self, api):
-        """The stages that a job of the api goes through, with the sentence that its progress shows."""
-        return getattr(BEHAVIOURS.get(api.name), "stages", api.stages)
+    def stages(self, api, long=False):
+        """The stages that a job of the api goes through, or a long one, with the sentence that its progress shows."""
+        return getattr(self.behaviour(api, long), "stages", api.stages)
+
+    def behaviour(self, api, long=False):
+        """What an api does that its row cannot say, or None; what is always a long job does as its row says once it is one."""
+        return None if long and "long" in api.words else BEHAVIOURS.get(api.name)
 
     def check(self, api, given):
         """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
@@ -5576,7 +5721,8 @@ class Cloud:
         wanted = call["resourceUuid"] if self.makes(call.api) else None
         if wanted and (self.exists("Resource", wanted) or self.store.peek("Gone", wanted)):
             raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
-        self.check_tags(call)
+        for check in CALL_CHECKS:
+            check(self, call)
         if "ephemeral::validationOnly" in call.system_tags:
             return None
         refuse_by_row(self, call)
@@ -5586,7 +5732,7 @@ class Cloud:
 
     def act(self, call):
         """Does a call that nothing refuses, by its behaviour or by its verb."""
-        work = BEHAVIOURS.get(call.api.name) or verb_of(call.api)
+        work = self.behaviour(call.api, call.long) or verb_of(call.api)
         return work(self, call) if call.account in ("", ADMIN) else self.accounts.act(call, work)
 
     def is_gone(self, call):
@@ -5640,12 +5786,6 @@ class Cloud:
 
     # tags and notifications
 
-    def check_tags(self, call):
-        """System tags of a call: each must match some pattern, where they are not free (TagManagerImpl.java)."""
-        for tag in call.system_tags:
-            if not self.dialect["free-system-tags"] and not tag.startswith("ephemeral::") and not any(map(tag_matcher(tag), TAG_PATTERNS)):
-                raise ApiError("SYS.1007", f"no system tag matches {tag}")
-
     def tag_new(self, call, type, uuid):
         """Puts the tags of a creation on what it made; system tags for another type are passed over."""
         for tag in call.system_tags:
@@ -5665,6 +5805,48 @@ class Cloud:
     def notify_failure(self, call, error):
         self.notify("API[%s] failed: %s", [call.api.name, error.details], call.api.type and call.api.type + "VO", call.target, "Error", name="api", sender="api",
                     opaque={"success": False, "session": call.session})  # fmt: skip
+
+
+# ---- Configuration -----------------------------------------------------------------------------------------------
+
+def heart_beat(cloud, node):
+    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
+    return cloud.clock.stamp(cloud.clock.now() // interval * interval)
+
+
+COMPUTED["ManagementNode", "heartBeat"] = heart_beat
+ON_CONFIGURED: dict[str, list] = defaultdict(list)  # what is counted or planned anew when a global configuration changes, by its name
+
+
+def on_configured(*names):
+    """Registers what a change of some global configurations brings about at once; most are read where they count."""
+
+    def register(act):
+        for name in names:
+            ON_CONFIGURED[name].append(act)
+        return act
+
+    return register
+
+
+def configure(cloud, category, name, value):
+    """A new value, if the configuration may have it."""
+    known = cloud.catalogue.configurations
+    row = known.get(f"{category}/{name}")
+    if not row:
+        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
+                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
+    if fault := row.fault(value):
+        raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
+    cloud.change("GlobalConfig", row.name, value=value)
+    for act in ON_CONFIGURED.get(row.name, ()):
+        act(cloud)
+
+
+@effect("configure")
+def configure_as_called(scope):
+    configure(scope.cloud, *(scope.call[name] for name in ("category", "name", "value")))
+    scope.item = scope.look("GlobalConfig", f"{scope.call['category']}/{scope.call['name']}")
 
 
 # ---- Accounts ----------------------------------------------------------------------------------------------------
@@ -5877,7 +6059,7 @@ class Accounts:
     def total(self, account, name):
         """How much an account may have; admin is not counted."""
         said = (quota["value"] for quota in self.store.find("Quota", "identityUuid", account) if quota["name"] == name)
-        return next(said, 0 if account == ADMIN else ALLOWANCES[name].value)
+        return next(said, 0 if account == ADMIN else configured(self.cloud, "quota", name))
 
     def charge(self, call):
         """Raises that what a call asks for is more than its account may have (QuotaUtil.java)."""
@@ -5955,10 +6137,11 @@ class Seen:
 def new_cloud(settings, catalogue):
     """An empty cloud with all that it stands on: a clock, a store, its jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
-    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on")
+    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on",
+                  {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
     return cloud
 
 
@@ -6018,7 +6201,8 @@ def revoke_resource_sharing(cloud, call):
 @effect("grant quotas")
 def grant_quotas(scope):
     for allowance in ALLOWANCES.values():
-        scope.cloud.add("Quota", name=allowance.name, identityUuid=scope.item["uuid"], identityType="AccountVO", value=allowance.value)
+        scope.cloud.add("Quota", name=allowance.name, identityUuid=scope.item["uuid"], identityType="AccountVO",
+                        value=configured(scope.cloud, "quota", allowance.name))  # fmt: skip
 
 
 @behaviour("UpdateQuota")
@@ -6058,11 +6242,12 @@ def open_session(cloud, account, user):
     def of_user():
         return sum(session["userUuid"] == user for session in cloud.store.find("Session", "accountUuid", account))
 
-    if of_user() >= MOST_SESSIONS:
+    most = configured(cloud, "identity", "session.maxConcurrent")
+    if of_user() >= most:
         cloud.accounts.sweep()
-    if of_user() >= MOST_SESSIONS:
-        raise ApiError("SYS.1000", f"Login sessions hit limit of max allowed concurrent login sessions, max allowed: {MOST_SESSIONS}")
-    ends = cloud.clock.stamp(cloud.clock.now() + SESSION_SECONDS)
+    if of_user() >= most:
+        raise ApiError("SYS.1000", f"Login sessions hit limit of max allowed concurrent login sessions, max allowed: {most}")
+    ends = cloud.clock.stamp(cloud.clock.now() + configured(cloud, "identity", "session.timeout"))
     return cloud.shown("Session", cloud.add("Session", accountUuid=account, userUuid=user, expiredDate=ends)["uuid"])
 
 
@@ -6099,7 +6284,7 @@ def validate_session(cloud, call):
 
 @behaviour("RenewSession")
 def renew_session(cloud, call):
-    ends = cloud.clock.stamp(cloud.clock.now() + (call["duration"] or SESSION_SECONDS))
+    ends = cloud.clock.stamp(cloud.clock.now() + (call["duration"] or configured(cloud, "identity", "session.timeout")))
     cloud.change("Session", call["sessionUuid"], expiredDate=ends)
     return cloud.shown("Session", call["sessionUuid"])
 
@@ -6195,23 +6380,20 @@ def take_vni(scope):
 # ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
-CPU_RATIO, RESERVED_MEMORY = 10, 1 << 30  # host/cpu.overProvisioning.ratio, kvm/reservedMemory
-UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
 LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
 
 
-def size_of(text):
-    """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d+)\s*([BKMGT]?)B?", text.strip(), re.I)
-    return int(found[1]) * UNITS[found[2].upper()] if found else None
+RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "host::reservedMemory::"), ("zone", "zoneUuid", "host::reservedMemory::"))
 
 
 def reserved_memory(cloud, host):
-    """What a host keeps for itself: its tag reservedMemory::1G, or the global configuration."""
-    tags = (t["tag"].partition("::") for t in cloud.find("SystemTag", "resourceUuid", host["uuid"]))
-    said = [size_of(size) for name, _, size in tags if name == "reservedMemory"]
-    return next((size for size in said if size is not None), RESERVED_MEMORY)
+    """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
+    for level, key, words in RESERVING:
+        said = size_of(said_by_tag(cloud, host[key], words) or "")
+        if said is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
+            return said
+    return configured(cloud, "kvm", "reservedMemory")
 
 
 def recount(cloud, uuid):
@@ -6224,6 +6406,13 @@ def recount(cloud, uuid):
 
 
 COUNTED["Host"] = recount
+
+
+@on_configured("host/cpu.overProvisioning.ratio")
+def recount_cpus(cloud):
+    for host in [*cloud.store.rows("Host")]:
+        cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * configured(cloud, "host", "cpu.overProvisioning.ratio"))
+        recount(cloud, host["uuid"])
 
 
 def place(cloud, vm, host):
@@ -6317,7 +6506,8 @@ def reaches(cloud, vm, cluster):
 def give_hardware(scope):
     """The processors and the memory of a new host."""
     cpus, memory = 16, 64 * GIB
-    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=cpus * CPU_RATIO, availableCpuCapacity=cpus * CPU_RATIO,
+    given_away = cpus * configured(scope.cloud, "host", "cpu.overProvisioning.ratio")
+    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=given_away, availableCpuCapacity=given_away,
               totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
 
 
@@ -6340,7 +6530,9 @@ def pick_storage(cloud, cluster, size, wanted=None):
 
 
 def has_room(cloud, ps, size):
-    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and ps["availableCapacity"] >= size and ps["uuid"] not in cloud.full
+    """Whether a primary storage takes so much, and keeps what it reserves."""
+    left = ps["availableCapacity"] - configured(cloud, "primaryStorage", "reservedCapacity")
+    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and left >= size and ps["uuid"] not in cloud.full
 
 
 def take_space(cloud, storage, size):
@@ -6562,7 +6754,8 @@ def add_nic(scope, word):
     device = next(n for n in itertools.count() if n not in nics)
     mac = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
     use = (l3 == vm.get("publicNetworkUuid")) + 2 * (l3 == vm.get("managementNetworkUuid"))
-    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=":".join(re.findall("..", mac)),
+    mac = said_by_tag(cloud, vm["uuid"], f"customMac::{l3}::") or ":".join(re.findall("..", mac))
+    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac,
               metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
 
 
@@ -6574,8 +6767,7 @@ def address_nics(scope):
         l3 = nic["l3NetworkUuid"]
         if nic.get("ip"):
             continue
-        fixed = [tag["tag"].rpartition("::")[2] for tag in tags_of(scope, f"staticIp::{l3}::")[0]]
-        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else next(iter(fixed), None)
+        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else said_by_tag(cloud, scope.item["uuid"], f"staticIp::{l3}::")
         ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
         if nic.get("metaData") == GUEST and not wanted:
             ip, found = found["gateway"], found | {"uuid": None}
@@ -6595,6 +6787,16 @@ def not_on_host(scope):
     scope.item |= asked | {"hostUuid": None}
 
 
+ALLOCATOR = "primaryStorage::allocator::uuid::"  # PrimaryStorageSystemTags.java
+
+
+def storage_wanted(cloud, vm, device, disk):
+    """The primary storage that a call or a tag wants a volume on: for the root volume of its instance offering, for others of their disk offering."""
+    if device:
+        return said_by_tag(cloud, vm["uuid"], "primaryStorageUuidForDataVolume::") or said_by_tag(cloud, disk["uuid"], ALLOCATOR)
+    return vm.get("primaryStorageUuidForRootVolume") or said_by_tag(cloud, vm.get("instanceOfferingUuid"), ALLOCATOR)
+
+
 @effect("make the volumes")
 def make_volumes(scope):
     """The root volume from the image, and a data volume for each disk offering, where it has none yet."""
@@ -6605,7 +6807,7 @@ def make_volumes(scope):
     image = cloud.get("Image", vm["imageUuid"])
     for device, disk in enumerate(disks):
         size = disk.get("diskSize") or image["size"]
-        ps = pick_storage(cloud, vm["clusterUuid"], size, None if device else vm.get("primaryStorageUuidForRootVolume"))
+        ps = pick_storage(cloud, vm["clusterUuid"], size, storage_wanted(cloud, vm, device, disk))
         more = {"diskOfferingUuid": disk["uuid"]} if device else {"rootImageUuid": image["uuid"]}
         new_volume(cloud, vm, device, ps, size=size, **more)
     scope.set(**dict.fromkeys(DISKS_OF_FIRST_START))
@@ -6627,7 +6829,9 @@ def let_go(scope):
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
         cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
     for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
+        goes = volume["type"] != "Root" and configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
+        Scope(cloud, scope.call, "Volume", volume).perform("status = Deleted; expunge later") if goes else None
 
 
 def instantiate(cloud, volume, ps):
@@ -6647,42 +6851,87 @@ def move_volumes(scope):
             move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
 
 
-# ---- Behaviours --------------------------------------------------------------------------------------------------
-
-# management node (manual 4.1)
-
-
-def node(cloud):
-    return next(iter(cloud.store.rows("ManagementNode")))
-
-
-@behaviour("GetVersion")
-def get_version(cloud, call):
-    return {"version": "2.5.1"}
-
-
-@behaviour("GetCurrentTime")
-def get_current_time(cloud, call):
-    now = cloud.clock.now()
-    return {"currentTime": {"MillionSeconds": int(now * 1000), "Seconds": int(now)}}  # sic: ApiMediatorImpl.java
-
-
-@behaviour("IsReadyToGo")
-def is_ready_to_go(cloud, call):
-    asked = call["managementNodeId"] or node(cloud)["uuid"]
-    if not cloud.store.peek("ManagementNode", asked):
-        raise ApiError("SYS.1009", f"No route to management node[uuid:{asked}]")
-    return {"managementNodeId": asked} if cloud.dialect["is-ready"] else None
-
-
-@behaviour("IsOpensourceVersion")
-def is_opensource_version(cloud, call):
-    return {"opensource": True}
-
-
-# tags (manual 4.2)
+# ---- Tags --------------------------------------------------------------------------------------------------------
 
 OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
+OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
+OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
+TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
+    ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
+    ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
+    ("VmInstanceVO", "staticIp::{l3}::{ip}", "no L3Network uuid=l3", "l3Network[uuid:{l3}] of the static ip[{ip}] not found"),
+    ("VmInstanceVO", "customMac::{l3}::{mac}", "mac is not Mac", "{mac} is not a valid MAC address"),
+    *((vo, "primaryStorage::allocator::uuid::{uuid}", "no PrimaryStorage uuid", "primary storage[uuid:{uuid}] not found") for vo in OFFERINGS),
+    ("InstanceOfferingVO", "guestL3Network::{uuid}", "no L3Network uuid", "guest l3Network[uuid:{uuid}] not found"),
+    ("LoadBalancerListenerVO", "balancerAlgorithm::{name}", "name is not 'roundrobin'|'leastconn'|'source'",
+        "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
+    ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
+    *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
+)  # fmt: skip
+ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
+
+
+def parts_of(pattern, tag):
+    """What the {parts} of a pattern are in a tag; None where it does not match."""
+    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
+    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
+    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+
+
+def check_tag(cloud, tag, vo, vm=None, l3s=()):
+    """Raises why a tag may not be: what it says, or what others have on the same networks."""
+    for of, pattern, condition, text in TAG_REFUSES:
+        parts = parts_of(pattern, tag) if of == vo else None
+        scope = Scope(cloud, item=parts).where(condition) if parts else None
+        if scope:
+            raise ApiError("SYS.1007", scope.text(text))
+    if vo == "VmInstanceVO":
+        nics = cloud.find("VmNic", "vmInstanceUuid", vm)
+        check_place(cloud, tag, vm, nics, [nic["l3NetworkUuid"] for nic in nics] or l3s)
+
+
+def check_place(cloud, tag, vm, nics, l3s):
+    """A hostname is unique on each network, and a static address free, if it is not what the virtual machine has."""
+    static = parts_of("staticIp::{l3}::{ip}", tag)
+    if static and static["l3"] in l3s and static["ip"] not in [nic.get("ip") for nic in nics]:
+        required_ip(cloud, static["l3"], static["ip"])
+    for other in cloud.find("SystemTag", "tag", tag) if tag.startswith("hostname::") else ():
+        shared = {nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", other["resourceUuid"])} & {*l3s}
+        if shared and other["resourceUuid"] != vm:
+            raise ApiError("SYS.1007", f"conflict hostname in system; there has been a VM[uuid:{other['resourceUuid']}] having hostname"
+                                       f"[{tag.partition('::')[2]}] on L3 network[uuid:{min(shared)}]")  # fmt: skip
+
+
+def check_tags(cloud, call):
+    """System tags of a call: each must match some pattern, where they are not free, and be right for what is created (TagManagerImpl.java)."""
+    free, type = cloud.dialect["free-system-tags"], call.api.type if call.api.creates else ""
+    for tag in call.system_tags:
+        if not free and not tag.startswith("ephemeral::") and not any(map(tag_matcher(tag), TAG_PATTERNS)):
+            raise ApiError("SYS.1007", f"no system tag matches {tag}")
+        if type:
+            check_tag(cloud, tag, cloud.catalogue.resources[type].stored + "VO", l3s=call["l3NetworkUuids"] or ())
+    for name in ONLY_ONE if type == "VmInstance" else ():
+        if (count := sum(tag.startswith(f"{name}::") for tag in call.system_tags)) > 1:
+            raise ApiError("SYS.1007", f"only one {name} system tag is allowed, but {count} got")
+
+
+CALL_CHECKS.append(check_tags)
+
+
+@effect("untag")
+def untag(scope, words):
+    for tag in tags_of(scope, words)[0]:
+        scope.cloud.remove("SystemTag", tag["uuid"])
+
+
+@effect("tag")
+def tag(scope, words):
+    once, words = words.startswith("once "), words.removeprefix("once ")
+    begin, text = words.rpartition("::")[0] + "::" if "::" in words else words, scope.text(words, ",")
+    if not once or not tags_of(scope, begin)[0]:
+        check_tag(scope.cloud, text, scope.stored + "VO", scope.item["uuid"])
+        untag(scope, begin)
+        scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=text)
 
 
 def tagged_type(cloud, call):
@@ -6713,6 +6962,7 @@ def create_system_tag(cloud, call):
         raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
     if same_tag(cloud, "SystemTag", uuid, vo, tag):
         return {}  # TagManagerImpl: a tag that is there already is a success without an inventory
+    check_tag(cloud, tag, vo, uuid)
     return cloud.shown("SystemTag", cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
 
 
@@ -6721,6 +6971,7 @@ def update_system_tag(cloud, call):
     tag = cloud.get("SystemTag", call["uuid"])
     check_pattern(cloud, call["tag"], tag["resourceType"])
     if tag["tag"] != call["tag"]:
+        check_tag(cloud, call["tag"], tag["resourceType"], tag["resourceUuid"])
         cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
     return cloud.shown("SystemTag", tag["uuid"])
 
@@ -6734,42 +6985,169 @@ def create_user_tag(cloud, call):
     return cloud.shown("UserTag", cloud.add("UserTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
 
 
-@behaviour("DeleteTag")
-def delete_tag(cloud, call):
-    if cloud.look("SystemTag", call["uuid"]).get("inherent"):
-        raise refused(f"tag[uuid:{call['uuid']}] is an inherent system tag, can not be removed")
-    cloud.remove("SystemTag", call["uuid"])
-    cloud.remove("UserTag", call["uuid"])
+# ---- Long jobs ---------------------------------------------------------------------------------------------------
+
+LONG_JOBS = {  # manual 4.8; LongJobFor annotations
+    "MigrateVm", "AddImage", "CreateDataVolumeTemplateFromVolume", "CreateRootVolumeTemplateFromRootVolume", "DeleteVolumeSnapshot",
+    "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
+}  # fmt: skip
+CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
+
+
+def node(cloud):
+    return next(iter(cloud.store.rows("ManagementNode")))
+
+
+def draw_seconds(cloud, api, long=False):
+    """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
+    low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
+    factor = 10 if long and not cloud.settings.long_delay else 1
+    cloud.draws[api.name, long] += 1
+    if low == high:
+        return factor * low
+    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
+    return factor * (low + (high - low) * chance)
+
+
+def check_long_job(cloud, params):
+    name = params["jobName"].removeprefix("API").removesuffix("Msg")
+    if name not in LONG_JOBS or params["jobName"] != f"API{name}Msg":
+        known = [f"API{job}Msg" for job in LONG_JOBS]
+        raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
+
+
+def inner_call(cloud, call):
+    """The call that a long job makes, from its jobData."""
+    api = cloud.catalogue.apis[call["jobName"].removeprefix("API").removesuffix("Msg")]
+    try:
+        given = json.loads(call["jobData"])
+    except (ValueError, RecursionError) as error:
+        raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ApiError("SYS.1000", "jobData is no JSON object")
+    if api.target and api.target.name not in given and call["targetResourceUuid"]:
+        given[api.target.name] = call["targetResourceUuid"]
+    return replace(call, api=api, params=cloud.check(api, given), system_tags=texts(given.get("systemTags")), user_tags=texts(given.get("userTags")))
+
+
+@behaviour("SubmitLongJob", check=check_long_job)
+def submit_long_job(cloud, call):
+    """The long job as it is when it has just begun; deleting what is gone already has succeeded."""
+    inner = inner_call(cloud, call)
+    gone = cloud.is_gone(inner)
+    said = {name: call[name] for name in ("description", "jobName", "jobData", "targetResourceUuid")}
+    job = new_long_job(cloud, call, uuid=call["resourceUuid"], name=call["name"] or call["jobName"], **said)
+    if gone:
+        end_long_job(cloud, job["uuid"], None, None)
+        return cloud.shown("LongJob", job["uuid"])
+    run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
+    return {"inventory": cloud.inventory("LongJob", job)}
+
+
+@behaviour("UpdateClusterOS")
+def submit_itself(cloud, call):
+    """A long job, though nobody submitted one: so is every call of it."""
+    name = f"API{call.api.name}Msg"
+    job = new_long_job(cloud, call, name=name, jobName=name, jobData=json.dumps(call.params), targetResourceUuid=call.target)
+    run_long_job(cloud, job["uuid"], call, draw_seconds(cloud, call.api, long=True))
+    return {"inventory": cloud.inventory("LongJob", job)}
+
+
+def new_long_job(cloud, call, **said):
+    job = cloud.add("LongJob", apiId=call.job, state="Running", managementNodeUuid=node(cloud)["uuid"], **said)
+    cloud.tag_new(call, "LongJob", job["uuid"])
+    return job
+
+
+def run_long_job(cloud, uuid, call, seconds, began=None):
+    """Sets the work of a long job going; what it does ends in the job's own state and result."""
+    inner = replace(call, long=True, fault=NO_FAULT)
+    run = cloud.long_runs[uuid] = Run(cloud.jobs, inner, seconds, lambda body, error: end_long_job(cloud, uuid, body, error), began)
+    limit = configured(cloud, "longJob", "longJob.api.timeout")
+    if 0 < limit < seconds:
+        error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
+        cloud.clock.at(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+
+
+def end_long_job(cloud, uuid, body, error):
+    cloud.long_runs.pop(uuid, None)
+    job = cloud.look("LongJob", uuid)
+    if not job or job["state"] == "Canceled":
+        return
+    result = "Failed : " + json.dumps(error.body(), ensure_ascii=False) if error else "Succeeded"
+    if body and "inventory" in body:
+        result = json.dumps(body["inventory"], ensure_ascii=False)
+    cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
+    if error:
+        cloud.notify("long job[uuid:%s] failed: %s", [uuid, error.details], "LongJobVO", uuid, "Error")
+    cloud.clock.spawn(cloud.store.try_commit())
+
+
+@effect("give up")
+def give_up_soon(scope):
+    """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
+    cloud, uuid = scope.cloud, scope.item["uuid"]
+    if scope.item["jobName"][3:-3] in CANCELLABLE:
+        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
+
+
+def give_up(cloud, uuid):
+    run = cloud.long_runs.get(uuid)
+    cloud.change("LongJob", uuid, state="Canceled")
+    if run:
+        run.fail(refused("canceled"))
+    cloud.clock.spawn(cloud.store.try_commit())
+
+
+# ---- Behaviours --------------------------------------------------------------------------------------------------
+
+# management node (manual 4.1)
+
+
+@behaviour("GetVersion")
+def get_version(cloud, call):
+    return {"version": "2.5.1"}
+
+
+@behaviour("GetCurrentTime")
+def get_current_time(cloud, call):
+    now = cloud.clock.now()
+    return {"currentTime": {"MillionSeconds": int(now * 1000), "Seconds": int(now)}}  # sic: ApiMediatorImpl.java
+
+
+@behaviour("IsReadyToGo")
+def is_ready_to_go(cloud, call):
+    asked = call["managementNodeId"] or node(cloud)["uuid"]
+    if not cloud.store.peek("ManagementNode", asked):
+        raise ApiError("SYS.1009", f"No route to management node[uuid:{asked}]")
+    return {"managementNodeId": asked} if cloud.dialect["is-ready"] else None
+
+
+@behaviour("IsOpensourceVersion")
+def is_opensource_version(cloud, call):
+    return {"opensource": True}
 
 
 # progress (manual 4.3)
 
 
-def check_api_id(cloud, params):
-    if not re.fullmatch("[0-9a-f]{32}", params.get("apiId", "")):
-        raise BadParameter(f"parameter apiId[{params.get('apiId')}] is not a valid uuid.", "it is the uuid of an api-job: 32 lower-case hex digits")
-
-
-@behaviour("GetTaskProgress", check=check_api_id)
+@behaviour("GetTaskProgress")
 def get_task_progress(cloud, call):
+    """The newest row with its ancestors, root first; or all, inside each other."""
     progress = cloud.jobs.progress.get(call["apiId"])
-    if not progress:
-        return {"inventories": []}
-    root, children = task_rows(cloud, progress)
-    if call["all"]:
-        return {"inventories": [root | {"subTasks": children}]}
-    return {"inventories": [root, *children[-1:]]}  # the newest row with its ancestors, root first
+    root, children = task_rows(cloud, progress) if progress else ({}, [])
+    return {"inventories": ([root | {"subTasks": children}] if call["all"] else [root, *children[-1:]]) if progress else []}
 
 
 def task_rows(cloud, progress):
     """The root row of an operation, and one below it for each stage that began; the last one is the newest."""
     job, message = progress.call.job, progress.call.api.message
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", progress.call.api.name)
-    root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.long else message, "Task", words, progress.began)
+    root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.call.long else message, "Task", words, progress.began)
     moments = progress.seen or [progress.began]
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
-    if progress.long:
+    if progress.call.long:
         now = min(cloud.clock.now(), max(progress.ends, progress.began))
         percent = str(progress.percent(cloud.clock.now()))
         children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
@@ -6790,41 +7168,25 @@ def task_row(cloud, progress, seed, name, type, content, moment, parent=None, st
 # notifications (manual 4.4)
 
 
-@behaviour("DeleteNotifications")
-def delete_notifications(cloud, call):
-    for uuid in call["uuids"]:
-        cloud.remove("Notification", uuid)
-
-
 @behaviour("UpdateNotificationsStatus")
 def update_notifications_status(cloud, call):
     for uuid in filter(lambda uuid: cloud.store.peek("Notification", uuid), call["uuids"]):
         cloud.change("Notification", uuid, status=call["status"])
 
 
-# ---- Behaviours: licences and long jobs ----------------------------------------------------------------------------
+# ---- Behaviours: licences ------------------------------------------------------------------------------------------
 
 # capacity (manual 4.5)
 
-def check_capacity(cloud, params):
-    if not params.get("all") and not any(params.get(name) for name in ("zoneUuids", "clusterUuids", "hostUuids")):
-        raise BadParameter("zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true")
-
-
-@behaviour("GetCpuMemoryCapacity", check=check_capacity)
+@behaviour("GetCpuMemoryCapacity")
 def get_cpu_memory_capacity(cloud, call):
     everywhere = call["all"] and not call["zoneUuids"]
     zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
     hypervisor = None if everywhere else call["hypervisorType"]
     dimensions = (("uuid", call["hostUuids"]), ("clusterUuid", call["clusterUuids"]), ("zoneUuid", zones))
     key, wanted = next((pair for pair in dimensions if pair[1]), ("zoneUuid", ()))  # the first that is given counts, no other
-    hosts = [
-        host
-        for host in cloud.store.rows("Host")
-        if host[key] in wanted
-        and hypervisor in (None, host["hypervisorType"])
-        and (host["state"], host["status"]) == ("Enabled", "Connected")
-    ]
+    working = [host for host in cloud.store.rows("Host") if (host["state"], host["status"]) == ("Enabled", "Connected")]
+    hosts = [host for host in working if host[key] in wanted and hypervisor in (None, host["hypervisorType"])]
     return {
         "totalCpu": sum(h["totalCpuCapacity"] for h in hosts),
         "availableCpu": sum(h["availableCpuCapacity"] for h in hosts),
@@ -6837,10 +7199,9 @@ def get_cpu_memory_capacity(cloud, call):
 # garbage collection (manual 4.6)
 
 
-@behaviour("TriggerGCJob")
-def trigger_gc_job(cloud, call):
-    job = cloud.get("GarbageCollector", call["uuid"])
-    collect(cloud, job)
+@effect("collect")
+def collect_now(scope):
+    collect(scope.cloud, scope.item)
 
 
 def collect(cloud, job):
@@ -6886,7 +7247,7 @@ def license_shown(cloud):
     return {"inventory": {name: value for name, value in shown.items() if value != ""}}
 
 
-@behaviour("GetLicenseInfo")
+@behaviour("GetLicenseInfo", "ReloadLicense")
 def get_license_info(cloud, call):
     return license_shown(cloud)
 
@@ -6905,15 +7266,8 @@ def get_license_add_ons(cloud, call):
     return {"addons": [cloud.inventory("LicenseAddOn", row) for row in cloud.store.rows("LicenseAddOn")]}
 
 
-def check_node(cloud, call):
-    for uuid in [call["managementNodeUuid"], *(call["managementNodeUuids"] or ())]:
-        if uuid is not None and not cloud.store.peek("ManagementNode", uuid):
-            raise missing("managementNodeUuid", uuid, "ManagementNode")
-
-
 @behaviour("DeleteLicense")
 def delete_license(cloud, call):
-    check_node(cloud, call)
     if call["uuid"] in (None, the_license(cloud)["uuid"]):
         cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
     elif cloud.store.peek("LicenseAddOn", call["uuid"]):
@@ -6922,24 +7276,12 @@ def delete_license(cloud, call):
         raise missing("uuid", call["uuid"], "LicenseAddOn")
 
 
-@behaviour("ReloadLicense")
-def reload_license(cloud, call):
-    check_node(cloud, call)
-    return license_shown(cloud)
-
-
 LICENSE_FIELDS = {"licenseType": str, "expiredDate": str, "issuedDate": str, "user": str, "hostNum": int, "cpuNum": int}
 
 
-def check_license(cloud, params):
-    if not params.get("license"):
-        raise BadParameter("field[license] of message[org.zstack.license.APIUpdateLicenseMsg] cannot be an empty string")
-
-
-@behaviour("UpdateLicense", check=check_license)
+@behaviour("UpdateLicense")
 def update_license(cloud, call):
     """Any text is a licence; the base64 of a JSON object sets the fields that it names."""
-    check_node(cloud, call)
     changes = {"licenseType": "Paid", "issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
     changes |= license_fields(cloud, call["license"])
     cloud.change("License", the_license(cloud)["uuid"], **changes)
@@ -6963,101 +7305,6 @@ def license_fields(cloud, text):
         if name.endswith("Date") and not cloud.clock.is_stamp(value):
             raise ApiError("SYS.1007", f"{name} of a license is a date such as 2017-02-05 19:44:21, not {value!r}")
     return said
-
-
-# long jobs (manual 4.8)
-
-LONG_JOBS = {
-    "MigrateVm", "AddImage", "CreateDataVolumeTemplateFromVolume", "CreateRootVolumeTemplateFromRootVolume", "DeleteVolumeSnapshot",
-    "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
-}  # fmt: skip
-CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
-
-
-def check_long_job(cloud, params):
-    name = params["jobName"].removeprefix("API").removesuffix("Msg")
-    if name not in LONG_JOBS or params["jobName"] != f"API{name}Msg":
-        known = [f"API{job}Msg" for job in LONG_JOBS]
-        raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
-
-
-def inner_call(cloud, call):
-    """The call that a long job makes, from its jobData."""
-    api = cloud.catalogue.apis[call["jobName"].removeprefix("API").removesuffix("Msg")]
-    try:
-        given = json.loads(call["jobData"])
-    except ValueError as error:
-        raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise ApiError("SYS.1000", "jobData is no JSON object")
-    if api.target and api.target.name not in given and call["targetResourceUuid"]:
-        given[api.target.name] = call["targetResourceUuid"]
-    return Call(api, cloud.check(api, given), call.session, call.job, given.get("systemTags") or [], given.get("userTags") or [], call.account, call.user)
-
-
-@behaviour("SubmitLongJob", check=check_long_job)
-def submit_long_job(cloud, call):
-    inner = inner_call(cloud, call)
-    gone = cloud.is_gone(inner)
-    job = cloud.add("LongJob", uuid=call["resourceUuid"], name=call["name"] or call["jobName"], apiId=call.job, state="Running",
-                    **{k: call[k] for k in ("description", "jobName", "jobData", "targetResourceUuid")},
-                    managementNodeUuid=node(cloud)["uuid"])  # fmt: skip
-    cloud.tag_new(call, "LongJob", job["uuid"])
-    shown = cloud.shown("LongJob", job["uuid"])
-    if gone:
-        end_long_job(cloud, job["uuid"], None, None)
-        return cloud.shown("LongJob", job["uuid"])
-    run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
-    return shown
-
-
-def run_long_job(cloud, uuid, inner, seconds, began=None):
-    """Sets the work of a long job going; what it does ends in the job's own state and result."""
-    cloud.long_runs[uuid] = Run(cloud.jobs, inner, seconds, lambda body, error: end_long_job(cloud, uuid, body, error), began, long=True)
-
-
-def end_long_job(cloud, uuid, body, error):
-    cloud.long_runs.pop(uuid, None)
-    job = cloud.look("LongJob", uuid)
-    if not job or job["state"] == "Canceled":
-        return
-    result = "Failed : " + json.dumps(error.body(), ensure_ascii=False) if error else "Succeeded"
-    if body and "inventory" in body:
-        result = json.dumps(body["inventory"], ensure_ascii=False)
-    cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
-    if error:
-        cloud.notify("long job[uuid:%s] failed: %s", [uuid, error.details], "LongJobVO", uuid, "Error")
-    cloud.clock.spawn(cloud.store.try_commit())
-
-
-@behaviour("CancelLongJob")
-def cancel_long_job(cloud, call):
-    job = cloud.get("LongJob", call["uuid"])
-    over = {"Succeeded": "succeeded", "Canceled": "already canceled", "Failed": "failed"}.get(job["state"])
-    if over:
-        raise ApiError("SYS.1007", f"cannot cancel longjob that is {over}")
-    cloud.change("LongJob", job["uuid"], state="Canceling")
-    if job["jobName"][3:-3] in CANCELLABLE:  # the open-source jobs go on to their end (LongJobManagerImpl.java)
-        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, job["uuid"]), f"cancel long job {job['uuid']}")
-
-
-def give_up(cloud, uuid):
-    run = cloud.long_runs.get(uuid)
-    cloud.change("LongJob", uuid, state="Canceled")
-    if run:
-        run.fail(refused("canceled"))
-    cloud.clock.spawn(cloud.store.try_commit())
-
-
-def draw_seconds(cloud, api, long=False):
-    """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
-    low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
-    factor = 10 if long and not cloud.settings.long_delay else 1
-    cloud.draws[api.name, long] += 1
-    if low == high:
-        return factor * low
-    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
-    return factor * (low + (high - low) * chance)
 
 
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
@@ -7119,12 +7366,10 @@ def host_removed(cloud, host):
     cloud.notify("the host[uuid:%s, name:%s] went away", [host["uuid"], host["name"]], "HostVO", host["uuid"], "Warning")
 
 
-@behaviour("UpdateClusterOS", prepare="Prepare the repository", update="Update the hosts")
-def update_cluster_os(cloud, call):
-    yield "prepare"
-    yield "update"
-    for host in cloud.find("Host", "clusterUuid", call["uuid"]):
-        cloud.change("Host", host["uuid"])
+@effect("update the hosts")
+def update_hosts(scope):
+    for host in scope.cloud.find("Host", "clusterUuid", scope.item["uuid"]):
+        scope.cloud.change("Host", host["uuid"])
 
 
 @behaviour("KvmRunShell", run="Run the script")
@@ -7473,38 +7718,55 @@ def get_storages(cloud, call):
 
 # what is destroyed
 
-EXPUNGE_AFTER = DAY  # vm/expungePeriod
+EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
+    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
+    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
+    "ExpungeImage": ("Image", "Deleted", "status", "image"),
+}
 
 
 def expunge_later(cloud, api, uuid, since=None):
-    """Expunges what is still destroyed a day after."""
-    due = (cloud.clock.now() if since is None else since) + EXPUNGE_AFTER
-    type, state, key = EXPUNGED[api]
+    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Never":
+        return
+    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
 
-    def expunge():
+    def remove():
         item = cloud.look(type, uuid)
-        if item.get(key) != state:
+        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
             return
         touched = cloud.clock.moment(item["lastOpDate"])
-        if touched + EXPUNGE_AFTER >= due + 1:  # deleted anew, or changed, since
+        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
             expunge_later(cloud, api, uuid, touched)
             return
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.clock.at(due, expunge, f"{api} {uuid}")
+    cloud.clock.at(due, remove, f"{api} {uuid}")
+
+
+def expunge(cloud, api, uuid):
+    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
+        cloud.remove(type, uuid)
+    else:
+        expunge_later(cloud, api, uuid)
+
+
+@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
+def expunge_all_later(cloud):
+    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
+    for api, (type, state, key, _) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
 @effect("expunge later")
 def expunge_item_later(scope):
-    expunge_later(scope.cloud, next(api for api, (type, _, _) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
-
-
-EXPUNGED = {
-    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state"),
-    "ExpungeDataVolume": ("Volume", "Deleted", "status"),
-    "ExpungeImage": ("Image", "Deleted", "status"),
-}
+    scope.keep()
+    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
 
 
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
@@ -7518,16 +7780,14 @@ def instantiate_where_told(scope):
         scope.set(**placed(scope.cloud, scope.item, with_room(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])))
 
 
-MOST_DATA_VOLUMES = 24  # KVMConstant.java
-
-
 @effect("attach to the vm")
 def attach_to_vm(scope):
     """A volume that has no place yet takes one that the virtual machine's cluster reaches; and a free number, 0 being the root volume's."""
     cloud, volume, vm = scope.cloud, scope.item, scope.look("VmInstance", scope.call["vmInstanceUuid"])
     used = {other.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for other in cloud.find(type, "vmInstanceUuid", vm["uuid"])}
-    if len(used - {0}) >= MOST_DATA_VOLUMES:
-        raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {MOST_DATA_VOLUMES} data volumes to be attached to a single vm")
+    most = configured(cloud, "kvm", "dataVolume.maxNum")
+    if len(used - {0}) >= most:
+        raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {most} data volumes to be attached to a single vm")
     if volume["status"] == "NotInstantiated":
         scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
     place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
@@ -7542,17 +7802,14 @@ def move(scope):
     move_volume(scope.cloud, scope.item, scope.call["dstPrimaryStorageUuid"])
 
 
-LONGEST_CHAIN = 128  # volumeSnapshot/incrementalSnapshot.maxNum
-
-
 @effect("grow the tree")
 def grow_tree(scope):
     """A snapshot goes below the latest one of the current tree; where there is none, or its chain is long enough, another tree begins."""
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree.get("uuid")) if other["latest"]), {})
-    said = (tag["tag"].rpartition("::") for tag in cloud.find("SystemTag", "resourceUuid", volume))
-    longest = next((int(number) for words, _, number in said if words == "volumeMaxIncrementalSnapshotNum" and number.isdigit()), LONGEST_CHAIN)
+    said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
+    longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
@@ -8105,7 +8362,7 @@ def from_file(cloud, path):
             raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
     for kind, row in sorted(rows.items(), key=lambda pair: bool(pair[1].embeds)):  # what others show inside them comes first
         for item in told[kind]:
-            load_item(cloud, path, row, item)
+            (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
 
 
 def stamp_of_us_date(text, where):
@@ -8113,6 +8370,15 @@ def stamp_of_us_date(text, where):
         return stamp_from(text)
     except ValueError:
         raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
+
+
+def load_configuration(cloud, path, row, item):
+    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in ("category", "name", "value")):
+        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item)[:80]}")
+    try:
+        configure(cloud, item["category"], item["name"], item["value"])
+    except ApiError as error:
+        raise SettingsError(f"{path}: {error.details}") from None
 
 
 def load_item(cloud, path, row, item):
@@ -8184,6 +8450,10 @@ def look_over(cloud, types):
     for row in cloud.catalogue.resources.values():
         if row.name in types:
             told += look_over_type(cloud, row)
+    for item in cloud.store.rows("GlobalConfig") if "GlobalConfig" in types else ():
+        row = cloud.catalogue.configurations.get(item["uuid"])
+        if fault := row.fault(item.get("value")) if row else "is unknown":
+            told.append(f"the global configuration {item['uuid']} {fault}; its default counts")
     for record in [*cloud.store.rows("Job")] if "Job" in types else ():
         wrong = [name for name, kind in JOB.items() if not isinstance(record.get(name), kind)]
         wrong += [name for name in (*MOMENTS, "finished") if not is_moment(record.get(name, 0 if name == "finished" else None))]
@@ -8240,12 +8510,6 @@ def recover(cloud):
     add_console_agent(cloud)
     expunge_all_later(cloud)
     plan_all(cloud)
-
-
-def expunge_all_later(cloud):
-    for api, (type, state, key) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:  # they go with the VM
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
 
 
 INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
@@ -10226,7 +10490,7 @@ def start_again(rest):
         set_going(cloud)
     plan_all(cloud)
     read_rules(rest)
-    every_hour(rest)
+    sweep_on(rest)
 
 
 def forget_all(rest):
@@ -10292,7 +10556,7 @@ def take_up(rest, edited):
         store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
     read_rules(rest)
     recover(rest.cloud)
-    every_hour(rest)
+    sweep_on(rest)
 
 
 def go_back(rest, documents, where):
@@ -10315,15 +10579,15 @@ def put_on(rest, documents):
     take_up(rest, documents.keys())
 
 
-def every_hour(rest):
-    """Forgets what is over: sessions and job records."""
+def sweep_on(rest):
+    """Forgets what is over, every now and then: sessions and job records."""
 
     def sweep():
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
-        every_hour(rest)
+        sweep_on(rest)
 
-    rest.clock.at(rest.clock.now() + SWEEP, sweep)
+    rest.clock.at(rest.clock.now() + rest.jobs.scan_interval, sweep)
 
 
 def read_rules(rest):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import zmock
-from zmock import ADMIN, ADMIN_ONLY, ALLOWANCES, OWNED, SHA512_OF_PASSWORD, WHOSE, Accounts, Catalogue, Seen, named
+from zmock import ADMIN, ADMIN_ONLY, ALLOWANCES, OWNED, SHA512_OF_PASSWORD, WHOSE, Accounts, Catalogue, Seen, configured, named
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 L3, OFFERING, IMAGE, DISK, PUBLIC, WEB = (named(name) for name in ("l3-private", "offering-small", "image-centos7", "disk-20g", "l3-public", "vm-web-1"))
@@ -389,7 +389,7 @@ async def test_each_quota_is_kept(cast, quota, value, api, params):
 async def test_quotas_are_what_the_global_configuration_says_and_are_told_with_what_is_used(cast):
     ann = cast.uuids["ann"]
     quotas = {quota["name"]: quota["value"] for quota in await cast.query("ann", "accounts/quotas")}
-    assert quotas == {name: row.value for name, row in ALLOWANCES.items()}
+    assert quotas == {name: configured(cast.mock.cloud, "quota", name) for name in ALLOWANCES}
     assert {(quota["identityUuid"], quota["identityType"]) for quota in await cast.query("ann", "accounts/quotas")} == {(ann, "AccountVO")}
     assert await cast.names("ann", "accounts", "quota.name=vm.num") == ["ann"]
     await cast.vm("ann", "web", dataDiskOfferingUuids=[DISK])

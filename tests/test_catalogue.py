@@ -31,7 +31,7 @@ from zmock import (
 )  # fmt: skip
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
-SHIPPED, INVENTORIES, STRUCTS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
+SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
 ALL, ALONE = Catalogue(FILE), Catalogue()
 BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
@@ -60,7 +60,7 @@ def test_an_api_is_called_by_a_verb_and_a_path_and_its_path_variables_are_its_pa
 
 @pytest.mark.parametrize("api", BUILT_IN, ids=names(BUILT_IN))
 def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
-    assert set(api.words.split()) <= {"open", "now", "later", "all", "bare", "plain"}
+    assert set(api.words.split()) <= {"open", "now", "later", "all", "bare", "plain", "long"}
     assert re.fullmatch(r"org\.zstack\.[a-z0-9.]*\.?API\w+Msg", api.message)
 
 
@@ -216,7 +216,7 @@ SIMULATED = [api for api in EVERY if api.backing != "none"]
 
 @pytest.mark.parametrize("api", SIMULATED, ids=names(SIMULATED))
 def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
-    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.does.startswith(("always ", "sums "))))
+    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.does.startswith(("always ", "sums ", "drop "))))
     assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
 
 
@@ -276,18 +276,18 @@ def test_a_shipped_line_is_an_api(line):
 
 def test_each_shipped_api_and_inventory_has_a_line_of_its_own():
     told = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n')
-    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS), strict=True):
+    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs|configurations)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS), strict=True):
         assert [json.loads("{%s}" % line.rstrip(",")) for line in text.splitlines()] == [{str(n): row} for n, row in enumerate(rows, 1)]
 
 
 def test_the_shipped_lines_are_in_the_order_of_their_names():
-    for rows in (SHIPPED, INVENTORIES, STRUCTS):
+    for rows in (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS):
         assert [line["name"] for line in rows] == sorted(line["name"] for line in rows)
 
 
 def test_tinydb_opens_the_shipped_file():
     with TinyDB(FILE, access_mode="r") as db:
-        assert db.tables() == {"apis", "inventories", "structs"}
+        assert db.tables() == {"apis", "inventories", "structs", "configurations"}
         assert [dict(document) for document in db.table("apis")] == SHIPPED
         assert [dict(document) for document in db.table("inventories")] == INVENTORIES
 

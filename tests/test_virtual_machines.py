@@ -115,7 +115,7 @@ async def test_a_virtual_machine_lives_is_cloned_changed_destroyed_recovered_and
 
 async def test_clones_fail_or_succeed_each_by_itself_and_leave_nothing_where_they_fail(cloud):
     (root,) = [v for v in (await one(cloud, "vm-instances", "name=web-1"))["allVolumes"] if v["type"] == "Root"]
-    cloud.cloud.change("PrimaryStorage", root["primaryStorageUuid"], availableCapacity=root["size"])
+    cloud.cloud.change("PrimaryStorage", root["primaryStorageUuid"], availableCapacity=root["size"] + (1 << 30))  # which it reserves
     result = (await cloud.call("CloneVmInstance", vmInstanceUuid=WEB, names=["first", "second"]))["result"]
     assert result["numberOfClonedVm"] == 1
     assert [one.get("inventory", {}).get("name") or one["error"]["code"] for one in result["inventories"]] == ["first", "PS.1000"]

@@ -1,0 +1,272 @@
+"""Long jobs: each kind does what it is called, goes on after its api-job, and can be looked at, canceled and deleted."""
+
+import itertools
+import json
+
+import aiohttp
+import pytest
+
+from zmock import named, serve
+
+NODE = named("management-node")
+IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
+
+
+async def outcome(mock, method, path, body=None):
+    """A call to its end: the status and the body that a client gets, by itself or from its job."""
+    status, answer = await mock.request(method, path, body)
+    if status == 202:
+        await mock.advance(0)
+        status, answer = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
+    return status, answer
+
+
+async def one(mock, collection, *conditions):
+    (found,) = await mock.query(collection, *conditions)
+    return found
+
+
+async def submit(mock, method, path, body=None):
+    """A call that becomes a job: the job's uuid."""
+    status, answer = await mock.request(method, path, body)
+    assert status == 202
+    return answer["location"][-32:]
+
+
+@pytest.fixture
+async def cloud(zmock):
+    """The mock of the test, logged in."""
+    await zmock.login()
+    return zmock
+
+
+CENTOS, VOLUME = named("image-centos7"), named("volume-db-data-1")
+LONG_JOBS = (
+    ("MigrateVm", {"vmInstanceUuid": named("vm-web-1"), "hostUuid": named("host-2")}, "vm-instances", "name=web-1",
+        "hostUuid", named("host-2")),
+    ("AddImage", IMAGE, "images", "name=i", "status", "Ready"),
+    ("CreateDataVolumeTemplateFromVolume", {"volumeUuid": VOLUME, "name": "t"}, "images", "name=t", "mediaType", "DataVolumeTemplate"),
+    ("CreateRootVolumeTemplateFromRootVolume", {"rootVolumeUuid": "ROOT-for-ci-1", "name": "t"}, "images", "name=t",
+        "mediaType", "RootVolumeTemplate"),
+    ("DeleteVolumeSnapshot", {"uuid": named("snapshot-2")}, "volume-snapshots", "", "name", "before-upgrade-1"),
+    ("RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")}, "volume-snapshots", "latest=true", "name", "before-upgrade-1"),
+    ("UpdateClusterOS", {"uuid": named("cluster-2")}, "hosts", "name=host-3", "state", "Enabled"),
+    ("PrimaryStorageMigrateVolume", {"volumeUuid": VOLUME, "dstPrimaryStorageUuid": named("ps-local")}, "volumes", "name=db-data-1",
+        "primaryStorageUuid", named("ps-local")),
+    ("PrimaryStorageMigrateVm", {"vmInstanceUuid": named("vm-ci-1"), "dstPrimaryStorageUuid": named("ps-local")}, "volumes",
+        "name=ROOT-for-ci-1", "primaryStorageUuid", named("ps-local")),
+    ("BackupStorageMigrateImage", {"imageUuid": CENTOS, "srcBackupStorageUuid": named("bs-1"), "dstBackupStorageUuid": named("bs-2")},
+        "images", "backupStorage.name=bs-2", "uuid", CENTOS),
+)  # fmt: skip
+SECOND_BACKUP = {"name": "bs-2", "url": "/b", "hostname": "h", "username": "r", "password": "p", "resourceUuid": named("bs-2")}
+
+
+class TestLongJobs:
+    @pytest.fixture
+    def zmock_settings(self):
+        return {"long_delay": "100"}
+
+    @pytest.fixture
+    async def ready(self, cloud):
+        """A second backup storage, a stopped db-1 and a cluster-2 that is all there: what some long jobs ask for."""
+        await cloud.create("AddSftpBackupStorage", **SECOND_BACKUP)
+        await cloud.create("AttachBackupStorageToZone", backupStorageUuid=named("bs-2"), zoneUuid=named("zone-1"))
+        await cloud.act("vm-instances", named("vm-db-1"), "stopVmInstance")
+        await cloud.act("hosts", named("host-4"), "reconnectHost")
+        return cloud
+
+    async def start(self, mock, api, data, **more):
+        found = await mock.query("volumes", f"name={data.get('rootVolumeUuid', '')}")
+        data = data | ({"rootVolumeUuid": found[0]["uuid"]} if found else {})
+        return await mock.create("SubmitLongJob", jobName=f"API{api}Msg", jobData=json.dumps(data), **more)
+
+    async def job(self, mock, job):
+        return await one(mock, "longjobs", f"uuid={job['uuid']}")
+
+    @pytest.mark.parametrize(("name", "data", "collection", "condition", "key", "value"), LONG_JOBS, ids=[row[0] for row in LONG_JOBS])
+    async def test_a_long_job_does_what_it_is_called(self, ready, name, data, collection, condition, key, value):
+        conditions = [condition] if condition else []
+        before = await ready.query(collection, *conditions)
+        job = await self.start(ready, name, data)
+        assert job["state"] == "Running" and "jobResult" not in job
+        await ready.advance(99)
+        assert (await self.job(ready, job))["state"] == "Running"
+        await ready.advance(1)
+        job = await self.job(ready, job)
+        assert (job["state"], job["jobResult"].startswith("Failed")) == ("Succeeded", False)
+        after = await ready.query(collection, *conditions)
+        assert [item[key] for item in after] == [value]
+        assert after != before
+
+    async def test_every_long_job_of_the_server_is_tried_here(self):
+        assert len({row[0] for row in LONG_JOBS}) == 10
+
+    @pytest.mark.parametrize("named_in", ("targetResourceUuid", "jobData"))
+    async def test_the_object_may_be_named_beside_the_data(self, cloud, named_in):
+        vm = named("vm-web-1")
+        data, more = ({"vmInstanceUuid": vm}, {}) if named_in == "jobData" else ({}, {"targetResourceUuid": vm})
+        await self.start(cloud, "MigrateVm", data, **more)
+        await cloud.advance(100)
+        assert (await one(cloud, "vm-instances", f"uuid={vm}"))["lastHostUuid"] == named("host-1")
+
+    async def test_what_a_long_job_made_is_its_result(self, cloud):
+        job = await self.start(cloud, "AddImage", IMAGE, name="fetch", description="d")
+        assert (job["name"], job["description"], job["jobName"], job["managementNodeUuid"]) == ("fetch", "d", "APIAddImageMsg", NODE)
+        await cloud.advance(100)
+        assert json.loads((await self.job(cloud, job))["jobResult"]) == await one(cloud, "images", "name=i")
+
+    async def test_progress_rises_from_0_to_100(self, cloud):
+        job = await self.start(cloud, "AddImage", IMAGE)
+        seen = []
+        for _ in range(11):
+            _, body = await cloud.request("GET", f"/task-progresses/{job['apiId']}")
+            seen.append((body["inventories"][-1]["type"], int(body["inventories"][-1]["content"])))
+            await cloud.advance(10)
+        assert seen == [("Progress", percent) for percent in range(0, 101, 10)]
+
+    async def test_the_id_of_the_call_is_the_id_of_its_progress(self, cloud):
+        body = {"params": {"jobName": "APIAddImageMsg", "jobData": json.dumps(IMAGE)}}
+        id = await submit(cloud, "POST", "/longjobs", body)
+        await cloud.advance(0)
+        assert (await one(cloud, "longjobs", f"apiId={id}"))["state"] == "Running"
+
+    async def test_the_demo_cloud_has_a_long_job_halfway(self, cloud):
+        job = await one(cloud, "longjobs")
+        _, body = await cloud.request("GET", f"/task-progresses/{job['apiId']}")
+        assert (job["state"], body["inventories"][-1]["content"]) == ("Running", "42")
+        await cloud.advance(6 * 3600)
+        await cloud.login()
+        assert (await one(cloud, "longjobs"))["state"] == "Succeeded"
+        assert (await one(cloud, "images", "name=image-archive"))["status"] == "Ready"
+
+    @pytest.mark.parametrize(
+        ("name", "data", "code", "details"),
+        (
+            ("CreateZone", {"name": "z"}, "SYS.1007", "APICreateZoneMsg is not an API"),
+            ("AddImages", IMAGE, "SYS.1007", "APIAddImagesMsg is not an API"),
+            ("AddImage", IMAGE | {"format": "zip"}, "SYS.1007", "unknown format[zip]"),
+            ("MigrateVm", {"vmInstanceUuid": "x"}, "SYS.1003",
+                "invalid field[vmInstanceUuid], resource[uuid:x, type:VmInstanceVO] not found"),
+            ("MigrateVm", {}, "SYS.1007",
+                "field[vmInstanceUuid] of message[org.zstack.header.vm.APIMigrateVmMsg] is mandatory, can not be null"),
+        ),
+    )  # fmt: skip
+    async def test_the_data_is_checked_before_anything_begins(self, cloud, name, data, code, details):
+        before = await cloud.query("longjobs")
+        with pytest.raises(RuntimeError) as error:
+            await self.start(cloud, name, data)
+        assert str(error.value) == f"{code}: {details}"
+        assert await cloud.query("longjobs") == before
+
+    @pytest.mark.parametrize(("dialect", "status"), (("manual", 202), ("server", 500)))
+    async def test_the_data_may_be_an_object_in_the_manual_only(self, dialect, status):
+        async with serve(dialect=dialect) as mock:
+            await mock.login()
+            async with aiohttp.ClientSession(headers={"Authorization": f"OAuth {mock.session}"}) as http:
+                body = {"params": {"jobName": "APIAddImageMsg", "jobData": IMAGE}}
+                async with http.post(f"{mock.url}/longjobs", json=body) as answer:
+                    assert answer.status == status
+
+    @pytest.mark.parametrize("data", ("{", "[1]", "text"))
+    async def test_data_that_is_no_json_object_is_an_error_of_the_server(self, cloud, data):
+        with pytest.raises(RuntimeError, match=r"^SYS\.1000: "):
+            await cloud.create("SubmitLongJob", jobName="APIAddImageMsg", jobData=data)
+
+    async def test_deleting_what_is_gone_has_succeeded_at_once(self, cloud):
+        job = await self.start(cloud, "DeleteVolumeSnapshot", {"uuid": cloud.cloud.uuid()})
+        assert (job["state"], job["jobResult"]) == ("Succeeded", "Succeeded")
+
+    async def test_a_long_job_that_fails_says_why(self, cloud):
+        job = await self.start(cloud, "RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")})  # its vm runs
+        await cloud.advance(100)
+        job = await self.job(cloud, job)
+        told = (f"unable to reset volume[uuid:{VOLUME}] to snapshot[uuid:{named('snapshot-1')}], the vm[uuid:{named('vm-db-1')}] "
+                "volume attached to is not in Stopped state, current state is Running")  # fmt: skip
+        assert job["state"] == "Failed"
+        assert json.loads(job["jobResult"].removeprefix("Failed : "))["details"] == told
+        assert (await one(cloud, "notifications", f"resourceUuid={job['uuid']}"))["type"] == "Error"
+
+    async def end(self, mock, how):
+        """A long job in the state that is asked for."""
+        if how == "Failed":
+            job = await self.start(mock, "RevertVolumeFromSnapshot", {"uuid": named("snapshot-1")})
+        else:
+            job = await self.start(mock, "BackupStorageMigrateImage", LONG_JOBS[-1][1])
+        if how == "Canceled":
+            await mock.act("longjobs", job["uuid"], "cancelLongJob")
+        if how != "Running":
+            await mock.advance(100)
+        assert (await self.job(mock, job))["state"] == how
+        return job
+
+    @pytest.mark.parametrize(
+        ("state", "details"),
+        (
+            ("Succeeded", "cannot cancel longjob that is succeeded"),
+            ("Canceled", "cannot cancel longjob that is already canceled"),
+            ("Failed", "cannot cancel longjob that is failed"),
+        ),
+    )
+    async def test_what_is_over_cannot_be_canceled_but_deleted(self, cloud, state, details):
+        await cloud.create("AddSftpBackupStorage", **SECOND_BACKUP)
+        job = await self.end(cloud, state)
+        with pytest.raises(RuntimeError) as error:
+            await cloud.act("longjobs", job["uuid"], "cancelLongJob")
+        assert str(error.value) == f"SYS.1007: {details}"
+        await cloud.delete("longjobs", job["uuid"])
+        assert await cloud.query("longjobs", f"uuid={job['uuid']}") == []
+
+    async def test_what_runs_cannot_be_deleted(self, ready):
+        job = await self.end(ready, "Running")
+        with pytest.raises(RuntimeError, match="SYS.1007: delete longjob only when it's succeeded, canceled, or failed"):
+            await ready.delete("longjobs", job["uuid"])
+
+    @pytest.mark.parametrize(("name", "data"), [row[:2] for row in LONG_JOBS], ids=[row[0] for row in LONG_JOBS])
+    async def test_premium_jobs_can_be_canceled_and_the_others_go_on_to_their_end(self, ready, name, data):
+        things = ("vm-instances", "volumes", "images", "volume-snapshots")
+        before = [await ready.query(thing) for thing in things]
+        job = await self.start(ready, name, data)
+        await ready.advance(50)
+        await ready.act("longjobs", job["uuid"], "cancelLongJob")
+        premium = "Storage" in name
+        assert (await self.job(ready, job))["state"] == ("Canceled" if premium else "Canceling")
+        await ready.advance(50)
+        assert (await self.job(ready, job))["state"] == ("Canceled" if premium else "Succeeded")
+        if premium:
+            volatile = {"lastOpDate", "actualSize"}
+            after = [await ready.query(thing) for thing in things]
+            for old, new in zip(itertools.chain(*before), itertools.chain(*after), strict=True):
+                assert {k: v for k, v in new.items() if k not in volatile} | {"allVolumes": 0} == \
+                    {k: v for k, v in old.items() if k not in volatile} | {"allVolumes": 0}  # fmt: skip
+
+    @pytest.mark.parametrize(("method", "suffix", "body"), (("PUT", "/actions", {"cancelLongJob": {}}), ("DELETE", "", None)))
+    async def test_a_long_job_that_is_not_there_is_an_error(self, cloud, method, suffix, body):
+        status, answer = await outcome(cloud, method, f"/longjobs/{named('nothing')}{suffix}", body)
+        assert (status, answer["error"]["code"]) == (503, "SYS.1003")
+        assert "type:LongJobVO] not found" in answer["error"]["details"]
+
+    async def test_updating_a_clusters_operating_system_is_a_long_job_from_the_start(self, ready):
+        job = await ready.create("UpdateClusterOS", uuid=named("cluster-2"))
+        assert (job["state"], job["jobName"], job["targetResourceUuid"]) == ("Running", "APIUpdateClusterOSMsg", named("cluster-2"))
+        assert json.loads(job["jobData"])["uuid"] == named("cluster-2")
+        _, body = await ready.request("GET", f"/task-progresses/{job['apiId']}")
+        assert [row["content"] for row in body["inventories"]] == ["Update Cluster OS", "0"]
+        before = (await one(ready, "hosts", "name=host-3"))["lastOpDate"]
+        await ready.advance(60)
+        _, body = await ready.request("GET", f"/task-progresses/{job['apiId']}?all=true")
+        assert [row["content"] for row in body["inventories"][0]["subTasks"]] == ["Prepare the repository", "Update the hosts", "60"]
+        await ready.advance(40)
+        assert (await self.job(ready, job))["state"] == "Succeeded"
+        assert (await one(ready, "hosts", "name=host-3"))["lastOpDate"] != before
+
+    async def test_it_is_refused_at_once_where_a_host_is_away(self, cloud):
+        before = await cloud.query("longjobs")
+        with pytest.raises(RuntimeError, match="SYS.1006: there are hosts of cluster"):
+            await cloud.call("UpdateClusterOS", uuid=named("cluster-2"))
+        assert await cloud.query("longjobs") == before
+
+    @pytest.mark.parametrize("tags", ("x", 5, {"a": 1}, [1, None, "hostname::x"]))
+    async def test_tags_of_the_wrong_shape_inside_the_data_are_passed_over(self, cloud, tags):
+        job = await self.start(cloud, "AddImage", IMAGE | {"systemTags": tags, "userTags": tags})
+        await cloud.advance(100)
+        assert (await self.job(cloud, job))["state"] == "Succeeded"

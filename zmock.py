@@ -1600,7 +1600,7 @@ RUNS = "vm.num=1 vm.cpuNum=its.cpuNum vm.memorySize=its.memorySize"
 ASKED = {  # what calls ask for besides one of what they create; of names with | between them the first that is there counts, a text is one
     "CreateVmInstance": "vm.cpuNum=instanceOfferingUuid.cpuNum vm.memorySize=instanceOfferingUuid.memorySize volume.data.num=dataDiskOfferingUuids "
                         "volume.capacity=rootDiskOfferingUuid.diskSize|imageUuid.size volume.capacity=dataDiskOfferingUuids.diskSize",
-    "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1",
+    "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1", "CloneVmInstance": "vm.totalNum=names",
     "CreateDataVolume": "volume.capacity=diskOfferingUuid.diskSize", "RecoverDataVolume": "volume.data.num=1 volume.capacity=its.size",
     "CreateRootVolumeTemplateFromRootVolume": "image.size=rootVolumeUuid.size", "CreateDataVolumeTemplateFromVolume": "image.size=volumeUuid.size",
     "RecoverImage": "image.num=1 image.size=its.size", "CreateVolumesSnapshot": "snapshot.volume.num=volumeUuids",
@@ -1695,7 +1695,7 @@ VM_DOES = {  # the others go through the state while it lasts to the state after
         "when its.status: status = Connected",
     "StopVmInstance": "enough if its.state is Stopped; state = Stopping; stage work: Ask the hypervisor; still Stopping; off the host as Stopped",
     "MigrateVm": "choose a host; state = Migrating; stage choose: Choose a destination host; stage move: Move the vm's memory; still Migrating; "
-        "take the host; state = Running",
+        "choose a host; take the host; state = Running",
     "DestroyVmInstance": "when its.state is Created: remove; enough if its.state is Created|Destroyed; state = Destroying; "
         "stage work: Stop the vm on the hypervisor; collect later; off the host as Destroyed; drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid; "
         "let go of what it has; expunge later",
@@ -4597,7 +4597,7 @@ class Run:
 FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
     "CreateVmInstance": "VM.1000", "StartVmInstance": "VM.1001", "StopVmInstance": "VM.1002", "RebootVmInstance": "VM.1003",
     "DestroyVmInstance": "VM.1004", "MigrateVm": "VM.1008", "PauseVmInstance": "VM.1012", "ResumeVmInstance": "VM.1013",
-    "RecoverVmInstance": "SYS.1006", "ExpungeVmInstance": "SYS.1006",
+    "RecoverVmInstance": "SYS.1006", "ExpungeVmInstance": "SYS.1006", "ChangeInstanceOffering": "SYS.1006", "AttachL3NetworkToVm": "VM.1007",
 }  # fmt: skip
 
 
@@ -7640,11 +7640,12 @@ def find_routers(scope):
 
 
 def new_router(cloud, l3, offering):
-    """Made as one of a VPC is, with a nic more; at once."""
+    """Made as one of a VPC is, with a nic more; at once, for the account that has the network."""
     apis, uuid = cloud.catalogue.apis, cloud.uuid()
     asked = {"name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}", "virtualRouterOfferingUuid": offering["uuid"], "applianceVmType": "VirtualRouter"}
     deque(create(cloud, Call(apis["CreateVpcVRouter"], asked | {"resourceUuid": uuid}, account=ADMIN)), 0)
     act(cloud, Call(apis["AttachL3NetworkToVm"], {"vmInstanceUuid": uuid, "l3NetworkUuid": l3["uuid"]}, account=ADMIN))
+    cloud.accounts.give("VmInstance", cloud.get("VmInstance", uuid), cloud.accounts.owner("L3Network", l3))
 
 
 # clones
@@ -7670,8 +7671,10 @@ def cloned(cloud, call, source, name):
         with cloud.store.all_or_nothing():
             scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", name=name, **{key: source.get(key) for key in COPIED}))
             copy_parts(scope, source["uuid"])
-            scope.perform("choose a host; take the host; address the nics; state = Running" if started else "nothing")
-            scope.keep()
+            if started:
+                start = replace(call, api=cloud.catalogue.apis["StartVmInstance"], params={"uuid": scope.item["uuid"]})
+                cloud.accounts.charge(start)
+                deque(cloud.act(start), 0)
             return cloud.shown("VmInstance", scope.item["uuid"]) | {"started": started}
     except ApiError as error:
         return {"error": error.body(), "started": False}
@@ -7686,7 +7689,6 @@ def copy_parts(scope, source):
             ps = with_room(cloud, volume["primaryStorageUuid"], volume["size"])
             kept = {key: volume.get(key) for key in ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")}
             new_volume(cloud, vm, volume["deviceId"], ps, **kept)
-    scope.renew()
 
 
 # what could take them
@@ -8337,13 +8339,13 @@ def large(cloud, count):
 
 def running_vm(cloud, name, host):
     """A virtual machine on a host, without the search for one."""
-    given = {"name": name, "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7")}
-    call = Call(cloud.catalogue.apis["CreateVmInstance"], given | {"l3NetworkUuids": [named("l3-private")]})
-    scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", uuid=named(name), **given))
-    scope.perform(call.api.steps[0][0][0])
-    scope.set(hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"], state="Running")
-    scope.perform("make the volumes; address the nics")
-    scope.keep()
+    offering, image, l3 = (cloud.look(type, named(of)) for type, of in (("InstanceOffering", "offering-small"), ("Image", "image-centos7"), ("L3Network", "l3-private")))
+    vm = cloud.add("VmInstance", uuid=named(name), name=name, instanceOfferingUuid=offering["uuid"], imageUuid=image["uuid"], state="Running",
+                   platform=image["platform"], hypervisorType=host["hypervisorType"], defaultL3NetworkUuid=l3["uuid"], hostUuid=host["uuid"],
+                   clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
+                   **{name: offering[name] for name in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")})  # fmt: skip
+    call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [l3["uuid"]]})
+    Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids; make the volumes; address the nics")
 
 
 # ---- Kept cloud --------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ REFUSED = (
     ("UpdateAccount", {"uuid": ADMIN, "name": "root"}, "SYS.1006: the name of admin account cannot be updated"),
     ("DeleteAccount", {"uuid": ADMIN}, "SYS.1007: cannot delete builtin admin account."),
     ("AttachL3NetworkToVm", {"vmInstanceUuid": WEB, "l3NetworkUuid": PRIVATE}, "SYS.1006: unable to attach a L3 network."),
-    ("AttachL3NetworkToVm", {"vmInstanceUuid": named("vm-old-1"), "l3NetworkUuid": PUBLIC}, "VM.1010: current vm instance state[Destroyed]"),
+    ("AttachL3NetworkToVm", {"vmInstanceUuid": named("vm-old-1"), "l3NetworkUuid": PUBLIC}, "VM.1007: current vm instance state[Destroyed]"),
     ("AttachIsoToVmInstance", {"vmInstanceUuid": WEB, "isoUuid": named("image-centos7")}, "SYS.1007: image[uuid:"),
     ("ReimageVmInstance", {"vmInstanceUuid": WEB}, "VM.1010: unable to reset volume["),
     ("ResizeDataVolume", {"uuid": SPARE, "size": 1}, f"SYS.1007: the size[1] of volume[uuid:{SPARE}] must be larger"),

@@ -56,6 +56,13 @@ ALLOWED = (
 )  # fmt: skip
 
 
+WRAPPED = {  # the error that VM.1010 is the cause of
+    "StartVmInstance": "VM.1001", "StopVmInstance": "VM.1002", "RebootVmInstance": "VM.1003", "PauseVmInstance": "VM.1012", "ResumeVmInstance": "VM.1013",
+    "MigrateVm": "VM.1008", "AttachL3NetworkToVm": "VM.1007",
+    **dict.fromkeys(("RecoverVmInstance", "ExpungeVmInstance", "ChangeInstanceOffering"), "SYS.1006"),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(("api", "given", "allowed"), ALLOWED, ids=[row[0] for row in ALLOWED])
 async def test_each_state_allows_some_calls_and_says_of_the_others_where_they_are_allowed(cloud, api, given, allowed, state):
@@ -68,6 +75,7 @@ async def test_each_state_allows_some_calls_and_says_of_the_others_where_they_ar
         await cloud.call(api, **given)
         return
     told = await failure(cloud, api, **given)
+    assert told.startswith(f"{WRAPPED.get(api, 'VM.1010')}: ")
     assert f"current vm instance state[{state}] doesn't allow to proceed message[org.zstack.header.vm.API{api}Msg]" in told
     assert told.endswith(f"allowed states are [{allowed.replace('|', ', ')}]")
     assert mock.get("VmInstance", WEB)["state"] == state
@@ -112,6 +120,19 @@ async def test_clones_fail_or_succeed_each_by_itself_and_leave_nothing_where_the
     assert result["numberOfClonedVm"] == 1
     assert [one.get("inventory", {}).get("name") or one["error"]["code"] for one in result["inventories"]] == ["first", "PS.1000"]
     assert await cloud.query("vm-instances", "name=second") == await cloud.query("volumes", "name=ROOT-for-second") == []
+
+
+async def test_clones_count_for_the_quota_of_who_has_them_made(cloud):
+    ann = await cloud.create("CreateAccount", name="ann", password="p")
+    vm = await cloud.create("CreateVmInstance", name="n", **VM)
+    for uuid in (vm["uuid"], PRIVATE, VM["imageUuid"], VM["instanceOfferingUuid"]):
+        await cloud.call("ChangeResourceOwner", accountUuid=ann["uuid"], resourceUuid=uuid)
+    await cloud.call("UpdateQuota", identityUuid=ann["uuid"], name="vm.totalNum", value=3)
+    await cloud.call("UpdateQuota", identityUuid=ann["uuid"], name="vm.cpuNum", value=2)
+    cloud.session = (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "ann", "password": "p"}}))[1]["inventory"]["uuid"]
+    assert "quota[name: vm.totalNum, value: 3], Current used:1, Request:3" in await failure(cloud, "CloneVmInstance", vmInstanceUuid=vm["uuid"], names=["a", "b", "c"])
+    clones = (await cloud.call("CloneVmInstance", vmInstanceUuid=vm["uuid"], names=["a", "b"]))["result"]["inventories"]
+    assert [one["started"] for one in clones] == [True, False] and "quota[name: vm.cpuNum, value: 2]" in clones[1]["error"]["details"]
 
 
 async def test_a_clone_that_is_only_created_starts_later_with_the_volume_that_it_has(cloud):
@@ -272,6 +293,17 @@ async def test_a_virtual_router_comes_with_the_first_vm_on_a_network_that_needs_
     assert await cloud.query("vm-instances/appliances") == []
 
 
+async def test_a_virtual_router_belongs_to_who_has_the_network_not_to_who_starts_a_vm_on_it(cloud):
+    ann = await cloud.create("CreateAccount", name="ann", password="p")
+    await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
+    await cloud.call("ShareResource", resourceUuids=[PRIVATE, VM["imageUuid"], VM["instanceOfferingUuid"]], accountUuids=[ann["uuid"]])
+    admin, cloud.session = cloud.session, (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "ann", "password": "p"}}))[1]["inventory"]["uuid"]
+    await cloud.create("CreateVmInstance", name="n", **VM)
+    assert [vm["name"] for vm in await cloud.query("vm-instances")] == ["n"]
+    cloud.session = admin
+    assert len(await cloud.query("vm-instances/appliances")) == 1
+
+
 async def test_an_offering_whose_tag_names_the_network_is_the_one_for_its_router(cloud):
     await cloud.create("CreateVirtualRouterOffering", name="default", isDefault=True, **ROUTER)
     tagged = await cloud.create("CreateVirtualRouterOffering", name="own", **ROUTER)
@@ -314,6 +346,19 @@ async def test_a_router_is_seen_on_its_way_and_a_failure_leaves_nothing_of_it(cl
     before = [len(await cloud.query(collection)) for collection in ("vm-instances", "vm-instances/nics", "volumes")]
     assert (await failure(cloud, "CreateVpcVRouter", name="vpc", virtualRouterOfferingUuid=offering["uuid"])).startswith("HOST_ALLOCATION.1000")
     assert [len(await cloud.query(collection)) for collection in ("vm-instances", "vm-instances/nics", "volumes")] == before
+
+
+async def test_of_two_that_migrate_at_once_to_where_there_is_room_for_one_the_other_stays_where_it_was():
+    async with serve(delay="10") as mock:
+        await mock.login()
+        used = sum(vm["memorySize"] for vm in mock.cloud.find("VmInstance", "hostUuid", named("host-2")))
+        mock.cloud.change("Host", named("host-2"), totalMemoryCapacity=used + 9 * GIB, availableMemoryCapacity=9 * GIB)
+        jobs = [(await mock.request("PUT", f"/vm-instances/{named(vm)}/actions", {"migrateVm": {}}))[1]["location"][-32:] for vm in ("vm-db-1", "vm-web-1")]
+        await mock.advance(10)
+        first, second = [await mock.request("GET", f"/api-jobs/{job}") for job in jobs]
+        assert first[1]["inventory"]["hostUuid"] == named("host-2")
+        assert (second[1]["error"]["code"], second[1]["error"]["cause"]["code"]) == ("VM.1008", "HOST_ALLOCATION.1000")
+        assert [(vm["state"], vm["hostUuid"]) for vm in await mock.query("vm-instances", "name=web-1")] == [("Running", named("host-1"))]
 
 
 async def test_a_clone_shows_its_progress_and_ends_when_its_time_has_come():

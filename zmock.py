@@ -1499,6 +1499,8 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
     Configuration("hostAllocator/reservedCapacity.clusterLevel", "true", "bool", "", "heed what a cluster's tags reserve on each of its hosts"),
     Configuration("hostAllocator/reservedCapacity.hostLevel", "true", "bool", "", "heed what a host's tags reserve on it"),
     Configuration("hostAllocator/reservedCapacity.zoneLevel", "true", "bool", "", "heed what a zone's tags reserve on each of its hosts"),
+    Configuration("identity/account.api.control", "org.zstack.header.storage.backup.APIQueryBackupStorageMsg, org.zstack.storage.backup.sftp.APIQuerySftpBackupStorageMsg, "
+        "org.zstack.header.image.APIAddImageMsg, org.zstack.header.host.APIQueryHostMsg", "str", "none", "APIs for admin that normal accounts may use too"),
     Configuration("identity/session.maxConcurrent", "500", "int", ">0", "how many sessions a user may have at the same time"),
     Configuration("identity/session.timeout", "7200", "int", ">0 <31536000", "seconds until a session expires"),
     Configuration("image/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted image goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
@@ -1564,6 +1566,7 @@ ADMIN_ONLY = set("""
     SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
 """.split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
+CONTROLLED = OPENED | {"QueryHost", "QueryBackupStorage", "AddImage"}  # as long as the configuration opens them
 INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
 
 
@@ -2875,10 +2878,10 @@ class Table:
     Those of `standing` are there without being kept, until they are changed.
     """
 
-    def __init__(self, indexed, documents=None, standing=()):
+    def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = {folded(item["uuid"]): item for item in standing} | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -3007,7 +3010,7 @@ class Store:
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
-        self.standing = standing or {}  # the items that are there from the start, by type
+        self.standing = standing or {}  # the items that are there from the start, by type and folded uuid
         self.folder, self.durable = folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
@@ -3045,7 +3048,7 @@ class Store:
         return self.tables[type]
 
     def new_table(self, type, documents=None):
-        return Table(self.indexes.get(type, ()), documents, self.standing.get(type, ()))
+        return Table(self.indexes.get(type, ()), documents, self.standing.get(type))
 
     # reading
 
@@ -5810,6 +5813,12 @@ class Cloud:
 
 # ---- Configuration -----------------------------------------------------------------------------------------------
 
+@functools.lru_cache(maxsize=8)
+def standing_in(catalogue):
+    """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
+    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+
+
 def heart_beat(cloud, node):
     interval = configured(cloud, "managementServer", "node.heartbeatInterval")
     return cloud.clock.stamp(cloud.clock.now() // interval * interval)
@@ -5989,7 +5998,7 @@ class Accounts:
 
     def refuse_api(self, api, params, account, user):
         """Accounts may do all that is not only for admin. Users may do what a policy allows and none denies (RBACAPIRequestChecker.java)."""
-        if account != ADMIN and only_for_admin(api):
+        if account != ADMIN and (only_for_admin(api) or api.name in CONTROLLED) and api.message not in self.opened():
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"{api.name} is for admin only")
         if user in (account, ADMIN):
             return
@@ -6001,6 +6010,9 @@ class Accounts:
                 raise refused(f"the operation is denied by the policy[name:{policy['name']}, uuid:{policy['uuid']}], field[{name}] is not permitted to set")
         if not any(effect == "Allow" and names_class(action[-1], api.message) for _, effect, action in said):
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"a user needs a policy that allows {api.message}")
+
+    def opened(self):
+        return configured(self.cloud, "identity", "account.api.control").replace(",", " ").split()
 
     def statements(self, user):
         """What policies say to a user and to its groups: policy, effect and action, each action by itself."""
@@ -6139,7 +6151,7 @@ def new_cloud(settings, catalogue):
     """An empty cloud with all that it stands on: a clock, a store, its jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
     store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on",
-                  {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
+                  standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
     cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
@@ -8253,7 +8265,7 @@ def made_by_calls(catalogue, **settings):
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
     with_public_address(cloud, "web-1")
-    text = to_json([(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]).decode()
+    text = to_json([(type, [*kept.values()]) for type, kept in cloud.store.image().documents.items() if kept]).decode()
     return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(DATES_INSIDE.findall(text))}, cloud.random.getstate(), cloud.cursors
 
 

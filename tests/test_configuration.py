@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zmock import CONFIGURATIONS, Catalogue, SettingsError, configured, named, serve
+from zmock import CONFIGURATIONS, SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json").configurations
 CHANGED = "host/cpu.overProvisioning.ratio"
@@ -107,7 +107,7 @@ async def test_one_that_is_not_there_is_refused(cloud, name):
 
 
 async def test_what_was_changed_survives_a_restart_and_the_rest_is_not_kept(tmp_path):
-    settings = {"memory": False, "data": str(tmp_path), "cloud": "empty"}
+    settings = {"memory": False, "data": str(tmp_path), "cloud": "demo"}
     async with serve(**settings) as mock:
         await mock.login()
         await configure(mock, CHANGED, "20")
@@ -350,3 +350,20 @@ async def test_a_long_job_takes_no_longer_than_it_is_said(zmock):
         (job,) = await mock.query("longjobs", f"uuid={job['uuid']}")
         assert job["state"] == "Failed" and "APIMigrateVmMsg, id: " in job["jobResult"] and "timeout after 50 seconds" in job["jobResult"]
         assert (await mock.query("vm-instances", f"uuid={named('vm-db-2')}"))[0]["state"] == "Running"
+
+
+async def test_accounts_may_call_what_is_opened_for_them(cloud):
+    await cloud.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
+    admin = cloud.session
+
+    async def hosts_and_zones():
+        cloud.session = (await cloud.call("LogInByAccount", accountName="ann", password=SHA512_OF_PASSWORD))["inventory"]["uuid"]
+        statuses = [(await cloud.request("GET", path))[0] for path in ("/hosts", "/zones")]
+        cloud.session = admin
+        return statuses
+
+    assert await hosts_and_zones() == [200, 503]
+    await configure(cloud, "identity/account.api.control", "org.zstack.header.zone.APIQueryZoneMsg")
+    assert await hosts_and_zones() == [503, 200]
+    await configure(cloud, "identity/account.api.control", "")
+    assert await hosts_and_zones() == [503, 503]

@@ -1617,8 +1617,8 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
 # in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
-# configured.vm.numa a global configuration. A value begins with a capital
-# (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
+# configured.vm.numa a global configuration. A value begins with a capital (Enabled), a digit or a quote ('https',
+# '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
@@ -1628,23 +1628,25 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
 #              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
-#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
+#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c)
+#              drop Ref a=b c     those with these values go
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
 #              enough if A        where a condition holds, that was all
 #              nothing            only the inventory is answered
-#              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
+#              stage copy: Copy   time passes under that sentence, then the item is read anew
+#              prepared           ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that; more after ";"
 #              always A B         these values; or JSON
 #              whether a: A; b: B which of the conditions hold       whether A        if it does
-#              sums A b=c d=e     what the items of a type together have; those whose c is among the b that are given, else whose e is among the d, else all
+#              sums A b=c d=e     what the items of a type have together: those whose c is among the b that are given, or else e among the d, or else all
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
-# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
-# but parameters is an illegal parameter.
+# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map.
+# Refusals are (condition, code, text); an SYS.1007 that speaks of nothing but parameters is an illegal parameter.
 
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
 UPDATE_BOTH = "you must update system and category both"

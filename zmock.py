@@ -35,14 +35,15 @@ Read it from top to bottom; a section uses only what stands above it.
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
-    Allocation: virtual machines     the host, the addresses and the volumes that one takes
+    Allocation: virtual machines     the host, the addresses and the volumes that one takes, or could
     Tags        what tags may say, of what, and what they bring about
     Long jobs   what goes on after its api-job, and is a resource until then and after
+    Deletion    what was deleted and waits to be expunged
     Behaviours  what a row cannot say; first: node, progress, notifications
     Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
-    Behaviours: virtual machines          images changed, routers, clones, candidates, what is destroyed
+    Behaviours: virtual machines          images changed, routers, clones
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
@@ -1620,8 +1621,8 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
 # in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
-# configured.vm.numa a global configuration. A value begins with a capital
-# (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
+# configured.vm.numa a global configuration. A value begins with a capital (Enabled), a digit or a quote ('https',
+# '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
@@ -1631,23 +1632,25 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
 #              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
-#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
+#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c)
+#              drop Ref a=b c     those with these values go
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
 #              enough if A        where a condition holds, that was all
 #              nothing            only the inventory is answered
-#              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
+#              stage copy: Copy   time passes under that sentence, then the item is read anew
+#              prepared           ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that; more after ";"
 #              always A B         these values; or JSON
 #              whether a: A; b: B which of the conditions hold       whether A        if it does
-#              sums A b=c d=e     what the items of a type together have; those whose c is among the b that are given, else whose e is among the d, else all
+#              sums A b=c d=e     what the items of a type have together: those whose c is among the b that are given, or else e among the d, or else all
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
-# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
-# but parameters is an illegal parameter.
+# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map.
+# Refusals are (condition, code, text); an SYS.1007 that speaks of nothing but parameters is an illegal parameter.
 
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
 UPDATE_BOTH = "you must update system and category both"
@@ -6396,6 +6399,44 @@ def take_vni(scope):
     scope.set(vni=free)
 
 
+# what is left of them
+
+
+def networks_of(cloud, zones, l3s, ranges):
+    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
+    if ranges:
+        return [cloud.look("IpRange", uuid) for uuid in ranges]
+    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
+    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
+
+
+@behaviour("GetIpAddressCapacity")
+def get_ip_address_capacity(cloud, call):
+    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
+    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
+    total = sum(end - start + 1 for start, end in map(addresses, ranges))
+    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
+    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
+    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
+    return {"totalCapacity": total, "availableCapacity": total - used}
+
+
+@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
+def get_free_ips(cloud, call):
+    free = []
+    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
+        start, end = addresses(found)
+        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
+        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
+                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
+    return {"inventories": free[: call["limit"]]}
+
+
+@behaviour("CheckIpAvailability")
+def check_ip(cloud, call):
+    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
+
+
 # ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
@@ -6663,6 +6704,11 @@ def recount_disks(cloud, ps):
         cloud.change("PrimaryStorage", ps["uuid"], **{name: ps[name] + grown for name in sizes}, systemUsedCapacity=0)
 
 
+@behaviour("GetLocalStorageHostDiskCapacity")
+def get_host_disks(cloud, call):
+    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
+
+
 # the images that root volumes are made of
 
 
@@ -6869,6 +6915,43 @@ def move_volumes(scope):
     for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
         if volume["type"] == "Root" or scope.call["withDataVolumes"]:
             move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
+
+
+# what could take them
+
+
+@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
+def get_destinations(cloud, call):
+    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
+    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
+    try:
+        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
+    except ApiError:
+        hosts = []
+    found = {}
+    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
+        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
+        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
+    return found
+
+
+def thought_of(call):
+    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
+
+
+@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
+def get_storages(cloud, call):
+    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
+    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
+    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
+
+    def roomy(size):
+        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
+        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
+
+    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
+    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
+    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
 
 
 # ---- Tags --------------------------------------------------------------------------------------------------------
@@ -7119,6 +7202,59 @@ def give_up(cloud, uuid):
     cloud.clock.spawn(cloud.store.try_commit())
 
 
+# ---- Deletion ----------------------------------------------------------------------------------------------------
+
+EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
+    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
+    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
+    "ExpungeImage": ("Image", "Deleted", "status", "image"),
+}
+
+
+def expunge_later(cloud, api, uuid, since=None):
+    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Never":
+        return
+    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
+
+    def remove():
+        item = cloud.look(type, uuid)
+        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
+            return
+        touched = cloud.clock.moment(item["lastOpDate"])
+        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
+            expunge_later(cloud, api, uuid, touched)
+            return
+        cloud.remove(type, uuid)
+        cloud.clock.spawn(cloud.store.try_commit())
+
+    cloud.clock.at(due, remove, f"{api} {uuid}")
+
+
+def expunge(cloud, api, uuid):
+    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
+        cloud.remove(type, uuid)
+    else:
+        expunge_later(cloud, api, uuid)
+
+
+@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
+def expunge_all_later(cloud):
+    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
+    for api, (type, state, key, _) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
+@effect("expunge later")
+def expunge_item_later(scope):
+    scope.keep()
+    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
+
+
 # ---- Behaviours --------------------------------------------------------------------------------------------------
 
 # management node (manual 4.1)
@@ -7330,8 +7466,6 @@ def license_fields(cloud, text):
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
 
-
-
 def connected(cloud, uuid):
     """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
     cloud.change("Host", uuid, status="Connected")
@@ -7423,11 +7557,6 @@ def stop_users(scope):
     users = dict.fromkeys(volume.get("vmInstanceUuid") for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]))
     for uuid in [uuid for uuid in users if scope.look("VmInstance", uuid).get("hostUuid")]:
         leave_host(scope.cloud, {"uuid": uuid}, "Stopped")
-
-
-@behaviour("GetLocalStorageHostDiskCapacity")
-def get_host_disks(cloud, call):
-    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
 
 
 @behaviour("ExportImageFromBackupStorage", export="Export the image")
@@ -7533,41 +7662,6 @@ def take_networks_along(scope):
         scope.cloud.change("L2Network", network["uuid"], attachedClusterUuids=scope.item["attachedClusterUuids"])
 
 
-def networks_of(cloud, zones, l3s, ranges):
-    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
-    if ranges:
-        return [cloud.look("IpRange", uuid) for uuid in ranges]
-    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
-    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
-
-
-@behaviour("GetIpAddressCapacity")
-def get_ip_address_capacity(cloud, call):
-    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
-    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
-    total = sum(end - start + 1 for start, end in map(addresses, ranges))
-    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
-    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
-    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
-    return {"totalCapacity": total, "availableCapacity": total - used}
-
-
-@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
-def get_free_ips(cloud, call):
-    free = []
-    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
-        start, end = addresses(found)
-        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
-        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
-                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
-    return {"inventories": free[: call["limit"]]}
-
-
-@behaviour("CheckIpAvailability")
-def check_ip(cloud, call):
-    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
-
-
 @behaviour("GetNetworkServiceTypes")
 def get_network_service_types(cloud, call):
     """Each type of service with the types of its providers."""
@@ -7607,8 +7701,6 @@ def delete_vip_qos(cloud, call):
 
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
-
-UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
 @effect("still")
@@ -7697,96 +7789,6 @@ def copy_parts(scope, source):
             ps = with_room(cloud, volume["primaryStorageUuid"], volume["size"])
             kept = {key: volume.get(key) for key in ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")}
             new_volume(cloud, vm, volume["deviceId"], ps, **kept)
-
-
-# what could take them
-
-
-@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
-def get_destinations(cloud, call):
-    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
-    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
-    try:
-        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
-    except ApiError:
-        hosts = []
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
-        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
-        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
-    return found
-
-
-def thought_of(call):
-    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
-
-
-@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
-def get_storages(cloud, call):
-    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
-    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
-    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
-
-    def roomy(size):
-        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
-        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
-
-    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
-    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
-    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
-
-
-# what is destroyed
-
-EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
-    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
-    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
-    "ExpungeImage": ("Image", "Deleted", "status", "image"),
-}
-
-
-def expunge_later(cloud, api, uuid, since=None):
-    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Never":
-        return
-    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
-
-    def remove():
-        item = cloud.look(type, uuid)
-        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
-            return
-        touched = cloud.clock.moment(item["lastOpDate"])
-        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
-            expunge_later(cloud, api, uuid, touched)
-            return
-        cloud.remove(type, uuid)
-        cloud.clock.spawn(cloud.store.try_commit())
-
-    cloud.clock.at(due, remove, f"{api} {uuid}")
-
-
-def expunge(cloud, api, uuid):
-    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
-        cloud.remove(type, uuid)
-    else:
-        expunge_later(cloud, api, uuid)
-
-
-@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
-def expunge_all_later(cloud):
-    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
-    for api, (type, state, key, _) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
-
-
-@effect("expunge later")
-def expunge_item_later(scope):
-    scope.keep()
-    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
 
 
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
@@ -8541,6 +8543,9 @@ INTERRUPTED = (  # by type and state or status: what things become that were und
 )
 
 
+UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
+
+
 def interrupted(cloud):
     """What becomes of things under way when a management node restarts."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
@@ -9108,7 +9113,6 @@ class Standings:
 
     def clear(self):
         self.kept, self.weight = {}, 0
-
 
 
 # ---- API: wire -----------------------------------------------------------------------------------------------------
@@ -9888,7 +9892,6 @@ class Contract:
                 "404": ref("responses", "NotFound"), "503": ref("responses", "Failed"),
             },
         }  # fmt: skip
-
 
 
 # ---- Control: watching ---------------------------------------------------------------------------------------------

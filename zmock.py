@@ -1433,12 +1433,12 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
 def whole_of(text, bits):
-    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
+    return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
 
 
 CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none

@@ -77,6 +77,7 @@ async def test_a_change_is_found_and_its_default_stays(cloud):
         (CHANGED, "2.5", "only allows an integer, but got 2.5"),
         (CHANGED, "1", "should be greater than 1, but got 1"),
         (CHANGED, "1000", "should be less than 1000, but got 1000"),
+        (CHANGED, "\u0663", "only allows an integer, but got \u0663"),
         (CHANGED, "99999999999", "only allows an integer, but got 99999999999"),
         (CHANGED, None, "cannot be null or empty"),
         ("quota/vm.num", "0", "should be greater than 0, but got 0"),

@@ -1463,7 +1463,11 @@ class Configuration:
 
     def read(self, text):
         """What a value is; the default where it is nothing that may be."""
-        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
+        return self.usual if text == self.default or self.fault(text) else CONFIGURED[self.type][0](text)
+
+    @functools.cached_property
+    def usual(self):
+        return CONFIGURED[self.type][0](self.default)
 
     def fault(self, text):
         """Why a value may not be, or nothing."""
@@ -5215,7 +5219,10 @@ def tags_of(scope, words):
 
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
-    return next((tag["tag"].removeprefix(words) for tag in cloud.find("SystemTag", "resourceUuid", uuid) if tag["tag"].startswith(words)), None)
+    for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
+        if tag["tag"].startswith(words):
+            return tag["tag"].removeprefix(words)
+    return None
 
 
 @effect("when")
@@ -5847,8 +5854,8 @@ def configure(cloud, category, name, value):
     known = cloud.catalogue.configurations
     row = known.get(f"{category}/{name}")
     if not row:
-        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
-                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
+        near = did_you_mean(f"{category}/{name}", known)
+        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]{near}")
     if fault := row.fault(value):
         raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
     cloud.change("GlobalConfig", row.name, value=value)
@@ -6444,9 +6451,10 @@ RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "h
 def reserved_memory(cloud, host):
     """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
     for level, key, words in RESERVING:
-        said = size_of(said_by_tag(cloud, host[key], words) or "")
-        if said is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
-            return said
+        said = said_by_tag(cloud, host[key], words)
+        size = size_of(said) if said else None
+        if size is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
+            return size
     return configured(cloud, "kvm", "reservedMemory")
 
 

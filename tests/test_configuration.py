@@ -100,10 +100,10 @@ async def test_what_the_server_does_not_mind_is_taken(cloud, name, value):
     assert (await configure(cloud, name, value)).get("value") == value
 
 
-@pytest.mark.parametrize("name", ("host/cpu.ratio", "hosts/load.all"))
-async def test_one_that_is_not_there_is_refused(cloud, name):
+@pytest.mark.parametrize(("name", "meant"), (("host/ratio", ""), ("hosts/load.all", ", did you mean host/load.all?"), ("vm/expungePerod", ", did you mean vm/expungePeriod?")))
+async def test_one_that_is_not_there_is_refused_and_the_nearest_named(cloud, name, meant):
     category, _, short = name.partition("/")
-    assert await refusal(cloud, name, "1") == f"SYS.1007: unable to find global configuration[category:{category}, name:{short}]"
+    assert await refusal(cloud, name, "1") == f"SYS.1007: unable to find global configuration[category:{category}, name:{short}]{meant}"
 
 
 async def test_what_was_changed_survives_a_restart_and_the_rest_is_not_kept(tmp_path):

@@ -1521,6 +1521,7 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
     Configuration("vm/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a destroyed VM goes at once; Delay: after expungePeriod; Never: it stays Destroyed"),
     Configuration("vm/expungePeriod", "86400", "long", ">0", "seconds until a destroyed VM is expunged"),
     Configuration("vm/instanceOffering.setNullWhenDeleting", "true", "bool", "", "VMs forget their instance offering when it is deleted"),
+    Configuration("vm/numa", "false", "bool", "", "an instance offering that is changed while a VM runs is taken at once, not at its next start"),
     Configuration("volume/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted data volume goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
     Configuration("volume/expungePeriod", "86400", "long", ">0", "seconds until a deleted data volume is expunged"),
     Configuration("volumeSnapshot/incrementalSnapshot.maxNum", "128", "int", ">0", "how many snapshots a chain may have"),

@@ -4613,7 +4613,7 @@ def wrapped(error, api):
     """VM.1001 caused by HOST_ALLOCATION.1000, for instance; errors of the system itself, and of who may not, stay as they are."""
     if api not in FAILS or error.code.startswith(("SYS.", "ID.")):
         return error
-    return ApiError(FAILS[api], error.details, error)
+    return ApiError(FAILS[api], error.details, error, hint=error.hint)
 
 
 # ---- Jobs --------------------------------------------------------------------------------------------------------
@@ -4702,7 +4702,7 @@ class Jobs:
             return
         if error:
             self.notify(call, error)
-        outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
+        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None} if error else {"state": "succeeded", "body": body}
         by_rule = error and call.fault.error in (error, error.cause)
         self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
         self.clock.spawn(self.publish(call))
@@ -5854,8 +5854,8 @@ def configure(cloud, category, name, value):
     known = cloud.catalogue.configurations
     row = known.get(f"{category}/{name}")
     if not row:
-        near = did_you_mean(f"{category}/{name}", known)
-        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]{near}")
+        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
+                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
     if fault := row.fault(value):
         raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
     cloud.change("GlobalConfig", row.name, value=value)
@@ -9546,6 +9546,7 @@ class Rest:
             raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
         record = self.jobs.poll(uuid)
         entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
+        entry.hints += [record["hint"]] if record and record.get("hint") else []
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:

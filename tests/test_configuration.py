@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from zmock import CONFIGURATIONS, SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
@@ -101,10 +102,15 @@ async def test_what_the_server_does_not_mind_is_taken(cloud, name, value):
     assert (await configure(cloud, name, value)).get("value") == value
 
 
-@pytest.mark.parametrize(("name", "meant"), (("host/ratio", ""), ("hosts/load.all", ", did you mean host/load.all?"), ("vm/expungePerod", ", did you mean vm/expungePeriod?")))
-async def test_one_that_is_not_there_is_refused_and_the_nearest_named(cloud, name, meant):
+@pytest.mark.parametrize(("name", "hint"), (("host/ratio", "no global configuration host/ratio"), ("hosts/load.all", "did you mean host/load.all?"),
+                                            ("vm/expungePerod", "did you mean vm/expungePeriod?")))  # fmt: skip
+async def test_one_that_is_not_there_is_refused_and_the_nearest_named_where_the_job_is_polled(cloud, name, hint):
     category, _, short = name.partition("/")
-    assert await refusal(cloud, name, "1") == f"SYS.1007: unable to find global configuration[category:{category}, name:{short}]{meant}"
+    _, answer = await cloud.request("PUT", f"/global-configurations/{name}/actions", {"updateGlobalConfig": {"value": "1"}})
+    async with aiohttp.ClientSession() as http, http.get(cloud.base + answer["location"][answer["location"].index("/zstack") :]) as polled:
+        told = (await polled.json())["error"]["details"]
+        assert (polled.status, told) == (503, f"unable to find global configuration[category:{category}, name:{short}]")
+        assert polled.headers["X-ZMock-Hint"].endswith(hint)
 
 
 async def test_what_was_changed_survives_a_restart_and_the_rest_is_not_kept(tmp_path):

@@ -5875,11 +5875,13 @@ def on_removal(type):
 
 def matches(pattern, names):
     """Whether the names of a class match a pattern, both in parts: * is any run of letters, ** any run of names (PolicyMatcher.java)."""
-    if not pattern or pattern[0] != "**":
-        return not names if not pattern else bool(names) and fnmatchcase(names[0], pattern[0]) and matches(pattern[1:], names[1:])
-    if pattern[1:2] == ["**"]:
-        return matches(pattern[1:], names)
-    return any(matches(pattern[1:], names[n:]) for n in range(len(names) + 1))
+    ends = {0}  # how many of the names the parts so far may stand for
+    for part in pattern:
+        if part == "**":
+            ends = {*range(min(ends, default=len(names) + 1), len(names) + 1)}
+        else:
+            ends = {n + 1 for n in ends if n < len(names) and fnmatchcase(names[n], part)}
+    return len(names) in ends
 
 
 def names_class(pattern, message):

@@ -462,10 +462,11 @@ SAID = (  # statements, and what they let a user do: stop, start, rename a virtu
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:name,description"])], "Start Stop"),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:description"])], "Start Stop Update"),
     ([("allow", ["**"])], ""), ([("Allow", "**")], ""), ([("Allow", None)], ""), ([("Allow", [7, {}, "[", ""])], ""),
+    ([("Allow", ["**." * 3000 + "**"])], "Start Stop Update"), ([("Allow", ["**.*." * 3000 + "**", "*a" * 3000])], ""),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("statements", "may"), SAID, ids=[str(statements) for statements, _ in SAID])
+@pytest.mark.parametrize(("statements", "may"), SAID, ids=[str(statements)[:80] for statements, _ in SAID])
 async def test_statements_allow_and_deny(cast, statements, may):
     web = await cast.vm("ann", "web")
     await cast.user("ann", "ulf")

@@ -4556,8 +4556,7 @@ class Run:
         self.done(body, error)
 
     def undo(self):
-        self.jobs.store.take_back(self.log)
-        self.jobs.mend(self.log)
+        self.jobs.take_back(self.log)
         self.log = []
 
     def hurry(self):
@@ -4617,9 +4616,9 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, mend):
+    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, take_back):
         self.clock, self.store, self.dialect, self.configured, self.apis = clock, store, dialect, configured, apis
-        self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
+        self.perform, self.stages, self.notify, self.take_back = perform, stages, notify, take_back
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
         self.told = {}  # events: a web-hook that the 202 waits for has been told; from submit() to let_go()
@@ -5421,6 +5420,7 @@ FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeletin
 CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
+HELD: dict[str, Any] = {}  # what takes again what a change of an item took, and its end gave back; filled there too
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
 ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
 
@@ -5536,8 +5536,13 @@ class Cloud:
             for other in self.find(about, "resourceUuid", uuid):
                 self.store.remove(about, other["uuid"])
 
-    def mend(self, changes):
-        """Counts anew what changes that were taken back had counted: others may have changed the same in the meantime."""
+    def take_back(self, changes):
+        """Undoes changes, and counts anew what they had counted: others may have changed the same, or taken it away, in the meantime."""
+        left = {(type, uuid): after for type, uuid, _, after in changes}
+        gone = [change for change in changes if change[0] in HELD and left[change[:2]] and not self.store.peek(*change[:2])]
+        self.store.take_back(changes)
+        for type, _, before, after in gone:
+            HELD[type](self, before or {}, after or {})
         for type, uuid in {change[:2] for change in changes}:
             if type in COUNTED:
                 COUNTED[type](self, uuid)
@@ -6143,7 +6148,7 @@ def new_cloud(settings, catalogue):
                   {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.take_back)
     return cloud
 
 
@@ -6560,6 +6565,14 @@ def take_its_space(scope):
 @effect("give its space back")
 def give_space_back(scope):
     take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
+
+
+def take_again(cloud, before, after):
+    for item, sign in ((after, 1), (before, -1)):
+        take_space(cloud, item.get("primaryStorageUuid"), sign * item.get("size", 0))
+
+
+HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)
 
 
 @effect("resize")

@@ -561,6 +561,24 @@ async def test_a_call_that_outlives_its_account_makes_nothing():
         assert gone is None and (status, body["error"]["code"]) == (503, "ID.1001") and await mock.query("security-groups") == []
 
 
+@pytest.mark.parametrize("moment", (1.5, 2.5, 3.5))
+async def test_what_an_account_takes_while_it_is_deleted_is_given_back_once(moment):
+    async with zmock.serve(clock="frozen", delay="5") as mock:
+        cast = Cast(mock)
+        cast.sessions["admin"] = await mock.login()
+        await cast.admin("ShareResource", resourceUuids=[L3, OFFERING, IMAGE, DISK], toPublic=True)
+        before = [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")]
+        await cast.account("eve")
+        mock.session = cast.sessions["admin"]
+        assert (await mock.request("DELETE", f"/accounts/{cast.uuids['eve']}"))[0] == 202
+        await mock.advance(moment)
+        mock.session = cast.sessions["eve"]
+        status, _ = await mock.request("POST", "/vm-instances", {"params": VM | {"name": "late", "dataDiskOfferingUuids": [DISK]}})
+        await mock.advance(60)
+        after = [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")]
+        assert (status, after) == (202, before) and await cast.names("admin", "vm-instances", "name=late") == []
+
+
 async def test_an_open_mock_takes_who_has_no_session_for_admin():
     async with zmock.serve(open=True) as mock:
         mock.session = "anybody"

@@ -5948,8 +5948,7 @@ class Accounts:
 
     def give(self, type, item, account):
         """Has an item belong to an account, and what is part of it too."""
-        key = WHOSE.get(type, "owner")
-        self.cloud.change(type, item["uuid"], **{key: None if key == "owner" and account == ADMIN else account})
+        self.cloud.change(type, item["uuid"], owner=None if account == ADMIN else account)
         for part, way in OWNED.items():
             if way and self.catalogue.resources[part].leads[way] == type:
                 for child in self.cloud.find(part, way, item["uuid"]):
@@ -5984,7 +5983,7 @@ class Accounts:
             self.refuse_tag(call)
         for param in call.api.params.values() if call.account != ADMIN else ():
             for uuid in call[param.name] if isinstance(call[param.name], list) else [call[param.name]]:
-                self.refuse_touching(call, param, *self.meant(param, uuid))
+                self.refuse_touching(call, param, *self.meant(call, param, uuid))
 
     def may(self, api, account, user):
         try:
@@ -6018,24 +6017,29 @@ class Accounts:
                 if not said.get("principals") or any(names_class(who.removeprefix("user:"), user) for who in texts(said["principals"])):
                     yield from ((policy, said.get("effect"), action) for action in texts(said.get("actions")))
 
-    def meant(self, param, uuid):
-        """The type and the item that a value of a parameter names."""
+    def meant(self, call, param, uuid):
+        """The type and the item that a value of a parameter names; what no account has, by the type that the call says."""
         if param.refers in ("", "Resource"):
-            return self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
+            found = self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
+            row = self.catalogue.of_vo(call["resourceType"] or "") if param.name == "resourceUuid" and not found[0] else None
+            return (row.stored, self.store.peek(row.stored, uuid)) if row else found
         type = self.catalogue.resources[param.refers].stored
         return type, self.store.peek(type, uuid)
 
     def refuse_tag(self, call):
         for type in ("SystemTag", "UserTag"):
             tag = self.store.peek(type, call["uuid"])
-            if tag and self.owner(type, tag) not in (None, call.account) and call.account != ADMIN:
+            if tag and call.account not in (ADMIN, self.owner(type, tag)):
                 raise ApiError("ID.1002", f"permission denied. The {type[:-3].lower()} tag[uuid: {tag['uuid']}] refer to a resource not belonging to "
                                           f"the account[uuid: {call.account}]")  # fmt: skip
 
     def refuse_touching(self, call, param, type, item):
-        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java)."""
-        owner = self.owner(type, item) if item else None
-        if owner in (None, call.account):
+        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java).
+
+        What is nobody's, as a host, is for all to use, and for admin to tag.
+        """
+        owner = self.owner(type, item) if item else call.account
+        if owner == call.account or (owner is None and call.api.type not in ("SystemTag", "UserTag")):
             return
         what = f"resource[uuid:{item['uuid']}, type:{type if param.refers in ('', 'Resource') else param.refers}VO]"
         if call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers):
@@ -6165,7 +6169,7 @@ def change_resource_owner(cloud, call):
     """Also what is part of it changes hands, as far as its new account may have so much."""
     accounts, taker = cloud.accounts, cloud.get("Account", call["accountUuid"])["uuid"]
     type, item = accounts.find(call["resourceUuid"])
-    if not item:
+    if not item or type in WHOSE:
         raise refused(f"cannot find the resource[uuid:{call['resourceUuid']}]; wrong resourceUuid or the resource is admin resource")
     if (giver := accounts.owner(type, item)) == taker:
         raise ApiError("ID.1004", "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
@@ -6223,6 +6227,12 @@ def update_quota(cloud, call):
 def get_account_quota_usage(cloud, call):
     uuid, accounts = call["uuid"], cloud.accounts
     return {"usages": [{"name": name, "total": accounts.total(uuid, name), "used": accounts.amount(uuid, row)} for name, row in ALLOWANCES.items()]}
+
+
+@behaviour("UpdateUser")
+def update_user(cloud, call):
+    """The user who calls, where none is named."""
+    return update(cloud, replace(call, params={"uuid": call.user} | call.params))
 
 
 @behaviour("CheckApiPermission")

@@ -211,6 +211,11 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
     ("CreateUserTag", {"resourceType": "VmInstanceVO", "resourceUuid": "@vm", "tag": "t"}, OWNER % ("vm", "VmInstance")),
     ("DeleteTag", {"uuid": "@tag"}, "ID.1002: permission denied. The system tag[uuid: {tag}] refer to a resource not belonging to the account[uuid: {ann}]"),
     ("UpdateSystemTag", {"uuid": "@tag", "tag": "hostname::x"}, OWNER % ("tag", "SystemTag")),
+    ("CreateUserTag", {"resourceType": "AccountVO", "resourceUuid": "@bob", "tag": "t"}, OWNER % ("bob", "Account")),
+    ("CreateUserTag", {"resourceType": "ZoneVO", "resourceUuid": "=zone-1", "tag": "t"}, OWNER % ("=zone-1", "Zone")),
+    ("CreateSystemTag", {"resourceType": "HostVO", "resourceUuid": "=host-1", "tag": "reservedMemory::1G"}, OWNER % ("=host-1", "Host")),
+    ("UpdateSystemTag", {"uuid": "@reserved", "tag": "reservedMemory::9G"}, OWNER % ("reserved", "SystemTag")),
+    ("DeleteTag", {"uuid": "@reserved"}, "ID.1002: permission denied. The system tag[uuid: {reserved}] refer to a resource not belonging to the account"),
     ("UpdateAccount", {"uuid": "@bob", "name": "x"}, OWNER % ("bob", "Account")),
     ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
     ("GetAccountQuotaUsage", {"uuid": "@bob"}, ACCESS % ("bob", "Account")),
@@ -239,7 +244,8 @@ async def test_what_belongs_to_others_is_not_touched(cast, api, params, told):
     for who, sign in (("ann", "+"), ("bob", "")):
         known[f"{sign}vm"] = await cast.vm(who, f"{who}-web", systemTags=[f"hostname::{who}"])
         known[f"{sign}data"] = (await cast(who, "CreateDataVolume", name="data", diskOfferingUuid=DISK))["inventory"]["uuid"]
-    known["tag"] = (await cast.query("bob", "system-tags", "tag=hostname::bob"))[0]["uuid"]
+    for name, tag in (("tag", "hostname::bob"), ("reserved", "reservedMemory::2G")):
+        known[name] = (await cast.query("admin", "system-tags", f"tag={tag}"))[0]["uuid"]
     expected = re.sub(r"\{(\W?)([\w-]+)\}", lambda name: named(name[2]) if name[1] == "=" else known[name[1] + name[2]], told)
     assert (await cast.refusal("ann", api, **{name: meant(value, cast, known) for name, value in params.items()})).startswith(expected)
 
@@ -319,6 +325,14 @@ async def test_a_share_ends_with_what_is_shared_and_with_who_receives_it(cast):
 @pytest.mark.parametrize("uuid", (NOBODY, named("zone-1")))
 async def test_what_is_nobodys_cannot_be_shared(cast, uuid):
     assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid]) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
+
+
+async def test_who_somebody_is_and_how_much_he_may_have_does_not_change_hands(cast):
+    await cast.user("ann", "ulf")
+    quota = (await cast.query("ann", "accounts/quotas", "name=vm.num"))[0]["uuid"]
+    for uuid in (quota, cast.uuids["ulf"], await policy(cast, "ann", ("Allow", ["**"]))):
+        assert "wrong resourceUuid" in await cast.refusal("admin", "ChangeResourceOwner", accountUuid=cast.uuids["bob"], resourceUuid=uuid)
+    assert (await cast.admin("UpdateQuota", identityUuid=cast.uuids["ann"], name="vm.num", value=7))["inventory"]["uuid"] == quota
 
 
 async def test_a_resource_changes_hands_with_all_that_is_part_of_it(cast):
@@ -446,6 +460,26 @@ async def test_a_user_may_what_a_group_of_his_may(cast):
     assert await cast.refusal("ulf", "QueryZone") == DENIED, "its account may not either"
     await cast("ann", "RemoveUserFromGroup", userUuid=cast.uuids["ulf"], groupUuid=group)
     assert await cast.refusal("ulf", "QueryVmInstance") == DENIED
+
+
+async def test_what_is_attached_twice_is_attached_once(cast):
+    await cast.user("ann", "ulf")
+    ulf, group = cast.uuids["ulf"], (await cast("ann", "CreateUserGroup", name="g"))["inventory"]["uuid"]
+    allowed, refs = await policy(cast, "ann", ("Allow", ["**"])), ("UserGroupUserRef", "UserGroupPolicyRef", "UserPolicyRef")
+    before = [cast.mock.cloud.store.count(ref) for ref in refs]
+    for _ in range(2):
+        await cast("ann", "AddUserToGroup", userUuid=ulf, groupUuid=group)
+        await cast("ann", "AttachPolicyToUserGroup", groupUuid=group, policyUuid=allowed)
+        await cast("ann", "AttachPoliciesToUser", userUuid=ulf, policyUuids=[allowed])
+    assert [cast.mock.cloud.store.count(ref) - had for ref, had in zip(refs, before)] == [1, 1, 1]
+
+
+async def test_a_user_that_is_not_named_is_the_one_who_calls(cast):
+    await cast.user("ann", "ulf")
+    await cast("ann", "AttachPolicyToUser", userUuid=cast.uuids["ulf"], policyUuid=await policy(cast, "ann", ("Allow", ["**"])))
+    assert (await cast("ulf", "UpdateUser", name="ulrich"))["inventory"]["uuid"] == cast.uuids["ulf"]
+    assert f"resource[uuid:{cast.uuids['ann']}, type:UserVO] not found" in await cast.refusal("ann", "UpdateUser", name="x")
+    assert await cast.names("ann", "accounts/users") == ["ulrich"]
 
 
 SAID = (  # statements, and what they let a user do: stop, start, rename a virtual machine

@@ -1563,6 +1563,20 @@ ADMIN_ONLY = set("""
     SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
 """.split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
+# Of what belongs to others, a call may make use of what is shared, but changes nothing: its path names what it changes, save for these (checkAccount
+# and operationTarget in the messages' APIParam).
+ONLY_USED = set("""
+    AttachIsoToVmInstance.isoUuid AttachL3NetworkToVm.l3NetworkUuid CreateDataVolumeFromVolumeTemplate.imageUuid
+    AttachSecurityGroupToL3Network.l3NetworkUuid DetachSecurityGroupFromL3Network.l3NetworkUuid
+""".split())
+CHANGED_TOO = set("""
+    DetachDataVolumeFromVm.vmUuid AddCertificateToLoadBalancerListener.certificateUuid RemoveCertificateFromLoadBalancerListener.certificateUuid
+    AddVmNicToLoadBalancer.vmNicUuids RemoveVmNicFromLoadBalancer.vmNicUuids DeleteVmNicFromSecurityGroup.vmNicUuids DeleteSecurityGroupRule.ruleUuids
+    AttachPolicyToUser.policyUuid AttachPoliciesToUser.policyUuids DetachPoliciesFromUser.policyUuids AttachPolicyToUserGroup.policyUuid
+    CreateEip.vipUuid CreateEip.vmNicUuid CreatePortForwardingRule.vipUuid CreatePortForwardingRule.vmNicUuid RequestConsoleAccess.vmInstanceUuid
+    GetAccountQuotaUsage.uuid GetL3NetworkDhcpIpAddress.l3NetworkUuid GetL3NetworkMtu.l3NetworkUuid GetL3NetworkRouterInterfaceIp.l3NetworkUuid
+    GetVmCapabilities.uuid GetVmHostname.uuid GetVmStartingCandidateClustersHosts.uuid
+""".split())
 INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
 
 
@@ -6042,7 +6056,8 @@ class Accounts:
         if owner == call.account or (owner is None and call.api.type not in ("SystemTag", "UserTag")):
             return
         what = f"resource[uuid:{item['uuid']}, type:{type if param.refers in ('', 'Resource') else param.refers}VO]"
-        if call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers):
+        word, named = f"{call.api.name}.{param.name}", call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers)
+        if word in CHANGED_TOO or (named and word not in ONLY_USED):
             raise refused(f"permission denied, the account[uuid:{call.account}] is not the owner of the {what}")
         if item["uuid"] not in self.shared_with(call.account):
             raise refused(f"the account[uuid:{call.account}] has no access to the {what}")

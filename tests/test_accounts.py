@@ -81,6 +81,7 @@ def test_what_the_tables_name_is_there():
     words = [(api, word) for api, text in zmock.ASKED.items() for _, words in zmock.pairs_of(text) for word in words.split("|") if not word.isdigit()]
     assert [(api, word) for api, word in words if word.split(".")[0] not in {"its", *ALL.apis[api].params}] == []
     assert all(row.field in ["", *resources[row.type].fields] for row in ALLOWANCES.values())
+    assert zmock.ONLY_USED | zmock.CHANGED_TOO <= {f"{api.name}.{param}" for api in ALL.apis.values() for param in api.params}
 
 
 # seeing
@@ -207,7 +208,10 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
         ACCESS % ("=l3-public", "L3Network")),
     ("CreateVmInstance", {"name": "v", "l3NetworkUuids": ["=l3-private"], "instanceOfferingUuid": "=offering-large", "imageUuid": "=image-centos7"},
         ACCESS % ("=offering-large", "InstanceOffering")),
-    ("GetVmHostname", {"uuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
+    ("GetVmHostname", {"uuid": "@vm"}, OWNER % ("vm", "VmInstance")),
+    ("GetVmSshKey", {"uuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
+    ("RequestConsoleAccess", {"vmInstanceUuid": "@vm"}, OWNER % ("vm", "VmInstance")),
+    ("AttachL3NetworkToVm", {"vmInstanceUuid": "+vm", "l3NetworkUuid": "=l3-public"}, ACCESS % ("=l3-public", "L3Network")),
     ("CreateUserTag", {"resourceType": "VmInstanceVO", "resourceUuid": "@vm", "tag": "t"}, OWNER % ("vm", "VmInstance")),
     ("DeleteTag", {"uuid": "@tag"}, "ID.1002: permission denied. The system tag[uuid: {tag}] refer to a resource not belonging to the account[uuid: {ann}]"),
     ("UpdateSystemTag", {"uuid": "@tag", "tag": "hostname::x"}, OWNER % ("tag", "SystemTag")),
@@ -218,7 +222,7 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
     ("DeleteTag", {"uuid": "@reserved"}, "ID.1002: permission denied. The system tag[uuid: {reserved}] refer to a resource not belonging to the account"),
     ("UpdateAccount", {"uuid": "@bob", "name": "x"}, OWNER % ("bob", "Account")),
     ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
-    ("GetAccountQuotaUsage", {"uuid": "@bob"}, ACCESS % ("bob", "Account")),
+    ("GetAccountQuotaUsage", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
     ("SubmitLongJob", {"jobName": "APIAddImageMsg", "jobData": "{}", "targetResourceUuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
     ("CreateZone", {"name": "z"}, DENIED), ("QueryZone", {}, DENIED), ("QueryCluster", {}, DENIED), ("QueryPrimaryStorage", {}, DENIED),
     ("AddImageStoreBackupStorage", {"name": "b", "url": "/b", "hostname": "h", "username": "u", "password": "p"}, DENIED),
@@ -248,6 +252,25 @@ async def test_what_belongs_to_others_is_not_touched(cast, api, params, told):
         known[name] = (await cast.query("admin", "system-tags", f"tag={tag}"))[0]["uuid"]
     expected = re.sub(r"\{(\W?)([\w-]+)\}", lambda name: named(name[2]) if name[1] == "=" else known[name[1] + name[2]], told)
     assert (await cast.refusal("ann", api, **{name: meant(value, cast, known) for name, value in params.items()})).startswith(expected)
+
+
+async def test_what_is_shared_is_made_use_of_but_stays_as_it_is(cast):
+    web, public = await cast.vm("ann", "web"), {"l3NetworkUuid": PUBLIC}
+    group = (await cast("ann", "CreateSecurityGroup", name="g"))["inventory"]["uuid"]
+    vip = (await cast.admin("CreateVip", name="v", **public))["inventory"]["uuid"]
+    data = (await cast.admin("CreateDataVolumeTemplateFromVolume", name="t", volumeUuid=named("volume-db-data-1")))["inventory"]["uuid"]
+    for api in ("AttachSecurityGroupToL3Network", "DetachSecurityGroupFromL3Network"):
+        await cast("ann", api, securityGroupUuid=group, l3NetworkUuid=L3)
+    uses = (("AttachL3NetworkToVm", public | {"vmInstanceUuid": web}),
+            ("CreateDataVolumeFromVolumeTemplate", {"name": "d", "imageUuid": data, "primaryStorageUuid": named("ps-nfs")}))  # fmt: skip
+    for api, params in uses:
+        assert "has no access to the resource" in await cast.refusal("ann", api, **params)
+    await cast.admin("ShareResource", resourceUuids=[PUBLIC, data, vip], accountUuids=[cast.uuids["ann"]])
+    for api, params in uses:
+        await cast("ann", api, **params)
+    assert "is not the owner of the resource" in await cast.refusal("ann", "CreateEip", name="e", vipUuid=vip)
+    for api, params in (("UpdateL3Network", {"uuid": PUBLIC, "name": "x"}), ("DeleteImage", {"uuid": data}), ("AddDnsToL3Network", public | {"dns": "8.8.8.8"})):
+        assert "is not the owner of the resource" in await cast.refusal("ann", api, **params)
 
 
 @pytest.mark.parametrize("path", ("/hosts", "/backup-storage", "/backup-storage/sftp"))

@@ -1572,6 +1572,20 @@ ADMIN_ONLY = set("""
 """.split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
 CONTROLLED = OPENED | {"QueryHost", "QueryBackupStorage", "AddImage"}  # as long as the configuration opens them
+# Of what belongs to others, a call may make use of what is shared, but changes nothing: its path names what it changes, save for these (checkAccount
+# and operationTarget in the messages' APIParam).
+ONLY_USED = set("""
+    AttachIsoToVmInstance.isoUuid AttachL3NetworkToVm.l3NetworkUuid CreateDataVolumeFromVolumeTemplate.imageUuid
+    AttachSecurityGroupToL3Network.l3NetworkUuid DetachSecurityGroupFromL3Network.l3NetworkUuid
+""".split())
+CHANGED_TOO = set("""
+    DetachDataVolumeFromVm.vmUuid AddCertificateToLoadBalancerListener.certificateUuid RemoveCertificateFromLoadBalancerListener.certificateUuid
+    AddVmNicToLoadBalancer.vmNicUuids RemoveVmNicFromLoadBalancer.vmNicUuids DeleteVmNicFromSecurityGroup.vmNicUuids DeleteSecurityGroupRule.ruleUuids
+    AttachPolicyToUser.policyUuid AttachPoliciesToUser.policyUuids DetachPoliciesFromUser.policyUuids AttachPolicyToUserGroup.policyUuid
+    CreateEip.vipUuid CreateEip.vmNicUuid CreatePortForwardingRule.vipUuid CreatePortForwardingRule.vmNicUuid RequestConsoleAccess.vmInstanceUuid
+    GetAccountQuotaUsage.uuid GetL3NetworkDhcpIpAddress.l3NetworkUuid GetL3NetworkMtu.l3NetworkUuid GetL3NetworkRouterInterfaceIp.l3NetworkUuid
+    GetVmCapabilities.uuid GetVmHostname.uuid GetVmStartingCandidateClustersHosts.uuid
+""".split())
 INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
 
 
@@ -4567,8 +4581,7 @@ class Run:
         self.done(body, error)
 
     def undo(self):
-        self.jobs.store.take_back(self.log)
-        self.jobs.mend(self.log)
+        self.jobs.take_back(self.log)
         self.log = []
 
     def hurry(self):
@@ -4628,9 +4641,9 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, mend):
+    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, take_back):
         self.clock, self.store, self.dialect, self.configured, self.apis = clock, store, dialect, configured, apis
-        self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
+        self.perform, self.stages, self.notify, self.take_back = perform, stages, notify, take_back
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
         self.told = {}  # events: a web-hook that the 202 waits for has been told; from submit() to let_go()
@@ -5435,6 +5448,7 @@ FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeletin
 CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
+HELD: dict[str, Any] = {}  # what takes again what a change of an item took, and its end gave back; filled there too
 COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
 ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
 
@@ -5550,8 +5564,13 @@ class Cloud:
             for other in self.find(about, "resourceUuid", uuid):
                 self.store.remove(about, other["uuid"])
 
-    def mend(self, changes):
-        """Counts anew what changes that were taken back had counted: others may have changed the same in the meantime."""
+    def take_back(self, changes):
+        """Undoes changes, and counts anew what they had counted: others may have changed the same, or taken it away, in the meantime."""
+        left = {(type, uuid): after for type, uuid, _, after in changes}
+        gone = [change for change in changes if change[0] in HELD and left[change[:2]] and not self.store.peek(*change[:2])]
+        self.store.take_back(changes)
+        for type, _, before, after in gone:
+            HELD[type](self, before or {}, after or {})
         for type, uuid in {change[:2] for change in changes}:
             if type in COUNTED:
                 COUNTED[type](self, uuid)
@@ -5895,11 +5914,13 @@ def on_removal(type):
 
 def matches(pattern, names):
     """Whether the names of a class match a pattern, both in parts: * is any run of letters, ** any run of names (PolicyMatcher.java)."""
-    if not pattern or pattern[0] != "**":
-        return not names if not pattern else bool(names) and fnmatchcase(names[0], pattern[0]) and matches(pattern[1:], names[1:])
-    if pattern[1:2] == ["**"]:
-        return matches(pattern[1:], names)
-    return any(matches(pattern[1:], names[n:]) for n in range(len(names) + 1))
+    ends = {0}  # how many of the names the parts so far may stand for
+    for part in pattern:
+        if part == "**":
+            ends = {*range(min(ends, default=len(names) + 1), len(names) + 1)}
+        else:
+            ends = {n + 1 for n in ends if n < len(names) and fnmatchcase(names[n], part)}
+    return len(names) in ends
 
 
 def names_class(pattern, message):
@@ -5961,8 +5982,7 @@ class Accounts:
 
     def give(self, type, item, account):
         """Has an item belong to an account, and what is part of it too."""
-        key = WHOSE.get(type, "owner")
-        self.cloud.change(type, item["uuid"], **{key: None if key == "owner" and account == ADMIN else account})
+        self.cloud.change(type, item["uuid"], owner=None if account == ADMIN else account)
         for part, way in OWNED.items():
             if way and self.catalogue.resources[part].leads[way] == type:
                 for child in self.cloud.find(part, way, item["uuid"]):
@@ -5997,7 +6017,7 @@ class Accounts:
             self.refuse_tag(call)
         for param in call.api.params.values() if call.account != ADMIN else ():
             for uuid in call[param.name] if isinstance(call[param.name], list) else [call[param.name]]:
-                self.refuse_touching(call, param, *self.meant(param, uuid))
+                self.refuse_touching(call, param, *self.meant(call, param, uuid))
 
     def may(self, api, account, user):
         try:
@@ -6034,27 +6054,33 @@ class Accounts:
                 if not said.get("principals") or any(names_class(who.removeprefix("user:"), user) for who in texts(said["principals"])):
                     yield from ((policy, said.get("effect"), action) for action in texts(said.get("actions")))
 
-    def meant(self, param, uuid):
-        """The type and the item that a value of a parameter names."""
+    def meant(self, call, param, uuid):
+        """The type and the item that a value of a parameter names; what no account has, by the type that the call says."""
         if param.refers in ("", "Resource"):
-            return self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
+            found = self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
+            row = self.catalogue.of_vo(call["resourceType"] or "") if param.name == "resourceUuid" and not found[0] else None
+            return (row.stored, self.store.peek(row.stored, uuid)) if row else found
         type = self.catalogue.resources[param.refers].stored
         return type, self.store.peek(type, uuid)
 
     def refuse_tag(self, call):
         for type in ("SystemTag", "UserTag"):
             tag = self.store.peek(type, call["uuid"])
-            if tag and self.owner(type, tag) not in (None, call.account) and call.account != ADMIN:
+            if tag and call.account not in (ADMIN, self.owner(type, tag)):
                 raise ApiError("ID.1002", f"permission denied. The {type[:-3].lower()} tag[uuid: {tag['uuid']}] refer to a resource not belonging to "
                                           f"the account[uuid: {call.account}]")  # fmt: skip
 
     def refuse_touching(self, call, param, type, item):
-        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java)."""
-        owner = self.owner(type, item) if item else None
-        if owner in (None, call.account):
+        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java).
+
+        What is nobody's, as a host, is for all to use, and for admin to tag.
+        """
+        owner = self.owner(type, item) if item else call.account
+        if owner == call.account or (owner is None and call.api.type not in ("SystemTag", "UserTag")):
             return
         what = f"resource[uuid:{item['uuid']}, type:{type if param.refers in ('', 'Resource') else param.refers}VO]"
-        if call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers):
+        word, named = f"{call.api.name}.{param.name}", call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers)
+        if word in CHANGED_TOO or (named and word not in ONLY_USED):
             raise refused(f"permission denied, the account[uuid:{call.account}] is not the owner of the {what}")
         if item["uuid"] not in self.shared_with(call.account):
             raise refused(f"the account[uuid:{call.account}] has no access to the {what}")
@@ -6164,7 +6190,7 @@ def new_cloud(settings, catalogue):
                   standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.take_back)
     return cloud
 
 
@@ -6181,7 +6207,7 @@ def change_resource_owner(cloud, call):
     """Also what is part of it changes hands, as far as its new account may have so much."""
     accounts, taker = cloud.accounts, cloud.get("Account", call["accountUuid"])["uuid"]
     type, item = accounts.find(call["resourceUuid"])
-    if not item:
+    if not item or type in WHOSE:
         raise refused(f"cannot find the resource[uuid:{call['resourceUuid']}]; wrong resourceUuid or the resource is admin resource")
     if (giver := accounts.owner(type, item)) == taker:
         raise ApiError("ID.1004", "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
@@ -6239,6 +6265,12 @@ def update_quota(cloud, call):
 def get_account_quota_usage(cloud, call):
     uuid, accounts = call["uuid"], cloud.accounts
     return {"usages": [{"name": name, "total": accounts.total(uuid, name), "used": accounts.amount(uuid, row)} for name, row in ALLOWANCES.items()]}
+
+
+@behaviour("UpdateUser")
+def update_user(cloud, call):
+    """The user who calls, where none is named."""
+    return update(cloud, replace(call, params={"uuid": call.user} | call.params))
 
 
 @behaviour("CheckApiPermission")
@@ -6620,6 +6652,14 @@ def take_its_space(scope):
 @effect("give its space back")
 def give_space_back(scope):
     take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
+
+
+def take_again(cloud, before, after):
+    for item, sign in ((after, 1), (before, -1)):
+        take_space(cloud, item.get("primaryStorageUuid"), sign * item.get("size", 0))
+
+
+HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)
 
 
 @effect("resize")
@@ -7197,7 +7237,8 @@ def give_up_soon(scope):
 
 def give_up(cloud, uuid):
     run = cloud.long_runs.get(uuid)
-    cloud.change("LongJob", uuid, state="Canceled")
+    if cloud.store.peek("LongJob", uuid):  # its account may have been deleted in the meantime
+        cloud.change("LongJob", uuid, state="Canceled")
     if run:
         run.fail(refused("canceled"))
     cloud.clock.spawn(cloud.store.try_commit())

@@ -1262,11 +1262,12 @@ RESOURCES = (
         "type platform format system:bool " + DATES + " backupStorageRefs:maps",
         "volume: uuid=Volume.rootImageUuid, backupStorageRefs: uuid=ImageBackupStorageRef.imageUuid, "
         "-backupStorageRef: uuid=ImageBackupStorageRef.imageUuid, backupStorage: backupStorageRef.backupStorage",
-        new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate"}),
+        new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate", "size": 0}),
     Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
         "vmInstance: uuid=VmInstance.instanceOfferingUuid",
-        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"}),
+        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"},
+        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network"),  # those of virtual routers
     Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
         "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
         "volume: uuid=Volume.diskOfferingUuid",
@@ -1303,7 +1304,7 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid", outlives="instanceOfferingUuid", discriminator="type",
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid", discriminator="type",
         ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
@@ -1320,7 +1321,7 @@ RESOURCES = (
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId",
-        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; give its space back"),
+        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
     Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
         "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
         dies_with="volumeUuid vmInstanceUuid"),
@@ -1348,7 +1349,8 @@ RESOURCES = (
         "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
         "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: uuid=VipPeerL3NetworkRef.vipUuid, "
         "portForwarding: uuid=PortForwardingRule.vipUuid, loadBalancer: uuid=LoadBalancer.vipUuid",
-        new=ENABLED | {"peerL3NetworkUuids": []}, dies_with="l3NetworkUuid ipRangeUuid:IpRange", indexed="ip ipRangeUuid"),
+        new=ENABLED | {"peerL3NetworkUuids": []}, dies_with="l3NetworkUuid ipRangeUuid:IpRange", outlives="peerL3NetworkUuids:L3Network",
+        indexed="ip ipRangeUuid peerL3NetworkUuids"),
     Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
         new=ENABLED, dies_with="vipUuid", outlives="vmNicUuid,guestIp", ends="free the vip"),
@@ -1695,6 +1697,7 @@ OF_SYSTEM = tuple((condition, "SYS.1007", "not valid combination of system and c
                   for condition in ("system is true and category is not System", "system is false and category is System"))  # fmt: skip
 NOT_DELETED_VOLUME = ("status is not Deleted", "SYS.1006", "the volume[uuid:{uuid}] is not in status of deleted. "
                       "This is operation is to recover a deleted data volume")  # fmt: skip
+NO_DATA_VOLUME = ("type is Root", "SYS.1006", "volume[uuid:{uuid}] is Root volume, it is recovered and expunged together with its vm")
 
 VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after)
     "StartVmInstance": ("Created|Stopped", "Starting", "Running"),
@@ -1849,6 +1852,10 @@ RULES = {  # api: (what it does, what it refuses)
     "DestroyVmInstance": (VM_DOES["DestroyVmInstance"], ()),
     "UpdateVmInstance": ("when state is Stopped: off the host as Stopped; when state is Running and no its.hostUuid: choose a host; "
         "when state is Running and no its.hostUuid: take the host; recount its host", (
+        ("defaultL3NetworkUuid and no VmNic vmInstanceUuid=uuid l3NetworkUuid=defaultL3NetworkUuid", "SYS.1007",
+            "vm[uuid:{uuid}] is not on l3Network[uuid:{defaultL3NetworkUuid}], that cannot be its default one"),
+        *((f"{said} and its.state is {states}", "SYS.1006", "vm[uuid:{uuid}] is {its.state}, it cannot be said to be {state}")
+            for said, states in (("state", "Created|Destroying|Destroyed|Expunging"), ("state is Running", "Unknown"))),
         ("cpuNum < its.cpuNum and its.state is not Stopped|Created", "SYS.1007", "can't decrease cpu of vm[uuid:{uuid}] when it is {its.state}"),
         ("memorySize < its.memorySize and its.state is not Stopped|Created", "SYS.1007",
             "can't decrease memory size of vm[uuid:{uuid}] when it is {its.state}"))),
@@ -1886,19 +1893,20 @@ RULES = {  # api: (what it does, what it refuses)
     "DeleteDataVolume": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid; status = Deleted; vmInstanceUuid = none; deviceId = none; expunge later", (
         ("type is Root", "SYS.1007", "volume[uuid:{uuid}] is Root volume, can't be deleted"),
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
-    "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME,)),
-    "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME,)),
-    "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; move", (
+    "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
+    "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
+    "PrimaryStorageMigrateVolume": ("when installPath: status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
     "CreateVolumeSnapshot": (
         "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; primaryStorageUuid = "
-        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; grow the tree; take its space; "
-        "stage snapshot: Take the snapshot; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
+        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; "
+        "stage snapshot: Take the snapshot; grow the tree; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
-    "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", ()),
+    "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", (("status is Creating", "VOLUME_SNAPSHOT.1000",
+        "volume snapshot[uuid:{uuid}] is being made, it cannot be deleted yet"),)),
     "RevertVolumeFromSnapshot": ("stage revert: Revert the volume; back to the snapshot; volumeUuid.actualSize = size", (
         ("status is not Ready", "VOLUME_SNAPSHOT.1000", "volume snapshot[uuid:{uuid}] is not Ready, it is {status}"),
         ("volumeUuid.vmInstanceUuid.state is not Stopped", "SYS.1006", "unable to reset volume[uuid:{volumeUuid}] to snapshot[uuid:{uuid}], the vm"
@@ -1923,7 +1931,7 @@ RULES = {  # api: (what it does, what it refuses)
     "BackupStorageMigrateImage": (
         "status = Migrating; stage copy: Copy the image; drop ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid; add "
         "ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid status=Ready installPath='{dstBackupStorageUuid.url}/"
-        "rootVolumeTemplates/{imageUuid}/{imageUuid}.template'; status = Ready", (
+        "rootVolumeTemplates/{imageUuid}/{imageUuid}.template'; when status is Migrating: status = Ready", (
             ("no ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid", "SYS.1006",
                 "image[uuid:{imageUuid}] is not on backup storage[uuid:{srcBackupStorageUuid}]"),
             ("some ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid", "SYS.1006",
@@ -6499,9 +6507,6 @@ def recount(cloud, uuid):
                      availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
 
 
-COUNTED["Host"] = recount
-
-
 @on_configured("host/cpu.overProvisioning.ratio")
 def recount_cpus(cloud):
     for host in [*cloud.store.rows("Host")]:
@@ -6522,7 +6527,8 @@ def leave_host(cloud, vm, state):
     vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since, or gone
     if not vm:
         return
-    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
+    of_router = {"status": "Disconnected"} if "status" in vm else {}
+    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"), stateBefore=None, **of_router)
     recount(cloud, vm.get("hostUuid"))
 
 
@@ -6629,10 +6635,12 @@ def has_room(cloud, ps, size):
     return (ps["state"], ps["status"]) == ("Enabled", "Connected") and left >= size and ps["uuid"] not in cloud.full
 
 
-def take_space(cloud, storage, size):
-    ps = cloud.look("PrimaryStorage", storage)
-    if ps:
-        cloud.change("PrimaryStorage", storage, availableCapacity=max(0, ps["availableCapacity"] - size))
+def take_space(cloud, item, size):
+    """Takes so much of the primary storage that something is on, or gives it back; what is on the disk of a host that it lost does not count."""
+    ps, host = cloud.look("PrimaryStorage", item.get("primaryStorageUuid")), item.get("hostUuid")
+    host = host or cloud.look("LocalStorageResourceRef", item.get("volumeUuid") or item["uuid"]).get("hostUuid")
+    if ps and (not host or cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"]):
+        cloud.change("PrimaryStorage", ps["uuid"], availableCapacity=ps["availableCapacity"] - size)
 
 
 def with_room(cloud, storage, size):
@@ -6646,12 +6654,12 @@ def with_room(cloud, storage, size):
 @effect("take its space")
 def take_its_space(scope):
     with_room(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
-    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
+    take_space(scope.cloud, scope.item, scope.item["size"])
 
 
 @effect("give its space back")
 def give_space_back(scope):
-    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
+    take_space(scope.cloud, scope.item, -scope.item["size"])
 
 
 def take_again(cloud, before, after):
@@ -6665,9 +6673,9 @@ HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)
 @effect("resize")
 def resize(scope):
     """More space for a volume where there is room."""
-    grown, storage = scope.call["size"] - scope.item["size"], scope.item.get("primaryStorageUuid")
-    with_room(scope.cloud, storage, grown)
-    take_space(scope.cloud, storage, grown)
+    grown = scope.call["size"] - scope.item["size"]
+    with_room(scope.cloud, scope.item.get("primaryStorageUuid"), grown)
+    take_space(scope.cloud, scope.item, grown)
     scope.set(size=scope.call["size"])
 
 
@@ -6681,7 +6689,7 @@ def placed(cloud, volume, ps):
         cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
     if host:
         keep_on(cloud, volume, ps, host)
-    take_space(cloud, ps["uuid"], volume["size"])
+    take_space(cloud, volume | {"primaryStorageUuid": ps["uuid"]}, volume["size"])
     written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
     return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "raw" if path.startswith("ceph:") else "qcow2", "installPath": path, "actualSize": written}
 
@@ -6700,6 +6708,7 @@ def local_disks(cloud, ps, host=None):
     hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
     for uuid in hosts:
         kept = [item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid) if item["primaryStorageUuid"] == ps["uuid"]]
+        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"])]
         left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
         yield {"hostUuid": uuid, "totalCapacity": LOCAL_DISK, "availableCapacity": left, "totalPhysicalCapacity": LOCAL_DISK, "availablePhysicalCapacity": LOCAL_DISK}
 
@@ -6738,11 +6747,20 @@ def recount_storage(cloud, cluster):
 
 
 def recount_disks(cloud, ps):
-    """Local storage is as large as the hosts of its clusters together."""
+    """Local storage is as large as the disks of the hosts of its clusters together, and has so much left."""
     if ps["type"] == "LocalStorage":
-        grown = LOCAL_DISK * sum(len(cloud.find("Host", "clusterUuid", uuid)) for uuid in ps["attachedClusterUuids"]) - ps["totalCapacity"]
-        sizes = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
-        cloud.change("PrimaryStorage", ps["uuid"], **{name: ps[name] + grown for name in sizes}, systemUsedCapacity=0)
+        disks, sizes = [*local_disks(cloud, ps)], ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+        cloud.change("PrimaryStorage", ps["uuid"], **{name: sum(disk[name] for disk in disks) for name in sizes}, systemUsedCapacity=0)
+
+
+def count_host(cloud, uuid):
+    """What is left of a host; where there is none after all, local storage is without its disk."""
+    recount(cloud, uuid)
+    for ps in [*cloud.store.rows("PrimaryStorage")] if not cloud.look("Host", uuid) else ():
+        recount_disks(cloud, ps)
+
+
+COUNTED["Host"] = count_host
 
 
 @behaviour("GetLocalStorageHostDiskCapacity")
@@ -6759,9 +6777,10 @@ def cache_image(cloud, ps, image, host):
     if any((cache.get("primaryStorageUuid", ps["uuid"]), cache.get("hostUuid", host)) == (ps["uuid"], host) for cache in kept):
         return
     url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
-    cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
-              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image.get("size", 0))  # fmt: skip
-    take_space(cloud, ps["uuid"], image.get("size", 0))
+    with_room(cloud, ps["uuid"], image["size"])
+    cache = cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
+              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
+    take_space(cloud, cache, cache["size"])
 
 
 def used_in_pool(cloud, pool):
@@ -6819,8 +6838,6 @@ def off_the_host(scope, state):
     scope.keep()
     leave_host(scope.cloud, scope.item, state)
     scope.renew()
-    if "status" in scope.item:
-        scope.set(status="Disconnected")
 
 
 @effect("recount its host")
@@ -6866,6 +6883,23 @@ def add_nic(scope, word):
               metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
 
 
+def readdress(cloud, nic, ip=None, found=None):
+    """A nic has that address of a range, or none any more; what leads to it from outside leads there."""
+    cloud.change("VmNic", nic["uuid"], ip=ip, ipRangeUuid=found and found["uuid"], **{name: found and found[name] for name in ("netmask", "gateway")})
+    for type in ("Eip", "PortForwardingRule"):
+        for public in cloud.find(type, "vmNicUuid", nic["uuid"]):
+            cloud.change(type, public["uuid"], guestIp=ip)
+
+
+@on_removal("VmNic")
+def nic_removed(cloud, nic):
+    """Where its network was the default one, that of the first nic that is left is it now."""
+    vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+    if vm.get("defaultL3NetworkUuid") == nic["l3NetworkUuid"]:
+        left = sorted(cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]), key=lambda nic: nic["deviceId"])
+        cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=left[0]["l3NetworkUuid"] if left else None)
+
+
 @effect("address the nics")
 def address_nics(scope):
     """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
@@ -6878,7 +6912,7 @@ def address_nics(scope):
         ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
         if nic.get("metaData") == GUEST and not wanted:
             ip, found = found["gateway"], found | {"uuid": None}
-        cloud.change("VmNic", nic["uuid"], ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+        readdress(cloud, nic, ip, found)
 
 
 # volumes
@@ -6910,7 +6944,8 @@ def make_volumes(scope):
     cloud, vm = scope.cloud, scope.item
     if vm.get("rootVolumeUuid"):
         return
-    disks = [cloud.look("DiskOffering", uuid) for uuid in [vm.get("rootDiskOfferingUuid"), *(vm.get("dataDiskOfferingUuids") or ())]]
+    data = filter(None, (cloud.look("DiskOffering", uuid) for uuid in vm.get("dataDiskOfferingUuids") or ()))
+    disks = [cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid")), *data]
     image = cloud.get("Image", vm["imageUuid"])
     for device, disk in enumerate(disks):
         size = disk.get("diskSize") or image["size"]
@@ -6934,7 +6969,7 @@ def let_go(scope):
     """Addresses are free again, the root volume is Deleted with it, data volumes are detached and stay."""
     cloud, uuid = scope.cloud, scope.item["uuid"]
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
-        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
+        readdress(cloud, nic)
     for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
         goes = volume["type"] != "Root" and configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
@@ -6946,9 +6981,16 @@ def instantiate(cloud, volume, ps):
 
 
 def move_volume(cloud, volume, storage):
-    ps = with_room(cloud, storage, volume["size"])
-    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+    """Its snapshots go with it."""
+    snapshots = cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"])
+    ps = with_room(cloud, storage, volume["size"] + sum(snapshot["size"] for snapshot in snapshots))
+    for item in (volume, *snapshots):
+        take_space(cloud, item, -item["size"])
     instantiate(cloud, volume, ps)
+    there = {"primaryStorageUuid": storage, "primaryStorageInstallPath": cloud.look("Volume", volume["uuid"])["installPath"]}
+    for snapshot in snapshots:
+        cloud.change("VolumeSnapshot", snapshot["uuid"], **there)
+        take_space(cloud, snapshot | there, snapshot["size"])
 
 
 @effect("move its volumes")
@@ -7531,6 +7573,7 @@ def host_gone(cloud, uuid):
 
 @effect("connected")
 def item_connected(scope):
+    scope.keep(without_nulls)
     connected(scope.cloud, scope.item["uuid"])
 
 
@@ -7853,7 +7896,7 @@ def attach_to_vm(scope):
     if len(used - {0}) >= most:
         raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {most} data volumes to be attached to a single vm")
     if volume["status"] == "NotInstantiated":
-        scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
+        scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm.get("clusterUuid"), volume["size"])))
     place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
     if volume["isShareable"]:
         cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **place)
@@ -7871,7 +7914,7 @@ def grow_tree(scope):
     """A snapshot goes below the latest one of the current tree; where there is none, or its chain is long enough, another tree begins."""
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
-    latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree.get("uuid")) if other["latest"]), {})
+    latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
     said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
     longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
@@ -7922,7 +7965,7 @@ def delete_branch(scope):
 def copies(scope):
     """A copy, on its way, on each backup storage that can take the image; all there are when none is named."""
     cloud, uuids, now = scope.cloud, scope.call["backupStorageUuids"], scope.cloud.clock.stamp(scope.cloud.pretend)
-    wanted = [cloud.look("BackupStorage", uuid) for uuid in uuids] if uuids else cloud.store.rows("BackupStorage")
+    wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)] if uuids else cloud.store.rows("BackupStorage")
     usable = [bs for bs in wanted if (bs["state"], bs["status"]) == ("Enabled", "Connected") and bs["attachedZoneUuids"]]
     if not usable:
         raise refused(f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding this image; "
@@ -8577,10 +8620,11 @@ def recover(cloud):
 
 
 INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
+    ("Host", {"PreMaintenance"}, {"state": "Enabled"}),
     ("Image", {"Downloading", "Creating"}, {"status": "Error"}),
-    ("Volume", {"Migrating"}, {"status": "Ready"}),
     *((type, {"Creating"}, {}) for type in ("Volume", "VolumeSnapshot")),
-    ("ConsoleProxyAgent", {"Connecting"}, {"status": "Connected"}),
+    *((type, {"Migrating", "Deleting"}, {"status": "Ready"}) for type in ("Image", "Volume", "VolumeSnapshot")),
+    *((type, {"Connecting"}, {"status": "Connected"}) for type in ("PrimaryStorage", "BackupStorage", "VmInstance", "ConsoleProxyAgent")),
     ("LongJob", {"Running", "Waiting", "Canceling"}, {"state": "Failed", "jobResult": "Failed because management node restarted."}),
 )
 
@@ -8591,8 +8635,7 @@ UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Ex
 def interrupted(cloud):
     """What becomes of things under way when a management node restarts."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
-        leave_host(cloud, vm, "Stopped")
-        cloud.change("VmInstance", vm["uuid"], stateBefore=None)
+        leave_host(cloud, vm, "Stopped" if vm.get("rootVolumeUuid") else "Created")
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
     for type, states, changes in INTERRUPTED:

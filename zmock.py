@@ -8011,6 +8011,7 @@ def demo(cloud):
     cloud.pretend = cloud.clock.now() - 3600
     trouble(cloud)
     cloud.pretend = None
+    cloud.random = random.Random(f"{cloud.settings.seed}/0")  # who comes gets the same uuids, whatever the demo cloud is made of
 
 
 def with_public_address(cloud, vm):

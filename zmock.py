@@ -1261,7 +1261,7 @@ RESOURCES = (
     Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
         "vmInstance: uuid=VmInstance.instanceOfferingUuid",
-        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"}),
+        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"}, discriminator="type"),
     Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
         "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
         "volume: uuid=Volume.diskOfferingUuid",
@@ -9376,6 +9376,8 @@ def result_schema(api, dialect):
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
     if "all" in api.words and not dialect["success-field"]:
         properties["success"] = SCHEMAS["bool"]
+    if api.name == "IsReadyToGo" and dialect["is-ready"]:
+        properties["managementNodeId"] = TEXT_SCHEMA
     return object_of(properties | {"schema": {"type": "object", "additionalProperties": TEXT_SCHEMA}})
 
 

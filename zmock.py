@@ -4835,6 +4835,7 @@ FORMS: dict[str, Any] = {
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "MonUrl": mon_of,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
+    "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
 SAID = {"true": True, "false": False, "none": None}
 
@@ -4981,7 +4982,7 @@ class Scope:
         if kind in "<>":
             value, other = rank(value), rank(self.value(right[0]))
             return None not in (value, other) and (value < other if kind == "<" else value > other)
-        present = there(value) or (value == "" and right[0] in FORMS)  # an empty text has none of the forms
+        present = there(value) or (value in ("", {}) and right[0] in FORMS)  # what is empty has none of the forms
         return present and any(self.same(value, word) for word in right) == (kind == "is")
 
     def same(self, value, word):
@@ -5520,7 +5521,7 @@ class Cloud:
             raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
         if isinstance(value, str) and len(value) < param.shortest:
             raise BadParameter(f"{where} less than the min length of string. expected was >= {param.shortest}, actual was {len(value)}")
-        if value is None and param.required and param.low is not None:
+        if value is None and param.required and param.low:
             value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
         if value is None:
             if param.required:

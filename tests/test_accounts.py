@@ -461,7 +461,7 @@ SAID = (  # statements, and what they let a user do: stop, start, rename a virtu
     ([("Deny", ["org.zstack.header.vm.**"]), ("Allow", ["**"])], ""),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:name,description"])], "Start Stop"),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:description"])], "Start Stop Update"),
-    ([("allow", ["**"])], ""), ([("Allow", "**")], ""), ([("Allow", None)], ""), ([("Allow", [7, {}, "[", ""])], ""),
+    ([("Allow", [7, {}, "[", ""])], ""),
 )  # fmt: skip
 
 

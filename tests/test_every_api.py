@@ -43,6 +43,7 @@ GIVEN = {
     "AttachPrimaryStorageToCluster": {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-1"},
     "CreateInstanceOffering": {"memorySize": 1 << 30},
     "CreateSchedulerJob": {"targetResourceUuid": "@vm-web-1"},
+    "CreatePolicy": {"statements": [{"effect": "Allow", "actions": ["**"]}]},
     "CreateSchedulerTrigger": {"startTime": 0, "repeatCount": 1},
     "AddVmToAffinityGroup": {"uuid": "@vm-web-1"},
     "RemoveVmFromAffinityGroup": {"uuid": "@vm-db-1"},

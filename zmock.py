@@ -7133,7 +7133,8 @@ def give_up_soon(scope):
 
 def give_up(cloud, uuid):
     run = cloud.long_runs.get(uuid)
-    cloud.change("LongJob", uuid, state="Canceled")
+    if cloud.store.peek("LongJob", uuid):  # its account may have been deleted in the meantime
+        cloud.change("LongJob", uuid, state="Canceled")
     if run:
         run.fail(refused("canceled"))
     cloud.clock.spawn(cloud.store.try_commit())

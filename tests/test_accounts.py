@@ -1,6 +1,7 @@
 """Accounts: whose things are, who sees them, who may do what, and how much of it; stories and tables over HTTP."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -616,6 +617,25 @@ async def test_a_call_that_outlives_its_account_makes_nothing():
         await mock.advance(20)
         status, body = await mock.request("GET", "/api-jobs/" + answer["location"].rpartition("/")[2])
         assert gone is None and (status, body["error"]["code"]) == (503, "ID.1001") and await mock.query("security-groups") == []
+
+
+async def test_a_long_job_is_cancelled_while_its_account_is_deleted():
+    async with zmock.serve(clock="frozen", delay="5") as mock:
+        cast = Cast(mock)
+        cast.sessions["admin"] = await mock.login()
+        await cast.admin("ShareResource", resourceUuids=[DISK], toPublic=True)
+        await cast.account("eve")
+        free = [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")]
+        data = (await cast("eve", "CreateDataVolume", name="d", diskOfferingUuid=DISK, primaryStorageUuid=named("ps-nfs")))["inventory"]["uuid"]
+        told = json.dumps({"volumeUuid": data, "dstPrimaryStorageUuid": named("ps-local")})
+        job = (await cast("eve", "SubmitLongJob", jobName="APIPrimaryStorageMigrateVolumeMsg", jobData=told))["inventory"]["uuid"]
+        await mock.request("PUT", f"/longjobs/{job}/actions", {"cancelLongJob": {}})
+        mock.session = cast.sessions["admin"]
+        await mock.request("DELETE", f"/accounts/{cast.uuids['eve']}")
+        await mock.advance(5)
+        await mock.advance(500)
+        assert await cast.query("admin", "longjobs", f"uuid={job}") == await cast.query("admin", "volumes", f"uuid={data}") == []
+        assert [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")] == free and job not in mock.cloud.long_runs
 
 
 @pytest.mark.parametrize("moment", (1.5, 2.5, 3.5))

@@ -351,12 +351,14 @@ async def test_what_is_nobodys_cannot_be_shared(cast, uuid):
     assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid]) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
 
 
-async def test_who_somebody_is_and_how_much_he_may_have_does_not_change_hands(cast):
+async def test_people_quotas_and_root_volumes_do_not_change_hands(cast):
     await cast.user("ann", "ulf")
     quota = (await cast.query("ann", "accounts/quotas", "name=vm.num"))[0]["uuid"]
     for uuid in (quota, cast.uuids["ulf"], await policy(cast, "ann", ("Allow", ["**"]))):
         assert "wrong resourceUuid" in await cast.refusal("admin", "ChangeResourceOwner", accountUuid=cast.uuids["bob"], resourceUuid=uuid)
     assert (await cast.admin("UpdateQuota", identityUuid=cast.uuids["ann"], name="vm.num", value=7))["inventory"]["uuid"] == quota
+    root = (await cast.query("admin", "volumes", "type=Root"))[0]["uuid"]
+    assert "is a ROOT volume" in await cast.refusal("admin", "ChangeResourceOwner", accountUuid=cast.uuids["bob"], resourceUuid=root)
 
 
 async def test_a_resource_changes_hands_with_all_that_is_part_of_it(cast):
@@ -498,12 +500,16 @@ async def test_what_is_attached_twice_is_attached_once(cast):
     assert [cast.mock.cloud.store.count(ref) - had for ref, had in zip(refs, before)] == [1, 1, 1]
 
 
-async def test_a_user_that_is_not_named_is_the_one_who_calls(cast):
+async def test_a_user_updates_himself(cast):
+    await cast.user("ann", "uma")
     await cast.user("ann", "ulf")
     await cast("ann", "AttachPolicyToUser", userUuid=cast.uuids["ulf"], policyUuid=await policy(cast, "ann", ("Allow", ["**"])))
     assert (await cast("ulf", "UpdateUser", name="ulrich"))["inventory"]["uuid"] == cast.uuids["ulf"]
-    assert f"resource[uuid:{cast.uuids['ann']}, type:UserVO] not found" in await cast.refusal("ann", "UpdateUser", name="x")
-    assert await cast.names("ann", "accounts/users") == ["ulrich"]
+    assert (await cast("ulf", "UpdateUser", uuid=cast.uuids["ulf"].upper(), name="ulric"))["inventory"]["name"] == "ulric"
+    assert "you cannot another user" in await cast.refusal("ulf", "UpdateUser", uuid=cast.uuids["uma"], name="x")
+    assert "is an account session" in await cast.refusal("ann", "UpdateUser", name="x")
+    await cast("ann", "UpdateUser", uuid=cast.uuids["uma"], name="una")
+    assert await cast.names("ann", "accounts/users") == ["ulric", "una"]
 
 
 SAID = (  # statements, and what they let a user do: stop, start, rename a virtual machine

@@ -222,7 +222,7 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
     ("UpdateSystemTag", {"uuid": "@reserved", "tag": "reservedMemory::9G"}, OWNER % ("reserved", "SystemTag")),
     ("DeleteTag", {"uuid": "@reserved"}, "ID.1002: permission denied. The system tag[uuid: {reserved}] refer to a resource not belonging to the account"),
     ("UpdateAccount", {"uuid": "@bob", "name": "x"}, OWNER % ("bob", "Account")),
-    ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
+    ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")), ("DeleteAccount", {"uuid": "+ann"}, "SYS.1007: Only admin can delete account."),
     ("GetAccountQuotaUsage", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
     ("SubmitLongJob", {"jobName": "APIAddImageMsg", "jobData": "{}", "targetResourceUuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
     ("CreateZone", {"name": "z"}, DENIED), ("QueryZone", {}, DENIED), ("QueryCluster", {}, DENIED), ("QueryPrimaryStorage", {}, DENIED),
@@ -333,7 +333,8 @@ async def test_of_what_is_shared_all_or_the_public_part_is_revoked(cast):
     await cast.admin("RevokeResourceSharing", resourceUuids=[medium], all=True)
     assert await cast.names("ann", "instance-offerings") == ["offering-large", "offering-small"]
     assert await cast.names("bob", "instance-offerings") == ["offering-small"]
-    await cast.admin("RevokeResourceSharing", resourceUuids=[large])
+    for api, told in (("RevokeResourceSharing", "all is set to false"), ("ShareResource", "toPublic is set to false")):
+        assert await cast.refusal("admin", api, resourceUuids=[large]) == f"SYS.1007: {told}, accountUuids cannot be null or empty"
     assert "offering-large" in await cast.names("ann", "instance-offerings"), "nothing was said of what to revoke"
 
 
@@ -348,7 +349,7 @@ async def test_a_share_ends_with_what_is_shared_and_with_who_receives_it(cast):
 
 @pytest.mark.parametrize("uuid", (NOBODY, named("zone-1")))
 async def test_what_is_nobodys_cannot_be_shared(cast, uuid):
-    assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid]) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
+    assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid], toPublic=True) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
 
 
 async def test_people_quotas_and_root_volumes_do_not_change_hands(cast):
@@ -525,9 +526,17 @@ SAID = (  # statements, and what they let a user do: stop, start, rename a virtu
     ([("Deny", ["org.zstack.header.vm.**"]), ("Allow", ["**"])], ""),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:name,description"])], "Start Stop"),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:description"])], "Start Stop Update"),
-    ([("allow", ["**"])], ""), ([("Allow", "**")], ""), ([("Allow", None)], ""), ([("Allow", [7, {}, "[", ""])], ""),
+    ([("Allow", "**")], ""), ([("Allow", [7, {}, "[", ""])], ""),
     ([("Allow", ["**." * 3000 + "**"])], "Start Stop Update"), ([("Allow", ["**.*." * 3000 + "**", "*a" * 3000])], ""),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ({}, {"effect": "Allow"}, {"actions": ["**"]}, {"effect": "allow", "actions": ["**"]}, {"effect": ["Deny"], "actions": ["**"]},
+                                   {"effect": "Allow", "actions": []}, {"effect": "Allow", "actions": None}))  # fmt: skip
+async def test_a_statement_says_whether_and_what(cast, wrong):
+    right = {"effect": "Allow", "actions": ["**"]}
+    assert "SYS.1007: a statement must have " in await cast.refusal("ann", "CreatePolicy", name="p", statements=[right, wrong])
+    assert await cast.query("ann", "accounts/policies") == []
 
 
 @pytest.mark.parametrize(("statements", "may"), SAID, ids=[str(statements)[:80] for statements, _ in SAID])

@@ -35,14 +35,15 @@ Read it from top to bottom; a section uses only what stands above it.
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
-    Allocation: virtual machines     the host, the addresses and the volumes that one takes
+    Allocation: virtual machines     the host, the addresses and the volumes that one takes, or could
     Tags        what tags may say, of what, and what they bring about
     Long jobs   what goes on after its api-job, and is a resource until then and after
+    Deletion    what was deleted and waits to be expunged
     Behaviours  what a row cannot say; first: node, progress, notifications
     Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
-    Behaviours: virtual machines          images changed, routers, clones, candidates, what is destroyed
+    Behaviours: virtual machines          images changed, routers, clones
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
@@ -1261,11 +1262,12 @@ RESOURCES = (
         "type platform format system:bool " + DATES + " backupStorageRefs:maps",
         "volume: uuid=Volume.rootImageUuid, backupStorageRefs: uuid=ImageBackupStorageRef.imageUuid, "
         "-backupStorageRef: uuid=ImageBackupStorageRef.imageUuid, backupStorage: backupStorageRef.backupStorage",
-        new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate"}),
+        new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate", "size": 0}),
     Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
         "vmInstance: uuid=VmInstance.instanceOfferingUuid",
-        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"}),
+        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"},
+        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network"),  # those of virtual routers
     Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
         "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
         "volume: uuid=Volume.diskOfferingUuid",
@@ -1302,7 +1304,7 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid", outlives="instanceOfferingUuid", discriminator="type",
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid", discriminator="type",
         ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
@@ -1319,7 +1321,7 @@ RESOURCES = (
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId",
-        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; give its space back"),
+        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
     Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
         "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
         dies_with="volumeUuid vmInstanceUuid"),
@@ -1347,7 +1349,8 @@ RESOURCES = (
         "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
         "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: uuid=VipPeerL3NetworkRef.vipUuid, "
         "portForwarding: uuid=PortForwardingRule.vipUuid, loadBalancer: uuid=LoadBalancer.vipUuid",
-        new=ENABLED | {"peerL3NetworkUuids": []}, dies_with="l3NetworkUuid ipRangeUuid:IpRange", indexed="ip ipRangeUuid"),
+        new=ENABLED | {"peerL3NetworkUuids": []}, dies_with="l3NetworkUuid ipRangeUuid:IpRange", outlives="peerL3NetworkUuids:L3Network",
+        indexed="ip ipRangeUuid peerL3NetworkUuids"),
     Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
         "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
         new=ENABLED, dies_with="vipUuid", outlives="vmNicUuid,guestIp", ends="free the vip"),
@@ -1432,12 +1435,12 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
 def whole_of(text, bits):
-    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
+    return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
 
 
 CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
@@ -1462,7 +1465,11 @@ class Configuration:
 
     def read(self, text):
         """What a value is; the default where it is nothing that may be."""
-        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
+        return self.usual if text == self.default or self.fault(text) else CONFIGURED[self.type][0](text)
+
+    @functools.cached_property
+    def usual(self):
+        return CONFIGURED[self.type][0](self.default)
 
     def fault(self, text):
         """Why a value may not be, or nothing."""
@@ -1498,6 +1505,8 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
     Configuration("hostAllocator/reservedCapacity.clusterLevel", "true", "bool", "", "heed what a cluster's tags reserve on each of its hosts"),
     Configuration("hostAllocator/reservedCapacity.hostLevel", "true", "bool", "", "heed what a host's tags reserve on it"),
     Configuration("hostAllocator/reservedCapacity.zoneLevel", "true", "bool", "", "heed what a zone's tags reserve on each of its hosts"),
+    Configuration("identity/account.api.control", "org.zstack.header.storage.backup.APIQueryBackupStorageMsg, org.zstack.storage.backup.sftp.APIQuerySftpBackupStorageMsg, "
+        "org.zstack.header.image.APIAddImageMsg, org.zstack.header.host.APIQueryHostMsg", "str", "none", "APIs for admin that normal accounts may use too"),
     Configuration("identity/session.maxConcurrent", "500", "int", ">0", "how many sessions a user may have at the same time"),
     Configuration("identity/session.timeout", "7200", "int", ">0 <31536000", "seconds until a session expires"),
     Configuration("image/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted image goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
@@ -1514,6 +1523,7 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
     Configuration("vm/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a destroyed VM goes at once; Delay: after expungePeriod; Never: it stays Destroyed"),
     Configuration("vm/expungePeriod", "86400", "long", ">0", "seconds until a destroyed VM is expunged"),
     Configuration("vm/instanceOffering.setNullWhenDeleting", "true", "bool", "", "VMs forget their instance offering when it is deleted"),
+    Configuration("vm/numa", "false", "bool", "", "an instance offering that is changed while a VM runs is taken at once, not at its next start"),
     Configuration("volume/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted data volume goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
     Configuration("volume/expungePeriod", "86400", "long", ">0", "seconds until a deleted data volume is expunged"),
     Configuration("volumeSnapshot/incrementalSnapshot.maxNum", "128", "int", ">0", "how many snapshots a chain may have"),
@@ -1563,6 +1573,7 @@ ADMIN_ONLY = set("""
     SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
 """.split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
+CONTROLLED = OPENED | {"QueryHost", "QueryBackupStorage", "AddImage"}  # as long as the configuration opens them
 # Of what belongs to others, a call may make use of what is shared, but changes nothing: its path names what it changes, save for these (checkAccount
 # and operationTarget in the messages' APIParam).
 ONLY_USED = set("""
@@ -1627,8 +1638,8 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
 # in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
-# configured.vm.numa a global configuration. A value begins with a capital
-# (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
+# configured.vm.numa a global configuration. A value begins with a capital (Enabled), a digit or a quote ('https',
+# '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
@@ -1638,23 +1649,25 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
 #              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
-#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
+#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c)
+#              drop Ref a=b c     those with these values go
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
 #              enough if A        where a condition holds, that was all
 #              nothing            only the inventory is answered
-#              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
+#              stage copy: Copy   time passes under that sentence, then the item is read anew
+#              prepared           ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that; more after ";"
 #              always A B         these values; or JSON
 #              whether a: A; b: B which of the conditions hold       whether A        if it does
-#              sums A b=c d=e     what the items of a type together have; those whose c is among the b that are given, else whose e is among the d, else all
+#              sums A b=c d=e     what the items of a type have together: those whose c is among the b that are given, or else e among the d, or else all
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
-# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
-# but parameters is an illegal parameter.
+# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map.
+# Refusals are (condition, code, text); an SYS.1007 that speaks of nothing but parameters is an illegal parameter.
 
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
 UPDATE_BOTH = "you must update system and category both"
@@ -1684,6 +1697,7 @@ OF_SYSTEM = tuple((condition, "SYS.1007", "not valid combination of system and c
                   for condition in ("system is true and category is not System", "system is false and category is System"))  # fmt: skip
 NOT_DELETED_VOLUME = ("status is not Deleted", "SYS.1006", "the volume[uuid:{uuid}] is not in status of deleted. "
                       "This is operation is to recover a deleted data volume")  # fmt: skip
+NO_DATA_VOLUME = ("type is Root", "SYS.1006", "volume[uuid:{uuid}] is Root volume, it is recovered and expunged together with its vm")
 
 VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after)
     "StartVmInstance": ("Created|Stopped", "Starting", "Running"),
@@ -1838,6 +1852,10 @@ RULES = {  # api: (what it does, what it refuses)
     "DestroyVmInstance": (VM_DOES["DestroyVmInstance"], ()),
     "UpdateVmInstance": ("when state is Stopped: off the host as Stopped; when state is Running and no its.hostUuid: choose a host; "
         "when state is Running and no its.hostUuid: take the host; recount its host", (
+        ("defaultL3NetworkUuid and no VmNic vmInstanceUuid=uuid l3NetworkUuid=defaultL3NetworkUuid", "SYS.1007",
+            "vm[uuid:{uuid}] is not on l3Network[uuid:{defaultL3NetworkUuid}], that cannot be its default one"),
+        *((f"{said} and its.state is {states}", "SYS.1006", "vm[uuid:{uuid}] is {its.state}, it cannot be said to be {state}")
+            for said, states in (("state", "Created|Destroying|Destroyed|Expunging"), ("state is Running", "Unknown"))),
         ("cpuNum < its.cpuNum and its.state is not Stopped|Created", "SYS.1007", "can't decrease cpu of vm[uuid:{uuid}] when it is {its.state}"),
         ("memorySize < its.memorySize and its.state is not Stopped|Created", "SYS.1007",
             "can't decrease memory size of vm[uuid:{uuid}] when it is {its.state}"))),
@@ -1875,19 +1893,20 @@ RULES = {  # api: (what it does, what it refuses)
     "DeleteDataVolume": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid; status = Deleted; vmInstanceUuid = none; deviceId = none; expunge later", (
         ("type is Root", "SYS.1007", "volume[uuid:{uuid}] is Root volume, can't be deleted"),
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
-    "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME,)),
-    "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME,)),
-    "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; move", (
+    "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
+    "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
+    "PrimaryStorageMigrateVolume": ("when installPath: status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
     "CreateVolumeSnapshot": (
         "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; primaryStorageUuid = "
-        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; grow the tree; take its space; "
-        "stage snapshot: Take the snapshot; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
+        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; "
+        "stage snapshot: Take the snapshot; grow the tree; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
-    "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", ()),
+    "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", (("status is Creating", "VOLUME_SNAPSHOT.1000",
+        "volume snapshot[uuid:{uuid}] is being made, it cannot be deleted yet"),)),
     "RevertVolumeFromSnapshot": ("stage revert: Revert the volume; back to the snapshot; volumeUuid.actualSize = size", (
         ("status is not Ready", "VOLUME_SNAPSHOT.1000", "volume snapshot[uuid:{uuid}] is not Ready, it is {status}"),
         ("volumeUuid.vmInstanceUuid.state is not Stopped", "SYS.1006", "unable to reset volume[uuid:{volumeUuid}] to snapshot[uuid:{uuid}], the vm"
@@ -1912,7 +1931,7 @@ RULES = {  # api: (what it does, what it refuses)
     "BackupStorageMigrateImage": (
         "status = Migrating; stage copy: Copy the image; drop ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid; add "
         "ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid status=Ready installPath='{dstBackupStorageUuid.url}/"
-        "rootVolumeTemplates/{imageUuid}/{imageUuid}.template'; status = Ready", (
+        "rootVolumeTemplates/{imageUuid}/{imageUuid}.template'; when status is Migrating: status = Ready", (
             ("no ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid", "SYS.1006",
                 "image[uuid:{imageUuid}] is not on backup storage[uuid:{srcBackupStorageUuid}]"),
             ("some ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid", "SYS.1006",
@@ -2888,10 +2907,10 @@ class Table:
     Those of `standing` are there without being kept, until they are changed.
     """
 
-    def __init__(self, indexed, documents=None, standing=()):
+    def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = {folded(item["uuid"]): item for item in standing} | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -3020,7 +3039,7 @@ class Store:
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
-        self.standing = standing or {}  # the items that are there from the start, by type
+        self.standing = standing or {}  # the items that are there from the start, by type and folded uuid
         self.folder, self.durable = folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
@@ -3058,7 +3077,7 @@ class Store:
         return self.tables[type]
 
     def new_table(self, type, documents=None):
-        return Table(self.indexes.get(type, ()), documents, self.standing.get(type, ()))
+        return Table(self.indexes.get(type, ()), documents, self.standing.get(type))
 
     # reading
 
@@ -4615,7 +4634,7 @@ def wrapped(error, api):
     """VM.1001 caused by HOST_ALLOCATION.1000, for instance; errors of the system itself, and of who may not, stay as they are."""
     if api not in FAILS or error.code.startswith(("SYS.", "ID.")):
         return error
-    return ApiError(FAILS[api], error.details, error)
+    return ApiError(FAILS[api], error.details, error, hint=error.hint)
 
 
 # ---- Jobs --------------------------------------------------------------------------------------------------------
@@ -4704,7 +4723,7 @@ class Jobs:
             return
         if error:
             self.notify(call, error)
-        outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
+        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None} if error else {"state": "succeeded", "body": body}
         by_rule = error and call.fault.error in (error, error.cause)
         self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
         self.clock.spawn(self.publish(call))
@@ -5221,7 +5240,10 @@ def tags_of(scope, words):
 
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
-    return next((tag["tag"].removeprefix(words) for tag in cloud.find("SystemTag", "resourceUuid", uuid) if tag["tag"].startswith(words)), None)
+    for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
+        if tag["tag"].startswith(words):
+            return tag["tag"].removeprefix(words)
+    return None
 
 
 @effect("when")
@@ -5828,6 +5850,12 @@ class Cloud:
 
 # ---- Configuration -----------------------------------------------------------------------------------------------
 
+@functools.lru_cache(maxsize=8)
+def standing_in(catalogue):
+    """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
+    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+
+
 def heart_beat(cloud, node):
     interval = configured(cloud, "managementServer", "node.heartbeatInterval")
     return cloud.clock.stamp(cloud.clock.now() // interval * interval)
@@ -6008,7 +6036,7 @@ class Accounts:
 
     def refuse_api(self, api, params, account, user):
         """Accounts may do all that is not only for admin. Users may do what a policy allows and none denies (RBACAPIRequestChecker.java)."""
-        if account != ADMIN and only_for_admin(api):
+        if account != ADMIN and (only_for_admin(api) or api.name in CONTROLLED) and api.message not in self.opened():
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"{api.name} is for admin only")
         if user in (account, ADMIN):
             return
@@ -6020,6 +6048,9 @@ class Accounts:
                 raise refused(f"the operation is denied by the policy[name:{policy['name']}, uuid:{policy['uuid']}], field[{name}] is not permitted to set")
         if not any(effect == "Allow" and names_class(action[-1], api.message) for _, effect, action in said):
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"a user needs a policy that allows {api.message}")
+
+    def opened(self):
+        return configured(self.cloud, "identity", "account.api.control").replace(",", " ").split()
 
     def statements(self, user):
         """What policies say to a user and to its groups: policy, effect and action, each action by itself."""
@@ -6164,7 +6195,7 @@ def new_cloud(settings, catalogue):
     """An empty cloud with all that it stands on: a clock, a store, its jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
     store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on",
-                  {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
+                  standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
     cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.take_back)
@@ -6416,6 +6447,44 @@ def take_vni(scope):
     scope.set(vni=free)
 
 
+# what is left of them
+
+
+def networks_of(cloud, zones, l3s, ranges):
+    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
+    if ranges:
+        return [cloud.look("IpRange", uuid) for uuid in ranges]
+    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
+    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
+
+
+@behaviour("GetIpAddressCapacity")
+def get_ip_address_capacity(cloud, call):
+    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
+    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
+    total = sum(end - start + 1 for start, end in map(addresses, ranges))
+    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
+    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
+    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
+    return {"totalCapacity": total, "availableCapacity": total - used}
+
+
+@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
+def get_free_ips(cloud, call):
+    free = []
+    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
+        start, end = addresses(found)
+        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
+        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
+                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
+    return {"inventories": free[: call["limit"]]}
+
+
+@behaviour("CheckIpAvailability")
+def check_ip(cloud, call):
+    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
+
+
 # ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
@@ -6429,9 +6498,10 @@ RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "h
 def reserved_memory(cloud, host):
     """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
     for level, key, words in RESERVING:
-        said = size_of(said_by_tag(cloud, host[key], words) or "")
-        if said is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
-            return said
+        said = said_by_tag(cloud, host[key], words)
+        size = size_of(said) if said else None
+        if size is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
+            return size
     return configured(cloud, "kvm", "reservedMemory")
 
 
@@ -6442,9 +6512,6 @@ def recount(cloud, uuid):
         vms = cloud.find("VmInstance", "hostUuid", uuid)
         cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
                      availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
-
-
-COUNTED["Host"] = recount
 
 
 @on_configured("host/cpu.overProvisioning.ratio")
@@ -6467,7 +6534,8 @@ def leave_host(cloud, vm, state):
     vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since, or gone
     if not vm:
         return
-    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"))
+    of_router = {"status": "Disconnected"} if "status" in vm else {}
+    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"), stateBefore=None, **of_router)
     recount(cloud, vm.get("hostUuid"))
 
 
@@ -6574,10 +6642,12 @@ def has_room(cloud, ps, size):
     return (ps["state"], ps["status"]) == ("Enabled", "Connected") and left >= size and ps["uuid"] not in cloud.full
 
 
-def take_space(cloud, storage, size):
-    ps = cloud.look("PrimaryStorage", storage)
-    if ps:
-        cloud.change("PrimaryStorage", storage, availableCapacity=max(0, ps["availableCapacity"] - size))
+def take_space(cloud, item, size):
+    """Takes so much of the primary storage that something is on, or gives it back; what is on the disk of a host that it lost does not count."""
+    ps, host = cloud.look("PrimaryStorage", item.get("primaryStorageUuid")), item.get("hostUuid")
+    host = host or cloud.look("LocalStorageResourceRef", item.get("volumeUuid") or item["uuid"]).get("hostUuid")
+    if ps and (not host or cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"]):
+        cloud.change("PrimaryStorage", ps["uuid"], availableCapacity=ps["availableCapacity"] - size)
 
 
 def with_room(cloud, storage, size):
@@ -6591,12 +6661,12 @@ def with_room(cloud, storage, size):
 @effect("take its space")
 def take_its_space(scope):
     with_room(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
-    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
+    take_space(scope.cloud, scope.item, scope.item["size"])
 
 
 @effect("give its space back")
 def give_space_back(scope):
-    take_space(scope.cloud, scope.item.get("primaryStorageUuid"), -scope.item["size"])
+    take_space(scope.cloud, scope.item, -scope.item["size"])
 
 
 def take_again(cloud, before, after):
@@ -6610,9 +6680,9 @@ HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)
 @effect("resize")
 def resize(scope):
     """More space for a volume where there is room."""
-    grown, storage = scope.call["size"] - scope.item["size"], scope.item.get("primaryStorageUuid")
-    with_room(scope.cloud, storage, grown)
-    take_space(scope.cloud, storage, grown)
+    grown = scope.call["size"] - scope.item["size"]
+    with_room(scope.cloud, scope.item.get("primaryStorageUuid"), grown)
+    take_space(scope.cloud, scope.item, grown)
     scope.set(size=scope.call["size"])
 
 
@@ -6626,7 +6696,7 @@ def placed(cloud, volume, ps):
         cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
     if host:
         keep_on(cloud, volume, ps, host)
-    take_space(cloud, ps["uuid"], volume["size"])
+    take_space(cloud, volume | {"primaryStorageUuid": ps["uuid"]}, volume["size"])
     written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
     return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "raw" if path.startswith("ceph:") else "qcow2", "installPath": path, "actualSize": written}
 
@@ -6645,6 +6715,7 @@ def local_disks(cloud, ps, host=None):
     hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
     for uuid in hosts:
         kept = [item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid) if item["primaryStorageUuid"] == ps["uuid"]]
+        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"])]
         left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
         yield {"hostUuid": uuid, "totalCapacity": LOCAL_DISK, "availableCapacity": left, "totalPhysicalCapacity": LOCAL_DISK, "availablePhysicalCapacity": LOCAL_DISK}
 
@@ -6683,11 +6754,25 @@ def recount_storage(cloud, cluster):
 
 
 def recount_disks(cloud, ps):
-    """Local storage is as large as the hosts of its clusters together."""
+    """Local storage is as large as the disks of the hosts of its clusters together, and has so much left."""
     if ps["type"] == "LocalStorage":
-        grown = LOCAL_DISK * sum(len(cloud.find("Host", "clusterUuid", uuid)) for uuid in ps["attachedClusterUuids"]) - ps["totalCapacity"]
-        sizes = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
-        cloud.change("PrimaryStorage", ps["uuid"], **{name: ps[name] + grown for name in sizes}, systemUsedCapacity=0)
+        disks, sizes = [*local_disks(cloud, ps)], ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+        cloud.change("PrimaryStorage", ps["uuid"], **{name: sum(disk[name] for disk in disks) for name in sizes}, systemUsedCapacity=0)
+
+
+def count_host(cloud, uuid):
+    """What is left of a host; where there is none after all, local storage is without its disk."""
+    recount(cloud, uuid)
+    for ps in [*cloud.store.rows("PrimaryStorage")] if not cloud.look("Host", uuid) else ():
+        recount_disks(cloud, ps)
+
+
+COUNTED["Host"] = count_host
+
+
+@behaviour("GetLocalStorageHostDiskCapacity")
+def get_host_disks(cloud, call):
+    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
 
 
 # the images that root volumes are made of
@@ -6699,9 +6784,10 @@ def cache_image(cloud, ps, image, host):
     if any((cache.get("primaryStorageUuid", ps["uuid"]), cache.get("hostUuid", host)) == (ps["uuid"], host) for cache in kept):
         return
     url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
-    cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
-              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image.get("size", 0))  # fmt: skip
-    take_space(cloud, ps["uuid"], image.get("size", 0))
+    with_room(cloud, ps["uuid"], image["size"])
+    cache = cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
+              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
+    take_space(cloud, cache, cache["size"])
 
 
 def used_in_pool(cloud, pool):
@@ -6759,8 +6845,6 @@ def off_the_host(scope, state):
     scope.keep()
     leave_host(scope.cloud, scope.item, state)
     scope.renew()
-    if "status" in scope.item:
-        scope.set(status="Disconnected")
 
 
 @effect("recount its host")
@@ -6806,6 +6890,23 @@ def add_nic(scope, word):
               metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
 
 
+def readdress(cloud, nic, ip=None, found=None):
+    """A nic has that address of a range, or none any more; what leads to it from outside leads there."""
+    cloud.change("VmNic", nic["uuid"], ip=ip, ipRangeUuid=found and found["uuid"], **{name: found and found[name] for name in ("netmask", "gateway")})
+    for type in ("Eip", "PortForwardingRule"):
+        for public in cloud.find(type, "vmNicUuid", nic["uuid"]):
+            cloud.change(type, public["uuid"], guestIp=ip)
+
+
+@on_removal("VmNic")
+def nic_removed(cloud, nic):
+    """Where its network was the default one, that of the first nic that is left is it now."""
+    vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+    if vm.get("defaultL3NetworkUuid") == nic["l3NetworkUuid"]:
+        left = sorted(cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]), key=lambda nic: nic["deviceId"])
+        cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=left[0]["l3NetworkUuid"] if left else None)
+
+
 @effect("address the nics")
 def address_nics(scope):
     """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
@@ -6818,7 +6919,7 @@ def address_nics(scope):
         ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
         if nic.get("metaData") == GUEST and not wanted:
             ip, found = found["gateway"], found | {"uuid": None}
-        cloud.change("VmNic", nic["uuid"], ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
+        readdress(cloud, nic, ip, found)
 
 
 # volumes
@@ -6850,7 +6951,8 @@ def make_volumes(scope):
     cloud, vm = scope.cloud, scope.item
     if vm.get("rootVolumeUuid"):
         return
-    disks = [cloud.look("DiskOffering", uuid) for uuid in [vm.get("rootDiskOfferingUuid"), *(vm.get("dataDiskOfferingUuids") or ())]]
+    data = filter(None, (cloud.look("DiskOffering", uuid) for uuid in vm.get("dataDiskOfferingUuids") or ()))
+    disks = [cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid")), *data]
     image = cloud.get("Image", vm["imageUuid"])
     for device, disk in enumerate(disks):
         size = disk.get("diskSize") or image["size"]
@@ -6874,7 +6976,7 @@ def let_go(scope):
     """Addresses are free again, the root volume is Deleted with it, data volumes are detached and stay."""
     cloud, uuid = scope.cloud, scope.item["uuid"]
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
-        cloud.change("VmNic", nic["uuid"], ip=None, netmask=None, gateway=None, ipRangeUuid=None)
+        readdress(cloud, nic)
     for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
         goes = volume["type"] != "Root" and configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
@@ -6886,9 +6988,16 @@ def instantiate(cloud, volume, ps):
 
 
 def move_volume(cloud, volume, storage):
-    ps = with_room(cloud, storage, volume["size"])
-    take_space(cloud, volume.get("primaryStorageUuid"), -volume["size"])
+    """Its snapshots go with it."""
+    snapshots = cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"])
+    ps = with_room(cloud, storage, volume["size"] + sum(snapshot["size"] for snapshot in snapshots))
+    for item in (volume, *snapshots):
+        take_space(cloud, item, -item["size"])
     instantiate(cloud, volume, ps)
+    there = {"primaryStorageUuid": storage, "primaryStorageInstallPath": cloud.look("Volume", volume["uuid"])["installPath"]}
+    for snapshot in snapshots:
+        cloud.change("VolumeSnapshot", snapshot["uuid"], **there)
+        take_space(cloud, snapshot | there, snapshot["size"])
 
 
 @effect("move its volumes")
@@ -6896,6 +7005,43 @@ def move_volumes(scope):
     for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
         if volume["type"] == "Root" or scope.call["withDataVolumes"]:
             move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
+
+
+# what could take them
+
+
+@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
+def get_destinations(cloud, call):
+    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
+    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
+    try:
+        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
+    except ApiError:
+        hosts = []
+    found = {}
+    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
+        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
+        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
+    return found
+
+
+def thought_of(call):
+    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
+
+
+@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
+def get_storages(cloud, call):
+    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
+    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
+    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
+
+    def roomy(size):
+        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
+        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
+
+    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
+    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
+    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
 
 
 # ---- Tags --------------------------------------------------------------------------------------------------------
@@ -7147,6 +7293,59 @@ def give_up(cloud, uuid):
     cloud.clock.spawn(cloud.store.try_commit())
 
 
+# ---- Deletion ----------------------------------------------------------------------------------------------------
+
+EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
+    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
+    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
+    "ExpungeImage": ("Image", "Deleted", "status", "image"),
+}
+
+
+def expunge_later(cloud, api, uuid, since=None):
+    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Never":
+        return
+    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
+
+    def remove():
+        item = cloud.look(type, uuid)
+        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
+            return
+        touched = cloud.clock.moment(item["lastOpDate"])
+        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
+            expunge_later(cloud, api, uuid, touched)
+            return
+        cloud.remove(type, uuid)
+        cloud.clock.spawn(cloud.store.try_commit())
+
+    cloud.clock.at(due, remove, f"{api} {uuid}")
+
+
+def expunge(cloud, api, uuid):
+    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
+        cloud.remove(type, uuid)
+    else:
+        expunge_later(cloud, api, uuid)
+
+
+@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
+def expunge_all_later(cloud):
+    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
+    for api, (type, state, key, _) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
+@effect("expunge later")
+def expunge_item_later(scope):
+    scope.keep()
+    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
+
+
 # ---- Behaviours --------------------------------------------------------------------------------------------------
 
 # management node (manual 4.1)
@@ -7358,8 +7557,6 @@ def license_fields(cloud, text):
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
 
-
-
 def connected(cloud, uuid):
     """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
     cloud.change("Host", uuid, status="Connected")
@@ -7383,6 +7580,7 @@ def host_gone(cloud, uuid):
 
 @effect("connected")
 def item_connected(scope):
+    scope.keep(without_nulls)
     connected(scope.cloud, scope.item["uuid"])
 
 
@@ -7451,11 +7649,6 @@ def stop_users(scope):
     users = dict.fromkeys(volume.get("vmInstanceUuid") for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]))
     for uuid in [uuid for uuid in users if scope.look("VmInstance", uuid).get("hostUuid")]:
         leave_host(scope.cloud, {"uuid": uuid}, "Stopped")
-
-
-@behaviour("GetLocalStorageHostDiskCapacity")
-def get_host_disks(cloud, call):
-    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
 
 
 @behaviour("ExportImageFromBackupStorage", export="Export the image")
@@ -7561,41 +7754,6 @@ def take_networks_along(scope):
         scope.cloud.change("L2Network", network["uuid"], attachedClusterUuids=scope.item["attachedClusterUuids"])
 
 
-def networks_of(cloud, zones, l3s, ranges):
-    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
-    if ranges:
-        return [cloud.look("IpRange", uuid) for uuid in ranges]
-    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
-    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
-
-
-@behaviour("GetIpAddressCapacity")
-def get_ip_address_capacity(cloud, call):
-    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
-    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
-    total = sum(end - start + 1 for start, end in map(addresses, ranges))
-    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
-    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
-    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
-    return {"totalCapacity": total, "availableCapacity": total - used}
-
-
-@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
-def get_free_ips(cloud, call):
-    free = []
-    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
-        start, end = addresses(found)
-        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
-        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
-                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
-    return {"inventories": free[: call["limit"]]}
-
-
-@behaviour("CheckIpAvailability")
-def check_ip(cloud, call):
-    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
-
-
 @behaviour("GetNetworkServiceTypes")
 def get_network_service_types(cloud, call):
     """Each type of service with the types of its providers."""
@@ -7635,8 +7793,6 @@ def delete_vip_qos(cloud, call):
 
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
-
-UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
 @effect("still")
@@ -7727,96 +7883,6 @@ def copy_parts(scope, source):
             new_volume(cloud, vm, volume["deviceId"], ps, **kept)
 
 
-# what could take them
-
-
-@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
-def get_destinations(cloud, call):
-    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
-    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
-    try:
-        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
-    except ApiError:
-        hosts = []
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
-        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
-        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
-    return found
-
-
-def thought_of(call):
-    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
-
-
-@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
-def get_storages(cloud, call):
-    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
-    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
-    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
-
-    def roomy(size):
-        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
-        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
-
-    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
-    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
-    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
-
-
-# what is destroyed
-
-EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
-    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
-    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
-    "ExpungeImage": ("Image", "Deleted", "status", "image"),
-}
-
-
-def expunge_later(cloud, api, uuid, since=None):
-    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Never":
-        return
-    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
-
-    def remove():
-        item = cloud.look(type, uuid)
-        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
-            return
-        touched = cloud.clock.moment(item["lastOpDate"])
-        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
-            expunge_later(cloud, api, uuid, touched)
-            return
-        cloud.remove(type, uuid)
-        cloud.clock.spawn(cloud.store.try_commit())
-
-    cloud.clock.at(due, remove, f"{api} {uuid}")
-
-
-def expunge(cloud, api, uuid):
-    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
-        cloud.remove(type, uuid)
-    else:
-        expunge_later(cloud, api, uuid)
-
-
-@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
-def expunge_all_later(cloud):
-    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
-    for api, (type, state, key, _) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
-
-
-@effect("expunge later")
-def expunge_item_later(scope):
-    scope.keep()
-    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
-
-
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
 
 
@@ -7837,7 +7903,7 @@ def attach_to_vm(scope):
     if len(used - {0}) >= most:
         raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {most} data volumes to be attached to a single vm")
     if volume["status"] == "NotInstantiated":
-        scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm["clusterUuid"], volume["size"])))
+        scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm.get("clusterUuid"), volume["size"])))
     place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
     if volume["isShareable"]:
         cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **place)
@@ -7855,7 +7921,7 @@ def grow_tree(scope):
     """A snapshot goes below the latest one of the current tree; where there is none, or its chain is long enough, another tree begins."""
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
-    latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree.get("uuid")) if other["latest"]), {})
+    latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
     said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
     longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
@@ -7906,7 +7972,7 @@ def delete_branch(scope):
 def copies(scope):
     """A copy, on its way, on each backup storage that can take the image; all there are when none is named."""
     cloud, uuids, now = scope.cloud, scope.call["backupStorageUuids"], scope.cloud.clock.stamp(scope.cloud.pretend)
-    wanted = [cloud.look("BackupStorage", uuid) for uuid in uuids] if uuids else cloud.store.rows("BackupStorage")
+    wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)] if uuids else cloud.store.rows("BackupStorage")
     usable = [bs for bs in wanted if (bs["state"], bs["status"]) == ("Enabled", "Connected") and bs["attachedZoneUuids"]]
     if not usable:
         raise refused(f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding this image; "
@@ -8301,7 +8367,7 @@ def made_by_calls(catalogue, **settings):
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
     with_public_address(cloud, "web-1")
-    text = to_json([(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]).decode()
+    text = to_json([(type, [*kept.values()]) for type, kept in cloud.store.image().documents.items() if kept]).decode()
     return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(DATES_INSIDE.findall(text))}, cloud.random.getstate(), cloud.cursors
 
 
@@ -8561,19 +8627,22 @@ def recover(cloud):
 
 
 INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
+    ("Host", {"PreMaintenance"}, {"state": "Enabled"}),
     ("Image", {"Downloading", "Creating"}, {"status": "Error"}),
-    ("Volume", {"Migrating"}, {"status": "Ready"}),
     *((type, {"Creating"}, {}) for type in ("Volume", "VolumeSnapshot")),
-    ("ConsoleProxyAgent", {"Connecting"}, {"status": "Connected"}),
+    *((type, {"Migrating", "Deleting"}, {"status": "Ready"}) for type in ("Image", "Volume", "VolumeSnapshot")),
+    *((type, {"Connecting"}, {"status": "Connected"}) for type in ("PrimaryStorage", "BackupStorage", "VmInstance", "ConsoleProxyAgent")),
     ("LongJob", {"Running", "Waiting", "Canceling"}, {"state": "Failed", "jobResult": "Failed because management node restarted."}),
 )
+
+
+UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
 def interrupted(cloud):
     """What becomes of things under way when a management node restarts."""
     for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
-        leave_host(cloud, vm, "Stopped")
-        cloud.change("VmInstance", vm["uuid"], stateBefore=None)
+        leave_host(cloud, vm, "Stopped" if vm.get("rootVolumeUuid") else "Created")
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
     for type, states, changes in INTERRUPTED:
@@ -9138,7 +9207,6 @@ class Standings:
         self.kept, self.weight = {}, 0
 
 
-
 # ---- API: wire -----------------------------------------------------------------------------------------------------
 
 UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
@@ -9569,6 +9637,7 @@ class Rest:
             raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
         record = self.jobs.poll(uuid)
         entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
+        entry.hints += [record["hint"]] if record and record.get("hint") else []
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
@@ -9916,7 +9985,6 @@ class Contract:
                 "404": ref("responses", "NotFound"), "503": ref("responses", "Failed"),
             },
         }  # fmt: skip
-
 
 
 # ---- Control: watching ---------------------------------------------------------------------------------------------

@@ -150,6 +150,8 @@ class Words:
         first, *steps = name.split(".")
         if first in ("caller", "now"):
             return not steps
+        if first == "configured":
+            return "/".join(name.split(".", 2)[1:]) in ALL.configurations
         if first in self.api.params:
             row = ALL.resources.get(self.api.params[first].refers)
             if self.api.params[first].type in ("map", "maps") and steps:

@@ -394,7 +394,7 @@ async def test_when_all_is_over_capacities_states_and_lines_are_as_they_should_b
         assert host["status"] == "Connected" or host["name"] == "host-4"
         assert {vm["state"] for vm in vms} <= ({"Running", "Paused"} if host["status"] == "Connected" else {"Unknown"})
     assert {ps["status"] for ps in store.rows("PrimaryStorage")} == {"Connected"}
-    assert {vm["state"] for vm in store.rows("VmInstance") if "hostUuid" not in vm} <= {"Stopped", "Destroyed"}
+    assert {vm["state"] for vm in store.rows("VmInstance") if "hostUuid" not in vm} <= {"Created", "Stopped", "Destroyed"}
     addresses = [nic["ip"] for nic in store.rows("VmNic") if nic.get("ip")]
     assert len(addresses) == len(set(addresses))
 

@@ -6209,6 +6209,9 @@ def change_resource_owner(cloud, call):
     type, item = accounts.find(call["resourceUuid"])
     if not item or type in WHOSE:
         raise refused(f"cannot find the resource[uuid:{call['resourceUuid']}]; wrong resourceUuid or the resource is admin resource")
+    if (type, item.get("type")) == ("Volume", "Root"):
+        raise refused(f"the resource[uuid:{item['uuid']}] is a ROOT volume, you cannot change its owner, instead,change the owner of the VM "
+                      "the root volume belongs to")  # sic: VmInstanceManagerImpl.java  # fmt: skip
     if (giver := accounts.owner(type, item)) == taker:
         raise ApiError("ID.1004", "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
                        f"Current account is [uuid: {call.account}].The resource target owner account[uuid: {taker}]."
@@ -6269,7 +6272,11 @@ def get_account_quota_usage(cloud, call):
 
 @behaviour("UpdateUser")
 def update_user(cloud, call):
-    """The user who calls, where none is named."""
+    """The user who calls, where none is named; a user updates no other (AccountManagerImpl.java)."""
+    if not call["uuid"] and call.user == call.account:
+        raise ApiError("SYS.1007", "the current session is an account session. You need to specify the field 'uuid' of the user you want to update")
+    if call["uuid"] and call.account != ADMIN and folded(call["uuid"]) != folded(call.user) != folded(call.account):
+        raise ApiError("SYS.1007", f"your are login as a user, you cannot another user[uuid:{call['uuid']}]")  # sic
     return update(cloud, replace(call, params={"uuid": call.user} | call.params))
 
 

@@ -222,7 +222,7 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
     ("UpdateSystemTag", {"uuid": "@reserved", "tag": "reservedMemory::9G"}, OWNER % ("reserved", "SystemTag")),
     ("DeleteTag", {"uuid": "@reserved"}, "ID.1002: permission denied. The system tag[uuid: {reserved}] refer to a resource not belonging to the account"),
     ("UpdateAccount", {"uuid": "@bob", "name": "x"}, OWNER % ("bob", "Account")),
-    ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
+    ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")), ("DeleteAccount", {"uuid": "+ann"}, "SYS.1007: Only admin can delete account."),
     ("GetAccountQuotaUsage", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
     ("SubmitLongJob", {"jobName": "APIAddImageMsg", "jobData": "{}", "targetResourceUuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
     ("CreateZone", {"name": "z"}, DENIED), ("QueryZone", {}, DENIED), ("QueryCluster", {}, DENIED), ("QueryPrimaryStorage", {}, DENIED),
@@ -333,7 +333,8 @@ async def test_of_what_is_shared_all_or_the_public_part_is_revoked(cast):
     await cast.admin("RevokeResourceSharing", resourceUuids=[medium], all=True)
     assert await cast.names("ann", "instance-offerings") == ["offering-large", "offering-small"]
     assert await cast.names("bob", "instance-offerings") == ["offering-small"]
-    await cast.admin("RevokeResourceSharing", resourceUuids=[large])
+    for api, told in (("RevokeResourceSharing", "all is set to false"), ("ShareResource", "toPublic is set to false")):
+        assert await cast.refusal("admin", api, resourceUuids=[large]) == f"SYS.1007: {told}, accountUuids cannot be null or empty"
     assert "offering-large" in await cast.names("ann", "instance-offerings"), "nothing was said of what to revoke"
 
 
@@ -348,15 +349,17 @@ async def test_a_share_ends_with_what_is_shared_and_with_who_receives_it(cast):
 
 @pytest.mark.parametrize("uuid", (NOBODY, named("zone-1")))
 async def test_what_is_nobodys_cannot_be_shared(cast, uuid):
-    assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid]) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
+    assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid], toPublic=True) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
 
 
-async def test_who_somebody_is_and_how_much_he_may_have_does_not_change_hands(cast):
+async def test_people_quotas_and_root_volumes_do_not_change_hands(cast):
     await cast.user("ann", "ulf")
     quota = (await cast.query("ann", "accounts/quotas", "name=vm.num"))[0]["uuid"]
     for uuid in (quota, cast.uuids["ulf"], await policy(cast, "ann", ("Allow", ["**"]))):
         assert "wrong resourceUuid" in await cast.refusal("admin", "ChangeResourceOwner", accountUuid=cast.uuids["bob"], resourceUuid=uuid)
     assert (await cast.admin("UpdateQuota", identityUuid=cast.uuids["ann"], name="vm.num", value=7))["inventory"]["uuid"] == quota
+    root = (await cast.query("admin", "volumes", "type=Root"))[0]["uuid"]
+    assert "is a ROOT volume" in await cast.refusal("admin", "ChangeResourceOwner", accountUuid=cast.uuids["bob"], resourceUuid=root)
 
 
 async def test_a_resource_changes_hands_with_all_that_is_part_of_it(cast):
@@ -498,12 +501,16 @@ async def test_what_is_attached_twice_is_attached_once(cast):
     assert [cast.mock.cloud.store.count(ref) - had for ref, had in zip(refs, before)] == [1, 1, 1]
 
 
-async def test_a_user_that_is_not_named_is_the_one_who_calls(cast):
+async def test_a_user_updates_himself(cast):
+    await cast.user("ann", "uma")
     await cast.user("ann", "ulf")
     await cast("ann", "AttachPolicyToUser", userUuid=cast.uuids["ulf"], policyUuid=await policy(cast, "ann", ("Allow", ["**"])))
     assert (await cast("ulf", "UpdateUser", name="ulrich"))["inventory"]["uuid"] == cast.uuids["ulf"]
-    assert f"resource[uuid:{cast.uuids['ann']}, type:UserVO] not found" in await cast.refusal("ann", "UpdateUser", name="x")
-    assert await cast.names("ann", "accounts/users") == ["ulrich"]
+    assert (await cast("ulf", "UpdateUser", uuid=cast.uuids["ulf"].upper(), name="ulric"))["inventory"]["name"] == "ulric"
+    assert "you cannot another user" in await cast.refusal("ulf", "UpdateUser", uuid=cast.uuids["uma"], name="x")
+    assert "is an account session" in await cast.refusal("ann", "UpdateUser", name="x")
+    await cast("ann", "UpdateUser", uuid=cast.uuids["uma"], name="una")
+    assert await cast.names("ann", "accounts/users") == ["ulric", "una"]
 
 
 SAID = (  # statements, and what they let a user do: stop, start, rename a virtual machine
@@ -522,6 +529,14 @@ SAID = (  # statements, and what they let a user do: stop, start, rename a virtu
     ([("Allow", [7, {}, "[", ""])], ""),
     ([("Allow", ["**." * 3000 + "**"])], "Start Stop Update"), ([("Allow", ["**.*." * 3000 + "**", "*a" * 3000])], ""),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ({}, {"effect": "Allow"}, {"actions": ["**"]}, {"effect": "allow", "actions": ["**"]}, {"effect": ["Deny"], "actions": ["**"]},
+                                   {"effect": "Allow", "actions": []}, {"effect": "Allow", "actions": None}))  # fmt: skip
+async def test_a_statement_says_whether_and_what(cast, wrong):
+    right = {"effect": "Allow", "actions": ["**"]}
+    assert "SYS.1007: a statement must have " in await cast.refusal("ann", "CreatePolicy", name="p", statements=[right, wrong])
+    assert await cast.query("ann", "accounts/policies") == []
 
 
 @pytest.mark.parametrize(("statements", "may"), SAID, ids=[str(statements)[:80] for statements, _ in SAID])

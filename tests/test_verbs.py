@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, Scope, Settings, create_app, named, read_rule, serve
+from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, Scope, Settings, create_app, named, read_rule
 
 WEB, CI, PRIVATE, PUBLIC, ISO, SPARE, GIB = (*map(named, ("vm-web-1", "vm-ci-1", "l3-private", "l3-public", "image-debian9", "volume-spare")), 1 << 30)
 
@@ -268,15 +268,15 @@ def test_a_row_says_what_is_done_before_each_stage():
 
 
 @pytest.mark.parametrize("gone", (False, True))
-async def test_a_row_with_stages_takes_its_time_and_finds_what_became_of_its_item(gone):
-    async with serve(delay="10") as mock:
-        await mock.login()
-        path, body = f"/primary-storage/volumes/{SPARE}/actions", {"primaryStorageMigrateVolume": {"dstPrimaryStorageUuid": named("ps-nfs")}}
-        _, answer = await mock.request("PUT", path, body)
-        await mock.advance(9)
-        assert [row["status"] for row in await mock.query("volumes", "name=spare")] == ["Migrating"]
-        if gone:
-            mock.cloud.remove("Volume", SPARE)
-        await mock.advance(1)
-        status, shown = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
-        assert (shown["error"]["code"], status) == ("SYS.1003", 503) if gone else shown["inventory"]["primaryStorageUuid"] == named("ps-nfs")
+async def test_a_row_with_stages_takes_its_time_and_finds_what_became_of_its_item(cloud, gone):
+    volume = (await cloud.create("CreateDataVolume", name="v", diskOfferingUuid=named("disk-20g"), primaryStorageUuid=named("ps-local")))["uuid"]
+    cloud.rule(api="PrimaryStorageMigrateVolume", delay=10)
+    path, body = f"/primary-storage/volumes/{volume}/actions", {"primaryStorageMigrateVolume": {"dstPrimaryStorageUuid": named("ps-nfs")}}
+    _, answer = await cloud.request("PUT", path, body)
+    await cloud.advance(9)
+    assert [row["status"] for row in await cloud.query("volumes", "name=v")] == ["Migrating"]
+    if gone:
+        cloud.cloud.remove("Volume", volume)
+    await cloud.advance(1)
+    status, shown = await cloud.request("GET", "/api-jobs/" + answer["location"][-32:])
+    assert (shown["error"]["code"], status) == ("SYS.1003", 503) if gone else shown["inventory"]["primaryStorageUuid"] == named("ps-nfs")

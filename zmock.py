@@ -6058,7 +6058,7 @@ class Accounts:
         refs = [*self.store.find("UserPolicyRef", "userUuid", user)]
         refs += [ref for group in groups for ref in self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])]
         for policy in (self.cloud.look("Policy", ref["policyUuid"]) for ref in refs):
-            for said in policy["statements"]:
+            for said in [said for said in policy.get("statements", ()) if isinstance(said, dict)]:  # a kept cloud may hold anything
                 if not said.get("principals") or any(names_class(who.removeprefix("user:"), user) for who in texts(said["principals"])):
                     yield from ((policy, said.get("effect"), action) for action in texts(said.get("actions")))
 

@@ -5578,7 +5578,7 @@ class Cloud:
         gone = [change for change in changes if change[0] in HELD and left[change[:2]] and not self.store.peek(*change[:2])]
         self.store.take_back(changes)
         for type, _, before, after in gone:
-            HELD[type](self, before or {}, after or {})
+            HELD[type](self, before, after)
         for type, uuid in {change[:2] for change in changes}:
             if type in COUNTED:
                 COUNTED[type](self, uuid)
@@ -6671,7 +6671,8 @@ def give_space_back(scope):
 
 def take_again(cloud, before, after):
     for item, sign in ((after, 1), (before, -1)):
-        take_space(cloud, item.get("primaryStorageUuid"), sign * item.get("size", 0))
+        if item:
+            take_space(cloud, item, sign * item.get("size", 0))
 
 
 HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)

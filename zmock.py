@@ -1267,7 +1267,8 @@ RESOURCES = (
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
         "vmInstance: uuid=VmInstance.instanceOfferingUuid",
         new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"},
-        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network"),  # those of virtual routers
+        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network", discriminator="type",
+        indexed="zoneUuid managementNetworkUuid publicNetworkUuid"),  # those of virtual routers
     Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
         "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
         "volume: uuid=Volume.diskOfferingUuid",
@@ -1304,8 +1305,9 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid", discriminator="type",
-        ends="drop Volume uuid=rootVolumeUuid; recount its host"),
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"},
+        dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid",
+        discriminator="type", indexed="managementNetworkUuid publicNetworkUuid", ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
         "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
@@ -5010,6 +5012,7 @@ FORMS: dict[str, Any] = {
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
+    "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
 SAID = {"true": True, "false": False, "none": None}
 
@@ -5158,7 +5161,7 @@ class Scope:
         if kind in "<>":
             value, other = rank(value), rank(self.value(right[0]))
             return None not in (value, other) and (value < other if kind == "<" else value > other)
-        present = there(value) or (value == "" and right[0] in FORMS)  # an empty text has none of the forms
+        present = there(value) or (value in ("", {}) and right[0] in FORMS)  # what is empty has none of the forms
         return present and any(self.same(value, word) for word in right) == (kind == "is")
 
     def same(self, value, word):
@@ -5603,21 +5606,10 @@ class Cloud:
             ("LicenseAddOn", "expiredDate"): self.license_end,
             ("PrimaryStorage", "availableCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availableCapacity"),
             ("PrimaryStorage", "availablePhysicalCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availablePhysicalCapacity"),
-            ("VolumeSnapshotTree", "tree"): self.branches,
             ("SchedulerJob", "state"): lambda job: "Disabled" if self.is_deleted(job.get("targetResourceUuid")) else job.get("state"),
             ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
             ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
         } | {field: functools.partial(work_out, self) for field, work_out in COMPUTED.items()}
-
-    def branches(self, tree):
-        """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
-        snapshots = sorted(self.store.find("VolumeSnapshot", "treeUuid", tree["uuid"]), key=lambda one: (one["createDate"], one.get("distance", 1)))
-        leaves = {one["uuid"]: {"inventory": self.inventory("VolumeSnapshot", one), "children": []} for one in snapshots}
-        for one in snapshots:
-            if one.get("parentUuid") in leaves:
-                leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
-                leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
-        return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
 
     def is_deleted(self, uuid):
         """Whether a virtual machine or a volume waits to be expunged, or recovered."""
@@ -5706,7 +5698,7 @@ class Cloud:
             raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
         if isinstance(value, str) and len(value) < param.shortest:
             raise BadParameter(f"{where} less than the min length of string. expected was >= {param.shortest}, actual was {len(value)}")
-        if value is None and param.required and param.low is not None:
+        if value is None and param.required and param.low:
             value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
         if value is None:
             if param.required:
@@ -6671,8 +6663,7 @@ def give_space_back(scope):
 
 def take_again(cloud, before, after):
     for item, sign in ((after, 1), (before, -1)):
-        if item:
-            take_space(cloud, item, sign * item.get("size", 0))
+        take_space(cloud, item, sign * item["size"]) if item else None
 
 
 HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)
@@ -6800,7 +6791,19 @@ def room_for_images(cloud, bs):
     return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])))
 
 
+def branches(cloud, tree):
+    """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
+    snapshots = sorted(cloud.store.find("VolumeSnapshot", "treeUuid", tree["uuid"]), key=lambda one: (one["createDate"], one.get("distance", 1)))
+    leaves = {one["uuid"]: {"inventory": cloud.inventory("VolumeSnapshot", one), "children": []} for one in snapshots}
+    for one in snapshots:
+        if one.get("parentUuid") in leaves:
+            leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
+            leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
+    return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
+
+
 COMPUTED.update({
+    ("VolumeSnapshotTree", "tree"): branches,
     ("BackupStorage", "availableCapacity"): room_for_images,
     ("BackupStorage", "poolAvailableCapacity"): lambda cloud, bs: room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
     ("BackupStorage", "poolUsedCapacity"): lambda cloud, bs: bs.get("totalCapacity", 0) - room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
@@ -8385,6 +8388,7 @@ def demo(cloud):
     cloud.pretend = cloud.clock.now() - 3600
     trouble(cloud)
     cloud.pretend = None
+    cloud.random = random.Random(f"{cloud.settings.seed}/0")  # who comes gets the same uuids, whatever the demo cloud is made of
 
 
 def with_public_address(cloud, vm):
@@ -9759,6 +9763,8 @@ def result_schema(api, dialect):
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
     if "all" in api.words and not dialect["success-field"]:
         properties["success"] = SCHEMAS["bool"]
+    if api.name == "IsReadyToGo" and dialect["is-ready"]:
+        properties["managementNodeId"] = TEXT_SCHEMA
     return object_of(properties | {"schema": {"type": "object", "additionalProperties": TEXT_SCHEMA}})
 
 

@@ -236,7 +236,7 @@ def test_a_row_speaks_of_fields_that_it_has(row):
     assert row.of in ("", *ROWS)
     assert not ROWS[row.stored].of
     assert row.java.startswith("org.zstack.")
-    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *INTERNAL}
+    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *ALL.resources[row.name].all_fields, *INTERNAL}
 
 
 def test_a_path_and_a_verb_mean_one_api_and_an_action_on_it_too():

@@ -10,10 +10,14 @@ import re
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, named, resolved, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, resolved, serve
 
 CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+CONTRACT = json.loads(json.dumps(Contract(new_cloud(Settings(memory=True), CATALOGUE)).document("http://127.0.0.1")["components"]))
+for schema in CONTRACT["schemas"].values():
+    schema |= {"additionalProperties": False} if "properties" in schema else {}  # an answer holds what the contract says, and nothing else
 SIMULATED = {api.name: api for api in CATALOGUE.apis.values() if api.backing != "none"}
 
 # parameters whose constraints do not say what they mean
@@ -40,6 +44,7 @@ GIVEN = {
     "CreateInstanceOffering": {"memorySize": 1 << 30},
     "CreatePolicy": {"statements": [{"effect": "Allow", "actions": ["**"]}]},
     "CreateSchedulerJob": {"targetResourceUuid": "@vm-web-1"},
+    "CreatePolicy": {"statements": [{"effect": "Allow", "actions": ["**"]}]},
     "CreateSchedulerTrigger": {"startTime": 0, "repeatCount": 1},
     "AddVmToAffinityGroup": {"uuid": "@vm-web-1"},
     "RemoveVmFromAffinityGroup": {"uuid": "@vm-db-1"},
@@ -233,6 +238,8 @@ async def test_it_does_what_it_is_for(name):
         await drive.prepare(api)
         params = await drive.params(api)
         body = await mock.call(name, **params)
+        promised = Draft202012Validator({"$ref": f"#/components/schemas/{name}Result", "components": CONTRACT})
+        assert [f"{error.json_path}: {error.message}" for error in promised.iter_errors(body)] == []
         for member in re.findall(r"(inventor(?:y|ies)):\w+", api.answers):
             assert member in body
         shown = body.get("inventory", {}) if body else {}

@@ -316,6 +316,12 @@ async def test_an_offering_whose_tag_names_the_network_is_the_one_for_its_router
     assert (await one(cloud, "vm-instances/appliances"))["instanceOfferingUuid"] == tagged["uuid"]
 
 
+async def test_an_offering_for_routers_shows_all_of_itself_among_the_others_too(cloud):
+    made = await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
+    assert await cloud.query("instance-offerings", "name=o") == await cloud.query("instance-offerings/virtual-routers") == [made]
+    assert (await cloud.query("instance-offerings", "type=VirtualRouter", "imageUuid not null")) == [made]
+
+
 async def test_a_vpc_router_has_networks_dns_and_distributed_routing(cloud):
     offering = await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
     router = await cloud.create("CreateVpcVRouter", name="vpc", virtualRouterOfferingUuid=offering["uuid"])

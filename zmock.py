@@ -5581,7 +5581,7 @@ class Cloud:
         gone = [change for change in changes if change[0] in HELD and left[change[:2]] and not self.store.peek(*change[:2])]
         self.store.take_back(changes)
         for type, _, before, after in gone:
-            HELD[type](self, before or {}, after or {})
+            HELD[type](self, before, after)
         for type, uuid in {change[:2] for change in changes}:
             if type in COUNTED:
                 COUNTED[type](self, uuid)
@@ -6050,7 +6050,7 @@ class Accounts:
         refs = [*self.store.find("UserPolicyRef", "userUuid", user)]
         refs += [ref for group in groups for ref in self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])]
         for policy in (self.cloud.look("Policy", ref["policyUuid"]) for ref in refs):
-            for said in policy["statements"]:
+            for said in [said for said in policy.get("statements", ()) if isinstance(said, dict)]:  # a kept cloud may hold anything
                 if not said.get("principals") or any(names_class(who.removeprefix("user:"), user) for who in texts(said["principals"])):
                     yield from ((policy, said.get("effect"), action) for action in texts(said.get("actions")))
 

@@ -42,7 +42,6 @@ GIVEN = {
     "AttachNetworkServiceToL3Network": {"networkServices": {named("provider-Flat"): ["DHCP"]}},
     "AttachPrimaryStorageToCluster": {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-1"},
     "CreateInstanceOffering": {"memorySize": 1 << 30},
-    "CreatePolicy": {"statements": [{"effect": "Allow", "actions": ["**"]}]},
     "CreateSchedulerJob": {"targetResourceUuid": "@vm-web-1"},
     "CreatePolicy": {"statements": [{"effect": "Allow", "actions": ["**"]}]},
     "CreateSchedulerTrigger": {"startTime": 0, "repeatCount": 1},

@@ -1275,7 +1275,7 @@ RESOURCES = (
         "uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
         "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
         "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster",
-        new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, dies_with="zoneUuid", outlives="attachedClusterUuids:Cluster", discriminator="type",
+        new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, dies_with="zoneUuid poolUuid:L2Network", outlives="attachedClusterUuids:Cluster", discriminator="type",
         indexed="attachedClusterUuids",
         kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
     Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
@@ -1320,7 +1320,7 @@ RESOURCES = (
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId",
-        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
+        ends="drop VolumeSnapshot volumeUuid=uuid; when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
     Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
         "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
         dies_with="volumeUuid vmInstanceUuid"),
@@ -1826,7 +1826,7 @@ RULES = {  # api: (what it does, what it refuses)
     **{api: (VM_DOES.get(api) or goes_through(*passing), (only_in(states, f"{HEADER}vm.API{api}Msg"),)) for api, (states, *passing) in VM_STATES.items()},
     "DestroyVmInstance": (VM_DOES["DestroyVmInstance"], ()),
     "UpdateVmInstance": ("when state is Stopped: off the host as Stopped; when state is Running and no its.hostUuid: choose a host; "
-        "when state is Running and no its.hostUuid: take the host; recount its host", (
+        "when state is Running and no its.hostUuid: take the host; when state is Running: address the nics; recount its host", (
         ("defaultL3NetworkUuid and no VmNic vmInstanceUuid=uuid l3NetworkUuid=defaultL3NetworkUuid", "SYS.1007",
             "vm[uuid:{uuid}] is not on l3Network[uuid:{defaultL3NetworkUuid}], that cannot be its default one"),
         *((f"{said} and its.state is {states}", "SYS.1006", "vm[uuid:{uuid}] is {its.state}, it cannot be said to be {state}")
@@ -1876,9 +1876,8 @@ RULES = {  # api: (what it does, what it refuses)
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
     "CreateVolumeSnapshot": (
-        "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; primaryStorageUuid = "
-        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; "
-        "stage snapshot: Take the snapshot; grow the tree; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
+        "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; stage snapshot: Take the snapshot; "
+        "primaryStorageUuid = volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; grow the tree; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
         "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
     "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", (("status is Creating", "VOLUME_SNAPSHOT.1000",
         "volume snapshot[uuid:{uuid}] is being made, it cannot be deleted yet"),)),
@@ -5537,6 +5536,10 @@ class Cloud:
             ON_REMOVAL[type](self, item)
         row = self.catalogue.resource(type)
         Scope(self, None, type, item).perform(row.ends)
+        self.bereave(type, uuid)
+
+    def bereave(self, type, uuid):
+        """What depends on an item that is gone goes too, or loses it."""
         for child, key, lost in self.catalogue.dependents[type]:
             for other in list(self.queries.find(self.catalogue.resource(child), key, uuid)):
                 self.drop(child, other) if not lost else self.lose(child, other, uuid, lost)
@@ -5545,8 +5548,10 @@ class Cloud:
                 self.store.remove(about, other["uuid"])
 
     def mend(self, changes):
-        """Counts anew what changes that were taken back had counted: others may have changed the same in the meantime."""
+        """After changes were taken back: others may have used in the meantime what is not there now; what was counted is counted anew."""
         for type, uuid in {change[:2] for change in changes}:
+            if type in self.catalogue.resources and not self.store.peek(type, uuid):
+                self.bereave(type, uuid)
             if type in COUNTED:
                 COUNTED[type](self, uuid)
 
@@ -6711,6 +6716,7 @@ def clean_up_cache(scope):
 @effect("choose a host")
 def choose_host(scope):
     """The best of the hosts that the call leaves: that one, one in that cluster; another one of its cluster where it is on a host."""
+    scope.keep(), scope.renew()
     scope.bound["hostUuid"] = pick_host(scope.cloud, scope.item, **bounds_of(scope.item, scope.call), uuid=scope.call["hostUuid"])["uuid"]
 
 
@@ -6875,7 +6881,7 @@ def instantiate(cloud, volume, ps):
 
 def move_volume(cloud, volume, storage):
     """Its snapshots go with it."""
-    snapshots = cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"])
+    snapshots = [snapshot for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]) if snapshot["status"] != "Creating"]
     ps = with_room(cloud, storage, volume["size"] + sum(snapshot["size"] for snapshot in snapshots))
     for item in (volume, *snapshots):
         take_space(cloud, item, -item["size"])
@@ -7532,6 +7538,14 @@ def add_group_rules(scope):
         ports = {name: -1 if rule.get(name) is None else rule[name] for name in ("startPort", "endPort")}
         scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote, type=rule["type"],
                         protocol=rule["protocol"], allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", **ports)  # fmt: skip
+
+
+@effect("nics leave the group")
+def leave_group(scope):
+    """Those on a network that a security group is detached from."""
+    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
+        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
+            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
 VXLAN_PORT = 8472
@@ -8557,7 +8571,6 @@ def recover(cloud):
 
 INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
     ("Host", {"PreMaintenance"}, {"state": "Enabled"}),
-    ("Image", {"Downloading", "Creating"}, {"status": "Error"}),
     *((type, {"Creating"}, {}) for type in ("Volume", "VolumeSnapshot")),
     *((type, {"Migrating", "Deleting"}, {"status": "Ready"}) for type in ("Image", "Volume", "VolumeSnapshot")),
     *((type, {"Connecting"}, {"status": "Connected"}) for type in ("PrimaryStorage", "BackupStorage", "VmInstance", "ConsoleProxyAgent")),
@@ -8571,6 +8584,8 @@ def interrupted(cloud):
         leave_host(cloud, vm, "Stopped" if vm.get("rootVolumeUuid") else "Created")
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
+    for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
+        cloud.change("Image", image["uuid"], status="Error", backupStorageRefs=[ref | {"status": "Error"} for ref in image["backupStorageRefs"]])
     for type, states, changes in INTERRUPTED:
         for item in [item for item in cloud.store.rows(type) if {item.get("state"), item.get("status")} & states]:
             cloud.change(type, item["uuid"], **changes) if changes else cloud.remove(type, item["uuid"])

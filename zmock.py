@@ -4563,8 +4563,7 @@ class Run:
         self.done(body, error)
 
     def undo(self):
-        self.jobs.store.take_back(self.log)
-        self.jobs.mend(self.log)
+        self.jobs.take_back(self.log)
         self.log = []
 
     def hurry(self):
@@ -4624,9 +4623,9 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, mend):
+    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, take_back):
         self.clock, self.store, self.dialect, self.configured, self.apis = clock, store, dialect, configured, apis
-        self.perform, self.stages, self.notify, self.mend = perform, stages, notify, mend
+        self.perform, self.stages, self.notify, self.take_back = perform, stages, notify, take_back
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
         self.told = {}  # events: a web-hook that the 202 waits for has been told; from submit() to let_go()
@@ -5428,7 +5427,7 @@ FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeletin
 CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
-COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
+COUNTED: dict[str, Any] = {}  # around changes that are taken back, counts anew what an item of a type holds of others; filled there too
 ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
 
 
@@ -5547,13 +5546,18 @@ class Cloud:
             for other in self.find(about, "resourceUuid", uuid):
                 self.store.remove(about, other["uuid"])
 
-    def mend(self, changes):
-        """After changes were taken back: others may have used in the meantime what is not there now; what was counted is counted anew."""
-        for type, uuid in {change[:2] for change in changes}:
-            if type in self.catalogue.resources and not self.store.peek(type, uuid):
+    def take_back(self, changes):
+        """Undoes changes. Others may have used in the meantime what is not there then; what was counted is counted anew."""
+        touched = sorted({change[:2] for change in changes if change[0] in self.catalogue.resources})
+        counts = [COUNTED[type](self, uuid) for type, uuid in touched if type in COUNTED]
+        for count in counts:
+            next(count)
+        self.store.take_back(changes)
+        for type, uuid in touched:
+            if not self.store.peek(type, uuid):
                 self.bereave(type, uuid)
-            if type in COUNTED:
-                COUNTED[type](self, uuid)
+        for count in counts:
+            next(count, None)
 
     def lose(self, type, item, uuid, names):
         """Takes from an item what led to another that is gone: an element of a list, or the key and what went with it."""
@@ -6154,7 +6158,7 @@ def new_cloud(settings, catalogue):
                   {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.mend)
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.take_back)
     return cloud
 
 
@@ -6611,7 +6615,7 @@ def local_disks(cloud, ps, host=None):
     hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
     for uuid in hosts:
         kept = [item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid) if item["primaryStorageUuid"] == ps["uuid"]]
-        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"])]
+        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"]) if "primaryStorageUuid" in snapshot]
         left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
         yield {"hostUuid": uuid, "totalCapacity": LOCAL_DISK, "availableCapacity": left, "totalPhysicalCapacity": LOCAL_DISK, "availablePhysicalCapacity": LOCAL_DISK}
 
@@ -6658,12 +6662,28 @@ def recount_disks(cloud, ps):
 
 def count_host(cloud, uuid):
     """What is left of a host; where there is none after all, local storage is without its disk."""
+    yield
     recount(cloud, uuid)
     for ps in [*cloud.store.rows("PrimaryStorage")] if not cloud.look("Host", uuid) else ():
         recount_disks(cloud, ps)
 
 
-COUNTED["Host"] = count_host
+def held_on(cloud, storage):
+    return sum(item["size"] for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", storage)
+               if type != "Volume" or "installPath" in item)  # fmt: skip
+
+
+def count_space(cloud, uuid):
+    """What is left of a primary storage is as much more as it holds less then."""
+    ps, held = cloud.look("PrimaryStorage", uuid), held_on(cloud, uuid)
+    yield
+    total = cloud.look("PrimaryStorage", uuid).get("totalCapacity")
+    if ps and total is not None:
+        cloud.change("PrimaryStorage", uuid, availableCapacity=ps.get("availableCapacity", 0) + total - ps.get("totalCapacity", 0) + held - held_on(cloud, uuid))
+        recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
+
+
+COUNTED |= {"Host": count_host, "PrimaryStorage": count_space}
 
 
 # the images that root volumes are made of

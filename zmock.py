@@ -1266,7 +1266,8 @@ RESOURCES = (
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
         "vmInstance: uuid=VmInstance.instanceOfferingUuid",
         new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"},
-        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network"),  # those of virtual routers
+        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network",  # those of virtual routers
+        indexed="zoneUuid managementNetworkUuid publicNetworkUuid"),
     Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
         "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
         "volume: uuid=Volume.diskOfferingUuid",
@@ -1303,7 +1304,8 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid", discriminator="type",
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network",
+        outlives="instanceOfferingUuid clusterUuid", discriminator="type", indexed="managementNetworkUuid publicNetworkUuid",
         ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
@@ -1871,14 +1873,15 @@ RULES = {  # api: (what it does, what it refuses)
     "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
     "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
     "PrimaryStorageMigrateVolume": ("when installPath: status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
+        ("status is not Ready|NotInstantiated", "SYS.1006", "volume[uuid:{volumeUuid}] is {status}, it cannot be migrated"),
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
     "CreateVolumeSnapshot": (
         "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; stage snapshot: Take the snapshot; "
-        "primaryStorageUuid = volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; grow the tree; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
-        "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
+        "primaryStorageUuid = volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; grow the tree; status = Ready", (
+            ("volumeUuid.status is not Ready", "SYS.1006", "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
     "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", (("status is Creating", "VOLUME_SNAPSHOT.1000",
         "volume snapshot[uuid:{uuid}] is being made, it cannot be deleted yet"),)),
     "RevertVolumeFromSnapshot": ("stage revert: Revert the volume; back to the snapshot; volumeUuid.actualSize = size", (

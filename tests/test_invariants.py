@@ -72,7 +72,7 @@ def doubtful_vms(cloud):
         host = cloud.look("Host", vm.get("hostUuid"))
         checks = {
             "is on a host": not (state in OVER and vm.get("hostUuid")), "is on no host": state in {*OVER, *UNSETTLED} or vm.get("hostUuid"),
-            "has no root volume": state in ("Created", "Starting") or root.get("vmInstanceUuid") == vm["uuid"],
+            "has no root volume": ("rootVolumeUuid" not in vm and state in {*OVER, *UNSETTLED}) or root.get("vmInstanceUuid") == vm["uuid"],
             "has a Deleted root volume": state in UNSETTLED or not root or (root["status"] == "Deleted") == (state == "Destroyed"),
             "has two disks with one number": len({*disks}) == len(disks) and None not in disks,
             "has two nics with one number": len({nic["deviceId"] for nic in nics}) == len(nics),

@@ -1277,7 +1277,7 @@ RESOURCES = (
         "uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
         "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
         "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster",
-        new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, dies_with="zoneUuid", outlives="attachedClusterUuids:Cluster", discriminator="type",
+        new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, dies_with="zoneUuid poolUuid:L2Network", outlives="attachedClusterUuids:Cluster", discriminator="type",
         indexed="attachedClusterUuids",
         kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
     Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
@@ -1305,9 +1305,9 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"},
-        dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid",
-        discriminator="type", indexed="managementNetworkUuid publicNetworkUuid", ends="drop Volume uuid=rootVolumeUuid; recount its host"),
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network",
+        outlives="instanceOfferingUuid clusterUuid", discriminator="type", indexed="managementNetworkUuid publicNetworkUuid",
+        ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
         "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
@@ -1323,7 +1323,7 @@ RESOURCES = (
         "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
         new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
         dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId",
-        ends="when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
+        ends="drop VolumeSnapshot volumeUuid=uuid; when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
     Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
         "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
         dies_with="volumeUuid vmInstanceUuid"),
@@ -1853,7 +1853,7 @@ RULES = {  # api: (what it does, what it refuses)
     **{api: (VM_DOES.get(api) or goes_through(*passing), (only_in(states, f"{HEADER}vm.API{api}Msg"),)) for api, (states, *passing) in VM_STATES.items()},
     "DestroyVmInstance": (VM_DOES["DestroyVmInstance"], ()),
     "UpdateVmInstance": ("when state is Stopped: off the host as Stopped; when state is Running and no its.hostUuid: choose a host; "
-        "when state is Running and no its.hostUuid: take the host; recount its host", (
+        "when state is Running and no its.hostUuid: take the host; when state is Running: address the nics; recount its host", (
         ("defaultL3NetworkUuid and no VmNic vmInstanceUuid=uuid l3NetworkUuid=defaultL3NetworkUuid", "SYS.1007",
             "vm[uuid:{uuid}] is not on l3Network[uuid:{defaultL3NetworkUuid}], that cannot be its default one"),
         *((f"{said} and its.state is {states}", "SYS.1006", "vm[uuid:{uuid}] is {its.state}, it cannot be said to be {state}")
@@ -1898,15 +1898,15 @@ RULES = {  # api: (what it does, what it refuses)
     "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
     "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
     "PrimaryStorageMigrateVolume": ("when installPath: status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
+        ("status is not Ready|NotInstantiated", "SYS.1006", "volume[uuid:{volumeUuid}] is {status}, it cannot be migrated"),
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
         ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
             "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
     "CreateVolumeSnapshot": (
-        "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; primaryStorageUuid = "
-        "volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; "
-        "stage snapshot: Take the snapshot; grow the tree; status = Ready", (("volumeUuid.status is not Ready", "SYS.1006",
-        "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
+        "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; stage snapshot: Take the snapshot; "
+        "primaryStorageUuid = volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; grow the tree; status = Ready", (
+            ("volumeUuid.status is not Ready", "SYS.1006", "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
     "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", (("status is Creating", "VOLUME_SNAPSHOT.1000",
         "volume snapshot[uuid:{uuid}] is being made, it cannot be deleted yet"),)),
     "RevertVolumeFromSnapshot": ("stage revert: Revert the volume; back to the snapshot; volumeUuid.actualSize = size", (
@@ -5459,8 +5459,7 @@ FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeletin
 CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
 ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
-HELD: dict[str, Any] = {}  # what takes again what a change of an item took, and its end gave back; filled there too
-COUNTED: dict[str, Any] = {}  # what counts anew what an item of a type holds of others; filled there too
+COUNTED: dict[str, Any] = {}  # around changes that are taken back, counts anew what an item of a type holds of others; filled there too
 ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
 
 
@@ -5568,6 +5567,10 @@ class Cloud:
             ON_REMOVAL[type](self, item)
         row = self.catalogue.resource(type)
         Scope(self, None, type, item).perform(row.ends)
+        self.bereave(type, uuid)
+
+    def bereave(self, type, uuid):
+        """What depends on an item that is gone goes too, or loses it."""
         for child, key, lost in self.catalogue.dependents[type]:
             for other in list(self.queries.find(self.catalogue.resource(child), key, uuid)):
                 self.drop(child, other) if not lost else self.lose(child, other, uuid, lost)
@@ -5576,15 +5579,17 @@ class Cloud:
                 self.store.remove(about, other["uuid"])
 
     def take_back(self, changes):
-        """Undoes changes, and counts anew what they had counted: others may have changed the same, or taken it away, in the meantime."""
-        left = {(type, uuid): after for type, uuid, _, after in changes}
-        gone = [change for change in changes if change[0] in HELD and left[change[:2]] and not self.store.peek(*change[:2])]
+        """Undoes changes. Others may have used in the meantime what is not there then; what was counted is counted anew."""
+        touched = sorted({change[:2] for change in changes if change[0] in self.catalogue.resources})
+        counts = [COUNTED[type](self, uuid) for type, uuid in touched if type in COUNTED]
+        for count in counts:
+            next(count)
         self.store.take_back(changes)
-        for type, _, before, after in gone:
-            HELD[type](self, before, after)
-        for type, uuid in {change[:2] for change in changes}:
-            if type in COUNTED:
-                COUNTED[type](self, uuid)
+        for type, uuid in touched:
+            if not self.store.peek(type, uuid):
+                self.bereave(type, uuid)
+        for count in counts:
+            next(count, None)
 
     def lose(self, type, item, uuid, names):
         """Takes from an item what led to another that is gone: an element of a list, or the key and what went with it."""
@@ -6439,7 +6444,28 @@ def take_vni(scope):
     scope.set(vni=free)
 
 
-# what is left of them
+# virtual IPs and their ports
+
+
+@effect("free the vip")
+def free_vip(scope):
+    """A virtual IP whose last user goes can be used for something else."""
+    vip, users = scope.item["vipUuid"], ("Eip", "PortForwardingRule", "LoadBalancer")
+    if scope.cloud.look("Vip", vip) and not any(scope.cloud.find(type, "vipUuid", vip) for type in users):
+        scope.cloud.change("Vip", vip, useFor=None, peerL3NetworkUuids=[])
+
+
+@effect("refuse taken ports")
+def refuse_taken_ports(scope):
+    """Port ranges of a virtual IP do not overlap, for each protocol."""
+    for rule in scope.cloud.find("PortForwardingRule", "vipUuid", scope.item["vipUuid"]):
+        apart = rule["vipPortEnd"] < scope.item["vipPortStart"] or scope.item["vipPortEnd"] < rule["vipPortStart"] if "vipPortEnd" in rule else True
+        if rule["uuid"] != scope.item["uuid"] and rule["protocolType"] == scope.item["protocolType"] and not apart:
+            raise refused(f"vip port range[vipStartPort:{scope.item['vipPortStart']}, vipEndPort:{scope.item['vipPortEnd']}] overlaps with "
+                          f"rule[uuid:{rule['uuid']}, vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}]")  # fmt: skip
+
+
+# what is left of addresses
 
 
 def networks_of(cloud, zones, l3s, ranges):
@@ -6661,14 +6687,6 @@ def give_space_back(scope):
     take_space(scope.cloud, scope.item, -scope.item["size"])
 
 
-def take_again(cloud, before, after):
-    for item, sign in ((after, 1), (before, -1)):
-        take_space(cloud, item, sign * item["size"]) if item else None
-
-
-HELD |= dict.fromkeys(("Volume", "VolumeSnapshot", "ImageCache"), take_again)
-
-
 @effect("resize")
 def resize(scope):
     """More space for a volume where there is room."""
@@ -6707,7 +6725,7 @@ def local_disks(cloud, ps, host=None):
     hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
     for uuid in hosts:
         kept = [item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid) if item["primaryStorageUuid"] == ps["uuid"]]
-        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"])]
+        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"]) if "primaryStorageUuid" in snapshot]
         left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
         yield {"hostUuid": uuid, "totalCapacity": LOCAL_DISK, "availableCapacity": left, "totalPhysicalCapacity": LOCAL_DISK, "availablePhysicalCapacity": LOCAL_DISK}
 
@@ -6754,12 +6772,28 @@ def recount_disks(cloud, ps):
 
 def count_host(cloud, uuid):
     """What is left of a host; where there is none after all, local storage is without its disk."""
+    yield
     recount(cloud, uuid)
     for ps in [*cloud.store.rows("PrimaryStorage")] if not cloud.look("Host", uuid) else ():
         recount_disks(cloud, ps)
 
 
-COUNTED["Host"] = count_host
+def held_on(cloud, storage):
+    return sum(item["size"] for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", storage)
+               if type != "Volume" or "installPath" in item)  # fmt: skip
+
+
+def count_space(cloud, uuid):
+    """What is left of a primary storage is as much more as it holds less then."""
+    ps, held = cloud.look("PrimaryStorage", uuid), held_on(cloud, uuid)
+    yield
+    total = cloud.look("PrimaryStorage", uuid).get("totalCapacity")
+    if ps and total is not None:
+        cloud.change("PrimaryStorage", uuid, availableCapacity=ps.get("availableCapacity", 0) + total - ps.get("totalCapacity", 0) + held - held_on(cloud, uuid))
+        recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
+
+
+COUNTED |= {"Host": count_host, "PrimaryStorage": count_space}
 
 
 @behaviour("GetLocalStorageHostDiskCapacity")
@@ -6829,6 +6863,7 @@ def clean_up_cache(scope):
 @effect("choose a host")
 def choose_host(scope):
     """The best of the hosts that the call leaves: that one, one in that cluster; another one of its cluster where it is on a host."""
+    scope.keep(), scope.renew()
     scope.bound["hostUuid"] = pick_host(scope.cloud, scope.item, **bounds_of(scope.item, scope.call), uuid=scope.call["hostUuid"])["uuid"]
 
 
@@ -6993,7 +7028,7 @@ def instantiate(cloud, volume, ps):
 
 def move_volume(cloud, volume, storage):
     """Its snapshots go with it."""
-    snapshots = cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"])
+    snapshots = [snapshot for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]) if snapshot["status"] != "Creating"]
     ps = with_room(cloud, storage, volume["size"] + sum(snapshot["size"] for snapshot in snapshots))
     for item in (volume, *snapshots):
         take_space(cloud, item, -item["size"])
@@ -7709,24 +7744,6 @@ def get_dhcp_ip(cloud, call):
     return {"ip": dhcp_ip(cloud, l3)}
 
 
-@effect("free the vip")
-def free_vip(scope):
-    """A virtual IP whose last user goes can be used for something else."""
-    vip, users = scope.item["vipUuid"], ("Eip", "PortForwardingRule", "LoadBalancer")
-    if scope.cloud.look("Vip", vip) and not any(scope.cloud.find(type, "vipUuid", vip) for type in users):
-        scope.cloud.change("Vip", vip, useFor=None, peerL3NetworkUuids=[])
-
-
-@effect("refuse taken ports")
-def refuse_taken_ports(scope):
-    """Port ranges of a virtual IP do not overlap, for each protocol."""
-    for rule in scope.cloud.find("PortForwardingRule", "vipUuid", scope.item["vipUuid"]):
-        apart = rule["vipPortEnd"] < scope.item["vipPortStart"] or scope.item["vipPortEnd"] < rule["vipPortStart"] if "vipPortEnd" in rule else True
-        if rule["uuid"] != scope.item["uuid"] and rule["protocolType"] == scope.item["protocolType"] and not apart:
-            raise refused(f"vip port range[vipStartPort:{scope.item['vipPortStart']}, vipEndPort:{scope.item['vipPortEnd']}] overlaps with "
-                          f"rule[uuid:{rule['uuid']}, vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}]")  # fmt: skip
-
-
 @effect("add group rules")
 def add_group_rules(scope):
     """Each rule of a security group as an item, once for every remote group, or once for an address range."""
@@ -7734,6 +7751,14 @@ def add_group_rules(scope):
         ports = {name: -1 if rule.get(name) is None else rule[name] for name in ("startPort", "endPort")}
         scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote, type=rule["type"],
                         protocol=rule["protocol"], allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", **ports)  # fmt: skip
+
+
+@effect("nics leave the group")
+def leave_group(scope):
+    """Those on a network that a security group is detached from."""
+    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
+        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
+            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
 VXLAN_PORT = 8472
@@ -8633,7 +8658,6 @@ def recover(cloud):
 
 INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
     ("Host", {"PreMaintenance"}, {"state": "Enabled"}),
-    ("Image", {"Downloading", "Creating"}, {"status": "Error"}),
     *((type, {"Creating"}, {}) for type in ("Volume", "VolumeSnapshot")),
     *((type, {"Migrating", "Deleting"}, {"status": "Ready"}) for type in ("Image", "Volume", "VolumeSnapshot")),
     *((type, {"Connecting"}, {"status": "Connected"}) for type in ("PrimaryStorage", "BackupStorage", "VmInstance", "ConsoleProxyAgent")),
@@ -8650,6 +8674,8 @@ def interrupted(cloud):
         leave_host(cloud, vm, "Stopped" if vm.get("rootVolumeUuid") else "Created")
     for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
         connected(cloud, host["uuid"])
+    for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
+        cloud.change("Image", image["uuid"], status="Error", backupStorageRefs=[ref | {"status": "Error"} for ref in image["backupStorageRefs"]])
     for type, states, changes in INTERRUPTED:
         for item in [item for item in cloud.store.rows(type) if {item.get("state"), item.get("status")} & states]:
             cloud.change(type, item["uuid"], **changes) if changes else cloud.remove(type, item["uuid"])

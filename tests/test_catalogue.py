@@ -118,11 +118,15 @@ def test_the_file_alone_has_no_relation_that_leads_nowhere():
     assert all(relation.via or relation.target in ALONE.resources for row in ALONE.resources.values() for relation in row.relations.values())
 
 
+def of_subtypes(row):
+    return {name for other in ALL.resources.values() if other.of == row.name for name in other.all_fields}
+
+
 @pytest.mark.parametrize("row", [*ALL.resources.values()], ids=[*ALL.resources])
 def test_what_dies_with_another_or_outlives_it_is_found_by_a_key_that_leads_there(row):
     for word in f"{row.dies_with} {row.outlives}".split():
         key = re.split("[:,]", word)[0]
-        assert key in {*row.all_fields, *INTERNAL}, word
+        assert key in {*row.all_fields, *INTERNAL, *of_subtypes(row)}, word
         assert key in row.indexes, f"{word} is looked for by a scan"
         assert {*(word.partition(":")[2].split("|") if "|" in word else [row.leads[key]])} <= ALL.resources.keys()
     assert {name.split(":")[0] for word in row.outlives.split() for name in word.split(",")} <= row.all_fields.keys()
@@ -236,7 +240,7 @@ def test_a_row_speaks_of_fields_that_it_has(row):
     assert row.of in ("", *ROWS)
     assert not ROWS[row.stored].of
     assert row.java.startswith("org.zstack.")
-    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *ALL.resources[row.name].all_fields, *INTERNAL}
+    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *INTERNAL, *of_subtypes(row)}
 
 
 def test_a_path_and_a_verb_mean_one_api_and_an_action_on_it_too():

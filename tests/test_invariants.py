@@ -1,0 +1,335 @@
+"""What must hold whatever is called, in whatever order: nothing leads to what is gone, and what is left is what there is less what is used.
+
+Stories of what once did not add up, and a driver that calls anything; both end with a look at all that there is.
+"""
+
+import itertools
+import re
+from collections import Counter
+from random import Random
+from urllib.parse import urlencode
+
+import pytest
+from test_every_api import CATALOGUE, GIVEN, SIMULATED, Drive
+
+from zmock import UNSETTLED, contains, local_disks, named, serve
+
+LEFT = {"Session.userUuid", "InstanceOffering.imageUuid", "Volume.diskOfferingUuid", "Volume.rootImageUuid", "VmInstance.imageUuid", "ImageCache.imageUuid", "LongJob.targetResourceUuid"}  # what they were made of
+OVER = ("Created", "Stopped", "Destroyed")
+
+
+def doubtful_keys(cloud):
+    """Keys and lists of keys that lead to what is gone."""
+    for row in (row for row in CATALOGUE.resources.values() if not row.of):
+        ends = {name: type for name, type in row.leads.items() if f"{row.name}.{name}" not in LEFT and name != "uuid"}
+        for item, (name, type) in itertools.product([*cloud.store.rows(row.stored)], ends.items()):
+            if item.get(name) and isinstance(item[name], str) and not cloud.look(CATALOGUE.resources[type].stored, item[name]):
+                yield f"{row.name}.{name} leads to no {type}"
+    for type, name in (("PrimaryStorage", "attachedClusterUuids"), ("L2Network", "attachedClusterUuids"), ("BackupStorage", "attachedZoneUuids"),
+                       ("Vip", "peerL3NetworkUuids"), ("SecurityGroup", "attachedL3NetworkUuids"), ("SchedulerJob", "triggersUuid")):  # fmt: skip
+        yield from (f"{type}.{name} leads to nothing" for item in cloud.store.rows(type) for uuid in item.get(name, ()) if not cloud.exists("Resource", uuid))
+    for type in ("SystemTag", "UserTag"):
+        yield from (f"a {type} of nothing" for tag in cloud.store.rows(type) if not cloud.exists("Resource", tag["resourceUuid"]))
+
+
+def doubtful_capacity(cloud):
+    for host in cloud.store.rows("Host"):
+        vms = cloud.find("VmInstance", "hostUuid", host["uuid"])
+        for left, total, used in (("availableCpuCapacity", "totalCpuCapacity", "cpuNum"), ("availableMemoryCapacity", "totalMemoryCapacity", "memorySize")):
+            if not host[left] == host[total] - sum(vm[used] for vm in vms) >= 0:
+                yield f"{left} of a host is {host[left]}"
+    adding = any(host["status"] == "Connecting" for host in cloud.store.rows("Host"))  # nobody knows its disk yet
+    for ps in (ps for ps in cloud.store.rows("PrimaryStorage") if ps["type"] not in {"SimulatorPrimaryStorage", adding and "LocalStorage"}):
+        kept = [item for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", ps["uuid"])]
+        left = ps["totalCapacity"] - sum(item["size"] for item in kept if item.get("installPath", item.get("status") != "Creating" or "volumeUuid" in item))
+        left = sum(disk["availableCapacity"] for disk in local_disks(cloud, ps)) if ps["type"] == "LocalStorage" else left
+        if not 0 <= left == ps["availableCapacity"] <= ps["totalCapacity"]:
+            yield f"{left} of {ps['name']} is left, not {ps['availableCapacity']}"
+
+
+def doubtful_addresses(cloud):
+    used = [item for type in ("VmNic", "Vip") for item in cloud.store.rows(type) if item.get("ip")]
+    yield from (f"{ip} is used twice" for (_, ip), n in Counter((item["l3NetworkUuid"], item["ip"]) for item in used).items() if n > 1)
+    for item in (item for item in used if item.get("ipRangeUuid")):
+        found = cloud.look("IpRange", item["ipRangeUuid"])
+        if not contains(f"{found['startIp']}-{found['endIp']}", item["ip"]):
+            yield f"{item['ip']} is in no range"
+    for type in ("Eip", "PortForwardingRule"):
+        for item in cloud.store.rows(type):
+            if item.get("guestIp") != cloud.look("VmNic", item.get("vmNicUuid")).get("ip"):
+                yield f"a {type} leads to {item.get('guestIp')}"
+            if cloud.look("Vip", item["vipUuid"]).get("useFor", "")[:3] != type[:3]:
+                yield f"a {type} is not what its virtual IP is for"
+    for ref in cloud.store.rows("VmNicSecurityGroupRef"):
+        if cloud.look("VmNic", ref["vmNicUuid"])["l3NetworkUuid"] not in cloud.look("SecurityGroup", ref["securityGroupUuid"])["attachedL3NetworkUuids"]:
+            yield "a nic is in a security group that is not on its network"
+
+
+def doubtful_vms(cloud):
+    for vm in cloud.store.rows("VmInstance"):
+        state, root, nics = vm["state"], cloud.look("Volume", vm.get("rootVolumeUuid")), cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
+        disks = [disk.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for disk in cloud.find(type, "vmInstanceUuid", vm["uuid"])]
+        host = cloud.look("Host", vm.get("hostUuid"))
+        checks = {
+            "is on a host": not (state in OVER and vm.get("hostUuid")), "is on no host": state in {*OVER, *UNSETTLED} or vm.get("hostUuid"),
+            "has no root volume": ("rootVolumeUuid" not in vm and state in {*OVER, *UNSETTLED}) or root.get("vmInstanceUuid") == vm["uuid"],
+            "has a Deleted root volume": state in UNSETTLED or not root or (root["status"] == "Deleted") == (state == "Destroyed"),
+            "has two disks with one number": len({*disks}) == len(disks) and None not in disks,
+            "has two nics with one number": len({nic["deviceId"] for nic in nics}) == len(nics),
+            "has a nic without address": state not in ("Running", "Paused") or all(nic.get("ip") for nic in nics),
+            "is elsewhere than its host": not host or (host["clusterUuid"], host["zoneUuid"]) == (vm["clusterUuid"], vm["zoneUuid"]),
+            "is on a host in maintenance": host.get("state") != "Maintenance",
+            "is known on a host out of reach": host.get("status") != "Disconnected" or state in {"Unknown", *UNSETTLED},
+            "has another network by default": vm["type"] != "UserVm" or vm.get("defaultL3NetworkUuid") in (None, *(nic["l3NetworkUuid"] for nic in nics)),
+        }  # fmt: skip
+        yield from (f"a {state} vm {said}" for said, well in checks.items() if not well)
+
+
+def doubtful_volumes(cloud):
+    for volume in cloud.store.rows("Volume"):
+        local = cloud.look("PrimaryStorage", volume.get("primaryStorageUuid")).get("type") == "LocalStorage" and "installPath" in volume
+        trees, snapshots = (cloud.find(type, "volumeUuid", volume["uuid"]) for type in ("VolumeSnapshotTree", "VolumeSnapshot"))
+        made = [snapshot for snapshot in snapshots if snapshot["status"] != "Creating"]
+        checks = {
+            "is Ready nowhere": volume["status"] != "Ready" or "installPath" in volume,
+            "has a number and no vm": ("vmInstanceUuid" in volume) == ("deviceId" in volume),
+            "is of nobody": volume["type"] != "Root" or "vmInstanceUuid" in volume,
+            "is on no disk of a host, or on one too much": local == bool(cloud.look("LocalStorageResourceRef", volume["uuid"])),
+            "has snapshots elsewhere": all(snapshot["primaryStorageUuid"] == volume["primaryStorageUuid"] for snapshot in made),
+            "has two current trees": sum(tree["current"] for tree in trees) < 2,
+            "has a tree of nothing, or a snapshot of no tree": {tree["uuid"] for tree in trees} == {snapshot["treeUuid"] for snapshot in made},
+        }  # fmt: skip
+        for tree in trees:
+            of = {snapshot["uuid"]: snapshot for snapshot in made if snapshot["treeUuid"] == tree["uuid"]}
+            checks["has a tree with two ends or roots"] = [sum(one["latest"] for one in of.values()), sum("parentUuid" not in one for one in of.values())] == [1, 1]
+            checks["has a tree that shows something else"] = {*re.findall(r"'inventory': {'uuid': '(\w+)'", str(cloud.inventory("VolumeSnapshotTree", tree)))} == of.keys()
+        yield from (f"a {volume['status']} {volume['type']} volume {said}" for said, well in checks.items() if not well)
+    for image in cloud.store.rows("Image"):
+        stores = [ref["backupStorageUuid"] for ref in image["backupStorageRefs"]]
+        if len({*stores}) < len(stores) or not all(cloud.look("BackupStorage", uuid) for uuid in stores):
+            yield "an image is twice on a backup storage, or on none"
+
+
+UNDER_WAY = {"Connecting", "PreMaintenance", "Creating", "Deleting", "Migrating", "Downloading", *UNSETTLED}
+
+
+def doubtful(cloud):
+    """What does not add up, in words."""
+    found = {*doubtful_keys(cloud), *doubtful_capacity(cloud), *doubtful_addresses(cloud), *doubtful_vms(cloud), *doubtful_volumes(cloud)}
+    for type in ("Host", "PrimaryStorage", "BackupStorage", "VmInstance", "Volume", "VolumeSnapshot", "Image") if not cloud.jobs.runs else ():
+        found |= {f"a {type} is {state} for ever" for item in cloud.store.rows(type) for state in {type != "PrimaryStorage" and item.get("state"), item.get("status")} & UNDER_WAY}
+    return found
+
+
+# stories
+
+
+@pytest.fixture
+async def cloud(zmock):
+    await zmock.login()
+    yield zmock
+    assert doubtful(zmock.cloud) == set()
+
+
+
+
+async def send(cloud, api, params):
+    """Sends a call and does not wait for what comes of it."""
+    path = api.path.format(**{name: params.get(name) for name in re.findall(r"\{(\w+)\}", api.path)})
+    sent = {name: value for name, value in params.items() if f"{{{name}}}" not in api.path}
+    return await cloud.request(api.method, f"{path}?{urlencode(sent, doseq=True)}" if api.method == "DELETE" else path, None if api.method == "DELETE" else {api.key: sent})
+
+
+async def under_way(cloud, api, **params):
+    assert (await send(cloud, SIMULATED[api], params))[0] == 202
+    await cloud.clock.settle()
+
+
+ZONE, CLUSTER_2, NFS, LOCAL, STORE = (named(name) for name in ("zone-1", "cluster-2", "ps-nfs", "ps-local", "bs-1"))
+CENTOS, SMALL, PRIVATE, PUBLIC, DATA = (named(name) for name in ("image-centos7", "offering-small", "l3-private", "l3-public", "volume-db-data-1"))
+VM = {"name": "n", "imageUuid": CENTOS, "instanceOfferingUuid": SMALL, "l3NetworkUuids": [PRIVATE]}
+slow = pytest.mark.zmock(delay="10")
+
+
+@slow
+async def test_what_a_restart_interrupts_is_there_or_not_and_nothing_in_between(cloud):
+    await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=named("volume-spare"), dstPrimaryStorageUuid=NFS)
+    for api, params in (
+        ("AddNfsPrimaryStorage", {"name": "n", "url": "10.10.0.100:/n", "zoneUuid": ZONE}),
+        ("AddSftpBackupStorage", {"name": "n", "url": "/n", "hostname": "h", "username": "u", "password": "p"}),
+        ("CreateVmInstance", VM), ("CreateVolumeSnapshot", {"name": "n", "volumeUuid": named("volume-spare")}),
+        ("DeleteVolumeSnapshot", {"uuid": named("snapshot-2")}),
+        ("CreateDataVolumeFromVolumeSnapshot", {"name": "n", "volumeSnapshotUuid": named("snapshot-1"), "primaryStorageUuid": NFS}),
+        ("ChangeHostState", {"uuid": named("host-1"), "stateEvent": "maintain"}),
+    ):  # fmt: skip
+        await under_way(cloud, api, **params)
+    await cloud.advance(1)
+    await cloud.incident({"management-node-restart": {}})
+    assert [vm["state"] for vm in await cloud.query("vm-instances", "name=n")] == ["Created"], "it has no volume yet"
+
+
+@slow
+async def test_of_two_snapshots_at_once_one_may_fail(cloud):
+    cloud.rule(api="CreateVolumeSnapshot", times=1, then={"error": "SYS.1006", "stage": "snapshot"})
+    for volume in (named("volume-db-data-2"),) * 2:
+        await under_way(cloud, "CreateVolumeSnapshot", name="n", volumeUuid=volume)
+    await cloud.advance(30)
+    assert len(await cloud.query("volume-snapshots", f"volumeUuid={named('volume-db-data-2')}")) == 1
+
+
+@slow
+async def test_a_volume_that_is_deleted_on_its_way_stays_deleted(cloud):
+    volume = await cloud.create("CreateDataVolume", name="n", diskOfferingUuid=named("disk-20g"), primaryStorageUuid=NFS)
+    await under_way(cloud, "PrimaryStorageMigrateVolume", volumeUuid=volume["uuid"], dstPrimaryStorageUuid=LOCAL)
+    await cloud.advance(1)
+    await cloud.call("DeleteDataVolume", uuid=volume["uuid"])
+    assert [one["status"] for one in await cloud.query("volumes", f"uuid={volume['uuid']}")] == ["Deleted"]
+
+
+@slow
+async def test_an_image_on_its_way_has_no_size_and_no_copy_twice(cloud):
+    await under_way(cloud, "AddImage", name="n", url="http://mirror.example.com/n", format="qcow2", backupStorageUuids=[STORE, STORE])
+    (image,) = await cloud.query("images", "name=n")
+    assert image["size"] == 0 and await cloud.call("GetCandidatePrimaryStoragesForCreatingVm", imageUuid=image["uuid"], l3NetworkUuids=[PRIVATE])
+    await cloud.advance(20)
+
+
+async def test_snapshots_go_along_with_their_volume(cloud):
+    await cloud.call("StopVmInstance", uuid=named("vm-db-1"))
+    await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=DATA, dstPrimaryStorageUuid=(await cloud.create(
+        "AddNfsPrimaryStorage", name="n", url="10.10.0.100:/n", zoneUuid=ZONE))["uuid"])  # fmt: skip
+
+
+async def test_a_destroyed_vm_has_no_address_outside_and_is_only_recovered_as_a_whole(cloud):
+    vm = (await cloud.query("vm-instances", "name=web-1"))[0]
+    await cloud.call("DestroyVmInstance", uuid=vm["uuid"])
+    assert "guestIp" not in (await cloud.query("eips", f"uuid={named('eip-1')}"))[0]
+    for api, params in (("RecoverDataVolume", {"uuid": vm["rootVolumeUuid"]}), ("ExpungeDataVolume", {"uuid": vm["rootVolumeUuid"]}),
+                        ("UpdateVmInstance", {"uuid": vm["uuid"], "state": "Running"})):  # fmt: skip
+        with pytest.raises(RuntimeError, match=r"SYS\.1006"):
+            await cloud.call(api, **params)
+    await cloud.call("RecoverVmInstance", uuid=vm["uuid"])
+    started = await cloud.create("StartVmInstance", uuid=vm["uuid"])
+    assert (await cloud.query("eips", f"uuid={named('eip-1')}"))[0]["guestIp"] == started["vmNics"][0]["ip"]
+
+
+async def test_the_network_of_a_nic_that_is_left_is_the_default_one(cloud):
+    vm = await cloud.create("AttachL3NetworkToVm", vmInstanceUuid=named("vm-web-2"), l3NetworkUuid=PUBLIC)
+    for nic, left in zip(sorted(vm["vmNics"], key=lambda nic: nic["deviceId"]), (PUBLIC, None)):
+        assert (await cloud.call("DetachL3NetworkFromVm", vmNicUuid=nic["uuid"]))["inventory"].get("defaultL3NetworkUuid") == left
+    assert (await cloud.create("AttachL3NetworkToVm", vmInstanceUuid=vm["uuid"], l3NetworkUuid=PRIVATE))["defaultL3NetworkUuid"] == PRIVATE
+    with pytest.raises(RuntimeError, match="is not on l3Network"):
+        await cloud.call("UpdateVmInstance", uuid=vm["uuid"], defaultL3NetworkUuid=PUBLIC)
+
+
+async def test_what_a_network_and_a_cluster_take_along(cloud):
+    await cloud.create("CreateVirtualRouterOffering", name="o", cpuNum=1, memorySize=1 << 30, zoneUuid=ZONE, imageUuid=CENTOS, managementNetworkUuid=PUBLIC)
+    router = await cloud.create("CreateVpcVRouter", name="r", virtualRouterOfferingUuid=(await cloud.query("instance-offerings", "name=o"))[0]["uuid"])
+    await cloud.call("DeleteCluster", uuid=router["clusterUuid"])
+    await cloud.call("DeleteL3Network", uuid=PRIVATE)
+    assert doubtful(cloud.cloud) == set() and (await cloud.query("vm-instances", "name=r"))[0]["status"] == "Disconnected"
+    await cloud.call("DeleteL3Network", uuid=PUBLIC)
+    assert not await cloud.query("instance-offerings", "name=o") and not await cloud.query("vm-instances", "name=r")
+
+
+async def test_local_storage_is_the_disks_of_its_hosts(cloud):
+    await cloud.create("AddSimulatorHost", name="s", managementIp="10.10.0.99", clusterUuid=CLUSTER_2)
+    volume = await cloud.create("CreateDataVolume", name="n", diskOfferingUuid=named("disk-20g"), primaryStorageUuid=LOCAL)
+    await cloud.create("CreateVolumeSnapshot", name="n", volumeUuid=volume["uuid"])
+    await cloud.call("DetachPrimaryStorageFromCluster", primaryStorageUuid=LOCAL, clusterUuid=CLUSTER_2)
+    assert doubtful(cloud.cloud) == set()
+    await cloud.call("DeleteDataVolume", uuid=volume["uuid"])
+    await cloud.call("ExpungeDataVolume", uuid=volume["uuid"])
+
+
+async def test_nics_leave_a_security_group_with_their_network(cloud):
+    group, nic = (await cloud.create("CreateSecurityGroup", name="g"))["uuid"], (await cloud.query("vm-instances/nics", "vmInstance.name=web-2"))[0]["uuid"]
+    await cloud.call("AttachSecurityGroupToL3Network", securityGroupUuid=group, l3NetworkUuid=PRIVATE)
+    await cloud.call("AddVmNicToSecurityGroup", securityGroupUuid=group, vmNicUuids=[nic])
+    await cloud.call("DetachSecurityGroupFromL3Network", securityGroupUuid=group, l3NetworkUuid=PRIVATE)
+
+
+async def test_a_vm_that_is_said_to_run_runs_where_it_has_room(cloud):
+    with pytest.raises(RuntimeError, match="no host having"):
+        await cloud.call("UpdateVmInstance", uuid=named("vm-ci-1"), state="Running", memorySize=1 << 40)
+
+
+async def test_a_disk_whose_offering_is_gone_is_not_made(cloud):
+    vm = await cloud.create("CreateVmInstance", **VM, dataDiskOfferingUuids=[named("disk-20g")], strategy="JustCreate")
+    await cloud.call("DeleteDiskOffering", uuid=named("disk-20g"))
+    assert [volume["type"] for volume in (await cloud.create("StartVmInstance", uuid=vm["uuid"]))["allVolumes"]] == ["Root"]
+
+
+# anything
+
+OFTEN = """CreateVmInstance StartVmInstance StopVmInstance DestroyVmInstance CloneVmInstance MigrateVm RecoverVmInstance CreateDataVolume AttachDataVolumeToVm
+    DetachDataVolumeFromVm DeleteDataVolume CreateVolumeSnapshot DeleteVolumeSnapshot RevertVolumeFromSnapshot PrimaryStorageMigrateVolume PrimaryStorageMigrateVm
+    ResizeDataVolume CreateEip AttachEip CreateVip AttachL3NetworkToVm DetachL3NetworkFromVm AddKVMHost ChangeHostState ReconnectHost AddImage DeleteImage
+    CreateDataVolumeFromVolumeSnapshot ReimageVmInstance CreateSecurityGroup AttachSecurityGroupToL3Network AddVmNicToSecurityGroup UpdateVmInstance""".split()
+SELDOM = {f"Delete{type}" for type in ("Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange")}
+OTHERS = re.compile("Account|User|Policy|License|Quota|LogIn|LogOut|Session|Global|Nas|Vcenter|Share")
+ANY = sorted(name for name, api in SIMULATED.items() if api.kind not in ("Query", "Get") and not OTHERS.search(name) and name not in SELDOM)
+TROUBLE = ({"host-down": "host-1"}, {"network-partition": "cluster-2"}, {"primary-storage-full": "ps-nfs"}, {"management-node-restart": {}})
+SIZES = {"size": (1 << 30, 300 << 30), "diskSize": (1 << 30, 300 << 30), "memorySize": (1 << 30, 100 << 30), "cpuNum": (1, 4)}
+
+
+class Anything(Drive):
+    """Makes calls of any API about anything that is there."""
+
+    def __init__(self, mock, random):
+        super().__init__(mock)
+        self.random = random
+
+    async def params(self, api):
+        said = {name: value for name, value in GIVEN.get(api.name, {}).items() if "@" not in str(value)}
+        for param in api.params.values():
+            if param.name not in (*said, "resourceUuid") and (param.required or self.random.random() < 0.25):
+                said[param.name] = await self.value(param)
+        fails = "name" in said and self.random.random() < 0.05
+        return {name: value for name, value in said.items() if value is not None} | ({"name": "#zmock fail"} if fails else {})
+
+    async def value(self, param):
+        if param.refers:
+            uuids = [self.any(param.refers) for _ in range(self.random.randint(1, 2))]
+            return [uuid for uuid in uuids if uuid] if param.type == "list" else uuids[0]
+        if param.name in SIZES or param.values or param.type == "bool":
+            return self.random.choice(SIZES.get(param.name) or param.values or (True, False))
+        return f"10.10.0.{self.random.randint(60, 99)}" if param.name == "managementIp" else await super().value(param)
+
+    def any(self, type):
+        row = CATALOGUE.resources[type if type != "Resource" else "VmInstance"]
+        return next(iter(self.random.sample(there, 1) if (there := [item["uuid"] for item in self.store.in_order(row.stored) if row.has(item)]) else ()), None)
+
+    async def do(self, name):
+        api = SIMULATED[name]
+        params = await self.params(api)
+        if all(params.get(variable) for variable in re.findall(r"\{(\w+)\}", api.path)):
+            _, body = await send(self.mock, api, params)
+            assert "SYS.1000" not in str(body), (name, params, body)
+
+    async def trouble(self):
+        self.mock.rule(api=(api := self.random.choice(OFTEN)), times=1, then={"error": "SYS.1006", "stage": [*stages][-1]} if (stages := self.mock.cloud.stages(SIMULATED[api])) else {"error": "SYS.1006"})
+        for id in [*self.mock.cloud.incidents]:
+            await self.mock.end_incident(id)
+        (kind, about), = self.random.choice(TROUBLE).items()
+        if about == {} or any(item["name"] == about for type in ("Host", "Cluster", "PrimaryStorage") for item in self.store.rows(type)):
+            await self.mock.incident({kind: about})
+
+
+@pytest.mark.parametrize(("seed", "dialect"), [(1, "manual"), (2, "server"), (3, "manual"), (4, "server")])
+async def test_whatever_is_called_all_adds_up(seed, dialect, tmp_path):
+    random, told = Random(seed), []
+    async with serve(seed=seed, dialect=dialect, delay="0-20", memory=False, data=str(tmp_path), durable="off") as mock:
+        await mock.login()
+        drive = Anything(mock, random)
+        for _ in range(300):
+            await drive.do(random.choice(OFTEN if random.random() < 0.5 else ANY if random.random() < 0.97 else sorted(SELDOM)))
+            if random.random() < 0.15:
+                await mock.advance(random.choice((1, 5, 20, 60)))
+            if random.random() < 0.03:
+                await drive.trouble()
+            await mock.clock.settle()
+            told = mock.calls()[-3:]
+            assert doubtful(mock.cloud) == set(), told
+    async with serve(memory=False, data=str(tmp_path)) as again:
+        assert (doubtful(again.cloud), again.cloud.store.found) == (set(), [])

@@ -454,9 +454,9 @@ def refused(details, cause=None):
     return ApiError("SYS.1006", details, cause)
 
 
-def missing(what, uuid, kind):
+def missing(what, uuid, kind, hint=""):
     """The error of a reference that leads nowhere (RestServer: 503, never 404)."""
-    return ApiError("SYS.1003", f"invalid field[{what}], resource[uuid:{uuid}, type:{kind}VO] not found")
+    return ApiError("SYS.1003", f"invalid field[{what}], resource[uuid:{uuid}, type:{kind}VO] not found", hint=hint)
 
 
 # ---- Clock -------------------------------------------------------------------------------------------------------
@@ -5446,6 +5446,12 @@ def verb_of(api):
     return {"Query": query, "Update": update if api.target else None}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
 
 
+def taken_for(cloud, uuid, param):
+    """A hint for who took one thing for another: what it is; nothing where it is nothing."""
+    known = [row.name for row in cloud.catalogue.resources.values() if (item := cloud.store.peek(row.stored, uuid)) and row.has(item)]
+    return f"{uuid} is of type {known[-1]}, {param.name} of type {param.refers}" if known else ""
+
+
 # ---- Cloud -------------------------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
@@ -5780,9 +5786,9 @@ class Cloud:
                     raise ApiError("SYS.1003", f"invalid value[{value}] of field [{param.name}]")
                 return True
             if lost and isinstance(value, list):
-                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found")
+                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found", hint=taken_for(self, lost[0], param))
             if lost:
-                raise missing(param.name, value, param.refers)
+                raise missing(param.name, value, param.refers, taken_for(self, value, param))
         return False
 
     def exists(self, type, uuid):
@@ -9647,6 +9653,7 @@ class Rest:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
             return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+        entry.hints += filter(None, [record.get("hint")])
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def failed(self, error, entry):

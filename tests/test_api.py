@@ -1,6 +1,7 @@
 """/zstack/v1 from the outside: a stranger's mistakes, what helps him, and the habits of clients that are no mistake."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -319,6 +320,7 @@ HINTS = [
     ("GET /zstack/v1/vm-instances?q=host.managmentIp=x", None, "did you mean managementIp?"),
     (f"{CAPACITY}?zoneUuid={ZONE}&all=true", None, "did you mean zoneUuids?"),
     (f"DELETE /zstack/v1/zones/{NOBODY}?deletMode=Enforcing", None, "did you mean deleteMode?"),
+    (f"GET /zstack/v1/vm-instances/{ZONE}/hostnames", None, f"{ZONE} is of type Zone, uuid of type VmInstance"),
 ]  # fmt: skip
 
 
@@ -329,6 +331,21 @@ async def test_the_hint_names_the_nearest_right_thing(zmock, caplog, line, body,
         _, headers, _ = await exchange(zmock, line, body)
     assert hint in headers.get("x-zmock-hint", "no hint")
     assert any(hint in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("api", "given", "hint"),
+    (
+        ("StartVmInstance", {"uuid": HOST}, f"{HOST} is of type Host, uuid of type VmInstance"),
+        ("CreateVmInstance", NEW_VM | {"l3NetworkUuids": [named("l2-private")]}, f"{named('l2-private')} is of type L2VlanNetwork, l3NetworkUuids of type L3Network"),
+        ("StartVmInstance", {"uuid": NOBODY}, None),
+    ),
+)
+async def test_the_hint_of_a_job_that_failed_says_what_was_taken_for_something_else(zmock, api, given, hint):
+    with contextlib.suppress(RuntimeError):
+        await zmock.call(api, **given)
+    _, headers, _ = await exchange(zmock, f"GET /zstack/v1/api-jobs/{zmock.jobs()[-1]['uuid']}")
+    assert headers.get("x-zmock-hint") == hint
 
 
 async def test_a_right_request_gets_no_hint(zmock):

@@ -9003,7 +9003,7 @@ TOO_FAR = 1.8
 NO_UUID, LEFT_OUT = 0.7, 1.3  # what else stands for a uuid, a part left out before others: both at once make another path of it
 
 
-def parts_of(path):
+def path_parts(path):
     return tuple(part[:100] for part in path.strip("/").split("/"))
 
 
@@ -9028,8 +9028,8 @@ def closest(apis, method, path, count=2):
     for api in apis:
         for pattern in api.paths:
             found[pattern].append(api)
-    parts = parts_of(path)
-    alike = {pattern: wanted for pattern in found if -4 < len(parts) - len(wanted := parts_of(pattern)) < 2}  # others are too far anyway
+    parts = path_parts(path)
+    alike = {pattern: wanted for pattern in found if -4 < len(parts) - len(wanted := path_parts(pattern)) < 2}  # others are too far anyway
     near = {pattern: far for pattern, wanted in alike.items() if (far := way_to(parts, wanted)[0]) < TOO_FAR}
     for pattern in near:
         near[pattern] += 0.8 * all(api.method != method for api in found[pattern]) + 0.3 * all(api.backing == "none" for api in found[pattern])
@@ -9039,7 +9039,7 @@ def closest(apis, method, path, count=2):
 
 def difference(path, pattern):
     """What to change of a path to make it that of an api."""
-    return ", ".join(way_to(parts_of(path), parts_of(pattern))[1])
+    return ", ".join(way_to(path_parts(path), path_parts(pattern))[1])
 
 
 def named_calls(apis, method):
@@ -9675,7 +9675,6 @@ class Rest:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
             return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
-        entry.hints += filter(None, [record.get("hint")])
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def failed(self, error, entry):

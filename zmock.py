@@ -454,9 +454,9 @@ def refused(details, cause=None):
     return ApiError("SYS.1006", details, cause)
 
 
-def missing(what, uuid, kind):
+def missing(what, uuid, kind, hint=""):
     """The error of a reference that leads nowhere (RestServer: 503, never 404)."""
-    return ApiError("SYS.1003", f"invalid field[{what}], resource[uuid:{uuid}, type:{kind}VO] not found")
+    return ApiError("SYS.1003", f"invalid field[{what}], resource[uuid:{uuid}, type:{kind}VO] not found", hint=hint)
 
 
 # ---- Clock -------------------------------------------------------------------------------------------------------
@@ -5446,6 +5446,12 @@ def verb_of(api):
     return {"Query": query, "Update": update if api.target else None}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
 
 
+def taken_for(cloud, uuid, param):
+    """A hint for who took one thing for another: what it is; nothing where it is nothing."""
+    known = [row.name for row in cloud.catalogue.resources.values() if (item := cloud.store.peek(row.stored, uuid)) and row.has(item)]
+    return f"{uuid} is of type {known[-1]}, {param.name} of type {param.refers}" if known else ""
+
+
 # ---- Cloud -------------------------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
@@ -5785,9 +5791,9 @@ class Cloud:
                     raise ApiError("SYS.1003", f"invalid value[{value}] of field [{param.name}]")
                 return True
             if lost and isinstance(value, list):
-                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found")
+                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found", hint=taken_for(self, lost[0], param))
             if lost:
-                raise missing(param.name, value, param.refers)
+                raise missing(param.name, value, param.refers, taken_for(self, value, param))
         return False
 
     def exists(self, type, uuid):
@@ -9009,18 +9015,37 @@ def header_safe(text):
 # ---- API: hints ----------------------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(1 << 15)
 def strangeness(part, wanted):
-    """0 for the same, up to 1 for a slip, 2 for another word."""
-    alike = difflib.SequenceMatcher(None, part, wanted).ratio()
+    """0 for the same, up to 1 for a slip, 2 for another word; of a variable, whether it is a uuid."""
+    if wanted.startswith("{"):
+        return 0 if re.fullmatch(UUID, part) else NO_UUID
+    match = difflib.SequenceMatcher(None, part, wanted)
+    alike = match.ratio() if match.real_quick_ratio() > 0.6 and match.quick_ratio() > 0.6 else 0  # from cheap to dear
     return 2 * (1 - alike) if alike > 0.6 else 2
 
 
-def unlikeness(path, pattern):
-    """How far a path is from that of an api, in parts to be changed, added or taken away."""
-    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
-    missing = sum(0.6 if want.startswith("{") else 1 for want in wanted[len(parts) :]) + max(0, len(parts) - len(wanted))
-    return missing + sum(strangeness(part[:100], want) for part, want in zip(parts, wanted) if not want.startswith("{"))
+TOO_FAR = 1.8
+NO_UUID, LEFT_OUT = 0.7, 1.3  # what else stands for a uuid, a part left out before others: both at once make another path of it
+
+
+def path_parts(path):
+    return tuple(part[:100] for part in path.strip("/").split("/"))
+
+
+@functools.lru_cache(1 << 15)
+def way_to(parts, wanted):
+    """The shortest way from a path to that of an api, part by part: how far it is, and what to change, add and take away."""
+    if not parts or not wanted:
+        told = [f"there is no /{'/'.join(parts)}"] * bool(parts) + [f"/{'/'.join(wanted)} is missing"] * bool(wanted)
+        return len(parts) + sum(0.6 if want.startswith("{") else 1 for want in wanted), told
+    (part, *_), (want, *_) = parts, wanted
+    same = want.startswith("{") or part == want
+    ways = [(strangeness(part, want), [] if same else [f"{part} is {want} there"], way_to(parts[1:], wanted[1:]))]
+    if ways[0][0]:
+        ways += [(1, [f"there is no /{part}"], way_to(parts[1:], wanted)), (LEFT_OUT, [f"/{want} is missing"], way_to(parts, wanted[1:]))]
+    far, told, rest = min(ways, key=lambda way: way[0] + way[2][0])
+    return far + rest[0], told + rest[1]
 
 
 def closest(apis, method, path, count=2):
@@ -9029,19 +9054,18 @@ def closest(apis, method, path, count=2):
     for api in apis:
         for pattern in api.paths:
             found[pattern].append(api)
-    near = {pattern: far for pattern, apis in found.items() if (far := unlikeness(path, pattern)) < 2}
+    parts = path_parts(path)
+    alike = {pattern: wanted for pattern in found if -4 < len(parts) - len(wanted := path_parts(pattern)) < 2}  # others are too far anyway
+    near = {pattern: far for pattern, wanted in alike.items() if (far := way_to(parts, wanted)[0]) < TOO_FAR}
     for pattern in near:
-        near[pattern] += 0.5 * all(api.method != method for api in found[pattern]) + 0.3 * all(api.backing == "none" for api in found[pattern])
+        near[pattern] += 0.8 * all(api.method != method for api in found[pattern]) + 0.3 * all(api.backing == "none" for api in found[pattern])
     best = min(near.values(), default=0)
     return [(pattern, found[pattern]) for pattern in sorted(near, key=near.get)[:count] if near[pattern] < best + 0.4]
 
 
 def difference(path, pattern):
     """What to change of a path to make it that of an api."""
-    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
-    wrong = [f"{part} is {want} there" for part, want in zip(parts, wanted) if not want.startswith("{") and part != want]
-    more, less = parts[len(wanted) :], wanted[len(parts) :]
-    return ", ".join([*wrong, *[f"there is no /{'/'.join(more)}"] * bool(more), *[f"/{'/'.join(less)} is missing"] * bool(less)])
+    return ", ".join(way_to(path_parts(path), path_parts(pattern))[1])
 
 
 def named_calls(apis, method):
@@ -9058,10 +9082,14 @@ def path_hint(catalogue, method, path):
     first, apis = path.split("/")[1], [POLL_JOB, *catalogue.apis.values()]
     if not first:
         return "an API is a collection below it, as /zones; GET /zmock/apis lists all"
+    paths = {pattern for api in apis for pattern in api.paths}
+    inner = sorted(pattern for pattern in paths if re.fullmatch(f"/[^/]+/{re.escape(first)}", pattern))
+    if inner and not any(pattern.split("/")[1] == first for pattern in paths):
+        return f"no collection {first}; there is {' and '.join(inner)}"
     near = closest(apis, method, path)
     told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
-    firsts = {pattern.split("/")[1] for api in apis for pattern in api.paths}
-    unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, firsts)}"
+    firsts = {pattern.split("/")[1] for pattern in paths}
+    unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, {pattern.split('/')[1] for pattern, _ in near} or firsts)}"
     return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
 
 

@@ -1,6 +1,7 @@
 """/zstack/v1 from the outside: a stranger's mistakes, what helps him, and the habits of clients that are no mistake."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -293,6 +294,10 @@ HINTS = [
     ("DELETE /zstack/v1/hosts/kvm/x", None, "nearest: /hosts/{uuid} by DELETE (DeleteHost): there is no /x"),
     ("POST /zstack/v1/volumes", None, "POST is for /volumes/data (CreateDataVolume): /data is missing"),
     ("PUT /zstack/v1/zones/x", None, "PUT is for /zones/{uuid}/actions"),
+    ("GET /zstack/v1/users", None, "no collection users; there is /accounts/users"),
+    ("GET /zstack/v1/foo", None, "no collection foo"),
+    (f"PUT /zstack/v1/accounts/users/{ZONE}/actions", None, f"nearest: /accounts/users/actions by PUT (UpdateUser): there is no /{ZONE}"),
+    (f"GET /zstack/v1/ip-ranges/{ZONE}/free", None, "/l3-networks/ip-ranges"),
     ("DELETE /zstack/v1/zones", None, "DELETE is for /zones/{uuid} (DeleteZone): /{uuid} is missing"),
     (*action(changeZoneState={}), "changeZoneState is for PUT /zones/{uuid}/actions (ChangeZoneState)"),
     (ZONES, {"params": {"name": "z"}, "name": "y"}, 'nothing reads name beside "params"'),
@@ -319,6 +324,7 @@ HINTS = [
     ("GET /zstack/v1/vm-instances?q=host.managmentIp=x", None, "did you mean managementIp?"),
     (f"{CAPACITY}?zoneUuid={ZONE}&all=true", None, "did you mean zoneUuids?"),
     (f"DELETE /zstack/v1/zones/{NOBODY}?deletMode=Enforcing", None, "did you mean deleteMode?"),
+    (f"GET /zstack/v1/vm-instances/{ZONE}/hostnames", None, f"{ZONE} is of type Zone, uuid of type VmInstance"),
 ]  # fmt: skip
 
 
@@ -329,6 +335,21 @@ async def test_the_hint_names_the_nearest_right_thing(zmock, caplog, line, body,
         _, headers, _ = await exchange(zmock, line, body)
     assert hint in headers.get("x-zmock-hint", "no hint")
     assert any(hint in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("api", "given", "hint"),
+    (
+        ("StartVmInstance", {"uuid": HOST}, f"{HOST} is of type Host, uuid of type VmInstance"),
+        ("CreateVmInstance", NEW_VM | {"l3NetworkUuids": [named("l2-private")]}, f"{named('l2-private')} is of type L2VlanNetwork, l3NetworkUuids of type L3Network"),
+        ("StartVmInstance", {"uuid": NOBODY}, None),
+    ),
+)
+async def test_the_hint_of_a_job_that_failed_says_what_was_taken_for_something_else(zmock, api, given, hint):
+    with contextlib.suppress(RuntimeError):
+        await zmock.call(api, **given)
+    _, headers, _ = await exchange(zmock, f"GET /zstack/v1/api-jobs/{zmock.jobs()[-1]['uuid']}")
+    assert headers.get("x-zmock-hint") == hint
 
 
 async def test_a_right_request_gets_no_hint(zmock):

@@ -35,14 +35,15 @@ Read it from top to bottom; a section uses only what stands above it.
     Accounts: calls    log in, share, give away, quotas, permissions
     Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
     Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
-    Allocation: virtual machines     the host, the addresses and the volumes that one takes
+    Allocation: virtual machines     the host, the addresses and the volumes that one takes, or could
     Tags        what tags may say, of what, and what they bring about
     Long jobs   what goes on after its api-job, and is a resource until then and after
+    Deletion    what was deleted and waits to be expunged
     Behaviours  what a row cannot say; first: node, progress, notifications
     Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
     Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
     Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
-    Behaviours: virtual machines          images changed, routers, clones, candidates, what is destroyed
+    Behaviours: virtual machines          images changed, routers, clones
     Behaviours: volumes and images        volumes, snapshots, images
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
@@ -1266,8 +1267,8 @@ RESOURCES = (
         "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
         "vmInstance: uuid=VmInstance.instanceOfferingUuid",
         new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"},
-        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network",  # those of virtual routers
-        indexed="zoneUuid managementNetworkUuid publicNetworkUuid"),
+        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network", discriminator="type",
+        indexed="zoneUuid managementNetworkUuid publicNetworkUuid"),  # those of virtual routers
     Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
         "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
         "volume: uuid=Volume.diskOfferingUuid",
@@ -1304,9 +1305,9 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network",
-        outlives="instanceOfferingUuid clusterUuid", discriminator="type", indexed="managementNetworkUuid publicNetworkUuid",
-        ends="drop Volume uuid=rootVolumeUuid; recount its host"),
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"},
+        dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid",
+        discriminator="type", indexed="managementNetworkUuid publicNetworkUuid", ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
         "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
@@ -1436,12 +1437,12 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"(\d{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
 def whole_of(text, bits):
-    return int(text) if re.fullmatch(r"-?\d{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
+    return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
 
 
 CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
@@ -1466,7 +1467,11 @@ class Configuration:
 
     def read(self, text):
         """What a value is; the default where it is nothing that may be."""
-        return CONFIGURED[self.type][0](self.default if self.fault(text) else text)
+        return self.usual if text == self.default or self.fault(text) else CONFIGURED[self.type][0](text)
+
+    @functools.cached_property
+    def usual(self):
+        return CONFIGURED[self.type][0](self.default)
 
     def fault(self, text):
         """Why a value may not be, or nothing."""
@@ -1502,6 +1507,8 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
     Configuration("hostAllocator/reservedCapacity.clusterLevel", "true", "bool", "", "heed what a cluster's tags reserve on each of its hosts"),
     Configuration("hostAllocator/reservedCapacity.hostLevel", "true", "bool", "", "heed what a host's tags reserve on it"),
     Configuration("hostAllocator/reservedCapacity.zoneLevel", "true", "bool", "", "heed what a zone's tags reserve on each of its hosts"),
+    Configuration("identity/account.api.control", "org.zstack.header.storage.backup.APIQueryBackupStorageMsg, org.zstack.storage.backup.sftp.APIQuerySftpBackupStorageMsg, "
+        "org.zstack.header.image.APIAddImageMsg, org.zstack.header.host.APIQueryHostMsg", "str", "none", "APIs for admin that normal accounts may use too"),
     Configuration("identity/session.maxConcurrent", "500", "int", ">0", "how many sessions a user may have at the same time"),
     Configuration("identity/session.timeout", "7200", "int", ">0 <31536000", "seconds until a session expires"),
     Configuration("image/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted image goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
@@ -1518,6 +1525,7 @@ CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the othe
     Configuration("vm/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a destroyed VM goes at once; Delay: after expungePeriod; Never: it stays Destroyed"),
     Configuration("vm/expungePeriod", "86400", "long", ">0", "seconds until a destroyed VM is expunged"),
     Configuration("vm/instanceOffering.setNullWhenDeleting", "true", "bool", "", "VMs forget their instance offering when it is deleted"),
+    Configuration("vm/numa", "false", "bool", "", "an instance offering that is changed while a VM runs is taken at once, not at its next start"),
     Configuration("volume/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted data volume goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
     Configuration("volume/expungePeriod", "86400", "long", ">0", "seconds until a deleted data volume is expunged"),
     Configuration("volumeSnapshot/incrementalSnapshot.maxNum", "128", "int", ">0", "how many snapshots a chain may have"),
@@ -1567,6 +1575,21 @@ ADMIN_ONLY = set("""
     SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
 """.split())
 OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
+CONTROLLED = OPENED | {"QueryHost", "QueryBackupStorage", "AddImage"}  # as long as the configuration opens them
+# Of what belongs to others, a call may make use of what is shared, but changes nothing: its path names what it changes, save for these (checkAccount
+# and operationTarget in the messages' APIParam).
+ONLY_USED = set("""
+    AttachIsoToVmInstance.isoUuid AttachL3NetworkToVm.l3NetworkUuid CreateDataVolumeFromVolumeTemplate.imageUuid
+    AttachSecurityGroupToL3Network.l3NetworkUuid DetachSecurityGroupFromL3Network.l3NetworkUuid
+""".split())
+CHANGED_TOO = set("""
+    DetachDataVolumeFromVm.vmUuid AddCertificateToLoadBalancerListener.certificateUuid RemoveCertificateFromLoadBalancerListener.certificateUuid
+    AddVmNicToLoadBalancer.vmNicUuids RemoveVmNicFromLoadBalancer.vmNicUuids DeleteVmNicFromSecurityGroup.vmNicUuids DeleteSecurityGroupRule.ruleUuids
+    AttachPolicyToUser.policyUuid AttachPoliciesToUser.policyUuids DetachPoliciesFromUser.policyUuids AttachPolicyToUserGroup.policyUuid
+    CreateEip.vipUuid CreateEip.vmNicUuid CreatePortForwardingRule.vipUuid CreatePortForwardingRule.vmNicUuid RequestConsoleAccess.vmInstanceUuid
+    GetAccountQuotaUsage.uuid GetL3NetworkDhcpIpAddress.l3NetworkUuid GetL3NetworkMtu.l3NetworkUuid GetL3NetworkRouterInterfaceIp.l3NetworkUuid
+    GetVmCapabilities.uuid GetVmHostname.uuid GetVmStartingCandidateClustersHosts.uuid
+""".split())
 INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
 
 
@@ -1617,8 +1640,8 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 #
 # A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
 # in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
-# configured.vm.numa a global configuration. A value begins with a capital
-# (Enabled), a digit or a quote ('https', '/a/{its.uuid}'), or is true, false, none.
+# configured.vm.numa a global configuration. A value begins with a capital (Enabled), a digit or a quote ('https',
+# '/a/{its.uuid}'), or is true, false, none.
 #
 # conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
 #              state is A|B       it is one of them             state is not A|B    it is there, and none of them
@@ -1628,23 +1651,25 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
 #              port ?= otherPort  sets what is not there yet
 #              dns + dns          one more in a list; dns - dns: one less
-#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c); drop Ref a=b c: those with these values
+#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c)
+#              drop Ref a=b c     those with these values go
 #              remove             the item goes, with all that dies with it
 #              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
 #              when A: B          an effect where a condition holds
 #              enough if A        where a condition holds, that was all
 #              nothing            only the inventory is answered
-#              stage copy: Copy   time passes under that sentence, then the item is read anew; `prepared` ends what comes before the first stage
+#              stage copy: Copy   time passes under that sentence, then the item is read anew
+#              prepared           ends what comes before the first stage
 #              other words are functions: see `effect`
 # a Get's      only A; B          the items of a type for which the conditions hold
 #              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that; more after ";"
 #              always A B         these values; or JSON
 #              whether a: A; b: B which of the conditions hold       whether A        if it does
-#              sums A b=c d=e     what the items of a type together have; those whose c is among the b that are given, else whose e is among the d, else all
+#              sums A b=c d=e     what the items of a type have together: those whose c is among the b that are given, or else e among the d, or else all
 #
 # Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
-# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map. Refusals are (condition, code, text); an SYS.1007 that speaks of nothing
-# but parameters is an illegal parameter.
+# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map.
+# Refusals are (condition, code, text); an SYS.1007 that speaks of nothing but parameters is an illegal parameter.
 
 NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
 UPDATE_BOTH = "you must update system and category both"
@@ -2884,10 +2909,10 @@ class Table:
     Those of `standing` are there without being kept, until they are changed.
     """
 
-    def __init__(self, indexed, documents=None, standing=()):
+    def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = {folded(item["uuid"]): item for item in standing} | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -3016,7 +3041,7 @@ class Store:
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
-        self.standing = standing or {}  # the items that are there from the start, by type
+        self.standing = standing or {}  # the items that are there from the start, by type and folded uuid
         self.folder, self.durable = folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
@@ -3054,7 +3079,7 @@ class Store:
         return self.tables[type]
 
     def new_table(self, type, documents=None):
-        return Table(self.indexes.get(type, ()), documents, self.standing.get(type, ()))
+        return Table(self.indexes.get(type, ()), documents, self.standing.get(type))
 
     # reading
 
@@ -4611,7 +4636,7 @@ def wrapped(error, api):
     """VM.1001 caused by HOST_ALLOCATION.1000, for instance; errors of the system itself, and of who may not, stay as they are."""
     if api not in FAILS or error.code.startswith(("SYS.", "ID.")):
         return error
-    return ApiError(FAILS[api], error.details, error)
+    return ApiError(FAILS[api], error.details, error, hint=error.hint)
 
 
 # ---- Jobs --------------------------------------------------------------------------------------------------------
@@ -4700,7 +4725,7 @@ class Jobs:
             return
         if error:
             self.notify(call, error)
-        outcome = {"state": "failed", "error": error.body()} if error else {"state": "succeeded", "body": body}
+        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None} if error else {"state": "succeeded", "body": body}
         by_rule = error and call.fault.error in (error, error.cause)
         self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
         self.clock.spawn(self.publish(call))
@@ -4987,6 +5012,7 @@ FORMS: dict[str, Any] = {
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
+    "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
 SAID = {"true": True, "false": False, "none": None}
 
@@ -5135,7 +5161,7 @@ class Scope:
         if kind in "<>":
             value, other = rank(value), rank(self.value(right[0]))
             return None not in (value, other) and (value < other if kind == "<" else value > other)
-        present = there(value) or (value == "" and right[0] in FORMS)  # an empty text has none of the forms
+        present = there(value) or (value in ("", {}) and right[0] in FORMS)  # what is empty has none of the forms
         return present and any(self.same(value, word) for word in right) == (kind == "is")
 
     def same(self, value, word):
@@ -5217,7 +5243,10 @@ def tags_of(scope, words):
 
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
-    return next((tag["tag"].removeprefix(words) for tag in cloud.find("SystemTag", "resourceUuid", uuid) if tag["tag"].startswith(words)), None)
+    for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
+        if tag["tag"].startswith(words):
+            return tag["tag"].removeprefix(words)
+    return None
 
 
 @effect("when")
@@ -5582,21 +5611,10 @@ class Cloud:
             ("LicenseAddOn", "expiredDate"): self.license_end,
             ("PrimaryStorage", "availableCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availableCapacity"),
             ("PrimaryStorage", "availablePhysicalCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availablePhysicalCapacity"),
-            ("VolumeSnapshotTree", "tree"): self.branches,
             ("SchedulerJob", "state"): lambda job: "Disabled" if self.is_deleted(job.get("targetResourceUuid")) else job.get("state"),
             ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
             ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
         } | {field: functools.partial(work_out, self) for field, work_out in COMPUTED.items()}
-
-    def branches(self, tree):
-        """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
-        snapshots = sorted(self.store.find("VolumeSnapshot", "treeUuid", tree["uuid"]), key=lambda one: (one["createDate"], one.get("distance", 1)))
-        leaves = {one["uuid"]: {"inventory": self.inventory("VolumeSnapshot", one), "children": []} for one in snapshots}
-        for one in snapshots:
-            if one.get("parentUuid") in leaves:
-                leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
-                leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
-        return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
 
     def is_deleted(self, uuid):
         """Whether a virtual machine or a volume waits to be expunged, or recovered."""
@@ -5685,7 +5703,7 @@ class Cloud:
             raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
         if isinstance(value, str) and len(value) < param.shortest:
             raise BadParameter(f"{where} less than the min length of string. expected was >= {param.shortest}, actual was {len(value)}")
-        if value is None and param.required and param.low is not None:
+        if value is None and param.required and param.low:
             value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
         if value is None:
             if param.required:
@@ -5829,6 +5847,12 @@ class Cloud:
 
 # ---- Configuration -----------------------------------------------------------------------------------------------
 
+@functools.lru_cache(maxsize=8)
+def standing_in(catalogue):
+    """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
+    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+
+
 def heart_beat(cloud, node):
     interval = configured(cloud, "managementServer", "node.heartbeatInterval")
     return cloud.clock.stamp(cloud.clock.now() // interval * interval)
@@ -5895,11 +5919,13 @@ def on_removal(type):
 
 def matches(pattern, names):
     """Whether the names of a class match a pattern, both in parts: * is any run of letters, ** any run of names (PolicyMatcher.java)."""
-    if not pattern or pattern[0] != "**":
-        return not names if not pattern else bool(names) and fnmatchcase(names[0], pattern[0]) and matches(pattern[1:], names[1:])
-    if pattern[1:2] == ["**"]:
-        return matches(pattern[1:], names)
-    return any(matches(pattern[1:], names[n:]) for n in range(len(names) + 1))
+    ends = {0}  # how many of the names the parts so far may stand for
+    for part in pattern:
+        if part == "**":
+            ends = {*range(min(ends, default=len(names) + 1), len(names) + 1)}
+        else:
+            ends = {n + 1 for n in ends if n < len(names) and fnmatchcase(names[n], part)}
+    return len(names) in ends
 
 
 def names_class(pattern, message):
@@ -5961,8 +5987,7 @@ class Accounts:
 
     def give(self, type, item, account):
         """Has an item belong to an account, and what is part of it too."""
-        key = WHOSE.get(type, "owner")
-        self.cloud.change(type, item["uuid"], **{key: None if key == "owner" and account == ADMIN else account})
+        self.cloud.change(type, item["uuid"], owner=None if account == ADMIN else account)
         for part, way in OWNED.items():
             if way and self.catalogue.resources[part].leads[way] == type:
                 for child in self.cloud.find(part, way, item["uuid"]):
@@ -5997,7 +6022,7 @@ class Accounts:
             self.refuse_tag(call)
         for param in call.api.params.values() if call.account != ADMIN else ():
             for uuid in call[param.name] if isinstance(call[param.name], list) else [call[param.name]]:
-                self.refuse_touching(call, param, *self.meant(param, uuid))
+                self.refuse_touching(call, param, *self.meant(call, param, uuid))
 
     def may(self, api, account, user):
         try:
@@ -6008,7 +6033,7 @@ class Accounts:
 
     def refuse_api(self, api, params, account, user):
         """Accounts may do all that is not only for admin. Users may do what a policy allows and none denies (RBACAPIRequestChecker.java)."""
-        if account != ADMIN and only_for_admin(api):
+        if account != ADMIN and (only_for_admin(api) or api.name in CONTROLLED) and api.message not in self.opened():
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"{api.name} is for admin only")
         if user in (account, ADMIN):
             return
@@ -6021,6 +6046,9 @@ class Accounts:
         if not any(effect == "Allow" and names_class(action[-1], api.message) for _, effect, action in said):
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"a user needs a policy that allows {api.message}")
 
+    def opened(self):
+        return configured(self.cloud, "identity", "account.api.control").replace(",", " ").split()
+
     def statements(self, user):
         """What policies say to a user and to its groups: policy, effect and action, each action by itself."""
         groups = self.store.find("UserGroupUserRef", "userUuid", user)
@@ -6031,27 +6059,33 @@ class Accounts:
                 if not said.get("principals") or any(names_class(who.removeprefix("user:"), user) for who in texts(said["principals"])):
                     yield from ((policy, said.get("effect"), action) for action in texts(said.get("actions")))
 
-    def meant(self, param, uuid):
-        """The type and the item that a value of a parameter names."""
+    def meant(self, call, param, uuid):
+        """The type and the item that a value of a parameter names; what no account has, by the type that the call says."""
         if param.refers in ("", "Resource"):
-            return self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
+            found = self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
+            row = self.catalogue.of_vo(call["resourceType"] or "") if param.name == "resourceUuid" and not found[0] else None
+            return (row.stored, self.store.peek(row.stored, uuid)) if row else found
         type = self.catalogue.resources[param.refers].stored
         return type, self.store.peek(type, uuid)
 
     def refuse_tag(self, call):
         for type in ("SystemTag", "UserTag"):
             tag = self.store.peek(type, call["uuid"])
-            if tag and self.owner(type, tag) not in (None, call.account) and call.account != ADMIN:
+            if tag and call.account not in (ADMIN, self.owner(type, tag)):
                 raise ApiError("ID.1002", f"permission denied. The {type[:-3].lower()} tag[uuid: {tag['uuid']}] refer to a resource not belonging to "
                                           f"the account[uuid: {call.account}]")  # fmt: skip
 
     def refuse_touching(self, call, param, type, item):
-        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java)."""
-        owner = self.owner(type, item) if item else None
-        if owner in (None, call.account):
+        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java).
+
+        What is nobody's, as a host, is for all to use, and for admin to tag.
+        """
+        owner = self.owner(type, item) if item else call.account
+        if owner == call.account or (owner is None and call.api.type not in ("SystemTag", "UserTag")):
             return
         what = f"resource[uuid:{item['uuid']}, type:{type if param.refers in ('', 'Resource') else param.refers}VO]"
-        if call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers):
+        word, named = f"{call.api.name}.{param.name}", call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers)
+        if word in CHANGED_TOO or (named and word not in ONLY_USED):
             raise refused(f"permission denied, the account[uuid:{call.account}] is not the owner of the {what}")
         if item["uuid"] not in self.shared_with(call.account):
             raise refused(f"the account[uuid:{call.account}] has no access to the {what}")
@@ -6158,7 +6192,7 @@ def new_cloud(settings, catalogue):
     """An empty cloud with all that it stands on: a clock, a store, its jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
     store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on",
-                  {"GlobalConfig": [row.item for row in catalogue.configurations.values()]})  # fmt: skip
+                  standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
     cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.take_back)
@@ -6178,7 +6212,7 @@ def change_resource_owner(cloud, call):
     """Also what is part of it changes hands, as far as its new account may have so much."""
     accounts, taker = cloud.accounts, cloud.get("Account", call["accountUuid"])["uuid"]
     type, item = accounts.find(call["resourceUuid"])
-    if not item:
+    if not item or type in WHOSE:
         raise refused(f"cannot find the resource[uuid:{call['resourceUuid']}]; wrong resourceUuid or the resource is admin resource")
     if (giver := accounts.owner(type, item)) == taker:
         raise ApiError("ID.1004", "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
@@ -6236,6 +6270,12 @@ def update_quota(cloud, call):
 def get_account_quota_usage(cloud, call):
     uuid, accounts = call["uuid"], cloud.accounts
     return {"usages": [{"name": name, "total": accounts.total(uuid, name), "used": accounts.amount(uuid, row)} for name, row in ALLOWANCES.items()]}
+
+
+@behaviour("UpdateUser")
+def update_user(cloud, call):
+    """The user who calls, where none is named."""
+    return update(cloud, replace(call, params={"uuid": call.user} | call.params))
 
 
 @behaviour("CheckApiPermission")
@@ -6397,6 +6437,44 @@ def take_vni(scope):
     scope.set(vni=free)
 
 
+# what is left of them
+
+
+def networks_of(cloud, zones, l3s, ranges):
+    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
+    if ranges:
+        return [cloud.look("IpRange", uuid) for uuid in ranges]
+    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
+    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
+
+
+@behaviour("GetIpAddressCapacity")
+def get_ip_address_capacity(cloud, call):
+    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
+    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
+    total = sum(end - start + 1 for start, end in map(addresses, ranges))
+    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
+    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
+    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
+    return {"totalCapacity": total, "availableCapacity": total - used}
+
+
+@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
+def get_free_ips(cloud, call):
+    free = []
+    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
+        start, end = addresses(found)
+        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
+        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
+                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
+    return {"inventories": free[: call["limit"]]}
+
+
+@behaviour("CheckIpAvailability")
+def check_ip(cloud, call):
+    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
+
+
 # ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
@@ -6410,9 +6488,10 @@ RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "h
 def reserved_memory(cloud, host):
     """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
     for level, key, words in RESERVING:
-        said = size_of(said_by_tag(cloud, host[key], words) or "")
-        if said is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
-            return said
+        said = said_by_tag(cloud, host[key], words)
+        size = size_of(said) if said else None
+        if size is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
+            return size
     return configured(cloud, "kvm", "reservedMemory")
 
 
@@ -6689,6 +6768,11 @@ def count_space(cloud, uuid):
 COUNTED |= {"Host": count_host, "PrimaryStorage": count_space}
 
 
+@behaviour("GetLocalStorageHostDiskCapacity")
+def get_host_disks(cloud, call):
+    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
+
+
 # the images that root volumes are made of
 
 
@@ -6713,7 +6797,19 @@ def room_for_images(cloud, bs):
     return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])))
 
 
+def branches(cloud, tree):
+    """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
+    snapshots = sorted(cloud.store.find("VolumeSnapshot", "treeUuid", tree["uuid"]), key=lambda one: (one["createDate"], one.get("distance", 1)))
+    leaves = {one["uuid"]: {"inventory": cloud.inventory("VolumeSnapshot", one), "children": []} for one in snapshots}
+    for one in snapshots:
+        if one.get("parentUuid") in leaves:
+            leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
+            leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
+    return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
+
+
 COMPUTED.update({
+    ("VolumeSnapshotTree", "tree"): branches,
     ("BackupStorage", "availableCapacity"): room_for_images,
     ("BackupStorage", "poolAvailableCapacity"): lambda cloud, bs: room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
     ("BackupStorage", "poolUsedCapacity"): lambda cloud, bs: bs.get("totalCapacity", 0) - room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
@@ -6822,6 +6918,14 @@ def nic_removed(cloud, nic):
         cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=left[0]["l3NetworkUuid"] if left else None)
 
 
+@effect("nics leave the group")
+def leave_group(scope):
+    """Those on a network that a security group is detached from."""
+    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
+        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
+            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
+
+
 @effect("address the nics")
 def address_nics(scope):
     """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
@@ -6920,6 +7024,43 @@ def move_volumes(scope):
     for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
         if volume["type"] == "Root" or scope.call["withDataVolumes"]:
             move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
+
+
+# what could take them
+
+
+@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
+def get_destinations(cloud, call):
+    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
+    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
+    try:
+        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
+    except ApiError:
+        hosts = []
+    found = {}
+    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
+        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
+        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
+    return found
+
+
+def thought_of(call):
+    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
+
+
+@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
+def get_storages(cloud, call):
+    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
+    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
+    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
+
+    def roomy(size):
+        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
+        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
+
+    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
+    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
+    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
 
 
 # ---- Tags --------------------------------------------------------------------------------------------------------
@@ -7164,10 +7305,64 @@ def give_up_soon(scope):
 
 def give_up(cloud, uuid):
     run = cloud.long_runs.get(uuid)
-    cloud.change("LongJob", uuid, state="Canceled")
+    if cloud.store.peek("LongJob", uuid):  # its account may have been deleted in the meantime
+        cloud.change("LongJob", uuid, state="Canceled")
     if run:
         run.fail(refused("canceled"))
     cloud.clock.spawn(cloud.store.try_commit())
+
+
+# ---- Deletion ----------------------------------------------------------------------------------------------------
+
+EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
+    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
+    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
+    "ExpungeImage": ("Image", "Deleted", "status", "image"),
+}
+
+
+def expunge_later(cloud, api, uuid, since=None):
+    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Never":
+        return
+    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
+
+    def remove():
+        item = cloud.look(type, uuid)
+        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
+            return
+        touched = cloud.clock.moment(item["lastOpDate"])
+        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
+            expunge_later(cloud, api, uuid, touched)
+            return
+        cloud.remove(type, uuid)
+        cloud.clock.spawn(cloud.store.try_commit())
+
+    cloud.clock.at(due, remove, f"{api} {uuid}")
+
+
+def expunge(cloud, api, uuid):
+    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
+    type, state, key, category = EXPUNGED[api]
+    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
+        cloud.remove(type, uuid)
+    else:
+        expunge_later(cloud, api, uuid)
+
+
+@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
+def expunge_all_later(cloud):
+    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
+    for api, (type, state, key, _) in EXPUNGED.items():
+        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
+            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
+@effect("expunge later")
+def expunge_item_later(scope):
+    scope.keep()
+    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
 
 
 # ---- Behaviours --------------------------------------------------------------------------------------------------
@@ -7381,8 +7576,6 @@ def license_fields(cloud, text):
 # ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
 
 
-
-
 def connected(cloud, uuid):
     """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
     cloud.change("Host", uuid, status="Connected")
@@ -7477,11 +7670,6 @@ def stop_users(scope):
         leave_host(scope.cloud, {"uuid": uuid}, "Stopped")
 
 
-@behaviour("GetLocalStorageHostDiskCapacity")
-def get_host_disks(cloud, call):
-    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
-
-
 @behaviour("ExportImageFromBackupStorage", export="Export the image")
 def export_image(cloud, call):
     """An address to fetch the image from, with its checksum."""
@@ -7563,14 +7751,6 @@ def add_group_rules(scope):
                         protocol=rule["protocol"], allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", **ports)  # fmt: skip
 
 
-@effect("nics leave the group")
-def leave_group(scope):
-    """Those on a network that a security group is detached from."""
-    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
-        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
-            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
-
-
 VXLAN_PORT = 8472
 
 
@@ -7591,41 +7771,6 @@ def take_networks_along(scope):
     """The networks of a VXLAN pool are where it is."""
     for network in scope.cloud.find("L2Network", "poolUuid", scope.item["uuid"]):
         scope.cloud.change("L2Network", network["uuid"], attachedClusterUuids=scope.item["attachedClusterUuids"])
-
-
-def networks_of(cloud, zones, l3s, ranges):
-    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
-    if ranges:
-        return [cloud.look("IpRange", uuid) for uuid in ranges]
-    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
-    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
-
-
-@behaviour("GetIpAddressCapacity")
-def get_ip_address_capacity(cloud, call):
-    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
-    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
-    total = sum(end - start + 1 for start, end in map(addresses, ranges))
-    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
-    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
-    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
-    return {"totalCapacity": total, "availableCapacity": total - used}
-
-
-@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
-def get_free_ips(cloud, call):
-    free = []
-    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
-        start, end = addresses(found)
-        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
-        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
-                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
-    return {"inventories": free[: call["limit"]]}
-
-
-@behaviour("CheckIpAvailability")
-def check_ip(cloud, call):
-    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
 
 
 @behaviour("GetNetworkServiceTypes")
@@ -7667,8 +7812,6 @@ def delete_vip_qos(cloud, call):
 
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
-
-UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
 @effect("still")
@@ -7757,96 +7900,6 @@ def copy_parts(scope, source):
             ps = with_room(cloud, volume["primaryStorageUuid"], volume["size"])
             kept = {key: volume.get(key) for key in ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")}
             new_volume(cloud, vm, volume["deviceId"], ps, **kept)
-
-
-# what could take them
-
-
-@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
-def get_destinations(cloud, call):
-    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
-    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
-    try:
-        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
-    except ApiError:
-        hosts = []
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
-        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
-        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
-    return found
-
-
-def thought_of(call):
-    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
-
-
-@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
-def get_storages(cloud, call):
-    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
-    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
-    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
-
-    def roomy(size):
-        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
-        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
-
-    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
-    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
-    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
-
-
-# what is destroyed
-
-EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
-    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
-    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
-    "ExpungeImage": ("Image", "Deleted", "status", "image"),
-}
-
-
-def expunge_later(cloud, api, uuid, since=None):
-    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Never":
-        return
-    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
-
-    def remove():
-        item = cloud.look(type, uuid)
-        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
-            return
-        touched = cloud.clock.moment(item["lastOpDate"])
-        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
-            expunge_later(cloud, api, uuid, touched)
-            return
-        cloud.remove(type, uuid)
-        cloud.clock.spawn(cloud.store.try_commit())
-
-    cloud.clock.at(due, remove, f"{api} {uuid}")
-
-
-def expunge(cloud, api, uuid):
-    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
-        cloud.remove(type, uuid)
-    else:
-        expunge_later(cloud, api, uuid)
-
-
-@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
-def expunge_all_later(cloud):
-    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
-    for api, (type, state, key, _) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
-
-
-@effect("expunge later")
-def expunge_item_later(scope):
-    scope.keep()
-    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
 
 
 # ---- Behaviours: volumes and images --------------------------------------------------------------------------------
@@ -8333,7 +8386,7 @@ def made_by_calls(catalogue, **settings):
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
     with_public_address(cloud, "web-1")
-    text = to_json([(type, [*table.items.values()]) for type, table in cloud.store.tables.items() if table.items]).decode()
+    text = to_json([(type, [*kept.values()]) for type, kept in cloud.store.image().documents.items() if kept]).decode()
     return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(DATES_INSIDE.findall(text))}, cloud.random.getstate(), cloud.cursors
 
 
@@ -8350,6 +8403,7 @@ def demo(cloud):
     cloud.pretend = cloud.clock.now() - 3600
     trouble(cloud)
     cloud.pretend = None
+    cloud.random = random.Random(f"{cloud.settings.seed}/0")  # who comes gets the same uuids, whatever the demo cloud is made of
 
 
 def with_public_address(cloud, vm):
@@ -8599,6 +8653,9 @@ INTERRUPTED = (  # by type and state or status: what things become that were und
     *((type, {"Connecting"}, {"status": "Connected"}) for type in ("PrimaryStorage", "BackupStorage", "VmInstance", "ConsoleProxyAgent")),
     ("LongJob", {"Running", "Waiting", "Canceling"}, {"state": "Failed", "jobResult": "Failed because management node restarted."}),
 )
+
+
+UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
 
 
 def interrupted(cloud):
@@ -9171,7 +9228,6 @@ class Standings:
         self.kept, self.weight = {}, 0
 
 
-
 # ---- API: wire -----------------------------------------------------------------------------------------------------
 
 UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
@@ -9602,6 +9658,7 @@ class Rest:
             raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
         record = self.jobs.poll(uuid)
         entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
+        entry.hints += [record["hint"]] if record and record.get("hint") else []
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
@@ -9722,6 +9779,8 @@ def result_schema(api, dialect):
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
     if "all" in api.words and not dialect["success-field"]:
         properties["success"] = SCHEMAS["bool"]
+    if api.name == "IsReadyToGo" and dialect["is-ready"]:
+        properties["managementNodeId"] = TEXT_SCHEMA
     return object_of(properties | {"schema": {"type": "object", "additionalProperties": TEXT_SCHEMA}})
 
 
@@ -9949,7 +10008,6 @@ class Contract:
                 "404": ref("responses", "NotFound"), "503": ref("responses", "Failed"),
             },
         }  # fmt: skip
-
 
 
 # ---- Control: watching ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Accounts: whose things are, who sees them, who may do what, and how much of it; stories and tables over HTTP."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def test_what_the_tables_name_is_there():
     words = [(api, word) for api, text in zmock.ASKED.items() for _, words in zmock.pairs_of(text) for word in words.split("|") if not word.isdigit()]
     assert [(api, word) for api, word in words if word.split(".")[0] not in {"its", *ALL.apis[api].params}] == []
     assert all(row.field in ["", *resources[row.type].fields] for row in ALLOWANCES.values())
+    assert {f"{api.name}.{param}" for api in ALL.apis.values() for param in api.params} >= zmock.ONLY_USED | zmock.CHANGED_TOO
 
 
 # seeing
@@ -207,13 +209,21 @@ REFUSED = (  # what ann may not do; @name is something of bob, =name of admin, +
         ACCESS % ("=l3-public", "L3Network")),
     ("CreateVmInstance", {"name": "v", "l3NetworkUuids": ["=l3-private"], "instanceOfferingUuid": "=offering-large", "imageUuid": "=image-centos7"},
         ACCESS % ("=offering-large", "InstanceOffering")),
-    ("GetVmHostname", {"uuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
+    ("GetVmHostname", {"uuid": "@vm"}, OWNER % ("vm", "VmInstance")),
+    ("GetVmSshKey", {"uuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
+    ("RequestConsoleAccess", {"vmInstanceUuid": "@vm"}, OWNER % ("vm", "VmInstance")),
+    ("AttachL3NetworkToVm", {"vmInstanceUuid": "+vm", "l3NetworkUuid": "=l3-public"}, ACCESS % ("=l3-public", "L3Network")),
     ("CreateUserTag", {"resourceType": "VmInstanceVO", "resourceUuid": "@vm", "tag": "t"}, OWNER % ("vm", "VmInstance")),
     ("DeleteTag", {"uuid": "@tag"}, "ID.1002: permission denied. The system tag[uuid: {tag}] refer to a resource not belonging to the account[uuid: {ann}]"),
     ("UpdateSystemTag", {"uuid": "@tag", "tag": "hostname::x"}, OWNER % ("tag", "SystemTag")),
+    ("CreateUserTag", {"resourceType": "AccountVO", "resourceUuid": "@bob", "tag": "t"}, OWNER % ("bob", "Account")),
+    ("CreateUserTag", {"resourceType": "ZoneVO", "resourceUuid": "=zone-1", "tag": "t"}, OWNER % ("=zone-1", "Zone")),
+    ("CreateSystemTag", {"resourceType": "HostVO", "resourceUuid": "=host-1", "tag": "reservedMemory::1G"}, OWNER % ("=host-1", "Host")),
+    ("UpdateSystemTag", {"uuid": "@reserved", "tag": "reservedMemory::9G"}, OWNER % ("reserved", "SystemTag")),
+    ("DeleteTag", {"uuid": "@reserved"}, "ID.1002: permission denied. The system tag[uuid: {reserved}] refer to a resource not belonging to the account"),
     ("UpdateAccount", {"uuid": "@bob", "name": "x"}, OWNER % ("bob", "Account")),
     ("DeleteAccount", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
-    ("GetAccountQuotaUsage", {"uuid": "@bob"}, ACCESS % ("bob", "Account")),
+    ("GetAccountQuotaUsage", {"uuid": "@bob"}, OWNER % ("bob", "Account")),
     ("SubmitLongJob", {"jobName": "APIAddImageMsg", "jobData": "{}", "targetResourceUuid": "@vm"}, ACCESS % ("vm", "VmInstance")),
     ("CreateZone", {"name": "z"}, DENIED), ("QueryZone", {}, DENIED), ("QueryCluster", {}, DENIED), ("QueryPrimaryStorage", {}, DENIED),
     ("AddImageStoreBackupStorage", {"name": "b", "url": "/b", "hostname": "h", "username": "u", "password": "p"}, DENIED),
@@ -239,9 +249,29 @@ async def test_what_belongs_to_others_is_not_touched(cast, api, params, told):
     for who, sign in (("ann", "+"), ("bob", "")):
         known[f"{sign}vm"] = await cast.vm(who, f"{who}-web", systemTags=[f"hostname::{who}"])
         known[f"{sign}data"] = (await cast(who, "CreateDataVolume", name="data", diskOfferingUuid=DISK))["inventory"]["uuid"]
-    known["tag"] = (await cast.query("bob", "system-tags", "tag=hostname::bob"))[0]["uuid"]
+    for name, tag in (("tag", "hostname::bob"), ("reserved", "reservedMemory::2G")):
+        known[name] = (await cast.query("admin", "system-tags", f"tag={tag}"))[0]["uuid"]
     expected = re.sub(r"\{(\W?)([\w-]+)\}", lambda name: named(name[2]) if name[1] == "=" else known[name[1] + name[2]], told)
     assert (await cast.refusal("ann", api, **{name: meant(value, cast, known) for name, value in params.items()})).startswith(expected)
+
+
+async def test_what_is_shared_is_made_use_of_but_stays_as_it_is(cast):
+    web, public = await cast.vm("ann", "web"), {"l3NetworkUuid": PUBLIC}
+    group = (await cast("ann", "CreateSecurityGroup", name="g"))["inventory"]["uuid"]
+    vip = (await cast.admin("CreateVip", name="v", **public))["inventory"]["uuid"]
+    data = (await cast.admin("CreateDataVolumeTemplateFromVolume", name="t", volumeUuid=named("volume-db-data-1")))["inventory"]["uuid"]
+    for api in ("AttachSecurityGroupToL3Network", "DetachSecurityGroupFromL3Network"):
+        await cast("ann", api, securityGroupUuid=group, l3NetworkUuid=L3)
+    uses = (("AttachL3NetworkToVm", public | {"vmInstanceUuid": web}),
+            ("CreateDataVolumeFromVolumeTemplate", {"name": "d", "imageUuid": data, "primaryStorageUuid": named("ps-nfs")}))  # fmt: skip
+    for api, params in uses:
+        assert "has no access to the resource" in await cast.refusal("ann", api, **params)
+    await cast.admin("ShareResource", resourceUuids=[PUBLIC, data, vip], accountUuids=[cast.uuids["ann"]])
+    for api, params in uses:
+        await cast("ann", api, **params)
+    assert "is not the owner of the resource" in await cast.refusal("ann", "CreateEip", name="e", vipUuid=vip)
+    for api, params in (("UpdateL3Network", {"uuid": PUBLIC, "name": "x"}), ("DeleteImage", {"uuid": data}), ("AddDnsToL3Network", public | {"dns": "8.8.8.8"})):
+        assert "is not the owner of the resource" in await cast.refusal("ann", api, **params)
 
 
 @pytest.mark.parametrize("path", ("/hosts", "/backup-storage", "/backup-storage/sftp"))
@@ -319,6 +349,14 @@ async def test_a_share_ends_with_what_is_shared_and_with_who_receives_it(cast):
 @pytest.mark.parametrize("uuid", (NOBODY, named("zone-1")))
 async def test_what_is_nobodys_cannot_be_shared(cast, uuid):
     assert await cast.refusal("admin", "ShareResource", resourceUuids=[uuid]) == f"SYS.1007: the account[uuid: {ADMIN}] doesn't have a resource[uuid: {uuid}]"
+
+
+async def test_who_somebody_is_and_how_much_he_may_have_does_not_change_hands(cast):
+    await cast.user("ann", "ulf")
+    quota = (await cast.query("ann", "accounts/quotas", "name=vm.num"))[0]["uuid"]
+    for uuid in (quota, cast.uuids["ulf"], await policy(cast, "ann", ("Allow", ["**"]))):
+        assert "wrong resourceUuid" in await cast.refusal("admin", "ChangeResourceOwner", accountUuid=cast.uuids["bob"], resourceUuid=uuid)
+    assert (await cast.admin("UpdateQuota", identityUuid=cast.uuids["ann"], name="vm.num", value=7))["inventory"]["uuid"] == quota
 
 
 async def test_a_resource_changes_hands_with_all_that_is_part_of_it(cast):
@@ -448,6 +486,26 @@ async def test_a_user_may_what_a_group_of_his_may(cast):
     assert await cast.refusal("ulf", "QueryVmInstance") == DENIED
 
 
+async def test_what_is_attached_twice_is_attached_once(cast):
+    await cast.user("ann", "ulf")
+    ulf, group = cast.uuids["ulf"], (await cast("ann", "CreateUserGroup", name="g"))["inventory"]["uuid"]
+    allowed, refs = await policy(cast, "ann", ("Allow", ["**"])), ("UserGroupUserRef", "UserGroupPolicyRef", "UserPolicyRef")
+    before = [cast.mock.cloud.store.count(ref) for ref in refs]
+    for _ in range(2):
+        await cast("ann", "AddUserToGroup", userUuid=ulf, groupUuid=group)
+        await cast("ann", "AttachPolicyToUserGroup", groupUuid=group, policyUuid=allowed)
+        await cast("ann", "AttachPoliciesToUser", userUuid=ulf, policyUuids=[allowed])
+    assert [cast.mock.cloud.store.count(ref) - had for ref, had in zip(refs, before)] == [1, 1, 1]
+
+
+async def test_a_user_that_is_not_named_is_the_one_who_calls(cast):
+    await cast.user("ann", "ulf")
+    await cast("ann", "AttachPolicyToUser", userUuid=cast.uuids["ulf"], policyUuid=await policy(cast, "ann", ("Allow", ["**"])))
+    assert (await cast("ulf", "UpdateUser", name="ulrich"))["inventory"]["uuid"] == cast.uuids["ulf"]
+    assert f"resource[uuid:{cast.uuids['ann']}, type:UserVO] not found" in await cast.refusal("ann", "UpdateUser", name="x")
+    assert await cast.names("ann", "accounts/users") == ["ulrich"]
+
+
 SAID = (  # statements, and what they let a user do: stop, start, rename a virtual machine
     ([("Allow", ["**"])], "Start Stop Update"),
     ([("Allow", ["org.zstack.header.**"])], "Start Stop Update"),
@@ -461,11 +519,12 @@ SAID = (  # statements, and what they let a user do: stop, start, rename a virtu
     ([("Deny", ["org.zstack.header.vm.**"]), ("Allow", ["**"])], ""),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:name,description"])], "Start Stop"),
     ([("Allow", ["**"]), ("Deny", [f"{UPDATE}:description"])], "Start Stop Update"),
-    ([("allow", ["**"])], ""), ([("Allow", "**")], ""), ([("Allow", None)], ""), ([("Allow", [7, {}, "[", ""])], ""),
+    ([("Allow", [7, {}, "[", ""])], ""),
+    ([("Allow", ["**." * 3000 + "**"])], "Start Stop Update"), ([("Allow", ["**.*." * 3000 + "**", "*a" * 3000])], ""),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("statements", "may"), SAID, ids=[str(statements) for statements, _ in SAID])
+@pytest.mark.parametrize(("statements", "may"), SAID, ids=[str(statements)[:80] for statements, _ in SAID])
 async def test_statements_allow_and_deny(cast, statements, may):
     web = await cast.vm("ann", "web")
     await cast.user("ann", "ulf")
@@ -558,6 +617,43 @@ async def test_a_call_that_outlives_its_account_makes_nothing():
         await mock.advance(20)
         status, body = await mock.request("GET", "/api-jobs/" + answer["location"].rpartition("/")[2])
         assert gone is None and (status, body["error"]["code"]) == (503, "ID.1001") and await mock.query("security-groups") == []
+
+
+async def test_a_long_job_is_cancelled_while_its_account_is_deleted():
+    async with zmock.serve(clock="frozen", delay="5") as mock:
+        cast = Cast(mock)
+        cast.sessions["admin"] = await mock.login()
+        await cast.admin("ShareResource", resourceUuids=[DISK], toPublic=True)
+        await cast.account("eve")
+        free = [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")]
+        data = (await cast("eve", "CreateDataVolume", name="d", diskOfferingUuid=DISK, primaryStorageUuid=named("ps-nfs")))["inventory"]["uuid"]
+        told = json.dumps({"volumeUuid": data, "dstPrimaryStorageUuid": named("ps-local")})
+        job = (await cast("eve", "SubmitLongJob", jobName="APIPrimaryStorageMigrateVolumeMsg", jobData=told))["inventory"]["uuid"]
+        await mock.request("PUT", f"/longjobs/{job}/actions", {"cancelLongJob": {}})
+        mock.session = cast.sessions["admin"]
+        await mock.request("DELETE", f"/accounts/{cast.uuids['eve']}")
+        await mock.advance(5)
+        await mock.advance(500)
+        assert await cast.query("admin", "longjobs", f"uuid={job}") == await cast.query("admin", "volumes", f"uuid={data}") == []
+        assert [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")] == free and job not in mock.cloud.long_runs
+
+
+@pytest.mark.parametrize("moment", (1.5, 2.5, 3.5))
+async def test_what_an_account_takes_while_it_is_deleted_is_given_back_once(moment):
+    async with zmock.serve(clock="frozen", delay="5") as mock:
+        cast = Cast(mock)
+        cast.sessions["admin"] = await mock.login()
+        await cast.admin("ShareResource", resourceUuids=[L3, OFFERING, IMAGE, DISK], toPublic=True)
+        before = [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")]
+        await cast.account("eve")
+        mock.session = cast.sessions["admin"]
+        assert (await mock.request("DELETE", f"/accounts/{cast.uuids['eve']}"))[0] == 202
+        await mock.advance(moment)
+        mock.session = cast.sessions["eve"]
+        status, _ = await mock.request("POST", "/vm-instances", {"params": VM | {"name": "late", "dataDiskOfferingUuids": [DISK]}})
+        await mock.advance(60)
+        after = [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")]
+        assert (status, after) == (202, before) and await cast.names("admin", "vm-instances", "name=late") == []
 
 
 async def test_an_open_mock_takes_who_has_no_session_for_admin():

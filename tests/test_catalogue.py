@@ -154,6 +154,8 @@ class Words:
         first, *steps = name.split(".")
         if first in ("caller", "now"):
             return not steps
+        if first == "configured":
+            return "/".join(name.split(".", 2)[1:]) in ALL.configurations
         if first in self.api.params:
             row = ALL.resources.get(self.api.params[first].refers)
             if self.api.params[first].type in ("map", "maps") and steps:
@@ -238,7 +240,7 @@ def test_a_row_speaks_of_fields_that_it_has(row):
     assert row.of in ("", *ROWS)
     assert not ROWS[row.stored].of
     assert row.java.startswith("org.zstack.")
-    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *INTERNAL, *of_subtypes(row)}
+    assert {name.partition(".")[0] for name in row.indexed.split()} <= {*row.all_fields, *ALL.resources[row.name].all_fields, *INTERNAL}
 
 
 def test_a_path_and_a_verb_mean_one_api_and_an_action_on_it_too():

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from zmock import CONFIGURATIONS, Catalogue, SettingsError, configured, named, serve
+from zmock import CONFIGURATIONS, SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json").configurations
 CHANGED = "host/cpu.overProvisioning.ratio"
@@ -77,6 +78,7 @@ async def test_a_change_is_found_and_its_default_stays(cloud):
         (CHANGED, "2.5", "only allows an integer, but got 2.5"),
         (CHANGED, "1", "should be greater than 1, but got 1"),
         (CHANGED, "1000", "should be less than 1000, but got 1000"),
+        (CHANGED, "\u0663", "only allows an integer, but got \u0663"),
         (CHANGED, "99999999999", "only allows an integer, but got 99999999999"),
         (CHANGED, None, "cannot be null or empty"),
         ("quota/vm.num", "0", "should be greater than 0, but got 0"),
@@ -100,14 +102,19 @@ async def test_what_the_server_does_not_mind_is_taken(cloud, name, value):
     assert (await configure(cloud, name, value)).get("value") == value
 
 
-@pytest.mark.parametrize("name", ("host/cpu.ratio", "hosts/load.all"))
-async def test_one_that_is_not_there_is_refused(cloud, name):
+@pytest.mark.parametrize(("name", "hint"), (("host/ratio", "no global configuration host/ratio"), ("hosts/load.all", "did you mean host/load.all?"),
+                                            ("vm/expungePerod", "did you mean vm/expungePeriod?")))  # fmt: skip
+async def test_one_that_is_not_there_is_refused_and_the_nearest_named_where_the_job_is_polled(cloud, name, hint):
     category, _, short = name.partition("/")
-    assert await refusal(cloud, name, "1") == f"SYS.1007: unable to find global configuration[category:{category}, name:{short}]"
+    _, answer = await cloud.request("PUT", f"/global-configurations/{name}/actions", {"updateGlobalConfig": {"value": "1"}})
+    async with aiohttp.ClientSession() as http, http.get(cloud.base + answer["location"][answer["location"].index("/zstack") :]) as polled:
+        told = (await polled.json())["error"]["details"]
+        assert (polled.status, told) == (503, f"unable to find global configuration[category:{category}, name:{short}]")
+        assert polled.headers["X-ZMock-Hint"].endswith(hint)
 
 
 async def test_what_was_changed_survives_a_restart_and_the_rest_is_not_kept(tmp_path):
-    settings = {"memory": False, "data": str(tmp_path), "cloud": "empty"}
+    settings = {"memory": False, "data": str(tmp_path), "cloud": "demo"}
     async with serve(**settings) as mock:
         await mock.login()
         await configure(mock, CHANGED, "20")
@@ -350,3 +357,20 @@ async def test_a_long_job_takes_no_longer_than_it_is_said(zmock):
         (job,) = await mock.query("longjobs", f"uuid={job['uuid']}")
         assert job["state"] == "Failed" and "APIMigrateVmMsg, id: " in job["jobResult"] and "timeout after 50 seconds" in job["jobResult"]
         assert (await mock.query("vm-instances", f"uuid={named('vm-db-2')}"))[0]["state"] == "Running"
+
+
+async def test_accounts_may_call_what_is_opened_for_them(cloud):
+    await cloud.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
+    admin = cloud.session
+
+    async def hosts_and_zones():
+        cloud.session = (await cloud.call("LogInByAccount", accountName="ann", password=SHA512_OF_PASSWORD))["inventory"]["uuid"]
+        statuses = [(await cloud.request("GET", path))[0] for path in ("/hosts", "/zones")]
+        cloud.session = admin
+        return statuses
+
+    assert await hosts_and_zones() == [200, 503]
+    await configure(cloud, "identity/account.api.control", "org.zstack.header.zone.APIQueryZoneMsg")
+    assert await hosts_and_zones() == [503, 200]
+    await configure(cloud, "identity/account.api.control", "")
+    assert await hosts_and_zones() == [503, 503]

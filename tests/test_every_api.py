@@ -10,10 +10,14 @@ import re
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, named, resolved, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, resolved, serve
 
 CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+CONTRACT = json.loads(json.dumps(Contract(new_cloud(Settings(memory=True), CATALOGUE)).document("http://127.0.0.1")["components"]))
+for schema in CONTRACT["schemas"].values():
+    schema |= {"additionalProperties": False} if "properties" in schema else {}  # an answer holds what the contract says, and nothing else
 SIMULATED = {api.name: api for api in CATALOGUE.apis.values() if api.backing != "none"}
 
 # parameters whose constraints do not say what they mean
@@ -39,6 +43,7 @@ GIVEN = {
     "AttachPrimaryStorageToCluster": {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-1"},
     "CreateInstanceOffering": {"memorySize": 1 << 30},
     "CreateSchedulerJob": {"targetResourceUuid": "@vm-web-1"},
+    "CreatePolicy": {"statements": [{"effect": "Allow", "actions": ["**"]}]},
     "CreateSchedulerTrigger": {"startTime": 0, "repeatCount": 1},
     "AddVmToAffinityGroup": {"uuid": "@vm-web-1"},
     "RemoveVmFromAffinityGroup": {"uuid": "@vm-db-1"},
@@ -210,6 +215,19 @@ class Drive:
             await self.mock.call(name, **await self.params(SIMULATED[name]) | {key: resolved(value) for key, value in given.items()})
 
 
+CLIENTS_USE = (
+    "accounts management-nodes zones clusters hosts primary-storage backup-storage images instance-offerings disk-offerings vm-instances vpc/virtual-routers "
+    "volumes volume-snapshots l2-networks l3-networks network-services vips eips port-forwarding load-balancers certificates security-groups system-tags user-tags "
+    "tags longjobs task-progresses global-configurations notifications gc-jobs licenses scheduler affinity-groups"
+).split()
+
+
+@pytest.mark.parametrize("collection", CLIENTS_USE)
+def test_all_of_what_clients_use_is_simulated(collection):
+    apis = [api for api in CATALOGUE.apis.values() if f"{api.path}/".startswith(f"/{collection}/")]
+    assert apis and [api.name for api in apis if api.backing == "none"] == []
+
+
 @pytest.mark.parametrize("name", sorted(SIMULATED))
 async def test_it_does_what_it_is_for(name):
     api = SIMULATED[name]
@@ -217,12 +235,23 @@ async def test_it_does_what_it_is_for(name):
         await mock.login()
         drive = Drive(mock)
         await drive.prepare(api)
-        body = await mock.call(name, **await drive.params(api))
+        params = await drive.params(api)
+        body = await mock.call(name, **params)
+        promised = Draft202012Validator({"$ref": f"#/components/schemas/{name}Result", "components": CONTRACT})
+        assert [f"{error.json_path}: {error.message}" for error in promised.iter_errors(body)] == []
         for member in re.findall(r"(inventor(?:y|ies)):\w+", api.answers):
             assert member in body
+        shown = body.get("inventory", {}) if body else {}
         if api.creates:
             row = CATALOGUE.resources[api.type]
-            assert mock.cloud.store.peek(row.stored, body["inventory"].get("uuid", "")) or "uuid" not in row.fields
+            assert mock.cloud.store.peek(row.stored, shown.get("uuid", "")) or "uuid" not in row.fields
+        if shown and (api.creates or api.kind == "Update"):
+            dates = [key for key, kind in CATALOGUE.resources[api.type].all_fields.items() if kind == "date"]
+            same = {key: value for key, value in params.items() if key in shown and key not in ("uuid", *dates)}
+            assert {key: shown[key] for key in same} == same, "what was given is there"
+        if api.kind in ("Delete", "Expunge", "Destroy") and api.target and re.fullmatch(r"/[a-z/0-9-]+/{uuid}", api.path) and api.type not in ("ManagementNode", "License"):
+            item = mock.cloud.store.peek(CATALOGUE.resources[api.target.refers].stored, params[api.target.name]) or {}
+            assert not item or "De" in item.get("status", "") + item.get("state", ""), "what was deleted is gone, or waits to be expunged"
 
 
 def refusal_of(api, params):

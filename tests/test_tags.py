@@ -194,6 +194,14 @@ async def test_a_vm_has_the_address_and_the_mac_that_its_tags_say(cloud):
     await cloud.create("CreateSystemTag", resourceType="VmInstanceVO", resourceUuid=WEB, tag=f"staticIp::{PRIVATE}::{(await one(cloud, 'vm-instances', 'name=web-1'))['vmNics'][0]['ip']}")
 
 
+async def test_a_static_address_is_not_one_that_another_has(cloud):
+    (web, ci) = [await one(cloud, "vm-instances", f"name={name}") for name in ("web-1", "ci-1")]
+    with pytest.raises(RuntimeError, match=r"is not available on the l3Network"):
+        await cloud.call("SetVmStaticIp", vmInstanceUuid=ci["uuid"], l3NetworkUuid=PRIVATE, ip=web["vmNics"][0]["ip"])
+    await cloud.call("SetVmStaticIp", vmInstanceUuid=ci["uuid"], l3NetworkUuid=PRIVATE, ip=ci["vmNics"][0]["ip"])
+    assert await tags_of(cloud, ci["uuid"]) == [f"staticIp::{PRIVATE}::{ci['vmNics'][0]['ip']}"]
+
+
 async def test_volumes_are_where_tags_want_them(cloud):
     await cloud.create("CreateSystemTag", resourceType="InstanceOfferingVO", resourceUuid=named("offering-small"), tag=f"primaryStorage::allocator::uuid::{named('ps-local')}")
     given = {"dataDiskOfferingUuids": [named("disk-20g")], "clusterUuid": named("cluster-2")}

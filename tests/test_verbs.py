@@ -172,6 +172,17 @@ async def test_what_is_not_possible_is_refused(cloud, api, given, words):
 # plain resources
 
 
+@pytest.mark.parametrize("wrong", ({}, {"effect": "Allow"}, {"effect": "allow", "actions": ["**"]}, {"effect": "Allow", "actions": None}, {"effect": "Deny", "actions": []}, {"effect": "Allow", "actions": "**"}))
+async def test_each_statement_of_a_policy_has_an_effect_and_actions(cloud, wrong):
+    with pytest.raises(RuntimeError, match="SYS.1007: a statement must have an effect"):
+        await cloud.create("CreatePolicy", name="p", statements=[{"effect": "Allow", "actions": ["**"]}, wrong])
+
+
+async def test_a_number_that_may_be_0_is_missed_all_the_same(cloud):
+    with pytest.raises(RuntimeError, match=r"SYS.1007: field\[startVni\] of message.* is mandatory, can not be null"):
+        await cloud.create("CreateVniRange", name="r", endVni=9, l2NetworkUuid=named("pool"))
+
+
 async def test_an_account_has_users_groups_and_policies_that_go_with_it(cloud):
     account = await cloud.create("CreateAccount", name="team", password="b109")
     session = (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "team", "password": "b109"}}))[1]["inventory"]["uuid"]

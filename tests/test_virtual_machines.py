@@ -151,6 +151,7 @@ async def left(mock, host="host-1"):
 
 
 async def test_an_offering_that_is_changed_while_the_vm_runs_takes_from_its_host(cloud):
+    await cloud.call("UpdateGlobalConfig", category="vm", name="numa", value="true")
     cpus, memory = await left(cloud)
     await cloud.create("ChangeInstanceOffering", vmInstanceUuid=WEB, instanceOfferingUuid=named("offering-medium"))
     assert await left(cloud) == (cpus - 1, memory - 3 * GIB)
@@ -162,8 +163,11 @@ async def test_an_offering_that_is_changed_while_the_vm_runs_takes_from_its_host
     assert (await one(cloud, "vm-instances", "name=web-1"))["instanceOfferingUuid"] == named("offering-medium")
 
 
-async def test_an_offering_that_is_changed_while_the_vm_is_paused_is_taken_at_its_next_start(cloud):
-    await cloud.act("vm-instances", WEB, "pauseVmInstance")
+@pytest.mark.parametrize("paused", (False, True))
+async def test_an_offering_that_cannot_be_taken_at_once_is_taken_at_the_next_start(cloud, paused):
+    await cloud.call("UpdateGlobalConfig", category="vm", name="numa", value=str(paused).lower())
+    if paused:
+        await cloud.act("vm-instances", WEB, "pauseVmInstance")
     for offering in ("offering-medium", "offering-large"):
         vm = await cloud.create("ChangeInstanceOffering", vmInstanceUuid=WEB, instanceOfferingUuid=named(offering))
     assert (vm["instanceOfferingUuid"], vm["cpuNum"]) == (named("offering-large"), 1)
@@ -310,6 +314,12 @@ async def test_an_offering_whose_tag_names_the_network_is_the_one_for_its_router
     await cloud.create("CreateSystemTag", resourceType="InstanceOfferingVO", resourceUuid=tagged["uuid"], tag=f"guestL3Network::{PRIVATE}")
     await cloud.create("CreateVmInstance", name="n", **VM)
     assert (await one(cloud, "vm-instances/appliances"))["instanceOfferingUuid"] == tagged["uuid"]
+
+
+async def test_an_offering_for_routers_shows_all_of_itself_among_the_others_too(cloud):
+    made = await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
+    assert await cloud.query("instance-offerings", "name=o") == await cloud.query("instance-offerings/virtual-routers") == [made]
+    assert (await cloud.query("instance-offerings", "type=VirtualRouter", "imageUuid not null")) == [made]
 
 
 async def test_a_vpc_router_has_networks_dns_and_distributed_routing(cloud):

@@ -1897,7 +1897,7 @@ RULES = {  # api: (what it does, what it refuses)
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
     "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
     "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
-    "PrimaryStorageMigrateVolume": ("when installPath: status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
+    "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
         ("status is not Ready|NotInstantiated", "SYS.1006", "volume[uuid:{volumeUuid}] is {status}, it cannot be migrated"),
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
@@ -8666,6 +8666,8 @@ def interrupted(cloud):
         connected(cloud, host["uuid"])
     for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
         cloud.change("Image", image["uuid"], status="Error", backupStorageRefs=[ref | {"status": "Error"} for ref in image["backupStorageRefs"]])
+    for volume in [volume for volume in cloud.store.rows("Volume") if volume["status"] == "Migrating" and "installPath" not in volume]:
+        cloud.change("Volume", volume["uuid"], status="NotInstantiated")
     for type, states, changes in INTERRUPTED:
         for item in [item for item in cloud.store.rows(type) if {item.get("state"), item.get("status")} & states]:
             cloud.change(type, item["uuid"], **changes) if changes else cloud.remove(type, item["uuid"])

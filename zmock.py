@@ -1305,9 +1305,9 @@ RESOURCES = (
         "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
         "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
         "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"}, dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network",
-        outlives="instanceOfferingUuid clusterUuid", discriminator="type", indexed="managementNetworkUuid publicNetworkUuid",
-        ends="drop Volume uuid=rootVolumeUuid; recount its host"),
+        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"},
+        dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid",
+        discriminator="type", indexed="managementNetworkUuid publicNetworkUuid", ends="drop Volume uuid=rootVolumeUuid; recount its host"),
     Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
         "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
         "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
@@ -1897,7 +1897,7 @@ RULES = {  # api: (what it does, what it refuses)
         ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
     "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
     "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
-    "PrimaryStorageMigrateVolume": ("when installPath: status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
+    "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
         ("status is not Ready|NotInstantiated", "SYS.1006", "volume[uuid:{volumeUuid}] is {status}, it cannot be migrated"),
         ("vmInstanceUuid.state is not Stopped", "SYS.1006",
             "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
@@ -6952,6 +6952,14 @@ def nic_removed(cloud, nic):
         cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=left[0]["l3NetworkUuid"] if left else None)
 
 
+@effect("nics leave the group")
+def leave_group(scope):
+    """Those on a network that a security group is detached from."""
+    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
+        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
+            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
+
+
 @effect("address the nics")
 def address_nics(scope):
     """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
@@ -7757,14 +7765,6 @@ def add_group_rules(scope):
         ports = {name: -1 if rule.get(name) is None else rule[name] for name in ("startPort", "endPort")}
         scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote, type=rule["type"],
                         protocol=rule["protocol"], allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", **ports)  # fmt: skip
-
-
-@effect("nics leave the group")
-def leave_group(scope):
-    """Those on a network that a security group is detached from."""
-    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
-        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
-            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
 VXLAN_PORT = 8472
@@ -8682,6 +8682,8 @@ def interrupted(cloud):
         connected(cloud, host["uuid"])
     for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
         cloud.change("Image", image["uuid"], status="Error", backupStorageRefs=[ref | {"status": "Error"} for ref in image["backupStorageRefs"]])
+    for volume in [volume for volume in cloud.store.rows("Volume") if volume["status"] == "Migrating" and "installPath" not in volume]:
+        cloud.change("Volume", volume["uuid"], status="NotInstantiated")
     for type, states, changes in INTERRUPTED:
         for item in [item for item in cloud.store.rows(type) if {item.get("state"), item.get("status")} & states]:
             cloud.change(type, item["uuid"], **changes) if changes else cloud.remove(type, item["uuid"])

@@ -5047,8 +5047,9 @@ def pairs_of(text):
 
 
 def first_of(word):
-    """The name that a word begins with: "dns" -> "dns"; with a dot where it goes on: "uuids.state" -> "uuids."."""
-    return word.partition(".")[0] + word.partition(".")[1]
+    """The name that a word begins with, and what it must be for a rule to be for each of it; where it goes on, a map too: ("services", (list, dict))."""
+    name, dot, _ = word.partition(".")
+    return name, (list, dict) if dot else list
 
 
 @functools.cache
@@ -5063,12 +5064,15 @@ def names_in(condition):
 
 @functools.cache
 def read_effects(text):
-    """ "a = b.c; free the vip" -> (("a = b.c", ("a", "=", "b.c"), ("b",)), ("free the vip", None, ())): clauses, assignments, names."""
+    """ "a = b.c; address of l3" -> [(Scope.assign, ("a", "=", "b.c"), ...), (take_address, ("l3",), ...)]: functions, their words, first names."""
     found = []
     for clause in filter(None, text.split("; ")):
-        infix = re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause)
-        words = [infix[3]] if infix else [word for _, word in pairs_of(clause)] if clause not in EFFECTS else ()
-        found.append((clause, infix and infix.groups(), tuple(map(first_of, words))))
+        if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause):
+            found.append((Scope.assign, infix.groups(), (first_of(infix[3]),)))
+            continue
+        words = clause if clause in EFFECTS else next(words for words in EFFECTS if clause.startswith(words + " "))
+        rest = clause[len(words) + 1 :]
+        found.append((EFFECTS[words], (rest,) if rest else (), tuple(first_of(word) for _, word in pairs_of(rest))))
     return found
 
 
@@ -5131,8 +5135,8 @@ class Scope:
 
     def for_each(self, names):
         """This, or one for each element of the list that one of the names is, or for each entry of the map that one goes into."""
-        for name, dot in ((name.rstrip("."), name[-1:] == ".") for name in names):
-            if name in self.params and name not in self.bound and isinstance(self.call[name], (list, dict) if dot else list):
+        for name, kinds in names:
+            if name in self.params and name not in self.bound and isinstance(self.call[name], kinds):
                 return [self.with_bound(name, element) for element in elements(self.call[name])]
         return [self]
 
@@ -5146,7 +5150,7 @@ class Scope:
     def where(self, text):
         """The scope in which a condition holds: this, or that of an element of a list; None where it holds in none."""
         tests = read_rule(text)
-        return next((scope for scope in self.for_each(names_in(text)) if all(scope.holds(*test) for test in tests)), None)
+        return next((scope for scope in self.for_each(names_in(text)) if all(itertools.starmap(scope.holds, tests))), None)
 
     def holds(self, kind, left, right):
         if kind.endswith("item"):
@@ -5176,15 +5180,9 @@ class Scope:
     # effects
 
     def perform(self, text):
-        for clause, assignment, names in read_effects(text):
+        for act, words, names in read_effects(text):
             for scope in self.for_each(names) if not self.enough else ():
-                scope.assign(*assignment) if assignment else scope.effect(clause)
-
-    def effect(self, clause):
-        """Does what a clause says in words: those of `effect`, and what is left of it."""
-        words = clause if clause in EFFECTS else next(words for words in EFFECTS if clause.startswith(words + " "))
-        rest = clause[len(words) + 1 :]
-        EFFECTS[words](self, rest) if rest else EFFECTS[words](self)
+                act(scope, *words)
 
     def assign(self, name, sign, word):
         """Sets a field, of the item or of what a uuid leads to; or its list gains or loses an element."""
@@ -5293,8 +5291,9 @@ def refuse_by_row(cloud, call):
 
 def refuse_arguments(cloud, api, params):
     """Raises a refusal that speaks of nothing but parameters before anything is done: they are illegal."""
+    scope, names = Scope(cloud, Call(api, params)), tuple(api.params)
     for condition, code, text in api.refuses:
-        if code == "SYS.1007" and only_of_parameters(condition, tuple(api.params)) and (found := Scope(cloud, Call(api, params)).where(condition)):
+        if code == "SYS.1007" and only_of_parameters(condition, names) and (found := scope.where(condition)):
             raise BadParameter(found.text(text))
 
 
@@ -6132,7 +6131,7 @@ class Accounts:
     @staticmethod
     def worth(scope, words):
         """What the first of some words that is there stands for, for each element where it speaks of a list."""
-        worth = (sum(value if isinstance(value, int) else 1 for each in scope.for_each([word.split(".")[0]]) if there(value := each.value(word))) for word in words)
+        worth = (sum(value if isinstance(value, int) else 1 for each in scope.for_each([first_of(word)]) if there(value := each.value(word))) for word in words)
         return next(filter(None, worth), 0)
 
     def refuse_excess(self, account, name, used, wanted):

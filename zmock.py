@@ -4930,7 +4930,9 @@ def result_of(record, api=None):
 # ---- Verbs -------------------------------------------------------------------------------------------------------
 
 STATES = {"enable": "Enabled", "disable": "Disabled", "maintain": "Maintenance", "deleting": "Deleting"}
-EFFECTS: dict[str, Any] = {}  # effects that are functions, by their words; filled here and by the section Behaviours
+EFFECTS: dict[str, Any] = {}  # effects that are functions, by their words; filled here and by the sections below
+BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API
+ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes
 
 
 def effect(words):
@@ -4938,6 +4940,28 @@ def effect(words):
 
     def register(act):
         EFFECTS[words] = act
+        return act
+
+    return register
+
+
+def behaviour(*apis, check=None, **stages):
+    """Registers what an API does. `check` looks at its parameters alone; `stages` are what a generator's yields end."""
+
+    def register(act):
+        act.stages, act.check = stages, check
+        for api in apis:
+            BEHAVIOURS[api] = act
+        return act
+
+    return register
+
+
+def on_removal(type):
+    """Registers what happens besides when an item of that type goes."""
+
+    def register(act):
+        ON_REMOVAL[type] = act
         return act
 
     return register
@@ -5459,13 +5483,11 @@ SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
     "Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange", "InstanceOffering", "DiskOffering",
     "VmInstance", "Volume", "Image",
 }  # fmt: skip
-BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API; filled by the section Behaviours
 FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting")}  # keys that are lost with their end if it is configured so
-CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by the section Tags
-ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes; filled there too
-COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by the section Allocation
-COUNTED: dict[str, Any] = {}  # around changes that are taken back, counts anew what an item of a type holds of others; filled there too
-ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled there too
+CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by Tags
+COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by Configuration and Allocation
+COUNTED: dict[str, Any] = {}  # around changes that are taken back, counts anew what an item of a type holds of others; filled by Allocation
+ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled by Allocation
 
 
 class Cloud:
@@ -5899,28 +5921,6 @@ def configure_as_called(scope):
 
 
 # ---- Accounts ----------------------------------------------------------------------------------------------------
-
-def behaviour(*apis, check=None, **stages):
-    """Registers what an API does. `check` looks at its parameters alone; `stages` are what a generator's yields end."""
-
-    def register(act):
-        act.stages, act.check = stages, check
-        for api in apis:
-            BEHAVIOURS[api] = act
-        return act
-
-    return register
-
-
-def on_removal(type):
-    """Registers what happens besides when an item of that type goes."""
-
-    def register(act):
-        ON_REMOVAL[type] = act
-        return act
-
-    return register
-
 
 def matches(pattern, names):
     """Whether the names of a class match a pattern, both in parts: * is any run of letters, ** any run of names (PolicyMatcher.java)."""

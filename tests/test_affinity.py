@@ -9,12 +9,6 @@ WEB = [named(f"vm-web-{n}") for n in (1, 2, 3)]  # on host-1, host-2, host-3; ho
 HOST = {named(f"host-{n}"): f"host-{n}" for n in (1, 2, 3, 4)}
 
 
-@pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
 async def group(cloud, policy="antiHard", *vms):
     made = await cloud.create("CreateAffinityGroup", name="g", policy=policy)
     for vm in vms:

@@ -9,31 +9,11 @@ from datetime import datetime
 
 import aiohttp
 import pytest
+from asking import one, outcome, submit
 
 from zmock import CODES, named, serve
 
 GIB, DAY = 1 << 30, 86400
-
-
-async def outcome(mock, method, path, body=None):
-    """A call to its end: the status and the body that a client gets, by itself or from its job."""
-    status, answer = await mock.request(method, path, body)
-    if status == 202:
-        await mock.advance(0)
-        status, answer = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
-    return status, answer
-
-
-async def one(mock, collection, *conditions):
-    (found,) = await mock.query(collection, *conditions)
-    return found
-
-
-async def submit(mock, method, path, body=None):
-    """A call that becomes a job: the job's uuid."""
-    status, answer = await mock.request(method, path, body)
-    assert status == 202
-    return answer["location"][-32:]
 
 
 async def incident(mock, **what):
@@ -49,13 +29,6 @@ async def end_incident(mock, id):
 VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 NEW_HOST = {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": "p"}
 IMAGE = {"name": "i", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
-
-
-@pytest.fixture
-async def cloud(zmock):
-    """The mock of the test, logged in."""
-    await zmock.login()
-    return zmock
 
 
 class TestVirtualMachines:

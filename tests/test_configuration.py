@@ -29,12 +29,6 @@ async def refusal(mock, name, value):
     return str(error.value)
 
 
-@pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
 async def test_each_of_the_157_is_found_with_its_default(cloud):
     inventories = await cloud.query("global-configurations")
     assert len(inventories) == 157 == len(ALL)

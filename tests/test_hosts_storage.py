@@ -1,6 +1,7 @@
 """Hosts, primary and backup storage of all kinds: tables and stories, over HTTP."""
 
 import pytest
+from asking import one
 
 from zmock import named, serve
 
@@ -8,17 +9,6 @@ GIB, TIB = 1 << 30, 1 << 40
 ZONE, CLUSTER, OTHER_CLUSTER, NFS, LOCAL, SFTP, NOBODY = (*map(named, ("zone-1", "cluster-1", "cluster-2", "ps-nfs", "ps-local", "bs-1")), "a" * 31 + "4")
 VM = {"instanceOfferingUuid": named("offering-large"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 MON, MONS = "root:pass@word@10.10.0.91", ["root:pass@word@10.10.0.91", "admin:p@10.10.0.92:2222/?monPort=6790"]
-
-
-@pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
-async def one(mock, collection, *conditions):
-    (found,) = await mock.query(collection, *conditions)
-    return found
 
 
 def room(storage):

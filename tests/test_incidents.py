@@ -5,6 +5,7 @@ from random import Random
 
 import aiohttp
 import pytest
+from asking import submit
 
 from zmock import INCIDENTS, named, serve
 
@@ -25,12 +26,6 @@ async def strike(mock, kind, about):
 
 async def end(mock, incident):
     assert await control(mock, "DELETE", f"incidents/{incident['id']}") == (200, {})
-
-
-async def submit(mock, method, path, body=None):
-    status, answer = await mock.request(method, path, body)
-    assert status == 202, answer
-    return answer["location"][-32:]
 
 
 async def polled(mock, job):

@@ -11,12 +11,6 @@ SECURITY, FLAT, NOBODY = named("provider-SecurityGroup"), named("provider-Flat")
 
 
 @pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
-@pytest.fixture
 async def known(cloud):
     """What the tables below call by a name that begins with @: uuids of things that stand ready."""
     nics = {vm: (await cloud.query("vm-instances/nics", f"vmInstance.name={vm}"))[0]["uuid"] for vm in ("web-1", "web-2", "old-1")}

@@ -1,33 +1,13 @@
 """Tags: what they may say, of what, and what they bring about."""
 
 import pytest
+from asking import one, outcome
 
 from zmock import named, serve
 
 HOST, ZONE = named("host-1"), named("zone-1")
 PRIVATE, PUBLIC, WEB = named("l3-private"), named("l3-public"), named("vm-web-1")
 VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [PRIVATE]}
-
-
-async def outcome(mock, method, path, body=None):
-    """A call to its end: the status and the body that a client gets, by itself or from its job."""
-    status, answer = await mock.request(method, path, body)
-    if status == 202:
-        await mock.advance(0)
-        status, answer = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
-    return status, answer
-
-
-async def one(mock, collection, *conditions):
-    (found,) = await mock.query(collection, *conditions)
-    return found
-
-
-@pytest.fixture
-async def cloud(zmock):
-    """The mock of the test, logged in."""
-    await zmock.login()
-    return zmock
 
 
 class TestTags:

@@ -7,12 +7,6 @@ from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, Scope, Settings, create_app
 WEB, CI, PRIVATE, PUBLIC, ISO, SPARE, GIB = (*map(named, ("vm-web-1", "vm-ci-1", "l3-private", "l3-public", "image-debian9", "volume-spare")), 1 << 30)
 
 
-@pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
 # the vocabulary
 
 CONDITIONS = (  # about the running vm web-1 and a call that is given the names below

@@ -1,6 +1,7 @@
 """Virtual machines: what is allowed in which state, the whole life of one, routers and VPC; tables and stories, over HTTP."""
 
 import pytest
+from asking import failure, one
 
 from zmock import named, serve
 
@@ -9,23 +10,6 @@ VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image
 ROUTER = {"zoneUuid": named("zone-1"), "managementNetworkUuid": PUBLIC, "imageUuid": named("image-centos7"), "cpuNum": 1, "memorySize": GIB}
 STATES = ("Created Starting Running Stopping Stopped Rebooting Destroying Destroyed Migrating Expunging Pausing Paused Resuming VolumeMigrating Error "
           "Unknown").split()  # fmt: skip
-
-
-@pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
-async def one(mock, collection, *conditions):
-    (found,) = await mock.query(collection, *conditions)
-    return found
-
-
-async def failure(mock, api, **given):
-    with pytest.raises(RuntimeError) as error:
-        await mock.call(api, **given)
-    return str(error.value)
 
 
 # states: the api, what it is given besides the vm, where it is allowed

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from asking import failure, one
 
 from zmock import SHA512_OF_PASSWORD, Catalogue, named, serve
 
@@ -13,25 +14,8 @@ WEB, DB, CI, PRIVATE, PUBLIC = (named(name) for name in ("vm-web-1", "vm-db-1", 
 CENTOS, FLAT, C1 = named("image-centos7"), named("provider-Flat"), named("cluster-1")
 
 
-@pytest.fixture
-async def cloud(zmock):
-    await zmock.login()
-    return zmock
-
-
-async def one(cloud, collection, *conditions):
-    (item,) = await cloud.query(collection, *conditions)
-    return item
-
-
 async def free(cloud, uuid=PS):
     return (await one(cloud, "primary-storage", f"uuid={uuid}"))["availableCapacity"]
-
-
-async def refused(cloud, api, **given):
-    with pytest.raises(RuntimeError) as error:
-        await cloud.call(api, **given)
-    return str(error.value)
 
 
 # from nothing to a virtual machine that can be reached
@@ -48,7 +32,7 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
     host = await cloud.create("AddKVMHost", name="h", managementIp="10.0.0.10", username="root", password="p", clusterUuid=cluster["uuid"])
     assert (host["status"], host["zoneUuid"], host["availableCpuCapacity"]) == ("Connected", zone["uuid"], host["totalCpuCapacity"])
     bs = await cloud.create("AddSftpBackupStorage", name="b", url="/b", hostname="10.0.0.9", username="root", password="p")
-    assert "no backup storage specified" in await refused(cloud, "AddImage", name="i", url="http://x/i", format="qcow2", backupStorageUuids=[bs["uuid"]])
+    assert "no backup storage specified" in await failure(cloud, "AddImage", name="i", url="http://x/i", format="qcow2", backupStorageUuids=[bs["uuid"]])
     await cloud.create("AttachBackupStorageToZone", backupStorageUuid=bs["uuid"], zoneUuid=zone["uuid"])
     image = await cloud.create("AddImage", name="i", url="http://x/i.qcow2", format="qcow2", backupStorageUuids=[bs["uuid"]])
     assert (image["status"], [ref["status"] for ref in image["backupStorageRefs"]]) == ("Ready", ["Ready"])
@@ -152,7 +136,7 @@ async def test_a_snapshot_is_creating_before_it_is_ready_and_deleting_before_it_
     assert status == 202 and body["location"]
     made = await one(zmock, "volume-snapshots", "name=s")
     assert (made["status"], made["latest"], made["volumeType"]) == ("Creating", True, "Data")
-    assert (await refused(zmock, "RevertVolumeFromSnapshot", uuid=made["uuid"])).startswith("VOLUME_SNAPSHOT.1000")
+    assert (await failure(zmock, "RevertVolumeFromSnapshot", uuid=made["uuid"])).startswith("VOLUME_SNAPSHOT.1000")
     await zmock.advance(10)
     await zmock.request("DELETE", f"/volume-snapshots/{made['uuid']}", None, {"Authorization": f"OAuth {zmock.session}"})
     assert (await one(zmock, "volume-snapshots", "name=s"))["status"] == "Deleting"
@@ -162,7 +146,7 @@ async def test_a_snapshot_is_creating_before_it_is_ready_and_deleting_before_it_
 
 async def test_several_volumes_are_snapshot_at_once_or_none_is(cloud):
     before = len(await cloud.query("volume-snapshots"))
-    assert "current is NotInstantiated, can't create snapshot" in await refused(cloud, "CreateVolumesSnapshot", volumeUuids=[DATA, SPARE])
+    assert "current is NotInstantiated, can't create snapshot" in await failure(cloud, "CreateVolumesSnapshot", volumeUuids=[DATA, SPARE])
     assert len(await cloud.query("volume-snapshots")) == before
     cloud.rule(api="CreateVolumesSnapshot", delay=10, times=1)
     asked = {"params": {"volumeUuids": [DATA, named("volume-db-data-2")]}}
@@ -177,7 +161,7 @@ async def test_several_volumes_are_snapshot_at_once_or_none_is(cloud):
 
 async def test_what_a_snapshot_takes_is_refused_where_there_is_no_room(cloud, spare):
     await cloud.call("ChangePrimaryStorageState", uuid=PS, stateEvent="disable")
-    assert "PS.1000" in await refused(cloud, "CreateVolumeSnapshot", name="s", volumeUuid=SPARE)
+    assert "PS.1000" in await failure(cloud, "CreateVolumeSnapshot", name="s", volumeUuid=SPARE)
     assert await cloud.query("volume-snapshots", f"volumeUuid={SPARE}") == []
 
 
@@ -209,7 +193,7 @@ async def test_what_an_account_makes_of_its_volume_is_its_own_and_counts_in_its_
         ("CreateDataVolumeFromVolumeSnapshot", {"volumeSnapshotUuid": made[0]["uuid"]}, "volume.capacity"),
         ("CreateRootVolumeTemplateFromVolumeSnapshot", {"snapshotUuid": made[0]["uuid"], "backupStorageUuids": [BS]}, "image.size"),
     ):
-        told = await refused(cloud, api, **given | ({"name": "n"} if api != "CreateVolumesSnapshot" else {}))
+        told = await failure(cloud, api, **given | ({"name": "n"} if api != "CreateVolumesSnapshot" else {}))
         assert told.startswith("ID.1003") and quota in told
     assert "snapshot-of-v" in (await snap(cloud, "snapshot-of-v", volumes[0]))["name"]
 
@@ -224,7 +208,7 @@ async def test_a_volume_is_made_of_a_snapshot_and_of_a_template_and_takes_space(
     template = await cloud.create("CreateDataVolumeTemplateFromVolume", name="t", volumeUuid=copy["uuid"])
     made = await cloud.create("CreateDataVolumeFromVolumeTemplate", name="m", imageUuid=template["uuid"], primaryStorageUuid=PS)
     assert (made["status"], made["size"], made["rootImageUuid"]) == ("Ready", template["size"], template["uuid"])
-    assert "is not DataVolumeTemplate, it's RootVolumeTemplate" in await refused(
+    assert "is not DataVolumeTemplate, it's RootVolumeTemplate" in await failure(
         cloud, "CreateDataVolumeFromVolumeTemplate", name="m", imageUuid=CENTOS, primaryStorageUuid=PS)  # fmt: skip
     for volume in (copy, made):
         await cloud.delete("volumes", volume["uuid"])
@@ -240,11 +224,11 @@ async def test_a_shareable_volume_is_attached_to_several_vms_at_once(cloud):
         assert (attached["status"], "vmInstanceUuid" in attached) == ("Ready", False)
     refs = await cloud.query("volumes/vm-instances/refs", f"volumeUuid={volume['uuid']}")
     assert {(ref["vmInstanceUuid"], ref["deviceId"]) for ref in refs} == {(WEB, 1), (DB, 2)}  # db-1 has a data volume already
-    assert "can't attach again" in await refused(cloud, "AttachDataVolumeToVm", volumeUuid=volume["uuid"], vmInstanceUuid=WEB)
+    assert "can't attach again" in await failure(cloud, "AttachDataVolumeToVm", volumeUuid=volume["uuid"], vmInstanceUuid=WEB)
     candidates = (await cloud.call("GetDataVolumeAttachableVm", volumeUuid=volume["uuid"]))["inventories"]
     assert candidates and not {WEB, DB} & {vm["uuid"] for vm in candidates}
-    assert "vmUuid is needed" in await refused(cloud, "DetachDataVolumeFromVm", uuid=volume["uuid"])
-    assert "is not attached to vm" in await refused(cloud, "DetachDataVolumeFromVm", uuid=volume["uuid"], vmUuid=CI)
+    assert "vmUuid is needed" in await failure(cloud, "DetachDataVolumeFromVm", uuid=volume["uuid"])
+    assert "is not attached to vm" in await failure(cloud, "DetachDataVolumeFromVm", uuid=volume["uuid"], vmUuid=CI)
     await cloud.call("DetachDataVolumeFromVm", uuid=volume["uuid"], vmUuid=WEB)
     assert [ref["vmInstanceUuid"] for ref in await cloud.query("volumes/vm-instances/refs", "vmInstance.name~=%")] == [DB]
     await cloud.call("AttachDataVolumeToVm", volumeUuid=volume["uuid"], vmInstanceUuid=WEB)
@@ -262,7 +246,7 @@ async def test_a_volume_tells_its_limit_and_what_its_storage_can_do(cloud, spare
     assert await cloud.call("GetVolumeQos", uuid=SPARE) == {"volumeBandwidth": -1}
     here, there = "MigrationInCurrentPrimaryStorage", "MigrationToOtherPrimaryStorage"
     assert (await cloud.call("GetVolumeCapabilities", uuid=SPARE))["capabilities"] == {here: False, there: True}
-    assert "is not on a local storage" in await refused(cloud, "LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE)
+    assert "is not on a local storage" in await failure(cloud, "LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE)
     await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=SPARE, dstPrimaryStorageUuid=named("ps-local"))
     assert (await cloud.call("GetVolumeCapabilities", uuid=SPARE))["capabilities"] == {here: True, there: False}
     assert (await cloud.call("LocalStorageGetVolumeMigratableHosts", volumeUuid=SPARE))["inventories"] == []  # host-4 is away
@@ -276,11 +260,11 @@ async def test_a_volume_grows_while_there_is_room(cloud, spare):
     before = await free(cloud)
     grown = await cloud.call("ResizeDataVolume", uuid=SPARE, size=spare["size"] + GIB)
     assert (grown["inventory"]["size"], before - await free(cloud)) == (spare["size"] + GIB, GIB)
-    assert "must be larger than its size now" in await refused(cloud, "ResizeDataVolume", uuid=SPARE, size=GIB)
-    assert "PS.1000" in await refused(cloud, "ResizeDataVolume", uuid=SPARE, size=1 << 50)
-    assert "is a Data volume" in await refused(cloud, "ResizeRootVolume", uuid=SPARE, size=1 << 40)
+    assert "must be larger than its size now" in await failure(cloud, "ResizeDataVolume", uuid=SPARE, size=GIB)
+    assert "PS.1000" in await failure(cloud, "ResizeDataVolume", uuid=SPARE, size=1 << 50)
+    assert "is a Data volume" in await failure(cloud, "ResizeRootVolume", uuid=SPARE, size=1 << 40)
     await cloud.call("DeleteDataVolume", uuid=SPARE)
-    assert "is Deleted, it cannot be resized" in await refused(cloud, "ResizeDataVolume", uuid=SPARE, size=1 << 40)
+    assert "is Deleted, it cannot be resized" in await failure(cloud, "ResizeDataVolume", uuid=SPARE, size=1 << 40)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +285,7 @@ async def test_a_volume_grows_while_there_is_room(cloud, spare):
 async def test_a_volume_that_cannot_be_used_so_is_refused(cloud, first, api, given, told):
     for name, params in first:
         await cloud.call(name, **params)
-    assert told in await refused(cloud, api, **given)
+    assert told in await failure(cloud, api, **given)
 
 
 async def test_a_vm_takes_24_data_volumes(cloud):
@@ -309,7 +293,7 @@ async def test_a_vm_takes_24_data_volumes(cloud):
         volume = await cloud.create("CreateDataVolume", name="n", diskOfferingUuid=DISK)
         last = await cloud.create("AttachDataVolumeToVm", volumeUuid=volume["uuid"], vmInstanceUuid=WEB)
     assert last["deviceId"] == 24
-    assert "only allows max 24 data volumes" in await refused(cloud, "AttachDataVolumeToVm", volumeUuid=SPARE, vmInstanceUuid=WEB)
+    assert "only allows max 24 data volumes" in await failure(cloud, "AttachDataVolumeToVm", volumeUuid=SPARE, vmInstanceUuid=WEB)
 
 
 # images
@@ -337,7 +321,7 @@ async def test_an_image_goes_with_its_last_copy_and_comes_back_with_any(cloud, t
     assert await states() == [("Ready", ["Deleted", "Ready"])]
     await cloud.call("ExpungeImage", imageUuid=twice["uuid"])
     assert await states() == [("Ready", ["Ready"])]
-    assert "is not Deleted, it cannot be expunged" in await refused(cloud, "ExpungeImage", imageUuid=twice["uuid"])
+    assert "is not Deleted, it cannot be expunged" in await failure(cloud, "ExpungeImage", imageUuid=twice["uuid"])
     await cloud.call("DeleteImage", uuid=twice["uuid"])
     await cloud.advance(86400 + 1)
     await cloud.login()
@@ -373,7 +357,7 @@ async def test_an_image_that_is_deleted_on_its_way_stays_so_and_has_not_come_whe
 
 
 async def test_the_dhcp_server_of_a_flat_network_has_an_address_of_its_own(cloud):
-    assert "Cannot find DhcpIp" in await refused(cloud, "GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC)
+    assert "Cannot find DhcpIp" in await failure(cloud, "GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC)
     await cloud.call("AttachNetworkServiceToL3Network", l3NetworkUuid=PUBLIC, networkServices={FLAT: ["DHCP"]})
     before = (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[PUBLIC]))["availableCapacity"]
     ip = (await cloud.call("GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC))["ip"]
@@ -441,7 +425,7 @@ async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
 )
 async def test_a_range_that_cannot_be_is_refused(cloud, given, told):
     sound = {"name": "r", "l3NetworkUuid": PUBLIC, "netmask": "255.255.255.0", "startIp": "10.20.0.9", "endIp": "10.20.0.30", "gateway": "10.20.0.1"}
-    assert told in await refused(cloud, "AddIpRange", **sound | given)
+    assert told in await failure(cloud, "AddIpRange", **sound | given)
     assert len(await cloud.query("l3-networks/ip-ranges", f"l3NetworkUuid={PUBLIC}")) == 1
 
 
@@ -453,7 +437,7 @@ async def test_an_eip_cannot_lead_into_a_network_that_overlaps_its_own(cloud):
     vm = await cloud.create("AttachL3NetworkToVm", vmInstanceUuid=WEB, l3NetworkUuid=l3["uuid"])
     (nic,) = [nic for nic in vm["vmNics"] if nic["l3NetworkUuid"] == l3["uuid"]]
     vip = await cloud.create("CreateVip", name="v", l3NetworkUuid=PUBLIC)
-    assert "overlap, both contain" in await refused(cloud, "CreateEip", name="e", vipUuid=vip["uuid"], vmNicUuid=nic["uuid"])
+    assert "overlap, both contain" in await failure(cloud, "CreateEip", name="e", vipUuid=vip["uuid"], vmNicUuid=nic["uuid"])
 
 
 # the rows that the README shows

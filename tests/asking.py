@@ -1,0 +1,32 @@
+"""What tests of several files ask of a mock."""
+
+import pytest
+
+
+async def outcome(mock, method, path, body=None):
+    """A call to its end: the status and the body that a client gets, by itself or from its job."""
+    status, answer = await mock.request(method, path, body)
+    if status == 202:
+        await mock.advance(0)
+        status, answer = await mock.request("GET", "/api-jobs/" + answer["location"][-32:])
+    return status, answer
+
+
+async def one(mock, collection, *conditions):
+    """The only inventory that satisfies the conditions."""
+    (found,) = await mock.query(collection, *conditions)
+    return found
+
+
+async def submit(mock, method, path, body=None):
+    """A call that becomes a job: the job's uuid."""
+    status, answer = await mock.request(method, path, body)
+    assert status == 202, answer
+    return answer["location"][-32:]
+
+
+async def failure(mock, api, **given):
+    """Why a call fails."""
+    with pytest.raises(RuntimeError) as error:
+        await mock.call(api, **given)
+    return str(error.value)

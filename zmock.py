@@ -6409,7 +6409,7 @@ def dhcp_ip(cloud, l3):
 
 
 def required_ip(cloud, l3, ip):
-    """The range that an address is from, if it is free."""
+    """An address and the range that it is from; L3.1000 where it is not free."""
     found = range_with(cloud, l3, ip)
     if not found or is_taken(cloud, l3, ip):
         raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
@@ -6513,7 +6513,7 @@ def check_ip(cloud, call):
 GIB, TIB = 1 << 30, 1 << 40
 EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
 LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
-
+CAPACITIES = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
 
 RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "host::reservedMemory::"), ("zone", "zoneUuid", "host::reservedMemory::"))
 
@@ -6646,10 +6646,9 @@ def give_hardware(scope):
 
 @effect("capacity of")
 def give_capacity(scope, size):
-    """So much space, or so much more, as far as the inventory of a storage tells."""
-    names = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+    """So much space, or so much more, as far as the inventory of a storage tells; of "4T for diskUuids" the size, for each of the list."""
     fields = scope.cloud.catalogue.resources[scope.type].fields
-    scope.set(**{name: scope.item.get(name, 0) + size_of(size.partition(" ")[0]) for name in names if name in fields})
+    scope.set(**{name: scope.item.get(name, 0) + size_of(size.partition(" ")[0]) for name in CAPACITIES if name in fields})
 
 
 def pick_storage(cloud, cluster, size, wanted=None):
@@ -6738,9 +6737,9 @@ def local_disks(cloud, ps, host=None):
 def host_for(cloud, volume, ps):
     """The host for a volume on local storage: that of its virtual machine, the one that its tag says, or the one with the most room."""
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
-    tags = (tag["tag"].partition("localStorage::hostUuid::")[2] for tag in cloud.find("SystemTag", "resourceUuid", volume["uuid"]))
     homes = (host for host in (vm.get("hostUuid"), vm.get("lastHostUuid")) if cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"])
-    return next(homes, None) or next(filter(None, tags), None) or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
+    told = next(homes, None) or said_by_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
+    return told or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
 
 
 def keep_on(cloud, volume, ps, host):
@@ -6771,8 +6770,8 @@ def recount_storage(cloud, cluster):
 def recount_disks(cloud, ps):
     """Local storage is as large as the disks of the hosts of its clusters together, and has so much left."""
     if ps["type"] == "LocalStorage":
-        disks, sizes = [*local_disks(cloud, ps)], ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
-        cloud.change("PrimaryStorage", ps["uuid"], **{name: sum(disk[name] for disk in disks) for name in sizes}, systemUsedCapacity=0)
+        disks = [*local_disks(cloud, ps)]
+        cloud.change("PrimaryStorage", ps["uuid"], **{name: sum(disk[name] for disk in disks) for name in CAPACITIES}, systemUsedCapacity=0)
 
 
 def count_host(cloud, uuid):
@@ -6873,8 +6872,9 @@ def choose_host(scope):
 
 
 def bounds_of(vm, call):
-    there = vm.get("hostUuid")
-    return {"exclude": there, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm["clusterUuid"] if there else call["clusterUuid"]}
+    """Where a virtual machine may go: what `able_hosts` takes."""
+    host = vm.get("hostUuid")
+    return {"exclude": host, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm["clusterUuid"] if host else call["clusterUuid"]}
 
 
 @effect("take the host")
@@ -7735,7 +7735,7 @@ def copy_image(cloud, call):
 
 @on_removal("BackupStorage")
 def backup_storage_removed(cloud, storage):
-    """Images lose their copy on it; one with no other copy goes (facts of the server's cascade)."""
+    """Images lose their copy on it; one with no other copy goes (the server's cascade extensions)."""
     for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
         left = [ref for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] != storage["uuid"]]
         cloud.change("Image", image["uuid"], backupStorageRefs=left) if left else cloud.remove("Image", image["uuid"])

@@ -127,7 +127,7 @@ CANDIDATES = (
     ("GetVmAttachableL3Network", {"vmInstanceUuid": WEB}, ["l3-public"]),
     ("GetCandidateIsoForAttachingVm", {"vmInstanceUuid": WEB}, ["image-debian9"]),
     ("GetVmMigrationCandidateHosts", {"vmInstanceUuid": WEB}, ["host-2"]),
-    ("GetBackupStorageForCreatingImageFromVolume", {"volumeUuid": SPARE}, ["bs-1"]),
+    ("GetBackupStorageForCreatingImageFromVolume", {"volumeUuid": named("volume-db-data-1")}, ["bs-1"]),
     ("GetZone", {"uuid": named("zone-1")}, ["zone-1"]),
     ("GetDataVolumeAttachableVm", {"volumeUuid": SPARE}, ["cache-1", "ci-1", "ci-2", "db-1", "db-2", "web-1", "web-2", "web-3"]),
 )
@@ -136,6 +136,27 @@ CANDIDATES = (
 @pytest.mark.parametrize(("api", "given", "names"), CANDIDATES, ids=[row[0] for row in CANDIDATES])
 async def test_candidates_are_computed_from_the_state(cloud, api, given, names):
     assert sorted(row["name"] for row in (await cloud.call(api, **given))["inventories"]) == names
+
+
+async def test_backup_storage_for_an_image_of_a_volume_is_attached_to_the_zone_of_its_primary_storage(cloud):
+    zone = await cloud.create("CreateZone", name="z")
+    for name, where in (("near", named("zone-1")), ("far", zone["uuid"])):
+        storage = await cloud.create("AddImageStoreBackupStorage", name=name, hostname=f"{name}.local", username="root", password="p", url="/bs")
+        await cloud.call("AttachBackupStorageToZone", zoneUuid=where, backupStorageUuid=storage["uuid"])
+    for api, given in (("Volume", {"volumeUuid": named("volume-db-data-1")}), ("VolumeSnapshot", {"volumeSnapshotUuid": named("snapshot-1")})):
+        found = await cloud.call(f"GetBackupStorageForCreatingImageFrom{api}", **given)
+        assert sorted(row["name"] for row in found["inventories"]) == ["bs-1", "near"]
+
+
+async def test_the_iso_that_is_named_is_detached_or_all_where_none_is(cloud):
+    debian = named("image-debian9")
+    other = await cloud.create("AddImage", name="i", url="http://a/b", mediaType="ISO", format="iso", backupStorageUuids=[named("bs-1")])
+    for uuid in (debian, other["uuid"]):
+        await cloud.call("AttachIsoToVmInstance", vmInstanceUuid=WEB, isoUuid=uuid)
+    await cloud.call("DetachIsoFromVmInstance", vmInstanceUuid=WEB, isoUuid=debian)
+    assert [row["tag"] for row in await cloud.query("system-tags", f"resourceUuid={WEB}", "tag~=iso::%")] == [f"iso::{other['uuid']}::0"]
+    await cloud.call("DetachIsoFromVmInstance", vmInstanceUuid=WEB)
+    assert await cloud.query("system-tags", f"resourceUuid={WEB}", "tag~=iso::%") == []
 
 
 REFUSED = (

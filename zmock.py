@@ -936,7 +936,8 @@ class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
 
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
-    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of the message.
+    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a
+    long job does). `package` is the Java package of the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
     """
 
@@ -5411,8 +5412,8 @@ def answer_of(scope, api):
 def candidates(cloud, call):
     """The items of a type for which all conditions hold, in the order of their uuids."""
     row, conditions = cloud.catalogue.resource(call.api.type), call.api.does.removeprefix("only ").split("; ")
-    fitting = (item for item in cloud.queries_of(call).tables.in_order(row.stored) if all(Scope(cloud, call, row.name, item).where(text) for text in conditions))
-    return {"inventories": [cloud.inventory(row.name, item) for item in fitting]}
+    scopes = (Scope(cloud, call, row.name, item) for item in cloud.queries_of(call).tables.in_order(row.stored))
+    return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, conditions))]}
 
 
 TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "list": lambda text: text.split(",")}
@@ -5812,7 +5813,8 @@ class Cloud:
                     raise ApiError("SYS.1003", f"invalid value[{value}] of field [{param.name}]")
                 return True
             if lost and isinstance(value, list):
-                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found", hint=taken_for(self, lost[0], param))
+                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found",
+                               hint=taken_for(self, lost[0], param))  # fmt: skip
             if lost:
                 raise missing(param.name, value, param.refers, taken_for(self, value, param))
         return False
@@ -6200,7 +6202,8 @@ def new_cloud(settings, catalogue):
                   standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages, cloud.notify_failure, cloud.take_back)
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages,
+                      cloud.notify_failure, cloud.take_back)  # fmt: skip
     return cloud
 
 
@@ -6391,7 +6394,8 @@ def take_range(scope):
         if addresses(new)[0] <= addresses(other)[1] and addresses(other)[0] <= addresses(new)[1]:
             raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
         if other["l3NetworkUuid"] == new["l3NetworkUuid"] and other["networkCidr"] != new["networkCidr"]:
-            raise ApiError("SYS.1007", f"multiple CIDR on the same L3 network is not allowed. There has been a IP range[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")
+            raise ApiError("SYS.1007", "multiple CIDR on the same L3 network is not allowed. There has been a IP range"
+                                       f"[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")  # fmt: skip
 
 
 def range_with(cloud, l3, ip):
@@ -6712,7 +6716,8 @@ def placed(cloud, volume, ps):
         keep_on(cloud, volume, ps, host)
     take_space(cloud, volume | {"primaryStorageUuid": ps["uuid"]}, volume["size"])
     written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
-    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "raw" if path.startswith("ceph:") else "qcow2", "installPath": path, "actualSize": written}
+    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "raw" if path.startswith("ceph:") else "qcow2",
+            "installPath": path, "actualSize": written}  # fmt: skip
 
 
 def path_on(cloud, ps, kind, folder, name):
@@ -6728,10 +6733,13 @@ def local_disks(cloud, ps, host=None):
     """What the hosts of a local storage, or one of them, have of it (HostDiskCapacity)."""
     hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
     for uuid in hosts:
-        kept = [item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid) if item["primaryStorageUuid"] == ps["uuid"]]
-        kept += [snapshot for item in kept if "resourceUuid" in item for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", item["resourceUuid"]) if "primaryStorageUuid" in snapshot]
+        on_it = (item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid))
+        kept = [item for item in on_it if item["primaryStorageUuid"] == ps["uuid"]]
+        volumes = [item["resourceUuid"] for item in kept if "resourceUuid" in item]
+        snapshots = (snapshot for volume in volumes for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume))
+        kept += [snapshot for snapshot in snapshots if "primaryStorageUuid" in snapshot]
         left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
-        yield {"hostUuid": uuid, "totalCapacity": LOCAL_DISK, "availableCapacity": left, "totalPhysicalCapacity": LOCAL_DISK, "availablePhysicalCapacity": LOCAL_DISK}
+        yield {"hostUuid": uuid, **dict.fromkeys(CAPACITIES, LOCAL_DISK), "availableCapacity": left}
 
 
 def host_for(cloud, volume, ps):
@@ -6815,8 +6823,9 @@ def cache_image(cloud, ps, image, host):
         return
     url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
     with_room(cloud, ps["uuid"], image["size"])
-    cache = cloud.add("ImageCache", id=1 + max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0), primaryStorageUuid=ps["uuid"], hostUuid=host,
-              imageUuid=image["uuid"], installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
+    last = max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0)
+    cache = cloud.add("ImageCache", id=last + 1, primaryStorageUuid=ps["uuid"], hostUuid=host, imageUuid=image["uuid"],
+              installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
     take_space(cloud, cache, cache["size"])
 
 
@@ -6826,7 +6835,9 @@ def used_in_pool(cloud, pool):
 
 
 def room_for_images(cloud, bs):
-    return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])))
+    """The bytes that a backup storage has left: what it had when it was empty, less its images."""
+    images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])
+    return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in images))
 
 
 def branches(cloud, tree):
@@ -7674,8 +7685,9 @@ def update_hosts(scope):
 def run_shell(cloud, call):
     """What the script printed on each host, which is nothing; a host that is away has an error."""
     yield "run"
-    away = {uuid: ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected") for uuid in call["hostUuids"] if cloud.get("Host", uuid)["status"] != "Connected"}
-    return {"inventory": {uuid: {"returnCode": -1, "errorCode": away[uuid].body()} if uuid in away else {"returnCode": 0, "stdout": "", "stderr": ""}
+    away = [uuid for uuid in call["hostUuids"] if cloud.get("Host", uuid)["status"] != "Connected"]
+    failed = {uuid: ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected").body() for uuid in away}
+    return {"inventory": {uuid: {"returnCode": -1, "errorCode": failed[uuid]} if uuid in failed else {"returnCode": 0, "stdout": "", "stderr": ""}
                           for uuid in call["hostUuids"]}}  # fmt: skip
 
 
@@ -7749,8 +7761,8 @@ def get_dhcp_ip(cloud, call):
     """The DHCP server of a flat network takes an address when it is first asked for it."""
     scope = scope_of(cloud, call)
     l3, services = scope.item["uuid"], scope.item["networkServices"]
-    flat = [one for one in services if one["networkServiceType"] == "DHCP" and cloud.look("NetworkServiceProvider", one["networkServiceProviderUuid"])["type"] == "Flat"]
-    if not flat or not cloud.find("IpRange", "l3NetworkUuid", l3):
+    providers = [one["networkServiceProviderUuid"] for one in services if one["networkServiceType"] == "DHCP"]
+    if not any(cloud.look("NetworkServiceProvider", uuid)["type"] == "Flat" for uuid in providers) or not cloud.find("IpRange", "l3NetworkUuid", l3):
         raise refused(f"Cannot find DhcpIp for l3 network[uuid:{l3}]")
     if not dhcp_ip(cloud, l3):
         scope.perform(f"tag {DHCP_SERVER}{free_ip(cloud, l3)[0]}::ipUuid::{cloud.uuid()}")
@@ -7800,7 +7812,8 @@ def get_network_service_types(cloud, call):
 
 @behaviour("GetVipUsedPorts")
 def get_vip_ports(cloud, call):
-    ports = [(rule["vipPortStart"], rule["vipPortEnd"]) for rule in cloud.find("PortForwardingRule", "vipUuid", call["uuid"]) if rule["protocolType"] == call["protocol"]]
+    rules = [rule for rule in cloud.find("PortForwardingRule", "vipUuid", call["uuid"]) if rule["protocolType"] == call["protocol"]]
+    ports = [(rule["vipPortStart"], rule["vipPortEnd"]) for rule in rules]
     for balancer in cloud.find("LoadBalancer", "vipUuid", call["uuid"]) if call["protocol"] == "TCP" else ():
         ports += [(one["loadBalancerPort"],) * 2 for one in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"])]
     return {"inventories": [{"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": [f"{first}-{last}" for first, last in ports]}]}

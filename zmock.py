@@ -6801,7 +6801,8 @@ def count_space(cloud, uuid):
     yield
     total = cloud.look("PrimaryStorage", uuid).get("totalCapacity")
     if ps and total is not None:
-        cloud.change("PrimaryStorage", uuid, availableCapacity=ps.get("availableCapacity", 0) + total - ps.get("totalCapacity", 0) + held - held_on(cloud, uuid))
+        grown = total - ps.get("totalCapacity", 0)
+        cloud.change("PrimaryStorage", uuid, availableCapacity=ps.get("availableCapacity", 0) + grown + held - held_on(cloud, uuid))
         recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
 
 
@@ -8489,7 +8490,8 @@ def large(cloud, count):
 
 def running_vm(cloud, name, host):
     """A virtual machine on a host, without the search for one."""
-    offering, image, l3 = (cloud.look(type, named(of)) for type, of in (("InstanceOffering", "offering-small"), ("Image", "image-centos7"), ("L3Network", "l3-private")))
+    parts = (("InstanceOffering", "offering-small"), ("Image", "image-centos7"), ("L3Network", "l3-private"))
+    offering, image, l3 = (cloud.look(type, named(of)) for type, of in parts)
     vm = cloud.add("VmInstance", uuid=named(name), name=name, instanceOfferingUuid=offering["uuid"], imageUuid=image["uuid"], state="Running",
                    platform=image["platform"], hypervisorType=host["hypervisorType"], defaultL3NetworkUuid=l3["uuid"], hostUuid=host["uuid"],
                    clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
@@ -8600,7 +8602,10 @@ NEEDED = {
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
     "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
 }  # fmt: skip
-BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+BEHIND = {  # what objects have and no inventory shows
+    "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
+    "createDate", "lastOpDate", *DISKS_OF_FIRST_START,
+}  # fmt: skip
 JOB = {"api": str, "state": str, "hook": str, "schema": bool}
 MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -8634,7 +8639,8 @@ def look_over_type(cloud, row):
         shape = (*item, *map(type, item.values()))  # most have the same
         if shape not in known:
             known[shape] = oddities(cloud, row, item)
-        odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in dates if doubtful and isinstance(item.get(name), str) and item[name] in doubtful}
+        wrong = [name for name in dates if isinstance(item.get(name), str) and item[name] in doubtful] if doubtful else ()
+        odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in wrong}
         if odd:
             told.append(f"{row.name} {item['uuid']}: {'; '.join(what for what, _ in odd.values())}")
             cloud.store.change(row.name, uuid, without_nulls(item | {name: value for name, (_, value) in odd.items()}))

@@ -7766,7 +7766,7 @@ def get_dhcp_ip(cloud, call):
     if not any(cloud.look("NetworkServiceProvider", uuid)["type"] == "Flat" for uuid in providers) or not cloud.find("IpRange", "l3NetworkUuid", l3):
         raise refused(f"Cannot find DhcpIp for l3 network[uuid:{l3}]")
     if not dhcp_ip(cloud, l3):
-        scope.perform(f"tag {DHCP_SERVER}{free_ip(cloud, l3)[0]}::ipUuid::{cloud.uuid()}")
+        tag(scope, f"{DHCP_SERVER}{free_ip(cloud, l3)[0]}::ipUuid::{cloud.uuid()}")  # read_effects would keep such a text for ever
     return {"ip": dhcp_ip(cloud, l3)}
 
 

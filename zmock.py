@@ -5366,6 +5366,7 @@ def carry_out(scope, answer, sift=dict):
 
 
 def in_stages(scope, answer, sift):
+    """A generator that yields after each stage of the row, and returns the answer."""
     steps, last = scope.call.api.steps
     for effects, stage in steps:
         scope.perform(effects)
@@ -6304,6 +6305,7 @@ def check_api_permission(cloud, call):
 
 
 def api_of_class(cloud, name):
+    """The API of a Java class of a message; SYS.1007 where there is none."""
     api = cloud.catalogue.apis.get(name.rpartition(".")[2].removeprefix("API").removesuffix("Msg"))
     if not api or api.message != name:
         raise ApiError("SYS.1007", f"{name} is not an API", hint=f"write {api.message}" if api else "write the class, as org.zstack.header.zone.APICreateZoneMsg")
@@ -6314,6 +6316,7 @@ def api_of_class(cloud, name):
 
 
 def open_session(cloud, account, user):
+    """A new session as its login answers it; SYS.1000 where the user has as many as may be."""
     def of_user():
         return sum(session["userUuid"] == user for session in cloud.store.find("Session", "accountUuid", account))
 
@@ -6656,6 +6659,7 @@ def give_capacity(scope, size):
 
 
 def pick_storage(cloud, cluster, size, wanted=None):
+    """The first primary storage of a cluster that has so many bytes left, or the wanted one; PS.1000 where there is none."""
     for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
         if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
             return ps
@@ -6751,6 +6755,7 @@ def host_for(cloud, volume, ps):
 
 
 def keep_on(cloud, volume, ps, host):
+    """A volume of local storage is on the disk of that host, where it fits; PS.1000 where it does not."""
     if cloud.look("Host", host).get("clusterUuid") not in ps["attachedClusterUuids"]:
         raise refused(f"the host[uuid:{host}] doesn't belong to the local primary storage[uuid:{ps['uuid']}]")
     if next(local_disks(cloud, ps, host))["availableCapacity"] < volume["size"]:
@@ -6791,6 +6796,7 @@ def count_host(cloud, uuid):
 
 
 def held_on(cloud, storage):
+    """The bytes that are on a primary storage."""
     return sum(item["size"] for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", storage)
                if type != "Volume" or "installPath" in item)  # fmt: skip
 
@@ -6831,6 +6837,7 @@ def cache_image(cloud, ps, image, host):
 
 
 def used_in_pool(cloud, pool):
+    """The bytes that volumes and cached images have of a pool of Ceph."""
     kept = (item for type in ("Volume", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", pool.get("primaryStorageUuid")))
     return sum(item["size"] for item in kept if f"ceph://{pool.get('poolName')}/" in item.get("installPath", item.get("installUrl", "")))
 
@@ -7183,6 +7190,7 @@ def untag(scope, words):
 
 @effect("tag")
 def tag(scope, words):
+    """A system tag of the item, in the place of those that begin alike; `once`, only where there is none."""
     once, words = words.startswith("once "), words.removeprefix("once ")
     begin, text = words.rpartition("::")[0] + "::" if "::" in words else words, scope.text(words, ",")
     if not once or not tags_of(scope, begin)[0]:
@@ -7327,6 +7335,7 @@ def run_long_job(cloud, uuid, call, seconds, began=None):
 
 
 def end_long_job(cloud, uuid, body, error):
+    """The state and the result of a long job whose work is over; Canceled it stays."""
     cloud.long_runs.pop(uuid, None)
     job = cloud.look("LongJob", uuid)
     if not job or job["state"] == "Canceled":
@@ -7921,6 +7930,7 @@ def cloned(cloud, call, source, name):
 
 
 def copy_parts(scope, source):
+    """Nics on the same networks, and volumes of the same sizes: the root volume, with `full` those for data too."""
     cloud, vm = scope.cloud, scope.item
     for nic in sorted(cloud.find("VmNic", "vmInstanceUuid", source), key=lambda nic: nic["deviceId"]):
         add_nic(scope, f"'{nic['l3NetworkUuid']}'")

@@ -1157,6 +1157,11 @@ class Resource:
         """The resource whose items its own are among."""
         return self.of or self.name
 
+    @property
+    def table(self):
+        """The name of the table that its items are read from."""
+        return self.place.owner if self.inside else self.stored
+
     def has(self, item):
         """Whether an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
@@ -2281,8 +2286,10 @@ class Catalogue:
         return found
 
     def embedded_in(self, row):
-        """The resources whose inventories are shown inside those of another, at any depth."""
-        return [inner for child in self.embedded[row.name].values() if child is not row for inner in (child, *self.embedded_in(child))]
+        """The resources whose inventories are shown inside those of another and of its subtypes, at any depth."""
+        kinds = (row, *self.subtypes[row.name].values())
+        children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
+        return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
     def add_route(self, path, api):
         node = self.roots
@@ -3796,7 +3803,7 @@ class Rows:
 
     def count_of(self, resource):
         """How many items there are to look through."""
-        return self.tables.count(resource.place.owner if resource.inside else resource.stored)
+        return self.tables.count(resource.table)
 
     # values
 
@@ -3841,12 +3848,12 @@ class Rows:
             resource = self.beyond(resource, step, passed)
         reached = resource if relation.via else self.catalogue.resource(relation.target)
         if passed is not None:
-            passed |= {reached.name, reached.place.owner if reached.inside else reached.stored}
+            passed |= {reached.name, reached.table}
         return reached
 
     def reads(self, query, resource):
         """The names of the resources that an answer to a query is read from; None where what is worked out at each look is among them."""
-        found = {resource.name, resource.place.owner if resource.inside else resource.stored, *(row.name for row in self.catalogue.embedded_in(resource))}
+        found = {name for row in (resource, *self.catalogue.embedded_in(resource)) for name in (row.name, row.table)}
         for condition in query.conditions:
             row = resource
             for step in condition.path:

@@ -5499,6 +5499,7 @@ class Cloud:
         self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
         self.scheduled = {}  # timers of scheduler jobs, by what ties each to its trigger
+        self.expunging = {}  # timers of what waits to be expunged, by its uuid
         self.incidents, self.numbers = {}, itertools.count(1)  # those that last
         self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
@@ -7368,8 +7369,11 @@ def expunge_later(cloud, api, uuid, since=None):
     if configured(cloud, category, "deletionPolicy") == "Never":
         return
     due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
+    if uuid in cloud.expunging:
+        cloud.expunging.pop(uuid).cancel()
 
     def remove():
+        del cloud.expunging[uuid]
         item = cloud.look(type, uuid)
         if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
             return
@@ -7380,7 +7384,7 @@ def expunge_later(cloud, api, uuid, since=None):
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.clock.at(due, remove, f"{api} {uuid}")
+    cloud.expunging[uuid] = cloud.clock.at(due, remove, f"{api} {uuid}")
 
 
 def expunge(cloud, api, uuid):
@@ -8596,6 +8600,7 @@ NEEDED = {
     "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
 }  # fmt: skip
 BEHIND = {"uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff", "createDate", "lastOpDate", *DISKS_OF_FIRST_START}  # what objects have and no inventory shows
+NOT_YET = {("Creating", "treeUuid")}  # by status: what is only there once it is made
 JOB = {"api": str, "state": str, "hook": str, "schema": bool}
 MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -8626,7 +8631,7 @@ def look_over_type(cloud, row):
     stamps = {item[name] for item in table.items.values() for name in dates if isinstance(item.get(name), str)}
     doubtful = {stamp for stamp in stamps if not STAMP.fullmatch(stamp)}
     for uuid, item in [*table.items.items()]:
-        shape = (*item, *map(type, item.values()))  # most have the same
+        shape = (str(item.get("status")), *item, *map(type, item.values()))  # most have the same
         if shape not in known:
             known[shape] = oddities(cloud, row, item)
         odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in dates if doubtful and isinstance(item.get(name), str) and item[name] in doubtful}
@@ -8642,7 +8647,7 @@ def oddities(cloud, row, item):
     fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
     odd = {}
     for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
-        if item.get(name) is None:
+        if item.get(name) is None and (str(item.get("status")), name) not in NOT_YET:
             odd[name] = f"{name} is missing", row.new.get(name) or needed.get(name) or nothing(cloud, fields.get(name, "str"))
     for name, value in item.items():
         kind = fields.get(name, "str")

@@ -6115,6 +6115,10 @@ class Accounts:
         """What evaluates the queries of an account."""
         return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed)
 
+    def queries_on(self, type):
+        """What evaluates queries on a resource over all there is: the references of accounts are only there for who asks."""
+        return self.queries(ADMIN) if type == "AccountResourceRef" else self.cloud.queries
+
     # how much an account may have
 
     def amount(self, account, allowance):
@@ -10479,7 +10483,7 @@ class Control:
         row = self.collection(re.sub("^(/zstack)?/v1", "", query["path"]).strip("/"))
         try:
             asked, unread = read_query([pair for pair in query.items() if pair[0] != "path"], self.cloud.dialect)
-            told = self.cloud.queries.explain(asked, row)
+            told = self.cloud.accounts.queries_on(row.name).explain(asked, row)
         except ApiError as error:
             raise ControlError(400, error.details, error.hint) from None
         for name in unread:
@@ -10571,7 +10575,7 @@ class Control:
         def there():
             try:
                 asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
-                found = self.cloud.query(api, replace(asked, with_count=True))
+                found = self.cloud.query(api, replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
             except ApiError as error:
                 raise ControlError(400, error.details, error.hint) from None
             return found if (found["total"] >= count if count else not found["total"]) else None

@@ -10724,7 +10724,7 @@ def load_kept(rest, start):
 
 def refuse_unusable(rest, kept, where):
     """Refuses a state, {type: {key: item}}, that no zmock, or only a newer one, has written; objects may have anything else wrong."""
-    for type in kept.keys() - rest.cloud.store.indexes.keys() - OWN_TYPES:
+    for type in {type for type, items in kept.items() if items} - rest.cloud.store.indexes.keys() - OWN_TYPES:
         raise SettingsError(f"{where} holds {type}.json, which is no file of a cloud; move it away")
     for item in kept.get("Mock", {}).values():
         for name, (fits, meant) in KEPT_FACTS.items():

@@ -158,6 +158,8 @@ def test_the_file_alone_is_a_mock_of_what_the_manual_documents(tmp_path):
         assert len(process.names("vm-instances")) == 12
         backings = {api["backing"] for api in process.ask("GET", process.url.replace("/zstack/v1", "/zmock/apis"))[1]["apis"]}
         assert "manual" in backings and "generic" not in backings
+        control = process.url.replace("/zstack/v1", "/zmock/snapshots/first")
+        assert [process.ask(*call, {})[0] for call in (("PUT", control), ("POST", f"{control}/restore"))] == [200, 200]
         code, seconds, _, err = process.end(signal.SIGINT)
     assert code == 0 and seconds < 2 and "Traceback" not in err
     with TinyDB(tmp_path / "data" / "cloud" / "Zone.json") as zones:

@@ -4706,10 +4706,18 @@ class Jobs:
         """Takes back a job that could not be accepted after all."""
         begun = self.running.pop(call.job, None)
         if begun:
-            begun.drop() if isinstance(begun, Run) else begun.cancel()
+            self.stop(begun)
         self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
+
+    def stop(self, under_way):
+        """Ends a run, or the timer that stands for one, as if it had never begun."""
+        if isinstance(under_way, Run):
+            under_way.drop()
+            self.forget(under_way.progress)
+        else:
+            under_way.cancel()
 
     def start(self, call):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
@@ -4865,7 +4873,7 @@ class Jobs:
             self.expire(uuid)
             self.let_go(uuid)
             if run and held:  # nothing would ever end it
-                run.drop() if isinstance(run, Run) else run.cancel()
+                self.stop(run)
                 self.next_in_line(self.waiting(uuid))
         elif isinstance(run, Run):
             run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)

@@ -8533,7 +8533,7 @@ def from_file(cloud, path):
         if not row or not isinstance(told[kind], list):
             known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
             raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
-    for kind, row in sorted(rows.items(), key=lambda pair: bool(pair[1].embeds)):  # what others show inside them comes first
+    for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
         for item in told[kind]:
             (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
 
@@ -8557,7 +8557,8 @@ def load_configuration(cloud, path, row, item):
 def load_item(cloud, path, row, item):
     if not isinstance(item, dict):
         raise SettingsError(f"{path}: {item!r} in {row.name} is no JSON object")
-    for name in item.keys() - row.all_fields.keys() - set(row.embeds):
+    told = cloud.catalogue.as_told(row, item)
+    for name in item.keys() - row.all_fields.keys() - set(told.embeds):
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
     for name, kind in row.all_fields.items():
@@ -8569,10 +8570,10 @@ def load_item(cloud, path, row, item):
     kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
     dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
-    for name, inner in cloud.catalogue.embedded[row.name].items():
+    for name, inner in cloud.catalogue.embedded[told.name].items():
         for child in item.get(name) or ():
-            if isinstance(child, dict) and not cloud.store.peek(inner.name, child.get("uuid")):
-                load_item(cloud, path, inner, child | {row.relations[name].theirs: uuid})
+            if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
+                load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
 
 
 def fill(cloud, what):

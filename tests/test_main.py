@@ -253,6 +253,23 @@ async def test_a_cloud_starts_with_what_was_asked_for(cloud, zones, vms):
             assert await mock.query("vm-instances", "vmNics.l3Network.name=l3-private", "host.name~=host-%", "rootVolume.type=Root")
 
 
+async def test_a_cloud_from_a_file_has_what_inventories_of_subtypes_show_inside_them(tmp_path):
+    made = (
+        ("CreateL2VxlanNetworkPool", "l2-networks", {"zoneUuid": named("zone-1")}),
+        ("AddCephPrimaryStorage", "primary-storage", {"zoneUuid": named("zone-1"), "monUrls": ["root:password@10.10.0.91"]}),
+    )
+    async with serve() as mock:
+        for api, collection, given in made:
+            uuid = (await mock.create(api, name="n", **given))["uuid"]
+            if collection == "l2-networks":
+                await mock.create("CreateVniRange", name="r", l2NetworkUuid=uuid, startVni=1, endVni=9)
+        shown = {collection: await mock.query(collection, "name=n") for _, collection, _ in made}
+        ranges = await mock.query("l2-networks/vxlan-pool/vni-range")
+    (tmp_path / "cloud.json").write_text(json.dumps(shown | {"VniRange": ranges}))
+    async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
+        assert {collection: await mock.query(collection) for collection in shown} == shown
+
+
 async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):
     async with serve() as mock:
         shown = {name: await mock.query(name) for name in ("zones", "clusters", "hosts", "vm-instances")}

@@ -1158,6 +1158,11 @@ class Resource:
         """The resource whose items its own are among."""
         return self.of or self.name
 
+    @property
+    def table(self):
+        """The name of the table that its items are read from."""
+        return self.place.owner if self.inside else self.stored
+
     def has(self, item):
         """Whether an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
@@ -2282,8 +2287,10 @@ class Catalogue:
         return found
 
     def embedded_in(self, row):
-        """The resources whose inventories are shown inside those of another, at any depth."""
-        return [inner for child in self.embedded[row.name].values() if child is not row for inner in (child, *self.embedded_in(child))]
+        """The resources whose inventories are shown inside those of another and of its subtypes, at any depth."""
+        kinds = (row, *self.subtypes[row.name].values())
+        children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
+        return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
     def add_route(self, path, api):
         node = self.roots
@@ -3797,7 +3804,7 @@ class Rows:
 
     def count_of(self, resource):
         """How many items there are to look through."""
-        return self.tables.count(resource.place.owner if resource.inside else resource.stored)
+        return self.tables.count(resource.table)
 
     # values
 
@@ -3842,12 +3849,12 @@ class Rows:
             resource = self.beyond(resource, step, passed)
         reached = resource if relation.via else self.catalogue.resource(relation.target)
         if passed is not None:
-            passed |= {reached.name, reached.place.owner if reached.inside else reached.stored}
+            passed |= {reached.name, reached.table}
         return reached
 
     def reads(self, query, resource):
         """The names of the resources that an answer to a query is read from; None where what is worked out at each look is among them."""
-        found = {resource.name, resource.place.owner if resource.inside else resource.stored, *(row.name for row in self.catalogue.embedded_in(resource))}
+        found = {name for row in (resource, *self.catalogue.embedded_in(resource)) for name in (row.name, row.table)}
         for condition in query.conditions:
             row = resource
             for step in condition.path:
@@ -4700,10 +4707,18 @@ class Jobs:
         """Takes back a job that could not be accepted after all."""
         begun = self.running.pop(call.job, None)
         if begun:
-            begun.drop() if isinstance(begun, Run) else begun.cancel()
+            self.stop(begun)
         self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
+
+    def stop(self, under_way):
+        """Ends a run, or the timer that stands for one, as if it had never begun."""
+        if isinstance(under_way, Run):
+            under_way.drop()
+            self.forget(under_way.progress)
+        else:
+            under_way.cancel()
 
     def start(self, call):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
@@ -4859,7 +4874,7 @@ class Jobs:
             self.expire(uuid)
             self.let_go(uuid)
             if run and held:  # nothing would ever end it
-                run.drop() if isinstance(run, Run) else run.cancel()
+                self.stop(run)
                 self.next_in_line(self.waiting(uuid))
         elif isinstance(run, Run):
             run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
@@ -5515,6 +5530,7 @@ class Cloud:
         self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
         self.long_runs = {}  # the long jobs under way
         self.scheduled = {}  # timers of scheduler jobs, by what ties each to its trigger
+        self.expunging = {}  # timers of what waits to be expunged, by its uuid
         self.incidents, self.numbers = {}, itertools.count(1)  # those that last
         self.down = Counter()  # hosts that incidents keep away, by how many
         self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
@@ -6108,6 +6124,10 @@ class Accounts:
     def queries(self, account):
         """What evaluates the queries of an account."""
         return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed)
+
+    def queries_on(self, type):
+        """What evaluates queries on a resource over all there is: the references of accounts are only there for who asks."""
+        return self.queries(ADMIN) if type == "AccountResourceRef" else self.cloud.queries
 
     # how much an account may have
 
@@ -7381,8 +7401,11 @@ def expunge_later(cloud, api, uuid, since=None):
     if configured(cloud, category, "deletionPolicy") == "Never":
         return
     due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
+    if uuid in cloud.expunging:
+        cloud.expunging.pop(uuid).cancel()
 
     def remove():
+        del cloud.expunging[uuid]
         item = cloud.look(type, uuid)
         if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
             return
@@ -7393,7 +7416,7 @@ def expunge_later(cloud, api, uuid, since=None):
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.clock.at(due, remove, f"{api} {uuid}")
+    cloud.expunging[uuid] = cloud.clock.at(due, remove, f"{api} {uuid}")
 
 
 def expunge(cloud, api, uuid):
@@ -8534,7 +8557,7 @@ def from_file(cloud, path):
         if not row or not isinstance(told[kind], list):
             known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
             raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
-    for kind, row in sorted(rows.items(), key=lambda pair: bool(pair[1].embeds)):  # what others show inside them comes first
+    for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
         for item in told[kind]:
             (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
 
@@ -8558,7 +8581,8 @@ def load_configuration(cloud, path, row, item):
 def load_item(cloud, path, row, item):
     if not isinstance(item, dict):
         raise SettingsError(f"{path}: {item!r} in {row.name} is no JSON object")
-    for name in item.keys() - row.all_fields.keys() - set(row.embeds):
+    told = cloud.catalogue.as_told(row, item)
+    for name in item.keys() - row.all_fields.keys() - set(told.embeds):
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
     for name, kind in row.all_fields.items():
@@ -8570,10 +8594,10 @@ def load_item(cloud, path, row, item):
     kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
     dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
-    for name, inner in cloud.catalogue.embedded[row.name].items():
+    for name, inner in cloud.catalogue.embedded[told.name].items():
         for child in item.get(name) or ():
-            if isinstance(child, dict) and not cloud.store.peek(inner.name, child.get("uuid")):
-                load_item(cloud, path, inner, child | {row.relations[name].theirs: uuid})
+            if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
+                load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
 
 
 def fill(cloud, what):
@@ -8616,6 +8640,7 @@ BEHIND = {  # what objects have and no inventory shows
     "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
     "createDate", "lastOpDate", *DISKS_OF_FIRST_START,
 }  # fmt: skip
+NOT_YET = {("Creating", "treeUuid")}  # by status: what is only there once it is made
 JOB = {"api": str, "state": str, "hook": str, "schema": bool}
 MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
@@ -8646,7 +8671,7 @@ def look_over_type(cloud, row):
     stamps = {item[name] for item in table.items.values() for name in dates if isinstance(item.get(name), str)}
     doubtful = {stamp for stamp in stamps if not STAMP.fullmatch(stamp)}
     for uuid, item in [*table.items.items()]:
-        shape = (*item, *map(type, item.values()))  # most have the same
+        shape = (str(item.get("status")), *item, *map(type, item.values()))  # most have the same
         if shape not in known:
             known[shape] = oddities(cloud, row, item)
         wrong = [name for name in dates if isinstance(item.get(name), str) and item[name] in doubtful] if doubtful else ()
@@ -8663,7 +8688,7 @@ def oddities(cloud, row, item):
     fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
     odd = {}
     for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
-        if item.get(name) is None:
+        if item.get(name) is None and (str(item.get("status")), name) not in NOT_YET:
             odd[name] = f"{name} is missing", row.new.get(name) or needed.get(name) or nothing(cloud, fields.get(name, "str"))
     for name, value in item.items():
         kind = fields.get(name, "str")
@@ -10495,7 +10520,7 @@ class Control:
         row = self.collection(re.sub("^(/zstack)?/v1", "", query["path"]).strip("/"))
         try:
             asked, unread = read_query([pair for pair in query.items() if pair[0] != "path"], self.cloud.dialect)
-            told = self.cloud.queries.explain(asked, row)
+            told = self.cloud.accounts.queries_on(row.name).explain(asked, row)
         except ApiError as error:
             raise ControlError(400, error.details, error.hint) from None
         for name in unread:
@@ -10587,7 +10612,7 @@ class Control:
         def there():
             try:
                 asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
-                found = self.cloud.query(api, replace(asked, with_count=True))
+                found = self.cloud.query(api, replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
             except ApiError as error:
                 raise ControlError(400, error.details, error.hint) from None
             return found if (found["total"] >= count if count else not found["total"]) else None
@@ -10736,7 +10761,7 @@ def load_kept(rest, start):
 
 def refuse_unusable(rest, kept, where):
     """Refuses a state, {type: {key: item}}, that no zmock, or only a newer one, has written; objects may have anything else wrong."""
-    for type in kept.keys() - rest.cloud.store.indexes.keys() - OWN_TYPES:
+    for type in {type for type, items in kept.items() if items} - rest.cloud.store.indexes.keys() - OWN_TYPES:
         raise SettingsError(f"{where} holds {type}.json, which is no file of a cloud; move it away")
     for item in kept.get("Mock", {}).values():
         for name, (fits, meant) in KEPT_FACTS.items():

@@ -512,9 +512,15 @@ async def test_a_browser_may_read_every_answer_with_its_headers(zmock, line, sta
 
 
 ASKED = f"/vm-instances/{VM}"
+POOL, CERTIFICATE, VIP = (named(f"what stands: {name}") for name in ("pool", "certificate", "vip"))
 CHANGES = {  # what is asked twice, and what is done in between; the answers differ
     "the object": (ASKED, lambda mock: mock.act("vm-instances", VM, "updateVmInstance", name="renamed")),
     "what is shown inside it": (ASKED, lambda mock: mock.call("AttachDataVolumeToVm", volumeUuid=named("volume-spare"), vmInstanceUuid=VM)),
+    "what is shown inside one of its subtypes": (f"/l2-networks/{POOL}", lambda mock: mock.create("CreateVniRange", name="r", l2NetworkUuid=POOL, startVni=1, endVni=9)),
+    "what is shown inside it, and kept inside another": (
+        f"/certificates/{CERTIFICATE}", lambda mock: mock.create("CreateLoadBalancerListener", name="l", loadBalancerUuid=POOL, protocol="https",
+                                                                 loadBalancerPort=443, certificateUuid=CERTIFICATE),
+    ),
     "one more of them": ("/zones?sort=name", lambda mock: mock.create("CreateZone", name="another")),
     "one less of them": ("/zones?count=true", lambda mock: mock.delete("zones", ZONE)),
     "what a relation leads to": ("/vm-instances?q=host.name=host-1", lambda mock: mock.act("hosts", HOST, "updateHost", name="h")),
@@ -527,12 +533,22 @@ CHANGES = {  # what is asked twice, and what is done in between; the answers dif
     "the time, where it is shown": ("/management-nodes", lambda mock: mock.advance(60)),
     "the whole cloud": (ASKED, lambda mock: mock.control.reset("", {}, {"cloud": "empty"})),
 }  # fmt: skip
+MADE = {  # what is there before that, by the collection that is asked for
+    "/l2-networks": (("CreateL2VxlanNetworkPool", {"resourceUuid": POOL, "zoneUuid": ZONE}),),
+    "/certificates": (
+        ("CreateCertificate", {"resourceUuid": CERTIFICATE, "certificate": "c"}),
+        ("CreateVip", {"l3NetworkUuid": named("l3-public"), "resourceUuid": VIP}),
+        ("CreateLoadBalancer", {"vipUuid": VIP, "resourceUuid": POOL}),
+    ),
+}
 
 
 @pytest.mark.parametrize("what", CHANGES)
 async def test_an_answer_is_given_anew_when_what_it_was_read_from_has_changed(zmock, what):
     path, change = CHANGES[what]
     await zmock.login()
+    for api, given in MADE.get(path.rpartition("/")[0], ()):
+        await zmock.create(api, name="made", **given)
     before = await zmock.request("GET", path)
     assert before == await zmock.request("GET", path)
     await change(zmock)

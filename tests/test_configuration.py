@@ -257,6 +257,12 @@ class TestExpunging:
         await cloud.advance(20)
         assert not await self.is_there(cloud, *thing)
 
+    async def test_however_often_the_period_changes_one_timer_waits(self, cloud, category):
+        _, uuid, _ = await DELETED[category](cloud)
+        for period in ("600", "700", "500"):
+            await configure(cloud, f"{category}/expungePeriod", period)
+        assert len([timer for timer in cloud.clock.timers if timer.fire and uuid in timer.what]) == 1
+
     async def test_what_waits_stays_when_it_is_never_and_goes_when_it_is_not(self, cloud, category):
         thing = await DELETED[category](cloud)
         await configure(cloud, f"{category}/deletionPolicy", "Never")

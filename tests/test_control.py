@@ -104,6 +104,13 @@ async def test_explain_says_what_each_condition_keeps_and_drops_and_which_index_
     assert named("vm-office-1") in told["conditions"][0]["examples"] and told["conditions"][1]["examples"] == []
 
 
+async def test_what_is_told_of_resources_when_asked_for_is_explained_and_waited_for_too(zmock):
+    await zmock.login()
+    asked = f"path=/accounts/resources/refs&q=resourceUuid={named('vm-web-1')}"
+    assert (await ok(zmock, "GET", f"explain?{asked}"))["total"] == 1
+    assert len((await ok(zmock, "GET", f"wait?{asked}&timeout=1"))["inventories"]) == 1
+
+
 async def test_explain_leaves_the_mistakes_of_a_query_to_the_words_of_the_query(zmock):
     status, told = await control(zmock, "GET", "explain?path=vm-instances&q=stat=Running")
     assert status == 400 and "not having field[stat]" in told["error"] and "did you mean state?" in told["hint"]

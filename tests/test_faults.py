@@ -717,6 +717,8 @@ async def test_a_held_job_ends_by_hand_alone_and_then_the_next_in_line_goes_on(w
         assert (await mock.request("GET", f"/api-jobs/{update}"))[0] == 200
         vm = (await mock.query("vm-instances", f"uuid={named('vm-web-1')}"))[0]
         assert (vm["name"], vm["state"]) == ("w", state)
+        await mock.advance(1000)
+        assert mock.cloud.jobs.progress == {}, "nobody is told any more how far it came"
 
 
 @pytest.mark.parametrize("what", ("finish", "fail"))

@@ -169,6 +169,14 @@ async def test_what_a_restart_interrupts_is_there_or_not_and_nothing_in_between(
 
 
 @slow
+async def test_what_zmock_kept_itself_is_never_called_odd(cloud):
+    await cloud.create("AddSimulatorBackupStorage", name="n", url="/n")
+    await under_way(cloud, "CreateVolumeSnapshot", name="n", volumeUuid=DATA)
+    await cloud.control.take_snapshot("now", {}, {})
+    assert (await cloud.control.restore("now", {}, {}))["found"] == []
+
+
+@slow
 async def test_of_two_snapshots_at_once_one_may_fail(cloud):
     for volume in (named("volume-db-data-2"),) * 2:
         await under_way(cloud, "CreateVolumeSnapshot", name="n", volumeUuid=volume)

@@ -158,6 +158,8 @@ def test_the_file_alone_is_a_mock_of_what_the_manual_documents(tmp_path):
         assert len(process.names("vm-instances")) == 12
         backings = {api["backing"] for api in process.ask("GET", process.url.replace("/zstack/v1", "/zmock/apis"))[1]["apis"]}
         assert "manual" in backings and "generic" not in backings
+        control = process.url.replace("/zstack/v1", "/zmock/snapshots/first")
+        assert [process.ask(*call, {})[0] for call in (("PUT", control), ("POST", f"{control}/restore"))] == [200, 200]
         code, seconds, _, err = process.end(signal.SIGINT)
     assert code == 0 and seconds < 2 and "Traceback" not in err
     with TinyDB(tmp_path / "data" / "cloud" / "Zone.json") as zones:
@@ -249,6 +251,23 @@ async def test_a_cloud_starts_with_what_was_asked_for(cloud, zones, vms):
         assert nodes == [named("management-node")]
         if vms:
             assert await mock.query("vm-instances", "vmNics.l3Network.name=l3-private", "host.name~=host-%", "rootVolume.type=Root")
+
+
+async def test_a_cloud_from_a_file_has_what_inventories_of_subtypes_show_inside_them(tmp_path):
+    made = (
+        ("CreateL2VxlanNetworkPool", "l2-networks", {"zoneUuid": named("zone-1")}),
+        ("AddCephPrimaryStorage", "primary-storage", {"zoneUuid": named("zone-1"), "monUrls": ["root:password@10.10.0.91"]}),
+    )
+    async with serve() as mock:
+        for api, collection, given in made:
+            uuid = (await mock.create(api, name="n", **given))["uuid"]
+            if collection == "l2-networks":
+                await mock.create("CreateVniRange", name="r", l2NetworkUuid=uuid, startVni=1, endVni=9)
+        shown = {collection: await mock.query(collection, "name=n") for _, collection, _ in made}
+        ranges = await mock.query("l2-networks/vxlan-pool/vni-range")
+    (tmp_path / "cloud.json").write_text(json.dumps(shown | {"VniRange": ranges}))
+    async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
+        assert {collection: await mock.query(collection) for collection in shown} == shown
 
 
 async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):

@@ -9145,7 +9145,8 @@ def path_hint(catalogue, method, path):
     told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
     firsts = {pattern.split("/")[1] for pattern in paths}
     unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, {pattern.split('/')[1] for pattern, _ in near} or firsts)}"
-    return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
+    lacking = "" if catalogue.structs else "data/catalogue.json, where most APIs stand, is not beside zmock.py"
+    return "; ".join(filter(None, [unknown, told and f"nearest: {told}", lacking]))
 
 
 def other_path(catalogue, method, path):

@@ -289,13 +289,16 @@ def test_commits_go_to_a_new_ledger_after_a_torn_one(path, three):
     assert len([*path.glob("*.ledger")]) == 2
 
 
-def test_a_kill_at_any_step_of_folding_loses_nothing(path, three, monkeypatch):
-    """Each file operation in turn is the last one that the process does."""
+class Killed(BaseException):
+    """The process ends here."""
 
-    class Killed(BaseException):
-        pass
 
-    def mortal(name, place):
+@pytest.fixture
+def left(monkeypatch):
+    """As many as file operations are left to do; the one after them is where the process is killed."""
+    left = [None] * 1000
+
+    def mortal(place, name):
         do = getattr(place, name)
 
         def act(*arguments, **more):
@@ -306,14 +309,15 @@ def test_a_kill_at_any_step_of_folding_loses_nothing(path, three, monkeypatch):
 
         monkeypatch.setattr(place, name, act)
 
-    import os
+    for place, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir"), (shutil, "copy2"), (shutil, "rmtree")):
+        mortal(place, name)
+    return left
 
-    for name in ("replace", "fsync"):
-        mortal(name, os)
-    mortal("unlink", Path)
-    mortal("copy2", shutil)
+
+def test_a_kill_at_any_step_of_folding_loses_nothing(path, three, left):
+    """Each file operation in turn is the last one that the process does."""
     for steps in range(30):
-        left = [None] * 1000
+        left[:] = [None] * 1000
         shutil.rmtree(path.with_name("copy"), ignore_errors=True)
         shutil.copytree(path, path.with_name("copy"))
         folder = opened(path.with_name("copy"))
@@ -412,23 +416,7 @@ def test_a_snapshot_is_a_folder_of_tinydb_files(tmp_path):
         snapshots.documents("one")
 
 
-def test_a_kill_at_any_step_of_taking_or_dropping_loses_no_snapshot_and_blocks_no_name(tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    def mortal(place, name):
-        do = getattr(place, name)
-
-        def act(*arguments, **more):
-            if not left:
-                raise Killed
-            left.pop()
-            return do(*arguments, **more)
-
-        monkeypatch.setattr(place, name, act)
-
-    left = [None] * 1000
-    mortal(os, "replace"), mortal(os, "fsync"), mortal(shutil, "rmtree"), mortal(Path, "mkdir")
+def test_a_kill_at_any_step_of_taking_or_dropping_loses_no_snapshot_and_blocks_no_name(tmp_path, left):
     for do, ends in ((lambda kept: kept.take("one", {"Zone": {1: B}}), ({1: A}, {1: B})), (lambda kept: kept.drop("one"), ({1: A}, None))):
         for steps in range(30):
             left[:] = [None] * 1000

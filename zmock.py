@@ -1811,6 +1811,7 @@ RULES = {  # api: (what it does, what it refuses)
             "boot with such small memory size"))),
     "CreateDiskOffering": ("type = DefaultDiskOfferingType; allocatorStrategy = allocationStrategy", ()),
     "CreateL3Network": ("zoneUuid = l2NetworkUuid.zoneUuid", (*OF_SYSTEM,
+        ("type is not L3BasicNetwork|L3VpcNetwork", "SYS.1007", "unsupported l3Network type[{type}]"),
         ("dnsDomain is not Domain", "SYS.1007", "{dnsDomain} is not a valid domain name"))),
     "UpdateL3Network": ("", (("system and no category", "SYS.1007", UPDATE_BOTH), ("category and no system", "SYS.1007", UPDATE_BOTH), *OF_SYSTEM)),
     "AddIpRange": ("take the range", (
@@ -7137,7 +7138,6 @@ def get_storages(cloud, call):
 
 # ---- Tags --------------------------------------------------------------------------------------------------------
 
-OTHER_TAGGED = {"SecurityGroupVO", "PortForwardingRuleVO", "LoadBalancerVO", "LoadBalancerListenerVO", "UserGroupVO", "PolicyVO"}
 OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
 OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
 TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
@@ -7223,7 +7223,7 @@ def tagged_type(cloud, call):
     """The resource that a tag is for; ZStack names it by its entity, as HostVO."""
     vo = call["resourceType"]
     row = cloud.catalogue.of_vo(vo)
-    if not row and vo not in OTHER_TAGGED:
+    if not row:
         known = [name + "VO" for name in cloud.catalogue.resources]
         raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=f"unknown resourceType{did_you_mean(vo, known)}")
     return row
@@ -7243,7 +7243,7 @@ def create_system_tag(cloud, call):
     vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
     row = tagged_type(cloud, call)
     check_pattern(cloud, tag, vo)
-    if not row or not cloud.store.peek(row.stored, uuid):
+    if not cloud.store.peek(row.stored, uuid):
         raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
     if same_tag(cloud, "SystemTag", uuid, vo, tag):
         return {}  # TagManagerImpl: a tag that is there already is a success without an inventory
@@ -7478,8 +7478,10 @@ def is_opensource_version(cloud, call):
 def get_task_progress(cloud, call):
     """The newest row with its ancestors, root first; or all, inside each other."""
     progress = cloud.jobs.progress.get(call["apiId"])
-    root, children = task_rows(cloud, progress) if progress else ({}, [])
-    return {"inventories": ([root | {"subTasks": children}] if call["all"] else [root, *children[-1:]]) if progress else []}
+    if not progress:
+        return {"inventories": []}
+    root, children = task_rows(cloud, progress)
+    return {"inventories": [root | {"subTasks": children}] if call["all"] else [root, *children[-1:]]}
 
 
 def task_rows(cloud, progress):
@@ -7520,6 +7522,7 @@ def update_notifications_status(cloud, call):
 # ---- Behaviours: licences ------------------------------------------------------------------------------------------
 
 # capacity (manual 4.5)
+
 
 @behaviour("GetCpuMemoryCapacity")
 def get_cpu_memory_capacity(cloud, call):

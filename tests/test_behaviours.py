@@ -699,6 +699,7 @@ REFUSALS = (  # what is done first, the call, its parameters, and the error in t
         {"l2NetworkUuid": L2, "clusterUuid": C1}, f"SYS.1006: l2Network[uuid:{L2}] has not attached to cluster[uuid:{C1}]"),
     (None, "CreateL3Network", {"l2NetworkUuid": L2, "system": True},
         "SYS.1007: not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid"),
+    (None, "CreateL3Network", {"l2NetworkUuid": L2, "type": "x"}, "SYS.1007: unsupported l3Network type[x]"),
     (None, "CreateL3Network", {"l2NetworkUuid": L2, "dnsDomain": "a b"}, "SYS.1007: a b is not a valid domain name"),
     (None, "UpdateL3Network", {"uuid": L3, "system": True}, "SYS.1007: you must update system and category both"),
     (None, "AddDnsToL3Network", {"l3NetworkUuid": L3, "dns": "dns.local"}, "SYS.1007: DNS[dns.local] is not a IPv4 address"),

@@ -365,3 +365,14 @@ async def test_a_clone_shows_its_progress_and_ends_when_its_time_has_come():
         await mock.advance(4)
         status, body = await mock.request("GET", f"/api-jobs/{job}")
         assert (status, body["result"]["numberOfClonedVm"]) == (200, 1)
+
+
+async def test_a_vm_that_is_reimaged_has_what_its_image_has_once_that_is_done(cloud):
+    vm = await cloud.act("vm-instances", WEB, "stopVmInstance")
+    (image,) = await cloud.query("images", f"uuid={vm['imageUuid']}")
+    cloud.cloud.change("Volume", vm["rootVolumeUuid"], actualSize=7)
+    cloud.rule(api="ReimageVmInstance", delay=10, times=1)
+    await cloud.request("PUT", f"/vm-instances/{WEB}/actions", {"reimageVmInstance": {}})
+    for seconds, size in ((9, 7), (1, image["actualSize"])):
+        await cloud.advance(seconds)
+        assert [volume["actualSize"] for volume in await cloud.query("volumes", f"uuid={vm['rootVolumeUuid']}")] == [size]

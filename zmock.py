@@ -931,6 +931,40 @@ KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "numbe
               "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
 
 
+@dataclass
+class JavaClass:
+    """A class of the server, which typed clients read an object of an answer into, or an enum.
+
+    constants the texts that an enum may be; none for a class of objects
+    members   its members that hold objects or enums: {"vmNics": Member(<VmNicInventory>, many=True)}
+    kinds     its subclasses, by the value of `discriminator`
+    """
+
+    name: str
+    discriminator: str = ""
+    constants: tuple = ()
+    members: dict = field(default_factory=dict, repr=False, compare=False)
+    kinds: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def simple(self):
+        """The name without its package and the class around it."""
+        return re.split("[.$]", self.name)[-1]
+
+    def of(self, item):
+        """Return the most specific class of an item: KVMHostInventory for a host whose hypervisorType is KVM."""
+        kind = self.kinds.get(item.get(self.discriminator))
+        return kind.of(item) if kind else self
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a member of an object holds: an object of a Java class, or a list of them."""
+
+    java: JavaClass
+    many: bool = False
+
+
 @dataclass(frozen=True)
 class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
@@ -938,7 +972,8 @@ class Api:
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
     every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a
     long job does). `package` is the Java package of the message.
-    `does` and `refuses` are in the words of the section Catalogue: rules.
+    `does` and `refuses` are in the words of the section Catalogue: rules. `holds` names the classes that are no inventories:
+    "result:CloneVmInstanceResults" is an object, "usages:[QuotaUsage]" a list; `members` are these and the inventories.
     """
 
     name: str
@@ -951,6 +986,8 @@ class Api:
     does: str = ""
     refuses: tuple = ()
     known: dict = field(default_factory=dict, repr=False, compare=False)  # the resources of its catalogue
+    holds: str = ""
+    members: dict = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
     def params(self):
@@ -1099,6 +1136,7 @@ class Resource:
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
     inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
                 that names the other, the list there, and the key that a plain text in that list stands for
+    holds       "dns:[VpcRouterDns] state:LongJobState": the Java classes of its members, besides what it embeds
     """
 
     name: str
@@ -1119,6 +1157,7 @@ class Resource:
     indexed: str = ""
     joined: str = ""
     inside: str = ""
+    holds: str = ""
 
     @functools.cached_property
     def fields(self):
@@ -1166,9 +1205,6 @@ class Resource:
     def has(self, item):
         """Whether an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
-
-    def java_of(self, item):
-        return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
 
     @functools.cached_property
     def indexes(self):
@@ -2191,7 +2227,7 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line["fields"] for line in kept["structs"].values()}  # inventories that no query reaches
+        self.structs = {line["name"]: line for line in kept["structs"].values()}  # inventories that no query reaches, and other classes
         configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
         self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
@@ -2204,14 +2240,17 @@ class Catalogue:
         self.subtypes = self.by_what_they_are_of()
         self.dependents = self.by_what_they_depend_on()
         self.collections = {row.path: row for row in self.resources.values() if row.path}
+        self.classes = java_classes(self.resources, self.structs, kept["enums"].values())
         built_in = [
-            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources)
+            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources,
+                members=self.answered(row[0], row[2]))
             for package, rows in API_ROWS.items()
             for row in rows
         ]
         self.apis = {api.name: api for api in built_in}
         for line in kept["apis"].values():
-            self.apis.setdefault(line["name"], Api(**line, known=self.resources))
+            members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
+            self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
         self.roots = {}
         for api in self.apis.values():
             for path in api.paths:
@@ -2219,24 +2258,31 @@ class Catalogue:
 
     @staticmethod
     def read(file):
+        nothing = {table: {} for table in ("inventories", "apis", "structs", "enums", "configurations")}
         if not file or not file.exists():
-            return {table: {} for table in ("inventories", "apis", "structs", "configurations")}
+            return nothing
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
-            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {}), "configurations": kept.get("configurations", {})}
+            return nothing | {"inventories": kept["inventories"], "apis": kept["apis"]} | kept
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
     @staticmethod
     def add_resource(rows, line):
-        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of."""
+        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of.
+
+        A line without fields adds to the row of its name.
+        """
+        if "fields" not in line and line["name"] in rows:
+            rows[line["name"]] = replace(rows[line["name"]], **line)
+            return
         told = {"relations": "", "only": {}, "of": ""} | line
         fields_text, relations_text = told.pop("fields"), told.pop("relations")
         row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
         if row.of:
             parent = rows[row.of]
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
-                          relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
+                          holds=f"{parent.holds} {row.holds}".strip(), relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
             if parent.discriminator:
                 own = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, fields_text))
                 rows[parent.name] = replace(parent, kinds=parent.kinds | own)
@@ -2293,6 +2339,16 @@ class Catalogue:
         children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
         return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
+    def answered(self, name, answers, holds=""):
+        """Return the members of an API's answers that hold objects: "inventory:Zone" is one, "inventories:Zone" are many."""
+        members = members_of(holds, self.classes, name)
+        for member, _, type in (word.partition(":") for word in answers.split()):
+            if java := self.classes.get(type):
+                members[member] = Member(java, not member.lower().endswith("inventory"))
+        if name.startswith("Query") and "inventories" in members:
+            members["inventory"] = Member(members["inventories"].java)  # of a query by uuid (dialect row get-one)
+        return members
+
     def add_route(self, path, api):
         node = self.roots
         for part in path.strip("/").split("/"):
@@ -2321,31 +2377,57 @@ class Catalogue:
         return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
 
 
-def schema_of(body, api):
-    """The Java class of each inventory in an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}."""
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", api.answers):
-        value, row = body.get(member), api.known.get(type)
-        for index, item in enumerate(each_dict(value)) if row else ():
-            note_classes(found, f"{member}[{index}]" if isinstance(value, list) else member, row, item, api.known)
-    if api.kind == "Query" and "inventory" in body:
-        note_classes(found, "inventory", api.known[api.type], body["inventory"], api.known)
-    return found
+def java_classes(resources, structs, enums):
+    """Return the Java classes by the names that rows have for them: Zone, PolicyStatement, LongJobState."""
+    classes = {line["name"]: JavaClass(line["java"], constants=(*line["constants"].split("|"),)) for line in enums}
+    classes |= {name: JavaClass(line["java"]) for name, line in structs.items()}
+    classes |= {name: JavaClass(row.java, row.discriminator) for name, row in resources.items()}
+    by_java = {java.name: java for java in classes.values()}
+    for name, line in structs.items():
+        if name not in resources:
+            classes[name].members |= members_of(line.get("holds", ""), classes, name)
+    for name, row in resources.items():
+        embedded = {member: Member(classes[row.relations[member].target], many=True) for member in row.embeds}
+        classes[name].members |= embedded | members_of(row.holds, classes, name)
+        classes[name].kinds |= {kind: by_java.get(java) or JavaClass(java, members=classes[name].members) for kind, (java, _) in row.kinds.items()}
+    return classes
 
 
-def each_dict(value):
-    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+def members_of(holds, classes, name):
+    """Return the members that a row's `holds` names: "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}."""
+    members = {}
+    for word in holds.split():
+        member, _, type = word.partition(":")
+        if (java := classes.get(type.strip("[]"))) is None:
+            raise SettingsError(f"the row {name} of the catalogue holds {word}, which is no class{did_you_mean(type.strip('[]'), classes)}")
+        members[member] = Member(java, type.startswith("["))
+    return members
 
 
-def note_classes(found, path, row, item, known):
-    found[path] = row.java_of(item)
-    if found[path] != row.java:
-        row = next((other for other in known.values() if other.java == found[path]), row)
-    if row.name == "LongJob" and "state" in item:
-        found[f"{path}.state"] = HEADER + "longjob.LongJobState"  # an enum is listed too (JsonSchemaBuilder.java)
-    for name in row.embeds:
-        for index, child in enumerate(item.get(name, ())):
-            note_classes(found, f"{path}.{name}[{index}]", known[row.relations[name].target], child, known)
+def schema_of(body, members):
+    """Return the Java class of each object of an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}.
+
+    An object comes before what is in it: the SDK replaces the one, then the other (ApiResult.java). Enums are listed too, maps that
+    are a member of the answer are not, whatever their values are (JsonSchemaBuilder.java).
+    """
+    schema = {}
+    note_members(schema, "", body, members)
+    return schema
+
+
+def note_members(schema, prefix, item, members):
+    """Add the classes of the members of an object, and of what is in them, to a schema."""
+    for name, member in members.items():
+        value = item.get(name)
+        if isinstance(value, list) != member.many:
+            continue
+        for path, inner in [(f"{prefix}{name}[{n}]", one) for n, one in enumerate(value)] if member.many else [(prefix + name, value)]:
+            if inner in member.java.constants:
+                schema[path] = member.java.name
+            elif isinstance(inner, dict):
+                java = member.java.of(inner)
+                schema[path] = java.name
+                note_members(schema, f"{path}.", inner, java.members)
 
 
 # ---- Files -------------------------------------------------------------------------------------------------------
@@ -3519,6 +3601,10 @@ class Query:
     fields: list | None = None
     group_by: str = ""
 
+    def kind(self, discriminator):
+        """Return the subtype that a condition asks for, as hypervisorType=KVM does (QueryFacadeImpl.java); None without one."""
+        return next((c.value for c in self.conditions if c.path == (discriminator,) and c.sign == "="), None)
+
 
 QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
 
@@ -3678,7 +3764,7 @@ class Rows:
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
-        kind = next((c.value for c in query.conditions if c.path == (resource.discriminator,) and c.sign == "="), None)
+        kind = query.kind(resource.discriminator)
         return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
 
     def narrow(self, terms, resource, in_order=False):
@@ -4941,7 +5027,7 @@ def result_of(record, api=None):
     if record["state"] == "failed":
         return {"error": record["error"]}
     body = record.get("body")
-    return (body or {}) | {"schema": schema_of(body or {}, api)} if api else body
+    return (body or {}) | {"schema": schema_of(body or {}, api.members)} if api else body
 
 
 # ---- Verbs -------------------------------------------------------------------------------------------------------
@@ -9293,6 +9379,15 @@ class Standing:
         return 2000 + len(self.body) + sum(map(len, map(str, self.params.values())))
 
 
+def members_answered(call):
+    """Return the members of a call's answer. With `fields` a query answers the class that is asked, not that of each item (ZQL.java)."""
+    query = call["query"]
+    if not query or query.fields is None:
+        return call.api.members
+    asked = {name: member.java.kinds.get(query.kind(member.java.discriminator), member.java) for name, member in call.api.members.items()}
+    return {name: Member(replace(java, kinds={}), call.api.members[name].many) for name, java in asked.items()}
+
+
 def with_one(text):
     """The text of an answer with one inventory, which then stands there by itself too: {"inventory": X, "inventories": [X]}."""
     return b'{"inventory":%b,%b' % (text.removeprefix(b'{"inventories":[').removesuffix(b"]}"), text[1:])
@@ -9723,7 +9818,7 @@ class Rest:
         asked_for_schema = "X-JSON-Schema" in request.headers
         if asked_for_schema or (call["query"] and not self.dialect["query-schema"]):
             body, one = ({"inventory": one[0]} if one else {}) | (body or {}), None
-            body["schema"] = schema_of(body, call.api)
+            body["schema"] = schema_of(body, members_answered(call))
         if asked_for_schema or not call["query"]:
             return Answer(200, body)
         return Answer(200, self.keep(request, call, entry, with_one(to_json(body)) if one else to_json(body)))
@@ -9860,18 +9955,28 @@ def body_schema(api, makes):
     return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
 
 
-def inventory_schema(fields, embedded=()):
-    """What a client sees of a resource; what has no value is left out, so nothing is required."""
+def object_schema(fields, java):
+    """What a client sees of an object and of its subtypes; what has no value is left out, so nothing is required."""
+    members, kinds = defaultdict(list), [java]
+    for kind in kinds:
+        kinds += kind.kinds.values()
+        for name, member in kind.members.items():
+            if not member.java.constants and member not in members[name]:
+                members[name].append(member)
     shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
-    return object_of(shown | {name: {"type": "array", "items": ref("schemas", f"{row.name}Inventory")} for name, row in dict(embedded).items()})
+    return object_of(shown | {name: either([*map(member_schema, ways)]) for name, ways in members.items() if ways})
+
+
+def member_schema(member):
+    one = ref("schemas", member.java.simple)
+    return {"type": "array", "items": one} if member.many else one
 
 
 def result_schema(api, dialect):
     """The body of an answer that went well."""
     properties = {}
-    for member, type in re.findall(r"(\w+)(?::(\w+))?", api.answers):
-        one = ref("schemas", f"{type}Inventory") if type else {}
-        properties[member] = one if member.lower().endswith("inventory") or not type else {"type": "array", "items": one}
+    for name in re.findall(r"(\w+)(?::\w+)?", api.answers):
+        properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
     if "all" in api.words and not dialect["success-field"]:
@@ -9910,7 +10015,7 @@ BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server"
 PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
-    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each inventory"},
+    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each object in it"},
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
     "start": {"name": "start", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
     "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
@@ -9937,7 +10042,7 @@ class Contract:
                 self.spelt[bare][names] += 1
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
         self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
-        self.known |= {name: typed(text) for name, text in self.catalogue.structs.items() if name not in self.known}
+        self.known |= {name: typed(line["fields"]) for name, line in self.catalogue.structs.items() if name not in self.known}
         self.acts = defaultdict(set)  # what can be done with one thing, by its type
         for (method, path), apis in self.shared.items():
             for api in apis:
@@ -9970,7 +10075,8 @@ class Contract:
 
     def components(self):
         apis = self.catalogue.apis.values()
-        schemas = {f"{name}Inventory": inventory_schema(fields, self.catalogue.embedded.get(name, {})) for name, fields in self.known.items()}
+        classes = self.catalogue.classes
+        schemas = {classes[name].simple: object_schema(fields, classes[name]) for name, fields in self.known.items()}
         schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
         schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
         return {

@@ -933,11 +933,11 @@ KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "numbe
 
 @dataclass
 class JavaClass:
-    """A class of the server, which typed clients read an object of an answer into, or an enum.
+    """A class or an enum of the server. Typed clients read the objects of an answer into it.
 
-    constants the texts that an enum may be; none for a class of objects
-    members   its members that hold objects or enums: {"vmNics": Member(<VmNicInventory>, many=True)}
-    kinds     its subclasses, by the value of `discriminator`
+    constants   the values of an enum; empty for a class
+    members     the members that hold objects or enums: {"vmNics": Member(<VmNicInventory>, True)}
+    kinds       the subclasses, by the value of the field `discriminator`
     """
 
     name: str
@@ -948,18 +948,22 @@ class JavaClass:
 
     @functools.cached_property
     def simple(self):
-        """The name without its package and the class around it."""
+        """Return the name without its package and its outer class."""
         return re.split("[.$]", self.name)[-1]
 
     def of(self, item):
-        """Return the most specific class of an item: KVMHostInventory for a host whose hypervisorType is KVM."""
+        """Return the most specific class of an item: KVMHostInventory for a host of KVM."""
         kind = self.kinds.get(item.get(self.discriminator))
         return kind.of(item) if kind else self
+
+    def family(self):
+        """Return the class and its subclasses, at any depth."""
+        return [self, *(java for kind in self.kinds.values() for java in kind.family())]
 
 
 @dataclass(frozen=True)
 class Member:
-    """What a member of an object holds: an object of a Java class, or a list of them."""
+    """The Java class of a member of an object; with `many`, of the items of a list."""
 
     java: JavaClass
     many: bool = False
@@ -972,8 +976,9 @@ class Api:
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
     every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a
     long job does). `package` is the Java package of the message.
-    `does` and `refuses` are in the words of the section Catalogue: rules. `holds` names the classes that are no inventories:
-    "result:CloneVmInstanceResults" is an object, "usages:[QuotaUsage]" a list; `members` are these and the inventories.
+    `does` and `refuses` are in the words of the section Catalogue: rules.
+    `holds` names the classes of members that are no inventories: "result:CloneVmInstanceResults" is
+    an object, "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
     """
 
     name: str
@@ -1136,7 +1141,7 @@ class Resource:
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
     inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
                 that names the other, the list there, and the key that a plain text in that list stands for
-    holds       "dns:[VpcRouterDns] state:LongJobState": the Java classes of its members, besides what it embeds
+    holds       "dns:[VpcRouterDns] state:LongJobState": the Java classes of its other members
     """
 
     name: str
@@ -2227,7 +2232,7 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line for line in kept["structs"].values()}  # inventories that no query reaches, and other classes
+        self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
         configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
         self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
@@ -2258,12 +2263,14 @@ class Catalogue:
 
     @staticmethod
     def read(file):
-        nothing = {table: {} for table in ("inventories", "apis", "structs", "enums", "configurations")}
+        tables = ("inventories", "apis", "structs", "enums", "configurations")
+        nothing = {table: {} for table in tables}
         if not file or not file.exists():
             return nothing
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
-            return nothing | {"inventories": kept["inventories"], "apis": kept["apis"]} | kept
+            needed = {"inventories": kept["inventories"], "apis": kept["apis"]}
+            return nothing | kept | needed
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
@@ -2282,7 +2289,8 @@ class Catalogue:
         if row.of:
             parent = rows[row.of]
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
-                          holds=f"{parent.holds} {row.holds}".strip(), relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
+                          holds=f"{parent.holds} {row.holds}".strip(),
+                          relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
             if parent.discriminator:
                 own = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, fields_text))
                 rows[parent.name] = replace(parent, kinds=parent.kinds | own)
@@ -2340,13 +2348,16 @@ class Catalogue:
         return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
     def answered(self, name, answers, holds=""):
-        """Return the members of an API's answers that hold objects: "inventory:Zone" is one, "inventories:Zone" are many."""
+        """Return the members of an API's answer that hold objects.
+
+        "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
+        """
         members = members_of(holds, self.classes, name)
         for member, _, type in (word.partition(":") for word in answers.split()):
             if java := self.classes.get(type):
                 members[member] = Member(java, not member.lower().endswith("inventory"))
         if name.startswith("Query") and "inventories" in members:
-            members["inventory"] = Member(members["inventories"].java)  # of a query by uuid (dialect row get-one)
+            members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
 
     def add_route(self, path, api):
@@ -2378,8 +2389,11 @@ class Catalogue:
 
 
 def java_classes(resources, structs, enums):
-    """Return the Java classes by the names that rows have for them: Zone, PolicyStatement, LongJobState."""
-    classes = {line["name"]: JavaClass(line["java"], constants=(*line["constants"].split("|"),)) for line in enums}
+    """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
+    classes = {}
+    for line in enums:
+        constants = tuple(line["constants"].split("|"))
+        classes[line["name"]] = JavaClass(line["java"], constants=constants)
     classes |= {name: JavaClass(line["java"]) for name, line in structs.items()}
     classes |= {name: JavaClass(row.java, row.discriminator) for name, row in resources.items()}
     by_java = {java.name: java for java in classes.values()}
@@ -2387,28 +2401,37 @@ def java_classes(resources, structs, enums):
         if name not in resources:
             classes[name].members |= members_of(line.get("holds", ""), classes, name)
     for name, row in resources.items():
-        embedded = {member: Member(classes[row.relations[member].target], many=True) for member in row.embeds}
-        classes[name].members |= embedded | members_of(row.holds, classes, name)
-        classes[name].kinds |= {kind: by_java.get(java) or JavaClass(java, members=classes[name].members) for kind, (java, _) in row.kinds.items()}
+        for member in row.embeds:
+            classes[name].members[member] = Member(classes[row.relations[member].target], many=True)
+        classes[name].members |= members_of(row.holds, classes, name)
+        for kind, (java, _) in row.kinds.items():
+            subclass = by_java.get(java) or JavaClass(java, members=classes[name].members)
+            classes[name].kinds[kind] = subclass
     return classes
 
 
 def members_of(holds, classes, name):
-    """Return the members that a row's `holds` names: "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}."""
+    """Return the members that the row `name` lists in `holds`; raise SettingsError for a wrong class.
+
+    "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
+    """
     members = {}
     for word in holds.split():
         member, _, type = word.partition(":")
-        if (java := classes.get(type.strip("[]"))) is None:
-            raise SettingsError(f"the row {name} of the catalogue holds {word}, which is no class{did_you_mean(type.strip('[]'), classes)}")
-        members[member] = Member(java, type.startswith("["))
+        class_name = type.strip("[]")
+        if class_name not in classes:
+            told = f"the row {name} of the catalogue holds {word}, which is no class"
+            raise SettingsError(told + did_you_mean(class_name, classes))
+        members[member] = Member(classes[class_name], type.startswith("["))
     return members
 
 
 def schema_of(body, members):
-    """Return the Java class of each object of an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}.
+    """Return the Java class of each object in an answer: {"inventory": "org....ZoneInventory"}.
 
-    An object comes before what is in it: the SDK replaces the one, then the other (ApiResult.java). Enums are listed too, maps that
-    are a member of the answer are not, whatever their values are (JsonSchemaBuilder.java).
+    An object comes before the objects in it: the SDK replaces them in this order (ApiResult.java).
+    Enums are listed too. Maps at the top of an answer are not listed, nor is what they hold
+    (JsonSchemaBuilder.java).
     """
     schema = {}
     note_members(schema, "", body, members)
@@ -2416,18 +2439,24 @@ def schema_of(body, members):
 
 
 def note_members(schema, prefix, item, members):
-    """Add the classes of the members of an object, and of what is in them, to a schema."""
+    """Add the classes of an object's members to a schema, at any depth."""
     for name, member in members.items():
-        value = item.get(name)
-        if isinstance(value, list) != member.many:
-            continue
-        for path, inner in [(f"{prefix}{name}[{n}]", one) for n, one in enumerate(value)] if member.many else [(prefix + name, value)]:
-            if inner in member.java.constants:
-                schema[path] = member.java.name
-            elif isinstance(inner, dict):
-                java = member.java.of(inner)
-                schema[path] = java.name
-                note_members(schema, f"{path}.", inner, java.members)
+        value, path = item.get(name), prefix + name
+        if not member.many:
+            note_value(schema, path, value, member.java)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                note_value(schema, f"{path}[{index}]", inner, member.java)
+
+
+def note_value(schema, path, value, java):
+    """Add the class of an object or of an enum's constant to a schema; ignore any other value."""
+    if isinstance(value, dict):
+        java = java.of(value)
+        schema[path] = java.name
+        note_members(schema, f"{path}.", value, java.members)
+    elif value in java.constants:
+        schema[path] = java.name
 
 
 # ---- Files -------------------------------------------------------------------------------------------------------
@@ -3602,8 +3631,9 @@ class Query:
     group_by: str = ""
 
     def kind(self, discriminator):
-        """Return the subtype that a condition asks for, as hypervisorType=KVM does (QueryFacadeImpl.java); None without one."""
-        return next((c.value for c in self.conditions if c.path == (discriminator,) and c.sign == "="), None)
+        """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
+        named = (c.value for c in self.conditions if c.path == (discriminator,) and c.sign == "=")
+        return next(named, None)
 
 
 QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
@@ -9380,12 +9410,16 @@ class Standing:
 
 
 def members_answered(call):
-    """Return the members of a call's answer. With `fields` a query answers the class that is asked, not that of each item (ZQL.java)."""
-    query = call["query"]
+    """Return the members of a call's answer, with their classes.
+
+    A query with `fields` answers the class that it asks for, not the class of each item (ZQL.java).
+    """
+    query, members = call["query"], call.api.members
     if not query or query.fields is None:
-        return call.api.members
-    asked = {name: member.java.kinds.get(query.kind(member.java.discriminator), member.java) for name, member in call.api.members.items()}
-    return {name: Member(replace(java, kinds={}), call.api.members[name].many) for name, java in asked.items()}
+        return members
+    java = members["inventories"].java
+    java = java.kinds.get(query.kind(java.discriminator), java)
+    return {name: replace(member, java=replace(java, kinds={})) for name, member in members.items()}
 
 
 def with_one(text):
@@ -9947,29 +9981,33 @@ def param_schema(param):
     return schema | ({"description": f"uuid of {param.refers}"} if param.refers else {})
 
 
+def member_schema(member):
+    """Return the schema of a member: its class, or a list of it."""
+    one = ref("schemas", member.java.simple)
+    return {"type": "array", "items": one} if member.many else one
+
+
 def body_schema(api, makes):
     """The body of a POST or PUT: its parameters under their key, tags beside them."""
     inner = {name: param for name, param in api.params.items() if f"{{{name}}}" not in api.path}
     properties = {name: param_schema(param) for name, param in inner.items()} | ({"resourceUuid": UUID_SCHEMA} if makes else {})
+    made = api.members.get("inventory") if makes else None
+    for name, member in made.java.members.items() if made else ():  # the answer repeats them
+        if name in inner and inner[name].type == "maps":
+            properties[name] = properties[name] | member_schema(member)
     told = object_of(properties, [name for name, param in inner.items() if param.required])
     return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
 
 
 def object_schema(fields, java):
-    """What a client sees of an object and of its subtypes; what has no value is left out, so nothing is required."""
-    members, kinds = defaultdict(list), [java]
-    for kind in kinds:
-        kinds += kind.kinds.values()
-        for name, member in kind.members.items():
-            if not member.java.constants and member not in members[name]:
-                members[name].append(member)
+    """Return the schema of an object and its subtypes. Nothing is required: nulls are not sent."""
+    members = defaultdict(list)
+    for name, member in (pair for kind in java.family() for pair in kind.members.items()):
+        if not member.java.constants and member not in members[name]:
+            members[name].append(member)
     shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
-    return object_of(shown | {name: either([*map(member_schema, ways)]) for name, ways in members.items() if ways})
-
-
-def member_schema(member):
-    one = ref("schemas", member.java.simple)
-    return {"type": "array", "items": one} if member.many else one
+    inner = {name: [member_schema(one) for one in each] for name, each in members.items() if each}
+    return object_of(shown | {name: either(schemas) for name, schemas in inner.items()})
 
 
 def result_schema(api, dialect):
@@ -10042,7 +10080,8 @@ class Contract:
                 self.spelt[bare][names] += 1
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
         self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
-        self.known |= {name: typed(line["fields"]) for name, line in self.catalogue.structs.items() if name not in self.known}
+        structs = self.catalogue.structs.items()
+        self.known = {name: typed(line["fields"]) for name, line in structs} | self.known
         self.acts = defaultdict(set)  # what can be done with one thing, by its type
         for (method, path), apis in self.shared.items():
             for api in apis:
@@ -10076,7 +10115,10 @@ class Contract:
     def components(self):
         apis = self.catalogue.apis.values()
         classes = self.catalogue.classes
-        schemas = {classes[name].simple: object_schema(fields, classes[name]) for name, fields in self.known.items()}
+        schemas = {
+            classes[name].simple: object_schema(fields, classes[name])
+            for name, fields in self.known.items()
+        }
         schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
         schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
         return {

@@ -354,10 +354,7 @@ UNTYPED = {  # members that are maps of texts, or anything
 
 @pytest.mark.parametrize("row", [*ALL.resources.values()], ids=[*ALL.resources])
 def test_each_member_of_an_inventory_that_holds_objects_has_a_class(row):
-    kinds = [ALL.classes[row.name]]
-    for java in kinds:
-        kinds += java.kinds.values()
-    named = {name for java in kinds for name in java.members}
+    named = {name for java in ALL.classes[row.name].family() for name in java.members}
     objects = {f"{row.name}.{name}" for name, kind in row.all_fields.items() if kind in ("map", "maps") and name not in named}
     assert objects <= UNTYPED
 

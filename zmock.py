@@ -84,7 +84,9 @@ import functools
 import gc
 import hashlib
 import heapq
+import http.client
 import importlib.util
+import io
 import ipaddress
 import itertools
 import json
@@ -109,7 +111,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import GeneratorType
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
@@ -2571,6 +2573,11 @@ class Ledger:
         self.path, self.end = path, 0
         self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (open until it is full)
 
+    def __del__(self):
+        """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
+        if hasattr(self, "file"):
+            self.file.close()
+
     def append(self, text, durable):
         try:
             self.write(text)
@@ -2628,6 +2635,8 @@ class Folder:
         if not self.lock or is_removed(self.lock):
             lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
             lock_file(lock, self.path)
+            if self.lock:
+                self.lock.close()
             self.lock = lock
         self.names = self.names - self.missing() | {".lock", ".spare"}
         if self.ledger:
@@ -2790,9 +2799,16 @@ class Folder:
             if self.is_behind:
                 self.fold()
         finally:
-            if self.ledger:
-                self.ledger.file.close()
-            self.lock.close()
+            self.release()
+
+    def release(self):
+        """Let the folder go as it is."""
+        for file in (self.lock, self.ledger and self.ledger.file):
+            if file:
+                file.close()
+
+    def __del__(self):
+        self.release()  # of a mock that was made, and never ran
 
 
 def lock_file(file, folder):
@@ -3299,6 +3315,16 @@ class Store:
         await self.try_commit()
         while write := self.waiting or self.writing:
             await write.over()
+
+    @contextlib.contextmanager
+    def released_on_failure(self):
+        """Let the folder go, as it is, if an exception leaves the block: nothing will close the store."""
+        try:
+            yield
+        except BaseException:
+            if self.folder:
+                self.folder.release()
+            raise
 
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
@@ -10675,14 +10701,15 @@ def create_app(settings: Settings | None = None) -> web.Application:
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
-    try:
-        load_kept(rest, start)
-    except UNUSABLE as error:
-        if settings.memory:
-            raise
-        raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
-    rest.faults.must_read()
-    control.snapshots.tidy()
+    with cloud.store.released_on_failure():
+        try:
+            load_kept(rest, start)
+        except UNUSABLE as error:
+            if settings.memory:
+                raise
+            raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
+        rest.faults.must_read()
+        control.snapshots.tidy()
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -10847,6 +10874,7 @@ async def lifetime(cloud, app):
     try:
         await cloud.store.commit()
     except ApiError as error:
+        cloud.clock.stop()
         raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield
@@ -10881,13 +10909,109 @@ def address(host, port):
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
+PORT_TRIES = 20  # a port that is free at one address may be taken at the next
+
+
 def listen(host, port):
-    """A socket that listens; SettingsError where that is not possible."""
+    """Return the listening sockets of a host: one for each of its addresses, all on the same port.
+
+    Raise SettingsError if that is not possible.
+    """
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+        return listen_on(addresses_of(host), port)
     except (OSError, OverflowError) as error:
-        told = str(getattr(error, "strerror", None) or error).partition(" (")[0]
-        raise SettingsError(f"cannot listen on {host}:{port}: {told}; choose another --port, or 0 for a free one") from None
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE
+        cure = "choose another --host" if wrong_host else "choose another --port, or 0 for a free one"
+        raise SettingsError(f"cannot listen on {place}: {reason}; {cure}") from None
+
+
+def addresses_of(host):
+    """Return the addresses of a host: "localhost" -> ["127.0.0.1", "::1"], whatever the table of the machine says."""
+    if host == "localhost":
+        return ["127.0.0.1", "::1"]
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(address[0] for *_, address in found))
+
+
+def listen_on(addresses, port, tries=PORT_TRIES):
+    """Return a listening socket for each address that this machine has; OSError if it has none, or the port is taken."""
+    listening, failure = [], None
+    with contextlib.ExitStack() as undo:
+        for address in addresses:
+            try:
+                taken = listening[0].getsockname()[1] if listening else port
+                listening.append(undo.enter_context(listen_at(address, taken)))
+            except OSError as error:
+                failure = error
+                if error.errno not in NOT_HERE:
+                    break
+        else:
+            if listening:
+                undo.pop_all()
+                return listening
+    if listening and not port and tries:
+        return listen_on(addresses, port, tries - 1)
+    raise failure
+
+
+def listen_at(address, port):
+    """Return a listening socket; at "::" it takes IPv4 too, where the machine can."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    both = address == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((address, port), family=family, backlog=128, dualstack_ipv6=both)
+
+
+def shut(connection):
+    """Shut a socket down for all processes: a child that was forked holds it too, so that close() alone ends nothing."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+NO_LOOP = "zmock runs on asyncio, and no asyncio loop runs here, as under trio; `with serve() as mock` brings its own"
+ONE_LOOP = "use zmock_server, or the same loop_scope for the test and its fixtures"
+
+
+def loop_here():
+    """Return the running event loop; RuntimeError in one line where there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(NO_LOOP) from None
+
+
+LONGEST_WAIT = 300  # seconds of the world's time for an answer
+AS_TYPED = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the address of a request
+
+
+async def exchange(method, url, headers, body):
+    """Send one HTTP request on a connection of its own: (status, text). There are no retries, redirects or cookies.
+
+    HTTP libraries retry, and tests patch them. This one stands below them all.
+    """
+    place = urllib.parse.urlsplit(url)
+    target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
+    head = {"Host": place.netloc, "Connection": "close", "Content-Length": str(len(body))} | headers
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    try:
+        async with asyncio.timeout(LONGEST_WAIT):
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            try:
+                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+                return read_answer(method, await reader.read())
+            finally:
+                writer.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
+
+
+def read_answer(method, octets):
+    """Return the status and the text of an HTTP answer; HTTPException if it is empty, cut short or broken."""
+    answer = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: io.BytesIO(octets)), method=method)
+    answer.begin()
+    return answer.status, answer.read().decode(answer.headers.get_content_charset("utf-8"), "replace")
 
 
 def answer_or_raise(body):
@@ -10907,14 +11031,15 @@ class Mock:
         self.settings, self.app = settings, create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.http: aiohttp.ClientSession | None = None
         self.base, self.port = "", settings.port
         self.session: str | None = None
         self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
-        self.listening: socket.socket | None = None
-        self.server: asyncio.Server | None = None
+        self.listening: list[socket.socket] = []
+        self.servers: list[asyncio.Server] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: LoopThread | None = None
-        self.add_rules()
+        with self.cloud.store.released_on_failure():
+            self.add_rules()
 
     @property
     def url(self) -> str:
@@ -10928,18 +11053,25 @@ class Mock:
     async def __aenter__(self) -> "Mock":
         if self.base:
             raise RuntimeError("a mock runs once; serve() makes another one")
-        self.listening = listen(self.settings.host, self.settings.port)
-        self.port = self.listening.getsockname()[1]
+        self.loop = loop_here()
+        with self.cloud.store.released_on_failure():
+            self.listening = listen(self.settings.host, self.settings.port)
+            try:
+                await self.begin()
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def begin(self):
+        self.port = self.listening[0].getsockname()[1]
         self.base = address(self.settings.host, self.port)
         self.settings.base_url = self.settings.base_url or self.base
         await self.runner.setup()
-        await self.accept()
-        return self
+        await self.accept(self.listening)
 
     async def __aexit__(self, *failure: object) -> None:
         self.deafen()
-        if self.http:
-            await self.http.close()
         await self.runner.cleanup()
 
     def __enter__(self) -> "MockInThread":
@@ -10956,41 +11088,55 @@ class Mock:
             self.thread.run(self.__aexit__())
             self.thread.close()
 
-    async def accept(self):
-        loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(self.runner.server, sock=self.listening, start_serving=False)
-        await self.server.start_serving()
+    async def accept(self, listening):
+        for each_socket in listening:
+            if each_socket.fileno() != -1:  # down() may come meanwhile
+                server = await self.loop.create_server(self.runner.server, sock=each_socket, start_serving=False)
+                self.servers.append(server)
+                await server.start_serving()
 
     def deafen(self):
         """Takes no more connections."""
-        if self.server:
-            self.server.close()
-        if self.listening:
-            self.listening.close()
-        self.listening = self.server = None
+        for each_socket in self.listening:
+            shut(each_socket)
+        for server in self.servers:
+            server.close()
+        for each_socket in self.listening:
+            each_socket.close()
+        self.listening, self.servers = [], []
 
     def down(self) -> None:
         """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
         self.deafen()
         for connection in self.runner.server.connections if self.runner.server else ():
             if connection.transport:
+                shut(connection.transport.get_extra_info("socket"))
                 connection.transport.abort()
 
     def up(self) -> None:
         """Back, on the same port."""
         if not self.listening:
             self.listening = listen(self.settings.host, self.port)
-            self.cloud.clock.spawn(self.accept())
+            self.cloud.clock.spawn(self.accept(self.listening))
 
     # talking to it
 
     async def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
-        self.http = self.http or aiohttp.ClientSession()
+        """Send one request to the API, once: (status, body), the body as JSON, else as text, None if it is empty.
+
+        Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
+        """
+        self.must_run_here()
         sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
-        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
+        sent |= {} if body is None else {"Content-Type": "application/json"}
+        octets = b"" if body is None else json.dumps(body).encode()
+        status, text = await exchange(method, self.url + path, sent | (headers or {}), octets)
+        return status, json.loads(text) if text[:1] in ("{", "[") else text or None
+
+    def must_run_here(self):
+        """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:
         """The uuid of a new session; later calls of this handle use it."""
@@ -11064,6 +11210,7 @@ class Mock:
 
     async def advance(self, seconds: float) -> list[str]:
         """Lets that much time pass; what came due."""
+        self.must_run_here()
         return await self.clock.advance(seconds)
 
     def add_rules(self):

@@ -60,6 +60,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
     App         create_app, and what it does at the start and the end
+    Sockets     where it listens, and how its handle asks it: each request once, below every HTTP library
     Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
     Fixtures    what pytest_plugins = ["zmock"] gives
     Main        the command line
@@ -69,7 +70,26 @@ Words, as ZStack says them. A *resource* (a Zone) is described by a row; an *ite
 asynchronous call is an *api-job*: 202 and a location to poll. A *long job* is a resource that goes on after its api-job.
 A *session* is what a login gives. A *stage* is a step of an api-job that can be seen, and can fail. *Primary storage*
 holds volumes, *backup storage* holds images.
+
+PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting, whoever imports it first.
 """
+
+import os
+import sys
+
+
+def refuse_to_start(reason):
+    """End the program with one line and exit code 2. `import zmock` fails with that line instead."""
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    if __name__ == "__main__" or program in ("zmock", "-m"):
+        sys.stderr.write("zmock: " + reason + "\n")
+        sys.exit(2)
+    raise ImportError(reason) from None
+
+
+if sys.version_info < (3, 11):  # noqa: UP036 (a copied file has no installer that checks this)
+    version = "%d.%d" % sys.version_info[:2]
+    refuse_to_start(version + " is too old a Python; use 3.11 or newer: python3.12 zmock.py")
 
 import argparse
 import asyncio
@@ -84,21 +104,21 @@ import functools
 import gc
 import hashlib
 import heapq
+import http.client
 import importlib.util
+import io
 import ipaddress
 import itertools
 import json
 import logging
 import math
 import operator
-import os
 import random
 import re
 import shutil
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 import unicodedata
@@ -109,16 +129,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import GeneratorType
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
-import aiohttp
-from aiohttp import web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
-from tinydb import Storage
+try:
+    import aiohttp
+    from aiohttp import web
+    from aiohttp.helpers import rfc822_formatted_time
+    from aiohttp.http import SERVER_SOFTWARE
+    from tinydb import Storage
+
+    if not hasattr(web, "AppKey"):
+        raise ImportError(f"aiohttp {aiohttp.__version__} is too old")
+except ImportError as error:
+    reason = " ".join(str(error).split())
+    install = f"{sys.executable or 'python3'} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'"
+    refuse_to_start(f"aiohttp and tinydb are needed ({reason}); install them: {install}")
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
@@ -150,7 +178,7 @@ def setting(default, help, **more):
 class Settings:
     """Everything that can be set, a line each; `create_app(Settings(...))` and the command line take the same."""
 
-    host: str = setting("127.0.0.1", "address to listen on")
+    host: str = setting("127.0.0.1", "address to listen on; localhost is 127.0.0.1 and ::1, and :: takes IPv4 too")
     port: int = setting(8080, "port to listen on; 0 takes a free one")
     data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
     memory: bool = setting(False, "keep nothing: the cloud lives in memory and ends with the process")
@@ -2682,6 +2710,11 @@ class Ledger:
         self.path, self.end = path, 0
         self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (open until it is full)
 
+    def __del__(self):
+        """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
+        if hasattr(self, "file"):
+            self.file.close()
+
     def append(self, text, durable):
         try:
             self.write(text)
@@ -2739,6 +2772,8 @@ class Folder:
         if not self.lock or is_removed(self.lock):
             lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
             lock_file(lock, self.path)
+            if self.lock:
+                self.lock.close()
             self.lock = lock
         self.names = self.names - self.missing() | {".lock", ".spare"}
         if self.ledger:
@@ -2901,9 +2936,16 @@ class Folder:
             if self.is_behind:
                 self.fold()
         finally:
-            if self.ledger:
-                self.ledger.file.close()
-            self.lock.close()
+            self.release()
+
+    def release(self):
+        """Let the folder go as it is."""
+        for file in (self.lock, self.ledger and self.ledger.file):
+            if file:
+                file.close()
+
+    def __del__(self):
+        self.release()  # of a mock that was made, and never ran
 
 
 def lock_file(file, folder):
@@ -3410,6 +3452,16 @@ class Store:
         await self.try_commit()
         while write := self.waiting or self.writing:
             await write.over()
+
+    @contextlib.contextmanager
+    def released_on_failure(self):
+        """Let the folder go, as it is, if an exception leaves the block: nothing will close the store."""
+        try:
+            yield
+        except BaseException:
+            if self.folder:
+                self.folder.release()
+            raise
 
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
@@ -10267,7 +10319,7 @@ class ControlError(Exception):
 
 
 MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
-STILL_HERE = 15  # seconds of the world's time between two signs of life of a stream
+STILL_HERE = 15  # seconds of the world's time between two comments in a stream, which keep proxies from closing it
 UNTOLD = OWN_TYPES | {"Notification"}  # types of which no state is told; jobs are told as jobs
 
 
@@ -10276,6 +10328,10 @@ class Reader:
 
     def __init__(self):
         self.unread, self.dropped, self.news = deque(maxlen=MOST_UNREAD), 0, asyncio.Event()
+        self.plan_comment()
+
+    def plan_comment(self):
+        self.comment_due = asyncio.get_running_loop().time() + STILL_HERE
 
     def hear(self, event):
         self.dropped += len(self.unread) == MOST_UNREAD
@@ -10283,15 +10339,19 @@ class Reader:
         self.news.set()
 
     async def read(self):
-        """The events since the last time, at least one; a comment when there was none for a while."""
+        """Return the events since the last time, and a comment if one is due; wait until there is something to return."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STILL_HERE):
+            async with asyncio.timeout_at(self.comment_due):
                 await self.news.wait()
+        comment = ""
+        if not self.news.is_set() or asyncio.get_running_loop().time() >= self.comment_due:
+            comment = ": still here\n\n"
+            self.plan_comment()
         self.news.clear()
         text = (event_text("dropped", {"events": self.dropped}) if self.dropped else "") + "".join(self.unread)
         self.unread.clear()
         self.dropped = 0
-        return text or ": still here\n\n"
+        return text + comment
 
 
 def event_text(kind, told):
@@ -10400,7 +10460,7 @@ def whole_number(query, key, default, highest):
 
 # ---- Control -----------------------------------------------------------------------------------------------------
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 MOST_FOUND = 100  # lines in health; all are in the log
 
 
@@ -10823,14 +10883,15 @@ def create_app(settings: Settings | None = None) -> web.Application:
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
-    try:
-        load_kept(rest, start)
-    except UNUSABLE as error:
-        if settings.memory:
-            raise
-        raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
-    rest.faults.must_read()
-    control.snapshots.tidy()
+    with cloud.store.released_on_failure():
+        try:
+            load_kept(rest, start)
+        except UNUSABLE as error:
+            if settings.memory:
+                raise
+            raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
+        rest.faults.must_read()
+        control.snapshots.tidy()
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -10995,6 +11056,7 @@ async def lifetime(cloud, app):
     try:
         await cloud.store.commit()
     except ApiError as error:
+        cloud.clock.stop()
         raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield
@@ -11004,11 +11066,9 @@ async def lifetime(cloud, app):
     cloud.store.close()
 
 
-# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
+# ---- Sockets ---------------------------------------------------------------------------------------------------------
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
-MOST_REPORTED = 50  # calls of a failed test
-Inventory = dict[str, Any]
 server_log = logging.getLogger("zmock.http")
 
 
@@ -11029,13 +11089,136 @@ def address(host, port):
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
+PORT_TRIES = 20  # a port that is free at one address may be taken at the next
+
+
 def listen(host, port):
-    """A socket that listens; SettingsError where that is not possible."""
+    """Return the listening sockets of a host: one for each of its addresses, all on the same port.
+
+    Raise SettingsError if that is not possible.
+    """
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+        return listen_on(addresses_of(host), port)
     except (OSError, OverflowError) as error:
-        told = str(getattr(error, "strerror", None) or error).partition(" (")[0]
-        raise SettingsError(f"cannot listen on {host}:{port}: {told}; choose another --port, or 0 for a free one") from None
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE
+        cure = "choose another --host" if wrong_host else "choose another --port, or 0 for a free one"
+        raise SettingsError(f"cannot listen on {place}: {reason}; {cure}") from None
+
+
+def addresses_of(host):
+    """Return the addresses of a host: "localhost" -> ["127.0.0.1", "::1"], whatever the machine's own table says."""
+    if host == "localhost":
+        return ["127.0.0.1", "::1"]
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(name[0] for *_, name in found))
+
+
+def listen_on(addresses, port):
+    """Return a listening socket for each address. A free port that is taken at one of them is drawn again."""
+    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+        try:
+            return take_port(addresses, port)
+        except OSError as error:
+            if not tries_left or error.errno != errno.EADDRINUSE:
+                raise
+
+
+def take_port(addresses, port):
+    """Return a listening socket for each address that this machine has; OSError if it has none, or the port is taken."""
+    listening, failure = [], None
+    with contextlib.ExitStack() as undo:
+        for host in addresses:
+            try:
+                listening.append(undo.enter_context(listen_at(host, port)))
+                port = listening[0].getsockname()[1]
+            except OSError as error:
+                failure = error
+                if error.errno not in NOT_HERE:
+                    raise
+        if not listening:
+            raise failure
+        undo.pop_all()
+    return listening
+
+
+def listen_at(host, port):
+    """Return a listening socket; at "::" it takes IPv4 too, where the machine can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
+
+
+def shut(connection):
+    """Shut a socket down for all processes: a child that was forked holds it too, so that close() alone ends nothing."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+LONGEST_WAIT = 300  # seconds of the world's time for an answer
+AS_TYPED = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the address of a request
+
+
+async def exchange(method, url, headers, body):
+    """Send one HTTP request on a connection of its own: (status, text). There are no retries, redirects or cookies.
+
+    HTTP libraries retry, and tests patch them. This one stands below them all.
+    """
+    place = urllib.parse.urlsplit(url)
+    target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
+    head = with_defaults(headers, {"Host": place.netloc, "Connection": "close", "Content-Length": len(body)})
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    try:
+        async with asyncio.timeout(LONGEST_WAIT):
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            try:
+                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+                return read_answer(method, await read_all(reader))
+            finally:
+                writer.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
+
+
+def with_defaults(headers, defaults):
+    """Return headers with defaults for those that are not there, in whatever case."""
+    there = {name.lower() for name in headers}
+    return {name: value for name, value in defaults.items() if name.lower() not in there} | headers
+
+
+async def read_all(reader):
+    """Return what came until the connection ended, however it ended: a reset may follow a whole answer."""
+    octets = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while part := await reader.read(1 << 16):
+            octets += part
+    return octets
+
+
+def read_answer(method, octets):
+    """Return the status and the text of an HTTP answer; HTTPException if it is empty, cut short or broken."""
+    answer = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: io.BytesIO(octets)), method=method)
+    answer.begin()
+    return answer.status, answer.read().decode(answer.headers.get_content_charset("utf-8"), "replace")
+
+
+# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
+
+MOST_REPORTED = 50  # calls of a failed test
+Inventory = dict[str, Any]
+
+NO_LOOP = "zmock runs on asyncio, and no asyncio loop runs here, as under trio; `with serve() as mock` brings its own"
+ONE_LOOP = "use zmock_server, or the same loop_scope for the test and its fixtures"
+
+
+def loop_here():
+    """Return the running event loop; RuntimeError in one line where there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(NO_LOOP) from None
 
 
 def answer_or_raise(body):
@@ -11055,14 +11238,15 @@ class Mock:
         self.settings, self.app = settings, create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.http: aiohttp.ClientSession | None = None
         self.base, self.port = "", settings.port
         self.session: str | None = None
         self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
-        self.listening: socket.socket | None = None
-        self.server: asyncio.Server | None = None
+        self.listening: list[socket.socket] = []
+        self.servers: list[asyncio.Server] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: LoopThread | None = None
-        self.add_rules()
+        with self.cloud.store.released_on_failure():
+            self.add_rules()
 
     @property
     def url(self) -> str:
@@ -11076,18 +11260,25 @@ class Mock:
     async def __aenter__(self) -> "Mock":
         if self.base:
             raise RuntimeError("a mock runs once; serve() makes another one")
-        self.listening = listen(self.settings.host, self.settings.port)
-        self.port = self.listening.getsockname()[1]
+        self.loop = loop_here()
+        with self.cloud.store.released_on_failure():
+            self.listening = listen(self.settings.host, self.settings.port)
+            try:
+                await self.begin()
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def begin(self):
+        self.port = self.listening[0].getsockname()[1]
         self.base = address(self.settings.host, self.port)
         self.settings.base_url = self.settings.base_url or self.base
         await self.runner.setup()
-        await self.accept()
-        return self
+        await self.accept(self.listening)
 
     async def __aexit__(self, *failure: object) -> None:
         self.deafen()
-        if self.http:
-            await self.http.close()
         await self.runner.cleanup()
 
     def __enter__(self) -> "MockInThread":
@@ -11104,41 +11295,59 @@ class Mock:
             self.thread.run(self.__aexit__())
             self.thread.close()
 
-    async def accept(self):
-        loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(self.runner.server, sock=self.listening, start_serving=False)
-        await self.server.start_serving()
+    async def accept(self, listening):
+        for each_socket in listening:
+            if each_socket.fileno() != -1:  # down() may come meanwhile
+                server = await self.loop.create_server(self.runner.server, sock=each_socket, start_serving=False)
+                self.servers.append(server)
+                await server.start_serving()
+
+    def listens_at(self, target):
+        """Return True if `target`, as connect() takes it, is an address of this mock."""
+        return any(each_socket.getsockname()[:2] == target[:2] for each_socket in self.listening)
 
     def deafen(self):
         """Takes no more connections."""
-        if self.server:
-            self.server.close()
-        if self.listening:
-            self.listening.close()
-        self.listening = self.server = None
+        for each_socket in self.listening:
+            shut(each_socket)
+        for server in self.servers:
+            server.close()
+        for each_socket in self.listening:
+            each_socket.close()
+        self.listening, self.servers = [], []
 
     def down(self) -> None:
         """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
         self.deafen()
         for connection in self.runner.server.connections if self.runner.server else ():
             if connection.transport:
+                shut(connection.transport.get_extra_info("socket"))
                 connection.transport.abort()
 
     def up(self) -> None:
         """Back, on the same port."""
         if not self.listening:
             self.listening = listen(self.settings.host, self.port)
-            self.cloud.clock.spawn(self.accept())
+            self.cloud.clock.spawn(self.accept(self.listening))
 
     # talking to it
 
     async def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
-        self.http = self.http or aiohttp.ClientSession()
-        sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
-        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
+        """Send one request to the API, once: (status, body), the body as JSON, else as text, None if it is empty.
+
+        Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
+        """
+        self.must_run_here()
+        defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
+        defaults |= {} if body is None else {"Content-Type": "application/json"}
+        octets = b"" if body is None else json.dumps(body).encode()
+        status, text = await exchange(method, self.url + path, with_defaults(headers or {}, defaults), octets)
+        return status, json.loads(text) if text[:1] in ("{", "[") else text or None
+
+    def must_run_here(self):
+        """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:
         """The uuid of a new session; later calls of this handle use it."""
@@ -11212,6 +11421,7 @@ class Mock:
 
     async def advance(self, seconds: float) -> list[str]:
         """Lets that much time pass; what came due."""
+        self.must_run_here()
         return await self.clock.advance(seconds)
 
     def add_rules(self):
@@ -11271,6 +11481,9 @@ class Mock:
         return "\n".join(lines or ["no calls"])
 
 
+FORKED = "this mock runs in the process that this one was forked from; use its address, or serve() makes another one"
+
+
 class LoopThread:
     """A thread with an event loop of its own, for those who have none."""
 
@@ -11281,9 +11494,10 @@ class LoopThread:
 
     def run(self, coroutine):
         """What the coroutine returns, once it is done there."""
-        if self.loop.is_closed():
+        if not self.thread.is_alive():
             coroutine.close()
-            raise RuntimeError("this mock has ended; serve() makes another one")
+            ended = self.loop.is_closed()
+            raise RuntimeError("this mock has ended; serve() makes another one" if ended else FORKED)
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def call(self, function, *given, **told):
@@ -11444,10 +11658,22 @@ def told_by(request):
     return told
 
 
+LOOP_SCOPES = ("function", "class", "module", "package", "session")
+NOT_ASYNC = "this test is not async, so that the event loop of zmock does not run in it; use zmock_server"
+IN_UNITTEST = "unittest runs this test outside the event loop of zmock; use zmock_server, or serve() in the test"
+ON_TRIO = "zmock runs on asyncio, this test on trio; use zmock_server"
+RUN_BY_NONE = "nothing runs this async test; mark it with @pytest.mark.asyncio, or set asyncio_mode = auto"
+BLOCKING = "a blocking client stops the event loop that zmock runs in; call it in asyncio.to_thread, or use zmock_server"
+ELSEWHERE = f"the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}"
+
 if "pytest" in sys.modules:  # it is there before its plugins are; where it is not, nobody asks for fixtures
+    import inspect
+    import unittest
+
     import pytest
 
     MOCKS = pytest.StashKey[list]()  # (handle, strict) of those that a test uses
+    IN_LOOPS = pytest.StashKey[set]()  # (thread, mock) of those that run in the loop of a test
 
     def pytest_configure(config):
         config.addinivalue_line("markers", MARKER)
@@ -11505,14 +11731,90 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
         """A mock for tests that await nothing: one in a worker, cleared for each test; in memory, delay 0, time frozen."""
         return taken(request, zmock_thread.take)
 
+    def refuse_to_hang(mocks, event, arguments):
+        """Fail the test if it connects to a mock whose loop cannot answer: the thread of that loop waits for the answer.
+
+        This is a hook of sys.addaudithook(), which Python calls before each connect().
+        """
+        if event != "socket.connect":
+            return
+        client, target = arguments
+        for thread, mock in mocks:
+            if thread == threading.get_ident() and mock.listens_at(target):
+                blocks = client.gettimeout() != 0
+                if blocks or asyncio._get_running_loop() is not mock.loop:
+                    client.close()  # nobody else does, after an exception that is no OSError
+                    pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
+
+    def in_loops(config):
+        """Return the set of mocks that refuse_to_hang() minds in this run of pytest."""
+        if IN_LOOPS not in config.stash:
+            config.stash[IN_LOOPS] = set()
+            sys.addaudithook(functools.partial(refuse_to_hang, config.stash[IN_LOOPS]))
+        return config.stash[IN_LOOPS]
+
+    @contextlib.asynccontextmanager
+    async def mock_in_loop(request):
+        """Run the mock of a test in the loop that runs this."""
+        async with taken(request, lambda told: serve(**told)) as mock:
+            mocks, entry = in_loops(request.config), (threading.get_ident(), mock)
+            mocks.add(entry)
+            try:
+                yield mock
+            finally:
+                mocks.discard(entry)
+
+    def obstacle(item, backend):
+        """Return why no asyncio loop runs during a test, and the cure."""
+        if issubclass(getattr(item, "cls", None) or object, unittest.TestCase):
+            return IN_UNITTEST
+        if not inspect.iscoroutinefunction(getattr(item, "function", None)):
+            return NOT_ASYNC
+        return ON_TRIO if backend == "trio" or item.get_closest_marker("trio") else RUN_BY_NONE
+
     if importlib.util.find_spec("pytest_asyncio"):
         import pytest_asyncio
 
-        @pytest_asyncio.fixture
-        async def zmock(request, zmock_settings):
-            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
-            async with taken(request, lambda told: serve(**told)) as mock:
+        has_scopes = "loop_scope" in inspect.signature(pytest_asyncio.fixture).parameters  # since 0.24
+        is_async_test = getattr(pytest_asyncio, "is_async_test", lambda item: item.get_closest_marker("asyncio"))
+
+        def fixture_in(loop_scope):
+            """Return a fixture: a mock in the loop that pytest-asyncio has for a scope."""
+
+            @pytest_asyncio.fixture(**{"loop_scope": loop_scope} if has_scopes else {})
+            async def in_loop(request, zmock_settings):
+                async with mock_in_loop(request) as mock:
+                    yield mock
+
+            return in_loop
+
+        _zmock_function, _zmock_class, _zmock_module, _zmock_package, _zmock_session = map(fixture_in, LOOP_SCOPES)
+
+        @pytest.fixture
+        async def _zmock_anyio(request, zmock_settings):
+            """A mock in the loop of anyio's plugin, which runs the async fixtures of its tests."""
+            async with mock_in_loop(request) as mock:
                 yield mock
+
+        def loop_scope(item):
+            """Return the scope of the loop in which pytest-asyncio runs a test."""
+            given = getattr(item.get_closest_marker("asyncio"), "kwargs", {})
+            scope = given.get("loop_scope") or given.get("scope")
+            with contextlib.suppress(ValueError, KeyError):  # an option since 0.25
+                scope = scope or item.config.getini("asyncio_default_test_loop_scope")
+            return scope or "function"
+
+        @pytest.fixture
+        def zmock(request, zmock_settings):
+            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
+            item, backend = request.node, None
+            if is_async_test(item):
+                return request.getfixturevalue(f"_zmock_{loop_scope(item)}")
+            if "anyio_backend" in request.fixturenames:
+                backend = request.getfixturevalue("anyio_backend_name")
+            if backend != "asyncio" or not inspect.iscoroutinefunction(item.function):
+                pytest.fail(f"zmock: {obstacle(item, backend)}", pytrace=False)
+            return request.getfixturevalue("_zmock_anyio")
 
     else:
 
@@ -11523,17 +11825,15 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
 
 # ---- Main --------------------------------------------------------------------------------------------------------
 
-async def run(settings):
+async def run(mock):
     """Serves until SIGTERM or Ctrl-C."""
-    mock = Mock(settings)
     stop = asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await mock.__aenter__()
-    welcome(mock)
-    await stop.wait()
-    await mock.__aexit__()
+    async with mock:
+        welcome(mock)
+        await stop.wait()
 
 
 def welcome(mock):
@@ -11559,14 +11859,17 @@ def print_contract(settings):
 def main(arguments=None):
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     told = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until run() minds it: a large cloud takes a while to make
     try:
         if told[:1] == ["openapi"]:
             print_contract(read_settings(told[1:], os.environ))
         else:
-            asyncio.run(run(read_settings(told, os.environ)))
+            asyncio.run(run(Mock(read_settings(told, os.environ))))
     except SettingsError as error:
         print(f"zmock: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 0
     return 0
 
 

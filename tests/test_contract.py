@@ -193,8 +193,8 @@ def test_without_the_file_of_the_catalogue_it_holds_what_is_simulated():
 
 
 async def test_it_is_served_where_other_tools_look_for_it(aiohttp_client, zmock):
-    zmock.http = await aiohttp_client(zmock.app)
-    answer = await zmock.http.get("/zmock/openapi.json")
+    client = await aiohttp_client(zmock.app)
+    answer = await client.get("/zmock/openapi.json")
     told = await answer.json()
     assert (answer.status, told["servers"]) == (200, [{"url": "/zstack/v1"}])
     assert told["paths"] == json.loads(json.dumps(MANUAL["paths"]))

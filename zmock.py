@@ -48,6 +48,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
     Demo cloud  what a cloud starts with, as the calls that build it
+    Cloud file  what people write: objects with names for references, dates, states
     Kept cloud  a cloud from a file or a folder: what is odd about it, what was under way when it was kept
     Incidents   hosts that go, storage that fills, a management node that dies
     API: requests    what a request says: path, query string, body, headers
@@ -127,6 +128,7 @@ import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType, SimpleNamespace
@@ -153,14 +155,30 @@ log = logging.getLogger("zmock")
 
 
 def nearest(word, words, count=1):
-    """The known words most like a wrong one: nearest("zoms", ["zones"]) -> ["zones"]."""
-    folded = {known.casefold(): known for known in words}
-    return [folded[w] for w in difflib.get_close_matches(str(word).casefold(), folded, count, 0.6)]
+    """Return the known words most like a wrong one, those that begin with it first.
+
+    nearest("zoms", ["zones"]) -> ["zones"]; nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"].
+    """
+    folded, wrong = {known.casefold(): known for known in words}, str(word).casefold()
+    longer = sorted((known for known in folded if len(wrong) > 2 and known.startswith(wrong)), key=len)
+    like = difflib.get_close_matches(wrong, folded, count, 0.6)
+    return [folded[known] for known in dict.fromkeys([*longer, *like])][:count]
 
 
 def did_you_mean(word, words):
     """A sentence's end that helps: ", did you mean zones?", or nothing where nothing is near."""
     return "".join(f", did you mean {near}?" for near in nearest(word, words))
+
+
+def a_noun(noun):
+    """Return a noun with its article: "an int", "a uuid", "an L2Network"."""
+    return f"an {noun}" if re.match("[AEIOaeio]|[LS][0-9A-Z]", noun) else f"a {noun}"
+
+
+def counted(number, noun):
+    """Return a number with its noun: "1 second", "1.5 seconds", "0 objects"."""
+    text = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{text} {noun}" if number == 1 else f"{text} {noun}s"
 
 
 # ---- Settings ----------------------------------------------------------------------------------------------------
@@ -332,6 +350,7 @@ DIFFERENCES = (
     Difference("group-by", True, False, "`groupBy`: one row per distinct value, as MySQL", "accepted, ignored", "manual 3.9; QueryFacadeImpl.java"),
     Difference("null-test", True, False, "`name=null`, `name!=null` test for null", "compare with the text \"null\"", "manual 3.9; ZQL"),
     Difference("spaced-condition", True, False, "spaces around the operator: 400", "the left side is trimmed, the right is not", "manual 3.9; RestServer.java"),
+    Difference("date-formats", True, False, "dates in conditions as answers show them, or ISO 8601; other text: 400, SYS.1007", "as MySQL reads them: other text is the zero date", "zmock; MySQL"),
     Difference("stray-percent", True, False, "a `%` without two hex digits is a percent sign", "drops the parameter", "manual 3.9 (`name~=IntelCore%`); Tomcat"),
     Difference("double-slash", True, False, "`/zones//{uuid}` is `/zones/{uuid}`", "404", "zstack-sdk-go; RestServer.java handle"),
     Difference("poll-body", True, False, "202 repeats `{\"location\": ...}`", "202, empty body", "manual 3.7; RestServer.java handleJobQuery"),
@@ -811,14 +830,36 @@ def iso(moment):
 
 
 def moment_of(text):
-    """The seconds since 1970 of what iso() makes; ValueError for anything else."""
-    second, fraction = re.fullmatch(r"(.*?)(\.\d+)?Z?", str(text), re.S).groups()
-    return calendar.timegm(time.strptime(second, "%Y-%m-%dT%H:%M:%S")) + float(fraction or 0)
+    """Return the seconds since 1970 of a date and time in ISO 8601, in UTC where it names no offset; ValueError for other text."""
+    if not isinstance(text, str) or "T" not in text:
+        raise ValueError(f"{text!r} is no date and time such as 2018-07-10T00:00:00Z")
+    moment = iso_date(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def stamp_from(text):
-    """The stamp of what us_date() makes; ValueError for anything else."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.strptime(text, "%b %d, %Y %I:%M:%S %p"))
+def iso_date(text):
+    """Return the datetime of a date in ISO 8601, with a space for T too; ValueError for other text."""
+    if not re.fullmatch(r"[\d.,:TWZ +-]+", text, re.ASCII):
+        raise ValueError(f"{text!r} is no date")
+    return datetime.fromisoformat(re.sub(r"(:[\d.]+) (\d\d:?\d\d)$", r"\1+\2", text))  # a plus that nobody encoded is a space in a URL
+
+
+def stamp_from(text, ahead=0):
+    """Return the stamp of a date as answers show it, or in ISO 8601; ValueError for other text.
+
+    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06", "2018-07-10" are in the zone of the cloud, which is so many
+    seconds `ahead` of UTC; "2018-07-10T01:31:06Z" and "2018-07-10T03:31:06+02:00" say theirs.
+    """
+    text = text.strip()
+    with contextlib.suppress(ValueError):
+        return stamp_of(calendar.timegm(time.strptime(text if ":" in text else f"{text} 12:00:00 AM", "%b %d, %Y %I:%M:%S %p")))
+    try:
+        moment = iso_date(text)
+        if moment.tzinfo:
+            moment = moment.astimezone(timezone(timedelta(seconds=ahead)))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no date such as 2018-07-10 09:31:06, Jul 10, 2018 9:31:06 AM or 2018-07-10T09:31:06+08:00") from None
+    return moment.isoformat(" ", "seconds")[:19]
 
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -2261,6 +2302,7 @@ class Catalogue:
     def __init__(self, file=None):
         kept = self.read(file)
         self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
+        self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
         configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
         self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
@@ -2291,12 +2333,12 @@ class Catalogue:
 
     @staticmethod
     def read(file):
-        tables = ("inventories", "apis", "structs", "enums", "configurations")
+        tables = ("inventories", "apis", "structs", "configurations", "enums", "values")
         nothing = {table: {} for table in tables}
         if not file or not file.exists():
             return nothing
         try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
+            kept = json.loads(file.read_text(encoding="utf-8-sig"))
             needed = {"inventories": kept["inventories"], "apis": kept["apis"]}
             return nothing | kept | needed
         except (ValueError, KeyError, TypeError) as error:
@@ -2393,6 +2435,23 @@ class Catalogue:
         for part in path.strip("/").split("/"):
             node = node.setdefault(VARIABLE if part.startswith("{") else part, {})
         node.setdefault(HERE, []).append((api, [part[1:-1] for part in path.split("/") if part.startswith("{")]))
+
+    def values_of(self, row, name):
+        """Return the values that a field of a resource can have, where they are known."""
+        return self.values.get(f"{row.name}.{name}") or self.values.get(f"{row.stored}.{name}", ())
+
+    def leads_to(self, row, name):
+        """Return the type of what a field refers to, by what its row says or its name: "Resource" for any type, "" for no reference."""
+        targets = {relation.target for relation in row.relations.values() if relation.own == name and relation.theirs == "uuid"}
+        said = row.leads.get(name) or self.resources[row.stored].leads.get(name)
+        if said or not re.search(".Uuids?$", name):
+            return "Resource" if len(targets) > 1 else said if said in self.resources else ""
+        words = re.sub("Uuids?$", "", name).lower()
+        if words == "parent":
+            return row.stored
+        if words.endswith("resource"):
+            return "Resource"
+        return max((type for type in self.resources if words.endswith(type.lower())), key=len, default="")
 
     def route(self, path):
         """The apis of a path and what its variables are: [(api, {"uuid": ...})]; a literal beats a variable."""
@@ -2826,7 +2885,8 @@ class Folder:
         try:
             found = file.documents()
             if file.twice:
-                told.append(f"{file.path.name} holds {file.twice} objects with the number of another; they are kept under new ones")
+                told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; "
+                            + ("it is kept under a new one" if file.twice == 1 else "they are kept under new ones"))  # fmt: skip
             return found
         except FileNotFoundError:
             broken = f"{file.path}: it is missing"
@@ -3339,7 +3399,7 @@ class Store:
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
             self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
         twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
-        for line in (*told, *(f"{name}.json holds {count} objects with the uuid of another; the last one counts" for name, count in twice.items() if count)):
+        for line in (*told, *(f"{name}.json holds {counted(count, 'object')} with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
 
     def report(self, line):
@@ -3565,16 +3625,31 @@ OPERATORS = {
         Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
     )
 }
-SLIPS = {  # how other languages say it
-    "is not null": "not null", "not null": "not null", "is null": "is null", "isnull": "is null", "not like": "!~=", "not in": "!?=",
-    "like": "~=", "in": "?=", "eq": "=", "<>": "!=", ":": "=", "~": "~=",
+SLIPS = {  # how other languages write an operator, and the condition that they mean; operators themselves among them, longer ones first
+    "is not null": "{} not null", "not null": "{} not null", "is null": "{} is null", "isnull": "{} is null",
+    "not like": "{}!~={}", "not in": "{}!?={}", "like": "{}~={}", "in": "{}?={}", "contains": "{}~=%{}%",
+    "eq": "{}={}", "ne": "{}!={}", "gt": "{}>{}", "ge": "{}>={}", "gte": "{}>={}", "lt": "{}<{}", "le": "{}<={}", "lte": "{}<={}",
+    "===": "{}={}", "!==": "{}!={}", "==": "{}={}", "=~": "{}~={}", "=>": "{}>={}", "=<": "{}<={}", "<>": "{}!={}",
+    **{sign: f"{{}}{sign}{{}}" for sign in OPERATORS if not sign.endswith("null")}, ":": "{}={}", "~": "{}~={}",
 }  # fmt: skip
-OTHER_KEYS = {"offset": "start", "page": "start and limit", "size": "limit", "order": "sort", "orderBy": "sort"}  # and what they call the rest
+OTHER_KEYS = {  # how other APIs name the keys of a query, without case and punctuation
+    **dict.fromkeys(("pagesize", "perpage", "size", "max", "maxresults", "top", "take", "pagelimit", "rows"), "limit"),
+    **dict.fromkeys(("offset", "skip", "from", "startindex", "marker"), "start"),
+    **dict.fromkeys(("page", "pageno", "pagenum", "pagenumber", "pageindex", "currentpage"), "start and limit"),
+    **dict.fromkeys(("order", "orderby", "ordering", "sortkey", "sortfield"), "sort"),
+    **dict.fromkeys(("sortdirection", "sortorder", "direction", "sortdir", "desc", "asc"), "sort=-name for descending order"),
+    **dict.fromkeys(("filter", "filters", "where", "query", "search"), "q"),
+    **dict.fromkeys(("select", "columns", "attributes", "include"), "fields"),
+    **dict.fromkeys(("total", "withtotal", "withcount", "includetotal"), "replyWithCount=true"),
+}  # fmt: skip
+
+
+NUMBER, ZERO_DATE = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"), "0000-00-00 00:00:00"
 
 
 def number(text):
     """A number as MySQL reads one from a text: "12abc" -> 12, "abc" -> 0."""
-    found = re.match(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", text)
+    found = NUMBER.match(text)
     if not found:
         return 0
     whole = not (found[2] or found[3] or "." in found[0] or len(found[0]) > 300)
@@ -3584,7 +3659,12 @@ def number(text):
 def instant(text):
     """A date as MySQL reads one; what it cannot read is the zero date, which every other follows."""
     found = re.fullmatch(r"\s*(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d*)?)?\s*", text)
-    return f"{found[1]} {found[2] or '00:00:00'}" if found else "0000-00-00 00:00:00"
+    return f"{found[1]} {found[2] or '00:00:00'}" if found else ZERO_DATE
+
+
+def dates_in(words):
+    """Return the dates of a list that was split at commas: a date as answers show it holds one."""
+    return re.split(r",(?! \d{4}(?: |,|$))", ",".join(words))
 
 
 def boolean(text):
@@ -3626,13 +3706,13 @@ class Condition:
         """The same condition on what a relation leads to; on another path where one is given."""
         return replace(self, path=path or self.path[1:])
 
-    def test(self, kind):
+    def test(self, kind, read_date):
         """What to make of a value of that type, which is not null, and what it is then asked: holds(see(value))."""
-        row, (read, see) = OPERATORS[self.sign], SCALES.get(kind, TEXT)
+        row, (read, see) = OPERATORS[self.sign], (read_date, str) if kind == "date" else SCALES.get(kind, TEXT)
         if row.reads == "nothing":
             return see, functools.partial(row.holds, None)
         if row.reads == "list":
-            return see, functools.partial(row.holds, frozenset(map(read, self.words)))
+            return see, functools.partial(row.holds, frozenset(map(read, dates_in(self.words) if kind == "date" else self.words)))
         if row.reads == "pattern" and kind == "bool":  # true and false have no letters
             return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
         if row.reads == "pattern":
@@ -3659,11 +3739,43 @@ def read_condition(text, dialect):
 
 
 def meant(text):
-    """What a condition of another language would be here, "write name~=web"; nothing for other text."""
-    for slip, sign in SLIPS.items():
-        between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{slip}\s*"
-        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*)", text, re.I | re.S):
-            return f"write {found[1]} {sign}" if OPERATORS[sign].reads == "nothing" else f"write {found[1]}{sign}{found[2]}"
+    """Return what a condition of another language would be here, "write name~=web"; nothing for text that is one already."""
+    for slip, form in SLIPS.items():
+        between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{re.escape(slip)}\s*"
+        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*?)\s*", text, re.I | re.S):
+            better = form.format(found[1], bare(found[2], "?=" in form))
+            return f"write {better}" if better != text else ""
+    return ""
+
+
+def bare(value, many=False):
+    """Return a value without the quotes that other languages put around it, and a list without its brackets and spaces."""
+    if many:
+        words = (re.fullmatch(r"[(\[](.*)[)\]]", value, re.S) or ["", value])[1].split(",")
+        return ",".join(bare(word.strip()) for word in words)
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+CLAUSE = re.compile(r"(.+?)(?: +and +| *&& *| *; *)([\w.]+ *(?:[=<>!~?].*| is null| not null))", re.I | re.S)
+
+
+def another_reading(condition, kind):
+    """Return what a condition on a field of that kind may be meant to say that finds nothing as it stands, or nothing."""
+    name, sign, value = ".".join(condition.path), condition.sign, condition.value
+    like = sign.replace("~", "").replace("=", "~=")
+    if two := CLAUSE.fullmatch(condition.text):
+        return f"write q={two[1]}&q={two[2]}"
+    if kind == "date":
+        midnight = sign == "=" and ":" not in value
+        return f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after" if midnight else ""
+    if better := meant(condition.text):
+        return better
+    if "*" in value and "%" not in value and sign in ("=", "!=", "~=", "!~="):
+        return f"write {name}{like}{value.replace('*', '%')}"
+    if "%" in value and sign in ("=", "!="):
+        return f"write {name}{like}{value}"
+    if OPERATORS[sign].reads == "pattern" and not re.search("[%_]", value):
+        return f"without % the whole text counts, write {name}{sign}%{value}%"
     return ""
 
 
@@ -3691,6 +3803,23 @@ class Query:
 QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
 
 
+def keys_read(dialect):
+    """Return the keys that a query reads; the server passes over two of the manual's."""
+    rows = {"condition": "condition-alias", "groupBy": "group-by"}
+    return {key for key in QUERY_KEYS if key not in rows or dialect[rows[key]]}
+
+
+def other_key(name, fields, dialect):
+    """Return a hint for a key that no query reads: what to write instead."""
+    plain, known = re.sub(r"\W|_", "", name).lower(), keys_read(dialect)
+    if name in QUERY_KEYS - known:
+        return f"the server does not read {name}" + (": write q" if name == "condition" else "")
+    if name in fields:
+        return f"a query does not read {name}: write q={name}=..."
+    better = f": write {OTHER_KEYS[plain]}" if plain in OTHER_KEYS else did_you_mean(name, known)
+    return f"a query does not read {name}{better}"
+
+
 def read_query(pairs, dialect):
     """What the pairs of a query string ask for (RestServer.java handleQueryApi), and those of their names that nobody reads."""
     given = defaultdict(list)
@@ -3708,7 +3837,7 @@ def read_query(pairs, dialect):
     )  # fmt: skip
     if asked.limit < 0 or asked.start < 0:
         raise bad_field(dialect, f"limit and start are numbers from 0, not {min(asked.limit, asked.start)}")
-    return asked, given.keys() - QUERY_KEYS
+    return asked, given.keys() - keys_read(dialect)
 
 
 def whole(first, name, default):
@@ -3799,8 +3928,9 @@ class Join(Term):
 class Rows:
     """Evaluates queries over tables that somebody else keeps: find, how_many, in_order and count bring items by type."""
 
-    def __init__(self, catalogue, dialect, tables, computed):
+    def __init__(self, catalogue, dialect, tables, computed, ahead=0):
         self.catalogue, self.dialect, self.tables, self.computed = catalogue, dialect, tables, computed
+        self.ahead = ahead  # seconds by which the dates of items are ahead of UTC
 
     def select(self, query, resource):
         """The items that satisfy the query, sorted and paged, and how many there are without paging (None where nobody asked)."""
@@ -3874,7 +4004,7 @@ class Rows:
     def term(self, condition, resource, fields=None):
         """The term of a condition; the error of one that names what is not there."""
         if len(condition.path) > DEEPEST + 1:
-            raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
+            raise self.bad_field(f"a condition goes through {counted(DEEPEST, 'relation')} at most, not {len(condition.path) - 1}")
         name = condition.path[0]
         if len(condition.path) > 1:
             return self.related(condition, resource, self.relation(condition, resource))
@@ -3886,23 +4016,30 @@ class Rows:
 
     def refuse_quotes(self, value, text, besides="'"):
         """The server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)."""
-        if "'" in value or besides in value:
-            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint="it has no way to escape ' or, with tags, %s")
+        unfit = next((sign for sign in ("'", besides) if sign in value), None)
+        if unfit:
+            hint = f"a value cannot hold {unfit!r}, and nothing escapes it"
+            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint=meant(text) or hint)
 
     def own(self, condition, resource, fields):
         """The term of a condition on a field of the resource itself."""
         legal, name = {field for field, kind in fields.items() if kind != "maps"}, self.alias(resource, condition.field)
         kind = fields[self.known(resource, legal, name, condition=condition.text)]
         try:
-            see, holds = condition.test(kind)
+            see, holds = condition.test(kind, self.instant)
         except ValueError as error:
-            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}", f"write {name}=true or {name}=false") from None
+            better = f"{name}=true or {name}=false" if kind == "bool" else f"{name}{condition.sign}2018-07-10 09:31:06 or {name}{condition.sign}2018-07-10T09:31:06+08:00"
+            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}", f"write {better}") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
         if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
             return Term(passes)
         keys = [condition.value] if condition.sign == "=" else list(dict.fromkeys(map(folded, condition.words)))
         size = sum(self.how_many(resource, name, key) for key in keys)
         return Term(passes, size, functools.partial(self.by_keys, resource, name, keys), f"{resource.name}.{name}")
+
+    def instant(self, text):
+        """Return the stamp that a date in a condition means (dialect row date-formats)."""
+        return stamp_from(text, self.ahead) if self.dialect["date-formats"] else instant(text)
 
     def passing(self, resource, name, kind, see, holds, null):
         """The test of an item by the test of its values; `null` is what it is where there is none."""
@@ -3991,7 +4128,8 @@ class Rows:
         """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
             told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            raise self.bad_field(told, meant(condition) or self.field_hint(resource, fields, name, bool(condition)))
+            better = "" if re.fullmatch(r"\w+", name) else meant(condition)
+            raise self.bad_field(told, better or self.field_hint(resource, fields, name, bool(condition)))
         return name
 
     def field_hint(self, resource, fields, name, in_condition):
@@ -4003,11 +4141,66 @@ class Rows:
             return f"{name} may stand in q" + (" and sort" if resource.fields[name] not in ("list", "maps", "map") else "")
         if "," in name:
             return "there is one field to sort by"
-        others = {*TAGS, *(f"{relation}." for relation in resource.listed)} if in_condition else ()
-        return f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *others})}"
+        if name in resource.relations:
+            better = f": write {name}.uuid=..." if in_condition else ""
+            return f"{resource.name} has no field {name}, it is a relation{better}"
+        relations = {relation: f"{relation}.uuid" for relation in resource.listed} if in_condition else {}
+        near = nearest(name, {*fields, *relations, *(TAGS if in_condition else ())})
+        better = "".join(f", did you mean {relations.get(word, word)}?" for word in near)
+        return f"{resource.name} has no field {name}{better}"
 
     def bad_field(self, details, hint=""):
         return bad_field(self.dialect, details, hint)
+
+    # conditions that may say something else than their writer meant
+
+    def doubts(self, query, resource, found=False):
+        """Return hints on the conditions of a query; on those that met nothing only if it `found` nothing."""
+        hints = (self.doubt(condition, query, resource, found) for condition in query.conditions)
+        return [hint for hint in hints if hint]
+
+    def doubt(self, condition, query, resource, found=False):
+        """Return a hint on a condition that is legal but reads strangely, or nothing. It changes nothing of what is found."""
+        reads, negative = OPERATORS[condition.sign].reads, "!" in condition.sign
+        if reads == "nothing":
+            return ""
+        row, name, kind = self.field_of(condition, resource)
+        if (negative or not found) and (better := another_reading(condition, kind)) and self.meets_none(condition, query, resource):
+            return f"{condition.text} {'excludes' if negative else 'finds'} nothing: {better}"
+        words = condition.words if reads == "list" else [condition.value] if reads == "value" else []
+        for word in words if kind != "date" else dates_in(words):
+            if hint := self.odd_value(row, name, kind, word, condition):
+                return hint
+            if reads == "list" and word[:1] == " " and self.meets_none(replace(condition, value=word), query, resource):
+                return f"the space before {word.strip()} counts: write {name}{condition.sign}{bare(condition.value, many=True)}"
+        return ""
+
+    def odd_value(self, row, name, kind, text, condition):
+        """Return why a value that a condition compares a field with cannot be meant, or nothing."""
+        if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
+            return f"{condition.text} compares with {number(text)}: {text!r} is no number"
+        if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
+            return f"{condition.text} compares with the zero date, before all others: write dates as 2018-07-10 09:31:06"
+        values = self.catalogue.values_of(row, name)
+        if values and condition.sign in ("=", "!=", "?=", "!?=") and folded(text) not in map(folded, values):
+            better = did_you_mean(text, values) or f": it is {', '.join(values)}"
+            return f"no {row.name} can have the {name} {text}{better}"
+        return ""
+
+    def meets_none(self, condition, query, resource):
+        """Return True if a condition of a query by itself finds nothing, or excludes nothing."""
+        positive = replace(condition, sign=condition.sign.lstrip("!"))
+        term = self.term(positive, resource, self.native(resource, query))
+        return not any(True for _ in self.narrow([term], resource)[0])
+
+    def field_of(self, condition, resource):
+        """Return the resource, the name and the kind of the field that a legal condition compares."""
+        for step in condition.path[:-1]:
+            resource = self.beyond(resource, step)
+        if condition.field in TAGS:
+            return resource, condition.field, "str"
+        name = self.alias(resource, condition.field)
+        return resource, name, resource.all_fields.get(name, "str")
 
     # asking about queries
 
@@ -4047,11 +4240,13 @@ class Rows:
         terms = [self.term(condition, resource, fields) for condition in query.conditions]
         _, first = self.narrow(terms, resource)
         left, told = [*self.narrow([], resource, in_order=True)[0]], []
-        for condition, term in zip(query.conditions, terms):
+        doubts = [self.doubt(condition, query, resource) for condition in query.conditions]
+        for condition, term, doubt in zip(query.conditions, terms, doubts):
             kept = {uuid_of(item): item for item in left if term.passes(item)}
             lost = [uuid for uuid in map(uuid_of, left) if uuid not in kept]
             index = term.index if term is first or isinstance(term, Join) else None
-            told.append({"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index, "examples": lost[:EXAMPLES]})
+            row = {"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index, "examples": lost[:EXAMPLES]}
+            told.append(row | ({"hint": doubt} if doubt else {}))
             left = kept.values()
         return {"total": len(left), "conditions": told}
 
@@ -4286,7 +4481,7 @@ def check_then(then):
             check(key, then[key])
     moments = (*effect.moments, "after") if effect.moments[0] == "accept" and chosen else effect.moments
     if "at" in then:
-        among(*moments)("at", then["at"]) if len(moments) > 1 else refuse("at", f"for error, status and drop: a {chosen[0]} is about", then["at"])
+        among(*moments)("at", then["at"]) if len(moments) > 1 else refuse("at", f"for error, status and drop: {a_noun(chosen[0])} is about", then["at"])
     if "rollback" in then and "stage" not in then:
         raise ValueError("'rollback' goes with 'stage' only")
     if "stage" in then and then.get("at", "job") != "job":
@@ -4501,7 +4696,7 @@ class Faults:
         if effect_of(then).moments == ("job",) or then.get("at") == "job" or "stage" in then:
             apis = [api for api in apis if not self.cloud.at_once(api)]
             if not apis:
-                raise ValueError(f"{glob} answers at once, without a job: {json.dumps(then)} can never befall it")
+                raise ValueError(f"{glob} answers at once, without a job: {json.dumps(then, ensure_ascii=False)} can never befall it")
         stages = [stage for api in apis for stage in self.cloud.stages(api)]
         if "stage" in then and then["stage"] not in stages:
             known = f"; there are {', '.join(dict.fromkeys(stages))}" if stages else ""
@@ -4583,7 +4778,7 @@ class Faults:
         for rule in [rule for rule in kept if rule.source == path]:
             mine[as_told(rule.told)].append(rule)
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
             if not isinstance(told, list):
                 raise ValueError(f"it holds {gson_word(told)}")
             staying = [mine[as_told(rule)].pop(0) if mine[as_told(rule)] else None for rule in told]
@@ -5340,7 +5535,7 @@ class Scope:
         return re.sub(r"\{([\w.]+)\}", lambda name: self.worded(self.reach(name[1])[0], comma), text)
 
     def worded(self, value, comma):
-        return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else text_of(value)
+        return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text_of(value)
 
     def for_each(self, names):
         """This, or one for each element of the list that one of the names is, or for each entry of the map that one goes into."""
@@ -5685,7 +5880,7 @@ class Cloud:
     def __init__(self, settings, catalogue, store, clock, dialect):
         self.settings, self.catalogue, self.store = settings, catalogue, store
         self.clock, self.dialect = clock, dialect
-        self.queries = Rows(catalogue, dialect, store, self.computed())
+        self.queries = Rows(catalogue, dialect, store, self.computed(), clock.utc_offset)
         self.computing = {type for type, _ in self.queries.computed}
         self.jobs = None  # set by new_cloud: long jobs run on it
         self.accounts = None  # set by new_cloud: asked about the calls of everybody but admin
@@ -5891,8 +6086,9 @@ class Cloud:
         defaults = {param.name: param.default for param in api.params.values()}
         said = defaults | {name: value for name, value in given.items() if value is not None}
         params = {param.name: self.read(param, said[param.name]) for param in api.params.values()}
+        lacking = [param.name for param in api.params.values() if param.required and params[param.name] is None]
         for param in api.params.values():
-            self.check_one(api, param, params[param.name])
+            self.check_one(api, param, params[param.name], lacking)
         params = {name: value for name, value in params.items() if value is not None}
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
@@ -5911,8 +6107,10 @@ class Cloud:
         except TypeError as error:
             raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is a {KIND_WORDS[param.type]}") from None
 
-    def check_one(self, api, param, value):
+    def check_one(self, api, param, value, lacking=()):
+        """Raise BadParameter for an illegal value. The server reports one missing parameter: the hint names all of `lacking`."""
         where = f"field[{param.name}] of message[{api.message}]"
+        all_missing = f"missing: {', '.join(lacking)}" if value is None else ""
         if isinstance(value, str) and param.longest and len(value) > param.longest:
             raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
         if isinstance(value, str) and len(value) < param.shortest:
@@ -5921,7 +6119,7 @@ class Cloud:
             value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
         if value is None:
             if param.required:
-                raise BadParameter(f"{where} is mandatory, can not be null")
+                raise BadParameter(f"{where} is mandatory, can not be null", all_missing)
             return
         if param.values and value not in param.values:
             raise BadParameter(f"valid value for {where} are [{', '.join(param.values)}], but {value} found", did_you_mean(value, param.values)[2:])
@@ -5930,7 +6128,7 @@ class Cloud:
         self.check_list(param, value)
         if param.low is not None and not param.low <= value <= param.high:
             low, high = (f"{param.low} byte", f"{param.high} bytes") if param.unit else (param.low, param.high)
-            raise BadParameter(f"field[{param.name}] must be in range of [{low}, {high}]")
+            raise BadParameter(f"field[{param.name}] must be in range of [{low}, {high}]", all_missing)
 
     def check_list(self, param, value):
         if param.nonempty and not value:
@@ -6292,7 +6490,7 @@ class Accounts:
 
     def queries(self, account):
         """What evaluates the queries of an account."""
-        return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed)
+        return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed, self.cloud.queries.ahead)
 
     def queries_on(self, type):
         """What evaluates queries on a resource over all there is: the references of accounts are only there for who asks."""
@@ -7815,7 +8013,7 @@ def license_fields(cloud, text):
         if kind is None:
             raise ApiError("SYS.1007", f"a license has no field {name}{did_you_mean(name, LICENSE_FIELDS)}")
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ApiError("SYS.1007", f"{name} of a license is a {kind.__name__}, not {value!r}")
+            raise ApiError("SYS.1007", f"{name} of a license is {a_noun(kind.__name__)}, not {value!r}")
         if name.endswith("Date") and not cloud.clock.is_stamp(value):
             raise ApiError("SYS.1007", f"{name} of a license is a date such as 2017-02-05 19:44:21, not {value!r}")
     return said
@@ -8482,7 +8680,7 @@ def mind_schedules(cloud, until):
         while due is not None and due <= until:
             left, due = left - 1, next_moment(cloud, trigger, due + 1)
             if left < 0:
-                raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, those of trigger {trigger['name']} among them")
+                raise TooFar(f"scheduler jobs would run more than {counted(MOST_RUNS, 'time')}, those of trigger {trigger['name']} among them")
 
 
 # ---- Demo cloud --------------------------------------------------------------------------------------------------
@@ -8704,6 +8902,145 @@ def running_vm(cloud, name, host):
     Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids; make the volumes; address the nics")
 
 
+# ---- Cloud file --------------------------------------------------------------------------------------------------
+
+REMEMBERED = {  # keys that keep the uuid of an object that was deleted: the server does so too
+    ("VmInstance", "imageUuid"), ("VmInstance", "instanceOfferingUuid"), ("VmInstance", "lastHostUuid"), ("Volume", "rootImageUuid"),
+    ("Volume", "diskOfferingUuid"), ("ImageCache", "imageUuid"), ("Notification", "resourceUuid"), ("LongJob", "targetResourceUuid"),
+}  # fmt: skip
+
+
+class CloudFile:
+    """The objects that people write into a cloud file, read: their uuids, "@name" references, dates and states.
+
+    Raises SettingsError for one that cannot be, with the object and the nearest right thing.
+    """
+
+    def __init__(self, cloud, path):
+        self.cloud, self.path, self.catalogue = cloud, path, cloud.catalogue
+        self.inside = {(row.place.owner, row.place.list): row for row in cloud.catalogue.resources.values() if row.inside}
+        self.named = defaultdict(dict)  # the uuids of objects, by type and name
+        self.nameless = Counter()  # how many objects without a uuid have a name, by type and name
+        self.references = []  # (object, field, type, uuid)
+        for type in {row.stored for row in cloud.catalogue.resources.values()}:
+            for item in cloud.store.rows(type):
+                self.named[type, item.get("name")][item["uuid"]] = None
+
+    def refuse(self, what):
+        raise SettingsError(f"{self.path}: {what}")
+
+    def read(self, rows, told):
+        """Return the objects by the keys of the file, with uuids, references and dates as items hold them; `rows` says what they are."""
+        identified = {key: [self.identified(row, item) for item in told[key]] for key, row in rows.items()}
+        return {key: [self.item(rows[key], item) for item in items] for key, items in identified.items()}
+
+    # uuids
+
+    def identified(self, row, item):
+        """Return an object, and those inside it, with uuids; one that it lacks follows from its type and name."""
+        if not isinstance(item, dict) or row.inside or row.name == "GlobalConfig":
+            return item
+        item = {name: values.split("|")[0] for name, values in row.only.items()} | item
+        uuid = item.get("uuid") or self.uuid_of(row, item.get("name"))
+        if isinstance(item.get("name"), str) and isinstance(uuid, str):
+            self.named[row.stored, item["name"]][uuid] = None
+        inner = self.catalogue.embedded[self.catalogue.as_told(row, item).name]
+        parts = {name: [self.identified(child, part) for part in item[name]] for name, child in inner.items() if isinstance(item.get(name), list)}
+        return item | {"uuid": uuid} | parts
+
+    def uuid_of(self, row, name):
+        """Return the uuid of an object without one; a second object of that name has another."""
+        text = f"{row.name}/{name}"
+        self.nameless[text] += 1
+        return named(text if self.nameless[text] == 1 else f"{text}/{self.nameless[text]}")
+
+    # fields
+
+    def item(self, row, item, owner=""):
+        """Return an object with its fields as items hold them. `owner` is the object that a reference lies in."""
+        if not isinstance(item, dict) or row.name == "GlobalConfig":
+            return item
+        row, of = self.catalogue.as_told(row, item), f" of {owner or row.name} {item.get('name') or item.get('uuid') or ''}".rstrip()
+        for name, values in row.only.items():
+            if name in item and item[name] not in values.split("|"):
+                self.refuse(f"{name}{of} is {values.replace('|', ' or ')}, not {item[name]!r}")
+        return {name: self.field(row, item, name, value, of) for name, value in item.items()}
+
+    def field(self, row, item, name, value, of):
+        """Return the value of a field of an object, as items hold it."""
+        inner, parts = self.inside.get((row.stored, name)), self.catalogue.embedded[row.name].get(name)
+        type, kind = self.type_of(row, item, name, inner), row.all_fields.get(name)
+        if isinstance(value, list) and (parts or (inner and kind == "maps")):
+            return [self.part(parts or inner, one, f"{name}{of}") for one in value]
+        if type and isinstance(value, str) and value:
+            return self.reference(row, name, type, value, of)
+        if type and isinstance(value, list):
+            return [self.reference(row, name, type, one, of) if isinstance(one, str) else one for one in value]
+        if kind == "date" and isinstance(value, str):
+            return self.date(name, value, of)
+        values = self.catalogue.values_of(row, name)
+        if values and isinstance(value, str) and value not in values:
+            self.refuse(f"{name}{of} is {' or '.join(values)}, not {value!r}{did_you_mean(value, values)}")
+        return value
+
+    def part(self, row, item, owner):
+        """Return an object, or a reference, that lies in another one."""
+        if row.inside and isinstance(item, dict):
+            for name in item.keys() - row.all_fields.keys():
+                self.refuse(f"{owner} has no field {name}{did_you_mean(name, row.all_fields)}")
+        return self.item(row, item, owner if row.inside else "")
+
+    def date(self, name, text, of):
+        try:
+            return stamp_from(text, self.cloud.clock.utc_offset)
+        except ValueError as error:
+            return self.refuse(f"{name}{of}: {error}")
+
+    # references
+
+    def type_of(self, row, item, name, inner):
+        """Return the type of what a field refers to: "Resource" for any type, "" where it is no reference."""
+        if inner and row.all_fields.get(name) == "list":
+            return self.catalogue.leads_to(inner, inner.place.value)
+        type = self.catalogue.leads_to(row, name)
+        told = self.catalogue.of_vo(str(item.get("resourceType"))) if type == "Resource" and name == "resourceUuid" else None
+        return told.name if told else type
+
+    def reference(self, row, name, type, value, of):
+        """Return the uuid that a reference means, "@zone-1" or itself."""
+        uuid = self.uuid_named(type, value[1:], f"{name}{of}") if value.startswith("@") else value
+        self.references.append((row, name, type, uuid, f"{name}{of}"))
+        return uuid
+
+    def uuid_named(self, type, name, where):
+        known = {known for stored, known in self.named if self.is_of(stored, type) and known}
+        found = [uuid for (stored, known), uuids in self.named.items() if known == name and self.is_of(stored, type) for uuid in uuids]
+        if not found:
+            self.refuse(f"{where}: there is no {type} named {name}{did_you_mean(f'@{name}', [f'@{known}' for known in known])}")
+        if len(found) > 1:
+            self.refuse(f"{where}: {counted(len(found), 'object')} of type {type} have the name {name}; refer to one by its uuid")
+        return found[0]
+
+    def is_of(self, stored, type):
+        return type in ("Resource", stored) or self.catalogue.resources[type].stored == stored
+
+    def refuse_dangling(self):
+        """Raise SettingsError for a reference to what is not there, once all objects are loaded; report one that a real cloud may have."""
+        for row, name, type, uuid, where in self.references:
+            if self.cloud.exists(type, uuid):
+                continue
+            if (row.stored, name) in REMEMBERED and re.fullmatch(UUID, uuid):
+                log.warning("%s: %s, %s, is not in the file; it counts as deleted", self.path, where, uuid)
+                continue
+            others = [other.name for other in self.catalogue.resources.values() if self.cloud.exists(other.name, uuid)]
+            if others:
+                self.refuse(f"{where} is a {type}, and {uuid} is of type {others[-1]}")
+            known = {known: f"@{known}" for stored, known in self.named if self.is_of(stored, type) and known}
+            known |= {known: known for (stored, _), uuids in self.named.items() if self.is_of(stored, type) for known in uuids}
+            better = "".join(f", did you mean {known[near]}?" for near in nearest(uuid, known))
+            self.refuse(f"{where} leads nowhere: there is no {type} {uuid}{better}")
+
+
 # ---- Kept cloud --------------------------------------------------------------------------------------------------
 
 JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
@@ -8717,20 +9054,24 @@ def fits(value, kind):
 def from_file(cloud, path):
     """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read the cloud in {path}: {error}; --cloud is demo, empty, large:N or a JSON file") from None
     if not isinstance(told, dict):
         raise SettingsError(f"{path}: a cloud is a JSON object {{\"zones\": [...], ...}}")
     basics(cloud)
-    rows = {kind: cloud.catalogue.collections.get(kind) or cloud.catalogue.resource(kind) for kind in told}
+    rows = {kind: cloud.catalogue.collections.get(kind.strip("/")) or cloud.catalogue.resource(kind) for kind in told}
     for kind, row in rows.items():
         if not row or not isinstance(told[kind], list):
-            known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
-            raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
+            kinds = [cloud.catalogue.collections, cloud.catalogue.resources][:: -1 if kind[:1].isupper() else 1]
+            better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
+            raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {{\"zones\": [...], ...}}")
+    file = CloudFile(cloud, path)
+    told = file.read(rows, told)
     for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
         for item in told[kind]:
             (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
+    file.refuse_dangling()
 
 
 def stamp_of_us_date(text, where):
@@ -8742,7 +9083,7 @@ def stamp_of_us_date(text, where):
 
 def load_configuration(cloud, path, row, item):
     if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in ("category", "name", "value")):
-        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item)[:80]}")
+        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item, ensure_ascii=False)[:80]}")
     try:
         configure(cloud, item["category"], item["name"], item["value"])
     except ApiError as error:
@@ -8753,13 +9094,13 @@ def load_item(cloud, path, row, item):
     if not isinstance(item, dict):
         raise SettingsError(f"{path}: {item!r} in {row.name} is no JSON object")
     told = cloud.catalogue.as_told(row, item)
-    for name in item.keys() - row.all_fields.keys() - set(told.embeds):
+    for name in item.keys() - row.all_fields.keys() - {"uuid", *told.embeds}:
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
     for name, kind in row.all_fields.items():
         value = item.get(name)
         if not fits(value, kind):
-            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {kind}, not {value!r}")
+            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is {a_noun(kind)}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
     kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
@@ -8771,6 +9112,12 @@ def load_item(cloud, path, row, item):
                 load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
 
 
+def is_cloud_file(what):
+    """Return True if --cloud names a file."""
+    made = what in ("demo", "empty") or what.startswith("large:")
+    return not made and (what.endswith(".json") or "/" in what or os.path.exists(what))
+
+
 def fill(cloud, what):
     """Makes an empty cloud the one that --cloud names."""
     with cloud.store.all_or_nothing():
@@ -8780,7 +9127,7 @@ def fill(cloud, what):
             if not re.fullmatch(r"large:\d{1,7}", what):
                 raise SettingsError(f"--cloud large:N needs a number, not {what!r}")
             large(cloud, int(what[6:]))
-        elif what.endswith(".json") or "/" in what or os.path.exists(what):
+        elif is_cloud_file(what):
             from_file(cloud, what)
         else:
             raise SettingsError(f"--cloud is demo, empty, large:N or a JSON file, not {what!r}{did_you_mean(what, ('demo', 'empty', 'large:1000'))}")
@@ -8866,7 +9213,7 @@ def oddities(cloud, row, item):
         if name not in fields and name not in BEHIND:
             odd[name] = f"{name} is unknown{did_you_mean(name, fields)}", value
         elif name in fields and not fits(value, kind):
-            odd[name] = f"{name} is a {kind}, not {json.dumps(value)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
+            odd[name] = f"{name} is {a_noun(kind)}, not {json.dumps(value, ensure_ascii=False)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
     return odd
 
 
@@ -9127,6 +9474,9 @@ def refuse_without_license(cloud, call):
 # ---- API: requests -------------------------------------------------------------------------------------------------
 
 
+BOM = "\ufeff"  # some editors and PowerShell write it before UTF-8
+
+
 def path_below(path, dialect):
     """The path below the prefix, percent-decoded."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
@@ -9147,7 +9497,7 @@ async def read_body(request, limit, dialect):
     try:
         return (await request.read()).decode() if request.can_read_body else ""
     except web.HTTPRequestEntityTooLarge:
-        raise FrontError(400, f"the body has more than {limit} bytes", "--body-limit sets how many are allowed") from None
+        raise FrontError(400, f"the body has more than {counted(limit, 'byte')}", "--body-limit sets how many are allowed") from None
     except UnicodeDecodeError:
         raise FrontError(dialect["malformed-body"], "the body is not UTF-8") from None
     except (web.RequestPayloadError, ConnectionError) as error:
@@ -9155,6 +9505,8 @@ async def read_body(request, limit, dialect):
 
 
 def parse_body(text, dialect):
+    """Return the JSON object of a body, an empty one for an empty body; a BOM before it is ignored."""
+    text = text.removeprefix(BOM)
     if not text.strip():
         return {}
     try:
@@ -9234,8 +9586,8 @@ def header_of(request, name):
 
 
 def header_safe(text):
-    """Text as a header can carry it: one line of ASCII, not too long."""
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
+    """Return text as a header carries it: one line, not too long, sent as UTF-8 (RFC 9110 5.5 leaves it opaque; curl and most logs show it)."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).encode(errors="replace").decode()[:2000]
 
 
 # ---- API: hints ----------------------------------------------------------------------------------------------------
@@ -9346,7 +9698,7 @@ def unread(api, given, body, arguments, key, dialect):
         hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
     elif [name for name in lost if name != "params" or "bare" not in api.words]:
         hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(key or api.key)}")
-    return hints + ([f"a {api.method} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
+    return hints + ([f"{a_noun(api.method)} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
 
 
 HEADERS_READ = {"X-Job-UUID", "X-Web-Hook", "X-JSON-Schema"}
@@ -9806,14 +10158,11 @@ class Rest:
             entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query(uuid=variables["uuid"])}
         query, unread = read_query(arguments, self.dialect)
-        entry.hints += [self.unread_key(api, name) for name in unread]
-        return {"query": query}
-
-    def unread_key(self, api, name):
-        """What to write instead of a key that no query reads."""
         fields = self.catalogue.resource(api.type).all_fields
-        better = f": write q={name}=..." if name in fields else f": write {OTHER_KEYS[name]}" if name in OTHER_KEYS else did_you_mean(name, QUERY_KEYS)
-        return f"a query does not read {name}{better}"
+        entry.hints += [other_key(name, fields, self.dialect) for name in sorted(unread)]
+        if len([1 for name, _ in arguments if name == "fields"]) > 1 and not self.dialect["repeated-fields"]:
+            entry.hints.append("the server reads the first fields only: write fields=uuid,name")
+        return {"query": query}
 
     # answering
 
@@ -9896,6 +10245,8 @@ class Rest:
         writes = self.cloud.store.writes
         with self.cloud.store.all_or_nothing() as changes:
             body = self.cloud.perform(call)
+        if call["query"]:
+            entry.hints += self.doubts(call, body)
         if self.cloud.store.writes != writes:
             await self.outlive(self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes)))
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
@@ -9908,6 +10259,11 @@ class Rest:
         if asked_for_schema or not call["query"]:
             return Answer(200, body)
         return Answer(200, self.keep(request, call, entry, with_one(to_json(body)) if one else to_json(body)))
+
+    def doubts(self, call, body):
+        """Return hints on the conditions of a query that was answered."""
+        queries, row = self.cloud.queries_of(call), self.catalogue.resource(call.api.type)
+        return queries.doubts(call["query"], row, bool(body.get("total") or body.get("inventories")))
 
     async def accept(self, request, call, entry):
         """202 and where to poll, once the job is on the disk."""
@@ -10310,6 +10666,12 @@ class Contract:
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
+def readable_json(value):
+    """Return JSON with every character as it is, but for half a surrogate pair, which UTF-8 cannot say."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if re.search("[\ud800-\udfff]", text) else text
+
+
 class ControlError(Exception):
     """A control call that is refused: {"error": ..., "hint": ...}."""
 
@@ -10413,8 +10775,8 @@ class Watch:
                     item = now or before
                     self.emit("state", {"type": type, "uuid": item["uuid"], "name": item.get("name"), "field": name, "from": was, "to": became})
 
-    async def until(self, holds, seconds):
-        """What holds() answers, once that is not None; 408 when the time of the world is up."""
+    async def until(self, holds, seconds, hints=()):
+        """What holds() answers, once that is not None; 408 when the time of the world is up, with hints on what may be wrong."""
         with self.listening(self.waiters, asyncio.Event()) as changed:
             try:
                 async with asyncio.timeout(seconds):
@@ -10423,7 +10785,7 @@ class Watch:
                         changed.clear()
                     return found
             except TimeoutError:
-                raise ControlError(408, f"it did not come about within {seconds:g} seconds", "GET /zmock/calls shows what did") from None
+                raise ControlError(408, f"it did not come about within {counted(seconds, 'second')}", "; ".join([*hints, "GET /zmock/calls shows what did"])) from None
 
     async def stream(self, request):
         """Server-sent events, for as long as the client stays."""
@@ -10497,14 +10859,14 @@ class Control:
             self.guard(request)
             body = await self.dispatch(request)
         except ControlError as error:
-            return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
+            return web.json_response({"error": error.error, "hint": error.hint}, status=error.status, dumps=readable_json)
         except TooFar as error:
-            return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409)
+            return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409, dumps=readable_json)
         except ApiError as error:
-            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status)
+            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status, dumps=readable_json)
         if body is STREAM:
             return await self.watch.stream(request)
-        return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False))
+        return web.json_response(body, dumps=readable_json)
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -10541,12 +10903,12 @@ class Control:
         if request.method not in ("POST", "PUT"):
             return None
         try:
-            text = await request.text()
+            text = (await request.text()).removeprefix(BOM)
             return json.loads(text) if text.strip() else {}
         except (ValueError, RecursionError, LookupError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
-            raise ControlError(400, f"the body has more than {self.settings.body_limit} bytes") from None
+            raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None
 
     async def health(self, name, query, told):
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
@@ -10566,8 +10928,9 @@ class Control:
         before = self.settings.cloud
         wanted = told.get("cloud", before) if isinstance(told, dict) and not told.keys() - {"cloud"} else None
         if not isinstance(wanted, str):
-            raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told)}")
-        if wanted != before:
+            raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told, ensure_ascii=False)}")
+        fresh = self.rest.start and self.rest.start.is_of(wanted, self.clock.now())
+        if wanted != before or (is_cloud_file(wanted) and not fresh):
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
@@ -10666,7 +11029,7 @@ class Control:
         try:
             moment = moment_of(text)
         except ValueError:
-            raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {text!r}") from None
+            raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00, not {text!r}") from None
         if not 0 <= moment < 4e9:
             raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
         self.clock.halt()
@@ -10736,7 +11099,7 @@ class Control:
         except ApiError as error:
             raise ControlError(400, error.details, error.hint) from None
         for name in unread:
-            raise ControlError(400, f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}")
+            raise ControlError(400, other_key(name, row.all_fields, self.cloud.dialect))
         return told
 
     async def list_snapshots(self, name, query, told):
@@ -10796,7 +11159,8 @@ class Control:
         """Answers when `count` calls were made, or so many items satisfy the conditions; 408 after `timeout` seconds."""
         seconds = whole_number(query, "timeout", 10, 600)
         if "q" in query or (query.get("path") and "api" not in query):
-            return await self.watch.until(self.items_of(query), seconds)
+            found, hints = self.items_of(query)
+            return await self.watch.until(found, seconds, hints)
         if "api" not in query:
             raise ControlError(400, "what is waited for? ?api=CreateVmInstance&count=2, or ?path=/vm-instances&q=name=web-1")
         try:
@@ -10812,7 +11176,7 @@ class Control:
         return await self.watch.until(made, seconds)
 
     def items_of(self, query):
-        """A function that answers the inventories that satisfy a query, None where they are too few; for count=0, any."""
+        """Return a function of the inventories that satisfy a query, None if they are too few, for count=0 if any; and hints on it."""
         for key in query.keys() - {"path", "q", "count", "timeout"}:
             raise ControlError(400, f"items are waited for by path, q, count and timeout, not {key!r}{did_you_mean(key, ('path', 'q', 'count', 'timeout'))}")
         path = "/" + re.sub("^(/zstack)?/v1", "", query.get("path", "")).strip("/")
@@ -10821,15 +11185,20 @@ class Control:
             raise ControlError(404, f"no collection {path}{did_you_mean(path, ['/' + known for known in self.cloud.catalogue.collections])}")
         count = whole_number(query, "count", 1, 1_000_000)
 
-        def there():
+        def ask(look):
             try:
                 asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
-                found = self.cloud.query(api, replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
+                return look(replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
             except ApiError as error:
                 raise ControlError(400, error.details, error.hint) from None
+
+        def there():
+            found = ask(lambda asked, queries: self.cloud.query(api, asked, queries))
             return found if (found["total"] >= count if count else not found["total"]) else None
 
-        return there
+        row = self.cloud.catalogue.resource(api.type)
+        there()  # refuses what is no query
+        return there, ask(lambda asked, queries: queries.doubts(asked, row))
 
     async def events(self, name, query, told):
         """A stream of server-sent events: call, job, state, fault."""
@@ -10904,13 +11273,22 @@ def create_app(settings: Settings | None = None) -> web.Application:
 
 @dataclass
 class Start:
-    """A cloud as it was made, and when; a reset puts it back."""
+    """A cloud as it was made, when and from which state of its file; a reset puts it back."""
 
     cloud: str
     moment: float
+    stamp: tuple | None
     image: Image
     random: tuple
     cursors: dict
+
+    def is_of(self, cloud, now):
+        """Return True if a reset to that cloud can put this back: it is not too old, and its file is as it was."""
+        return self.cloud == cloud and 0 <= now - self.moment < FRESH and self.stamp == stamp_of_cloud(cloud)
+
+
+def stamp_of_cloud(what):
+    return file_stamp(what) if is_cloud_file(what) else None
 
 
 FRESH = 600  # seconds; after that a reset makes the cloud anew, for the sake of its dates
@@ -10920,16 +11298,17 @@ def start_again(rest):
     """The cloud that --cloud names, as at the start; rules as the files say; the journal empty."""
     forget_all(rest)
     cloud, start, now = rest.cloud, rest.start, rest.clock.now()
-    if start and start.cloud == rest.settings.cloud and 0 <= now - start.moment < FRESH:
+    if start and start.is_of(rest.settings.cloud, now):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
         cloud.cursors = dict(start.cursors)
         expunge_all_later(cloud)
     else:
         cloud.store.clear()
+        stamp = stamp_of_cloud(rest.settings.cloud)
         fill(cloud, rest.settings.cloud)
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
-        rest.start = Start(rest.settings.cloud, now, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
+        rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
     if rest.settings.cloud == "demo":
         set_going(cloud)
@@ -10979,7 +11358,7 @@ def refuse_unusable(rest, kept, where):
     for item in kept.get("Mock", {}).values():
         for name, (fits, meant) in KEPT_FACTS.items():
             if name in item and not fits(item[name]):
-                raise SettingsError(f"{where} holds a Mock.json in which {name!r} is no {meant}: {json.dumps(item[name])[:80]}; mend it")
+                raise SettingsError(f"{where} holds a Mock.json in which {name!r} is no {meant}: {json.dumps(item[name], ensure_ascii=False)[:80]}; mend it")
         if item.get("format", 0) > FORMAT:
             raise SettingsError(f"{where} was written by a newer zmock (format {item['format']}); use that one, or another --data")
     if not kept.get("ManagementNode"):
@@ -11590,7 +11969,7 @@ def as_setting(item, value):
     if kind is str and isinstance(value, (int, float, Path)):
         return str(value)
     if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
-        raise SettingsError(f"{item.name} is {'an' if kind is int else 'a'} {kind.__name__}, not {value!r}")
+        raise SettingsError(f"{item.name} is {a_noun(kind.__name__)}, not {value!r}")
     return value
 
 
@@ -11688,7 +12067,7 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
         outcome = yield
         for mock, strict in item.stash.get(MOCKS, ()):
             if strict and mock.never_fired():
-                rules = "".join(f"\n  {rule.id}, matched {rule.matches} times: {json.dumps(rule.told, ensure_ascii=False)}" for rule in mock.never_fired())
+                rules = "".join(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {json.dumps(rule.told, ensure_ascii=False)}" for rule in mock.never_fired())
                 pytest.fail(f"no call has met these rules of zmock:{rules}\n(@pytest.mark.zmock(strict=False) lets them stay unused)", pytrace=False)
         return outcome
 

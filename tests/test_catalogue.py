@@ -31,7 +31,7 @@ from zmock import (
 )  # fmt: skip
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
-SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
+SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS, VALUES = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
 ALL, ALONE = Catalogue(FILE), Catalogue()
 BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
@@ -282,7 +282,7 @@ def test_a_shipped_line_is_an_api(line):
 
 def test_each_shipped_api_and_inventory_has_a_line_of_its_own():
     told = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n')
-    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs|configurations|enums)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS), strict=True):
+    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs|configurations|enums|values)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS, VALUES), strict=True):
         assert [json.loads("{%s}" % line.rstrip(",")) for line in text.splitlines()] == [{str(n): row} for n, row in enumerate(rows, 1)]
 
 
@@ -293,7 +293,7 @@ def test_the_shipped_lines_are_in_the_order_of_their_names():
 
 def test_tinydb_opens_the_shipped_file():
     with TinyDB(FILE, access_mode="r") as db:
-        assert db.tables() == {"apis", "inventories", "structs", "configurations", "enums"}
+        assert db.tables() == {"apis", "inventories", "structs", "configurations", "enums", "values"}
         assert [dict(document) for document in db.table("apis")] == SHIPPED
         assert [dict(document) for document in db.table("inventories")] == INVENTORIES
 

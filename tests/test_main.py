@@ -213,7 +213,7 @@ REFUSED = {
     "a cloud that is a folder": (lambda tmp_path: ["--cloud", str(tmp_path)], "cannot read the cloud in"),
     "a cloud that is no JSON": (file("--cloud", "{"), "cannot read the cloud in"),
     "a cloud that is no object": (file("--cloud", "[]"), "a cloud is"),
-    "a cloud of an unknown collection": (file("--cloud", '{"zonez": []}'), "did you mean Zone"),
+    "a cloud of an unknown collection": (file("--cloud", '{"zonez": []}'), "did you mean zones?"),
     "a cloud with an unknown field": (file("--cloud", '{"zones": [{"nam": "z"}]}'), "did you mean name?"),
     "a cloud with a collection that is no list": (file("--cloud", '{"zones": {}}'), "zones"),
     "a cloud with an object that is none": (file("--cloud", '{"zones": [5]}'), "5"),
@@ -404,15 +404,16 @@ async def test_a_cloud_from_a_file_has_what_inventories_of_subtypes_show_inside_
             if collection == "l2-networks":
                 await mock.create("CreateVniRange", name="r", l2NetworkUuid=uuid, startVni=1, endVni=9)
         shown = {collection: await mock.query(collection, "name=n") for _, collection, _ in made}
-        ranges = await mock.query("l2-networks/vxlan-pool/vni-range")
-    (tmp_path / "cloud.json").write_text(json.dumps(shown | {"VniRange": ranges}))
+        ranges, zones = await mock.query("l2-networks/vxlan-pool/vni-range"), await mock.query("zones")
+    (tmp_path / "cloud.json").write_text(json.dumps(shown | {"VniRange": ranges, "zones": zones}))
     async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
         assert {collection: await mock.query(collection) for collection in shown} == shown
 
 
 async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):
     async with serve() as mock:
-        shown = {name: await mock.query(name) for name in ("zones", "clusters", "hosts", "vm-instances")}
+        shown = {name: await mock.query(name) for name in ("zones", "clusters", "hosts", "primary-storage", "backup-storage", "images", "vm-instances")}
+        shown |= {name: await mock.query(name) for name in ("instance-offerings", "disk-offerings", "l2-networks", "l3-networks")}
     path = write(
         tmp_path / "cloud.json", json.dumps(shown | {"UserTag": [{"resourceUuid": named("zone-1"), "resourceType": "ZoneVO", "tag": "t"}]})
     )

@@ -1443,7 +1443,7 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
@@ -5052,6 +5052,7 @@ FORMS: dict[str, Any] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
@@ -5280,6 +5281,13 @@ def tags_of(scope, words):
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
 
 
+def parts_of(pattern, tag):
+    """What the {parts} of a pattern are in a tag; None where it does not match."""
+    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
+    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
+    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+
+
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
     for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
@@ -5318,7 +5326,8 @@ def scope_of(cloud, call):
     subject = call.api.subject
     if not subject:
         return Scope(cloud, call, call.api.type)
-    uuid = call[subject.name][0] if isinstance(call[subject.name], list) else call[subject.name]
+    named = call[subject.name]
+    uuid = next(iter(named), None) if isinstance(named, list) else named
     return Scope(cloud, call, subject.refers, cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid))
 
 
@@ -5433,16 +5442,22 @@ def candidates(cloud, call):
     return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, conditions))]}
 
 
-TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "list": lambda text: text.split(",")}
+TOLD = {  # what a system tag says, by the type that a row names; None where it does not say that
+    "": str, "bool": "true".__eq__, "there": "false".__ne__, "int": lambda text: whole_of(text, 63), "list": lambda text: text.split(","),
+}  # fmt: skip
 
 
 def tell(cloud, call):
-    """What system tags of the item say, under the names and as the types that the row says; nothing where there is none."""
+    """Return what system tags of the item say, under the names and as the types that the row says.
+
+    A tag that does not say something of that type counts as absent: the row's default is returned, or nothing.
+    """
     scope, told = scope_of(cloud, call), {}
     for name, kind, otherwise, words in re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", call.api.does.removeprefix("tells ")):
         tags, begin = tags_of(scope, words)
-        said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
-        told |= {name: TOLD[kind](said[0])} if said else {}
+        said = [tag["tag"].removeprefix(begin) for tag in tags] + [otherwise] * bool(otherwise)
+        value = next((value for text in said if (value := TOLD[kind](text)) is not None), None)
+        told |= {} if value is None else {name: value}
     return told
 
 
@@ -6945,12 +6960,16 @@ def recount_its_host(scope):
             raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
 
 
+PENDING = "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"  # VmSystemTags.java
+
+
 @effect("take the pending capacity")
 def take_pending(scope):
-    """The capacity of an offering that it was changed to while it could not take it."""
+    """Set the capacity of the offering that the virtual machine was changed to while it ran; drop the tag that holds it."""
     for tag in tags_of(scope, "pendingCapacityChange::")[0]:
-        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
-        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
+        numbers = parts_of(PENDING, tag["tag"]) or {}
+        pending = {name: whole_of(text, 63) for name, text in numbers.items()}
+        scope.set(**{name: value for name, value in pending.items() if value is not None and value >= 0})
         scope.cloud.remove("SystemTag", tag["uuid"])
 
 
@@ -7140,6 +7159,11 @@ def get_storages(cloud, call):
 
 OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
 OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
+NUMERIC = (  # tags that Get… APIs and snapshots read as a number
+    ("VmInstanceVO", "VDIMonitorNumber::{number}"), ("VmNicVO", "inboundBandwidth::{number}"), ("VmNicVO", "outboundBandwidth::{number}"),
+    ("VolumeVO", "volumeTotalBandwidth::{number}"), ("VolumeVO", "volumeMaxIncrementalSnapshotNum::{number}"),
+    ("L3NetworkVO", "l3NetworkUuid::{uuid}::mtu::{number}"),
+)  # fmt: skip
 TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
     ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
     ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
@@ -7151,15 +7175,11 @@ TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may 
         "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
     ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
     *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
+    *((vo, tag, "number is not Long", f"invalid tag[{tag}], {{number}} is not a number") for vo, tag in NUMERIC),
+    *(("VmInstanceVO", PENDING, f"{part} is not Long", f"invalid tag[{PENDING}], {{{part}}} is not a number")
+      for part in ("cpuNum", "cpuSpeed", "memorySize")),
 )  # fmt: skip
 ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
-
-
-def parts_of(pattern, tag):
-    """What the {parts} of a pattern are in a tag; None where it does not match."""
-    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
-    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
-    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
 
 
 def check_tag(cloud, tag, vo, vm=None, l3s=()):
@@ -8006,8 +8026,8 @@ def grow_tree(scope):
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
-    said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
-    longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
+    said = whole_of(said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or "", 31)
+    longest = said if said is not None else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
@@ -8153,7 +8173,7 @@ def read_cron(text):
     Quartz's L, W and # are not known.
     """
     words = text.upper().split(" ")
-    if len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+    if not text.isascii() or len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
         return None
     fields = [cron_field(word, *bounds) for word, bounds in zip(words, CRON)]
     if not all(fields):
@@ -8164,14 +8184,16 @@ def read_cron(text):
 
 def cron_field(text, low, high, names):
     """The numbers that a field means: "MON-WED,7" -> {2, 3, 4, 7}; none where a part of it is wrong."""
-    found = [re.fullmatch(r"(?:([*?])|(\w+)(?:-(\w+))?)(?:/(\d+))?", part) for part in text.split(",")]
+    found = [re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
+             for part in text.split(",")]  # fmt: skip
     spans = [cron_span(*part.groups(), low, high, names) if part else () for part in found]
     return set().union(*spans) if all(spans) else set()
 
 
 def cron_span(every, first, last, step, low, high, names):
     begin, end = (low, high) if every else (cron_number(first, names), cron_number(last or (step and str(high)) or first, names))
-    return range(begin, end + 1, int(step or 1)) if low <= begin <= end <= high and step != "0" else ()
+    step = int(step or 1)
+    return range(begin, end + 1, step) if low <= begin <= end <= high and step else ()
 
 
 def cron_number(word, names):
@@ -10293,10 +10315,15 @@ class Control:
         except TooFar as error:
             return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409)
         except ApiError as error:
-            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status)
+            kept_late = error.code == "SYS.1016"  # only a commit says it: what was asked for is done in memory
+            hint = "it is done, but not yet kept; that is tried until it can be" if kept_late else error.hint or "the cloud refuses it"
+            return web.json_response({"error": str(error), "hint": hint}, status=error.status if kept_late else 409)
+        except Exception as error:  # as MessageSafeAspect.aj does for the APIs: nobody gets a 500 in plain text
+            log.exception("%s %s failed", request.method, request.path)
+            return web.json_response({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, status=500)
         if body is STREAM:
             return await self.watch.stream(request)
-        return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False))
+        return web.Response(body=to_json(body), content_type="application/json", charset="utf-8")
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -10334,8 +10361,8 @@ class Control:
             return None
         try:
             text = await request.text()
-            return json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError, LookupError) as error:
+            return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
+        except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {self.settings.body_limit} bytes") from None

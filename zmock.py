@@ -127,7 +127,7 @@ log = logging.getLogger("zmock")
 def nearest(word, words, count=1):
     """The known words most like a wrong one: nearest("zoms", ["zones"]) -> ["zones"]."""
     folded = {known.casefold(): known for known in words}
-    return [folded[w] for w in difflib.get_close_matches(str(word).casefold(), folded, count, 0.6)]
+    return [folded[w] for w in difflib.get_close_matches(str(word)[:200].casefold(), folded, count, 0.6)]
 
 
 def did_you_mean(word, words):
@@ -790,7 +790,10 @@ def moment_of(text):
 
 def stamp_from(text):
     """The stamp of what us_date() makes; ValueError for anything else."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.strptime(text, "%b %d, %Y %I:%M:%S %p"))
+    moment = time.strptime(text, "%b %d, %Y %I:%M:%S %p")
+    if moment.tm_year < 1970:  # strftime writes the year 17 as 17, and MySQL has none before 1970
+        raise ValueError(text)
+    return time.strftime("%Y-%m-%d %H:%M:%S", moment)
 
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -3990,6 +3993,15 @@ def a_text(key, value):
         refuse(key, "a text", value)
 
 
+LONGEST_GLOB = 500  # characters; the time that a glob takes grows with their square
+
+
+def a_glob(key, value):
+    if not isinstance(value, str) or len(value) > LONGEST_GLOB:
+        shown = value[:40] + "…" if isinstance(value, str) else value
+        refuse(key, f"a text of at most {LONGEST_GLOB} characters", shown)
+
+
 def an_id(key, value):
     if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", value):
         refuse(key, "a text of letters, digits, - _ and ., 64 at most, not beginning with .", value)
@@ -4189,6 +4201,7 @@ def check_when(cloud, when, apis):
             raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
+        a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
             raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
@@ -4319,6 +4332,8 @@ class Faults:
 
     def named(self, glob):
         """The simulated APIs that a rule names; PollJob only by its own name."""
+        if isinstance(glob, str):
+            a_glob("api", glob)
         names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
         names = [name for name in names if name in self.apis]
         if not names:
@@ -5707,7 +5722,12 @@ class Cloud:
 
     def refs(self, rows):
         """References inside an item, with their dates in words."""
-        return [{k: us_date(v) if k.endswith("Date") else v for k, v in row.items()} for row in rows]
+
+        def worded(name, value):
+            dated = name.endswith("Date") and isinstance(value, str) and self.clock.is_stamp(value)
+            return us_date(value) if dated else value
+
+        return [{name: worded(name, value) for name, value in row.items()} for row in rows]
 
     def shown(self, type, uuid):
         """The usual answer: {"inventory": {...}}."""
@@ -6413,7 +6433,8 @@ def is_taken(cloud, l3, ip):
 
 
 def addresses(ip_range):
-    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
+    """Return the first and the last address of a range as numbers; 0 for text that is no address, in a file that somebody edited."""
+    return tuple(int(address_of(ip_range[name]) or 0) for name in ("startIp", "endIp"))
 
 
 @effect("bounds of the cidr")
@@ -6469,7 +6490,7 @@ def take_address(scope, word):
 
 def free_ip(cloud, l3):
     """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
         start, end = addresses(found)
         first = cloud.cursors.get(found["uuid"], start)
         for n in itertools.chain(range(first, end + 1), range(start, first)):
@@ -6675,13 +6696,16 @@ def reaches(cloud, vm, cluster):
     return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
 
 
+def hardware(cloud, cpus=16, memory=64 * GIB):
+    """The processors and the memory of a new host."""
+    given_away = cpus * configured(cloud, "host", "cpu.overProvisioning.ratio")
+    return {"cpuSockets": 2, "cpuNum": cpus, "totalCpuCapacity": given_away, "availableCpuCapacity": given_away,
+            "totalMemoryCapacity": memory, "availableMemoryCapacity": memory}  # fmt: skip
+
+
 @effect("hardware")
 def give_hardware(scope):
-    """The processors and the memory of a new host."""
-    cpus, memory = 16, 64 * GIB
-    given_away = cpus * configured(scope.cloud, "host", "cpu.overProvisioning.ratio")
-    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=given_away, availableCpuCapacity=given_away,
-              totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
+    scope.set(**hardware(scope.cloud))
 
 
 # primary storage
@@ -8563,9 +8587,15 @@ def running_vm(cloud, name, host):
 JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
 
 
+ELEMENTS: dict[str, type] = {"list": str, "maps": dict}
+
+
 def fits(value, kind):
     """Whether a field of that kind may have the value."""
-    return value is None or (isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool"))
+    if value is None:
+        return True
+    right = isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
+    return right and (kind not in ELEMENTS or all(isinstance(one, ELEMENTS[kind]) for one in value))
 
 
 def from_file(cloud, path):
@@ -8579,19 +8609,32 @@ def from_file(cloud, path):
     basics(cloud)
     rows = {kind: cloud.catalogue.collections.get(kind) or cloud.catalogue.resource(kind) for kind in told}
     for kind, row in rows.items():
-        if not row or not isinstance(told[kind], list):
+        if row and not isinstance(told[kind], list):
+            raise SettingsError(f"{path}: {kind!r} is a list of objects, not {json.dumps(told[kind])[:80]}")
+        if not row:
             known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
             raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
-    for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
+    for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
         for item in told[kind]:
-            (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
+            loader_of(row)(cloud, path, row, item)
+    complete(cloud, path)
+
+
+def loader_of(row):
+    """Return the function that loads an object of a cloud file."""
+    return load_configuration if row.name == "GlobalConfig" else load_reference if row.inside else load_item
 
 
 def stamp_of_us_date(text, where):
     try:
         return stamp_from(text)
-    except ValueError:
+    except (ValueError, TypeError):
         raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
+
+
+def with_stamps(reference, where):
+    """Return a reference inside an object, with its dates as items hold them."""
+    return {name: stamp_of_us_date(value, f"{where}.{name}") if name.endswith("Date") else value for name, value in reference.items()}
 
 
 def load_configuration(cloud, path, row, item):
@@ -8616,13 +8659,93 @@ def load_item(cloud, path, row, item):
             raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {kind}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
-    kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
+    kept = {name: value for name, value in without_nulls(item).items() if name in row.all_fields and name != "uuid"}
     dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
+    for name in [name for name in kept if row.all_fields[name] == "maps"]:
+        dates[name] = [with_stamps(one, f"{path}: {name}") for one in kept[name] or ()]
+    kept = {"status": "Connected"} | kept if row.name == "Host" else kept  # a created one is, once it is there
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
     for name, inner in cloud.catalogue.embedded[told.name].items():
         for child in item.get(name) or ():
             if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
                 load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
+
+
+def load_reference(cloud, path, row, item):
+    """Put a reference, such as a network service of an L3 network, into the list of the object that it is kept in."""
+    place = row.place
+    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in (place.key, place.value)):
+        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item)[:80]}")
+    for name in item.keys() - row.all_fields.keys() - {"uuid"}:
+        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
+    for name in (name for name, kind in row.all_fields.items() if not fits(item.get(name), kind)):
+        raise SettingsError(f"{path}: {name} of {row.name} is a {row.all_fields[name]}, not {item[name]!r}")
+    owner = cloud.store.peek(place.owner, item[place.key])
+    if not owner:
+        raise SettingsError(f"{path}: {row.name} has the {place.key} {item[place.key]}, and there is no such {place.owner}")
+    said = {name: value for name, value in item.items() if name != "uuid" and row.all_fields[name] != "date"}
+    if not any(said.items() <= reference.items() for reference in place.rows(owner)):  # the inventory of the owner may show it
+        cloud.refer(row, row.new | said)
+
+
+# What a created object has from the objects that it refers to, in the words of the section Catalogue: rules.
+FROM_OTHERS = {
+    "Host": "zoneUuid ?= clusterUuid.zoneUuid; hypervisorType ?= clusterUuid.hypervisorType",
+    "L3Network": "zoneUuid ?= l2NetworkUuid.zoneUuid",
+    "VmInstance": "; ".join(("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
+                             "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform")),
+    "Volume": "size ?= diskOfferingUuid.diskSize; size ?= rootImageUuid.size",
+    "Eip": "vipIp ?= vipUuid.ip",
+}  # fmt: skip
+AS_CREATED: dict[str, Any] = {  # what a created object has besides, by type: a function of the object in the file
+    "Account": lambda cloud, item: {"password": SHA512_OF_PASSWORD}, "User": lambda cloud, item: {"password": SHA512_OF_PASSWORD},
+    "Host": lambda cloud, item: hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)),
+    "PrimaryStorage": lambda cloud, item: {"type": "NFS"} | dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB)),
+    "BackupStorage": lambda cloud, item: {"type": "SftpBackupStorage"} | dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB)),
+}
+
+
+def complete(cloud, path):
+    """Give each object of a cloud file what a created one has; raise SettingsError where a reference is missing that is needed."""
+    uncounted = [(type, item["uuid"]) for type, name in (("Host", "availableCpuCapacity"), ("PrimaryStorage", "availableCapacity"))
+                 for item in cloud.store.rows(type) if item.get(name) is None]  # fmt: skip
+    for type in NEEDED:  # what others refer to stands before them there
+        for item in [*cloud.store.rows(type)]:
+            complete_item(cloud, path, cloud.catalogue.resource(type), item)
+    for type, uuid in uncounted:
+        recount(cloud, uuid) if type == "Host" else recount_left(cloud, uuid)
+
+
+def recount_left(cloud, uuid):
+    """Count what is left of a primary storage: all of it, less what is on it."""
+    ps = cloud.look("PrimaryStorage", uuid)
+    cloud.change("PrimaryStorage", uuid, availableCapacity=ps["totalCapacity"] - held_on(cloud, uuid))
+    recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
+
+
+def complete_item(cloud, path, row, item):
+    """Give an object what it needs and the file does not say: from others, as a created one, or nothing of its type."""
+    scope, needed = Scope(cloud, None, row.name, dict(item)), needed_of(row)
+    created = AS_CREATED.get(row.name, lambda *_: {})(cloud, item)
+    for name in [name for name in (*needed, *created) if item.get(name) is None]:
+        scope.perform(FROM_OTHERS.get(row.name, ""))
+        if scope.item.get(name) is None:
+            usual = created.get(name) or needed.get(name) or row.new.get(name)
+            scope.set(**{name: the_only(cloud, path, row, item, name) if name in row.leads and not usual else usual or nothing(cloud, row.all_fields.get(name, "str"))})
+    if scope.changes:
+        cloud.store.update(row.name, item["uuid"], **scope.changes)
+
+
+def the_only(cloud, path, row, item, name):
+    """Return the uuid that a reference must have where it is left out: that of the only object there is; SettingsError if there is none, or a choice."""
+    type = row.leads[name]
+    if type == "Account":
+        return ADMIN
+    found = [*cloud.store.rows(cloud.catalogue.resources[type].stored)]
+    if len(found) != 1:
+        why = f"say which of {len(found)}" if found else f"there is no {type} in the file"
+        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs a {name}: {why}")
+    return found[0]["uuid"]
 
 
 def fill(cloud, what):
@@ -8647,11 +8770,11 @@ NEEDED = {
     "Notification": "content arguments time", "GarbageCollector": "name runnerClass context managementNodeUuid",
     "LongJob": "name apiId jobName jobData managementNodeUuid", "License": "licenseType expiredDate issuedDate hostNum cpuNum",
     "LicenseAddOn": "name licenseType expiredDate issuedDate hostNum cpuNum modules", "Zone": "name", "Cluster": "name zoneUuid hypervisorType=KVM",
-    "Host": "name zoneUuid clusterUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
+    "Host": "name clusterUuid zoneUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
             "totalMemoryCapacity availableMemoryCapacity",
     "PrimaryStorage": "name zoneUuid url type totalCapacity availableCapacity", "BackupStorage": "name url type totalCapacity availableCapacity",
     "Image": "name url format=qcow2 backupStorageRefs", "InstanceOffering": "name cpuNum memorySize", "DiskOffering": "name diskSize",
-    "L2Network": "name zoneUuid", "L3Network": "name zoneUuid l2NetworkUuid",
+    "L2Network": "name zoneUuid", "L3Network": "name l2NetworkUuid zoneUuid",
     "IpRange": "name l3NetworkUuid startIp=0.0.0.0 endIp=0.0.0.0 netmask=0.0.0.0 gateway=0.0.0.0 networkCidr=0.0.0.0/32",
     "NetworkServiceProvider": "name type networkServiceTypes attachedL2NetworkUuids", "VmInstance": "name memorySize cpuNum",
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
@@ -8659,7 +8782,14 @@ NEEDED = {
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
     "AffinityGroup": "name policy=antiSoft", "AffinityGroupUsage": "affinityGroupUuid resourceUuid resourceType=VmInstanceVO",
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
-    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
+    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp consoleProxyOverriddenIp",
+    "PortForwardingRule": "name vipUuid vipPortStart vipPortEnd privatePortStart privatePortEnd protocolType=TCP",
+    "LoadBalancer": "name vipUuid", "LoadBalancerListener": "name loadBalancerUuid loadBalancerPort protocol=tcp", "VipQos": "vipUuid",
+    "SecurityGroup": "name", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid securityGroupUuid",
+    "VniRange": "name l2NetworkUuid startVni endVni", "Vtep": "hostUuid poolUuid", "ImageCache": "id primaryStorageUuid imageUuid size",
+    "LocalStorageResourceRef": "resourceUuid primaryStorageUuid hostUuid size", "CephPrimaryStoragePool": "poolName primaryStorageUuid",
+    "ShareableVolumeVmInstanceRef": "volumeUuid vmInstanceUuid deviceId", "UserGroup": "name", "UserGroupUserRef": "userUuid groupUuid",
+    "UserPolicyRef": "userUuid policyUuid", "UserGroupPolicyRef": "groupUuid policyUuid",
 }  # fmt: skip
 BEHIND = {  # what objects have and no inventory shows
     "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
@@ -8707,9 +8837,14 @@ def look_over_type(cloud, row):
     return told
 
 
+def needed_of(row):
+    """Return the fields that the mock counts on in objects of a type, each with its default: a text, or "" for nothing of its kind."""
+    return dict(word.partition("=")[::2] for word in NEEDED.get(row.name, "").split())
+
+
 def oddities(cloud, row, item):
     """What is odd about an object, by field: a phrase, and the value that the mock goes on with."""
-    needed = dict(word.partition("=")[::2] for word in NEEDED[row.name].split()) if row.name in NEEDED else {}
+    needed = needed_of(row)
     fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
     odd = {}
     for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
@@ -10258,6 +10393,9 @@ def journal_filter(query, more=()):
     for key in ("since", "status"):
         if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
             raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
+    for key in ("api", "path"):
+        if len(query.get(key, "")) > LONGEST_GLOB:
+            raise ControlError(400, f"{key!r} has at most {LONGEST_GLOB} characters")
     api, path, status, since = query.get("api", "*"), query.get("path", "*"), query.get("status"), int(query.get("since", 0))
     return lambda entry: (
         entry.seq > since and fnmatchcase(entry.api, api) and status in (None, str(entry.status))

@@ -159,7 +159,7 @@ def nearest(word, words, count=1):
 
     nearest("zoms", ["zones"]) -> ["zones"]; nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"].
     """
-    folded, wrong = {known.casefold(): known for known in words}, str(word).casefold()
+    folded, wrong = {known.casefold(): known for known in words}, str(word)[:200].casefold()
     longer = sorted((known for known in folded if len(wrong) > 2 and known.startswith(wrong)), key=len)
     like = difflib.get_close_matches(wrong, folded, count, 0.6)
     return [folded[known] for known in dict.fromkeys([*longer, *like])][:count]
@@ -1553,7 +1553,7 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
@@ -4353,6 +4353,15 @@ def a_text(key, value):
         refuse(key, "a text", value)
 
 
+LONGEST_GLOB = 500  # characters; the time that a glob takes grows with their square
+
+
+def a_glob(key, value):
+    if not isinstance(value, str) or len(value) > LONGEST_GLOB:
+        shown = value[:40] + "…" if isinstance(value, str) else value
+        refuse(key, f"a text of at most {LONGEST_GLOB} characters", shown)
+
+
 def an_id(key, value):
     if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", value):
         refuse(key, "a text of letters, digits, - _ and ., 64 at most, not beginning with .", value)
@@ -4552,6 +4561,7 @@ def check_when(cloud, when, apis):
             raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
+        a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
             raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
@@ -4682,6 +4692,8 @@ class Faults:
 
     def named(self, glob):
         """The simulated APIs that a rule names; PollJob only by its own name."""
+        if isinstance(glob, str):
+            a_glob("api", glob)
         names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
         names = [name for name in names if name in self.apis]
         if not names:
@@ -5415,6 +5427,7 @@ FORMS: dict[str, Any] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
@@ -5643,6 +5656,13 @@ def tags_of(scope, words):
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
 
 
+def parts_of(pattern, tag):
+    """What the {parts} of a pattern are in a tag; None where it does not match."""
+    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
+    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
+    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+
+
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
     for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
@@ -5681,7 +5701,8 @@ def scope_of(cloud, call):
     subject = call.api.subject
     if not subject:
         return Scope(cloud, call, call.api.type)
-    uuid = call[subject.name][0] if isinstance(call[subject.name], list) else call[subject.name]
+    named = call[subject.name]
+    uuid = next(iter(named), None) if isinstance(named, list) else named
     return Scope(cloud, call, subject.refers, cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid))
 
 
@@ -5796,16 +5817,22 @@ def candidates(cloud, call):
     return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, conditions))]}
 
 
-TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "list": lambda text: text.split(",")}
+TOLD = {  # what a system tag says, by the type that a row names; None where it does not say that
+    "": str, "bool": "true".__eq__, "there": "false".__ne__, "int": lambda text: whole_of(text, 63), "list": lambda text: text.split(","),
+}  # fmt: skip
 
 
 def tell(cloud, call):
-    """What system tags of the item say, under the names and as the types that the row says; nothing where there is none."""
+    """Return what system tags of the item say, under the names and as the types that the row says.
+
+    A tag that does not say something of that type counts as absent: the row's default is returned, or nothing.
+    """
     scope, told = scope_of(cloud, call), {}
     for name, kind, otherwise, words in re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", call.api.does.removeprefix("tells ")):
         tags, begin = tags_of(scope, words)
-        said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
-        told |= {name: TOLD[kind](said[0])} if said else {}
+        said = [tag["tag"].removeprefix(begin) for tag in tags] + [otherwise] * bool(otherwise)
+        value = next((value for text in said if (value := TOLD[kind](text)) is not None), None)
+        told |= {} if value is None else {name: value}
     return told
 
 
@@ -6055,7 +6082,12 @@ class Cloud:
 
     def refs(self, rows):
         """References inside an item, with their dates in words."""
-        return [{k: us_date(v) if k.endswith("Date") else v for k, v in row.items()} for row in rows]
+
+        def worded(name, value):
+            dated = name.endswith("Date") and isinstance(value, str) and self.clock.is_stamp(value)
+            return us_date(value) if dated else value
+
+        return [{name: worded(name, value) for name, value in row.items()} for row in rows]
 
     def shown(self, type, uuid):
         """The usual answer: {"inventory": {...}}."""
@@ -6764,7 +6796,8 @@ def is_taken(cloud, l3, ip):
 
 
 def addresses(ip_range):
-    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
+    """Return the first and the last address of a range as numbers; 0 for text that is no address, in a file that somebody edited."""
+    return tuple(int(address_of(ip_range[name]) or 0) for name in ("startIp", "endIp"))
 
 
 @effect("bounds of the cidr")
@@ -6820,7 +6853,7 @@ def take_address(scope, word):
 
 def free_ip(cloud, l3):
     """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
         start, end = addresses(found)
         first = cloud.cursors.get(found["uuid"], start)
         for n in itertools.chain(range(first, end + 1), range(start, first)):
@@ -7026,13 +7059,16 @@ def reaches(cloud, vm, cluster):
     return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
 
 
+def hardware(cloud, cpus=16, memory=64 * GIB):
+    """The processors and the memory of a new host."""
+    given_away = cpus * configured(cloud, "host", "cpu.overProvisioning.ratio")
+    return {"cpuSockets": 2, "cpuNum": cpus, "totalCpuCapacity": given_away, "availableCpuCapacity": given_away,
+            "totalMemoryCapacity": memory, "availableMemoryCapacity": memory}  # fmt: skip
+
+
 @effect("hardware")
 def give_hardware(scope):
-    """The processors and the memory of a new host."""
-    cpus, memory = 16, 64 * GIB
-    given_away = cpus * configured(scope.cloud, "host", "cpu.overProvisioning.ratio")
-    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=given_away, availableCpuCapacity=given_away,
-              totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
+    scope.set(**hardware(scope.cloud))
 
 
 # primary storage
@@ -7311,12 +7347,16 @@ def recount_its_host(scope):
             raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
 
 
+PENDING = "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"  # VmSystemTags.java
+
+
 @effect("take the pending capacity")
 def take_pending(scope):
-    """The capacity of an offering that it was changed to while it could not take it."""
+    """Set the capacity of the offering that the virtual machine was changed to while it ran; drop the tag that holds it."""
     for tag in tags_of(scope, "pendingCapacityChange::")[0]:
-        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
-        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
+        numbers = parts_of(PENDING, tag["tag"]) or {}
+        pending = {name: whole_of(text, 63) for name, text in numbers.items()}
+        scope.set(**{name: value for name, value in pending.items() if value is not None and value >= 0})
         scope.cloud.remove("SystemTag", tag["uuid"])
 
 
@@ -7506,6 +7546,11 @@ def get_storages(cloud, call):
 
 OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
 OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
+NUMERIC = (  # tags that Get… APIs and snapshots read as a number
+    ("VmInstanceVO", "VDIMonitorNumber::{number}"), ("VmNicVO", "inboundBandwidth::{number}"), ("VmNicVO", "outboundBandwidth::{number}"),
+    ("VolumeVO", "volumeTotalBandwidth::{number}"), ("VolumeVO", "volumeMaxIncrementalSnapshotNum::{number}"),
+    ("L3NetworkVO", "l3NetworkUuid::{uuid}::mtu::{number}"),
+)  # fmt: skip
 TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
     ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
     ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
@@ -7517,15 +7562,11 @@ TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may 
         "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
     ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
     *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
+    *((vo, tag, "number is not Long", f"invalid tag[{tag}], {{number}} is not a number") for vo, tag in NUMERIC),
+    *(("VmInstanceVO", PENDING, f"{part} is not Long", f"invalid tag[{PENDING}], {{{part}}} is not a number")
+      for part in ("cpuNum", "cpuSpeed", "memorySize")),
 )  # fmt: skip
 ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
-
-
-def parts_of(pattern, tag):
-    """What the {parts} of a pattern are in a tag; None where it does not match."""
-    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
-    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
-    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
 
 
 def check_tag(cloud, tag, vo, vm=None, l3s=()):
@@ -8372,8 +8413,8 @@ def grow_tree(scope):
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
-    said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
-    longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
+    said = whole_of(said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or "", 31)
+    longest = said if said is not None else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
@@ -8519,7 +8560,7 @@ def read_cron(text):
     Quartz's L, W and # are not known.
     """
     words = text.upper().split(" ")
-    if len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+    if not text.isascii() or len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
         return None
     fields = [cron_field(word, *bounds) for word, bounds in zip(words, CRON)]
     if not all(fields):
@@ -8530,14 +8571,16 @@ def read_cron(text):
 
 def cron_field(text, low, high, names):
     """The numbers that a field means: "MON-WED,7" -> {2, 3, 4, 7}; none where a part of it is wrong."""
-    found = [re.fullmatch(r"(?:([*?])|(\w+)(?:-(\w+))?)(?:/(\d+))?", part) for part in text.split(",")]
+    found = [re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
+             for part in text.split(",")]  # fmt: skip
     spans = [cron_span(*part.groups(), low, high, names) if part else () for part in found]
     return set().union(*spans) if all(spans) else set()
 
 
 def cron_span(every, first, last, step, low, high, names):
     begin, end = (low, high) if every else (cron_number(first, names), cron_number(last or (step and str(high)) or first, names))
-    return range(begin, end + 1, int(step or 1)) if low <= begin <= end <= high and step != "0" else ()
+    step = int(step or 1)
+    return range(begin, end + 1, step) if low <= begin <= end <= high and step else ()
 
 
 def cron_number(word, names):
@@ -8992,9 +9035,12 @@ class CloudFile:
 
     def date(self, name, text, of):
         try:
-            return stamp_from(text, self.cloud.clock.utc_offset)
+            stamp = stamp_from(text, self.cloud.clock.utc_offset)
         except ValueError as error:
-            return self.refuse(f"{name}{of}: {error}")
+            self.refuse(f"{name}{of}: {error}")
+        if stamp < "1970":  # MySQL has no timestamp before that
+            self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
+        return stamp
 
     # references
 
@@ -9046,9 +9092,15 @@ class CloudFile:
 JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
 
 
+ELEMENTS: dict[str, type] = {"list": str, "maps": dict}
+
+
 def fits(value, kind):
     """Whether a field of that kind may have the value."""
-    return value is None or (isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool"))
+    if value is None:
+        return True
+    right = isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
+    return right and (kind not in ELEMENTS or all(isinstance(one, ELEMENTS[kind]) for one in value))
 
 
 def from_file(cloud, path):
@@ -9062,23 +9114,36 @@ def from_file(cloud, path):
     basics(cloud)
     rows = {kind: cloud.catalogue.collections.get(kind.strip("/")) or cloud.catalogue.resource(kind) for kind in told}
     for kind, row in rows.items():
-        if not row or not isinstance(told[kind], list):
+        if row and not isinstance(told[kind], list):
+            raise SettingsError(f"{path}: {kind!r} is a list of objects, not {json.dumps(told[kind], ensure_ascii=False)[:80]}")
+        if not row:
             kinds = [cloud.catalogue.collections, cloud.catalogue.resources][:: -1 if kind[:1].isupper() else 1]
             better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
             raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {{\"zones\": [...], ...}}")
     file = CloudFile(cloud, path)
     told = file.read(rows, told)
-    for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
+    for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
         for item in told[kind]:
-            (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
+            loader_of(row)(cloud, path, row, item)
     file.refuse_dangling()
+    complete(cloud, path)
+
+
+def loader_of(row):
+    """Return the function that loads an object of a cloud file."""
+    return load_configuration if row.name == "GlobalConfig" else load_reference if row.inside else load_item
 
 
 def stamp_of_us_date(text, where):
     try:
         return stamp_from(text)
-    except ValueError:
+    except (ValueError, TypeError):
         raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
+
+
+def with_stamps(reference, where):
+    """Return a reference inside an object, with its dates as items hold them."""
+    return {name: stamp_of_us_date(value, f"{where}.{name}") if name.endswith("Date") else value for name, value in reference.items()}
 
 
 def load_configuration(cloud, path, row, item):
@@ -9103,13 +9168,93 @@ def load_item(cloud, path, row, item):
             raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is {a_noun(kind)}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
-    kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
+    kept = {name: value for name, value in without_nulls(item).items() if name in row.all_fields and name != "uuid"}
     dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
+    for name in [name for name in kept if row.all_fields[name] == "maps"]:
+        dates[name] = [with_stamps(one, f"{path}: {name}") for one in kept[name] or ()]
+    kept = {"status": "Connected"} | kept if row.name == "Host" else kept  # a created one is, once it is there
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
     for name, inner in cloud.catalogue.embedded[told.name].items():
         for child in item.get(name) or ():
             if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
                 load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
+
+
+def load_reference(cloud, path, row, item):
+    """Put a reference, such as a network service of an L3 network, into the list of the object that it is kept in."""
+    place = row.place
+    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in (place.key, place.value)):
+        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item)[:80]}")
+    for name in item.keys() - row.all_fields.keys() - {"uuid"}:
+        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
+    for name in (name for name, kind in row.all_fields.items() if not fits(item.get(name), kind)):
+        raise SettingsError(f"{path}: {name} of {row.name} is a {row.all_fields[name]}, not {item[name]!r}")
+    owner = cloud.store.peek(place.owner, item[place.key])
+    if not owner:
+        raise SettingsError(f"{path}: {row.name} has the {place.key} {item[place.key]}, and there is no such {place.owner}")
+    said = {name: value for name, value in item.items() if name != "uuid" and row.all_fields[name] != "date"}
+    if not any(said.items() <= reference.items() for reference in place.rows(owner)):  # the inventory of the owner may show it
+        cloud.refer(row, row.new | said)
+
+
+# What a created object has from the objects that it refers to, in the words of the section Catalogue: rules.
+FROM_OTHERS = {
+    "Host": "zoneUuid ?= clusterUuid.zoneUuid; hypervisorType ?= clusterUuid.hypervisorType",
+    "L3Network": "zoneUuid ?= l2NetworkUuid.zoneUuid",
+    "VmInstance": "; ".join(("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
+                             "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform")),
+    "Volume": "size ?= diskOfferingUuid.diskSize; size ?= rootImageUuid.size",
+    "Eip": "vipIp ?= vipUuid.ip",
+}  # fmt: skip
+AS_CREATED: dict[str, Any] = {  # what a created object has besides, by type: a function of the object in the file
+    "Account": lambda cloud, item: {"password": SHA512_OF_PASSWORD}, "User": lambda cloud, item: {"password": SHA512_OF_PASSWORD},
+    "Host": lambda cloud, item: hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)),
+    "PrimaryStorage": lambda cloud, item: {"type": "NFS"} | dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB)),
+    "BackupStorage": lambda cloud, item: {"type": "SftpBackupStorage"} | dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB)),
+}
+
+
+def complete(cloud, path):
+    """Give each object of a cloud file what a created one has; raise SettingsError where a reference is missing that is needed."""
+    uncounted = [(type, item["uuid"]) for type, name in (("Host", "availableCpuCapacity"), ("PrimaryStorage", "availableCapacity"))
+                 for item in cloud.store.rows(type) if item.get(name) is None]  # fmt: skip
+    for type in NEEDED:  # what others refer to stands before them there
+        for item in [*cloud.store.rows(type)]:
+            complete_item(cloud, path, cloud.catalogue.resource(type), item)
+    for type, uuid in uncounted:
+        recount(cloud, uuid) if type == "Host" else recount_left(cloud, uuid)
+
+
+def recount_left(cloud, uuid):
+    """Count what is left of a primary storage: all of it, less what is on it."""
+    ps = cloud.look("PrimaryStorage", uuid)
+    cloud.change("PrimaryStorage", uuid, availableCapacity=ps["totalCapacity"] - held_on(cloud, uuid))
+    recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
+
+
+def complete_item(cloud, path, row, item):
+    """Give an object what it needs and the file does not say: from others, as a created one, or nothing of its type."""
+    scope, needed = Scope(cloud, None, row.name, dict(item)), needed_of(row)
+    created = AS_CREATED.get(row.name, lambda *_: {})(cloud, item)
+    for name in [name for name in (*needed, *created) if item.get(name) is None]:
+        scope.perform(FROM_OTHERS.get(row.name, ""))
+        if scope.item.get(name) is None:
+            usual = created.get(name) or needed.get(name) or row.new.get(name)
+            scope.set(**{name: the_only(cloud, path, row, item, name) if name in row.leads and not usual else usual or nothing(cloud, row.all_fields.get(name, "str"))})
+    if scope.changes:
+        cloud.store.update(row.name, item["uuid"], **scope.changes)
+
+
+def the_only(cloud, path, row, item, name):
+    """Return the uuid that a reference must have where it is left out: that of the only object there is; SettingsError if there is none, or a choice."""
+    type = row.leads[name]
+    if type == "Account":
+        return ADMIN
+    found = [*cloud.store.rows(cloud.catalogue.resources[type].stored)]
+    if len(found) != 1:
+        why = f"say which of {len(found)}" if found else f"there is no {type} in the file"
+        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs a {name}: {why}")
+    return found[0]["uuid"]
 
 
 def is_cloud_file(what):
@@ -9140,11 +9285,11 @@ NEEDED = {
     "Notification": "content arguments time", "GarbageCollector": "name runnerClass context managementNodeUuid",
     "LongJob": "name apiId jobName jobData managementNodeUuid", "License": "licenseType expiredDate issuedDate hostNum cpuNum",
     "LicenseAddOn": "name licenseType expiredDate issuedDate hostNum cpuNum modules", "Zone": "name", "Cluster": "name zoneUuid hypervisorType=KVM",
-    "Host": "name zoneUuid clusterUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
+    "Host": "name clusterUuid zoneUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
             "totalMemoryCapacity availableMemoryCapacity",
     "PrimaryStorage": "name zoneUuid url type totalCapacity availableCapacity", "BackupStorage": "name url type totalCapacity availableCapacity",
     "Image": "name url format=qcow2 backupStorageRefs", "InstanceOffering": "name cpuNum memorySize", "DiskOffering": "name diskSize",
-    "L2Network": "name zoneUuid", "L3Network": "name zoneUuid l2NetworkUuid",
+    "L2Network": "name zoneUuid", "L3Network": "name l2NetworkUuid zoneUuid",
     "IpRange": "name l3NetworkUuid startIp=0.0.0.0 endIp=0.0.0.0 netmask=0.0.0.0 gateway=0.0.0.0 networkCidr=0.0.0.0/32",
     "NetworkServiceProvider": "name type networkServiceTypes attachedL2NetworkUuids", "VmInstance": "name memorySize cpuNum",
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
@@ -9152,7 +9297,14 @@ NEEDED = {
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
     "AffinityGroup": "name policy=antiSoft", "AffinityGroupUsage": "affinityGroupUuid resourceUuid resourceType=VmInstanceVO",
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
-    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
+    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp consoleProxyOverriddenIp",
+    "PortForwardingRule": "name vipUuid vipPortStart vipPortEnd privatePortStart privatePortEnd protocolType=TCP",
+    "LoadBalancer": "name vipUuid", "LoadBalancerListener": "name loadBalancerUuid loadBalancerPort protocol=tcp", "VipQos": "vipUuid",
+    "SecurityGroup": "name", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid securityGroupUuid",
+    "VniRange": "name l2NetworkUuid startVni endVni", "Vtep": "hostUuid poolUuid", "ImageCache": "id primaryStorageUuid imageUuid size",
+    "LocalStorageResourceRef": "resourceUuid primaryStorageUuid hostUuid size", "CephPrimaryStoragePool": "poolName primaryStorageUuid",
+    "ShareableVolumeVmInstanceRef": "volumeUuid vmInstanceUuid deviceId", "UserGroup": "name", "UserGroupUserRef": "userUuid groupUuid",
+    "UserPolicyRef": "userUuid policyUuid", "UserGroupPolicyRef": "groupUuid policyUuid",
 }  # fmt: skip
 BEHIND = {  # what objects have and no inventory shows
     "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
@@ -9200,9 +9352,14 @@ def look_over_type(cloud, row):
     return told
 
 
+def needed_of(row):
+    """Return the fields that the mock counts on in objects of a type, each with its default: a text, or "" for nothing of its kind."""
+    return dict(word.partition("=")[::2] for word in NEEDED.get(row.name, "").split())
+
+
 def oddities(cloud, row, item):
     """What is odd about an object, by field: a phrase, and the value that the mock goes on with."""
-    needed = dict(word.partition("=")[::2] for word in NEEDED[row.name].split()) if row.name in NEEDED else {}
+    needed = needed_of(row)
     fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
     odd = {}
     for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
@@ -10666,10 +10823,9 @@ class Contract:
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
-def readable_json(value):
-    """Return JSON with every character as it is, but for half a surrogate pair, which UTF-8 cannot say."""
-    text = json.dumps(value, ensure_ascii=False)
-    return json.dumps(value) if re.search("[\ud800-\udfff]", text) else text
+def json_answer(body, status=200):
+    """Return an answer of /zmock, with every character as it is."""
+    return web.Response(body=to_json(body), status=status, content_type="application/json", charset="utf-8")
 
 
 class ControlError(Exception):
@@ -10806,6 +10962,9 @@ def journal_filter(query, more=()):
     for key in ("since", "status"):
         if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
             raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
+    for key in ("api", "path"):
+        if len(query.get(key, "")) > LONGEST_GLOB:
+            raise ControlError(400, f"{key!r} has at most {LONGEST_GLOB} characters")
     api, path, status, since = query.get("api", "*"), query.get("path", "*"), query.get("status"), int(query.get("since", 0))
     return lambda entry: (
         entry.seq > since and fnmatchcase(entry.api, api) and status in (None, str(entry.status))
@@ -10859,14 +11018,19 @@ class Control:
             self.guard(request)
             body = await self.dispatch(request)
         except ControlError as error:
-            return web.json_response({"error": error.error, "hint": error.hint}, status=error.status, dumps=readable_json)
+            return json_answer({"error": error.error, "hint": error.hint}, error.status)
         except TooFar as error:
-            return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409, dumps=readable_json)
+            return json_answer({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, 409)
         except ApiError as error:
-            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status, dumps=readable_json)
+            kept_late = error.code == "SYS.1016"  # only a commit says it: what was asked for is done in memory
+            hint = "it is done, but not yet kept; that is tried until it can be" if kept_late else error.hint or "the cloud refuses it"
+            return json_answer({"error": str(error), "hint": hint}, error.status if kept_late else 409)
+        except Exception as error:  # as MessageSafeAspect.aj does for the APIs: nobody gets a 500 in plain text
+            log.exception("%s %s failed", request.method, request.path)
+            return json_answer({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, 500)
         if body is STREAM:
             return await self.watch.stream(request)
-        return web.json_response(body, dumps=readable_json)
+        return json_answer(body)
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -10904,8 +11068,8 @@ class Control:
             return None
         try:
             text = (await request.text()).removeprefix(BOM)
-            return json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError, LookupError) as error:
+            return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
+        except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None

@@ -427,7 +427,7 @@ async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):
 
 async def test_a_file_keeps_the_dates_and_what_is_embedded_in_an_inventory(tmp_path):
     vm = {"name": "vm", "createDate": "Jan 6, 2017 3:51:16 AM", "vmNics": [{"uuid": named("nic"), "ip": "10.0.0.1", "deviceId": 0}]}
-    path = write(tmp_path / "cloud.json", json.dumps({"vm-instances": [vm]}))
+    path = write(tmp_path / "cloud.json", json.dumps({"vm-instances": [vm], **{kind: [{"name": "n"}] for kind in ("zones", "l2-networks", "l3-networks")}}))
     async with serve(cloud=path) as mock:
         (found,) = await mock.query("vm-instances")
         assert found["createDate"] == vm["createDate"]

@@ -513,15 +513,21 @@ MODES = ("real", "frozen", "warp")
 PATIENCE = 1  # second of the world's time that one move of the Clock waits for others in vain: a web-hook's receiver may never answer
 BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
 FEW = 1000  # timers that are too few to look for cancelled ones among them
+LOOK = 1  # second between two looks at the system's clock, which somebody may have set
+STEP = 0.5  # seconds by which it has to have been set to be noticed; what is less is its own correction
 
 
 class Timer:
-    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time."""
+    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time.
 
-    __slots__ = ("due", "order", "fire", "what", "awaited")
+    `due` is a date where the timer is `dated`, else a second of Clock.steady().
+    """
 
-    def __init__(self, due, order, fire, what, awaited=False):
-        self.due, self.order, self.fire, self.what, self.awaited = due, order, fire, what, awaited
+    __slots__ = ("due", "order", "fire", "what", "awaited", "dated")
+
+    def __init__(self, due, order, fire, what, awaited=False, dated=False):
+        self.due, self.order, self.fire, self.what = due, order, fire, what
+        self.awaited, self.dated = awaited, dated
 
     def __lt__(self, other):
         return (self.due, self.order) < (other.due, other.order)
@@ -544,26 +550,67 @@ class Clock:
     """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order.
 
     `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
+
+    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits are measured on steady(),
+    which runs on the monotonic clock: they keep their length when the system's clock is set, after a sleep for instance.
     """
 
     def __init__(self, mode="real", utc_offset=0.0):
-        self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
-        self.stopped_at = time.time()
-        self.moving, self.advancing = asyncio.Lock(), None  # one move at a time; which one is under way, until halt()
-        self.timers, self.order = [], itertools.count()  # a heap: at() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.mode, self.utc_offset, self.advancing = mode, utc_offset * 3600, None
+        self.show(time.time(), 0.0)
+        self.moved, self.told_lead = [], 0.0  # functions of the seconds by which dates have moved and waits have not
+        self.moving = asyncio.Lock()  # one move at a time; `advancing` is the one under way, until halt()
+        self.timers, self.order = [], itertools.count()  # a heap: after() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.dated = []  # as timers, a heap: what is due on a date; at() adds
         self.room = FEW  # timers, above which tidy() looks
         self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
         self.sleepers = set()  # what wakes each sleep(), which adds and takes it away itself; restart() calls them all
         self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
         self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
         self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
-        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: at() and set_mode() add, leap() takes away
+        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: after() and set_mode() add, leap() takes away
         self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
         self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
 
+    @property
+    def still(self):
+        return self.mode == "frozen" or self.advancing
+
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
-        return self.stopped_at if self.mode == "frozen" or self.advancing else time.time() + self.offset
+        return self.stopped_at if self.still else time.time() + self.offset
+
+    def steady(self, date=None):
+        """Return the second that waits are measured on, which never jumps, or that of a date as dates are now."""
+        if date is not None:
+            return date - self.lead()
+        return self.stopped_at - self.ahead if self.still else time.monotonic() + self.base
+
+    def lead(self):
+        """Return how many seconds dates are ahead of steady(): another number once somebody has set a clock."""
+        return self.ahead if self.still else self.now() - self.steady()
+
+    def date_of(self, second):
+        """Return the date of a second of steady(), as dates are now."""
+        return second + self.lead()
+
+    def due_date(self, timer):
+        """Return the date on which a timer is due, as dates are now."""
+        return timer.due if timer.dated else self.date_of(timer.due)
+
+    def left(self, timer):
+        """Return the seconds until a timer is due."""
+        if timer.dated:
+            return timer.due - self.now()
+        return timer.due + self.ahead - self.stopped_at if self.still else timer.due - self.steady()
+
+    def due_first(self):
+        """Return the timer that is due before all others, or None."""
+        if not (self.timers and self.dated):
+            return self.timers[0] if self.timers else self.dated[0] if self.dated else None
+        waiting, dated = self.timers[0], self.dated[0]
+        before = (self.date_of(waiting.due), waiting.order) < (dated.due, dated.order)
+        return waiting if before else dated
 
     def stamp(self, moment=None):
         """A moment as items hold it, in the zone of the cloud: "2018-07-10 09:31:06"."""
@@ -580,27 +627,42 @@ class Clock:
         except ValueError:
             return False
 
-    def at(self, due, fire, what="", awaited=False):
-        """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past.
+    def at(self, date, fire, what=""):
+        """Call fire() when the Clock shows `date`; at once, but not before the caller is done, if that is past.
+
+        The timer follows the date when a clock is set, as a schedule does. after() is for waits.
+        """
+        return self.add(self.dated, Timer(date, next(self.order), fire, what, dated=True))
+
+    def after(self, seconds, fire, what="", awaited=False):
+        """Call fire() when `seconds` have passed, whatever date it is then; at once, but not before the caller is done, if that is none.
 
         `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
         """
-        timer = Timer(due, next(self.order), fire, what, awaited)
-        self.tidy()
-        heapq.heappush(self.timers, timer)
+        return self.at_second(self.steady() + seconds, fire, what, awaited)
+
+    def at_second(self, second, fire, what="", awaited=False):
+        """Call fire() at a second of steady(), as after() does."""
+        timer = self.add(self.timers, Timer(second, next(self.order), fire, what, awaited))
         if awaited and self.mode == "warp":
             heapq.heappush(self.awaited, timer)
             self.wanted.set()
-        if self.timers[0] is timer:
+        return timer
+
+    def add(self, heap, timer):
+        heapq.heappush(heap, timer)
+        if heap[0] is timer:
             self.plan()
+        self.tidy()
         return timer
 
     def tidy(self):
         """Drops what was cancelled, each time that the timers have become twice as many."""
-        if len(self.timers) >= self.room:
-            self.timers, self.awaited = ([timer for timer in heap if timer.fire] for heap in (self.timers, self.awaited))
-            heapq.heapify(self.timers), heapq.heapify(self.awaited)
-            self.room = max(FEW, 2 * len(self.timers))
+        if len(self.timers) + len(self.dated) >= self.room:
+            for heap in (self.timers, self.dated, self.awaited):
+                heap[:] = [timer for timer in heap if timer.fire]
+                heapq.heapify(heap)
+            self.room = max(FEW, 2 * (len(self.timers) + len(self.dated)))
 
     def never(self, fire, what=""):
         """A timer that no time brings about, only hurry()."""
@@ -611,9 +673,10 @@ class Clock:
         if self.wakeup:
             self.wakeup.cancel()
             self.wakeup = None
-        if self.started and self.timers and (self.mode != "frozen" or self.timers[0].due <= self.now()):
+        timer = self.due_first() if self.started else None
+        if timer and (self.mode != "frozen" or self.left(timer) <= 0):
             loop = asyncio.get_running_loop()
-            self.wakeup = loop.call_later(min(max(0, self.timers[0].due - self.now()), DAY), self.tick)
+            self.wakeup = loop.call_later(min(max(0, self.left(timer)), LOOK), self.tick)
 
     def start(self):
         """From now on, inside the running loop, what is due fires by itself."""
@@ -621,18 +684,35 @@ class Clock:
         self.set_mode(self.mode)
 
     def tick(self):
-        self.fire_due()
-        self.plan()
+        try:
+            self.fire_due()
+            self.notice()
+        finally:
+            self.plan()
 
     def fire_due(self):
-        """Fires what is due, and says what it was."""
+        """Fires what is due, and says what it was. One that raises is in the log, and keeps no other from firing."""
         fired = []
-        while self.timers and self.timers[0].due <= self.now():
-            timer = heapq.heappop(self.timers)
+        while (timer := self.due_first()) and self.left(timer) <= 0:
+            heapq.heappop(self.dated if timer.dated else self.timers)
             if timer.fire:
                 fired.append(timer.what)
-                timer.hurry()
+                try:
+                    timer.hurry()
+                except Exception:  # a timer is nobody's call: there is no one else to tell
+                    log.exception("what was due failed: %s", timer.what or "a timer without a name")
         return fired
+
+    def notice(self):
+        """Tell those in `moved` that somebody has set the system's clock: dates have moved, and waits have not."""
+        seconds = self.lead() - self.told_lead
+        if abs(seconds) > STEP:
+            self.tell_moved(seconds)
+
+    def tell_moved(self, seconds):
+        self.told_lead = self.lead()
+        for tell in self.moved:
+            tell(seconds)
 
     async def sleep(self, seconds):
         """Returns when the Clock has moved on by that much."""
@@ -645,7 +725,7 @@ class Clock:
                 done.set_result(None)
                 self.rouse(task) if task in self.tasks else None
 
-        timer = self.at(self.now() + seconds, wake, awaited=True)
+        timer = self.after(seconds, wake, awaited=True)
         self.sleepers.add(wake)
         self.rest(task)
         try:
@@ -713,8 +793,8 @@ class Clock:
         self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
         try:
             patience = await self.settle()
-            while self.advancing is move and self.timers and self.timers[0].due <= target:
-                self.jump(max(self.timers[0].due, self.now()))
+            while self.advancing is move and (timer := self.due_first()) and self.due_date(timer) <= target:
+                self.jump(max(self.due_date(timer), self.now()))
                 fired += self.fire_due()
                 patience = await self.settle(patience)
                 await asyncio.sleep(0)  # others may have something to ask
@@ -733,18 +813,21 @@ class Clock:
             self.jump(self.stopped_at)
 
     def jump(self, moment):
-        self.stopped_at = moment
-        self.offset = moment - time.time()
+        """Goes to a date, and waits with it."""
+        self.show(moment, self.lead())
+
+    def show(self, moment, ahead):
+        """Shows a date, by so many seconds ahead of steady()."""
+        self.stopped_at, self.ahead = moment, ahead
+        self.offset, self.base = moment - time.time(), moment - ahead - time.monotonic()
 
     def set_back(self, moment):
         """Shows an earlier moment. What is due in five seconds still is: waits run on a steady clock, dates do not."""
         self.halt()
         back = moment - self.now()
-        self.jump(moment)
-        for timer in self.timers:
-            timer.due += back
+        self.show(moment, self.lead() + back)
+        self.tell_moved(back)
         self.plan()
-        return back
 
     def set_mode(self, mode):
         self.jump(self.now())
@@ -764,12 +847,23 @@ class Clock:
                 heapq.heappop(self.awaited)
             if self.awaited:
                 async with self.moving:
-                    await self.go_through(functools.partial(getattr, self.awaited[0], "due"))
+                    await self.go_through(functools.partial(self.due_date, self.awaited[0]))
             else:
                 self.wanted.clear()
 
     def world(self):
         return time.time()
+
+    def uptime(self, since=0.0):
+        """Return the seconds of the world since a moment that this told before, whatever became of its clocks."""
+        return time.monotonic() - since
+
+    def soon(self, seconds, fire):
+        """Call fire() when so many seconds of the world have passed; at once on a frozen clock, where nobody hurries."""
+        if self.mode == "frozen":
+            fire()
+        else:
+            asyncio.get_running_loop().call_later(seconds, fire)
 
     def kept(self):
         """What of it outlives the process; take_up() takes it."""
@@ -792,8 +886,9 @@ class Clock:
         self.halt()
         for wake in [*self.sleepers]:
             wake()
-        self.timers.clear()
-        self.jump(self.world())
+        self.timers.clear(), self.dated.clear()
+        self.show(self.world(), 0.0)
+        self.told_lead = 0.0
         self.set_mode(self.mode)
 
 
@@ -4669,7 +4764,8 @@ class Faults:
             now = self.cloud.clock.now()
             ends = now + told["ttl"] if ends is None else ends
             rule.over = ends <= now
-            rule.timer = self.cloud.clock.at(ends, lambda: setattr(rule, "over", True), f"rule {id} is over") if ends > now else None
+            if not rule.over:
+                rule.timer = self.cloud.clock.after(ends - now, lambda: setattr(rule, "over", True), f"rule {id} is over")
         return rule
 
     def check(self, told):
@@ -4852,6 +4948,7 @@ class Call:
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
     given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
+    on_end: Any = None  # a function of the state and the error code that its job ends with, where somebody keeps them
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -4864,7 +4961,7 @@ class Call:
 
 @dataclass
 class Progress:
-    """How far an operation is: its stages with the moments they began, for GetTaskProgress."""
+    """How far an operation is: its stages with the moments they began, for GetTaskProgress; all moments are of Clock.steady()."""
 
     call: Call
     began: float
@@ -4883,6 +4980,7 @@ class Run:
     """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
 
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
+    `began` and `due` are seconds of Clock.steady(); as an argument, `began` is a date: that of an older operation.
     """
 
     def __init__(self, jobs, call, seconds, done, began=None):
@@ -4891,7 +4989,7 @@ class Run:
         self.stages, self.awaited = jobs.stages(call.api, call.long), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
-        self.began = jobs.clock.now() if began is None else began
+        self.began = jobs.clock.steady(began)
         self.due = self.began + seconds
         self.progress = Progress(call, self.began, self.due, self.stages)
         if (self.stages or call.long) and jobs.configured("progress", "progress.on"):
@@ -4907,7 +5005,9 @@ class Run:
     def later(self, due, fire):
         """A timer of this operation."""
         what = f"{self.call.api.name} {self.call.job}"
-        return self.jobs.clock.never(fire, what) if self.held else self.jobs.clock.at(due, fire, what, self.awaited)
+        if self.held:
+            return self.jobs.clock.never(fire, what)
+        return self.jobs.clock.at_second(due, fire, what, self.awaited)
 
     def attempt(self, step):
         """Takes one step; an error ends the operation, and takes back what it had changed until then."""
@@ -4952,7 +5052,7 @@ class Run:
     def plan_next(self):
         if self.passed is None or (not self.progress.seen and self.fails_next()):  # prepared; or a first stage that nothing prepares
             return self.attempt(self.resume)
-        self.progress.seen.append(self.jobs.clock.now())
+        self.progress.seen.append(self.jobs.clock.steady())
         share = (self.due - self.began) / max(1, len(self.stages))
         return self.wait(self.began + share * len(self.progress.seen), self.resume)
 
@@ -4961,7 +5061,7 @@ class Run:
         if error:
             self.undo() if self.call.fault.rollback else None
             error = wrapped(error, self.call.api.name)
-        if error and self.jobs.clock.now() < self.due:
+        if error and self.jobs.clock.steady() < self.due:
             self.over = True
             self.timer = self.later(self.due, lambda: self.finish(None, error))
         else:
@@ -4971,7 +5071,7 @@ class Run:
         self.over = self.progress.over = True
         self.jobs.runs.discard(self)
         if self.call.job in self.jobs.progress:
-            self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
+            self.jobs.clock.after(PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
         self.done(body, error)
 
     def undo(self):
@@ -4983,7 +5083,8 @@ class Run:
         while not self.over:
             self.timer.cancel()
             self.attempt(self.resume if self.steps else self.begin)
-        self.timer.hurry()  # an error that waits for its time
+        if self.timer:
+            self.timer.hurry()  # an error that waits for its time
 
     def drop(self):
         """Ends it without a word, as if it had never begun."""
@@ -4997,16 +5098,17 @@ class Run:
         self.over = True
         self.jobs.runs.discard(self)
 
-    def shift(self, seconds):
-        """Its moments, on a clock that was set back."""
-        self.began, self.due = self.began + seconds, self.due + seconds
-        self.progress.began, self.progress.ends = self.progress.began + seconds, self.progress.ends + seconds
-        self.progress.seen[:] = [moment + seconds for moment in self.progress.seen]
+    def hold(self):
+        """Has it go on by hurry() only."""
+        fire, self.held = self.timer.fire, True
+        self.timer.cancel()
+        self.timer = self.later(self.due, fire)
 
     def fail(self, error):
-        """Ends it with an error, now."""
-        self.drop()
-        self.finish(None, error)
+        """Ends it with an error, now, unless it has ended."""
+        if self in self.jobs.runs:
+            self.drop()
+            self.finish(None, error)
 
 
 FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
@@ -5026,6 +5128,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
+GRACE = 0.025  # seconds of the world between a 202 and its web-hook: a client may have to read the one before it expects the other
 KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
@@ -5045,6 +5148,8 @@ class Jobs:
 
     def clear(self):
         self.running, self.runs, self.progress, self.queues = {}, set(), {}, defaultdict(list)
+        self.calls = {}  # by job, the calls of those that are running
+        self.ended = set()  # running jobs whose result is being written; nobody has seen it yet
         self.looked = {}  # when each job was last looked at; kept in its record once a minute
         self.gone_by = {}  # the rules that had jobs expire, for the polls that come after
         self.telling = set()  # tasks
@@ -5067,7 +5172,7 @@ class Jobs:
         if not lost:
             if hook and call.fault.webhook != "never":
                 (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
-            self.running[call.job] = None
+            self.running[call.job], self.calls[call.job] = None, call
             self.queues[line_of(call)].append(call)
             if len(self.queues[line_of(call)]) == 1:
                 self.start(call)
@@ -5081,12 +5186,18 @@ class Jobs:
 
     def withdraw(self, call):
         """Takes back a job that could not be accepted after all."""
-        begun = self.running.pop(call.job, None)
+        begun = self.take_off(call.job)
         if begun:
             self.stop(begun)
         self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
+
+    def take_off(self, uuid):
+        """Takes a job off those that are running; answers the run, or the timer that stands for one."""
+        self.ended.discard(uuid)
+        self.calls.pop(uuid, None)
+        return self.running.pop(uuid, None)
 
     def stop(self, under_way):
         """Ends a run, or the timer that stands for one, as if it had never begun."""
@@ -5098,29 +5209,42 @@ class Jobs:
 
     def start(self, call):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
-        fault, due = call.fault, self.clock.now() + call.seconds
+        fault, what = call.fault, f"{call.api.name} {call.job}"
 
         def done(body, failure):
             self.finish(call, body, failure or (fault.error if fault.at == "after" else None))
 
         if fault.error and fault.at != "after" and not fault.stage:
-            due = math.inf if fault.job == "hold" else due
-            self.running[call.job] = self.clock.at(due, lambda: done(None, fault.error), f"{call.api.name} {call.job}", awaited=True)
+            fail = functools.partial(done, None, fault.error)
+            held = fault.job == "hold"
+            self.running[call.job] = self.clock.never(fail, what) if held else self.clock.after(call.seconds, fail, what, awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
             if call.job in self.running:
                 self.running[call.job] = run
 
     def finish(self, call, body, error):
-        if not self.store.peek("Job", call.job):  # expired by hand in the meantime
+        """Decides how a job ends; publish() lets it be seen."""
+        if self.calls.get(call.job) is not call:  # expired by hand in the meantime
             self.next_in_line(call)
+            self.tell_end(call, "failed" if error else "succeeded", error.code if error else "")
             return
-        if error:
-            self.notify(call, error)
-        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None} if error else {"state": "succeeded", "body": body}
-        by_rule = error and call.fault.error in (error, error.cause)
-        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+        self.ended.add(call.job)
+        self.set_result(call, body, error)
         self.clock.spawn(self.publish(call))
+
+    def set_result(self, call, body, error):
+        """Has the record of a job say how it ends, in the place of what it said before."""
+        if error and self.store.peek("Job", call.job)["state"] != "failed":
+            self.notify(call, error)
+        by_rule = error and call.fault.error in (error, error.cause)
+        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None, "body": None} if error else {"state": "succeeded", "body": body}
+        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+
+    def tell_end(self, call, state, code):
+        """Lets whoever keeps a call know how its job ended."""
+        if call.on_end:
+            call.on_end(state, code)
 
     def next_in_line(self, call):
         """Takes a call out of its line; the one behind it begins, if it was the first."""
@@ -5137,12 +5261,14 @@ class Jobs:
     async def publish(self, call):
         """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
         self.next_in_line(call)
-        with contextlib.suppress(ApiError):
-            await self.store.commit(lambda error: self.give_back(call, error))
-        self.running.pop(call.job, None)
+        await self.write_result(call)
+        if self.calls.get(call.job) is not call:  # expired by hand, or lost, in the meantime
+            return
+        self.take_off(call.job)
         record = self.store.get("Job", call.job)
         self.note(call.job)
-        if record and record["hook"] and call.fault.webhook != "never":
+        self.tell_end(call, record["state"], code_of(record))
+        if record["hook"] and call.fault.webhook != "never":
             task = self.clock.spawn(self.tell(record, call.fault))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
@@ -5152,13 +5278,25 @@ class Jobs:
             for old in [*self.gone_by][:-MOST_GONE]:
                 del self.gone_by[old]
 
+    async def write_result(self, call):
+        """Return when the result of a job is on the disk, or cannot be: the last one, where somebody has it fail meanwhile."""
+        written = None
+        with contextlib.suppress(ApiError):
+            while (record := self.store.peek("Job", call.job)) is not written:
+                written = record
+                await self.store.commit(lambda error: self.give_back(call, error))
+
     def give_back(self, call, error):
         """A job whose work cannot be kept has failed, and nothing of it stays."""
+        if self.calls.get(call.job) is call:
+            self.undo(call)
+            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
+
+    def undo(self, call):
+        """Takes back what a job has done."""
         run = self.running.get(call.job)
         if isinstance(run, Run):
             run.undo()
-        if self.store.peek("Job", call.job):
-            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
 
     def poll(self, uuid):
         """The record of a job, or None when there is none any more."""
@@ -5166,7 +5304,7 @@ class Jobs:
         if record is None or self.expired(record):
             return None
         self.looked[uuid] = self.clock.now()
-        if self.clock.now() - record["seen"] >= LOOKS_APART:
+        if abs(self.clock.now() - record["seen"]) >= LOOKS_APART:  # it is in the future where the clock was set back
             self.store.update("Job", uuid, seen=self.clock.now())
             self.clock.spawn(self.store.try_commit())
         return record if uuid not in self.running else record | {"state": "running"}
@@ -5220,9 +5358,14 @@ class Jobs:
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
 
     def left_now(self, uuid):
-        """The 202 of a job has left: its web-hook waits for that no longer."""
-        if left := self.left.pop(uuid, None):
-            left.set()
+        """The 202 of a job has left: its web-hook may follow, after GRACE where time runs."""
+        if left := self.left.get(uuid):
+            self.clock.soon(GRACE, functools.partial(self.may_follow, uuid, left))
+
+    def may_follow(self, uuid, left):
+        left.set()
+        if self.left.get(uuid) is left:
+            del self.left[uuid]
 
     def let_go(self, uuid):
         """The 202 of a job waits for its web-hook no longer."""
@@ -5240,54 +5383,89 @@ class Jobs:
             log.info("web-hook %s: %s", url, error)
             return False
 
-    def control(self, uuid, what):
-        """finish, fail or expire a job by hand; answers its record."""
-        run, held = self.running.get(uuid), self.store.peek("Job", uuid).get("held")
-        if run:
-            self.store.update("Job", uuid, held=None)
+    def control(self, uuid, what, error=None):
+        """finish, fail, hold or expire a job by hand, also while its result is being written; answers its record."""
+        call, run = self.calls.get(uuid), self.running.get(uuid)
         if what == "expire":
-            self.running.pop(uuid, None)
-            self.expire(uuid)
-            self.let_go(uuid)
-            if run and held:  # nothing would ever end it
-                self.stop(run)
-                self.next_in_line(self.waiting(uuid))
-        elif isinstance(run, Run):
-            run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
-        elif isinstance(run, Timer):  # a fault rule has it fail, sooner or later
-            run.hurry()
-        elif what == "fail":
-            self.finish(self.waiting(uuid), None, FAILED_BY_HAND)
+            self.expire_by_hand(uuid)
+        elif what == "hold":
+            self.hold(call, run)
+        elif uuid in self.ended:
+            self.overturn(call, error or FAILED_BY_HAND) if what == "fail" else None
+        else:
+            self.store.update("Job", uuid, held=None)
+            self.end_by_hand(call, run, what, error)
         return self.store.get("Job", uuid)
 
-    def waiting(self, uuid):
-        """The call that a job is of, while it stands in line."""
-        return next(call for line in self.queues.values() for call in line if call.job == uuid)
+    def end_by_hand(self, call, run, what, error):
+        if what == "finish" or (isinstance(run, Timer) and not error):  # a timer: a fault rule has it fail, sooner or later
+            run.hurry()
+        elif isinstance(run, Run):
+            run.fail(error or FAILED_BY_HAND)
+        else:
+            if run:
+                run.cancel()
+            self.finish(call, None, error or FAILED_BY_HAND)
+
+    def overturn(self, call, error):
+        """Has a job fail whose result is being written: publish() writes this one instead."""
+        self.undo(call)
+        self.set_result(call, None, error)
+
+    def hold(self, call, run):
+        """Stops a job where it is, or before it begins; it goes on by control() only."""
+        call.fault = replace(call.fault, job="hold")
+        if isinstance(run, Run):
+            run.hold()
+        elif run:
+            self.running[call.job] = self.clock.never(run.fire, run.what)
+            run.cancel()
+        self.store.update("Job", call.job, held=True)
+
+    def expire_by_hand(self, uuid):
+        """Forgets a job. One that is under way goes on to its end; one that is held, or has not begun, is given up."""
+        record, call, ended = self.store.peek("Job", uuid), self.calls.get(uuid), uuid in self.ended
+        run = self.take_off(uuid)
+        self.expire(uuid)
+        self.let_go(uuid)
+        if ended:
+            self.tell_end(call, record["state"], code_of(record))
+        elif call and (record.get("held") or not run):
+            if run:
+                self.stop(run)
+            self.next_in_line(call)
+            self.tell_end(call, "failed", "")
 
     def waits(self, uuid):
         """Whether a job has not begun, because another one on the same object has not ended."""
-        return self.running.get(uuid, uuid) is None
+        return self.running.get(uuid, uuid) is None and uuid not in self.ended
 
     def lose(self):
-        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java)."""
+        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java).
+
+        So does a job whose result is being written: nobody has seen that.
+        """
         for run in [*self.runs]:
             run.abandon()
         for uuid, run in self.running.items():
             if isinstance(run, Timer):
                 run.cancel()
-            if (self.store.peek("Job", uuid) or {}).get("state") == "running":
-                self.store.update("Job", uuid, state="lost", held=None)
-                self.note(uuid)
+            self.store.update("Job", uuid, state="lost", **dict.fromkeys(("held", "finished", "body", "error", "hint", "rule")))
+            self.note(uuid)
         for task in self.telling:
             task.cancel()
         self.clear()
 
     def shift(self, seconds):
-        """What is under way on a clock that was set back: due as much later as it was."""
-        for run in self.runs:
-            run.shift(seconds)
+        """When what is under way is due, as dates are now that a clock was set: waits have not moved."""
         for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
             self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
+
+    def due(self, record):
+        """Return the date on which a job is due, as dates are now."""
+        under_way = self.running.get(record["uuid"])
+        finite = under_way and under_way.due < math.inf
+        return self.clock.date_of(under_way.due) if finite else record["due"]
 
     def shown(self, record):
         """A record as /zmock/jobs shows it; what is not yet on the disk is still running, and a held one is due never."""
@@ -5295,7 +5473,7 @@ class Jobs:
         state = "held" if held else "running" if record["uuid"] in self.running else record["state"]
         inner = (record.get("body") or {}).get("inventory")
         return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]),
-                "due": None if held else iso(record["due"]),
+                "due": None if held else iso(self.due(record)),
                 "resourceUuid": record.get("target") or (inner.get("uuid") if isinstance(inner, dict) else None)}  # fmt: skip
 
     async def close(self):
@@ -5309,6 +5487,11 @@ def line_of(call):
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
+
+
+def code_of(record):
+    """The code of the error that a job ended with, or ""."""
+    return (record.get("error") or {}).get("code", "")
 
 
 def result_of(record, api=None):
@@ -7758,7 +7941,7 @@ def run_long_job(cloud, uuid, call, seconds, began=None):
     limit = configured(cloud, "longJob", "longJob.api.timeout")
     if 0 < limit < seconds:
         error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
-        cloud.clock.at(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+        cloud.clock.at_second(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
 
 
 def end_long_job(cloud, uuid, body, error):
@@ -7781,7 +7964,7 @@ def give_up_soon(scope):
     """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
     cloud, uuid = scope.cloud, scope.item["uuid"]
     if scope.item["jobName"][3:-3] in CANCELLABLE:
-        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
+        cloud.clock.after(0, lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
 
 
 def give_up(cloud, uuid):
@@ -7823,7 +8006,7 @@ def expunge_later(cloud, api, uuid, since=None):
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.expunging[uuid] = cloud.clock.at(due, remove, f"{api} {uuid}")
+    cloud.expunging[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, f"{api} {uuid}")
 
 
 def expunge(cloud, api, uuid):
@@ -7900,15 +8083,16 @@ def task_rows(cloud, progress):
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
     if progress.call.long:
-        now = min(cloud.clock.now(), max(progress.ends, progress.began))
-        percent = str(progress.percent(cloud.clock.now()))
+        now = min(cloud.clock.steady(), max(progress.ends, progress.began))
+        percent = str(progress.percent(cloud.clock.steady()))
         children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
     return root, children
 
 
 def task_row(cloud, progress, seed, name, type, content, moment, parent=None, step=0):
     uuid = hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()
-    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content, "time": int(moment * 1000)}
+    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content}
+    row["time"] = int(cloud.clock.date_of(moment) * 1000)
     if parent:
         row["parentUuid"] = parent["taskUuid"]
     if cloud.dialect["task-progress-fields"]:
@@ -8708,6 +8892,15 @@ def plan_anew(scope):
         plan(scope.cloud, tie, scope.cloud.clock.now())
 
 
+def follow_dates(cloud, seconds):
+    """Plan anew when the system's clock was set back. After a short correction nothing runs twice: all stays on its date.
+
+    What was due while the clock was set forth runs once, and late: its timers are `dated`.
+    """
+    if seconds < -MISFIRE:
+        plan_all(cloud)
+
+
 def plan_all(cloud):
     """On a clock that shows another time than before: what was due in the meantime is not made up for."""
     for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
@@ -9435,9 +9628,11 @@ class Incident:
     about: object
     more: dict
     course: GeneratorType
+    timer: Timer | None = None  # of its end, where it ends by itself
 
-    def shown(self):
-        return {"id": self.id, self.kind: self.about, **self.more}
+    def shown(self, clock):
+        ends = {"ends": iso(clock.due_date(self.timer))} if self.timer else {}
+        return {"id": self.id, self.kind: self.about, **self.more, **ends}
 
 
 def incident(kind):
@@ -9462,9 +9657,8 @@ def strike(cloud, told):
     if more is not None:
         cloud.incidents[struck.id] = struck
     if more and "seconds" in more:
-        due = cloud.clock.now() + more.pop("seconds")
-        more["ends"] = iso(due)
-        cloud.clock.at(due, lambda: end_incident(cloud, struck.id), f"{struck.id} ends", awaited=True)
+        end = functools.partial(end_incident, cloud, struck.id)
+        struck.timer = cloud.clock.after(more.pop("seconds"), end, f"{struck.id} ends", awaited=True)
     return struck
 
 
@@ -9892,18 +10086,20 @@ class Entry:
     api: str = ""
     params: dict = field(default_factory=dict)
     status: int = 0
+    code: str = ""  # of the error that it was answered with; of a 202, of the one that its job ended with
     job: str = ""
-    outcome: str = ""
+    outcome: str = ""  # ok, error, how its answer broke; of a 202 running, then succeeded or failed
     rule: str = ""
     hints: list = field(default_factory=list)
     drop: str = ""  # how its answer breaks
+    end: tuple = ()  # the outcome and the code of its job, once that has ended
 
     @property
     def time(self):
         return iso(self.moment)
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop")}
+        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop", "end")}
         return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
@@ -10139,6 +10335,9 @@ class Rest:
         answer.drop = answer.drop or entry.drop
         entry.status = 0 if answer.drop in UNSAID else answer.status
         entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
+        entry.code = entry.code if entry.status >= 400 else ""
+        if entry.outcome == "running" and entry.end:  # its job was quicker
+            entry.outcome, entry.code = entry.end
         entry.path = entry.path[:MOST_KEPT]
         self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
@@ -10174,6 +10373,14 @@ class Rest:
             versions = [(type, self.cloud.store.table(type).version) for type in read]
             self.standing.keep(request.raw_path, Standing(call.api, entry.params, text, head.encode(), versions))
         return text
+
+    def job_ended(self, entry, outcome, code):
+        """Has the journal say of a 202 how its job ended, and tells of the call again."""
+        entry.end = outcome, code
+        if entry.outcome == "running":
+            entry.outcome, entry.code = entry.end
+            if self.watch:
+                self.watch("call", entry)
 
     def forget_calls(self):
         self.journal.clear()
@@ -10378,10 +10585,22 @@ class Rest:
         entry.drop = fault.drop
         own = await self.outcome(request, call, entry) if self.is_done(call, entry) else None
         if fault.answer:
-            return replace(raw_answer(*fault.answer), job=own.job if own else "")
+            entry.code = ""
+            return replace(self.told_answer(request, call), job=own.job if own else "")
         if fault.error and (at_once or not own):  # of a job that was accepted, the poll tells it
             raise fault.error
         return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
+
+    def told_answer(self, request, call):
+        """The answer that a rule gives; one of success that says no body has that of an answer without a result."""
+        status, body = call.fault.answer
+        if body is not None or not 200 <= status < 300 or status == 204:
+            return raw_answer(status, body)
+        polled = call.api is POLL_JOB
+        job = call["uuid"] if polled else call.job
+        if status == 202 and job:
+            return Answer(202, self.still_running(request, job) if polled else {"location": self.location(request, job)})
+        return Answer(status)
 
     def is_done(self, call, entry):
         """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
@@ -10429,7 +10648,7 @@ class Rest:
             raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
         if isinstance(call.params, ApiError):
             call.fault, call.params = replace(call.fault, name="", error=call.params, at="job", stage="", job=""), {}
-        entry.job = call.job
+        entry.job, call.on_end = call.job, functools.partial(self.job_ended, entry)
         self.cloud.admit(call)
         self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers)
         await self.outlive(self.cloud.store.commit(lambda error: self.jobs.withdraw(call)))
@@ -10453,11 +10672,17 @@ class Rest:
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
-            return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+            return Answer(202, self.still_running(request, uuid))
+        entry.code = code_of(record)
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
+
+    def still_running(self, request, uuid):
+        """The body that a poll of a job gets until the job is over."""
+        return {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b""
 
     def failed(self, error, entry):
         """An error as the dialect says it."""
+        entry.code = error.code
         if error.hint:
             entry.hints.append(error.hint)
         headers = {"Allow": ", ".join(error.allow)} if getattr(error, "allow", ()) else {}
@@ -10979,6 +11204,30 @@ def whole_number(query, key, default, highest):
     return float(text)
 
 
+STEERINGS = ("finish", "fail", "hold", "expire")
+
+
+def read_steering(told):
+    """Return what becomes of a job, and the error that it fails with, None for the usual one. Raise ControlError for anything else."""
+    what = told.get("do") if isinstance(told, dict) else None
+    if what not in STEERINGS:
+        hint = did_you_mean(what, STEERINGS)
+        raise ControlError(400, f"'do' is {', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}, not {what!r}{hint}")
+    beside = {"error": a_code, "details": a_text}
+    for key in told.keys() - {"do", *beside}:
+        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", "there are do, error and details")
+    named = {key: told[key] for key in beside if key in told}
+    if named and what != "fail":
+        raise ControlError(400, f"{' and '.join(map(repr, named))} goes with 'fail' only")
+    try:
+        for key, value in named.items():
+            beside[key](key, value)
+    except ValueError as error:
+        raise ControlError(400, str(error)) from None
+    code = named.get("error", FAILED_BY_HAND.code)
+    return what, ApiError(code, named.get("details", CODES[code])) if named else None
+
+
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
@@ -10997,7 +11246,7 @@ class Control:
         self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
-        self.began = self.clock.world()
+        self.began = self.clock.uptime()
         self.watch = Watch(rest)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
@@ -11078,7 +11327,7 @@ class Control:
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
                 "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found[:MOST_FOUND],
-                "uptime": round(self.clock.world() - self.began, 3)}  # fmt: skip
+                "uptime": round(self.clock.uptime(self.began), 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
         return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
@@ -11098,7 +11347,7 @@ class Control:
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
-        self.began = self.clock.world()
+        self.began = self.clock.uptime()
         await self.store.commit()
         return await self.health(name, query, told)
 
@@ -11119,7 +11368,7 @@ class Control:
             rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": rule.timer.due} if rule.timer else {}))
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": self.clock.due_date(rule.timer)} if rule.timer else {}))
         await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
         return rule.shown()
 
@@ -11198,10 +11447,8 @@ class Control:
             raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
         self.clock.halt()
         if moment < self.clock.now() - 0.001:  # iso() says thousandths
-            self.jobs.shift(self.clock.set_back(moment))
+            self.clock.set_back(moment)
             plan_all(self.cloud)
-            for rule in [rule for rule in self.faults.rules if rule.timer and self.store.peek("Rule", rule.id)]:
-                self.store.update("Rule", rule.id, ends=rule.timer.due)
         return await self.clock.go_to(moment)
 
     async def list_jobs(self, name, query, told):
@@ -11211,18 +11458,16 @@ class Control:
         return self.jobs.shown(record)
 
     async def steer_job(self, name, query, told):
-        """{"do": "finish"}, "fail" or "expire"."""
+        """{"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
         if not self.store.peek("Job", name):
             raise ControlError(404, f"no job {name}")
-        what = told.get("do") if isinstance(told, dict) else None
-        if what not in ("finish", "fail", "expire"):
-            raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")
-        if what != "expire" and name not in self.jobs.running:
+        what, error = read_steering(told)
+        if what != "expire" and (name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)):
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
         if what == "finish" and self.jobs.waits(name):
             raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
         record = self.job_shown(self.store.get("Job", name))
-        self.jobs.control(name, what)
+        self.jobs.control(name, what, error)
         await self.clock.settle()
         await self.store.commit()
         left = self.store.peek("Job", name)  # none where it was to expire, by hand or by a rule
@@ -11372,7 +11617,7 @@ class Control:
         return Contract(self.cloud).document("")
 
     async def list_incidents(self, name, query, told):
-        return {"incidents": [incident.shown() for incident in self.cloud.incidents.values()]}
+        return {"incidents": [incident.shown(self.clock) for incident in self.cloud.incidents.values()]}
 
     async def add_incident(self, name, query, told):
         """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
@@ -11381,7 +11626,7 @@ class Control:
         except ValueError as error:
             raise ControlError(404 if isinstance(error, Unknown) else 400, str(error)) from None
         await self.store.commit()
-        return incident.shown()
+        return incident.shown(self.clock)
 
     async def end_incident(self, name, query, told):
         if name not in self.cloud.incidents:
@@ -11416,6 +11661,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
+    cloud.clock.moved += [cloud.jobs.shift, functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)]
     with cloud.store.released_on_failure():
         try:
             load_kept(rest, start)
@@ -11571,11 +11817,18 @@ def sweep_on(rest):
     """Forgets what is over, every now and then: sessions and job records."""
 
     def sweep():
+        sweep_on(rest)  # first, lest a sweep that fails be the last one
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
-        sweep_on(rest)
 
-    rest.clock.at(rest.clock.now() + rest.jobs.scan_interval, sweep)
+    rest.clock.after(rest.jobs.scan_interval, sweep)
+
+
+def keep_ends(rest, seconds):
+    """Keep when each rule ends, as dates are now: a ttl goes on after a restart."""
+    store, clock = rest.cloud.store, rest.clock
+    for rule in [rule for rule in rest.faults.rules if rule.timer and store.peek("Rule", rule.id)]:
+        store.update("Rule", rule.id, ends=clock.due_date(rule.timer))
 
 
 def read_rules(rest):
@@ -11917,7 +12170,9 @@ class Mock:
     def seconds_until(self, record):
         """How long until something can become of a job; RuntimeError where nothing will, for it is held, lost, or waits for one that is."""
         state, now = self.cloud.jobs.shown(record)["state"], self.clock.now()
-        moments = [record["due"]] if record["due"] > now else [timer.due for timer in self.clock.timers if timer.fire and timer.awaited]
+        due = self.cloud.jobs.due(record)
+        awaited = (timer for timer in self.clock.timers if timer.fire and timer.awaited)
+        moments = [due] if due > now else [self.clock.due_date(timer) for timer in awaited]
         if state in ("held", "lost") or not moments:
             raise RuntimeError(f"job {record['uuid']} is {state} and will not end by itself: POST /zmock/jobs/{record['uuid']}")
         return max(0, min(moments) - now)
@@ -11983,7 +12238,7 @@ class Mock:
         """Something goes wrong: incident(host_down="host-1"), or {"host-down": "host-1"}; answers what it is, with its id."""
         struck = strike(self.cloud, told or {kind.replace("_", "-"): about for kind, about in kinds.items()})
         await self.cloud.store.commit()
-        return struck.shown()
+        return struck.shown(self.clock)
 
     async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)

@@ -2365,6 +2365,55 @@ def to_json(value):
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+ATOMS = (str, int, float, bool, type(None))
+
+
+def refuse_change(self, *arguments, **named):
+    """Raise TypeError: the start of the cloud, snapshots and what undoes a job hold this item too."""
+    raise TypeError("a stored item is read-only; store.update() puts a changed one in its place")
+
+
+class FrozenDict(dict):
+    """A stored item, or a map inside one. Nothing changes it; its copies are plain dicts."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = refuse_change
+    clear = pop = popitem = setdefault = update = refuse_change
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
+
+class FrozenList(list):
+    """A list inside a stored item. Nothing changes it; its copies are plain lists."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse_change
+    append = clear = extend = insert = pop = remove = reverse = sort = refuse_change
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+
+SOLID = {*ATOMS, FrozenDict, FrozenList}
+
+
+def frozen(value):
+    """Return a value that nothing changes: frozen copies of dicts and lists, at any depth.
+
+    All state that outlives a call is frozen, so that several holders may share it.
+    """
+    if type(value) in SOLID:
+        return value
+    if isinstance(value, dict):
+        copy = FrozenDict(value)
+        if not SOLID.issuperset(map(type, value.values())):  # most items are flat, and this test is quick
+            for key, inner in value.items():
+                dict.__setitem__(copy, key, frozen(inner))
+        return copy
+    return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
 class Broken(Exception):
     """A file that TinyDB cannot read, or in which an object is none; says where."""
 
@@ -2455,7 +2504,7 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
         for number, item in pairs:
-            if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
+            if not (number.isascii() and number.isdecimal() and isinstance(item, dict) and type(item.get("uuid")) is str):
                 what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         numbered = {int(number): item for number, item in pairs}
@@ -2472,9 +2521,14 @@ class Twice(dict):
 
 
 def with_all(pairs):
-    """An object of JSON; one of objects of the cloud with all of them, also those that share a number."""
-    found = dict(pairs)
-    return Twice(pairs) if len(found) < len(pairs) and all(type(item) is dict and "uuid" in item for _, item in pairs) else found
+    """An object of JSON, frozen; one of objects of the cloud with all of them, also those that share a number."""
+    found = FrozenDict(pairs)
+    if len(found) < len(pairs) and all(isinstance(item, dict) and "uuid" in item for _, item in pairs):
+        return Twice(pairs)
+    for key, value in pairs:
+        if type(value) is list:
+            dict.__setitem__(found, key, frozen(value))
+    return found
 
 
 def renumbered(pairs):
@@ -2867,9 +2921,6 @@ class Snapshots:
 
 # ---- Store -------------------------------------------------------------------------------------------------------
 
-ATOMS = (str, int, float, bool, type(None))
-
-
 def clone(item):
     """A copy that shares nothing that could be changed."""
     return {key: value if type(value) in ATOMS else copied(value) for key, value in item.items()}
@@ -2909,7 +2960,7 @@ def each(item, key):
         rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
         return [row[inner] for row in rows if row.get(inner) is not None]
     value = item.get(key)
-    return value if value.__class__ is list else () if value is None else (value,)
+    return value if isinstance(value, list) else () if value is None else (value,)
 
 
 class Table:
@@ -2921,7 +2972,8 @@ class Table:
     def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        found = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | found
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -2977,7 +3029,7 @@ class Table:
         return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
     def documents(self):
-        """Its items by number; they are never changed, only replaced."""
+        """Its items by number. They are frozen: a change puts another item in the place of one."""
         return {number: self.items[uuid] for uuid, number in self.numbers.items()}
 
 
@@ -3045,7 +3097,7 @@ class Write:
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
-    What goes in and what comes out are copies. Without a folder nothing is kept.
+    It holds frozen copies of what goes in; what comes out is a copy or frozen. Without a folder nothing is kept.
     """
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
@@ -3131,16 +3183,19 @@ class Store:
     # writing
 
     def put(self, type, item):
-        self.change(type, item["uuid"], clone(item))
+        self.change(type, item["uuid"], item)
 
     def update(self, type, uuid, /, **changes):
         """Changes fields; None takes a field away."""
-        self.change(type, uuid, without_nulls(self.peek(type, uuid) | clone(changes)))
+        changed = without_nulls(self.peek(type, uuid) | frozen(changes))
+        self.change(type, uuid, FrozenDict(changed))
 
     def remove(self, type, uuid):
         self.change(type, uuid, None)
 
     def change(self, type, uuid, item):
+        """Puts an item in the place of one, or takes that away where it is None."""
+        item = frozen(item)
         before, number = self.table(type).put(uuid, item)
         if self.folder and number:
             self.changed.setdefault(type, {})[number] = folded(uuid)
@@ -4284,7 +4339,7 @@ class Faults:
     def add(self, told, source="", ends=None):
         """Reads a rule, `ends` where its ttl began before; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
-        told = {key: value for key, value in told.items() if value is not None}
+        told = frozen(without_nulls(told))
         self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
@@ -5132,7 +5187,7 @@ class Scope:
     """What the words of a row's rules mean for one call: its parameters, the fields of its item, and what lies beyond them."""
 
     def __init__(self, cloud, call=None, type="", item=None):
-        self.cloud, self.call, self.type, self.item = cloud, call, type, item or {}
+        self.cloud, self.call, self.type, self.item = cloud, call, type, dict(item or {})
         self.params = call.api.params if call else {}
         self.bound, self.changes, self.enough = {}, {}, False
 
@@ -5897,7 +5952,7 @@ class Cloud:
 @functools.lru_cache(maxsize=8)
 def standing_in(catalogue):
     """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
-    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in catalogue.configurations.values()}}
 
 
 def heart_beat(cloud, node):
@@ -9449,7 +9504,7 @@ class Rest:
         answer.drop = answer.drop or entry.drop
         entry.status = 0 if answer.drop in UNSAID else answer.status
         entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
-        entry.path = entry.path[:MOST_KEPT]
+        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
         self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
         if self.watch:
@@ -10558,9 +10613,14 @@ class Control:
 
     async def take_snapshot(self, name, query, told):
         """A copy of all that there is now, in the place of one of that name."""
-        image = self.store.image()
-        await self.on_disk(self.snapshots.take, self.safe(name), image.documents)
-        return {"name": name, "objects": {type: len(items) for type, items in image.documents.items() if items and type != "Mock"}}
+        documents = self.with_time(self.store.image().documents)
+        await self.on_disk(self.snapshots.take, self.safe(name), documents)
+        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
+
+    def with_time(self, documents):
+        """Return a state in which the mock's own item says what time it is."""
+        told = {"clock": self.clock.kept()}
+        return documents | {"Mock": {number: frozen(mock | told) for number, mock in documents["Mock"].items()}}
 
     async def drop_snapshot(self, name, query, told):
         self.must_be_there(name)
@@ -10669,7 +10729,7 @@ def catalogue():
 
 def create_app(settings: Settings | None = None) -> web.Application:
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
-    settings = settings or Settings(**IN_TESTS)
+    settings = replace(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
     cloud = new_cloud(settings, catalogue())
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
@@ -10715,13 +10775,13 @@ def start_again(rest):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
         cloud.cursors = dict(start.cursors)
-        expunge_all_later(cloud)
     else:
         cloud.store.clear()
         fill(cloud, rest.settings.cloud)
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
+    expunge_all_later(cloud)
     if rest.settings.cloud == "demo":
         set_going(cloud)
     plan_all(cloud)
@@ -10904,8 +10964,9 @@ class Mock:
     """
 
     def __init__(self, settings: Settings, rules: Sequence[dict[str, Any]] = ()) -> None:
-        self.settings, self.app = settings, create_app(settings)
+        self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+        self.settings = self.cloud.settings
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.http: aiohttp.ClientSession | None = None
         self.base, self.port = "", settings.port

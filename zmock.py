@@ -1436,6 +1436,44 @@ def tag_matcher(tag):
     return fits
 
 
+NAMING_TAGS = [pattern.split("::") for pattern in (  # system tags that name another resource
+    "staticIp::{uuid}::{ip}", "customMac::{uuid}::{mac}", "iso::{uuid}::{number}",
+    "virtio::diskOffering::{uuid}::num::{number}", "primaryStorageUuidForDataVolume::{uuid}",
+    "affinityGroupUuid::{uuid}", "imageName::{name}::primaryStorageUuid::{uuid}",
+    "guestL3Network::{uuid}", "primaryStorage::allocator::uuid::{uuid}",
+    "localStorage::hostUuid::{uuid}", "l3NetworkUuid::{uuid}::mtu::{mtu}",
+    "l2NetworkUuid::{uuid}::clusterUuid::{uuid}::cidr::{cidr}",
+)]  # fmt: skip
+
+
+def spell_in_tag(tag, spell):
+    """Return a system tag with spell(uuid) in the place of each uuid in it."""
+    segments = tag.split("::")
+    for parts in (parts for parts in NAMING_TAGS if len(parts) == len(segments)):
+        pairs = [*zip(parts, segments)]
+        if all(part[:1] == "{" or part == segment for part, segment in pairs):
+            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
+    return tag
+
+
+@functools.lru_cache(4096)
+def names_uuids(name):
+    """Return True for a field or parameter that holds a uuid, or a list of uuids."""
+    return name in ("managementNodeId", "owner") or bool(re.search("[uU]uids?$", name))
+
+
+def spell_in(name, value, spell):
+    """Return the value of a field or parameter with spell(uuid) in the place of each uuid in it.
+
+    The keys of a map may be uuids too: {"networkServices": {PROVIDER: ["DHCP"]}}.
+    """
+    if isinstance(value, dict):
+        return {spell(key): spell_in(key, inner, spell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spell_in(name, inner, spell) for inner in value]
+    return spell(value) if isinstance(value, str) and names_uuids(name) else value
+
+
 # ---- Catalogue: configurations -------------------------------------------------------------------------------------
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -3153,6 +3191,13 @@ class Store:
         """The item itself, for looking at only."""
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
+    def spelling(self, uuid, types):
+        """Return a uuid as it is spelled in the item that has it, of one of these types; else as it is."""
+        key = folded(uuid)
+        there = (type for type in types if type in self.tables or type in self.standing)
+        found = (self.table(type).items.get(key) for type in there)
+        return next((item["uuid"] for item in found if item), uuid)
+
     def rows(self, type):
         """All items of a type, for looking at only."""
         return self.table(type).items.values()
@@ -4845,6 +4890,7 @@ class Jobs:
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
+        uuid = record["uuid"]
         self.looked[uuid] = self.clock.now()
         if self.clock.now() - record["seen"] >= LOOKS_APART:
             self.store.update("Job", uuid, seen=self.clock.now())
@@ -4985,7 +5031,7 @@ class Jobs:
 
 def line_of(call):
     """What a call waits in line for: the object that it is about, also one that it is about to make."""
-    return call.target or call["resourceUuid"] or call.job
+    return folded(call.target or call["resourceUuid"] or call.job)
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
@@ -5780,7 +5826,7 @@ class Cloud:
         params = {param.name: self.read(param, said[param.name]) for param in api.params.values()}
         for param in api.params.values():
             self.check_one(api, param, params[param.name])
-        params = {name: value for name, value in params.items() if value is not None}
+        params = self.spelled(api, {name: value for name, value in params.items() if value is not None})
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
@@ -5833,6 +5879,26 @@ class Cloud:
         """Whether a call may say the uuid of what it makes."""
         return (api.method == "POST" or api.creates) and "bare" not in api.words and "resourceUuid" not in api.params
 
+    def spelled(self, api, params):
+        """Return parameters in which each uuid is spelled as in the item that has it.
+
+        Clients may write a uuid in any case, for MySQL compares without; zmock compares with ==.
+        """
+        known = api.params
+        return {name: self.spell(api, known[name], value) if name in known else value for name, value in params.items()}
+
+    def spell(self, api, param, value):
+        if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
+            return spell_in_tag(value, self.spell_uuid)
+        if param.refers in ("", "Resource"):
+            return spell_in("uuid" if param.refers else param.name, value, self.spell_uuid)
+        types = [self.catalogue.resources[param.refers].stored]
+        return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
+
+    def spell_uuid(self, uuid):
+        """Return the uuid of any resource as it is spelled there."""
+        return self.store.spelling(uuid, self.catalogue.resources)
+
     def check_uuid(self, value):
         if not isinstance(value, str) or not re.fullmatch(UUID, value):
             raise BadParameter(
@@ -5849,6 +5915,8 @@ class Cloud:
 
     def perform(self, call):
         """Does what is asked, in the server's order: references, session, then the operation itself."""
+        call.params = self.spelled(call.api, call.params)  # again: more may be there than when the call was checked
+        call.system_tags = [spell_in_tag(tag, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -7532,7 +7600,7 @@ def is_opensource_version(cloud, call):
 @behaviour("GetTaskProgress")
 def get_task_progress(cloud, call):
     """The newest row with its ancestors, root first; or all, inside each other."""
-    progress = cloud.jobs.progress.get(call["apiId"])
+    progress = cloud.jobs.progress.get(cloud.look("Job", call["apiId"]).get("uuid", call["apiId"]))
     if not progress:
         return {"inventories": []}
     root, children = task_rows(cloud, progress)
@@ -8618,6 +8686,7 @@ def from_file(cloud, path):
     for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
         for item in told[kind]:
             (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
+    spell_references(cloud, cloud.catalogue.resources)
 
 
 def stamp_of_us_date(text, where):
@@ -8704,8 +8773,26 @@ MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
+def spell_references(cloud, types):
+    """Spell the uuids inside objects as the objects that have them: people edit files, in any case."""
+    rows = [row for row in cloud.catalogue.resources.values() if not row.of]
+    exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
+
+    def spell(uuid):
+        return uuid if uuid in exact else cloud.spell_uuid(uuid)
+
+    for row in (row for row in rows if row.name in types):
+        for item in [*cloud.store.rows(row.name)]:
+            spelled = {name: spell_in(name, value, spell) for name, value in item.items()}
+            if row.name == "SystemTag" and isinstance(item.get("tag"), str):
+                spelled["tag"] = spell_in_tag(item["tag"], spell)
+            if spelled != item:
+                cloud.store.change(row.name, item["uuid"], spelled)
+
+
 def look_over(cloud, types):
     """Gives objects that somebody edited what they need, and answers lines about what is missing or unknown."""
+    spell_references(cloud, types)
     told = []
     for row in cloud.catalogue.resources.values():
         if row.name in types:
@@ -8861,9 +8948,9 @@ def end_incident(cloud, id):
 def item_named(cloud, told, *types):
     """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
     for type in types:
-        for item in cloud.store.rows(type):
-            if told in (item["uuid"], item.get("name")):
-                return type, item
+        named = (item for item in cloud.store.rows(type) if item.get("name") == told)
+        if item := cloud.store.peek(type, told) or next(named, None):
+            return type, item
     names = [item["name"] for type in types for item in cloud.store.rows(type)]
     raise Unknown(f"no {' or '.join(types)} {told!r}{did_you_mean(told, names)}")
 
@@ -9651,7 +9738,7 @@ class Rest:
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
-        asked = given | {name: told for name, told in tags.items() if told}
+        asked = self.cloud.spelled(api, given) | {name: told for name, told in tags.items() if told}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
         entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -10534,6 +10621,7 @@ class Control:
         """{"do": "finish"}, "fail" or "expire"."""
         if not self.store.peek("Job", name):
             raise ControlError(404, f"no job {name}")
+        name = self.store.spelling(name, ["Job"])
         what = told.get("do") if isinstance(told, dict) else None
         if what not in ("finish", "fail", "expire"):
             raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")

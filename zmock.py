@@ -1641,6 +1641,44 @@ def tag_matcher(tag):
     return fits
 
 
+NAMING_TAGS = [pattern.split("::") for pattern in (  # system tags that name another resource
+    "staticIp::{uuid}::{ip}", "customMac::{uuid}::{mac}", "iso::{uuid}::{number}",
+    "virtio::diskOffering::{uuid}::num::{number}", "primaryStorageUuidForDataVolume::{uuid}",
+    "affinityGroupUuid::{uuid}", "imageName::{name}::primaryStorageUuid::{uuid}",
+    "guestL3Network::{uuid}", "primaryStorage::allocator::uuid::{uuid}",
+    "localStorage::hostUuid::{uuid}", "l3NetworkUuid::{uuid}::mtu::{mtu}",
+    "l2NetworkUuid::{uuid}::clusterUuid::{uuid}::cidr::{cidr}",
+)]  # fmt: skip
+
+
+def spell_in_tag(tag, spell):
+    """Return a system tag with spell(uuid) in the place of each uuid in it."""
+    segments = tag.split("::")
+    for parts in (parts for parts in NAMING_TAGS if len(parts) == len(segments)):
+        pairs = [*zip(parts, segments)]
+        if all(part[:1] == "{" or part == segment for part, segment in pairs):
+            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
+    return tag
+
+
+@functools.lru_cache(4096)
+def names_uuids(name):
+    """Return True for a field or parameter that holds a uuid, or a list of uuids."""
+    return name in ("managementNodeId", "owner") or bool(re.search("[uU]uids?$", name))
+
+
+def spell_in(name, value, spell):
+    """Return the value of a field or parameter with spell(uuid) in the place of each uuid in it.
+
+    The keys of a map may be uuids too: {"networkServices": {PROVIDER: ["DHCP"]}}.
+    """
+    if isinstance(value, dict):
+        return {spell(key): spell_in(key, inner, spell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spell_in(name, inner, spell) for inner in value]
+    return spell(value) if isinstance(value, str) and names_uuids(name) else value
+
+
 # ---- Catalogue: configurations -------------------------------------------------------------------------------------
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -2658,6 +2696,55 @@ def to_json(value):
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+ATOMS = (str, int, float, bool, type(None))
+
+
+def refuse_change(self, *arguments, **named):
+    """Raise TypeError: the start of the cloud, snapshots and what undoes a job hold this item too."""
+    raise TypeError("a stored item is read-only; store.update() puts a changed one in its place")
+
+
+class FrozenDict(dict):
+    """A stored item, or a map inside one. Nothing changes it; its copies are plain dicts."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = refuse_change
+    clear = pop = popitem = setdefault = update = refuse_change
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
+
+class FrozenList(list):
+    """A list inside a stored item. Nothing changes it; its copies are plain lists."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse_change
+    append = clear = extend = insert = pop = remove = reverse = sort = refuse_change
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+
+SOLID = {*ATOMS, FrozenDict, FrozenList}
+
+
+def frozen(value):
+    """Return a value that nothing changes: frozen copies of dicts and lists, at any depth.
+
+    All state that outlives a call is frozen, so that several holders may share it.
+    """
+    if type(value) in SOLID:
+        return value
+    if isinstance(value, dict):
+        copy = FrozenDict(value)
+        if not SOLID.issuperset(map(type, value.values())):  # most items are flat, and this test is quick
+            for key, inner in value.items():
+                dict.__setitem__(copy, key, frozen(inner))
+        return copy
+    return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
 class Broken(Exception):
     """A file that TinyDB cannot read, or in which an object is none; says where."""
 
@@ -2748,7 +2835,7 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
         for number, item in pairs:
-            if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
+            if not (number.isascii() and number.isdecimal() and isinstance(item, dict) and type(item.get("uuid")) is str):
                 what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         numbered = {int(number): item for number, item in pairs}
@@ -2765,9 +2852,14 @@ class Twice(dict):
 
 
 def with_all(pairs):
-    """An object of JSON; one of objects of the cloud with all of them, also those that share a number."""
-    found = dict(pairs)
-    return Twice(pairs) if len(found) < len(pairs) and all(type(item) is dict and "uuid" in item for _, item in pairs) else found
+    """An object of JSON, frozen; one of objects of the cloud with all of them, also those that share a number."""
+    found = FrozenDict(pairs)
+    if len(found) < len(pairs) and all(isinstance(item, dict) and "uuid" in item for _, item in pairs):
+        return Twice(pairs)
+    for key, value in pairs:
+        if type(value) is list:
+            dict.__setitem__(found, key, frozen(value))
+    return found
 
 
 def renumbered(pairs):
@@ -3175,9 +3267,6 @@ class Snapshots:
 
 # ---- Store -------------------------------------------------------------------------------------------------------
 
-ATOMS = (str, int, float, bool, type(None))
-
-
 def clone(item):
     """A copy that shares nothing that could be changed."""
     return {key: value if type(value) in ATOMS else copied(value) for key, value in item.items()}
@@ -3217,7 +3306,7 @@ def each(item, key):
         rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
         return [row[inner] for row in rows if row.get(inner) is not None]
     value = item.get(key)
-    return value if value.__class__ is list else () if value is None else (value,)
+    return value if isinstance(value, list) else () if value is None else (value,)
 
 
 class Table:
@@ -3229,7 +3318,8 @@ class Table:
     def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        found = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | found
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -3285,7 +3375,7 @@ class Table:
         return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
     def documents(self):
-        """Its items by number; they are never changed, only replaced."""
+        """Its items by number. They are frozen: a change puts another item in the place of one."""
         return {number: self.items[uuid] for uuid, number in self.numbers.items()}
 
 
@@ -3353,7 +3443,7 @@ class Write:
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
-    What goes in and what comes out are copies. Without a folder nothing is kept.
+    It holds frozen copies of what goes in; what comes out is a copy or frozen. Without a folder nothing is kept.
     """
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
@@ -3409,6 +3499,13 @@ class Store:
         """The item itself, for looking at only."""
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
+    def spelling(self, uuid, types):
+        """Return a uuid as it is spelled in the item that has it, of one of these types; else as it is."""
+        key = folded(uuid)
+        there = (type for type in types if type in self.tables or type in self.standing)
+        found = (self.table(type).items.get(key) for type in there)
+        return next((item["uuid"] for item in found if item), uuid)
+
     def rows(self, type):
         """All items of a type, for looking at only."""
         return self.table(type).items.values()
@@ -3439,16 +3536,19 @@ class Store:
     # writing
 
     def put(self, type, item):
-        self.change(type, item["uuid"], clone(item))
+        self.change(type, item["uuid"], item)
 
     def update(self, type, uuid, /, **changes):
         """Changes fields; None takes a field away."""
-        self.change(type, uuid, without_nulls(self.peek(type, uuid) | clone(changes)))
+        changed = without_nulls(self.peek(type, uuid) | frozen(changes))
+        self.change(type, uuid, FrozenDict(changed))
 
     def remove(self, type, uuid):
         self.change(type, uuid, None)
 
     def change(self, type, uuid, item):
+        """Puts an item in the place of one, or takes that away where it is None."""
+        item = frozen(item)
         before, number = self.table(type).put(uuid, item)
         if self.folder and number:
             self.changed.setdefault(type, {})[number] = folded(uuid)
@@ -4752,7 +4852,7 @@ class Faults:
     def add(self, told, source="", ends=None):
         """Reads a rule, `ends` where its ttl began before; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
-        told = {key: value for key, value in told.items() if value is not None}
+        told = frozen(without_nulls(told))
         self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
@@ -5303,6 +5403,7 @@ class Jobs:
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
+        uuid = record["uuid"]
         self.looked[uuid] = self.clock.now()
         if abs(self.clock.now() - record["seen"]) >= LOOKS_APART:  # it is in the future where the clock was set back
             self.store.update("Job", uuid, seen=self.clock.now())
@@ -5483,7 +5584,7 @@ class Jobs:
 
 def line_of(call):
     """What a call waits in line for: the object that it is about, also one that it is about to make."""
-    return call.target or call["resourceUuid"] or call.job
+    return folded(call.target or call["resourceUuid"] or call.job)
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
@@ -5691,7 +5792,7 @@ class Scope:
     """What the words of a row's rules mean for one call: its parameters, the fields of its item, and what lies beyond them."""
 
     def __init__(self, cloud, call=None, type="", item=None):
-        self.cloud, self.call, self.type, self.item = cloud, call, type, item or {}
+        self.cloud, self.call, self.type, self.item = cloud, call, type, dict(item or {})
         self.params = call.api.params if call else {}
         self.bound, self.changes, self.enough = {}, {}, False
 
@@ -6304,7 +6405,7 @@ class Cloud:
         lacking = [param.name for param in api.params.values() if param.required and params[param.name] is None]
         for param in api.params.values():
             self.check_one(api, param, params[param.name], lacking)
-        params = {name: value for name, value in params.items() if value is not None}
+        params = self.spelled(api, {name: value for name, value in params.items() if value is not None})
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
@@ -6359,6 +6460,26 @@ class Cloud:
         """Whether a call may say the uuid of what it makes."""
         return (api.method == "POST" or api.creates) and "bare" not in api.words and "resourceUuid" not in api.params
 
+    def spelled(self, api, params):
+        """Return parameters in which each uuid is spelled as in the item that has it.
+
+        Clients may write a uuid in any case, for MySQL compares without; zmock compares with ==.
+        """
+        known = api.params
+        return {name: self.spell(api, known[name], value) if name in known else value for name, value in params.items()}
+
+    def spell(self, api, param, value):
+        if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
+            return spell_in_tag(value, self.spell_uuid)
+        if param.refers in ("", "Resource"):
+            return spell_in("uuid" if param.refers else param.name, value, self.spell_uuid)
+        types = [self.catalogue.resources[param.refers].stored]
+        return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
+
+    def spell_uuid(self, uuid):
+        """Return the uuid of any resource as it is spelled there."""
+        return self.store.spelling(uuid, self.catalogue.resources)
+
     def check_uuid(self, value):
         if not isinstance(value, str) or not re.fullmatch(UUID, value):
             raise BadParameter(
@@ -6375,6 +6496,8 @@ class Cloud:
 
     def perform(self, call):
         """Does what is asked, in the server's order: references, session, then the operation itself."""
+        call.params = self.spelled(call.api, call.params)  # again: more may be there than when the call was checked
+        call.system_tags = [spell_in_tag(tag, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -6478,7 +6601,7 @@ class Cloud:
 @functools.lru_cache(maxsize=8)
 def standing_in(catalogue):
     """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
-    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in catalogue.configurations.values()}}
 
 
 def heart_beat(cloud, node):
@@ -8067,7 +8190,7 @@ def is_opensource_version(cloud, call):
 @behaviour("GetTaskProgress")
 def get_task_progress(cloud, call):
     """The newest row with its ancestors, root first; or all, inside each other."""
-    progress = cloud.jobs.progress.get(call["apiId"])
+    progress = cloud.jobs.progress.get(cloud.look("Job", call["apiId"]).get("uuid", call["apiId"]))
     if not progress:
         return {"inventories": []}
     root, children = task_rows(cloud, progress)
@@ -9318,6 +9441,7 @@ def from_file(cloud, path):
     for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
         for item in told[kind]:
             loader_of(row)(cloud, path, row, item)
+    spell_references(cloud, cloud.catalogue.resources)
     file.refuse_dangling()
     complete(cloud, path)
 
@@ -9509,8 +9633,26 @@ MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
+def spell_references(cloud, types):
+    """Spell the uuids inside objects as the objects that have them: people edit files, in any case."""
+    rows = [row for row in cloud.catalogue.resources.values() if not row.of]
+    exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
+
+    def spell(uuid):
+        return uuid if uuid in exact else cloud.spell_uuid(uuid)
+
+    for row in (row for row in rows if row.name in types):
+        for item in [*cloud.store.rows(row.name)]:
+            spelled = {name: spell_in(name, value, spell) for name, value in item.items()}
+            if row.name == "SystemTag" and isinstance(item.get("tag"), str):
+                spelled["tag"] = spell_in_tag(item["tag"], spell)
+            if spelled != item:
+                cloud.store.change(row.name, item["uuid"], spelled)
+
+
 def look_over(cloud, types):
     """Gives objects that somebody edited what they need, and answers lines about what is missing or unknown."""
+    spell_references(cloud, types)
     told = []
     for row in cloud.catalogue.resources.values():
         if row.name in types:
@@ -9672,9 +9814,9 @@ def end_incident(cloud, id):
 def item_named(cloud, told, *types):
     """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
     for type in types:
-        for item in cloud.store.rows(type):
-            if told in (item["uuid"], item.get("name")):
-                return type, item
+        named = (item for item in cloud.store.rows(type) if item.get("name") == told)
+        if item := cloud.store.peek(type, told) or next(named, None):
+            return type, item
     names = [item["name"] for type in types for item in cloud.store.rows(type)]
     raise Unknown(f"no {' or '.join(types)} {told!r}{did_you_mean(told, names)}")
 
@@ -10338,7 +10480,7 @@ class Rest:
         entry.code = entry.code if entry.status >= 400 else ""
         if entry.outcome == "running" and entry.end:  # its job was quicker
             entry.outcome, entry.code = entry.end
-        entry.path = entry.path[:MOST_KEPT]
+        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
         self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
         if self.watch:
@@ -10493,7 +10635,7 @@ class Rest:
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
-        asked = given | {name: told for name, told in tags.items() if told}
+        asked = self.cloud.spelled(api, given) | {name: told for name, told in tags.items() if told}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
         entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -11461,6 +11603,7 @@ class Control:
         """{"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
         if not self.store.peek("Job", name):
             raise ControlError(404, f"no job {name}")
+        name = self.store.spelling(name, ["Job"])
         what, error = read_steering(told)
         if what != "expire" and (name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)):
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
@@ -11538,9 +11681,14 @@ class Control:
 
     async def take_snapshot(self, name, query, told):
         """A copy of all that there is now, in the place of one of that name."""
-        image = self.store.image()
-        await self.on_disk(self.snapshots.take, self.safe(name), image.documents)
-        return {"name": name, "objects": {type: len(items) for type, items in image.documents.items() if items and type != "Mock"}}
+        documents = self.with_time(self.store.image().documents)
+        await self.on_disk(self.snapshots.take, self.safe(name), documents)
+        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
+
+    def with_time(self, documents):
+        """Return a state in which the mock's own item says what time it is."""
+        told = {"clock": self.clock.kept()}
+        return documents | {"Mock": {number: frozen(mock | told) for number, mock in documents["Mock"].items()}}
 
     async def drop_snapshot(self, name, query, told):
         self.must_be_there(name)
@@ -11655,7 +11803,7 @@ def catalogue():
 
 def create_app(settings: Settings | None = None) -> web.Application:
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
-    settings = settings or Settings(**IN_TESTS)
+    settings = replace(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
     cloud = new_cloud(settings, catalogue())
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
@@ -11712,7 +11860,6 @@ def start_again(rest):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
         cloud.cursors = dict(start.cursors)
-        expunge_all_later(cloud)
     else:
         cloud.store.clear()
         stamp = stamp_of_cloud(rest.settings.cloud)
@@ -11720,6 +11867,7 @@ def start_again(rest):
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
+    expunge_all_later(cloud)
     if rest.settings.cloud == "demo":
         set_going(cloud)
     plan_all(cloud)
@@ -12031,8 +12179,9 @@ class Mock:
     """
 
     def __init__(self, settings: Settings, rules: Sequence[dict[str, Any]] = ()) -> None:
-        self.settings, self.app = settings, create_app(settings)
+        self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+        self.settings = self.cloud.settings
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.base, self.port = "", settings.port
         self.session: str | None = None

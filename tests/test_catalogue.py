@@ -25,6 +25,7 @@ from zmock import (
     Rows,
     SettingsError,
     is_name,
+    named,
     pairs_of,
     read_rule,
     verb_of,
@@ -316,7 +317,14 @@ def test_a_literal_path_goes_before_a_variable(path, api, variables):
     assert (api, variables) in [(found.name, values) for found, values in ALL.route(path)]
 
 
-@pytest.mark.parametrize("path", ("/zonez", "/zones/", "/zones//actions", "/zones/a/b/c/d", "", "/", "/Zones", "/vm-instances//nics"))
+def test_every_api_is_found_by_each_of_its_paths():
+    paths = [(api.name, path) for api in ALL.apis.values() for path in api.paths]
+    for name, path in paths:
+        variables = {variable: named(variable) for variable in re.findall(r"{(\w+)}", path)}
+        assert (name, variables) in [(found.name, values) for found, values in ALL.route(path.format(**variables))], path
+
+
+@pytest.mark.parametrize("path", ("/zonez", "/zones/", "/hybrid/aliyun/access-pointx/remotex", "/zones//actions", "/zones/a/b/c/d", "", "/", "/Zones", "/vm-instances//nics"))
 def test_a_path_that_is_none_leads_nowhere(path):
     assert ALL.route(path) == []
 

@@ -203,3 +203,47 @@ async def test_a_client_gets_what_it_can_read(sent, dialect):
             check_form(told)
         for path in sent.has.split():
             assert values(told, path) is not None
+
+
+AT_ONCE = """
+    LogInByAccount LogInByUser LogInByLdap LoginIAM2VirtualID GetVersion GetCurrentTime CheckApiPermission LogOut DeleteLicense ReloadLicense
+    UpdateLicense GetImagesFromImageStoreBackupStorage CalculateAccountSpending CheckStackTemplateParameters GetAttachableVpcL3Network
+    GetConnectionBetweenL3NetworkAndAliyunVSwitch
+""".split()
+OPEN = """
+    LogInByAccount LogInByUser LogInByLdap LoginIAM2VirtualID LogOut ValidateSession GetVersion GetCurrentTime IsReadyToGo IsOpensourceVersion
+    GetLicenseInfo GetLicenseAddOns
+""".split()
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+async def test_the_java_sdk_gets_a_job_or_an_answer_as_it_expects(dialect):
+    async with serve(dialect=dialect) as mock:
+        apis = mock.cloud.catalogue.apis
+        licences = {"DeleteLicense", "ReloadLicense", "UpdateLicense"} if dialect == "manual" else set()  # dialect row license-writes
+        assert [name for name in AT_ONCE if not mock.cloud.at_once(apis[name]) and name not in licences] == []
+        assert [name for name in ("SyncDataCenterFromRemote", "SyncIdentityFromRemote") if mock.cloud.at_once(apis[name])] == []
+        assert {api.name for api in apis.values() if not mock.cloud.needs_session(api)} == set(OPEN)
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+async def test_a_client_that_is_refused_a_verb_is_told_which_one_and_that_the_server_takes_any(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        status, headers, _ = await exchange(mock, f"PUT /zstack/v1/eips/{NOBODY}/vm-instances/nics/{NOBODY}", {})
+        if dialect == "manual":
+            assert (status, headers["allow"]) == (405, "POST")
+            assert "takes POST: AttachEip; zmock --dialect server runs it for any verb" in headers["x-zmock-hint"]
+        else:
+            assert status == 202
+
+
+@pytest.mark.parametrize("body", [{"": {}}, {"null": {}}, {"": {"systemTags": []}}, b"null", b"[]", None, {}])
+async def test_what_an_attach_call_holds_is_no_mistake_that_needs_a_hint(cloud, body):
+    _, headers, _ = await exchange(cloud, f"POST /zstack/v1/volumes/{VOLUME}/vm-instances/{VM}", body)
+    assert "x-zmock-hint" not in headers
+
+
+async def test_tags_inside_the_wrapper_of_an_attach_call_are_kept(cloud):
+    await cloud.finish("POST", f"/volumes/{VOLUME}/vm-instances/{VM}", {"null": {"userTags": ["mine"]}})
+    assert cloud.jobs()[-1]["state"] == "succeeded"

@@ -97,6 +97,7 @@ import asyncio
 import base64
 import bisect
 import calendar
+import codecs
 import contextlib
 import copy
 import difflib
@@ -210,7 +211,7 @@ class Settings:
     clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
     no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")
     open: bool = setting(False, "accept any session, also one that nobody logged in for")
-    base_url: str = setting("", "address in the job locations of the server dialect; where it listens when not given")
+    base_url: str = setting("", "address in job locations, before /zstack/v1; when not given, what X-Forwarded-Proto, -Host and -Prefix say, else as the dialect does")
     utc_offset: float = setting(8.0, "hours by which the dates in answers are ahead of UTC")
     body_limit: int = setting(1 << 20, "bytes that a request body may have")
     journal: int = setting(1000, "how many calls GET /zmock/calls remembers")
@@ -259,8 +260,17 @@ def not_empty(name):
     return check
 
 
+def check_base_url(value):
+    """Refuse an address that no job location can begin with."""
+    if value and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", value):
+        raise SettingsError(f"--base-url is an address such as https://cloud.example:8443, not {value!r}")
+    if shorter := re.fullmatch(r"(.*?)/zstack(/v1)?/?", value):
+        raise SettingsError(f"--base-url is the address before /zstack/v1: {shorter[1]}")
+
+
 CHECKS = {
     "host": not_empty("host"),
+    "base_url": check_base_url,
     "data": not_empty("data"),
     "port": between("port", 0, 65535),
     "dialect": one_of("dialect", "manual", "server"),
@@ -352,7 +362,6 @@ DIFFERENCES = (
     Difference("spaced-condition", True, False, "spaces around the operator: 400", "the left side is trimmed, the right is not", "manual 3.9; RestServer.java"),
     Difference("date-formats", True, False, "dates in conditions as answers show them, or ISO 8601; other text: 400, SYS.1007", "as MySQL reads them: other text is the zero date", "zmock; MySQL"),
     Difference("stray-percent", True, False, "a `%` without two hex digits is a percent sign", "drops the parameter", "manual 3.9 (`name~=IntelCore%`); Tomcat"),
-    Difference("double-slash", True, False, "`/zones//{uuid}` is `/zones/{uuid}`", "404", "zstack-sdk-go; RestServer.java handle"),
     Difference("poll-body", True, False, "202 repeats `{\"location\": ...}`", "202, empty body", "manual 3.7; RestServer.java handleJobQuery"),
     Difference("empty-result", b"{}", b"", "`{}`", "a zero-length body", "manual 4.2.6; RestServer.java writeResponse"),
     Difference("bad-parameter", True, False, "a missing or illegal parameter: at once 400, SYS.1007", "503, or 202 and then 503, SYS.1007", "manual 3.4; ApiMessageProcessorImpl.java"),
@@ -362,14 +371,14 @@ DIFFERENCES = (
     Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
     Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
     Difference("job-expiry", "seen", "created", "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
-    Difference("job-location", True, False, "built from the request's `Host`", "the configured base URL", "manual 3.5; RESTFacadeImpl.java"),
+    Difference("job-location", True, False, "built from the request's `Host`", "where zmock listens", "manual 3.5; RESTFacadeImpl.java"),
     Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
     Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
     Difference("query-schema", True, False, "`schema` only with X-JSON-Schema", "always", "manual 4; RestServer.java writeResponse"),
     Difference("delete-parameters", True, False, "DELETE parameters in the body or the query string", "query string", "manual 4.4.1; RestServer.java handleApi"),
     Difference("license-writes", True, False, "licence changes are asynchronous (202)", "synchronous (200)", "manual 3.5; SDK needPoll"),
     Difference("license-capabilities", True, False, "`{}`", "`{\"capabilities\": {...}}`", "manual 4.7.2; SDK GetLicenseCapabilitiesResult"),
-    Difference("is-ready", True, False, "needs a session, returns `managementNodeId`", "neither", "manual 4.1.4; APIIsReadyToGoReply.java"),
+    Difference("is-ready", True, False, "returns `managementNodeId`", "returns nothing", "manual 4.1.4; APIIsReadyToGoReply.java"),
     Difference("success-field", True, False, "no `success` where the example has none", "`\"success\": true` in replies of all fields", "manual 4.1.2, 4.1.3, 4.5.1; ApiResponse.java"),
     Difference("free-system-tags", True, False, "any text", "must match a registered pattern of that type", "manual 4.2.3; TagManagerImpl.java"),
     Difference("task-progress-fields", True, False, "`taskUuid` and `taskId`, `parentId`, `totalSteps`, `currentStep` too", "`taskUuid`, `parentUuid`", "manual 4.3.1; TaskProgressInventory.java"),
@@ -1138,8 +1147,9 @@ class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
 
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
-    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a
-    long job does). `package` is the Java package of the message.
+    every field of the reply), bare (takes no body), unnamed (its parameters are inside "", as well as inside params),
+    plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of
+    the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
     `holds` names the classes of members that are no inventories: "result:CloneVmInstanceResults" is
     an object, "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
@@ -1190,6 +1200,15 @@ class Api:
     def key(self):
         """The member of a body that holds the parameters: params, or an action's name as logInByAccount."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
+
+    @functools.cached_property
+    def keys(self):
+        """The members of a body that may hold the parameters.
+
+        The server names no member for the parameters of some POSTs (RestRequest.java parameterName), and "null" for
+        two of those without any. The Java SDK then sends {"": ...} or {"null": ...}.
+        """
+        return ("", "null") if "bare" in self.words else ("", "params") if "unnamed" in self.words else (self.key,)
 
     @functools.cached_property
     def at_once(self):
@@ -1607,7 +1626,8 @@ TAG_PATTERNS = {
                     "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
                     "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
                     "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
-                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{} affinityGroupUuid::{}",
+                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{} "
+                    "affinityGroupUuid::{} ha::{}",
     "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
     "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
                           "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
@@ -1616,7 +1636,8 @@ TAG_PATTERNS = {
     "L2NetworkVO": "kvm::bridge::{} l2NetworkUuid::{}::clusterUuid::{}::cidr::{}",
     "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
     "VipVO": "flatNetwork::vip::{}::{}",
-    "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
+    "VmNicVO": "inboundBandwidth::{} outboundBandwidth::{}",  # what SetNicQos writes; ha::{} and volumeTotalBandwidth::{} are of such APIs too
+    "VolumeVO": "volumeTotalBandwidth::{} volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
     "PrimaryStorageVO": "ceph::default::dataVolumePoolName::{} ceph::default::imageCachePoolName::{} ceph::default::rootVolumePoolName::{} "
                         "ceph::kvm::secret::{} ceph::nocephx ceph::predefinedDataVolumePool ceph::predefinedImageCachePool "
                         "ceph::predefinedRootVolumePool fusionstor::kvm::secret::{} fusionstor::predefinedDataVolumePool "
@@ -2426,7 +2447,7 @@ MANUAL = set("""
 """.split())  # what the manual documents, in chapter 4 and in the examples of chapter 3
 
 
-VARIABLE, HERE = object(), object()  # in the tree of paths: any part, and what is at this place
+VARIABLE, PARTLY, HERE = object(), object(), object()  # in the tree of paths: any part, parts that begin and end alike, what is here
 
 
 class Catalogue:
@@ -2565,9 +2586,13 @@ class Catalogue:
 
     def add_route(self, path, api):
         node = self.roots
-        for part in path.strip("/").split("/"):
-            node = node.setdefault(VARIABLE if part.startswith("{") else part, {})
-        node.setdefault(HERE, []).append((api, [part[1:-1] for part in path.split("/") if part.startswith("{")]))
+        for part in path.lstrip("/").split("/"):
+            begin, variable, end = re.fullmatch(r"([^{]*)(?:{(\w+)}(.*))?", part).groups()
+            if variable and (begin or end):
+                node = node.setdefault(PARTLY, {}).setdefault((begin, end), {})
+            else:
+                node = node.setdefault(VARIABLE if variable else part, {})
+        node.setdefault(HERE, []).append((api, re.findall(r"{(\w+)}", path)))
 
     def values_of(self, row, name):
         """Return the values that a field of a resource can have, where they are known."""
@@ -2594,11 +2619,18 @@ class Catalogue:
     def walk(self, node, parts):
         if not parts:
             return node.get(HERE, []), []
-        literal = self.walk(node[parts[0]], parts[1:]) if parts[0] in node and parts[0] else ([], [])
-        if literal[0] or VARIABLE not in node or not parts[0]:
+        part, *rest = parts
+        if part in node and (literal := self.walk(node[part], rest))[0]:
             return literal
-        found, values = self.walk(node[VARIABLE], parts[1:])
-        return found, [parts[0], *values]
+        for (begin, end), inner in node.get(PARTLY, {}).items():
+            if len(part) > len(begin + end) and part.startswith(begin) and part.endswith(end):
+                found, values = self.walk(inner, rest)
+                if found:
+                    return found, [part[len(begin) : len(part) - len(end)], *values]
+        if VARIABLE not in node or not part:
+            return [], []
+        found, values = self.walk(node[VARIABLE], rest)
+        return found, [part, *values]
 
     def resource(self, name):
         return self.resources.get(name)
@@ -6387,7 +6419,7 @@ class Cloud:
         return api.at_once and not (self.dialect["license-writes"] and api.name in LICENSE_WRITES)
 
     def needs_session(self, api):
-        return "open" not in api.words or (api.name == "IsReadyToGo" and self.dialect["is-ready"])
+        return "open" not in api.words
 
     def stages(self, api, long=False):
         """The stages that a job of the api goes through, or a long one, with the sentence that its progress shows."""
@@ -9971,35 +10003,95 @@ BOM = "\ufeff"  # some editors and PowerShell write it before UTF-8
 
 
 def path_below(path, dialect):
-    """The path below the prefix, percent-decoded."""
+    """Return the path below the prefix, percent-decoded, without double slashes."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
         raise FrontError(dialect["malformed-body"], f"malformed percent-encoding in {path}", "write a percent sign as %25")
     try:
-        text = urllib.parse.unquote(path, errors="strict")
+        text = re.sub("/{2,}", "/", urllib.parse.unquote(path, errors="strict"))  # zstack-sdk-go sends /zones//{uuid}
     except UnicodeDecodeError:
         raise FrontError(dialect["malformed-body"], f"the path {path} is not UTF-8") from None
     prefix = next((p for p in dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
     if prefix is None:
         raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {dialect['path-prefix'][0]}, the controls below /zmock; GET /zmock/apis lists the APIs")
-    path = text.removeprefix(prefix) or "/"
-    return re.sub("/{2,}", "/", path) if dialect["double-slash"] else path
+    return text.removeprefix(prefix) or "/"
+
+
+def acting(method):
+    """Return the method that decides what a request does: HEAD acts as GET, and only its body stays here."""
+    return "GET" if method == "HEAD" else method
+
+
+CHARSETS = ("utf-8", "utf-16", "utf-32", "gbk", "gb2312", "gb18030", "big5", "iso-8859-1", "us-ascii")
+NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}  # Python's own
+PACKINGS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}  # window bits of zlib; clients send deflate with and without its header
+
+
+def unpack(octets, encoding, limit):
+    """Return the bytes that a Content-Encoding holds, `limit` at most. Raise ValueError where they are not whole."""
+    if not octets or encoding in ("", "identity"):
+        return octets
+    if encoding not in PACKINGS:
+        raise ValueError(f"Content-Encoding {encoding[:80]!a} is not understood, gzip and deflate are")
+    cut = False
+    for bits in PACKINGS[encoding]:
+        stream = zlib.decompressobj(bits)
+        with contextlib.suppress(zlib.error):
+            found = stream.decompress(octets, limit + 1)
+            if len(found) > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, len(found))
+            if stream.eof and not stream.unused_data:
+                return found
+            cut = cut or not stream.eof
+    raise ValueError(f"the {encoding} body is cut short" if cut else f"the body is not {encoding}, as its Content-Encoding says")
+
+
+def codec_of(charset, octets):
+    """Return the codec of a body: its declared charset, else what its first bytes show. Raise ValueError for an unknown charset."""
+    seen = json.detect_encoding(octets)
+    try:
+        codec = codecs.lookup(charset).name if charset else seen
+        b" ".decode(codec, "ignore")  # LookupError for what is no charset, as hex
+    except (LookupError, ValueError):
+        codec = ""
+    if not codec or codec in NO_CHARSETS:
+        raise ValueError(f"no charset {charset[:80]!a} is known{did_you_mean(charset, CHARSETS)}")
+    if codec in ("utf-16", "utf-32"):  # without a byte order mark: what JSON's first characters show, else RFC 2781
+        return seen if seen.startswith(codec) else f"{codec}-be"
+    return codec
+
+
+def decode(octets, charset):
+    """Return bytes as text without a byte order mark. Raise ValueError where they are in no known charset."""
+    codec = codec_of(charset, octets)
+    try:
+        return octets.decode(codec).removeprefix("\ufeff")
+    except UnicodeError:
+        lacking = "" if charset else ", and its Content-Type names no charset"
+        raise ValueError(f"the body is not {codec.removesuffix('-sig').upper()}{lacking}") from None
+
+
+async def body_text(request, limit):
+    """Return the body as text. Raise ValueError where it cannot be unpacked or decoded."""
+    octets = await request.read() if request.can_read_body else b""
+    encoding = (header_of(request, "Content-Encoding") or "").strip().lower()
+    return decode(unpack(octets, encoding, limit), request.charset)
 
 
 async def read_body(request, limit, dialect):
-    """The body as text; 400 for one that is too large, broken or no UTF-8."""
+    """Return the body as text. Raise FrontError for one that is too large, broken, or in no known charset or encoding."""
     try:
-        return (await request.read()).decode() if request.can_read_body else ""
+        return await body_text(request, limit)
     except web.HTTPRequestEntityTooLarge:
         raise FrontError(400, f"the body has more than {counted(limit, 'byte')}", "--body-limit sets how many are allowed") from None
-    except UnicodeDecodeError:
-        raise FrontError(dialect["malformed-body"], "the body is not UTF-8") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise FrontError(400, f"the body cannot be read: {error}") from None
+    except ValueError as error:
+        hint = "a body is JSON in UTF-8 or in the charset that its Content-Type names, plain or packed as gzip or deflate"
+        raise FrontError(dialect["malformed-body"], str(error), hint) from None
 
 
-def parse_body(text, dialect):
-    """Return the JSON object of a body, an empty one for an empty body; a BOM before it is ignored."""
-    text = text.removeprefix(BOM)
+def parse_body(text, dialect, alone):
+    """Return the JSON object of a body; {} for none, for null, and for [] where an API is `alone` on its path (Gson)."""
     if not text.strip():
         return {}
     try:
@@ -10008,6 +10100,8 @@ def parse_body(text, dialect):
     except (ValueError, RecursionError) as error:
         told = f"com.google.gson.stream.MalformedJsonException: {error}"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object") from None
+    if body is None or (alone and body == []):
+        return {}
     if not isinstance(body, dict):
         told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {gson_word(body)} at line 1 column 2"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object")
@@ -10076,6 +10170,19 @@ def header_of(request, name):
     """A header as text that can be kept and sent again, whatever its bytes were; None where there is none."""
     value = request.headers.get(name)
     return value if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+HOST = r"[A-Za-z0-9.\-_\[\]:]+"
+FORWARDED = (("X-Forwarded-Proto", "https?"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Prefix", r"(/[A-Za-z0-9._~-]+)*/?"))
+
+
+def forwarded(request):
+    """Return the scheme, host and path prefix that a proxy in front tells, "" for each that it does not tell or garbles.
+
+    Of several proxies each appends its own: the first is the one that the client called.
+    """
+    first = [((header_of(request, name) or "").partition(",")[0].strip(), form) for name, form in FORWARDED]
+    return [text.rstrip("/") if re.fullmatch(form, text) else "" for text, form in first]
 
 
 def header_safe(text):
@@ -10190,7 +10297,7 @@ def unread(api, given, body, arguments, key, dialect):
     if lost and key is None and "bare" not in api.words:
         hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
     elif [name for name in lost if name != "params" or "bare" not in api.words]:
-        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(key or api.key)}")
+        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(api.key if key is None else key)}")
     return hints + ([f"{a_noun(api.method)} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
 
 
@@ -10460,6 +10567,7 @@ class Rest:
         self.standing = Standings(cloud.store)
         self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
         self.start = None  # the cloud as it was made, for a reset
+        self.base = ""  # where zmock listens, once it does
 
     async def answer(self, request):
         """The one way out of every API call."""
@@ -10549,10 +10657,10 @@ class Rest:
             return await self.act(request, Call(POLL_JOB, asked, given=asked), entry)
         apis = self.catalogue.route(path)
         if not apis:
-            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, request.method, path))
+            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, acting(request.method), path))
         text = await read_body(request, self.settings.body_limit, self.dialect)
         arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
-        body = parse_body(text, self.dialect)
+        body = parse_body(text, self.dialect, len(apis) == 1)
         api, variables = self.choose(request, apis, path, body, text)
         entry.api = api.name
         if api.method != "GET":
@@ -10572,15 +10680,15 @@ class Rest:
         """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
         if not self.dialect["wrong-method"] and len(apis) == 1:
             return apis[0]
-        fitting = [(api, values) for api, values in apis if api.method == request.method]
+        fitting = [(api, values) for api, values in apis if api.method == acting(request.method)]
         if not fitting:
             raise self.wrong_method(request, apis, path)
         if request.method != "PUT" or (len(apis) == 1 and not body.keys() - OPEN_TO_ALL):
             return fitting[0]
         for api, values in fitting:
-            if self.key_of(api, body):
+            if self.key_of(api, body) is not None:
                 return api, values
-        if not self.dialect["wrong-method"] and not text.strip():
+        if not self.dialect["wrong-method"] and text.strip() in ("", "null"):
             raise FrontError(500, "")
         keys = [api.key for api, _ in fitting]
         wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
@@ -10591,16 +10699,18 @@ class Rest:
     def wrong_method(self, request, apis, path):
         allowed = sorted({api.method for api, _ in apis})
         hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}" + other_path(self.catalogue, request.method, path)
-        words = {"POST": "creational", "GET": "query", "DELETE": "delete"}
-        if self.dialect["wrong-method"] or request.method not in (*words, "PUT"):
+        words, method = {"POST": "creational", "GET": "query", "DELETE": "delete"}, acting(request.method)
+        if len(apis) == 1:
+            hint += "; zmock --dialect server runs it for any verb, as the server does"
+        if self.dialect["wrong-method"] or method not in (*words, "PUT"):
             return FrontError(405, f"The method[{request.method}] is not allowed for the path[{request.raw_path.partition('?')[0]}]", hint, allowed)
-        if request.method == "PUT":
+        if method == "PUT":
             return FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]", hint)
-        return FrontError(500, f"No {words[request.method]} API found for the path[/zstack/v1{path}]", hint)
+        return FrontError(500, f"No {words[method]} API found for the path[/zstack/v1{path}]", hint)
 
     def key_of(self, api, body):
         """The member of the body that holds the parameters of an api, if it is there."""
-        keys = (api.key, "loginByAccount") if api.name == "LogInByAccount" and self.dialect["login-key"] else (api.key,)
+        keys = (api.key, "loginByAccount") if api.name == "LogInByAccount" and self.dialect["login-key"] else api.keys
         return next((key for key in keys if key in body), None)
 
     def authorize(self, request, api):
@@ -10627,10 +10737,10 @@ class Rest:
 
     def call(self, api, variables, arguments, body, session, job, entry):
         """The call that a request makes: its parameters from path, query string and body, found legal."""
-        if entry.method in ("GET", "DELETE"):
+        if acting(entry.method) in ("GET", "DELETE"):
             given = from_query(api, arguments, self.dialect) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
         else:
-            given = {} if "bare" in api.words else member_of(body, self.key_of(api, body) or api.key, self.dialect)
+            given = member_of(body, self.key_of(api, body), self.dialect)
         given = {name: value for name, value in given.items() if value is not None} | variables
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
@@ -10678,7 +10788,7 @@ class Rest:
         at_once = self.cloud.at_once(call.api)
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
-            call.key = call_key(entry.method, entry.path, entry.query, call.given)
+            call.key = call_key(acting(entry.method), entry.path, entry.query, call.given)
         fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
             await self.outlive(self.clock.sleep(fault.delay))
@@ -10699,7 +10809,7 @@ class Rest:
         """What the rules have in store for a call."""
         record = self.cloud.store.peek("Job", call["uuid"]) if call.api is POLL_JOB else None
         resource = self.jobs.shown(record) if record else self.acted_on(call)
-        told = entry.method, entry.path, entry.query, call.given
+        told = acting(entry.method), entry.path, entry.query, call.given
         fault = self.faults.decide(Occasion(call.api, *told, request.headers, resource, (record or {}).get("key", "")))
         call.fault, entry.rule = fault, header_safe(fault.name)
         entry.hints += [fault.hint] if fault.hint else []
@@ -10748,7 +10858,7 @@ class Rest:
         """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
         fault = call.fault
         only_slow = not (fault.error or fault.answer or fault.drop)
-        return only_slow or fault.at == "after" or (fault.drop and entry.method == "GET" and self.cloud.at_once(call.api))
+        return only_slow or fault.at == "after" or (fault.drop and acting(entry.method) == "GET" and self.cloud.at_once(call.api))
 
     async def outcome(self, request, call, entry):
         """The answer to a call, also where it is an error."""
@@ -10799,14 +10909,19 @@ class Rest:
         return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
 
     def location(self, request, job):
-        host = request.headers.get("Host", "")
-        safe = re.fullmatch(r"[A-Za-z0-9.\-_\[\]:]+", host)
-        asked = safe and (self.dialect["job-location"] or not self.settings.base_url)
-        base = f"{request.scheme}://{host}" if asked else self.settings.base_url
+        """Return where to poll: at --base-url, else where a proxy in front says, else as the dialect does."""
+        if self.settings.base_url:
+            return f"{self.settings.base_url.rstrip('/')}/zstack/v1/api-jobs/{job}"
+        scheme, host, prefix = forwarded(request)
+        base = self.base
+        if scheme or host or prefix or self.dialect["job-location"] or not base:
+            own = request.headers.get("Host", "")
+            host = host or (own if re.fullmatch(HOST, own) else base.partition("://")[2])
+            base = f"{scheme or request.scheme}://{host}{prefix}"
         return f"{base}/zstack/v1/api-jobs/{job}"
 
     def poll(self, request, uuid, entry):
-        if request.method != "GET":
+        if acting(request.method) != "GET":
             raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
         record = self.jobs.poll(uuid)
         entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
@@ -11007,7 +11122,7 @@ class Contract:
         self.spelt = defaultdict(Counter)  # by path, how often its variables have which names
         for api in self.catalogue.apis.values():
             for path in api.paths:
-                bare, names = re.sub(r"{\w+}", "{}", path.rstrip("/")), tuple(re.findall(r"{(\w+)}", path))
+                bare, names = re.sub(r"{\w+}", "{}", path), tuple(re.findall(r"{(\w+)}", path))
                 self.shared[api.method, bare].append(api)
                 self.spelt[bare][names] += 1
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
@@ -11190,9 +11305,9 @@ class Contract:
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
-def json_answer(body, status=200):
+def json_answer(body, status=200, headers=None):
     """Return an answer of /zmock, with every character as it is."""
-    return web.Response(body=to_json(body), status=status, content_type="application/json", charset="utf-8")
+    return web.Response(body=to_json(body), status=status, headers=headers, content_type="application/json", charset="utf-8")
 
 
 class ControlError(Exception):
@@ -11315,6 +11430,8 @@ class Watch:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         with self.listening(self.readers, Reader()) as reader, contextlib.suppress(ConnectionError):
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             await response.write(b": what happens in zmock\n\n")
             while True:
                 await response.write((await reader.read()).encode(errors="replace"))
@@ -11377,6 +11494,7 @@ MOST_FOUND = 100  # lines in health; all are in the log
 
 
 STREAM = object()  # instead of a body: the answer goes on and on
+PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # open to all who can only read: they tell whether zmock is there, and what it can
 
 
 class Control:
@@ -11405,8 +11523,10 @@ class Control:
         }  # fmt: skip
 
     async def answer(self, request):
+        public = request.path in PUBLIC and acting(request.method) == "GET"
         try:
-            self.guard(request)
+            if not public:
+                self.guard(request)
             body = await self.dispatch(request)
         except ControlError as error:
             return json_answer({"error": error.error, "hint": error.hint}, error.status)
@@ -11421,7 +11541,7 @@ class Control:
             return json_answer({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, 500)
         if body is STREAM:
             return await self.watch.stream(request)
-        return json_answer(body)
+        return json_answer(body, headers=HEADERS_FOR_BROWSERS if public else None)
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -11445,7 +11565,7 @@ class Control:
         if len(parts) == 3 and f"{pattern}/{parts[2]}" in {path for _, path in self.routes}:
             pattern, name = f"{pattern}/{parts[2]}", parts[1]
         allowed = [method for method, path in self.routes if path == pattern]
-        handler = self.routes.get((request.method, pattern))
+        handler = self.routes.get((acting(request.method), pattern))
         if handler:
             return await handler(name, request.query, await self.told(request))
         if allowed:
@@ -11458,17 +11578,26 @@ class Control:
         if request.method not in ("POST", "PUT"):
             return None
         try:
-            text = (await request.text()).removeprefix(BOM)
+            text = await body_text(request, self.settings.body_limit)
             return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
         except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None
 
+    def without_secrets(self, text):
+        """Return text without what is nobody else's: the folder that the cloud is kept in, and uuids of sessions."""
+        folder = Path(self.settings.data)
+        text = re.sub(r"\bSession \S+(?=:)", "a session", text)
+        return text.replace(str(folder), folder.name) if folder.is_absolute() else text
+
     async def health(self, name, query, told):
-        return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
+        """Tell everybody how zmock is: nothing secret."""
+        cloud = self.settings.cloud
+        return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": Path(cloud).name if Path(cloud).is_absolute() else cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
-                "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found[:MOST_FOUND],
+                "commit": self.without_secrets(self.store.state), "data": "" if self.settings.memory else self.without_secrets(self.settings.data),
+                "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
                 "uptime": round(self.clock.uptime(self.began), 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
@@ -11819,7 +11948,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
             raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
         rest.faults.must_read()
         control.snapshots.tidy()
-    app = web.Application(client_max_size=settings.body_limit)
+    app = web.Application(client_max_size=settings.body_limit, handler_args={"auto_decompress": False})  # unpack() says what is wrong
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
     app.router.add_route("*", "/zmock/{rest:(?s:.*)}", control.answer)  # (?s:) for a path may hold a line break
@@ -12062,12 +12191,13 @@ def addresses_of(host):
 
 def listen_on(addresses, port):
     """Return a listening socket for each address. A free port that is taken at one of them is drawn again."""
-    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+    for _ in range(0 if port else PORT_TRIES):
         try:
             return take_port(addresses, port)
         except OSError as error:
-            if not tries_left or error.errno != errno.EADDRINUSE:
+            if error.errno != errno.EADDRINUSE:
                 raise
+    return take_port(addresses, port)
 
 
 def take_port(addresses, port):
@@ -12218,7 +12348,7 @@ class Mock:
     async def begin(self):
         self.port = self.listening[0].getsockname()[1]
         self.base = address(self.settings.host, self.port)
-        self.settings.base_url = self.settings.base_url or self.base
+        self.rest.base = self.base
         await self.runner.setup()
         await self.accept(self.listening)
 

@@ -2232,7 +2232,7 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
+        self.structs = {line["name"]: line for line in kept["structs"].values()}  # have no query
         configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
         self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
@@ -2411,7 +2411,7 @@ def java_classes(resources, structs, enums):
 
 
 def members_of(holds, classes, name):
-    """Return the members that the row `name` lists in `holds`; raise SettingsError for a wrong class.
+    """Return the members in `holds` of the row `name`. Raise SettingsError for an unknown class.
 
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """

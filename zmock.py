@@ -2663,7 +2663,7 @@ def java_classes(resources, structs, enums):
 
 
 def members_of(holds, classes, name):
-    """Return the members that the row `name` lists in `holds`; raise SettingsError for a wrong class.
+    """Return the members in `holds` of the row `name`. Raise SettingsError for an unknown class.
 
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """

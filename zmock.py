@@ -61,6 +61,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
     App         create_app, and what it does at the start and the end
+    Sockets     where it listens, and how its handle asks it: each request once, below every HTTP library
     Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
     Fixtures    what pytest_plugins = ["zmock"] gives
     Main        the command line
@@ -70,7 +71,26 @@ Words, as ZStack says them. A *resource* (a Zone) is described by a row; an *ite
 asynchronous call is an *api-job*: 202 and a location to poll. A *long job* is a resource that goes on after its api-job.
 A *session* is what a login gives. A *stage* is a step of an api-job that can be seen, and can fail. *Primary storage*
 holds volumes, *backup storage* holds images.
+
+PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting, whoever imports it first.
 """
+
+import os
+import sys
+
+
+def refuse_to_start(reason):
+    """End the program with one line and exit code 2. `import zmock` fails with that line instead."""
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    if __name__ == "__main__" or program in ("zmock", "-m"):
+        sys.stderr.write("zmock: " + reason + "\n")
+        sys.exit(2)
+    raise ImportError(reason) from None
+
+
+if sys.version_info < (3, 11):  # noqa: UP036 (a copied file has no installer that checks this)
+    version = "%d.%d" % sys.version_info[:2]
+    refuse_to_start(version + " is too old a Python; use 3.11 or newer: python3.12 zmock.py")
 
 import argparse
 import asyncio
@@ -85,21 +105,21 @@ import functools
 import gc
 import hashlib
 import heapq
+import http.client
 import importlib.util
+import io
 import ipaddress
 import itertools
 import json
 import logging
 import math
 import operator
-import os
 import random
 import re
 import shutil
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 import unicodedata
@@ -111,16 +131,24 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import GeneratorType
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
-import aiohttp
-from aiohttp import web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
-from tinydb import Storage
+try:
+    import aiohttp
+    from aiohttp import web
+    from aiohttp.helpers import rfc822_formatted_time
+    from aiohttp.http import SERVER_SOFTWARE
+    from tinydb import Storage
+
+    if not hasattr(web, "AppKey"):
+        raise ImportError(f"aiohttp {aiohttp.__version__} is too old")
+except ImportError as error:
+    reason = " ".join(str(error).split())
+    install = f"{sys.executable or 'python3'} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'"
+    refuse_to_start(f"aiohttp and tinydb are needed ({reason}); install them: {install}")
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
@@ -131,7 +159,7 @@ def nearest(word, words, count=1):
 
     nearest("zoms", ["zones"]) -> ["zones"]; nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"].
     """
-    folded, wrong = {known.casefold(): known for known in words}, str(word).casefold()
+    folded, wrong = {known.casefold(): known for known in words}, str(word)[:200].casefold()
     longer = sorted((known for known in folded if len(wrong) > 2 and known.startswith(wrong)), key=len)
     like = difflib.get_close_matches(wrong, folded, count, 0.6)
     return [folded[known] for known in dict.fromkeys([*longer, *like])][:count]
@@ -168,7 +196,7 @@ def setting(default, help, **more):
 class Settings:
     """Everything that can be set, a line each; `create_app(Settings(...))` and the command line take the same."""
 
-    host: str = setting("127.0.0.1", "address to listen on")
+    host: str = setting("127.0.0.1", "address to listen on; localhost is 127.0.0.1 and ::1, and :: takes IPv4 too")
     port: int = setting(8080, "port to listen on; 0 takes a free one")
     data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
     memory: bool = setting(False, "keep nothing: the cloud lives in memory and ends with the process")
@@ -972,6 +1000,44 @@ KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "numbe
               "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
 
 
+@dataclass
+class JavaClass:
+    """A class or an enum of the server. Typed clients read the objects of an answer into it.
+
+    constants   the values of an enum; empty for a class
+    members     the members that hold objects or enums: {"vmNics": Member(<VmNicInventory>, True)}
+    kinds       the subclasses, by the value of the field `discriminator`
+    """
+
+    name: str
+    discriminator: str = ""
+    constants: tuple = ()
+    members: dict = field(default_factory=dict, repr=False, compare=False)
+    kinds: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def simple(self):
+        """Return the name without its package and its outer class."""
+        return re.split("[.$]", self.name)[-1]
+
+    def of(self, item):
+        """Return the most specific class of an item: KVMHostInventory for a host of KVM."""
+        kind = self.kinds.get(item.get(self.discriminator))
+        return kind.of(item) if kind else self
+
+    def family(self):
+        """Return the class and its subclasses, at any depth."""
+        return [self, *(java for kind in self.kinds.values() for java in kind.family())]
+
+
+@dataclass(frozen=True)
+class Member:
+    """The Java class of a member of an object; with `many`, of the items of a list."""
+
+    java: JavaClass
+    many: bool = False
+
+
 @dataclass(frozen=True)
 class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
@@ -980,6 +1046,8 @@ class Api:
     every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a
     long job does). `package` is the Java package of the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
+    `holds` names the classes of members that are no inventories: "result:CloneVmInstanceResults" is
+    an object, "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
     """
 
     name: str
@@ -992,6 +1060,8 @@ class Api:
     does: str = ""
     refuses: tuple = ()
     known: dict = field(default_factory=dict, repr=False, compare=False)  # the resources of its catalogue
+    holds: str = ""
+    members: dict = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
     def params(self):
@@ -1140,6 +1210,7 @@ class Resource:
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
     inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
                 that names the other, the list there, and the key that a plain text in that list stands for
+    holds       "dns:[VpcRouterDns] state:LongJobState": the Java classes of its other members
     """
 
     name: str
@@ -1160,6 +1231,7 @@ class Resource:
     indexed: str = ""
     joined: str = ""
     inside: str = ""
+    holds: str = ""
 
     @functools.cached_property
     def fields(self):
@@ -1207,9 +1279,6 @@ class Resource:
     def has(self, item):
         """Whether an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
-
-    def java_of(self, item):
-        return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
 
     @functools.cached_property
     def indexes(self):
@@ -1484,7 +1553,7 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
@@ -2232,7 +2301,7 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line["fields"] for line in kept["structs"].values()}  # inventories that no query reaches
+        self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
         self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
         configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
         self.configurations = {row.name: row for row in configurations}
@@ -2246,14 +2315,17 @@ class Catalogue:
         self.subtypes = self.by_what_they_are_of()
         self.dependents = self.by_what_they_depend_on()
         self.collections = {row.path: row for row in self.resources.values() if row.path}
+        self.classes = java_classes(self.resources, self.structs, kept["enums"].values())
         built_in = [
-            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources)
+            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources,
+                members=self.answered(row[0], row[2]))
             for package, rows in API_ROWS.items()
             for row in rows
         ]
         self.apis = {api.name: api for api in built_in}
         for line in kept["apis"].values():
-            self.apis.setdefault(line["name"], Api(**line, known=self.resources))
+            members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
+            self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
         self.roots = {}
         for api in self.apis.values():
             for path in api.paths:
@@ -2261,24 +2333,33 @@ class Catalogue:
 
     @staticmethod
     def read(file):
+        tables = ("inventories", "apis", "structs", "configurations", "enums", "values")
+        nothing = {table: {} for table in tables}
         if not file or not file.exists():
-            return {table: {} for table in ("inventories", "apis", "structs", "configurations", "values")}
+            return nothing
         try:
             kept = json.loads(file.read_text(encoding="utf-8-sig"))
-            return {"inventories": kept["inventories"], "apis": kept["apis"]} | {
-                table: kept.get(table, {}) for table in ("structs", "configurations", "values")}  # fmt: skip
+            needed = {"inventories": kept["inventories"], "apis": kept["apis"]}
+            return nothing | kept | needed
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
     @staticmethod
     def add_resource(rows, line):
-        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of."""
+        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of.
+
+        A line without fields adds to the row of its name.
+        """
+        if "fields" not in line and line["name"] in rows:
+            rows[line["name"]] = replace(rows[line["name"]], **line)
+            return
         told = {"relations": "", "only": {}, "of": ""} | line
         fields_text, relations_text = told.pop("fields"), told.pop("relations")
         row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
         if row.of:
             parent = rows[row.of]
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
+                          holds=f"{parent.holds} {row.holds}".strip(),
                           relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
             if parent.discriminator:
                 own = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, fields_text))
@@ -2336,6 +2417,19 @@ class Catalogue:
         children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
         return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
+    def answered(self, name, answers, holds=""):
+        """Return the members of an API's answer that hold objects.
+
+        "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
+        """
+        members = members_of(holds, self.classes, name)
+        for member, _, type in (word.partition(":") for word in answers.split()):
+            if java := self.classes.get(type):
+                members[member] = Member(java, not member.lower().endswith("inventory"))
+        if name.startswith("Query") and "inventories" in members:
+            members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
+        return members
+
     def add_route(self, path, api):
         node = self.roots
         for part in path.strip("/").split("/"):
@@ -2381,31 +2475,75 @@ class Catalogue:
         return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
 
 
-def schema_of(body, api):
-    """The Java class of each inventory in an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}."""
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", api.answers):
-        value, row = body.get(member), api.known.get(type)
-        for index, item in enumerate(each_dict(value)) if row else ():
-            note_classes(found, f"{member}[{index}]" if isinstance(value, list) else member, row, item, api.known)
-    if api.kind == "Query" and "inventory" in body:
-        note_classes(found, "inventory", api.known[api.type], body["inventory"], api.known)
-    return found
+def java_classes(resources, structs, enums):
+    """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
+    classes = {}
+    for line in enums:
+        constants = tuple(line["constants"].split("|"))
+        classes[line["name"]] = JavaClass(line["java"], constants=constants)
+    classes |= {name: JavaClass(line["java"]) for name, line in structs.items()}
+    classes |= {name: JavaClass(row.java, row.discriminator) for name, row in resources.items()}
+    by_java = {java.name: java for java in classes.values()}
+    for name, line in structs.items():
+        if name not in resources:
+            classes[name].members |= members_of(line.get("holds", ""), classes, name)
+    for name, row in resources.items():
+        for member in row.embeds:
+            classes[name].members[member] = Member(classes[row.relations[member].target], many=True)
+        classes[name].members |= members_of(row.holds, classes, name)
+        for kind, (java, _) in row.kinds.items():
+            subclass = by_java.get(java) or JavaClass(java, members=classes[name].members)
+            classes[name].kinds[kind] = subclass
+    return classes
 
 
-def each_dict(value):
-    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+def members_of(holds, classes, name):
+    """Return the members that the row `name` lists in `holds`; raise SettingsError for a wrong class.
+
+    "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
+    """
+    members = {}
+    for word in holds.split():
+        member, _, type = word.partition(":")
+        class_name = type.strip("[]")
+        if class_name not in classes:
+            told = f"the row {name} of the catalogue holds {word}, which is no class"
+            raise SettingsError(told + did_you_mean(class_name, classes))
+        members[member] = Member(classes[class_name], type.startswith("["))
+    return members
 
 
-def note_classes(found, path, row, item, known):
-    found[path] = row.java_of(item)
-    if found[path] != row.java:
-        row = next((other for other in known.values() if other.java == found[path]), row)
-    if row.name == "LongJob" and "state" in item:
-        found[f"{path}.state"] = HEADER + "longjob.LongJobState"  # an enum is listed too (JsonSchemaBuilder.java)
-    for name in row.embeds:
-        for index, child in enumerate(item.get(name, ())):
-            note_classes(found, f"{path}.{name}[{index}]", known[row.relations[name].target], child, known)
+def schema_of(body, members):
+    """Return the Java class of each object in an answer: {"inventory": "org....ZoneInventory"}.
+
+    An object comes before the objects in it: the SDK replaces them in this order (ApiResult.java).
+    Enums are listed too. Maps at the top of an answer are not listed, nor is what they hold
+    (JsonSchemaBuilder.java).
+    """
+    schema = {}
+    note_members(schema, "", body, members)
+    return schema
+
+
+def note_members(schema, prefix, item, members):
+    """Add the classes of an object's members to a schema, at any depth."""
+    for name, member in members.items():
+        value, path = item.get(name), prefix + name
+        if not member.many:
+            note_value(schema, path, value, member.java)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                note_value(schema, f"{path}[{index}]", inner, member.java)
+
+
+def note_value(schema, path, value, java):
+    """Add the class of an object or of an enum's constant to a schema; ignore any other value."""
+    if isinstance(value, dict):
+        java = java.of(value)
+        schema[path] = java.name
+        note_members(schema, f"{path}.", value, java.members)
+    elif value in java.constants:
+        schema[path] = java.name
 
 
 # ---- Files -------------------------------------------------------------------------------------------------------
@@ -2631,6 +2769,11 @@ class Ledger:
         self.path, self.end = path, 0
         self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (open until it is full)
 
+    def __del__(self):
+        """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
+        if hasattr(self, "file"):
+            self.file.close()
+
     def append(self, text, durable):
         try:
             self.write(text)
@@ -2688,6 +2831,8 @@ class Folder:
         if not self.lock or is_removed(self.lock):
             lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
             lock_file(lock, self.path)
+            if self.lock:
+                self.lock.close()
             self.lock = lock
         self.names = self.names - self.missing() | {".lock", ".spare"}
         if self.ledger:
@@ -2851,9 +2996,16 @@ class Folder:
             if self.is_behind:
                 self.fold()
         finally:
-            if self.ledger:
-                self.ledger.file.close()
-            self.lock.close()
+            self.release()
+
+    def release(self):
+        """Let the folder go as it is."""
+        for file in (self.lock, self.ledger and self.ledger.file):
+            if file:
+                file.close()
+
+    def __del__(self):
+        self.release()  # of a mock that was made, and never ran
 
 
 def lock_file(file, folder):
@@ -3361,6 +3513,16 @@ class Store:
         while write := self.waiting or self.writing:
             await write.over()
 
+    @contextlib.contextmanager
+    def released_on_failure(self):
+        """Let the folder go, as it is, if an exception leaves the block: nothing will close the store."""
+        try:
+            yield
+        except BaseException:
+            if self.folder:
+                self.folder.release()
+            raise
+
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
         if not self.folder:
@@ -3632,6 +3794,11 @@ class Query:
     fields: list | None = None
     group_by: str = ""
 
+    def kind(self, discriminator):
+        """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
+        named = (c.value for c in self.conditions if c.path == (discriminator,) and c.sign == "=")
+        return next(named, None)
+
 
 QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
 
@@ -3809,7 +3976,7 @@ class Rows:
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
-        kind = next((c.value for c in query.conditions if c.path == (resource.discriminator,) and c.sign == "="), None)
+        kind = query.kind(resource.discriminator)
         return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
 
     def narrow(self, terms, resource, in_order=False):
@@ -4186,6 +4353,15 @@ def a_text(key, value):
         refuse(key, "a text", value)
 
 
+LONGEST_GLOB = 500  # characters; the time that a glob takes grows with their square
+
+
+def a_glob(key, value):
+    if not isinstance(value, str) or len(value) > LONGEST_GLOB:
+        shown = value[:40] + "…" if isinstance(value, str) else value
+        refuse(key, f"a text of at most {LONGEST_GLOB} characters", shown)
+
+
 def an_id(key, value):
     if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", value):
         refuse(key, "a text of letters, digits, - _ and ., 64 at most, not beginning with .", value)
@@ -4393,6 +4569,7 @@ def check_when(cloud, when, apis):
             raise ValueError(f"'when' has no {key!r}{place_meant(where, name, apis)}; there are {', '.join(shapes)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
+        a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
             better = did_you_mean(key, [f"{where}.{name}" for name in known]) if known else f": there is no {where} at all"
@@ -4524,6 +4701,8 @@ class Faults:
 
     def named(self, glob):
         """The simulated APIs that a rule names; PollJob only by its own name."""
+        if isinstance(glob, str):
+            a_glob("api", glob)
         names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
         names = [name for name in names if name in self.apis]
         if not names:
@@ -5147,7 +5326,7 @@ def result_of(record, api=None):
     if record["state"] == "failed":
         return {"error": record["error"]}
     body = record.get("body")
-    return (body or {}) | {"schema": schema_of(body or {}, api)} if api else body
+    return (body or {}) | {"schema": schema_of(body or {}, api.members)} if api else body
 
 
 # ---- Verbs -------------------------------------------------------------------------------------------------------
@@ -5258,6 +5437,7 @@ FORMS: dict[str, Any] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
@@ -5486,6 +5666,13 @@ def tags_of(scope, words):
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
 
 
+def parts_of(pattern, tag):
+    """What the {parts} of a pattern are in a tag; None where it does not match."""
+    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
+    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
+    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+
+
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
     for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
@@ -5524,7 +5711,8 @@ def scope_of(cloud, call):
     subject = call.api.subject
     if not subject:
         return Scope(cloud, call, call.api.type)
-    uuid = call[subject.name][0] if isinstance(call[subject.name], list) else call[subject.name]
+    named = call[subject.name]
+    uuid = next(iter(named), None) if isinstance(named, list) else named
     return Scope(cloud, call, subject.refers, cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid))
 
 
@@ -5639,16 +5827,22 @@ def candidates(cloud, call):
     return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, conditions))]}
 
 
-TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "list": lambda text: text.split(",")}
+TOLD = {  # what a system tag says, by the type that a row names; None where it does not say that
+    "": str, "bool": "true".__eq__, "there": "false".__ne__, "int": lambda text: whole_of(text, 63), "list": lambda text: text.split(","),
+}  # fmt: skip
 
 
 def tell(cloud, call):
-    """What system tags of the item say, under the names and as the types that the row says; nothing where there is none."""
+    """Return what system tags of the item say, under the names and as the types that the row says.
+
+    A tag that does not say something of that type counts as absent: the row's default is returned, or nothing.
+    """
     scope, told = scope_of(cloud, call), {}
     for name, kind, otherwise, words in re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", call.api.does.removeprefix("tells ")):
         tags, begin = tags_of(scope, words)
-        said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
-        told |= {name: TOLD[kind](said[0])} if said else {}
+        said = [tag["tag"].removeprefix(begin) for tag in tags] + [otherwise] * bool(otherwise)
+        value = next((value for text in said if (value := TOLD[kind](text)) is not None), None)
+        told |= {} if value is None else {name: value}
     return told
 
 
@@ -5898,7 +6092,12 @@ class Cloud:
 
     def refs(self, rows):
         """References inside an item, with their dates in words."""
-        return [{k: us_date(v) if k.endswith("Date") else v for k, v in row.items()} for row in rows]
+
+        def worded(name, value):
+            dated = name.endswith("Date") and isinstance(value, str) and self.clock.is_stamp(value)
+            return us_date(value) if dated else value
+
+        return [{name: worded(name, value) for name, value in row.items()} for row in rows]
 
     def shown(self, type, uuid):
         """The usual answer: {"inventory": {...}}."""
@@ -6607,7 +6806,8 @@ def is_taken(cloud, l3, ip):
 
 
 def addresses(ip_range):
-    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
+    """Return the first and the last address of a range as numbers; 0 for text that is no address, in a file that somebody edited."""
+    return tuple(int(address_of(ip_range[name]) or 0) for name in ("startIp", "endIp"))
 
 
 @effect("bounds of the cidr")
@@ -6663,7 +6863,7 @@ def take_address(scope, word):
 
 def free_ip(cloud, l3):
     """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
         start, end = addresses(found)
         first = cloud.cursors.get(found["uuid"], start)
         for n in itertools.chain(range(first, end + 1), range(start, first)):
@@ -6869,13 +7069,16 @@ def reaches(cloud, vm, cluster):
     return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
 
 
+def hardware(cloud, cpus=16, memory=64 * GIB):
+    """The processors and the memory of a new host."""
+    given_away = cpus * configured(cloud, "host", "cpu.overProvisioning.ratio")
+    return {"cpuSockets": 2, "cpuNum": cpus, "totalCpuCapacity": given_away, "availableCpuCapacity": given_away,
+            "totalMemoryCapacity": memory, "availableMemoryCapacity": memory}  # fmt: skip
+
+
 @effect("hardware")
 def give_hardware(scope):
-    """The processors and the memory of a new host."""
-    cpus, memory = 16, 64 * GIB
-    given_away = cpus * configured(scope.cloud, "host", "cpu.overProvisioning.ratio")
-    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=given_away, availableCpuCapacity=given_away,
-              totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
+    scope.set(**hardware(scope.cloud))
 
 
 # primary storage
@@ -7154,12 +7357,16 @@ def recount_its_host(scope):
             raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
 
 
+PENDING = "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"  # VmSystemTags.java
+
+
 @effect("take the pending capacity")
 def take_pending(scope):
-    """The capacity of an offering that it was changed to while it could not take it."""
+    """Set the capacity of the offering that the virtual machine was changed to while it ran; drop the tag that holds it."""
     for tag in tags_of(scope, "pendingCapacityChange::")[0]:
-        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
-        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
+        numbers = parts_of(PENDING, tag["tag"]) or {}
+        pending = {name: whole_of(text, 63) for name, text in numbers.items()}
+        scope.set(**{name: value for name, value in pending.items() if value is not None and value >= 0})
         scope.cloud.remove("SystemTag", tag["uuid"])
 
 
@@ -7349,6 +7556,11 @@ def get_storages(cloud, call):
 
 OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
 OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
+NUMERIC = (  # tags that Get… APIs and snapshots read as a number
+    ("VmInstanceVO", "VDIMonitorNumber::{number}"), ("VmNicVO", "inboundBandwidth::{number}"), ("VmNicVO", "outboundBandwidth::{number}"),
+    ("VolumeVO", "volumeTotalBandwidth::{number}"), ("VolumeVO", "volumeMaxIncrementalSnapshotNum::{number}"),
+    ("L3NetworkVO", "l3NetworkUuid::{uuid}::mtu::{number}"),
+)  # fmt: skip
 TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
     ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
     ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
@@ -7360,15 +7572,11 @@ TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may 
         "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
     ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
     *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
+    *((vo, tag, "number is not Long", f"invalid tag[{tag}], {{number}} is not a number") for vo, tag in NUMERIC),
+    *(("VmInstanceVO", PENDING, f"{part} is not Long", f"invalid tag[{PENDING}], {{{part}}} is not a number")
+      for part in ("cpuNum", "cpuSpeed", "memorySize")),
 )  # fmt: skip
 ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
-
-
-def parts_of(pattern, tag):
-    """What the {parts} of a pattern are in a tag; None where it does not match."""
-    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
-    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
-    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
 
 
 def check_tag(cloud, tag, vo, vm=None, l3s=()):
@@ -8215,8 +8423,8 @@ def grow_tree(scope):
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
-    said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
-    longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
+    said = whole_of(said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or "", 31)
+    longest = said if said is not None else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
@@ -8362,7 +8570,7 @@ def read_cron(text):
     Quartz's L, W and # are not known.
     """
     words = text.upper().split(" ")
-    if len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+    if not text.isascii() or len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
         return None
     fields = [cron_field(word, *bounds) for word, bounds in zip(words, CRON)]
     if not all(fields):
@@ -8373,14 +8581,16 @@ def read_cron(text):
 
 def cron_field(text, low, high, names):
     """The numbers that a field means: "MON-WED,7" -> {2, 3, 4, 7}; none where a part of it is wrong."""
-    found = [re.fullmatch(r"(?:([*?])|(\w+)(?:-(\w+))?)(?:/(\d+))?", part) for part in text.split(",")]
+    found = [re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
+             for part in text.split(",")]  # fmt: skip
     spans = [cron_span(*part.groups(), low, high, names) if part else () for part in found]
     return set().union(*spans) if all(spans) else set()
 
 
 def cron_span(every, first, last, step, low, high, names):
     begin, end = (low, high) if every else (cron_number(first, names), cron_number(last or (step and str(high)) or first, names))
-    return range(begin, end + 1, int(step or 1)) if low <= begin <= end <= high and step != "0" else ()
+    step = int(step or 1)
+    return range(begin, end + 1, step) if low <= begin <= end <= high and step else ()
 
 
 def cron_number(word, names):
@@ -8835,9 +9045,12 @@ class CloudFile:
 
     def date(self, name, text, of):
         try:
-            return stamp_from(text, self.cloud.clock.utc_offset)
+            stamp = stamp_from(text, self.cloud.clock.utc_offset)
         except ValueError as error:
-            return self.refuse(f"{name}{of}: {error}")
+            self.refuse(f"{name}{of}: {error}")
+        if stamp < "1970":  # MySQL has no timestamp before that
+            self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
+        return stamp
 
     # references
 
@@ -8889,9 +9102,15 @@ class CloudFile:
 JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
 
 
+ELEMENTS: dict[str, type] = {"list": str, "maps": dict}
+
+
 def fits(value, kind):
     """Whether a field of that kind may have the value."""
-    return value is None or (isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool"))
+    if value is None:
+        return True
+    right = isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
+    return right and (kind not in ELEMENTS or all(isinstance(one, ELEMENTS[kind]) for one in value))
 
 
 def from_file(cloud, path):
@@ -8905,23 +9124,36 @@ def from_file(cloud, path):
     basics(cloud)
     rows = {kind: cloud.catalogue.collections.get(kind.strip("/")) or cloud.catalogue.resource(kind) for kind in told}
     for kind, row in rows.items():
-        if not row or not isinstance(told[kind], list):
+        if row and not isinstance(told[kind], list):
+            raise SettingsError(f"{path}: {kind!r} is a list of objects, not {json.dumps(told[kind], ensure_ascii=False)[:80]}")
+        if not row:
             kinds = [cloud.catalogue.collections, cloud.catalogue.resources][:: -1 if kind[:1].isupper() else 1]
             better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
             raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {{\"zones\": [...], ...}}")
     file = CloudFile(cloud, path)
     told = file.read(rows, told)
-    for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
+    for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
         for item in told[kind]:
-            (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
+            loader_of(row)(cloud, path, row, item)
     file.refuse_dangling()
+    complete(cloud, path)
+
+
+def loader_of(row):
+    """Return the function that loads an object of a cloud file."""
+    return load_configuration if row.name == "GlobalConfig" else load_reference if row.inside else load_item
 
 
 def stamp_of_us_date(text, where):
     try:
         return stamp_from(text)
-    except ValueError:
+    except (ValueError, TypeError):
         raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
+
+
+def with_stamps(reference, where):
+    """Return a reference inside an object, with its dates as items hold them."""
+    return {name: stamp_of_us_date(value, f"{where}.{name}") if name.endswith("Date") else value for name, value in reference.items()}
 
 
 def load_configuration(cloud, path, row, item):
@@ -8946,13 +9178,93 @@ def load_item(cloud, path, row, item):
             raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is {a_noun(kind)}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
-    kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
+    kept = {name: value for name, value in without_nulls(item).items() if name in row.all_fields and name != "uuid"}
     dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
+    for name in [name for name in kept if row.all_fields[name] == "maps"]:
+        dates[name] = [with_stamps(one, f"{path}: {name}") for one in kept[name] or ()]
+    kept = {"status": "Connected"} | kept if row.name == "Host" else kept  # a created one is, once it is there
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
     for name, inner in cloud.catalogue.embedded[told.name].items():
         for child in item.get(name) or ():
             if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
                 load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
+
+
+def load_reference(cloud, path, row, item):
+    """Put a reference, such as a network service of an L3 network, into the list of the object that it is kept in."""
+    place = row.place
+    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in (place.key, place.value)):
+        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item)[:80]}")
+    for name in item.keys() - row.all_fields.keys() - {"uuid"}:
+        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
+    for name in (name for name, kind in row.all_fields.items() if not fits(item.get(name), kind)):
+        raise SettingsError(f"{path}: {name} of {row.name} is a {row.all_fields[name]}, not {item[name]!r}")
+    owner = cloud.store.peek(place.owner, item[place.key])
+    if not owner:
+        raise SettingsError(f"{path}: {row.name} has the {place.key} {item[place.key]}, and there is no such {place.owner}")
+    said = {name: value for name, value in item.items() if name != "uuid" and row.all_fields[name] != "date"}
+    if not any(said.items() <= reference.items() for reference in place.rows(owner)):  # the inventory of the owner may show it
+        cloud.refer(row, row.new | said)
+
+
+# What a created object has from the objects that it refers to, in the words of the section Catalogue: rules.
+FROM_OTHERS = {
+    "Host": "zoneUuid ?= clusterUuid.zoneUuid; hypervisorType ?= clusterUuid.hypervisorType",
+    "L3Network": "zoneUuid ?= l2NetworkUuid.zoneUuid",
+    "VmInstance": "; ".join(("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
+                             "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform")),
+    "Volume": "size ?= diskOfferingUuid.diskSize; size ?= rootImageUuid.size",
+    "Eip": "vipIp ?= vipUuid.ip",
+}  # fmt: skip
+AS_CREATED: dict[str, Any] = {  # what a created object has besides, by type: a function of the object in the file
+    "Account": lambda cloud, item: {"password": SHA512_OF_PASSWORD}, "User": lambda cloud, item: {"password": SHA512_OF_PASSWORD},
+    "Host": lambda cloud, item: hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)),
+    "PrimaryStorage": lambda cloud, item: {"type": "NFS"} | dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB)),
+    "BackupStorage": lambda cloud, item: {"type": "SftpBackupStorage"} | dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB)),
+}
+
+
+def complete(cloud, path):
+    """Give each object of a cloud file what a created one has; raise SettingsError where a reference is missing that is needed."""
+    uncounted = [(type, item["uuid"]) for type, name in (("Host", "availableCpuCapacity"), ("PrimaryStorage", "availableCapacity"))
+                 for item in cloud.store.rows(type) if item.get(name) is None]  # fmt: skip
+    for type in NEEDED:  # what others refer to stands before them there
+        for item in [*cloud.store.rows(type)]:
+            complete_item(cloud, path, cloud.catalogue.resource(type), item)
+    for type, uuid in uncounted:
+        recount(cloud, uuid) if type == "Host" else recount_left(cloud, uuid)
+
+
+def recount_left(cloud, uuid):
+    """Count what is left of a primary storage: all of it, less what is on it."""
+    ps = cloud.look("PrimaryStorage", uuid)
+    cloud.change("PrimaryStorage", uuid, availableCapacity=ps["totalCapacity"] - held_on(cloud, uuid))
+    recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
+
+
+def complete_item(cloud, path, row, item):
+    """Give an object what it needs and the file does not say: from others, as a created one, or nothing of its type."""
+    scope, needed = Scope(cloud, None, row.name, dict(item)), needed_of(row)
+    created = AS_CREATED.get(row.name, lambda *_: {})(cloud, item)
+    for name in [name for name in (*needed, *created) if item.get(name) is None]:
+        scope.perform(FROM_OTHERS.get(row.name, ""))
+        if scope.item.get(name) is None:
+            usual = created.get(name) or needed.get(name) or row.new.get(name)
+            scope.set(**{name: the_only(cloud, path, row, item, name) if name in row.leads and not usual else usual or nothing(cloud, row.all_fields.get(name, "str"))})
+    if scope.changes:
+        cloud.store.update(row.name, item["uuid"], **scope.changes)
+
+
+def the_only(cloud, path, row, item, name):
+    """Return the uuid that a reference must have where it is left out: that of the only object there is; SettingsError if there is none, or a choice."""
+    type = row.leads[name]
+    if type == "Account":
+        return ADMIN
+    found = [*cloud.store.rows(cloud.catalogue.resources[type].stored)]
+    if len(found) != 1:
+        why = f"say which of {len(found)}" if found else f"there is no {type} in the file"
+        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs a {name}: {why}")
+    return found[0]["uuid"]
 
 
 def is_cloud_file(what):
@@ -8983,11 +9295,11 @@ NEEDED = {
     "Notification": "content arguments time", "GarbageCollector": "name runnerClass context managementNodeUuid",
     "LongJob": "name apiId jobName jobData managementNodeUuid", "License": "licenseType expiredDate issuedDate hostNum cpuNum",
     "LicenseAddOn": "name licenseType expiredDate issuedDate hostNum cpuNum modules", "Zone": "name", "Cluster": "name zoneUuid hypervisorType=KVM",
-    "Host": "name zoneUuid clusterUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
+    "Host": "name clusterUuid zoneUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
             "totalMemoryCapacity availableMemoryCapacity",
     "PrimaryStorage": "name zoneUuid url type totalCapacity availableCapacity", "BackupStorage": "name url type totalCapacity availableCapacity",
     "Image": "name url format=qcow2 backupStorageRefs", "InstanceOffering": "name cpuNum memorySize", "DiskOffering": "name diskSize",
-    "L2Network": "name zoneUuid", "L3Network": "name zoneUuid l2NetworkUuid",
+    "L2Network": "name zoneUuid", "L3Network": "name l2NetworkUuid zoneUuid",
     "IpRange": "name l3NetworkUuid startIp=0.0.0.0 endIp=0.0.0.0 netmask=0.0.0.0 gateway=0.0.0.0 networkCidr=0.0.0.0/32",
     "NetworkServiceProvider": "name type networkServiceTypes attachedL2NetworkUuids", "VmInstance": "name memorySize cpuNum",
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
@@ -8995,7 +9307,14 @@ NEEDED = {
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
     "AffinityGroup": "name policy=antiSoft", "AffinityGroupUsage": "affinityGroupUuid resourceUuid resourceType=VmInstanceVO",
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
-    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
+    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp consoleProxyOverriddenIp",
+    "PortForwardingRule": "name vipUuid vipPortStart vipPortEnd privatePortStart privatePortEnd protocolType=TCP",
+    "LoadBalancer": "name vipUuid", "LoadBalancerListener": "name loadBalancerUuid loadBalancerPort protocol=tcp", "VipQos": "vipUuid",
+    "SecurityGroup": "name", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid securityGroupUuid",
+    "VniRange": "name l2NetworkUuid startVni endVni", "Vtep": "hostUuid poolUuid", "ImageCache": "id primaryStorageUuid imageUuid size",
+    "LocalStorageResourceRef": "resourceUuid primaryStorageUuid hostUuid size", "CephPrimaryStoragePool": "poolName primaryStorageUuid",
+    "ShareableVolumeVmInstanceRef": "volumeUuid vmInstanceUuid deviceId", "UserGroup": "name", "UserGroupUserRef": "userUuid groupUuid",
+    "UserPolicyRef": "userUuid policyUuid", "UserGroupPolicyRef": "groupUuid policyUuid",
 }  # fmt: skip
 BEHIND = {  # what objects have and no inventory shows
     "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
@@ -9046,9 +9365,14 @@ def look_over_type(cloud, row):
     return told
 
 
+def needed_of(row):
+    """Return the fields that the mock counts on in objects of a type, each with its default: a text, or "" for nothing of its kind."""
+    return dict(word.partition("=")[::2] for word in NEEDED.get(row.name, "").split())
+
+
 def oddities(cloud, row, item):
     """What is odd about an object, by field: a phrase, and the value that the mock goes on with."""
-    needed = dict(word.partition("=")[::2] for word in NEEDED[row.name].split()) if row.name in NEEDED else {}
+    needed = needed_of(row)
     fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
     odd = {}
     for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
@@ -9659,6 +9983,19 @@ class Standing:
         return 2000 + len(self.body) + sum(map(len, map(str, self.params.values())))
 
 
+def members_answered(call):
+    """Return the members of a call's answer, with their classes.
+
+    A query with `fields` answers the class that it asks for, not the class of each item (ZQL.java).
+    """
+    query, members = call["query"], call.api.members
+    if not query or query.fields is None:
+        return members
+    java = members["inventories"].java
+    java = java.kinds.get(query.kind(java.discriminator), java)
+    return {name: replace(member, java=replace(java, kinds={})) for name, member in members.items()}
+
+
 def with_one(text):
     """The text of an answer with one inventory, which then stands there by itself too: {"inventory": X, "inventories": [X]}."""
     return b'{"inventory":%b,%b' % (text.removeprefix(b'{"inventories":[').removesuffix(b"]}"), text[1:])
@@ -10088,7 +10425,7 @@ class Rest:
         asked_for_schema = "X-JSON-Schema" in request.headers
         if asked_for_schema or (call["query"] and not self.dialect["query-schema"]):
             body, one = ({"inventory": one[0]} if one else {}) | (body or {}), None
-            body["schema"] = schema_of(body, call.api)
+            body["schema"] = schema_of(body, members_answered(call))
         if asked_for_schema or not call["query"]:
             return Answer(200, body)
         return Answer(200, self.keep(request, call, entry, with_one(to_json(body)) if one else to_json(body)))
@@ -10222,26 +10559,40 @@ def param_schema(param):
     return schema | ({"description": f"uuid of {param.refers}"} if param.refers else {})
 
 
+def member_schema(member):
+    """Return the schema of a member: its class, or a list of it."""
+    one = ref("schemas", member.java.simple)
+    return {"type": "array", "items": one} if member.many else one
+
+
 def body_schema(api, makes):
     """The body of a POST or PUT: its parameters under their key, tags beside them."""
     inner = {name: param for name, param in api.params.items() if f"{{{name}}}" not in api.path}
     properties = {name: param_schema(param) for name, param in inner.items()} | ({"resourceUuid": UUID_SCHEMA} if makes else {})
+    made = api.members.get("inventory") if makes else None
+    for name, member in made.java.members.items() if made else ():  # the answer repeats them
+        if name in inner and inner[name].type == "maps":
+            properties[name] = properties[name] | member_schema(member)
     told = object_of(properties, [name for name, param in inner.items() if param.required])
     return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
 
 
-def inventory_schema(fields, embedded=()):
-    """What a client sees of a resource; what has no value is left out, so nothing is required."""
+def object_schema(fields, java):
+    """Return the schema of an object and its subtypes. Nothing is required: nulls are not sent."""
+    members = defaultdict(list)
+    for name, member in (pair for kind in java.family() for pair in kind.members.items()):
+        if not member.java.constants and member not in members[name]:
+            members[name].append(member)
     shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
-    return object_of(shown | {name: {"type": "array", "items": ref("schemas", f"{row.name}Inventory")} for name, row in dict(embedded).items()})
+    inner = {name: [member_schema(one) for one in each] for name, each in members.items() if each}
+    return object_of(shown | {name: either(schemas) for name, schemas in inner.items()})
 
 
 def result_schema(api, dialect):
     """The body of an answer that went well."""
     properties = {}
-    for member, type in re.findall(r"(\w+)(?::(\w+))?", api.answers):
-        one = ref("schemas", f"{type}Inventory") if type else {}
-        properties[member] = one if member.lower().endswith("inventory") or not type else {"type": "array", "items": one}
+    for name in re.findall(r"(\w+)(?::\w+)?", api.answers):
+        properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
     if "all" in api.words and not dialect["success-field"]:
@@ -10280,7 +10631,7 @@ BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server"
 PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
-    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each inventory"},
+    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each object in it"},
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
     "start": {"name": "start", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
     "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
@@ -10307,7 +10658,8 @@ class Contract:
                 self.spelt[bare][names] += 1
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
         self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
-        self.known |= {name: typed(text) for name, text in self.catalogue.structs.items() if name not in self.known}
+        structs = self.catalogue.structs.items()
+        self.known = {name: typed(line["fields"]) for name, line in structs} | self.known
         self.acts = defaultdict(set)  # what can be done with one thing, by its type
         for (method, path), apis in self.shared.items():
             for api in apis:
@@ -10340,7 +10692,11 @@ class Contract:
 
     def components(self):
         apis = self.catalogue.apis.values()
-        schemas = {f"{name}Inventory": inventory_schema(fields, self.catalogue.embedded.get(name, {})) for name, fields in self.known.items()}
+        classes = self.catalogue.classes
+        schemas = {
+            classes[name].simple: object_schema(fields, classes[name])
+            for name, fields in self.known.items()
+        }
         schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
         schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
         return {
@@ -10480,10 +10836,9 @@ class Contract:
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
-def readable_json(value):
-    """Return JSON with every character as it is, but for half a surrogate pair, which UTF-8 cannot say."""
-    text = json.dumps(value, ensure_ascii=False)
-    return json.dumps(value) if re.search("[\ud800-\udfff]", text) else text
+def json_answer(body, status=200):
+    """Return an answer of /zmock, with every character as it is."""
+    return web.Response(body=to_json(body), status=status, content_type="application/json", charset="utf-8")
 
 
 class ControlError(Exception):
@@ -10495,7 +10850,7 @@ class ControlError(Exception):
 
 
 MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
-STILL_HERE = 15  # seconds of the world's time between two signs of life of a stream
+STILL_HERE = 15  # seconds of the world's time between two comments in a stream, which keep proxies from closing it
 UNTOLD = OWN_TYPES | {"Notification"}  # types of which no state is told; jobs are told as jobs
 
 
@@ -10504,6 +10859,10 @@ class Reader:
 
     def __init__(self):
         self.unread, self.dropped, self.news = deque(maxlen=MOST_UNREAD), 0, asyncio.Event()
+        self.plan_comment()
+
+    def plan_comment(self):
+        self.comment_due = asyncio.get_running_loop().time() + STILL_HERE
 
     def hear(self, event):
         self.dropped += len(self.unread) == MOST_UNREAD
@@ -10511,15 +10870,19 @@ class Reader:
         self.news.set()
 
     async def read(self):
-        """The events since the last time, at least one; a comment when there was none for a while."""
+        """Return the events since the last time, and a comment if one is due; wait until there is something to return."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STILL_HERE):
+            async with asyncio.timeout_at(self.comment_due):
                 await self.news.wait()
+        comment = ""
+        if not self.news.is_set() or asyncio.get_running_loop().time() >= self.comment_due:
+            comment = ": still here\n\n"
+            self.plan_comment()
         self.news.clear()
         text = (event_text("dropped", {"events": self.dropped}) if self.dropped else "") + "".join(self.unread)
         self.unread.clear()
         self.dropped = 0
-        return text or ": still here\n\n"
+        return text + comment
 
 
 def event_text(kind, told):
@@ -10612,6 +10975,9 @@ def journal_filter(query, more=()):
     for key in ("since", "status"):
         if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
             raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
+    for key in ("api", "path"):
+        if len(query.get(key, "")) > LONGEST_GLOB:
+            raise ControlError(400, f"{key!r} has at most {LONGEST_GLOB} characters")
     api, path, status, since = query.get("api", "*"), query.get("path", "*"), query.get("status"), int(query.get("since", 0))
     return lambda entry: (
         entry.seq > since and fnmatchcase(entry.api, api) and status in (None, str(entry.status))
@@ -10628,7 +10994,7 @@ def whole_number(query, key, default, highest):
 
 # ---- Control -----------------------------------------------------------------------------------------------------
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 MOST_FOUND = 100  # lines in health; all are in the log
 
 
@@ -10665,14 +11031,19 @@ class Control:
             self.guard(request)
             body = await self.dispatch(request)
         except ControlError as error:
-            return web.json_response({"error": error.error, "hint": error.hint}, status=error.status, dumps=readable_json)
+            return json_answer({"error": error.error, "hint": error.hint}, error.status)
         except TooFar as error:
-            return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409, dumps=readable_json)
+            return json_answer({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, 409)
         except ApiError as error:
-            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status, dumps=readable_json)
+            kept_late = error.code == "SYS.1016"  # only a commit says it: what was asked for is done in memory
+            hint = "it is done, but not yet kept; that is tried until it can be" if kept_late else error.hint or "the cloud refuses it"
+            return json_answer({"error": str(error), "hint": hint}, error.status if kept_late else 409)
+        except Exception as error:  # as MessageSafeAspect.aj does for the APIs: nobody gets a 500 in plain text
+            log.exception("%s %s failed", request.method, request.path)
+            return json_answer({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, 500)
         if body is STREAM:
             return await self.watch.stream(request)
-        return web.json_response(body, dumps=readable_json)
+        return json_answer(body)
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -10710,8 +11081,8 @@ class Control:
             return None
         try:
             text = (await request.text()).removeprefix(BOM)
-            return json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError, LookupError) as error:
+            return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
+        except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None
@@ -11058,14 +11429,15 @@ def create_app(settings: Settings | None = None) -> web.Application:
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
-    try:
-        load_kept(rest, start)
-    except UNUSABLE as error:
-        if settings.memory:
-            raise
-        raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
-    rest.faults.must_read()
-    control.snapshots.tidy()
+    with cloud.store.released_on_failure():
+        try:
+            load_kept(rest, start)
+        except UNUSABLE as error:
+            if settings.memory:
+                raise
+            raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
+        rest.faults.must_read()
+        control.snapshots.tidy()
     app = web.Application(client_max_size=settings.body_limit)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -11240,6 +11612,7 @@ async def lifetime(cloud, app):
     try:
         await cloud.store.commit()
     except ApiError as error:
+        cloud.clock.stop()
         raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield
@@ -11249,11 +11622,9 @@ async def lifetime(cloud, app):
     cloud.store.close()
 
 
-# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
+# ---- Sockets ---------------------------------------------------------------------------------------------------------
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
-MOST_REPORTED = 50  # calls of a failed test
-Inventory = dict[str, Any]
 server_log = logging.getLogger("zmock.http")
 
 
@@ -11274,13 +11645,136 @@ def address(host, port):
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
+PORT_TRIES = 20  # a port that is free at one address may be taken at the next
+
+
 def listen(host, port):
-    """A socket that listens; SettingsError where that is not possible."""
+    """Return the listening sockets of a host: one for each of its addresses, all on the same port.
+
+    Raise SettingsError if that is not possible.
+    """
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+        return listen_on(addresses_of(host), port)
     except (OSError, OverflowError) as error:
-        told = str(getattr(error, "strerror", None) or error).partition(" (")[0]
-        raise SettingsError(f"cannot listen on {host}:{port}: {told}; choose another --port, or 0 for a free one") from None
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE
+        cure = "choose another --host" if wrong_host else "choose another --port, or 0 for a free one"
+        raise SettingsError(f"cannot listen on {place}: {reason}; {cure}") from None
+
+
+def addresses_of(host):
+    """Return the addresses of a host: "localhost" -> ["127.0.0.1", "::1"], whatever the machine's own table says."""
+    if host == "localhost":
+        return ["127.0.0.1", "::1"]
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(name[0] for *_, name in found))
+
+
+def listen_on(addresses, port):
+    """Return a listening socket for each address. A free port that is taken at one of them is drawn again."""
+    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+        try:
+            return take_port(addresses, port)
+        except OSError as error:
+            if not tries_left or error.errno != errno.EADDRINUSE:
+                raise
+
+
+def take_port(addresses, port):
+    """Return a listening socket for each address that this machine has; OSError if it has none, or the port is taken."""
+    listening, failure = [], None
+    with contextlib.ExitStack() as undo:
+        for host in addresses:
+            try:
+                listening.append(undo.enter_context(listen_at(host, port)))
+                port = listening[0].getsockname()[1]
+            except OSError as error:
+                failure = error
+                if error.errno not in NOT_HERE:
+                    raise
+        if not listening:
+            raise failure
+        undo.pop_all()
+    return listening
+
+
+def listen_at(host, port):
+    """Return a listening socket; at "::" it takes IPv4 too, where the machine can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
+
+
+def shut(connection):
+    """Shut a socket down for all processes: a child that was forked holds it too, so that close() alone ends nothing."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+LONGEST_WAIT = 300  # seconds of the world's time for an answer
+AS_TYPED = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the address of a request
+
+
+async def exchange(method, url, headers, body):
+    """Send one HTTP request on a connection of its own: (status, text). There are no retries, redirects or cookies.
+
+    HTTP libraries retry, and tests patch them. This one stands below them all.
+    """
+    place = urllib.parse.urlsplit(url)
+    target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
+    head = with_defaults(headers, {"Host": place.netloc, "Connection": "close", "Content-Length": len(body)})
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    try:
+        async with asyncio.timeout(LONGEST_WAIT):
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            try:
+                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+                return read_answer(method, await read_all(reader))
+            finally:
+                writer.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
+
+
+def with_defaults(headers, defaults):
+    """Return headers with defaults for those that are not there, in whatever case."""
+    there = {name.lower() for name in headers}
+    return {name: value for name, value in defaults.items() if name.lower() not in there} | headers
+
+
+async def read_all(reader):
+    """Return what came until the connection ended, however it ended: a reset may follow a whole answer."""
+    octets = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while part := await reader.read(1 << 16):
+            octets += part
+    return octets
+
+
+def read_answer(method, octets):
+    """Return the status and the text of an HTTP answer; HTTPException if it is empty, cut short or broken."""
+    answer = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: io.BytesIO(octets)), method=method)
+    answer.begin()
+    return answer.status, answer.read().decode(answer.headers.get_content_charset("utf-8"), "replace")
+
+
+# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
+
+MOST_REPORTED = 50  # calls of a failed test
+Inventory = dict[str, Any]
+
+NO_LOOP = "zmock runs on asyncio, and no asyncio loop runs here, as under trio; `with serve() as mock` brings its own"
+ONE_LOOP = "use zmock_server, or the same loop_scope for the test and its fixtures"
+
+
+def loop_here():
+    """Return the running event loop; RuntimeError in one line where there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(NO_LOOP) from None
 
 
 def answer_or_raise(body):
@@ -11300,14 +11794,15 @@ class Mock:
         self.settings, self.app = settings, create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.http: aiohttp.ClientSession | None = None
         self.base, self.port = "", settings.port
         self.session: str | None = None
         self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
-        self.listening: socket.socket | None = None
-        self.server: asyncio.Server | None = None
+        self.listening: list[socket.socket] = []
+        self.servers: list[asyncio.Server] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: LoopThread | None = None
-        self.add_rules()
+        with self.cloud.store.released_on_failure():
+            self.add_rules()
 
     @property
     def url(self) -> str:
@@ -11321,18 +11816,25 @@ class Mock:
     async def __aenter__(self) -> "Mock":
         if self.base:
             raise RuntimeError("a mock runs once; serve() makes another one")
-        self.listening = listen(self.settings.host, self.settings.port)
-        self.port = self.listening.getsockname()[1]
+        self.loop = loop_here()
+        with self.cloud.store.released_on_failure():
+            self.listening = listen(self.settings.host, self.settings.port)
+            try:
+                await self.begin()
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def begin(self):
+        self.port = self.listening[0].getsockname()[1]
         self.base = address(self.settings.host, self.port)
         self.settings.base_url = self.settings.base_url or self.base
         await self.runner.setup()
-        await self.accept()
-        return self
+        await self.accept(self.listening)
 
     async def __aexit__(self, *failure: object) -> None:
         self.deafen()
-        if self.http:
-            await self.http.close()
         await self.runner.cleanup()
 
     def __enter__(self) -> "MockInThread":
@@ -11349,41 +11851,59 @@ class Mock:
             self.thread.run(self.__aexit__())
             self.thread.close()
 
-    async def accept(self):
-        loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(self.runner.server, sock=self.listening, start_serving=False)
-        await self.server.start_serving()
+    async def accept(self, listening):
+        for each_socket in listening:
+            if each_socket.fileno() != -1:  # down() may come meanwhile
+                server = await self.loop.create_server(self.runner.server, sock=each_socket, start_serving=False)
+                self.servers.append(server)
+                await server.start_serving()
+
+    def listens_at(self, target):
+        """Return True if `target`, as connect() takes it, is an address of this mock."""
+        return any(each_socket.getsockname()[:2] == target[:2] for each_socket in self.listening)
 
     def deafen(self):
         """Takes no more connections."""
-        if self.server:
-            self.server.close()
-        if self.listening:
-            self.listening.close()
-        self.listening = self.server = None
+        for each_socket in self.listening:
+            shut(each_socket)
+        for server in self.servers:
+            server.close()
+        for each_socket in self.listening:
+            each_socket.close()
+        self.listening, self.servers = [], []
 
     def down(self) -> None:
         """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
         self.deafen()
         for connection in self.runner.server.connections if self.runner.server else ():
             if connection.transport:
+                shut(connection.transport.get_extra_info("socket"))
                 connection.transport.abort()
 
     def up(self) -> None:
         """Back, on the same port."""
         if not self.listening:
             self.listening = listen(self.settings.host, self.port)
-            self.cloud.clock.spawn(self.accept())
+            self.cloud.clock.spawn(self.accept(self.listening))
 
     # talking to it
 
     async def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
-        self.http = self.http or aiohttp.ClientSession()
-        sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
-        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
+        """Send one request to the API, once: (status, body), the body as JSON, else as text, None if it is empty.
+
+        Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
+        """
+        self.must_run_here()
+        defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
+        defaults |= {} if body is None else {"Content-Type": "application/json"}
+        octets = b"" if body is None else json.dumps(body).encode()
+        status, text = await exchange(method, self.url + path, with_defaults(headers or {}, defaults), octets)
+        return status, json.loads(text) if text[:1] in ("{", "[") else text or None
+
+    def must_run_here(self):
+        """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:
         """The uuid of a new session; later calls of this handle use it."""
@@ -11457,6 +11977,7 @@ class Mock:
 
     async def advance(self, seconds: float) -> list[str]:
         """Lets that much time pass; what came due."""
+        self.must_run_here()
         return await self.clock.advance(seconds)
 
     def add_rules(self):
@@ -11516,6 +12037,9 @@ class Mock:
         return "\n".join(lines or ["no calls"])
 
 
+FORKED = "this mock runs in the process that this one was forked from; use its address, or serve() makes another one"
+
+
 class LoopThread:
     """A thread with an event loop of its own, for those who have none."""
 
@@ -11526,9 +12050,10 @@ class LoopThread:
 
     def run(self, coroutine):
         """What the coroutine returns, once it is done there."""
-        if self.loop.is_closed():
+        if not self.thread.is_alive():
             coroutine.close()
-            raise RuntimeError("this mock has ended; serve() makes another one")
+            ended = self.loop.is_closed()
+            raise RuntimeError("this mock has ended; serve() makes another one" if ended else FORKED)
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def call(self, function, *given, **told):
@@ -11689,10 +12214,22 @@ def told_by(request):
     return told
 
 
+LOOP_SCOPES = ("function", "class", "module", "package", "session")
+NOT_ASYNC = "this test is not async, so that the event loop of zmock does not run in it; use zmock_server"
+IN_UNITTEST = "unittest runs this test outside the event loop of zmock; use zmock_server, or serve() in the test"
+ON_TRIO = "zmock runs on asyncio, this test on trio; use zmock_server"
+RUN_BY_NONE = "nothing runs this async test; mark it with @pytest.mark.asyncio, or set asyncio_mode = auto"
+BLOCKING = "a blocking client stops the event loop that zmock runs in; call it in asyncio.to_thread, or use zmock_server"
+ELSEWHERE = f"the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}"
+
 if "pytest" in sys.modules:  # it is there before its plugins are; where it is not, nobody asks for fixtures
+    import inspect
+    import unittest
+
     import pytest
 
     MOCKS = pytest.StashKey[list]()  # (handle, strict) of those that a test uses
+    IN_LOOPS = pytest.StashKey[set]()  # (thread, mock) of those that run in the loop of a test
 
     def pytest_configure(config):
         config.addinivalue_line("markers", MARKER)
@@ -11750,14 +12287,90 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
         """A mock for tests that await nothing: one in a worker, cleared for each test; in memory, delay 0, time frozen."""
         return taken(request, zmock_thread.take)
 
+    def refuse_to_hang(mocks, event, arguments):
+        """Fail the test if it connects to a mock whose loop cannot answer: the thread of that loop waits for the answer.
+
+        This is a hook of sys.addaudithook(), which Python calls before each connect().
+        """
+        if event != "socket.connect":
+            return
+        client, target = arguments
+        for thread, mock in mocks:
+            if thread == threading.get_ident() and mock.listens_at(target):
+                blocks = client.gettimeout() != 0
+                if blocks or asyncio._get_running_loop() is not mock.loop:
+                    client.close()  # nobody else does, after an exception that is no OSError
+                    pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
+
+    def in_loops(config):
+        """Return the set of mocks that refuse_to_hang() minds in this run of pytest."""
+        if IN_LOOPS not in config.stash:
+            config.stash[IN_LOOPS] = set()
+            sys.addaudithook(functools.partial(refuse_to_hang, config.stash[IN_LOOPS]))
+        return config.stash[IN_LOOPS]
+
+    @contextlib.asynccontextmanager
+    async def mock_in_loop(request):
+        """Run the mock of a test in the loop that runs this."""
+        async with taken(request, lambda told: serve(**told)) as mock:
+            mocks, entry = in_loops(request.config), (threading.get_ident(), mock)
+            mocks.add(entry)
+            try:
+                yield mock
+            finally:
+                mocks.discard(entry)
+
+    def obstacle(item, backend):
+        """Return why no asyncio loop runs during a test, and the cure."""
+        if issubclass(getattr(item, "cls", None) or object, unittest.TestCase):
+            return IN_UNITTEST
+        if not inspect.iscoroutinefunction(getattr(item, "function", None)):
+            return NOT_ASYNC
+        return ON_TRIO if backend == "trio" or item.get_closest_marker("trio") else RUN_BY_NONE
+
     if importlib.util.find_spec("pytest_asyncio"):
         import pytest_asyncio
 
-        @pytest_asyncio.fixture
-        async def zmock(request, zmock_settings):
-            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
-            async with taken(request, lambda told: serve(**told)) as mock:
+        has_scopes = "loop_scope" in inspect.signature(pytest_asyncio.fixture).parameters  # since 0.24
+        is_async_test = getattr(pytest_asyncio, "is_async_test", lambda item: item.get_closest_marker("asyncio"))
+
+        def fixture_in(loop_scope):
+            """Return a fixture: a mock in the loop that pytest-asyncio has for a scope."""
+
+            @pytest_asyncio.fixture(**{"loop_scope": loop_scope} if has_scopes else {})
+            async def in_loop(request, zmock_settings):
+                async with mock_in_loop(request) as mock:
+                    yield mock
+
+            return in_loop
+
+        _zmock_function, _zmock_class, _zmock_module, _zmock_package, _zmock_session = map(fixture_in, LOOP_SCOPES)
+
+        @pytest.fixture
+        async def _zmock_anyio(request, zmock_settings):
+            """A mock in the loop of anyio's plugin, which runs the async fixtures of its tests."""
+            async with mock_in_loop(request) as mock:
                 yield mock
+
+        def loop_scope(item):
+            """Return the scope of the loop in which pytest-asyncio runs a test."""
+            given = getattr(item.get_closest_marker("asyncio"), "kwargs", {})
+            scope = given.get("loop_scope") or given.get("scope")
+            with contextlib.suppress(ValueError, KeyError):  # an option since 0.25
+                scope = scope or item.config.getini("asyncio_default_test_loop_scope")
+            return scope or "function"
+
+        @pytest.fixture
+        def zmock(request, zmock_settings):
+            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
+            item, backend = request.node, None
+            if is_async_test(item):
+                return request.getfixturevalue(f"_zmock_{loop_scope(item)}")
+            if "anyio_backend" in request.fixturenames:
+                backend = request.getfixturevalue("anyio_backend_name")
+            if backend != "asyncio" or not inspect.iscoroutinefunction(item.function):
+                pytest.fail(f"zmock: {obstacle(item, backend)}", pytrace=False)
+            return request.getfixturevalue("_zmock_anyio")
 
     else:
 
@@ -11768,17 +12381,15 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
 
 # ---- Main --------------------------------------------------------------------------------------------------------
 
-async def run(settings):
+async def run(mock):
     """Serves until SIGTERM or Ctrl-C."""
-    mock = Mock(settings)
     stop = asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await mock.__aenter__()
-    welcome(mock)
-    await stop.wait()
-    await mock.__aexit__()
+    async with mock:
+        welcome(mock)
+        await stop.wait()
 
 
 def welcome(mock):
@@ -11804,14 +12415,17 @@ def print_contract(settings):
 def main(arguments=None):
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     told = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until run() minds it: a large cloud takes a while to make
     try:
         if told[:1] == ["openapi"]:
             print_contract(read_settings(told[1:], os.environ))
         else:
-            asyncio.run(run(read_settings(told, os.environ)))
+            asyncio.run(run(Mock(read_settings(told, os.environ))))
     except SettingsError as error:
         print(f"zmock: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 0
     return 0
 
 

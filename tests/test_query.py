@@ -599,6 +599,27 @@ async def test_a_condition_on_the_type_makes_the_fields_of_the_subtype_legal(moc
     assert (await mock.request("GET", f"/hosts?{query}"))[0] == 400
 
 
+@pytest.mark.parametrize("dialect", (SERVER,))
+@pytest.mark.parametrize(("query", "java"), (
+    ("", "org.zstack.kvm.KVMHostInventory"),
+    ("&fields=name,hypervisorType", "org.zstack.header.host.HostInventory"),
+    ("&fields=name&q=hypervisorType%3DKVM", "org.zstack.kvm.KVMHostInventory"),
+    ("&fields=name&q=hypervisorType!%3DOther", "org.zstack.header.host.HostInventory"),
+    ("&fields=name&q=uuid~%3D%25", "org.zstack.header.host.HostInventory"),
+))  # fmt: skip
+async def test_a_query_with_fields_answers_the_class_that_it_asks_for(mock, query, java):
+    body = await ask(mock, f"/hosts?q=name%3Dhost-a{query}")
+    assert len(body["inventories"]) == 1
+    assert body["schema"] == {"inventories[0]": java}
+
+
+@pytest.mark.parametrize("dialect", (SERVER,))
+@pytest.mark.parametrize("fields", ("uuid,name", "name,state,status"))
+async def test_what_fields_leaves_out_is_not_named(mock, fields):
+    body = await ask(mock, f"/images?q=name%3Dimage-both&fields={fields}")
+    assert body["schema"] == {"inventories[0]": "org.zstack.header.image.ImageInventory"}
+
+
 # plans: what is looked at does not grow with what there is
 
 

@@ -4777,6 +4777,14 @@ def share(glob, path):
     return False
 
 
+def place_meant(where, name, apis):
+    """Return the end of a sentence that names the key of `when` that is perhaps meant: ", did you mean params.name?"."""
+    if not name and any(where in api.params for api in apis):
+        return f", did you mean params.{where}?"
+    near = (place if place in ("method", "path") else f"{place}.{name or 'NAME'}" for place in nearest(where, WHEN))
+    return "".join(f", did you mean {place}?" for place in near)
+
+
 def check_when(cloud, when, apis):
     """Refuses a condition that no call of these apis could meet."""
     if not isinstance(when, dict):
@@ -4785,13 +4793,14 @@ def check_when(cloud, when, apis):
         where, dot, name = key.partition(".")
         if where not in WHEN or bool(dot) != (where not in ("method", "path")) or (dot and not name):
             shapes = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
-            raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
+            raise ValueError(f"'when' has no {key!r}{place_meant(where, name, apis)}; there are {', '.join(shapes)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
         a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
-            raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
+            better = did_you_mean(key, [f"{where}.{name}" for name in known]) if known else f": there is no {where} at all"
+            raise ValueError(f"no call that 'api' names has {key!r}{better}")
     if "path" in when and not any(share(text_of(when["path"]), path) for api in apis for path in paths_of(cloud, api)):
         refuse("path", f"one of {apis[0].name}, such as {apis[0].path}" if len(apis) == 1 else "a path of these APIs", when["path"])
     methods = {api.method for api in apis} if cloud.dialect["wrong-method"] else {"GET", "POST", "PUT", "DELETE"}
@@ -4925,7 +4934,8 @@ class Faults:
         names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
         names = [name for name in names if name in self.apis]
         if not names:
-            raise ValueError(f"'api' names no API: {glob!r}{did_you_mean(glob, self.apis)}")
+            simulated = [name for name, api in self.apis.items() if api.backing != "none"]
+            raise ValueError(f"'api' names no API: {glob!r}{did_you_mean(glob, simulated) or did_you_mean(glob, self.apis)}")
         simulated = [self.apis[name] for name in names if self.apis[name].backing != "none"]
         if not simulated:
             raise ValueError(f"{glob} is not simulated: it answers 501")
@@ -6453,7 +6463,7 @@ class Cloud:
         try:
             return READERS[param.type](param, value)
         except TypeError as error:
-            raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is a {KIND_WORDS[param.type]}") from None
+            raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is {a_noun(KIND_WORDS[param.type])}") from None
 
     def check_one(self, api, param, value, lacking=()):
         """Raise BadParameter for an illegal value. The server reports one missing parameter: the hint names all of `lacking`."""
@@ -9428,7 +9438,7 @@ class CloudFile:
                 continue
             others = [other.name for other in self.catalogue.resources.values() if self.cloud.exists(other.name, uuid)]
             if others:
-                self.refuse(f"{where} is a {type}, and {uuid} is of type {others[-1]}")
+                self.refuse(f"{where} is {a_noun(type)}, and {uuid} is of type {others[-1]}")
             known = {known: f"@{known}" for stored, known in self.named if self.is_of(stored, type) and known}
             known |= {known: known for (stored, _), uuids in self.named.items() if self.is_of(stored, type) for known in uuids}
             better = "".join(f", did you mean {known[near]}?" for near in nearest(uuid, known))
@@ -9707,12 +9717,15 @@ def look_over_type(cloud, row):
     dates = [name for name, kind in row.all_fields.items() if kind == "date"]
     stamps = {item[name] for item in table.items.values() for name in dates if isinstance(item.get(name), str)}
     doubtful = {stamp for stamp in stamps if not STAMP.fullmatch(stamp)}
+    values = {name: some for name in row.all_fields if (some := cloud.catalogue.values_of(row, name))}
     for uuid, item in [*table.items.items()]:
         shape = (str(item.get("status")), *item, *map(type, item.values()))  # most have the same
         if shape not in known:
             known[shape] = oddities(cloud, row, item)
         wrong = [name for name in dates if isinstance(item.get(name), str) and item[name] in doubtful] if doubtful else ()
         odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in wrong}
+        for name in [name for name, some in values.items() if isinstance(item.get(name), str) and item[name] not in some]:
+            odd[name] = f"{name} cannot be {item[name]}{did_you_mean(item[name], values[name])}", item[name]
         if odd:
             told.append(f"{row.name} {item['uuid']}: {'; '.join(what for what, _ in odd.values())}")
             cloud.store.change(row.name, uuid, without_nulls(item | {name: value for name, (_, value) in odd.items()}))

@@ -476,6 +476,14 @@ async def test_a_file_edited_while_it_was_stopped_is_the_state(stopped):
             assert (await mock.control.health("", {}, None))["found"] == []
 
 
+async def test_states_that_cannot_be_load_and_are_told(stopped):
+    with edited(stopped, "VmInstance") as vms:
+        vms[1] |= {"state": "runing"}
+    async with again_on(stopped) as mock:
+        (line,) = (await mock.control.health("", {}, None))["found"]
+        assert line == f"VmInstance {vms[1]['uuid']}: state cannot be runing, did you mean Running?"
+
+
 async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplog):
     uuid = named("vm-web-1")
     with edited(stopped, "VmInstance") as vms:
@@ -484,7 +492,7 @@ async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplo
         del vm["createDate"], vm["state"]
     async with again_on(stopped) as mock:
         (line,) = (await mock.control.health("", {}, None))["found"]
-        for told in (f"VmInstance {uuid}: ", "createDate is missing", "state is missing", "memory is unknown", 'cpuNum is a int, not "many"', "lastOpDate is no date"):
+        for told in (f"VmInstance {uuid}: ", "createDate is missing", "state is missing", "memory is unknown", 'cpuNum is an int, not "many"', "lastOpDate is no date"):
             assert told in line and told in caplog.text
         (vm,) = await mock.query("vm-instances", "name=web-1")
         assert (vm["state"], vm["cpuNum"], vm["memorySize"]) == ("Created", 0, 1 << 30) and re.fullmatch("[A-Z][a-z]{2} .* [AP]M", vm["createDate"])
@@ -519,7 +527,7 @@ async def test_objects_that_share_a_uuid_are_told(stopped):
     with edited(stopped, "Zone") as zones:
         zones[7] = zones[1] | {"name": "the last one"}
     async with again_on(stopped) as mock:
-        assert (await mock.control.health("", {}, None))["found"] == ["Zone.json holds 1 objects with the uuid of another; the last one counts"]
+        assert (await mock.control.health("", {}, None))["found"] == ["Zone.json holds 1 object with the uuid of another; the last one counts"]
         assert [zone["name"] for zone in await mock.query("zones")] == ["the last one"]
 
 

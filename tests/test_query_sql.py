@@ -377,7 +377,7 @@ def comparison(column, kind, sign, told, dialect):
         return f"{column} {no}LIKE ? ESCAPE '\\'", [told]
     if bare == "~=":
         return f"{column} {'!=' if no else '='} ?", [boolean(told)]
-    listed = (re.split(",(?! 2030)", told) if kind == "date" else items_of(told)) if bare == "?=" else [told]
+    listed = (re.split(",(?! 2030)", told.rstrip(",")) if kind == "date" else items_of(told)) if bare == "?=" else [told]
     words = [read(word) for word in listed]
     form = {"text": "rtrim({}) COLLATE NOCASE" if sign in ("=", "!=", "?=", "!?=") else "upper(rtrim({}))"}.get(kind, "{}")
     marks = ", ".join(form.format("?") for _ in words)

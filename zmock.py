@@ -218,6 +218,8 @@ class Settings:
     control_token: str = setting("", "token that /zmock asks for; needed to reach /zmock from another machine")
 
     def __post_init__(self):
+        # by name, what a setting was set by: "--seed", or its variable; in Python, what is not the default counts as a flag
+        self.sources = {item.name: flag_of(item) for item in fields(self) if getattr(self, item.name) != item.default}
         for item in fields(self):
             check = CHECKS.get(item.name)
             if check:
@@ -293,9 +295,17 @@ def read_settings(arguments, environment):
         shown = "" if item.default in (False, (), "") else f" (default: {item.default})"
         how = {"dest": item.name, "help": f"{item.metadata['help']}{shown}; {variable_of(item)}".replace("%", "%%")}
         how |= {bool: {"action": "store_true"}, tuple: {"action": "append", "metavar": "FILE"}}.get(type(item.default), {"type": type(item.default), "metavar": item.name.upper()})
-        parser.add_argument("--" + item.name.replace("_", "-"), default=argparse.SUPPRESS, **how)
-    given = read_variables(environment) | vars(parser.parse_args(arguments))
-    return Settings(**given | {"rules": tuple(given.get("rules", ()))})
+        parser.add_argument(flag_of(item), default=argparse.SUPPRESS, **how)
+    variables, flags = read_variables(environment), vars(parser.parse_args(arguments))
+    given = variables | flags
+    settings = Settings(**given | {"rules": tuple(given.get("rules", ()))})
+    names = {item.name: flag_of(item) if item.name in flags else variable_of(item) for item in fields(Settings)}
+    settings.sources = {name: names[name] for name in given}
+    return settings
+
+
+def flag_of(item):
+    return "--" + item.name.replace("_", "-")
 
 
 def variable_of(item):
@@ -2719,13 +2729,26 @@ SLICE, PAUSE = 400, 0.001  # objects that are folded at a stretch, and seconds u
 LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though it is not quiet
 OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # that are no resources: api-jobs, the mock itself, uuids that are never free again, fault rules
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+ESCAPED = json.JSONEncoder(separators=(",", ":"))
 
 
 def to_json(value):
     try:
         return COMPACT.encode(value).encode()
     except UnicodeEncodeError:  # half of a surrogate pair
-        return json.dumps(value, separators=(",", ":")).encode()
+        return ESCAPED.encode(value).encode()
+
+
+def to_line(number, item):
+    """Return the line of an object in a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
+    return b'"%d":%b' % (number, ESCAPED.encode(item).encode())
+
+
+def in_ascii(line):
+    """Escape what is not ASCII in a line of JSON that an older zmock wrote."""
+    if line.isascii():
+        return line
+    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode()).encode()
 
 
 ATOMS = (str, int, float, bool, type(None))
@@ -2785,7 +2808,7 @@ class Broken(Exception):
 
 
 class Foreign(Exception):
-    """A file whose objects do not stand on a line each."""
+    """A file whose objects do not stand on a line each, in ASCII."""
 
 
 @contextlib.contextmanager
@@ -2796,7 +2819,8 @@ def in_place_of(path):
         yield beside
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next one writes over it, and a start removes it
+            beside.unlink(missing_ok=True)
         raise
 
 
@@ -2805,12 +2829,13 @@ class AtomicJson(Storage):
 
     def __init__(self, path):
         self.path, self.twice = Path(path), 0  # how many of its objects have the number of another
+        self.is_ascii = True  # as documents() found it
 
     def read(self):
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else None
+        return json.loads(self.path.read_text(encoding="utf-8-sig")) if self.path.exists() else None
 
     def write(self, data):
-        self.replace(b'"%d":%b' % (int(number), to_json(item)) for number, item in data["_default"].items())
+        self.replace(to_line(int(number), item) for number, item in data["_default"].items())
 
     def replace(self, lines, pause=lambda: None, spare=None):
         """Writes objects, each b'"1":{...}', in the place of what there was; a spare is a copy elsewhere, made then."""
@@ -2829,7 +2854,7 @@ class AtomicJson(Storage):
                     pause()
             file.write(TAIL if file.tell() == len(HEAD) else b"\n" + TAIL)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno(), path.parent)
 
     def lines(self):
         """Its objects as they stand in it: (1, b'"1":{...}')."""
@@ -2839,7 +2864,8 @@ class AtomicJson(Storage):
                 found = re.match(rb'"([0-9]+)":\{', line)
                 if line == TAIL and head == HEAD:
                     return
-                if not found or head != HEAD or not line.endswith((b"}\n", b"},\n")):
+                whole = line.endswith((b"}\n", b"},\n")) and line.isascii()
+                if not found or head != HEAD or not whole:
                     break
                 yield int(found[1]), line.rstrip(b",\n")
         raise Foreign
@@ -2847,11 +2873,12 @@ class AtomicJson(Storage):
     def parsed_lines(self):
         """The same of a file that somebody else wrote."""
         for number, item in self.documents().items():
-            yield number, b'"%d":%b' % (number, to_json(item))
+            yield number, to_line(number, item)
 
     def documents(self):
         """Its objects by number: {1: {"uuid": ...}}."""
         text = self.path.read_bytes()
+        self.is_ascii, text = text.isascii(), text.removeprefix(codecs.BOM_UTF8)
         try:
             tables = json.loads(text.decode(), object_pairs_hook=with_all)
         except json.JSONDecodeError as error:
@@ -2911,7 +2938,15 @@ def where_in(text, at):
 def copy_over(source, target):
     """A copy in the place of whatever there was, with the same date."""
     with in_place_of(target) as beside:
-        shutil.copy2(source, beside)
+        copy_with_date(source, beside)
+
+
+def copy_with_date(source, target):
+    """Copy a file and its date, by which same() knows the copy."""
+    shutil.copyfile(source, target)
+    stat = os.stat(source)
+    with if_supported("dates of files: a start reads all of them as edited", target.parent, UNSUPPORTED | FORBIDDEN):
+        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def same(path, other):
@@ -2920,12 +2955,38 @@ def same(path, other):
     return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
 
 
+UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
+FORBIDDEN = {errno.EPERM, errno.EACCES}
+
+
+@contextlib.contextmanager
+def if_supported(what, folder, refusals=UNSUPPORTED):
+    """Go on where the filesystem of a folder lacks an operation, as those of networks and containers may; warn once."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in refusals:
+            raise
+        warn_unsupported(what, folder, error.strerror)
+
+
+@functools.cache
+def warn_unsupported(what, folder, reason):
+    log.warning("the filesystem of %s does not support %s (%s)", folder, what, reason)
+
+
+def sync(number, folder):
+    """Have an open file or folder reach the disk."""
+    with if_supported("fsync: a power cut may take the latest changes", folder):
+        os.fsync(number)
+
+
 def sync_folder(path):
     """Has the names in a folder reach the disk; Windows does it by itself."""
     if hasattr(os, "O_DIRECTORY"):
         number = os.open(path, os.O_DIRECTORY)
         try:
-            os.fsync(number)
+            sync(number, path)
         finally:
             os.close(number)
 
@@ -2960,7 +3021,7 @@ def lay_over(changes, commit):
         if line.startswith(b"["):
             lines = changes.setdefault(line[1:-1].decode(), {})
         else:
-            lines[int(line[1 : line.index(b'"', 1)])] = line
+            lines[int(line[1 : line.index(b'"', 1)])] = in_ascii(line)
     return cleared
 
 
@@ -2997,20 +3058,27 @@ class Ledger:
         try:
             self.write(text)
             if durable:
-                os.fsync(self.file.fileno())
-        except OSError:
+                sync(self.file.fileno(), self.path.parent)
+        except BaseException:
             with contextlib.suppress(OSError):  # else the next one does it, or fails
                 self.file.truncate(self.end)
             raise
         self.end += len(text)
 
     def write(self, text):
-        if os.fstat(self.file.fileno()).st_size != self.end:  # what an append that failed left
-            self.file.truncate(self.end)
+        self.cut()
         self.file.seek(self.end)
         left = memoryview(text)
         while left:
             left = left[self.file.write(left) :]
+
+    def cut(self):
+        """Take off what an append that failed has left."""
+        if os.fstat(self.file.fileno()).st_size != self.end:
+            self.file.truncate(self.end)
+
+    def close(self):
+        self.file.close()
 
 
 def is_removed(file):
@@ -3031,7 +3099,7 @@ class Folder:
         self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
         self.ledger, self.numbers = None, itertools.count(1)
         self.names = set()  # of the files that must be there
-        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none
+        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none; or is not in ASCII
         self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
         self.lock = None
 
@@ -3047,36 +3115,44 @@ class Folder:
     def begin(self):
         """Makes and locks the folder, from which nothing is missing then."""
         self.spares.mkdir(parents=True, exist_ok=True)
-        if not self.lock or is_removed(self.lock):
-            lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
-            lock_file(lock, self.path)
-            if self.lock:
-                self.lock.close()
-            self.lock = lock
+        if not self.lock or is_removed(self.lock) or ".lock" in self.missing():
+            before, self.lock = self.lock, locked(self.path)
+            if before:
+                before.close()
         self.names = self.names - self.missing() | {".lock", ".spare"}
+        self.close_ledger()
+
+    def close_ledger(self):
         if self.ledger:
-            self.ledger.file.close()
-            self.ledger = None
+            ledger, self.ledger = self.ledger, None
+            ledger.close()
 
     def is_lost(self):
         """Whether somebody has removed the folder, or something in it that is needed."""
-        ledger = self.ledger  # a fold in its thread may let it go meanwhile
-        files = [self.lock, *([ledger.file] if ledger else ())]
+        with self.appending:  # lest another thread close the ledger meanwhile
+            return self.lacks_something()
+
+    def lacks_something(self):
+        files = [self.lock, *([self.ledger.file] if self.ledger else ())]
         return any(map(is_removed, files)) or any(not (self.path / name).exists() for name in self.missing())
 
     def missing(self):
-        return self.names - set(os.listdir(self.path)) if self.path.exists() else self.names
+        """Return the names of needed files that are not there; OSError where that cannot be known."""
+        try:
+            return self.names - set(os.listdir(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return set(self.names)
 
     # reading
 
     def load(self, known):
         """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
-        names = {path.name for folder in (self.path, self.spares) for path in folder.glob("*.json")}
-        files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
-        for file in (file for type, file in files.items() if type not in known):
-            raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
         told = []
         try:
+            names = {name for folder in (self.path, self.spares) for name in matching_names(folder, r".+\.json")}
+            files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
+            for file in (file for type, file in files.items() if type not in known):
+                raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
             self.refuse_newer(files.get("Mock"))
             for left in (folder / f"{type}.tmp" for folder in (self.path, self.spares) for type in known):
                 left.unlink(missing_ok=True)
@@ -3084,7 +3160,8 @@ class Folder:
             self.names |= names
             return self.replay(found, told), told
         except OSError as error:
-            raise SettingsError(f"cannot read {error.filename}: {error.strerror}; mend it, or start with another --data") from None
+            where = error.filename or self.path
+            raise SettingsError(f"cannot read {where}: {error.strerror}; mend it, or start with another --data") from None
 
     def refuse_newer(self, file):
         """Before anything is done to files that may be right for another zmock."""
@@ -3103,6 +3180,8 @@ class Folder:
             self.unspared.add(file.path.stem)
         try:
             found = file.documents()
+            if not file.is_ascii:
+                self.unspared.add(file.path.stem)
             if file.twice:
                 told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; "
                             + ("it is kept under a new one" if file.twice == 1 else "they are kept under new ones"))  # fmt: skip
@@ -3122,7 +3201,7 @@ class Folder:
 
     def set_aside(self, path):
         aside = path.with_name(f"{path.name}.corrupt-{world_stamp()}")
-        shutil.copy2(path, aside)
+        copy_with_date(path, aside)
         return aside
 
     def replay(self, found, told):
@@ -3148,7 +3227,7 @@ class Folder:
     def append(self, text, whole=False):
         """Keeps a commit; OSError where that cannot be. A whole state goes also where something was removed."""
         with self.appending:
-            if whole and self.is_lost():
+            if whole and self.lacks_something():
                 self.begin()
             if self.ledger is None:
                 self.begin_ledger()
@@ -3158,8 +3237,10 @@ class Folder:
         ledger = Ledger(self.path / f"{next(self.numbers):08d}.ledger")
         try:
             sync_folder(self.path)
-        except OSError:
-            ledger.path.unlink()
+        except BaseException:
+            ledger.close()
+            with contextlib.suppress(OSError):  # else it stays, empty, until it is folded
+                ledger.path.unlink()
             raise
         self.ledger = ledger
         self.names.add(ledger.path.name)
@@ -3175,26 +3256,35 @@ class Folder:
 
     def ledgers(self):
         """Those on the disk, oldest first."""
-        return sorted(self.path.glob("[0-9]" * 8 + ".ledger"))
+        return sorted(self.path / name for name in matching_names(self.path, r"[0-9]{8}\.ledger"))
 
     def fold(self):
         """Brings the ledger into the TinyDB files, and removes it then; commits go on in another one."""
         with self.folding:
             with self.appending:
-                self.ledger = None  # its file is closed when nobody looks at it any more
+                if self.ledger:
+                    self.ledger.cut()
+                self.close_ledger()
                 full = self.ledgers()
             changes, cleared = {}, False
             for path in full:
                 for commit in filter(None, commits(path.read_bytes())):
                     cleared |= lay_over(changes, commit)
-            there = {path.stem for path in self.path.glob("*.json")}
+            there = {Path(name).stem for name in matching_names(self.path, r".+\.json")}
             for type in sorted(changes.keys() | (there if cleared else self.unspared)):
                 self.fold_file(AtomicJson(self.path / f"{type}.json"), changes.get(type, {}), cleared)
             self.unspared.clear()
             sync_folder(self.path)
             for path in full:
-                self.names.discard(path.name)
-                path.unlink(missing_ok=True)
+                self.remove_ledger(path)
+
+    def remove_ledger(self, path):
+        self.names.discard(path.name)  # before it is gone, or it would be missed
+        try:
+            path.unlink(missing_ok=True)
+        except BaseException:
+            self.names.add(path.name)
+            raise
 
     def fold_file(self, file, changes, cleared):
         """What is missing though it must be there is an error, or its objects would be forgotten."""
@@ -3215,16 +3305,36 @@ class Folder:
             if self.is_behind:
                 self.fold()
         finally:
-            self.release()
+            self.let_go()
 
-    def release(self):
-        """Let the folder go as it is."""
-        for file in (self.lock, self.ledger and self.ledger.file):
-            if file:
-                file.close()
+    def let_go(self):
+        """Close the folder as it is."""
+        self.close_ledger()
+        if self.lock:
+            self.lock.close()
 
     def __del__(self):
-        self.release()  # of a mock that was made, and never ran
+        self.let_go()  # of a mock that was made, and never ran
+
+
+def matching_names(folder, pattern):
+    """Return the names in a folder that match. Unlike glob() it raises OSError where the folder cannot be read."""
+    return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
+
+
+def locked(folder):
+    """Return the lock file of a folder, held until it is closed."""
+    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held as long as the process lives)
+    try:
+        lock_file(file, folder)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except BaseException:
+        with contextlib.suppress(OSError):  # closing tries to write again, fails, and closes nevertheless
+            file.close()
+        raise
+    return file
 
 
 def lock_file(file, folder):
@@ -3234,15 +3344,12 @@ def lock_file(file, folder):
     except ImportError:  # Windows has none; there the folder is not guarded
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        with if_supported("locks: nothing keeps a second zmock from writing there too", folder):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "unknown"
-        file.close()
         raise BlockingIOError(errno.EWOULDBLOCK, f"{folder} is in use by another zmock (process {holder})") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 class Snapshots:
@@ -3254,47 +3361,79 @@ class Snapshots:
     def names(self):
         if not self.folder:
             return sorted(self.held)
-        return sorted(path.name for path in self.folder.glob("[!.]*") if path.is_dir()) if self.folder.exists() else []
+        return sorted(name for name in {*self.entries(r"[^.].*"), *self.left_as(".old")} if self.place(name).is_dir())
+
+    def entries(self, pattern):
+        return matching_names(self.folder, pattern) if self.folder and self.folder.exists() else []
+
+    def left_as(self, end):
+        """Return the names of which one that was killed, or failed, has left .name.tmp or .name.old."""
+        return [name[1 : -len(end)] for name in self.entries(rf"\..+\{end}")]
+
+    def place(self, name):
+        """Return the folder of a snapshot: .name.old while another one is to take its place and has not."""
+        target, old = self.folder / name, self.folder / f".{name}.old"
+        return old if old.exists() and not target.exists() else target
 
     def take(self, name, documents):
+        """Keep a snapshot. Where that cannot be, one of that name stays as it was."""
         if not self.folder:
             self.held[name] = documents
             return
-        beside, target = self.folder / f".{name}.tmp", self.folder / name
+        beside = self.folder / f".{name}.tmp"
         self.tidy()
+        beside.mkdir(parents=True)
         try:
-            beside.mkdir(parents=True)
             for type, items in documents.items():
                 AtomicJson(beside / f"{type}.json").write({"_default": items})
             sync_folder(beside)
+            self.put_in_place(beside, self.folder / name, self.folder / f".{name}.old")
+        finally:
+            self.tidy_if_possible()
+
+    def put_in_place(self, beside, target, old):
+        try:
             if target.exists():
-                os.replace(target, self.folder / f".{name}.old")
+                os.replace(target, old)
             os.replace(beside, target)
             sync_folder(self.folder)
-        finally:
-            self.tidy()
+        except BaseException:
+            with contextlib.suppress(OSError):  # place() finds the old one nevertheless
+                if not beside.exists():
+                    os.replace(target, beside)
+                if old.exists():
+                    os.replace(old, target)
+            raise
 
     def tidy(self):
         """Takes away what one that was killed left: .one.tmp is waste; .one.old is the snapshot until another one has its place."""
-        for left in self.folder.glob(".*.old") if self.folder else ():
-            target = self.folder / left.name[1 : -len(".old")]
-            shutil.rmtree(left) if target.exists() else os.replace(left, target)
-        for left in self.folder.glob(".*.tmp") if self.folder else ():
-            shutil.rmtree(left)
+        for name in self.left_as(".old"):
+            old, target = self.folder / f".{name}.old", self.folder / name
+            shutil.rmtree(old) if target.exists() else os.replace(old, target)
+        for name in self.left_as(".tmp"):
+            shutil.rmtree(self.folder / f".{name}.tmp")
+
+    def tidy_if_possible(self):
+        """tidy(), where what is left does no harm; the next snapshot that is taken or dropped tries it again."""
+        try:
+            self.tidy()
+        except OSError as error:
+            log.warning("cannot tidy up the snapshots: %s", error)
 
     def documents(self, name):
         """The state that was copied; Broken or OSError where its files cannot be read."""
         if not self.folder:
             return self.held[name]
-        return {path.stem: AtomicJson(path).documents() for path in sorted((self.folder / name).glob("*.json"))}
+        place = self.place(name)
+        return {Path(file).stem: AtomicJson(place / file).documents() for file in sorted(matching_names(place, r".+\.json"))}
 
     def drop(self, name):
         if not self.folder:
             self.held.pop(name, None)
-        elif (self.folder / name).exists():
+        elif self.place(name).exists():
             self.tidy()
             os.replace(self.folder / name, self.folder / f".{name}.tmp")
-            self.tidy()
+            self.tidy_if_possible()
 
 
 # ---- Store -------------------------------------------------------------------------------------------------------
@@ -3424,7 +3563,7 @@ class Image:
 
 def lines_of(type, items):
     """What a commit says of items by number; None is gone."""
-    return b"[%b]\n" % type.encode() + b"".join(b'"%d":%b\n' % (number, to_json(item)) for number, item in items.items())
+    return b"[%b]\n" % type.encode() + b"".join(to_line(number, item) + b"\n" for number, item in items.items())
 
 
 def undone(name, before, after, now):
@@ -3481,14 +3620,15 @@ class Store:
     def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
         self.standing = standing or {}  # the items that are there from the start, by type and folded uuid
-        self.folder, self.durable = folder and Folder(folder, durable), durable
+        self.path, self.folder, self.durable = folder, folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
         self.writing = self.waiting = None  # the Write that is under way, and the next one
         self.tending = self.ticking = None
         self.commits = self.commits_seen = 0
-        self.failure = ""  # why the last commit or fold failed
+        self.failure = ""  # why the last look, commit or fold failed, until a commit succeeds
+        self.failing, self.logged = set(), set()  # which of them failed last time; the kinds of failure that the log has told
         self.found = []  # what was not as it should be when it was loaded
         self.watch = None  # told of each change, where somebody wants to know
 
@@ -3622,9 +3762,11 @@ class Store:
         if not self.folder:
             return
         self.folder.open()
-        with no_collection():
+        with no_collection(), contextlib.ExitStack() as stack:
+            stack.callback(self.folder.let_go)
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
             self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
+            stack.pop_all()
         twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
         for line in (*told, *(f"{name}.json holds {counted(count, 'object')} with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
@@ -3656,32 +3798,47 @@ class Store:
         if self.writing:
             await self.writing.over()
         self.writing, self.waiting = write, None
-        whole, changed, text = self.take_changes()
+        whole, changed = None, {}
         try:
-            if whole or text:
-                await asyncio.to_thread(self.write, whole, text)
-        except OSError as error:
+            with self.guard("commit"):
+                self.look_after()
+                whole, changed = self.take_changes()
+                text = self.text_of(changed)
+                if whole or text:
+                    await asyncio.to_thread(self.write, whole, text)
+        except BaseException as error:
             self.keep_for_later(whole, changed)
-            refusal = ApiError("SYS.1016", self.failed(error))
-            write.undo(refusal)
-            raise refusal from None
+            if isinstance(error, ApiError):
+                write.undo(error)
+                self.renew_image(whole, error.__cause__)
+            raise
         finally:
             self.writing = None
 
+    @contextlib.contextmanager
+    def guard(self, work):
+        """Turn whatever goes wrong in a look at the folder, a commit or a fold into SYS.1016."""
+        try:
+            yield
+        except Exception as error:
+            raise ApiError("SYS.1016", self.failed(work, error)) from error
+        self.succeeded(work)
+
     def take_changes(self):
-        """What has changed since it was asked last: a whole state, the numbers after it, and the text that says them."""
-        self.look_after()
+        """Return what has changed since the last call: a whole state or None, and the numbers changed after it."""
         whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
+        return whole, changed
+
+    def text_of(self, changed):
+        """Return what a commit says of {type: {number: uuid}}."""
         tables = self.tables
-        text = b"".join(lines_of(type, {
+        return b"".join(lines_of(type, {
             number: tables[type].items[uuid] if tables[type].numbers.get(uuid) == number else None for number, uuid in numbers.items()
         }) for type, numbers in changed.items())  # fmt: skip
-        return whole, changed, text
 
     def write(self, whole, text):
         self.folder.append(sealed(whole.text + text if whole else text), bool(whole))
         self.commits += 1
-        self.failure = ""
 
     def keep_for_later(self, whole, changed):
         """Has the next commit say what this one could not."""
@@ -3689,16 +3846,35 @@ class Store:
             self.whole = whole
             self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
 
+    def renew_image(self, whole, error):
+        """Have the next commit say the state as it is now: what JSON cannot write was perhaps undone."""
+        if whole and self.whole is whole and not isinstance(error, OSError):
+            self.say_whole(self.image())
+
     def look_after(self):
         """Has the next commit say all that there is, where somebody has removed something of the folder."""
         if self.folder and not self.whole and self.folder.is_lost():
             self.say_whole(self.image())
 
-    def failed(self, error):
-        if str(error) != self.failure:
-            log.error("cannot keep the cloud in %s: %s", self.folder.path, error)
-        self.failure = str(error)
-        return f"the cloud cannot be kept in {self.folder.path}: {error}"
+    def failed(self, work, error):
+        """Note why work on the folder failed; the log tells each kind of failure once until all is well again."""
+        expected = isinstance(error, (OSError, Broken))
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        kind = type(error), getattr(error, "errno", None)
+        if kind not in self.logged:
+            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=None if expected else error)
+        self.logged.add(kind)
+        self.failing.add(work)
+        self.failure = reason
+        return f"the cloud cannot be kept in {self.path}: {reason}"
+
+    def succeeded(self, work):
+        self.failing.discard(work)
+        if work == "commit" or not self.failing:
+            self.failure = ""
+        if self.logged and not self.failing:
+            log.warning("the cloud is kept in %s again", self.path)
+            self.logged.clear()
 
     def start(self):
         """From now on, inside the running loop, the files are brought up to the ledger when it is quiet, and what failed is tried again."""
@@ -3711,21 +3887,23 @@ class Store:
         self.start()
 
     async def tend(self):
-        self.look_after()
-        if self.changed or self.whole:
-            await self.try_commit()
+        """Write what is not written yet, and complete the files when it is quiet."""
+        with contextlib.suppress(ApiError):
+            if not self.writing:
+                with self.guard("look"):
+                    self.look_after()
+            if self.changed or self.whole:
+                await self.commit()
+            elif not self.writing:
+                self.succeeded("commit")
         quiet, self.commits_seen = self.commits == self.commits_seen, self.commits
-        if self.folder.is_long or (quiet and self.folder.is_behind):
+        if self.folder and (self.folder.is_long or (quiet and self.folder.is_behind)):
             await self.fold()
 
     async def fold(self):
         """Completes the TinyDB files."""
-        try:
+        with contextlib.suppress(ApiError), self.guard("fold"):
             await asyncio.to_thread(self.folder.fold)
-        except (OSError, Broken) as error:
-            self.failed(error)
-        else:
-            self.failure = self.failure if self.changed or self.whole else ""
 
     @property
     def state(self):
@@ -3747,7 +3925,7 @@ class Store:
             yield
         except BaseException:
             if self.folder:
-                self.folder.release()
+                self.folder.let_go()
             raise
 
     def close(self):
@@ -3756,14 +3934,19 @@ class Store:
             return
         if self.ticking:
             self.ticking.cancel()
-        try:
-            whole, changed, text = self.take_changes()
+        with contextlib.suppress(ApiError), self.guard("commit"):
+            self.look_after()
+            whole, changed = self.take_changes()
             if whole or changed:
-                self.write(whole, text)
+                self.write(whole, self.text_of(changed))
+        with contextlib.suppress(ApiError), self.guard("fold"):
             self.folder.close()
-        except (OSError, Broken) as error:
-            self.failed(error)
         self.folder = None  # what still happens is kept nowhere
+
+    def let_go(self):
+        """Close the folder as it is, for a cloud that cannot be used after all."""
+        if self.folder:
+            self.folder.let_go()
 
 
 @contextlib.contextmanager
@@ -7303,13 +7486,20 @@ def reserved_memory(cloud, host):
     return configured(cloud, "kvm", "reservedMemory")
 
 
+def set_capacities(cloud, type, uuid, **capacities):
+    """Change capacities where they differ; an object that keeps them keeps its lastOpDate."""
+    item = cloud.look(type, uuid)
+    if any(item.get(name) != value for name, value in capacities.items()):
+        cloud.change(type, uuid, **capacities)
+
+
 def recount(cloud, uuid):
     """What is left of a host's CPU and memory: all of it, less what runs on it."""
     host = cloud.look("Host", uuid)
     if host:
         vms = cloud.find("VmInstance", "hostUuid", uuid)
-        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
-                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+        set_capacities(cloud, "Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
+                       availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
 
 
 @on_configured("host/cpu.overProvisioning.ratio")
@@ -7555,7 +7745,8 @@ def recount_disks(cloud, ps):
     """Local storage is as large as the disks of the hosts of its clusters together, and has so much left."""
     if ps["type"] == "LocalStorage":
         disks = [*local_disks(cloud, ps)]
-        cloud.change("PrimaryStorage", ps["uuid"], **{name: sum(disk[name] for disk in disks) for name in CAPACITIES}, systemUsedCapacity=0)
+        sums = {name: sum(disk[name] for disk in disks) for name in CAPACITIES}
+        set_capacities(cloud, "PrimaryStorage", ps["uuid"], **sums, systemUsedCapacity=0)
 
 
 def count_host(cloud, uuid):
@@ -7579,7 +7770,8 @@ def count_space(cloud, uuid):
     total = cloud.look("PrimaryStorage", uuid).get("totalCapacity")
     if ps and total is not None:
         grown = total - ps.get("totalCapacity", 0)
-        cloud.change("PrimaryStorage", uuid, availableCapacity=ps.get("availableCapacity", 0) + grown + held - held_on(cloud, uuid))
+        left = ps.get("availableCapacity", 0) + grown + held - held_on(cloud, uuid)
+        set_capacities(cloud, "PrimaryStorage", uuid, availableCapacity=left)
         recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
 
 
@@ -11606,7 +11798,7 @@ class Control:
 
     async def health(self, name, query, told):
         """Tell everybody how zmock is: nothing secret."""
-        cloud = self.settings.cloud
+        cloud = (self.store.peek("Mock", "mock") or {}).get("cloud", "unknown")
         return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": Path(cloud).name if Path(cloud).is_absolute() else cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
                 "commit": self.without_secrets(self.store.state), "data": "" if self.settings.memory else self.without_secrets(self.settings.data),
@@ -11627,7 +11819,7 @@ class Control:
         if not isinstance(wanted, str):
             raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told, ensure_ascii=False)}")
         fresh = self.rest.start and self.rest.start.is_of(wanted, self.clock.now())
-        if wanted != before or (is_cloud_file(wanted) and not fresh):
+        if wanted != before or not self.rest.start or (is_cloud_file(wanted) and not fresh):  # the file of a kept cloud may be gone
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
@@ -11797,7 +11989,7 @@ class Control:
         return told
 
     async def list_snapshots(self, name, query, told):
-        return {"snapshots": self.snapshots.names()}
+        return {"snapshots": await self.on_disk(self.snapshots.names)}
 
     async def snapshot(self, name, query, told):
         documents = await self.snapshot_documents(name)
@@ -11833,16 +12025,23 @@ class Control:
         return documents | {"Mock": {number: frozen(mock | told) for number, mock in documents["Mock"].items()}}
 
     async def drop_snapshot(self, name, query, told):
-        self.must_be_there(name)
-        await self.on_disk(self.snapshots.drop, name)
+        await self.on_disk(self.drop_one, name)
         return {}
 
+    def drop_one(self, name):
+        self.must_be_there(name)
+        self.snapshots.drop(name)
+
     async def on_disk(self, work, *arguments):
+        """Do something with the folder of snapshots, in a thread; ControlError where that cannot be."""
         try:
             async with self.copying:
                 return await asyncio.to_thread(work, *arguments)
-        except OSError as error:
-            raise ControlError(503, f"the snapshot cannot be kept: {error}") from None
+        except ControlError:
+            raise
+        except Exception as error:
+            reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            raise ControlError(503, f"cannot read or write the snapshots: {reason}") from error
 
     async def restore(self, name, query, told):
         """Back to a snapshot; what was under way then is not any more, as after a restart."""
@@ -11960,7 +12159,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
                 raise
             raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
         rest.faults.must_read()
-        control.snapshots.tidy()
+    control.snapshots.tidy_if_possible()
     app = web.Application(client_max_size=settings.body_limit, handler_args={"auto_decompress": False})  # unpack() says what is wrong
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -12006,7 +12205,7 @@ def start_again(rest):
         cloud.store.clear()
         stamp = stamp_of_cloud(rest.settings.cloud)
         fill(cloud, rest.settings.cloud)
-        cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
+        cloud.store.put("Mock", {"uuid": "mock", "starts": 0, "cloud": rest.settings.cloud, "seed": rest.settings.seed} | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
     expunge_all_later(cloud)
@@ -12029,12 +12228,14 @@ def forget_all(rest):
 
 
 def facts_of(rest):
-    return {"format": FORMAT, "version": __version__, "seed": rest.settings.seed, "dialect": rest.settings.dialect}
+    return {"format": FORMAT, "version": __version__, "dialect": rest.settings.dialect}
 
 
 KEPT_FACTS = {
     "format": (lambda value: type(value) is int, "whole number"),
     "starts": (lambda value: type(value) is int, "whole number"),
+    "cloud": (lambda value: type(value) is str, "text"),
+    "seed": (lambda value: type(value) is int, "whole number"),
     "clock": (is_clock, "clock such as {\"mode\": \"frozen\", \"offset\": 0, \"at\": 1532000000}"),
 }
 
@@ -12048,7 +12249,30 @@ def load_kept(rest, start):
         start()
         return
     refuse_unusable(rest, kept, store.folder.path)
+    mind_settings(rest.settings, store.get("Mock", "mock") or {})
     take_up(rest, store.folder.unspared)
+
+
+MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder, and are none of a folder that keeps a cloud
+
+
+def mind_settings(settings, kept):
+    """Refuse a flag that differs from what a kept cloud was made with; warn of such a variable."""
+    for name in MADE_WITH:
+        wanted, source = getattr(settings, name), settings.sources.get(name, "")
+        if not source or is_made_with(name, wanted, kept.get(name)):
+            continue
+        given = f"{source}{'=' if source.startswith('ZMOCK_') else ' '}{wanted}"
+        if name in kept and not source.startswith("ZMOCK_"):
+            what = f"{settings.data} keeps a cloud made with --{name} {kept[name]}, not {given}"
+            raise SettingsError(f"{what}; leave it out, choose another --data, or remove the folder")
+        made = f"made with --{name} {kept[name]}" if name in kept else f"that does not say with which --{name} it was made"
+        log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, made, given)
+
+
+def is_made_with(name, wanted, kept):
+    """Return True if a setting is as a kept cloud says; a file may be named from another folder."""
+    return wanted == kept or (name == "cloud" and bool(kept) and os.path.abspath(wanted) == os.path.abspath(kept))
 
 
 def refuse_unusable(rest, kept, where):
@@ -12067,8 +12291,9 @@ def refuse_unusable(rest, kept, where):
 
 def take_up(rest, edited):
     """Goes on with the cloud that is in the store: what was under way is not any more, a moved clock is where it would be."""
-    store = rest.cloud.store
-    kept = store.get("Mock", "mock") or {"uuid": "mock"}
+    store, settings = rest.cloud.store, rest.settings
+    kept = {"uuid": "mock", "seed": settings.seed} | (store.get("Mock", "mock") or {})
+    settings.cloud, settings.seed = kept.get("cloud", settings.cloud), kept["seed"]
     starts = kept.get("starts", 0) + 1
     store.put("Mock", kept | facts_of(rest) | {"starts": starts})
     if "clock" in kept:
@@ -12143,6 +12368,7 @@ async def lifetime(cloud, app):
         await cloud.store.commit()
     except ApiError as error:
         cloud.clock.stop()
+        cloud.store.let_go()
         raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield

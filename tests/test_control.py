@@ -1,10 +1,12 @@
 """/zmock: look inside, move time, steer jobs, reset; for nobody but whoever started it."""
 
 import asyncio
+import errno
 import gzip
 import itertools
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import aiohttp
@@ -598,6 +600,30 @@ async def test_a_snapshot_is_not_read_while_one_of_its_name_is_taken(tmp_path, m
         calls = ((method, path) for _ in range(6) for method, path in (("PUT", "snapshots/one"), ("POST", "snapshots/one/restore"), ("GET", "snapshots/one")))
         answers = await asyncio.gather(*(control(mock, method, path, {} if method != "GET" else None) for method, path in calls))
         assert {status for status, _ in answers} == {200} and alone == [True] * 12
+
+
+@pytest.mark.parametrize("error", (OSError(errno.EIO, "Input/output error"), MemoryError(), RuntimeError("can't start new thread")))
+@pytest.mark.parametrize(("method", "path"), (("GET", ""), ("PUT", "/one"), ("DELETE", "/one")))
+async def test_snapshots_on_a_disk_that_fails_are_an_error_in_json_with_nothing_changed(tmp_path, monkeypatch, error, method, path):
+    def wrong(*arguments, **more):
+        raise error
+
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty") as mock:
+        await mock.control.take_snapshot("one", {}, {})
+        before = mock.control.snapshots.documents("one")
+        with monkeypatch.context() as patch:
+            for name in ("zmock.matching_names", "zmock.to_line"):
+                patch.setattr(name, wrong)
+            status, answer = await control(mock, method, f"snapshots{path}", {} if method == "PUT" else None)
+        assert (status, answer["error"].startswith("cannot read or write the snapshots: ")) == (503, True), answer
+        assert mock.control.snapshots.documents("one") == before
+
+
+async def test_leftovers_of_snapshots_that_cannot_be_tidied_up_are_no_reason_not_to_start(tmp_path, monkeypatch, caplog):
+    (tmp_path / "snapshots" / ".one.tmp").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: os.open("/nowhere/at/all", 0))
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty"):
+        assert "cannot tidy up the snapshots" in caplog.text
 
 
 # a disk that fails

@@ -547,7 +547,7 @@ async def test_a_job_fails_by_hand_with_the_error_that_is_said(mock, receiver, s
         ({"do": "fail", "details": 7}, "'details' is a text, not 7"),
         ({"do": "fail", "errors": "HOST.1010"}, "'errors' is no key here, did you mean error?"),
         ({"do": "finish", "error": "HOST.1010"}, "'error' goes with 'fail' only"),
-        ({"do": "expire", "details": "x", "error": "HOST.1010"}, "'error' and 'details' goes with 'fail' only"),
+        ({"do": "expire", "details": "x", "error": "HOST.1010"}, "'error' goes with 'fail' only"),
         ({"do": "fial"}, "did you mean fail?"),
         ({"do": ["fail"]}, "'do' is finish, fail, hold or expire"),
         ({"error": "HOST.1010"}, "'do' is finish, fail, hold or expire"),

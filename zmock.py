@@ -533,11 +533,11 @@ PATIENCE = 1  # second of the world's time that one move of the Clock waits for 
 BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
 FEW = 1000  # timers that are too few to look for cancelled ones among them
 LOOK = 1  # second between two looks at the system's clock, which somebody may have set
-STEP = 0.5  # seconds by which it has to have been set to be noticed; what is less is its own correction
+STEP = 0.5  # seconds by which it must have been set to be noticed; less is a correction of its own
 
 
 class Timer:
-    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time.
+    """Something due at a moment of the Clock; cancel() keeps it from firing.
 
     `due` is a date where the timer is `dated`, else a second of Clock.steady().
     """
@@ -570,16 +570,19 @@ class Clock:
 
     `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
 
-    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits are measured on steady(),
-    which runs on the monotonic clock: they keep their length when the system's clock is set, after a sleep for instance.
+    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits
+    are measured on steady(), which runs on the monotonic clock. They keep their length when the
+    system's clock is set, after a sleep for instance.
     """
 
     def __init__(self, mode="real", utc_offset=0.0):
         self.mode, self.utc_offset, self.advancing = mode, utc_offset * 3600, None
         self.show(time.time(), 0.0)
-        self.moved, self.told_lead = [], 0.0  # functions of the seconds by which dates have moved and waits have not
-        self.moving = asyncio.Lock()  # one move at a time; `advancing` is the one under way, until halt()
-        self.timers, self.order = [], itertools.count()  # a heap: after() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.moved = []  # functions of the seconds by which dates have moved, and waits have not
+        self.told_lead = 0.0  # the lead() that those in `moved` know of
+        self.moving = asyncio.Lock()  # one move at a time; `advancing` is that, until halt()
+        self.order = itertools.count()
+        self.timers = []  # a heap: after() adds, fire_due() and tidy() take away
         self.dated = []  # as timers, a heap: what is due on a date; at() adds
         self.room = FEW  # timers, above which tidy() looks
         self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
@@ -587,7 +590,7 @@ class Clock:
         self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
         self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
         self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
-        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: after() and set_mode() add, leap() takes away
+        self.awaited = []  # on a warping clock, a heap of the timers that draw it on
         self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
         self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
 
@@ -600,13 +603,13 @@ class Clock:
         return self.stopped_at if self.still else time.time() + self.offset
 
     def steady(self, date=None):
-        """Return the second that waits are measured on, which never jumps, or that of a date as dates are now."""
+        """Return the second that waits are measured on, or that of a date. It never jumps."""
         if date is not None:
             return date - self.lead()
         return self.stopped_at - self.ahead if self.still else time.monotonic() + self.base
 
     def lead(self):
-        """Return how many seconds dates are ahead of steady(): another number once somebody has set a clock."""
+        """Return how many seconds dates are ahead of steady(). It changes when a clock is set."""
         return self.ahead if self.still else self.now() - self.steady()
 
     def date_of(self, second):
@@ -647,14 +650,14 @@ class Clock:
             return False
 
     def at(self, date, fire, what=""):
-        """Call fire() when the Clock shows `date`; at once, but not before the caller is done, if that is past.
+        """Call fire() when the Clock shows `date`; once the caller is done if that is past.
 
         The timer follows the date when a clock is set, as a schedule does. after() is for waits.
         """
         return self.add(self.dated, Timer(date, next(self.order), fire, what, dated=True))
 
     def after(self, seconds, fire, what="", awaited=False):
-        """Call fire() when `seconds` have passed, whatever date it is then; at once, but not before the caller is done, if that is none.
+        """Call fire() when `seconds` have passed, whatever date it is then; never inside this call.
 
         `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
         """
@@ -710,7 +713,7 @@ class Clock:
             self.plan()
 
     def fire_due(self):
-        """Fires what is due, and says what it was. One that raises is in the log, and keeps no other from firing."""
+        """Fire what is due, and return what it was. One that raises is logged and stops nothing."""
         fired = []
         while (timer := self.due_first()) and self.left(timer) <= 0:
             heapq.heappop(self.dated if timer.dated else self.timers)
@@ -723,7 +726,7 @@ class Clock:
         return fired
 
     def notice(self):
-        """Tell those in `moved` that somebody has set the system's clock: dates have moved, and waits have not."""
+        """Call the functions in `moved` if somebody has set the system's clock."""
         seconds = self.lead() - self.told_lead
         if abs(seconds) > STEP:
             self.tell_moved(seconds)
@@ -812,7 +815,9 @@ class Clock:
         self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
         try:
             patience = await self.settle()
-            while self.advancing is move and (timer := self.due_first()) and self.due_date(timer) <= target:
+            while self.advancing is move and (timer := self.due_first()):
+                if self.due_date(timer) > target:
+                    break
                 self.jump(max(self.due_date(timer), self.now()))
                 fired += self.fire_due()
                 patience = await self.settle(patience)
@@ -874,11 +879,11 @@ class Clock:
         return time.time()
 
     def uptime(self, since=0.0):
-        """Return the seconds of the world since a moment that this told before, whatever became of its clocks."""
+        """Return the seconds of the world since another moment of it, however its clock is set."""
         return time.monotonic() - since
 
     def soon(self, seconds, fire):
-        """Call fire() when so many seconds of the world have passed; at once on a frozen clock, where nobody hurries."""
+        """Call fire() when so many seconds of the world have passed; at once on a frozen clock."""
         if self.mode == "frozen":
             fire()
         else:
@@ -5089,7 +5094,8 @@ class Faults:
             ends = now + told["ttl"] if ends is None else ends
             rule.over = ends <= now
             if not rule.over:
-                rule.timer = self.cloud.clock.after(ends - now, lambda: setattr(rule, "over", True), f"rule {id} is over")
+                end = functools.partial(setattr, rule, "over", True)
+                rule.timer = self.cloud.clock.after(ends - now, end, f"rule {id} is over")
         return rule
 
     def check(self, told):
@@ -5273,7 +5279,7 @@ class Call:
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
     given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
-    on_end: Any = None  # a function of the state and the error code that its job ends with, where somebody keeps them
+    on_end: Any = None  # a function of the state and the error code that its job ends with
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -5286,7 +5292,10 @@ class Call:
 
 @dataclass
 class Progress:
-    """How far an operation is: its stages with the moments they began, for GetTaskProgress; all moments are of Clock.steady()."""
+    """How far an operation is: its stages with the moments they began, for GetTaskProgress.
+
+    All moments are seconds of Clock.steady().
+    """
 
     call: Call
     began: float
@@ -5305,7 +5314,7 @@ class Run:
     """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
 
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
-    `began` and `due` are seconds of Clock.steady(); as an argument, `began` is a date: that of an older operation.
+    `began` and `due` are seconds of Clock.steady(); the argument `began` is a date.
     """
 
     def __init__(self, jobs, call, seconds, done, began=None):
@@ -5453,7 +5462,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
-GRACE = 0.025  # seconds of the world between a 202 and its web-hook: a client may have to read the one before it expects the other
+GRACE = 0.025  # seconds of the world between a 202 and its web-hook: the client reads the 202 first
 KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
@@ -5519,7 +5528,7 @@ class Jobs:
         self.next_in_line(call)
 
     def take_off(self, uuid):
-        """Takes a job off those that are running; answers the run, or the timer that stands for one."""
+        """Take a job off those that are running; return its run, or the timer for one."""
         self.ended.discard(uuid)
         self.calls.pop(uuid, None)
         return self.running.pop(uuid, None)
@@ -5541,15 +5550,17 @@ class Jobs:
 
         if fault.error and fault.at != "after" and not fault.stage:
             fail = functools.partial(done, None, fault.error)
-            held = fault.job == "hold"
-            self.running[call.job] = self.clock.never(fail, what) if held else self.clock.after(call.seconds, fail, what, awaited=True)
+            if fault.job == "hold":
+                self.running[call.job] = self.clock.never(fail, what)
+            else:
+                self.running[call.job] = self.clock.after(call.seconds, fail, what, awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
             if call.job in self.running:
                 self.running[call.job] = run
 
     def finish(self, call, body, error):
-        """Decides how a job ends; publish() lets it be seen."""
+        """Decide how a job ends; publish() lets it be seen."""
         if self.calls.get(call.job) is not call:  # expired by hand in the meantime
             self.next_in_line(call)
             self.tell_end(call, "failed" if error else "succeeded", error.code if error else "")
@@ -5559,15 +5570,19 @@ class Jobs:
         self.clock.spawn(self.publish(call))
 
     def set_result(self, call, body, error):
-        """Has the record of a job say how it ends, in the place of what it said before."""
+        """Put the end of a job into its record, in the place of the one that is there."""
         if error and self.store.peek("Job", call.job)["state"] != "failed":
             self.notify(call, error)
-        by_rule = error and call.fault.error in (error, error.cause)
-        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None, "body": None} if error else {"state": "succeeded", "body": body}
-        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+        rule = call.fault.name if error and call.fault.error in (error, error.cause) else None
+        outcome = {"state": "succeeded", "body": body}
+        if error:
+            outcome = {"state": "failed", "body": None, "error": error.body()}
+            outcome["hint"] = error.hint or None
+        now = self.clock.now()
+        self.store.update("Job", call.job, finished=now, held=None, rule=rule, **outcome)
 
     def tell_end(self, call, state, code):
-        """Lets whoever keeps a call know how its job ended."""
+        """Call the call's on_end(), where there is one."""
         if call.on_end:
             call.on_end(state, code)
 
@@ -5604,7 +5619,10 @@ class Jobs:
                 del self.gone_by[old]
 
     async def write_result(self, call):
-        """Return when the result of a job is on the disk, or cannot be: the last one, where somebody has it fail meanwhile."""
+        """Return when the result of a job is on the disk, or cannot be written.
+
+        Where overturn() replaces the result meanwhile, the new one is written too.
+        """
         written = None
         with contextlib.suppress(ApiError):
             while (record := self.store.peek("Job", call.job)) is not written:
@@ -5618,7 +5636,7 @@ class Jobs:
             self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
 
     def undo(self, call):
-        """Takes back what a job has done."""
+        """Take back what a job has done."""
         run = self.running.get(call.job)
         if isinstance(run, Run):
             run.undo()
@@ -5630,7 +5648,8 @@ class Jobs:
             return None
         uuid = record["uuid"]
         self.looked[uuid] = self.clock.now()
-        if abs(self.clock.now() - record["seen"]) >= LOOKS_APART:  # it is in the future where the clock was set back
+        apart = abs(self.clock.now() - record["seen"])  # the clock may have been set back
+        if apart >= LOOKS_APART:
             self.store.update("Job", uuid, seen=self.clock.now())
             self.clock.spawn(self.store.try_commit())
         return record if uuid not in self.running else record | {"state": "running"}
@@ -5684,7 +5703,7 @@ class Jobs:
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
 
     def left_now(self, uuid):
-        """The 202 of a job has left: its web-hook may follow, after GRACE where time runs."""
+        """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
         if left := self.left.get(uuid):
             self.clock.soon(GRACE, functools.partial(self.may_follow, uuid, left))
 
@@ -5710,36 +5729,38 @@ class Jobs:
             return False
 
     def control(self, uuid, what, error=None):
-        """finish, fail, hold or expire a job by hand, also while its result is being written; answers its record."""
+        """Finish, fail, hold or expire a job, or fail one whose result is being written."""
         call, run = self.calls.get(uuid), self.running.get(uuid)
         if what == "expire":
             self.expire_by_hand(uuid)
         elif what == "hold":
             self.hold(call, run)
         elif uuid in self.ended:
-            self.overturn(call, error or FAILED_BY_HAND) if what == "fail" else None
+            if what == "fail":
+                self.overturn(call, error or FAILED_BY_HAND)
         else:
             self.store.update("Job", uuid, held=None)
             self.end_by_hand(call, run, what, error)
         return self.store.get("Job", uuid)
 
     def end_by_hand(self, call, run, what, error):
-        if what == "finish" or (isinstance(run, Timer) and not error):  # a timer: a fault rule has it fail, sooner or later
+        by_rule = isinstance(run, Timer)  # a fault rule has it fail, sooner or later
+        if what == "finish" or (by_rule and not error):
             run.hurry()
         elif isinstance(run, Run):
             run.fail(error or FAILED_BY_HAND)
         else:
-            if run:
+            if by_rule:
                 run.cancel()
             self.finish(call, None, error or FAILED_BY_HAND)
 
     def overturn(self, call, error):
-        """Has a job fail whose result is being written: publish() writes this one instead."""
+        """Replace the result of a job by an error while it is being written: nobody has seen it."""
         self.undo(call)
         self.set_result(call, None, error)
 
     def hold(self, call, run):
-        """Stops a job where it is, or before it begins; it goes on by control() only."""
+        """Stop a job where it is, or as soon as it begins; only control() lets it go on."""
         call.fault = replace(call.fault, job="hold")
         if isinstance(run, Run):
             run.hold()
@@ -5749,7 +5770,7 @@ class Jobs:
         self.store.update("Job", call.job, held=True)
 
     def expire_by_hand(self, uuid):
-        """Forgets a job. One that is under way goes on to its end; one that is held, or has not begun, is given up."""
+        """Forget a job. Its work goes on, but is given up if the job is held or in line."""
         record, call, ended = self.store.peek("Job", uuid), self.calls.get(uuid), uuid in self.ended
         run = self.take_off(uuid)
         self.expire(uuid)
@@ -5767,23 +5788,25 @@ class Jobs:
         return self.running.get(uuid, uuid) is None and uuid not in self.ended
 
     def lose(self):
-        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java).
+        """Stop all that is under way where it is, as when the management node dies.
 
-        So does a job whose result is being written: nobody has seen that.
+        Polls answer 202 for ever (MysqlAsyncRestStore.java), also for a job whose result is being
+        written: nobody has seen that.
         """
         for run in [*self.runs]:
             run.abandon()
         for uuid, run in self.running.items():
             if isinstance(run, Timer):
                 run.cancel()
-            self.store.update("Job", uuid, state="lost", **dict.fromkeys(("held", "finished", "body", "error", "hint", "rule")))
+            end = dict.fromkeys(("held", "finished", "body", "error", "hint", "rule"))
+            self.store.update("Job", uuid, state="lost", **end)
             self.note(uuid)
         for task in self.telling:
             task.cancel()
         self.clear()
 
     def shift(self, seconds):
-        """When what is under way is due, as dates are now that a clock was set: waits have not moved."""
+        """Move the dates on which running jobs are due: a clock was set by so many seconds."""
         for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
             self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
 
@@ -8298,7 +8321,12 @@ def run_long_job(cloud, uuid, call, seconds, began=None):
     limit = configured(cloud, "longJob", "longJob.api.timeout")
     if 0 < limit < seconds:
         error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
-        cloud.clock.at_second(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+
+        def time_out():
+            if cloud.long_runs.get(uuid) is run:
+                run.fail(error)
+
+        cloud.clock.at_second(run.began + limit, time_out, f"timeout of long job {uuid}")
 
 
 def end_long_job(cloud, uuid, body, error):
@@ -9250,9 +9278,10 @@ def plan_anew(scope):
 
 
 def follow_dates(cloud, seconds):
-    """Plan anew when the system's clock was set back. After a short correction nothing runs twice: all stays on its date.
+    """Plan all schedules anew if the system's clock was set back by more than a correction.
 
-    What was due while the clock was set forth runs once, and late: its timers are `dated`.
+    After a correction all stays on its date, so that nothing runs twice. What a clock that was set
+    forth passed over runs once, and late: the timers are `dated`.
     """
     if seconds < -MISFIRE:
         plan_all(cloud)
@@ -10540,7 +10569,7 @@ class Entry:
     api: str = ""
     params: dict = field(default_factory=dict)
     status: int = 0
-    code: str = ""  # of the error that it was answered with; of a 202, of the one that its job ended with
+    code: str = ""  # of the error in its answer; of a 202, of the error that its job ended with
     job: str = ""
     outcome: str = ""  # ok, error, how its answer broke; of a 202 running, then succeeded or failed
     rule: str = ""
@@ -10553,7 +10582,8 @@ class Entry:
         return iso(self.moment)
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop", "end")}
+        inner = ("moment", "hints", "drop", "end")
+        told = {name: value for name, value in vars(self).items() if name not in inner}
         return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
@@ -10830,7 +10860,7 @@ class Rest:
         return text
 
     def job_ended(self, entry, outcome, code):
-        """Has the journal say of a 202 how its job ended, and tells of the call again."""
+        """Give the entry of a 202 the outcome of its job, and tell watchers of the call again."""
         entry.end = outcome, code
         if entry.outcome == "running":
             entry.outcome, entry.code = entry.end
@@ -11049,15 +11079,16 @@ class Rest:
         return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
 
     def told_answer(self, request, call):
-        """The answer that a rule gives; one of success that says no body has that of an answer without a result."""
+        """Return the answer that a rule gives. Without a body, a 2xx has that of the dialect."""
         status, body = call.fault.answer
         if body is not None or not 200 <= status < 300 or status == 204:
             return raw_answer(status, body)
         polled = call.api is POLL_JOB
         job = call["uuid"] if polled else call.job
-        if status == 202 and job:
-            return Answer(202, self.still_running(request, job) if polled else {"location": self.location(request, job)})
-        return Answer(status)
+        if status != 202 or not job:
+            return Answer(status)
+        location = {"location": self.location(request, job)}
+        return Answer(202, self.still_running(request, job) if polled else location)
 
     def is_done(self, call, entry):
         """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
@@ -11139,7 +11170,7 @@ class Rest:
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def still_running(self, request, uuid):
-        """The body that a poll of a job gets until the job is over."""
+        """Return the body of a poll while the job is not over."""
         return {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b""
 
     def failed(self, error, entry):
@@ -11672,17 +11703,22 @@ STEERINGS = ("finish", "fail", "hold", "expire")
 
 
 def read_steering(told):
-    """Return what becomes of a job, and the error that it fails with, None for the usual one. Raise ControlError for anything else."""
+    """Return what is to become of a job, and the error that it is to fail with, or None.
+
+    Raise ControlError for anything else.
+    """
     what = told.get("do") if isinstance(told, dict) else None
     if what not in STEERINGS:
         hint = did_you_mean(what, STEERINGS)
-        raise ControlError(400, f"'do' is {', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}, not {what!r}{hint}")
+        known = f"{', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}"
+        raise ControlError(400, f"'do' is {known}, not {what!r}{hint}")
     beside = {"error": a_code, "details": a_text}
     for key in told.keys() - {"do", *beside}:
-        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", "there are do, error and details")
+        hint = "there are do, error and details"
+        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", hint)
     named = {key: told[key] for key in beside if key in told}
     if named and what != "fail":
-        raise ControlError(400, f"{' and '.join(map(repr, named))} goes with 'fail' only")
+        raise ControlError(400, f"{next(iter(named))!r} goes with 'fail' only")
     try:
         for key, value in named.items():
             beside[key](key, value)
@@ -11844,7 +11880,8 @@ class Control:
             rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": self.clock.due_date(rule.timer)} if rule.timer else {}))
+        ends = {"ends": self.clock.due_date(rule.timer)} if rule.timer else {}
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ends)
         await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
         return rule.shown()
 
@@ -11939,7 +11976,8 @@ class Control:
             raise ControlError(404, f"no job {name}")
         name = self.store.spelling(name, ["Job"])
         what, error = read_steering(told)
-        if what != "expire" and (name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)):
+        over = name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)
+        if over and what != "expire":
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
         if what == "finish" and self.jobs.waits(name):
             raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
@@ -12106,7 +12144,8 @@ class Control:
         return Contract(self.cloud).document("")
 
     async def list_incidents(self, name, query, told):
-        return {"incidents": [incident.shown(self.clock) for incident in self.cloud.incidents.values()]}
+        lasting = self.cloud.incidents.values()
+        return {"incidents": [incident.shown(self.clock) for incident in lasting]}
 
     async def add_incident(self, name, query, told):
         """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
@@ -12150,7 +12189,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
-    cloud.clock.moved += [cloud.jobs.shift, functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)]
+    follow, keep = functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)
+    cloud.clock.moved += [cloud.jobs.shift, follow, keep]
     with cloud.store.released_on_failure():
         try:
             load_kept(rest, start)

@@ -523,7 +523,7 @@ class TestLicense:
         ("fields", "details"),
         (
             ({"hostNumber": 1}, "a license has no field hostNumber, did you mean hostNum?"),
-            ({"hostNum": "many"}, "hostNum of a license is a int, not 'many'"),
+            ({"hostNum": "many"}, "hostNum of a license is an int, not 'many'"),
             ({"expiredDate": "tomorrow"}, "expiredDate of a license is a date such as 2017-02-05 19:44:21, not 'tomorrow'"),
             ({"expiredDate": "2017-02-30 00:00:00"},
                 "expiredDate of a license is a date such as 2017-02-05 19:44:21, not '2017-02-30 00:00:00'"),

@@ -218,8 +218,8 @@ class Settings:
     control_token: str = setting("", "token that /zmock asks for; needed to reach /zmock from another machine")
 
     def __post_init__(self):
-        # by name, what a setting was set by: "--seed", or its variable; in Python, what is not the default counts as a flag
-        self.sources = {item.name: flag_of(item) for item in fields(self) if getattr(self, item.name) != item.default}
+        changed = [item for item in fields(self) if getattr(self, item.name) != item.default]
+        self.sources = {item.name: flag_of(item) for item in changed}  # "seed": "--seed", or "ZMOCK_SEED"
         for item in fields(self):
             check = CHECKS.get(item.name)
             if check:
@@ -299,8 +299,8 @@ def read_settings(arguments, environment):
     variables, flags = read_variables(environment), vars(parser.parse_args(arguments))
     given = variables | flags
     settings = Settings(**given | {"rules": tuple(given.get("rules", ()))})
-    names = {item.name: flag_of(item) if item.name in flags else variable_of(item) for item in fields(Settings)}
-    settings.sources = {name: names[name] for name in given}
+    given_as = {item.name: (flag_of if item.name in flags else variable_of)(item) for item in fields(Settings)}
+    settings.sources = {name: given_as[name] for name in given}
     return settings
 
 
@@ -2745,7 +2745,7 @@ def to_json(value):
 
 
 def to_line(number, item):
-    """Return the line of an object in a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
+    """Return an object as a line of a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
     return b'"%d":%b' % (number, ESCAPED.encode(item).encode())
 
 
@@ -2753,7 +2753,8 @@ def in_ascii(line):
     """Escape what is not ASCII in a line of JSON that an older zmock wrote."""
     if line.isascii():
         return line
-    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode()).encode()
+    escaped = re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode())
+    return escaped.encode()
 
 
 ATOMS = (str, int, float, bool, type(None))
@@ -2940,33 +2941,13 @@ def where_in(text, at):
     return text.count(b"\n", 0, at) + 1, at - text.rfind(b"\n", 0, at)
 
 
-def copy_over(source, target):
-    """A copy in the place of whatever there was, with the same date."""
-    with in_place_of(target) as beside:
-        copy_with_date(source, beside)
-
-
-def copy_with_date(source, target):
-    """Copy a file and its date, by which same() knows the copy."""
-    shutil.copyfile(source, target)
-    stat = os.stat(source)
-    with if_supported("dates of files: a start reads all of them as edited", target.parent, UNSUPPORTED | FORBIDDEN):
-        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
-def same(path, other):
-    """Whether one is still the copy of the other."""
-    one, two = (p.stat() if p.exists() else None for p in (path, other))
-    return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
-
-
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
 FORBIDDEN = {errno.EPERM, errno.EACCES}
 
 
 @contextlib.contextmanager
 def if_supported(what, folder, refusals=UNSUPPORTED):
-    """Go on where the filesystem of a folder lacks an operation, as those of networks and containers may; warn once."""
+    """Go on where a filesystem lacks an operation, as those of networks and containers may; warn once."""
     try:
         yield
     except OSError as error:
@@ -2978,6 +2959,26 @@ def if_supported(what, folder, refusals=UNSUPPORTED):
 @functools.cache
 def warn_unsupported(what, folder, reason):
     log.warning("the filesystem of %s does not support %s (%s)", folder, what, reason)
+
+
+def copy_over(source, target):
+    """A copy in the place of whatever there was, with the same date."""
+    with in_place_of(target) as beside:
+        copy_with_date(source, beside)
+
+
+def copy_with_date(source, target):
+    """Copy a file and its date, by which same() knows the copy."""
+    shutil.copyfile(source, target)
+    stat, refusals = os.stat(source), UNSUPPORTED | FORBIDDEN
+    with if_supported("dates of files: a start reads all of them as edited", target.parent, refusals):
+        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def same(path, other):
+    """Whether one is still the copy of the other."""
+    one, two = (p.stat() if p.exists() else None for p in (path, other))
+    return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
 
 
 def sync(number, folder):
@@ -3104,7 +3105,7 @@ class Folder:
         self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
         self.ledger, self.numbers = None, itertools.count(1)
         self.names = set()  # of the files that must be there
-        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none; or is not in ASCII
+        self.unspared = set()  # types whose file is not as its spare (it was edited, or has none), or not in ASCII
         self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
         self.lock = None
 
@@ -3154,7 +3155,7 @@ class Folder:
         """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
         told = []
         try:
-            names = {name for folder in (self.path, self.spares) for name in matching_names(folder, r".+\.json")}
+            names = {*matching_names(self.path, r".+\.json"), *matching_names(self.spares, r".+\.json")}
             files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
             for file in (file for type, file in files.items() if type not in known):
                 raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
@@ -3323,13 +3324,13 @@ class Folder:
 
 
 def matching_names(folder, pattern):
-    """Return the names in a folder that match. Unlike glob() it raises OSError where the folder cannot be read."""
+    """Return the names in a folder that match. Raise OSError if it cannot be read, which glob() does not."""
     return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
 
 
 def locked(folder):
     """Return the lock file of a folder, held until it is closed."""
-    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held as long as the process lives)
+    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held on)
     try:
         lock_file(file, folder)
         file.truncate(0)
@@ -3366,17 +3367,18 @@ class Snapshots:
     def names(self):
         if not self.folder:
             return sorted(self.held)
-        return sorted(name for name in {*self.entries(r"[^.].*"), *self.left_as(".old")} if self.place(name).is_dir())
+        names = {*self.entries(r"[^.].*"), *self.left_as(".old")}
+        return sorted(name for name in names if self.place(name).is_dir())
 
     def entries(self, pattern):
         return matching_names(self.folder, pattern) if self.folder and self.folder.exists() else []
 
     def left_as(self, end):
-        """Return the names of which one that was killed, or failed, has left .name.tmp or .name.old."""
+        """Return the names of which a kill or a failure has left .name.tmp or .name.old."""
         return [name[1 : -len(end)] for name in self.entries(rf"\..+\{end}")]
 
     def place(self, name):
-        """Return the folder of a snapshot: .name.old while another one is to take its place and has not."""
+        """Return the folder of a snapshot: .name.old until another one has taken its place."""
         target, old = self.folder / name, self.folder / f".{name}.old"
         return old if old.exists() and not target.exists() else target
 
@@ -3419,7 +3421,7 @@ class Snapshots:
             shutil.rmtree(self.folder / f".{name}.tmp")
 
     def tidy_if_possible(self):
-        """tidy(), where what is left does no harm; the next snapshot that is taken or dropped tries it again."""
+        """Tidy up where leftovers do no harm; the next snapshot that is taken or dropped tries it again."""
         try:
             self.tidy()
         except OSError as error:
@@ -3430,7 +3432,8 @@ class Snapshots:
         if not self.folder:
             return self.held[name]
         place = self.place(name)
-        return {Path(file).stem: AtomicJson(place / file).documents() for file in sorted(matching_names(place, r".+\.json"))}
+        files = [AtomicJson(place / file) for file in sorted(matching_names(place, r".+\.json"))]
+        return {file.path.stem: file.documents() for file in files}
 
     def drop(self, name):
         if not self.folder:
@@ -3633,7 +3636,7 @@ class Store:
         self.tending = self.ticking = None
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last look, commit or fold failed, until a commit succeeds
-        self.failing, self.logged = set(), set()  # which of them failed last time; the kinds of failure that the log has told
+        self.failing, self.logged = set(), set()  # which of them failed last; the kinds of failure in the log
         self.found = []  # what was not as it should be when it was loaded
         self.watch = None  # told of each change, where somebody wants to know
 
@@ -3830,7 +3833,7 @@ class Store:
         self.succeeded(work)
 
     def take_changes(self):
-        """Return what has changed since the last call: a whole state or None, and the numbers changed after it."""
+        """Return the changes since the last call: a whole state or None, and the numbers changed after it."""
         whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
         return whole, changed
 
@@ -3852,7 +3855,7 @@ class Store:
             self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
 
     def renew_image(self, whole, error):
-        """Have the next commit say the state as it is now: what JSON cannot write was perhaps undone."""
+        """Have the next commit say the state as it is now: perhaps it lost what JSON cannot write."""
         if whole and self.whole is whole and not isinstance(error, OSError):
             self.say_whole(self.image())
 
@@ -3862,12 +3865,13 @@ class Store:
             self.say_whole(self.image())
 
     def failed(self, work, error):
-        """Note why work on the folder failed; the log tells each kind of failure once until all is well again."""
+        """Note why work on the folder failed; the log tells each kind of failure once until all is well."""
         expected = isinstance(error, (OSError, Broken))
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         kind = type(error), getattr(error, "errno", None)
         if kind not in self.logged:
-            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=None if expected else error)
+            trace = None if expected else error
+            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=trace)
         self.logged.add(kind)
         self.failing.add(work)
         self.failure = reason
@@ -7521,8 +7525,9 @@ def recount(cloud, uuid):
     host = cloud.look("Host", uuid)
     if host:
         vms = cloud.find("VmInstance", "hostUuid", uuid)
-        set_capacities(cloud, "Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
-                       availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+        cpus = host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms)
+        memory = host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms)
+        set_capacities(cloud, "Host", uuid, availableCpuCapacity=cpus, availableMemoryCapacity=memory)
 
 
 @on_configured("host/cpu.overProvisioning.ratio")
@@ -12071,7 +12076,7 @@ class Control:
         self.snapshots.drop(name)
 
     async def on_disk(self, work, *arguments):
-        """Do something with the folder of snapshots, in a thread; ControlError where that cannot be."""
+        """Use the folder of snapshots in a thread. Raise ControlError if that cannot be."""
         try:
             async with self.copying:
                 return await asyncio.to_thread(work, *arguments)
@@ -12267,6 +12272,9 @@ def forget_all(rest):
     rest.faults.clear()
 
 
+MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder only
+
+
 def facts_of(rest):
     return {"format": FORMAT, "version": __version__, "dialect": rest.settings.dialect}
 
@@ -12293,9 +12301,6 @@ def load_kept(rest, start):
     take_up(rest, store.folder.unspared)
 
 
-MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder, and are none of a folder that keeps a cloud
-
-
 def mind_settings(settings, kept):
     """Refuse a flag that differs from what a kept cloud was made with; warn of such a variable."""
     for name in MADE_WITH:
@@ -12305,14 +12310,19 @@ def mind_settings(settings, kept):
         given = f"{source}{'=' if source.startswith('ZMOCK_') else ' '}{wanted}"
         if name in kept and not source.startswith("ZMOCK_"):
             what = f"{settings.data} keeps a cloud made with --{name} {kept[name]}, not {given}"
-            raise SettingsError(f"{what}; leave it out, choose another --data, or remove the folder")
-        made = f"made with --{name} {kept[name]}" if name in kept else f"that does not say with which --{name} it was made"
+            cure = "leave it out, choose another --data, or remove the folder"
+            raise SettingsError(f"{what}; {cure}")
+        made = f"that does not say with which --{name} it was made"
+        if name in kept:
+            made = f"made with --{name} {kept[name]}"
         log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, made, given)
 
 
 def is_made_with(name, wanted, kept):
     """Return True if a setting is as a kept cloud says; a file may be named from another folder."""
-    return wanted == kept or (name == "cloud" and bool(kept) and os.path.abspath(wanted) == os.path.abspath(kept))
+    if name == "cloud" and kept:
+        return os.path.abspath(wanted) == os.path.abspath(kept)
+    return wanted == kept
 
 
 def refuse_unusable(rest, kept, where):

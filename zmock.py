@@ -48,6 +48,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Behaviours: consoles                  how a browser gets to a virtual machine
     Schedules   jobs that a trigger has run at its moments
     Demo cloud  what a cloud starts with, as the calls that build it
+    Cloud file  what people write: objects with names for references, dates, states
     Kept cloud  a cloud from a file or a folder: what is odd about it, what was under way when it was kept
     Incidents   hosts that go, storage that fills, a management node that dies
     API: requests    what a request says: path, query string, body, headers
@@ -60,6 +61,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
     App         create_app, and what it does at the start and the end
+    Sockets     where it listens, and how its handle asks it: each request once, below every HTTP library
     Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
     Fixtures    what pytest_plugins = ["zmock"] gives
     Main        the command line
@@ -69,7 +71,26 @@ Words, as ZStack says them. A *resource* (a Zone) is described by a row; an *ite
 asynchronous call is an *api-job*: 202 and a location to poll. A *long job* is a resource that goes on after its api-job.
 A *session* is what a login gives. A *stage* is a step of an api-job that can be seen, and can fail. *Primary storage*
 holds volumes, *backup storage* holds images.
+
+PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting, whoever imports it first.
 """
+
+import os
+import sys
+
+
+def refuse_to_start(reason):
+    """End the program with one line and exit code 2. `import zmock` fails with that line instead."""
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    if __name__ == "__main__" or program in ("zmock", "-m"):
+        sys.stderr.write("zmock: " + reason + "\n")
+        sys.exit(2)
+    raise ImportError(reason) from None
+
+
+if sys.version_info < (3, 11):  # noqa: UP036 (a copied file has no installer that checks this)
+    version = "%d.%d" % sys.version_info[:2]
+    refuse_to_start(version + " is too old a Python; use 3.11 or newer: python3.12 zmock.py")
 
 import argparse
 import asyncio
@@ -85,21 +106,21 @@ import functools
 import gc
 import hashlib
 import heapq
+import http.client
 import importlib.util
+import io
 import ipaddress
 import itertools
 import json
 import logging
 import math
 import operator
-import os
 import random
 import re
 import shutil
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 import unicodedata
@@ -108,32 +129,57 @@ import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import GeneratorType
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
-import aiohttp
-from aiohttp import web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
-from tinydb import Storage
+try:
+    import aiohttp
+    from aiohttp import web
+    from aiohttp.helpers import rfc822_formatted_time
+    from aiohttp.http import SERVER_SOFTWARE
+    from tinydb import Storage
+
+    if not hasattr(web, "AppKey"):
+        raise ImportError(f"aiohttp {aiohttp.__version__} is too old")
+except ImportError as error:
+    reason = " ".join(str(error).split())
+    install = f"{sys.executable or 'python3'} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'"
+    refuse_to_start(f"aiohttp and tinydb are needed ({reason}); install them: {install}")
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
 
 
 def nearest(word, words, count=1):
-    """The known words most like a wrong one: nearest("zoms", ["zones"]) -> ["zones"]."""
-    folded = {known.casefold(): known for known in words}
-    return [folded[w] for w in difflib.get_close_matches(str(word).casefold(), folded, count, 0.6)]
+    """Return the known words most like a wrong one, those that begin with it first.
+
+    nearest("zoms", ["zones"]) -> ["zones"]; nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"].
+    """
+    folded, wrong = {known.casefold(): known for known in words}, str(word)[:200].casefold()
+    longer = sorted((known for known in folded if len(wrong) > 2 and known.startswith(wrong)), key=len)
+    like = difflib.get_close_matches(wrong, folded, count, 0.6)
+    return [folded[known] for known in dict.fromkeys([*longer, *like])][:count]
 
 
 def did_you_mean(word, words):
     """A sentence's end that helps: ", did you mean zones?", or nothing where nothing is near."""
     return "".join(f", did you mean {near}?" for near in nearest(word, words))
+
+
+def a_noun(noun):
+    """Return a noun with its article: "an int", "a uuid", "an L2Network"."""
+    return f"an {noun}" if re.match("[AEIOaeio]|[LS][0-9A-Z]", noun) else f"a {noun}"
+
+
+def counted(number, noun):
+    """Return a number with its noun: "1 second", "1.5 seconds", "0 objects"."""
+    text = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{text} {noun}" if number == 1 else f"{text} {noun}s"
 
 
 # ---- Settings ----------------------------------------------------------------------------------------------------
@@ -151,7 +197,7 @@ def setting(default, help, **more):
 class Settings:
     """Everything that can be set, a line each; `create_app(Settings(...))` and the command line take the same."""
 
-    host: str = setting("127.0.0.1", "address to listen on")
+    host: str = setting("127.0.0.1", "address to listen on; localhost is 127.0.0.1 and ::1, and :: takes IPv4 too")
     port: int = setting(8080, "port to listen on; 0 takes a free one")
     data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
     memory: bool = setting(False, "keep nothing: the cloud lives in memory and ends with the process")
@@ -314,6 +360,7 @@ DIFFERENCES = (
     Difference("group-by", True, False, "`groupBy`: one row per distinct value, as MySQL", "accepted, ignored", "manual 3.9; QueryFacadeImpl.java"),
     Difference("null-test", True, False, "`name=null`, `name!=null` test for null", "compare with the text \"null\"", "manual 3.9; ZQL"),
     Difference("spaced-condition", True, False, "spaces around the operator: 400", "the left side is trimmed, the right is not", "manual 3.9; RestServer.java"),
+    Difference("date-formats", True, False, "dates in conditions as answers show them, or ISO 8601; other text: 400, SYS.1007", "as MySQL reads them: other text is the zero date", "zmock; MySQL"),
     Difference("stray-percent", True, False, "a `%` without two hex digits is a percent sign", "drops the parameter", "manual 3.9 (`name~=IntelCore%`); Tomcat"),
     Difference("poll-body", True, False, "202 repeats `{\"location\": ...}`", "202, empty body", "manual 3.7; RestServer.java handleJobQuery"),
     Difference("empty-result", b"{}", b"", "`{}`", "a zero-length body", "manual 4.2.6; RestServer.java writeResponse"),
@@ -475,15 +522,21 @@ MODES = ("real", "frozen", "warp")
 PATIENCE = 1  # second of the world's time that one move of the Clock waits for others in vain: a web-hook's receiver may never answer
 BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
 FEW = 1000  # timers that are too few to look for cancelled ones among them
+LOOK = 1  # second between two looks at the system's clock, which somebody may have set
+STEP = 0.5  # seconds by which it has to have been set to be noticed; what is less is its own correction
 
 
 class Timer:
-    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time."""
+    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time.
 
-    __slots__ = ("due", "order", "fire", "what", "awaited")
+    `due` is a date where the timer is `dated`, else a second of Clock.steady().
+    """
 
-    def __init__(self, due, order, fire, what, awaited=False):
-        self.due, self.order, self.fire, self.what, self.awaited = due, order, fire, what, awaited
+    __slots__ = ("due", "order", "fire", "what", "awaited", "dated")
+
+    def __init__(self, due, order, fire, what, awaited=False, dated=False):
+        self.due, self.order, self.fire, self.what = due, order, fire, what
+        self.awaited, self.dated = awaited, dated
 
     def __lt__(self, other):
         return (self.due, self.order) < (other.due, other.order)
@@ -506,26 +559,67 @@ class Clock:
     """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order.
 
     `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
+
+    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits are measured on steady(),
+    which runs on the monotonic clock: they keep their length when the system's clock is set, after a sleep for instance.
     """
 
     def __init__(self, mode="real", utc_offset=0.0):
-        self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
-        self.stopped_at = time.time()
-        self.moving, self.advancing = asyncio.Lock(), None  # one move at a time; which one is under way, until halt()
-        self.timers, self.order = [], itertools.count()  # a heap: at() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.mode, self.utc_offset, self.advancing = mode, utc_offset * 3600, None
+        self.show(time.time(), 0.0)
+        self.moved, self.told_lead = [], 0.0  # functions of the seconds by which dates have moved and waits have not
+        self.moving = asyncio.Lock()  # one move at a time; `advancing` is the one under way, until halt()
+        self.timers, self.order = [], itertools.count()  # a heap: after() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.dated = []  # as timers, a heap: what is due on a date; at() adds
         self.room = FEW  # timers, above which tidy() looks
         self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
         self.sleepers = set()  # what wakes each sleep(), which adds and takes it away itself; restart() calls them all
         self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
         self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
         self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
-        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: at() and set_mode() add, leap() takes away
+        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: after() and set_mode() add, leap() takes away
         self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
         self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
 
+    @property
+    def still(self):
+        return self.mode == "frozen" or self.advancing
+
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
-        return self.stopped_at if self.mode == "frozen" or self.advancing else time.time() + self.offset
+        return self.stopped_at if self.still else time.time() + self.offset
+
+    def steady(self, date=None):
+        """Return the second that waits are measured on, which never jumps, or that of a date as dates are now."""
+        if date is not None:
+            return date - self.lead()
+        return self.stopped_at - self.ahead if self.still else time.monotonic() + self.base
+
+    def lead(self):
+        """Return how many seconds dates are ahead of steady(): another number once somebody has set a clock."""
+        return self.ahead if self.still else self.now() - self.steady()
+
+    def date_of(self, second):
+        """Return the date of a second of steady(), as dates are now."""
+        return second + self.lead()
+
+    def due_date(self, timer):
+        """Return the date on which a timer is due, as dates are now."""
+        return timer.due if timer.dated else self.date_of(timer.due)
+
+    def left(self, timer):
+        """Return the seconds until a timer is due."""
+        if timer.dated:
+            return timer.due - self.now()
+        return timer.due + self.ahead - self.stopped_at if self.still else timer.due - self.steady()
+
+    def due_first(self):
+        """Return the timer that is due before all others, or None."""
+        if not (self.timers and self.dated):
+            return self.timers[0] if self.timers else self.dated[0] if self.dated else None
+        waiting, dated = self.timers[0], self.dated[0]
+        before = (self.date_of(waiting.due), waiting.order) < (dated.due, dated.order)
+        return waiting if before else dated
 
     def stamp(self, moment=None):
         """A moment as items hold it, in the zone of the cloud: "2018-07-10 09:31:06"."""
@@ -542,27 +636,42 @@ class Clock:
         except ValueError:
             return False
 
-    def at(self, due, fire, what="", awaited=False):
-        """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past.
+    def at(self, date, fire, what=""):
+        """Call fire() when the Clock shows `date`; at once, but not before the caller is done, if that is past.
+
+        The timer follows the date when a clock is set, as a schedule does. after() is for waits.
+        """
+        return self.add(self.dated, Timer(date, next(self.order), fire, what, dated=True))
+
+    def after(self, seconds, fire, what="", awaited=False):
+        """Call fire() when `seconds` have passed, whatever date it is then; at once, but not before the caller is done, if that is none.
 
         `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
         """
-        timer = Timer(due, next(self.order), fire, what, awaited)
-        self.tidy()
-        heapq.heappush(self.timers, timer)
+        return self.at_second(self.steady() + seconds, fire, what, awaited)
+
+    def at_second(self, second, fire, what="", awaited=False):
+        """Call fire() at a second of steady(), as after() does."""
+        timer = self.add(self.timers, Timer(second, next(self.order), fire, what, awaited))
         if awaited and self.mode == "warp":
             heapq.heappush(self.awaited, timer)
             self.wanted.set()
-        if self.timers[0] is timer:
+        return timer
+
+    def add(self, heap, timer):
+        heapq.heappush(heap, timer)
+        if heap[0] is timer:
             self.plan()
+        self.tidy()
         return timer
 
     def tidy(self):
         """Drops what was cancelled, each time that the timers have become twice as many."""
-        if len(self.timers) >= self.room:
-            self.timers, self.awaited = ([timer for timer in heap if timer.fire] for heap in (self.timers, self.awaited))
-            heapq.heapify(self.timers), heapq.heapify(self.awaited)
-            self.room = max(FEW, 2 * len(self.timers))
+        if len(self.timers) + len(self.dated) >= self.room:
+            for heap in (self.timers, self.dated, self.awaited):
+                heap[:] = [timer for timer in heap if timer.fire]
+                heapq.heapify(heap)
+            self.room = max(FEW, 2 * (len(self.timers) + len(self.dated)))
 
     def never(self, fire, what=""):
         """A timer that no time brings about, only hurry()."""
@@ -573,9 +682,10 @@ class Clock:
         if self.wakeup:
             self.wakeup.cancel()
             self.wakeup = None
-        if self.started and self.timers and (self.mode != "frozen" or self.timers[0].due <= self.now()):
+        timer = self.due_first() if self.started else None
+        if timer and (self.mode != "frozen" or self.left(timer) <= 0):
             loop = asyncio.get_running_loop()
-            self.wakeup = loop.call_later(min(max(0, self.timers[0].due - self.now()), DAY), self.tick)
+            self.wakeup = loop.call_later(min(max(0, self.left(timer)), LOOK), self.tick)
 
     def start(self):
         """From now on, inside the running loop, what is due fires by itself."""
@@ -583,18 +693,35 @@ class Clock:
         self.set_mode(self.mode)
 
     def tick(self):
-        self.fire_due()
-        self.plan()
+        try:
+            self.fire_due()
+            self.notice()
+        finally:
+            self.plan()
 
     def fire_due(self):
-        """Fires what is due, and says what it was."""
+        """Fires what is due, and says what it was. One that raises is in the log, and keeps no other from firing."""
         fired = []
-        while self.timers and self.timers[0].due <= self.now():
-            timer = heapq.heappop(self.timers)
+        while (timer := self.due_first()) and self.left(timer) <= 0:
+            heapq.heappop(self.dated if timer.dated else self.timers)
             if timer.fire:
                 fired.append(timer.what)
-                timer.hurry()
+                try:
+                    timer.hurry()
+                except Exception:  # a timer is nobody's call: there is no one else to tell
+                    log.exception("what was due failed: %s", timer.what or "a timer without a name")
         return fired
+
+    def notice(self):
+        """Tell those in `moved` that somebody has set the system's clock: dates have moved, and waits have not."""
+        seconds = self.lead() - self.told_lead
+        if abs(seconds) > STEP:
+            self.tell_moved(seconds)
+
+    def tell_moved(self, seconds):
+        self.told_lead = self.lead()
+        for tell in self.moved:
+            tell(seconds)
 
     async def sleep(self, seconds):
         """Returns when the Clock has moved on by that much."""
@@ -607,7 +734,7 @@ class Clock:
                 done.set_result(None)
                 self.rouse(task) if task in self.tasks else None
 
-        timer = self.at(self.now() + seconds, wake, awaited=True)
+        timer = self.after(seconds, wake, awaited=True)
         self.sleepers.add(wake)
         self.rest(task)
         try:
@@ -675,8 +802,8 @@ class Clock:
         self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
         try:
             patience = await self.settle()
-            while self.advancing is move and self.timers and self.timers[0].due <= target:
-                self.jump(max(self.timers[0].due, self.now()))
+            while self.advancing is move and (timer := self.due_first()) and self.due_date(timer) <= target:
+                self.jump(max(self.due_date(timer), self.now()))
                 fired += self.fire_due()
                 patience = await self.settle(patience)
                 await asyncio.sleep(0)  # others may have something to ask
@@ -695,18 +822,21 @@ class Clock:
             self.jump(self.stopped_at)
 
     def jump(self, moment):
-        self.stopped_at = moment
-        self.offset = moment - time.time()
+        """Goes to a date, and waits with it."""
+        self.show(moment, self.lead())
+
+    def show(self, moment, ahead):
+        """Shows a date, by so many seconds ahead of steady()."""
+        self.stopped_at, self.ahead = moment, ahead
+        self.offset, self.base = moment - time.time(), moment - ahead - time.monotonic()
 
     def set_back(self, moment):
         """Shows an earlier moment. What is due in five seconds still is: waits run on a steady clock, dates do not."""
         self.halt()
         back = moment - self.now()
-        self.jump(moment)
-        for timer in self.timers:
-            timer.due += back
+        self.show(moment, self.lead() + back)
+        self.tell_moved(back)
         self.plan()
-        return back
 
     def set_mode(self, mode):
         self.jump(self.now())
@@ -726,12 +856,23 @@ class Clock:
                 heapq.heappop(self.awaited)
             if self.awaited:
                 async with self.moving:
-                    await self.go_through(functools.partial(getattr, self.awaited[0], "due"))
+                    await self.go_through(functools.partial(self.due_date, self.awaited[0]))
             else:
                 self.wanted.clear()
 
     def world(self):
         return time.time()
+
+    def uptime(self, since=0.0):
+        """Return the seconds of the world since a moment that this told before, whatever became of its clocks."""
+        return time.monotonic() - since
+
+    def soon(self, seconds, fire):
+        """Call fire() when so many seconds of the world have passed; at once on a frozen clock, where nobody hurries."""
+        if self.mode == "frozen":
+            fire()
+        else:
+            asyncio.get_running_loop().call_later(seconds, fire)
 
     def kept(self):
         """What of it outlives the process; take_up() takes it."""
@@ -754,8 +895,9 @@ class Clock:
         self.halt()
         for wake in [*self.sleepers]:
             wake()
-        self.timers.clear()
-        self.jump(self.world())
+        self.timers.clear(), self.dated.clear()
+        self.show(self.world(), 0.0)
+        self.told_lead = 0.0
         self.set_mode(self.mode)
 
 
@@ -792,14 +934,36 @@ def iso(moment):
 
 
 def moment_of(text):
-    """The seconds since 1970 of what iso() makes; ValueError for anything else."""
-    second, fraction = re.fullmatch(r"(.*?)(\.\d+)?Z?", str(text), re.S).groups()
-    return calendar.timegm(time.strptime(second, "%Y-%m-%dT%H:%M:%S")) + float(fraction or 0)
+    """Return the seconds since 1970 of a date and time in ISO 8601, in UTC where it names no offset; ValueError for other text."""
+    if not isinstance(text, str) or "T" not in text:
+        raise ValueError(f"{text!r} is no date and time such as 2018-07-10T00:00:00Z")
+    moment = iso_date(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def stamp_from(text):
-    """The stamp of what us_date() makes; ValueError for anything else."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.strptime(text, "%b %d, %Y %I:%M:%S %p"))
+def iso_date(text):
+    """Return the datetime of a date in ISO 8601, with a space for T too; ValueError for other text."""
+    if not re.fullmatch(r"[\d.,:TWZ +-]+", text, re.ASCII):
+        raise ValueError(f"{text!r} is no date")
+    return datetime.fromisoformat(re.sub(r"(:[\d.]+) (\d\d:?\d\d)$", r"\1+\2", text))  # a plus that nobody encoded is a space in a URL
+
+
+def stamp_from(text, ahead=0):
+    """Return the stamp of a date as answers show it, or in ISO 8601; ValueError for other text.
+
+    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06", "2018-07-10" are in the zone of the cloud, which is so many
+    seconds `ahead` of UTC; "2018-07-10T01:31:06Z" and "2018-07-10T03:31:06+02:00" say theirs.
+    """
+    text = text.strip()
+    with contextlib.suppress(ValueError):
+        return stamp_of(calendar.timegm(time.strptime(text if ":" in text else f"{text} 12:00:00 AM", "%b %d, %Y %I:%M:%S %p")))
+    try:
+        moment = iso_date(text)
+        if moment.tzinfo:
+            moment = moment.astimezone(timezone(timedelta(seconds=ahead)))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no date such as 2018-07-10 09:31:06, Jul 10, 2018 9:31:06 AM or 2018-07-10T09:31:06+08:00") from None
+    return moment.isoformat(" ", "seconds")[:19]
 
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -940,6 +1104,44 @@ KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "numbe
               "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
 
 
+@dataclass
+class JavaClass:
+    """A class or an enum of the server. Typed clients read the objects of an answer into it.
+
+    constants   the values of an enum; empty for a class
+    members     the members that hold objects or enums: {"vmNics": Member(<VmNicInventory>, True)}
+    kinds       the subclasses, by the value of the field `discriminator`
+    """
+
+    name: str
+    discriminator: str = ""
+    constants: tuple = ()
+    members: dict = field(default_factory=dict, repr=False, compare=False)
+    kinds: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def simple(self):
+        """Return the name without its package and its outer class."""
+        return re.split("[.$]", self.name)[-1]
+
+    def of(self, item):
+        """Return the most specific class of an item: KVMHostInventory for a host of KVM."""
+        kind = self.kinds.get(item.get(self.discriminator))
+        return kind.of(item) if kind else self
+
+    def family(self):
+        """Return the class and its subclasses, at any depth."""
+        return [self, *(java for kind in self.kinds.values() for java in kind.family())]
+
+
+@dataclass(frozen=True)
+class Member:
+    """The Java class of a member of an object; with `many`, of the items of a list."""
+
+    java: JavaClass
+    many: bool = False
+
+
 @dataclass(frozen=True)
 class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
@@ -949,6 +1151,8 @@ class Api:
     plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of
     the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
+    `holds` names the classes of members that are no inventories: "result:CloneVmInstanceResults" is
+    an object, "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
     """
 
     name: str
@@ -961,6 +1165,8 @@ class Api:
     does: str = ""
     refuses: tuple = ()
     known: dict = field(default_factory=dict, repr=False, compare=False)  # the resources of its catalogue
+    holds: str = ""
+    members: dict = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
     def params(self):
@@ -1118,6 +1324,7 @@ class Resource:
     joined      fields that the server keeps in another table: conditions may name them, `fields` may not
     inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
                 that names the other, the list there, and the key that a plain text in that list stands for
+    holds       "dns:[VpcRouterDns] state:LongJobState": the Java classes of its other members
     """
 
     name: str
@@ -1138,6 +1345,7 @@ class Resource:
     indexed: str = ""
     joined: str = ""
     inside: str = ""
+    holds: str = ""
 
     @functools.cached_property
     def fields(self):
@@ -1185,9 +1393,6 @@ class Resource:
     def has(self, item):
         """Whether an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
-
-    def java_of(self, item):
-        return self.kinds.get(item.get(self.discriminator), (self.java,))[0]
 
     @functools.cached_property
     def indexes(self):
@@ -1457,6 +1662,44 @@ def tag_matcher(tag):
     return fits
 
 
+NAMING_TAGS = [pattern.split("::") for pattern in (  # system tags that name another resource
+    "staticIp::{uuid}::{ip}", "customMac::{uuid}::{mac}", "iso::{uuid}::{number}",
+    "virtio::diskOffering::{uuid}::num::{number}", "primaryStorageUuidForDataVolume::{uuid}",
+    "affinityGroupUuid::{uuid}", "imageName::{name}::primaryStorageUuid::{uuid}",
+    "guestL3Network::{uuid}", "primaryStorage::allocator::uuid::{uuid}",
+    "localStorage::hostUuid::{uuid}", "l3NetworkUuid::{uuid}::mtu::{mtu}",
+    "l2NetworkUuid::{uuid}::clusterUuid::{uuid}::cidr::{cidr}",
+)]  # fmt: skip
+
+
+def spell_in_tag(tag, spell):
+    """Return a system tag with spell(uuid) in the place of each uuid in it."""
+    segments = tag.split("::")
+    for parts in (parts for parts in NAMING_TAGS if len(parts) == len(segments)):
+        pairs = [*zip(parts, segments)]
+        if all(part[:1] == "{" or part == segment for part, segment in pairs):
+            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
+    return tag
+
+
+@functools.lru_cache(4096)
+def names_uuids(name):
+    """Return True for a field or parameter that holds a uuid, or a list of uuids."""
+    return name in ("managementNodeId", "owner") or bool(re.search("[uU]uids?$", name))
+
+
+def spell_in(name, value, spell):
+    """Return the value of a field or parameter with spell(uuid) in the place of each uuid in it.
+
+    The keys of a map may be uuids too: {"networkServices": {PROVIDER: ["DHCP"]}}.
+    """
+    if isinstance(value, dict):
+        return {spell(key): spell_in(key, inner, spell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spell_in(name, inner, spell) for inner in value]
+    return spell(value) if isinstance(value, str) and names_uuids(name) else value
+
+
 # ---- Catalogue: configurations -------------------------------------------------------------------------------------
 
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -1464,7 +1707,7 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text):
     """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I)
+    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
     return int(found[1]) * UNITS[found[2].upper()] if found else None
 
 
@@ -2212,7 +2455,8 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line["fields"] for line in kept["structs"].values()}  # inventories that no query reaches
+        self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
+        self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
         configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
         self.configurations = {row.name: row for row in configurations}
         rows = {row.name: row for row in RESOURCES}
@@ -2225,14 +2469,17 @@ class Catalogue:
         self.subtypes = self.by_what_they_are_of()
         self.dependents = self.by_what_they_depend_on()
         self.collections = {row.path: row for row in self.resources.values() if row.path}
+        self.classes = java_classes(self.resources, self.structs, kept["enums"].values())
         built_in = [
-            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources)
+            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources,
+                members=self.answered(row[0], row[2]))
             for package, rows in API_ROWS.items()
             for row in rows
         ]
         self.apis = {api.name: api for api in built_in}
         for line in kept["apis"].values():
-            self.apis.setdefault(line["name"], Api(**line, known=self.resources))
+            members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
+            self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
         self.roots = {}
         for api in self.apis.values():
             for path in api.paths:
@@ -2240,23 +2487,33 @@ class Catalogue:
 
     @staticmethod
     def read(file):
+        tables = ("inventories", "apis", "structs", "configurations", "enums", "values")
+        nothing = {table: {} for table in tables}
         if not file or not file.exists():
-            return {table: {} for table in ("inventories", "apis", "structs", "configurations")}
+            return nothing
         try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            return {"inventories": kept["inventories"], "apis": kept["apis"], "structs": kept.get("structs", {}), "configurations": kept.get("configurations", {})}
+            kept = json.loads(file.read_text(encoding="utf-8-sig"))
+            needed = {"inventories": kept["inventories"], "apis": kept["apis"]}
+            return nothing | kept | needed
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
     @staticmethod
     def add_resource(rows, line):
-        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of."""
+        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of.
+
+        A line without fields adds to the row of its name.
+        """
+        if "fields" not in line and line["name"] in rows:
+            rows[line["name"]] = replace(rows[line["name"]], **line)
+            return
         told = {"relations": "", "only": {}, "of": ""} | line
         fields_text, relations_text = told.pop("fields"), told.pop("relations")
         row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
         if row.of:
             parent = rows[row.of]
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
+                          holds=f"{parent.holds} {row.holds}".strip(),
                           relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
             if parent.discriminator:
                 own = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, fields_text))
@@ -2314,6 +2571,19 @@ class Catalogue:
         children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
         return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
+    def answered(self, name, answers, holds=""):
+        """Return the members of an API's answer that hold objects.
+
+        "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
+        """
+        members = members_of(holds, self.classes, name)
+        for member, _, type in (word.partition(":") for word in answers.split()):
+            if java := self.classes.get(type):
+                members[member] = Member(java, not member.lower().endswith("inventory"))
+        if name.startswith("Query") and "inventories" in members:
+            members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
+        return members
+
     def add_route(self, path, api):
         node = self.roots
         for part in path.lstrip("/").split("/"):
@@ -2323,6 +2593,23 @@ class Catalogue:
             else:
                 node = node.setdefault(VARIABLE if variable else part, {})
         node.setdefault(HERE, []).append((api, re.findall(r"{(\w+)}", path)))
+
+    def values_of(self, row, name):
+        """Return the values that a field of a resource can have, where they are known."""
+        return self.values.get(f"{row.name}.{name}") or self.values.get(f"{row.stored}.{name}", ())
+
+    def leads_to(self, row, name):
+        """Return the type of what a field refers to, by what its row says or its name: "Resource" for any type, "" for no reference."""
+        targets = {relation.target for relation in row.relations.values() if relation.own == name and relation.theirs == "uuid"}
+        said = row.leads.get(name) or self.resources[row.stored].leads.get(name)
+        if said or not re.search(".Uuids?$", name):
+            return "Resource" if len(targets) > 1 else said if said in self.resources else ""
+        words = re.sub("Uuids?$", "", name).lower()
+        if words == "parent":
+            return row.stored
+        if words.endswith("resource"):
+            return "Resource"
+        return max((type for type in self.resources if words.endswith(type.lower())), key=len, default="")
 
     def route(self, path):
         """The apis of a path and what its variables are: [(api, {"uuid": ...})]; a literal beats a variable."""
@@ -2353,31 +2640,75 @@ class Catalogue:
         return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
 
 
-def schema_of(body, api):
-    """The Java class of each inventory in an answer by its path, for typed clients: {"inventory": "org....ZoneInventory"}."""
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", api.answers):
-        value, row = body.get(member), api.known.get(type)
-        for index, item in enumerate(each_dict(value)) if row else ():
-            note_classes(found, f"{member}[{index}]" if isinstance(value, list) else member, row, item, api.known)
-    if api.kind == "Query" and "inventory" in body:
-        note_classes(found, "inventory", api.known[api.type], body["inventory"], api.known)
-    return found
+def java_classes(resources, structs, enums):
+    """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
+    classes = {}
+    for line in enums:
+        constants = tuple(line["constants"].split("|"))
+        classes[line["name"]] = JavaClass(line["java"], constants=constants)
+    classes |= {name: JavaClass(line["java"]) for name, line in structs.items()}
+    classes |= {name: JavaClass(row.java, row.discriminator) for name, row in resources.items()}
+    by_java = {java.name: java for java in classes.values()}
+    for name, line in structs.items():
+        if name not in resources:
+            classes[name].members |= members_of(line.get("holds", ""), classes, name)
+    for name, row in resources.items():
+        for member in row.embeds:
+            classes[name].members[member] = Member(classes[row.relations[member].target], many=True)
+        classes[name].members |= members_of(row.holds, classes, name)
+        for kind, (java, _) in row.kinds.items():
+            subclass = by_java.get(java) or JavaClass(java, members=classes[name].members)
+            classes[name].kinds[kind] = subclass
+    return classes
 
 
-def each_dict(value):
-    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+def members_of(holds, classes, name):
+    """Return the members that the row `name` lists in `holds`; raise SettingsError for a wrong class.
+
+    "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
+    """
+    members = {}
+    for word in holds.split():
+        member, _, type = word.partition(":")
+        class_name = type.strip("[]")
+        if class_name not in classes:
+            told = f"the row {name} of the catalogue holds {word}, which is no class"
+            raise SettingsError(told + did_you_mean(class_name, classes))
+        members[member] = Member(classes[class_name], type.startswith("["))
+    return members
 
 
-def note_classes(found, path, row, item, known):
-    found[path] = row.java_of(item)
-    if found[path] != row.java:
-        row = next((other for other in known.values() if other.java == found[path]), row)
-    if row.name == "LongJob" and "state" in item:
-        found[f"{path}.state"] = HEADER + "longjob.LongJobState"  # an enum is listed too (JsonSchemaBuilder.java)
-    for name in row.embeds:
-        for index, child in enumerate(item.get(name, ())):
-            note_classes(found, f"{path}.{name}[{index}]", known[row.relations[name].target], child, known)
+def schema_of(body, members):
+    """Return the Java class of each object in an answer: {"inventory": "org....ZoneInventory"}.
+
+    An object comes before the objects in it: the SDK replaces them in this order (ApiResult.java).
+    Enums are listed too. Maps at the top of an answer are not listed, nor is what they hold
+    (JsonSchemaBuilder.java).
+    """
+    schema = {}
+    note_members(schema, "", body, members)
+    return schema
+
+
+def note_members(schema, prefix, item, members):
+    """Add the classes of an object's members to a schema, at any depth."""
+    for name, member in members.items():
+        value, path = item.get(name), prefix + name
+        if not member.many:
+            note_value(schema, path, value, member.java)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                note_value(schema, f"{path}[{index}]", inner, member.java)
+
+
+def note_value(schema, path, value, java):
+    """Add the class of an object or of an enum's constant to a schema; ignore any other value."""
+    if isinstance(value, dict):
+        java = java.of(value)
+        schema[path] = java.name
+        note_members(schema, f"{path}.", value, java.members)
+    elif value in java.constants:
+        schema[path] = java.name
 
 
 # ---- Files -------------------------------------------------------------------------------------------------------
@@ -2395,6 +2726,55 @@ def to_json(value):
         return COMPACT.encode(value).encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+ATOMS = (str, int, float, bool, type(None))
+
+
+def refuse_change(self, *arguments, **named):
+    """Raise TypeError: the start of the cloud, snapshots and what undoes a job hold this item too."""
+    raise TypeError("a stored item is read-only; store.update() puts a changed one in its place")
+
+
+class FrozenDict(dict):
+    """A stored item, or a map inside one. Nothing changes it; its copies are plain dicts."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = refuse_change
+    clear = pop = popitem = setdefault = update = refuse_change
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
+
+class FrozenList(list):
+    """A list inside a stored item. Nothing changes it; its copies are plain lists."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse_change
+    append = clear = extend = insert = pop = remove = reverse = sort = refuse_change
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+
+SOLID = {*ATOMS, FrozenDict, FrozenList}
+
+
+def frozen(value):
+    """Return a value that nothing changes: frozen copies of dicts and lists, at any depth.
+
+    All state that outlives a call is frozen, so that several holders may share it.
+    """
+    if type(value) in SOLID:
+        return value
+    if isinstance(value, dict):
+        copy = FrozenDict(value)
+        if not SOLID.issuperset(map(type, value.values())):  # most items are flat, and this test is quick
+            for key, inner in value.items():
+                dict.__setitem__(copy, key, frozen(inner))
+        return copy
+    return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 class Broken(Exception):
@@ -2487,7 +2867,7 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
         for number, item in pairs:
-            if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
+            if not (number.isascii() and number.isdecimal() and isinstance(item, dict) and type(item.get("uuid")) is str):
                 what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         numbered = {int(number): item for number, item in pairs}
@@ -2504,9 +2884,14 @@ class Twice(dict):
 
 
 def with_all(pairs):
-    """An object of JSON; one of objects of the cloud with all of them, also those that share a number."""
-    found = dict(pairs)
-    return Twice(pairs) if len(found) < len(pairs) and all(type(item) is dict and "uuid" in item for _, item in pairs) else found
+    """An object of JSON, frozen; one of objects of the cloud with all of them, also those that share a number."""
+    found = FrozenDict(pairs)
+    if len(found) < len(pairs) and all(isinstance(item, dict) and "uuid" in item for _, item in pairs):
+        return Twice(pairs)
+    for key, value in pairs:
+        if type(value) is list:
+            dict.__setitem__(found, key, frozen(value))
+    return found
 
 
 def renumbered(pairs):
@@ -2603,6 +2988,11 @@ class Ledger:
         self.path, self.end = path, 0
         self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (open until it is full)
 
+    def __del__(self):
+        """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
+        if hasattr(self, "file"):
+            self.file.close()
+
     def append(self, text, durable):
         try:
             self.write(text)
@@ -2660,6 +3050,8 @@ class Folder:
         if not self.lock or is_removed(self.lock):
             lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
             lock_file(lock, self.path)
+            if self.lock:
+                self.lock.close()
             self.lock = lock
         self.names = self.names - self.missing() | {".lock", ".spare"}
         if self.ledger:
@@ -2712,7 +3104,8 @@ class Folder:
         try:
             found = file.documents()
             if file.twice:
-                told.append(f"{file.path.name} holds {file.twice} objects with the number of another; they are kept under new ones")
+                told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; "
+                            + ("it is kept under a new one" if file.twice == 1 else "they are kept under new ones"))  # fmt: skip
             return found
         except FileNotFoundError:
             broken = f"{file.path}: it is missing"
@@ -2822,9 +3215,16 @@ class Folder:
             if self.is_behind:
                 self.fold()
         finally:
-            if self.ledger:
-                self.ledger.file.close()
-            self.lock.close()
+            self.release()
+
+    def release(self):
+        """Let the folder go as it is."""
+        for file in (self.lock, self.ledger and self.ledger.file):
+            if file:
+                file.close()
+
+    def __del__(self):
+        self.release()  # of a mock that was made, and never ran
 
 
 def lock_file(file, folder):
@@ -2899,9 +3299,6 @@ class Snapshots:
 
 # ---- Store -------------------------------------------------------------------------------------------------------
 
-ATOMS = (str, int, float, bool, type(None))
-
-
 def clone(item):
     """A copy that shares nothing that could be changed."""
     return {key: value if type(value) in ATOMS else copied(value) for key, value in item.items()}
@@ -2941,7 +3338,7 @@ def each(item, key):
         rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
         return [row[inner] for row in rows if row.get(inner) is not None]
     value = item.get(key)
-    return value if value.__class__ is list else () if value is None else (value,)
+    return value if isinstance(value, list) else () if value is None else (value,)
 
 
 class Table:
@@ -2953,7 +3350,8 @@ class Table:
     def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        found = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | found
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -3009,7 +3407,7 @@ class Table:
         return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
     def documents(self):
-        """Its items by number; they are never changed, only replaced."""
+        """Its items by number. They are frozen: a change puts another item in the place of one."""
         return {number: self.items[uuid] for uuid, number in self.numbers.items()}
 
 
@@ -3077,7 +3475,7 @@ class Write:
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
-    What goes in and what comes out are copies. Without a folder nothing is kept.
+    It holds frozen copies of what goes in; what comes out is a copy or frozen. Without a folder nothing is kept.
     """
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
@@ -3133,6 +3531,13 @@ class Store:
         """The item itself, for looking at only."""
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
+    def spelling(self, uuid, types):
+        """Return a uuid as it is spelled in the item that has it, of one of these types; else as it is."""
+        key = folded(uuid)
+        there = (type for type in types if type in self.tables or type in self.standing)
+        found = (self.table(type).items.get(key) for type in there)
+        return next((item["uuid"] for item in found if item), uuid)
+
     def rows(self, type):
         """All items of a type, for looking at only."""
         return self.table(type).items.values()
@@ -3163,16 +3568,19 @@ class Store:
     # writing
 
     def put(self, type, item):
-        self.change(type, item["uuid"], clone(item))
+        self.change(type, item["uuid"], item)
 
     def update(self, type, uuid, /, **changes):
         """Changes fields; None takes a field away."""
-        self.change(type, uuid, without_nulls(self.peek(type, uuid) | clone(changes)))
+        changed = without_nulls(self.peek(type, uuid) | frozen(changes))
+        self.change(type, uuid, FrozenDict(changed))
 
     def remove(self, type, uuid):
         self.change(type, uuid, None)
 
     def change(self, type, uuid, item):
+        """Puts an item in the place of one, or takes that away where it is None."""
+        item = frozen(item)
         before, number = self.table(type).put(uuid, item)
         if self.folder and number:
             self.changed.setdefault(type, {})[number] = folded(uuid)
@@ -3218,7 +3626,7 @@ class Store:
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
             self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
         twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
-        for line in (*told, *(f"{name}.json holds {count} objects with the uuid of another; the last one counts" for name, count in twice.items() if count)):
+        for line in (*told, *(f"{name}.json holds {counted(count, 'object')} with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
 
     def report(self, line):
@@ -3332,6 +3740,16 @@ class Store:
         while write := self.waiting or self.writing:
             await write.over()
 
+    @contextlib.contextmanager
+    def released_on_failure(self):
+        """Let the folder go, as it is, if an exception leaves the block: nothing will close the store."""
+        try:
+            yield
+        except BaseException:
+            if self.folder:
+                self.folder.release()
+            raise
+
     def close(self):
         """Writes what is not yet written, completes the files, and lets the folder go."""
         if not self.folder:
@@ -3434,16 +3852,31 @@ OPERATORS = {
         Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
     )
 }
-SLIPS = {  # how other languages say it
-    "is not null": "not null", "not null": "not null", "is null": "is null", "isnull": "is null", "not like": "!~=", "not in": "!?=",
-    "like": "~=", "in": "?=", "eq": "=", "<>": "!=", ":": "=", "~": "~=",
+SLIPS = {  # how other languages write an operator, and the condition that they mean; operators themselves among them, longer ones first
+    "is not null": "{} not null", "not null": "{} not null", "is null": "{} is null", "isnull": "{} is null",
+    "not like": "{}!~={}", "not in": "{}!?={}", "like": "{}~={}", "in": "{}?={}", "contains": "{}~=%{}%",
+    "eq": "{}={}", "ne": "{}!={}", "gt": "{}>{}", "ge": "{}>={}", "gte": "{}>={}", "lt": "{}<{}", "le": "{}<={}", "lte": "{}<={}",
+    "===": "{}={}", "!==": "{}!={}", "==": "{}={}", "=~": "{}~={}", "=>": "{}>={}", "=<": "{}<={}", "<>": "{}!={}",
+    **{sign: f"{{}}{sign}{{}}" for sign in OPERATORS if not sign.endswith("null")}, ":": "{}={}", "~": "{}~={}",
 }  # fmt: skip
-OTHER_KEYS = {"offset": "start", "page": "start and limit", "size": "limit", "order": "sort", "orderBy": "sort"}  # and what they call the rest
+OTHER_KEYS = {  # how other APIs name the keys of a query, without case and punctuation
+    **dict.fromkeys(("pagesize", "perpage", "size", "max", "maxresults", "top", "take", "pagelimit", "rows"), "limit"),
+    **dict.fromkeys(("offset", "skip", "from", "startindex", "marker"), "start"),
+    **dict.fromkeys(("page", "pageno", "pagenum", "pagenumber", "pageindex", "currentpage"), "start and limit"),
+    **dict.fromkeys(("order", "orderby", "ordering", "sortkey", "sortfield"), "sort"),
+    **dict.fromkeys(("sortdirection", "sortorder", "direction", "sortdir", "desc", "asc"), "sort=-name for descending order"),
+    **dict.fromkeys(("filter", "filters", "where", "query", "search"), "q"),
+    **dict.fromkeys(("select", "columns", "attributes", "include"), "fields"),
+    **dict.fromkeys(("total", "withtotal", "withcount", "includetotal"), "replyWithCount=true"),
+}  # fmt: skip
+
+
+NUMBER, ZERO_DATE = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"), "0000-00-00 00:00:00"
 
 
 def number(text):
     """A number as MySQL reads one from a text: "12abc" -> 12, "abc" -> 0."""
-    found = re.match(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", text)
+    found = NUMBER.match(text)
     if not found:
         return 0
     whole = not (found[2] or found[3] or "." in found[0] or len(found[0]) > 300)
@@ -3453,7 +3886,12 @@ def number(text):
 def instant(text):
     """A date as MySQL reads one; what it cannot read is the zero date, which every other follows."""
     found = re.fullmatch(r"\s*(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d*)?)?\s*", text)
-    return f"{found[1]} {found[2] or '00:00:00'}" if found else "0000-00-00 00:00:00"
+    return f"{found[1]} {found[2] or '00:00:00'}" if found else ZERO_DATE
+
+
+def dates_in(words):
+    """Return the dates of a list that was split at commas: a date as answers show it holds one."""
+    return re.split(r",(?! \d{4}(?: |,|$))", ",".join(words))
 
 
 def boolean(text):
@@ -3495,13 +3933,13 @@ class Condition:
         """The same condition on what a relation leads to; on another path where one is given."""
         return replace(self, path=path or self.path[1:])
 
-    def test(self, kind):
+    def test(self, kind, read_date):
         """What to make of a value of that type, which is not null, and what it is then asked: holds(see(value))."""
-        row, (read, see) = OPERATORS[self.sign], SCALES.get(kind, TEXT)
+        row, (read, see) = OPERATORS[self.sign], (read_date, str) if kind == "date" else SCALES.get(kind, TEXT)
         if row.reads == "nothing":
             return see, functools.partial(row.holds, None)
         if row.reads == "list":
-            return see, functools.partial(row.holds, frozenset(map(read, self.words)))
+            return see, functools.partial(row.holds, frozenset(map(read, dates_in(self.words) if kind == "date" else self.words)))
         if row.reads == "pattern" and kind == "bool":  # true and false have no letters
             return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
         if row.reads == "pattern":
@@ -3528,11 +3966,43 @@ def read_condition(text, dialect):
 
 
 def meant(text):
-    """What a condition of another language would be here, "write name~=web"; nothing for other text."""
-    for slip, sign in SLIPS.items():
-        between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{slip}\s*"
-        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*)", text, re.I | re.S):
-            return f"write {found[1]} {sign}" if OPERATORS[sign].reads == "nothing" else f"write {found[1]}{sign}{found[2]}"
+    """Return what a condition of another language would be here, "write name~=web"; nothing for text that is one already."""
+    for slip, form in SLIPS.items():
+        between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{re.escape(slip)}\s*"
+        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*?)\s*", text, re.I | re.S):
+            better = form.format(found[1], bare(found[2], "?=" in form))
+            return f"write {better}" if better != text else ""
+    return ""
+
+
+def bare(value, many=False):
+    """Return a value without the quotes that other languages put around it, and a list without its brackets and spaces."""
+    if many:
+        words = (re.fullmatch(r"[(\[](.*)[)\]]", value, re.S) or ["", value])[1].split(",")
+        return ",".join(bare(word.strip()) for word in words)
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+CLAUSE = re.compile(r"(.+?)(?: +and +| *&& *| *; *)([\w.]+ *(?:[=<>!~?].*| is null| not null))", re.I | re.S)
+
+
+def another_reading(condition, kind):
+    """Return what a condition on a field of that kind may be meant to say that finds nothing as it stands, or nothing."""
+    name, sign, value = ".".join(condition.path), condition.sign, condition.value
+    like = sign.replace("~", "").replace("=", "~=")
+    if two := CLAUSE.fullmatch(condition.text):
+        return f"write q={two[1]}&q={two[2]}"
+    if kind == "date":
+        midnight = sign == "=" and ":" not in value
+        return f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after" if midnight else ""
+    if better := meant(condition.text):
+        return better
+    if "*" in value and "%" not in value and sign in ("=", "!=", "~=", "!~="):
+        return f"write {name}{like}{value.replace('*', '%')}"
+    if "%" in value and sign in ("=", "!="):
+        return f"write {name}{like}{value}"
+    if OPERATORS[sign].reads == "pattern" and not re.search("[%_]", value):
+        return f"without % the whole text counts, write {name}{sign}%{value}%"
     return ""
 
 
@@ -3551,8 +4021,30 @@ class Query:
     fields: list | None = None
     group_by: str = ""
 
+    def kind(self, discriminator):
+        """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
+        named = (c.value for c in self.conditions if c.path == (discriminator,) and c.sign == "=")
+        return next(named, None)
+
 
 QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
+
+
+def keys_read(dialect):
+    """Return the keys that a query reads; the server passes over two of the manual's."""
+    rows = {"condition": "condition-alias", "groupBy": "group-by"}
+    return {key for key in QUERY_KEYS if key not in rows or dialect[rows[key]]}
+
+
+def other_key(name, fields, dialect):
+    """Return a hint for a key that no query reads: what to write instead."""
+    plain, known = re.sub(r"\W|_", "", name).lower(), keys_read(dialect)
+    if name in QUERY_KEYS - known:
+        return f"the server does not read {name}" + (": write q" if name == "condition" else "")
+    if name in fields:
+        return f"a query does not read {name}: write q={name}=..."
+    better = f": write {OTHER_KEYS[plain]}" if plain in OTHER_KEYS else did_you_mean(name, known)
+    return f"a query does not read {name}{better}"
 
 
 def read_query(pairs, dialect):
@@ -3572,7 +4064,7 @@ def read_query(pairs, dialect):
     )  # fmt: skip
     if asked.limit < 0 or asked.start < 0:
         raise bad_field(dialect, f"limit and start are numbers from 0, not {min(asked.limit, asked.start)}")
-    return asked, given.keys() - QUERY_KEYS
+    return asked, given.keys() - keys_read(dialect)
 
 
 def whole(first, name, default):
@@ -3663,8 +4155,9 @@ class Join(Term):
 class Rows:
     """Evaluates queries over tables that somebody else keeps: find, how_many, in_order and count bring items by type."""
 
-    def __init__(self, catalogue, dialect, tables, computed):
+    def __init__(self, catalogue, dialect, tables, computed, ahead=0):
         self.catalogue, self.dialect, self.tables, self.computed = catalogue, dialect, tables, computed
+        self.ahead = ahead  # seconds by which the dates of items are ahead of UTC
 
     def select(self, query, resource):
         """The items that satisfy the query, sorted and paged, and how many there are without paging (None where nobody asked)."""
@@ -3710,7 +4203,7 @@ class Rows:
 
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
-        kind = next((c.value for c in query.conditions if c.path == (resource.discriminator,) and c.sign == "="), None)
+        kind = query.kind(resource.discriminator)
         return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
 
     def narrow(self, terms, resource, in_order=False):
@@ -3738,7 +4231,7 @@ class Rows:
     def term(self, condition, resource, fields=None):
         """The term of a condition; the error of one that names what is not there."""
         if len(condition.path) > DEEPEST + 1:
-            raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
+            raise self.bad_field(f"a condition goes through {counted(DEEPEST, 'relation')} at most, not {len(condition.path) - 1}")
         name = condition.path[0]
         if len(condition.path) > 1:
             return self.related(condition, resource, self.relation(condition, resource))
@@ -3750,23 +4243,30 @@ class Rows:
 
     def refuse_quotes(self, value, text, besides="'"):
         """The server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)."""
-        if "'" in value or besides in value:
-            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint="it has no way to escape ' or, with tags, %s")
+        unfit = next((sign for sign in ("'", besides) if sign in value), None)
+        if unfit:
+            hint = f"a value cannot hold {unfit!r}, and nothing escapes it"
+            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint=meant(text) or hint)
 
     def own(self, condition, resource, fields):
         """The term of a condition on a field of the resource itself."""
         legal, name = {field for field, kind in fields.items() if kind != "maps"}, self.alias(resource, condition.field)
         kind = fields[self.known(resource, legal, name, condition=condition.text)]
         try:
-            see, holds = condition.test(kind)
+            see, holds = condition.test(kind, self.instant)
         except ValueError as error:
-            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}", f"write {name}=true or {name}=false") from None
+            better = f"{name}=true or {name}=false" if kind == "bool" else f"{name}{condition.sign}2018-07-10 09:31:06 or {name}{condition.sign}2018-07-10T09:31:06+08:00"
+            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}", f"write {better}") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
         if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
             return Term(passes)
         keys = [condition.value] if condition.sign == "=" else list(dict.fromkeys(map(folded, condition.words)))
         size = sum(self.how_many(resource, name, key) for key in keys)
         return Term(passes, size, functools.partial(self.by_keys, resource, name, keys), f"{resource.name}.{name}")
+
+    def instant(self, text):
+        """Return the stamp that a date in a condition means (dialect row date-formats)."""
+        return stamp_from(text, self.ahead) if self.dialect["date-formats"] else instant(text)
 
     def passing(self, resource, name, kind, see, holds, null):
         """The test of an item by the test of its values; `null` is what it is where there is none."""
@@ -3855,7 +4355,8 @@ class Rows:
         """The field's name, if it is one; else the error, in the words of the place where it stands."""
         if name not in fields:
             told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            raise self.bad_field(told, meant(condition) or self.field_hint(resource, fields, name, bool(condition)))
+            better = "" if re.fullmatch(r"\w+", name) else meant(condition)
+            raise self.bad_field(told, better or self.field_hint(resource, fields, name, bool(condition)))
         return name
 
     def field_hint(self, resource, fields, name, in_condition):
@@ -3867,11 +4368,66 @@ class Rows:
             return f"{name} may stand in q" + (" and sort" if resource.fields[name] not in ("list", "maps", "map") else "")
         if "," in name:
             return "there is one field to sort by"
-        others = {*TAGS, *(f"{relation}." for relation in resource.listed)} if in_condition else ()
-        return f"{resource.name} has no field {name}{did_you_mean(name, {*fields, *others})}"
+        if name in resource.relations:
+            better = f": write {name}.uuid=..." if in_condition else ""
+            return f"{resource.name} has no field {name}, it is a relation{better}"
+        relations = {relation: f"{relation}.uuid" for relation in resource.listed} if in_condition else {}
+        near = nearest(name, {*fields, *relations, *(TAGS if in_condition else ())})
+        better = "".join(f", did you mean {relations.get(word, word)}?" for word in near)
+        return f"{resource.name} has no field {name}{better}"
 
     def bad_field(self, details, hint=""):
         return bad_field(self.dialect, details, hint)
+
+    # conditions that may say something else than their writer meant
+
+    def doubts(self, query, resource, found=False):
+        """Return hints on the conditions of a query; on those that met nothing only if it `found` nothing."""
+        hints = (self.doubt(condition, query, resource, found) for condition in query.conditions)
+        return [hint for hint in hints if hint]
+
+    def doubt(self, condition, query, resource, found=False):
+        """Return a hint on a condition that is legal but reads strangely, or nothing. It changes nothing of what is found."""
+        reads, negative = OPERATORS[condition.sign].reads, "!" in condition.sign
+        if reads == "nothing":
+            return ""
+        row, name, kind = self.field_of(condition, resource)
+        if (negative or not found) and (better := another_reading(condition, kind)) and self.meets_none(condition, query, resource):
+            return f"{condition.text} {'excludes' if negative else 'finds'} nothing: {better}"
+        words = condition.words if reads == "list" else [condition.value] if reads == "value" else []
+        for word in words if kind != "date" else dates_in(words):
+            if hint := self.odd_value(row, name, kind, word, condition):
+                return hint
+            if reads == "list" and word[:1] == " " and self.meets_none(replace(condition, value=word), query, resource):
+                return f"the space before {word.strip()} counts: write {name}{condition.sign}{bare(condition.value, many=True)}"
+        return ""
+
+    def odd_value(self, row, name, kind, text, condition):
+        """Return why a value that a condition compares a field with cannot be meant, or nothing."""
+        if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
+            return f"{condition.text} compares with {number(text)}: {text!r} is no number"
+        if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
+            return f"{condition.text} compares with the zero date, before all others: write dates as 2018-07-10 09:31:06"
+        values = self.catalogue.values_of(row, name)
+        if values and condition.sign in ("=", "!=", "?=", "!?=") and folded(text) not in map(folded, values):
+            better = did_you_mean(text, values) or f": it is {', '.join(values)}"
+            return f"no {row.name} can have the {name} {text}{better}"
+        return ""
+
+    def meets_none(self, condition, query, resource):
+        """Return True if a condition of a query by itself finds nothing, or excludes nothing."""
+        positive = replace(condition, sign=condition.sign.lstrip("!"))
+        term = self.term(positive, resource, self.native(resource, query))
+        return not any(True for _ in self.narrow([term], resource)[0])
+
+    def field_of(self, condition, resource):
+        """Return the resource, the name and the kind of the field that a legal condition compares."""
+        for step in condition.path[:-1]:
+            resource = self.beyond(resource, step)
+        if condition.field in TAGS:
+            return resource, condition.field, "str"
+        name = self.alias(resource, condition.field)
+        return resource, name, resource.all_fields.get(name, "str")
 
     # asking about queries
 
@@ -3911,11 +4467,13 @@ class Rows:
         terms = [self.term(condition, resource, fields) for condition in query.conditions]
         _, first = self.narrow(terms, resource)
         left, told = [*self.narrow([], resource, in_order=True)[0]], []
-        for condition, term in zip(query.conditions, terms):
+        doubts = [self.doubt(condition, query, resource) for condition in query.conditions]
+        for condition, term, doubt in zip(query.conditions, terms, doubts):
             kept = {uuid_of(item): item for item in left if term.passes(item)}
             lost = [uuid for uuid in map(uuid_of, left) if uuid not in kept]
             index = term.index if term is first or isinstance(term, Join) else None
-            told.append({"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index, "examples": lost[:EXAMPLES]})
+            row = {"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index, "examples": lost[:EXAMPLES]}
+            told.append(row | ({"hint": doubt} if doubt else {}))
             left = kept.values()
         return {"total": len(left), "conditions": told}
 
@@ -4020,6 +4578,15 @@ def among(*words):
 def a_text(key, value):
     if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
         refuse(key, "a text", value)
+
+
+LONGEST_GLOB = 500  # characters; the time that a glob takes grows with their square
+
+
+def a_glob(key, value):
+    if not isinstance(value, str) or len(value) > LONGEST_GLOB:
+        shown = value[:40] + "…" if isinstance(value, str) else value
+        refuse(key, f"a text of at most {LONGEST_GLOB} characters", shown)
 
 
 def an_id(key, value):
@@ -4150,7 +4717,7 @@ def check_then(then):
             check(key, then[key])
     moments = (*effect.moments, "after") if effect.moments[0] == "accept" and chosen else effect.moments
     if "at" in then:
-        among(*moments)("at", then["at"]) if len(moments) > 1 else refuse("at", f"for error, status and drop: a {chosen[0]} is about", then["at"])
+        among(*moments)("at", then["at"]) if len(moments) > 1 else refuse("at", f"for error, status and drop: {a_noun(chosen[0])} is about", then["at"])
     if "rollback" in then and "stage" not in then:
         raise ValueError("'rollback' goes with 'stage' only")
     if "stage" in then and then.get("at", "job") != "job":
@@ -4221,6 +4788,7 @@ def check_when(cloud, when, apis):
             raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
+        a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
             raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
@@ -4316,7 +4884,7 @@ class Faults:
     def add(self, told, source="", ends=None):
         """Reads a rule, `ends` where its ttl began before; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
-        told = {key: value for key, value in told.items() if value is not None}
+        told = frozen(without_nulls(told))
         self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
@@ -4328,7 +4896,8 @@ class Faults:
             now = self.cloud.clock.now()
             ends = now + told["ttl"] if ends is None else ends
             rule.over = ends <= now
-            rule.timer = self.cloud.clock.at(ends, lambda: setattr(rule, "over", True), f"rule {id} is over") if ends > now else None
+            if not rule.over:
+                rule.timer = self.cloud.clock.after(ends - now, lambda: setattr(rule, "over", True), f"rule {id} is over")
         return rule
 
     def check(self, told):
@@ -4351,6 +4920,8 @@ class Faults:
 
     def named(self, glob):
         """The simulated APIs that a rule names; PollJob only by its own name."""
+        if isinstance(glob, str):
+            a_glob("api", glob)
         names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
         names = [name for name in names if name in self.apis]
         if not names:
@@ -4365,7 +4936,7 @@ class Faults:
         if effect_of(then).moments == ("job",) or then.get("at") == "job" or "stage" in then:
             apis = [api for api in apis if not self.cloud.at_once(api)]
             if not apis:
-                raise ValueError(f"{glob} answers at once, without a job: {json.dumps(then)} can never befall it")
+                raise ValueError(f"{glob} answers at once, without a job: {json.dumps(then, ensure_ascii=False)} can never befall it")
         stages = [stage for api in apis for stage in self.cloud.stages(api)]
         if "stage" in then and then["stage"] not in stages:
             known = f"; there are {', '.join(dict.fromkeys(stages))}" if stages else ""
@@ -4447,7 +5018,7 @@ class Faults:
         for rule in [rule for rule in kept if rule.source == path]:
             mine[as_told(rule.told)].append(rule)
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
             if not isinstance(told, list):
                 raise ValueError(f"it holds {gson_word(told)}")
             staying = [mine[as_told(rule)].pop(0) if mine[as_told(rule)] else None for rule in told]
@@ -4509,6 +5080,7 @@ class Call:
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
     given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
+    on_end: Any = None  # a function of the state and the error code that its job ends with, where somebody keeps them
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -4521,7 +5093,7 @@ class Call:
 
 @dataclass
 class Progress:
-    """How far an operation is: its stages with the moments they began, for GetTaskProgress."""
+    """How far an operation is: its stages with the moments they began, for GetTaskProgress; all moments are of Clock.steady()."""
 
     call: Call
     began: float
@@ -4540,6 +5112,7 @@ class Run:
     """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
 
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
+    `began` and `due` are seconds of Clock.steady(); as an argument, `began` is a date: that of an older operation.
     """
 
     def __init__(self, jobs, call, seconds, done, began=None):
@@ -4548,7 +5121,7 @@ class Run:
         self.stages, self.awaited = jobs.stages(call.api, call.long), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
-        self.began = jobs.clock.now() if began is None else began
+        self.began = jobs.clock.steady(began)
         self.due = self.began + seconds
         self.progress = Progress(call, self.began, self.due, self.stages)
         if (self.stages or call.long) and jobs.configured("progress", "progress.on"):
@@ -4564,7 +5137,9 @@ class Run:
     def later(self, due, fire):
         """A timer of this operation."""
         what = f"{self.call.api.name} {self.call.job}"
-        return self.jobs.clock.never(fire, what) if self.held else self.jobs.clock.at(due, fire, what, self.awaited)
+        if self.held:
+            return self.jobs.clock.never(fire, what)
+        return self.jobs.clock.at_second(due, fire, what, self.awaited)
 
     def attempt(self, step):
         """Takes one step; an error ends the operation, and takes back what it had changed until then."""
@@ -4609,7 +5184,7 @@ class Run:
     def plan_next(self):
         if self.passed is None or (not self.progress.seen and self.fails_next()):  # prepared; or a first stage that nothing prepares
             return self.attempt(self.resume)
-        self.progress.seen.append(self.jobs.clock.now())
+        self.progress.seen.append(self.jobs.clock.steady())
         share = (self.due - self.began) / max(1, len(self.stages))
         return self.wait(self.began + share * len(self.progress.seen), self.resume)
 
@@ -4618,7 +5193,7 @@ class Run:
         if error:
             self.undo() if self.call.fault.rollback else None
             error = wrapped(error, self.call.api.name)
-        if error and self.jobs.clock.now() < self.due:
+        if error and self.jobs.clock.steady() < self.due:
             self.over = True
             self.timer = self.later(self.due, lambda: self.finish(None, error))
         else:
@@ -4628,7 +5203,7 @@ class Run:
         self.over = self.progress.over = True
         self.jobs.runs.discard(self)
         if self.call.job in self.jobs.progress:
-            self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
+            self.jobs.clock.after(PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
         self.done(body, error)
 
     def undo(self):
@@ -4640,7 +5215,8 @@ class Run:
         while not self.over:
             self.timer.cancel()
             self.attempt(self.resume if self.steps else self.begin)
-        self.timer.hurry()  # an error that waits for its time
+        if self.timer:
+            self.timer.hurry()  # an error that waits for its time
 
     def drop(self):
         """Ends it without a word, as if it had never begun."""
@@ -4654,16 +5230,17 @@ class Run:
         self.over = True
         self.jobs.runs.discard(self)
 
-    def shift(self, seconds):
-        """Its moments, on a clock that was set back."""
-        self.began, self.due = self.began + seconds, self.due + seconds
-        self.progress.began, self.progress.ends = self.progress.began + seconds, self.progress.ends + seconds
-        self.progress.seen[:] = [moment + seconds for moment in self.progress.seen]
+    def hold(self):
+        """Has it go on by hurry() only."""
+        fire, self.held = self.timer.fire, True
+        self.timer.cancel()
+        self.timer = self.later(self.due, fire)
 
     def fail(self, error):
-        """Ends it with an error, now."""
-        self.drop()
-        self.finish(None, error)
+        """Ends it with an error, now, unless it has ended."""
+        if self in self.jobs.runs:
+            self.drop()
+            self.finish(None, error)
 
 
 FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
@@ -4683,6 +5260,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
+GRACE = 0.025  # seconds of the world between a 202 and its web-hook: a client may have to read the one before it expects the other
 KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
@@ -4702,6 +5280,8 @@ class Jobs:
 
     def clear(self):
         self.running, self.runs, self.progress, self.queues = {}, set(), {}, defaultdict(list)
+        self.calls = {}  # by job, the calls of those that are running
+        self.ended = set()  # running jobs whose result is being written; nobody has seen it yet
         self.looked = {}  # when each job was last looked at; kept in its record once a minute
         self.gone_by = {}  # the rules that had jobs expire, for the polls that come after
         self.telling = set()  # tasks
@@ -4724,7 +5304,7 @@ class Jobs:
         if not lost:
             if hook and call.fault.webhook != "never":
                 (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
-            self.running[call.job] = None
+            self.running[call.job], self.calls[call.job] = None, call
             self.queues[line_of(call)].append(call)
             if len(self.queues[line_of(call)]) == 1:
                 self.start(call)
@@ -4738,12 +5318,18 @@ class Jobs:
 
     def withdraw(self, call):
         """Takes back a job that could not be accepted after all."""
-        begun = self.running.pop(call.job, None)
+        begun = self.take_off(call.job)
         if begun:
             self.stop(begun)
         self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
+
+    def take_off(self, uuid):
+        """Takes a job off those that are running; answers the run, or the timer that stands for one."""
+        self.ended.discard(uuid)
+        self.calls.pop(uuid, None)
+        return self.running.pop(uuid, None)
 
     def stop(self, under_way):
         """Ends a run, or the timer that stands for one, as if it had never begun."""
@@ -4755,29 +5341,42 @@ class Jobs:
 
     def start(self, call):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
-        fault, due = call.fault, self.clock.now() + call.seconds
+        fault, what = call.fault, f"{call.api.name} {call.job}"
 
         def done(body, failure):
             self.finish(call, body, failure or (fault.error if fault.at == "after" else None))
 
         if fault.error and fault.at != "after" and not fault.stage:
-            due = math.inf if fault.job == "hold" else due
-            self.running[call.job] = self.clock.at(due, lambda: done(None, fault.error), f"{call.api.name} {call.job}", awaited=True)
+            fail = functools.partial(done, None, fault.error)
+            held = fault.job == "hold"
+            self.running[call.job] = self.clock.never(fail, what) if held else self.clock.after(call.seconds, fail, what, awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
             if call.job in self.running:
                 self.running[call.job] = run
 
     def finish(self, call, body, error):
-        if not self.store.peek("Job", call.job):  # expired by hand in the meantime
+        """Decides how a job ends; publish() lets it be seen."""
+        if self.calls.get(call.job) is not call:  # expired by hand in the meantime
             self.next_in_line(call)
+            self.tell_end(call, "failed" if error else "succeeded", error.code if error else "")
             return
-        if error:
-            self.notify(call, error)
-        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None} if error else {"state": "succeeded", "body": body}
-        by_rule = error and call.fault.error in (error, error.cause)
-        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+        self.ended.add(call.job)
+        self.set_result(call, body, error)
         self.clock.spawn(self.publish(call))
+
+    def set_result(self, call, body, error):
+        """Has the record of a job say how it ends, in the place of what it said before."""
+        if error and self.store.peek("Job", call.job)["state"] != "failed":
+            self.notify(call, error)
+        by_rule = error and call.fault.error in (error, error.cause)
+        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None, "body": None} if error else {"state": "succeeded", "body": body}
+        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+
+    def tell_end(self, call, state, code):
+        """Lets whoever keeps a call know how its job ended."""
+        if call.on_end:
+            call.on_end(state, code)
 
     def next_in_line(self, call):
         """Takes a call out of its line; the one behind it begins, if it was the first."""
@@ -4794,12 +5393,14 @@ class Jobs:
     async def publish(self, call):
         """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
         self.next_in_line(call)
-        with contextlib.suppress(ApiError):
-            await self.store.commit(lambda error: self.give_back(call, error))
-        self.running.pop(call.job, None)
+        await self.write_result(call)
+        if self.calls.get(call.job) is not call:  # expired by hand, or lost, in the meantime
+            return
+        self.take_off(call.job)
         record = self.store.get("Job", call.job)
         self.note(call.job)
-        if record and record["hook"] and call.fault.webhook != "never":
+        self.tell_end(call, record["state"], code_of(record))
+        if record["hook"] and call.fault.webhook != "never":
             task = self.clock.spawn(self.tell(record, call.fault))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
@@ -4809,21 +5410,34 @@ class Jobs:
             for old in [*self.gone_by][:-MOST_GONE]:
                 del self.gone_by[old]
 
+    async def write_result(self, call):
+        """Return when the result of a job is on the disk, or cannot be: the last one, where somebody has it fail meanwhile."""
+        written = None
+        with contextlib.suppress(ApiError):
+            while (record := self.store.peek("Job", call.job)) is not written:
+                written = record
+                await self.store.commit(lambda error: self.give_back(call, error))
+
     def give_back(self, call, error):
         """A job whose work cannot be kept has failed, and nothing of it stays."""
+        if self.calls.get(call.job) is call:
+            self.undo(call)
+            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
+
+    def undo(self, call):
+        """Takes back what a job has done."""
         run = self.running.get(call.job)
         if isinstance(run, Run):
             run.undo()
-        if self.store.peek("Job", call.job):
-            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
 
     def poll(self, uuid):
         """The record of a job, or None when there is none any more."""
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
+        uuid = record["uuid"]
         self.looked[uuid] = self.clock.now()
-        if self.clock.now() - record["seen"] >= LOOKS_APART:
+        if abs(self.clock.now() - record["seen"]) >= LOOKS_APART:  # it is in the future where the clock was set back
             self.store.update("Job", uuid, seen=self.clock.now())
             self.clock.spawn(self.store.try_commit())
         return record if uuid not in self.running else record | {"state": "running"}
@@ -4877,9 +5491,14 @@ class Jobs:
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
 
     def left_now(self, uuid):
-        """The 202 of a job has left: its web-hook waits for that no longer."""
-        if left := self.left.pop(uuid, None):
-            left.set()
+        """The 202 of a job has left: its web-hook may follow, after GRACE where time runs."""
+        if left := self.left.get(uuid):
+            self.clock.soon(GRACE, functools.partial(self.may_follow, uuid, left))
+
+    def may_follow(self, uuid, left):
+        left.set()
+        if self.left.get(uuid) is left:
+            del self.left[uuid]
 
     def let_go(self, uuid):
         """The 202 of a job waits for its web-hook no longer."""
@@ -4897,54 +5516,89 @@ class Jobs:
             log.info("web-hook %s: %s", url, error)
             return False
 
-    def control(self, uuid, what):
-        """finish, fail or expire a job by hand; answers its record."""
-        run, held = self.running.get(uuid), self.store.peek("Job", uuid).get("held")
-        if run:
-            self.store.update("Job", uuid, held=None)
+    def control(self, uuid, what, error=None):
+        """finish, fail, hold or expire a job by hand, also while its result is being written; answers its record."""
+        call, run = self.calls.get(uuid), self.running.get(uuid)
         if what == "expire":
-            self.running.pop(uuid, None)
-            self.expire(uuid)
-            self.let_go(uuid)
-            if run and held:  # nothing would ever end it
-                self.stop(run)
-                self.next_in_line(self.waiting(uuid))
-        elif isinstance(run, Run):
-            run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
-        elif isinstance(run, Timer):  # a fault rule has it fail, sooner or later
-            run.hurry()
-        elif what == "fail":
-            self.finish(self.waiting(uuid), None, FAILED_BY_HAND)
+            self.expire_by_hand(uuid)
+        elif what == "hold":
+            self.hold(call, run)
+        elif uuid in self.ended:
+            self.overturn(call, error or FAILED_BY_HAND) if what == "fail" else None
+        else:
+            self.store.update("Job", uuid, held=None)
+            self.end_by_hand(call, run, what, error)
         return self.store.get("Job", uuid)
 
-    def waiting(self, uuid):
-        """The call that a job is of, while it stands in line."""
-        return next(call for line in self.queues.values() for call in line if call.job == uuid)
+    def end_by_hand(self, call, run, what, error):
+        if what == "finish" or (isinstance(run, Timer) and not error):  # a timer: a fault rule has it fail, sooner or later
+            run.hurry()
+        elif isinstance(run, Run):
+            run.fail(error or FAILED_BY_HAND)
+        else:
+            if run:
+                run.cancel()
+            self.finish(call, None, error or FAILED_BY_HAND)
+
+    def overturn(self, call, error):
+        """Has a job fail whose result is being written: publish() writes this one instead."""
+        self.undo(call)
+        self.set_result(call, None, error)
+
+    def hold(self, call, run):
+        """Stops a job where it is, or before it begins; it goes on by control() only."""
+        call.fault = replace(call.fault, job="hold")
+        if isinstance(run, Run):
+            run.hold()
+        elif run:
+            self.running[call.job] = self.clock.never(run.fire, run.what)
+            run.cancel()
+        self.store.update("Job", call.job, held=True)
+
+    def expire_by_hand(self, uuid):
+        """Forgets a job. One that is under way goes on to its end; one that is held, or has not begun, is given up."""
+        record, call, ended = self.store.peek("Job", uuid), self.calls.get(uuid), uuid in self.ended
+        run = self.take_off(uuid)
+        self.expire(uuid)
+        self.let_go(uuid)
+        if ended:
+            self.tell_end(call, record["state"], code_of(record))
+        elif call and (record.get("held") or not run):
+            if run:
+                self.stop(run)
+            self.next_in_line(call)
+            self.tell_end(call, "failed", "")
 
     def waits(self, uuid):
         """Whether a job has not begun, because another one on the same object has not ended."""
-        return self.running.get(uuid, uuid) is None
+        return self.running.get(uuid, uuid) is None and uuid not in self.ended
 
     def lose(self):
-        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java)."""
+        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java).
+
+        So does a job whose result is being written: nobody has seen that.
+        """
         for run in [*self.runs]:
             run.abandon()
         for uuid, run in self.running.items():
             if isinstance(run, Timer):
                 run.cancel()
-            if (self.store.peek("Job", uuid) or {}).get("state") == "running":
-                self.store.update("Job", uuid, state="lost", held=None)
-                self.note(uuid)
+            self.store.update("Job", uuid, state="lost", **dict.fromkeys(("held", "finished", "body", "error", "hint", "rule")))
+            self.note(uuid)
         for task in self.telling:
             task.cancel()
         self.clear()
 
     def shift(self, seconds):
-        """What is under way on a clock that was set back: due as much later as it was."""
-        for run in self.runs:
-            run.shift(seconds)
+        """When what is under way is due, as dates are now that a clock was set: waits have not moved."""
         for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
             self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
+
+    def due(self, record):
+        """Return the date on which a job is due, as dates are now."""
+        under_way = self.running.get(record["uuid"])
+        finite = under_way and under_way.due < math.inf
+        return self.clock.date_of(under_way.due) if finite else record["due"]
 
     def shown(self, record):
         """A record as /zmock/jobs shows it; what is not yet on the disk is still running, and a held one is due never."""
@@ -4952,7 +5606,7 @@ class Jobs:
         state = "held" if held else "running" if record["uuid"] in self.running else record["state"]
         inner = (record.get("body") or {}).get("inventory")
         return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]),
-                "due": None if held else iso(record["due"]),
+                "due": None if held else iso(self.due(record)),
                 "resourceUuid": record.get("target") or (inner.get("uuid") if isinstance(inner, dict) else None)}  # fmt: skip
 
     async def close(self):
@@ -4962,10 +5616,15 @@ class Jobs:
 
 def line_of(call):
     """What a call waits in line for: the object that it is about, also one that it is about to make."""
-    return call.target or call["resourceUuid"] or call.job
+    return folded(call.target or call["resourceUuid"] or call.job)
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
+
+
+def code_of(record):
+    """The code of the error that a job ended with, or ""."""
+    return (record.get("error") or {}).get("code", "")
 
 
 def result_of(record, api=None):
@@ -4973,7 +5632,7 @@ def result_of(record, api=None):
     if record["state"] == "failed":
         return {"error": record["error"]}
     body = record.get("body")
-    return (body or {}) | {"schema": schema_of(body or {}, api)} if api else body
+    return (body or {}) | {"schema": schema_of(body or {}, api.members)} if api else body
 
 
 # ---- Verbs -------------------------------------------------------------------------------------------------------
@@ -5084,6 +5743,7 @@ FORMS: dict[str, Any] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
 }
@@ -5164,7 +5824,7 @@ class Scope:
     """What the words of a row's rules mean for one call: its parameters, the fields of its item, and what lies beyond them."""
 
     def __init__(self, cloud, call=None, type="", item=None):
-        self.cloud, self.call, self.type, self.item = cloud, call, type, item or {}
+        self.cloud, self.call, self.type, self.item = cloud, call, type, dict(item or {})
         self.params = call.api.params if call else {}
         self.bound, self.changes, self.enough = {}, {}, False
 
@@ -5204,7 +5864,7 @@ class Scope:
         return re.sub(r"\{([\w.]+)\}", lambda name: self.worded(self.reach(name[1])[0], comma), text)
 
     def worded(self, value, comma):
-        return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else text_of(value)
+        return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text_of(value)
 
     def for_each(self, names):
         """This, or one for each element of the list that one of the names is, or for each entry of the map that one goes into."""
@@ -5312,6 +5972,13 @@ def tags_of(scope, words):
     return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
 
 
+def parts_of(pattern, tag):
+    """What the {parts} of a pattern are in a tag; None where it does not match."""
+    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
+    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
+    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+
+
 def said_by_tag(cloud, uuid, words):
     """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
     for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
@@ -5350,7 +6017,8 @@ def scope_of(cloud, call):
     subject = call.api.subject
     if not subject:
         return Scope(cloud, call, call.api.type)
-    uuid = call[subject.name][0] if isinstance(call[subject.name], list) else call[subject.name]
+    named = call[subject.name]
+    uuid = next(iter(named), None) if isinstance(named, list) else named
     return Scope(cloud, call, subject.refers, cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid))
 
 
@@ -5465,16 +6133,22 @@ def candidates(cloud, call):
     return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, conditions))]}
 
 
-TOLD = {"": str, "bool": "true".__eq__, "there": "false".__ne__, "int": int, "list": lambda text: text.split(",")}
+TOLD = {  # what a system tag says, by the type that a row names; None where it does not say that
+    "": str, "bool": "true".__eq__, "there": "false".__ne__, "int": lambda text: whole_of(text, 63), "list": lambda text: text.split(","),
+}  # fmt: skip
 
 
 def tell(cloud, call):
-    """What system tags of the item say, under the names and as the types that the row says; nothing where there is none."""
+    """Return what system tags of the item say, under the names and as the types that the row says.
+
+    A tag that does not say something of that type counts as absent: the row's default is returned, or nothing.
+    """
     scope, told = scope_of(cloud, call), {}
     for name, kind, otherwise, words in re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", call.api.does.removeprefix("tells ")):
         tags, begin = tags_of(scope, words)
-        said = [tag["tag"].removeprefix(begin) for tag in tags] or ([otherwise] if otherwise else [])
-        told |= {name: TOLD[kind](said[0])} if said else {}
+        said = [tag["tag"].removeprefix(begin) for tag in tags] + [otherwise] * bool(otherwise)
+        value = next((value for text in said if (value := TOLD[kind](text)) is not None), None)
+        told |= {} if value is None else {name: value}
     return told
 
 
@@ -5549,7 +6223,7 @@ class Cloud:
     def __init__(self, settings, catalogue, store, clock, dialect):
         self.settings, self.catalogue, self.store = settings, catalogue, store
         self.clock, self.dialect = clock, dialect
-        self.queries = Rows(catalogue, dialect, store, self.computed())
+        self.queries = Rows(catalogue, dialect, store, self.computed(), clock.utc_offset)
         self.computing = {type for type, _ in self.queries.computed}
         self.jobs = None  # set by new_cloud: long jobs run on it
         self.accounts = None  # set by new_cloud: asked about the calls of everybody but admin
@@ -5724,7 +6398,12 @@ class Cloud:
 
     def refs(self, rows):
         """References inside an item, with their dates in words."""
-        return [{k: us_date(v) if k.endswith("Date") else v for k, v in row.items()} for row in rows]
+
+        def worded(name, value):
+            dated = name.endswith("Date") and isinstance(value, str) and self.clock.is_stamp(value)
+            return us_date(value) if dated else value
+
+        return [{name: worded(name, value) for name, value in row.items()} for row in rows]
 
     def shown(self, type, uuid):
         """The usual answer: {"inventory": {...}}."""
@@ -5755,9 +6434,10 @@ class Cloud:
         defaults = {param.name: param.default for param in api.params.values()}
         said = defaults | {name: value for name, value in given.items() if value is not None}
         params = {param.name: self.read(param, said[param.name]) for param in api.params.values()}
+        lacking = [param.name for param in api.params.values() if param.required and params[param.name] is None]
         for param in api.params.values():
-            self.check_one(api, param, params[param.name])
-        params = {name: value for name, value in params.items() if value is not None}
+            self.check_one(api, param, params[param.name], lacking)
+        params = self.spelled(api, {name: value for name, value in params.items() if value is not None})
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
@@ -5775,8 +6455,10 @@ class Cloud:
         except TypeError as error:
             raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is a {KIND_WORDS[param.type]}") from None
 
-    def check_one(self, api, param, value):
+    def check_one(self, api, param, value, lacking=()):
+        """Raise BadParameter for an illegal value. The server reports one missing parameter: the hint names all of `lacking`."""
         where = f"field[{param.name}] of message[{api.message}]"
+        all_missing = f"missing: {', '.join(lacking)}" if value is None else ""
         if isinstance(value, str) and param.longest and len(value) > param.longest:
             raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
         if isinstance(value, str) and len(value) < param.shortest:
@@ -5785,7 +6467,7 @@ class Cloud:
             value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
         if value is None:
             if param.required:
-                raise BadParameter(f"{where} is mandatory, can not be null")
+                raise BadParameter(f"{where} is mandatory, can not be null", all_missing)
             return
         if param.values and value not in param.values:
             raise BadParameter(f"valid value for {where} are [{', '.join(param.values)}], but {value} found", did_you_mean(value, param.values)[2:])
@@ -5794,7 +6476,7 @@ class Cloud:
         self.check_list(param, value)
         if param.low is not None and not param.low <= value <= param.high:
             low, high = (f"{param.low} byte", f"{param.high} bytes") if param.unit else (param.low, param.high)
-            raise BadParameter(f"field[{param.name}] must be in range of [{low}, {high}]")
+            raise BadParameter(f"field[{param.name}] must be in range of [{low}, {high}]", all_missing)
 
     def check_list(self, param, value):
         if param.nonempty and not value:
@@ -5809,6 +6491,26 @@ class Cloud:
     def makes(self, api):
         """Whether a call may say the uuid of what it makes."""
         return (api.method == "POST" or api.creates) and "bare" not in api.words and "resourceUuid" not in api.params
+
+    def spelled(self, api, params):
+        """Return parameters in which each uuid is spelled as in the item that has it.
+
+        Clients may write a uuid in any case, for MySQL compares without; zmock compares with ==.
+        """
+        known = api.params
+        return {name: self.spell(api, known[name], value) if name in known else value for name, value in params.items()}
+
+    def spell(self, api, param, value):
+        if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
+            return spell_in_tag(value, self.spell_uuid)
+        if param.refers in ("", "Resource"):
+            return spell_in("uuid" if param.refers else param.name, value, self.spell_uuid)
+        types = [self.catalogue.resources[param.refers].stored]
+        return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
+
+    def spell_uuid(self, uuid):
+        """Return the uuid of any resource as it is spelled there."""
+        return self.store.spelling(uuid, self.catalogue.resources)
 
     def check_uuid(self, value):
         if not isinstance(value, str) or not re.fullmatch(UUID, value):
@@ -5826,6 +6528,8 @@ class Cloud:
 
     def perform(self, call):
         """Does what is asked, in the server's order: references, session, then the operation itself."""
+        call.params = self.spelled(call.api, call.params)  # again: more may be there than when the call was checked
+        call.system_tags = [spell_in_tag(tag, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -5929,7 +6633,7 @@ class Cloud:
 @functools.lru_cache(maxsize=8)
 def standing_in(catalogue):
     """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
-    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in catalogue.configurations.values()}}
 
 
 def heart_beat(cloud, node):
@@ -6156,7 +6860,7 @@ class Accounts:
 
     def queries(self, account):
         """What evaluates the queries of an account."""
-        return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed)
+        return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed, self.cloud.queries.ahead)
 
     def queries_on(self, type):
         """What evaluates queries on a resource over all there is: the references of accounts are only there for who asks."""
@@ -6430,7 +7134,8 @@ def is_taken(cloud, l3, ip):
 
 
 def addresses(ip_range):
-    return int(address_of(ip_range["startIp"])), int(address_of(ip_range["endIp"]))
+    """Return the first and the last address of a range as numbers; 0 for text that is no address, in a file that somebody edited."""
+    return tuple(int(address_of(ip_range[name]) or 0) for name in ("startIp", "endIp"))
 
 
 @effect("bounds of the cidr")
@@ -6486,7 +7191,7 @@ def take_address(scope, word):
 
 def free_ip(cloud, l3):
     """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=lambda r: int(address_of(r["startIp"]))):
+    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
         start, end = addresses(found)
         first = cloud.cursors.get(found["uuid"], start)
         for n in itertools.chain(range(first, end + 1), range(start, first)):
@@ -6692,13 +7397,16 @@ def reaches(cloud, vm, cluster):
     return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
 
 
+def hardware(cloud, cpus=16, memory=64 * GIB):
+    """The processors and the memory of a new host."""
+    given_away = cpus * configured(cloud, "host", "cpu.overProvisioning.ratio")
+    return {"cpuSockets": 2, "cpuNum": cpus, "totalCpuCapacity": given_away, "availableCpuCapacity": given_away,
+            "totalMemoryCapacity": memory, "availableMemoryCapacity": memory}  # fmt: skip
+
+
 @effect("hardware")
 def give_hardware(scope):
-    """The processors and the memory of a new host."""
-    cpus, memory = 16, 64 * GIB
-    given_away = cpus * configured(scope.cloud, "host", "cpu.overProvisioning.ratio")
-    scope.set(cpuSockets=2, cpuNum=cpus, totalCpuCapacity=given_away, availableCpuCapacity=given_away,
-              totalMemoryCapacity=memory, availableMemoryCapacity=memory)  # fmt: skip
+    scope.set(**hardware(scope.cloud))
 
 
 # primary storage
@@ -6977,12 +7685,16 @@ def recount_its_host(scope):
             raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
 
 
+PENDING = "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"  # VmSystemTags.java
+
+
 @effect("take the pending capacity")
 def take_pending(scope):
-    """The capacity of an offering that it was changed to while it could not take it."""
+    """Set the capacity of the offering that the virtual machine was changed to while it ran; drop the tag that holds it."""
     for tag in tags_of(scope, "pendingCapacityChange::")[0]:
-        cpus, speed, memory = map(int, tag["tag"].split("::")[2::2])
-        scope.set(cpuNum=cpus, cpuSpeed=speed, memorySize=memory)
+        numbers = parts_of(PENDING, tag["tag"]) or {}
+        pending = {name: whole_of(text, 63) for name, text in numbers.items()}
+        scope.set(**{name: value for name, value in pending.items() if value is not None and value >= 0})
         scope.cloud.remove("SystemTag", tag["uuid"])
 
 
@@ -7172,6 +7884,11 @@ def get_storages(cloud, call):
 
 OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
 OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
+NUMERIC = (  # tags that Get… APIs and snapshots read as a number
+    ("VmInstanceVO", "VDIMonitorNumber::{number}"), ("VmNicVO", "inboundBandwidth::{number}"), ("VmNicVO", "outboundBandwidth::{number}"),
+    ("VolumeVO", "volumeTotalBandwidth::{number}"), ("VolumeVO", "volumeMaxIncrementalSnapshotNum::{number}"),
+    ("L3NetworkVO", "l3NetworkUuid::{uuid}::mtu::{number}"),
+)  # fmt: skip
 TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
     ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
     ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
@@ -7183,15 +7900,11 @@ TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may 
         "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
     ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
     *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
+    *((vo, tag, "number is not Long", f"invalid tag[{tag}], {{number}} is not a number") for vo, tag in NUMERIC),
+    *(("VmInstanceVO", PENDING, f"{part} is not Long", f"invalid tag[{PENDING}], {{{part}}} is not a number")
+      for part in ("cpuNum", "cpuSpeed", "memorySize")),
 )  # fmt: skip
 ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
-
-
-def parts_of(pattern, tag):
-    """What the {parts} of a pattern are in a tag; None where it does not match."""
-    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
-    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
-    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
 
 
 def check_tag(cloud, tag, vo, vm=None, l3s=()):
@@ -7383,7 +8096,7 @@ def run_long_job(cloud, uuid, call, seconds, began=None):
     limit = configured(cloud, "longJob", "longJob.api.timeout")
     if 0 < limit < seconds:
         error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
-        cloud.clock.at(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+        cloud.clock.at_second(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
 
 
 def end_long_job(cloud, uuid, body, error):
@@ -7406,7 +8119,7 @@ def give_up_soon(scope):
     """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
     cloud, uuid = scope.cloud, scope.item["uuid"]
     if scope.item["jobName"][3:-3] in CANCELLABLE:
-        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
+        cloud.clock.after(0, lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
 
 
 def give_up(cloud, uuid):
@@ -7448,7 +8161,7 @@ def expunge_later(cloud, api, uuid, since=None):
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.expunging[uuid] = cloud.clock.at(due, remove, f"{api} {uuid}")
+    cloud.expunging[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, f"{api} {uuid}")
 
 
 def expunge(cloud, api, uuid):
@@ -7509,7 +8222,7 @@ def is_opensource_version(cloud, call):
 @behaviour("GetTaskProgress")
 def get_task_progress(cloud, call):
     """The newest row with its ancestors, root first; or all, inside each other."""
-    progress = cloud.jobs.progress.get(call["apiId"])
+    progress = cloud.jobs.progress.get(cloud.look("Job", call["apiId"]).get("uuid", call["apiId"]))
     if not progress:
         return {"inventories": []}
     root, children = task_rows(cloud, progress)
@@ -7525,15 +8238,16 @@ def task_rows(cloud, progress):
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
     if progress.call.long:
-        now = min(cloud.clock.now(), max(progress.ends, progress.began))
-        percent = str(progress.percent(cloud.clock.now()))
+        now = min(cloud.clock.steady(), max(progress.ends, progress.began))
+        percent = str(progress.percent(cloud.clock.steady()))
         children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
     return root, children
 
 
 def task_row(cloud, progress, seed, name, type, content, moment, parent=None, step=0):
     uuid = hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()
-    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content, "time": int(moment * 1000)}
+    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content}
+    row["time"] = int(cloud.clock.date_of(moment) * 1000)
     if parent:
         row["parentUuid"] = parent["taskUuid"]
     if cloud.dialect["task-progress-fields"]:
@@ -7679,7 +8393,7 @@ def license_fields(cloud, text):
         if kind is None:
             raise ApiError("SYS.1007", f"a license has no field {name}{did_you_mean(name, LICENSE_FIELDS)}")
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ApiError("SYS.1007", f"{name} of a license is a {kind.__name__}, not {value!r}")
+            raise ApiError("SYS.1007", f"{name} of a license is {a_noun(kind.__name__)}, not {value!r}")
         if name.endswith("Date") and not cloud.clock.is_stamp(value):
             raise ApiError("SYS.1007", f"{name} of a license is a date such as 2017-02-05 19:44:21, not {value!r}")
     return said
@@ -8038,8 +8752,8 @@ def grow_tree(scope):
     cloud, volume = scope.cloud, scope.item["volumeUuid"]
     tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
     latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
-    said = said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
-    longest = int(said) if said.isdecimal() else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
+    said = whole_of(said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or "", 31)
+    longest = said if said is not None else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     if latest and latest.get("distance", 1) < longest:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
         scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
@@ -8185,7 +8899,7 @@ def read_cron(text):
     Quartz's L, W and # are not known.
     """
     words = text.upper().split(" ")
-    if len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+    if not text.isascii() or len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
         return None
     fields = [cron_field(word, *bounds) for word, bounds in zip(words, CRON)]
     if not all(fields):
@@ -8196,14 +8910,16 @@ def read_cron(text):
 
 def cron_field(text, low, high, names):
     """The numbers that a field means: "MON-WED,7" -> {2, 3, 4, 7}; none where a part of it is wrong."""
-    found = [re.fullmatch(r"(?:([*?])|(\w+)(?:-(\w+))?)(?:/(\d+))?", part) for part in text.split(",")]
+    found = [re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
+             for part in text.split(",")]  # fmt: skip
     spans = [cron_span(*part.groups(), low, high, names) if part else () for part in found]
     return set().union(*spans) if all(spans) else set()
 
 
 def cron_span(every, first, last, step, low, high, names):
     begin, end = (low, high) if every else (cron_number(first, names), cron_number(last or (step and str(high)) or first, names))
-    return range(begin, end + 1, int(step or 1)) if low <= begin <= end <= high and step != "0" else ()
+    step = int(step or 1)
+    return range(begin, end + 1, step) if low <= begin <= end <= high and step else ()
 
 
 def cron_number(word, names):
@@ -8331,6 +9047,15 @@ def plan_anew(scope):
         plan(scope.cloud, tie, scope.cloud.clock.now())
 
 
+def follow_dates(cloud, seconds):
+    """Plan anew when the system's clock was set back. After a short correction nothing runs twice: all stays on its date.
+
+    What was due while the clock was set forth runs once, and late: its timers are `dated`.
+    """
+    if seconds < -MISFIRE:
+        plan_all(cloud)
+
+
 def plan_all(cloud):
     """On a clock that shows another time than before: what was due in the meantime is not made up for."""
     for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
@@ -8346,7 +9071,7 @@ def mind_schedules(cloud, until):
         while due is not None and due <= until:
             left, due = left - 1, next_moment(cloud, trigger, due + 1)
             if left < 0:
-                raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, those of trigger {trigger['name']} among them")
+                raise TooFar(f"scheduler jobs would run more than {counted(MOST_RUNS, 'time')}, those of trigger {trigger['name']} among them")
 
 
 # ---- Demo cloud --------------------------------------------------------------------------------------------------
@@ -8568,45 +9293,211 @@ def running_vm(cloud, name, host):
     Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids; make the volumes; address the nics")
 
 
+# ---- Cloud file --------------------------------------------------------------------------------------------------
+
+REMEMBERED = {  # keys that keep the uuid of an object that was deleted: the server does so too
+    ("VmInstance", "imageUuid"), ("VmInstance", "instanceOfferingUuid"), ("VmInstance", "lastHostUuid"), ("Volume", "rootImageUuid"),
+    ("Volume", "diskOfferingUuid"), ("ImageCache", "imageUuid"), ("Notification", "resourceUuid"), ("LongJob", "targetResourceUuid"),
+}  # fmt: skip
+
+
+class CloudFile:
+    """The objects that people write into a cloud file, read: their uuids, "@name" references, dates and states.
+
+    Raises SettingsError for one that cannot be, with the object and the nearest right thing.
+    """
+
+    def __init__(self, cloud, path):
+        self.cloud, self.path, self.catalogue = cloud, path, cloud.catalogue
+        self.inside = {(row.place.owner, row.place.list): row for row in cloud.catalogue.resources.values() if row.inside}
+        self.named = defaultdict(dict)  # the uuids of objects, by type and name
+        self.nameless = Counter()  # how many objects without a uuid have a name, by type and name
+        self.references = []  # (object, field, type, uuid)
+        for type in {row.stored for row in cloud.catalogue.resources.values()}:
+            for item in cloud.store.rows(type):
+                self.named[type, item.get("name")][item["uuid"]] = None
+
+    def refuse(self, what):
+        raise SettingsError(f"{self.path}: {what}")
+
+    def read(self, rows, told):
+        """Return the objects by the keys of the file, with uuids, references and dates as items hold them; `rows` says what they are."""
+        identified = {key: [self.identified(row, item) for item in told[key]] for key, row in rows.items()}
+        return {key: [self.item(rows[key], item) for item in items] for key, items in identified.items()}
+
+    # uuids
+
+    def identified(self, row, item):
+        """Return an object, and those inside it, with uuids; one that it lacks follows from its type and name."""
+        if not isinstance(item, dict) or row.inside or row.name == "GlobalConfig":
+            return item
+        item = {name: values.split("|")[0] for name, values in row.only.items()} | item
+        uuid = item.get("uuid") or self.uuid_of(row, item.get("name"))
+        if isinstance(item.get("name"), str) and isinstance(uuid, str):
+            self.named[row.stored, item["name"]][uuid] = None
+        inner = self.catalogue.embedded[self.catalogue.as_told(row, item).name]
+        parts = {name: [self.identified(child, part) for part in item[name]] for name, child in inner.items() if isinstance(item.get(name), list)}
+        return item | {"uuid": uuid} | parts
+
+    def uuid_of(self, row, name):
+        """Return the uuid of an object without one; a second object of that name has another."""
+        text = f"{row.name}/{name}"
+        self.nameless[text] += 1
+        return named(text if self.nameless[text] == 1 else f"{text}/{self.nameless[text]}")
+
+    # fields
+
+    def item(self, row, item, owner=""):
+        """Return an object with its fields as items hold them. `owner` is the object that a reference lies in."""
+        if not isinstance(item, dict) or row.name == "GlobalConfig":
+            return item
+        row, of = self.catalogue.as_told(row, item), f" of {owner or row.name} {item.get('name') or item.get('uuid') or ''}".rstrip()
+        for name, values in row.only.items():
+            if name in item and item[name] not in values.split("|"):
+                self.refuse(f"{name}{of} is {values.replace('|', ' or ')}, not {item[name]!r}")
+        return {name: self.field(row, item, name, value, of) for name, value in item.items()}
+
+    def field(self, row, item, name, value, of):
+        """Return the value of a field of an object, as items hold it."""
+        inner, parts = self.inside.get((row.stored, name)), self.catalogue.embedded[row.name].get(name)
+        type, kind = self.type_of(row, item, name, inner), row.all_fields.get(name)
+        if isinstance(value, list) and (parts or (inner and kind == "maps")):
+            return [self.part(parts or inner, one, f"{name}{of}") for one in value]
+        if type and isinstance(value, str) and value:
+            return self.reference(row, name, type, value, of)
+        if type and isinstance(value, list):
+            return [self.reference(row, name, type, one, of) if isinstance(one, str) else one for one in value]
+        if kind == "date" and isinstance(value, str):
+            return self.date(name, value, of)
+        values = self.catalogue.values_of(row, name)
+        if values and isinstance(value, str) and value not in values:
+            self.refuse(f"{name}{of} is {' or '.join(values)}, not {value!r}{did_you_mean(value, values)}")
+        return value
+
+    def part(self, row, item, owner):
+        """Return an object, or a reference, that lies in another one."""
+        if row.inside and isinstance(item, dict):
+            for name in item.keys() - row.all_fields.keys():
+                self.refuse(f"{owner} has no field {name}{did_you_mean(name, row.all_fields)}")
+        return self.item(row, item, owner if row.inside else "")
+
+    def date(self, name, text, of):
+        try:
+            stamp = stamp_from(text, self.cloud.clock.utc_offset)
+        except ValueError as error:
+            self.refuse(f"{name}{of}: {error}")
+        if stamp < "1970":  # MySQL has no timestamp before that
+            self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
+        return stamp
+
+    # references
+
+    def type_of(self, row, item, name, inner):
+        """Return the type of what a field refers to: "Resource" for any type, "" where it is no reference."""
+        if inner and row.all_fields.get(name) == "list":
+            return self.catalogue.leads_to(inner, inner.place.value)
+        type = self.catalogue.leads_to(row, name)
+        told = self.catalogue.of_vo(str(item.get("resourceType"))) if type == "Resource" and name == "resourceUuid" else None
+        return told.name if told else type
+
+    def reference(self, row, name, type, value, of):
+        """Return the uuid that a reference means, "@zone-1" or itself."""
+        uuid = self.uuid_named(type, value[1:], f"{name}{of}") if value.startswith("@") else value
+        self.references.append((row, name, type, uuid, f"{name}{of}"))
+        return uuid
+
+    def uuid_named(self, type, name, where):
+        known = {known for stored, known in self.named if self.is_of(stored, type) and known}
+        found = [uuid for (stored, known), uuids in self.named.items() if known == name and self.is_of(stored, type) for uuid in uuids]
+        if not found:
+            self.refuse(f"{where}: there is no {type} named {name}{did_you_mean(f'@{name}', [f'@{known}' for known in known])}")
+        if len(found) > 1:
+            self.refuse(f"{where}: {counted(len(found), 'object')} of type {type} have the name {name}; refer to one by its uuid")
+        return found[0]
+
+    def is_of(self, stored, type):
+        return type in ("Resource", stored) or self.catalogue.resources[type].stored == stored
+
+    def refuse_dangling(self):
+        """Raise SettingsError for a reference to what is not there, once all objects are loaded; report one that a real cloud may have."""
+        for row, name, type, uuid, where in self.references:
+            if self.cloud.exists(type, uuid):
+                continue
+            if (row.stored, name) in REMEMBERED and re.fullmatch(UUID, uuid):
+                log.warning("%s: %s, %s, is not in the file; it counts as deleted", self.path, where, uuid)
+                continue
+            others = [other.name for other in self.catalogue.resources.values() if self.cloud.exists(other.name, uuid)]
+            if others:
+                self.refuse(f"{where} is a {type}, and {uuid} is of type {others[-1]}")
+            known = {known: f"@{known}" for stored, known in self.named if self.is_of(stored, type) and known}
+            known |= {known: known for (stored, _), uuids in self.named.items() if self.is_of(stored, type) for known in uuids}
+            better = "".join(f", did you mean {known[near]}?" for near in nearest(uuid, known))
+            self.refuse(f"{where} leads nowhere: there is no {type} {uuid}{better}")
+
+
 # ---- Kept cloud --------------------------------------------------------------------------------------------------
 
 JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
 
 
+ELEMENTS: dict[str, type] = {"list": str, "maps": dict}
+
+
 def fits(value, kind):
     """Whether a field of that kind may have the value."""
-    return value is None or (isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool"))
+    if value is None:
+        return True
+    right = isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
+    return right and (kind not in ELEMENTS or all(isinstance(one, ELEMENTS[kind]) for one in value))
 
 
 def from_file(cloud, path):
     """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read the cloud in {path}: {error}; --cloud is demo, empty, large:N or a JSON file") from None
     if not isinstance(told, dict):
         raise SettingsError(f"{path}: a cloud is a JSON object {{\"zones\": [...], ...}}")
     basics(cloud)
-    rows = {kind: cloud.catalogue.collections.get(kind) or cloud.catalogue.resource(kind) for kind in told}
+    rows = {kind: cloud.catalogue.collections.get(kind.strip("/")) or cloud.catalogue.resource(kind) for kind in told}
     for kind, row in rows.items():
-        if not row or not isinstance(told[kind], list):
-            known = [*cloud.catalogue.collections, *cloud.catalogue.resources]
-            raise SettingsError(f"{path}: {kind!r} is no collection{did_you_mean(kind, known)}; a cloud is {{\"zones\": [...], ...}}")
-    for kind, row in sorted(rows.items(), key=lambda pair: bool(cloud.catalogue.embedded_in(pair[1]))):  # what others show inside them comes first
+        if row and not isinstance(told[kind], list):
+            raise SettingsError(f"{path}: {kind!r} is a list of objects, not {json.dumps(told[kind], ensure_ascii=False)[:80]}")
+        if not row:
+            kinds = [cloud.catalogue.collections, cloud.catalogue.resources][:: -1 if kind[:1].isupper() else 1]
+            better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
+            raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {{\"zones\": [...], ...}}")
+    file = CloudFile(cloud, path)
+    told = file.read(rows, told)
+    for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
         for item in told[kind]:
-            (load_configuration if row.name == "GlobalConfig" else load_item)(cloud, path, row, item)
+            loader_of(row)(cloud, path, row, item)
+    spell_references(cloud, cloud.catalogue.resources)
+    file.refuse_dangling()
+    complete(cloud, path)
+
+
+def loader_of(row):
+    """Return the function that loads an object of a cloud file."""
+    return load_configuration if row.name == "GlobalConfig" else load_reference if row.inside else load_item
 
 
 def stamp_of_us_date(text, where):
     try:
         return stamp_from(text)
-    except ValueError:
+    except (ValueError, TypeError):
         raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
+
+
+def with_stamps(reference, where):
+    """Return a reference inside an object, with its dates as items hold them."""
+    return {name: stamp_of_us_date(value, f"{where}.{name}") if name.endswith("Date") else value for name, value in reference.items()}
 
 
 def load_configuration(cloud, path, row, item):
     if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in ("category", "name", "value")):
-        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item)[:80]}")
+        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item, ensure_ascii=False)[:80]}")
     try:
         configure(cloud, item["category"], item["name"], item["value"])
     except ApiError as error:
@@ -8617,22 +9508,108 @@ def load_item(cloud, path, row, item):
     if not isinstance(item, dict):
         raise SettingsError(f"{path}: {item!r} in {row.name} is no JSON object")
     told = cloud.catalogue.as_told(row, item)
-    for name in item.keys() - row.all_fields.keys() - set(told.embeds):
+    for name in item.keys() - row.all_fields.keys() - {"uuid", *told.embeds}:
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
     for name, kind in row.all_fields.items():
         value = item.get(name)
         if not fits(value, kind):
-            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is a {kind}, not {value!r}")
+            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is {a_noun(kind)}, not {value!r}")
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
-    kept = {name: value for name, value in item.items() if name in row.all_fields and name != "uuid"}
+    kept = {name: value for name, value in without_nulls(item).items() if name in row.all_fields and name != "uuid"}
     dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
+    for name in [name for name in kept if row.all_fields[name] == "maps"]:
+        dates[name] = [with_stamps(one, f"{path}: {name}") for one in kept[name] or ()]
+    kept = {"status": "Connected"} | kept if row.name == "Host" else kept  # a created one is, once it is there
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
     for name, inner in cloud.catalogue.embedded[told.name].items():
         for child in item.get(name) or ():
             if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
                 load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
+
+
+def load_reference(cloud, path, row, item):
+    """Put a reference, such as a network service of an L3 network, into the list of the object that it is kept in."""
+    place = row.place
+    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in (place.key, place.value)):
+        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item)[:80]}")
+    for name in item.keys() - row.all_fields.keys() - {"uuid"}:
+        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
+    for name in (name for name, kind in row.all_fields.items() if not fits(item.get(name), kind)):
+        raise SettingsError(f"{path}: {name} of {row.name} is a {row.all_fields[name]}, not {item[name]!r}")
+    owner = cloud.store.peek(place.owner, item[place.key])
+    if not owner:
+        raise SettingsError(f"{path}: {row.name} has the {place.key} {item[place.key]}, and there is no such {place.owner}")
+    said = {name: value for name, value in item.items() if name != "uuid" and row.all_fields[name] != "date"}
+    if not any(said.items() <= reference.items() for reference in place.rows(owner)):  # the inventory of the owner may show it
+        cloud.refer(row, row.new | said)
+
+
+# What a created object has from the objects that it refers to, in the words of the section Catalogue: rules.
+FROM_OTHERS = {
+    "Host": "zoneUuid ?= clusterUuid.zoneUuid; hypervisorType ?= clusterUuid.hypervisorType",
+    "L3Network": "zoneUuid ?= l2NetworkUuid.zoneUuid",
+    "VmInstance": "; ".join(("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
+                             "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform")),
+    "Volume": "size ?= diskOfferingUuid.diskSize; size ?= rootImageUuid.size",
+    "Eip": "vipIp ?= vipUuid.ip",
+}  # fmt: skip
+AS_CREATED: dict[str, Any] = {  # what a created object has besides, by type: a function of the object in the file
+    "Account": lambda cloud, item: {"password": SHA512_OF_PASSWORD}, "User": lambda cloud, item: {"password": SHA512_OF_PASSWORD},
+    "Host": lambda cloud, item: hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)),
+    "PrimaryStorage": lambda cloud, item: {"type": "NFS"} | dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB)),
+    "BackupStorage": lambda cloud, item: {"type": "SftpBackupStorage"} | dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB)),
+}
+
+
+def complete(cloud, path):
+    """Give each object of a cloud file what a created one has; raise SettingsError where a reference is missing that is needed."""
+    uncounted = [(type, item["uuid"]) for type, name in (("Host", "availableCpuCapacity"), ("PrimaryStorage", "availableCapacity"))
+                 for item in cloud.store.rows(type) if item.get(name) is None]  # fmt: skip
+    for type in NEEDED:  # what others refer to stands before them there
+        for item in [*cloud.store.rows(type)]:
+            complete_item(cloud, path, cloud.catalogue.resource(type), item)
+    for type, uuid in uncounted:
+        recount(cloud, uuid) if type == "Host" else recount_left(cloud, uuid)
+
+
+def recount_left(cloud, uuid):
+    """Count what is left of a primary storage: all of it, less what is on it."""
+    ps = cloud.look("PrimaryStorage", uuid)
+    cloud.change("PrimaryStorage", uuid, availableCapacity=ps["totalCapacity"] - held_on(cloud, uuid))
+    recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
+
+
+def complete_item(cloud, path, row, item):
+    """Give an object what it needs and the file does not say: from others, as a created one, or nothing of its type."""
+    scope, needed = Scope(cloud, None, row.name, dict(item)), needed_of(row)
+    created = AS_CREATED.get(row.name, lambda *_: {})(cloud, item)
+    for name in [name for name in (*needed, *created) if item.get(name) is None]:
+        scope.perform(FROM_OTHERS.get(row.name, ""))
+        if scope.item.get(name) is None:
+            usual = created.get(name) or needed.get(name) or row.new.get(name)
+            scope.set(**{name: the_only(cloud, path, row, item, name) if name in row.leads and not usual else usual or nothing(cloud, row.all_fields.get(name, "str"))})
+    if scope.changes:
+        cloud.store.update(row.name, item["uuid"], **scope.changes)
+
+
+def the_only(cloud, path, row, item, name):
+    """Return the uuid that a reference must have where it is left out: that of the only object there is; SettingsError if there is none, or a choice."""
+    type = row.leads[name]
+    if type == "Account":
+        return ADMIN
+    found = [*cloud.store.rows(cloud.catalogue.resources[type].stored)]
+    if len(found) != 1:
+        why = f"say which of {len(found)}" if found else f"there is no {type} in the file"
+        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs a {name}: {why}")
+    return found[0]["uuid"]
+
+
+def is_cloud_file(what):
+    """Return True if --cloud names a file."""
+    made = what in ("demo", "empty") or what.startswith("large:")
+    return not made and (what.endswith(".json") or "/" in what or os.path.exists(what))
 
 
 def fill(cloud, what):
@@ -8644,7 +9621,7 @@ def fill(cloud, what):
             if not re.fullmatch(r"large:\d{1,7}", what):
                 raise SettingsError(f"--cloud large:N needs a number, not {what!r}")
             large(cloud, int(what[6:]))
-        elif what.endswith(".json") or "/" in what or os.path.exists(what):
+        elif is_cloud_file(what):
             from_file(cloud, what)
         else:
             raise SettingsError(f"--cloud is demo, empty, large:N or a JSON file, not {what!r}{did_you_mean(what, ('demo', 'empty', 'large:1000'))}")
@@ -8657,11 +9634,11 @@ NEEDED = {
     "Notification": "content arguments time", "GarbageCollector": "name runnerClass context managementNodeUuid",
     "LongJob": "name apiId jobName jobData managementNodeUuid", "License": "licenseType expiredDate issuedDate hostNum cpuNum",
     "LicenseAddOn": "name licenseType expiredDate issuedDate hostNum cpuNum modules", "Zone": "name", "Cluster": "name zoneUuid hypervisorType=KVM",
-    "Host": "name zoneUuid clusterUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
+    "Host": "name clusterUuid zoneUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
             "totalMemoryCapacity availableMemoryCapacity",
     "PrimaryStorage": "name zoneUuid url type totalCapacity availableCapacity", "BackupStorage": "name url type totalCapacity availableCapacity",
     "Image": "name url format=qcow2 backupStorageRefs", "InstanceOffering": "name cpuNum memorySize", "DiskOffering": "name diskSize",
-    "L2Network": "name zoneUuid", "L3Network": "name zoneUuid l2NetworkUuid",
+    "L2Network": "name zoneUuid", "L3Network": "name l2NetworkUuid zoneUuid",
     "IpRange": "name l3NetworkUuid startIp=0.0.0.0 endIp=0.0.0.0 netmask=0.0.0.0 gateway=0.0.0.0 networkCidr=0.0.0.0/32",
     "NetworkServiceProvider": "name type networkServiceTypes attachedL2NetworkUuids", "VmInstance": "name memorySize cpuNum",
     "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
@@ -8669,7 +9646,14 @@ NEEDED = {
     "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
     "AffinityGroup": "name policy=antiSoft", "AffinityGroupUsage": "affinityGroupUuid resourceUuid resourceType=VmInstanceVO",
     "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
-    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp",
+    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp consoleProxyOverriddenIp",
+    "PortForwardingRule": "name vipUuid vipPortStart vipPortEnd privatePortStart privatePortEnd protocolType=TCP",
+    "LoadBalancer": "name vipUuid", "LoadBalancerListener": "name loadBalancerUuid loadBalancerPort protocol=tcp", "VipQos": "vipUuid",
+    "SecurityGroup": "name", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid securityGroupUuid",
+    "VniRange": "name l2NetworkUuid startVni endVni", "Vtep": "hostUuid poolUuid", "ImageCache": "id primaryStorageUuid imageUuid size",
+    "LocalStorageResourceRef": "resourceUuid primaryStorageUuid hostUuid size", "CephPrimaryStoragePool": "poolName primaryStorageUuid",
+    "ShareableVolumeVmInstanceRef": "volumeUuid vmInstanceUuid deviceId", "UserGroup": "name", "UserGroupUserRef": "userUuid groupUuid",
+    "UserPolicyRef": "userUuid policyUuid", "UserGroupPolicyRef": "groupUuid policyUuid",
 }  # fmt: skip
 BEHIND = {  # what objects have and no inventory shows
     "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
@@ -8681,8 +9665,26 @@ MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
+def spell_references(cloud, types):
+    """Spell the uuids inside objects as the objects that have them: people edit files, in any case."""
+    rows = [row for row in cloud.catalogue.resources.values() if not row.of]
+    exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
+
+    def spell(uuid):
+        return uuid if uuid in exact else cloud.spell_uuid(uuid)
+
+    for row in (row for row in rows if row.name in types):
+        for item in [*cloud.store.rows(row.name)]:
+            spelled = {name: spell_in(name, value, spell) for name, value in item.items()}
+            if row.name == "SystemTag" and isinstance(item.get("tag"), str):
+                spelled["tag"] = spell_in_tag(item["tag"], spell)
+            if spelled != item:
+                cloud.store.change(row.name, item["uuid"], spelled)
+
+
 def look_over(cloud, types):
     """Gives objects that somebody edited what they need, and answers lines about what is missing or unknown."""
+    spell_references(cloud, types)
     told = []
     for row in cloud.catalogue.resources.values():
         if row.name in types:
@@ -8717,9 +9719,14 @@ def look_over_type(cloud, row):
     return told
 
 
+def needed_of(row):
+    """Return the fields that the mock counts on in objects of a type, each with its default: a text, or "" for nothing of its kind."""
+    return dict(word.partition("=")[::2] for word in NEEDED.get(row.name, "").split())
+
+
 def oddities(cloud, row, item):
     """What is odd about an object, by field: a phrase, and the value that the mock goes on with."""
-    needed = dict(word.partition("=")[::2] for word in NEEDED[row.name].split()) if row.name in NEEDED else {}
+    needed = needed_of(row)
     fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
     odd = {}
     for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
@@ -8730,7 +9737,7 @@ def oddities(cloud, row, item):
         if name not in fields and name not in BEHIND:
             odd[name] = f"{name} is unknown{did_you_mean(name, fields)}", value
         elif name in fields and not fits(value, kind):
-            odd[name] = f"{name} is a {kind}, not {json.dumps(value)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
+            odd[name] = f"{name} is {a_noun(kind)}, not {json.dumps(value, ensure_ascii=False)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
     return odd
 
 
@@ -8795,9 +9802,11 @@ class Incident:
     about: object
     more: dict
     course: GeneratorType
+    timer: Timer | None = None  # of its end, where it ends by itself
 
-    def shown(self):
-        return {"id": self.id, self.kind: self.about, **self.more}
+    def shown(self, clock):
+        ends = {"ends": iso(clock.due_date(self.timer))} if self.timer else {}
+        return {"id": self.id, self.kind: self.about, **self.more, **ends}
 
 
 def incident(kind):
@@ -8822,9 +9831,8 @@ def strike(cloud, told):
     if more is not None:
         cloud.incidents[struck.id] = struck
     if more and "seconds" in more:
-        due = cloud.clock.now() + more.pop("seconds")
-        more["ends"] = iso(due)
-        cloud.clock.at(due, lambda: end_incident(cloud, struck.id), f"{struck.id} ends", awaited=True)
+        end = functools.partial(end_incident, cloud, struck.id)
+        struck.timer = cloud.clock.after(more.pop("seconds"), end, f"{struck.id} ends", awaited=True)
     return struck
 
 
@@ -8838,9 +9846,9 @@ def end_incident(cloud, id):
 def item_named(cloud, told, *types):
     """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
     for type in types:
-        for item in cloud.store.rows(type):
-            if told in (item["uuid"], item.get("name")):
-                return type, item
+        named = (item for item in cloud.store.rows(type) if item.get("name") == told)
+        if item := cloud.store.peek(type, told) or next(named, None):
+            return type, item
     names = [item["name"] for type in types for item in cloud.store.rows(type)]
     raise Unknown(f"no {' or '.join(types)} {told!r}{did_you_mean(told, names)}")
 
@@ -8991,6 +9999,9 @@ def refuse_without_license(cloud, call):
 # ---- API: requests -------------------------------------------------------------------------------------------------
 
 
+BOM = "\ufeff"  # some editors and PowerShell write it before UTF-8
+
+
 def path_below(path, dialect):
     """Return the path below the prefix, percent-decoded, without double slashes."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
@@ -9071,7 +10082,7 @@ async def read_body(request, limit, dialect):
     try:
         return await body_text(request, limit)
     except web.HTTPRequestEntityTooLarge:
-        raise FrontError(400, f"the body has more than {limit} bytes", "--body-limit sets how many are allowed") from None
+        raise FrontError(400, f"the body has more than {counted(limit, 'byte')}", "--body-limit sets how many are allowed") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise FrontError(400, f"the body cannot be read: {error}") from None
     except ValueError as error:
@@ -9175,8 +10186,8 @@ def forwarded(request):
 
 
 def header_safe(text):
-    """Text as a header can carry it: one line of ASCII, not too long."""
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("ascii", "backslashreplace").decode()[:2000]
+    """Return text as a header carries it: one line, not too long, sent as UTF-8 (RFC 9110 5.5 leaves it opaque; curl and most logs show it)."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).encode(errors="replace").decode()[:2000]
 
 
 # ---- API: hints ----------------------------------------------------------------------------------------------------
@@ -9287,7 +10298,7 @@ def unread(api, given, body, arguments, key, dialect):
         hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
     elif [name for name in lost if name != "params" or "bare" not in api.words]:
         hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(api.key if key is None else key)}")
-    return hints + ([f"a {api.method} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
+    return hints + ([f"{a_noun(api.method)} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
 
 
 HEADERS_READ = {"X-Job-UUID", "X-Web-Hook", "X-JSON-Schema"}
@@ -9324,18 +10335,20 @@ class Entry:
     api: str = ""
     params: dict = field(default_factory=dict)
     status: int = 0
+    code: str = ""  # of the error that it was answered with; of a 202, of the one that its job ended with
     job: str = ""
-    outcome: str = ""
+    outcome: str = ""  # ok, error, how its answer broke; of a 202 running, then succeeded or failed
     rule: str = ""
     hints: list = field(default_factory=list)
     drop: str = ""  # how its answer breaks
+    end: tuple = ()  # the outcome and the code of its job, once that has ended
 
     @property
     def time(self):
         return iso(self.moment)
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop")}
+        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop", "end")}
         return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
@@ -9400,6 +10413,19 @@ class Standing:
     def weight(self):
         """About how many bytes it takes."""
         return 2000 + len(self.body) + sum(map(len, map(str, self.params.values())))
+
+
+def members_answered(call):
+    """Return the members of a call's answer, with their classes.
+
+    A query with `fields` answers the class that it asks for, not the class of each item (ZQL.java).
+    """
+    query, members = call["query"], call.api.members
+    if not query or query.fields is None:
+        return members
+    java = members["inventories"].java
+    java = java.kinds.get(query.kind(java.discriminator), java)
+    return {name: replace(member, java=replace(java, kinds={})) for name, member in members.items()}
 
 
 def with_one(text):
@@ -9559,7 +10585,10 @@ class Rest:
         answer.drop = answer.drop or entry.drop
         entry.status = 0 if answer.drop in UNSAID else answer.status
         entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
-        entry.path = entry.path[:MOST_KEPT]
+        entry.code = entry.code if entry.status >= 400 else ""
+        if entry.outcome == "running" and entry.end:  # its job was quicker
+            entry.outcome, entry.code = entry.end
+        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
         self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
         if self.watch:
@@ -9594,6 +10623,14 @@ class Rest:
             versions = [(type, self.cloud.store.table(type).version) for type in read]
             self.standing.keep(request.raw_path, Standing(call.api, entry.params, text, head.encode(), versions))
         return text
+
+    def job_ended(self, entry, outcome, code):
+        """Has the journal say of a 202 how its job ended, and tells of the call again."""
+        entry.end = outcome, code
+        if entry.outcome == "running":
+            entry.outcome, entry.code = entry.end
+            if self.watch:
+                self.watch("call", entry)
 
     def forget_calls(self):
         self.journal.clear()
@@ -9708,7 +10745,7 @@ class Rest:
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
-        asked = given | {name: told for name, told in tags.items() if told}
+        asked = self.cloud.spelled(api, given) | {name: told for name, told in tags.items() if told}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
         entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -9737,14 +10774,11 @@ class Rest:
             entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
             return {"query": Query(uuid=variables["uuid"])}
         query, unread = read_query(arguments, self.dialect)
-        entry.hints += [self.unread_key(api, name) for name in unread]
-        return {"query": query}
-
-    def unread_key(self, api, name):
-        """What to write instead of a key that no query reads."""
         fields = self.catalogue.resource(api.type).all_fields
-        better = f": write q={name}=..." if name in fields else f": write {OTHER_KEYS[name]}" if name in OTHER_KEYS else did_you_mean(name, QUERY_KEYS)
-        return f"a query does not read {name}{better}"
+        entry.hints += [other_key(name, fields, self.dialect) for name in sorted(unread)]
+        if len([1 for name, _ in arguments if name == "fields"]) > 1 and not self.dialect["repeated-fields"]:
+            entry.hints.append("the server reads the first fields only: write fields=uuid,name")
+        return {"query": query}
 
     # answering
 
@@ -9803,10 +10837,22 @@ class Rest:
         entry.drop = fault.drop
         own = await self.outcome(request, call, entry) if self.is_done(call, entry) else None
         if fault.answer:
-            return replace(raw_answer(*fault.answer), job=own.job if own else "")
+            entry.code = ""
+            return replace(self.told_answer(request, call), job=own.job if own else "")
         if fault.error and (at_once or not own):  # of a job that was accepted, the poll tells it
             raise fault.error
         return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
+
+    def told_answer(self, request, call):
+        """The answer that a rule gives; one of success that says no body has that of an answer without a result."""
+        status, body = call.fault.answer
+        if body is not None or not 200 <= status < 300 or status == 204:
+            return raw_answer(status, body)
+        polled = call.api is POLL_JOB
+        job = call["uuid"] if polled else call.job
+        if status == 202 and job:
+            return Answer(202, self.still_running(request, job) if polled else {"location": self.location(request, job)})
+        return Answer(status)
 
     def is_done(self, call, entry):
         """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
@@ -9827,6 +10873,8 @@ class Rest:
         writes = self.cloud.store.writes
         with self.cloud.store.all_or_nothing() as changes:
             body = self.cloud.perform(call)
+        if call["query"]:
+            entry.hints += self.doubts(call, body)
         if self.cloud.store.writes != writes:
             await self.outlive(self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes)))
         if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
@@ -9835,10 +10883,15 @@ class Rest:
         asked_for_schema = "X-JSON-Schema" in request.headers
         if asked_for_schema or (call["query"] and not self.dialect["query-schema"]):
             body, one = ({"inventory": one[0]} if one else {}) | (body or {}), None
-            body["schema"] = schema_of(body, call.api)
+            body["schema"] = schema_of(body, members_answered(call))
         if asked_for_schema or not call["query"]:
             return Answer(200, body)
         return Answer(200, self.keep(request, call, entry, with_one(to_json(body)) if one else to_json(body)))
+
+    def doubts(self, call, body):
+        """Return hints on the conditions of a query that was answered."""
+        queries, row = self.cloud.queries_of(call), self.catalogue.resource(call.api.type)
+        return queries.doubts(call["query"], row, bool(body.get("total") or body.get("inventories")))
 
     async def accept(self, request, call, entry):
         """202 and where to poll, once the job is on the disk."""
@@ -9847,7 +10900,7 @@ class Rest:
             raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
         if isinstance(call.params, ApiError):
             call.fault, call.params = replace(call.fault, name="", error=call.params, at="job", stage="", job=""), {}
-        entry.job = call.job
+        entry.job, call.on_end = call.job, functools.partial(self.job_ended, entry)
         self.cloud.admit(call)
         self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers)
         await self.outlive(self.cloud.store.commit(lambda error: self.jobs.withdraw(call)))
@@ -9876,11 +10929,17 @@ class Rest:
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
-            return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+            return Answer(202, self.still_running(request, uuid))
+        entry.code = code_of(record)
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
+
+    def still_running(self, request, uuid):
+        """The body that a poll of a job gets until the job is over."""
+        return {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b""
 
     def failed(self, error, entry):
         """An error as the dialect says it."""
+        entry.code = error.code
         if error.hint:
             entry.hints.append(error.hint)
         headers = {"Allow": ", ".join(error.allow)} if getattr(error, "allow", ()) else {}
@@ -9969,26 +11028,40 @@ def param_schema(param):
     return schema | ({"description": f"uuid of {param.refers}"} if param.refers else {})
 
 
+def member_schema(member):
+    """Return the schema of a member: its class, or a list of it."""
+    one = ref("schemas", member.java.simple)
+    return {"type": "array", "items": one} if member.many else one
+
+
 def body_schema(api, makes):
     """The body of a POST or PUT: its parameters under their key, tags beside them."""
     inner = {name: param for name, param in api.params.items() if f"{{{name}}}" not in api.path}
     properties = {name: param_schema(param) for name, param in inner.items()} | ({"resourceUuid": UUID_SCHEMA} if makes else {})
+    made = api.members.get("inventory") if makes else None
+    for name, member in made.java.members.items() if made else ():  # the answer repeats them
+        if name in inner and inner[name].type == "maps":
+            properties[name] = properties[name] | member_schema(member)
     told = object_of(properties, [name for name, param in inner.items() if param.required])
     return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
 
 
-def inventory_schema(fields, embedded=()):
-    """What a client sees of a resource; what has no value is left out, so nothing is required."""
+def object_schema(fields, java):
+    """Return the schema of an object and its subtypes. Nothing is required: nulls are not sent."""
+    members = defaultdict(list)
+    for name, member in (pair for kind in java.family() for pair in kind.members.items()):
+        if not member.java.constants and member not in members[name]:
+            members[name].append(member)
     shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
-    return object_of(shown | {name: {"type": "array", "items": ref("schemas", f"{row.name}Inventory")} for name, row in dict(embedded).items()})
+    inner = {name: [member_schema(one) for one in each] for name, each in members.items() if each}
+    return object_of(shown | {name: either(schemas) for name, schemas in inner.items()})
 
 
 def result_schema(api, dialect):
     """The body of an answer that went well."""
     properties = {}
-    for member, type in re.findall(r"(\w+)(?::(\w+))?", api.answers):
-        one = ref("schemas", f"{type}Inventory") if type else {}
-        properties[member] = one if member.lower().endswith("inventory") or not type else {"type": "array", "items": one}
+    for name in re.findall(r"(\w+)(?::\w+)?", api.answers):
+        properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
     if "all" in api.words and not dialect["success-field"]:
@@ -10027,7 +11100,7 @@ BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server"
 PARAMETERS = {
     "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
     "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
-    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each inventory"},
+    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each object in it"},
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
     "start": {"name": "start", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
     "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
@@ -10054,7 +11127,8 @@ class Contract:
                 self.spelt[bare][names] += 1
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
         self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
-        self.known |= {name: typed(text) for name, text in self.catalogue.structs.items() if name not in self.known}
+        structs = self.catalogue.structs.items()
+        self.known = {name: typed(line["fields"]) for name, line in structs} | self.known
         self.acts = defaultdict(set)  # what can be done with one thing, by its type
         for (method, path), apis in self.shared.items():
             for api in apis:
@@ -10087,7 +11161,11 @@ class Contract:
 
     def components(self):
         apis = self.catalogue.apis.values()
-        schemas = {f"{name}Inventory": inventory_schema(fields, self.catalogue.embedded.get(name, {})) for name, fields in self.known.items()}
+        classes = self.catalogue.classes
+        schemas = {
+            classes[name].simple: object_schema(fields, classes[name])
+            for name, fields in self.known.items()
+        }
         schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
         schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
         return {
@@ -10227,6 +11305,11 @@ class Contract:
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
+def json_answer(body, status=200, headers=None):
+    """Return an answer of /zmock, with every character as it is."""
+    return web.Response(body=to_json(body), status=status, headers=headers, content_type="application/json", charset="utf-8")
+
+
 class ControlError(Exception):
     """A control call that is refused: {"error": ..., "hint": ...}."""
 
@@ -10236,7 +11319,7 @@ class ControlError(Exception):
 
 
 MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
-STILL_HERE = 15  # seconds of the world's time between two signs of life of a stream
+STILL_HERE = 15  # seconds of the world's time between two comments in a stream, which keep proxies from closing it
 UNTOLD = OWN_TYPES | {"Notification"}  # types of which no state is told; jobs are told as jobs
 
 
@@ -10245,6 +11328,10 @@ class Reader:
 
     def __init__(self):
         self.unread, self.dropped, self.news = deque(maxlen=MOST_UNREAD), 0, asyncio.Event()
+        self.plan_comment()
+
+    def plan_comment(self):
+        self.comment_due = asyncio.get_running_loop().time() + STILL_HERE
 
     def hear(self, event):
         self.dropped += len(self.unread) == MOST_UNREAD
@@ -10252,15 +11339,19 @@ class Reader:
         self.news.set()
 
     async def read(self):
-        """The events since the last time, at least one; a comment when there was none for a while."""
+        """Return the events since the last time, and a comment if one is due; wait until there is something to return."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STILL_HERE):
+            async with asyncio.timeout_at(self.comment_due):
                 await self.news.wait()
+        comment = ""
+        if not self.news.is_set() or asyncio.get_running_loop().time() >= self.comment_due:
+            comment = ": still here\n\n"
+            self.plan_comment()
         self.news.clear()
         text = (event_text("dropped", {"events": self.dropped}) if self.dropped else "") + "".join(self.unread)
         self.unread.clear()
         self.dropped = 0
-        return text or ": still here\n\n"
+        return text + comment
 
 
 def event_text(kind, told):
@@ -10322,8 +11413,8 @@ class Watch:
                     item = now or before
                     self.emit("state", {"type": type, "uuid": item["uuid"], "name": item.get("name"), "field": name, "from": was, "to": became})
 
-    async def until(self, holds, seconds):
-        """What holds() answers, once that is not None; 408 when the time of the world is up."""
+    async def until(self, holds, seconds, hints=()):
+        """What holds() answers, once that is not None; 408 when the time of the world is up, with hints on what may be wrong."""
         with self.listening(self.waiters, asyncio.Event()) as changed:
             try:
                 async with asyncio.timeout(seconds):
@@ -10332,7 +11423,7 @@ class Watch:
                         changed.clear()
                     return found
             except TimeoutError:
-                raise ControlError(408, f"it did not come about within {seconds:g} seconds", "GET /zmock/calls shows what did") from None
+                raise ControlError(408, f"it did not come about within {counted(seconds, 'second')}", "; ".join([*hints, "GET /zmock/calls shows what did"])) from None
 
     async def stream(self, request):
         """Server-sent events, for as long as the client stays."""
@@ -10355,6 +11446,9 @@ def journal_filter(query, more=()):
     for key in ("since", "status"):
         if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
             raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
+    for key in ("api", "path"):
+        if len(query.get(key, "")) > LONGEST_GLOB:
+            raise ControlError(400, f"{key!r} has at most {LONGEST_GLOB} characters")
     api, path, status, since = query.get("api", "*"), query.get("path", "*"), query.get("status"), int(query.get("since", 0))
     return lambda entry: (
         entry.seq > since and fnmatchcase(entry.api, api) and status in (None, str(entry.status))
@@ -10369,9 +11463,33 @@ def whole_number(query, key, default, highest):
     return float(text)
 
 
+STEERINGS = ("finish", "fail", "hold", "expire")
+
+
+def read_steering(told):
+    """Return what becomes of a job, and the error that it fails with, None for the usual one. Raise ControlError for anything else."""
+    what = told.get("do") if isinstance(told, dict) else None
+    if what not in STEERINGS:
+        hint = did_you_mean(what, STEERINGS)
+        raise ControlError(400, f"'do' is {', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}, not {what!r}{hint}")
+    beside = {"error": a_code, "details": a_text}
+    for key in told.keys() - {"do", *beside}:
+        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", "there are do, error and details")
+    named = {key: told[key] for key in beside if key in told}
+    if named and what != "fail":
+        raise ControlError(400, f"{' and '.join(map(repr, named))} goes with 'fail' only")
+    try:
+        for key, value in named.items():
+            beside[key](key, value)
+    except ValueError as error:
+        raise ControlError(400, str(error)) from None
+    code = named.get("error", FAILED_BY_HAND.code)
+    return what, ApiError(code, named.get("details", CODES[code])) if named else None
+
+
 # ---- Control -----------------------------------------------------------------------------------------------------
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 MOST_FOUND = 100  # lines in health; all are in the log
 
 
@@ -10388,7 +11506,7 @@ class Control:
         self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
-        self.began = self.clock.world()
+        self.began = self.clock.uptime()
         self.watch = Watch(rest)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
@@ -10411,14 +11529,19 @@ class Control:
                 self.guard(request)
             body = await self.dispatch(request)
         except ControlError as error:
-            return web.json_response({"error": error.error, "hint": error.hint}, status=error.status)
+            return json_answer({"error": error.error, "hint": error.hint}, error.status)
         except TooFar as error:
-            return web.json_response({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, status=409)
+            return json_answer({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, 409)
         except ApiError as error:
-            return web.json_response({"error": str(error), "hint": "it is done, but not yet kept; that is tried until it can be"}, status=error.status)
+            kept_late = error.code == "SYS.1016"  # only a commit says it: what was asked for is done in memory
+            hint = "it is done, but not yet kept; that is tried until it can be" if kept_late else error.hint or "the cloud refuses it"
+            return json_answer({"error": str(error), "hint": hint}, error.status if kept_late else 409)
+        except Exception as error:  # as MessageSafeAspect.aj does for the APIs: nobody gets a 500 in plain text
+            log.exception("%s %s failed", request.method, request.path)
+            return json_answer({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, 500)
         if body is STREAM:
             return await self.watch.stream(request)
-        return web.json_response(body, dumps=functools.partial(json.dumps, ensure_ascii=False), headers=HEADERS_FOR_BROWSERS if public else None)
+        return json_answer(body, headers=HEADERS_FOR_BROWSERS if public else None)
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -10456,11 +11579,11 @@ class Control:
             return None
         try:
             text = await body_text(request, self.settings.body_limit)
-            return json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError) as error:
+            return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
+        except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
-            raise ControlError(400, f"the body has more than {self.settings.body_limit} bytes") from None
+            raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None
 
     def without_secrets(self, text):
         """Return text without what is nobody else's: the folder that the cloud is kept in, and uuids of sessions."""
@@ -10475,7 +11598,7 @@ class Control:
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
                 "commit": self.without_secrets(self.store.state), "data": "" if self.settings.memory else self.without_secrets(self.settings.data),
                 "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
-                "uptime": round(self.clock.world() - self.began, 3)}  # fmt: skip
+                "uptime": round(self.clock.uptime(self.began), 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
         return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
@@ -10489,12 +11612,13 @@ class Control:
         before = self.settings.cloud
         wanted = told.get("cloud", before) if isinstance(told, dict) and not told.keys() - {"cloud"} else None
         if not isinstance(wanted, str):
-            raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told)}")
-        if wanted != before:
+            raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told, ensure_ascii=False)}")
+        fresh = self.rest.start and self.rest.start.is_of(wanted, self.clock.now())
+        if wanted != before or (is_cloud_file(wanted) and not fresh):
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
-        self.began = self.clock.world()
+        self.began = self.clock.uptime()
         await self.store.commit()
         return await self.health(name, query, told)
 
@@ -10515,7 +11639,7 @@ class Control:
             rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": rule.timer.due} if rule.timer else {}))
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": self.clock.due_date(rule.timer)} if rule.timer else {}))
         await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
         return rule.shown()
 
@@ -10589,15 +11713,13 @@ class Control:
         try:
             moment = moment_of(text)
         except ValueError:
-            raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z, not {text!r}") from None
+            raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00, not {text!r}") from None
         if not 0 <= moment < 4e9:
             raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
         self.clock.halt()
         if moment < self.clock.now() - 0.001:  # iso() says thousandths
-            self.jobs.shift(self.clock.set_back(moment))
+            self.clock.set_back(moment)
             plan_all(self.cloud)
-            for rule in [rule for rule in self.faults.rules if rule.timer and self.store.peek("Rule", rule.id)]:
-                self.store.update("Rule", rule.id, ends=rule.timer.due)
         return await self.clock.go_to(moment)
 
     async def list_jobs(self, name, query, told):
@@ -10607,18 +11729,17 @@ class Control:
         return self.jobs.shown(record)
 
     async def steer_job(self, name, query, told):
-        """{"do": "finish"}, "fail" or "expire"."""
+        """{"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
         if not self.store.peek("Job", name):
             raise ControlError(404, f"no job {name}")
-        what = told.get("do") if isinstance(told, dict) else None
-        if what not in ("finish", "fail", "expire"):
-            raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")
-        if what != "expire" and name not in self.jobs.running:
+        name = self.store.spelling(name, ["Job"])
+        what, error = read_steering(told)
+        if what != "expire" and (name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)):
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
         if what == "finish" and self.jobs.waits(name):
             raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
         record = self.job_shown(self.store.get("Job", name))
-        self.jobs.control(name, what)
+        self.jobs.control(name, what, error)
         await self.clock.settle()
         await self.store.commit()
         left = self.store.peek("Job", name)  # none where it was to expire, by hand or by a rule
@@ -10659,7 +11780,7 @@ class Control:
         except ApiError as error:
             raise ControlError(400, error.details, error.hint) from None
         for name in unread:
-            raise ControlError(400, f"a query does not read {name}{did_you_mean(name, QUERY_KEYS)}")
+            raise ControlError(400, other_key(name, row.all_fields, self.cloud.dialect))
         return told
 
     async def list_snapshots(self, name, query, told):
@@ -10689,9 +11810,14 @@ class Control:
 
     async def take_snapshot(self, name, query, told):
         """A copy of all that there is now, in the place of one of that name."""
-        image = self.store.image()
-        await self.on_disk(self.snapshots.take, self.safe(name), image.documents)
-        return {"name": name, "objects": {type: len(items) for type, items in image.documents.items() if items and type != "Mock"}}
+        documents = self.with_time(self.store.image().documents)
+        await self.on_disk(self.snapshots.take, self.safe(name), documents)
+        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
+
+    def with_time(self, documents):
+        """Return a state in which the mock's own item says what time it is."""
+        told = {"clock": self.clock.kept()}
+        return documents | {"Mock": {number: frozen(mock | told) for number, mock in documents["Mock"].items()}}
 
     async def drop_snapshot(self, name, query, told):
         self.must_be_there(name)
@@ -10719,7 +11845,8 @@ class Control:
         """Answers when `count` calls were made, or so many items satisfy the conditions; 408 after `timeout` seconds."""
         seconds = whole_number(query, "timeout", 10, 600)
         if "q" in query or (query.get("path") and "api" not in query):
-            return await self.watch.until(self.items_of(query), seconds)
+            found, hints = self.items_of(query)
+            return await self.watch.until(found, seconds, hints)
         if "api" not in query:
             raise ControlError(400, "what is waited for? ?api=CreateVmInstance&count=2, or ?path=/vm-instances&q=name=web-1")
         try:
@@ -10735,7 +11862,7 @@ class Control:
         return await self.watch.until(made, seconds)
 
     def items_of(self, query):
-        """A function that answers the inventories that satisfy a query, None where they are too few; for count=0, any."""
+        """Return a function of the inventories that satisfy a query, None if they are too few, for count=0 if any; and hints on it."""
         for key in query.keys() - {"path", "q", "count", "timeout"}:
             raise ControlError(400, f"items are waited for by path, q, count and timeout, not {key!r}{did_you_mean(key, ('path', 'q', 'count', 'timeout'))}")
         path = "/" + re.sub("^(/zstack)?/v1", "", query.get("path", "")).strip("/")
@@ -10744,15 +11871,20 @@ class Control:
             raise ControlError(404, f"no collection {path}{did_you_mean(path, ['/' + known for known in self.cloud.catalogue.collections])}")
         count = whole_number(query, "count", 1, 1_000_000)
 
-        def there():
+        def ask(look):
             try:
                 asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
-                found = self.cloud.query(api, replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
+                return look(replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
             except ApiError as error:
                 raise ControlError(400, error.details, error.hint) from None
+
+        def there():
+            found = ask(lambda asked, queries: self.cloud.query(api, asked, queries))
             return found if (found["total"] >= count if count else not found["total"]) else None
 
-        return there
+        row = self.cloud.catalogue.resource(api.type)
+        there()  # refuses what is no query
+        return there, ask(lambda asked, queries: queries.doubts(asked, row))
 
     async def events(self, name, query, told):
         """A stream of server-sent events: call, job, state, fault."""
@@ -10762,7 +11894,7 @@ class Control:
         return Contract(self.cloud).document("")
 
     async def list_incidents(self, name, query, told):
-        return {"incidents": [incident.shown() for incident in self.cloud.incidents.values()]}
+        return {"incidents": [incident.shown(self.clock) for incident in self.cloud.incidents.values()]}
 
     async def add_incident(self, name, query, told):
         """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
@@ -10771,7 +11903,7 @@ class Control:
         except ValueError as error:
             raise ControlError(404 if isinstance(error, Unknown) else 400, str(error)) from None
         await self.store.commit()
-        return incident.shown()
+        return incident.shown(self.clock)
 
     async def end_incident(self, name, query, told):
         if name not in self.cloud.incidents:
@@ -10800,20 +11932,22 @@ def catalogue():
 
 def create_app(settings: Settings | None = None) -> web.Application:
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
-    settings = settings or Settings(**IN_TESTS)
+    settings = replace(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
     cloud = new_cloud(settings, catalogue())
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
-    try:
-        load_kept(rest, start)
-    except UNUSABLE as error:
-        if settings.memory:
-            raise
-        raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
-    rest.faults.must_read()
-    control.snapshots.tidy()
+    cloud.clock.moved += [cloud.jobs.shift, functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)]
+    with cloud.store.released_on_failure():
+        try:
+            load_kept(rest, start)
+        except UNUSABLE as error:
+            if settings.memory:
+                raise
+            raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
+        rest.faults.must_read()
+        control.snapshots.tidy()
     app = web.Application(client_max_size=settings.body_limit, handler_args={"auto_decompress": False})  # unpack() says what is wrong
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
@@ -10826,13 +11960,22 @@ def create_app(settings: Settings | None = None) -> web.Application:
 
 @dataclass
 class Start:
-    """A cloud as it was made, and when; a reset puts it back."""
+    """A cloud as it was made, when and from which state of its file; a reset puts it back."""
 
     cloud: str
     moment: float
+    stamp: tuple | None
     image: Image
     random: tuple
     cursors: dict
+
+    def is_of(self, cloud, now):
+        """Return True if a reset to that cloud can put this back: it is not too old, and its file is as it was."""
+        return self.cloud == cloud and 0 <= now - self.moment < FRESH and self.stamp == stamp_of_cloud(cloud)
+
+
+def stamp_of_cloud(what):
+    return file_stamp(what) if is_cloud_file(what) else None
 
 
 FRESH = 600  # seconds; after that a reset makes the cloud anew, for the sake of its dates
@@ -10842,17 +11985,18 @@ def start_again(rest):
     """The cloud that --cloud names, as at the start; rules as the files say; the journal empty."""
     forget_all(rest)
     cloud, start, now = rest.cloud, rest.start, rest.clock.now()
-    if start and start.cloud == rest.settings.cloud and 0 <= now - start.moment < FRESH:
+    if start and start.is_of(rest.settings.cloud, now):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
         cloud.cursors = dict(start.cursors)
-        expunge_all_later(cloud)
     else:
         cloud.store.clear()
+        stamp = stamp_of_cloud(rest.settings.cloud)
         fill(cloud, rest.settings.cloud)
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
-        rest.start = Start(rest.settings.cloud, now, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
+        rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
+    expunge_all_later(cloud)
     if rest.settings.cloud == "demo":
         set_going(cloud)
     plan_all(cloud)
@@ -10901,7 +12045,7 @@ def refuse_unusable(rest, kept, where):
     for item in kept.get("Mock", {}).values():
         for name, (fits, meant) in KEPT_FACTS.items():
             if name in item and not fits(item[name]):
-                raise SettingsError(f"{where} holds a Mock.json in which {name!r} is no {meant}: {json.dumps(item[name])[:80]}; mend it")
+                raise SettingsError(f"{where} holds a Mock.json in which {name!r} is no {meant}: {json.dumps(item[name], ensure_ascii=False)[:80]}; mend it")
         if item.get("format", 0) > FORMAT:
             raise SettingsError(f"{where} was written by a newer zmock (format {item['format']}); use that one, or another --data")
     if not kept.get("ManagementNode"):
@@ -10950,11 +12094,18 @@ def sweep_on(rest):
     """Forgets what is over, every now and then: sessions and job records."""
 
     def sweep():
+        sweep_on(rest)  # first, lest a sweep that fails be the last one
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
-        sweep_on(rest)
 
-    rest.clock.at(rest.clock.now() + rest.jobs.scan_interval, sweep)
+    rest.clock.after(rest.jobs.scan_interval, sweep)
+
+
+def keep_ends(rest, seconds):
+    """Keep when each rule ends, as dates are now: a ttl goes on after a restart."""
+    store, clock = rest.cloud.store, rest.clock
+    for rule in [rule for rule in rest.faults.rules if rule.timer and store.peek("Rule", rule.id)]:
+        store.update("Rule", rule.id, ends=clock.due_date(rule.timer))
 
 
 def read_rules(rest):
@@ -10978,6 +12129,7 @@ async def lifetime(cloud, app):
     try:
         await cloud.store.commit()
     except ApiError as error:
+        cloud.clock.stop()
         raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield
@@ -10987,11 +12139,9 @@ async def lifetime(cloud, app):
     cloud.store.close()
 
 
-# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
+# ---- Sockets ---------------------------------------------------------------------------------------------------------
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
-MOST_REPORTED = 50  # calls of a failed test
-Inventory = dict[str, Any]
 server_log = logging.getLogger("zmock.http")
 
 
@@ -11012,13 +12162,137 @@ def address(host, port):
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
+PORT_TRIES = 20  # a port that is free at one address may be taken at the next
+
+
 def listen(host, port):
-    """A socket that listens; SettingsError where that is not possible."""
+    """Return the listening sockets of a host: one for each of its addresses, all on the same port.
+
+    Raise SettingsError if that is not possible.
+    """
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+        return listen_on(addresses_of(host), port)
     except (OSError, OverflowError) as error:
-        told = str(getattr(error, "strerror", None) or error).partition(" (")[0]
-        raise SettingsError(f"cannot listen on {host}:{port}: {told}; choose another --port, or 0 for a free one") from None
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE
+        cure = "choose another --host" if wrong_host else "choose another --port, or 0 for a free one"
+        raise SettingsError(f"cannot listen on {place}: {reason}; {cure}") from None
+
+
+def addresses_of(host):
+    """Return the addresses of a host: "localhost" -> ["127.0.0.1", "::1"], whatever the machine's own table says."""
+    if host == "localhost":
+        return ["127.0.0.1", "::1"]
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(name[0] for *_, name in found))
+
+
+def listen_on(addresses, port):
+    """Return a listening socket for each address. A free port that is taken at one of them is drawn again."""
+    for _ in range(0 if port else PORT_TRIES):
+        try:
+            return take_port(addresses, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return take_port(addresses, port)
+
+
+def take_port(addresses, port):
+    """Return a listening socket for each address that this machine has; OSError if it has none, or the port is taken."""
+    listening, failure = [], None
+    with contextlib.ExitStack() as undo:
+        for host in addresses:
+            try:
+                listening.append(undo.enter_context(listen_at(host, port)))
+                port = listening[0].getsockname()[1]
+            except OSError as error:
+                failure = error
+                if error.errno not in NOT_HERE:
+                    raise
+        if not listening:
+            raise failure
+        undo.pop_all()
+    return listening
+
+
+def listen_at(host, port):
+    """Return a listening socket; at "::" it takes IPv4 too, where the machine can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
+
+
+def shut(connection):
+    """Shut a socket down for all processes: a child that was forked holds it too, so that close() alone ends nothing."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+LONGEST_WAIT = 300  # seconds of the world's time for an answer
+AS_TYPED = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the address of a request
+
+
+async def exchange(method, url, headers, body):
+    """Send one HTTP request on a connection of its own: (status, text). There are no retries, redirects or cookies.
+
+    HTTP libraries retry, and tests patch them. This one stands below them all.
+    """
+    place = urllib.parse.urlsplit(url)
+    target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
+    head = with_defaults(headers, {"Host": place.netloc, "Connection": "close", "Content-Length": len(body)})
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    try:
+        async with asyncio.timeout(LONGEST_WAIT):
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            try:
+                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+                return read_answer(method, await read_all(reader))
+            finally:
+                writer.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
+
+
+def with_defaults(headers, defaults):
+    """Return headers with defaults for those that are not there, in whatever case."""
+    there = {name.lower() for name in headers}
+    return {name: value for name, value in defaults.items() if name.lower() not in there} | headers
+
+
+async def read_all(reader):
+    """Return what came until the connection ended, however it ended: a reset may follow a whole answer."""
+    octets = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while part := await reader.read(1 << 16):
+            octets += part
+    return octets
+
+
+def read_answer(method, octets):
+    """Return the status and the text of an HTTP answer; HTTPException if it is empty, cut short or broken."""
+    answer = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: io.BytesIO(octets)), method=method)
+    answer.begin()
+    return answer.status, answer.read().decode(answer.headers.get_content_charset("utf-8"), "replace")
+
+
+# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
+
+MOST_REPORTED = 50  # calls of a failed test
+Inventory = dict[str, Any]
+
+NO_LOOP = "zmock runs on asyncio, and no asyncio loop runs here, as under trio; `with serve() as mock` brings its own"
+ONE_LOOP = "use zmock_server, or the same loop_scope for the test and its fixtures"
+
+
+def loop_here():
+    """Return the running event loop; RuntimeError in one line where there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(NO_LOOP) from None
 
 
 def answer_or_raise(body):
@@ -11035,17 +12309,19 @@ class Mock:
     """
 
     def __init__(self, settings: Settings, rules: Sequence[dict[str, Any]] = ()) -> None:
-        self.settings, self.app = settings, create_app(settings)
+        self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+        self.settings = self.cloud.settings
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.http: aiohttp.ClientSession | None = None
         self.base, self.port = "", settings.port
         self.session: str | None = None
         self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
-        self.listening: socket.socket | None = None
-        self.server: asyncio.Server | None = None
+        self.listening: list[socket.socket] = []
+        self.servers: list[asyncio.Server] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: LoopThread | None = None
-        self.add_rules()
+        with self.cloud.store.released_on_failure():
+            self.add_rules()
 
     @property
     def url(self) -> str:
@@ -11059,18 +12335,25 @@ class Mock:
     async def __aenter__(self) -> "Mock":
         if self.base:
             raise RuntimeError("a mock runs once; serve() makes another one")
-        self.listening = listen(self.settings.host, self.settings.port)
-        self.port = self.listening.getsockname()[1]
+        self.loop = loop_here()
+        with self.cloud.store.released_on_failure():
+            self.listening = listen(self.settings.host, self.settings.port)
+            try:
+                await self.begin()
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def begin(self):
+        self.port = self.listening[0].getsockname()[1]
         self.base = address(self.settings.host, self.port)
         self.rest.base = self.base
         await self.runner.setup()
-        await self.accept()
-        return self
+        await self.accept(self.listening)
 
     async def __aexit__(self, *failure: object) -> None:
         self.deafen()
-        if self.http:
-            await self.http.close()
         await self.runner.cleanup()
 
     def __enter__(self) -> "MockInThread":
@@ -11087,41 +12370,59 @@ class Mock:
             self.thread.run(self.__aexit__())
             self.thread.close()
 
-    async def accept(self):
-        loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(self.runner.server, sock=self.listening, start_serving=False)
-        await self.server.start_serving()
+    async def accept(self, listening):
+        for each_socket in listening:
+            if each_socket.fileno() != -1:  # down() may come meanwhile
+                server = await self.loop.create_server(self.runner.server, sock=each_socket, start_serving=False)
+                self.servers.append(server)
+                await server.start_serving()
+
+    def listens_at(self, target):
+        """Return True if `target`, as connect() takes it, is an address of this mock."""
+        return any(each_socket.getsockname()[:2] == target[:2] for each_socket in self.listening)
 
     def deafen(self):
         """Takes no more connections."""
-        if self.server:
-            self.server.close()
-        if self.listening:
-            self.listening.close()
-        self.listening = self.server = None
+        for each_socket in self.listening:
+            shut(each_socket)
+        for server in self.servers:
+            server.close()
+        for each_socket in self.listening:
+            each_socket.close()
+        self.listening, self.servers = [], []
 
     def down(self) -> None:
         """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
         self.deafen()
         for connection in self.runner.server.connections if self.runner.server else ():
             if connection.transport:
+                shut(connection.transport.get_extra_info("socket"))
                 connection.transport.abort()
 
     def up(self) -> None:
         """Back, on the same port."""
         if not self.listening:
             self.listening = listen(self.settings.host, self.port)
-            self.cloud.clock.spawn(self.accept())
+            self.cloud.clock.spawn(self.accept(self.listening))
 
     # talking to it
 
     async def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """One request to the API: (status, what came back: JSON, else text, None where nothing)."""
-        self.http = self.http or aiohttp.ClientSession()
-        sent = {"Authorization": f"OAuth {self.session}"} if self.session else {}
-        async with self.http.request(method, self.url + path, json=body, headers=sent | (headers or {})) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text or None
+        """Send one request to the API, once: (status, body), the body as JSON, else as text, None if it is empty.
+
+        Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
+        """
+        self.must_run_here()
+        defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
+        defaults |= {} if body is None else {"Content-Type": "application/json"}
+        octets = b"" if body is None else json.dumps(body).encode()
+        status, text = await exchange(method, self.url + path, with_defaults(headers or {}, defaults), octets)
+        return status, json.loads(text) if text[:1] in ("{", "[") else text or None
+
+    def must_run_here(self):
+        """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:
         """The uuid of a new session; later calls of this handle use it."""
@@ -11148,7 +12449,9 @@ class Mock:
     def seconds_until(self, record):
         """How long until something can become of a job; RuntimeError where nothing will, for it is held, lost, or waits for one that is."""
         state, now = self.cloud.jobs.shown(record)["state"], self.clock.now()
-        moments = [record["due"]] if record["due"] > now else [timer.due for timer in self.clock.timers if timer.fire and timer.awaited]
+        due = self.cloud.jobs.due(record)
+        awaited = (timer for timer in self.clock.timers if timer.fire and timer.awaited)
+        moments = [due] if due > now else [self.clock.due_date(timer) for timer in awaited]
         if state in ("held", "lost") or not moments:
             raise RuntimeError(f"job {record['uuid']} is {state} and will not end by itself: POST /zmock/jobs/{record['uuid']}")
         return max(0, min(moments) - now)
@@ -11195,6 +12498,7 @@ class Mock:
 
     async def advance(self, seconds: float) -> list[str]:
         """Lets that much time pass; what came due."""
+        self.must_run_here()
         return await self.clock.advance(seconds)
 
     def add_rules(self):
@@ -11213,7 +12517,7 @@ class Mock:
         """Something goes wrong: incident(host_down="host-1"), or {"host-down": "host-1"}; answers what it is, with its id."""
         struck = strike(self.cloud, told or {kind.replace("_", "-"): about for kind, about in kinds.items()})
         await self.cloud.store.commit()
-        return struck.shown()
+        return struck.shown(self.clock)
 
     async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)
@@ -11254,6 +12558,9 @@ class Mock:
         return "\n".join(lines or ["no calls"])
 
 
+FORKED = "this mock runs in the process that this one was forked from; use its address, or serve() makes another one"
+
+
 class LoopThread:
     """A thread with an event loop of its own, for those who have none."""
 
@@ -11264,9 +12571,10 @@ class LoopThread:
 
     def run(self, coroutine):
         """What the coroutine returns, once it is done there."""
-        if self.loop.is_closed():
+        if not self.thread.is_alive():
             coroutine.close()
-            raise RuntimeError("this mock has ended; serve() makes another one")
+            ended = self.loop.is_closed()
+            raise RuntimeError("this mock has ended; serve() makes another one" if ended else FORKED)
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def call(self, function, *given, **told):
@@ -11359,7 +12667,7 @@ def as_setting(item, value):
     if kind is str and isinstance(value, (int, float, Path)):
         return str(value)
     if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
-        raise SettingsError(f"{item.name} is {'an' if kind is int else 'a'} {kind.__name__}, not {value!r}")
+        raise SettingsError(f"{item.name} is {a_noun(kind.__name__)}, not {value!r}")
     return value
 
 
@@ -11427,10 +12735,22 @@ def told_by(request):
     return told
 
 
+LOOP_SCOPES = ("function", "class", "module", "package", "session")
+NOT_ASYNC = "this test is not async, so that the event loop of zmock does not run in it; use zmock_server"
+IN_UNITTEST = "unittest runs this test outside the event loop of zmock; use zmock_server, or serve() in the test"
+ON_TRIO = "zmock runs on asyncio, this test on trio; use zmock_server"
+RUN_BY_NONE = "nothing runs this async test; mark it with @pytest.mark.asyncio, or set asyncio_mode = auto"
+BLOCKING = "a blocking client stops the event loop that zmock runs in; call it in asyncio.to_thread, or use zmock_server"
+ELSEWHERE = f"the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}"
+
 if "pytest" in sys.modules:  # it is there before its plugins are; where it is not, nobody asks for fixtures
+    import inspect
+    import unittest
+
     import pytest
 
     MOCKS = pytest.StashKey[list]()  # (handle, strict) of those that a test uses
+    IN_LOOPS = pytest.StashKey[set]()  # (thread, mock) of those that run in the loop of a test
 
     def pytest_configure(config):
         config.addinivalue_line("markers", MARKER)
@@ -11445,7 +12765,7 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
         outcome = yield
         for mock, strict in item.stash.get(MOCKS, ()):
             if strict and mock.never_fired():
-                rules = "".join(f"\n  {rule.id}, matched {rule.matches} times: {json.dumps(rule.told, ensure_ascii=False)}" for rule in mock.never_fired())
+                rules = "".join(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {json.dumps(rule.told, ensure_ascii=False)}" for rule in mock.never_fired())
                 pytest.fail(f"no call has met these rules of zmock:{rules}\n(@pytest.mark.zmock(strict=False) lets them stay unused)", pytrace=False)
         return outcome
 
@@ -11488,14 +12808,90 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
         """A mock for tests that await nothing: one in a worker, cleared for each test; in memory, delay 0, time frozen."""
         return taken(request, zmock_thread.take)
 
+    def refuse_to_hang(mocks, event, arguments):
+        """Fail the test if it connects to a mock whose loop cannot answer: the thread of that loop waits for the answer.
+
+        This is a hook of sys.addaudithook(), which Python calls before each connect().
+        """
+        if event != "socket.connect":
+            return
+        client, target = arguments
+        for thread, mock in mocks:
+            if thread == threading.get_ident() and mock.listens_at(target):
+                blocks = client.gettimeout() != 0
+                if blocks or asyncio._get_running_loop() is not mock.loop:
+                    client.close()  # nobody else does, after an exception that is no OSError
+                    pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
+
+    def in_loops(config):
+        """Return the set of mocks that refuse_to_hang() minds in this run of pytest."""
+        if IN_LOOPS not in config.stash:
+            config.stash[IN_LOOPS] = set()
+            sys.addaudithook(functools.partial(refuse_to_hang, config.stash[IN_LOOPS]))
+        return config.stash[IN_LOOPS]
+
+    @contextlib.asynccontextmanager
+    async def mock_in_loop(request):
+        """Run the mock of a test in the loop that runs this."""
+        async with taken(request, lambda told: serve(**told)) as mock:
+            mocks, entry = in_loops(request.config), (threading.get_ident(), mock)
+            mocks.add(entry)
+            try:
+                yield mock
+            finally:
+                mocks.discard(entry)
+
+    def obstacle(item, backend):
+        """Return why no asyncio loop runs during a test, and the cure."""
+        if issubclass(getattr(item, "cls", None) or object, unittest.TestCase):
+            return IN_UNITTEST
+        if not inspect.iscoroutinefunction(getattr(item, "function", None)):
+            return NOT_ASYNC
+        return ON_TRIO if backend == "trio" or item.get_closest_marker("trio") else RUN_BY_NONE
+
     if importlib.util.find_spec("pytest_asyncio"):
         import pytest_asyncio
 
-        @pytest_asyncio.fixture
-        async def zmock(request, zmock_settings):
-            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
-            async with taken(request, lambda told: serve(**told)) as mock:
+        has_scopes = "loop_scope" in inspect.signature(pytest_asyncio.fixture).parameters  # since 0.24
+        is_async_test = getattr(pytest_asyncio, "is_async_test", lambda item: item.get_closest_marker("asyncio"))
+
+        def fixture_in(loop_scope):
+            """Return a fixture: a mock in the loop that pytest-asyncio has for a scope."""
+
+            @pytest_asyncio.fixture(**{"loop_scope": loop_scope} if has_scopes else {})
+            async def in_loop(request, zmock_settings):
+                async with mock_in_loop(request) as mock:
+                    yield mock
+
+            return in_loop
+
+        _zmock_function, _zmock_class, _zmock_module, _zmock_package, _zmock_session = map(fixture_in, LOOP_SCOPES)
+
+        @pytest.fixture
+        async def _zmock_anyio(request, zmock_settings):
+            """A mock in the loop of anyio's plugin, which runs the async fixtures of its tests."""
+            async with mock_in_loop(request) as mock:
                 yield mock
+
+        def loop_scope(item):
+            """Return the scope of the loop in which pytest-asyncio runs a test."""
+            given = getattr(item.get_closest_marker("asyncio"), "kwargs", {})
+            scope = given.get("loop_scope") or given.get("scope")
+            with contextlib.suppress(ValueError, KeyError):  # an option since 0.25
+                scope = scope or item.config.getini("asyncio_default_test_loop_scope")
+            return scope or "function"
+
+        @pytest.fixture
+        def zmock(request, zmock_settings):
+            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
+            item, backend = request.node, None
+            if is_async_test(item):
+                return request.getfixturevalue(f"_zmock_{loop_scope(item)}")
+            if "anyio_backend" in request.fixturenames:
+                backend = request.getfixturevalue("anyio_backend_name")
+            if backend != "asyncio" or not inspect.iscoroutinefunction(item.function):
+                pytest.fail(f"zmock: {obstacle(item, backend)}", pytrace=False)
+            return request.getfixturevalue("_zmock_anyio")
 
     else:
 
@@ -11506,17 +12902,15 @@ if "pytest" in sys.modules:  # it is there before its plugins are; where it is n
 
 # ---- Main --------------------------------------------------------------------------------------------------------
 
-async def run(settings):
+async def run(mock):
     """Serves until SIGTERM or Ctrl-C."""
-    mock = Mock(settings)
     stop = asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await mock.__aenter__()
-    welcome(mock)
-    await stop.wait()
-    await mock.__aexit__()
+    async with mock:
+        welcome(mock)
+        await stop.wait()
 
 
 def welcome(mock):
@@ -11542,14 +12936,17 @@ def print_contract(settings):
 def main(arguments=None):
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     told = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until run() minds it: a large cloud takes a while to make
     try:
         if told[:1] == ["openapi"]:
             print_contract(read_settings(told[1:], os.environ))
         else:
-            asyncio.run(run(read_settings(told, os.environ)))
+            asyncio.run(run(Mock(read_settings(told, os.environ))))
     except SettingsError as error:
         print(f"zmock: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 0
     return 0
 
 

@@ -32,7 +32,7 @@ from zmock import (
 )  # fmt: skip
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
-SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
+SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS, VALUES = (list(rows.values()) for rows in json.loads(FILE.read_text(encoding="utf-8")).values())
 ALL, ALONE = Catalogue(FILE), Catalogue()
 BUILT_IN = list(ALONE.apis.values())
 EVERY = list(ALL.apis.values())
@@ -283,18 +283,18 @@ def test_a_shipped_line_is_an_api(line):
 
 def test_each_shipped_api_and_inventory_has_a_line_of_its_own():
     told = FILE.read_text(encoding="utf-8").removesuffix("\n}}\n").removeprefix('{"apis": {\n')
-    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs|configurations)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS), strict=True):
+    for text, rows in zip(re.split(r'\n},\n"(?:inventories|structs|configurations|enums|values)": {\n', told), (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS, VALUES), strict=True):
         assert [json.loads("{%s}" % line.rstrip(",")) for line in text.splitlines()] == [{str(n): row} for n, row in enumerate(rows, 1)]
 
 
 def test_the_shipped_lines_are_in_the_order_of_their_names():
-    for rows in (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS):
+    for rows in (SHIPPED, INVENTORIES, STRUCTS, CONFIGURATIONS, ENUMS):
         assert [line["name"] for line in rows] == sorted(line["name"] for line in rows)
 
 
 def test_tinydb_opens_the_shipped_file():
     with TinyDB(FILE, access_mode="r") as db:
-        assert db.tables() == {"apis", "inventories", "structs", "configurations"}
+        assert db.tables() == {"apis", "inventories", "structs", "configurations", "enums", "values"}
         assert [dict(document) for document in db.table("apis")] == SHIPPED
         assert [dict(document) for document in db.table("inventories")] == INVENTORIES
 
@@ -344,3 +344,41 @@ def test_a_catalogue_that_cannot_be_read_says_so(tmp_path):
 def test_an_inventory_that_no_query_reaches_has_fields_of_known_types(row):
     kinds = {kind for _, _, kind in (word.partition(":") for word in row["fields"].split())}
     assert kinds <= {"", "int", "long", "double", "bool", "date", "list", "map", "maps", "any"}
+
+
+# Java classes
+
+
+def test_a_class_is_called_as_its_row():
+    plain = {name: java.simple for name, java in ALL.classes.items() if java.simple not in (name, f"{name}Inventory")}
+    assert plain == {}
+    assert [java.name for java in ALL.classes.values() if not re.fullmatch(r"org\.zstack(\.[a-z]\w*)+\.[A-Z]\w+(\$[A-Z]\w+)?", java.name)] == []
+
+
+UNTYPED = {  # members that are maps of texts, or anything
+    "Notification.opaque", "TaskProgress.opaque", "L2Network.attachedCidrs", "L2VxlanNetworkPool.attachedCidrs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [*ALL.resources.values()], ids=[*ALL.resources])
+def test_each_member_of_an_inventory_that_holds_objects_has_a_class(row):
+    named = {name for java in ALL.classes[row.name].family() for name in java.members}
+    objects = {f"{row.name}.{name}" for name, kind in row.all_fields.items() if kind in ("map", "maps") and name not in named}
+    assert objects <= UNTYPED
+
+
+def test_a_subtype_holds_what_it_is_a_subtype_of_holds():
+    for row in ALL.resources.values():
+        if row.of:
+            assert ALL.classes[row.of].members.keys() <= ALL.classes[row.name].members.keys(), row.name
+
+
+@pytest.mark.parametrize("table", ("apis", "inventories", "structs"))
+def test_a_row_that_holds_what_is_no_class_stops_the_start_and_is_told_which_is_near(tmp_path, table):
+    rows = json.loads(FILE.read_text(encoding="utf-8"))
+    row = next(row for row in rows[table].values() if "[" in row.get("holds", ""))
+    right = re.search(r"\[(\w+)\]", row["holds"])[1]
+    row["holds"] = row["holds"].replace(f"[{right}]", f"[{right}x]")
+    (tmp_path / "catalogue.json").write_text(json.dumps(rows))
+    with pytest.raises(SettingsError, match=rf"row {row['name']} .*\[{right}x\], which is no class, did you mean {right}\?"):
+        Catalogue(tmp_path / "catalogue.json")

@@ -130,6 +130,38 @@ def test_inventories_of_closed_modules_are_described_too():
     assert SCHEMAS["VmInstanceInventory"]["properties"]["vmNics"] == {"type": "array", "items": {"$ref": "#/components/schemas/VmNicInventory"}}
 
 
+def ref(name):
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+@pytest.mark.parametrize(("name", "member", "schema"), (
+    ("ImageInventory", "backupStorageRefs", {"type": "array", "items": ref("ImageBackupStorageRefInventory")}),
+    ("PolicyInventory", "statements", {"type": "array", "items": ref("PolicyStatement")}),
+    ("VolumeSnapshotTreeInventory", "tree", ref("SnapshotLeafInventory")),
+    ("SnapshotLeafInventory", "children", {"type": "array", "items": ref("SnapshotLeafInventory")}),
+    ("CloneVmInstanceInventory", "error", ref("ErrorCode")),
+    ("VmInstanceInventory", "dns", {"type": "array", "items": ref("VpcRouterDnsInventory")}),
+    ("CloneVmInstanceResult", "result", ref("CloneVmInstanceResults")),
+    ("GetAccountQuotaUsageResult", "usages", {"type": "array", "items": ref("QuotaUsage")}),
+    ("GetFreeIpOfIpRangeResult", "inventories", {"type": "array", "items": ref("FreeIpInventory")}),
+    ("QueryZoneResult", "inventory", ref("ZoneInventory")),
+    ("GetResourceAccountResult", "inventories", {}),
+    ("LongJobInventory", "state", {"type": "string"}),
+))  # fmt: skip
+def test_what_is_inside_an_answer_is_described_by_its_class(name, member, schema):
+    assert SCHEMAS[name]["properties"][member] == schema
+
+
+def test_a_storage_has_the_monitors_of_one_kind_or_of_the_other():
+    ways = SCHEMAS["PrimaryStorageInventory"]["properties"]["mons"]["anyOf"]
+    assert [way["items"] for way in ways] == [ref(f"{kind}PrimaryStorageMonInventory") for kind in ("Ceph", "Fusionstor")]
+
+
+def test_the_statements_of_a_new_policy_are_what_it_answers():
+    statements = SCHEMAS["CreatePolicyRequest"]["properties"]["params"]["properties"]["statements"]
+    assert statements == {"type": "array", "items": ref("PolicyStatement"), "minItems": 1}
+
+
 @pytest.mark.parametrize(
     ("condition", "fits"),
     (("name=web-1", True), ("name~=web%", True), ("vmNics.eip.vipIp=10.0.0.1", True), ("hostUuid is null", True), ("__userTag__=web", True), ("cpuNum>=", True),
@@ -161,8 +193,8 @@ def test_without_the_file_of_the_catalogue_it_holds_what_is_simulated():
 
 
 async def test_it_is_served_where_other_tools_look_for_it(aiohttp_client, zmock):
-    zmock.http = await aiohttp_client(zmock.app)
-    answer = await zmock.http.get("/zmock/openapi.json")
+    client = await aiohttp_client(zmock.app)
+    answer = await client.get("/zmock/openapi.json")
     told = await answer.json()
     assert (answer.status, told["servers"]) == (200, [{"url": "/zstack/v1"}])
     assert told["paths"] == json.loads(json.dumps(MANUAL["paths"]))

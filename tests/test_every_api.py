@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+import aiohttp
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -92,6 +93,7 @@ GIVEN = {
     **{api: {"uuid": "@stored", "srcBackupStorageUuid": "@store-1", "dstBackupStorageUuid": "@store-2"}
        for api in ("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage")},
     **{api: {"backupStorageUuid": "@store-1", "imageUuid": "@stored"} for api in ("ExportImageFromBackupStorage", "DeleteExportedImageFromBackupStorage")},
+    "GetImagesFromImageStoreBackupStorage": {"uuid": "@store-1"},
     "GetDataVolumeAttachableVm": {"volumeUuid": "@volume-spare"},
     "ReimageVmInstance": {"vmInstanceUuid": "@vm-ci-1"},
     "ResizeDataVolume": {"uuid": "@volume-spare", "size": 200 << 30},
@@ -131,7 +133,7 @@ FIRST = {
     "DeleteCephPrimaryStoragePool": (("AddCephPrimaryStoragePool", {"resourceUuid": "@made"}),),
     "AddAliyunNasPrimaryStorage": (("AddAliyunNasMountTarget", {}),),
     **dict.fromkeys(("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage", "ExportImageFromBackupStorage",
-                     "DeleteExportedImageFromBackupStorage"), STORED),
+                     "DeleteExportedImageFromBackupStorage", "GetImagesFromImageStoreBackupStorage"), STORED),
     "LocalStorageMigrateVolume": (("ReconnectHost", {"uuid": "@host-4"}), ("CreateDataVolume", {"primaryStorageUuid": "@ps-local", "resourceUuid": "@local"}),),
     "AddCertificateToLoadBalancerListener": (CERTIFICATE, LISTENER, ("RemoveCertificateFromLoadBalancerListener", {"listenerUuid": "@made", "certificateUuid": "@certificate"})),
     "RemoveCertificateFromLoadBalancerListener": (CERTIFICATE, LISTENER),
@@ -228,10 +230,51 @@ def test_all_of_what_clients_use_is_simulated(collection):
     assert apis and [api.name for api in apis if api.backing == "none"] == []
 
 
+# members of answers that are maps, of which the server names nothing (JsonSchemaBuilder.java)
+MAPS = {"CheckApiPermission.inventory", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
+        "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
+        "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "ReconnectConsoleProxyAgent.inventory"}  # fmt: skip
+UNTYPED = {"opaque", "attachedCidrs"}  # members of inventories that are maps of texts, or of anything
+
+
+def objects_in(value, path=""):
+    """The objects in an answer by their paths, those in maps left out."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name not in UNTYPED:
+                place = f"{path}.{name}" if path else name
+                yield from [(place, inner)] if isinstance(inner, dict) else ()
+                yield from objects_in(inner, place)
+    for index, inner in enumerate(value if isinstance(value, list) else ()):
+        yield from [(f"{path}[{index}]", inner)] if isinstance(inner, dict) else ()
+        yield from objects_in(inner, f"{path}[{index}]")
+
+
+def value_at(body, path):
+    for step in re.findall(r"\w+", path):
+        body = body[int(step) if isinstance(body, list) else step]
+    return body
+
+
+def misnamed(name, body):
+    """What is wrong with the schema of an answer: objects without a class, paths that lead nowhere, classes that are not what is there."""
+    schema = body["schema"]
+    answer = {member: value for member, value in body.items() if member != "schema" and f"{name}.{member}" not in MAPS}
+    yield from [f"{path} has no class" for path, _ in objects_in(answer) if path not in schema]
+    for path, java in schema.items():
+        value, simple = value_at(answer, path), re.split("[.$]", java)[-1]
+        if isinstance(value, dict):
+            declared = Draft202012Validator({"$ref": f"#/components/schemas/{simple}", "components": CONTRACT})
+            yield from [f"{path} is no {simple}: {error.message}" for error in declared.iter_errors(value)]
+        elif value not in (CATALOGUE.classes[simple].constants if simple in CATALOGUE.classes else ()):
+            yield f"{path} is {value}, no {simple}"
+
+
 @pytest.mark.parametrize("name", sorted(SIMULATED))
 async def test_it_does_what_it_is_for(name):
     api = SIMULATED[name]
     async with serve() as mock:
+        mock.http = aiohttp.ClientSession(headers={"X-JSON-Schema": "true"})
         await mock.login()
         drive = Drive(mock)
         await drive.prepare(api)
@@ -239,6 +282,7 @@ async def test_it_does_what_it_is_for(name):
         body = await mock.call(name, **params)
         promised = Draft202012Validator({"$ref": f"#/components/schemas/{name}Result", "components": CONTRACT})
         assert [f"{error.json_path}: {error.message}" for error in promised.iter_errors(body)] == []
+        assert [*misnamed(name, body)] == [], "typed clients read each object into its class"
         for member in re.findall(r"(inventor(?:y|ies)):\w+", api.answers):
             assert member in body
         shown = body.get("inventory", {}) if body else {}
@@ -252,6 +296,106 @@ async def test_it_does_what_it_is_for(name):
         if api.kind in ("Delete", "Expunge", "Destroy") and api.target and re.fullmatch(r"/[a-z/0-9-]+/{uuid}", api.path) and api.type not in ("ManagementNode", "License"):
             item = mock.cloud.store.peek(CATALOGUE.resources[api.target.refers].stored, params[api.target.name]) or {}
             assert not item or "De" in item.get("status", "") + item.get("state", ""), "what was deleted is gone, or waits to be expunged"
+
+
+HEADER, NETWORK, PLUGIN = "org.zstack.header.", "org.zstack.network.service.", "org.zstack."
+LISTENERS = "AddCertificateToLoadBalancerListener"
+NAMED_WITHIN = {  # the APIs that are called: what the answer of the last one has inside, with its class
+    "QueryImage": {"inventories[0].backupStorageRefs[0]": HEADER + "image.ImageBackupStorageRefInventory"},
+    "AddImage": {"inventory.backupStorageRefs[0]": HEADER + "image.ImageBackupStorageRefInventory"},
+    "QueryL3Network": {"inventories[0].networkServices[0]": HEADER + "network.service.NetworkServiceL3NetworkRefInventory",
+                       "inventories[0].ipRanges[0]": HEADER + "network.l3.IpRangeInventory"},
+    "AddHostRouteToL3Network": {"inventory.hostRoute[0]": HEADER + "network.l3.L3NetworkHostRouteInventory"},
+    "CreatePolicy": {"inventory.statements[0]": HEADER + "identity.PolicyStatement"},
+    "CreatePolicy QueryPolicy": {"inventories[0].statements[0].effect": HEADER + "identity.StatementEffect"},
+    "CreateVolumeSnapshot CreateVolumeSnapshot QueryVolumeSnapshotTree": {
+        **{f"inventories[0].tree{leaf}": HEADER + "storage.snapshot.VolumeSnapshotTree$SnapshotLeafInventory" for leaf in ("", ".children[0]")},
+        **{f"inventories[0].tree{leaf}.inventory": HEADER + "storage.snapshot.VolumeSnapshotInventory" for leaf in ("", ".children[0]")}},
+    "AddVmNicToLoadBalancer": {"inventory.vmNicRefs[0]": NETWORK + "lb.LoadBalancerListenerVmNicRefInventory"},
+    LISTENERS: {"inventory.certificateRefs[0]": NETWORK + "lb.LoadBalancerListenerCertificateRefInventory"},
+    f"{LISTENERS} QueryLoadBalancer": {"inventories[0].listeners[0]": NETWORK + "lb.LoadBalancerListenerInventory",
+                                       "inventories[0].listeners[0].certificateRefs[0]": NETWORK + "lb.LoadBalancerListenerCertificateRefInventory"},
+    f"{LISTENERS} QueryCertificate": {"inventories[0].listeners[0]": NETWORK + "lb.LoadBalancerListenerCertificateRefInventory"},
+    "GetFreeIpOfL3Network": {"inventories[0]": HEADER + "network.l3.FreeIpInventory"},
+    "GetFreeIpOfIpRange": {"inventories[1]": HEADER + "network.l3.FreeIpInventory"},
+    "GetVipUsedPorts": {"inventories[0]": NETWORK + "virtualrouter.APIGetVipUsedPortsReply$VipPortRangeInventory"},
+    "GetLocalStorageHostDiskCapacity": {"inventories[0]": PLUGIN + "storage.primary.local.APIGetLocalStorageHostDiskCapacityReply$HostDiskCapacity"},
+    "GetVolumeFormat": {"formats[1]": HEADER + "volume.APIGetVolumeFormatReply$VolumeFormatReplyStruct"},
+    "GetAccountQuotaUsage": {"usages[0]": HEADER + "identity.Quota$QuotaUsage"},
+    "CloneVmInstance": {"result": HEADER + "vm.CloneVmInstanceResults", "result.inventories[0]": HEADER + "vm.CloneVmInstanceInventory",
+                        "result.inventories[0].inventory": HEADER + "vm.VmInstanceInventory",
+                        "result.inventories[0].inventory.vmNics[0]": HEADER + "vm.VmNicInventory"},
+    "AddDnsToVpcRouter": {"inventory": PLUGIN + "vpc.VpcRouterVmInventory", "inventory.dns[0]": PLUGIN + "vpc.VpcRouterDnsInventory"},
+    "GetImagesFromImageStoreBackupStorage": {"infos[0]": PLUGIN + "storage.backup.imagestore.ImageStoreImageStruct"},
+    "RequestConsoleAccess": {"inventory": HEADER + "console.ConsoleInventory"},
+    "SubmitLongJob": {"inventory.state": HEADER + "longjob.LongJobState"},
+    # subclasses among others
+    "QueryHost": {"inventories[0]": PLUGIN + "kvm.KVMHostInventory"},
+    "AddDnsToVpcRouter QueryVmInstance": {"inventories[type=UserVm]": HEADER + "vm.VmInstanceInventory",
+                                          "inventories[type=ApplianceVm]": PLUGIN + "vpc.VpcRouterVmInventory",
+                                          "inventories[type=ApplianceVm].dns[0]": PLUGIN + "vpc.VpcRouterDnsInventory"},
+    "AddDnsToVpcRouter QueryApplianceVm": {"inventories[0]": PLUGIN + "vpc.VpcRouterVmInventory", "inventories[0].vmNics[0]": HEADER + "vm.VmNicInventory"},
+    "CreateVirtualRouterOffering QueryInstanceOffering": {"inventories[type=UserVm]": HEADER + "configuration.InstanceOfferingInventory",
+                                                          "inventories[type=VirtualRouter]": NETWORK + "virtualrouter.VirtualRouterOfferingInventory"},
+    "AddImageStoreBackupStorage QueryBackupStorage": {"inventories[type=SftpBackupStorage]": PLUGIN + "storage.backup.sftp.SftpBackupStorageInventory",
+        "inventories[type=ImageStoreBackupStorage]": PLUGIN + "storage.backup.imagestore.ImageStoreBackupStorageInventory"},
+    "AddFusionstorPrimaryStorage QueryPrimaryStorage": {"inventories[type=LocalStorage]": HEADER + "storage.primary.PrimaryStorageInventory",
+        "inventories[type=Fusionstor].mons[0]": PLUGIN + "storage.fusionstor.primary.FusionstorPrimaryStorageMonInventory"},
+    "AddSharedBlockGroupPrimaryStorage QueryPrimaryStorage": {
+        "inventories[type=SharedBlock].sharedBlocks[0].state": PLUGIN + "storage.primary.sharedblock.SharedBlockState"},
+    "AddNfsPrimaryStorage": {"inventory": HEADER + "storage.primary.PrimaryStorageInventory"},
+    "CreateL2VxlanNetwork QueryL2Network": {"inventories[type=VxlanNetwork]": PLUGIN + "network.l2.vxlan.vxlanNetwork.L2VxlanNetworkInventory",
+        "inventories[type=VxlanNetworkPool].attachedVniRanges[0]": PLUGIN + "network.l2.vxlan.vxlanNetworkPool.VniRangeInventory"},
+    "AddAliyunNasFileSystem QueryNasFileSystem": {"inventories[0]": PLUGIN + "aliyun.nas.filesystem.AliyunNasFileSystemInventory",
+                                                  "inventories[0].protocol": PLUGIN + "nas.NasProtocolType"},
+}  # fmt: skip
+
+
+def index_of(path, body):
+    """A path with the index of the list's item that has this type: "inventories[type=Ceph]" -> "inventories[2]"."""
+    return re.sub(r"(\w+)\[type=(\w+)\]", lambda told: f"{told[1]}[{[one['type'] for one in body[told[1]]].index(told[2])}]", path)
+
+
+@pytest.mark.parametrize("called", NAMED_WITHIN)
+async def test_an_answer_names_the_class_of_what_is_inside_an_inventory(called):
+    async with serve() as mock:
+        mock.http = aiohttp.ClientSession(headers={"X-JSON-Schema": "true"})
+        drive = Drive(mock)
+        for name in called.split():
+            await drive.prepare(SIMULATED[name])
+            body = await mock.call(name, **await drive.params(SIMULATED[name]))
+    schema, expected = body["schema"], {index_of(path, body): java for path, java in NAMED_WITHIN[called].items()}
+    assert {path: schema.get(path) for path in expected} == expected
+    assert [*misnamed(name, body)] == []
+
+
+@pytest.mark.parametrize("called", ("CloneVmInstance", "QueryVolumeSnapshotTree", "QueryL3Network"))
+async def test_an_object_is_named_before_what_is_in_it_for_the_sdk_replaces_one_after_the_other(called):
+    async with serve() as mock:
+        mock.http = aiohttp.ClientSession(headers={"X-JSON-Schema": "true"})
+        body = await mock.call(called, **await Drive(mock).params(SIMULATED[called]))
+    met = set()
+    for path in body["schema"]:
+        inside = path.rpartition(".")[0]
+        assert inside in met or "." not in path
+        met.add(path)
+
+
+async def test_a_reference_of_a_snapshot_to_a_backup_storage_is_named():
+    async with serve() as mock:
+        snapshot = (await mock.call("QueryVolumeSnapshot"))["inventories"][0]["uuid"]
+        mock.cloud.change("VolumeSnapshot", snapshot, backupStorageRefs=[{"volumeSnapshotUuid": snapshot, "backupStorageUuid": named("bs-1")}])
+        for path, place in ((f"/volume-snapshots/{snapshot}", "inventory"), ("/volume-snapshots/trees?q=snapshot.uuid=" + snapshot, "inventories[0].tree.inventory")):
+            _, body = await mock.request("GET", path, headers={"X-JSON-Schema": "true"})
+            assert body["schema"][f"{place}.backupStorageRefs[0]"] == HEADER + "storage.snapshot.VolumeSnapshotBackupStorageRefInventory"
+            assert [*misnamed("", body)] == []
+
+
+async def test_without_the_header_nothing_looks_for_classes(monkeypatch):
+    monkeypatch.setattr("zmock.schema_of", lambda *_: pytest.fail("looked for"))
+    async with serve() as mock:
+        assert "schema" not in await mock.call("QueryVmInstance")
+        assert "schema" not in await mock.call("CreateZone", name="z")
 
 
 def refusal_of(api, params):

@@ -1,18 +1,24 @@
 """The handle, and the fixture that gives it."""
 
 import asyncio
+import contextlib
+import gc
+import importlib.util
+import multiprocessing
+import os
 import re
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
+import warnings
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from zmock import SettingsError, create_app, named, serve
+from zmock import Settings, SettingsError, create_app, exchange, main, named, serve
 
 ROOT = Path(__file__).parent.parent
 
@@ -175,6 +181,188 @@ async def test_connections_break_when_it_goes_down(zmock):
         await waiting
 
 
+# one request
+
+
+@pytest.mark.parametrize("at", ("accept", "after"))
+@pytest.mark.parametrize("method", ("GET", "POST", "PUT", "DELETE"))
+async def test_a_request_whose_connection_breaks_is_not_sent_again(zmock, method, at):
+    zone, path = named("zone-1"), "/zones" if method == "POST" else f"/zones/{named('zone-1')}" + "/actions" * (method == "PUT")
+    body = {"POST": {"params": {"name": "z"}}, "PUT": {"updateZone": {"name": "y"}}}.get(method)
+    await zmock.login()
+    rule = zmock.rule(api="*Zone", then={"drop": "reset", "at": at})
+    with pytest.raises(OSError, match=f"^{method} .*/zones.*: ."):
+        await zmock.request(method, path, body)
+    await zmock.advance(60)
+    assert (rule.hits, [call.method for call in zmock.calls()[1:]]) == (1, [method])
+    zmock.rest.faults.clear()
+    names = [item["name"] for item in await zmock.query("zones", f"uuid={zone}")]
+    assert names == (["zone-1"] if at == "accept" or method in ("GET", "POST") else ["y"] if method == "PUT" else [])
+
+
+@pytest.mark.parametrize("drop", ("reset", "empty", "truncate", "garbage"))
+async def test_an_answer_that_breaks_is_an_os_error_and_one_call(zmock, drop):
+    await zmock.login()
+    rule = zmock.rule(api="QueryZone", then={"drop": drop})
+    with pytest.raises(OSError, match="/zstack/v1/zones: ."):
+        await zmock.request("GET", "/zones")
+    assert (rule.hits, len(zmock.calls("QueryZone"))) == (1, 1)
+
+
+@pytest.mark.zmock(rules=[{"api": "QueryZone", "then": {"drop": "dribble"}}], clock="warp")
+async def test_an_answer_that_dribbles_comes_whole(zmock):
+    await zmock.login()
+    assert (await zmock.request("GET", "/zones?fields=name"))[1] == {"inventories": [{"name": "zone-1"}]}
+
+
+async def test_the_handle_uses_no_library_that_a_test_has_patched(zmock, monkeypatch):
+    async def patched(*given, **told):
+        raise aiohttp.ClientConnectionError("intercepted, as by aioresponses")
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", patched)
+    monkeypatch.setattr("http.client.HTTPConnection.request", patched)
+    assert (await zmock.create("CreateZone", name="z"))["name"] == "z"
+
+
+ANSWERS = {
+    b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 2\r\n\r\nno": (302, "no"),
+    b"HTTP/1.1 204 No Content\r\n\r\n": (204, ""),
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n": (200, "abc"),
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=gbk\r\n\r\n" + "区域".encode("gbk"): (200, "区域"),
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab": OSError,
+    b"nonsense\r\n\r\n": OSError,
+    b"": OSError,
+}
+
+
+@pytest.mark.parametrize("octets", ANSWERS)
+async def test_an_exchange_is_one_request_and_what_came_of_it(octets):
+    seen = []
+
+    async def answer(reader, writer):
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(octets)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/zones?q=name=区 域&q=a%25"
+        with pytest.raises(OSError) if ANSWERS[octets] is OSError else contextlib.nullcontext():
+            assert await exchange("GET", url, {"A": "b"}, b"") == ANSWERS[octets]
+    (request,) = seen
+    assert request.startswith(b"GET /zones?q=name=%E5%8C%BA%20%E5%9F%9F&q=a%25 HTTP/1.1\r\nHost: 127.0.0.1:")
+
+
+# processes
+
+
+@contextlib.contextmanager
+def forked():
+    """A child process that holds all that was open when it was forked."""
+    process = multiprocessing.get_context("fork")
+    end = process.Event()
+    child = process.Process(target=end.wait, args=(60,))
+    child.start()
+    yield child
+    end.set()
+    child.join(10)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_does_not_keep_the_mock_up_and_its_port_taken(zmock_server):
+    port = int(zmock_server.base.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as idle:
+        idle.settimeout(5)
+        zmock_server.login()  # the connection is accepted by now
+        for _ in range(2):  # the second time, the child holds a socket that was bound to this very port
+            with forked() as child:
+                zmock_server.down()
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port), timeout=5)
+                with contextlib.suppress(ConnectionResetError):
+                    assert idle.recv(1) == b""
+                zmock_server.up()
+                assert child.is_alive() and zmock_server.query("zones", "name=zone-1")
+                zmock_server.down()
+                zmock_server.up()
+                assert answers(zmock_server.base)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_in_a_forked_child_the_handle_says_so_at_once(zmock_server):
+    process = multiprocessing.get_context("fork")
+    told, tell = process.Pipe(duplex=False)
+
+    def use():
+        try:
+            zmock_server.login()
+        except RuntimeError as error:
+            tell.send(str(error))
+
+    child = process.Process(target=use)
+    child.start()
+    assert told.poll(10) and "in the process that this one was forked from" in told.recv()
+    child.join(10)
+
+
+# warnings
+
+
+def leftovers(act):
+    """The ResourceWarnings of what act() leaves open."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(SettingsError, ValueError, ZeroDivisionError, RuntimeError):
+            act()
+        gc.collect()
+    return [str(warning.message) for warning in caught if warning.category is ResourceWarning]
+
+
+def use_and_leave(**settings):
+    with serve(**settings) as mock:
+        mock.create("CreateZone", name="z")
+        exchanged = mock.thread.run(exchange("PUT", f"{mock.base}/zmock/snapshots/s", {"Content-Type": "application/json"}, b"{}"))
+        assert exchanged[0] == 200
+        1 / 0  # noqa: B018
+
+
+def start_without_a_loop(**settings):
+    serve(**settings).__aenter__().send(None)
+
+
+def serve_twice(**settings):
+    with serve(**settings):
+        serve(**settings)
+
+
+LEFT = {
+    "used": use_and_leave,
+    "never entered": serve,
+    "the application alone": lambda **settings: create_app(Settings(port=0, **settings)),
+    "no loop, as under trio": start_without_a_loop,
+    "a host that is not here": lambda **settings: serve(host="192.0.2.1", **settings).__enter__(),
+    "a rule that is none": lambda **settings: serve(rules=[{"api": "CreateZon"}], **settings),
+    "rules that are not there": lambda **settings: serve(rules="nowhere.json", **settings),
+    "a cloud that is not there": lambda **settings: serve(cloud="nowhere.json", **settings),
+    "a folder in use": serve_twice,
+    "the command line": lambda **settings: main(["--port", "0", "--host", "192.0.2.1", "--data", settings["data"]]),
+}
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_no_file_and_no_socket_is_left_open(tmp_path, how):
+    folder = tmp_path / "cloud"
+    assert leftovers(lambda: LEFT[how](memory=False, data=str(folder))) == []
+    with serve(memory=False, data=str(folder)) as mock:  # nor is the folder still taken
+        assert mock.query("zones", "name=zone-1")
+
+
+def test_without_a_loop_one_line_says_what_to_write():
+    with pytest.raises(RuntimeError, match="zmock runs on asyncio, and no asyncio loop runs here.*with serve\\(\\) as mock"):
+        start_without_a_loop()
+
+
 async def test_up_and_down_as_fast_as_one_likes(zmock):
     for pause in (0, 1, 0, 2, 1):
         zmock.down()
@@ -230,27 +418,24 @@ def test_the_handle_without_await_speaks_the_cloud(zmock_server):
     assert (zmock_server.session, zmock_server.calls(), zmock_server.rules) == (None, [], [])
 
 
-class TestOneServerForAllTests:
-    seen: list = []
+@pytest.mark.zmock(strict=False)
+def test_each_test_finds_the_server_of_its_worker_at_the_same_place_as_new(zmock_server, zmock_thread):
+    base = zmock_server.base
+    for n in range(3):
+        mock = zmock_thread.take({})
+        assert (mock.base, mock.calls(), mock.rules, mock.session) == (base, [], [], None)
+        assert answers(mock.base)
+        mock.create("CreateZone", name=f"z{n}")
+        assert len(mock.query("zones")) == 2
+        mock.rule(api="Query*", skip=10, then={"error": "SYS.1006"})
+        mock.down()
 
-    @pytest.mark.parametrize("n", range(3))
-    def test_each_finds_it_at_the_same_place_as_new(self, zmock_server, n):
-        assert (zmock_server.calls(), zmock_server.session) == ([], None)
-        assert answers(zmock_server.base)
-        zmock_server.create("CreateZone", name=f"z{n}")
-        assert len(zmock_server.query("zones")) == 2
-        zmock_server.rule(api="Query*", skip=10, then={"error": "SYS.1006"}).hits = 1
-        zmock_server.down()
-        self.seen.append(zmock_server.base)
 
-    def test_it_was_one(self):
-        assert len(set(self.seen)) == 1
-
-    @pytest.mark.zmock(dialect="server")
-    def test_other_settings_have_another(self, zmock_server):
-        assert zmock_server.base not in self.seen
-        zmock_server.login()
-        assert zmock_server.request("GET", "/zones")[1]["schema"]
+def test_other_settings_have_another_server(zmock_server, zmock_thread):
+    other = zmock_thread.take({"dialect": "server"})
+    assert other.base != zmock_server.base
+    other.login()
+    assert other.request("GET", "/zones")[1]["schema"]
 
 
 def test_serve_without_asyncio_gives_the_same_handle():
@@ -380,13 +565,195 @@ async def test_reported(zmock):
 '''
 
 
+# loops
+
+IN_OTHER_LOOPS = '''
+import asyncio
+import json
+import unittest
+import urllib.request
+
+import pytest
+import pytest_asyncio
+
+
+async def ask(url):
+    """A client of asyncio."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+    writer.write(b"GET /zmock/health HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def block(url):
+    """A client that blocks."""
+    urllib.request.urlopen(url.replace("/zstack/v1", "/zmock/health"), timeout=30).close()
+
+
+def test_sync(zmock):
+    block(zmock.url)
+
+
+@pytest.mark.asyncio
+async def test_plain(zmock):
+    await ask(zmock.url)
+    await zmock.create("CreateZone", name="z")
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestClass:
+    async def test_class(self, zmock):
+        await ask(zmock.url)
+        await zmock.login()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_module(zmock):
+    await ask(zmock.url)
+    await zmock.login()
+
+
+@pytest.mark.asyncio(loop_scope="package")
+async def test_package(zmock):
+    await ask(zmock.url)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("n", range(2))
+async def test_session(zmock, n):
+    await ask(zmock.url)
+    await zmock.create("CreateZone", name="z")
+    assert len(await zmock.query("zones")) == 2
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def module(zmock):
+    await zmock.login()
+    return zmock
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_fixture_of_the_same_loop(module):
+    await ask(module.url)
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def elsewhere(zmock):
+    await zmock.login()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_fixture_of_another_loop(elsewhere): ...
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def client_elsewhere(zmock):
+    await ask(zmock.url)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_client_in_another_loop(client_elsewhere): ...
+
+
+@pytest.mark.asyncio
+async def test_blocking(zmock):
+    block(zmock.url)
+
+
+@pytest.mark.asyncio
+async def test_in_a_thread(zmock):
+    await asyncio.to_thread(block, zmock.url)
+    await asyncio.to_thread(asyncio.run, ask(zmock.url))
+
+
+@pytest.mark.asyncio
+async def test_server(zmock_server):
+    block(zmock_server.url)
+    await ask(zmock_server.url)
+    assert zmock_server.login()
+
+
+class TestUnit(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def take(self, request):
+        self.mock = request.getfixturevalue("zmock" if "isolated" in request.node.name else "zmock_server")
+
+    async def test_isolated(self):
+        await ask(self.mock.url)
+
+    async def test_in_unittest_with_server(self):
+        await ask(self.mock.url)
+
+
+@pytest.fixture
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture
+def anyio_backend_name(anyio_backend):
+    return anyio_backend
+
+
+@pytest.mark.skipif("config.option.asyncio_mode == 'auto'", reason="anyio asks for the strict mode")
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
+async def test_anyio(zmock):
+    await ask(zmock.url)
+    await zmock.login()
+
+
+async def test_unmarked(zmock):
+    await ask(zmock.url)
+'''
+FINE, ONE_LOOP = "", "use zmock_server, or the same loop_scope for the test and its fixtures"
+IN_LOOPS = {
+    "test_sync": "zmock: this test is not async, so that the event loop of zmock does not run in it; use zmock_server",
+    "test_plain": FINE,
+    "TestClass::test_class": FINE,
+    "test_module": FINE,
+    "test_package": FINE,
+    "test_session[0]": FINE,
+    "test_session[1]": FINE,
+    "test_fixture_of_the_same_loop": FINE,
+    "test_fixture_of_another_loop": f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}",
+    "test_client_in_another_loop": f"zmock: the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}",
+    "test_blocking": "zmock: a blocking client stops the event loop that zmock runs in; call it in asyncio.to_thread, or use zmock_server",
+    "test_in_a_thread": FINE,
+    "test_server": FINE,
+    "TestUnit::test_isolated": "zmock: unittest runs this test outside the event loop of zmock; use zmock_server, or serve() in the test",
+    "TestUnit::test_in_unittest_with_server": FINE,
+    "test_anyio[asyncio]": FINE,
+    "test_anyio[trio]": "zmock: zmock runs on asyncio, this test on trio; use zmock_server",
+    "test_unmarked": "zmock: nothing runs this async test; mark it with @pytest.mark.asyncio, or set asyncio_mode = auto",
+}
+
+
+def outcomes(told):
+    """What pytest -rA said of each test: "" for one that passed, else why not."""
+    lines = re.findall(r"^(PASSED|FAILED|ERROR|SKIPPED) test_mine\.py::(\S+)(?: - (?:Failed|RuntimeError): (.*))?$", told, re.M)
+    return {name: reason for _, name, reason in lines}
+
+
+@pytest.mark.parametrize(("mode", "scope"), (("strict", "function"), ("auto", "session")))
+def test_a_fixture_works_in_any_loop_or_fails_at_once_with_its_cure(tmp_path, mode, scope):
+    flags = ("-W", "error", "-rA", "--asyncio-mode", mode, "-o", f"asyncio_default_test_loop_scope={scope}")
+    with_anyio = importlib.util.find_spec("anyio")
+    told = run_elsewhere(tmp_path, IN_OTHER_LOOPS if with_anyio else re.sub("(?s)@pytest.fixture\ndef anyio_backend.*?(?=async def test_unmarked)", "", IN_OTHER_LOOPS), *flags)
+    expected = {name: reason for name, reason in IN_LOOPS.items() if (with_anyio and mode == "strict") or "anyio" not in name}
+    expected |= {"test_unmarked": FINE} if mode == "auto" else {}
+    assert outcomes(told) == expected, told
+    assert "arning" not in told, told
+
+
 def run_elsewhere(folder, text, *flags, mode="strict"):
     """What pytest prints about a test file in a project of its own."""
     (folder / "conftest.py").write_text("" if "pytest_plugins" in text else 'pytest_plugins = ["zmock"]')
     (folder / "test_mine.py").write_text(text)
     (folder / "pytest.ini").write_text(f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\npythonpath = {ROOT}\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *flags, str(folder)]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, cwd=folder, env=os.environ | {"COLUMNS": "400"}, capture_output=True, text=True, timeout=120)
     return run.stdout + run.stderr
 
 
@@ -423,4 +790,4 @@ def test_the_test_of_the_readme_is_green(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     tests = [block for block in blocks if "async def test_" in block]
     assert len(tests) == 1
-    assert "1 passed" in run_elsewhere(tmp_path, tests[0])
+    assert "1 passed" in run_elsewhere(tmp_path, tests[0], "-W", "error")

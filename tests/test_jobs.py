@@ -355,6 +355,22 @@ async def test_a_web_hook_gets_the_schema_when_the_call_asked_for_it(mock, recei
     assert (await poll(mock, job))[1] == {"inventory": body["inventory"]}
 
 
+async def test_a_web_hook_and_a_poll_name_the_same_classes_of_what_is_inside(mock, receiver):
+    statements = [{"effect": "Allow", "actions": ["**"]}, {"effect": "Deny", "actions": ["x"]}]
+    policy = {"params": {"name": "p", "statements": statements}}
+    job = await submit(mock, "POST", "/accounts/policies", policy, X_Web_Hook=receiver.url, X_JSON_Schema="true")
+    await mock.advance(10)
+    ((_, _, told, _),) = receiver.got
+    status, polled = await mock.request("GET", f"/api-jobs/{job}", headers={"X-JSON-Schema": "true"})
+    assert (status, polled) == (200, told)
+    identity = "org.zstack.header.identity."
+    assert polled["schema"] == {"inventory": identity + "PolicyInventory"} | {
+        f"inventory.statements[{n}]{effect}": identity + java
+        for n in range(2)
+        for effect, java in (("", "PolicyStatement"), (".effect", "StatementEffect"))
+    }
+
+
 @pytest.mark.parametrize("kept", (False, True))
 async def test_a_web_hook_comes_after_the_202_however_slowly_that_leaves(tmp_path, aiohttp_server, kept):
     order = []

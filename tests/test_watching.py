@@ -199,6 +199,20 @@ async def test_a_reader_that_never_reads_costs_a_bounded_amount_and_is_told_what
         assert dropped and dropped + sum(kind == "call" for kind, _ in events) == 4000 + 2 * MOST_UNREAD
 
 
+@pytest.mark.parametrize("busy", (False, True), ids=("quiet", "busy"))
+async def test_a_comment_comes_every_15_seconds_of_the_world_whatever_else_does(mock, monkeypatch, busy):
+    loop, ahead = asyncio.get_running_loop(), 0
+    steady = loop.time
+    async with Stream(mock) as stream:
+        monkeypatch.setattr(loop, "time", lambda: steady() + ahead)
+        for ahead in range(5, 50, 5):  # noqa: B007 (the clock of the loop shows it)
+            if busy:
+                mock.control.watch.emit("clock", {})
+                assert await stream.next() == ("clock", {})
+            if ahead % 15 == 0:
+                assert await asyncio.wait_for(stream.answer.content.readuntil(b"\n\n"), 5) == b": still here\n\n"
+
+
 async def test_readers_that_have_gone_are_forgotten(mock):
     for _ in range(5):
         async with Stream(mock):

@@ -1,0 +1,231 @@
+"""Cloud files: names for references, dates, states, and each mistake with the object and the nearest right thing."""
+
+import json
+import re
+
+import aiohttp
+import pytest
+
+from zmock import CATALOGUE_FILE, Catalogue, Settings, SettingsError, fill, named, new_cloud, serve
+
+CATALOGUE = Catalogue(CATALOGUE_FILE)
+ZONE, CLUSTER, HOST = {"name": "z"}, {"name": "c", "zoneUuid": "@z", "hypervisorType": "KVM"}, {"name": "h", "zoneUuid": "@z", "clusterUuid": "@c"}
+SMALL = {"zones": [ZONE], "clusters": [CLUSTER], "hosts": [HOST]}
+
+
+def cloud_of(what):
+    cloud = new_cloud(Settings(memory=True, clock="frozen"), CATALOGUE)
+    fill(cloud, what)
+    return cloud
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A function that makes a cloud of what a file says."""
+
+    def of(told, encoding="utf-8"):
+        path = tmp_path / "cloud.json"
+        path.write_text(json.dumps(told, ensure_ascii=False), encoding=encoding)
+        return cloud_of(str(path))
+
+    return of
+
+
+@pytest.fixture
+def refusal(load):
+    """A function that returns why a file is refused, without its path."""
+
+    def of(told):
+        with pytest.raises(SettingsError) as error:
+            load(told)
+        return re.sub(r"^\S+cloud\.json: ", "", str(error.value))
+
+    return of
+
+
+def items(cloud, type, *names):
+    return [[item.get(name) for name in names] for item in sorted(cloud.store.rows(type), key=lambda item: item["name"])]
+
+
+# references
+
+
+def test_a_reference_names_an_object_of_its_type_wherever_it_stands_in_the_file(load):
+    told = {
+        "hosts": [HOST], "clusters": [CLUSTER], "zones": [ZONE], "Cluster": [CLUSTER | {"name": "z"}],
+        "primary-storage": [{"name": "ps", "zoneUuid": "@z", "type": "NFS", "attachedClusterUuids": ["@c", "@z"]}],
+        "backup-storage": [{"name": "bs", "attachedZoneUuids": ["@z"]}],
+        "images": [{"name": "i", "backupStorageRefs": [{"backupStorageUuid": "@bs", "status": "Ready"}]}],
+        "user-tags": [{"resourceType": "HostVO", "resourceUuid": "@h", "tag": "t"}],
+        "vm-instances": [{"name": "vm", "zoneUuid": "@z", "lastHostUuid": "@h", "rootVolumeUuid": "@root", "state": "Stopped",
+                          "allVolumes": [{"name": "root", "type": "Root", "primaryStorageUuid": "@ps"}]}],
+    }  # fmt: skip
+    cloud = load(told)
+    uuids = {item["name"]: item["uuid"] for type in ("Zone", "Host", "PrimaryStorage", "BackupStorage", "Volume") for item in cloud.store.rows(type)}
+    clusters = {item["name"]: item["uuid"] for item in cloud.store.rows("Cluster")}
+    assert items(cloud, "Host", "zoneUuid", "clusterUuid") == [[uuids["z"], clusters["c"]]]
+    assert items(cloud, "PrimaryStorage", "zoneUuid", "attachedClusterUuids") == [[uuids["z"], [clusters["c"], clusters["z"]]]]
+    assert items(cloud, "BackupStorage", "attachedZoneUuids") == [[[uuids["z"]]]]
+    assert items(cloud, "Image", "backupStorageRefs") == [[[{"backupStorageUuid": uuids["bs"], "status": "Ready"}]]]
+    assert [tag["resourceUuid"] for tag in cloud.store.rows("UserTag")] == [uuids["h"]]
+    assert items(cloud, "VmInstance", "lastHostUuid", "rootVolumeUuid") == [[uuids["h"], uuids["root"]]]
+
+
+def test_a_reference_may_name_what_every_cloud_has(load):
+    cloud = load({"accounts/users": [{"name": "u", "accountUuid": "@admin"}]})
+    assert items(cloud, "User", "accountUuid") == [[item["uuid"] for item in cloud.store.rows("Account")]]
+
+
+def test_text_that_begins_with_an_at_sign_is_text_where_it_is_no_reference(load):
+    assert items(load({"zones": [{"name": "@z", "description": "@home"}]}), "Zone", "name", "description") == [["@z", "@home"]]
+
+
+GONE = named("gone")
+MISTAKES = (  # what a file adds to SMALL, and why it is refused
+    ({"hosts": [HOST | {"zoneUuid": "@zz"}]}, "zoneUuid of Host h: there is no Zone named zz"),
+    ({"zones": [{"name": "zone-1"}], "clusters": [CLUSTER | {"zoneUuid": "@zone-2"}]},
+     "zoneUuid of Cluster c: there is no Zone named zone-2, did you mean @zone-1?"),
+    ({"hosts": [HOST | {"zoneUuid": GONE}]}, f"zoneUuid of Host h leads nowhere: there is no Zone {GONE}"),
+    ({"hosts": [HOST | {"zoneUuid": "z"}]}, "zoneUuid of Host h leads nowhere: there is no Zone z, did you mean @z?"),
+    ({"zones": [ZONE | {"uuid": named("y")}], "hosts": [HOST | {"zoneUuid": named("y")[:-1]}]}, f"did you mean {named('y')}?"),
+    ({"zones": [ZONE | {"uuid": named("y")}], "hosts": [HOST | {"clusterUuid": named("y")}]},
+     f"clusterUuid of Host h is a Cluster, and {named('y')} is of type Zone"),
+    ({"hosts": [HOST | {"clusterUuid": "@z"}]}, "clusterUuid of Host h: there is no Cluster named z"),
+    ({"zones": [ZONE, ZONE]}, "zoneUuid of Cluster c: 2 objects of type Zone have the name z; refer to one by its uuid"),
+    ({"backup-storage": [{"name": "b", "attachedZoneUuids": ["@z", GONE]}]}, f"attachedZoneUuids of BackupStorage b leads nowhere: there is no Zone {GONE}"),
+    ({"images": [{"name": "i", "backupStorageRefs": [{"backupStorageUuid": GONE}]}]},
+     f"backupStorageUuid of backupStorageRefs of Image i leads nowhere: there is no BackupStorage {GONE}"),
+    ({"images": [{"name": "i", "backupStorageRefs": [{"backupStorageUid": GONE}]}]},
+     "backupStorageRefs of Image i has no field backupStorageUid, did you mean backupStorageUuid?"),
+    ({"vm-instances": [{"name": "v", "vmNics": [{"l3NetworkUuid": "@l3"}]}]}, "there is no L3Network named l3"),
+    ({"vm-instances": [{"name": "v", "imageUuid": "centos"}]}, "imageUuid of VmInstance v leads nowhere: there is no Image centos"),
+    ({"vm-instances": [{"name": "v", "hostUuid": GONE}]}, f"hostUuid of VmInstance v leads nowhere: there is no Host {GONE}"),
+    ({"user-tags": [{"resourceType": "ZoneVO", "resourceUuid": "@h", "tag": "t"}]}, "resourceUuid of UserTag"),
+    ({"user-tags": [{"resourceType": "ZoneVO", "resourceUuid": GONE, "tag": "t"}]}, f"there is no Zone {GONE}"),
+    ({"hosts": [HOST | {"state": "Enable"}]}, "state of Host h is Enabled or Disabled or PreMaintenance or Maintenance, not 'Enable', did you mean Enabled?"),
+    ({"hosts": [HOST | {"status": "connected"}]}, "not 'connected', did you mean Connected?"),
+    ({"vm-instances": [{"name": "v", "state": "runing"}]}, "not 'runing', did you mean Running?"),
+    ({"vm-instances": [{"name": "v", "allVolumes": [{"name": "d", "status": "Redy"}]}]}, "status of Volume d is"),
+    ({"images": [{"name": "i", "backupStorageRefs": [{"status": "Redy"}]}]}, "status of backupStorageRefs of Image i is"),
+    ({"zones": [ZONE | {"createDate": "yesterday"}]}, "createDate of Zone z: 'yesterday' is no date such as"),
+    ({"zones": [ZONE | {"createDate": "2018-02-30"}]}, "createDate of Zone z: '2018-02-30' is no date"),
+    ({"zones": [ZONE | {"stat": "Enabled"}]}, "Zone has no field stat, did you mean state?"),
+    ({"instance-offerings": [{"name": "o", "cpuNum": "4"}]}, "cpuNum of InstanceOffering o is an int, not '4'"),
+    ({"backup-storage/sftp": [{"name": "b", "type": "Ceph"}]}, "type of SftpBackupStorage b is SftpBackupStorage, not 'Ceph'"),
+    ({"zonez": []}, "'zonez' is no collection, did you mean zones?"),
+    ({"vm-instance": []}, "'vm-instance' is no collection, did you mean vm-instances?"),
+    ({"VmInstanc": []}, "'VmInstanc' is no collection, did you mean VmInstance?"),
+    ({"hosts/kvm": []}, "'hosts/kvm' is no collection, did you mean hosts?"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "why"), MISTAKES, ids=[why for _, why in MISTAKES])
+def test_a_mistake_is_refused_with_the_object_and_the_nearest_right_thing(refusal, told, why):
+    assert why in refusal(SMALL | told)
+
+
+@pytest.mark.parametrize("field", ("imageUuid", "instanceOfferingUuid", "lastHostUuid"))
+def test_what_a_real_object_remembers_of_a_deleted_one_is_taken_and_reported(load, caplog, field):
+    assert items(load({"vm-instances": [{"name": "v", "state": "Stopped", field: GONE}]}), "VmInstance", field) == [[GONE]]
+    assert f"{field} of VmInstance v, {GONE}, is not in the file" in caplog.text
+
+
+def test_every_reference_that_cannot_dangle_is_refused_where_it_does(refusal):
+    """Each field by which an object dies with another, or loses it, is known to lead there."""
+    keys = {(child, key, type) for type, found in CATALOGUE.dependents.items() for child, key, _ in found if key != "owner"}
+    found = {(child, key): CATALOGUE.leads_to(CATALOGUE.resources[child], key) for child, key, _ in keys if key in CATALOGUE.resources[child].all_fields}
+    assert len(found) > 60
+    stored = {pair: CATALOGUE.resources[type].stored if type in CATALOGUE.resources else type for pair, type in found.items()}
+    assert {pair: type for pair, type in stored.items() if type != "Resource" and (*pair, type) not in keys} == {}
+
+
+# names, dates, kinds
+
+
+def test_objects_of_the_same_name_are_different_objects_with_lasting_uuids(load):
+    told = {"zones": [ZONE, ZONE, ZONE | {"uuid": named("mine")}, ZONE],
+            "vm-instances": [{"name": "v", "vmNics": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}],
+            "l2-networks": [{"name": "l2", "zoneUuid": named("mine")}], "l3-networks": [{"name": "l3"}]}
+    first, again = ({item["uuid"] for type in ("Zone", "VmNic") for item in load(told).store.rows(type)} for _ in range(2))
+    assert first == again and len(first) == 6 and {named("Zone/z"), named("mine")} < first
+
+
+@pytest.mark.parametrize("text", ("Jan 6, 2017 3:51:16 AM", "2017-01-06 03:51:16", "2017-01-06T03:51:16", "2017-01-05T19:51:16Z", "2017-01-06T04:51:16+09:00"))
+def test_dates_are_as_answers_show_them_or_in_iso_8601(load, text):
+    assert items(load({"zones": [ZONE | {"createDate": text}]}), "Zone", "createDate") == [["2017-01-06 03:51:16"]]
+    assert items(load({"zones": [ZONE | {"createDate": text.replace("T", " ")}]}), "Zone", "createDate") == [["2017-01-06 03:51:16"]]
+
+
+PARTS = sorted((row.path, row.name) for row in CATALOGUE.resources.values() if row.of and row.path)
+
+
+@pytest.mark.parametrize(("collection", "type"), PARTS)
+def test_a_collection_that_is_part_of_another_is_known(load, collection, type):
+    for key in (collection, f"/{collection}", type):
+        cloud = load({key: [{"name": "n", "zoneUuid": "@z"} if "zoneUuid" in CATALOGUE.resources[type].all_fields else {"name": "n"}], "zones": [ZONE]})
+        row = CATALOGUE.resources[type]
+        assert [item["name"] for item in cloud.store.rows(row.stored) if row.has(item)] == ["n"]
+
+
+def test_a_file_may_begin_with_a_bom(load):
+    assert items(load({"zones": [{"name": "区域"}]}, "utf-8-sig"), "Zone", "name") == [["区域"]]
+
+
+# clouds that zmock makes itself
+
+
+def inventories(cloud):
+    """What a cloud has beyond an empty one, in the format of a cloud file."""
+    empty = cloud_of("empty")
+    rows = {row.path: row for row in cloud.catalogue.resources.values() if row.path and not row.of and not row.inside and row.name != "GlobalConfig"}
+    told = {path: [item for item in cloud.store.rows(row.name) if not empty.exists("Resource", item["uuid"])] for path, row in rows.items()}
+    shown = {path: [cloud.inventory(rows[path].name, item) for item in found] for path, found in told.items() if found}
+    for storage in shown["backup-storage"]:
+        del storage["availableCapacity"]  # what is left of what only zmock knows
+    return shown
+
+
+@pytest.mark.parametrize("what", ("demo", "large:20"))
+def test_a_cloud_that_zmock_makes_is_a_good_cloud_file(load, what, caplog):
+    told = inventories(cloud_of(what))
+    again = inventories(load(told))
+    assert len(told) > 10 and caplog.text == ""
+    assert {path: sorted(map(json.dumps, found)) for path, found in again.items()} == {path: sorted(map(json.dumps, found)) for path, found in told.items()}
+
+
+def test_objects_begin_and_are_put_in_states_that_the_catalogue_has():
+    known = {value for values in CATALOGUE.values.values() for value in values}
+    for row in CATALOGUE.resources.values():
+        assert {name: value for name, value in row.new.items() if (values := CATALOGUE.values_of(row, name)) and value not in values} == {}
+    assert {*re.findall(r"\b(?:state|status) = ([A-Z]\w+)", " ".join(api.does for api in CATALOGUE.apis.values()))} <= known
+    for field in CATALOGUE.values:
+        type, _, name = field.partition(".")
+        assert name in CATALOGUE.resources[type].all_fields
+
+
+# resetting
+
+
+async def test_a_reset_reads_a_file_again_that_was_edited_and_refuses_a_wrong_one(tmp_path):
+    file = tmp_path / "cloud.json"
+    file.write_text(json.dumps({"zones": [{"name": "first"}]}))
+    async with serve(cloud=str(file)) as mock:
+        for body in ({}, {"cloud": str(file)}):
+            for name in ("second one", "the third"):
+                file.write_text(json.dumps({"zones": [{"name": name}]}))
+                assert (await control(mock, body))[0] == 200
+                assert [zone["name"] for zone in await mock.query("zones")] == [name]
+            file.write_text(json.dumps({"zones": [{"name": "wrong", "stat": "Enabled"}]}))
+            status, answer = await control(mock, body)
+            assert (status, "did you mean state?" in answer["error"]) == (400, True)
+            assert [zone["name"] for zone in await mock.query("zones")] == ["the third"]
+            file.unlink()
+            assert (await control(mock, body))[0] == 400
+            assert [zone["name"] for zone in await mock.query("zones")] == ["the third"]
+
+
+async def control(mock, body):
+    """The status and the body of a reset."""
+    async with aiohttp.ClientSession() as http, http.post(f"{mock.base}/zmock/reset", json=body) as answer:
+        mock.session = None
+        return answer.status, await answer.json()

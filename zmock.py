@@ -97,6 +97,7 @@ import asyncio
 import base64
 import bisect
 import calendar
+import codecs
 import contextlib
 import copy
 import difflib
@@ -210,13 +211,15 @@ class Settings:
     clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
     no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")
     open: bool = setting(False, "accept any session, also one that nobody logged in for")
-    base_url: str = setting("", "address in the job locations of the server dialect; where it listens when not given")
+    base_url: str = setting("", "address in job locations, before /zstack/v1; when not given, what X-Forwarded-Proto, -Host and -Prefix say, else as the dialect does")
     utc_offset: float = setting(8.0, "hours by which the dates in answers are ahead of UTC")
     body_limit: int = setting(1 << 20, "bytes that a request body may have")
     journal: int = setting(1000, "how many calls GET /zmock/calls remembers")
     control_token: str = setting("", "token that /zmock asks for; needed to reach /zmock from another machine")
 
     def __post_init__(self):
+        # by name, what a setting was set by: "--seed", or its variable; in Python, what is not the default counts as a flag
+        self.sources = {item.name: flag_of(item) for item in fields(self) if getattr(self, item.name) != item.default}
         for item in fields(self):
             check = CHECKS.get(item.name)
             if check:
@@ -259,8 +262,17 @@ def not_empty(name):
     return check
 
 
+def check_base_url(value):
+    """Refuse an address that no job location can begin with."""
+    if value and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", value):
+        raise SettingsError(f"--base-url is an address such as https://cloud.example:8443, not {value!r}")
+    if shorter := re.fullmatch(r"(.*?)/zstack(/v1)?/?", value):
+        raise SettingsError(f"--base-url is the address before /zstack/v1: {shorter[1]}")
+
+
 CHECKS = {
     "host": not_empty("host"),
+    "base_url": check_base_url,
     "data": not_empty("data"),
     "port": between("port", 0, 65535),
     "dialect": one_of("dialect", "manual", "server"),
@@ -283,9 +295,17 @@ def read_settings(arguments, environment):
         shown = "" if item.default in (False, (), "") else f" (default: {item.default})"
         how = {"dest": item.name, "help": f"{item.metadata['help']}{shown}; {variable_of(item)}".replace("%", "%%")}
         how |= {bool: {"action": "store_true"}, tuple: {"action": "append", "metavar": "FILE"}}.get(type(item.default), {"type": type(item.default), "metavar": item.name.upper()})
-        parser.add_argument("--" + item.name.replace("_", "-"), default=argparse.SUPPRESS, **how)
-    given = read_variables(environment) | vars(parser.parse_args(arguments))
-    return Settings(**given | {"rules": tuple(given.get("rules", ()))})
+        parser.add_argument(flag_of(item), default=argparse.SUPPRESS, **how)
+    variables, flags = read_variables(environment), vars(parser.parse_args(arguments))
+    given = variables | flags
+    settings = Settings(**given | {"rules": tuple(given.get("rules", ()))})
+    names = {item.name: flag_of(item) if item.name in flags else variable_of(item) for item in fields(Settings)}
+    settings.sources = {name: names[name] for name in given}
+    return settings
+
+
+def flag_of(item):
+    return "--" + item.name.replace("_", "-")
 
 
 def variable_of(item):
@@ -352,7 +372,6 @@ DIFFERENCES = (
     Difference("spaced-condition", True, False, "spaces around the operator: 400", "the left side is trimmed, the right is not", "manual 3.9; RestServer.java"),
     Difference("date-formats", True, False, "dates in conditions as answers show them, or ISO 8601; other text: 400, SYS.1007", "as MySQL reads them: other text is the zero date", "zmock; MySQL"),
     Difference("stray-percent", True, False, "a `%` without two hex digits is a percent sign", "drops the parameter", "manual 3.9 (`name~=IntelCore%`); Tomcat"),
-    Difference("double-slash", True, False, "`/zones//{uuid}` is `/zones/{uuid}`", "404", "zstack-sdk-go; RestServer.java handle"),
     Difference("poll-body", True, False, "202 repeats `{\"location\": ...}`", "202, empty body", "manual 3.7; RestServer.java handleJobQuery"),
     Difference("empty-result", b"{}", b"", "`{}`", "a zero-length body", "manual 4.2.6; RestServer.java writeResponse"),
     Difference("bad-parameter", True, False, "a missing or illegal parameter: at once 400, SYS.1007", "503, or 202 and then 503, SYS.1007", "manual 3.4; ApiMessageProcessorImpl.java"),
@@ -362,14 +381,14 @@ DIFFERENCES = (
     Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
     Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
     Difference("job-expiry", "seen", "created", "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
-    Difference("job-location", True, False, "built from the request's `Host`", "the configured base URL", "manual 3.5; RESTFacadeImpl.java"),
+    Difference("job-location", True, False, "built from the request's `Host`", "where zmock listens", "manual 3.5; RESTFacadeImpl.java"),
     Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
     Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
     Difference("query-schema", True, False, "`schema` only with X-JSON-Schema", "always", "manual 4; RestServer.java writeResponse"),
     Difference("delete-parameters", True, False, "DELETE parameters in the body or the query string", "query string", "manual 4.4.1; RestServer.java handleApi"),
     Difference("license-writes", True, False, "licence changes are asynchronous (202)", "synchronous (200)", "manual 3.5; SDK needPoll"),
     Difference("license-capabilities", True, False, "`{}`", "`{\"capabilities\": {...}}`", "manual 4.7.2; SDK GetLicenseCapabilitiesResult"),
-    Difference("is-ready", True, False, "needs a session, returns `managementNodeId`", "neither", "manual 4.1.4; APIIsReadyToGoReply.java"),
+    Difference("is-ready", True, False, "returns `managementNodeId`", "returns nothing", "manual 4.1.4; APIIsReadyToGoReply.java"),
     Difference("success-field", True, False, "no `success` where the example has none", "`\"success\": true` in replies of all fields", "manual 4.1.2, 4.1.3, 4.5.1; ApiResponse.java"),
     Difference("free-system-tags", True, False, "any text", "must match a registered pattern of that type", "manual 4.2.3; TagManagerImpl.java"),
     Difference("task-progress-fields", True, False, "`taskUuid` and `taskId`, `parentId`, `totalSteps`, `currentStep` too", "`taskUuid`, `parentUuid`", "manual 4.3.1; TaskProgressInventory.java"),
@@ -513,15 +532,21 @@ MODES = ("real", "frozen", "warp")
 PATIENCE = 1  # second of the world's time that one move of the Clock waits for others in vain: a web-hook's receiver may never answer
 BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
 FEW = 1000  # timers that are too few to look for cancelled ones among them
+LOOK = 1  # second between two looks at the system's clock, which somebody may have set
+STEP = 0.5  # seconds by which it has to have been set to be noticed; what is less is its own correction
 
 
 class Timer:
-    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time."""
+    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time.
 
-    __slots__ = ("due", "order", "fire", "what", "awaited")
+    `due` is a date where the timer is `dated`, else a second of Clock.steady().
+    """
 
-    def __init__(self, due, order, fire, what, awaited=False):
-        self.due, self.order, self.fire, self.what, self.awaited = due, order, fire, what, awaited
+    __slots__ = ("due", "order", "fire", "what", "awaited", "dated")
+
+    def __init__(self, due, order, fire, what, awaited=False, dated=False):
+        self.due, self.order, self.fire, self.what = due, order, fire, what
+        self.awaited, self.dated = awaited, dated
 
     def __lt__(self, other):
         return (self.due, self.order) < (other.due, other.order)
@@ -544,26 +569,67 @@ class Clock:
     """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order.
 
     `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
+
+    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits are measured on steady(),
+    which runs on the monotonic clock: they keep their length when the system's clock is set, after a sleep for instance.
     """
 
     def __init__(self, mode="real", utc_offset=0.0):
-        self.mode, self.offset, self.utc_offset = mode, 0.0, utc_offset * 3600
-        self.stopped_at = time.time()
-        self.moving, self.advancing = asyncio.Lock(), None  # one move at a time; which one is under way, until halt()
-        self.timers, self.order = [], itertools.count()  # a heap: at() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.mode, self.utc_offset, self.advancing = mode, utc_offset * 3600, None
+        self.show(time.time(), 0.0)
+        self.moved, self.told_lead = [], 0.0  # functions of the seconds by which dates have moved and waits have not
+        self.moving = asyncio.Lock()  # one move at a time; `advancing` is the one under way, until halt()
+        self.timers, self.order = [], itertools.count()  # a heap: after() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.dated = []  # as timers, a heap: what is due on a date; at() adds
         self.room = FEW  # timers, above which tidy() looks
         self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
         self.sleepers = set()  # what wakes each sleep(), which adds and takes it away itself; restart() calls them all
         self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
         self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
         self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
-        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: at() and set_mode() add, leap() takes away
+        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: after() and set_mode() add, leap() takes away
         self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
         self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
 
+    @property
+    def still(self):
+        return self.mode == "frozen" or self.advancing
+
     def now(self):
         """Seconds since 1970, as the cloud sees them."""
-        return self.stopped_at if self.mode == "frozen" or self.advancing else time.time() + self.offset
+        return self.stopped_at if self.still else time.time() + self.offset
+
+    def steady(self, date=None):
+        """Return the second that waits are measured on, which never jumps, or that of a date as dates are now."""
+        if date is not None:
+            return date - self.lead()
+        return self.stopped_at - self.ahead if self.still else time.monotonic() + self.base
+
+    def lead(self):
+        """Return how many seconds dates are ahead of steady(): another number once somebody has set a clock."""
+        return self.ahead if self.still else self.now() - self.steady()
+
+    def date_of(self, second):
+        """Return the date of a second of steady(), as dates are now."""
+        return second + self.lead()
+
+    def due_date(self, timer):
+        """Return the date on which a timer is due, as dates are now."""
+        return timer.due if timer.dated else self.date_of(timer.due)
+
+    def left(self, timer):
+        """Return the seconds until a timer is due."""
+        if timer.dated:
+            return timer.due - self.now()
+        return timer.due + self.ahead - self.stopped_at if self.still else timer.due - self.steady()
+
+    def due_first(self):
+        """Return the timer that is due before all others, or None."""
+        if not (self.timers and self.dated):
+            return self.timers[0] if self.timers else self.dated[0] if self.dated else None
+        waiting, dated = self.timers[0], self.dated[0]
+        before = (self.date_of(waiting.due), waiting.order) < (dated.due, dated.order)
+        return waiting if before else dated
 
     def stamp(self, moment=None):
         """A moment as items hold it, in the zone of the cloud: "2018-07-10 09:31:06"."""
@@ -580,27 +646,42 @@ class Clock:
         except ValueError:
             return False
 
-    def at(self, due, fire, what="", awaited=False):
-        """Calls fire() when the Clock shows `due`; at once, but not before the caller is done, if that is past.
+    def at(self, date, fire, what=""):
+        """Call fire() when the Clock shows `date`; at once, but not before the caller is done, if that is past.
+
+        The timer follows the date when a clock is set, as a schedule does. after() is for waits.
+        """
+        return self.add(self.dated, Timer(date, next(self.order), fire, what, dated=True))
+
+    def after(self, seconds, fire, what="", awaited=False):
+        """Call fire() when `seconds` have passed, whatever date it is then; at once, but not before the caller is done, if that is none.
 
         `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
         """
-        timer = Timer(due, next(self.order), fire, what, awaited)
-        self.tidy()
-        heapq.heappush(self.timers, timer)
+        return self.at_second(self.steady() + seconds, fire, what, awaited)
+
+    def at_second(self, second, fire, what="", awaited=False):
+        """Call fire() at a second of steady(), as after() does."""
+        timer = self.add(self.timers, Timer(second, next(self.order), fire, what, awaited))
         if awaited and self.mode == "warp":
             heapq.heappush(self.awaited, timer)
             self.wanted.set()
-        if self.timers[0] is timer:
+        return timer
+
+    def add(self, heap, timer):
+        heapq.heappush(heap, timer)
+        if heap[0] is timer:
             self.plan()
+        self.tidy()
         return timer
 
     def tidy(self):
         """Drops what was cancelled, each time that the timers have become twice as many."""
-        if len(self.timers) >= self.room:
-            self.timers, self.awaited = ([timer for timer in heap if timer.fire] for heap in (self.timers, self.awaited))
-            heapq.heapify(self.timers), heapq.heapify(self.awaited)
-            self.room = max(FEW, 2 * len(self.timers))
+        if len(self.timers) + len(self.dated) >= self.room:
+            for heap in (self.timers, self.dated, self.awaited):
+                heap[:] = [timer for timer in heap if timer.fire]
+                heapq.heapify(heap)
+            self.room = max(FEW, 2 * (len(self.timers) + len(self.dated)))
 
     def never(self, fire, what=""):
         """A timer that no time brings about, only hurry()."""
@@ -611,9 +692,10 @@ class Clock:
         if self.wakeup:
             self.wakeup.cancel()
             self.wakeup = None
-        if self.started and self.timers and (self.mode != "frozen" or self.timers[0].due <= self.now()):
+        timer = self.due_first() if self.started else None
+        if timer and (self.mode != "frozen" or self.left(timer) <= 0):
             loop = asyncio.get_running_loop()
-            self.wakeup = loop.call_later(min(max(0, self.timers[0].due - self.now()), DAY), self.tick)
+            self.wakeup = loop.call_later(min(max(0, self.left(timer)), LOOK), self.tick)
 
     def start(self):
         """From now on, inside the running loop, what is due fires by itself."""
@@ -621,18 +703,35 @@ class Clock:
         self.set_mode(self.mode)
 
     def tick(self):
-        self.fire_due()
-        self.plan()
+        try:
+            self.fire_due()
+            self.notice()
+        finally:
+            self.plan()
 
     def fire_due(self):
-        """Fires what is due, and says what it was."""
+        """Fires what is due, and says what it was. One that raises is in the log, and keeps no other from firing."""
         fired = []
-        while self.timers and self.timers[0].due <= self.now():
-            timer = heapq.heappop(self.timers)
+        while (timer := self.due_first()) and self.left(timer) <= 0:
+            heapq.heappop(self.dated if timer.dated else self.timers)
             if timer.fire:
                 fired.append(timer.what)
-                timer.hurry()
+                try:
+                    timer.hurry()
+                except Exception:  # a timer is nobody's call: there is no one else to tell
+                    log.exception("what was due failed: %s", timer.what or "a timer without a name")
         return fired
+
+    def notice(self):
+        """Tell those in `moved` that somebody has set the system's clock: dates have moved, and waits have not."""
+        seconds = self.lead() - self.told_lead
+        if abs(seconds) > STEP:
+            self.tell_moved(seconds)
+
+    def tell_moved(self, seconds):
+        self.told_lead = self.lead()
+        for tell in self.moved:
+            tell(seconds)
 
     async def sleep(self, seconds):
         """Returns when the Clock has moved on by that much."""
@@ -645,7 +744,7 @@ class Clock:
                 done.set_result(None)
                 self.rouse(task) if task in self.tasks else None
 
-        timer = self.at(self.now() + seconds, wake, awaited=True)
+        timer = self.after(seconds, wake, awaited=True)
         self.sleepers.add(wake)
         self.rest(task)
         try:
@@ -713,8 +812,8 @@ class Clock:
         self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
         try:
             patience = await self.settle()
-            while self.advancing is move and self.timers and self.timers[0].due <= target:
-                self.jump(max(self.timers[0].due, self.now()))
+            while self.advancing is move and (timer := self.due_first()) and self.due_date(timer) <= target:
+                self.jump(max(self.due_date(timer), self.now()))
                 fired += self.fire_due()
                 patience = await self.settle(patience)
                 await asyncio.sleep(0)  # others may have something to ask
@@ -733,18 +832,21 @@ class Clock:
             self.jump(self.stopped_at)
 
     def jump(self, moment):
-        self.stopped_at = moment
-        self.offset = moment - time.time()
+        """Goes to a date, and waits with it."""
+        self.show(moment, self.lead())
+
+    def show(self, moment, ahead):
+        """Shows a date, by so many seconds ahead of steady()."""
+        self.stopped_at, self.ahead = moment, ahead
+        self.offset, self.base = moment - time.time(), moment - ahead - time.monotonic()
 
     def set_back(self, moment):
         """Shows an earlier moment. What is due in five seconds still is: waits run on a steady clock, dates do not."""
         self.halt()
         back = moment - self.now()
-        self.jump(moment)
-        for timer in self.timers:
-            timer.due += back
+        self.show(moment, self.lead() + back)
+        self.tell_moved(back)
         self.plan()
-        return back
 
     def set_mode(self, mode):
         self.jump(self.now())
@@ -764,12 +866,23 @@ class Clock:
                 heapq.heappop(self.awaited)
             if self.awaited:
                 async with self.moving:
-                    await self.go_through(functools.partial(getattr, self.awaited[0], "due"))
+                    await self.go_through(functools.partial(self.due_date, self.awaited[0]))
             else:
                 self.wanted.clear()
 
     def world(self):
         return time.time()
+
+    def uptime(self, since=0.0):
+        """Return the seconds of the world since a moment that this told before, whatever became of its clocks."""
+        return time.monotonic() - since
+
+    def soon(self, seconds, fire):
+        """Call fire() when so many seconds of the world have passed; at once on a frozen clock, where nobody hurries."""
+        if self.mode == "frozen":
+            fire()
+        else:
+            asyncio.get_running_loop().call_later(seconds, fire)
 
     def kept(self):
         """What of it outlives the process; take_up() takes it."""
@@ -792,8 +905,9 @@ class Clock:
         self.halt()
         for wake in [*self.sleepers]:
             wake()
-        self.timers.clear()
-        self.jump(self.world())
+        self.timers.clear(), self.dated.clear()
+        self.show(self.world(), 0.0)
+        self.told_lead = 0.0
         self.set_mode(self.mode)
 
 
@@ -1043,8 +1157,9 @@ class Api:
     """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
 
     Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
-    every field of the reply), bare (takes no body), plain (the collection has no GET by uuid), long (its row is what a
-    long job does). `package` is the Java package of the message.
+    every field of the reply), bare (takes no body), unnamed (its parameters are inside "", as well as inside params),
+    plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of
+    the message.
     `does` and `refuses` are in the words of the section Catalogue: rules.
     `holds` names the classes of members that are no inventories: "result:CloneVmInstanceResults" is
     an object, "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
@@ -1095,6 +1210,15 @@ class Api:
     def key(self):
         """The member of a body that holds the parameters: params, or an action's name as logInByAccount."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
+
+    @functools.cached_property
+    def keys(self):
+        """The members of a body that may hold the parameters.
+
+        The server names no member for the parameters of some POSTs (RestRequest.java parameterName), and "null" for
+        two of those without any. The Java SDK then sends {"": ...} or {"null": ...}.
+        """
+        return ("", "null") if "bare" in self.words else ("", "params") if "unnamed" in self.words else (self.key,)
 
     @functools.cached_property
     def at_once(self):
@@ -1512,7 +1636,8 @@ TAG_PATTERNS = {
                     "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
                     "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
                     "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
-                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{} affinityGroupUuid::{}",
+                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{} "
+                    "affinityGroupUuid::{} ha::{}",
     "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
     "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
                           "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
@@ -1521,7 +1646,8 @@ TAG_PATTERNS = {
     "L2NetworkVO": "kvm::bridge::{} l2NetworkUuid::{}::clusterUuid::{}::cidr::{}",
     "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
     "VipVO": "flatNetwork::vip::{}::{}",
-    "VolumeVO": "volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
+    "VmNicVO": "inboundBandwidth::{} outboundBandwidth::{}",  # what SetNicQos writes; ha::{} and volumeTotalBandwidth::{} are of such APIs too
+    "VolumeVO": "volumeTotalBandwidth::{} volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
     "PrimaryStorageVO": "ceph::default::dataVolumePoolName::{} ceph::default::imageCachePoolName::{} ceph::default::rootVolumePoolName::{} "
                         "ceph::kvm::secret::{} ceph::nocephx ceph::predefinedDataVolumePool ceph::predefinedImageCachePool "
                         "ceph::predefinedRootVolumePool fusionstor::kvm::secret::{} fusionstor::predefinedDataVolumePool "
@@ -1544,6 +1670,44 @@ def tag_matcher(tag):
         return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
 
     return fits
+
+
+NAMING_TAGS = [pattern.split("::") for pattern in (  # system tags that name another resource
+    "staticIp::{uuid}::{ip}", "customMac::{uuid}::{mac}", "iso::{uuid}::{number}",
+    "virtio::diskOffering::{uuid}::num::{number}", "primaryStorageUuidForDataVolume::{uuid}",
+    "affinityGroupUuid::{uuid}", "imageName::{name}::primaryStorageUuid::{uuid}",
+    "guestL3Network::{uuid}", "primaryStorage::allocator::uuid::{uuid}",
+    "localStorage::hostUuid::{uuid}", "l3NetworkUuid::{uuid}::mtu::{mtu}",
+    "l2NetworkUuid::{uuid}::clusterUuid::{uuid}::cidr::{cidr}",
+)]  # fmt: skip
+
+
+def spell_in_tag(tag, spell):
+    """Return a system tag with spell(uuid) in the place of each uuid in it."""
+    segments = tag.split("::")
+    for parts in (parts for parts in NAMING_TAGS if len(parts) == len(segments)):
+        pairs = [*zip(parts, segments)]
+        if all(part[:1] == "{" or part == segment for part, segment in pairs):
+            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
+    return tag
+
+
+@functools.lru_cache(4096)
+def names_uuids(name):
+    """Return True for a field or parameter that holds a uuid, or a list of uuids."""
+    return name in ("managementNodeId", "owner") or bool(re.search("[uU]uids?$", name))
+
+
+def spell_in(name, value, spell):
+    """Return the value of a field or parameter with spell(uuid) in the place of each uuid in it.
+
+    The keys of a map may be uuids too: {"networkServices": {PROVIDER: ["DHCP"]}}.
+    """
+    if isinstance(value, dict):
+        return {spell(key): spell_in(key, inner, spell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spell_in(name, inner, spell) for inner in value]
+    return spell(value) if isinstance(value, str) and names_uuids(name) else value
 
 
 # ---- Catalogue: configurations -------------------------------------------------------------------------------------
@@ -2293,7 +2457,7 @@ MANUAL = set("""
 """.split())  # what the manual documents, in chapter 4 and in the examples of chapter 3
 
 
-VARIABLE, HERE = object(), object()  # in the tree of paths: any part, and what is at this place
+VARIABLE, PARTLY, HERE = object(), object(), object()  # in the tree of paths: any part, parts that begin and end alike, what is here
 
 
 class Catalogue:
@@ -2432,9 +2596,13 @@ class Catalogue:
 
     def add_route(self, path, api):
         node = self.roots
-        for part in path.strip("/").split("/"):
-            node = node.setdefault(VARIABLE if part.startswith("{") else part, {})
-        node.setdefault(HERE, []).append((api, [part[1:-1] for part in path.split("/") if part.startswith("{")]))
+        for part in path.lstrip("/").split("/"):
+            begin, variable, end = re.fullmatch(r"([^{]*)(?:{(\w+)}(.*))?", part).groups()
+            if variable and (begin or end):
+                node = node.setdefault(PARTLY, {}).setdefault((begin, end), {})
+            else:
+                node = node.setdefault(VARIABLE if variable else part, {})
+        node.setdefault(HERE, []).append((api, re.findall(r"{(\w+)}", path)))
 
     def values_of(self, row, name):
         """Return the values that a field of a resource can have, where they are known."""
@@ -2448,11 +2616,18 @@ class Catalogue:
     def walk(self, node, parts):
         if not parts:
             return node.get(HERE, []), []
-        literal = self.walk(node[parts[0]], parts[1:]) if parts[0] in node and parts[0] else ([], [])
-        if literal[0] or VARIABLE not in node or not parts[0]:
+        part, *rest = parts
+        if part in node and (literal := self.walk(node[part], rest))[0]:
             return literal
-        found, values = self.walk(node[VARIABLE], parts[1:])
-        return found, [parts[0], *values]
+        for (begin, end), inner in node.get(PARTLY, {}).items():
+            if len(part) > len(begin + end) and part.startswith(begin) and part.endswith(end):
+                found, values = self.walk(inner, rest)
+                if found:
+                    return found, [part[len(begin) : len(part) - len(end)], *values]
+        if VARIABLE not in node or not part:
+            return [], []
+        found, values = self.walk(node[VARIABLE], rest)
+        return found, [part, *values]
 
     def resource(self, name):
         return self.resources.get(name)
@@ -2485,7 +2660,7 @@ def java_classes(resources, structs, enums):
 
 
 def members_of(holds, classes, name):
-    """Return the members that the row `name` lists in `holds`; raise SettingsError for a wrong class.
+    """Return the members in `holds` of the row `name`. Raise SettingsError for an unknown class.
 
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """
@@ -2541,13 +2716,75 @@ SLICE, PAUSE = 400, 0.001  # objects that are folded at a stretch, and seconds u
 LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though it is not quiet
 OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # that are no resources: api-jobs, the mock itself, uuids that are never free again, fault rules
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+ESCAPED = json.JSONEncoder(separators=(",", ":"))
 
 
 def to_json(value):
     try:
         return COMPACT.encode(value).encode()
     except UnicodeEncodeError:  # half of a surrogate pair
-        return json.dumps(value, separators=(",", ":")).encode()
+        return ESCAPED.encode(value).encode()
+
+
+def to_line(number, item):
+    """Return the line of an object in a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
+    return b'"%d":%b' % (number, ESCAPED.encode(item).encode())
+
+
+def in_ascii(line):
+    """Escape what is not ASCII in a line of JSON that an older zmock wrote."""
+    if line.isascii():
+        return line
+    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode()).encode()
+
+
+ATOMS = (str, int, float, bool, type(None))
+
+
+def refuse_change(self, *arguments, **named):
+    """Raise TypeError: the start of the cloud, snapshots and what undoes a job hold this item too."""
+    raise TypeError("a stored item is read-only; store.update() puts a changed one in its place")
+
+
+class FrozenDict(dict):
+    """A stored item, or a map inside one. Nothing changes it; its copies are plain dicts."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = refuse_change
+    clear = pop = popitem = setdefault = update = refuse_change
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
+
+class FrozenList(list):
+    """A list inside a stored item. Nothing changes it; its copies are plain lists."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse_change
+    append = clear = extend = insert = pop = remove = reverse = sort = refuse_change
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+
+SOLID = {*ATOMS, FrozenDict, FrozenList}
+
+
+def frozen(value):
+    """Return a value that nothing changes: frozen copies of dicts and lists, at any depth.
+
+    All state that outlives a call is frozen, so that several holders may share it.
+    """
+    if type(value) in SOLID:
+        return value
+    if isinstance(value, dict):
+        copy = FrozenDict(value)
+        if not SOLID.issuperset(map(type, value.values())):  # most items are flat, and this test is quick
+            for key, inner in value.items():
+                dict.__setitem__(copy, key, frozen(inner))
+        return copy
+    return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 class Broken(Exception):
@@ -2558,7 +2795,7 @@ class Broken(Exception):
 
 
 class Foreign(Exception):
-    """A file whose objects do not stand on a line each."""
+    """A file whose objects do not stand on a line each, in ASCII."""
 
 
 @contextlib.contextmanager
@@ -2569,7 +2806,8 @@ def in_place_of(path):
         yield beside
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next one writes over it, and a start removes it
+            beside.unlink(missing_ok=True)
         raise
 
 
@@ -2578,12 +2816,13 @@ class AtomicJson(Storage):
 
     def __init__(self, path):
         self.path, self.twice = Path(path), 0  # how many of its objects have the number of another
+        self.is_ascii = True  # as documents() found it
 
     def read(self):
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else None
+        return json.loads(self.path.read_text(encoding="utf-8-sig")) if self.path.exists() else None
 
     def write(self, data):
-        self.replace(b'"%d":%b' % (int(number), to_json(item)) for number, item in data["_default"].items())
+        self.replace(to_line(int(number), item) for number, item in data["_default"].items())
 
     def replace(self, lines, pause=lambda: None, spare=None):
         """Writes objects, each b'"1":{...}', in the place of what there was; a spare is a copy elsewhere, made then."""
@@ -2602,7 +2841,7 @@ class AtomicJson(Storage):
                     pause()
             file.write(TAIL if file.tell() == len(HEAD) else b"\n" + TAIL)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno(), path.parent)
 
     def lines(self):
         """Its objects as they stand in it: (1, b'"1":{...}')."""
@@ -2612,7 +2851,8 @@ class AtomicJson(Storage):
                 found = re.match(rb'"([0-9]+)":\{', line)
                 if line == TAIL and head == HEAD:
                     return
-                if not found or head != HEAD or not line.endswith((b"}\n", b"},\n")):
+                whole = line.endswith((b"}\n", b"},\n")) and line.isascii()
+                if not found or head != HEAD or not whole:
                     break
                 yield int(found[1]), line.rstrip(b",\n")
         raise Foreign
@@ -2620,11 +2860,12 @@ class AtomicJson(Storage):
     def parsed_lines(self):
         """The same of a file that somebody else wrote."""
         for number, item in self.documents().items():
-            yield number, b'"%d":%b' % (number, to_json(item))
+            yield number, to_line(number, item)
 
     def documents(self):
         """Its objects by number: {1: {"uuid": ...}}."""
         text = self.path.read_bytes()
+        self.is_ascii, text = text.isascii(), text.removeprefix(codecs.BOM_UTF8)
         try:
             tables = json.loads(text.decode(), object_pairs_hook=with_all)
         except json.JSONDecodeError as error:
@@ -2640,7 +2881,7 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
         for number, item in pairs:
-            if not (number.isascii() and number.isdecimal() and type(item) is dict and type(item.get("uuid")) is str):
+            if not (number.isascii() and number.isdecimal() and isinstance(item, dict) and type(item.get("uuid")) is str):
                 what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         numbered = {int(number): item for number, item in pairs}
@@ -2657,9 +2898,14 @@ class Twice(dict):
 
 
 def with_all(pairs):
-    """An object of JSON; one of objects of the cloud with all of them, also those that share a number."""
-    found = dict(pairs)
-    return Twice(pairs) if len(found) < len(pairs) and all(type(item) is dict and "uuid" in item for _, item in pairs) else found
+    """An object of JSON, frozen; one of objects of the cloud with all of them, also those that share a number."""
+    found = FrozenDict(pairs)
+    if len(found) < len(pairs) and all(isinstance(item, dict) and "uuid" in item for _, item in pairs):
+        return Twice(pairs)
+    for key, value in pairs:
+        if type(value) is list:
+            dict.__setitem__(found, key, frozen(value))
+    return found
 
 
 def renumbered(pairs):
@@ -2679,7 +2925,15 @@ def where_in(text, at):
 def copy_over(source, target):
     """A copy in the place of whatever there was, with the same date."""
     with in_place_of(target) as beside:
-        shutil.copy2(source, beside)
+        copy_with_date(source, beside)
+
+
+def copy_with_date(source, target):
+    """Copy a file and its date, by which same() knows the copy."""
+    shutil.copyfile(source, target)
+    stat = os.stat(source)
+    with if_supported("dates of files: a start reads all of them as edited", target.parent, UNSUPPORTED | FORBIDDEN):
+        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def same(path, other):
@@ -2688,12 +2942,38 @@ def same(path, other):
     return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
 
 
+UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
+FORBIDDEN = {errno.EPERM, errno.EACCES}
+
+
+@contextlib.contextmanager
+def if_supported(what, folder, refusals=UNSUPPORTED):
+    """Go on where the filesystem of a folder lacks an operation, as those of networks and containers may; warn once."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in refusals:
+            raise
+        warn_unsupported(what, folder, error.strerror)
+
+
+@functools.cache
+def warn_unsupported(what, folder, reason):
+    log.warning("the filesystem of %s does not support %s (%s)", folder, what, reason)
+
+
+def sync(number, folder):
+    """Have an open file or folder reach the disk."""
+    with if_supported("fsync: a power cut may take the latest changes", folder):
+        os.fsync(number)
+
+
 def sync_folder(path):
     """Has the names in a folder reach the disk; Windows does it by itself."""
     if hasattr(os, "O_DIRECTORY"):
         number = os.open(path, os.O_DIRECTORY)
         try:
-            os.fsync(number)
+            sync(number, path)
         finally:
             os.close(number)
 
@@ -2728,7 +3008,7 @@ def lay_over(changes, commit):
         if line.startswith(b"["):
             lines = changes.setdefault(line[1:-1].decode(), {})
         else:
-            lines[int(line[1 : line.index(b'"', 1)])] = line
+            lines[int(line[1 : line.index(b'"', 1)])] = in_ascii(line)
     return cleared
 
 
@@ -2765,20 +3045,27 @@ class Ledger:
         try:
             self.write(text)
             if durable:
-                os.fsync(self.file.fileno())
-        except OSError:
+                sync(self.file.fileno(), self.path.parent)
+        except BaseException:
             with contextlib.suppress(OSError):  # else the next one does it, or fails
                 self.file.truncate(self.end)
             raise
         self.end += len(text)
 
     def write(self, text):
-        if os.fstat(self.file.fileno()).st_size != self.end:  # what an append that failed left
-            self.file.truncate(self.end)
+        self.cut()
         self.file.seek(self.end)
         left = memoryview(text)
         while left:
             left = left[self.file.write(left) :]
+
+    def cut(self):
+        """Take off what an append that failed has left."""
+        if os.fstat(self.file.fileno()).st_size != self.end:
+            self.file.truncate(self.end)
+
+    def close(self):
+        self.file.close()
 
 
 def is_removed(file):
@@ -2799,7 +3086,7 @@ class Folder:
         self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
         self.ledger, self.numbers = None, itertools.count(1)
         self.names = set()  # of the files that must be there
-        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none
+        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none; or is not in ASCII
         self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
         self.lock = None
 
@@ -2815,36 +3102,44 @@ class Folder:
     def begin(self):
         """Makes and locks the folder, from which nothing is missing then."""
         self.spares.mkdir(parents=True, exist_ok=True)
-        if not self.lock or is_removed(self.lock):
-            lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held as long as the process lives)
-            lock_file(lock, self.path)
-            if self.lock:
-                self.lock.close()
-            self.lock = lock
+        if not self.lock or is_removed(self.lock) or ".lock" in self.missing():
+            before, self.lock = self.lock, locked(self.path)
+            if before:
+                before.close()
         self.names = self.names - self.missing() | {".lock", ".spare"}
+        self.close_ledger()
+
+    def close_ledger(self):
         if self.ledger:
-            self.ledger.file.close()
-            self.ledger = None
+            ledger, self.ledger = self.ledger, None
+            ledger.close()
 
     def is_lost(self):
         """Whether somebody has removed the folder, or something in it that is needed."""
-        ledger = self.ledger  # a fold in its thread may let it go meanwhile
-        files = [self.lock, *([ledger.file] if ledger else ())]
+        with self.appending:  # lest another thread close the ledger meanwhile
+            return self.lacks_something()
+
+    def lacks_something(self):
+        files = [self.lock, *([self.ledger.file] if self.ledger else ())]
         return any(map(is_removed, files)) or any(not (self.path / name).exists() for name in self.missing())
 
     def missing(self):
-        return self.names - set(os.listdir(self.path)) if self.path.exists() else self.names
+        """Return the names of needed files that are not there; OSError where that cannot be known."""
+        try:
+            return self.names - set(os.listdir(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return set(self.names)
 
     # reading
 
     def load(self, known):
         """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
-        names = {path.name for folder in (self.path, self.spares) for path in folder.glob("*.json")}
-        files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
-        for file in (file for type, file in files.items() if type not in known):
-            raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
         told = []
         try:
+            names = {name for folder in (self.path, self.spares) for name in matching_names(folder, r".+\.json")}
+            files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
+            for file in (file for type, file in files.items() if type not in known):
+                raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
             self.refuse_newer(files.get("Mock"))
             for left in (folder / f"{type}.tmp" for folder in (self.path, self.spares) for type in known):
                 left.unlink(missing_ok=True)
@@ -2852,7 +3147,8 @@ class Folder:
             self.names |= names
             return self.replay(found, told), told
         except OSError as error:
-            raise SettingsError(f"cannot read {error.filename}: {error.strerror}; mend it, or start with another --data") from None
+            where = error.filename or self.path
+            raise SettingsError(f"cannot read {where}: {error.strerror}; mend it, or start with another --data") from None
 
     def refuse_newer(self, file):
         """Before anything is done to files that may be right for another zmock."""
@@ -2871,6 +3167,8 @@ class Folder:
             self.unspared.add(file.path.stem)
         try:
             found = file.documents()
+            if not file.is_ascii:
+                self.unspared.add(file.path.stem)
             if file.twice:
                 told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; "
                             + ("it is kept under a new one" if file.twice == 1 else "they are kept under new ones"))  # fmt: skip
@@ -2890,7 +3188,7 @@ class Folder:
 
     def set_aside(self, path):
         aside = path.with_name(f"{path.name}.corrupt-{world_stamp()}")
-        shutil.copy2(path, aside)
+        copy_with_date(path, aside)
         return aside
 
     def replay(self, found, told):
@@ -2916,7 +3214,7 @@ class Folder:
     def append(self, text, whole=False):
         """Keeps a commit; OSError where that cannot be. A whole state goes also where something was removed."""
         with self.appending:
-            if whole and self.is_lost():
+            if whole and self.lacks_something():
                 self.begin()
             if self.ledger is None:
                 self.begin_ledger()
@@ -2926,8 +3224,10 @@ class Folder:
         ledger = Ledger(self.path / f"{next(self.numbers):08d}.ledger")
         try:
             sync_folder(self.path)
-        except OSError:
-            ledger.path.unlink()
+        except BaseException:
+            ledger.close()
+            with contextlib.suppress(OSError):  # else it stays, empty, until it is folded
+                ledger.path.unlink()
             raise
         self.ledger = ledger
         self.names.add(ledger.path.name)
@@ -2943,26 +3243,35 @@ class Folder:
 
     def ledgers(self):
         """Those on the disk, oldest first."""
-        return sorted(self.path.glob("[0-9]" * 8 + ".ledger"))
+        return sorted(self.path / name for name in matching_names(self.path, r"[0-9]{8}\.ledger"))
 
     def fold(self):
         """Brings the ledger into the TinyDB files, and removes it then; commits go on in another one."""
         with self.folding:
             with self.appending:
-                self.ledger = None  # its file is closed when nobody looks at it any more
+                if self.ledger:
+                    self.ledger.cut()
+                self.close_ledger()
                 full = self.ledgers()
             changes, cleared = {}, False
             for path in full:
                 for commit in filter(None, commits(path.read_bytes())):
                     cleared |= lay_over(changes, commit)
-            there = {path.stem for path in self.path.glob("*.json")}
+            there = {Path(name).stem for name in matching_names(self.path, r".+\.json")}
             for type in sorted(changes.keys() | (there if cleared else self.unspared)):
                 self.fold_file(AtomicJson(self.path / f"{type}.json"), changes.get(type, {}), cleared)
             self.unspared.clear()
             sync_folder(self.path)
             for path in full:
-                self.names.discard(path.name)
-                path.unlink(missing_ok=True)
+                self.remove_ledger(path)
+
+    def remove_ledger(self, path):
+        self.names.discard(path.name)  # before it is gone, or it would be missed
+        try:
+            path.unlink(missing_ok=True)
+        except BaseException:
+            self.names.add(path.name)
+            raise
 
     def fold_file(self, file, changes, cleared):
         """What is missing though it must be there is an error, or its objects would be forgotten."""
@@ -2983,16 +3292,36 @@ class Folder:
             if self.is_behind:
                 self.fold()
         finally:
-            self.release()
+            self.let_go()
 
-    def release(self):
-        """Let the folder go as it is."""
-        for file in (self.lock, self.ledger and self.ledger.file):
-            if file:
-                file.close()
+    def let_go(self):
+        """Close the folder as it is."""
+        self.close_ledger()
+        if self.lock:
+            self.lock.close()
 
     def __del__(self):
-        self.release()  # of a mock that was made, and never ran
+        self.let_go()  # of a mock that was made, and never ran
+
+
+def matching_names(folder, pattern):
+    """Return the names in a folder that match. Unlike glob() it raises OSError where the folder cannot be read."""
+    return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
+
+
+def locked(folder):
+    """Return the lock file of a folder, held until it is closed."""
+    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held as long as the process lives)
+    try:
+        lock_file(file, folder)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except BaseException:
+        with contextlib.suppress(OSError):  # closing tries to write again, fails, and closes nevertheless
+            file.close()
+        raise
+    return file
 
 
 def lock_file(file, folder):
@@ -3002,15 +3331,12 @@ def lock_file(file, folder):
     except ImportError:  # Windows has none; there the folder is not guarded
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        with if_supported("locks: nothing keeps a second zmock from writing there too", folder):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "unknown"
-        file.close()
         raise BlockingIOError(errno.EWOULDBLOCK, f"{folder} is in use by another zmock (process {holder})") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 class Snapshots:
@@ -3022,53 +3348,82 @@ class Snapshots:
     def names(self):
         if not self.folder:
             return sorted(self.held)
-        return sorted(path.name for path in self.folder.glob("[!.]*") if path.is_dir()) if self.folder.exists() else []
+        return sorted(name for name in {*self.entries(r"[^.].*"), *self.left_as(".old")} if self.place(name).is_dir())
+
+    def entries(self, pattern):
+        return matching_names(self.folder, pattern) if self.folder and self.folder.exists() else []
+
+    def left_as(self, end):
+        """Return the names of which one that was killed, or failed, has left .name.tmp or .name.old."""
+        return [name[1 : -len(end)] for name in self.entries(rf"\..+\{end}")]
+
+    def place(self, name):
+        """Return the folder of a snapshot: .name.old while another one is to take its place and has not."""
+        target, old = self.folder / name, self.folder / f".{name}.old"
+        return old if old.exists() and not target.exists() else target
 
     def take(self, name, documents):
+        """Keep a snapshot. Where that cannot be, one of that name stays as it was."""
         if not self.folder:
             self.held[name] = documents
             return
-        beside, target = self.folder / f".{name}.tmp", self.folder / name
+        beside = self.folder / f".{name}.tmp"
         self.tidy()
+        beside.mkdir(parents=True)
         try:
-            beside.mkdir(parents=True)
             for type, items in documents.items():
                 AtomicJson(beside / f"{type}.json").write({"_default": items})
             sync_folder(beside)
+            self.put_in_place(beside, self.folder / name, self.folder / f".{name}.old")
+        finally:
+            self.tidy_if_possible()
+
+    def put_in_place(self, beside, target, old):
+        try:
             if target.exists():
-                os.replace(target, self.folder / f".{name}.old")
+                os.replace(target, old)
             os.replace(beside, target)
             sync_folder(self.folder)
-        finally:
-            self.tidy()
+        except BaseException:
+            with contextlib.suppress(OSError):  # place() finds the old one nevertheless
+                if not beside.exists():
+                    os.replace(target, beside)
+                if old.exists():
+                    os.replace(old, target)
+            raise
 
     def tidy(self):
         """Takes away what one that was killed left: .one.tmp is waste; .one.old is the snapshot until another one has its place."""
-        for left in self.folder.glob(".*.old") if self.folder else ():
-            target = self.folder / left.name[1 : -len(".old")]
-            shutil.rmtree(left) if target.exists() else os.replace(left, target)
-        for left in self.folder.glob(".*.tmp") if self.folder else ():
-            shutil.rmtree(left)
+        for name in self.left_as(".old"):
+            old, target = self.folder / f".{name}.old", self.folder / name
+            shutil.rmtree(old) if target.exists() else os.replace(old, target)
+        for name in self.left_as(".tmp"):
+            shutil.rmtree(self.folder / f".{name}.tmp")
+
+    def tidy_if_possible(self):
+        """tidy(), where what is left does no harm; the next snapshot that is taken or dropped tries it again."""
+        try:
+            self.tidy()
+        except OSError as error:
+            log.warning("cannot tidy up the snapshots: %s", error)
 
     def documents(self, name):
         """The state that was copied; Broken or OSError where its files cannot be read."""
         if not self.folder:
             return self.held[name]
-        return {path.stem: AtomicJson(path).documents() for path in sorted((self.folder / name).glob("*.json"))}
+        place = self.place(name)
+        return {Path(file).stem: AtomicJson(place / file).documents() for file in sorted(matching_names(place, r".+\.json"))}
 
     def drop(self, name):
         if not self.folder:
             self.held.pop(name, None)
-        elif (self.folder / name).exists():
+        elif self.place(name).exists():
             self.tidy()
             os.replace(self.folder / name, self.folder / f".{name}.tmp")
-            self.tidy()
+            self.tidy_if_possible()
 
 
 # ---- Store -------------------------------------------------------------------------------------------------------
-
-ATOMS = (str, int, float, bool, type(None))
-
 
 def clone(item):
     """A copy that shares nothing that could be changed."""
@@ -3109,7 +3464,7 @@ def each(item, key):
         rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
         return [row[inner] for row in rows if row.get(inner) is not None]
     value = item.get(key)
-    return value if value.__class__ is list else () if value is None else (value,)
+    return value if isinstance(value, list) else () if value is None else (value,)
 
 
 class Table:
@@ -3121,7 +3476,8 @@ class Table:
     def __init__(self, indexed, documents=None, standing=None):
         documents = documents or {}
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        self.items = (standing or {}) | {uuid: documents[number] for uuid, number in self.numbers.items()}
+        found = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
+        self.items = (standing or {}) | found
         self.last = max(documents, default=0)
         self.version = object()  # another one after each change
         self.indexed = indexed
@@ -3177,7 +3533,7 @@ class Table:
         return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
 
     def documents(self):
-        """Its items by number; they are never changed, only replaced."""
+        """Its items by number. They are frozen: a change puts another item in the place of one."""
         return {number: self.items[uuid] for uuid, number in self.numbers.items()}
 
 
@@ -3194,7 +3550,7 @@ class Image:
 
 def lines_of(type, items):
     """What a commit says of items by number; None is gone."""
-    return b"[%b]\n" % type.encode() + b"".join(b'"%d":%b\n' % (number, to_json(item)) for number, item in items.items())
+    return b"[%b]\n" % type.encode() + b"".join(to_line(number, item) + b"\n" for number, item in items.items())
 
 
 def undone(name, before, after, now):
@@ -3245,20 +3601,21 @@ class Write:
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
-    What goes in and what comes out are copies. Without a folder nothing is kept.
+    It holds frozen copies of what goes in; what comes out is a copy or frozen. Without a folder nothing is kept.
     """
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
         self.indexes = indexes  # the fields to index, by type
         self.standing = standing or {}  # the items that are there from the start, by type and folded uuid
-        self.folder, self.durable = folder and Folder(folder, durable), durable
+        self.path, self.folder, self.durable = folder, folder and Folder(folder, durable), durable
         self.tables, self.log = {}, None
         self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
         self.writes = 0  # how often anything was changed
         self.writing = self.waiting = None  # the Write that is under way, and the next one
         self.tending = self.ticking = None
         self.commits = self.commits_seen = 0
-        self.failure = ""  # why the last commit or fold failed
+        self.failure = ""  # why the last look, commit or fold failed, until a commit succeeds
+        self.failing, self.logged = set(), set()  # which of them failed last time; the kinds of failure that the log has told
         self.found = []  # what was not as it should be when it was loaded
         self.watch = None  # told of each change, where somebody wants to know
 
@@ -3301,6 +3658,13 @@ class Store:
         """The item itself, for looking at only."""
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
+    def spelling(self, uuid, types):
+        """Return a uuid as it is spelled in the item that has it, of one of these types; else as it is."""
+        key = folded(uuid)
+        there = (type for type in types if type in self.tables or type in self.standing)
+        found = (self.table(type).items.get(key) for type in there)
+        return next((item["uuid"] for item in found if item), uuid)
+
     def rows(self, type):
         """All items of a type, for looking at only."""
         return self.table(type).items.values()
@@ -3331,16 +3695,19 @@ class Store:
     # writing
 
     def put(self, type, item):
-        self.change(type, item["uuid"], clone(item))
+        self.change(type, item["uuid"], item)
 
     def update(self, type, uuid, /, **changes):
         """Changes fields; None takes a field away."""
-        self.change(type, uuid, without_nulls(self.peek(type, uuid) | clone(changes)))
+        changed = without_nulls(self.peek(type, uuid) | frozen(changes))
+        self.change(type, uuid, FrozenDict(changed))
 
     def remove(self, type, uuid):
         self.change(type, uuid, None)
 
     def change(self, type, uuid, item):
+        """Puts an item in the place of one, or takes that away where it is None."""
+        item = frozen(item)
         before, number = self.table(type).put(uuid, item)
         if self.folder and number:
             self.changed.setdefault(type, {})[number] = folded(uuid)
@@ -3382,9 +3749,11 @@ class Store:
         if not self.folder:
             return
         self.folder.open()
-        with no_collection():
+        with no_collection(), contextlib.ExitStack() as stack:
+            stack.callback(self.folder.let_go)
             documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
             self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
+            stack.pop_all()
         twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
         for line in (*told, *(f"{name}.json holds {counted(count, 'object')} with the uuid of another; the last one counts" for name, count in twice.items() if count)):
             self.report(line)
@@ -3416,32 +3785,47 @@ class Store:
         if self.writing:
             await self.writing.over()
         self.writing, self.waiting = write, None
-        whole, changed, text = self.take_changes()
+        whole, changed = None, {}
         try:
-            if whole or text:
-                await asyncio.to_thread(self.write, whole, text)
-        except OSError as error:
+            with self.guard("commit"):
+                self.look_after()
+                whole, changed = self.take_changes()
+                text = self.text_of(changed)
+                if whole or text:
+                    await asyncio.to_thread(self.write, whole, text)
+        except BaseException as error:
             self.keep_for_later(whole, changed)
-            refusal = ApiError("SYS.1016", self.failed(error))
-            write.undo(refusal)
-            raise refusal from None
+            if isinstance(error, ApiError):
+                write.undo(error)
+                self.renew_image(whole, error.__cause__)
+            raise
         finally:
             self.writing = None
 
+    @contextlib.contextmanager
+    def guard(self, work):
+        """Turn whatever goes wrong in a look at the folder, a commit or a fold into SYS.1016."""
+        try:
+            yield
+        except Exception as error:
+            raise ApiError("SYS.1016", self.failed(work, error)) from error
+        self.succeeded(work)
+
     def take_changes(self):
-        """What has changed since it was asked last: a whole state, the numbers after it, and the text that says them."""
-        self.look_after()
+        """Return what has changed since the last call: a whole state or None, and the numbers changed after it."""
         whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
+        return whole, changed
+
+    def text_of(self, changed):
+        """Return what a commit says of {type: {number: uuid}}."""
         tables = self.tables
-        text = b"".join(lines_of(type, {
+        return b"".join(lines_of(type, {
             number: tables[type].items[uuid] if tables[type].numbers.get(uuid) == number else None for number, uuid in numbers.items()
         }) for type, numbers in changed.items())  # fmt: skip
-        return whole, changed, text
 
     def write(self, whole, text):
         self.folder.append(sealed(whole.text + text if whole else text), bool(whole))
         self.commits += 1
-        self.failure = ""
 
     def keep_for_later(self, whole, changed):
         """Has the next commit say what this one could not."""
@@ -3449,16 +3833,35 @@ class Store:
             self.whole = whole
             self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
 
+    def renew_image(self, whole, error):
+        """Have the next commit say the state as it is now: what JSON cannot write was perhaps undone."""
+        if whole and self.whole is whole and not isinstance(error, OSError):
+            self.say_whole(self.image())
+
     def look_after(self):
         """Has the next commit say all that there is, where somebody has removed something of the folder."""
         if self.folder and not self.whole and self.folder.is_lost():
             self.say_whole(self.image())
 
-    def failed(self, error):
-        if str(error) != self.failure:
-            log.error("cannot keep the cloud in %s: %s", self.folder.path, error)
-        self.failure = str(error)
-        return f"the cloud cannot be kept in {self.folder.path}: {error}"
+    def failed(self, work, error):
+        """Note why work on the folder failed; the log tells each kind of failure once until all is well again."""
+        expected = isinstance(error, (OSError, Broken))
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        kind = type(error), getattr(error, "errno", None)
+        if kind not in self.logged:
+            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=None if expected else error)
+        self.logged.add(kind)
+        self.failing.add(work)
+        self.failure = reason
+        return f"the cloud cannot be kept in {self.path}: {reason}"
+
+    def succeeded(self, work):
+        self.failing.discard(work)
+        if work == "commit" or not self.failing:
+            self.failure = ""
+        if self.logged and not self.failing:
+            log.warning("the cloud is kept in %s again", self.path)
+            self.logged.clear()
 
     def start(self):
         """From now on, inside the running loop, the files are brought up to the ledger when it is quiet, and what failed is tried again."""
@@ -3471,21 +3874,23 @@ class Store:
         self.start()
 
     async def tend(self):
-        self.look_after()
-        if self.changed or self.whole:
-            await self.try_commit()
+        """Write what is not written yet, and complete the files when it is quiet."""
+        with contextlib.suppress(ApiError):
+            if not self.writing:
+                with self.guard("look"):
+                    self.look_after()
+            if self.changed or self.whole:
+                await self.commit()
+            elif not self.writing:
+                self.succeeded("commit")
         quiet, self.commits_seen = self.commits == self.commits_seen, self.commits
-        if self.folder.is_long or (quiet and self.folder.is_behind):
+        if self.folder and (self.folder.is_long or (quiet and self.folder.is_behind)):
             await self.fold()
 
     async def fold(self):
         """Completes the TinyDB files."""
-        try:
+        with contextlib.suppress(ApiError), self.guard("fold"):
             await asyncio.to_thread(self.folder.fold)
-        except (OSError, Broken) as error:
-            self.failed(error)
-        else:
-            self.failure = self.failure if self.changed or self.whole else ""
 
     @property
     def state(self):
@@ -3507,7 +3912,7 @@ class Store:
             yield
         except BaseException:
             if self.folder:
-                self.folder.release()
+                self.folder.let_go()
             raise
 
     def close(self):
@@ -3516,14 +3921,19 @@ class Store:
             return
         if self.ticking:
             self.ticking.cancel()
-        try:
-            whole, changed, text = self.take_changes()
+        with contextlib.suppress(ApiError), self.guard("commit"):
+            self.look_after()
+            whole, changed = self.take_changes()
             if whole or changed:
-                self.write(whole, text)
+                self.write(whole, self.text_of(changed))
+        with contextlib.suppress(ApiError), self.guard("fold"):
             self.folder.close()
-        except (OSError, Broken) as error:
-            self.failed(error)
         self.folder = None  # what still happens is kept nowhere
+
+    def let_go(self):
+        """Close the folder as it is, for a cloud that cannot be used after all."""
+        if self.folder:
+            self.folder.let_go()
 
 
 @contextlib.contextmanager
@@ -4653,7 +5063,7 @@ class Faults:
     def add(self, told, source="", ends=None):
         """Reads a rule, `ends` where its ttl began before; raises ValueError for one that can never match."""
         names = frozenset(self.check(told))
-        told = {key: value for key, value in told.items() if value is not None}
+        told = frozen(without_nulls(told))
         self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
         taken = {rule.id for rule in self.rules} | {"magic"}
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
@@ -4665,7 +5075,8 @@ class Faults:
             now = self.cloud.clock.now()
             ends = now + told["ttl"] if ends is None else ends
             rule.over = ends <= now
-            rule.timer = self.cloud.clock.at(ends, lambda: setattr(rule, "over", True), f"rule {id} is over") if ends > now else None
+            if not rule.over:
+                rule.timer = self.cloud.clock.after(ends - now, lambda: setattr(rule, "over", True), f"rule {id} is over")
         return rule
 
     def check(self, told):
@@ -4849,6 +5260,7 @@ class Call:
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
     given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
+    on_end: Any = None  # a function of the state and the error code that its job ends with, where somebody keeps them
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -4861,7 +5273,7 @@ class Call:
 
 @dataclass
 class Progress:
-    """How far an operation is: its stages with the moments they began, for GetTaskProgress."""
+    """How far an operation is: its stages with the moments they began, for GetTaskProgress; all moments are of Clock.steady()."""
 
     call: Call
     began: float
@@ -4880,6 +5292,7 @@ class Run:
     """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
 
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
+    `began` and `due` are seconds of Clock.steady(); as an argument, `began` is a date: that of an older operation.
     """
 
     def __init__(self, jobs, call, seconds, done, began=None):
@@ -4888,7 +5301,7 @@ class Run:
         self.stages, self.awaited = jobs.stages(call.api, call.long), began is None
         self.held = call.fault.job == "hold"
         jobs.runs.add(self)
-        self.began = jobs.clock.now() if began is None else began
+        self.began = jobs.clock.steady(began)
         self.due = self.began + seconds
         self.progress = Progress(call, self.began, self.due, self.stages)
         if (self.stages or call.long) and jobs.configured("progress", "progress.on"):
@@ -4904,7 +5317,9 @@ class Run:
     def later(self, due, fire):
         """A timer of this operation."""
         what = f"{self.call.api.name} {self.call.job}"
-        return self.jobs.clock.never(fire, what) if self.held else self.jobs.clock.at(due, fire, what, self.awaited)
+        if self.held:
+            return self.jobs.clock.never(fire, what)
+        return self.jobs.clock.at_second(due, fire, what, self.awaited)
 
     def attempt(self, step):
         """Takes one step; an error ends the operation, and takes back what it had changed until then."""
@@ -4949,7 +5364,7 @@ class Run:
     def plan_next(self):
         if self.passed is None or (not self.progress.seen and self.fails_next()):  # prepared; or a first stage that nothing prepares
             return self.attempt(self.resume)
-        self.progress.seen.append(self.jobs.clock.now())
+        self.progress.seen.append(self.jobs.clock.steady())
         share = (self.due - self.began) / max(1, len(self.stages))
         return self.wait(self.began + share * len(self.progress.seen), self.resume)
 
@@ -4958,7 +5373,7 @@ class Run:
         if error:
             self.undo() if self.call.fault.rollback else None
             error = wrapped(error, self.call.api.name)
-        if error and self.jobs.clock.now() < self.due:
+        if error and self.jobs.clock.steady() < self.due:
             self.over = True
             self.timer = self.later(self.due, lambda: self.finish(None, error))
         else:
@@ -4968,7 +5383,7 @@ class Run:
         self.over = self.progress.over = True
         self.jobs.runs.discard(self)
         if self.call.job in self.jobs.progress:
-            self.jobs.clock.at(self.jobs.clock.now() + PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
+            self.jobs.clock.after(PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
         self.done(body, error)
 
     def undo(self):
@@ -4980,7 +5395,8 @@ class Run:
         while not self.over:
             self.timer.cancel()
             self.attempt(self.resume if self.steps else self.begin)
-        self.timer.hurry()  # an error that waits for its time
+        if self.timer:
+            self.timer.hurry()  # an error that waits for its time
 
     def drop(self):
         """Ends it without a word, as if it had never begun."""
@@ -4994,16 +5410,17 @@ class Run:
         self.over = True
         self.jobs.runs.discard(self)
 
-    def shift(self, seconds):
-        """Its moments, on a clock that was set back."""
-        self.began, self.due = self.began + seconds, self.due + seconds
-        self.progress.began, self.progress.ends = self.progress.began + seconds, self.progress.ends + seconds
-        self.progress.seen[:] = [moment + seconds for moment in self.progress.seen]
+    def hold(self):
+        """Has it go on by hurry() only."""
+        fire, self.held = self.timer.fire, True
+        self.timer.cancel()
+        self.timer = self.later(self.due, fire)
 
     def fail(self, error):
-        """Ends it with an error, now."""
-        self.drop()
-        self.finish(None, error)
+        """Ends it with an error, now, unless it has ended."""
+        if self in self.jobs.runs:
+            self.drop()
+            self.finish(None, error)
 
 
 FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
@@ -5023,6 +5440,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
+GRACE = 0.025  # seconds of the world between a 202 and its web-hook: a client may have to read the one before it expects the other
 KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
@@ -5042,6 +5460,8 @@ class Jobs:
 
     def clear(self):
         self.running, self.runs, self.progress, self.queues = {}, set(), {}, defaultdict(list)
+        self.calls = {}  # by job, the calls of those that are running
+        self.ended = set()  # running jobs whose result is being written; nobody has seen it yet
         self.looked = {}  # when each job was last looked at; kept in its record once a minute
         self.gone_by = {}  # the rules that had jobs expire, for the polls that come after
         self.telling = set()  # tasks
@@ -5064,7 +5484,7 @@ class Jobs:
         if not lost:
             if hook and call.fault.webhook != "never":
                 (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
-            self.running[call.job] = None
+            self.running[call.job], self.calls[call.job] = None, call
             self.queues[line_of(call)].append(call)
             if len(self.queues[line_of(call)]) == 1:
                 self.start(call)
@@ -5078,12 +5498,18 @@ class Jobs:
 
     def withdraw(self, call):
         """Takes back a job that could not be accepted after all."""
-        begun = self.running.pop(call.job, None)
+        begun = self.take_off(call.job)
         if begun:
             self.stop(begun)
         self.left.pop(call.job, None), self.let_go(call.job)
         self.store.remove("Job", call.job)
         self.next_in_line(call)
+
+    def take_off(self, uuid):
+        """Takes a job off those that are running; answers the run, or the timer that stands for one."""
+        self.ended.discard(uuid)
+        self.calls.pop(uuid, None)
+        return self.running.pop(uuid, None)
 
     def stop(self, under_way):
         """Ends a run, or the timer that stands for one, as if it had never begun."""
@@ -5095,29 +5521,42 @@ class Jobs:
 
     def start(self, call):
         """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
-        fault, due = call.fault, self.clock.now() + call.seconds
+        fault, what = call.fault, f"{call.api.name} {call.job}"
 
         def done(body, failure):
             self.finish(call, body, failure or (fault.error if fault.at == "after" else None))
 
         if fault.error and fault.at != "after" and not fault.stage:
-            due = math.inf if fault.job == "hold" else due
-            self.running[call.job] = self.clock.at(due, lambda: done(None, fault.error), f"{call.api.name} {call.job}", awaited=True)
+            fail = functools.partial(done, None, fault.error)
+            held = fault.job == "hold"
+            self.running[call.job] = self.clock.never(fail, what) if held else self.clock.after(call.seconds, fail, what, awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
             if call.job in self.running:
                 self.running[call.job] = run
 
     def finish(self, call, body, error):
-        if not self.store.peek("Job", call.job):  # expired by hand in the meantime
+        """Decides how a job ends; publish() lets it be seen."""
+        if self.calls.get(call.job) is not call:  # expired by hand in the meantime
             self.next_in_line(call)
+            self.tell_end(call, "failed" if error else "succeeded", error.code if error else "")
             return
-        if error:
-            self.notify(call, error)
-        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None} if error else {"state": "succeeded", "body": body}
-        by_rule = error and call.fault.error in (error, error.cause)
-        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+        self.ended.add(call.job)
+        self.set_result(call, body, error)
         self.clock.spawn(self.publish(call))
+
+    def set_result(self, call, body, error):
+        """Has the record of a job say how it ends, in the place of what it said before."""
+        if error and self.store.peek("Job", call.job)["state"] != "failed":
+            self.notify(call, error)
+        by_rule = error and call.fault.error in (error, error.cause)
+        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None, "body": None} if error else {"state": "succeeded", "body": body}
+        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+
+    def tell_end(self, call, state, code):
+        """Lets whoever keeps a call know how its job ended."""
+        if call.on_end:
+            call.on_end(state, code)
 
     def next_in_line(self, call):
         """Takes a call out of its line; the one behind it begins, if it was the first."""
@@ -5134,12 +5573,14 @@ class Jobs:
     async def publish(self, call):
         """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
         self.next_in_line(call)
-        with contextlib.suppress(ApiError):
-            await self.store.commit(lambda error: self.give_back(call, error))
-        self.running.pop(call.job, None)
+        await self.write_result(call)
+        if self.calls.get(call.job) is not call:  # expired by hand, or lost, in the meantime
+            return
+        self.take_off(call.job)
         record = self.store.get("Job", call.job)
         self.note(call.job)
-        if record and record["hook"] and call.fault.webhook != "never":
+        self.tell_end(call, record["state"], code_of(record))
+        if record["hook"] and call.fault.webhook != "never":
             task = self.clock.spawn(self.tell(record, call.fault))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
@@ -5149,21 +5590,34 @@ class Jobs:
             for old in [*self.gone_by][:-MOST_GONE]:
                 del self.gone_by[old]
 
+    async def write_result(self, call):
+        """Return when the result of a job is on the disk, or cannot be: the last one, where somebody has it fail meanwhile."""
+        written = None
+        with contextlib.suppress(ApiError):
+            while (record := self.store.peek("Job", call.job)) is not written:
+                written = record
+                await self.store.commit(lambda error: self.give_back(call, error))
+
     def give_back(self, call, error):
         """A job whose work cannot be kept has failed, and nothing of it stays."""
+        if self.calls.get(call.job) is call:
+            self.undo(call)
+            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
+
+    def undo(self, call):
+        """Takes back what a job has done."""
         run = self.running.get(call.job)
         if isinstance(run, Run):
             run.undo()
-        if self.store.peek("Job", call.job):
-            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
 
     def poll(self, uuid):
         """The record of a job, or None when there is none any more."""
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
+        uuid = record["uuid"]
         self.looked[uuid] = self.clock.now()
-        if self.clock.now() - record["seen"] >= LOOKS_APART:
+        if abs(self.clock.now() - record["seen"]) >= LOOKS_APART:  # it is in the future where the clock was set back
             self.store.update("Job", uuid, seen=self.clock.now())
             self.clock.spawn(self.store.try_commit())
         return record if uuid not in self.running else record | {"state": "running"}
@@ -5217,9 +5671,14 @@ class Jobs:
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
 
     def left_now(self, uuid):
-        """The 202 of a job has left: its web-hook waits for that no longer."""
-        if left := self.left.pop(uuid, None):
-            left.set()
+        """The 202 of a job has left: its web-hook may follow, after GRACE where time runs."""
+        if left := self.left.get(uuid):
+            self.clock.soon(GRACE, functools.partial(self.may_follow, uuid, left))
+
+    def may_follow(self, uuid, left):
+        left.set()
+        if self.left.get(uuid) is left:
+            del self.left[uuid]
 
     def let_go(self, uuid):
         """The 202 of a job waits for its web-hook no longer."""
@@ -5237,54 +5696,89 @@ class Jobs:
             log.info("web-hook %s: %s", url, error)
             return False
 
-    def control(self, uuid, what):
-        """finish, fail or expire a job by hand; answers its record."""
-        run, held = self.running.get(uuid), self.store.peek("Job", uuid).get("held")
-        if run:
-            self.store.update("Job", uuid, held=None)
+    def control(self, uuid, what, error=None):
+        """finish, fail, hold or expire a job by hand, also while its result is being written; answers its record."""
+        call, run = self.calls.get(uuid), self.running.get(uuid)
         if what == "expire":
-            self.running.pop(uuid, None)
-            self.expire(uuid)
-            self.let_go(uuid)
-            if run and held:  # nothing would ever end it
-                self.stop(run)
-                self.next_in_line(self.waiting(uuid))
-        elif isinstance(run, Run):
-            run.hurry() if what == "finish" else run.fail(FAILED_BY_HAND)
-        elif isinstance(run, Timer):  # a fault rule has it fail, sooner or later
-            run.hurry()
-        elif what == "fail":
-            self.finish(self.waiting(uuid), None, FAILED_BY_HAND)
+            self.expire_by_hand(uuid)
+        elif what == "hold":
+            self.hold(call, run)
+        elif uuid in self.ended:
+            self.overturn(call, error or FAILED_BY_HAND) if what == "fail" else None
+        else:
+            self.store.update("Job", uuid, held=None)
+            self.end_by_hand(call, run, what, error)
         return self.store.get("Job", uuid)
 
-    def waiting(self, uuid):
-        """The call that a job is of, while it stands in line."""
-        return next(call for line in self.queues.values() for call in line if call.job == uuid)
+    def end_by_hand(self, call, run, what, error):
+        if what == "finish" or (isinstance(run, Timer) and not error):  # a timer: a fault rule has it fail, sooner or later
+            run.hurry()
+        elif isinstance(run, Run):
+            run.fail(error or FAILED_BY_HAND)
+        else:
+            if run:
+                run.cancel()
+            self.finish(call, None, error or FAILED_BY_HAND)
+
+    def overturn(self, call, error):
+        """Has a job fail whose result is being written: publish() writes this one instead."""
+        self.undo(call)
+        self.set_result(call, None, error)
+
+    def hold(self, call, run):
+        """Stops a job where it is, or before it begins; it goes on by control() only."""
+        call.fault = replace(call.fault, job="hold")
+        if isinstance(run, Run):
+            run.hold()
+        elif run:
+            self.running[call.job] = self.clock.never(run.fire, run.what)
+            run.cancel()
+        self.store.update("Job", call.job, held=True)
+
+    def expire_by_hand(self, uuid):
+        """Forgets a job. One that is under way goes on to its end; one that is held, or has not begun, is given up."""
+        record, call, ended = self.store.peek("Job", uuid), self.calls.get(uuid), uuid in self.ended
+        run = self.take_off(uuid)
+        self.expire(uuid)
+        self.let_go(uuid)
+        if ended:
+            self.tell_end(call, record["state"], code_of(record))
+        elif call and (record.get("held") or not run):
+            if run:
+                self.stop(run)
+            self.next_in_line(call)
+            self.tell_end(call, "failed", "")
 
     def waits(self, uuid):
         """Whether a job has not begun, because another one on the same object has not ended."""
-        return self.running.get(uuid, uuid) is None
+        return self.running.get(uuid, uuid) is None and uuid not in self.ended
 
     def lose(self):
-        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java)."""
+        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java).
+
+        So does a job whose result is being written: nobody has seen that.
+        """
         for run in [*self.runs]:
             run.abandon()
         for uuid, run in self.running.items():
             if isinstance(run, Timer):
                 run.cancel()
-            if (self.store.peek("Job", uuid) or {}).get("state") == "running":
-                self.store.update("Job", uuid, state="lost", held=None)
-                self.note(uuid)
+            self.store.update("Job", uuid, state="lost", **dict.fromkeys(("held", "finished", "body", "error", "hint", "rule")))
+            self.note(uuid)
         for task in self.telling:
             task.cancel()
         self.clear()
 
     def shift(self, seconds):
-        """What is under way on a clock that was set back: due as much later as it was."""
-        for run in self.runs:
-            run.shift(seconds)
+        """When what is under way is due, as dates are now that a clock was set: waits have not moved."""
         for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
             self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
+
+    def due(self, record):
+        """Return the date on which a job is due, as dates are now."""
+        under_way = self.running.get(record["uuid"])
+        finite = under_way and under_way.due < math.inf
+        return self.clock.date_of(under_way.due) if finite else record["due"]
 
     def shown(self, record):
         """A record as /zmock/jobs shows it; what is not yet on the disk is still running, and a held one is due never."""
@@ -5292,7 +5786,7 @@ class Jobs:
         state = "held" if held else "running" if record["uuid"] in self.running else record["state"]
         inner = (record.get("body") or {}).get("inventory")
         return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]),
-                "due": None if held else iso(record["due"]),
+                "due": None if held else iso(self.due(record)),
                 "resourceUuid": record.get("target") or (inner.get("uuid") if isinstance(inner, dict) else None)}  # fmt: skip
 
     async def close(self):
@@ -5302,10 +5796,15 @@ class Jobs:
 
 def line_of(call):
     """What a call waits in line for: the object that it is about, also one that it is about to make."""
-    return call.target or call["resourceUuid"] or call.job
+    return folded(call.target or call["resourceUuid"] or call.job)
 
 
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
+
+
+def code_of(record):
+    """The code of the error that a job ended with, or ""."""
+    return (record.get("error") or {}).get("code", "")
 
 
 def result_of(record, api=None):
@@ -5505,7 +6004,7 @@ class Scope:
     """What the words of a row's rules mean for one call: its parameters, the fields of its item, and what lies beyond them."""
 
     def __init__(self, cloud, call=None, type="", item=None):
-        self.cloud, self.call, self.type, self.item = cloud, call, type, item or {}
+        self.cloud, self.call, self.type, self.item = cloud, call, type, dict(item or {})
         self.params = call.api.params if call else {}
         self.bound, self.changes, self.enough = {}, {}, False
 
@@ -6100,7 +6599,7 @@ class Cloud:
         return api.at_once and not (self.dialect["license-writes"] and api.name in LICENSE_WRITES)
 
     def needs_session(self, api):
-        return "open" not in api.words or (api.name == "IsReadyToGo" and self.dialect["is-ready"])
+        return "open" not in api.words
 
     def stages(self, api, long=False):
         """The stages that a job of the api goes through, or a long one, with the sentence that its progress shows."""
@@ -6118,7 +6617,7 @@ class Cloud:
         lacking = [param.name for param in api.params.values() if param.required and params[param.name] is None]
         for param in api.params.values():
             self.check_one(api, param, params[param.name], lacking)
-        params = {name: value for name, value in params.items() if value is not None}
+        params = self.spelled(api, {name: value for name, value in params.items() if value is not None})
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
@@ -6173,6 +6672,26 @@ class Cloud:
         """Whether a call may say the uuid of what it makes."""
         return (api.method == "POST" or api.creates) and "bare" not in api.words and "resourceUuid" not in api.params
 
+    def spelled(self, api, params):
+        """Return parameters in which each uuid is spelled as in the item that has it.
+
+        Clients may write a uuid in any case, for MySQL compares without; zmock compares with ==.
+        """
+        known = api.params
+        return {name: self.spell(api, known[name], value) if name in known else value for name, value in params.items()}
+
+    def spell(self, api, param, value):
+        if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
+            return spell_in_tag(value, self.spell_uuid)
+        if param.refers in ("", "Resource"):
+            return spell_in("uuid" if param.refers else param.name, value, self.spell_uuid)
+        types = [self.catalogue.resources[param.refers].stored]
+        return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
+
+    def spell_uuid(self, uuid):
+        """Return the uuid of any resource as it is spelled there."""
+        return self.store.spelling(uuid, self.catalogue.resources)
+
     def check_uuid(self, value):
         if not isinstance(value, str) or not re.fullmatch(UUID, value):
             raise BadParameter(
@@ -6189,6 +6708,8 @@ class Cloud:
 
     def perform(self, call):
         """Does what is asked, in the server's order: references, session, then the operation itself."""
+        call.params = self.spelled(call.api, call.params)  # again: more may be there than when the call was checked
+        call.system_tags = [spell_in_tag(tag, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -6292,7 +6813,7 @@ class Cloud:
 @functools.lru_cache(maxsize=8)
 def standing_in(catalogue):
     """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
-    return {"GlobalConfig": {folded(row.name): row.item for row in catalogue.configurations.values()}}
+    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in catalogue.configurations.values()}}
 
 
 def heart_beat(cloud, node):
@@ -6952,13 +7473,20 @@ def reserved_memory(cloud, host):
     return configured(cloud, "kvm", "reservedMemory")
 
 
+def set_capacities(cloud, type, uuid, **capacities):
+    """Change capacities where they differ; an object that keeps them keeps its lastOpDate."""
+    item = cloud.look(type, uuid)
+    if any(item.get(name) != value for name, value in capacities.items()):
+        cloud.change(type, uuid, **capacities)
+
+
 def recount(cloud, uuid):
     """What is left of a host's CPU and memory: all of it, less what runs on it."""
     host = cloud.look("Host", uuid)
     if host:
         vms = cloud.find("VmInstance", "hostUuid", uuid)
-        cloud.change("Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
-                     availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+        set_capacities(cloud, "Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
+                       availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
 
 
 @on_configured("host/cpu.overProvisioning.ratio")
@@ -7204,7 +7732,8 @@ def recount_disks(cloud, ps):
     """Local storage is as large as the disks of the hosts of its clusters together, and has so much left."""
     if ps["type"] == "LocalStorage":
         disks = [*local_disks(cloud, ps)]
-        cloud.change("PrimaryStorage", ps["uuid"], **{name: sum(disk[name] for disk in disks) for name in CAPACITIES}, systemUsedCapacity=0)
+        sums = {name: sum(disk[name] for disk in disks) for name in CAPACITIES}
+        set_capacities(cloud, "PrimaryStorage", ps["uuid"], **sums, systemUsedCapacity=0)
 
 
 def count_host(cloud, uuid):
@@ -7228,7 +7757,8 @@ def count_space(cloud, uuid):
     total = cloud.look("PrimaryStorage", uuid).get("totalCapacity")
     if ps and total is not None:
         grown = total - ps.get("totalCapacity", 0)
-        cloud.change("PrimaryStorage", uuid, availableCapacity=ps.get("availableCapacity", 0) + grown + held - held_on(cloud, uuid))
+        left = ps.get("availableCapacity", 0) + grown + held - held_on(cloud, uuid)
+        set_capacities(cloud, "PrimaryStorage", uuid, availableCapacity=left)
         recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
 
 
@@ -7755,7 +8285,7 @@ def run_long_job(cloud, uuid, call, seconds, began=None):
     limit = configured(cloud, "longJob", "longJob.api.timeout")
     if 0 < limit < seconds:
         error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
-        cloud.clock.at(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+        cloud.clock.at_second(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
 
 
 def end_long_job(cloud, uuid, body, error):
@@ -7778,7 +8308,7 @@ def give_up_soon(scope):
     """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
     cloud, uuid = scope.cloud, scope.item["uuid"]
     if scope.item["jobName"][3:-3] in CANCELLABLE:
-        cloud.clock.at(cloud.clock.now(), lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
+        cloud.clock.after(0, lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
 
 
 def give_up(cloud, uuid):
@@ -7820,7 +8350,7 @@ def expunge_later(cloud, api, uuid, since=None):
         cloud.remove(type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.expunging[uuid] = cloud.clock.at(due, remove, f"{api} {uuid}")
+    cloud.expunging[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, f"{api} {uuid}")
 
 
 def expunge(cloud, api, uuid):
@@ -7881,7 +8411,7 @@ def is_opensource_version(cloud, call):
 @behaviour("GetTaskProgress")
 def get_task_progress(cloud, call):
     """The newest row with its ancestors, root first; or all, inside each other."""
-    progress = cloud.jobs.progress.get(call["apiId"])
+    progress = cloud.jobs.progress.get(cloud.look("Job", call["apiId"]).get("uuid", call["apiId"]))
     if not progress:
         return {"inventories": []}
     root, children = task_rows(cloud, progress)
@@ -7897,15 +8427,16 @@ def task_rows(cloud, progress):
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
     if progress.call.long:
-        now = min(cloud.clock.now(), max(progress.ends, progress.began))
-        percent = str(progress.percent(cloud.clock.now()))
+        now = min(cloud.clock.steady(), max(progress.ends, progress.began))
+        percent = str(progress.percent(cloud.clock.steady()))
         children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
     return root, children
 
 
 def task_row(cloud, progress, seed, name, type, content, moment, parent=None, step=0):
     uuid = hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()
-    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content, "time": int(moment * 1000)}
+    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content}
+    row["time"] = int(cloud.clock.date_of(moment) * 1000)
     if parent:
         row["parentUuid"] = parent["taskUuid"]
     if cloud.dialect["task-progress-fields"]:
@@ -8705,6 +9236,15 @@ def plan_anew(scope):
         plan(scope.cloud, tie, scope.cloud.clock.now())
 
 
+def follow_dates(cloud, seconds):
+    """Plan anew when the system's clock was set back. After a short correction nothing runs twice: all stays on its date.
+
+    What was due while the clock was set forth runs once, and late: its timers are `dated`.
+    """
+    if seconds < -MISFIRE:
+        plan_all(cloud)
+
+
 def plan_all(cloud):
     """On a clock that shows another time than before: what was due in the meantime is not made up for."""
     for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
@@ -9140,6 +9680,7 @@ def from_file(cloud, path):
     for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
         for item in told[kind]:
             loader_of(row)(cloud, path, row, item)
+    spell_references(cloud, cloud.catalogue.resources)
     file.refuse_dangling()
     complete(cloud, path)
 
@@ -9331,8 +9872,26 @@ MOMENTS = ("created", "seen", "due")  # of an api-job
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
+def spell_references(cloud, types):
+    """Spell the uuids inside objects as the objects that have them: people edit files, in any case."""
+    rows = [row for row in cloud.catalogue.resources.values() if not row.of]
+    exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
+
+    def spell(uuid):
+        return uuid if uuid in exact else cloud.spell_uuid(uuid)
+
+    for row in (row for row in rows if row.name in types):
+        for item in [*cloud.store.rows(row.name)]:
+            spelled = {name: spell_in(name, value, spell) for name, value in item.items()}
+            if row.name == "SystemTag" and isinstance(item.get("tag"), str):
+                spelled["tag"] = spell_in_tag(item["tag"], spell)
+            if spelled != item:
+                cloud.store.change(row.name, item["uuid"], spelled)
+
+
 def look_over(cloud, types):
     """Gives objects that somebody edited what they need, and answers lines about what is missing or unknown."""
+    spell_references(cloud, types)
     told = []
     for row in cloud.catalogue.resources.values():
         if row.name in types:
@@ -9453,9 +10012,11 @@ class Incident:
     about: object
     more: dict
     course: GeneratorType
+    timer: Timer | None = None  # of its end, where it ends by itself
 
-    def shown(self):
-        return {"id": self.id, self.kind: self.about, **self.more}
+    def shown(self, clock):
+        ends = {"ends": iso(clock.due_date(self.timer))} if self.timer else {}
+        return {"id": self.id, self.kind: self.about, **self.more, **ends}
 
 
 def incident(kind):
@@ -9480,9 +10041,8 @@ def strike(cloud, told):
     if more is not None:
         cloud.incidents[struck.id] = struck
     if more and "seconds" in more:
-        due = cloud.clock.now() + more.pop("seconds")
-        more["ends"] = iso(due)
-        cloud.clock.at(due, lambda: end_incident(cloud, struck.id), f"{struck.id} ends", awaited=True)
+        end = functools.partial(end_incident, cloud, struck.id)
+        struck.timer = cloud.clock.after(more.pop("seconds"), end, f"{struck.id} ends", awaited=True)
     return struck
 
 
@@ -9496,9 +10056,9 @@ def end_incident(cloud, id):
 def item_named(cloud, told, *types):
     """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
     for type in types:
-        for item in cloud.store.rows(type):
-            if told in (item["uuid"], item.get("name")):
-                return type, item
+        named = (item for item in cloud.store.rows(type) if item.get("name") == told)
+        if item := cloud.store.peek(type, told) or next(named, None):
+            return type, item
     names = [item["name"] for type in types for item in cloud.store.rows(type)]
     raise Unknown(f"no {' or '.join(types)} {told!r}{did_you_mean(told, names)}")
 
@@ -9653,35 +10213,95 @@ BOM = "\ufeff"  # some editors and PowerShell write it before UTF-8
 
 
 def path_below(path, dialect):
-    """The path below the prefix, percent-decoded."""
+    """Return the path below the prefix, percent-decoded, without double slashes."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
         raise FrontError(dialect["malformed-body"], f"malformed percent-encoding in {path}", "write a percent sign as %25")
     try:
-        text = urllib.parse.unquote(path, errors="strict")
+        text = re.sub("/{2,}", "/", urllib.parse.unquote(path, errors="strict"))  # zstack-sdk-go sends /zones//{uuid}
     except UnicodeDecodeError:
         raise FrontError(dialect["malformed-body"], f"the path {path} is not UTF-8") from None
     prefix = next((p for p in dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
     if prefix is None:
         raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {dialect['path-prefix'][0]}, the controls below /zmock; GET /zmock/apis lists the APIs")
-    path = text.removeprefix(prefix) or "/"
-    return re.sub("/{2,}", "/", path) if dialect["double-slash"] else path
+    return text.removeprefix(prefix) or "/"
+
+
+def acting(method):
+    """Return the method that decides what a request does: HEAD acts as GET, and only its body stays here."""
+    return "GET" if method == "HEAD" else method
+
+
+CHARSETS = ("utf-8", "utf-16", "utf-32", "gbk", "gb2312", "gb18030", "big5", "iso-8859-1", "us-ascii")
+NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}  # Python's own
+PACKINGS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}  # window bits of zlib; clients send deflate with and without its header
+
+
+def unpack(octets, encoding, limit):
+    """Return the bytes that a Content-Encoding holds, `limit` at most. Raise ValueError where they are not whole."""
+    if not octets or encoding in ("", "identity"):
+        return octets
+    if encoding not in PACKINGS:
+        raise ValueError(f"Content-Encoding {encoding[:80]!a} is not understood, gzip and deflate are")
+    cut = False
+    for bits in PACKINGS[encoding]:
+        stream = zlib.decompressobj(bits)
+        with contextlib.suppress(zlib.error):
+            found = stream.decompress(octets, limit + 1)
+            if len(found) > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, len(found))
+            if stream.eof and not stream.unused_data:
+                return found
+            cut = cut or not stream.eof
+    raise ValueError(f"the {encoding} body is cut short" if cut else f"the body is not {encoding}, as its Content-Encoding says")
+
+
+def codec_of(charset, octets):
+    """Return the codec of a body: its declared charset, else what its first bytes show. Raise ValueError for an unknown charset."""
+    seen = json.detect_encoding(octets)
+    try:
+        codec = codecs.lookup(charset).name if charset else seen
+        b" ".decode(codec, "ignore")  # LookupError for what is no charset, as hex
+    except (LookupError, ValueError):
+        codec = ""
+    if not codec or codec in NO_CHARSETS:
+        raise ValueError(f"no charset {charset[:80]!a} is known{did_you_mean(charset, CHARSETS)}")
+    if codec in ("utf-16", "utf-32"):  # without a byte order mark: what JSON's first characters show, else RFC 2781
+        return seen if seen.startswith(codec) else f"{codec}-be"
+    return codec
+
+
+def decode(octets, charset):
+    """Return bytes as text without a byte order mark. Raise ValueError where they are in no known charset."""
+    codec = codec_of(charset, octets)
+    try:
+        return octets.decode(codec).removeprefix("\ufeff")
+    except UnicodeError:
+        lacking = "" if charset else ", and its Content-Type names no charset"
+        raise ValueError(f"the body is not {codec.removesuffix('-sig').upper()}{lacking}") from None
+
+
+async def body_text(request, limit):
+    """Return the body as text. Raise ValueError where it cannot be unpacked or decoded."""
+    octets = await request.read() if request.can_read_body else b""
+    encoding = (header_of(request, "Content-Encoding") or "").strip().lower()
+    return decode(unpack(octets, encoding, limit), request.charset)
 
 
 async def read_body(request, limit, dialect):
-    """The body as text; 400 for one that is too large, broken or no UTF-8."""
+    """Return the body as text. Raise FrontError for one that is too large, broken, or in no known charset or encoding."""
     try:
-        return (await request.read()).decode() if request.can_read_body else ""
+        return await body_text(request, limit)
     except web.HTTPRequestEntityTooLarge:
         raise FrontError(400, f"the body has more than {counted(limit, 'byte')}", "--body-limit sets how many are allowed") from None
-    except UnicodeDecodeError:
-        raise FrontError(dialect["malformed-body"], "the body is not UTF-8") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise FrontError(400, f"the body cannot be read: {error}") from None
+    except ValueError as error:
+        hint = "a body is JSON in UTF-8 or in the charset that its Content-Type names, plain or packed as gzip or deflate"
+        raise FrontError(dialect["malformed-body"], str(error), hint) from None
 
 
-def parse_body(text, dialect):
-    """Return the JSON object of a body, an empty one for an empty body; a BOM before it is ignored."""
-    text = text.removeprefix(BOM)
+def parse_body(text, dialect, alone):
+    """Return the JSON object of a body; {} for none, for null, and for [] where an API is `alone` on its path (Gson)."""
     if not text.strip():
         return {}
     try:
@@ -9690,6 +10310,8 @@ def parse_body(text, dialect):
     except (ValueError, RecursionError) as error:
         told = f"com.google.gson.stream.MalformedJsonException: {error}"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object") from None
+    if body is None or (alone and body == []):
+        return {}
     if not isinstance(body, dict):
         told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {gson_word(body)} at line 1 column 2"
         raise FrontError(dialect["malformed-body"], told, "the body is a JSON object")
@@ -9758,6 +10380,19 @@ def header_of(request, name):
     """A header as text that can be kept and sent again, whatever its bytes were; None where there is none."""
     value = request.headers.get(name)
     return value if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+HOST = r"[A-Za-z0-9.\-_\[\]:]+"
+FORWARDED = (("X-Forwarded-Proto", "https?"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Prefix", r"(/[A-Za-z0-9._~-]+)*/?"))
+
+
+def forwarded(request):
+    """Return the scheme, host and path prefix that a proxy in front tells, "" for each that it does not tell or garbles.
+
+    Of several proxies each appends its own: the first is the one that the client called.
+    """
+    first = [((header_of(request, name) or "").partition(",")[0].strip(), form) for name, form in FORWARDED]
+    return [text.rstrip("/") if re.fullmatch(form, text) else "" for text, form in first]
 
 
 def header_safe(text):
@@ -9872,7 +10507,7 @@ def unread(api, given, body, arguments, key, dialect):
     if lost and key is None and "bare" not in api.words:
         hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
     elif [name for name in lost if name != "params" or "bare" not in api.words]:
-        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(key or api.key)}")
+        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(api.key if key is None else key)}")
     return hints + ([f"{a_noun(api.method)} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
 
 
@@ -9910,18 +10545,20 @@ class Entry:
     api: str = ""
     params: dict = field(default_factory=dict)
     status: int = 0
+    code: str = ""  # of the error that it was answered with; of a 202, of the one that its job ended with
     job: str = ""
-    outcome: str = ""
+    outcome: str = ""  # ok, error, how its answer broke; of a 202 running, then succeeded or failed
     rule: str = ""
     hints: list = field(default_factory=list)
     drop: str = ""  # how its answer breaks
+    end: tuple = ()  # the outcome and the code of its job, once that has ended
 
     @property
     def time(self):
         return iso(self.moment)
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop")}
+        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop", "end")}
         return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
@@ -10140,6 +10777,7 @@ class Rest:
         self.standing = Standings(cloud.store)
         self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
         self.start = None  # the cloud as it was made, for a reset
+        self.base = ""  # where zmock listens, once it does
 
     async def answer(self, request):
         """The one way out of every API call."""
@@ -10157,7 +10795,10 @@ class Rest:
         answer.drop = answer.drop or entry.drop
         entry.status = 0 if answer.drop in UNSAID else answer.status
         entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
-        entry.path = entry.path[:MOST_KEPT]
+        entry.code = entry.code if entry.status >= 400 else ""
+        if entry.outcome == "running" and entry.end:  # its job was quicker
+            entry.outcome, entry.code = entry.end
+        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
         self.dropped += len(self.journal) == self.journal.maxlen
         self.journal.append(entry)
         if self.watch:
@@ -10193,6 +10834,14 @@ class Rest:
             self.standing.keep(request.raw_path, Standing(call.api, entry.params, text, head.encode(), versions))
         return text
 
+    def job_ended(self, entry, outcome, code):
+        """Has the journal say of a 202 how its job ended, and tells of the call again."""
+        entry.end = outcome, code
+        if entry.outcome == "running":
+            entry.outcome, entry.code = entry.end
+            if self.watch:
+                self.watch("call", entry)
+
     def forget_calls(self):
         self.journal.clear()
         self.dropped = 0
@@ -10218,10 +10867,10 @@ class Rest:
             return await self.act(request, Call(POLL_JOB, asked, given=asked), entry)
         apis = self.catalogue.route(path)
         if not apis:
-            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, request.method, path))
+            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, acting(request.method), path))
         text = await read_body(request, self.settings.body_limit, self.dialect)
         arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
-        body = parse_body(text, self.dialect)
+        body = parse_body(text, self.dialect, len(apis) == 1)
         api, variables = self.choose(request, apis, path, body, text)
         entry.api = api.name
         if api.method != "GET":
@@ -10241,15 +10890,15 @@ class Rest:
         """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
         if not self.dialect["wrong-method"] and len(apis) == 1:
             return apis[0]
-        fitting = [(api, values) for api, values in apis if api.method == request.method]
+        fitting = [(api, values) for api, values in apis if api.method == acting(request.method)]
         if not fitting:
             raise self.wrong_method(request, apis, path)
         if request.method != "PUT" or (len(apis) == 1 and not body.keys() - OPEN_TO_ALL):
             return fitting[0]
         for api, values in fitting:
-            if self.key_of(api, body):
+            if self.key_of(api, body) is not None:
                 return api, values
-        if not self.dialect["wrong-method"] and not text.strip():
+        if not self.dialect["wrong-method"] and text.strip() in ("", "null"):
             raise FrontError(500, "")
         keys = [api.key for api, _ in fitting]
         wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
@@ -10260,16 +10909,18 @@ class Rest:
     def wrong_method(self, request, apis, path):
         allowed = sorted({api.method for api, _ in apis})
         hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}" + other_path(self.catalogue, request.method, path)
-        words = {"POST": "creational", "GET": "query", "DELETE": "delete"}
-        if self.dialect["wrong-method"] or request.method not in (*words, "PUT"):
+        words, method = {"POST": "creational", "GET": "query", "DELETE": "delete"}, acting(request.method)
+        if len(apis) == 1:
+            hint += "; zmock --dialect server runs it for any verb, as the server does"
+        if self.dialect["wrong-method"] or method not in (*words, "PUT"):
             return FrontError(405, f"The method[{request.method}] is not allowed for the path[{request.raw_path.partition('?')[0]}]", hint, allowed)
-        if request.method == "PUT":
+        if method == "PUT":
             return FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]", hint)
-        return FrontError(500, f"No {words[request.method]} API found for the path[/zstack/v1{path}]", hint)
+        return FrontError(500, f"No {words[method]} API found for the path[/zstack/v1{path}]", hint)
 
     def key_of(self, api, body):
         """The member of the body that holds the parameters of an api, if it is there."""
-        keys = (api.key, "loginByAccount") if api.name == "LogInByAccount" and self.dialect["login-key"] else (api.key,)
+        keys = (api.key, "loginByAccount") if api.name == "LogInByAccount" and self.dialect["login-key"] else api.keys
         return next((key for key in keys if key in body), None)
 
     def authorize(self, request, api):
@@ -10296,15 +10947,15 @@ class Rest:
 
     def call(self, api, variables, arguments, body, session, job, entry):
         """The call that a request makes: its parameters from path, query string and body, found legal."""
-        if entry.method in ("GET", "DELETE"):
+        if acting(entry.method) in ("GET", "DELETE"):
             given = from_query(api, arguments, self.dialect) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
         else:
-            given = {} if "bare" in api.words else member_of(body, self.key_of(api, body) or api.key, self.dialect)
+            given = member_of(body, self.key_of(api, body), self.dialect)
         given = {name: value for name, value in given.items() if value is not None} | variables
         around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
         inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
         tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
-        asked = given | {name: told for name, told in tags.items() if told}
+        asked = self.cloud.spelled(api, given) | {name: told for name, told in tags.items() if told}
         entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
         entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
         if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
@@ -10347,7 +10998,7 @@ class Rest:
         at_once = self.cloud.at_once(call.api)
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
-            call.key = call_key(entry.method, entry.path, entry.query, call.given)
+            call.key = call_key(acting(entry.method), entry.path, entry.query, call.given)
         fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
         if at_once or fault.at == "accept":
             await self.outlive(self.clock.sleep(fault.delay))
@@ -10368,7 +11019,7 @@ class Rest:
         """What the rules have in store for a call."""
         record = self.cloud.store.peek("Job", call["uuid"]) if call.api is POLL_JOB else None
         resource = self.jobs.shown(record) if record else self.acted_on(call)
-        told = entry.method, entry.path, entry.query, call.given
+        told = acting(entry.method), entry.path, entry.query, call.given
         fault = self.faults.decide(Occasion(call.api, *told, request.headers, resource, (record or {}).get("key", "")))
         call.fault, entry.rule = fault, header_safe(fault.name)
         entry.hints += [fault.hint] if fault.hint else []
@@ -10396,16 +11047,28 @@ class Rest:
         entry.drop = fault.drop
         own = await self.outcome(request, call, entry) if self.is_done(call, entry) else None
         if fault.answer:
-            return replace(raw_answer(*fault.answer), job=own.job if own else "")
+            entry.code = ""
+            return replace(self.told_answer(request, call), job=own.job if own else "")
         if fault.error and (at_once or not own):  # of a job that was accepted, the poll tells it
             raise fault.error
         return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
+
+    def told_answer(self, request, call):
+        """The answer that a rule gives; one of success that says no body has that of an answer without a result."""
+        status, body = call.fault.answer
+        if body is not None or not 200 <= status < 300 or status == 204:
+            return raw_answer(status, body)
+        polled = call.api is POLL_JOB
+        job = call["uuid"] if polled else call.job
+        if status == 202 and job:
+            return Answer(202, self.still_running(request, job) if polled else {"location": self.location(request, job)})
+        return Answer(status)
 
     def is_done(self, call, entry):
         """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
         fault = call.fault
         only_slow = not (fault.error or fault.answer or fault.drop)
-        return only_slow or fault.at == "after" or (fault.drop and entry.method == "GET" and self.cloud.at_once(call.api))
+        return only_slow or fault.at == "after" or (fault.drop and acting(entry.method) == "GET" and self.cloud.at_once(call.api))
 
     async def outcome(self, request, call, entry):
         """The answer to a call, also where it is an error."""
@@ -10447,7 +11110,7 @@ class Rest:
             raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
         if isinstance(call.params, ApiError):
             call.fault, call.params = replace(call.fault, name="", error=call.params, at="job", stage="", job=""), {}
-        entry.job = call.job
+        entry.job, call.on_end = call.job, functools.partial(self.job_ended, entry)
         self.cloud.admit(call)
         self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers)
         await self.outlive(self.cloud.store.commit(lambda error: self.jobs.withdraw(call)))
@@ -10456,14 +11119,19 @@ class Rest:
         return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
 
     def location(self, request, job):
-        host = request.headers.get("Host", "")
-        safe = re.fullmatch(r"[A-Za-z0-9.\-_\[\]:]+", host)
-        asked = safe and (self.dialect["job-location"] or not self.settings.base_url)
-        base = f"{request.scheme}://{host}" if asked else self.settings.base_url
+        """Return where to poll: at --base-url, else where a proxy in front says, else as the dialect does."""
+        if self.settings.base_url:
+            return f"{self.settings.base_url.rstrip('/')}/zstack/v1/api-jobs/{job}"
+        scheme, host, prefix = forwarded(request)
+        base = self.base
+        if scheme or host or prefix or self.dialect["job-location"] or not base:
+            own = request.headers.get("Host", "")
+            host = host or (own if re.fullmatch(HOST, own) else base.partition("://")[2])
+            base = f"{scheme or request.scheme}://{host}{prefix}"
         return f"{base}/zstack/v1/api-jobs/{job}"
 
     def poll(self, request, uuid, entry):
-        if request.method != "GET":
+        if acting(request.method) != "GET":
             raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
         record = self.jobs.poll(uuid)
         entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
@@ -10471,11 +11139,17 @@ class Rest:
         if record is None:
             raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
         if record["state"] not in OVER:
-            return Answer(202, {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b"")
+            return Answer(202, self.still_running(request, uuid))
+        entry.code = code_of(record)
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
+
+    def still_running(self, request, uuid):
+        """The body that a poll of a job gets until the job is over."""
+        return {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b""
 
     def failed(self, error, entry):
         """An error as the dialect says it."""
+        entry.code = error.code
         if error.hint:
             entry.hints.append(error.hint)
         headers = {"Allow": ", ".join(error.allow)} if getattr(error, "allow", ()) else {}
@@ -10658,7 +11332,7 @@ class Contract:
         self.spelt = defaultdict(Counter)  # by path, how often its variables have which names
         for api in self.catalogue.apis.values():
             for path in api.paths:
-                bare, names = re.sub(r"{\w+}", "{}", path.rstrip("/")), tuple(re.findall(r"{(\w+)}", path))
+                bare, names = re.sub(r"{\w+}", "{}", path), tuple(re.findall(r"{(\w+)}", path))
                 self.shared[api.method, bare].append(api)
                 self.spelt[bare][names] += 1
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
@@ -10841,13 +11515,13 @@ class Contract:
 # ---- Control: watching ---------------------------------------------------------------------------------------------
 
 
-def json_answer(body, status=200):
+def json_answer(body, status=200, headers=None):
     """Return an answer of /zmock, with every character as it is."""
     try:
         text = json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         text = json.dumps(body).encode()
-    return web.Response(body=text, status=status, content_type="application/json", charset="utf-8")
+    return web.Response(body=text, status=status, headers=headers, content_type="application/json", charset="utf-8")
 
 
 class ControlError(Exception):
@@ -10970,6 +11644,8 @@ class Watch:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         with self.listening(self.readers, Reader()) as reader, contextlib.suppress(ConnectionError):
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             await response.write(b": what happens in zmock\n\n")
             while True:
                 await response.write((await reader.read()).encode(errors="replace"))
@@ -11001,6 +11677,30 @@ def whole_number(query, key, default, highest):
     return float(text)
 
 
+STEERINGS = ("finish", "fail", "hold", "expire")
+
+
+def read_steering(told):
+    """Return what becomes of a job, and the error that it fails with, None for the usual one. Raise ControlError for anything else."""
+    what = told.get("do") if isinstance(told, dict) else None
+    if what not in STEERINGS:
+        hint = did_you_mean(what, STEERINGS)
+        raise ControlError(400, f"'do' is {', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}, not {what!r}{hint}")
+    beside = {"error": a_code, "details": a_text}
+    for key in told.keys() - {"do", *beside}:
+        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", "there are do, error and details")
+    named = {key: told[key] for key in beside if key in told}
+    if named and what != "fail":
+        raise ControlError(400, f"{' and '.join(map(repr, named))} goes with 'fail' only")
+    try:
+        for key, value in named.items():
+            beside[key](key, value)
+    except ValueError as error:
+        raise ControlError(400, str(error)) from None
+    code = named.get("error", FAILED_BY_HAND.code)
+    return what, ApiError(code, named.get("details", CODES[code])) if named else None
+
+
 # ---- Control -----------------------------------------------------------------------------------------------------
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
@@ -11008,6 +11708,7 @@ MOST_FOUND = 100  # lines in health; all are in the log
 
 
 STREAM = object()  # instead of a body: the answer goes on and on
+PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # open to all who can only read: they tell whether zmock is there, and what it can
 
 
 class Control:
@@ -11019,7 +11720,7 @@ class Control:
         self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
         self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
         self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
-        self.began = self.clock.world()
+        self.began = self.clock.uptime()
         self.watch = Watch(rest)
         self.routes = {
             ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
@@ -11036,8 +11737,10 @@ class Control:
         }  # fmt: skip
 
     async def answer(self, request):
+        public = request.path in PUBLIC and acting(request.method) == "GET"
         try:
-            self.guard(request)
+            if not public:
+                self.guard(request)
             body = await self.dispatch(request)
         except ControlError as error:
             return json_answer({"error": error.error, "hint": error.hint}, error.status)
@@ -11052,7 +11755,7 @@ class Control:
             return json_answer({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, 500)
         if body is STREAM:
             return await self.watch.stream(request)
-        return json_answer(body)
+        return json_answer(body, headers=HEADERS_FOR_BROWSERS if public else None)
 
     def guard(self, request):
         """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
@@ -11076,7 +11779,7 @@ class Control:
         if len(parts) == 3 and f"{pattern}/{parts[2]}" in {path for _, path in self.routes}:
             pattern, name = f"{pattern}/{parts[2]}", parts[1]
         allowed = [method for method, path in self.routes if path == pattern]
-        handler = self.routes.get((request.method, pattern))
+        handler = self.routes.get((acting(request.method), pattern))
         if handler:
             return await handler(name, request.query, await self.told(request))
         if allowed:
@@ -11089,18 +11792,27 @@ class Control:
         if request.method not in ("POST", "PUT"):
             return None
         try:
-            text = (await request.text()).removeprefix(BOM)
+            text = await body_text(request, self.settings.body_limit)
             return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
         except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None
 
+    def without_secrets(self, text):
+        """Return text without what is nobody else's: the folder that the cloud is kept in, and uuids of sessions."""
+        folder = Path(self.settings.data)
+        text = re.sub(r"\bSession \S+(?=:)", "a session", text)
+        return text.replace(str(folder), folder.name) if folder.is_absolute() else text
+
     async def health(self, name, query, told):
-        return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": self.settings.cloud, "seed": self.settings.seed,
+        """Tell everybody how zmock is: nothing secret."""
+        cloud = (self.store.peek("Mock", "mock") or {}).get("cloud", "unknown")
+        return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": Path(cloud).name if Path(cloud).is_absolute() else cloud, "seed": self.settings.seed,
                 "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
-                "commit": self.store.state, "data": "" if self.settings.memory else self.settings.data, "found": self.store.found[:MOST_FOUND],
-                "uptime": round(self.clock.world() - self.began, 3)}  # fmt: skip
+                "commit": self.without_secrets(self.store.state), "data": "" if self.settings.memory else self.without_secrets(self.settings.data),
+                "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
+                "uptime": round(self.clock.uptime(self.began), 3)}  # fmt: skip
 
     async def apis(self, name, query, told):
         return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
@@ -11116,11 +11828,11 @@ class Control:
         if not isinstance(wanted, str):
             raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told, ensure_ascii=False)}")
         fresh = self.rest.start and self.rest.start.is_of(wanted, self.clock.now())
-        if wanted != before or (is_cloud_file(wanted) and not fresh):
+        if wanted != before or not self.rest.start or (is_cloud_file(wanted) and not fresh):  # the file of a kept cloud may be gone
             self.try_out(wanted)
         self.settings.cloud = wanted
         self.start_again()
-        self.began = self.clock.world()
+        self.began = self.clock.uptime()
         await self.store.commit()
         return await self.health(name, query, told)
 
@@ -11141,7 +11853,7 @@ class Control:
             rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": rule.timer.due} if rule.timer else {}))
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": self.clock.due_date(rule.timer)} if rule.timer else {}))
         await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
         return rule.shown()
 
@@ -11220,10 +11932,8 @@ class Control:
             raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
         self.clock.halt()
         if moment < self.clock.now() - 0.001:  # iso() says thousandths
-            self.jobs.shift(self.clock.set_back(moment))
+            self.clock.set_back(moment)
             plan_all(self.cloud)
-            for rule in [rule for rule in self.faults.rules if rule.timer and self.store.peek("Rule", rule.id)]:
-                self.store.update("Rule", rule.id, ends=rule.timer.due)
         return await self.clock.go_to(moment)
 
     async def list_jobs(self, name, query, told):
@@ -11233,18 +11943,17 @@ class Control:
         return self.jobs.shown(record)
 
     async def steer_job(self, name, query, told):
-        """{"do": "finish"}, "fail" or "expire"."""
+        """{"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
         if not self.store.peek("Job", name):
             raise ControlError(404, f"no job {name}")
-        what = told.get("do") if isinstance(told, dict) else None
-        if what not in ("finish", "fail", "expire"):
-            raise ControlError(400, f"'do' is finish, fail or expire, not {what!r}")
-        if what != "expire" and name not in self.jobs.running:
+        name = self.store.spelling(name, ["Job"])
+        what, error = read_steering(told)
+        if what != "expire" and (name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)):
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
         if what == "finish" and self.jobs.waits(name):
             raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
         record = self.job_shown(self.store.get("Job", name))
-        self.jobs.control(name, what)
+        self.jobs.control(name, what, error)
         await self.clock.settle()
         await self.store.commit()
         left = self.store.peek("Job", name)  # none where it was to expire, by hand or by a rule
@@ -11289,7 +11998,7 @@ class Control:
         return told
 
     async def list_snapshots(self, name, query, told):
-        return {"snapshots": self.snapshots.names()}
+        return {"snapshots": await self.on_disk(self.snapshots.names)}
 
     async def snapshot(self, name, query, told):
         documents = await self.snapshot_documents(name)
@@ -11315,21 +12024,33 @@ class Control:
 
     async def take_snapshot(self, name, query, told):
         """A copy of all that there is now, in the place of one of that name."""
-        image = self.store.image()
-        await self.on_disk(self.snapshots.take, self.safe(name), image.documents)
-        return {"name": name, "objects": {type: len(items) for type, items in image.documents.items() if items and type != "Mock"}}
+        documents = self.with_time(self.store.image().documents)
+        await self.on_disk(self.snapshots.take, self.safe(name), documents)
+        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
+
+    def with_time(self, documents):
+        """Return a state in which the mock's own item says what time it is."""
+        told = {"clock": self.clock.kept()}
+        return documents | {"Mock": {number: frozen(mock | told) for number, mock in documents["Mock"].items()}}
 
     async def drop_snapshot(self, name, query, told):
-        self.must_be_there(name)
-        await self.on_disk(self.snapshots.drop, name)
+        await self.on_disk(self.drop_one, name)
         return {}
 
+    def drop_one(self, name):
+        self.must_be_there(name)
+        self.snapshots.drop(name)
+
     async def on_disk(self, work, *arguments):
+        """Do something with the folder of snapshots, in a thread; ControlError where that cannot be."""
         try:
             async with self.copying:
                 return await asyncio.to_thread(work, *arguments)
-        except OSError as error:
-            raise ControlError(503, f"the snapshot cannot be kept: {error}") from None
+        except ControlError:
+            raise
+        except Exception as error:
+            reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            raise ControlError(503, f"cannot read or write the snapshots: {reason}") from error
 
     async def restore(self, name, query, told):
         """Back to a snapshot; what was under way then is not any more, as after a restart."""
@@ -11394,7 +12115,7 @@ class Control:
         return Contract(self.cloud).document("")
 
     async def list_incidents(self, name, query, told):
-        return {"incidents": [incident.shown() for incident in self.cloud.incidents.values()]}
+        return {"incidents": [incident.shown(self.clock) for incident in self.cloud.incidents.values()]}
 
     async def add_incident(self, name, query, told):
         """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
@@ -11403,7 +12124,7 @@ class Control:
         except ValueError as error:
             raise ControlError(404 if isinstance(error, Unknown) else 400, str(error)) from None
         await self.store.commit()
-        return incident.shown()
+        return incident.shown(self.clock)
 
     async def end_incident(self, name, query, told):
         if name not in self.cloud.incidents:
@@ -11432,12 +12153,13 @@ def catalogue():
 
 def create_app(settings: Settings | None = None) -> web.Application:
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
-    settings = settings or Settings(**IN_TESTS)
+    settings = replace(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
     cloud = new_cloud(settings, catalogue())
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
+    cloud.clock.moved += [cloud.jobs.shift, functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)]
     with cloud.store.released_on_failure():
         try:
             load_kept(rest, start)
@@ -11446,8 +12168,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
                 raise
             raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
         rest.faults.must_read()
-        control.snapshots.tidy()
-    app = web.Application(client_max_size=settings.body_limit)
+    control.snapshots.tidy_if_possible()
+    app = web.Application(client_max_size=settings.body_limit, handler_args={"auto_decompress": False})  # unpack() says what is wrong
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     app.router.add_route("*", "/zmock", control.answer)
     app.router.add_route("*", "/zmock/{rest:(?s:.*)}", control.answer)  # (?s:) for a path may hold a line break
@@ -11488,14 +12210,14 @@ def start_again(rest):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
         cloud.cursors = dict(start.cursors)
-        expunge_all_later(cloud)
     else:
         cloud.store.clear()
         stamp = stamp_of_cloud(rest.settings.cloud)
         fill(cloud, rest.settings.cloud)
-        cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | facts_of(rest))
+        cloud.store.put("Mock", {"uuid": "mock", "starts": 0, "cloud": rest.settings.cloud, "seed": rest.settings.seed} | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
         cloud.store.say_whole(rest.start.image)
+    expunge_all_later(cloud)
     if rest.settings.cloud == "demo":
         set_going(cloud)
     plan_all(cloud)
@@ -11515,12 +12237,14 @@ def forget_all(rest):
 
 
 def facts_of(rest):
-    return {"format": FORMAT, "version": __version__, "seed": rest.settings.seed, "dialect": rest.settings.dialect}
+    return {"format": FORMAT, "version": __version__, "dialect": rest.settings.dialect}
 
 
 KEPT_FACTS = {
     "format": (lambda value: type(value) is int, "whole number"),
     "starts": (lambda value: type(value) is int, "whole number"),
+    "cloud": (lambda value: type(value) is str, "text"),
+    "seed": (lambda value: type(value) is int, "whole number"),
     "clock": (is_clock, "clock such as {\"mode\": \"frozen\", \"offset\": 0, \"at\": 1532000000}"),
 }
 
@@ -11534,7 +12258,30 @@ def load_kept(rest, start):
         start()
         return
     refuse_unusable(rest, kept, store.folder.path)
+    mind_settings(rest.settings, store.get("Mock", "mock") or {})
     take_up(rest, store.folder.unspared)
+
+
+MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder, and are none of a folder that keeps a cloud
+
+
+def mind_settings(settings, kept):
+    """Refuse a flag that differs from what a kept cloud was made with; warn of such a variable."""
+    for name in MADE_WITH:
+        wanted, source = getattr(settings, name), settings.sources.get(name, "")
+        if not source or is_made_with(name, wanted, kept.get(name)):
+            continue
+        given = f"{source}{'=' if source.startswith('ZMOCK_') else ' '}{wanted}"
+        if name in kept and not source.startswith("ZMOCK_"):
+            what = f"{settings.data} keeps a cloud made with --{name} {kept[name]}, not {given}"
+            raise SettingsError(f"{what}; leave it out, choose another --data, or remove the folder")
+        made = f"made with --{name} {kept[name]}" if name in kept else f"that does not say with which --{name} it was made"
+        log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, made, given)
+
+
+def is_made_with(name, wanted, kept):
+    """Return True if a setting is as a kept cloud says; a file may be named from another folder."""
+    return wanted == kept or (name == "cloud" and bool(kept) and os.path.abspath(wanted) == os.path.abspath(kept))
 
 
 def refuse_unusable(rest, kept, where):
@@ -11553,8 +12300,9 @@ def refuse_unusable(rest, kept, where):
 
 def take_up(rest, edited):
     """Goes on with the cloud that is in the store: what was under way is not any more, a moved clock is where it would be."""
-    store = rest.cloud.store
-    kept = store.get("Mock", "mock") or {"uuid": "mock"}
+    store, settings = rest.cloud.store, rest.settings
+    kept = {"uuid": "mock", "seed": settings.seed} | (store.get("Mock", "mock") or {})
+    settings.cloud, settings.seed = kept.get("cloud", settings.cloud), kept["seed"]
     starts = kept.get("starts", 0) + 1
     store.put("Mock", kept | facts_of(rest) | {"starts": starts})
     if "clock" in kept:
@@ -11593,11 +12341,18 @@ def sweep_on(rest):
     """Forgets what is over, every now and then: sessions and job records."""
 
     def sweep():
+        sweep_on(rest)  # first, lest a sweep that fails be the last one
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
-        sweep_on(rest)
 
-    rest.clock.at(rest.clock.now() + rest.jobs.scan_interval, sweep)
+    rest.clock.after(rest.jobs.scan_interval, sweep)
+
+
+def keep_ends(rest, seconds):
+    """Keep when each rule ends, as dates are now: a ttl goes on after a restart."""
+    store, clock = rest.cloud.store, rest.clock
+    for rule in [rule for rule in rest.faults.rules if rule.timer and store.peek("Rule", rule.id)]:
+        store.update("Rule", rule.id, ends=clock.due_date(rule.timer))
 
 
 def read_rules(rest):
@@ -11622,6 +12377,7 @@ async def lifetime(cloud, app):
         await cloud.store.commit()
     except ApiError as error:
         cloud.clock.stop()
+        cloud.store.let_go()
         raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
     cloud.store.start()
     yield
@@ -11683,12 +12439,13 @@ def addresses_of(host):
 
 def listen_on(addresses, port):
     """Return a listening socket for each address. A free port that is taken at one of them is drawn again."""
-    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+    for _ in range(0 if port else PORT_TRIES):
         try:
             return take_port(addresses, port)
         except OSError as error:
-            if not tries_left or error.errno != errno.EADDRINUSE:
+            if error.errno != errno.EADDRINUSE:
                 raise
+    return take_port(addresses, port)
 
 
 def take_port(addresses, port):
@@ -11800,8 +12557,9 @@ class Mock:
     """
 
     def __init__(self, settings: Settings, rules: Sequence[dict[str, Any]] = ()) -> None:
-        self.settings, self.app = settings, create_app(settings)
+        self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+        self.settings = self.cloud.settings
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.base, self.port = "", settings.port
         self.session: str | None = None
@@ -11838,7 +12596,7 @@ class Mock:
     async def begin(self):
         self.port = self.listening[0].getsockname()[1]
         self.base = address(self.settings.host, self.port)
-        self.settings.base_url = self.settings.base_url or self.base
+        self.rest.base = self.base
         await self.runner.setup()
         await self.accept(self.listening)
 
@@ -11939,7 +12697,9 @@ class Mock:
     def seconds_until(self, record):
         """How long until something can become of a job; RuntimeError where nothing will, for it is held, lost, or waits for one that is."""
         state, now = self.cloud.jobs.shown(record)["state"], self.clock.now()
-        moments = [record["due"]] if record["due"] > now else [timer.due for timer in self.clock.timers if timer.fire and timer.awaited]
+        due = self.cloud.jobs.due(record)
+        awaited = (timer for timer in self.clock.timers if timer.fire and timer.awaited)
+        moments = [due] if due > now else [self.clock.due_date(timer) for timer in awaited]
         if state in ("held", "lost") or not moments:
             raise RuntimeError(f"job {record['uuid']} is {state} and will not end by itself: POST /zmock/jobs/{record['uuid']}")
         return max(0, min(moments) - now)
@@ -12005,7 +12765,7 @@ class Mock:
         """Something goes wrong: incident(host_down="host-1"), or {"host-down": "host-1"}; answers what it is, with its id."""
         struck = strike(self.cloud, told or {kind.replace("_", "-"): about for kind, about in kinds.items()})
         await self.cloud.store.commit()
-        return struck.shown()
+        return struck.shown(self.clock)
 
     async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)

@@ -1,5 +1,8 @@
 """What tests of several files ask of a mock."""
 
+import asyncio
+import json
+
 import pytest
 
 
@@ -30,3 +33,33 @@ async def failure(mock, api, **given):
     with pytest.raises(RuntimeError) as error:
         await mock.call(api, **given)
     return str(error.value)
+
+
+async def send(mock, data):
+    """Bytes to the mock, and what comes back until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
+    try:
+        writer.write(data)
+        await writer.drain()
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+
+
+async def exchange(mock, line, body=None, headers=None):
+    """A request as no client library would send it: (status, headers, body). A header that is None is not sent."""
+    body = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = {"Host": "127.0.0.1", "Connection": "close", "Content-Length": str(len(body))}
+    sent |= {"Authorization": f"OAuth {mock.session}"} | (headers or {})
+    head = "\r\n".join([f"{line} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items() if value is not None)])
+    came, _, content = (await send(mock, head.encode("latin-1") + b"\r\n\r\n" + body)).partition(b"\r\n\r\n")
+    first, *rest = came.decode().split("\r\n")
+    return int(first.split()[1]), {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}, content
+
+
+async def finished(mock, status, content):
+    """The end of an asynchronous call: its last status and body."""
+    if status != 202:
+        return status, json.loads(content or b"null")
+    await mock.advance(0)
+    return await mock.request("GET", "/api-jobs/" + json.loads(content)["location"].rpartition("/")[2])

@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import re
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import pytest
+from asking import exchange, finished, send
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, named, path_hint, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, named, path_hint, serve, unpack
 
 ZONE, VM, HOST, NOBODY = named("zone-1"), named("vm-web-1"), named("host-1"), named("nobody")
 USED_JOB, UNUSED_JOB = "d825b1a26f4e474b8c59306081920ff2", "0123456789ab4def8123456789abcdef"
@@ -25,36 +29,6 @@ TOO_BIG = 10**400  # a JSON number that no double can hold
 @pytest.fixture
 def zmock_settings():
     return {"body_limit": 1 << 17}
-
-
-async def send(mock, data):
-    """Bytes to the mock, and what comes back until it closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
-    try:
-        writer.write(data)
-        await writer.drain()
-        return await asyncio.wait_for(reader.read(), 5)
-    finally:
-        writer.close()
-
-
-async def exchange(mock, line, body=None, headers=None):
-    """A request as no client library would send it: (status, headers, body). A header that is None is not sent."""
-    body = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Host": "127.0.0.1", "Connection": "close", "Content-Length": str(len(body))}
-    sent |= {"Authorization": f"OAuth {mock.session}"} | (headers or {})
-    head = "\r\n".join([f"{line} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items() if value is not None)])
-    came, _, content = (await send(mock, head.encode("latin-1") + b"\r\n\r\n" + body)).partition(b"\r\n\r\n")
-    first, *rest = came.decode().split("\r\n")
-    return int(first.split()[1]), {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}, content
-
-
-async def finished(mock, status, content):
-    """The end of an asynchronous call: its last status and body."""
-    if status != 202:
-        return status, json.loads(content or b"null")
-    await mock.advance(0)
-    return await mock.request("GET", "/api-jobs/" + json.loads(content)["location"].rpartition("/")[2])
 
 
 class Mistake(NamedTuple):
@@ -83,7 +57,7 @@ MISTAKES = {
     "more than a JSON": Mistake(ZONES, b'{"params": {"name": "z"}} x', tells="Malformed"),
     "a JSON array": Mistake(ZONES, [], tells="BEGIN_ARRAY"),
     "a JSON text": Mistake(ZONES, "zone", tells="the body is a JSON object"),
-    "a JSON null": Mistake(ZONES, b"null", tells="the body is a JSON object"),
+    "a JSON null": Mistake(ZONES, b"null", tells="mandatory"),
     "a form": Mistake(ZONES, b"name=zone-2", {"Content-Type": "application/x-www-form-urlencoded"}, tells="the body is a JSON object"),
     "deep arrays": Mistake(ZONES, b"[" * 100_000, tells="recursion"),
     "deep objects": Mistake(ZONES, b'{"a":' * 20_000, tells="recursion"),
@@ -146,7 +120,7 @@ MISTAKES = {
     "what is not simulated": Mistake("GET /zstack/v1/hybrid/eip", status=501, tells="/zmock/apis"),
 
     "PATCH": Mistake("PATCH /zstack/v1/zones", params(name="z"), status=405, tells="GET, POST"),
-    "HEAD": Mistake("HEAD /zstack/v1/zones", status=405),
+    "HEAD of an action": Mistake(action()[0].replace("PUT", "HEAD"), status=405),
     "PUT to a collection": Mistake("PUT /zstack/v1/zones", params(name="z"), status=405, tells="GET, POST"),
     "DELETE of a collection": Mistake("DELETE /zstack/v1/zones", status=405, tells="GET, POST"),
     "POST to an object": Mistake(f"POST /zstack/v1/zones/{ZONE}", params(name="z"), status=405, tells="DELETE, GET"),
@@ -223,7 +197,7 @@ async def test_a_mistake_gets_its_status_and_an_answer_that_helps_and_the_server
     await zmock.advance(0)
     status, headers, content = await exchange(zmock, *mistake[:3])
     if mistake.line.startswith("HEAD"):
-        assert (status, content, headers["allow"]) == (405, b"", "GET, POST")
+        assert (status, content, headers["allow"]) == (405, b"", "PUT")
     else:
         status, body = await finished(zmock, status, content)
         error = body["error"]
@@ -441,6 +415,136 @@ async def test_a_space_in_a_query_is_a_plus_or_percent_20(zmock, written):
     assert json.loads(content)["inventories"] == [{"name": "a b"}]
     _, _, content = await exchange(zmock, "GET /zstack/v1/zones?q=name=a%2Bb&fields=name")
     assert json.loads(content)["inventories"] == [{"name": "a+b"}]
+
+
+# bodies in other charsets, and packed
+
+TEXT = json.dumps({"params": {"name": "区域"}}, ensure_ascii=False)
+JSON_IN = "application/json; charset="
+READABLE = [
+    *((charset, TEXT.encode(charset), {"Content-Type": JSON_IN + charset})
+        for charset in ("utf-8", "UTF8", "gbk", "GB2312", "gb18030", "utf-16", "utf-16le", "utf-16be", "utf-32", "utf-8-sig", "utf-7", "hz")),
+    ("utf-16, big-endian, no mark", TEXT.encode("utf-16-be"), {"Content-Type": JSON_IN + "utf-16"}),
+    ("utf-16, little-endian, no mark", TEXT.encode("utf-16-le"), {"Content-Type": JSON_IN + "utf-16"}),
+    ("utf-16, big-endian, with its mark", b"\xfe\xff" + TEXT.encode("utf-16-be"), {"Content-Type": JSON_IN + "utf-16"}),
+    ("utf-16le with a mark", TEXT.encode("utf-16-le"), {"Content-Type": JSON_IN + "utf-16le"}),
+    ("utf-8 with a mark", b"\xef\xbb\xbf" + TEXT.encode(), {"Content-Type": JSON_IN + "utf-8"}),
+    ("a mark and no charset", b"\xef\xbb\xbf" + TEXT.encode(), {}),
+    ("utf-16 by its mark alone", TEXT.encode("utf-16"), {"Content-Type": "application/json"}),
+    ("a quoted charset", TEXT.encode("gbk"), {"Content-Type": 'application/json;charset="GBK"'}),
+    ("an empty charset", TEXT.encode(), {"Content-Type": JSON_IN}),
+    ("escapes in latin-1", json.dumps(json.loads(TEXT)).encode("latin-1"), {"Content-Type": JSON_IN + "iso-8859-1"}),
+    ("gzip", gzip.compress(TEXT.encode()), {"Content-Encoding": "gzip"}),
+    ("x-gzip in capitals", gzip.compress(TEXT.encode()), {"Content-Encoding": "X-GZIP"}),
+    ("deflate, as zlib", zlib.compress(TEXT.encode()), {"Content-Encoding": "deflate"}),
+    ("deflate, raw", zlib.compress(TEXT.encode(), wbits=-15), {"Content-Encoding": "deflate"}),
+    ("identity", TEXT.encode(), {"Content-Encoding": "identity"}),
+    ("gzip of gbk", gzip.compress(TEXT.encode("gbk")), {"Content-Encoding": "gzip", "Content-Type": JSON_IN + "gbk"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+async def test_a_body_is_read_in_its_charset_and_unpacked(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        for name, body, headers in READABLE:
+            status, _, content = await exchange(mock, ZONES, body, headers)
+            status, told = await finished(mock, status, content)
+            assert (status, told["inventory"]["name"]) == (200, "区域"), name
+
+
+PACKED, ZEROS = gzip.compress(TEXT.encode()), b" " * (1 << 22)
+UNREADABLE = [
+    ("an unknown charset", TEXT.encode(), {"Content-Type": JSON_IN + "klingon"}, "no charset 'klingon' is known"),
+    ("an almost known charset", TEXT.encode(), {"Content-Type": JSON_IN + "utf8mb4"}, "did you mean utf-8?"),
+    ("a charset of odd bytes", TEXT.encode(), {"Content-Type": JSON_IN + "\xff\xfe"}, "is known"),
+    *((f"the codec {name}, which is no charset", TEXT.encode(), {"Content-Type": JSON_IN + name}, f"no charset '{name}' is known")
+        for name in ("hex", "zlib", "idna", "punycode", "unicode_escape", "undefined")),
+    ("gbk that says utf-8", TEXT.encode("gbk"), {"Content-Type": JSON_IN + "utf-8"}, "the body is not UTF-8"),
+    ("gbk that says nothing", TEXT.encode("gbk"), {}, "the body is not UTF-8, and its Content-Type names no charset"),
+    ("utf-8 that says ascii", TEXT.encode(), {"Content-Type": JSON_IN + "us-ascii"}, "the body is not ASCII"),
+    ("half a character", TEXT.encode("utf-16")[:-1], {"Content-Type": JSON_IN + "utf-16"}, "the body is not UTF-16"),
+    *((f"Content-Encoding {name}", PACKED, {"Content-Encoding": name}, f"Content-Encoding '{name}' is not understood, gzip and deflate are")
+        for name in ("br", "zstd", "compress", "aes128gcm", "gzip, gzip", "*")),
+    ("gzip cut short", PACKED[:-9], {"Content-Encoding": "gzip"}, "the gzip body is cut short"),
+    ("gzip without its last byte", PACKED[:-1], {"Content-Encoding": "gzip"}, "the gzip body is cut short"),
+    ("deflate cut short", zlib.compress(TEXT.encode())[:-3], {"Content-Encoding": "deflate"}, "the deflate body is cut short"),
+    ("raw deflate cut short", zlib.compress(TEXT.encode(), wbits=-15)[:-3], {"Content-Encoding": "deflate"}, "the deflate body is cut short"),
+    ("no gzip", TEXT.encode(), {"Content-Encoding": "gzip"}, "the body is not gzip"),
+    ("no deflate", TEXT.encode(), {"Content-Encoding": "deflate"}, "the body is not deflate"),
+    ("gzip and more", PACKED + b"more", {"Content-Encoding": "gzip"}, "the body is not gzip"),
+    ("gzip with a wrong sum", PACKED[:-8] + bytes(8), {"Content-Encoding": "gzip"}, "the body is not gzip"),
+    ("a bomb", gzip.compress(ZEROS), {"Content-Encoding": "gzip"}, "the body has more than 131072 bytes"),
+    ("a raw bomb", zlib.compress(ZEROS, wbits=-15), {"Content-Encoding": "deflate"}, "the body has more than 131072 bytes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+async def test_a_body_that_cannot_be_read_is_an_error_that_a_browser_may_read_and_the_journal_keeps(dialect, caplog):
+    async with serve(dialect=dialect, body_limit=1 << 17) as mock:
+        await mock.login()
+        for name, body, headers, tells in UNREADABLE:
+            status, answered, content = await exchange(mock, ZONES, body, headers)
+            wanted = 400 if dialect == "manual" or "bomb" in name else 500
+            assert (status, tells in content.decode()) == (wanted, True), (name, content)
+            assert answered["access-control-allow-origin"] == "*"
+            assert answered["x-zmock-hint"]
+            assert [(call.path, call.status, call.outcome) for call in mock.calls()][-1] == ("/zstack/v1/zones", status, "error")
+        assert not [zone for zone in await mock.query("zones") if zone["name"] != "zone-1"]
+    assert not [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize(("encoding", "bits"), (("gzip", 31), ("deflate", 15), ("deflate", -15)))
+def test_a_packed_body_is_whole_or_an_error_wherever_it_is_cut(encoding, bits):
+    whole = zlib.compress(TEXT.encode() * 20, wbits=bits)
+    assert unpack(whole, encoding, 1 << 17) == TEXT.encode() * 20
+    for end in range(1, len(whole)):
+        with pytest.raises(ValueError, match="cut short"):
+            unpack(whole[:end], encoding, 1 << 17)
+
+
+@pytest.mark.parametrize(("encoding", "bits"), (("gzip", 31), ("deflate", 15), ("deflate", -15)))
+def test_a_bomb_takes_no_more_room_than_a_body_may(encoding, bits):
+    bomb, limit = zlib.compress(bytes(20_000_000), wbits=bits), 1 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(aiohttp.web.HTTPRequestEntityTooLarge):
+            unpack(bomb, encoding, limit)
+        assert tracemalloc.get_traced_memory()[1] < 3 * limit
+    finally:
+        tracemalloc.stop()
+
+
+# HEAD
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+async def test_a_head_gets_the_head_that_a_get_gets(dialect, caplog):
+    paths = ("/zones", f"/zones/{ZONE}", f"/zones//{ZONE}", "/zones?q=nmae=x", "/zons", "/hybrid/eip", "/management-nodes/ready", "/vm-instances?count=true",
+             f"/api-jobs/{UNUSED_JOB}", f"/vm-instances/{VM}/actions", "/hosts/capacities/cpu-memory?all=true", "/licenses")  # fmt: skip
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        for path in paths:
+            for _ in range(2):  # the second GET may be answered from what is kept
+                status, headers, content = await exchange(mock, f"GET /zstack/v1{path}")
+            came, answered, nothing = await exchange(mock, f"HEAD /zstack/v1{path}")
+            told = ("content-length", "x-zmock-hint", "access-control-allow-origin", "content-type")
+            assert (came, nothing) == (status, b""), path
+            if status < 405 or dialect == "manual" and status != 405:  # the error of a method names it
+                assert [answered.get(name, "0") for name in told] == [headers.get(name, "0") for name in told], path
+            assert mock.calls()[-1].method == "HEAD"
+        assert not [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("then", [{"error": "HOST.1010"}, {"status": 502, "body": "x"}, *({"drop": drop} for drop in ("reset", "empty", "truncate", "garbage", "dribble"))])
+async def test_a_rule_for_a_get_is_for_its_head_too(then, caplog):
+    async with serve(clock="warp") as mock:
+        await mock.login()
+        rule = mock.rule(api="QueryZone", when={"method": "GET"}, then=then)
+        with contextlib.suppress(ConnectionError, ValueError, IndexError):  # of what breaks off
+            assert (await exchange(mock, "HEAD /zstack/v1/zones?fields=uuid"))[0] == then.get("status", 503 if "error" in then else 200)
+        assert rule.hits == 1
+    assert not [record.message for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 ZONE_CLASS, NIC_CLASS = "org.zstack.header.zone.ZoneInventory", "org.zstack.header.vm.VmNicInventory"

@@ -25,6 +25,7 @@ from zmock import (
     Rows,
     SettingsError,
     is_name,
+    named,
     pairs_of,
     read_rule,
     verb_of,
@@ -60,7 +61,7 @@ def test_an_api_is_called_by_a_verb_and_a_path_and_its_path_variables_are_its_pa
 
 @pytest.mark.parametrize("api", BUILT_IN, ids=names(BUILT_IN))
 def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
-    assert set(api.words.split()) <= {"open", "now", "later", "all", "bare", "plain", "long"}
+    assert set(api.words.split()) <= {"open", "now", "later", "all", "bare", "unnamed", "plain", "long"}
     assert re.fullmatch(r"org\.zstack\.[a-z0-9.]*\.?API\w+Msg", api.message)
 
 
@@ -316,7 +317,14 @@ def test_a_literal_path_goes_before_a_variable(path, api, variables):
     assert (api, variables) in [(found.name, values) for found, values in ALL.route(path)]
 
 
-@pytest.mark.parametrize("path", ("/zonez", "/zones/", "/zones//actions", "/zones/a/b/c/d", "", "/", "/Zones", "/vm-instances//nics"))
+def test_every_api_is_found_by_each_of_its_paths():
+    paths = [(api.name, path) for api in ALL.apis.values() for path in api.paths]
+    for name, path in paths:
+        variables = {variable: named(variable) for variable in re.findall(r"{(\w+)}", path)}
+        assert (name, variables) in [(found.name, values) for found, values in ALL.route(path.format(**variables))], path
+
+
+@pytest.mark.parametrize("path", ("/zonez", "/zones/", "/hybrid/aliyun/access-pointx/remotex", "/zones//actions", "/zones/a/b/c/d", "", "/", "/Zones", "/vm-instances//nics"))
 def test_a_path_that_is_none_leads_nowhere(path):
     assert ALL.route(path) == []
 

@@ -1,11 +1,13 @@
 """Clock: frozen or real, the only source of time; what is due fires in order, and at its moment."""
 
 import asyncio
+import json
 import time
 
 import aiohttp
 import pytest
 
+import zmock
 from zmock import PATIENCE, Clock, iso, moment_of, named, serve, us_date
 
 HOUR, DAY = 3600, 86400
@@ -15,15 +17,21 @@ VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image
 class Log:
     """A clock, and what happened on it: (seconds since the beginning, name)."""
 
-    def __init__(self, mode="frozen"):
-        self.clock, self.happened = Clock(mode), []
-        self.began = self.clock.now()
+    def __init__(self, mode="frozen", dated=False):
+        self.clock, self.happened, self.dated = Clock(mode), [], dated
+        self.began, self.second = self.clock.now(), self.clock.steady()
 
     def note(self, name):
         self.happened.append((round(self.clock.now() - self.began), name))
 
     def at(self, seconds, name, then=lambda: None):
-        return self.clock.at(self.began + seconds, lambda: (self.note(name), then()), name)
+        def fire():
+            self.note(name)
+            then()
+
+        if self.dated:
+            return self.clock.at(self.began + seconds, fire, name)
+        return self.clock.at_second(self.second + seconds, fire, name)
 
     async def sleeper(self, name, *naps):
         for seconds in naps:
@@ -31,10 +39,11 @@ class Log:
             self.note(name)
 
 
-@pytest.fixture(params=("frozen", "real"))
+@pytest.fixture(params=("frozen", "real", "frozen, dates", "real, dates"))
 async def log(request):
-    """The same tests on a clock that stands and on one that runs."""
-    log = Log(request.param)
+    """The same tests on a clock that stands and on one that runs, of waits and of dates."""
+    mode, _, dates = request.param.partition(", ")
+    log = Log(mode, bool(dates))
     log.clock.start()
     yield log
     log.clock.stop()
@@ -165,8 +174,9 @@ def recorded(settle, waited):
 async def test_what_is_cancelled_does_not_stay():
     clock = Clock("warp")
     for _ in range(20_000):
-        clock.at(clock.now() + DAY, list, awaited=True).cancel()
-    assert len(clock.timers) <= 2000 and len(clock.awaited) <= 2000
+        clock.after(DAY, list, awaited=True).cancel()
+        clock.at(clock.now() + DAY, list).cancel()
+    assert max(len(clock.timers), len(clock.dated), len(clock.awaited)) <= 2000
 
 
 @pytest.mark.parametrize("mode", ("frozen", "real"))
@@ -302,16 +312,345 @@ def test_what_is_no_moment_is_refused(text):
 # a clock that is set back
 
 
-async def test_what_is_due_in_ten_seconds_still_is_when_the_clock_is_set_back(log):
+@pytest.mark.parametrize("mode", ("frozen", "real"))
+async def test_what_is_due_in_ten_seconds_still_is_when_the_clock_is_set_back(mode):
+    log, told = Log(mode), []
+    log.clock.start()
+    log.clock.moved.append(told.append)
     log.at(10, "due")
+    log.clock.at(log.began + 15, lambda: log.note("a date"))
     log.clock.spawn(log.sleeper("sleeper", 20))
     await log.clock.settle()
-    assert log.clock.set_back(log.began - 5000) == pytest.approx(-5000, abs=1)
+    log.clock.set_back(log.began - 5000)
+    assert told == [pytest.approx(-5000, abs=1)]
     assert log.clock.now() == pytest.approx(log.began - 5000, abs=1)
     assert await log.clock.advance(9) == []
     assert await log.clock.advance(2) == ["due"]
     await log.clock.advance(10)
     assert log.happened == [(-4990, "due"), (-4980, "sleeper")]
+    await log.clock.advance(5000)
+    assert log.happened[2:] == [(15, "a date")] and len(told) == 1
+    log.clock.stop()
+
+
+# what raises
+
+
+async def test_what_raises_when_it_is_due_is_logged_and_all_else_fires(log, caplog):
+    log.at(10, "broken", lambda: 1 / 0)
+    log.at(10, "at the same moment")
+    log.at(20, "later")
+    assert await log.clock.advance(30) == ["broken", "at the same moment", "later"]
+    assert "what was due failed: broken" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("dated", (False, True))
+async def test_a_clock_that_runs_goes_on_after_what_raises(dated, caplog):
+    log, fired = Log("real", dated), asyncio.Event()
+    log.clock.start()
+    log.at(0.01, "broken", lambda: 1 / 0)
+    log.at(0.02, "whole", fired.set)
+    await asyncio.wait_for(fired.wait(), 5)
+    assert "what was due failed: broken" in caplog.text
+    log.clock.stop()
+
+
+async def test_who_cannot_bear_a_step_of_the_system_clock_keeps_nothing_from_firing(world):
+    clock, fired = Clock("real"), []
+    clock.started = True
+    clock.moved.append(lambda seconds: 1 / 0)
+    clock.after(3, lambda: fired.append("due"))
+    world.wall += HOUR
+    with pytest.raises(ZeroDivisionError):
+        clock.tick()  # the loop logs it
+    assert clock.wakeup and not clock.wakeup.cancelled()
+    world.pass_on(3)
+    clock.tick()
+    assert fired == ["due"]
+
+
+async def test_a_sweep_that_fails_is_not_the_last_one(monkeypatch):
+    async with serve() as mock:
+        swept = []
+        monkeypatch.setattr(mock.cloud.accounts, "sweep", lambda: swept.append(1 / len(swept)))
+        monkeypatch.setattr(mock.cloud.jobs, "sweep", lambda: swept.append("jobs"))
+        await mock.advance(mock.cloud.jobs.scan_interval)
+        assert not swept
+        swept.append("mended")
+        await mock.advance(mock.cloud.jobs.scan_interval)
+        assert swept == ["mended", 1, "jobs"]
+
+
+# a system clock that somebody sets
+
+
+class World:
+    """The clocks of a machine, which stand until a test moves them: what the wall shows, and how long it has been up."""
+
+    def __init__(self):
+        self.wall, self.up = 1_531_152_000.0, 77.0
+        self.time, self.monotonic = lambda: self.wall, lambda: self.up
+
+    def pass_on(self, seconds):
+        self.wall, self.up = self.wall + seconds, self.up + seconds
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World()
+    monkeypatch.setattr(zmock, "time", world)
+    return world
+
+
+STEPS = pytest.mark.parametrize("step", (-10 * DAY, -HOUR, -2, -0.25, 0, 0.25, 2, HOUR, 10 * DAY))
+
+
+@STEPS
+async def test_a_wait_keeps_its_length_and_dates_follow_when_the_system_clock_is_set(world, step):
+    clock, fired, began = Clock("real", 8), [], world.up
+
+    def note(name):
+        fired.append((world.up - began, name))
+
+    async def sleep():
+        await clock.sleep(4)
+        note("sleeper")
+
+    clock.after(300, lambda: note("a sweep"))
+    clock.after(3, lambda: note("before the step"))
+    sleeper = clock.spawn(sleep())
+    await clock.settle()
+    world.pass_on(1)
+    world.wall += step
+    clock.after(3.5, lambda: note("after the step"))
+    assert clock.now() == world.wall and clock.stamp() == clock.stamp(world.wall)
+    for _ in range(40):
+        world.pass_on(0.25)
+        clock.tick()
+        await clock.settle()
+        assert clock.now() == world.wall
+    assert fired == [(3, "before the step"), (4, "sleeper"), (4.5, "after the step")] and sleeper.done()
+
+
+@STEPS
+async def test_what_is_due_on_a_date_follows_the_date(world, step):
+    clock, fired = Clock("real"), []
+    date = clock.now() + 3
+    clock.at(date, lambda: fired.append(world.wall))
+    world.pass_on(1)
+    world.wall += step
+    for _ in range(20):
+        world.pass_on(0.25)
+        clock.tick()
+    seen = max(date, 1_531_152_001.25 + step)
+    assert fired == ([seen] if seen <= world.wall else [])
+
+
+@STEPS
+@pytest.mark.parametrize("mode", ("real", "frozen", "warp"))
+async def test_a_clock_that_is_moved_goes_on_from_there_whatever_the_system_clock_shows(world, mode, step):
+    clock, fired = Clock(mode), []
+    clock.after(100, lambda: fired.append("due"))
+    world.wall += step
+    before = clock.now()
+    assert before == (world.wall - step if mode == "frozen" else world.wall)
+    await clock.advance(99)
+    assert (clock.now(), fired) == (before + 99, [])
+    clock.set_back(before - 5000)
+    world.wall += step
+    assert clock.now() == before - 5000 + (0 if mode == "frozen" else step)
+    clock.set_mode("frozen")
+    frozen = clock.now()
+    world.wall += step
+    clock.set_mode("real")
+    assert clock.now() == frozen and clock.left(clock.timers[0]) == 1
+    world.pass_on(1)
+    clock.tick()
+    assert fired == ["due"] and clock.now() == frozen + 1
+    clock.restart()
+    assert clock.now() == world.wall == clock.steady()
+
+
+@STEPS
+@pytest.mark.parametrize("mode", ("real", "frozen"))
+async def test_a_kept_clock_is_taken_up_on_a_system_clock_that_was_set(world, mode, step):
+    clock = Clock(mode)
+    await clock.advance(1000)
+    kept, before = clock.kept(), clock.now()
+    world.wall += 50 + step
+    later = Clock("real")
+    later.take_up(kept)
+    assert later.now() == (before if mode == "frozen" else before + 50 + step)
+    fired = []
+    later.after(3, lambda: fired.append("due"))
+    assert await later.advance(2.75) == [] == fired
+    await later.advance(0.25)
+    assert fired == ["due"]
+
+
+@STEPS
+async def test_who_has_to_know_is_told_by_how_much_the_system_clock_was_set_and_once(world, step):
+    clock, told = Clock("real"), []
+    clock.moved.append(told.append)
+    for _ in range(3):
+        clock.tick()
+    world.wall += step
+    for _ in range(3):
+        world.pass_on(0.25)
+        clock.tick()
+    assert told == ([] if abs(step) < 0.5 else [step])
+
+
+# what takes its time: each begins it, answers whether it is over, and takes three seconds
+
+
+async def a_job(mock):
+    job = await begin(mock, "POST", "/zones", {"params": {"name": "z"}})
+    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "succeeded"
+
+
+async def a_job_in_stages(mock):
+    job = await begin(mock, "POST", "/vm-instances", {"params": VM | {"name": "v"}})
+    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "succeeded"
+
+
+async def a_job_that_fails(mock):
+    job = await begin(mock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"startVmInstance": {}})
+    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "failed"
+
+
+async def a_job_that_a_rule_fails(mock):
+    mock.rule(api="CreateZone", then={"error": "SYS.1006"})
+    job = await begin(mock, "POST", "/zones", {"params": {"name": "z"}})
+    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "failed"
+
+
+async def a_long_job(mock):
+    mock.settings.delay, mock.settings.long_delay = "0", "3"
+    data = {"jobName": "APIMigrateVmMsg", "jobData": json.dumps({"vmInstanceUuid": named("vm-web-1")})}
+    made = await begin(mock, "POST", "/longjobs", {"params": data})
+    await mock.clock.settle()
+    return lambda: [job["state"] for job in mock.cloud.store.find("LongJob", "apiId", made)] == ["Succeeded"]
+
+
+async def an_answer_that_a_rule_delays(mock):
+    mock.rule(api="QueryZone", delay=3)
+    query = asyncio.ensure_future(mock.request("GET", "/zones"))
+    while not mock.clock.sleepers:
+        await asyncio.sleep(0.001)
+    return query.done
+
+
+async def a_rule(mock):
+    rule = mock.rule(api="QueryZone", ttl=3, then={"status": 502})
+    return lambda: rule.over
+
+
+async def an_incident(mock):
+    id = (await mock.incident({"management-node-down": 3}))["id"]
+    return lambda: id not in mock.cloud.incidents
+
+
+async def a_deleted_vm(mock):
+    mock.settings.delay = "0"
+    await mock.act("global-configurations/vm", "expungePeriod", "updateGlobalConfig", value="3")
+    await mock.delete("vm-instances", named("vm-web-1"))
+    return lambda: not mock.cloud.look("VmInstance", named("vm-web-1"))
+
+
+async def a_web_hook_that_is_tried_again(mock):
+    mock.settings.delay, posts = "1", []
+
+    async def refuse(url, body, headers):
+        posts.append(url)
+        return False
+
+    mock.cloud.jobs.post = refuse
+    await begin(mock, "POST", "/zones", {"params": {"name": "z"}}, {"X-Web-Hook": "http://h/"})
+    return lambda: len(posts) == 2
+
+
+async def begin(mock, method, path, body, headers=None):
+    status, answer = await mock.request(method, path, body, headers)
+    assert status == 202, answer
+    return answer["location"][-32:]
+
+
+@pytest.mark.parametrize("step", (-HOUR, 0, HOUR))
+@pytest.mark.parametrize(
+    "wait",
+    (a_job, a_job_in_stages, a_job_that_fails, a_job_that_a_rule_fails, a_long_job, an_answer_that_a_rule_delays, a_rule, an_incident, a_deleted_vm,
+     a_web_hook_that_is_tried_again),
+    ids=lambda wait: wait.__name__,
+)  # fmt: skip
+async def test_whatever_takes_three_seconds_takes_them_when_the_system_clock_is_set_meanwhile(world, wait, step, monkeypatch):
+    monkeypatch.setattr(zmock, "GRACE", 0)
+    async with serve(clock="real", delay="3") as mock:
+        await mock.login()
+        over, began = await wait(mock), world.up
+        world.pass_on(1)
+        world.wall += step
+        for _ in range(50):
+            mock.clock.tick()
+            for _ in range(2):
+                await mock.clock.settle()
+                await asyncio.sleep(0.001)
+            if over():
+                break
+            world.pass_on(0.25)
+        assert world.up - began == 3
+
+
+@pytest.mark.parametrize("step", (-HOUR, HOUR))
+async def test_dates_that_are_shown_of_waits_are_as_dates_are_now(world, step):
+    async with serve(clock="real", delay="30") as mock, aiohttp.ClientSession() as http:
+
+        async def control(method, path, body=None):
+            async with http.request(method, f"{mock.base}/zmock/{path}", json=body) as answer:
+                return await answer.json()
+
+        await mock.login()
+        for action in ("stopVmInstance", "startVmInstance"):  # one that is under way, one in line
+            await begin(mock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {action: {}})
+        rule = (await control("POST", "rules", {"api": "QueryZone", "ttl": 30, "then": {"status": 502}}))["id"]
+        uptime = (await control("GET", "health"))["uptime"]
+        dues = [moment_of(job["due"]) - mock.clock.now() for job in mock.jobs()]
+        world.pass_on(1)
+        world.wall += step
+        mock.clock.tick()
+        assert (await control("GET", "health"))["uptime"] == uptime + 1
+        assert [moment_of(job["due"]) - mock.clock.now() for job in mock.jobs()] == [due - 1 for due in dues]
+        assert mock.cloud.store.peek("Rule", rule)["ends"] - mock.clock.now() == 29
+        await control("POST", "incidents", {"management-node-down": 30})
+        world.wall += step
+        (incident,) = (await control("GET", "incidents"))["incidents"]
+        assert moment_of(incident["ends"]) - mock.clock.now() == 30
+
+
+@pytest.mark.parametrize("step", (-HOUR, HOUR))
+async def test_progress_goes_on_when_the_system_clock_is_set(world, step):
+    async with serve(clock="real", delay="0", long_delay="40") as mock:
+        data = {"jobName": "APIMigrateVmMsg", "jobData": json.dumps({"vmInstanceUuid": named("vm-web-1")})}
+        made = (await mock.create("SubmitLongJob", **data))["apiId"]
+        world.pass_on(10)
+        world.wall += step
+        rows = (await mock.call("GetTaskProgress", apiId=made))["inventories"]
+        assert rows[-1]["content"] == "25" and rows[0]["time"] / 1000 == world.wall - 10
+
+
+async def test_a_job_that_is_held_and_is_to_fail_draws_no_warping_clock_on():
+    async with serve(clock="warp", delay="30") as mock:
+        await mock.login()
+        before = mock.clock.now()
+        job = await begin(mock, "POST", "/zones", {"params": {"name": "z", "description": "#zmock fail #zmock hold"}})
+        await begin(mock, "POST", "/zones", {"params": {"name": "another"}})
+        while len([job for job in mock.jobs() if job["state"] == "succeeded"]) < 1:
+            await asyncio.sleep(0.001)
+        assert [shown["state"] for shown in mock.jobs() if shown["uuid"] == job] == ["held"]
+        assert 0 <= mock.clock.now() - before < HOUR
 
 
 # a clock that warps
@@ -320,7 +659,7 @@ async def test_what_is_due_in_ten_seconds_still_is_when_the_clock_is_set_back(lo
 async def test_a_warping_clock_goes_to_what_is_waited_for_and_passes_nothing_over():
     log, over = Log("warp"), asyncio.Event()
     log.at(3600, "sweep")
-    log.clock.at(log.began + 7200, lambda: (log.note("job"), over.set()), awaited=True)
+    log.clock.after(7200, lambda: (log.note("job"), over.set()), awaited=True)
     log.at(10800, "later")
     log.clock.start()
     before = time.monotonic()
@@ -334,15 +673,15 @@ async def test_a_warping_clock_goes_to_what_is_waited_for_and_passes_nothing_ove
 
 async def test_a_warping_clock_leaves_what_is_cancelled_alone_and_takes_what_comes_later():
     log, over = Log("warp"), asyncio.Event()
-    log.clock.at(log.began + 10**6, over.set, awaited=True).cancel()
+    log.clock.after(10**6, over.set, awaited=True).cancel()
     log.clock.start()
     log.at(3600, "a sweep that nobody waits for")
     await asyncio.sleep(0.05)
     assert log.clock.now() - log.began < 5
-    log.clock.at(log.clock.now() + 100, over.set, awaited=True)
+    log.clock.after(100, over.set, awaited=True)
     await asyncio.wait_for(over.wait(), 5)
     log.clock.set_mode("real")
-    log.clock.at(log.clock.now() + 10**6, over.clear, awaited=True)
+    log.clock.after(10**6, over.clear, awaited=True)
     await asyncio.sleep(0.05)
     assert over.is_set() and log.clock.now() - log.began < 200
     log.clock.stop()
@@ -355,8 +694,8 @@ async def test_a_warping_clock_waits_for_the_work_that_a_moment_starts():
         await asyncio.sleep(0.05)
         log.note("work")
 
-    log.clock.at(log.began + 100, lambda: log.clock.spawn(work()), awaited=True)
-    log.clock.at(log.began + 200, lambda: (log.note("next"), over.set()), awaited=True)
+    log.clock.after(100, lambda: log.clock.spawn(work()), awaited=True)
+    log.clock.after(200, lambda: (log.note("next"), over.set()), awaited=True)
     log.clock.start()
     await asyncio.wait_for(over.wait(), 5)
     assert [name for _, name in log.happened] == ["work", "next"]

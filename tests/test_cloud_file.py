@@ -143,9 +143,9 @@ def test_every_reference_that_cannot_dangle_is_refused_where_it_does(refusal):
 
 
 def test_objects_of_the_same_name_are_different_objects_with_lasting_uuids(load):
-    nics = [{"ip": f"10.0.0.{n}", "l3NetworkUuid": "@l3"} for n in (1, 2)]
-    networks = {"l2-networks": [{"name": "l2", "zoneUuid": named("mine")}], "l3-networks": [{"name": "l3", "l2NetworkUuid": "@l2"}]}
-    told = {"zones": [ZONE, ZONE, ZONE | {"uuid": named("mine")}, ZONE], "vm-instances": [{"name": "v", "vmNics": nics}], **networks}
+    told = {"zones": [ZONE, ZONE, ZONE | {"uuid": named("mine")}, ZONE],
+            "vm-instances": [{"name": "v", "vmNics": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}],
+            "l2-networks": [{"name": "l2", "zoneUuid": named("mine")}], "l3-networks": [{"name": "l3"}]}
     first, again = ({item["uuid"] for type in ("Zone", "VmNic") for item in load(told).store.rows(type)} for _ in range(2))
     assert first == again and len(first) == 6 and {named("Zone/z"), named("mine")} < first
 

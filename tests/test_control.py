@@ -1,8 +1,12 @@
 """/zmock: look inside, move time, steer jobs, reset; for nobody but whoever started it."""
 
 import asyncio
+import errno
+import gzip
+import itertools
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import aiohttp
@@ -10,7 +14,7 @@ import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.test_utils import make_mocked_request
 
-from zmock import DIFFERENCES, named, serve
+from zmock import DIFFERENCES, SHA512_OF_PASSWORD, named, serve
 
 pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
 
@@ -329,7 +333,7 @@ async def test_the_journal_holds_every_call_and_no_password(zmock):
     await zmock.create("CreateZone", name="z")
     await zmock.request("GET", "/zonez")
     login, created, polled, lost = (await ok(zmock, "GET", "calls"))["calls"]
-    keys = {"seq", "time", "api", "method", "path", "query", "params", "status", "job", "outcome", "rule", "hint"}
+    keys = {"seq", "time", "api", "method", "path", "query", "params", "status", "code", "job", "outcome", "rule", "hint"}
     assert all(call.keys() == keys for call in (login, created, polled, lost))
     assert (login["api"], login["params"]["password"], login["status"]) == ("LogInByAccount", "***", 200)
     assert (created["method"], created["path"], created["params"], created["status"]) == ("POST", "/zstack/v1/zones", {"name": "z"}, 202)
@@ -598,6 +602,30 @@ async def test_a_snapshot_is_not_read_while_one_of_its_name_is_taken(tmp_path, m
         assert {status for status, _ in answers} == {200} and alone == [True] * 12
 
 
+@pytest.mark.parametrize("error", (OSError(errno.EIO, "Input/output error"), MemoryError(), RuntimeError("can't start new thread")))
+@pytest.mark.parametrize(("method", "path"), (("GET", ""), ("PUT", "/one"), ("DELETE", "/one")))
+async def test_snapshots_on_a_disk_that_fails_are_an_error_in_json_with_nothing_changed(tmp_path, monkeypatch, error, method, path):
+    def wrong(*arguments, **more):
+        raise error
+
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty") as mock:
+        await mock.control.take_snapshot("one", {}, {})
+        before = mock.control.snapshots.documents("one")
+        with monkeypatch.context() as patch:
+            for name in ("zmock.matching_names", "zmock.to_line"):
+                patch.setattr(name, wrong)
+            status, answer = await control(mock, method, f"snapshots{path}", {} if method == "PUT" else None)
+        assert (status, answer["error"].startswith("cannot read or write the snapshots: ")) == (503, True), answer
+        assert mock.control.snapshots.documents("one") == before
+
+
+async def test_leftovers_of_snapshots_that_cannot_be_tidied_up_are_no_reason_not_to_start(tmp_path, monkeypatch, caplog):
+    (tmp_path / "snapshots" / ".one.tmp").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: os.open("/nowhere/at/all", 0))
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty"):
+        assert "cannot tidy up the snapshots" in caplog.text
+
+
 # a disk that fails
 
 
@@ -671,6 +699,30 @@ async def test_what_is_not_there_is_told_with_what_is(zmock, method, path, statu
     assert told in answer["error"] + " " + answer["hint"]
 
 
+@pytest.mark.parametrize(("body", "headers"), (
+    ('{"freeze": true}'.encode("utf-16"), {"Content-Type": "application/json; charset=utf-16"}),
+    (b"\xef\xbb\xbf" + b'{"freeze": true}', {}),
+    (gzip.compress(b'{"freeze": true}'), {"Content-Encoding": "gzip"}),
+))  # fmt: skip
+async def test_a_body_may_be_encoded_as_one_of_the_api(zmock, body, headers):
+    sent = {"Content-Type": "application/json"} | headers
+    async with aiohttp.ClientSession(headers=sent) as http, http.post(f"{zmock.base}/zmock/clock", data=body) as answer:
+        assert (await answer.json())["mode"] == "frozen"
+
+
+@pytest.mark.parametrize(("body", "headers", "told"), (
+    (b"{}", {"Content-Type": "application/json; charset=klingon"}, "no charset 'klingon' is known"),
+    (b"\xff{}", {}, "the body is not UTF-8"),
+    (b"{}", {"Content-Encoding": "br"}, "Content-Encoding 'br' is not understood"),
+    (gzip.compress(b"{}")[:-5], {"Content-Encoding": "gzip"}, "cut short"),
+    (gzip.compress(b" " * (1 << 21)), {"Content-Encoding": "gzip"}, "more than 1048576 bytes"),
+))  # fmt: skip
+async def test_a_body_that_cannot_be_read_is_told(zmock, body, headers, told):
+    sent = {"Content-Type": "application/json"} | headers
+    async with aiohttp.ClientSession(headers=sent) as http, http.post(f"{zmock.base}/zmock/clock", data=body) as answer:
+        assert (answer.status, told in (await answer.json())["error"]) == (400, True)
+
+
 async def test_a_body_that_is_no_json_is_told(zmock):
     headers = {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(headers=headers) as http, http.post(f"{zmock.base}/zmock/clock", data=b"{") as answer:
@@ -724,13 +776,78 @@ async def test_a_page_of_the_mock_itself_may_control(zmock):
 )
 async def test_a_token_is_asked_for_where_there_is_one(header, status):
     async with serve(control_token="secret") as mock:
-        assert (await control(mock, "GET", "health", headers={"Authorization": header} if header else {}))[0] == status
+        assert (await control(mock, "GET", "clock", headers={"Authorization": header} if header else {}))[0] == status
 
 
 async def test_the_token_does_not_let_a_foreign_page_in():
     async with serve(control_token="secret") as mock:
         headers = {"Authorization": "Bearer secret", "Origin": "http://evil.example"}
-        assert (await control(mock, "GET", "health", headers=headers))[0] == 403
+        assert (await control(mock, "GET", "clock", headers=headers))[0] == 403
+
+
+STRANGE = {"Host": "zmock:8080", "Origin": "http://evil.example", "Authorization": "Bearer wrong"}
+
+
+@pytest.mark.parametrize("token", ("", "secret"))
+@pytest.mark.parametrize(("path", "strangers"), (
+    ("/zmock/health", [{}, STRANGE, *({name: value} for name, value in STRANGE.items())]), ("/zmock/openapi.json", [STRANGE]),
+))  # fmt: skip
+async def test_whether_zmock_is_there_is_told_to_everybody(path, strangers, token):
+    transport = SimpleNamespace(get_extra_info=lambda name, default=None: ("192.168.1.7", 1) if name == "peername" else default, is_closing=lambda: False)
+    async with serve(control_token=token) as mock:
+        for method, headers in itertools.product(("GET", "HEAD"), strangers):
+            answer = await mock.control.answer(make_mocked_request(method, path, headers={"Host": "x"} | headers, transport=transport))
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")
+        for method in ("POST", "DELETE", "OPTIONS"):
+            answer = await mock.control.answer(make_mocked_request(method, path, headers={"Host": "x"}, transport=transport, payload=EMPTY_PAYLOAD))
+            assert answer.status == (401 if token else 403)
+        for near in (f"{path}/", f"{path}/x", "/zmock/healthy", "/zmock//health"):
+            answer = await mock.control.answer(make_mocked_request("GET", near, headers={"Host": "x"}, transport=transport))
+            assert answer.status == (401 if token else 403)
+
+
+async def test_health_tells_no_secret(tmp_path, caplog):
+    folder, cloud = tmp_path / "data" / "cloud", tmp_path / "my.json"
+    cloud.write_text('{"zones": [{"name": "z"}]}')
+    settings = {"data": str(folder), "memory": False, "cloud": str(cloud), "control_token": "s3cret-token"}
+    async with serve(**settings) as mock:
+        session = await mock.login()
+    kept = json.loads((folder / "Session.json").read_text())
+    for item in kept["_default"].values():
+        item["odd"] = True
+    (folder / "Session.json").write_text(json.dumps(kept))
+    (folder / "Zone.json").write_text("[")
+    async with serve(**settings) as mock, aiohttp.ClientSession() as http, http.get(f"{mock.base}/zmock/health") as answer:
+        mock.cloud.store.failed(OSError(28, "No space left on device", str(folder / "Zone.json")))
+        told = await answer.text()
+        assert f"Session {session}: odd is unknown" in caplog.text
+        assert "a session: odd is unknown" in told
+        async with http.get(f"{mock.base}/zmock/health") as again:
+            told += await again.text()
+    assert "No space left on device: 'cloud/Zone.json'" in told
+    assert json.loads(told.partition("}{")[0] + "}")["cloud"] == "my.json"
+    for secret in (session, "s3cret-token", SHA512_OF_PASSWORD, str(tmp_path)):
+        assert secret not in told
+
+
+READ = ("health", "apis", "dialect", "rules", "clock", "jobs", "calls", "queryable/zones", "explain?path=/zones", "openapi.json", "incidents", "snapshots",
+        "wait?path=/zones", "nonsense", "rules/none", "reset")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", READ)
+async def test_a_head_answers_as_a_get(zmock, path):
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{zmock.base}/zmock/{path}") as got:
+            length = len(await got.read())
+        async with http.head(f"{zmock.base}/zmock/{path}") as answer:
+            assert (answer.status, answer.content_type, await answer.read()) == (got.status, got.content_type, b"")
+            assert abs(int(answer.headers["Content-Length"]) - length) < 9  # the uptime grows
+
+
+async def test_a_head_of_events_ends(zmock):
+    async with aiohttp.ClientSession() as http, http.head(f"{zmock.base}/zmock/events") as answer:
+        assert (answer.status, answer.content_type, await answer.read()) == (200, "text/event-stream", b"")
+    assert not zmock.control.watch.readers
 
 
 async def test_a_refused_reset_leaves_everything_as_it_was(zmock):

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -233,11 +234,11 @@ class Disk:
         monkeypatch.setattr("zmock.open", opened, raising=False)
         for name in ("fsync", "replace"):
             monkeypatch.setattr(os, name, self.mortal(getattr(os, name)))
-        monkeypatch.setattr(shutil, "copy2", self.mortal(shutil.copy2))
+        monkeypatch.setattr(shutil, "copyfile", self.mortal(shutil.copyfile))
 
     def mortal(self, do):
-        def act(*arguments):
-            return self.fail() if self.fails() else do(*arguments)
+        def act(*arguments, **more):
+            return self.fail() if self.fails() else do(*arguments, **more)
 
         return act
 
@@ -295,3 +296,145 @@ async def test_a_disk_that_fails_costs_no_more_than_what_was_refused(tmp_path, m
             vars(client).update(now, url=mock.url)
             shutil.rmtree(tmp_path / "copy")
     assert "Traceback" not in caplog.text
+
+
+# folders that cannot be written
+
+
+def a_file_in_its_place(folder, patch):
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("")
+    return lambda: (folder.unlink(), aside.rename(folder))
+
+
+def a_file_in_its_place_for_good(folder, patch):
+    shutil.rmtree(folder)
+    folder.write_text("")
+    return folder.unlink
+
+
+def unreadable(folder, patch):
+    listdir = os.listdir
+    patch.setattr(os, "listdir", lambda path: fail(errno.EACCES) if str(path) == str(folder) else listdir(path))
+    return patch.undo
+
+
+def out_of_descriptors(folder, patch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, hard))
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    return lambda: (resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)), *map(os.close, taken))
+
+
+def fail(code):
+    raise OSError(code, os.strerror(code))
+
+
+def no_fsync(code):
+    def trouble(folder, patch):
+        patch.setattr(os, "fsync", lambda number: fail(code))
+        return patch.undo
+
+    return trouble
+
+
+def going_wrong(name, error):
+    def wrong(*arguments, **more):
+        raise error
+
+    def trouble(folder, patch):
+        patch.setattr(name, wrong)
+        return patch.undo
+
+    return trouble
+
+
+TROUBLES = {
+    "a file in its place": a_file_in_its_place,
+    "a file in its place for good": a_file_in_its_place_for_good,
+    "unreadable": unreadable,
+    "out of descriptors": out_of_descriptors,
+    "full": no_fsync(errno.ENOSPC),
+    "failing": no_fsync(errno.EIO),
+    "read-only": no_fsync(errno.EROFS),
+    "out of memory": going_wrong("zmock.to_line", MemoryError()),
+    "too deep for JSON": going_wrong("zmock.to_line", RecursionError("maximum recursion depth exceeded")),
+    "nothing for JSON": going_wrong("zmock.sealed", TypeError("Object of type set is not JSON serializable")),
+    "no more threads": going_wrong("asyncio.to_thread", RuntimeError("can't start new thread")),
+}
+
+
+def things(mock):
+    """What there is, by type and uuid, but for what says how calls went."""
+    kept = {name: dict(table.items) for name, table in mock.cloud.store.tables.items() if name not in ("Job", "Mock", "Notification")}
+    return {name: items for name, items in kept.items() if items}
+
+
+async def health(mock):
+    return await mock.control.health("", {}, None)
+
+
+@pytest.fixture(params=TROUBLES)
+def trouble(request, monkeypatch):
+    """A function that breaks a folder, and answers the one that mends it."""
+    heal = []
+
+    def strike(folder):
+        heal.append(TROUBLES[request.param](folder, monkeypatch))
+        return lambda: heal.pop()()
+
+    yield strike
+    for mend in heal:
+        mend()
+
+
+async def test_a_call_that_cannot_be_kept_is_refused_with_nothing_changed_until_the_folder_is_well(tmp_path, trouble, caplog):
+    settings = {"memory": False, "data": str(tmp_path / "cloud"), "cloud": "empty"}
+    async with serve(**settings) as mock:
+        await mock.login()
+        before = things(mock)
+        heal = trouble(tmp_path / "cloud")
+        for _ in range(3):
+            for method, path, body in (("POST", "/zones", {"params": {"name": "z"}}), ("PUT", "/accounts/login", LOG_IN)):
+                status, answer = await mock.request(method, path, body)
+                assert (status, answer["error"]["code"]) == (503, "SYS.1016")
+                assert things(mock) == before
+            await mock.cloud.store.tend()
+            assert (await health(mock))["commit"].startswith("failing: ")
+        assert [record.levelname for record in caplog.records if record.name == "zmock"] == ["ERROR"]
+        heal()
+        for _ in range(3):
+            await mock.cloud.store.tend()
+        assert (await health(mock))["commit"] == "kept" and things(mock) == before
+        await mock.create("CreateZone", name="afterwards")
+        after = things(mock)
+        assert caplog.records[-1].getMessage().endswith("again") and "never retrieved" not in caplog.text
+    stock_tinydb_reads(tmp_path / "cloud")
+    async with serve(**settings) as again:
+        assert things(again) == after
+        assert not (await health(again)).get("found")
+
+
+async def test_a_job_whose_work_cannot_be_kept_fails_and_its_work_is_undone(tmp_path, trouble):
+    settings = {"memory": False, "data": str(tmp_path / "cloud"), "delay": "5"}
+    async with serve(**settings) as mock:
+        await mock.login()
+        vm = await mock.create("CreateVmInstance", name="vm", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"),
+                               l3NetworkUuids=[named("l3-private")])  # fmt: skip
+        before = things(mock)
+        job = (await mock.request("DELETE", f"/vm-instances/{vm['uuid']}"))[1]["location"][-32:]
+        heal = trouble(tmp_path / "cloud")
+        await mock.advance(5)
+        status, answer = await mock.request("GET", f"/api-jobs/{job}")
+        assert (status, answer["error"]["code"], things(mock)) == (503, "SYS.1016", before)
+        heal()
+        for _ in range(3):
+            await mock.cloud.store.tend()
+        assert (await health(mock))["commit"] == "kept"
+    async with serve(**settings) as again:
+        types = ("VmInstance", "VmNic", "Volume", "Host", "PrimaryStorage")
+        assert {name: things(again)[name] for name in types} == {name: before[name] for name in types}
+        assert (await again.request("GET", f"/api-jobs/{job}"))[0] == 503

@@ -13,7 +13,8 @@ ZONE, VM, NODE, VOLUME = named("zone-1"), named("vm-web-1"), named("management-n
 LOGIN = {"accountName": "admin", "password": SHA512_OF_PASSWORD}
 V4, NOT_V4, USED = "0123456789ab4def8123456789abcdef", "Z" * 32, "d825b1a26f4e474b8c59306081920ff2"
 ALL_VMS, HOUR = 12, 3600
-CLOUD = "http://cloud.example:8080"  # what --base-url says
+BASE = "http://BASE"  # where the mock listens
+PROXIED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "front.example", "X-Forwarded-Prefix": "/cloud"}
 TAG = {"resourceType": "HostVO", "resourceUuid": named("host-2"), "tag": "for-large-DB"}
 LONG = {"jobName": "APIMigrateVmMsg", "jobData": {"vmInstanceUuid": VM, "hostUuid": named("host-2")}}
 CPU = {"totalCpu", "availableCpu", "totalMemory", "availableMemory", "managedCpuNum"}
@@ -21,7 +22,7 @@ CPU = {"totalCpu", "availableCpu", "totalMemory", "availableMemory", "managedCpu
 
 async def send(mock, method, path, body=None, headers=None):
     """An answer as it came; the path is whole where it starts with the mock's base, else below /zstack/v1."""
-    url = URL(path.replace(CLOUD, mock.base) if path.startswith("http") else mock.url + path, encoded=True)
+    url = URL(path if path.startswith("http") else mock.url + path, encoded=True)
     sent = {"Authorization": f"OAuth {mock.session}"} | (headers or {})
     data = body if body is None or isinstance(body, str) else json.dumps(body)
     async with aiohttp.request(method, url, data=data, headers=sent) as answer:
@@ -120,9 +121,13 @@ def polls(*hours):
     return ask
 
 
-async def location(mock):
-    answer = await send(mock, "POST", "/zones", {"params": {"name": "z"}}, {"Host": "proxy.example:81", "X-Job-UUID": V4})
-    return answer.json["location"]
+async def location(mock, headers=None):
+    answer = await send(mock, "POST", "/zones", {"params": {"name": "z"}}, {"Host": "proxy.example:81", "X-Job-UUID": V4} | (headers or {}))
+    return answer.json["location"].replace(mock.base, BASE)
+
+
+async def proxied_location(mock):
+    return await location(mock, PROXIED)
 
 
 def without_prefix(mock):
@@ -174,7 +179,6 @@ ROWS = [
     ("date-formats", total("/zones?q=createDate%3EJan%201,%202999%2012:00:00%20AM"), 0, 1),
     ("date-formats", total("/zones?q=createDate%3C2999-01-01T00:00:00Z"), 1, 0),
     ("stray-percent", total("/vm-instances?q=name~=web%"), 3, ALL_VMS),
-    ("double-slash", outcome("GET", f"/zones//{ZONE}"), "200", "404"),
     ("poll-body", poll_while_running, (202, '{"location":"LOCATION"}'), (202, "")),
     ("empty-result", text_of_an_empty_result, "{}", ""),
     ("bad-parameter", outcome("POST", "/zones", {"params": {}}), "400 SYS.1007", "202 503 SYS.1007"),
@@ -222,7 +226,8 @@ ROWS = [
     ("job-uuid", used_job_uuid(USED), 400, 500),
     ("job-expiry", polls(2, 2), [200, 200], [200, 404]),
     ("job-expiry", polls(47, 47, 49), [200, 200, 404], [404, 404, 404]),
-    ("job-location", location, f"http://proxy.example:81/zstack/v1/api-jobs/{V4}", f"{CLOUD}/zstack/v1/api-jobs/{V4}"),
+    ("job-location", location, f"http://proxy.example:81/zstack/v1/api-jobs/{V4}", f"{BASE}/zstack/v1/api-jobs/{V4}"),
+    ("job-location", proxied_location, *[f"https://front.example/cloud/zstack/v1/api-jobs/{V4}"] * 2),
     ("path-prefix", without_prefix, 200, 404),
     ("get-one", members("GET", f"/zones/{ZONE}"), {"inventory", "inventories"}, {"inventories", "schema"}),
     ("get-one", members("GET", f"/zones/{named('nobody')}"), {"inventories"}, {"inventories", "schema"}),
@@ -239,7 +244,7 @@ ROWS = [
     ("license-writes", outcome("DELETE", f"/licenses/mn/{NODE}/actions"), "202 200", "200"),
     ("license-capabilities", members("GET", "/licenses/capabilities"), set(), {"capabilities"}),
     ("is-ready", said("GET", "/management-nodes/ready"), (200, f'{{"managementNodeId":"{NODE}"}}'), (200, "")),
-    ("is-ready", status("GET", "/management-nodes/ready", headers={"Authorization": ""}), 400, 200),
+    ("is-ready", status("GET", "/management-nodes/ready", headers={"Authorization": ""}), 200, 200),
     ("success-field", members("PUT", "/management-nodes/actions", {"getVersion": {}}), {"version"}, {"version", "success"}),
     ("success-field", members("PUT", "/management-nodes/actions", {"getCurrentTime": {}}), {"currentTime"}, {"currentTime", "success"}),
     ("success-field", members("GET", "/hosts/capacities/cpu-memory?all=true"), CPU, CPU | {"success"}),
@@ -265,7 +270,7 @@ ROWS = [
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{n} {row[0]}" for n, row in enumerate(ROWS)])
 async def test_a_row_of_the_table_does_what_it_says_in_both_dialects(number, dialect):
     _, ask, manual, server = ROWS[number]
-    async with serve(dialect=dialect, base_url=CLOUD) as mock:
+    async with serve(dialect=dialect) as mock:
         await mock.login()
         assert await ask(mock) == (manual if dialect == "manual" else server)
 
@@ -302,6 +307,9 @@ SAME = [
     ("getting what is not there succeeds", outcome("GET", f"/zones/{V4}"), "200"),
     ("a job takes GET only", status("DELETE", f"/api-jobs/{V4}"), 405),
     ("an unknown path", status("GET", "/zon"), 404),
+    ("a double slash is one", outcome("GET", f"/zones//{ZONE}"), "200"),
+    ("a HEAD is a GET", status("HEAD", "/zones?fields=name"), 200),
+    ("a HEAD of an unknown path", status("HEAD", "/zon"), 404),
 ]  # fmt: skip
 
 
@@ -330,3 +338,34 @@ async def test_the_server_tells_which_verb_a_path_has_no_api_for():
             assert await said(method, path)(mock) == (500, f"No {word} API found for the path[/zstack/v1{path}]")
         assert await said("PUT", actions, NO_ACTION)(mock) == (400, f"the body doesn't contain action mapping to the URL[/v1{actions}]")
         assert await said("PUT", actions)(mock) == (500, "")
+
+
+# job locations: what --base-url says, else what a proxy in front says, else the row job-location
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+@pytest.mark.parametrize("base_url, headers, begins", [
+    ("https://cloud.example/a/", PROXIED, "https://cloud.example/a"),
+    ("", PROXIED, "https://front.example/cloud"),
+    ("", {"X-Forwarded-Proto": "https, http", "X-Forwarded-Host": "front.example:8443, inner"}, "https://front.example:8443"),
+    ("", {"X-Forwarded-Proto": "https", "Host": "kept.example"}, "https://kept.example"),
+    ("", {"X-Forwarded-Host": "[2001:db8::1]:81"}, "http://[2001:db8::1]:81"),
+    ("", {"X-Forwarded-Prefix": "/a/b/", "Host": "kept.example"}, "http://kept.example/a/b"),
+    ("", {"X-Forwarded-Prefix": "/", "Host": "x y"}, None),
+    ("", {"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a b", "X-Forwarded-Prefix": "//evil.example", "Host": "x/y"}, None),
+])  # fmt: skip
+async def test_a_job_is_polled_where_the_client_can_reach_it(dialect, base_url, headers, begins):
+    async with serve(dialect=dialect, base_url=base_url) as mock:
+        await mock.login()
+        told = await location(mock, headers)
+        assert told == f"{begins or BASE}/zstack/v1/api-jobs/{V4}"
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+async def test_a_poll_repeats_the_location_of_its_own_proxy(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        mock.rule(api="CreateZone", then={"job": "hold"})
+        await location(mock, PROXIED)
+        polled = await send(mock, "GET", f"/api-jobs/{V4}", headers=PROXIED)
+        assert (polled.status, polled.text) == (202, json.dumps({"location": f"https://front.example/cloud/zstack/v1/api-jobs/{V4}"}, separators=(",", ":")) if dialect == "manual" else "")

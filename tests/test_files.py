@@ -1,10 +1,13 @@
 """Files: a folder of TinyDB files and a ledger, through kills, broken bytes and hands that edit; snapshots."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +49,7 @@ def commit(folder, **changes):
 def killed(folder):
     """The process is gone: nothing is folded, the folder is free."""
     if folder.ledger:
-        folder.ledger.file.close()
+        folder.ledger.close()
     folder.lock.close()
 
 
@@ -309,7 +312,7 @@ def left(monkeypatch):
 
         monkeypatch.setattr(place, name, act)
 
-    for place, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir"), (shutil, "copy2"), (shutil, "rmtree")):
+    for place, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir"), (shutil, "copyfile"), (os, "utime"), (shutil, "rmtree")):
         mortal(place, name)
     return left
 
@@ -386,6 +389,198 @@ def test_a_folder_in_use_is_refused_with_the_process_that_uses_it(path):
     loaded(path)
 
 
+# what filesystems of networks and containers do not support
+
+
+def refusing(code):
+    def refuse(*arguments, **more):
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+UNSUPPORTED = {
+    "fsync of folders": lambda code: (os, "fsync", lambda number: refusing(code)() if stat.S_ISDIR(os.fstat(number).st_mode) else None),
+    "fsync": lambda code: (os, "fsync", refusing(code)),
+    "locks": lambda code: (fcntl, "flock", refusing(code)),
+    "dates": lambda code: (os, "utime", refusing(code)),
+    "modes": lambda code: (os, "chmod", refusing(code)),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        *((what, code) for what in ("fsync of folders", "fsync") for code in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)),
+        *(("locks", code) for code in (errno.ENOLCK, errno.ENOTSUP)),
+        *((what, code) for what in ("dates", "modes") for code in (errno.EPERM, errno.EACCES, errno.ENOTSUP)),
+    ],
+)
+def test_what_a_filesystem_does_not_support_is_a_warning_once(path, monkeypatch, caplog, what, code):
+    monkeypatch.setattr(*UNSUPPORTED[what](code))
+    for number, item in ((1, A), (2, B)):
+        folder = opened(path)
+        folder.load(KNOWN)
+        commit(folder, Zone={number: item})
+        folder.fold()
+        commit(folder, Host={number: item})
+        folder.close()
+    assert loaded(path) == ({"Zone": {1: A, 2: B}, "Host": {1: A, 2: B}}, [])
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [f"does not support {what.partition(' ')[0]}" in line and str(path) in line for line in told] == [True] * (what != "modes")
+
+
+@pytest.mark.parametrize("code", (errno.EIO, errno.EPERM, errno.EBADF))
+def test_a_lock_that_fails_is_not_a_folder_in_use(path, monkeypatch, code):
+    monkeypatch.setattr(fcntl, "flock", refusing(code))
+    with pytest.raises(SettingsError, match=f"cannot use the data folder .*: {os.strerror(code)}"):
+        opened(path)
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(path, three, monkeypatch):
+    before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+    with monkeypatch.context() as patch:
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, refusing(errno.EACCES))
+        with pytest.raises(SettingsError, match=f"cannot (read|use the data folder) {path}: Permission denied"):
+            loaded(path)
+    assert before.items() - {".lock": b""}.items() <= {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}.items()
+    assert loaded(path)[0]["Zone"] == {1: A, 2: B, 3: C}
+
+
+def test_a_folder_that_cannot_be_listed_is_not_folded(path, monkeypatch):
+    folder = opened(path)
+    folder.load(KNOWN)
+    commit(folder, Zone={1: A})
+    folder.fold()
+    folder.append(sealed(b"[clear]\n[Host]\n" + b'"1":%b\n' % compact(B).encode()))
+    with monkeypatch.context() as patch:
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, refusing(errno.EMFILE))
+        with pytest.raises(OSError):
+            folder.fold()
+    folder.close()
+    assert loaded(path)[0] == {"Zone": {}, "Host": {1: B}}
+
+
+def test_a_commit_that_could_not_be_taken_off_the_ledger_is_not_folded(path, folder, monkeypatch):
+    commit(folder, Zone={1: A})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refusing(errno.EIO))
+        patch.setattr(folder.ledger, "file", file := Untruncated(folder.ledger.file))
+        for failing in (lambda: commit(folder, Zone={2: B}), folder.fold):
+            with pytest.raises(OSError):
+                failing()
+        assert file.refused == 2
+    folder.fold()
+    assert loaded_copy(folder) == {1: A}
+
+
+class Untruncated:
+    """A file that cannot be made shorter."""
+
+    def __init__(self, file):
+        self.file, self.refused = file, 0
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def truncate(self, size):
+        self.refused += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def loaded_copy(folder):
+    """The zones that a process would find that starts now."""
+    copy = folder.path.with_name("copy")
+    shutil.copytree(folder.path, copy)
+    return loaded(copy)[0]["Zone"]
+
+
+# letters
+
+
+CITY = {"uuid": "c", "name": "区域 ä 😀", "\u540d": ["\ud83d"]}
+
+
+def test_files_are_ascii_and_stock_tinydb_reads_them_in_any_locale(path, folder):
+    commit(folder, Zone={1: CITY})
+    folder.fold()
+    Snapshots(path.with_name("snapshots")).take("one", {"Zone": {1: CITY}})
+    read = "import sys; from tinydb import TinyDB; print([ascii(dict(item)) for path in sys.argv[1:] for item in TinyDB(path).all()])"
+    files = [path / "Zone.json", path / ".spare" / "Zone.json", path.with_name("snapshots") / "one" / "Zone.json"]
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", read, *files], capture_output=True, text=True, env=os.environ | plain)
+    assert done.stdout == f"{[ascii(CITY)] * 3}\n", done.stderr
+    assert all(file.read_bytes().isascii() for file in files)
+
+
+def test_what_an_older_zmock_wrote_in_utf_8_becomes_ascii(path, three):
+    cities = {1: CITY | {"\u540d": "名"}, 2: B, 3: C, 4: CITY | {"uuid": "d", "\u540d": "名"}}
+    file, (ledger,) = path / "Zone.json", path.glob("*.ledger")
+    line = json.dumps(cities[1], ensure_ascii=False, separators=(",", ":"))
+    for copy in (file, path / ".spare" / "Zone.json"):
+        copy.write_text(f'{{"_default":{{\n"1":{line}\n}}}}\n', encoding="utf-8")
+        os.utime(copy, (1, 1))
+    ledger.write_bytes(ledger.read_bytes() + sealed(f'[Zone]\n"4":{line.replace(chr(34) + "c" + chr(34), chr(34) + "d" + chr(34))}\n'.encode()))
+    folder = opened(path)
+    assert folder.load(KNOWN) == ({"Zone": cities, "Host": {}}, [])
+    folder.close()
+    assert file.read_bytes().isascii() and loaded(path) == ({"Zone": cities, "Host": {}}, [])
+
+
+def test_a_file_alone_that_an_older_zmock_wrote_in_utf_8_becomes_ascii(path, three):
+    folder = opened(path)
+    folder.load(KNOWN)
+    folder.close()
+    for copy in (path / "Zone.json", path / ".spare" / "Zone.json"):
+        copy.write_text('{"_default":{\n"1":{"uuid":"c","name":"区域"}\n}}\n', encoding="utf-8")
+        os.utime(copy, (1, 1))
+    folder = opened(path)
+    folder.load(KNOWN)
+    folder.close()
+    assert (path / "Zone.json").read_bytes().isascii()
+    with TinyDB(path / "Zone.json") as db:
+        assert db.all() == [{"uuid": "c", "name": "区域"}]
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("indent", (None, 1))
+def test_an_edited_file_may_begin_with_a_bom(path, three, indent):
+    text = BOM + json.dumps({"_default": {"1": A | {"name": "edited 区"}}}, indent=indent, ensure_ascii=False).encode()
+    (path / "Zone.json").write_bytes(text)
+    folder = opened(path)
+    assert folder.load(KNOWN) == ({"Zone": {1: A | {"name": "edited 区"}, 2: B, 3: C}, "Host": {}}, [])
+    folder.close()
+    with TinyDB(path / "Zone.json") as db:
+        assert db.all() == [A | {"name": "edited 区"}, B, C]
+
+
+def test_a_file_that_gets_a_bom_while_zmock_runs_is_folded(path, folder):
+    commit(folder, Zone={1: A})
+    folder.fold()
+    (path / "Zone.json").write_bytes(BOM + (path / "Zone.json").read_bytes())
+    commit(folder, Zone={2: B})
+    folder.fold()
+    with TinyDB(path / "Zone.json") as db:
+        assert db.all() == [A, B]
+
+
+def test_tinydb_with_our_storage_reads_a_bom(tmp_path):
+    (tmp_path / "Zone.json").write_bytes(BOM + json.dumps({"_default": {"1": A}}).encode())
+    with TinyDB(tmp_path / "Zone.json", storage=AtomicJson) as db:
+        assert db.all() == [A]
+
+
+def test_a_broken_file_with_a_bom_is_refused_with_the_place(path):
+    path.mkdir()
+    (path / "Zone.json").write_bytes(BOM + b'{"_default":{\n"1":{"uuid":"a"},\n"2":{"uuid":"b"\n}}')
+    with pytest.raises(SettingsError, match="line 4, column 3"):
+        loaded(path)
+
+
 # snapshots
 
 
@@ -441,3 +636,58 @@ def test_a_snapshot_for_which_there_is_no_room_leaves_nothing(tmp_path, monkeypa
     with pytest.raises(OSError):
         Snapshots(tmp_path / "snapshots").take("one", {"Zone": {1: A}})
     assert [*(tmp_path / "snapshots").iterdir()] == []
+
+
+@pytest.mark.parametrize("lasting", (False, True))
+def test_a_failure_at_any_step_of_taking_or_dropping_leaves_the_snapshot_that_there_was(tmp_path, monkeypatch, lasting, caplog):
+    steps = Steps(monkeypatch)
+    for do, end in ((lambda kept: kept.take("one", {"Zone": {1: B}}), {1: B}), (lambda kept: kept.drop("one"), None)):
+        for place in range(40):
+            snapshots = Snapshots(tmp_path / f"snapshots-{end is None}-{place}")
+            snapshots.take("one", {"Zone": {1: A}})
+            steps.fail_at(place, lasting)
+            try:
+                do(snapshots)
+                possible = [end]
+            except OSError:
+                possible = [{1: A}, end] if lasting else [{1: A}]  # if nothing can be undone, it is one of both
+            met = steps.fail_at(None)
+            expected = content(snapshots)
+            assert expected in possible, place
+            for _ in range(2):
+                assert content(snapshots) == expected, place
+                snapshots.take("two", {})
+                snapshots.drop("two")
+            assert [path.name for path in snapshots.folder.iterdir()] == snapshots.names() == ["one"] * (expected is not None)
+            if not met:
+                break
+        assert 3 < place < 39
+
+
+def content(snapshots):
+    """The zones in the snapshot "one", None where there is none."""
+    return snapshots.documents("one")["Zone"] if snapshots.names() else None
+
+
+class Steps:
+    """The file operations of a snapshot, of which one fails, or all from there on."""
+
+    def __init__(self, monkeypatch):
+        self.left, self.lasting, self.met = None, False, 0
+        for place, name in ((os, "replace"), (os, "fsync"), (os, "open"), (os, "listdir"), (os, "mkdir"), (shutil, "rmtree")):
+            monkeypatch.setattr(place, name, self.mortal(getattr(place, name)))
+
+    def mortal(self, do):
+        def act(*arguments, **more):
+            if self.left is not None:
+                self.left -= 1
+                if self.left == -1 or (self.lasting and self.left < 0):
+                    self.met += 1
+                    raise OSError(errno.EIO, "Input/output error")
+            return do(*arguments, **more)
+
+        return act
+
+    def fail_at(self, left, lasting=False):
+        met, self.left, self.lasting, self.met = self.met, left, lasting, 0
+        return met

@@ -21,7 +21,20 @@ from tinydb import TinyDB
 from tinydb.table import Document
 
 import zmock
-from zmock import FORMAT, RESOURCES, SHA512_OF_PASSWORD, SettingsError, iso, main, named, serve
+from zmock import (
+    FORMAT,
+    RESOURCES,
+    SHA512_OF_PASSWORD,
+    ControlError,
+    Mock,
+    SettingsError,
+    create_app,
+    iso,
+    main,
+    named,
+    read_settings,
+    serve,
+)  # fmt: skip
 
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
 
@@ -29,9 +42,9 @@ ZMOCK = Path(__file__).parent.parent / "zmock.py"
 class Process:
     """A zmock in a process of its own, as a shell starts it."""
 
-    def __init__(self, *flags, script=ZMOCK, cwd=None):
+    def __init__(self, *flags, script=ZMOCK, cwd=None, **variables):
         command = [sys.executable, str(script), "--port", "0", *map(str, flags)]
-        self.process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, cwd=cwd, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.first = self.process.stdout.readline()
         self.url = self.first.strip().partition("=")[2]
         self.session = None
@@ -105,7 +118,7 @@ def killed(folder):
 @pytest.fixture(scope="module")
 def again(folder, killed):
     """The same folder, started again, with calls that take a minute."""
-    with running("--data", folder, "--delay", "60", "--cloud", "empty") as process:
+    with running("--data", folder, "--delay", "60", ZMOCK_CLOUD="empty") as process:
         process.session = killed[1].session
         yield process
 
@@ -682,3 +695,134 @@ async def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     with pytest.raises(SettingsError, match="contacts.json is no file of a cloud"):
         serve(memory=False, data=str(tmp_path))
     assert (tmp_path / "contacts.json").read_text() == text
+
+
+# a folder that keeps a cloud, and settings that fill an empty one
+
+
+@pytest.fixture
+async def of_seed_5(tmp_path):
+    """A folder that keeps an empty cloud of seed 5."""
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty", seed=5):
+        return str(tmp_path / "cloud")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    (
+        (["--cloud", "demo"], "keeps a cloud made with --cloud empty, not --cloud demo"),
+        (["--cloud", "large:7"], "keeps a cloud made with --cloud empty, not --cloud large:7"),
+        (["--seed", "1"], "keeps a cloud made with --seed 5, not --seed 1"),
+        (["--seed", "6", "--cloud", "empty"], "keeps a cloud made with --seed 5, not --seed 6"),
+    ),
+)
+async def test_a_flag_that_differs_from_what_a_kept_cloud_was_made_with_is_refused_in_one_line(of_seed_5, flags, told):
+    before = {path.name: path.read_bytes() for path in Path(of_seed_5).glob("*.json")}
+    for _ in range(2):  # and the folder is free again
+        with pytest.raises(SettingsError) as refused:
+            create_app(read_settings(["--data", of_seed_5, *flags], {}))
+        line = str(refused.value)
+        assert line == f"{of_seed_5} {told}; leave it out, choose another --data, or remove the folder"
+    assert {path.name: path.read_bytes() for path in Path(of_seed_5).glob("*.json")} == before
+
+
+def test_the_command_line_refuses_such_a_flag_with_2(of_seed_5, capsys):
+    assert main(["--port", "0", "--data", of_seed_5, "--cloud", "demo"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "warned"),
+    (
+        ([], {}, []),
+        (["--cloud", "empty", "--seed", "5"], {}, []),
+        ([], {"ZMOCK_CLOUD": "empty", "ZMOCK_SEED": "5"}, []),
+        ([], {"ZMOCK_CLOUD": "demo"}, ["ZMOCK_CLOUD=demo"]),
+        ([], {"ZMOCK_SEED": "1"}, ["ZMOCK_SEED=1"]),
+        ([], {"ZMOCK_CLOUD": "large:7", "ZMOCK_SEED": "9"}, ["ZMOCK_CLOUD=large:7", "ZMOCK_SEED=9"]),
+        (["--cloud", "empty"], {"ZMOCK_CLOUD": "demo"}, []),
+    ),
+)
+async def test_a_variable_that_differs_is_a_warning_and_health_says_what_is_served(of_seed_5, flags, variables, warned, caplog):
+    settings = read_settings(["--port", "0", "--data", of_seed_5, *flags], variables)
+    async with Mock(settings) as mock:
+        health = await mock.control.health("", {}, None)
+        assert (health["cloud"], health["seed"], mock.cloud.store.count("VmInstance")) == ("empty", 5, 0)
+        told = [record.getMessage() for record in caplog.records if "is for an empty folder" in record.getMessage()]
+        assert [line.partition("; ")[2].split()[0] for line in told] == warned
+        assert all(line.startswith(f"{of_seed_5} keeps a cloud made with --") for line in told)
+        await mock.reset()
+        health = await mock.control.health("", {}, None)
+        assert (health["cloud"], health["seed"], mock.cloud.store.count("VmInstance")) == ("empty", 5, 0)
+
+
+async def test_what_a_reset_has_made_is_what_the_folder_was_made_with(of_seed_5):
+    async with serve(memory=False, data=of_seed_5) as mock:
+        await mock.control.reset("", {}, {"cloud": "demo"})
+    with pytest.raises(SettingsError, match="made with --cloud demo, not --cloud empty"):
+        serve(memory=False, data=of_seed_5, cloud="empty")
+    async with serve(memory=False, data=of_seed_5) as mock:
+        assert (await mock.control.health("", {}, None))["cloud"] == "demo" and mock.cloud.store.count("VmInstance")
+
+
+async def test_a_restored_snapshot_is_of_the_cloud_that_it_was_made_with(tmp_path):
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty") as mock:
+        await mock.control.take_snapshot("bare", {}, {})
+        await mock.control.reset("", {}, {"cloud": "demo"})
+        health = await mock.control.restore("bare", {}, {})
+        assert (health["cloud"], mock.cloud.store.count("VmInstance")) == ("empty", 0)
+
+
+async def test_a_cloud_file_named_from_another_folder_is_the_same(tmp_path, monkeypatch):
+    (tmp_path / "mine.json").write_text('{"zones": [{"name": "z"}]}')
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="mine.json"):
+        pass
+    for cloud in ("mine.json", "./mine.json", str(tmp_path / "mine.json")):
+        async with serve(memory=False, data=str(tmp_path / "cloud"), cloud=cloud) as mock:
+            assert (await mock.control.health("", {}, None))["cloud"] == "mine.json"
+    with pytest.raises(SettingsError, match="not --cloud other.json"):
+        serve(memory=False, data=str(tmp_path / "cloud"), cloud="other.json")
+
+
+async def test_a_reset_whose_cloud_file_is_gone_is_refused_with_nothing_changed(tmp_path):
+    (tmp_path / "mine.json").write_text('{"zones": [{"name": "z"}]}')
+    settings = {"memory": False, "data": str(tmp_path / "cloud")}
+    async with serve(**settings, cloud=str(tmp_path / "mine.json")):
+        pass
+    (tmp_path / "mine.json").unlink()
+    async with serve(**settings) as mock:
+        with pytest.raises(ControlError, match="cannot read the cloud"):
+            await mock.control.reset("", {}, {})
+        assert [zone["name"] for zone in await mock.query("zones")] == ["z"]
+
+
+async def test_a_folder_of_an_older_zmock_does_not_say_its_cloud(of_seed_5, caplog):
+    file = Path(of_seed_5) / "Mock.json"
+    file.write_text(re.sub(r'"cloud":"\w+",', "", file.read_text()))
+    async with Mock(read_settings(["--port", "0", "--data", of_seed_5, "--cloud", "demo"], {})) as mock:
+        health = await mock.control.health("", {}, None)
+        assert (health["cloud"], health["seed"]) == ("unknown", 5)
+        assert "does not say with which --cloud it was made; --cloud demo is for an empty folder" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), (("cloud", 5), ("seed", "x")))
+async def test_a_kept_cloud_that_says_nonsense_about_itself_is_refused(of_seed_5, name, value):
+    file = Path(of_seed_5) / "Mock.json"
+    kept = json.loads(file.read_text())
+    kept["_default"]["1"][name] = value
+    file.write_text(json.dumps(kept))
+    with pytest.raises(SettingsError, match=f"a Mock.json in which '{name}' is no"):
+        serve(memory=False, data=of_seed_5)
+
+
+async def test_a_folder_whose_first_commit_fails_is_free_again(tmp_path, monkeypatch):
+    folder = str(tmp_path / "cloud")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: os.open("/nowhere/at/all", 0))
+        with pytest.raises(SettingsError, match="make room there"):
+            async with serve(memory=False, data=folder):
+                pass
+    async with serve(memory=False, data=folder) as mock:
+        assert mock.cloud.store.state == "kept"

@@ -1,6 +1,7 @@
 """What a fresh project finds: the wheel installed beside pytest, or the file alone copied beside the tests."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -120,6 +121,21 @@ def test_the_readme_names_every_example():
 def test_the_container_starts_what_is_there_and_is_healthy(tmp_path):
     copied = dict(re.findall(r"^COPY (\S+) (\S+)$", (ROOT / "Dockerfile").read_text(), re.M))
     assert copied == {"zmock.py": "/zmock/", "data/catalogue.json": "/zmock/data/"} and all((ROOT / name).exists() for name in copied)
-    health = re.search(r'test: \[CMD, python, -c, "(.*)"\]', README)[1]
-    with zmock.serve(host="0.0.0.0") as mock:
-        out(tmp_path, sys.executable, "-c", health.replace(":8080", f":{mock.base.rpartition(':')[2]}"))
+    assert {"ZMOCK_HOST=0.0.0.0", "ZMOCK_MEMORY=true"} <= {*re.search(r"^ENV (.*)$", (ROOT / "Dockerfile").read_text(), re.M)[1].split()}
+
+
+HEALTH = re.search(r'test: \[CMD, python, -c, "(.*)"\]', README)[1]
+PROXY = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")  # where nobody is
+
+
+def check_health(port, around):
+    command = [sys.executable, "-c", HEALTH.replace(":8080", f":{port}")]
+    return subprocess.run(command, env=os.environ | around, capture_output=True, text=True, timeout=60).returncode
+
+
+@pytest.mark.parametrize("around", ({}, PROXY), ids=("", "behind a proxy"))
+@pytest.mark.parametrize("settings", ({}, {"control_token": "secret"}), ids=("", "with a token"))
+def test_the_health_check_of_the_container_passes_when_zmock_answers_and_fails_when_it_does_not(settings, around):
+    with zmock.serve(host="0.0.0.0", **settings) as mock:
+        assert check_health(mock.base.rpartition(":")[2], around) == 0
+    assert check_health(mock.base.rpartition(":")[2], around) == 1

@@ -137,6 +137,9 @@ def test_other_variables_are_left_alone():
         ),
         (["--delay=-1"], "a delay is seconds"),
         (["--long-delay", "later"], "a delay is seconds"),
+        (["--base-url", "cloud.example:80"], "--base-url is an address such as https://cloud.example:8443, not 'cloud.example:80'"),
+        (["--base-url", "http://cloud.example?a=b"], "--base-url is an address such as"),
+        (["--base-url", "http://cloud.example/zstack/v1/"], "--base-url is the address before /zstack/v1: http://cloud.example"),
     ),
 )
 def test_a_wrong_argument_is_told_in_one_line(arguments, told):

@@ -2,10 +2,13 @@
 
 import asyncio
 import errno
+import fcntl
+import io
 import json
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from tinydb import TinyDB
@@ -290,7 +293,7 @@ async def test_a_type_is_a_file_of_tinydb_and_only_what_changed_is_written(kept,
     assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == ["Host.json", "Zone.json"]
     assert documents(folder) == [zone("a"), zone("b", name="区域")]
     assert (folder / "Zone.json").read_text().splitlines()[1:3] == [
-        '"1":{"uuid":"a","name":"zone-a"},', '"2":{"uuid":"b","name":"区域"}']  # fmt: skip
+        '"1":{"uuid":"a","name":"zone-a"},', r'"2":{"uuid":"b","name":"\u533a\u57df"}']  # fmt: skip
 
 
 @pytest.fixture
@@ -664,3 +667,188 @@ async def test_rest_waits_for_a_write_that_nobody_waits_for(folder, monkeypatch)
     await store.rest()
     assert survivors(folder) == {"a": zone("a")} and store.state == "kept"
     store.close()
+
+
+async def test_a_value_that_json_cannot_write_is_refused_and_takes_nothing_with_it(kept, folder):
+    for removed in (False, True):  # then a whole state is written
+        if removed:
+            shutil.rmtree(folder)
+        kept.put("Zone", zone("a", name=f"{removed}"))
+        commits = [kept.commit()]
+        kept.put("Zone", zone("b", opaque={"x": {1, 2}}))
+        commits.append(kept.commit(lambda error: kept.remove("Zone", "b")))
+        refused = await asyncio.gather(*commits, return_exceptions=True)
+        assert ["TypeError: Object of type set is not JSON serializable" in error.details for error in refused] == [True, True]
+        await kept.tend()
+        assert kept.state == "kept" and survivors(folder) == {"a": zone("a", name=f"{removed}")}
+
+
+async def test_a_write_that_is_broken_off_loses_no_change(kept, folder, monkeypatch):
+    begun = asyncio.Event()
+
+    async def never(*arguments):
+        begun.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "to_thread", never)
+        kept.put("Zone", zone("a"))
+        commit = asyncio.ensure_future(kept.commit())
+        await begun.wait()
+        kept.writing.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await commit
+    kept.put("Zone", zone("b"))
+    await kept.commit()
+    assert [*survivors(folder)] == ["a", "b"]
+
+
+async def test_a_failure_is_logged_once_though_its_text_changes_and_again_after_it_was_over(kept, folder, monkeypatch, caplog):
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("zmock.sync_folder", lambda path: os.open("/nowhere/at/all", 0))
+            for n in range(3):
+                kept.put("Zone", zone(f"{n}"))
+                await kept.try_commit()
+                await kept.tend()
+        await kept.tend()
+        await kept.fold()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 2
+    assert caplog.records[-1].getMessage() == f"the cloud is kept in {folder} again" and kept.state == "kept"
+
+
+async def test_files_that_cannot_be_completed_are_logged_once_though_commits_succeed(kept, folder, caplog):
+    (folder / ".spare").rmdir()
+    (folder / ".spare").write_text("")
+    for n in range(3):
+        kept.put("Zone", zone(f"{n}"))
+        await kept.commit()
+        assert kept.state == "kept"
+        await kept.fold()
+        assert kept.state.startswith("failing: ")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    (folder / ".spare").unlink()
+    for _ in range(3):
+        await kept.tend()
+    assert kept.state == "kept" and len(documents(folder)) == 3
+
+
+async def test_a_store_that_is_closed_while_its_folder_fails_lets_it_go(folder, full_disk):
+    store = new_store(folder)
+    store.put("Zone", zone("a"))
+    store.close()
+    full_disk()
+    new_store(folder).close()
+
+# every call of the filesystem
+
+NAMES = "listdir stat fstat open close fsync replace unlink mkdir utime".split()
+FAILING = (*((number, False) for number in (errno.EIO, errno.EACCES, errno.EMFILE, errno.EINVAL)), (MemoryError, False),
+           *((number, True) for number in (errno.ENOSPC, errno.EROFS)), (RecursionError, True))  # fmt: skip
+
+
+class Filesystem:
+    """The calls that a Store makes of the filesystem. While it is armed, one of them fails, or all from there on."""
+
+    def __init__(self, monkeypatch, folder):
+        self.folder, self.left, self.error, self.lasting, self.met = str(folder), None, None, False, []
+        monkeypatch.setattr(os, "fsync", lambda number: None)  # whether it reaches the disk is not asked here
+        for place, name in (*((os, name) for name in NAMES), (io, "open"), (shutil, "copyfile"), (fcntl, "flock")):
+            monkeypatch.setattr(place, name, self.mortal(name, getattr(place, name)))
+        monkeypatch.setattr("zmock.open", self.opened, raising=False)
+        filesystem = self
+
+        class File(io.FileIO):
+            def write(self, data):
+                if filesystem.fails("write"):
+                    super().write(memoryview(data)[: len(data) // 2])
+                    raise filesystem.failure()
+                return super().write(data)
+
+            def truncate(self, size=None):
+                return filesystem.mortal("truncate", super().truncate)(size)
+
+        self.file = File
+
+    def opened(self, path, mode="r", buffering=-1, **more):
+        file = self.mortal("open", self.file)(path, mode.replace("b", ""))
+        if mode == "a+":
+            return io.TextIOWrapper(io.BufferedRandom(file), **more)
+        return io.BufferedReader(file) if mode == "rb" else io.BufferedWriter(file) if buffering else file
+
+    def mortal(self, name, call):
+        def act(*arguments, **more):
+            elsewhere = isinstance(arguments[0], (str, Path)) and not str(arguments[0]).startswith(self.folder)
+            if elsewhere or not self.fails(name):
+                return call(*arguments, **more)
+            if name == "close":  # it is closed nevertheless, as on Linux
+                call(*arguments)
+            raise self.failure()
+
+        return act
+
+    def fails(self, name):
+        if self.left is None:
+            return False
+        self.left -= 1
+        fails = self.left < 0 if self.lasting else self.left == -1
+        self.met += [name] * fails
+        return fails
+
+    def failure(self):
+        return OSError(self.error, os.strerror(self.error)) if isinstance(self.error, int) else self.error("no room for it")
+
+    def arm(self, left, error, lasting):
+        self.left, self.error, self.lasting, self.met = left, error, lasting, []
+
+    def disarm(self):
+        self.left = None
+        return self.met
+
+
+async def is_made(store, uuid):
+    """Whether a zone is kept; what is refused is not there any more."""
+    store.put("Zone", zone(uuid))
+    try:
+        await store.commit(lambda error: store.remove("Zone", uuid))
+    except ApiError as error:
+        assert (error.code, error.status) == ("SYS.1016", 503)
+        return False
+    return True
+
+
+async def make_some(store, folder):
+    """Commits to a new ledger and to an old one, folds, finds the folder removed; the zones that were acknowledged."""
+    made = {"a"}
+    for uuid in "bcd":
+        made |= {uuid} if await is_made(store, uuid) else set()
+        assert {item["uuid"] for item in store.rows("Zone")} == made
+        if uuid == "c":
+            await store.fold()
+            os.rename(folder, folder.with_name("moved-away"))
+    await store.tend()
+    return made
+
+
+@pytest.mark.parametrize(("error", "lasting"), FAILING, ids=lambda value: errno.errorcode.get(value) if type(value) is int else str(value))
+async def test_whichever_call_of_the_filesystem_fails_what_was_acknowledged_is_the_state(tmp_path, monkeypatch, caplog, error, lasting):
+    filesystem, tried = Filesystem(monkeypatch, tmp_path), []
+    for place in range(200):
+        folder = tmp_path / f"{place}" / "cloud"
+        store = new_store(folder)
+        assert await is_made(store, "a")
+        caplog.clear()
+        filesystem.arm(place, error, lasting)
+        made = await make_some(store, folder)
+        met = filesystem.disarm()
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) <= 1
+        for _ in range(3):
+            await store.tend()
+        assert store.state == "kept" and {*survivors(folder)} == made, (place, met)
+        assert await is_made(store, "z")
+        store.close()
+        assert {item["uuid"] for item in documents(folder)} == made | {"z"} and not [*folder.rglob("*.tmp")], (place, met)
+        tried += met
+        if not met:
+            break
+    assert {*tried} >= {*NAMES, "write", "copyfile", "flock"} and place < 199

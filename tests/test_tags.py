@@ -1,9 +1,12 @@
 """Tags: what they may say, of what, and what they bring about."""
 
+import re
+from pathlib import Path
+
 import pytest
 from asking import one, outcome
 
-from zmock import named, serve
+from zmock import TAG_PATTERNS, Catalogue, named, serve, tag_matcher
 
 HOST, ZONE = named("host-1"), named("zone-1")
 PRIVATE, PUBLIC, WEB = named("l3-private"), named("l3-public"), named("vm-web-1")
@@ -16,6 +19,7 @@ class TestTags:
         ("System", "HostVO", HOST, "reservedMemory::abc", "", ""),
         ("System", "HostVO", HOST, "capability:virtio-scsi", "", ""),
         ("System", "ZoneVO", ZONE, "host::reservedMemory::1G", "", ""),
+        ("System", "VmInstanceVO", WEB, "ha::NeverStop", "", ""),
         ("System", "HostVO", HOST, "for-large-DB", "", "no system tag matches[for-large-DB] for resourceType[HostVO]"),
         ("System", "HostVO", HOST, "ReservedCpu::4", "", "no system tag matches[ReservedCpu::4] for resourceType[HostVO]"),
         ("System", "HostVO", HOST, "reservedCpu::4::5", "", "no system tag matches[reservedCpu::4::5] for resourceType[HostVO]"),
@@ -207,3 +211,23 @@ async def test_tags_go_when_what_they_are_of_goes_for_good(cloud):
     assert await cloud.query("system-tags", f"resourceUuid={WEB}") and await cloud.query("user-tags", f"resourceUuid={WEB}")
     await cloud.act("vm-instances", WEB, "expungeVmInstance")
     assert await cloud.query("system-tags", f"resourceUuid={WEB}") == await cloud.query("user-tags", f"resourceUuid={WEB}") == []
+
+
+ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+WRITTEN = sorted({(ALL.resources[api.type].stored, re.sub(r"{[^}]*}", "x", tag))
+                  for api in ALL.apis.values() for tag in re.findall(r"(?:^|; |: )tag (?:once )?([^; ]+)", api.does)})  # fmt: skip
+
+
+@pytest.mark.parametrize(("type", "tag"), WRITTEN)
+def test_a_tag_that_an_api_writes_may_be_sent_by_a_client_too(type, tag):
+    assert tag_matcher(tag)(f"{type}VO"), TAG_PATTERNS.get(f"{type}VO")
+
+
+@pytest.mark.parametrize("dialect", ("manual", "server"))
+async def test_a_high_availability_tag_of_a_new_virtual_machine_is_its_level(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        status, answer = await outcome(mock, "POST", "/vm-instances", {"params": VM | {"name": "v"}, "systemTags": ["ha::NeverStop"]})
+        assert status == 200, answer
+        level = await mock.request("GET", f"/vm-instances/{answer['inventory']['uuid']}/ha-levels")
+        assert level == (200, {"level": "NeverStop"})

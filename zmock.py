@@ -173,7 +173,7 @@ def did_you_mean(word, words):
 
 def a_noun(noun):
     """Return a noun with its article: "an int", "a uuid", "an L2Network"."""
-    return f"an {noun}" if re.match("[AEIOaeio]|[LS][0-9A-Z]", noun) else f"a {noun}"
+    return f"an {noun}" if re.match("[AEIOaeio]|[Ll][0-9]|[LS][A-Z]", noun) else f"a {noun}"
 
 
 def counted(number, noun):
@@ -2613,19 +2613,6 @@ class Catalogue:
         """Return the values that a field of a resource can have, where they are known."""
         return self.values.get(f"{row.name}.{name}") or self.values.get(f"{row.stored}.{name}", ())
 
-    def leads_to(self, row, name):
-        """Return the type of what a field refers to, by what its row says or its name: "Resource" for any type, "" for no reference."""
-        targets = {relation.target for relation in row.relations.values() if relation.own == name and relation.theirs == "uuid"}
-        said = row.leads.get(name) or self.resources[row.stored].leads.get(name)
-        if said or not re.search(".Uuids?$", name):
-            return "Resource" if len(targets) > 1 else said if said in self.resources else ""
-        words = re.sub("Uuids?$", "", name).lower()
-        if words == "parent":
-            return row.stored
-        if words.endswith("resource"):
-            return "Resource"
-        return max((type for type in self.resources if words.endswith(type.lower())), key=len, default="")
-
     def route(self, path):
         """The apis of a path and what its variables are: [(api, {"uuid": ...})]; a literal beats a variable."""
         found, values = self.walk(self.roots, path.lstrip("/").split("/"))
@@ -4423,7 +4410,7 @@ class Rows:
     def term(self, condition, resource, fields=None):
         """The term of a condition; the error of one that names what is not there."""
         if len(condition.path) > DEEPEST + 1:
-            raise self.bad_field(f"a condition goes through {counted(DEEPEST, 'relation')} at most, not {len(condition.path) - 1}")
+            raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
         name = condition.path[0]
         if len(condition.path) > 1:
             return self.related(condition, resource, self.relation(condition, resource))
@@ -9307,7 +9294,7 @@ def mind_schedules(cloud, until):
         while due is not None and due <= until:
             left, due = left - 1, next_moment(cloud, trigger, due + 1)
             if left < 0:
-                raise TooFar(f"scheduler jobs would run more than {counted(MOST_RUNS, 'time')}, those of trigger {trigger['name']} among them")
+                raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, those of trigger {trigger['name']} among them")
 
 
 # ---- Demo cloud --------------------------------------------------------------------------------------------------
@@ -9537,6 +9524,24 @@ REMEMBERED = {  # keys that keep the uuid of an object that was deleted: the ser
 }  # fmt: skip
 
 
+def type_referred_to(catalogue, row, name):
+    """Return the type that a field refers to, "Resource" for any, "" if it is no reference.
+
+    A row says it for what a query follows or a deletion touches: "zoneUuid" -> Zone. Elsewhere the name of the field ends with it:
+    "lastHostUuid" -> Host, "peerL3NetworkUuids" -> L3Network, "targetResourceUuid" -> Resource.
+    """
+    relations = {relation.target for relation in row.relations.values() if relation.own == name and relation.theirs == "uuid"}
+    target = row.leads.get(name) or catalogue.resources[row.stored].leads.get(name)
+    if target or not re.search(".Uuids?$", name):
+        return "Resource" if len(relations) > 1 else target if target in catalogue.resources else ""
+    words = re.sub("Uuids?$", "", name).lower()
+    if words == "parent":
+        return row.stored
+    if words.endswith("resource"):
+        return "Resource"
+    return max((type for type in catalogue.resources if words.endswith(type.lower())), key=len, default="")
+
+
 class CloudFile:
     """The objects that people write into a cloud file, read: their uuids, "@name" references, dates and states.
 
@@ -9631,8 +9636,8 @@ class CloudFile:
     def type_of(self, row, item, name, inner):
         """Return the type of what a field refers to: "Resource" for any type, "" where it is no reference."""
         if inner and row.all_fields.get(name) == "list":
-            return self.catalogue.leads_to(inner, inner.place.value)
-        type = self.catalogue.leads_to(row, name)
+            return type_referred_to(self.catalogue, inner, inner.place.value)
+        type = type_referred_to(self.catalogue, row, name)
         told = self.catalogue.of_vo(str(item.get("resourceType"))) if type == "Resource" and name == "resourceUuid" else None
         return told.name if told else type
 
@@ -9769,11 +9774,11 @@ def load_reference(cloud, path, row, item):
     """Put a reference, such as a network service of an L3 network, into the list of the object that it is kept in."""
     place = row.place
     if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in (place.key, place.value)):
-        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item)[:80]}")
+        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item, ensure_ascii=False)[:80]}")
     for name in item.keys() - row.all_fields.keys() - {"uuid"}:
         raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
     for name in (name for name, kind in row.all_fields.items() if not fits(item.get(name), kind)):
-        raise SettingsError(f"{path}: {name} of {row.name} is a {row.all_fields[name]}, not {item[name]!r}")
+        raise SettingsError(f"{path}: {name} of {row.name} is {a_noun(row.all_fields[name])}, not {item[name]!r}")
     owner = cloud.store.peek(place.owner, item[place.key])
     if not owner:
         raise SettingsError(f"{path}: {row.name} has the {place.key} {item[place.key]}, and there is no such {place.owner}")
@@ -9838,7 +9843,7 @@ def the_only(cloud, path, row, item, name):
     found = [*cloud.store.rows(cloud.catalogue.resources[type].stored)]
     if len(found) != 1:
         why = f"say which of {len(found)}" if found else f"there is no {type} in the file"
-        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs a {name}: {why}")
+        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs {a_noun(name)}: {why}")
     return found[0]["uuid"]
 
 
@@ -11548,7 +11553,11 @@ class Contract:
 
 def json_answer(body, status=200, headers=None):
     """Return an answer of /zmock, with every character as it is."""
-    return web.Response(body=to_json(body), status=status, headers=headers, content_type="application/json", charset="utf-8")
+    try:
+        text = json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        text = json.dumps(body).encode()
+    return web.Response(body=text, status=status, headers=headers, content_type="application/json", charset="utf-8")
 
 
 class ControlError(Exception):

@@ -6,7 +6,7 @@ import re
 import aiohttp
 import pytest
 
-from zmock import CATALOGUE_FILE, Catalogue, Settings, SettingsError, fill, named, new_cloud, serve
+from zmock import CATALOGUE_FILE, Catalogue, Settings, SettingsError, fill, named, new_cloud, serve, type_referred_to
 
 CATALOGUE = Catalogue(CATALOGUE_FILE)
 ZONE, CLUSTER, HOST = {"name": "z"}, {"name": "c", "zoneUuid": "@z", "hypervisorType": "KVM"}, {"name": "h", "zoneUuid": "@z", "clusterUuid": "@c"}
@@ -133,7 +133,7 @@ def test_what_a_real_object_remembers_of_a_deleted_one_is_taken_and_reported(loa
 def test_every_reference_that_cannot_dangle_is_refused_where_it_does(refusal):
     """Each field by which an object dies with another, or loses it, is known to lead there."""
     keys = {(child, key, type) for type, found in CATALOGUE.dependents.items() for child, key, _ in found if key != "owner"}
-    found = {(child, key): CATALOGUE.leads_to(CATALOGUE.resources[child], key) for child, key, _ in keys if key in CATALOGUE.resources[child].all_fields}
+    found = {(child, key): type_referred_to(CATALOGUE, CATALOGUE.resources[child], key) for child, key, _ in keys if key in CATALOGUE.resources[child].all_fields}
     assert len(found) > 60
     stored = {pair: CATALOGUE.resources[type].stored if type in CATALOGUE.resources else type for pair, type in found.items()}
     assert {pair: type for pair, type in stored.items() if type != "Resource" and (*pair, type) not in keys} == {}

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 import zmock
-from zmock import CATALOGUE_FILE, Catalogue, a_noun, counted, did_you_mean, header_safe, nearest, readable_json, serve
+from zmock import CATALOGUE_FILE, Catalogue, a_noun, counted, did_you_mean, header_safe, nearest, serve
 
 SOURCE = Path(zmock.__file__).read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)
@@ -50,7 +50,7 @@ def test_the_name_of_an_api_without_its_end_or_with_a_slip_leads_to_it_or_to_one
 
 @pytest.mark.parametrize(
     ("noun", "told"),
-    (("int", "an int"), ("str", "a str"), ("uuid", "a uuid"), ("error", "an error"), ("L2Network", "an L2Network"), ("Image", "an Image"),
+    (("int", "an int"), ("str", "a str"), ("uuid", "a uuid"), ("error", "an error"), ("L2Network", "an L2Network"), ("l3NetworkUuid", "an l3NetworkUuid"), ("Image", "an Image"),
      ("User", "a User"), ("LongJob", "a LongJob"), ("SNSTopic", "an SNSTopic"), ("SystemTag", "a SystemTag"), ("GET", "a GET")),
 )  # fmt: skip
 def test_a_noun_has_its_article(noun, told):
@@ -84,7 +84,8 @@ def test_no_message_puts_a_plural_behind_a_number_that_may_be_1():
     plural = r" (seconds|minutes|hours|bytes|objects|times|calls|items|hosts|relations|characters|rules|jobs|types|lines|files|days)\b"
     found = [(line, value) for before, value, after, line in parts_of_messages() if re.match(plural, after)]
     said_by_the_server = {"vm['memorySize']", "size", "volume['size']", "limit", "param.high"}
-    assert [(line, value) for line, value in found if value not in said_by_the_server | {"rule.matches", "len(calls) - MOST_REPORTED"}] == []
+    said_by_the_server |= {"rule.matches", "len(calls) - MOST_REPORTED"}  # "1 of 1 times"; only of many calls
+    assert [(line, value) for line, value in found if value not in said_by_the_server and not value.isupper()] == []
 
 
 # nothing unfilled
@@ -172,12 +173,6 @@ async def test_names_of_any_script_are_readable_in_hints_and_errors():
 def test_a_header_is_one_line_that_can_be_sent(text):
     safe = header_safe(text)
     assert len(safe) <= 2000 and not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", safe) and safe.encode()
-
-
-@pytest.mark.parametrize("value", ({"a": "区域"}, ["\ud800"], {"a": [1, None, True]}))
-def test_json_is_readable_where_utf_8_can_say_it(value):
-    text = readable_json(value)
-    assert json.loads(text) == value and text.encode() and ("区域" in text) == ("区域" in str(value))
 
 
 # missing parameters

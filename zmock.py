@@ -60,6 +60,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Contract    the APIs as OpenAPI 3.1
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
+    Catalogue: checks    rows that use a word that is none; a start refuses them
     App         create_app, and what it does at the start and the end
     Sockets     where it listens, and how its handle asks it: each request once, below every HTTP library
     Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
@@ -128,7 +129,7 @@ import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -2465,18 +2466,58 @@ MANUAL = set("""
 VARIABLE, PARTLY, HERE = object(), object(), object()  # in the tree of paths: any part, parts that begin and end alike, what is here
 
 
+@contextlib.contextmanager
+def about_row(file, line):
+    """Turn what a row of a catalogue brings about that is wrong in itself into a SettingsError that names the row."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, re.error) as error:
+        told = str(error) if isinstance(error, ValueError) else repr(error)
+        raise SettingsError(f"{file}, row {name_of_row(line)}: {told}") from None
+
+
+def name_of_row(line):
+    return json.dumps(line.get("name", line) if isinstance(line, dict) else line)[:80].strip('"')
+
+
+def check_shape(line, kind):
+    """Raise ValueError for a row that is no JSON object, lacks what it must have, or has a key or a type that `kind` has not."""
+    if not isinstance(line, dict):
+        raise ValueError("a row is a JSON object")
+    types = {column.name.removesuffix("_text"): list if column.type is tuple else column.type for column in fields(kind)}
+    for key, value in line.items():
+        if key not in types:
+            raise ValueError(f"there is no key {key[:80]!r}{did_you_mean(key, types)}")
+        if not isinstance(value, types[key]):
+            raise ValueError(f"{key} is a {getattr(types[key], '__name__', 'str')}, not {json.dumps(value)[:80]}")
+    needed = [column.name.removesuffix("_text") for column in fields(kind) if column.default is column.default_factory is MISSING]
+    for key in needed:
+        if key not in line:
+            raise ValueError(f"{key} is missing")
+
+
 class Catalogue:
     """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
-        self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
-        configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
-        self.configurations = {row.name: row for row in configurations}
+        with about_row(file, "structs"):
+            self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
+        with about_row(file, "values"):
+            self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
+        self.configurations = {row.name: row for row in CONFIGURATIONS}
+        for line in kept["configurations"].values():
+            with about_row(file, line):
+                check_shape(line, Configuration)
+                self.configurations[line["name"]] = Configuration(**line)
         rows = {row.name: row for row in RESOURCES}
         for line in kept["inventories"].values():
-            self.add_resource(rows, line)
+            with about_row(file, line):
+                check_shape(line, Resource)
+                self.add_resource(rows, line)
+        for row in rows.values() if kept["inventories"] else ():  # without the file some relations lead to rows that it has
+            with about_row(file, row.name):
+                self.refuse_loose_ends(row, rows)
         rows = {name: self.without_loose_ends(row, rows) for name, row in rows.items()}
         rows |= {name: replace(row, dies_with=f"{row.dies_with} owner:Account", indexed=f"{row.indexed} owner") for name, row in rows.items() if name in OWNED}
         self.resources = {name: replace(row, indexed=" ".join([row.indexed, *ends])) for name, (row, ends) in self.with_ends(rows).items()}
@@ -2493,12 +2534,17 @@ class Catalogue:
         ]
         self.apis = {api.name: api for api in built_in}
         for line in kept["apis"].values():
-            members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
-            self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
+            with about_row(file, line):
+                check_shape(line, Api)
+                if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", line["call"]):
+                    raise ValueError(f"call is a method and a path, as GET /zones, not {line['call']!r}")
+                members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
+                self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
         self.roots = {}
         for api in self.apis.values():
-            for path in api.paths:
-                self.add_route(path, api)
+            with about_row(file, api.name):
+                for path in api.paths:
+                    self.add_route(path, api)
 
     @staticmethod
     def read(file):
@@ -2508,9 +2554,11 @@ class Catalogue:
             return nothing
         try:
             kept = json.loads(file.read_text(encoding="utf-8-sig"))
-            needed = {"inventories": kept["inventories"], "apis": kept["apis"]}
-            return nothing | kept | needed
-        except (ValueError, KeyError, TypeError) as error:
+            found = nothing | kept | {"inventories": kept["inventories"], "apis": kept["apis"]}
+            if wrong := [table for table, rows in found.items() if not isinstance(rows, dict)]:
+                raise ValueError(f"{wrong[0]} is no table of rows by number")
+            return found
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
     @staticmethod
@@ -2526,6 +2574,8 @@ class Catalogue:
         fields_text, relations_text = told.pop("fields"), told.pop("relations")
         row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
         if row.of:
+            if row.of not in rows:
+                raise ValueError(f"of: there is no resource {row.of}{did_you_mean(row.of, rows)}")
             parent = rows[row.of]
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
                           holds=f"{parent.holds} {row.holds}".strip(),
@@ -2537,6 +2587,16 @@ class Catalogue:
                 kind = parent.only[root.discriminator]
                 rows[root.name] = replace(root, kinds=root.kinds | {kind: (root.kinds[kind][0], f"{root.kinds[kind][1]} {fields_text}")})
         rows[row.name] = row
+        _ = row.all_fields, row.relations, row.leads, row.inside and row.place  # a text that cannot be read is told of this row
+
+    @staticmethod
+    def refuse_loose_ends(row, rows):
+        """Raise ValueError for a relation to a resource that is not there, or through a relation that the row has not."""
+        for relation in row.relations.values():
+            if relation.via and relation.via[0] not in row.relations:
+                raise ValueError(f"relation {relation.name}: there is no relation {relation.via[0]}{did_you_mean(relation.via[0], row.relations)}")
+            if not relation.via and relation.target not in rows:
+                raise ValueError(f"relation {relation.name}: there is no resource {relation.target}{did_you_mean(relation.target, rows)}")
 
     @staticmethod
     def without_loose_ends(row, rows):
@@ -2566,7 +2626,7 @@ class Catalogue:
 
     def as_told(self, row, item):
         """The row that an item is shown by: that of its subtype, where it is looked at as one of many."""
-        return self.subtypes[row.name].get(item.get(row.discriminator), row)
+        return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
     def by_what_they_depend_on(self):
         """What happens where an item goes, by its type: the type and key of those that die with it, or what those lose that do not."""
@@ -2887,8 +2947,9 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
         for number, item in pairs:
-            if not (number.isascii() and number.isdecimal() and isinstance(item, dict) and type(item.get("uuid")) is str):
-                what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
+            is_number = number.isascii() and number.isdecimal() and len(number) < 19
+            if not (is_number and isinstance(item, dict) and type(item.get("uuid")) is str):
+                what = f"object {number} has no uuid" if is_number else f"{number[:40]!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         numbered = {int(number): item for number, item in pairs}
         self.twice = len(pairs) - len(numbered)
@@ -6010,7 +6071,10 @@ def read_effects(text):
         if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause):
             found.append((Scope.assign, infix.groups(), (first_of(infix[3]),)))
             continue
-        words = clause if clause in EFFECTS else next(words for words in EFFECTS if clause.startswith(words + " "))
+        words = clause if clause in EFFECTS else next((words for words in EFFECTS if clause.startswith(words + " ")), None)
+        if words is None:
+            near = did_you_mean(clause, EFFECTS) or did_you_mean(clause.partition(" ")[0], EFFECTS)
+            raise ValueError(f"{clause!r} is no effect{near}")
         rest = clause[len(words) + 1 :]
         found.append((EFFECTS[words], (rest,) if rest else (), tuple(first_of(word) for _, word in pairs_of(rest))))
     return found
@@ -7685,7 +7749,9 @@ def resize(scope):
 
 
 def placed(cloud, volume, ps):
-    """What a volume is once it has its place on a primary storage, which it takes."""
+    """What a volume is once it has its place on a primary storage, which it takes; PS.1000 where there is no storage."""
+    if not ps:
+        raise ApiError("PS.1000", f"there is no primary storage for volume[uuid:{volume['uuid']}]")
     folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
     path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
     cloud.remove("LocalStorageResourceRef", volume["uuid"])
@@ -7727,7 +7793,10 @@ def host_for(cloud, volume, ps):
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
     homes = (host for host in (vm.get("hostUuid"), vm.get("lastHostUuid")) if cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"])
     told = next(homes, None) or said_by_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
-    return told or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
+    roomiest = max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"], default={})
+    if not told and not roomiest:
+        raise ApiError("PS.1000", f"no host is in a cluster of the local primary storage[uuid:{ps['uuid']}]")
+    return told or roomiest["hostUuid"]
 
 
 def keep_on(cloud, volume, ps, host):
@@ -11834,7 +11903,7 @@ class Control:
             return None
         try:
             text = await body_text(request, self.settings.body_limit)
-            return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
+            return json.loads(text) if text.strip() else {}
         except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
@@ -12178,6 +12247,152 @@ class Control:
         return {}
 
 
+# ---- Catalogue: checks ---------------------------------------------------------------------------------------------
+
+
+def checked(catalogue, file):
+    """Return the catalogue. Raise SettingsError for the first row that uses a word that is none, with the row and the clause."""
+    for name, text in catalogue.structs.items():
+        for kind in typed(text).values():
+            for _, why in unknown(kind, SCHEMAS, "type of a field"):
+                raise SettingsError(f"{file}: struct {name}, {text!r}: {why}")
+    for kind, rows, faults_of in (("inventory", catalogue.resources, faults_of_resource), ("API", catalogue.apis, faults_of_api),
+                                  ("configuration", catalogue.configurations, faults_of_configuration)):  # fmt: skip
+        for row in rows.values():
+            with about_row(file, row.name):
+                for clause, why in faults_of(catalogue, row):
+                    raise SettingsError(f"{file}: {kind} {row.name}, {clause!r}: {why}")
+    return catalogue
+
+
+def unknown(word, words, what):
+    """Yield nothing for a known word, else the word and why it is wrong."""
+    if word not in words:
+        yield word, f"there is no {what} {word!r}{did_you_mean(word, words)}"
+
+
+def faults_of_api(catalogue, api):
+    """Yield the clauses of a row of an API that mean nothing, each with the reason."""
+    yield from unknown(api.backing, ("manual", "server", "generic", "none"), "backing")
+    for word in api.words.split():
+        yield from unknown(word, API_WORDS, "word of an API")
+    if not TAKES.fullmatch(api.takes):  # Param.read() is slow, and a start is not
+        yield from faults_of_params(api)
+    if api.kind == "Query" and not re.fullmatch(r"inventories:\w+", api.answers):
+        yield api.answers, "a query answers inventories of a resource, as inventories:Zone"
+    if api.backing == "none":  # nothing reads the rest of its row
+        return
+    for type in re.findall(r" @(\w+)", api.takes):
+        if type != "Resource":
+            yield from unknown(type, catalogue.resources, "resource")
+    known = {*re.findall(r"(?:^|, )(\w+)", api.takes), *fields_known(catalogue, api.type)}
+    for _, type in re.findall(r"(\w+):(\w+)", api.answers):
+        if type not in catalogue.structs:
+            yield from unknown(type, catalogue.resources, "resource")
+    for name in re.findall(r"\{(\w+)\}", api.path):
+        yield from unknown(name, known, "parameter")
+    if api.refuses or api.does:
+        known |= fields_known(catalogue, api.subject.refers if api.subject else "")
+    for condition, code, text in api.refuses:
+        yield from unknown(code, CODES, "error code")
+        yield from faults_of_condition(catalogue, condition, known)
+        yield from ((text, why) for word in re.findall(r"\{([\w.]+)\}", text) for _, why in unknown_name(word, known))
+    if not (api.name in BEHAVIOURS or verb_of(api)):
+        yield api.does, "nothing does what the API is for"
+    yield from faults_of_get(catalogue, api, known) if api.does.partition(" ")[0] in GETS else faults_of_effects(catalogue, api.does, known)
+
+
+PARAM = (rf"\w+(:({'|'.join(READERS)}))?!?( ([<>]=\d+|\{{\S+\}}|/\S+/|-?\d+\.\.\d+(bytes)?|@\w+(\?(any)?)?|=\S*|nonempty|nonblank|verbatim))*")
+TAKES = re.compile(f"({PARAM}(, {PARAM})*)?")
+
+
+def faults_of_params(api):
+    """Yield the parameters of an API that are not as Param.read() reads them, or nothing but that one is not."""
+    for text in api.takes.split(", "):
+        if not re.fullmatch(PARAM, text):
+            yield text, "it is no parameter; one is written name:type! and constraints, as in cpuNum:int! 1..1024 =2"
+
+
+API_WORDS = ("open", "now", "later", "all", "bare", "plain", "long")
+CONSTANTS = {"its", "caller", "now", "configured"}  # names that mean something in each row
+
+
+@functools.lru_cache(4096)
+def fields_known(catalogue, type):
+    """Return the names that rows may use for what an item of a type has."""
+    row = catalogue.resource(type)
+    if not row:
+        return frozenset()
+    return frozenset({*row.all_fields, *catalogue.resources[row.stored].all_fields, *row.new, *row.leads, *BEHIND, *row.indexes})
+
+
+def unknown_name(word, known):
+    name = word.partition(".")[0]
+    if name not in known and name not in CONSTANTS:
+        yield word, f"there is no parameter or field {name}{did_you_mean(name, known)}"
+
+
+def faults_of_condition(catalogue, condition, known):
+    """Yield what is wrong with a condition: names that are neither parameters nor fields, types that are none."""
+    for kind, left, right in read_rule(condition):
+        words = [] if kind.endswith("item") else [left, *right]
+        if kind.endswith("item"):
+            yield from ((condition, why) for _, why in unknown(left, catalogue.resources, "resource"))
+            words = [word for _, word in right]
+        for name in (part for word in words for part in word.split("|") if part and is_name(part)):
+            yield from ((condition, why) for _, why in unknown_name(name, known))
+
+
+def faults_of_effects(catalogue, does, known):
+    """Yield the clauses that are no effects, or that name what there is not."""
+    for clause in filter(None, does.split("; ")):
+        if re.fullmatch(r"prepared|stage \w+: .+", clause):
+            continue
+        condition, _, inner = clause.removeprefix("when ").partition(": ") if clause.startswith("when ") else ("", "", clause)
+        if condition:
+            yield from faults_of_condition(catalogue, condition, known)
+        try:
+            read_effects(inner)
+        except ValueError as error:
+            yield clause, str(error)
+        word, _, rest = inner.partition(" ")
+        if inner not in EFFECTS and word in ("add", "drop"):
+            yield from ((clause, why) for _, why in unknown(rest.partition(" ")[0], catalogue.resources, "resource"))
+
+
+def faults_of_get(catalogue, api, known):
+    """Yield what is wrong with the row of a Get API."""
+    word, _, rest = api.does.partition(" ")
+    if word == "only":
+        for condition in rest.split("; "):
+            yield from faults_of_condition(catalogue, condition, known)
+    elif word == "sums":
+        yield from ((api.does, why) for _, why in unknown(rest.partition(" ")[0], catalogue.resources, "resource"))
+    elif word == "tells":
+        told = re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", rest)
+        yield from ((api.does, why) for _, kind, _, _ in told for _, why in unknown(kind, TOLD, "type of what a tag says"))
+    elif word == "whether":
+        for condition in rest.split("; "):
+            yield from faults_of_condition(catalogue, condition.rpartition(": ")[2], known)
+
+
+def faults_of_resource(catalogue, row):
+    """Yield the clauses of a row of an inventory that mean nothing, each with the reason."""
+    for name, kind in row.all_fields.items():
+        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, JSON_TYPES, "type of a field"))
+    for name in row.embeds:
+        yield from unknown(name, row.relations, "relation")
+    for word in f"{row.dies_with} {row.outlives}".split():
+        for type in word.partition(",")[0].partition(":")[2].split("|"):
+            yield from ((word, why) for _, why in unknown(type, {*catalogue.resources, ""}, "resource"))
+    yield from faults_of_effects(catalogue, row.ends, fields_known(catalogue, row.name))
+
+
+def faults_of_configuration(catalogue, row):
+    """Yield what is wrong with the row of a global configuration."""
+    yield from unknown(row.type, CONFIGURED, "type of a configuration")
+
+
 # ---- App ---------------------------------------------------------------------------------------------------------
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
@@ -12191,8 +12406,8 @@ CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the sou
 
 @functools.cache
 def catalogue():
-    """All rows, read once in a process: nothing changes them."""
-    return Catalogue(CATALOGUE_FILE)
+    """All rows, read and checked once in a process: nothing changes them."""
+    return checked(Catalogue(CATALOGUE_FILE), CATALOGUE_FILE)
 
 
 def create_app(settings: Settings | None = None) -> web.Application:

@@ -210,6 +210,8 @@ REFUSED = [
     ({}, "'api' names no API"),
     ({"api": 7}, "'api' names no API"),
     ({"api": ["CreateZone"]}, "'api' names no API"),
+    ({"api": "[" * 5000}, "'api' is a text of at most 500 characters"),
+    ({"api": "*Zone", "when": {"params.name": "*a" * 500}}, "'params.name' is a text of at most 500 characters"),
     ({"api": "*", "tiems": 1}, "'tiems' is no key of a rule, did you mean times?"),
     ({"api": "*", "skip": -1}, "'skip' is a whole number from 0, not -1"),
     ({"api": "*", "times": "2"}, "'times' is a whole number from 1"),

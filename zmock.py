@@ -2480,8 +2480,21 @@ def name_of_row(line):
     return json.dumps(line.get("name", line) if isinstance(line, dict) else line)[:80].strip('"')
 
 
-def check_shape(line, kind):
-    """Raise ValueError for a row that is no JSON object, lacks what it must have, or has a key or a type that `kind` has not."""
+@dataclass(frozen=True)
+class Struct:
+    """A class of objects inside answers that no query finds."""
+
+    name: str
+    java: str
+    fields_text: str
+    holds: str = ""
+
+
+def check_shape(line, kind, adds=False):
+    """Raise ValueError for a row that is no JSON object or lacks a key, or for a key or a type that `kind` has not.
+
+    A row that only `adds` to another one must have a name.
+    """
     if not isinstance(line, dict):
         raise ValueError("a row is a JSON object")
     types = {column.name.removesuffix("_text"): list if column.type is tuple else column.type for column in fields(kind)}
@@ -2491,7 +2504,7 @@ def check_shape(line, kind):
         if not isinstance(value, types[key]):
             raise ValueError(f"{key} is a {getattr(types[key], '__name__', 'str')}, not {json.dumps(value)[:80]}")
     needed = [column.name.removesuffix("_text") for column in fields(kind) if column.default is column.default_factory is MISSING]
-    for key in needed:
+    for key in needed if not adds else ("name",):
         if key not in line:
             raise ValueError(f"{key} is missing")
 
@@ -2501,8 +2514,11 @@ class Catalogue:
 
     def __init__(self, file=None):
         kept = self.read(file)
-        with about_row(file, "structs"):
-            self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
+        self.structs = {}  # no query finds them
+        for line in kept["structs"].values():
+            with about_row(file, line):
+                check_shape(line, Struct)
+                self.structs[line["name"]] = line
         with about_row(file, "values"):
             self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
         self.configurations = {row.name: row for row in CONFIGURATIONS}
@@ -2513,7 +2529,7 @@ class Catalogue:
         rows = {row.name: row for row in RESOURCES}
         for line in kept["inventories"].values():
             with about_row(file, line):
-                check_shape(line, Resource)
+                check_shape(line, Resource, adds=isinstance(line, dict) and "fields" not in line and line.get("name") in rows)
                 self.add_resource(rows, line)
         for row in rows.values() if kept["inventories"] else ():  # without the file some relations lead to rows that it has
             with about_row(file, row.name):
@@ -12252,10 +12268,10 @@ class Control:
 
 def checked(catalogue, file):
     """Return the catalogue. Raise SettingsError for the first row that uses a word that is none, with the row and the clause."""
-    for name, text in catalogue.structs.items():
-        for kind in typed(text).values():
+    for name, line in catalogue.structs.items():
+        for kind in typed(line["fields"]).values():
             for _, why in unknown(kind, SCHEMAS, "type of a field"):
-                raise SettingsError(f"{file}: struct {name}, {text!r}: {why}")
+                raise SettingsError(f"{file}: struct {name}, {line['fields']!r}: {why}")
     for kind, rows, faults_of in (("inventory", catalogue.resources, faults_of_resource), ("API", catalogue.apis, faults_of_api),
                                   ("configuration", catalogue.configurations, faults_of_configuration)):  # fmt: skip
         for row in rows.values():
@@ -12313,7 +12329,7 @@ def faults_of_params(api):
             yield text, "it is no parameter; one is written name:type! and constraints, as in cpuNum:int! 1..1024 =2"
 
 
-API_WORDS = ("open", "now", "later", "all", "bare", "plain", "long")
+API_WORDS = ("open", "now", "later", "all", "bare", "plain", "long", "unnamed")
 CONSTANTS = {"its", "caller", "now", "configured"}  # names that mean something in each row
 
 

@@ -3121,7 +3121,7 @@ class Ledger:
 
     def __del__(self):
         """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
-        if hasattr(self, "file"):
+        if hasattr(self, "file"):  # open() may have failed
             self.file.close()
 
     def append(self, text, durable):
@@ -12771,7 +12771,8 @@ async def exchange(method, url, headers, body):
     """
     place = urllib.parse.urlsplit(url)
     target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
-    head = with_defaults(headers, {"Host": place.netloc, "Connection": "close", "Content-Length": len(body)})
+    defaults = {"Host": place.netloc, "User-Agent": f"zmock/{__version__}", "Accept": "*/*"}
+    head = with_defaults(headers, defaults | {"Connection": "close", "Content-Length": len(body)})
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
     try:
         async with asyncio.timeout(LONGEST_WAIT):
@@ -12862,7 +12863,7 @@ class Mock:
     # running
 
     async def __aenter__(self) -> "Mock":
-        if self.base:
+        if self.loop:
             raise RuntimeError("a mock runs once; serve() makes another one")
         self.loop = loop_here()
         with self.cloud.store.released_on_failure():
@@ -12941,16 +12942,17 @@ class Mock:
 
         Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
         """
+        url = self.url + path
         self.must_run_here()
         defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
         defaults |= {} if body is None else {"Content-Type": "application/json"}
         octets = b"" if body is None else json.dumps(body).encode()
-        status, text = await exchange(method, self.url + path, with_defaults(headers or {}, defaults), octets)
+        status, text = await exchange(method, url, with_defaults(headers or {}, defaults), octets)
         return status, json.loads(text) if text[:1] in ("{", "[") else text or None
 
     def must_run_here(self):
         """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
-        if asyncio.get_running_loop() is not self.loop:
+        if self.loop and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:

@@ -2561,7 +2561,7 @@ class Twice(dict):
 
 
 def with_all(pairs):
-    """An object of JSON, frozen; one of objects of the cloud with all, also those that share a number."""
+    """An object of JSON, frozen; one of objects of the cloud with all that share a number too."""
     found = FrozenDict(pairs)
     objects = (isinstance(item, dict) and "uuid" in item for _, item in pairs)
     if len(found) < len(pairs) and all(objects):

@@ -1705,7 +1705,8 @@ def spell_in_tag(tag, spell):
     for parts in (parts for parts in NAMING_TAGS if len(parts) == len(segments)):
         pairs = [*zip(parts, segments)]
         if all(part[:1] == "{" or part == segment for part, segment in pairs):
-            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
+            spelled = (spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
+            return "::".join(spelled)
     return tag
 
 
@@ -2992,9 +2993,10 @@ class Twice(dict):
 
 
 def with_all(pairs):
-    """An object of JSON, frozen; one of objects of the cloud with all of them, also those that share a number."""
+    """An object of JSON, frozen; one of objects of the cloud with all that share a number too."""
     found = FrozenDict(pairs)
-    if len(found) < len(pairs) and all(isinstance(item, dict) and "uuid" in item for _, item in pairs):
+    objects = (isinstance(item, dict) and "uuid" in item for _, item in pairs)
+    if len(found) < len(pairs) and all(objects):
         return Twice(pairs)
     for key, value in pairs:
         if type(value) is list:
@@ -3697,7 +3699,8 @@ class Write:
 class Store:
     """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
 
-    It holds frozen copies of what goes in; what comes out is a copy or frozen. Without a folder nothing is kept.
+    It holds frozen copies of what goes in; what comes out is a copy or frozen.
+    Without a folder nothing is kept.
     """
 
     def __init__(self, indexes, folder=None, durable=True, standing=None):
@@ -3755,7 +3758,7 @@ class Store:
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
     def spelling(self, uuid, types):
-        """Return a uuid as it is spelled in the item that has it, of one of these types; else as it is."""
+        """Return a uuid as the item of one of these types that has it spells it; else as it is."""
         key = folded(uuid)
         there = (type for type in types if type in self.tables or type in self.standing)
         found = (self.table(type).items.get(key) for type in there)
@@ -6750,7 +6753,7 @@ class Cloud:
         lacking = [name for name, param in api.params.items() if param.required and params[name] is None]
         for param in api.params.values():
             self.check_one(api, param, params[param.name], lacking)
-        params = self.spelled(api, {name: value for name, value in params.items() if value is not None})
+        params = self.spelled(api, without_nulls(params))
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
@@ -6810,8 +6813,8 @@ class Cloud:
 
         Clients may write a uuid in any case, for MySQL compares without; zmock compares with ==.
         """
-        known = api.params
-        return {name: self.spell(api, known[name], value) if name in known else value for name, value in params.items()}
+        known = [name for name in params if name in api.params]
+        return params | {name: self.spell(api, api.params[name], params[name]) for name in known}
 
     def spell(self, api, param, value):
         if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
@@ -6841,7 +6844,7 @@ class Cloud:
 
     def perform(self, call):
         """Does what is asked, in the server's order: references, session, then the operation itself."""
-        call.params = self.spelled(call.api, call.params)  # again: more may be there than when the call was checked
+        call.params = self.spelled(call.api, call.params)  # again: more may be there by now
         call.system_tags = [spell_in_tag(tag, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
@@ -6946,7 +6949,8 @@ class Cloud:
 @functools.lru_cache(maxsize=8)
 def standing_in(catalogue):
     """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
-    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in catalogue.configurations.values()}}
+    rows = catalogue.configurations.values()
+    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in rows}}
 
 
 def heart_beat(cloud, node):
@@ -10039,7 +10043,7 @@ STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3])
 
 
 def spell_references(cloud, types):
-    """Spell the uuids inside objects as the objects that have them: people edit files, in any case."""
+    """Spell the uuids inside objects as the objects that have them; files may write any case."""
     rows = [row for row in cloud.catalogue.resources.values() if not row.of]
     exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
 

@@ -159,10 +159,12 @@ log = logging.getLogger("zmock")
 def nearest(word, words, count=1):
     """Return the known words most like a wrong one, those that begin with it first.
 
-    nearest("zoms", ["zones"]) -> ["zones"]; nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"].
+    nearest("zoms", ["zones"]) -> ["zones"]
+    nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"]
     """
     folded, wrong = {known.casefold(): known for known in words}, str(word)[:200].casefold()
-    longer = sorted((known for known in folded if len(wrong) > 2 and known.startswith(wrong)), key=len)
+    begun = len(wrong) > 2
+    longer = sorted((known for known in folded if begun and known.startswith(wrong)), key=len)
     like = difflib.get_close_matches(wrong, folded, count, 0.6)
     return [folded[known] for known in dict.fromkeys([*longer, *like])][:count]
 
@@ -950,7 +952,10 @@ def iso(moment):
 
 
 def moment_of(text):
-    """Return the seconds since 1970 of a date and time in ISO 8601, in UTC where it names no offset; ValueError for other text."""
+    """Return the seconds since 1970 of a date and time in ISO 8601; without an offset it is UTC.
+
+    Raises ValueError for other text.
+    """
     if not isinstance(text, str) or "T" not in text:
         raise ValueError(f"{text!r} is no date and time such as 2018-07-10T00:00:00Z")
     moment = iso_date(text)
@@ -958,27 +963,33 @@ def moment_of(text):
 
 
 def iso_date(text):
-    """Return the datetime of a date in ISO 8601, with a space for T too; ValueError for other text."""
+    """Return the datetime of a date in ISO 8601, or with a space for its T.
+
+    Raises ValueError for other text. In a URL, a plus that nobody encoded is a space.
+    """
     if not re.fullmatch(r"[\d.,:TWZ +-]+", text, re.ASCII):
         raise ValueError(f"{text!r} is no date")
-    return datetime.fromisoformat(re.sub(r"(:[\d.]+) (\d\d:?\d\d)$", r"\1+\2", text))  # a plus that nobody encoded is a space in a URL
+    return datetime.fromisoformat(re.sub(r"(:[\d.]+) (\d\d:?\d\d)$", r"\1+\2", text))
 
 
 def stamp_from(text, ahead=0):
-    """Return the stamp of a date as answers show it, or in ISO 8601; ValueError for other text.
+    """Return the stamp of a date as answers show it, or in ISO 8601; raise ValueError for other text.
 
-    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06", "2018-07-10" are in the zone of the cloud, which is so many
-    seconds `ahead` of UTC; "2018-07-10T01:31:06Z" and "2018-07-10T03:31:06+02:00" say theirs.
+    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the zone of
+    the cloud, `ahead` seconds ahead of UTC. "2018-07-10T01:31:06Z" and "2018-07-10T03:31:06+02:00" name
+    their own.
     """
     text = text.strip()
     with contextlib.suppress(ValueError):
-        return stamp_of(calendar.timegm(time.strptime(text if ":" in text else f"{text} 12:00:00 AM", "%b %d, %Y %I:%M:%S %p")))
+        shown = text if ":" in text else f"{text} 12:00:00 AM"
+        return stamp_of(calendar.timegm(time.strptime(shown, "%b %d, %Y %I:%M:%S %p")))
     try:
         moment = iso_date(text)
         if moment.tzinfo:
             moment = moment.astimezone(timezone(timedelta(seconds=ahead)))
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no date such as 2018-07-10 09:31:06, Jul 10, 2018 9:31:06 AM or 2018-07-10T09:31:06+08:00") from None
+        examples = "2018-07-10 09:31:06, Jul 10, 2018 9:31:06 AM or 2018-07-10T09:31:06+08:00"
+        raise ValueError(f"{text!r} is no date such as {examples}") from None
     return moment.isoformat(" ", "seconds")[:19]
 
 
@@ -3121,7 +3132,7 @@ class Ledger:
 
     def __del__(self):
         """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
-        if hasattr(self, "file"):
+        if hasattr(self, "file"):  # open() may have failed
             self.file.close()
 
     def append(self, text, durable):
@@ -3253,8 +3264,8 @@ class Folder:
             if not file.is_ascii:
                 self.unspared.add(file.path.stem)
             if file.twice:
-                told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; "
-                            + ("it is kept under a new one" if file.twice == 1 else "they are kept under new ones"))  # fmt: skip
+                new = "it is kept under a new one" if file.twice == 1 else "they are kept under new ones"
+                told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; {new}")
             return found
         except FileNotFoundError:
             broken = f"{file.path}: it is missing"
@@ -4108,23 +4119,27 @@ OPERATORS = {
         Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
     )
 }
-SLIPS = {  # how other languages write an operator, and the condition that they mean; operators themselves among them, longer ones first
+# How other languages write an operator, and the condition that they mean. What contains another one comes before it; the
+# operators of zmock are among them, to be told from those.
+SLIPS = {
     "is not null": "{} not null", "not null": "{} not null", "is null": "{} is null", "isnull": "{} is null",
     "not like": "{}!~={}", "not in": "{}!?={}", "like": "{}~={}", "in": "{}?={}", "contains": "{}~=%{}%",
-    "eq": "{}={}", "ne": "{}!={}", "gt": "{}>{}", "ge": "{}>={}", "gte": "{}>={}", "lt": "{}<{}", "le": "{}<={}", "lte": "{}<={}",
-    "===": "{}={}", "!==": "{}!={}", "==": "{}={}", "=~": "{}~={}", "=>": "{}>={}", "=<": "{}<={}", "<>": "{}!={}",
-    **{sign: f"{{}}{sign}{{}}" for sign in OPERATORS if not sign.endswith("null")}, ":": "{}={}", "~": "{}~={}",
+    "eq": "{}={}", "ne": "{}!={}", "gt": "{}>{}", "ge": "{}>={}", "gte": "{}>={}",
+    "lt": "{}<{}", "le": "{}<={}", "lte": "{}<={}",
+    "===": "{}={}", "!==": "{}!={}", "==": "{}={}", "=~": "{}~={}", "=>": "{}>={}", "=<": "{}<={}",
+    "<>": "{}!={}", **{sign: f"{{}}{sign}{{}}" for sign in OPERATORS if not sign.endswith("null")},
+    ":": "{}={}", "~": "{}~={}",
 }  # fmt: skip
-OTHER_KEYS = {  # how other APIs name the keys of a query, without case and punctuation
-    **dict.fromkeys(("pagesize", "perpage", "size", "max", "maxresults", "top", "take", "pagelimit", "rows"), "limit"),
-    **dict.fromkeys(("offset", "skip", "from", "startindex", "marker"), "start"),
-    **dict.fromkeys(("page", "pageno", "pagenum", "pagenumber", "pageindex", "currentpage"), "start and limit"),
-    **dict.fromkeys(("order", "orderby", "ordering", "sortkey", "sortfield"), "sort"),
-    **dict.fromkeys(("sortdirection", "sortorder", "direction", "sortdir", "desc", "asc"), "sort=-name for descending order"),
-    **dict.fromkeys(("filter", "filters", "where", "query", "search"), "q"),
-    **dict.fromkeys(("select", "columns", "attributes", "include"), "fields"),
-    **dict.fromkeys(("total", "withtotal", "withcount", "includetotal"), "replyWithCount=true"),
-}  # fmt: skip
+OTHER_KEYS = {  # what zmock has for the keys that other APIs read, without case and punctuation
+    "limit": "pagesize perpage size max maxresults top take pagelimit rows",
+    "start": "offset skip from startindex marker",
+    "start and limit": "page pageno pagenum pagenumber pageindex currentpage",
+    "sort": "order orderby ordering sortkey sortfield",
+    "sort=-name for descending order": "sortdirection sortorder direction sortdir desc asc",
+    "q": "filter filters where query search",
+    "fields": "select columns attributes include",
+    "replyWithCount=true": "total withtotal withcount includetotal",
+}
 
 
 NUMBER, ZERO_DATE = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"), "0000-00-00 00:00:00"
@@ -4191,11 +4206,13 @@ class Condition:
 
     def test(self, kind, read_date):
         """What to make of a value of that type, which is not null, and what it is then asked: holds(see(value))."""
-        row, (read, see) = OPERATORS[self.sign], (read_date, str) if kind == "date" else SCALES.get(kind, TEXT)
+        row = OPERATORS[self.sign]
+        read, see = (read_date, str) if kind == "date" else SCALES.get(kind, TEXT)
         if row.reads == "nothing":
             return see, functools.partial(row.holds, None)
         if row.reads == "list":
-            return see, functools.partial(row.holds, frozenset(map(read, dates_in(self.words) if kind == "date" else self.words)))
+            words = dates_in(self.words) if kind == "date" else self.words
+            return see, functools.partial(row.holds, frozenset(map(read, words)))
         if row.reads == "pattern" and kind == "bool":  # true and false have no letters
             return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
         if row.reads == "pattern":
@@ -4222,7 +4239,7 @@ def read_condition(text, dialect):
 
 
 def meant(text):
-    """Return what a condition of another language would be here, "write name~=web"; nothing for text that is one already."""
+    """Return what a condition of another language would be here, "write name~=web", or nothing."""
     for slip, form in SLIPS.items():
         between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{re.escape(slip)}\s*"
         if found := re.fullmatch(rf"\s*([\w.]+){between}(.*?)\s*", text, re.I | re.S):
@@ -4232,25 +4249,27 @@ def meant(text):
 
 
 def bare(value, many=False):
-    """Return a value without the quotes that other languages put around it, and a list without its brackets and spaces."""
+    """Return a value without quotes around it; a list also without brackets and spaces."""
     if many:
         words = (re.fullmatch(r"[(\[](.*)[)\]]", value, re.S) or ["", value])[1].split(",")
         return ",".join(bare(word.strip()) for word in words)
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
-CLAUSE = re.compile(r"(.+?)(?: +and +| *&& *| *; *)([\w.]+ *(?:[=<>!~?].*| is null| not null))", re.I | re.S)
+TWO_CONDITIONS = re.compile(
+    r"(.+?)(?: +and +| *&& *| *; *)([\w.]+ *(?:[=<>!~?].*| is null| not null))", re.I | re.S
+)
 
 
 def another_reading(condition, kind):
-    """Return what a condition on a field of that kind may be meant to say that finds nothing as it stands, or nothing."""
+    """Return a hint on what a condition that finds nothing may be meant to say, or nothing."""
     name, sign, value = ".".join(condition.path), condition.sign, condition.value
     like = sign.replace("~", "").replace("=", "~=")
-    if two := CLAUSE.fullmatch(condition.text):
+    if two := TWO_CONDITIONS.fullmatch(condition.text):
         return f"write q={two[1]}&q={two[2]}"
     if kind == "date":
-        midnight = sign == "=" and ":" not in value
-        return f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after" if midnight else ""
+        whole_day = f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after"
+        return whole_day if sign == "=" and ":" not in value else ""
     if better := meant(condition.text):
         return better
     if "*" in value and "%" not in value and sign in ("=", "!=", "~=", "!~="):
@@ -4299,8 +4318,8 @@ def other_key(name, fields, dialect):
         return f"the server does not read {name}" + (": write q" if name == "condition" else "")
     if name in fields:
         return f"a query does not read {name}: write q={name}=..."
-    better = f": write {OTHER_KEYS[plain]}" if plain in OTHER_KEYS else did_you_mean(name, known)
-    return f"a query does not read {name}{better}"
+    better = next((f": write {key}" for key, others in OTHER_KEYS.items() if plain in others.split()), "")
+    return f"a query does not read {name}{better or did_you_mean(name, known)}"
 
 
 def read_query(pairs, dialect):
@@ -4511,8 +4530,11 @@ class Rows:
         try:
             see, holds = condition.test(kind, self.instant)
         except ValueError as error:
-            better = f"{name}=true or {name}=false" if kind == "bool" else f"{name}{condition.sign}2018-07-10 09:31:06 or {name}{condition.sign}2018-07-10T09:31:06+08:00"
-            raise self.bad_field(f"the condition {condition.text} cannot be read: {error}", f"write {better}") from None
+            values = ("true", "false") if kind == "bool" else ("2018-07-10 09:31:06", "2018-07-10T09:31:06+08:00")
+            sign = "=" if kind == "bool" else condition.sign
+            better = " or ".join(f"{name}{sign}{value}" for value in values)
+            details = f"the condition {condition.text} cannot be read: {error}"
+            raise self.bad_field(details, f"write {better}") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
         if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
             return Term(passes)
@@ -4627,8 +4649,8 @@ class Rows:
         if name in resource.relations:
             better = f": write {name}.uuid=..." if in_condition else ""
             return f"{resource.name} has no field {name}, it is a relation{better}"
-        relations = {relation: f"{relation}.uuid" for relation in resource.listed} if in_condition else {}
-        near = nearest(name, {*fields, *relations, *(TAGS if in_condition else ())})
+        relations = {relation: f"{relation}.uuid" for relation in resource.listed}
+        near = nearest(name, {*fields, *relations, *TAGS} if in_condition else fields)
         better = "".join(f", did you mean {relations.get(word, word)}?" for word in near)
         return f"{resource.name} has no field {name}{better}"
 
@@ -4638,24 +4660,27 @@ class Rows:
     # conditions that may say something else than their writer meant
 
     def doubts(self, query, resource, found=False):
-        """Return hints on the conditions of a query; on those that met nothing only if it `found` nothing."""
+        """Return hints on the conditions of a query; on what met nothing only if it `found` nothing."""
         hints = (self.doubt(condition, query, resource, found) for condition in query.conditions)
         return [hint for hint in hints if hint]
 
     def doubt(self, condition, query, resource, found=False):
-        """Return a hint on a condition that is legal but reads strangely, or nothing. It changes nothing of what is found."""
+        """Return a hint on a legal condition that reads strangely, or nothing. It never changes what is found."""
         reads, negative = OPERATORS[condition.sign].reads, "!" in condition.sign
         if reads == "nothing":
             return ""
         row, name, kind = self.field_of(condition, resource)
-        if (negative or not found) and (better := another_reading(condition, kind)) and self.meets_none(condition, query, resource):
+        better = another_reading(condition, kind) if negative or not found else ""
+        if better and self.meets_none(condition, query, resource):
             return f"{condition.text} {'excludes' if negative else 'finds'} nothing: {better}"
-        words = condition.words if reads == "list" else [condition.value] if reads == "value" else []
+        words = {"list": condition.words, "value": [condition.value]}.get(reads, [])
         for word in words if kind != "date" else dates_in(words):
             if hint := self.odd_value(row, name, kind, word, condition):
                 return hint
-            if reads == "list" and word[:1] == " " and self.meets_none(replace(condition, value=word), query, resource):
-                return f"the space before {word.strip()} counts: write {name}{condition.sign}{bare(condition.value, many=True)}"
+            alone = replace(condition, value=word)
+            if reads == "list" and word[:1] == " " and self.meets_none(alone, query, resource):
+                better = f"{name}{condition.sign}{bare(condition.value, many=True)}"
+                return f"the space before {word.strip()} counts: write {better}"
         return ""
 
     def odd_value(self, row, name, kind, text, condition):
@@ -4663,9 +4688,9 @@ class Rows:
         if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
             return f"{condition.text} compares with {number(text)}: {text!r} is no number"
         if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
-            return f"{condition.text} compares with the zero date, before all others: write dates as 2018-07-10 09:31:06"
-        values = self.catalogue.values_of(row, name)
-        if values and condition.sign in ("=", "!=", "?=", "!?=") and folded(text) not in map(folded, values):
+            return f"{condition.text} compares with the zero date, before all others: write 2018-07-10 09:31:06"
+        values = self.catalogue.values_of(row, name) if condition.sign in ("=", "!=", "?=", "!?=") else ()
+        if values and folded(text) not in map(folded, values):
             better = did_you_mean(text, values) or f": it is {', '.join(values)}"
             return f"no {row.name} can have the {name} {text}{better}"
         return ""
@@ -4677,7 +4702,7 @@ class Rows:
         return not any(True for _ in self.narrow([term], resource)[0])
 
     def field_of(self, condition, resource):
-        """Return the resource, the name and the kind of the field that a legal condition compares."""
+        """Return the resource, name and kind of the field that a legal condition compares."""
         for step in condition.path[:-1]:
             resource = self.beyond(resource, step)
         if condition.field in TAGS:
@@ -4728,8 +4753,8 @@ class Rows:
             kept = {uuid_of(item): item for item in left if term.passes(item)}
             lost = [uuid for uuid in map(uuid_of, left) if uuid not in kept]
             index = term.index if term is first or isinstance(term, Join) else None
-            row = {"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index, "examples": lost[:EXAMPLES]}
-            told.append(row | ({"hint": doubt} if doubt else {}))
+            shown = {"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index}
+            told.append(shown | {"examples": lost[:EXAMPLES]} | ({"hint": doubt} if doubt else {}))
             left = kept.values()
         return {"total": len(left), "conditions": told}
 
@@ -5034,10 +5059,10 @@ def share(glob, path):
 
 
 def place_meant(where, name, apis):
-    """Return the end of a sentence that names the key of `when` that is perhaps meant: ", did you mean params.name?"."""
+    """Return the end of a sentence with the key of `when` that is perhaps meant."""
     if not name and any(where in api.params for api in apis):
         return f", did you mean params.{where}?"
-    near = (place if place in ("method", "path") else f"{place}.{name or 'NAME'}" for place in nearest(where, WHEN))
+    near = (place + f".{name or 'NAME'}" * (place not in ("method", "path")) for place in nearest(where, WHEN))
     return "".join(f", did you mean {place}?" for place in near)
 
 
@@ -5055,8 +5080,8 @@ def check_when(cloud, when, apis):
         a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
-            better = did_you_mean(key, [f"{where}.{name}" for name in known]) if known else f": there is no {where} at all"
-            raise ValueError(f"no call that 'api' names has {key!r}{better}")
+            better = did_you_mean(key, [f"{where}.{name}" for name in known])
+            raise ValueError(f"no call that 'api' names has {key!r}{better if known else f': there is no {where} at all'}")
     if "path" in when and not any(share(text_of(when["path"]), path) for api in apis for path in paths_of(cloud, api)):
         refuse("path", f"one of {apis[0].name}, such as {apis[0].path}" if len(apis) == 1 else "a path of these APIs", when["path"])
     methods = {api.method for api in apis} if cloud.dialect["wrong-method"] else {"GET", "POST", "PUT", "DELETE"}
@@ -5192,7 +5217,8 @@ class Faults:
         names = [name for name in names if name in self.apis]
         if not names:
             simulated = [name for name, api in self.apis.items() if api.backing != "none"]
-            raise ValueError(f"'api' names no API: {glob!r}{did_you_mean(glob, simulated) or did_you_mean(glob, self.apis)}")
+            better = did_you_mean(glob, simulated) or did_you_mean(glob, self.apis)
+            raise ValueError(f"'api' names no API: {glob!r}{better}")
         simulated = [self.apis[name] for name in names if self.apis[name].backing != "none"]
         if not simulated:
             raise ValueError(f"{glob} is not simulated: it answers 501")
@@ -6721,7 +6747,7 @@ class Cloud:
         defaults = {param.name: param.default for param in api.params.values()}
         said = defaults | {name: value for name, value in given.items() if value is not None}
         params = {param.name: self.read(param, said[param.name]) for param in api.params.values()}
-        lacking = [param.name for param in api.params.values() if param.required and params[param.name] is None]
+        lacking = [name for name, param in api.params.items() if param.required and params[name] is None]
         for param in api.params.values():
             self.check_one(api, param, params[param.name], lacking)
         params = self.spelled(api, {name: value for name, value in params.items() if value is not None})
@@ -6743,7 +6769,7 @@ class Cloud:
             raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is {a_noun(KIND_WORDS[param.type])}") from None
 
     def check_one(self, api, param, value, lacking=()):
-        """Raise BadParameter for an illegal value. The server reports one missing parameter: the hint names all of `lacking`."""
+        """Raise BadParameter for an illegal value. The server reports one that is missing; the hint names all."""
         where = f"field[{param.name}] of message[{api.message}]"
         all_missing = f"missing: {', '.join(lacking)}" if value is None else ""
         if isinstance(value, str) and param.longest and len(value) > param.longest:
@@ -9603,70 +9629,75 @@ def running_vm(cloud, name, host):
 
 # ---- Cloud file --------------------------------------------------------------------------------------------------
 
-REMEMBERED = {  # keys that keep the uuid of an object that was deleted: the server does so too
-    ("VmInstance", "imageUuid"), ("VmInstance", "instanceOfferingUuid"), ("VmInstance", "lastHostUuid"), ("Volume", "rootImageUuid"),
-    ("Volume", "diskOfferingUuid"), ("ImageCache", "imageUuid"), ("Notification", "resourceUuid"), ("LongJob", "targetResourceUuid"),
+REMEMBERED = {  # keys that keep the uuid of an object that was deleted, on the server too
+    "VmInstance": "imageUuid instanceOfferingUuid lastHostUuid", "Volume": "rootImageUuid diskOfferingUuid",
+    "ImageCache": "imageUuid", "Notification": "resourceUuid", "LongJob": "targetResourceUuid",
 }  # fmt: skip
 
 
 def type_referred_to(catalogue, row, name):
     """Return the type that a field refers to, "Resource" for any, "" if it is no reference.
 
-    A row says it for what a query follows or a deletion touches: "zoneUuid" -> Zone. Elsewhere the name of the field ends with it:
-    "lastHostUuid" -> Host, "peerL3NetworkUuids" -> L3Network, "targetResourceUuid" -> Resource.
+    A row says it for what a query follows or a deletion touches: "zoneUuid" -> Zone. Elsewhere the name
+    of the field ends with it: "lastHostUuid" -> Host, "targetResourceUuid" -> Resource.
     """
-    relations = {relation.target for relation in row.relations.values() if relation.own == name and relation.theirs == "uuid"}
+    relations = [one for one in row.relations.values() if (one.own, one.theirs) == (name, "uuid")]
     target = row.leads.get(name) or catalogue.resources[row.stored].leads.get(name)
     if target or not re.search(".Uuids?$", name):
-        return "Resource" if len(relations) > 1 else target if target in catalogue.resources else ""
+        known = target if target in catalogue.resources else ""
+        return "Resource" if len({one.target for one in relations}) > 1 else known
     words = re.sub("Uuids?$", "", name).lower()
     if words == "parent":
         return row.stored
     if words.endswith("resource"):
         return "Resource"
-    return max((type for type in catalogue.resources if words.endswith(type.lower())), key=len, default="")
+    fitting = [type for type in catalogue.resources if words.endswith(type.lower())]
+    return max(fitting, key=len, default="")
 
 
 class CloudFile:
-    """The objects that people write into a cloud file, read: their uuids, "@name" references, dates and states.
+    """What people write into a cloud file, read into objects: uuids, "@name" references, dates, states.
 
-    Raises SettingsError for one that cannot be, with the object and the nearest right thing.
+    Raises SettingsError for an object that cannot be, with the nearest right thing.
     """
 
     def __init__(self, cloud, path):
         self.cloud, self.path, self.catalogue = cloud, path, cloud.catalogue
-        self.inside = {(row.place.owner, row.place.list): row for row in cloud.catalogue.resources.values() if row.inside}
+        rows = cloud.catalogue.resources.values()
+        self.inside = {(row.place.owner, row.place.list): row for row in rows if row.inside}
         self.named = defaultdict(dict)  # the uuids of objects, by type and name
         self.nameless = Counter()  # how many objects without a uuid have a name, by type and name
-        self.references = []  # (object, field, type, uuid)
-        for type in {row.stored for row in cloud.catalogue.resources.values()}:
+        self.references = []  # (row, field, type, uuid, the field and its object for people)
+        for type in {row.stored for row in rows}:
             for item in cloud.store.rows(type):
                 self.named[type, item.get("name")][item["uuid"]] = None
 
-    def refuse(self, what):
-        raise SettingsError(f"{self.path}: {what}")
+    def refuse(self, why):
+        raise SettingsError(f"{self.path}: {why}")
 
     def read(self, rows, told):
-        """Return the objects by the keys of the file, with uuids, references and dates as items hold them; `rows` says what they are."""
-        identified = {key: [self.identified(row, item) for item in told[key]] for key, row in rows.items()}
-        return {key: [self.item(rows[key], item) for item in items] for key, items in identified.items()}
+        """Return the objects by the keys of the file, as items hold them; `rows` are the types of the keys."""
+        known = {key: [self.identified(row, item) for item in told[key]] for key, row in rows.items()}
+        return {key: [self.item(rows[key], item) for item in items] for key, items in known.items()}
 
     # uuids
 
     def identified(self, row, item):
-        """Return an object, and those inside it, with uuids; one that it lacks follows from its type and name."""
+        """Return an object, and those inside it, with uuids."""
         if not isinstance(item, dict) or row.inside or row.name == "GlobalConfig":
             return item
         item = {name: values.split("|")[0] for name, values in row.only.items()} | item
         uuid = item.get("uuid") or self.uuid_of(row, item.get("name"))
         if isinstance(item.get("name"), str) and isinstance(uuid, str):
             self.named[row.stored, item["name"]][uuid] = None
-        inner = self.catalogue.embedded[self.catalogue.as_told(row, item).name]
-        parts = {name: [self.identified(child, part) for part in item[name]] for name, child in inner.items() if isinstance(item.get(name), list)}
+        parts = {}
+        for name, child in self.catalogue.embedded[self.catalogue.as_told(row, item).name].items():
+            if isinstance(item.get(name), list):
+                parts[name] = [self.identified(child, part) for part in item[name]]
         return item | {"uuid": uuid} | parts
 
     def uuid_of(self, row, name):
-        """Return the uuid of an object without one; a second object of that name has another."""
+        """Return the uuid of an object without one: it follows from type, name, and which of that name it is."""
         text = f"{row.name}/{name}"
         self.nameless[text] += 1
         return named(text if self.nameless[text] == 1 else f"{text}/{self.nameless[text]}")
@@ -9674,30 +9705,33 @@ class CloudFile:
     # fields
 
     def item(self, row, item, owner=""):
-        """Return an object with its fields as items hold them. `owner` is the object that a reference lies in."""
+        """Return an object with its fields as items hold them; `owner` is what a reference lies in."""
         if not isinstance(item, dict) or row.name == "GlobalConfig":
             return item
-        row, of = self.catalogue.as_told(row, item), f" of {owner or row.name} {item.get('name') or item.get('uuid') or ''}".rstrip()
+        row, label = self.catalogue.as_told(row, item), item.get("name") or item.get("uuid") or ""
+        of = f" of {owner or row.name} {label}".rstrip()
         for name, values in row.only.items():
             if name in item and item[name] not in values.split("|"):
                 self.refuse(f"{name}{of} is {values.replace('|', ' or ')}, not {item[name]!r}")
         return {name: self.field(row, item, name, value, of) for name, value in item.items()}
 
     def field(self, row, item, name, value, of):
-        """Return the value of a field of an object, as items hold it."""
-        inner, parts = self.inside.get((row.stored, name)), self.catalogue.embedded[row.name].get(name)
-        type, kind = self.type_of(row, item, name, inner), row.all_fields.get(name)
-        if isinstance(value, list) and (parts or (inner and kind == "maps")):
-            return [self.part(parts or inner, one, f"{name}{of}") for one in value]
-        if type and isinstance(value, str) and value:
-            return self.reference(row, name, type, value, of)
+        """Return the value of a field as items hold it."""
+        kind, inner = row.all_fields.get(name), self.inside.get((row.stored, name))
+        part = self.catalogue.embedded[row.name].get(name) or (inner if kind == "maps" else None)
+        if part and isinstance(value, list):
+            return [self.part(part, one, f"{name}{of}") for one in value]
+        type = self.type_of(row, item, name, inner)
         if type and isinstance(value, list):
-            return [self.reference(row, name, type, one, of) if isinstance(one, str) else one for one in value]
+            return [self.reference(row, name, type, one, of) for one in value]
+        if type:
+            return self.reference(row, name, type, value, of)
         if kind == "date" and isinstance(value, str):
             return self.date(name, value, of)
         values = self.catalogue.values_of(row, name)
         if values and isinstance(value, str) and value not in values:
-            self.refuse(f"{name}{of} is {' or '.join(values)}, not {value!r}{did_you_mean(value, values)}")
+            better = did_you_mean(value, values)
+            self.refuse(f"{name}{of} is {' or '.join(values)}, not {value!r}{better}")
         return value
 
     def part(self, row, item, owner):
@@ -9709,56 +9743,67 @@ class CloudFile:
 
     def date(self, name, text, of):
         try:
-            stamp = stamp_from(text, self.cloud.clock.utc_offset)
+            return stamp_from(text, self.cloud.clock.utc_offset)
         except ValueError as error:
-            self.refuse(f"{name}{of}: {error}")
-        if stamp < "1970":  # MySQL has no timestamp before that
-            self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
-        return stamp
+            return self.refuse(f"{name}{of}: {error}")
 
     # references
 
     def type_of(self, row, item, name, inner):
-        """Return the type of what a field refers to: "Resource" for any type, "" where it is no reference."""
+        """Return the type of what a field refers to; of a tag, the one that its resourceType says."""
         if inner and row.all_fields.get(name) == "list":
             return type_referred_to(self.catalogue, inner, inner.place.value)
         type = type_referred_to(self.catalogue, row, name)
-        told = self.catalogue.of_vo(str(item.get("resourceType"))) if type == "Resource" and name == "resourceUuid" else None
-        return told.name if told else type
+        named_type = self.catalogue.of_vo(str(item.get("resourceType")))
+        return named_type.name if named_type and type == "Resource" and name == "resourceUuid" else type
 
     def reference(self, row, name, type, value, of):
-        """Return the uuid that a reference means, "@zone-1" or itself."""
-        uuid = self.uuid_named(type, value[1:], f"{name}{of}") if value.startswith("@") else value
-        self.references.append((row, name, type, uuid, f"{name}{of}"))
+        """Return the uuid that a reference means: "@zone-1", or a uuid."""
+        if not isinstance(value, str) or not value:
+            return value
+        where = f"{name}{of}"
+        uuid = self.uuid_named(type, value[1:], where) if value.startswith("@") else value
+        self.references.append((row, name, type, uuid, where))
         return uuid
 
-    def uuid_named(self, type, name, where):
-        known = {known for stored, known in self.named if self.is_of(stored, type) and known}
-        found = [uuid for (stored, known), uuids in self.named.items() if known == name and self.is_of(stored, type) for uuid in uuids]
-        if not found:
-            self.refuse(f"{where}: there is no {type} named {name}{did_you_mean(f'@{name}', [f'@{known}' for known in known])}")
-        if len(found) > 1:
-            self.refuse(f"{where}: {counted(len(found), 'object')} of type {type} have the name {name}; refer to one by its uuid")
-        return found[0]
+    def candidates(self, type):
+        """Return what a reference to a type may mean: {name: uuids}."""
+        stored = self.catalogue.resources[type].stored if type != "Resource" else ""
+        found = defaultdict(dict)
+        for (kind, name), uuids in self.named.items():
+            if name and kind == (stored or kind):
+                found[name] |= uuids
+        return found
 
-    def is_of(self, stored, type):
-        return type in ("Resource", stored) or self.catalogue.resources[type].stored == stored
+    def uuid_named(self, type, name, where):
+        known = self.candidates(type)
+        if name not in known:
+            better = did_you_mean(f"@{name}", [f"@{name}" for name in known])
+            self.refuse(f"{where}: there is no {type} named {name}{better}")
+        if len(known[name]) > 1:
+            several = f"{counted(len(known[name]), 'object')} of type {type} have the name {name}"
+            self.refuse(f"{where}: {several}; refer to one by its uuid")
+        return next(iter(known[name]))
 
     def refuse_dangling(self):
-        """Raise SettingsError for a reference to what is not there, once all objects are loaded; report one that a real cloud may have."""
+        """Raise SettingsError if a reference leads nowhere, now that all objects are loaded."""
         for row, name, type, uuid, where in self.references:
             if self.cloud.exists(type, uuid):
                 continue
-            if (row.stored, name) in REMEMBERED and re.fullmatch(UUID, uuid):
+            if name in REMEMBERED.get(row.stored, "").split() and re.fullmatch(UUID, uuid):
                 log.warning("%s: %s, %s, is not in the file; it counts as deleted", self.path, where, uuid)
-                continue
-            others = [other.name for other in self.catalogue.resources.values() if self.cloud.exists(other.name, uuid)]
-            if others:
-                self.refuse(f"{where} is {a_noun(type)}, and {uuid} is of type {others[-1]}")
-            known = {known: f"@{known}" for stored, known in self.named if self.is_of(stored, type) and known}
-            known |= {known: known for (stored, _), uuids in self.named.items() if self.is_of(stored, type) for known in uuids}
-            better = "".join(f", did you mean {known[near]}?" for near in nearest(uuid, known))
-            self.refuse(f"{where} leads nowhere: there is no {type} {uuid}{better}")
+            else:
+                self.refuse(f"{where} {self.why_dangling(type, uuid)}")
+
+    def why_dangling(self, type, uuid):
+        rows = self.catalogue.resources.values()
+        others = [row.name for row in rows if self.cloud.exists(row.name, uuid)]
+        if others:
+            return f"is {a_noun(type)}, and {uuid} is of type {others[-1]}"
+        known = self.candidates(type)
+        meant = {name: f"@{name}" for name in known} | {one: one for uuids in known.values() for one in uuids}
+        better = "".join(f", did you mean {meant[near]}?" for near in nearest(uuid, meant))
+        return f"leads nowhere: there is no {type} {uuid}{better}"
 
 
 # ---- Kept cloud --------------------------------------------------------------------------------------------------
@@ -9786,14 +9831,16 @@ def from_file(cloud, path):
     if not isinstance(told, dict):
         raise SettingsError(f"{path}: a cloud is a JSON object {{\"zones\": [...], ...}}")
     basics(cloud)
-    rows = {kind: cloud.catalogue.collections.get(kind.strip("/")) or cloud.catalogue.resource(kind) for kind in told}
+    collections, types = cloud.catalogue.collections, cloud.catalogue.resources
+    rows = {kind: collections.get(kind.strip("/")) or types.get(kind) for kind in told}
     for kind, row in rows.items():
         if row and not isinstance(told[kind], list):
             raise SettingsError(f"{path}: {kind!r} is a list of objects, not {json.dumps(told[kind], ensure_ascii=False)[:80]}")
         if not row:
-            kinds = [cloud.catalogue.collections, cloud.catalogue.resources][:: -1 if kind[:1].isupper() else 1]
+            kinds = (types, collections) if kind[:1].isupper() else (collections, types)
             better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
-            raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {{\"zones\": [...], ...}}")
+            shape = '{"zones": [...], ...}'
+            raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {shape}")
     file = CloudFile(cloud, path)
     told = file.read(rows, told)
     for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
@@ -10019,15 +10066,18 @@ def look_over_type(cloud, row):
     dates = [name for name, kind in row.all_fields.items() if kind == "date"]
     stamps = {item[name] for item in table.items.values() for name in dates if isinstance(item.get(name), str)}
     doubtful = {stamp for stamp in stamps if not STAMP.fullmatch(stamp)}
-    values = {name: some for name in row.all_fields if (some := cloud.catalogue.values_of(row, name))}
+    values = {name: cloud.catalogue.values_of(row, name) for name in row.all_fields}
+    values = {name: some for name, some in values.items() if some}
     for uuid, item in [*table.items.items()]:
         shape = (str(item.get("status")), *item, *map(type, item.values()))  # most have the same
         if shape not in known:
             known[shape] = oddities(cloud, row, item)
         wrong = [name for name in dates if isinstance(item.get(name), str) and item[name] in doubtful] if doubtful else ()
         odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in wrong}
-        for name in [name for name, some in values.items() if isinstance(item.get(name), str) and item[name] not in some]:
-            odd[name] = f"{name} cannot be {item[name]}{did_you_mean(item[name], values[name])}", item[name]
+        for name, some in values.items():
+            value = item.get(name)
+            if isinstance(value, str) and value not in some:
+                odd[name] = f"{name} cannot be {value}{did_you_mean(value, some)}", value
         if odd:
             told.append(f"{row.name} {item['uuid']}: {'; '.join(what for what, _ in odd.values())}")
             cloud.store.change(row.name, uuid, without_nulls(item | {name: value for name, (_, value) in odd.items()}))
@@ -10501,8 +10551,9 @@ def forwarded(request):
 
 
 def header_safe(text):
-    """Return text as a header carries it: one line, not too long, sent as UTF-8 (RFC 9110 5.5 leaves it opaque; curl and most logs show it)."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).encode(errors="replace").decode()[:2000]
+    """Return text as a header carries it: one line, not too long, sent as UTF-8 (opaque by RFC 9110, 5.5)."""
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    return line.encode(errors="replace").decode()[:2000]
 
 
 # ---- API: hints ----------------------------------------------------------------------------------------------------
@@ -11092,7 +11143,8 @@ class Rest:
         query, unread = read_query(arguments, self.dialect)
         fields = self.catalogue.resource(api.type).all_fields
         entry.hints += [other_key(name, fields, self.dialect) for name in sorted(unread)]
-        if len([1 for name, _ in arguments if name == "fields"]) > 1 and not self.dialect["repeated-fields"]:
+        repeated = [name for name, _ in arguments].count("fields") > 1
+        if repeated and not self.dialect["repeated-fields"]:
             entry.hints.append("the server reads the first fields only: write fields=uuid,name")
         return {"query": query}
 
@@ -11208,7 +11260,8 @@ class Rest:
     def doubts(self, call, body):
         """Return hints on the conditions of a query that was answered."""
         queries, row = self.cloud.queries_of(call), self.catalogue.resource(call.api.type)
-        return queries.doubts(call["query"], row, bool(body.get("total") or body.get("inventories")))
+        found = bool(body.get("total") or body.get("inventories"))
+        return queries.doubts(call["query"], row, found)
 
     async def accept(self, request, call, entry):
         """202 and where to poll, once the job is on the disk."""
@@ -11735,7 +11788,7 @@ class Watch:
                     self.emit("state", {"type": type, "uuid": item["uuid"], "name": item.get("name"), "field": name, "from": was, "to": became})
 
     async def until(self, holds, seconds, hints=()):
-        """What holds() answers, once that is not None; 408 when the time of the world is up, with hints on what may be wrong."""
+        """Return what holds() answers once that is not None; raise 408 with `hints` when time is up."""
         with self.listening(self.waiters, asyncio.Event()) as changed:
             try:
                 async with asyncio.timeout(seconds):
@@ -11744,7 +11797,8 @@ class Watch:
                         changed.clear()
                     return found
             except TimeoutError:
-                raise ControlError(408, f"it did not come about within {counted(seconds, 'second')}", "; ".join([*hints, "GET /zmock/calls shows what did"])) from None
+                hint = "; ".join([*hints, "GET /zmock/calls shows what did"])
+                raise ControlError(408, f"it did not come about within {counted(seconds, 'second')}", hint) from None
 
     async def stream(self, request):
         """Server-sent events, for as long as the client stays."""
@@ -12040,7 +12094,8 @@ class Control:
         try:
             moment = moment_of(text)
         except ValueError:
-            raise ControlError(400, f"'set' is a date such as 2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00, not {text!r}") from None
+            examples = "2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00"
+            raise ControlError(400, f"'set' is a date such as {examples}, not {text!r}") from None
         if not 0 <= moment < 4e9:
             raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
         self.clock.halt()
@@ -12197,7 +12252,10 @@ class Control:
         return await self.watch.until(made, seconds)
 
     def items_of(self, query):
-        """Return a function of the inventories that satisfy a query, None if they are too few, for count=0 if any; and hints on it."""
+        """Return a function of the inventories that satisfy a query, and hints on the query.
+
+        The function returns None if they are too few, or if there are any for count=0.
+        """
         for key in query.keys() - {"path", "q", "count", "timeout"}:
             raise ControlError(400, f"items are waited for by path, q, count and timeout, not {key!r}{did_you_mean(key, ('path', 'q', 'count', 'timeout'))}")
         path = "/" + re.sub("^(/zstack)?/v1", "", query.get("path", "")).strip("/")
@@ -12209,7 +12267,8 @@ class Control:
         def ask(look):
             try:
                 asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
-                return look(replace(asked, with_count=True), self.cloud.accounts.queries_on(api.type))
+                asked = replace(asked, with_count=True)
+                return look(asked, self.cloud.accounts.queries_on(api.type))
             except ApiError as error:
                 raise ControlError(400, error.details, error.hint) from None
 
@@ -12453,8 +12512,9 @@ class Start:
     cursors: dict
 
     def is_of(self, cloud, now):
-        """Return True if a reset to that cloud can put this back: it is not too old, and its file is as it was."""
-        return self.cloud == cloud and 0 <= now - self.moment < FRESH and self.stamp == stamp_of_cloud(cloud)
+        """Return True if a reset to that cloud can put this back: not too old, and its file unchanged."""
+        fresh = self.cloud == cloud and 0 <= now - self.moment < FRESH
+        return fresh and self.stamp == stamp_of_cloud(cloud)
 
 
 def stamp_of_cloud(what):
@@ -12757,7 +12817,8 @@ async def exchange(method, url, headers, body):
     """
     place = urllib.parse.urlsplit(url)
     target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
-    head = with_defaults(headers, {"Host": place.netloc, "Connection": "close", "Content-Length": len(body)})
+    defaults = {"Host": place.netloc, "User-Agent": f"zmock/{__version__}", "Accept": "*/*"}
+    head = with_defaults(headers, defaults | {"Connection": "close", "Content-Length": len(body)})
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
     try:
         async with asyncio.timeout(LONGEST_WAIT):
@@ -12848,7 +12909,7 @@ class Mock:
     # running
 
     async def __aenter__(self) -> "Mock":
-        if self.base:
+        if self.loop:
             raise RuntimeError("a mock runs once; serve() makes another one")
         self.loop = loop_here()
         with self.cloud.store.released_on_failure():
@@ -12927,16 +12988,17 @@ class Mock:
 
         Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
         """
+        url = self.url + path
         self.must_run_here()
         defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
         defaults |= {} if body is None else {"Content-Type": "application/json"}
         octets = b"" if body is None else json.dumps(body).encode()
-        status, text = await exchange(method, self.url + path, with_defaults(headers or {}, defaults), octets)
+        status, text = await exchange(method, url, with_defaults(headers or {}, defaults), octets)
         return status, json.loads(text) if text[:1] in ("{", "[") else text or None
 
     def must_run_here(self):
         """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
-        if asyncio.get_running_loop() is not self.loop:
+        if self.loop and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:

@@ -9743,9 +9743,12 @@ class CloudFile:
 
     def date(self, name, text, of):
         try:
-            return stamp_from(text, self.cloud.clock.utc_offset)
+            stamp = stamp_from(text, self.cloud.clock.utc_offset)
         except ValueError as error:
             return self.refuse(f"{name}{of}: {error}")
+        if len(stamp) != 19 or stamp < "1970":  # strftime pads no years; MySQL begins in 1970
+            return self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
+        return stamp
 
     # references
 

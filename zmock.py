@@ -9747,9 +9747,12 @@ class CloudFile:
 
     def date(self, name, text, of):
         try:
-            return stamp_from(text, self.cloud.clock.utc_offset)
+            stamp = stamp_from(text, self.cloud.clock.utc_offset)
         except ValueError as error:
             return self.refuse(f"{name}{of}: {error}")
+        if len(stamp) != 19 or stamp < "1970":  # strftime pads no years; MySQL begins in 1970
+            return self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
+        return stamp
 
     # references
 
@@ -9860,18 +9863,6 @@ def loader_of(row):
     return load_configuration if row.name == "GlobalConfig" else load_reference if row.inside else load_item
 
 
-def stamp_of_us_date(text, where):
-    try:
-        return stamp_from(text)
-    except (ValueError, TypeError):
-        raise SettingsError(f"{where} is a date such as Jan 6, 2017 3:51:16 AM, not {text!r}") from None
-
-
-def with_stamps(reference, where):
-    """Return a reference inside an object, with its dates as items hold them."""
-    return {name: stamp_of_us_date(value, f"{where}.{name}") if name.endswith("Date") else value for name, value in reference.items()}
-
-
 def load_configuration(cloud, path, row, item):
     if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in ("category", "name", "value")):
         raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item, ensure_ascii=False)[:80]}")
@@ -9895,9 +9886,7 @@ def load_item(cloud, path, row, item):
     if cloud.exists("Resource", uuid):
         raise SettingsError(f"{path}: the uuid {uuid} is there twice")
     kept = {name: value for name, value in without_nulls(item).items() if name in row.all_fields and name != "uuid"}
-    dates = {name: stamp_of_us_date(value, f"{path}: {name}") for name, value in kept.items() if row.all_fields[name] == "date"}
-    for name in [name for name in kept if row.all_fields[name] == "maps"]:
-        dates[name] = [with_stamps(one, f"{path}: {name}") for one in kept[name] or ()]
+    dates = {name: value for name, value in kept.items() if row.all_fields[name] == "date"}
     kept = {"status": "Connected"} | kept if row.name == "Host" else kept  # a created one is, once it is there
     cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
     for name, inner in cloud.catalogue.embedded[told.name].items():

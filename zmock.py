@@ -60,6 +60,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Contract    the APIs as OpenAPI 3.1
     Control: watching    what happens, for who waits or listens
     Control     /zmock: look inside, move time, reset
+    Catalogue: checks    rows that use a word that is none; a start refuses them
     App         create_app, and what it does at the start and the end
     Sockets     where it listens, and how its handle asks it: each request once, below every HTTP library
     Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
@@ -128,7 +129,7 @@ import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -220,8 +221,8 @@ class Settings:
     control_token: str = setting("", "token that /zmock asks for; needed to reach /zmock from another machine")
 
     def __post_init__(self):
-        # by name, what a setting was set by: "--seed", or its variable; in Python, what is not the default counts as a flag
-        self.sources = {item.name: flag_of(item) for item in fields(self) if getattr(self, item.name) != item.default}
+        changed = [item for item in fields(self) if getattr(self, item.name) != item.default]
+        self.sources = {item.name: flag_of(item) for item in changed}  # "seed": "--seed", or "ZMOCK_SEED"
         for item in fields(self):
             check = CHECKS.get(item.name)
             if check:
@@ -301,8 +302,8 @@ def read_settings(arguments, environment):
     variables, flags = read_variables(environment), vars(parser.parse_args(arguments))
     given = variables | flags
     settings = Settings(**given | {"rules": tuple(given.get("rules", ()))})
-    names = {item.name: flag_of(item) if item.name in flags else variable_of(item) for item in fields(Settings)}
-    settings.sources = {name: names[name] for name in given}
+    given_as = {item.name: (flag_of if item.name in flags else variable_of)(item) for item in fields(Settings)}
+    settings.sources = {name: given_as[name] for name in given}
     return settings
 
 
@@ -535,11 +536,11 @@ PATIENCE = 1  # second of the world's time that one move of the Clock waits for 
 BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
 FEW = 1000  # timers that are too few to look for cancelled ones among them
 LOOK = 1  # second between two looks at the system's clock, which somebody may have set
-STEP = 0.5  # seconds by which it has to have been set to be noticed; what is less is its own correction
+STEP = 0.5  # seconds by which it must have been set to be noticed; less is a correction of its own
 
 
 class Timer:
-    """Something due at a moment of the Clock; cancel() keeps it from firing, and the Clock drops it some time.
+    """Something due at a moment of the Clock; cancel() keeps it from firing.
 
     `due` is a date where the timer is `dated`, else a second of Clock.steady().
     """
@@ -572,16 +573,19 @@ class Clock:
 
     `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
 
-    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits are measured on steady(),
-    which runs on the monotonic clock: they keep their length when the system's clock is set, after a sleep for instance.
+    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits
+    are measured on steady(), which runs on the monotonic clock. They keep their length when the
+    system's clock is set, after a sleep for instance.
     """
 
     def __init__(self, mode="real", utc_offset=0.0):
         self.mode, self.utc_offset, self.advancing = mode, utc_offset * 3600, None
         self.show(time.time(), 0.0)
-        self.moved, self.told_lead = [], 0.0  # functions of the seconds by which dates have moved and waits have not
-        self.moving = asyncio.Lock()  # one move at a time; `advancing` is the one under way, until halt()
-        self.timers, self.order = [], itertools.count()  # a heap: after() adds, fire_due() takes what is due, tidy() what was cancelled
+        self.moved = []  # functions of the seconds by which dates have moved, and waits have not
+        self.told_lead = 0.0  # the lead() that those in `moved` know of
+        self.moving = asyncio.Lock()  # one move at a time; `advancing` is that, until halt()
+        self.order = itertools.count()
+        self.timers = []  # a heap: after() adds, fire_due() and tidy() take away
         self.dated = []  # as timers, a heap: what is due on a date; at() adds
         self.room = FEW  # timers, above which tidy() looks
         self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
@@ -589,7 +593,7 @@ class Clock:
         self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
         self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
         self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
-        self.awaited = []  # on a warping clock, a heap of the timers that draw it on: after() and set_mode() add, leap() takes away
+        self.awaited = []  # on a warping clock, a heap of the timers that draw it on
         self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
         self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
 
@@ -602,13 +606,13 @@ class Clock:
         return self.stopped_at if self.still else time.time() + self.offset
 
     def steady(self, date=None):
-        """Return the second that waits are measured on, which never jumps, or that of a date as dates are now."""
+        """Return the second that waits are measured on, or that of a date. It never jumps."""
         if date is not None:
             return date - self.lead()
         return self.stopped_at - self.ahead if self.still else time.monotonic() + self.base
 
     def lead(self):
-        """Return how many seconds dates are ahead of steady(): another number once somebody has set a clock."""
+        """Return how many seconds dates are ahead of steady(). It changes when a clock is set."""
         return self.ahead if self.still else self.now() - self.steady()
 
     def date_of(self, second):
@@ -649,14 +653,14 @@ class Clock:
             return False
 
     def at(self, date, fire, what=""):
-        """Call fire() when the Clock shows `date`; at once, but not before the caller is done, if that is past.
+        """Call fire() when the Clock shows `date`; once the caller is done if that is past.
 
         The timer follows the date when a clock is set, as a schedule does. after() is for waits.
         """
         return self.add(self.dated, Timer(date, next(self.order), fire, what, dated=True))
 
     def after(self, seconds, fire, what="", awaited=False):
-        """Call fire() when `seconds` have passed, whatever date it is then; at once, but not before the caller is done, if that is none.
+        """Call fire() when `seconds` have passed, whatever date it is then; never inside this call.
 
         `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
         """
@@ -712,7 +716,7 @@ class Clock:
             self.plan()
 
     def fire_due(self):
-        """Fires what is due, and says what it was. One that raises is in the log, and keeps no other from firing."""
+        """Fire what is due, and return what it was. One that raises is logged and stops nothing."""
         fired = []
         while (timer := self.due_first()) and self.left(timer) <= 0:
             heapq.heappop(self.dated if timer.dated else self.timers)
@@ -725,7 +729,7 @@ class Clock:
         return fired
 
     def notice(self):
-        """Tell those in `moved` that somebody has set the system's clock: dates have moved, and waits have not."""
+        """Call the functions in `moved` if somebody has set the system's clock."""
         seconds = self.lead() - self.told_lead
         if abs(seconds) > STEP:
             self.tell_moved(seconds)
@@ -814,7 +818,9 @@ class Clock:
         self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
         try:
             patience = await self.settle()
-            while self.advancing is move and (timer := self.due_first()) and self.due_date(timer) <= target:
+            while self.advancing is move and (timer := self.due_first()):
+                if self.due_date(timer) > target:
+                    break
                 self.jump(max(self.due_date(timer), self.now()))
                 fired += self.fire_due()
                 patience = await self.settle(patience)
@@ -876,11 +882,11 @@ class Clock:
         return time.time()
 
     def uptime(self, since=0.0):
-        """Return the seconds of the world since a moment that this told before, whatever became of its clocks."""
+        """Return the seconds of the world since another moment of it, however its clock is set."""
         return time.monotonic() - since
 
     def soon(self, seconds, fire):
-        """Call fire() when so many seconds of the world have passed; at once on a frozen clock, where nobody hurries."""
+        """Call fire() when so many seconds of the world have passed; at once on a frozen clock."""
         if self.mode == "frozen":
             fire()
         else:
@@ -2470,19 +2476,74 @@ MANUAL = set("""
 VARIABLE, PARTLY, HERE = object(), object(), object()  # in the tree of paths: any part, parts that begin and end alike, what is here
 
 
+@contextlib.contextmanager
+def about_row(file, line):
+    """Turn what a row of a catalogue brings about that is wrong in itself into a SettingsError that names the row."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, re.error) as error:
+        told = str(error) if isinstance(error, ValueError) else repr(error)
+        raise SettingsError(f"{file}, row {name_of_row(line)}: {told}") from None
+
+
+def name_of_row(line):
+    return json.dumps(line.get("name", line) if isinstance(line, dict) else line)[:80].strip('"')
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A class of objects inside answers that no query finds."""
+
+    name: str
+    java: str
+    fields_text: str
+    holds: str = ""
+
+
+def check_shape(line, kind, adds=False):
+    """Raise ValueError for a row that is no JSON object or lacks a key, or for a key or a type that `kind` has not.
+
+    A row that only `adds` to another one must have a name.
+    """
+    if not isinstance(line, dict):
+        raise ValueError("a row is a JSON object")
+    types = {column.name.removesuffix("_text"): list if column.type is tuple else column.type for column in fields(kind)}
+    for key, value in line.items():
+        if key not in types:
+            raise ValueError(f"there is no key {key[:80]!r}{did_you_mean(key, types)}")
+        if not isinstance(value, types[key]):
+            raise ValueError(f"{key} is a {getattr(types[key], '__name__', 'str')}, not {json.dumps(value)[:80]}")
+    needed = [column.name.removesuffix("_text") for column in fields(kind) if column.default is column.default_factory is MISSING]
+    for key in needed if not adds else ("name",):
+        if key not in line:
+            raise ValueError(f"{key} is missing")
+
+
 class Catalogue:
     """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
 
     def __init__(self, file=None):
         kept = self.read(file)
-        self.structs = {line["name"]: line for line in kept["structs"].values()}  # no query finds them
-        values = kept["values"].values()
-        self.values = {line["field"]: tuple(line["values"].split("|")) for line in values}
-        configurations = (*CONFIGURATIONS, *(Configuration(**line) for line in kept["configurations"].values()))
-        self.configurations = {row.name: row for row in configurations}
+        self.structs = {}  # no query finds them
+        for line in kept["structs"].values():
+            with about_row(file, line):
+                check_shape(line, Struct)
+                self.structs[line["name"]] = line
+        with about_row(file, "values"):
+            self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
+        self.configurations = {row.name: row for row in CONFIGURATIONS}
+        for line in kept["configurations"].values():
+            with about_row(file, line):
+                check_shape(line, Configuration)
+                self.configurations[line["name"]] = Configuration(**line)
         rows = {row.name: row for row in RESOURCES}
         for line in kept["inventories"].values():
-            self.add_resource(rows, line)
+            with about_row(file, line):
+                check_shape(line, Resource, adds=isinstance(line, dict) and "fields" not in line and line.get("name") in rows)
+                self.add_resource(rows, line)
+        for row in rows.values() if kept["inventories"] else ():  # without the file some relations lead to rows that it has
+            with about_row(file, row.name):
+                self.refuse_loose_ends(row, rows)
         rows = {name: self.without_loose_ends(row, rows) for name, row in rows.items()}
         rows |= {name: replace(row, dies_with=f"{row.dies_with} owner:Account", indexed=f"{row.indexed} owner") for name, row in rows.items() if name in OWNED}
         self.resources = {name: replace(row, indexed=" ".join([row.indexed, *ends])) for name, (row, ends) in self.with_ends(rows).items()}
@@ -2499,12 +2560,17 @@ class Catalogue:
         ]
         self.apis = {api.name: api for api in built_in}
         for line in kept["apis"].values():
-            members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
-            self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
+            with about_row(file, line):
+                check_shape(line, Api)
+                if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", line["call"]):
+                    raise ValueError(f"call is a method and a path, as GET /zones, not {line['call']!r}")
+                members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
+                self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
         self.roots = {}
         for api in self.apis.values():
-            for path in api.paths:
-                self.add_route(path, api)
+            with about_row(file, api.name):
+                for path in api.paths:
+                    self.add_route(path, api)
 
     @staticmethod
     def read(file):
@@ -2514,9 +2580,11 @@ class Catalogue:
             return nothing
         try:
             kept = json.loads(file.read_text(encoding="utf-8-sig"))
-            needed = {"inventories": kept["inventories"], "apis": kept["apis"]}
-            return nothing | kept | needed
-        except (ValueError, KeyError, TypeError) as error:
+            found = nothing | kept | {"inventories": kept["inventories"], "apis": kept["apis"]}
+            if wrong := [table for table, rows in found.items() if not isinstance(rows, dict)]:
+                raise ValueError(f"{wrong[0]} is no table of rows by number")
+            return found
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
 
     @staticmethod
@@ -2532,6 +2600,8 @@ class Catalogue:
         fields_text, relations_text = told.pop("fields"), told.pop("relations")
         row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
         if row.of:
+            if row.of not in rows:
+                raise ValueError(f"of: there is no resource {row.of}{did_you_mean(row.of, rows)}")
             parent = rows[row.of]
             row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
                           holds=f"{parent.holds} {row.holds}".strip(),
@@ -2543,6 +2613,16 @@ class Catalogue:
                 kind = parent.only[root.discriminator]
                 rows[root.name] = replace(root, kinds=root.kinds | {kind: (root.kinds[kind][0], f"{root.kinds[kind][1]} {fields_text}")})
         rows[row.name] = row
+        _ = row.all_fields, row.relations, row.leads, row.inside and row.place  # a text that cannot be read is told of this row
+
+    @staticmethod
+    def refuse_loose_ends(row, rows):
+        """Raise ValueError for a relation to a resource that is not there, or through a relation that the row has not."""
+        for relation in row.relations.values():
+            if relation.via and relation.via[0] not in row.relations:
+                raise ValueError(f"relation {relation.name}: there is no relation {relation.via[0]}{did_you_mean(relation.via[0], row.relations)}")
+            if not relation.via and relation.target not in rows:
+                raise ValueError(f"relation {relation.name}: there is no resource {relation.target}{did_you_mean(relation.target, rows)}")
 
     @staticmethod
     def without_loose_ends(row, rows):
@@ -2572,7 +2652,7 @@ class Catalogue:
 
     def as_told(self, row, item):
         """The row that an item is shown by: that of its subtype, where it is looked at as one of many."""
-        return self.subtypes[row.name].get(item.get(row.discriminator), row)
+        return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
     def by_what_they_depend_on(self):
         """What happens where an item goes, by its type: the type and key of those that die with it, or what those lose that do not."""
@@ -2738,7 +2818,7 @@ def to_json(value):
 
 
 def to_line(number, item):
-    """Return the line of an object in a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
+    """Return an object as a line of a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
     return b'"%d":%b' % (number, ESCAPED.encode(item).encode())
 
 
@@ -2746,7 +2826,8 @@ def in_ascii(line):
     """Escape what is not ASCII in a line of JSON that an older zmock wrote."""
     if line.isascii():
         return line
-    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode()).encode()
+    escaped = re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode())
+    return escaped.encode()
 
 
 ATOMS = (str, int, float, bool, type(None))
@@ -2892,8 +2973,9 @@ class AtomicJson(Storage):
             raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
         pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
         for number, item in pairs:
-            if not (number.isascii() and number.isdecimal() and isinstance(item, dict) and type(item.get("uuid")) is str):
-                what = f"object {number} has no uuid" if number.isdecimal() else f"{number!r} is no number of an object"
+            is_number = number.isascii() and number.isdecimal() and len(number) < 19
+            if not (is_number and isinstance(item, dict) and type(item.get("uuid")) is str):
+                what = f"object {number} has no uuid" if is_number else f"{number[:40]!r} is no number of an object"
                 raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
         numbered = {int(number): item for number, item in pairs}
         self.twice = len(pairs) - len(numbered)
@@ -2933,33 +3015,13 @@ def where_in(text, at):
     return text.count(b"\n", 0, at) + 1, at - text.rfind(b"\n", 0, at)
 
 
-def copy_over(source, target):
-    """A copy in the place of whatever there was, with the same date."""
-    with in_place_of(target) as beside:
-        copy_with_date(source, beside)
-
-
-def copy_with_date(source, target):
-    """Copy a file and its date, by which same() knows the copy."""
-    shutil.copyfile(source, target)
-    stat = os.stat(source)
-    with if_supported("dates of files: a start reads all of them as edited", target.parent, UNSUPPORTED | FORBIDDEN):
-        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
-def same(path, other):
-    """Whether one is still the copy of the other."""
-    one, two = (p.stat() if p.exists() else None for p in (path, other))
-    return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
-
-
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
 FORBIDDEN = {errno.EPERM, errno.EACCES}
 
 
 @contextlib.contextmanager
 def if_supported(what, folder, refusals=UNSUPPORTED):
-    """Go on where the filesystem of a folder lacks an operation, as those of networks and containers may; warn once."""
+    """Go on where a filesystem lacks an operation, as those of networks and containers may; warn once."""
     try:
         yield
     except OSError as error:
@@ -2971,6 +3033,26 @@ def if_supported(what, folder, refusals=UNSUPPORTED):
 @functools.cache
 def warn_unsupported(what, folder, reason):
     log.warning("the filesystem of %s does not support %s (%s)", folder, what, reason)
+
+
+def copy_over(source, target):
+    """A copy in the place of whatever there was, with the same date."""
+    with in_place_of(target) as beside:
+        copy_with_date(source, beside)
+
+
+def copy_with_date(source, target):
+    """Copy a file and its date, by which same() knows the copy."""
+    shutil.copyfile(source, target)
+    stat, refusals = os.stat(source), UNSUPPORTED | FORBIDDEN
+    with if_supported("dates of files: a start reads all of them as edited", target.parent, refusals):
+        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def same(path, other):
+    """Whether one is still the copy of the other."""
+    one, two = (p.stat() if p.exists() else None for p in (path, other))
+    return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
 
 
 def sync(number, folder):
@@ -3049,7 +3131,7 @@ class Ledger:
 
     def __del__(self):
         """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
-        if hasattr(self, "file"):
+        if hasattr(self, "file"):  # open() may have failed
             self.file.close()
 
     def append(self, text, durable):
@@ -3097,7 +3179,7 @@ class Folder:
         self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
         self.ledger, self.numbers = None, itertools.count(1)
         self.names = set()  # of the files that must be there
-        self.unspared = set()  # types whose file is not as its spare: it was edited, or has none; or is not in ASCII
+        self.unspared = set()  # types whose file is not as its spare (it was edited, or has none), or not in ASCII
         self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
         self.lock = None
 
@@ -3147,7 +3229,7 @@ class Folder:
         """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
         told = []
         try:
-            names = {name for folder in (self.path, self.spares) for name in matching_names(folder, r".+\.json")}
+            names = {*matching_names(self.path, r".+\.json"), *matching_names(self.spares, r".+\.json")}
             files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
             for file in (file for type, file in files.items() if type not in known):
                 raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
@@ -3316,13 +3398,13 @@ class Folder:
 
 
 def matching_names(folder, pattern):
-    """Return the names in a folder that match. Unlike glob() it raises OSError where the folder cannot be read."""
+    """Return the names in a folder that match. Raise OSError if it cannot be read, which glob() does not."""
     return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
 
 
 def locked(folder):
     """Return the lock file of a folder, held until it is closed."""
-    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held as long as the process lives)
+    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held on)
     try:
         lock_file(file, folder)
         file.truncate(0)
@@ -3359,17 +3441,18 @@ class Snapshots:
     def names(self):
         if not self.folder:
             return sorted(self.held)
-        return sorted(name for name in {*self.entries(r"[^.].*"), *self.left_as(".old")} if self.place(name).is_dir())
+        names = {*self.entries(r"[^.].*"), *self.left_as(".old")}
+        return sorted(name for name in names if self.place(name).is_dir())
 
     def entries(self, pattern):
         return matching_names(self.folder, pattern) if self.folder and self.folder.exists() else []
 
     def left_as(self, end):
-        """Return the names of which one that was killed, or failed, has left .name.tmp or .name.old."""
+        """Return the names of which a kill or a failure has left .name.tmp or .name.old."""
         return [name[1 : -len(end)] for name in self.entries(rf"\..+\{end}")]
 
     def place(self, name):
-        """Return the folder of a snapshot: .name.old while another one is to take its place and has not."""
+        """Return the folder of a snapshot: .name.old until another one has taken its place."""
         target, old = self.folder / name, self.folder / f".{name}.old"
         return old if old.exists() and not target.exists() else target
 
@@ -3412,7 +3495,7 @@ class Snapshots:
             shutil.rmtree(self.folder / f".{name}.tmp")
 
     def tidy_if_possible(self):
-        """tidy(), where what is left does no harm; the next snapshot that is taken or dropped tries it again."""
+        """Tidy up where leftovers do no harm; the next snapshot that is taken or dropped tries it again."""
         try:
             self.tidy()
         except OSError as error:
@@ -3423,7 +3506,8 @@ class Snapshots:
         if not self.folder:
             return self.held[name]
         place = self.place(name)
-        return {Path(file).stem: AtomicJson(place / file).documents() for file in sorted(matching_names(place, r".+\.json"))}
+        files = [AtomicJson(place / file) for file in sorted(matching_names(place, r".+\.json"))]
+        return {file.path.stem: file.documents() for file in files}
 
     def drop(self, name):
         if not self.folder:
@@ -3626,7 +3710,7 @@ class Store:
         self.tending = self.ticking = None
         self.commits = self.commits_seen = 0
         self.failure = ""  # why the last look, commit or fold failed, until a commit succeeds
-        self.failing, self.logged = set(), set()  # which of them failed last time; the kinds of failure that the log has told
+        self.failing, self.logged = set(), set()  # which of them failed last; the kinds of failure in the log
         self.found = []  # what was not as it should be when it was loaded
         self.watch = None  # told of each change, where somebody wants to know
 
@@ -3823,7 +3907,7 @@ class Store:
         self.succeeded(work)
 
     def take_changes(self):
-        """Return what has changed since the last call: a whole state or None, and the numbers changed after it."""
+        """Return the changes since the last call: a whole state or None, and the numbers changed after it."""
         whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
         return whole, changed
 
@@ -3845,7 +3929,7 @@ class Store:
             self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
 
     def renew_image(self, whole, error):
-        """Have the next commit say the state as it is now: what JSON cannot write was perhaps undone."""
+        """Have the next commit say the state as it is now: perhaps it lost what JSON cannot write."""
         if whole and self.whole is whole and not isinstance(error, OSError):
             self.say_whole(self.image())
 
@@ -3855,12 +3939,13 @@ class Store:
             self.say_whole(self.image())
 
     def failed(self, work, error):
-        """Note why work on the folder failed; the log tells each kind of failure once until all is well again."""
+        """Note why work on the folder failed; the log tells each kind of failure once until all is well."""
         expected = isinstance(error, (OSError, Broken))
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         kind = type(error), getattr(error, "errno", None)
         if kind not in self.logged:
-            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=None if expected else error)
+            trace = None if expected else error
+            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=trace)
         self.logged.add(kind)
         self.failing.add(work)
         self.failure = reason
@@ -5097,7 +5182,8 @@ class Faults:
             ends = now + told["ttl"] if ends is None else ends
             rule.over = ends <= now
             if not rule.over:
-                rule.timer = self.cloud.clock.after(ends - now, lambda: setattr(rule, "over", True), f"rule {id} is over")
+                end = functools.partial(setattr, rule, "over", True)
+                rule.timer = self.cloud.clock.after(ends - now, end, f"rule {id} is over")
         return rule
 
     def check(self, told):
@@ -5282,7 +5368,7 @@ class Call:
     refused: ApiError | None = None  # why, when it was let in
     key: str = ""  # the call_key of what asked for it
     given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
-    on_end: Any = None  # a function of the state and the error code that its job ends with, where somebody keeps them
+    on_end: Any = None  # a function of the state and the error code that its job ends with
 
     def __getitem__(self, name):
         return self.params.get(name)
@@ -5295,7 +5381,10 @@ class Call:
 
 @dataclass
 class Progress:
-    """How far an operation is: its stages with the moments they began, for GetTaskProgress; all moments are of Clock.steady()."""
+    """How far an operation is: its stages with the moments they began, for GetTaskProgress.
+
+    All moments are seconds of Clock.steady().
+    """
 
     call: Call
     began: float
@@ -5314,7 +5403,7 @@ class Run:
     """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
 
     A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
-    `began` and `due` are seconds of Clock.steady(); as an argument, `began` is a date: that of an older operation.
+    `began` and `due` are seconds of Clock.steady(); the argument `began` is a date.
     """
 
     def __init__(self, jobs, call, seconds, done, began=None):
@@ -5462,7 +5551,7 @@ def wrapped(error, api):
 # ---- Jobs --------------------------------------------------------------------------------------------------------
 
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
-GRACE = 0.025  # seconds of the world between a 202 and its web-hook: a client may have to read the one before it expects the other
+GRACE = 0.025  # seconds of the world between a 202 and its web-hook: the client reads the 202 first
 KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
 LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
 MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
@@ -5528,7 +5617,7 @@ class Jobs:
         self.next_in_line(call)
 
     def take_off(self, uuid):
-        """Takes a job off those that are running; answers the run, or the timer that stands for one."""
+        """Take a job off those that are running; return its run, or the timer for one."""
         self.ended.discard(uuid)
         self.calls.pop(uuid, None)
         return self.running.pop(uuid, None)
@@ -5550,15 +5639,17 @@ class Jobs:
 
         if fault.error and fault.at != "after" and not fault.stage:
             fail = functools.partial(done, None, fault.error)
-            held = fault.job == "hold"
-            self.running[call.job] = self.clock.never(fail, what) if held else self.clock.after(call.seconds, fail, what, awaited=True)
+            if fault.job == "hold":
+                self.running[call.job] = self.clock.never(fail, what)
+            else:
+                self.running[call.job] = self.clock.after(call.seconds, fail, what, awaited=True)
         else:
             run = Run(self, call, call.seconds, done)
             if call.job in self.running:
                 self.running[call.job] = run
 
     def finish(self, call, body, error):
-        """Decides how a job ends; publish() lets it be seen."""
+        """Decide how a job ends; publish() lets it be seen."""
         if self.calls.get(call.job) is not call:  # expired by hand in the meantime
             self.next_in_line(call)
             self.tell_end(call, "failed" if error else "succeeded", error.code if error else "")
@@ -5568,15 +5659,19 @@ class Jobs:
         self.clock.spawn(self.publish(call))
 
     def set_result(self, call, body, error):
-        """Has the record of a job say how it ends, in the place of what it said before."""
+        """Put the end of a job into its record, in the place of the one that is there."""
         if error and self.store.peek("Job", call.job)["state"] != "failed":
             self.notify(call, error)
-        by_rule = error and call.fault.error in (error, error.cause)
-        outcome = {"state": "failed", "error": error.body(), "hint": error.hint or None, "body": None} if error else {"state": "succeeded", "body": body}
-        self.store.update("Job", call.job, finished=self.clock.now(), held=None, rule=call.fault.name if by_rule else None, **outcome)
+        rule = call.fault.name if error and call.fault.error in (error, error.cause) else None
+        outcome = {"state": "succeeded", "body": body}
+        if error:
+            outcome = {"state": "failed", "body": None, "error": error.body()}
+            outcome["hint"] = error.hint or None
+        now = self.clock.now()
+        self.store.update("Job", call.job, finished=now, held=None, rule=rule, **outcome)
 
     def tell_end(self, call, state, code):
-        """Lets whoever keeps a call know how its job ended."""
+        """Call the call's on_end(), where there is one."""
         if call.on_end:
             call.on_end(state, code)
 
@@ -5613,7 +5708,10 @@ class Jobs:
                 del self.gone_by[old]
 
     async def write_result(self, call):
-        """Return when the result of a job is on the disk, or cannot be: the last one, where somebody has it fail meanwhile."""
+        """Return when the result of a job is on the disk, or cannot be written.
+
+        Where overturn() replaces the result meanwhile, the new one is written too.
+        """
         written = None
         with contextlib.suppress(ApiError):
             while (record := self.store.peek("Job", call.job)) is not written:
@@ -5627,7 +5725,7 @@ class Jobs:
             self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
 
     def undo(self, call):
-        """Takes back what a job has done."""
+        """Take back what a job has done."""
         run = self.running.get(call.job)
         if isinstance(run, Run):
             run.undo()
@@ -5639,7 +5737,8 @@ class Jobs:
             return None
         uuid = record["uuid"]
         self.looked[uuid] = self.clock.now()
-        if abs(self.clock.now() - record["seen"]) >= LOOKS_APART:  # it is in the future where the clock was set back
+        apart = abs(self.clock.now() - record["seen"])  # the clock may have been set back
+        if apart >= LOOKS_APART:
             self.store.update("Job", uuid, seen=self.clock.now())
             self.clock.spawn(self.store.try_commit())
         return record if uuid not in self.running else record | {"state": "running"}
@@ -5693,7 +5792,7 @@ class Jobs:
         log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
 
     def left_now(self, uuid):
-        """The 202 of a job has left: its web-hook may follow, after GRACE where time runs."""
+        """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
         if left := self.left.get(uuid):
             self.clock.soon(GRACE, functools.partial(self.may_follow, uuid, left))
 
@@ -5719,36 +5818,38 @@ class Jobs:
             return False
 
     def control(self, uuid, what, error=None):
-        """finish, fail, hold or expire a job by hand, also while its result is being written; answers its record."""
+        """Finish, fail, hold or expire a job, or fail one whose result is being written."""
         call, run = self.calls.get(uuid), self.running.get(uuid)
         if what == "expire":
             self.expire_by_hand(uuid)
         elif what == "hold":
             self.hold(call, run)
         elif uuid in self.ended:
-            self.overturn(call, error or FAILED_BY_HAND) if what == "fail" else None
+            if what == "fail":
+                self.overturn(call, error or FAILED_BY_HAND)
         else:
             self.store.update("Job", uuid, held=None)
             self.end_by_hand(call, run, what, error)
         return self.store.get("Job", uuid)
 
     def end_by_hand(self, call, run, what, error):
-        if what == "finish" or (isinstance(run, Timer) and not error):  # a timer: a fault rule has it fail, sooner or later
+        by_rule = isinstance(run, Timer)  # a fault rule has it fail, sooner or later
+        if what == "finish" or (by_rule and not error):
             run.hurry()
         elif isinstance(run, Run):
             run.fail(error or FAILED_BY_HAND)
         else:
-            if run:
+            if by_rule:
                 run.cancel()
             self.finish(call, None, error or FAILED_BY_HAND)
 
     def overturn(self, call, error):
-        """Has a job fail whose result is being written: publish() writes this one instead."""
+        """Replace the result of a job by an error while it is being written: nobody has seen it."""
         self.undo(call)
         self.set_result(call, None, error)
 
     def hold(self, call, run):
-        """Stops a job where it is, or before it begins; it goes on by control() only."""
+        """Stop a job where it is, or as soon as it begins; only control() lets it go on."""
         call.fault = replace(call.fault, job="hold")
         if isinstance(run, Run):
             run.hold()
@@ -5758,7 +5859,7 @@ class Jobs:
         self.store.update("Job", call.job, held=True)
 
     def expire_by_hand(self, uuid):
-        """Forgets a job. One that is under way goes on to its end; one that is held, or has not begun, is given up."""
+        """Forget a job. Its work goes on, but is given up if the job is held or in line."""
         record, call, ended = self.store.peek("Job", uuid), self.calls.get(uuid), uuid in self.ended
         run = self.take_off(uuid)
         self.expire(uuid)
@@ -5776,23 +5877,25 @@ class Jobs:
         return self.running.get(uuid, uuid) is None and uuid not in self.ended
 
     def lose(self):
-        """All that is under way, as when the management node dies: it stops where it is, and polls answer 202 for ever (MysqlAsyncRestStore.java).
+        """Stop all that is under way where it is, as when the management node dies.
 
-        So does a job whose result is being written: nobody has seen that.
+        Polls answer 202 for ever (MysqlAsyncRestStore.java), also for a job whose result is being
+        written: nobody has seen that.
         """
         for run in [*self.runs]:
             run.abandon()
         for uuid, run in self.running.items():
             if isinstance(run, Timer):
                 run.cancel()
-            self.store.update("Job", uuid, state="lost", **dict.fromkeys(("held", "finished", "body", "error", "hint", "rule")))
+            end = dict.fromkeys(("held", "finished", "body", "error", "hint", "rule"))
+            self.store.update("Job", uuid, state="lost", **end)
             self.note(uuid)
         for task in self.telling:
             task.cancel()
         self.clear()
 
     def shift(self, seconds):
-        """When what is under way is due, as dates are now that a clock was set: waits have not moved."""
+        """Move the dates on which running jobs are due: a clock was set by so many seconds."""
         for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
             self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
 
@@ -6005,7 +6108,10 @@ def read_effects(text):
         if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause):
             found.append((Scope.assign, infix.groups(), (first_of(infix[3]),)))
             continue
-        words = clause if clause in EFFECTS else next(words for words in EFFECTS if clause.startswith(words + " "))
+        words = clause if clause in EFFECTS else next((words for words in EFFECTS if clause.startswith(words + " ")), None)
+        if words is None:
+            near = did_you_mean(clause, EFFECTS) or did_you_mean(clause.partition(" ")[0], EFFECTS)
+            raise ValueError(f"{clause!r} is no effect{near}")
         rest = clause[len(words) + 1 :]
         found.append((EFFECTS[words], (rest,) if rest else (), tuple(first_of(word) for _, word in pairs_of(rest))))
     return found
@@ -7507,8 +7613,9 @@ def recount(cloud, uuid):
     host = cloud.look("Host", uuid)
     if host:
         vms = cloud.find("VmInstance", "hostUuid", uuid)
-        set_capacities(cloud, "Host", uuid, availableCpuCapacity=host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms),
-                       availableMemoryCapacity=host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms))  # fmt: skip
+        cpus = host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms)
+        memory = host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms)
+        set_capacities(cloud, "Host", uuid, availableCpuCapacity=cpus, availableMemoryCapacity=memory)
 
 
 @on_configured("host/cpu.overProvisioning.ratio")
@@ -7679,7 +7786,9 @@ def resize(scope):
 
 
 def placed(cloud, volume, ps):
-    """What a volume is once it has its place on a primary storage, which it takes."""
+    """What a volume is once it has its place on a primary storage, which it takes; PS.1000 where there is no storage."""
+    if not ps:
+        raise ApiError("PS.1000", f"there is no primary storage for volume[uuid:{volume['uuid']}]")
     folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
     path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
     cloud.remove("LocalStorageResourceRef", volume["uuid"])
@@ -7721,7 +7830,10 @@ def host_for(cloud, volume, ps):
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
     homes = (host for host in (vm.get("hostUuid"), vm.get("lastHostUuid")) if cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"])
     told = next(homes, None) or said_by_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
-    return told or max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"])["hostUuid"]
+    roomiest = max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"], default={})
+    if not told and not roomiest:
+        raise ApiError("PS.1000", f"no host is in a cluster of the local primary storage[uuid:{ps['uuid']}]")
+    return told or roomiest["hostUuid"]
 
 
 def keep_on(cloud, volume, ps, host):
@@ -8307,7 +8419,12 @@ def run_long_job(cloud, uuid, call, seconds, began=None):
     limit = configured(cloud, "longJob", "longJob.api.timeout")
     if 0 < limit < seconds:
         error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
-        cloud.clock.at_second(run.began + limit, lambda: cloud.long_runs.get(uuid) is run and run.fail(error), f"timeout of long job {uuid}")
+
+        def time_out():
+            if cloud.long_runs.get(uuid) is run:
+                run.fail(error)
+
+        cloud.clock.at_second(run.began + limit, time_out, f"timeout of long job {uuid}")
 
 
 def end_long_job(cloud, uuid, body, error):
@@ -9259,9 +9376,10 @@ def plan_anew(scope):
 
 
 def follow_dates(cloud, seconds):
-    """Plan anew when the system's clock was set back. After a short correction nothing runs twice: all stays on its date.
+    """Plan all schedules anew if the system's clock was set back by more than a correction.
 
-    What was due while the clock was set forth runs once, and late: its timers are `dated`.
+    After a correction all stays on its date, so that nothing runs twice. What a clock that was set
+    forth passed over runs once, and late: the timers are `dated`.
     """
     if seconds < -MISFIRE:
         plan_all(cloud)
@@ -10597,7 +10715,7 @@ class Entry:
     api: str = ""
     params: dict = field(default_factory=dict)
     status: int = 0
-    code: str = ""  # of the error that it was answered with; of a 202, of the one that its job ended with
+    code: str = ""  # of the error in its answer; of a 202, of the error that its job ended with
     job: str = ""
     outcome: str = ""  # ok, error, how its answer broke; of a 202 running, then succeeded or failed
     rule: str = ""
@@ -10610,7 +10728,8 @@ class Entry:
         return iso(self.moment)
 
     def shown(self):
-        told = {name: value for name, value in vars(self).items() if name not in ("moment", "hints", "drop", "end")}
+        inner = ("moment", "hints", "drop", "end")
+        told = {name: value for name, value in vars(self).items() if name not in inner}
         return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
 
 
@@ -10887,7 +11006,7 @@ class Rest:
         return text
 
     def job_ended(self, entry, outcome, code):
-        """Has the journal say of a 202 how its job ended, and tells of the call again."""
+        """Give the entry of a 202 the outcome of its job, and tell watchers of the call again."""
         entry.end = outcome, code
         if entry.outcome == "running":
             entry.outcome, entry.code = entry.end
@@ -11107,15 +11226,16 @@ class Rest:
         return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
 
     def told_answer(self, request, call):
-        """The answer that a rule gives; one of success that says no body has that of an answer without a result."""
+        """Return the answer that a rule gives. Without a body, a 2xx has that of the dialect."""
         status, body = call.fault.answer
         if body is not None or not 200 <= status < 300 or status == 204:
             return raw_answer(status, body)
         polled = call.api is POLL_JOB
         job = call["uuid"] if polled else call.job
-        if status == 202 and job:
-            return Answer(202, self.still_running(request, job) if polled else {"location": self.location(request, job)})
-        return Answer(status)
+        if status != 202 or not job:
+            return Answer(status)
+        location = {"location": self.location(request, job)}
+        return Answer(202, self.still_running(request, job) if polled else location)
 
     def is_done(self, call, entry):
         """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
@@ -11198,7 +11318,7 @@ class Rest:
         return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
 
     def still_running(self, request, uuid):
-        """The body that a poll of a job gets until the job is over."""
+        """Return the body of a poll while the job is not over."""
         return {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b""
 
     def failed(self, error, entry):
@@ -11736,17 +11856,22 @@ STEERINGS = ("finish", "fail", "hold", "expire")
 
 
 def read_steering(told):
-    """Return what becomes of a job, and the error that it fails with, None for the usual one. Raise ControlError for anything else."""
+    """Return what is to become of a job, and the error that it is to fail with, or None.
+
+    Raise ControlError for anything else.
+    """
     what = told.get("do") if isinstance(told, dict) else None
     if what not in STEERINGS:
         hint = did_you_mean(what, STEERINGS)
-        raise ControlError(400, f"'do' is {', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}, not {what!r}{hint}")
+        known = f"{', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}"
+        raise ControlError(400, f"'do' is {known}, not {what!r}{hint}")
     beside = {"error": a_code, "details": a_text}
     for key in told.keys() - {"do", *beside}:
-        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", "there are do, error and details")
+        hint = "there are do, error and details"
+        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", hint)
     named = {key: told[key] for key in beside if key in told}
     if named and what != "fail":
-        raise ControlError(400, f"{' and '.join(map(repr, named))} goes with 'fail' only")
+        raise ControlError(400, f"{next(iter(named))!r} goes with 'fail' only")
     try:
         for key, value in named.items():
             beside[key](key, value)
@@ -11848,7 +11973,7 @@ class Control:
             return None
         try:
             text = await body_text(request, self.settings.body_limit)
-            return json.loads(text, parse_constant=refuse_number, parse_float=finite_number) if text.strip() else {}
+            return json.loads(text) if text.strip() else {}
         except (ValueError, RecursionError, LookupError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
         except web.HTTPRequestEntityTooLarge:
@@ -11908,7 +12033,8 @@ class Control:
             rule = self.faults.add(told)
         except ValueError as error:
             raise ControlError(400, str(error), "the README describes rules") from None
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ({"ends": self.clock.due_date(rule.timer)} if rule.timer else {}))
+        ends = {"ends": self.clock.due_date(rule.timer)} if rule.timer else {}
+        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ends)
         await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
         return rule.shown()
 
@@ -12004,7 +12130,8 @@ class Control:
             raise ControlError(404, f"no job {name}")
         name = self.store.spelling(name, ["Job"])
         what, error = read_steering(told)
-        if what != "expire" and (name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)):
+        over = name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)
+        if over and what != "expire":
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
         if what == "finish" and self.jobs.waits(name):
             raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
@@ -12098,7 +12225,7 @@ class Control:
         self.snapshots.drop(name)
 
     async def on_disk(self, work, *arguments):
-        """Do something with the folder of snapshots, in a thread; ControlError where that cannot be."""
+        """Use the folder of snapshots in a thread. Raise ControlError if that cannot be."""
         try:
             async with self.copying:
                 return await asyncio.to_thread(work, *arguments)
@@ -12175,7 +12302,8 @@ class Control:
         return Contract(self.cloud).document("")
 
     async def list_incidents(self, name, query, told):
-        return {"incidents": [incident.shown(self.clock) for incident in self.cloud.incidents.values()]}
+        lasting = self.cloud.incidents.values()
+        return {"incidents": [incident.shown(self.clock) for incident in lasting]}
 
     async def add_incident(self, name, query, told):
         """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
@@ -12194,6 +12322,152 @@ class Control:
         return {}
 
 
+# ---- Catalogue: checks ---------------------------------------------------------------------------------------------
+
+
+def checked(catalogue, file):
+    """Return the catalogue. Raise SettingsError for the first row that uses a word that is none, with the row and the clause."""
+    for name, line in catalogue.structs.items():
+        for kind in typed(line["fields"]).values():
+            for _, why in unknown(kind, SCHEMAS, "type of a field"):
+                raise SettingsError(f"{file}: struct {name}, {line['fields']!r}: {why}")
+    for kind, rows, faults_of in (("inventory", catalogue.resources, faults_of_resource), ("API", catalogue.apis, faults_of_api),
+                                  ("configuration", catalogue.configurations, faults_of_configuration)):  # fmt: skip
+        for row in rows.values():
+            with about_row(file, row.name):
+                for clause, why in faults_of(catalogue, row):
+                    raise SettingsError(f"{file}: {kind} {row.name}, {clause!r}: {why}")
+    return catalogue
+
+
+def unknown(word, words, what):
+    """Yield nothing for a known word, else the word and why it is wrong."""
+    if word not in words:
+        yield word, f"there is no {what} {word!r}{did_you_mean(word, words)}"
+
+
+def faults_of_api(catalogue, api):
+    """Yield the clauses of a row of an API that mean nothing, each with the reason."""
+    yield from unknown(api.backing, ("manual", "server", "generic", "none"), "backing")
+    for word in api.words.split():
+        yield from unknown(word, API_WORDS, "word of an API")
+    if not TAKES.fullmatch(api.takes):  # Param.read() is slow, and a start is not
+        yield from faults_of_params(api)
+    if api.kind == "Query" and not re.fullmatch(r"inventories:\w+", api.answers):
+        yield api.answers, "a query answers inventories of a resource, as inventories:Zone"
+    if api.backing == "none":  # nothing reads the rest of its row
+        return
+    for type in re.findall(r" @(\w+)", api.takes):
+        if type != "Resource":
+            yield from unknown(type, catalogue.resources, "resource")
+    known = {*re.findall(r"(?:^|, )(\w+)", api.takes), *fields_known(catalogue, api.type)}
+    for _, type in re.findall(r"(\w+):(\w+)", api.answers):
+        if type not in catalogue.structs:
+            yield from unknown(type, catalogue.resources, "resource")
+    for name in re.findall(r"\{(\w+)\}", api.path):
+        yield from unknown(name, known, "parameter")
+    if api.refuses or api.does:
+        known |= fields_known(catalogue, api.subject.refers if api.subject else "")
+    for condition, code, text in api.refuses:
+        yield from unknown(code, CODES, "error code")
+        yield from faults_of_condition(catalogue, condition, known)
+        yield from ((text, why) for word in re.findall(r"\{([\w.]+)\}", text) for _, why in unknown_name(word, known))
+    if not (api.name in BEHAVIOURS or verb_of(api)):
+        yield api.does, "nothing does what the API is for"
+    yield from faults_of_get(catalogue, api, known) if api.does.partition(" ")[0] in GETS else faults_of_effects(catalogue, api.does, known)
+
+
+PARAM = (rf"\w+(:({'|'.join(READERS)}))?!?( ([<>]=\d+|\{{\S+\}}|/\S+/|-?\d+\.\.\d+(bytes)?|@\w+(\?(any)?)?|=\S*|nonempty|nonblank|verbatim))*")
+TAKES = re.compile(f"({PARAM}(, {PARAM})*)?")
+
+
+def faults_of_params(api):
+    """Yield the parameters of an API that are not as Param.read() reads them, or nothing but that one is not."""
+    for text in api.takes.split(", "):
+        if not re.fullmatch(PARAM, text):
+            yield text, "it is no parameter; one is written name:type! and constraints, as in cpuNum:int! 1..1024 =2"
+
+
+API_WORDS = ("open", "now", "later", "all", "bare", "plain", "long", "unnamed")
+CONSTANTS = {"its", "caller", "now", "configured"}  # names that mean something in each row
+
+
+@functools.lru_cache(4096)
+def fields_known(catalogue, type):
+    """Return the names that rows may use for what an item of a type has."""
+    row = catalogue.resource(type)
+    if not row:
+        return frozenset()
+    return frozenset({*row.all_fields, *catalogue.resources[row.stored].all_fields, *row.new, *row.leads, *BEHIND, *row.indexes})
+
+
+def unknown_name(word, known):
+    name = word.partition(".")[0]
+    if name not in known and name not in CONSTANTS:
+        yield word, f"there is no parameter or field {name}{did_you_mean(name, known)}"
+
+
+def faults_of_condition(catalogue, condition, known):
+    """Yield what is wrong with a condition: names that are neither parameters nor fields, types that are none."""
+    for kind, left, right in read_rule(condition):
+        words = [] if kind.endswith("item") else [left, *right]
+        if kind.endswith("item"):
+            yield from ((condition, why) for _, why in unknown(left, catalogue.resources, "resource"))
+            words = [word for _, word in right]
+        for name in (part for word in words for part in word.split("|") if part and is_name(part)):
+            yield from ((condition, why) for _, why in unknown_name(name, known))
+
+
+def faults_of_effects(catalogue, does, known):
+    """Yield the clauses that are no effects, or that name what there is not."""
+    for clause in filter(None, does.split("; ")):
+        if re.fullmatch(r"prepared|stage \w+: .+", clause):
+            continue
+        condition, _, inner = clause.removeprefix("when ").partition(": ") if clause.startswith("when ") else ("", "", clause)
+        if condition:
+            yield from faults_of_condition(catalogue, condition, known)
+        try:
+            read_effects(inner)
+        except ValueError as error:
+            yield clause, str(error)
+        word, _, rest = inner.partition(" ")
+        if inner not in EFFECTS and word in ("add", "drop"):
+            yield from ((clause, why) for _, why in unknown(rest.partition(" ")[0], catalogue.resources, "resource"))
+
+
+def faults_of_get(catalogue, api, known):
+    """Yield what is wrong with the row of a Get API."""
+    word, _, rest = api.does.partition(" ")
+    if word == "only":
+        for condition in rest.split("; "):
+            yield from faults_of_condition(catalogue, condition, known)
+    elif word == "sums":
+        yield from ((api.does, why) for _, why in unknown(rest.partition(" ")[0], catalogue.resources, "resource"))
+    elif word == "tells":
+        told = re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", rest)
+        yield from ((api.does, why) for _, kind, _, _ in told for _, why in unknown(kind, TOLD, "type of what a tag says"))
+    elif word == "whether":
+        for condition in rest.split("; "):
+            yield from faults_of_condition(catalogue, condition.rpartition(": ")[2], known)
+
+
+def faults_of_resource(catalogue, row):
+    """Yield the clauses of a row of an inventory that mean nothing, each with the reason."""
+    for name, kind in row.all_fields.items():
+        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, JSON_TYPES, "type of a field"))
+    for name in row.embeds:
+        yield from unknown(name, row.relations, "relation")
+    for word in f"{row.dies_with} {row.outlives}".split():
+        for type in word.partition(",")[0].partition(":")[2].split("|"):
+            yield from ((word, why) for _, why in unknown(type, {*catalogue.resources, ""}, "resource"))
+    yield from faults_of_effects(catalogue, row.ends, fields_known(catalogue, row.name))
+
+
+def faults_of_configuration(catalogue, row):
+    """Yield what is wrong with the row of a global configuration."""
+    yield from unknown(row.type, CONFIGURED, "type of a configuration")
+
+
 # ---- App ---------------------------------------------------------------------------------------------------------
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
@@ -12207,8 +12481,8 @@ CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the sou
 
 @functools.cache
 def catalogue():
-    """All rows, read once in a process: nothing changes them."""
-    return Catalogue(CATALOGUE_FILE)
+    """All rows, read and checked once in a process: nothing changes them."""
+    return checked(Catalogue(CATALOGUE_FILE), CATALOGUE_FILE)
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -12219,7 +12493,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
-    cloud.clock.moved += [cloud.jobs.shift, functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)]
+    follow, keep = functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)
+    cloud.clock.moved += [cloud.jobs.shift, follow, keep]
     with cloud.store.released_on_failure():
         try:
             load_kept(rest, start)
@@ -12297,6 +12572,9 @@ def forget_all(rest):
     rest.faults.clear()
 
 
+MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder only
+
+
 def facts_of(rest):
     return {"format": FORMAT, "version": __version__, "dialect": rest.settings.dialect}
 
@@ -12323,9 +12601,6 @@ def load_kept(rest, start):
     take_up(rest, store.folder.unspared)
 
 
-MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder, and are none of a folder that keeps a cloud
-
-
 def mind_settings(settings, kept):
     """Refuse a flag that differs from what a kept cloud was made with; warn of such a variable."""
     for name in MADE_WITH:
@@ -12335,14 +12610,19 @@ def mind_settings(settings, kept):
         given = f"{source}{'=' if source.startswith('ZMOCK_') else ' '}{wanted}"
         if name in kept and not source.startswith("ZMOCK_"):
             what = f"{settings.data} keeps a cloud made with --{name} {kept[name]}, not {given}"
-            raise SettingsError(f"{what}; leave it out, choose another --data, or remove the folder")
-        made = f"made with --{name} {kept[name]}" if name in kept else f"that does not say with which --{name} it was made"
+            cure = "leave it out, choose another --data, or remove the folder"
+            raise SettingsError(f"{what}; {cure}")
+        made = f"that does not say with which --{name} it was made"
+        if name in kept:
+            made = f"made with --{name} {kept[name]}"
         log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, made, given)
 
 
 def is_made_with(name, wanted, kept):
     """Return True if a setting is as a kept cloud says; a file may be named from another folder."""
-    return wanted == kept or (name == "cloud" and bool(kept) and os.path.abspath(wanted) == os.path.abspath(kept))
+    if name == "cloud" and kept:
+        return os.path.abspath(wanted) == os.path.abspath(kept)
+    return wanted == kept
 
 
 def refuse_unusable(rest, kept, where):
@@ -12551,7 +12831,8 @@ async def exchange(method, url, headers, body):
     """
     place = urllib.parse.urlsplit(url)
     target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
-    head = with_defaults(headers, {"Host": place.netloc, "Connection": "close", "Content-Length": len(body)})
+    defaults = {"Host": place.netloc, "User-Agent": f"zmock/{__version__}", "Accept": "*/*"}
+    head = with_defaults(headers, defaults | {"Connection": "close", "Content-Length": len(body)})
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
     try:
         async with asyncio.timeout(LONGEST_WAIT):
@@ -12642,7 +12923,7 @@ class Mock:
     # running
 
     async def __aenter__(self) -> "Mock":
-        if self.base:
+        if self.loop:
             raise RuntimeError("a mock runs once; serve() makes another one")
         self.loop = loop_here()
         with self.cloud.store.released_on_failure():
@@ -12721,16 +13002,17 @@ class Mock:
 
         Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
         """
+        url = self.url + path
         self.must_run_here()
         defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
         defaults |= {} if body is None else {"Content-Type": "application/json"}
         octets = b"" if body is None else json.dumps(body).encode()
-        status, text = await exchange(method, self.url + path, with_defaults(headers or {}, defaults), octets)
+        status, text = await exchange(method, url, with_defaults(headers or {}, defaults), octets)
         return status, json.loads(text) if text[:1] in ("{", "[") else text or None
 
     def must_run_here(self):
         """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
-        if asyncio.get_running_loop() is not self.loop:
+        if self.loop and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
 
     async def login(self, name: str = "admin", password: str = "password") -> str:

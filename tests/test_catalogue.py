@@ -24,6 +24,7 @@ from zmock import (
     Param,
     Rows,
     SettingsError,
+    checked,
     is_name,
     named,
     pairs_of,
@@ -333,11 +334,56 @@ def test_the_literal_path_hides_what_the_variable_would_have_found():
     assert [api.name for api, _ in ALL.route("/volumes/data") if api.method in ("GET", "DELETE")] == []
 
 
-def test_a_catalogue_that_cannot_be_read_says_so(tmp_path):
+@pytest.mark.parametrize("text", ('{"apis": [', "[]", "5", "{}", '{"apis": [], "inventories": {}}', '{"apis": {}, "inventories": 5}', "[" * 100_000, "\0"), ids=lambda text: text[:9])
+def test_a_catalogue_that_cannot_be_read_says_so(tmp_path, text):
     broken = tmp_path / "catalogue.json"
-    broken.write_text('{"apis": [')
+    broken.write_text(text)
     with pytest.raises(SettingsError, match="is not a catalogue"):
         Catalogue(broken)
+
+
+WRONG_ROWS = (  # a table, a row, what is wrong in it, and what the start says besides file and row
+    ("apis", "SetVmHostname", {"does": "tagg hostname::{hostname}"}, "'tagg hostname::{hostname}' is no effect"),
+    ("apis", "SetVmHostname", {"does": "when nonsense: tag hostname::{hostname}"}, "'nonsense': there is no parameter or field nonsense"),
+    ("apis", "SetVmHostname", {"does": "add Zonee name=hostname"}, "there is no resource 'Zonee', did you mean Zone?"),
+    ("apis", "SetVmHostname", {"refuses": [["hostnam is Enabled", "SYS.1006", "no"]]}, "'hostnam is Enabled': there is no parameter or field hostnam, did you mean hostname?"),
+    ("apis", "SetVmHostname", {"refuses": [["hostname is Enabled", "SYS.1006", "no {hostnam}"]]}, "there is no parameter or field hostnam"),
+    ("apis", "SetVmHostname", {"refuses": [["no Zonee uuid=hostname", "SYS.1006", "no"]]}, "there is no resource 'Zonee'"),
+    ("apis", "SetVmHostname", {"refuses": [["hostname", "SYS.9", "no"]]}, "there is no error code 'SYS.9'"),
+    ("apis", "SetVmHostname", {"refuses": [["hostname"]]}, "not enough values"),
+    ("apis", "SetVmHostname", {"words": "nowe"}, "there is no word of an API 'nowe', did you mean now?"),
+    ("apis", "SetVmHostname", {"backing": "servr"}, "there is no backing 'servr', did you mean server?"),
+    ("apis", "SetVmHostname", {"takes": "uuid! @VmInstance, hostname:strin!"}, "'hostname:strin!': it is no parameter"),
+    ("apis", "SetVmHostname", {"takes": "uuid! @VmInstance, hostname! ~5"}, "'hostname! ~5': it is no parameter"),
+    ("apis", "SetVmHostname", {"takes": "uuid! @VmInstanc, hostname!"}, "there is no resource 'VmInstanc', did you mean VmInstance?"),
+    ("apis", "SetVmHostname", {"takes": "hostname!"}, "there is no parameter 'uuid'"),
+    ("apis", "SetVmHostname", {"does": ""}, "nothing does what the API is for"),
+    ("apis", "SetVmHostname", {"call": "PUTT /vm-instances/{uuid}/actions"}, "call is a method and a path"),
+    ("apis", "SetVmHostname", {"dose": "x"}, "there is no key 'dose', did you mean does?"),
+    ("apis", "SetVmHostname", {"does": 5}, "does is a str, not 5"),
+    ("apis", "GetVmMonitorNumber", {"does": "tells monitorNumber:inte=1 VDIMonitorNumber::"}, "there is no type of what a tag says 'inte', did you mean int?"),
+    ("apis", "GetPrimaryStorageCapacity", {"does": "sums PrimaryStorag zoneUuids=zoneUuid"}, "there is no resource 'PrimaryStorag'"),
+    ("inventories", "Certificate", {"fields": "uuid name:strin"}, "there is no type of a field 'strin'"),
+    ("inventories", "Certificate", {"relations": "zone: zoneUuid=Zonee.uuid"}, "there is no resource Zonee, did you mean Zone?"),
+    ("inventories", "Certificate", {"relations": "zone: nonsense.zone"}, "there is no relation nonsense"),
+    ("inventories", "Certificate", {"ends": "dropp Zone uuid=uuid"}, "'dropp Zone uuid=uuid' is no effect, did you mean drop?"),
+    ("inventories", "Certificate", {"dies_with": "zoneUuid:Zonee"}, "there is no resource 'Zonee'"),
+    ("inventories", "Certificate", {"of": "Nonsense"}, "of: there is no resource Nonsense"),
+    ("configurations", "host/load.all", {"type": "boolean"}, "there is no type of a configuration 'boolean', did you mean bool?"),
+    ("structs", "VipPortRange", {"fields": "uuid ports:lists"}, "there is no type of a field 'lists', did you mean list?"),
+)
+
+
+@pytest.mark.parametrize(("table", "name", "wrong", "why"), WRONG_ROWS, ids=[f"{row[1]} {row[2]}" for row in WRONG_ROWS])
+def test_a_row_with_a_word_that_is_none_stops_the_start_and_names_row_and_clause(tmp_path, table, name, wrong, why):
+    tables = json.loads((Path(__file__).parent.parent / "data" / "catalogue.json").read_text(encoding="utf-8"))
+    (row,) = (row for row in tables[table].values() if row["name"] == name)
+    row |= wrong
+    (tmp_path / "catalogue.json").write_text(json.dumps(tables))
+    with pytest.raises(SettingsError) as error:
+        checked(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
+    told = str(error.value)
+    assert str(tmp_path / "catalogue.json") in told and name in told and why in told and "\n" not in told
 
 
 @pytest.mark.parametrize("row", STRUCTS, ids=[row["name"] for row in STRUCTS])

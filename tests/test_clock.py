@@ -384,27 +384,6 @@ async def test_a_sweep_that_fails_is_not_the_last_one(monkeypatch):
 # a system clock that somebody sets
 
 
-class World:
-    """The clocks of a machine, which stand until a test moves them: what the wall shows, and how long it has been up."""
-
-    def __init__(self):
-        self.wall, self.up = 1_531_152_000.0, 77.0
-        self.time, self.monotonic = lambda: self.wall, lambda: self.up
-
-    def pass_on(self, seconds):
-        self.wall, self.up = self.wall + seconds, self.up + seconds
-
-    def __getattr__(self, name):
-        return getattr(time, name)
-
-
-@pytest.fixture
-def world(monkeypatch):
-    world = World()
-    monkeypatch.setattr(zmock, "time", world)
-    return world
-
-
 STEPS = pytest.mark.parametrize("step", (-10 * DAY, -HOUR, -2, -0.25, 0, 0.25, 2, HOUR, 10 * DAY))
 
 

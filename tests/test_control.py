@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.test_utils import make_mocked_request
+from yarl import URL
 
-from zmock import DIFFERENCES, SHA512_OF_PASSWORD, named, serve
+from zmock import DIFFERENCES, SHA512_OF_PASSWORD, ApiError, named, serve
 
 pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
 
@@ -702,7 +703,7 @@ async def test_what_is_not_there_is_told_with_what_is(zmock, method, path, statu
 @pytest.mark.parametrize(("body", "headers"), (
     ('{"freeze": true}'.encode("utf-16"), {"Content-Type": "application/json; charset=utf-16"}),
     (b"\xef\xbb\xbf" + b'{"freeze": true}', {}),
-    (gzip.compress(b'{"freeze": true}'), {"Content-Encoding": "gzip"}),
+    (gzip.compress(b'{"freeze": true}', mtime=0), {"Content-Encoding": "gzip"}),
 ))  # fmt: skip
 async def test_a_body_may_be_encoded_as_one_of_the_api(zmock, body, headers):
     sent = {"Content-Type": "application/json"} | headers
@@ -714,8 +715,8 @@ async def test_a_body_may_be_encoded_as_one_of_the_api(zmock, body, headers):
     (b"{}", {"Content-Type": "application/json; charset=klingon"}, "no charset 'klingon' is known"),
     (b"\xff{}", {}, "the body is not UTF-8"),
     (b"{}", {"Content-Encoding": "br"}, "Content-Encoding 'br' is not understood"),
-    (gzip.compress(b"{}")[:-5], {"Content-Encoding": "gzip"}, "cut short"),
-    (gzip.compress(b" " * (1 << 21)), {"Content-Encoding": "gzip"}, "more than 1048576 bytes"),
+    (gzip.compress(b"{}", mtime=0)[:-5], {"Content-Encoding": "gzip"}, "cut short"),
+    (gzip.compress(b" " * (1 << 21), mtime=0), {"Content-Encoding": "gzip"}, "more than 1048576 bytes"),
 ))  # fmt: skip
 async def test_a_body_that_cannot_be_read_is_told(zmock, body, headers, told):
     sent = {"Content-Type": "application/json"} | headers
@@ -854,6 +855,33 @@ async def test_a_refused_reset_leaves_everything_as_it_was(zmock):
     await zmock.create("CreateZone", name="mine")
     assert (await control(zmock, "POST", "reset", {"cloud": "nosuch"}))[0] == 400
     assert [zone["name"] for zone in await zmock.query("zones", "name=mine")] == ["mine"]
+
+
+@pytest.mark.parametrize("told", ({"hosts": [{"name": "h"}]}, {"l3-networks/network-services/refs": [{"l3NetworkUuid": "a", "networkServiceProviderUuid": "b"}]}, {"zones": 5}))
+async def test_a_reset_to_a_cloud_file_that_cannot_be_is_refused_and_changes_nothing(zmock, tmp_path, told):
+    (tmp_path / "cloud.json").write_text(json.dumps(told))
+    before = await zmock.query("zones")
+    status, body = await control(zmock, "POST", "reset", {"cloud": str(tmp_path / "cloud.json")})
+    assert status == 400 and "cloud.json" in body["error"] and "not yet kept" not in body["hint"]
+    assert await zmock.query("zones") == before
+
+
+@pytest.mark.parametrize(("error", "status", "told"), ((ApiError("SYS.1003", "gone", hint="look"), 409, "look"), (ApiError("SYS.1016", "full"), 503, "not yet kept"),
+                                                       (KeyError("x"), 500, "report"), (RecursionError(), 500, "report")))  # fmt: skip
+async def test_whatever_goes_wrong_in_a_control_call_is_told_in_json(zmock, monkeypatch, error, status, told):
+    async def fail(name, query, body):
+        raise error
+
+    monkeypatch.setitem(zmock.control.routes, ("GET", "jobs"), fail)
+    found, body = await control(zmock, "GET", "jobs")
+    assert found == status and body.keys() == {"error", "hint"} and told in body["hint"]
+
+
+@pytest.mark.parametrize("path", ("rules/%ff", "queryable/%00", "calls?api=%ff", "calls?since=9999999999999999999", "explain?path=%ff", "wait?api=%ff", "snapshots/%ED%A0%80", "jobs/%c3%28", "%ff", "calls?path=" + "[" * 5000))
+async def test_odd_paths_and_queries_of_control_calls_are_answered_in_json(zmock, path):
+    async with aiohttp.ClientSession() as http, http.get(URL(f"{zmock.base}/zmock/{path}", encoded=True)) as answer:
+        body = json.loads(await answer.text())
+        assert answer.status in (200, 400, 404, 405) and (answer.status == 200 or body.keys() == {"error", "hint"})
 
 
 async def test_a_reset_answers_who_waits(zmock):

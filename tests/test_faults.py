@@ -210,6 +210,8 @@ REFUSED = [
     ({}, "'api' names no API"),
     ({"api": 7}, "'api' names no API"),
     ({"api": ["CreateZone"]}, "'api' names no API"),
+    ({"api": "[" * 5000}, "'api' is a text of at most 500 characters"),
+    ({"api": "*Zone", "when": {"params.name": "*a" * 500}}, "'params.name' is a text of at most 500 characters"),
     ({"api": "*", "tiems": 1}, "'tiems' is no key of a rule, did you mean times?"),
     ({"api": "*", "skip": -1}, "'skip' is a whole number from 0, not -1"),
     ({"api": "*", "times": "2"}, "'times' is a whole number from 1"),
@@ -423,6 +425,39 @@ async def test_a_rule_is_for_questions_too_that_were_answered_before(zmock, tmp_
     with pytest.raises(aiohttp.ClientConnectionError):
         await zmock.request("GET", "/zones")
     assert told == [200, 200, 200, 500, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("api", "then", "manual", "server"),
+    (
+        ("PollJob", {"status": 202}, "location", b""),
+        ("PollJob", {"status": 202, "body": None}, "location", b""),
+        ("PollJob", {"status": 202, "body": ""}, b"", b""),
+        ("PollJob", {"status": 202, "body": {"a": 1}}, b'{"a":1}', b'{"a":1}'),
+        ("PollJob", {"status": 200}, b"{}", b""),
+        ("PollJob", {"status": 204}, b"", b""),
+        ("PollJob", {"status": 503}, b"", b""),
+        ("CreateZone", {"status": 202}, "location", "location"),
+        ("CreateZone", {"status": 202, "at": "after"}, "location", "location"),
+        ("CreateZone", {"status": 502}, b"", b""),
+        ("QueryZone", {"status": 200}, b"{}", b""),
+        ("QueryZone", {"status": 202}, b"{}", b""),
+    ),
+)
+@pytest.mark.parametrize("dialect", ("manual", "server"))
+async def test_a_rule_that_says_only_a_status_has_the_body_of_the_dialect(dialect, api, then, manual, server):
+    async with serve(dialect=dialect) as mock, aiohttp.ClientSession() as http:
+        session, job = await mock.login(), "d0345d3ddcae485f8170572b15a2b581"
+        if api == "PollJob":
+            await mock.request("POST", "/zones", {"params": {"name": "z"}}, {"X-Job-UUID": job})
+        mock.rule(api=api, then=then)
+        method, path = {"PollJob": ("GET", f"/api-jobs/{job}"), "CreateZone": ("POST", "/zones"), "QueryZone": ("GET", "/zones")}[api]
+        body = {"params": {"name": "z"}} if method == "POST" else None
+        async with http.request(method, mock.url + path, json=body, headers={"Authorization": f"OAuth {session}", "X-Job-UUID": job}) as answer:
+            location = json.dumps({"location": f"{mock.url}/api-jobs/{job}"}, separators=(",", ":")).encode()
+            expected = manual if dialect == "manual" else server
+            assert (answer.status, await answer.read()) == (then["status"], location if expected == "location" else expected)
+            assert answer.headers["X-ZMock-Rule"] == "rule-1; hit=1"
 
 
 async def test_polls_are_only_for_rules_that_name_them(zmock):

@@ -215,6 +215,19 @@ async def test_an_answer_that_dribbles_comes_whole(zmock):
     assert (await zmock.request("GET", "/zones?fields=name"))[1] == {"inventories": [{"name": "zone-1"}]}
 
 
+@pytest.mark.parametrize("given", ({"authorization": "OAuth wrong"}, {"AUTHORIZATION": "OAuth wrong"}))
+async def test_a_header_that_is_given_stands_in_place_of_the_handles_own(zmock, given):
+    await zmock.login()
+    assert (await zmock.request("GET", "/zones", headers=given))[1]["error"]["code"] == "ID.1001"
+
+
+async def test_a_mock_whose_start_failed_is_not_started_again():
+    mock = serve(host="192.0.2.1")
+    for error in (SettingsError, RuntimeError):
+        with pytest.raises(error):
+            await mock.__aenter__()
+
+
 async def test_the_handle_uses_no_library_that_a_test_has_patched(zmock, monkeypatch):
     async def patched(*given, **told):
         raise aiohttp.ClientConnectionError("intercepted, as by aioresponses")
@@ -311,6 +324,7 @@ def test_in_a_forked_child_the_handle_says_so_at_once(zmock_server):
 
 def leftovers(act):
     """The ResourceWarnings of what act() leaves open."""
+    gc.collect()  # what others left is not counted
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with contextlib.suppress(SettingsError, ValueError, ZeroDivisionError, RuntimeError):

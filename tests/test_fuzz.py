@@ -1,7 +1,7 @@
 """Whatever comes in from outside, zmock refuses or does it: no traceback, no words of Python, nothing torn.
 
 Requests that are right are made as test_every_api makes them, then mutated; so are files that zmock itself has written.
-FUZZ=20000 sends that many requests with each seed instead of a few hundred.
+FUZZ=20000 sends that many requests with each seed, and writes that many files, instead of a few.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ import pytest
 from test_every_api import BY_NAME, CATALOGUE, SIMULATED
 from test_invariants import OFTEN, Anything, doubtful
 
-from zmock import TAG_PATTERNS, SettingsError, named, serve
+from zmock import CATALOGUE_FILE, TAG_PATTERNS, Catalogue, Contract, Settings, SettingsError, checked, fill, named, new_cloud, serve
 
-CALLS, FILES = (int(os.environ.get("FUZZ", 0)) or few for few in (400, 150))  # of each seed
+CALLS, FILES = (int(os.environ.get("FUZZ", 0)) or few for few in (100, 3))  # requests of each seed, and files of each kind
 DEEP = "[" * 100_000  # of JSON, more than any parser goes through
 HUGE = object()  # a number of thousands of digits, which json.dumps does not write
 DIGITS = ("٣", "¹", "３", "Ⅷ", "१२")  # digits and numbers that are not ASCII, of which int() reads some and isdigit() takes others
@@ -196,6 +196,8 @@ class Fuzzer(Anything):
     async def value(self, param):
         if param.refers or param.name in BY_NAME or param.name.endswith(("Ip", "Cidr")):
             return await super().value(param)
+        if param.type in ("int", "long") and self.random.random() < 0.5:
+            return self.random.choice((param.low or 0, param.high or (1 << (31 if param.type == "int" else 63)) - 1, 0, 1, -1, -(1 << 31), (1 << 31) - 1, -(1 << 63)))
         return weird(self.random) if self.random.random() < 0.3 else await super().value(param)
 
     def condition(self):
@@ -320,7 +322,6 @@ async def test_no_request_to_an_api_brings_about_an_error_of_zmock_itself(seed, 
             await fuzzer.call()
             assert log.seen == [], mock.calls()[-1:]
         assert len(await mock.query("zones")) >= 0
-        print(fuzzer.statuses)
 
 
 @pytest.mark.parametrize("seed", (1, 2))
@@ -366,8 +367,13 @@ READING = [name for name in ("GetCpuMemoryCapacity", "GetIpAddressCapacity", "Ge
            if name in SIMULATED]  # fmt: skip
 
 
-async def inventories():
+@pytest.fixture(scope="module")
+def demo():
     """The demo cloud, as a file may hold it."""
+    return asyncio.run(inventories())
+
+
+async def inventories():
     async with serve() as mock:
         await mock.login()
         stored = mock.cloud.catalogue.resources.values()
@@ -385,8 +391,8 @@ def spoil_one(random, items):
 
 
 @pytest.mark.parametrize("seed", range(1, 1 + FILES))
-async def test_a_cloud_file_is_refused_in_a_line_or_serves(seed, tmp_path, log):
-    random, told = Random(seed), await inventories()
+async def test_a_cloud_file_is_refused_in_a_line_or_serves(seed, demo, tmp_path, log):
+    random, told = Random(seed), copy.deepcopy(demo)
     if random.random() < 0.1:
         told = mutated(random, told)
     for _ in range(random.choice((0, 1, 1, 2, 3)) if isinstance(told, dict) else 0):
@@ -443,9 +449,49 @@ async def test_a_folder_that_somebody_edited_is_refused_in_a_line_or_serves(seed
     random = Random(seed)
     shutil.copytree(kept, tmp_path / "kept")
     for _ in range(random.choice((1, 1, 2, 5))):
-        edit(random, tmp_path / "kept")
+        with contextlib.suppress(ValueError):  # it is broken already
+            edit(random, tmp_path / "kept")
     try:
         async with serve(memory=False, data=str(tmp_path / "kept" / "cloud"), durable="off", open=True) as mock:
             await go_through(mock, random, log)
     except SettingsError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("seed", (1, 2))
+async def test_a_rules_file_is_refused_in_a_line_or_in_force(seed, tmp_path, log):
+    random, path = Random(seed), tmp_path / "rules.json"
+    path.write_text("[]")
+    async with serve(rules=(str(path),)) as mock:
+        for _ in range(CALLS):
+            told = as_json(mutated(random, random.sample(RULES, 3)))
+            path.write_text(told if random.random() < 0.9 else told[: random.randint(0, len(told))] + random.choice(("", "\0", DEEP, "NaN")))
+            mock.rest.faults.replace_from(str(path))
+            assert "\n" not in mock.rest.faults.problems.pop(str(path), "")
+
+
+def misprint(random, row):
+    """A copy of a row of the catalogue with one word wrong, or with something else in it."""
+    key = random.choice([*row])
+    if not isinstance(row[key], str) or not row[key] or random.random() < 0.5:
+        return mutated(random, row)
+    words = row[key].split(" ")
+    place = random.randrange(len(words))
+    words[place] = random.choice((f"x{words[place]}", f"{words[place]}x", "nonsense", ""))
+    return row | {key: " ".join(words)}
+
+
+@pytest.mark.parametrize("seed", range(1, 1 + FILES))
+def test_a_catalogue_that_somebody_edited_is_refused_in_a_line_or_serves(seed, tmp_path):
+    random, tables = Random(seed), json.loads(CATALOGUE_FILE.read_text(encoding="utf-8"))
+    table = tables[random.choice(("apis", "apis", "inventories", "configurations", "structs"))]
+    number = random.choice([*table])
+    table[number] = misprint(random, table[number])
+    (tmp_path / "catalogue.json").write_text(as_json(tables))
+    try:
+        catalogue = checked(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
+        cloud = new_cloud(Settings(memory=True), catalogue)
+        fill(cloud, "empty")
+        assert Contract(cloud).document("")["paths"]
+    except SettingsError as error:
+        assert "\n" not in str(error) and str(tmp_path / "catalogue.json") in str(error)

@@ -4,13 +4,14 @@ import asyncio
 import errno
 import json
 import os
+import threading
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from zmock import SHA512_OF_PASSWORD, named, serve
+from zmock import CODES, GRACE, SHA512_OF_PASSWORD, named, serve
 
 MANUAL, SERVER = "manual", "server"
 BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
@@ -426,6 +427,60 @@ async def test_an_empty_web_hook_is_none_and_a_call_without_a_job_has_none(mock,
     assert receiver.got == []
 
 
+async def test_a_client_has_a_moment_to_read_its_202_before_the_web_hook_and_nothing_else_waits(aiohttp_server, monkeypatch):
+    loop, happened, later = asyncio.get_running_loop(), {}, []
+
+    async def receive(request):
+        happened["hook"] = loop.time()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    url = str((await aiohttp_server(app)).make_url("/"))
+    async with serve(clock="real", delay="0") as mock:
+        await mock.login()
+        left_now, soon = mock.cloud.jobs.left_now, mock.clock.soon
+
+        def leave(uuid):
+            happened.setdefault("202", loop.time())
+            left_now(uuid)
+
+        monkeypatch.setattr(mock.cloud.jobs, "left_now", leave)
+        monkeypatch.setattr(mock.clock, "soon", lambda seconds, fire: later.append((seconds, fire)))
+        job = await create(mock, X_Web_Hook=url)
+        while (await poll(mock, job))[0] == 202:
+            await asyncio.sleep(0)
+        ((seconds, fire),) = later
+        assert seconds == GRACE == 0.025 and "hook" not in happened
+        status, another = await mock.request("POST", "/zones", {"params": {"name": "meanwhile"}})
+        while (await poll(mock, another["location"][-32:]))[0] == 202:
+            await asyncio.sleep(0)
+        assert "hook" not in happened
+        soon(seconds, fire)
+        while "hook" not in happened:
+            await asyncio.sleep(0.001)
+    assert happened["hook"] - happened["202"] >= GRACE
+
+
+@pytest.mark.parametrize(("clock", "waits"), (("frozen", False), ("real", True), ("warp", True)))
+async def test_only_a_clock_that_runs_leaves_that_moment(clock, waits):
+    async with serve(clock=clock) as mock:
+        fired = []
+        mock.clock.soon(GRACE, lambda: fired.append("at once"))
+        assert fired == ([] if waits else ["at once"])
+
+
+async def test_a_job_submitted_anew_within_that_moment_waits_for_its_own_202():
+    async with serve(clock="real", delay="0") as mock:
+        jobs, later = mock.cloud.jobs, []
+        mock.clock.soon = lambda seconds, fire: later.append(fire)
+        jobs.left[JOB] = first = asyncio.Event()
+        jobs.left_now(JOB)
+        jobs.left[JOB] = second = asyncio.Event()
+        later[0]()
+        assert first.is_set() and not second.is_set() and jobs.left == {JOB: second}
+
+
 # by hand
 
 
@@ -450,6 +505,320 @@ async def test_a_vm_is_where_its_job_ended_by_hand_leaves_it(mock, what, state):
     (vm,) = await mock.query("vm-instances", "name=web-1")
     assert vm["state"] == state
     await mock.act("vm-instances", vm["uuid"], "startVmInstance" if what == "finish" else "stopVmInstance")
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "details"),
+    (
+        ({}, "SYS.1006", "failed by POST /zmock/jobs"),
+        ({"error": "HOST.1010"}, "HOST.1010", CODES["HOST.1010"]),
+        ({"details": "by hand"}, "SYS.1006", "by hand"),
+        ({"error": "PS.1000", "details": "no room"}, "PS.1000", "no room"),
+    ),
+)
+@pytest.mark.parametrize("state", ("running", "in stages", "held", "in line", "to fail", "held and to fail", "held by hand"))
+async def test_a_job_fails_by_hand_with_the_error_that_is_said(mock, receiver, state, told, code, details):
+    if state == "in line":
+        await act(mock, "vm-web-1", "rebootVmInstance")
+    if state in ("in stages", "in line"):
+        job = await submit(mock, "PUT", at("vm-instances", "vm-web-1") + "/actions", {"stopVmInstance": {}}, X_Web_Hook=receiver.url)
+    else:
+        magic = " ".join(word for text, word in (("to fail", "#zmock fail=BS.1000"), ("held and", "#zmock hold")) if text in state)
+        job = await create(mock, given={"name": "z", "description": "#zmock hold" if state == "held" else magic}, X_Web_Hook=receiver.url)
+    if state == "held by hand":
+        assert (await control(mock, "POST", f"jobs/{job}", {"do": "hold"}))[1]["state"] == "held"
+    if "to fail" in state and not told:
+        code, details = "BS.1000", "asked for by #zmock fail=BS.1000"
+    assert (await control(mock, "POST", f"jobs/{job}", {"do": "fail"} | told))[1]["state"] == "failed"
+    await mock.advance(60)
+    status, body = await poll(mock, job)
+    assert (status, body["error"]) == (503, {"code": code, "description": CODES[code], "details": details})
+    assert [(headers["X-Job-Success"], hook) for _, headers, hook, _ in receiver.got] == [("false", body)]
+    assert await mock.query("zones", "name=z") == [] and (await mock.query("vm-instances", "name=web-1"))[0]["state"] == "Running"
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    (
+        ({"do": "fail", "error": "HOST.101"}, "did you mean HOST.1010?"),
+        ({"do": "fail", "error": 7}, "'error' is a code of ZStack, not 7"),
+        ({"do": "fail", "error": None}, "'error' is a code of ZStack, not None"),
+        ({"do": "fail", "error": ["SYS.1006"]}, "'error' is a code of ZStack"),
+        ({"do": "fail", "details": 7}, "'details' is a text, not 7"),
+        ({"do": "fail", "errors": "HOST.1010"}, "'errors' is no key here, did you mean error?"),
+        ({"do": "finish", "error": "HOST.1010"}, "'error' goes with 'fail' only"),
+        ({"do": "expire", "details": "x", "error": "HOST.1010"}, "'error' goes with 'fail' only"),
+        ({"do": "fial"}, "did you mean fail?"),
+        ({"do": ["fail"]}, "'do' is finish, fail, hold or expire"),
+        ({"error": "HOST.1010"}, "'do' is finish, fail, hold or expire"),
+        ([], "'do' is finish, fail, hold or expire"),
+    ),
+)
+async def test_what_a_job_cannot_be_told_is_refused_and_changes_nothing(mock, told, says):
+    job = await create(mock)
+    status, answer = await control(mock, "POST", f"jobs/{job}", told)
+    assert status == 400 and says in answer["error"]
+    await mock.advance(10)
+    assert await status_of(mock, job) == [200]
+
+
+@pytest.mark.parametrize("call", (("POST", "/zones", {"params": ZONE}), ("POST", "/vm-instances", {"params": VM}), ("POST", "/clusters", {"params": NO_SUCH_ZONE})))
+@pytest.mark.parametrize("after", (0, 4))
+async def test_a_job_that_is_held_by_hand_goes_on_by_hand_alone(mock, call, after):
+    job = await submit(mock, *call)
+    await mock.advance(after)
+    for _ in range(2):
+        shown = (await control(mock, "POST", f"jobs/{job}", {"do": "hold"}))[1]
+        assert (shown["state"], shown["due"]) == ("held", None)
+    await mock.advance(DAY)
+    assert await status_of(mock, job) == [202]
+    failed = call[1] == "/clusters"
+    assert (await control(mock, "POST", f"jobs/{job}", {"do": "finish"}))[1]["state"] == ("failed" if failed else "succeeded")
+    assert await status_of(mock, job) == [503 if failed else 200]
+    assert (await control(mock, "POST", f"jobs/{job}", {"do": "hold"}))[0] == 409
+
+
+async def test_a_job_in_line_that_is_held_by_hand_begins_and_waits(mock):
+    first, second = [await act(mock, "vm-web-1", action) for action in ("rebootVmInstance", "stopVmInstance")]
+    await control(mock, "POST", f"jobs/{second}", {"do": "hold"})
+    await mock.advance(60)
+    assert await status_of(mock, first, second) == [200, 202]
+    assert (await mock.query("vm-instances", "name=web-1"))[0]["state"] == "Stopping"
+    await control(mock, "POST", f"jobs/{second}", {"do": "finish"})
+    assert await status_of(mock, second) == [200]
+
+
+# while a result is being written
+
+
+@pytest.fixture
+async def slow(tmp_path, monkeypatch):
+    """A mock on a disk that takes its time while `gate` is closed; `told` is what web-hooks were told."""
+    async with serve(memory=False, data=str(tmp_path / "cloud"), delay="10") as mock:
+        await mock.login()
+        gate, told, write, jobs = threading.Event(), [], mock.cloud.store.write, mock.cloud.jobs
+
+        def write_slowly(whole, text):
+            gate.wait(10)
+            write(whole, text)
+
+        async def post(url, body, headers):
+            told.append((headers["X-Job-Success"], json.loads(body)))
+            return True
+
+        gate.set()
+        monkeypatch.setattr(mock.cloud.store, "write", write_slowly)
+        monkeypatch.setattr(jobs, "post", post)
+        yield SimpleNamespace(mock=mock, gate=gate, told=told, jobs=jobs)
+        gate.set()
+
+
+async def until(holds):
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+async def while_it_is_written(slow, job, *steps):
+    """Has steps (path, body) of /zmock taken after a job has ended, and before that is on the disk; all answers."""
+    slow.gate.clear()
+    moving = asyncio.create_task(slow.mock.advance(10))
+    await until(lambda: job in slow.jobs.ended)
+    assert await status_of(slow.mock, job) == [202] and not slow.told
+    asked, tasks = [], []
+    dispatch = slow.mock.control.dispatch
+
+    async def ask(request):
+        answer = dispatch(request)
+        task = asyncio.ensure_future(answer)
+        await asyncio.sleep(0)  # as far as it goes without the disk
+        asked.append(request.path)
+        return await task
+
+    slow.mock.control.dispatch = ask
+    for path, body in steps:
+        tasks.append(asyncio.create_task(control(slow.mock, "POST", path.format(job), body)))
+        await until(lambda: len(asked) == len(tasks))
+    slow.gate.set()
+    await asyncio.gather(moving, *tasks)
+    await slow.mock.advance(60)
+    return [task.result() for task in tasks]
+
+
+FAIL, FINISH, EXPIRE, HOLD = [("jobs/{}", {"do": what}) for what in ("fail", "finish", "expire", "hold")]
+FAIL_SO = "jobs/{}", {"do": "fail", "error": "PS.1000", "details": "no room"}
+CREATED = {
+    "a job": ("POST", "/zones", {"params": ZONE}, 200),
+    "one in stages": ("POST", "/vm-instances", {"params": VM}, 200),
+    "one that fails": ("POST", "/clusters", {"params": NO_SUCH_ZONE}, 503),
+    "one that a rule fails": ("POST", "/zones", {"params": {"name": "z", "description": "#zmock fail"}}, 503),
+}
+
+
+OF_ALL_KINDS = (
+    ((FAIL_SO,), 503, "PS.1000"), ((FAIL, FAIL), 503, "SYS.1006"), ((FINISH,), None, None), ((EXPIRE,), 404, None),
+    ((("incidents", {"management-node-restart": {}}),), 202, None),
+)  # fmt: skip
+OF_ONE_KIND = (
+    ((), None, None), ((FAIL, FAIL_SO), 503, "PS.1000"), ((FINISH, FINISH), None, None), ((FAIL_SO, FINISH), 503, "PS.1000"), ((HOLD,), None, None),
+    ((FAIL_SO, HOLD), 503, "PS.1000"), ((FAIL, EXPIRE), 404, None), ((EXPIRE, EXPIRE), 404, None), ((("incidents", {"host-down": "host-1"}),), None, None),
+    ((FAIL, ("incidents", {"management-node-restart": {}})), 202, None), ((("reset", {}),), 404, None),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "steps", "status", "code"), [*((call, *row) for call in CREATED for row in OF_ALL_KINDS), *(("a job", *row) for row in OF_ONE_KIND)]
+)
+async def test_a_job_has_one_result_and_one_web_hook_however_it_is_steered_while_that_is_written(slow, call, steps, status, code):
+    *call, own = CREATED[call]
+    job = await submit(slow.mock, *call, X_Web_Hook="http://h/")
+    answers = await while_it_is_written(slow, job, *steps)
+    got, body = await poll(slow.mock, job)
+    assert got == (status or own) and all(answered in (200, 404, 409) for answered, _ in answers)
+    assert slow.told == ([] if got in (404, 202) else [("true" if got == 200 else "false", body)])
+    if code:
+        assert body["error"]["code"] == code
+        await slow.mock.login()
+        assert await slow.mock.query("zones", "name=z") == await slow.mock.query("vm-instances", "name=n") == []
+    assert not (slow.jobs.running or slow.jobs.calls or slow.jobs.ended)
+    record = slow.mock.cloud.store.peek("Job", job)
+    assert (record and record["state"]) == {200: "succeeded", 503: "failed", 202: "lost", 404: None}[got]
+
+
+@pytest.mark.parametrize("what", ("fail", "finish", "expire"))
+async def test_a_job_in_line_that_ends_by_hand_ends_once(slow, what):
+    await act(slow.mock, "vm-web-1", "rebootVmInstance")
+    job = await submit(slow.mock, "PUT", at("vm-instances", "vm-web-1") + "/actions", {"stopVmInstance": {}}, X_Web_Hook="http://h/")
+    slow.gate.clear()
+    failing = asyncio.create_task(control(slow.mock, "POST", f"jobs/{job}", {"do": "fail"}))
+    await until(lambda: job in slow.jobs.ended)
+    again = asyncio.create_task(control(slow.mock, "POST", f"jobs/{job}", {"do": what}))
+    await asyncio.sleep(0.02)
+    slow.gate.set()
+    answers = await asyncio.gather(failing, again)
+    await slow.mock.advance(60)
+    assert [status for status, _ in answers] == [200, 200]
+    assert await status_of(slow.mock, job) == [404 if what == "expire" else 503]
+    assert [success for success, _ in slow.told] == ([] if what == "expire" else ["false"])
+    assert (await slow.mock.query("vm-instances", "name=web-1"))[0]["state"] == "Running"
+
+
+async def test_what_fails_by_hand_while_it_is_written_is_not_there_after_a_restart_either(tmp_path, slow):
+    job = await submit(slow.mock, "POST", "/zones", {"params": ZONE}, X_Web_Hook="http://h/")
+    await while_it_is_written(slow, job, FAIL_SO)
+    told = await poll(slow.mock, job)
+    await slow.mock.__aexit__()
+    async with serve(memory=False, data=str(tmp_path / "cloud")) as mock:
+        await mock.login()
+        assert await poll(mock, job) == told and told[1]["error"]["code"] == "PS.1000"
+        assert await mock.query("zones", "name=z") == []
+
+
+async def test_a_job_that_ends_as_the_mock_is_shut_down_has_that_result_when_it_is_back(tmp_path, slow):
+    job = await submit(slow.mock, "POST", "/zones", {"params": ZONE}, X_Web_Hook="http://h/")
+    slow.gate.clear()
+    moving = asyncio.create_task(slow.mock.advance(10))
+    await until(lambda: job in slow.jobs.ended)
+    closing = asyncio.create_task(slow.mock.__aexit__())
+    await asyncio.sleep(0.02)
+    slow.gate.set()
+    await asyncio.wait([moving, closing])
+    assert not slow.told
+    async with serve(memory=False, data=str(tmp_path / "cloud")) as mock:
+        await mock.login()
+        status, body = await poll(mock, job)
+        assert (status, [body["inventory"]]) == (200, await mock.query("zones", "name=z"))
+
+
+async def test_an_expired_job_that_is_under_way_does_not_end_the_one_that_has_its_uuid_now(mock, receiver):
+    await create(mock, X_Job_UUID=JOB)
+    await mock.advance(5)
+    assert (await control(mock, "POST", f"jobs/{JOB}", {"do": "expire"}))[0] == 200
+    await create(mock, given={"name": "another"}, X_Job_UUID=JOB, X_Web_Hook=receiver.url)
+    await mock.advance(5)
+    assert await status_of(mock, JOB) == [202]
+    await mock.advance(10)
+    status, body = await poll(mock, JOB)
+    assert (status, body["inventory"]["name"]) == (200, "another")
+    assert [hook for _, _, hook, _ in receiver.got] == [body]
+    assert len(await mock.query("zones", "name?=z,another")) == 2
+
+
+# the journal
+
+
+def last_call(mock, api):
+    return mock.calls(api)[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps", "end"),
+    (
+        (None, (), ("succeeded", "")),
+        ({"then": {"error": "HOST.1010"}}, (), ("failed", "HOST.1010")),
+        ({"then": {"error": "HOST.1010", "at": "after"}}, (), ("failed", "HOST.1010")),
+        ({"then": {"job": "expire"}}, (), ("succeeded", "")),
+        ({"then": {"job": "lose"}}, (), ("running", "")),
+        ({"then": {"job": "hold"}}, (), ("running", "")),
+        ({"then": {"job": "hold"}}, ({"do": "finish"},), ("succeeded", "")),
+        ({"then": {"job": "hold"}}, ({"do": "expire"},), ("failed", "")),
+        (None, ({"do": "fail"},), ("failed", "SYS.1006")),
+        (None, ({"do": "fail", "error": "PS.1000"},), ("failed", "PS.1000")),
+        (None, ({"do": "expire"},), ("succeeded", "")),
+        (None, ({"host-down": "host-1"}, {"host-down": "host-2"}, {"host-down": "host-3"}), ("failed", "VM.1002")),
+        (None, ({"management-node-restart": {}},), ("running", "")),
+    ),
+)
+async def test_the_outcome_of_a_202_becomes_that_of_its_job_whatever_ended_it(mock, rule, steps, end):
+    if rule:
+        mock.rule(api="StopVmInstance", **rule)
+    job = await act(mock, "vm-web-1", "stopVmInstance")
+    entry = last_call(mock, "StopVmInstance")
+    assert (entry.status, entry.outcome, entry.code) == (202, "running", "")
+    for step in steps:
+        assert (await control(mock, "POST", f"jobs/{job}" if "do" in step else "incidents", step))[0] == 200
+    await mock.advance(60)
+    assert (entry.outcome, entry.code) == end
+    (shown,) = (await control(mock, "GET", "calls?api=StopVmInstance"))[1]["calls"]
+    assert (shown["status"], shown["outcome"], shown["code"]) == (202, *end)
+    if end[1] and (await poll(mock, job))[0] == 503:
+        polled = last_call(mock, "PollJob")
+        assert (polled.status, polled.outcome, polled.code) == (503, "error", end[1])
+
+
+async def test_a_job_in_line_or_refused_has_an_outcome_in_the_journal_too(mock):
+    await act(mock, "vm-web-1", "rebootVmInstance")
+    behind, gone = [await act(mock, "vm-web-1", "stopVmInstance") for _ in range(2)]
+    entries = mock.calls("StopVmInstance")
+    await control(mock, "POST", f"jobs/{behind}", {"do": "fail", "error": "HOST.1010"})
+    await control(mock, "POST", f"jobs/{gone}", {"do": "expire"})
+    await create(mock, "/clusters", NO_SUCH_ZONE)
+    await mock.request("GET", "/zonez")
+    await mock.advance(60)
+    assert [(entry.outcome, entry.code) for entry in entries] == [("failed", "HOST.1010"), ("failed", "")]
+    assert [(entry.outcome, entry.code) for entry in mock.calls()[-2:]] == [("failed", "SYS.1003"), ("error", "SYS.1003")]
+
+
+async def test_the_answer_that_a_rule_gives_has_no_code_and_no_outcome_of_its_job(mock):
+    mock.rule(api="CreateZone", then={"status": 502, "at": "after"})
+    assert (await mock.request("POST", "/zones", {"params": ZONE}))[0] == 502
+    await mock.advance(60)
+    assert len(await mock.query("zones", "name=z")) == 1
+    entry = last_call(mock, "CreateZone")
+    assert (entry.status, entry.outcome, entry.code) == (502, "error", "")
+
+
+async def test_a_job_that_ends_before_its_202_leaves_has_its_outcome_there_at_once():
+    async with serve(delay="0") as mock:
+        await mock.login()
+
+        async def post(url, body, headers):
+            return True
+
+        mock.cloud.jobs.post = post
+        mock.rule(api="CreateZone", then={"webhook": "first"})
+        await create(mock, X_Web_Hook="http://h/")
+        assert last_call(mock, "CreateZone").outcome == "succeeded"
 
 
 # a restart
@@ -517,6 +886,7 @@ async def test_a_job_whose_effect_cannot_be_kept_fails_and_the_next_one_does_not
     status, body = await poll(kept, job)
     assert (status, body["error"]["code"]) == (503, "SYS.1016")
     assert await kept.query("zones", "name=z") == []
+    assert (last_call(kept, "CreateZone").outcome, last_call(kept, "CreateZone").code) == ("failed", "SYS.1016")
     disk.clean()
     assert (await kept.create("CreateZone", name="later"))["name"] == "later"
     assert (await poll(kept, job)) == (status, body)

@@ -208,11 +208,13 @@ def kept(name, text):
 
 
 NEWER = '{"_default": {"1": {"uuid": "mock", "format": 99, "seed": 1, "starts": 0}}}'
+REF = {"l3NetworkUuid": "a", "networkServiceProviderUuid": "b", "networkServiceType": "DHCP"}
 REFUSED = {
     "a wrong value": (["--dialect", "servr"], "did you mean server?"),
     "a folder below a file": (lambda tmp_path: ["--data", write(tmp_path / "file", "") + "/cloud"], "cannot use the data folder"),
     "a broken file in the folder": (kept("Zone.json", "{"), "Zone.json"),
     "a file of objects without uuid": (kept("Zone.json", '{"_default": {"1": {"name": "z"}}}'), "object 1 has no uuid"),
+    "a file with a number that is none": (kept("Zone.json", '{"_default": {"%s": {"uuid": "a"}}}' % ("9" * 5000)), "is no number of an object"),
     "a folder of a newer zmock": (kept("Mock.json", NEWER), "written by a newer zmock"),
     "an address of another machine": (["--memory", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
     "rules that are not there": (["--rules", "nowhere.json"], "cannot use the rules in nowhere.json"),
@@ -232,6 +234,13 @@ REFUSED = {
     "a cloud with an object that is none": (file("--cloud", '{"zones": [5]}'), "5"),
     "a cloud with a uuid that is no text": (file("--cloud", '{"zones": [{"uuid": 5, "name": "z"}]}'), "uuid"),
     "a cloud with a uuid twice": (file("--cloud", '{"zones": [{"uuid": "a", "name": "z"}, {"uuid": "a", "name": "y"}]}'), "twice"),
+    "a cloud with a host without a cluster": (file("--cloud", '{"zones": [{"name": "z"}], "hosts": [{"name": "h"}]}'), "Host h needs a clusterUuid: there is no Cluster in the file"),
+    "a cloud with a choice": (file("--cloud", '{"zones": [{"name": "a"}, {"name": "b"}], "clusters": [{"name": "c"}]}'), "Cluster c needs a zoneUuid: say which of 2"),
+    "a cloud with a service of no network": (file("--cloud", json.dumps({"l3-networks/network-services/refs": [REF]})), "NetworkServiceL3NetworkRef has the l3NetworkUuid a, and there is no such L3Network"),
+    "a cloud with a service without a provider": (file("--cloud", json.dumps({"NetworkServiceL3NetworkRef": [{"l3NetworkUuid": "a"}]})), "needs l3NetworkUuid and networkServiceProviderUuid"),
+    "a cloud with a reference of any type": (file("--cloud", '{"images": [{"name": "i", "backupStorageRefs": [5]}]}'), "backupStorageRefs of Image i is a"),
+    "a cloud with a type of any type": (file("--cloud", '{"images": [{"name": "i"}], "primary-storage": [{"name": "p", "type": []}]}'), "type of PrimaryStorage p is a str, not []"),
+    "a cloud with a date before dates": (file("--cloud", '{"zones": [{"name": "z", "createDate": "Jan 6, 0017 3:51:16 AM"}]}'), "createDate is a date"),
     "a cloud with a text for a number": (file("--cloud", '{"instance-offerings": [{"name": "o", "cpuNum": "many"}]}'), "cpuNum"),
 }
 
@@ -447,6 +456,42 @@ async def test_a_file_keeps_the_dates_and_what_is_embedded_in_an_inventory(tmp_p
         assert [nic["ip"] for nic in found["vmNics"]] == ["10.0.0.1"]
 
 
+SMALL = {"zones": [{"name": "z"}], "clusters": [{"name": "c"}], "hosts": [{"name": "h"}]}  # as the README has it
+
+
+def test_the_readmes_show_a_small_cloud_that_loads():
+    for name in ("README.md", "README.zh-CN.md"):
+        assert json.dumps(SMALL) in (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
+
+
+async def test_a_small_cloud_from_a_file_has_what_created_objects_have(tmp_path):
+    async with serve(cloud=write(tmp_path / "cloud.json", json.dumps(SMALL))) as mock:
+        (host,), (cluster,) = await mock.query("hosts"), await mock.query("clusters")
+        assert host["clusterUuid"] == cluster["uuid"] and host["zoneUuid"] == cluster["zoneUuid"] == (await mock.query("zones"))[0]["uuid"]
+        assert (host["status"], host["hypervisorType"], host["cpuNum"], host["totalCpuCapacity"]) == ("Connected", "KVM", 16, 160)
+        assert (await mock.call("GetCpuMemoryCapacity", all=True))["availableCpu"] == 160
+        await mock.incident({"network-partition": "z"})
+        assert (await mock.query("hosts"))[0]["status"] == "Disconnected"
+        await mock.end_incident(next(iter(mock.cloud.incidents)))
+        assert (await mock.act("hosts", host["uuid"], "reconnectHost"))["status"] == "Connected"
+        await mock.delete("hosts", host["uuid"])
+        assert await mock.query("hosts") == []
+
+
+async def test_a_cloud_from_a_file_may_hold_what_lies_inside_others(tmp_path):
+    async with serve() as mock:
+        kinds = ("zones", "l2-networks", "l3-networks", "images", "backup-storage")
+        shown = {kind: await mock.query(kind) for kind in kinds}
+        refs = {"l3-networks/network-services/refs": await mock.query("l3-networks/network-services/refs")}
+    assert refs["l3-networks/network-services/refs"] and shown["images"][0]["backupStorageRefs"]
+    without = [{name: value for name, value in l3.items() if name != "networkServices"} for l3 in shown["l3-networks"]]
+    for told in (shown, shown | refs, refs | shown | {"l3-networks": without}):
+        async with serve(cloud=write(tmp_path / "cloud.json", json.dumps(told))) as mock:
+            assert await mock.query("images") == shown["images"]
+            for l3 in await mock.query("l3-networks"):
+                assert l3["networkServices"] == next(other["networkServices"] for other in shown["l3-networks"] if other["uuid"] == l3["uuid"])
+
+
 async def test_a_kept_cloud_is_not_filled_with_another(tmp_path):
     for cloud in ("empty", "demo"):
         async with serve(cloud=cloud, memory=False, data=str(tmp_path / "cloud")) as mock:
@@ -605,7 +650,7 @@ async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
         await mock.control.add_rule("", {}, {"api": "CreateZone", "then": {"error": "SYS.1006"}})
         await mock.control.set_clock("", {}, {"advance": 3600})
         before = mock.clock.now()
-    async with again_on(tmp_path / "cloud", clock="real", dialect="server", seed=5) as mock:
+    async with again_on(tmp_path / "cloud", clock="real", dialect="server") as mock:
         assert before <= mock.clock.now() < before + 60
         mock.session = session
         with pytest.raises(RuntimeError, match="SYS.1006"):
@@ -613,7 +658,7 @@ async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
         assert [rule.id for rule in mock.rules] == ["rule-1"]
         assert (await mock.control.add_rule("", {}, {"api": "*", "skip": 9}))["id"] == "rule-2"
         kept = mock.cloud.store.get("Mock", "mock")
-        assert (kept["dialect"], kept["seed"], kept["format"]) == ("server", 5, FORMAT)
+        assert (kept["dialect"], kept["seed"], kept["format"]) == ("server", 1, FORMAT)
 
 
 async def test_a_clock_that_was_stopped_stands_where_it_stood(tmp_path):

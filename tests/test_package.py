@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import zmock
 
@@ -126,6 +127,14 @@ def test_the_container_starts_what_is_there_and_is_healthy(tmp_path):
 
 HEALTH = re.search(r'test: \[CMD, python, -c, "(.*)"\]', README)[1]
 PROXY = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")  # where nobody is
+
+
+def test_the_compose_file_waits_until_zmock_answers_or_a_while_and_no_proxy_stands_between():
+    services = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", README, re.M | re.S)[1])["services"]
+    check, around = services["zmock"]["healthcheck"], services["tests"]["environment"]
+    assert (check["test"], check["interval"], check["retries"]) == (["CMD", "python", "-c", HEALTH], "1s", 30)
+    assert services["tests"]["depends_on"]["zmock"] == {"condition": "service_healthy"}
+    assert around["NO_PROXY"] == around["no_proxy"] == around["ZSTACK_URL"].partition("//")[2].partition(":")[0] == "zmock"
 
 
 def check_health(port, around):

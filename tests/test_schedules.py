@@ -88,11 +88,12 @@ CRON = (  # an expression, a moment, and the first moment from there on; none fo
     ("*/20 * * ? * MON-FRI", "2018-07-13 23:59:50", "2018-07-16 00:00:00"),
     ("0 0 0 30 2 ?", "2018-01-01 00:00:00", None),
     *((text, "", None) for text in ("", "0 0 3 * * *", "0 0 3 * *", "60 0 0 * * ?", "0 0 24 * * ?", "0 0 0 0 * ?", "0 0 0 ? * 8", "0 0 0 ? * FUN", "a b c d e ?",
-                                    "0 0/0 0 * * ?", "0 5-1 0 * * ?", "0 , 0 * * ?", "? 0 0 * * ?", "0 0 0 L * ?", "0 0 0 ? * 6#3", "0 0 0 ² * ?")),
+                                    "0 0/0 0 * * ?", "0 5-1 0 * * ?", "0 , 0 * * ?", "? 0 0 * * ?", "0 0 0 L * ?", "0 0 0 ? * 6#3", "0 0 0 ² * ?",
+                                    "0 0/00 * * * ?", "0 0/٠ * * * ?", "0 0/٣ * * * ?", "٠ 0 3 * * ?", "0 0 3 ? * ſUN", f"0 0/{'9' * 5000} * * * ?", f"{'9' * 5000} 0 0 * * ?")),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "since", "then"), CRON, ids=[f"{text} from {since}" for text, since, _ in CRON])
+@pytest.mark.parametrize(("text", "since", "then"), CRON, ids=[f"{text[:20]} from {since}" for text, since, _ in CRON])
 async def test_a_cron_trigger_has_the_moments_that_its_expression_names(cloud, text, since, then):
     if since:
         found = next_of_cron(read_cron(text), second_of(since))
@@ -302,6 +303,42 @@ async def test_a_clock_that_is_set_back_runs_jobs_at_the_moments_that_it_shows(c
     assert await snapshots(cloud) == before
     await cloud.advance(3600)
     assert await snapshots(cloud) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("moves", "runs"),
+    (
+        ((("pass", 3),), 1),
+        ((("step", 3), ("pass", 1)), 1),  # over the moment
+        ((("step", 7200), ("pass", 1)), 1),  # late, and once
+        ((("step", 3 * 86400), ("pass", 1)), 1),
+        ((("pass", 3), ("step", -4), ("pass", 10)), 1),  # a correction: not twice
+        ((("step", -30), ("pass", 20)), 0),
+        ((("step", -30), ("pass", 35)), 1),
+        ((("pass", 3), ("step", -3600), ("pass", 3605)), 2),  # it is 17:00 again
+        ((("step", -3600), ("pass", 3605)), 1),
+        ((("pass", 3), ("step", -5), ("pass", 86410)), 2),
+    ),
+)
+async def test_a_schedule_follows_the_date_when_the_system_clock_is_set(world, moves, runs):
+    world.wall += 17 * 3600 - 2
+    async with serve(clock="real", delay="0", open=True) as mock:
+        await mock.login()
+        await set_up(mock, "rebootVm", cron="0 0 17 * * ?")
+
+        async def look():
+            mock.clock.tick()
+            await mock.clock.settle()
+
+        for way, seconds in moves:
+            if way == "step":
+                world.wall += seconds
+                await look()
+            else:
+                for part in (0.5, seconds - 1, 0.5):
+                    world.pass_on(part)
+                    await look()
+        assert await ran(mock) == [("RebootVmInstance", "succeeded")] * runs
 
 
 async def test_a_disabled_job_stands_in_the_way_of_no_move(cloud):

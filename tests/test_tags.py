@@ -231,3 +231,57 @@ async def test_a_high_availability_tag_of_a_new_virtual_machine_is_its_level(dia
         assert status == 200, answer
         level = await mock.request("GET", f"/vm-instances/{answer['inventory']['uuid']}/ha-levels")
         assert level == (200, {"level": "NeverStop"})
+
+
+# tags that are read as numbers
+
+NUMBERS = (  # the type, whose, the tag up to its number, the API that reads it with its parameters, and what it answers where there is no number
+    ("VmInstanceVO", WEB, "VDIMonitorNumber::", "GetVmMonitorNumber", {"uuid": WEB}, {"monitorNumber": 1}),
+    ("VolumeVO", named("volume-spare"), "volumeTotalBandwidth::", "GetVolumeQos", {"uuid": named("volume-spare")}, {"volumeBandwidth": -1}),
+    ("L3NetworkVO", PRIVATE, f"l3NetworkUuid::{PRIVATE}::mtu::", "GetL3NetworkMtu", {"l3NetworkUuid": PRIVATE}, {"mtu": 1500}),
+)
+NO_NUMBERS = ("two", "٣", "²", "1.5", "1_0", " 1", "9" * 5000)
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS, ids=lambda text: text[:9])
+@pytest.mark.parametrize(("vo", "uuid", "begin", "api", "params", "usual"), NUMBERS, ids=[row[3] for row in NUMBERS])
+async def test_a_tag_that_is_read_as_a_number_is_refused_without_one_and_counts_for_nothing_where_it_is_there(cloud, vo, uuid, begin, api, params, usual, text):
+    with pytest.raises(RuntimeError, match=r"SYS\.1007: invalid tag\[.* is not a number"):
+        await cloud.create("CreateSystemTag", resourceType=vo, resourceUuid=uuid, tag=begin + text)
+    cloud.cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=begin + text)  # as in a file that somebody edited
+    assert (await cloud.call(api, **params)).items() >= usual.items()
+
+
+async def test_a_snapshot_is_taken_whatever_the_tag_for_the_length_of_its_chain_says(cloud):
+    for text in NO_NUMBERS:
+        cloud.cloud.add("SystemTag", resourceUuid=named("volume-db-data-1"), resourceType="VolumeVO", tag=f"volumeMaxIncrementalSnapshotNum::{text}")
+    await cloud.create("CreateVolumeSnapshot", name="s", volumeUuid=named("volume-db-data-1"))
+
+
+PENDING = ("cpuNum::x::cpuSpeed::y::memory::z", "cpuNum::٣::cpuSpeed::1::memory::²", f"cpuNum::{'9' * 5000}::cpuSpeed::0::memory::-5", "cpuNum::1", "", "cpuNum::::cpuSpeed::::memory::")
+
+
+@pytest.mark.parametrize("text", PENDING, ids=lambda text: text[:30])
+async def test_a_pending_capacity_that_is_none_keeps_no_vm_from_starting(cloud, text):
+    ci, tag = named("vm-ci-1"), f"pendingCapacityChange::{text}"
+    before = await one(cloud, "vm-instances", "name=ci-1")
+    if text in PENDING[:2]:
+        with pytest.raises(RuntimeError, match="is not a number"):
+            await cloud.create("CreateSystemTag", resourceType="VmInstanceVO", resourceUuid=ci, tag=tag)
+    cloud.cloud.add("SystemTag", resourceUuid=ci, resourceType="VmInstanceVO", tag=tag)
+    started = await cloud.create("StartVmInstance", uuid=ci)
+    assert started["state"] == "Running" and (started["cpuNum"], started["memorySize"]) == (before["cpuNum"], before["memorySize"])
+    assert await tags_of(cloud, ci) == []
+
+
+@pytest.mark.parametrize("unit", "\u212a\uff2b")  # the Kelvin sign, which is a K to a regex that ignores case; a full-width K
+async def test_a_unit_that_only_looks_like_a_k_is_none(cloud, unit):
+    await cloud.create("CreateSystemTag", resourceType="HostVO", resourceUuid=named("host-2"), tag=f"reservedMemory::1{unit}")
+    assert (await cloud.call("GetCpuMemoryCapacity", all=True))["availableMemory"] > 0
+    with pytest.raises(RuntimeError, match="only allows a size string"):
+        await cloud.call("UpdateGlobalConfig", category="kvm", name="reservedMemory", value=f"1{unit}")
+
+
+async def test_sharing_with_no_account_in_particular_is_sharing_with_all(cloud):
+    await cloud.call("ShareResource", resourceUuids=[named("image-centos7")], accountUuids=[], toPublic=True)
+    assert [share["toPublic"] for share in await cloud.query("accounts/resources", f"resourceUuid={named('image-centos7')}")] == [True]

@@ -160,6 +160,20 @@ async def test_events_tell_calls_jobs_states_and_faults_as_they_happen(mock):
         assert [told["state"] for kind, told in events if kind == "job"] == ["succeeded"]
 
 
+@pytest.mark.parametrize(("rule", "end"), ((None, ("succeeded", "")), ({"error": "HOST.1010"}, ("failed", "HOST.1010"))))
+async def test_a_call_is_told_again_with_the_same_seq_when_its_job_has_ended(mock, rule, end):
+    mock.rule(api="CreateZone", **({"then": rule} if rule else {"skip": 9}))
+    async with Stream(mock) as stream:
+        await mock.request("POST", "/zones", {"params": {"name": "z"}})
+        first = (await stream.until("call"))[-1][1]
+        await mock.advance(10)
+        again = (await stream.until("call"))[-1][1]
+        assert (first["outcome"], first["code"]) == ("running", "")
+        assert again == first | {"outcome": end[0], "code": end[1]}
+    (waited,) = (await control(mock, "wait?api=CreateZone"))[1]["calls"]
+    assert waited == again
+
+
 async def test_what_is_taken_back_at_once_is_no_event(mock):
     async with Stream(mock) as stream:
         mock.cloud.full[named("ps-nfs")] += 1

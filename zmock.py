@@ -4531,11 +4531,11 @@ class Rows:
         try:
             see, holds = condition.test(kind, self.instant)
         except ValueError as error:
-            dates, sign = ("2018-07-10 09:31:06", "2018-07-10T09:31:06+08:00"), condition.sign
-            values, sign = (("true", "false"), "=") if kind == "bool" else (dates, sign)
-            better = " or ".join(f"{name}{sign}{value}" for value in values)
+            begin = f"{name}=" if kind == "bool" else f"{name}{condition.sign}"
+            dates = ("2018-07-10 09:31:06", "2018-07-10T09:31:06+08:00")
+            first, second = ("true", "false") if kind == "bool" else dates
             details = f"the condition {condition.text} cannot be read: {error}"
-            raise self.bad_field(details, f"write {better}") from None
+            raise self.bad_field(details, f"write {begin}{first} or {begin}{second}") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
         if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
             return Term(passes)

@@ -975,9 +975,8 @@ def iso_date(text):
 def stamp_from(text, ahead=0):
     """Return the stamp of a date as answers show it, or in ISO 8601; raise ValueError for other text.
 
-    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the zone of
-    the cloud, `ahead` seconds ahead of UTC. "2018-07-10T01:31:06Z" and "2018-07-10T03:31:06+02:00" name
-    their own.
+    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the zone
+    of the cloud, `ahead` seconds ahead of UTC. "2018-07-10T01:31:06Z" names its own.
     """
     text = text.strip()
     with contextlib.suppress(ValueError):
@@ -4122,11 +4121,12 @@ OPERATORS = {
         Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
     )
 }
-# How other languages write an operator, and the condition that they mean. What contains another one comes before it; the
-# operators of zmock are among them, to be told from those.
+# How other languages write an operator, and the condition that they mean. One that contains another
+# comes before it. The operators of ZStack are among them, to be told from those.
 SLIPS = {
-    "is not null": "{} not null", "not null": "{} not null", "is null": "{} is null", "isnull": "{} is null",
-    "not like": "{}!~={}", "not in": "{}!?={}", "like": "{}~={}", "in": "{}?={}", "contains": "{}~=%{}%",
+    "is not null": "{} not null", "not null": "{} not null", "is null": "{} is null",
+    "isnull": "{} is null", "not like": "{}!~={}", "not in": "{}!?={}", "like": "{}~={}",
+    "in": "{}?={}", "contains": "{}~=%{}%",
     "eq": "{}={}", "ne": "{}!={}", "gt": "{}>{}", "ge": "{}>={}", "gte": "{}>={}",
     "lt": "{}<{}", "le": "{}<={}", "lte": "{}<={}",
     "===": "{}={}", "!==": "{}!={}", "==": "{}={}", "=~": "{}~={}", "=>": "{}>={}", "=<": "{}<={}",
@@ -4271,8 +4271,8 @@ def another_reading(condition, kind):
     if two := TWO_CONDITIONS.fullmatch(condition.text):
         return f"write q={two[1]}&q={two[2]}"
     if kind == "date":
-        whole_day = f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after"
-        return whole_day if sign == "=" and ":" not in value else ""
+        better = f"write q={name}>={value} and q={name}< the day after"
+        return f"{value} alone is midnight, {better}" if sign == "=" and ":" not in value else ""
     if better := meant(condition.text):
         return better
     if "*" in value and "%" not in value and sign in ("=", "!=", "~=", "!~="):
@@ -4321,8 +4321,9 @@ def other_key(name, fields, dialect):
         return f"the server does not read {name}" + (": write q" if name == "condition" else "")
     if name in fields:
         return f"a query does not read {name}: write q={name}=..."
-    better = next((f": write {key}" for key, others in OTHER_KEYS.items() if plain in others.split()), "")
-    return f"a query does not read {name}{better or did_you_mean(name, known)}"
+    keys = [key for key, others in OTHER_KEYS.items() if plain in others.split()]
+    better = f": write {keys[0]}" if keys else did_you_mean(name, known)
+    return f"a query does not read {name}{better}"
 
 
 def read_query(pairs, dialect):
@@ -4533,11 +4534,11 @@ class Rows:
         try:
             see, holds = condition.test(kind, self.instant)
         except ValueError as error:
-            values = ("true", "false") if kind == "bool" else ("2018-07-10 09:31:06", "2018-07-10T09:31:06+08:00")
-            sign = "=" if kind == "bool" else condition.sign
-            better = " or ".join(f"{name}{sign}{value}" for value in values)
+            begin = f"{name}=" if kind == "bool" else f"{name}{condition.sign}"
+            dates = ("2018-07-10 09:31:06", "2018-07-10T09:31:06+08:00")
+            first, second = ("true", "false") if kind == "bool" else dates
             details = f"the condition {condition.text} cannot be read: {error}"
-            raise self.bad_field(details, f"write {better}") from None
+            raise self.bad_field(details, f"write {begin}{first} or {begin}{second}") from None
         passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
         if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
             return Term(passes)
@@ -4689,10 +4690,13 @@ class Rows:
     def odd_value(self, row, name, kind, text, condition):
         """Return why a value that a condition compares a field with cannot be meant, or nothing."""
         if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
-            return f"{condition.text} compares with {number(text)}: {text!r} is no number"
+            better = "".join(f", {words}" for words in [meant(condition.text)] if words)
+            return f"{condition.text} compares with {number(text)}: {text!r} is no number{better}"
         if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
-            return f"{condition.text} compares with the zero date, before all others: write 2018-07-10 09:31:06"
-        values = self.catalogue.values_of(row, name) if condition.sign in ("=", "!=", "?=", "!?=") else ()
+            better = "write 2018-07-10 09:31:06"
+            return f"{condition.text} compares with the zero date, before all others: {better}"
+        compared = condition.sign in ("=", "!=", "?=", "!?=")
+        values = self.catalogue.values_of(row, name) if compared else ()
         if values and folded(text) not in map(folded, values):
             better = did_you_mean(text, values) or f": it is {', '.join(values)}"
             return f"no {row.name} can have the {name} {text}{better}"
@@ -5061,14 +5065,6 @@ def share(glob, path):
     return False
 
 
-def place_meant(where, name, apis):
-    """Return the end of a sentence with the key of `when` that is perhaps meant."""
-    if not name and any(where in api.params for api in apis):
-        return f", did you mean params.{where}?"
-    near = (place + f".{name or 'NAME'}" * (place not in ("method", "path")) for place in nearest(where, WHEN))
-    return "".join(f", did you mean {place}?" for place in near)
-
-
 def check_when(cloud, when, apis):
     """Refuses a condition that no call of these apis could meet."""
     if not isinstance(when, dict):
@@ -5077,14 +5073,13 @@ def check_when(cloud, when, apis):
         where, dot, name = key.partition(".")
         if where not in WHEN or bool(dot) != (where not in ("method", "path")) or (dot and not name):
             shapes = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
-            raise ValueError(f"'when' has no {key!r}{place_meant(where, name, apis)}; there are {', '.join(shapes)}")
+            raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
         a_glob(key, text_of(glob))
         known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
         if name not in known:
-            better = did_you_mean(key, [f"{where}.{name}" for name in known])
-            raise ValueError(f"no call that 'api' names has {key!r}{better if known else f': there is no {where} at all'}")
+            raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
     if "path" in when and not any(share(text_of(when["path"]), path) for api in apis for path in paths_of(cloud, api)):
         refuse("path", f"one of {apis[0].name}, such as {apis[0].path}" if len(apis) == 1 else "a path of these APIs", when["path"])
     methods = {api.method for api in apis} if cloud.dialect["wrong-method"] else {"GET", "POST", "PUT", "DELETE"}
@@ -9634,16 +9629,17 @@ def running_vm(cloud, name, host):
 # ---- Cloud file --------------------------------------------------------------------------------------------------
 
 REMEMBERED = {  # keys that keep the uuid of an object that was deleted, on the server too
-    "VmInstance": "imageUuid instanceOfferingUuid lastHostUuid", "Volume": "rootImageUuid diskOfferingUuid",
-    "ImageCache": "imageUuid", "Notification": "resourceUuid", "LongJob": "targetResourceUuid",
+    "VmInstance": "imageUuid instanceOfferingUuid lastHostUuid", "ImageCache": "imageUuid",
+    "Volume": "rootImageUuid diskOfferingUuid", "Notification": "resourceUuid",
+    "LongJob": "targetResourceUuid",
 }  # fmt: skip
 
 
 def type_referred_to(catalogue, row, name):
     """Return the type that a field refers to, "Resource" for any, "" if it is no reference.
 
-    A row says it for what a query follows or a deletion touches: "zoneUuid" -> Zone. Elsewhere the name
-    of the field ends with it: "lastHostUuid" -> Host, "targetResourceUuid" -> Resource.
+    A row says it for what a query follows or a deletion touches: "zoneUuid" -> Zone. Elsewhere the
+    name of the field ends with it: "lastHostUuid" -> Host, "targetResourceUuid" -> Resource.
     """
     relations = [one for one in row.relations.values() if (one.own, one.theirs) == (name, "uuid")]
     target = row.leads.get(name) or catalogue.resources[row.stored].leads.get(name)
@@ -9681,8 +9677,8 @@ class CloudFile:
 
     def read(self, rows, told):
         """Return the objects by the keys of the file, as items hold them; `rows` are the types of the keys."""
-        known = {key: [self.identified(row, item) for item in told[key]] for key, row in rows.items()}
-        return {key: [self.item(rows[key], item) for item in items] for key, items in known.items()}
+        known = {key: [self.identified(row, one) for one in told[key]] for key, row in rows.items()}
+        return {key: [self.item(rows[key], one) for one in items] for key, items in known.items()}
 
     # uuids
 
@@ -9761,8 +9757,10 @@ class CloudFile:
         if inner and row.all_fields.get(name) == "list":
             return type_referred_to(self.catalogue, inner, inner.place.value)
         type = type_referred_to(self.catalogue, row, name)
-        named_type = self.catalogue.of_vo(str(item.get("resourceType")))
-        return named_type.name if named_type and type == "Resource" and name == "resourceUuid" else type
+        if type == "Resource" and name == "resourceUuid":
+            tagged = self.catalogue.of_vo(str(item.get("resourceType")))
+            return tagged.name if tagged else type
+        return type
 
     def reference(self, row, name, type, value, of):
         """Return the uuid that a reference means: "@zone-1", or a uuid."""
@@ -9798,7 +9796,8 @@ class CloudFile:
             if self.cloud.exists(type, uuid):
                 continue
             if name in REMEMBERED.get(row.stored, "").split() and re.fullmatch(UUID, uuid):
-                log.warning("%s: %s, %s, is not in the file; it counts as deleted", self.path, where, uuid)
+                why = "is not in the file; it counts as deleted"
+                log.warning("%s: %s, %s, %s", self.path, where, uuid, why)
             else:
                 self.refuse(f"{where} {self.why_dangling(type, uuid)}")
 
@@ -9808,8 +9807,9 @@ class CloudFile:
         if others:
             return f"is {a_noun(type)}, and {uuid} is of type {others[-1]}"
         known = self.candidates(type)
-        meant = {name: f"@{name}" for name in known} | {one: one for uuids in known.values() for one in uuids}
-        better = "".join(f", did you mean {meant[near]}?" for near in nearest(uuid, meant))
+        words = {name: f"@{name}" for name in known}
+        words |= {one: one for uuids in known.values() for one in uuids}
+        better = "".join(f", did you mean {words[near]}?" for near in nearest(uuid, words))
         return f"leads nowhere: there is no {type} {uuid}{better}"
 
 

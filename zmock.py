@@ -2513,7 +2513,7 @@ def check_shape(line, kind, adds=False):
         if key not in types:
             raise ValueError(f"there is no key {key[:80]!r}{did_you_mean(key, types)}")
         if not isinstance(value, types[key]):
-            raise ValueError(f"{key} is a {getattr(types[key], '__name__', 'str')}, not {json.dumps(value)[:80]}")
+            raise ValueError(f"{key} is {a_noun(getattr(types[key], '__name__', 'str'))}, not {json.dumps(value)[:80]}")
     needed = [column.name.removesuffix("_text") for column in fields(kind) if column.default is column.default_factory is MISSING]
     for key in needed if not adds else ("name",):
         if key not in line:
@@ -12475,12 +12475,13 @@ CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the sou
 @functools.cache
 def catalogue():
     """All rows, read and checked once in a process: nothing changes them."""
-    return checked(Catalogue(CATALOGUE_FILE), CATALOGUE_FILE)
+    rows = Catalogue(CATALOGUE_FILE)
+    return checked(rows, CATALOGUE_FILE) if CATALOGUE_FILE.exists() else rows
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
     """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
-    settings = replace(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
+    settings = copy.copy(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
     cloud = new_cloud(settings, catalogue())
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
@@ -12898,7 +12899,7 @@ class Mock:
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.base, self.port = "", settings.port
         self.session: str | None = None
-        self.told, self.first_cloud = rules, settings.cloud  # what there is again after a reset
+        self.told, self.first_cloud = rules, self.settings.cloud  # what there is again after a reset
         self.listening: list[socket.socket] = []
         self.servers: list[asyncio.Server] = []
         self.loop: asyncio.AbstractEventLoop | None = None

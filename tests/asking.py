@@ -30,6 +30,16 @@ async def outcome(mock, method, path, body=None):
     return status, answer
 
 
+def add_header(mock, name, value):
+    """Send a header with every request of the handle."""
+    request = mock.request
+
+    def with_header(method, path, body=None, headers=None):
+        return request(method, path, body, {name: value} | (headers or {}))
+
+    mock.request = with_header
+
+
 async def one(mock, collection, *conditions):
     """The only inventory that satisfies the conditions."""
     (found,) = await mock.query(collection, *conditions)

@@ -269,7 +269,9 @@ async def test_a_disk_that_fails_costs_no_more_than_what_was_refused(tmp_path, m
             workers = [asyncio.ensure_future(client.work()) for _ in range(8)]
             await asyncio.sleep(0.1)
             disk.set(code, share)
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(20):
+                while not (disk.failed and client.refused):
+                    await asyncio.sleep(0.05)
             await mock.cloud.store.fold()
             await asyncio.sleep(0.1)
             disk.set(0)
@@ -373,6 +375,21 @@ def things(mock):
     return {name: items for name, items in kept.items() if items}
 
 
+@contextlib.asynccontextmanager
+async def connected(mock):
+    """Have the handle use one connection that stays open: there may be no descriptor for another one."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+
+        async def request(method, path, body=None, headers=None):
+            session = {"Authorization": f"OAuth {mock.session}"} if mock.session else {}
+            async with http.request(method, mock.url + path, json=body, headers=session | (headers or {})) as answer:
+                text = await answer.text()
+                return answer.status, json.loads(text) if text else None
+
+        mock.request = request
+        yield
+
+
 async def health(mock):
     return await mock.control.health("", {}, None)
 
@@ -393,7 +410,7 @@ def trouble(request, monkeypatch):
 
 async def test_a_call_that_cannot_be_kept_is_refused_with_nothing_changed_until_the_folder_is_well(tmp_path, trouble, caplog):
     settings = {"memory": False, "data": str(tmp_path / "cloud"), "cloud": "empty"}
-    async with serve(**settings) as mock:
+    async with serve(**settings) as mock, connected(mock):
         await mock.login()
         before = things(mock)
         heal = trouble(tmp_path / "cloud")
@@ -420,7 +437,7 @@ async def test_a_call_that_cannot_be_kept_is_refused_with_nothing_changed_until_
 
 async def test_a_job_whose_work_cannot_be_kept_fails_and_its_work_is_undone(tmp_path, trouble):
     settings = {"memory": False, "data": str(tmp_path / "cloud"), "delay": "5"}
-    async with serve(**settings) as mock:
+    async with serve(**settings) as mock, connected(mock):
         await mock.login()
         vm = await mock.create("CreateVmInstance", name="vm", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"),
                                l3NetworkUuids=[named("l3-private")])  # fmt: skip

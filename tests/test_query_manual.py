@@ -21,12 +21,14 @@ def thing(name, **more):
     return {"uuid": UUIDS.get(name) or named(name), "name": name} | more
 
 
+STORAGE = {"zoneUuid": named("zone-1")}
 HERE = {"zoneUuid": named("zone-1"), "clusterUuid": named("cluster-1")}
 CLOUD = {
     "zones": [thing("zone-1"), thing("zone-2")],
     "clusters": [thing("cluster-1", zoneUuid=named("zone-1"), hypervisorType="KVM")],
     "hosts": [thing(f"host-{n}", managementIp=f"10.10.20.{n}", hypervisorType="KVM", **HERE) for n in (3, 4)],
-    "primary-storage": [thing("large", totalCapacity=2001), thing("small", totalCapacity=2000), {"uuid": named("nameless"), "totalCapacity": 1}],
+    "primary-storage": [STORAGE | thing("large", totalCapacity=2001), STORAGE | thing("small", totalCapacity=2000),
+                        STORAGE | {"uuid": named("nameless"), "totalCapacity": 1}],
     "l2-networks": [thing("l2-1", type="L2NoVlanNetwork", attachedClusterUuids=[named("cluster-1")], zoneUuid=named("zone-1"))],
     "l3-networks": [thing("l3-1", l2NetworkUuid=named("l2-1"), zoneUuid=named("zone-1"))],
     "instance-offerings": [thing("key-b", sortKey=2), thing("key-a", sortKey=1), thing("key-c", sortKey=10)],
@@ -100,6 +102,7 @@ def cloud_file(tmp_path_factory):
 async def mock(cloud_file):
     async with serve(cloud=cloud_file) as mock:
         await mock.login()
+        mock.cloud.change("PrimaryStorage", named("nameless"), name=None)
         yield mock
 
 

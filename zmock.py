@@ -109,7 +109,6 @@ import hashlib
 import heapq
 import http.client
 import importlib.util
-import io
 import ipaddress
 import itertools
 import json
@@ -133,7 +132,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import GeneratorType, SimpleNamespace
+from types import GeneratorType
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
@@ -12818,26 +12817,46 @@ LONGEST_WAIT = 300  # seconds of the world's time for an answer
 AS_TYPED = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the address of a request
 
 
-async def exchange(method, url, headers, body):
-    """Send one HTTP request on a connection of its own: (status, text). There are no retries, redirects or cookies.
+async def exchange(method, url, headers, body, idle=None):
+    """Send one HTTP request: (status, text). There are no retries, redirects or cookies.
 
-    HTTP libraries retry, and tests patch them. This one stands below them all.
+    HTTP libraries retry, and tests patch them. This one stands below them all. `idle` is a list of
+    connections of earlier requests: one that is still open is used again, and is idle afterwards.
     """
     place = urllib.parse.urlsplit(url)
     target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
+    ends = "close" if idle is None else "keep-alive"
     defaults = {"Host": place.netloc, "User-Agent": f"zmock/{__version__}", "Accept": "*/*"}
-    head = with_defaults(headers, defaults | {"Connection": "close", "Content-Length": len(body)})
+    head = with_defaults(headers, defaults | {"Connection": ends, "Content-Length": len(body)})
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
     try:
         async with asyncio.timeout(LONGEST_WAIT):
-            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            reader, writer = await connection_to(place, idle)
             try:
                 writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-                return read_answer(method, await read_all(reader))
-            finally:
+                status, text, stays = await read_answer(method, reader)
+            except BaseException:
                 writer.close()
-    except (OSError, http.client.HTTPException) as error:
+                raise
+    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, http.client.HTTPException) as error:
         raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
+    if stays and idle is not None:
+        idle.append((reader, writer))
+    else:
+        writer.close()
+    return status, text
+
+
+async def connection_to(place, idle):
+    """Return (reader, writer) of an idle connection that is still open, or of a new one."""
+    if idle:
+        await asyncio.sleep(0)  # the loop sees what the mock has closed
+    while idle:
+        reader, writer = idle.pop()
+        if not (reader.at_eof() or reader.exception() or writer.is_closing()):
+            return reader, writer
+        writer.close()
+    return await asyncio.open_connection(place.hostname, place.port)
 
 
 def with_defaults(headers, defaults):
@@ -12846,20 +12865,50 @@ def with_defaults(headers, defaults):
     return {name: value for name, value in defaults.items() if name.lower() not in there} | headers
 
 
-async def read_all(reader):
-    """Return what came until the connection ended, however it ended: a reset may follow a whole answer."""
+async def read_answer(method, reader):
+    """Return the status and the text of an HTTP answer, and True if its connection may be used again.
+
+    Raise EOFError or HTTPException if it is empty, cut short or broken.
+    """
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+    status = re.fullmatch(r"HTTP/1\.\d (\d{3})( .*)?", first)
+    if not status:
+        raise http.client.BadStatusLine(first)
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    octets, stays = await read_content(method, int(status[1]), fields, reader)
+    charset = re.search(r"charset=([\w-]+)", fields.get("content-type", ""))
+    text = octets.decode(charset[1] if charset else "utf-8", "replace")
+    return int(status[1]), text, stays and fields.get("connection", "").lower() != "close"
+
+
+async def read_content(method, status, fields, reader):
+    """Return the content of an answer, and True if its end is not that of the connection."""
+    if method == "HEAD" or status in (204, 304):
+        return b"", True
+    if fields.get("transfer-encoding", "").lower() == "chunked":
+        return await read_chunks(reader), True
+    if "content-length" in fields:
+        return await reader.readexactly(int(fields["content-length"])), True
+    return await read_to_end(reader), False
+
+
+async def read_chunks(reader):
+    octets = bytearray()
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        octets += await reader.readexactly(size)
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # a trailer
+    return octets
+
+
+async def read_to_end(reader):
+    """Return what comes until the connection ends, however it ends: a reset may follow a whole answer."""
     octets = bytearray()
     with contextlib.suppress(ConnectionError):
         while part := await reader.read(1 << 16):
             octets += part
     return octets
-
-
-def read_answer(method, octets):
-    """Return the status and the text of an HTTP answer; HTTPException if it is empty, cut short or broken."""
-    answer = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: io.BytesIO(octets)), method=method)
-    answer.begin()
-    return answer.status, answer.read().decode(answer.headers.get_content_charset("utf-8"), "replace")
 
 
 # ---- Fixtures: the handle ------------------------------------------------------------------------------------------
@@ -12899,6 +12948,7 @@ class Mock:
         self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         self.base, self.port = "", settings.port
         self.session: str | None = None
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []  # connections of earlier requests
         self.told, self.first_cloud = rules, self.settings.cloud  # what there is again after a reset
         self.listening: list[socket.socket] = []
         self.servers: list[asyncio.Server] = []
@@ -12938,6 +12988,8 @@ class Mock:
 
     async def __aexit__(self, *failure: object) -> None:
         self.deafen()
+        for _, writer in self.idle:
+            writer.close()
         await self.runner.cleanup()
 
     def __enter__(self) -> "MockInThread":
@@ -13001,7 +13053,7 @@ class Mock:
         defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
         defaults |= {} if body is None else {"Content-Type": "application/json"}
         octets = b"" if body is None else json.dumps(body).encode()
-        status, text = await exchange(method, url, with_defaults(headers or {}, defaults), octets)
+        status, text = await exchange(method, url, with_defaults(headers or {}, defaults), octets, self.idle)
         return status, json.loads(text) if text[:1] in ("{", "[") else text or None
 
     def must_run_here(self):

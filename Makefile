@@ -20,7 +20,7 @@ check: $(READY)  ## what a change has to pass: ruff, mypy, then the tests
 crash: $(READY)  ## kill it in the middle of its work, ROUNDS=200 times, and look what is left
 	ROUNDS=$(or $(ROUNDS),200) .venv/bin/python -m pytest -q tests/test_crash.py -k kills
 
-slow: $(READY)  ## the tests of the package, which install it into fresh environments
+slow: $(READY)  ## the tests that take longer: the package in fresh environments, the whole contract
 	.venv/bin/python -m pytest -q -m slow $(ARGS)
 
 bench: $(READY)  ## how fast it is, beside a bare aiohttp server

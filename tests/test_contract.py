@@ -220,15 +220,16 @@ async def test_a_line_break_in_a_path_is_a_path_like_others(zmock):
     assert (await zmock.request("GET", "/zon%0Aes"))[1]["error"]["code"] == "SYS.1003"
 
 
-# Two runs: what is simulated, thoroughly; everything else once, for it can only answer 501 or refuse.
+# What is simulated once, and in `make slow` thoroughly; everything else once, for it can only answer 501 or refuse.
 RUNS = {
+    "once": ["--phases", "fuzzing", "--max-examples", "1", "--include-by", "/x-zmock-simulated != false"],
     "simulated": ["--phases", "coverage,fuzzing,stateful", "--max-examples", "2", "--include-by", "/x-zmock-simulated != false"],
     "wrong": ["--phases", "fuzzing", "--mode", "negative", "--max-examples", "1", "--include-by", "/x-zmock-simulated != false"],
     "others": ["--phases", "fuzzing", "--max-examples", "1", "--include-by", "/x-zmock-simulated == false"],
 }
 
 
-@pytest.mark.parametrize("what", RUNS)
+@pytest.mark.parametrize("what", ["once", *(pytest.param(what, marks=pytest.mark.slow) for what in RUNS if what != "once")])
 def test_schemathesis_finds_nothing_that_the_contract_does_not_say(what):
     mode = [] if "--mode" in RUNS[what] else ["--mode", "positive"]
     with serve(clock="real") as mock, tempfile.TemporaryDirectory() as folder:

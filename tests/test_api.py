@@ -439,6 +439,7 @@ READABLE = [
     ("deflate, as zlib", zlib.compress(TEXT.encode()), {"Content-Encoding": "deflate"}),
     ("deflate, raw", zlib.compress(TEXT.encode(), wbits=-15), {"Content-Encoding": "deflate"}),
     ("identity", TEXT.encode(), {"Content-Encoding": "identity"}),
+    ("gzip of two members", gzip.compress(TEXT[:9].encode()) + gzip.compress(TEXT[9:].encode()), {"Content-Encoding": "gzip"}),
     ("gzip of gbk", gzip.compress(TEXT.encode("gbk")), {"Content-Encoding": "gzip", "Content-Type": JSON_IN + "gbk"}),
 ]  # fmt: skip
 

@@ -804,12 +804,12 @@ async def test_a_variable_that_differs_is_a_warning_and_health_says_what_is_serv
         assert (health["cloud"], health["seed"], mock.cloud.store.count("VmInstance")) == ("empty", 5, 0)
 
 
-async def test_what_a_reset_has_made_is_what_the_folder_was_made_with(of_seed_5):
+async def test_a_folder_is_what_it_was_made_with_also_after_a_reset_to_another_cloud(of_seed_5):
     async with serve(memory=False, data=of_seed_5) as mock:
         await mock.control.reset("", {}, {"cloud": "demo"})
-    with pytest.raises(SettingsError, match="made with --cloud demo, not --cloud empty"):
-        serve(memory=False, data=of_seed_5, cloud="empty")
-    async with serve(memory=False, data=of_seed_5) as mock:
+    with pytest.raises(SettingsError, match="made with --cloud empty, not --cloud large:3"):
+        serve(memory=False, data=of_seed_5, cloud="large:3")
+    async with serve(memory=False, data=of_seed_5, cloud="empty", seed=5) as mock:  # the same command line starts it again
         assert (await mock.control.health("", {}, None))["cloud"] == "demo" and mock.cloud.store.count("VmInstance")
 
 
@@ -832,6 +832,9 @@ async def test_a_cloud_file_named_from_another_folder_is_the_same(tmp_path, monk
             assert (await mock.control.health("", {}, None))["cloud"] == "mine.json"
     with pytest.raises(SettingsError, match="not --cloud other.json"):
         serve(memory=False, data=str(tmp_path / "cloud"), cloud="other.json")
+    monkeypatch.chdir(tmp_path / "sub")
+    async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="../mine.json"):
+        pass
 
 
 async def test_a_reset_whose_cloud_file_is_gone_is_refused_with_nothing_changed(tmp_path):

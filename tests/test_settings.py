@@ -51,12 +51,14 @@ def test_without_anything_there_are_the_defaults():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_setting_has_a_flag(name):
-    assert vars(read_settings(written(name), {})) == vars(Settings()) | {name: ANOTHER[name][0]}
+    set_by = {"sources": {name: flag(name)}}
+    assert vars(read_settings(written(name), {})) == vars(Settings()) | {name: ANOTHER[name][0]} | set_by
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_setting_has_a_variable(name):
-    assert vars(read_settings([], {variable(name): ANOTHER[name][1]})) == vars(Settings()) | {name: ANOTHER[name][0]}
+    set_by = {"sources": {name: variable(name)}}
+    assert vars(read_settings([], {variable(name): ANOTHER[name][1]})) == vars(Settings()) | {name: ANOTHER[name][0]} | set_by
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if ANOTHER[name][0] is not True])

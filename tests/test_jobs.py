@@ -935,15 +935,15 @@ async def test_a_job_that_fails_at_once_is_refused_with_all_others_when_it_canno
         disk.clean()
 
 
-async def test_who_waits_in_line_begins_when_the_first_ends_whoever_was_expired_by_hand(zmock):
-    zmock.rule(api="UpdateZone", delay=5)
-    await zmock.login()
-    path, body = f"/zones/{named('zone-1')}/actions", {"updateZone": {"description": "d"}}
-    first, second, third = [(await zmock.request("PUT", path, body))[1]["location"][-32:] for _ in range(3)]
-    for job in (first, second):
-        await zmock.control.steer_job(job, {}, {"do": "expire"})
-    assert [record["uuid"] for record in zmock.jobs()] == [third]
-    await zmock.advance(5)
-    assert (await zmock.request("GET", f"/api-jobs/{third}"))[0] == 202, "it began when the first one ended"
-    await zmock.advance(5)
-    assert (await zmock.request("GET", f"/api-jobs/{third}"))[0] == 200
+async def test_who_waits_in_line_begins_when_the_first_ends_whoever_was_expired_by_hand():
+    async with serve(delay="5") as mock:
+        await mock.login()
+        path, body = f"/zones/{named('zone-1')}/actions", {"updateZone": {"description": "d"}}
+        first, second, third = [(await mock.request("PUT", path, body))[1]["location"][-32:] for _ in range(3)]
+        for job in (first, second):
+            await mock.control.steer_job(job, {}, {"do": "expire"})
+        assert [record["uuid"] for record in mock.jobs()] == [third]
+        await mock.advance(5)
+        assert (await mock.request("GET", f"/api-jobs/{third}"))[0] == 202, "it began when the first one ended"
+        await mock.advance(5)
+        assert (await mock.request("GET", f"/api-jobs/{third}"))[0] == 200

@@ -7989,7 +7989,7 @@ def choose_host(scope):
 def bounds_of(vm, call):
     """Where a virtual machine may go: what `able_hosts` takes."""
     host = vm.get("hostUuid")
-    return {"exclude": host, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm["clusterUuid"] if host else call["clusterUuid"]}
+    return {"exclude": host, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm.get("clusterUuid") if host else call["clusterUuid"]}
 
 
 @effect("take the host")
@@ -8781,7 +8781,7 @@ def empty_host(scope):
     """Each virtual machine goes to another host of the cluster where one has room, else it is stopped."""
     for vm in scope.cloud.find("VmInstance", "hostUuid", scope.item["uuid"]):
         try:
-            place(scope.cloud, vm, pick_host(scope.cloud, vm, exclude=vm["hostUuid"], clusterUuid=vm["clusterUuid"]))
+            place(scope.cloud, vm, pick_host(scope.cloud, vm, exclude=vm["hostUuid"], clusterUuid=vm.get("clusterUuid")))
         except ApiError:
             leave_host(scope.cloud, vm, "Stopped")
 
@@ -9303,7 +9303,8 @@ def work_out_times(scope):
     """When a simple trigger begins and, where it does not go on for ever, ends. A beginning at 0 is now."""
     cloud, trigger, asked = scope.cloud, scope.cloud.look("SchedulerTrigger", scope.item["uuid"]), scope.call["startTime"]
     if trigger["schedulerType"] == "simple":
-        begin = cloud.clock.moment(trigger["startTime"]) if asked is None else asked or math.floor(cloud.clock.now())
+        began = cloud.clock.moment(trigger["startTime"]) if trigger.get("startTime") else cloud.clock.now()  # edited by hand
+        begin = began if asked is None else asked or math.floor(cloud.clock.now())
         length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
         if begin + length > LAST_STOP:
             raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")

@@ -9303,8 +9303,9 @@ def work_out_times(scope):
     """When a simple trigger begins and, where it does not go on for ever, ends. A beginning at 0 is now."""
     cloud, trigger, asked = scope.cloud, scope.cloud.look("SchedulerTrigger", scope.item["uuid"]), scope.call["startTime"]
     if trigger["schedulerType"] == "simple":
-        began = cloud.clock.moment(trigger["startTime"]) if trigger.get("startTime") else cloud.clock.now()  # edited by hand
-        begin = began if asked is None else asked or math.floor(cloud.clock.now())
+        begin = asked or math.floor(cloud.clock.now())
+        if asked is None and trigger.get("startTime"):  # a file that somebody edited may lack it
+            begin = cloud.clock.moment(trigger["startTime"])
         length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
         if begin + length > LAST_STOP:
             raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")

@@ -11,12 +11,10 @@ Read it from top to bottom; a section uses only what stands above it.
     Dialect     where the manual and the real server differ, a row each
     Errors      ApiError, and the codes with their descriptions
     Clock       the only source of time: now, sleep, advance
-    Catalogue   what a row says: Param, Api, Resource
-    Catalogue: resources    which resources there are, with their fields, relations and children; patterns of system tags
-    Catalogue: configurations    which global configurations zmock acts on, and what they may be
-    Catalogue: accounts     whose things are, what is for admin only, how much an account may have
-    Catalogue: rules        what calls do and refuse beyond their verbs, in a small vocabulary
-    Catalogue: calls        which calls there are, with their parameters; loader for data/catalogue.json
+    Catalogue   what a record says: Param, Api, Resource
+    Catalogue: configurations    global configurations, quotas, rules for tags, and other small records
+    The words of rows       what calls do and refuse beyond their verbs, in a small vocabulary
+    Catalogue: the tables   data/catalogue.json, read and checked: all of the above together
     Files       what TinyDB reads, and the ledger of what is not in it yet
     Files: the folder     loading, committing, folding, faults of the world; snapshots
     Store       the items of a type in memory: by uuid, by index, in order
@@ -421,73 +419,6 @@ class Dialect:
 
 # ---- Errors ------------------------------------------------------------------------------------------------------
 
-CODES = {
-    "SYS.1000": "An internal error happened in system",
-    "SYS.1001": "A message or a operation timeout",
-    "SYS.1002": "Unable to create a resource",
-    "SYS.1003": "A resource can not be found",
-    "SYS.1004": "Unable to delete a resource",
-    "SYS.1005": "Unable to change resource state",
-    "SYS.1006": "An operation failed",
-    "SYS.1007": "One or more API argument is invalid",
-    "SYS.1008": "Unknown message, no service can deal with the message",
-    "SYS.1009": "No route for message",
-    "SYS.1010": "Management server is not ready to serve",
-    "SYS.1011": "The message can not be delivered by Rabbitmq",
-    "SYS.1012": "The management node is unavailable",
-    "SYS.1013": "The resource doesn't have capability to proceed an operation",
-    "SYS.1014": "The operation is not implemented or not supported yet",
-    "SYS.1015": "Cannot make a HTTP request",
-    "SYS.1016": "Cannot do an IO operation(e.g. network IO error, file IO error)",
-    "ID.1000": "Unable to authenticate a user",
-    "ID.1001": "The session is invalid, either wrong session id or the session has been expired",
-    "ID.1002": "The user doesn't have permission to perform the operation",
-    "ID.1003": "The user exceeds a quota of a resource",
-    "ID.1004": "Invalid quota operation",
-    "PORTAL.1000": "No service defines this API message",
-    "PORTAL.1001": "A required field is missed in API message",
-    "PORTAL.1002": "Management server is not ready to serve API message",
-    "TAG.1000": "Duplicated tag.",
-    "LICENSE.1000": "Expired license",
-    "LICENSE.1001": "The license is not permitted for the operation",
-    "LICENSE.1002": "The thumbprint of the machine changed",
-    "PROGRESS.1000": "NO SUCH TASK RUNNING",
-    "VM.1000": "Unable to create a new vm",
-    "VM.1001": "Unable to start a vm",
-    "VM.1002": "Unable to stop a vm",
-    "VM.1003": "Unable to reboot a vm",
-    "VM.1004": "Unable to destroy a vm",
-    "VM.1005": "Unable to attach data volume to a vm",
-    "VM.1006": "Unable to detach data volume from a vm",
-    "VM.1007": "Unable to attach a network to vm",
-    "VM.1008": "Unable to migrate a vm",
-    "VM.1009": "Unable to allocate a mac address for vm's nic",
-    "VM.1010": "VM is not in state that allows required operation",
-    "VM.1011": "An error occurred while change vm password",
-    "VM.1012": "Unable to suspend a vm",
-    "VM.1013": "Unable to resume a vm",
-    "HOST.1000": "Unable to add host",
-    "HOST.1001": "Unable to put host to maintenance mode",
-    "HOST.1002": "Unable to reconnect host",
-    "HOST.1003": "An error happened when connecting to host",
-    "HOST.1004": "Unable to allocate a host for vm",
-    "HOST.1010": "This host is disconnected, cannot perform the required operation",
-    "HOST_ALLOCATION.1000": "No available host found",
-    "HOST_ALLOCATION.1001": "No available nic found",
-    "IMG.1000": "Unable to create an image from vm's volume",
-    "L2.1000": "Unable to attach L2Network to a cluster",
-    "L2.1001": "Unable to allocate a vni from L2Network",
-    "L3.1000": "Unable to allocate an ip address from L3Network",
-    "PS.1000": "Unable to allocate a primary storage that has available space for required volume",
-    "PS.1001": "Unable to attach a primary storage to cluster",
-    "PS.1002": "Unable to detach a primary storage from cluster",
-    "PS.1003": "The primary storage is disconnected",
-    "BS.1000": "Unable to download an image to backup storage",
-    "BS.1003": "Unable to allocate a backup storage",
-    "BS.1500": "Unable to connect a backup storage",
-    "VOLUME_SNAPSHOT.1000": "Snapshot is not in correct status for operation.",
-}
-
 
 class ApiError(Exception):
     """What an api answers when it fails: 503 and {"error": {code, description, details[, cause]}} (manual 3.4)."""
@@ -495,10 +426,6 @@ class ApiError(Exception):
     def __init__(self, code, details, cause=None, status=503, hint=""):
         super().__init__(details)
         self.code, self.details, self.cause, self.status, self.hint = code, details, cause, status, hint
-
-    def body(self):
-        told = {"code": self.code, "description": CODES.get(self.code, self.code), "details": self.details}
-        return told | ({"cause": self.cause.body()} if self.cause else {})
 
 
 class BadParameter(ApiError):
@@ -1011,8 +938,6 @@ def us_date(stamp):
 # ---- Catalogue ---------------------------------------------------------------------------------------------------
 
 UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
-NAMED, RENAMED = "name! <=255, description <=2048", "name <=255, description <=2048"
-PLATFORM = "platform {Linux|Windows|Other|Paravirtualization|WindowsVirtio}"
 
 
 @dataclass(frozen=True)
@@ -1029,6 +954,8 @@ class Param:
     nonempty: bool = False
     nonblank: bool = False
     verbatim: bool = False
+    used: bool = False
+    changed: bool = False
     low: int | None = None
     high: int | None = None
     unit: str = ""
@@ -1041,7 +968,8 @@ class Param:
     def read(cls, text):
         """
         name[:type][!] then any of: <=255 (length), >=1, {a|b} (values), /regex/, 1..9 (range; 1..9bytes), @Zone
-        (must exist), @Zone? (gone is done; @Zone?any: whatever its form), =22 (default), nonempty, nonblank, verbatim (not trimmed).
+        (must exist), @Zone? (gone is done; @Zone?any: whatever its form), =22 (default), nonempty, nonblank, verbatim (not trimmed),
+        used or changed (what the call does with what belongs to others, where its path does not tell).
         """
         head, *words = text.split(" ")
         name, _, kind = head.rstrip("!").partition(":")
@@ -1052,7 +980,7 @@ class Param:
 
     @staticmethod
     def constraint(word):
-        if word in ("nonempty", "nonblank", "verbatim"):
+        if word in ("nonempty", "nonblank", "verbatim", "used", "changed"):
             return {word: True}
         if bounds := re.fullmatch(r"(-?\d+)\.\.(\d+)(bytes)?", word):
             return {"low": int(bounds[1]), "high": int(bounds[2]), "unit": bounds[3] or ""}
@@ -1173,35 +1101,71 @@ class Member:
     many: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Api:
-    """One documented call: "CreateZone", "POST /zones", "inventory:Zone", its parameters, and words that say more.
+    """One API of ZStack, a record of the table `apis` in data/catalogue.json.
 
-    Words: open (no session), now (answers at once though it is no GET), later (a job though it is a GET), all (answers
-    every field of the reply), bare (takes no body), unnamed (its parameters are inside "", as well as inside params),
-    plain (the collection has no GET by uuid), long (its row is what a long job does). `package` is the Java package of
-    the message.
-    `does` and `refuses` are in the words of the section Catalogue: rules.
-    `holds` names the classes of members that are no inventories: "result:CloneVmInstanceResults" is
-    an object, "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
+    name      "CreateZone"
+    call      "POST /zones": the method and the path
+    answers   "inventory:Zone": the members of the answer, with the resource that an inventory shows
+    package   the Java package of its message, which error texts name
+    backing   how it is simulated: "manual", "server", "generic" (parameters and fields alone) or "none" (501)
+    caller    "admin": normal accounts may not call it, unless identity/account.api.control lists it
+    takes     its parameters, see Param.read
+    open      needs no session
+    now       answers at once although it is no GET
+    later     is a job although it is a GET
+    whole     answers all members of the server's reply, `success` too
+    bare      takes no body
+    unnamed   its parameters are inside "", as well as inside params
+    by_uuid   False for a query that has no GET by uuid
+    does      what it does besides its verb: effects, see the section The words of rows
+    refuses   (condition, error code, details), in the order in which they are checked
+    fails     the code that wraps an error which comes up on the way
+    long      "always" a long job, "possible" as one, or "cancellable" as one
+    asks      "vm.cpuNum = its.cpuNum": the quotas that it uses up, besides one of what it creates
+    only      the conditions for the inventories that a Get answers
+    tells     {"mtu:int =1500": "l3NetworkUuid::{l3NetworkUuid}::mtu::"}: members that a Get reads from the system
+              tag of its object which begins so, with their type and default
+    sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose them
+    always    the value that a Get answers
+    whether   the condition, or the conditions by name, whose truth a Get answers
+    holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an object,
+              "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
     """
 
     name: str
     call: str
     answers: str = ""
-    takes: str = ""
-    words: str = ""
     package: str = ""
     backing: str = "none"
-    does: str = ""
-    refuses: tuple = ()
-    known: dict = field(default_factory=dict, repr=False, compare=False)  # the resources of its catalogue
-    holds: str = ""
+    caller: str = ""
+    takes: tuple[str, ...] = ()
+    open: bool = False
+    now: bool = False
+    later: bool = False
+    whole: bool = False
+    bare: bool = False
+    unnamed: bool = False
+    by_uuid: bool = True
+    does: tuple[str, ...] = ()
+    refuses: tuple[tuple[str, ...], ...] = ()
+    fails: str = ""
+    long: str = ""
+    asks: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    tells: dict[str, str] = field(default_factory=dict)
+    sums: str = ""
+    by: dict[str, str] = field(default_factory=dict)
+    always: Any = None
+    whether: str | dict[str, str] = ""
+    holds: tuple[str, ...] = ()
+    resources: dict = field(default_factory=dict, repr=False, compare=False)  # those of its catalogue
     members: dict = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
     def params(self):
-        return {p.name: p for p in map(Param.read, filter(None, self.takes.split(", ")))}
+        return {param.name: param for param in map(Param.read, self.takes)}
 
     @functools.cached_property
     def kind(self):
@@ -1210,9 +1174,9 @@ class Api:
 
     @functools.cached_property
     def type(self):
-        """The resource that the call is about: its answer's, or the one that its path names."""
-        if said := re.search(r":(\w+)", self.answers):
-            return said[1]
+        """The resource that the call is about: the one that it answers, or the one that its path names."""
+        if answered := re.search(r":(\w+)", self.answers):
+            return answered[1]
         return next((p.refers for p in self.params.values() if p.refers and "{%s}" % p.name in self.path), "")
 
     @functools.cached_property
@@ -1225,11 +1189,11 @@ class Api:
 
     @functools.cached_property
     def paths(self):
-        return (self.path, self.path + "/{uuid}") if self.kind == "Query" and "plain" not in self.words else (self.path,)
+        return (self.path, self.path + "/{uuid}") if self.kind == "Query" and self.by_uuid else (self.path,)
 
     @functools.cached_property
     def key(self):
-        """The member of a body that holds the parameters: params, or an action's name as logInByAccount."""
+        """The member of a body that holds the parameters: params, or the name of an action as logInByAccount."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
 
     @functools.cached_property
@@ -1239,28 +1203,29 @@ class Api:
         The server names no member for the parameters of some POSTs (RestRequest.java parameterName), and "null" for
         two of those without any. The Java SDK then sends {"": ...} or {"null": ...}.
         """
-        return ("", "null") if "bare" in self.words else ("", "params") if "unnamed" in self.words else (self.key,)
+        return ("", "null") if self.bare else ("", "params") if self.unnamed else (self.key,)
 
     @functools.cached_property
     def at_once(self):
-        return "later" not in self.words if self.method == "GET" else "now" in self.words
+        return not self.later if self.method == "GET" else self.now
 
     @functools.cached_property
     def stages(self):
-        """The stages that its row goes through, with the sentence that their progress shows."""
-        return dict(re.findall(r"\bstage (\w+): ([^;]+)", self.does))
+        """The stages of the row, each with the sentence that its progress shows."""
+        return dict(stage.groups() for stage in map(STAGE.fullmatch, self.does) if stage)
 
     @functools.cached_property
     def steps(self):
-        """What its row does before each stage: pairs of effects and stage; and what it does after the last one."""
-        steps, clauses = [], []
-        for clause in self.does.split("; "):
-            if ended := re.fullmatch(r"prepared|stage (\w+): .+", clause):
-                steps.append(("; ".join(clauses), ended[1]))
-                clauses = []
+        """Return [(effects, stage), ...], what the row does before each stage, and the effects after the last one."""
+        steps, effects = [], []
+        for clause in self.does:
+            stage = STAGE.fullmatch(clause)
+            if stage or clause == "prepared":
+                steps.append((tuple(effects), stage and stage[1]))
+                effects = []
             else:
-                clauses.append(clause)
-        return steps, "; ".join(clauses)
+                effects.append(clause)
+        return steps, tuple(effects)
 
     @property
     def message(self):
@@ -1279,7 +1244,7 @@ class Api:
 
     @functools.cached_property
     def subject(self):
-        """The parameter that names the item whose fields the rules speak of: it refers to what is answered, or is the target."""
+        """The parameter that names the item whose fields the row speaks of: it refers to what is answered, or is the target."""
         lists = (p for p in self.params.values() if p.refers)
         return next((p for p in self.named if p.refers == self.type), None if self.creates else self.target or next(lists, None))
 
@@ -1289,11 +1254,14 @@ class Api:
         return one and bool(self.type) and all(p.refers != self.type for p in self.named)
 
 
+STAGE = re.compile(r"stage (\w+): (.+)")
+
+
 @dataclass(frozen=True)
 class Relation:
     """How a query gets from one resource to another: the items of `target` whose key `theirs` is among the values of `own`.
 
-    An alias leads through other relations instead (`via`); what is hidden may be asked, but is not listed.
+    An alias leads through other relations instead (`via`). A hidden relation may be queried, but is not listed.
     """
 
     name: str
@@ -1308,8 +1276,8 @@ class Relation:
         """ "zone: zoneUuid=Zone.uuid"; an alias "backupStorage: backupStorageRefs.backupStorage"; hidden "-vmNicRef: uuid=..." """
         name, _, way = text.partition(": ")
         own, joins, (target, _, theirs) = *way.partition("=")[:2], way.partition("=")[2].partition(".")
-        said = {"name": name.lstrip("-"), "hidden": name.startswith("-")}
-        return cls(**said, own=own, target=target, theirs=theirs) if joins else cls(**said, via=tuple(way.split(".")))
+        named = {"name": name.lstrip("-"), "hidden": name.startswith("-")}
+        return cls(**named, own=own, target=target, theirs=theirs) if joins else cls(**named, via=tuple(way.split(".")))
 
 
 @dataclass(frozen=True)
@@ -1338,54 +1306,72 @@ class Place:
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind of thing: its path, the Java class of its inventory, its fields, relations, and how a new one starts.
+    """One kind of resource, a record of the table `inventories` in data/catalogue.json.
 
-    fields      "name state cpuNum:int createDate:date"; str when no type is said
-    relations   "zone: zoneUuid=Zone.uuid, ...": see Relation
-    embeds      "vmNics": relations that an inventory shows as a list
-    new         what an item starts with when its creation does not say otherwise
-    dies_with   "zoneUuid ipRangeUuid:IpRange": the keys whose end is its own; with the resource (A|B: one of two) where no relation says it
-    outlives    "vmNicUuid,guestIp": the keys that it loses when their end goes, each with what goes with it
-    switches    "Cluster.zoneUuid": what changes its state with it
-    ends        what its removal does besides, in the words of the section Catalogue: rules
-    kinds       a subtype's Java class and its own fields, by the value of `discriminator`
-    of          the resource that it is a subtype of; its items are stored there
-    only        what tells its items from others that are stored there: {"type": "A|B"}
-    indexed     fields to find items by, besides names, states and what relations go through
-    joined      fields that the server keeps in another table: conditions may name them, `fields` may not
-    inside      where its items are kept in a list of others: "imageUuid=Image.backupStorageRefs.backupStorageUuid" are the key
-                that names the other, the list there, and the key that a plain text in that list stands for
-    holds       "dns:[VpcRouterDns] state:LongJobState": the Java classes of its other members
+    path           the collection, "vm-instances/nics"
+    java           the class of its inventory
+    of             the resource that it is a subtype of; its items are stored there, and it lists what it adds only
+    only           which items of that resource are its own: {"type": "A|B"}
+    discriminator  the field that tells the subtypes apart
+    kinds          subtypes without a collection: {"KVM": [Java class, field, ...]} by the value of the discriminator
+    owner          whose a new item is: "caller", or the key of what it is part of ("vmInstanceUuid")
+    account        the field that says whose an item is
+    unreferenced   no AccountResourceRef tells of its items
+    soft_deleted   a shadow stays of a deleted item: its uuid is never free again
+    field_words    "cpuNum:int": a field and its type, str when none is given
+    joined         fields that the server keeps in another table: conditions may name them, `fields` may not
+    indexed        fields to find items by, besides names, states and what relations go through
+    relation_words see Relation.read
+    embeds         the relations that an inventory shows as a list
+    inside         where its items lie in a list of another resource, see Place:
+                   "imageUuid=Image.backupStorageRefs.backupStorageUuid"
+    new            the values that an item starts with when its creation does not give them
+    needs          fields that behaviours rely on, "hypervisorType=KVM" with what stands for a missing one
+    dies_with      "zoneUuid", "ipRangeUuid:IpRange": an item ends with the item that this key leads to (A|B: one of
+                   two), with the resource where no relation names it
+    outlives       "vmNicUuid,guestIp": the key is lost with its end, and so are the fields after it
+    switches       "Cluster.zoneUuid": the items that change their state with it
+    ends           what its removal does besides, as Api.does
+    tags           the patterns of its system tags; {} is any text
+    values         the values that a field can have: {"state": ["Enabled", "Disabled"]}
+    holds          "dns:[VpcRouterDns]", "state:LongJobState": the Java classes of its other members
     """
 
     name: str
-    path: str
     java: str
-    fields_text: str
-    relations_text: str = ""
-    embeds: tuple = ()
-    new: dict = field(default_factory=dict)
-    dies_with: str = ""
-    outlives: str = ""
-    switches: str = ""
-    ends: str = ""
-    discriminator: str = ""
-    kinds: dict = field(default_factory=dict)
+    path: str = ""
     of: str = ""
     only: dict = field(default_factory=dict)
-    indexed: str = ""
-    joined: str = ""
+    discriminator: str = ""
+    kinds: dict = field(default_factory=dict)
+    owner: str = ""
+    account: str = ""
+    unreferenced: bool = False
+    soft_deleted: bool = False
+    field_words: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    indexed: tuple[str, ...] = ()
+    relation_words: tuple[str, ...] = ()
+    embeds: tuple[str, ...] = ()
     inside: str = ""
-    holds: str = ""
+    new: dict = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    dies_with: tuple[str, ...] = ()
+    outlives: tuple[str, ...] = ()
+    switches: str = ""
+    ends: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    values: dict = field(default_factory=dict)
+    holds: tuple[str, ...] = ()
 
     @functools.cached_property
     def fields(self):
-        return typed(self.fields_text)
+        return typed(self.field_words)
 
     @functools.cached_property
     def all_fields(self):
-        """The fields of it and of its subtypes, for what an inventory shows."""
-        return self.fields | {name: kind for _, text in self.kinds.values() for name, kind in typed(text).items()}
+        """The fields of the resource and of its subtypes, for what an inventory shows."""
+        return self.fields | {name: kind for _, *words in self.kinds.values() for name, kind in typed(words).items()}
 
     @functools.cached_property
     def worded(self):
@@ -1394,13 +1380,13 @@ class Resource:
 
     @functools.cached_property
     def relations(self):
-        return {relation.name: relation for relation in map(Relation.read, filter(None, self.relations_text.split(", ")))}
+        return {relation.name: relation for relation in map(Relation.read, self.relation_words)}
 
     @functools.cached_property
     def leads(self):
         """Where its keys lead: {"zoneUuid": "Zone"}."""
-        said = (word.split(",")[0].split(":") for word in f"{self.dies_with} {self.outlives}".split() if ":" in word and "|" not in word)
-        return {relation.own: relation.target for relation in self.relations.values() if relation.theirs == "uuid"} | dict(said)
+        pairs = (word.split(",")[0].split(":") for word in (*self.dies_with, *self.outlives) if ":" in word and "|" not in word)
+        return {relation.own: relation.target for relation in self.relations.values() if relation.theirs == "uuid"} | dict(pairs)
 
     @property
     def listed(self):
@@ -1422,275 +1408,25 @@ class Resource:
         return self.place.owner if self.inside else self.stored
 
     def has(self, item):
-        """Whether an item that is stored where its own are is one of them."""
+        """Return True if an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
 
     @functools.cached_property
     def indexes(self):
         """The fields that items are found by without a scan, as far as they have them: names, states, what relations go through."""
         keys = {relation.own for relation in self.relations.values() if relation.own}
-        return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed.split()} | keys) - {"uuid"}
+        return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed} | keys) - {"uuid"}
 
-
-def typed(text):
-    """ "name cpuNum:int" -> {"name": "str", "cpuNum": "int"} """
-    return {name: kind or "str" for name, _, kind in (word.partition(":") for word in text.split())}
-
-
-# ---- Catalogue: resources ------------------------------------------------------------------------------------------
-
-DATES = "createDate:date lastOpDate:date"
-HEADER = "org.zstack.header."
-ENABLED = {"state": "Enabled"}
-BACKUP_STORAGE_RELATIONS = (
-    "-zoneRef: uuid=BackupStorageZoneRef.backupStorageUuid, -imageRef: uuid=ImageBackupStorageRef.backupStorageUuid, "
-    "-volumeSnapshotRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, zone: zoneRef.zone, image: imageRef.image, "
-    "volumeSnapshot: volumeSnapshotRef.volumeSnapshot"
-)
-
-RESOURCES = (
-    Resource("ManagementNode", "management-nodes", HEADER + "managementnode.ManagementNodeInventory",
-        "uuid hostName joinDate:date heartBeat:date"),
-    Resource("Account", "accounts", HEADER + "identity.AccountInventory", "uuid name description type " + DATES,
-        "user: uuid=User.accountUuid, group: uuid=UserGroup.accountUuid, policy: uuid=Policy.accountUuid, quota: uuid=Quota.identityUuid",
-        new={"type": "Normal"}),
-    Resource("User", "accounts/users", HEADER + "identity.UserInventory", "uuid accountUuid name description " + DATES,
-        "account: accountUuid=Account.uuid, -groupRef: uuid=UserGroupUserRef.userUuid, group: groupRef.group, "
-        "-policyRef: uuid=UserPolicyRef.userUuid, policy: policyRef.policy", dies_with="accountUuid"),
-    Resource("Session", "", HEADER + "identity.SessionInventory",
-        "uuid accountUuid userUuid expiredDate:date createDate:date", "account: accountUuid=Account.uuid, user: userUuid=User.uuid",
-        dies_with="accountUuid userUuid"),
-    Resource("SystemTag", "system-tags", HEADER + "tag.SystemTagInventory",
-        "inherent:bool uuid resourceUuid resourceType tag type " + DATES, indexed="resourceUuid tag",
-        new={"inherent": False, "type": "System"}),
-    Resource("UserTag", "user-tags", HEADER + "tag.UserTagInventory", "uuid resourceUuid resourceType tag type " + DATES,
-        indexed="resourceUuid tag", new={"type": "User"}),
-    Resource("Notification", "notifications", "org.zstack.core.notification.NotificationInventory",
-        "uuid name content arguments sender status resourceUuid resourceType type time:long opaque:map " + DATES,
-        new={"name": "system", "sender": "system", "status": "Unread", "type": "Info"}),
-    Resource("GarbageCollector", "gc-jobs", "org.zstack.core.gc.GarbageCollectorInventory",
-        "uuid name runnerClass context status managementNodeUuid type " + DATES, new={"status": "Idle", "type": "EventBased"}),
-    Resource("LongJob", "longjobs", HEADER + "longjob.LongJobInventory",
-        "uuid name description apiId jobName jobData jobResult state targetResourceUuid managementNodeUuid " + DATES,
-        indexed="apiId", new={"state": "Waiting"}),
-    Resource("TaskProgress", "", HEADER + "core.progress.TaskProgressInventory",
-        "taskUuid taskId taskName parentUuid parentId type content opaque:map time:long totalSteps:int currentStep:int subTasks:maps",
-        "-subTasks: taskUuid=TaskProgress.parentUuid", embeds=("subTasks",)),
-    Resource("License", "", "org.zstack.license.LicenseInventory",
-        "uuid licenseType licenseRequest expiredDate issuedDate user hostNum:int cpuNum:int availableHostNum:int "
-        "availableCpuNum:int expired:bool"),
-    Resource("LicenseAddOn", "", "org.zstack.license.LicenseAddOnInventory",
-        "uuid name cpuNum:int hostNum:int licenseType expiredDate issuedDate modules:list expired:bool"),
-
-    Resource("Zone", "zones", HEADER + "zone.ZoneInventory", "uuid name description state type " + DATES,
-        "vmInstance: uuid=VmInstance.zoneUuid, cluster: uuid=Cluster.zoneUuid, host: uuid=Host.zoneUuid, "
-        "primaryStorage: uuid=PrimaryStorage.zoneUuid, l2Network: uuid=L2Network.zoneUuid, l3Network: uuid=L3Network.zoneUuid, "
-        "-backupStorageRef: uuid=BackupStorageZoneRef.zoneUuid, backupStorage: backupStorageRef.backupStorage",
-        new=ENABLED | {"type": "zstack"}, switches="Cluster.zoneUuid"),
-    Resource("Cluster", "clusters", HEADER + "cluster.ClusterInventory",
-        "name uuid description state hypervisorType createDate:date lastOpDate:date zoneUuid type",
-        "zone: zoneUuid=Zone.uuid, host: uuid=Host.clusterUuid, vmInstance: uuid=VmInstance.clusterUuid, "
-        "-l2NetworkRef: uuid=L2NetworkClusterRef.clusterUuid, -l2VlanNetworkRef: uuid=L2NetworkClusterRef.clusterUuid, "
-        "-primaryStorageRef: uuid=PrimaryStorageClusterRef.clusterUuid, l2Network: l2NetworkRef.l2Network, "
-        "l2VlanNetwork: l2VlanNetworkRef.l2Network, primaryStorage: primaryStorageRef.primaryStorage",
-        new=ENABLED | {"type": "zstack"}, dies_with="zoneUuid", switches="Host.clusterUuid"),
-    Resource("Host", "hosts", HEADER + "host.HostInventory",
-        "zoneUuid name uuid clusterUuid description managementIp hypervisorType state status totalCpuCapacity:long "
-        "availableCpuCapacity:long cpuSockets:int totalMemoryCapacity:long availableMemoryCapacity:long cpuNum:int " + DATES,
-        "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, vmInstance: uuid=VmInstance.hostUuid",
-        new=ENABLED | {"status": "Connecting"}, dies_with="clusterUuid", discriminator="hypervisorType",
-        kinds={"KVM": ("org.zstack.kvm.KVMHostInventory", "username sshPort:int")}, indexed="managementIp",
-        joined="totalCpuCapacity availableCpuCapacity cpuSockets totalMemoryCapacity availableMemoryCapacity cpuNum"),
-    Resource("PrimaryStorage", "primary-storage", HEADER + "storage.primary.PrimaryStorageInventory",
-        "uuid zoneUuid name url description totalCapacity:long availableCapacity:long totalPhysicalCapacity:long "
-        "availablePhysicalCapacity:long systemUsedCapacity:long type state status mountPath " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, volume: uuid=Volume.primaryStorageUuid, volumeSnapshot: uuid=VolumeSnapshot.primaryStorageUuid, "
-        "-clusterRef: uuid=PrimaryStorageClusterRef.primaryStorageUuid, cluster: clusterRef.cluster",
-        new=ENABLED | {"status": "Connected", "attachedClusterUuids": []},
-        dies_with="zoneUuid", outlives="attachedClusterUuids:Cluster", discriminator="type", indexed="attachedClusterUuids",
-        joined="totalCapacity availableCapacity totalPhysicalCapacity availablePhysicalCapacity systemUsedCapacity"),
-    Resource("BackupStorage", "backup-storage", HEADER + "storage.backup.BackupStorageInventory",
-        "uuid name url description totalCapacity:long availableCapacity:long type state status " + DATES + " attachedZoneUuids:list",
-        BACKUP_STORAGE_RELATIONS,
-        new=ENABLED | {"status": "Connected", "attachedZoneUuids": []}, outlives="attachedZoneUuids:Zone", discriminator="type", indexed="attachedZoneUuids",
-        kinds={"SftpBackupStorage": ("org.zstack.storage.backup.sftp.SftpBackupStorageInventory", "hostname username sshPort:int")}),
-    Resource("SftpBackupStorage", "backup-storage/sftp", "org.zstack.storage.backup.sftp.SftpBackupStorageInventory",
-        "hostname username sshPort:int uuid name url description totalCapacity:long availableCapacity:long type state status "
-        + DATES + " attachedZoneUuids:list", BACKUP_STORAGE_RELATIONS, of="BackupStorage",
-        only={"type": "SftpBackupStorage"}),
-    Resource("Image", "images", HEADER + "image.ImageInventory",
-        "uuid name description exportUrl exportMd5Sum state status size:long actualSize:long md5Sum url mediaType guestOsType "
-        "type platform format system:bool " + DATES + " backupStorageRefs:maps",
-        "volume: uuid=Volume.rootImageUuid, backupStorageRefs: uuid=ImageBackupStorageRef.imageUuid, "
-        "-backupStorageRef: uuid=ImageBackupStorageRef.imageUuid, backupStorage: backupStorageRef.backupStorage",
-        new=ENABLED | {"status": "Ready", "type": "zstack", "system": False, "platform": "Linux", "mediaType": "RootVolumeTemplate", "size": 0}),
-    Resource("InstanceOffering", "instance-offerings", HEADER + "configuration.InstanceOfferingInventory",
-        "uuid name description cpuNum:int cpuSpeed:int memorySize:long type allocatorStrategy sortKey:int " + DATES + " state",
-        "vmInstance: uuid=VmInstance.instanceOfferingUuid",
-        new=ENABLED | {"type": "UserVm", "cpuSpeed": 0, "sortKey": 0, "allocatorStrategy": "LeastVmPreferredHostAllocatorStrategy"},
-        dies_with="zoneUuid:Zone managementNetworkUuid:L3Network publicNetworkUuid:L3Network", discriminator="type",
-        indexed="zoneUuid managementNetworkUuid publicNetworkUuid"),  # those of virtual routers
-    Resource("DiskOffering", "disk-offerings", HEADER + "configuration.DiskOfferingInventory",
-        "uuid name description diskSize:long sortKey:int state type " + DATES + " allocatorStrategy",
-        "volume: uuid=Volume.diskOfferingUuid",
-        new=ENABLED | {"type": "DefaultDiskOfferingType", "sortKey": 0, "allocatorStrategy": "DefaultPrimaryStorageAllocationStrategy"}),
-    Resource("L2Network", "l2-networks", HEADER + "network.l2.L2NetworkInventory",
-        "uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
-        "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster",
-        new={"type": "L2NoVlanNetwork", "attachedClusterUuids": []}, dies_with="zoneUuid poolUuid:L2Network", outlives="attachedClusterUuids:Cluster", discriminator="type",
-        indexed="attachedClusterUuids",
-        kinds={"L2VlanNetwork": (HEADER + "network.l2.L2VlanNetworkInventory", "vlan:int")}),
-    Resource("L2VlanNetwork", "l2-networks/vlan", HEADER + "network.l2.L2VlanNetworkInventory",
-        "vlan:int uuid name description zoneUuid physicalInterface type " + DATES + " attachedClusterUuids:list",
-        "zone: zoneUuid=Zone.uuid, l3Network: uuid=L3Network.l2NetworkUuid, "
-        "-clusterRef: uuid=L2NetworkClusterRef.l2NetworkUuid, cluster: clusterRef.cluster", of="L2Network",
-        only={"type": "L2VlanNetwork"}),
-    Resource("L3Network", "l3-networks", HEADER + "network.l3.L3NetworkInventory",
-        "uuid name description type zoneUuid l2NetworkUuid state dnsDomain system:bool category " + DATES
-        + " dns:list networkServices:maps hostRoute:maps",
-        "zone: zoneUuid=Zone.uuid, l2Network: l2NetworkUuid=L2Network.uuid, vmNic: uuid=VmNic.l3NetworkUuid, "
-        "ipRanges: uuid=IpRange.l3NetworkUuid, networkServices: uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, "
-        "-serviceProviderRef: uuid=NetworkServiceL3NetworkRef.l3NetworkUuid, serviceProvider: serviceProviderRef.serviceProvider, "
-        "hostRoute: uuid=L3NetworkHostRoute.l3NetworkUuid", embeds=("ipRanges",),
-        new=ENABLED | {"type": "L3BasicNetwork", "system": False, "category": "Private", "dns": [], "networkServices": [], "hostRoute": []},
-        dies_with="l2NetworkUuid"),
-    Resource("IpRange", "l3-networks/ip-ranges", HEADER + "network.l3.IpRangeInventory",
-        "uuid l3NetworkUuid name description startIp endIp netmask gateway networkCidr " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid",
-        dies_with="l3NetworkUuid"),
-    Resource("NetworkServiceProvider", "network-services/providers", HEADER + "network.service.NetworkServiceProviderInventory",
-        "uuid name description type " + DATES + " networkServiceTypes:list attachedL2NetworkUuids:list"),
-    Resource("VmInstance", "vm-instances", HEADER + "vm.VmInstanceInventory",
-        "uuid name description zoneUuid clusterUuid imageUuid hostUuid lastHostUuid instanceOfferingUuid rootVolumeUuid platform "
-        "defaultL3NetworkUuid type hypervisorType memorySize:long cpuNum:int cpuSpeed:long allocatorStrategy " + DATES + " state",
-        "zone: zoneUuid=Zone.uuid, cluster: clusterUuid=Cluster.uuid, host: hostUuid=Host.uuid, image: imageUuid=Image.uuid, "
-        "instanceOffering: instanceOfferingUuid=InstanceOffering.uuid, rootVolume: rootVolumeUuid=Volume.uuid, "
-        "vmNics: uuid=VmNic.vmInstanceUuid, allVolumes: uuid=Volume.vmInstanceUuid", embeds=("vmNics", "allVolumes"),
-        new={"type": "UserVm", "cpuSpeed": 0, "state": "Created"},
-        dies_with="zoneUuid managementNetworkUuid:L3Network publicNetworkUuid:L3Network", outlives="instanceOfferingUuid clusterUuid",
-        discriminator="type", indexed="managementNetworkUuid publicNetworkUuid", ends="drop Volume uuid=rootVolumeUuid; recount its host"),
-    Resource("VmNic", "vm-instances/nics", HEADER + "vm.VmNicInventory",
-        "uuid vmInstanceUuid l3NetworkUuid ip mac netmask gateway metaData deviceId:int " + DATES,
-        "vmInstance: vmInstanceUuid=VmInstance.uuid, l3Network: l3NetworkUuid=L3Network.uuid, eip: uuid=Eip.vmNicUuid, "
-        "portForwarding: uuid=PortForwardingRule.vmNicUuid, -loadBalancerListenerRef: uuid=LoadBalancerListenerVmNicRef.vmNicUuid, "
-        "loadBalancerListener: loadBalancerListenerRef.listener, -securityGroupRef: uuid=VmNicSecurityGroupRef.vmNicUuid, "
-        "securityGroup: securityGroupRef.securityGroup",
-        dies_with="vmInstanceUuid l3NetworkUuid ipRangeUuid:IpRange", indexed="ip ipRangeUuid metaData"),
-    Resource("Volume", "volumes", HEADER + "volume.VolumeInventory",
-        "uuid name description primaryStorageUuid vmInstanceUuid diskOfferingUuid rootImageUuid installPath type format size:long "
-        "actualSize:long deviceId:int state status " + DATES + " isShareable:bool",
-        "vmInstance: vmInstanceUuid=VmInstance.uuid, snapshot: uuid=VolumeSnapshot.volumeUuid, diskOffering: "
-        "diskOfferingUuid=DiskOffering.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, image: rootImageUuid=Image.uuid, "
-        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid",
-        new=ENABLED | {"type": "Data", "status": "NotInstantiated", "actualSize": 0, "isShareable": False},
-        dies_with="primaryStorageUuid", outlives="vmInstanceUuid,deviceId",
-        ends="drop VolumeSnapshot volumeUuid=uuid; when type is Root: drop VmInstance uuid=vmInstanceUuid; when installPath: give its space back"),
-    Resource("ShareableVolumeVmInstanceRef", "volumes/vm-instances/refs", "org.zstack.mevoco.ShareableVolumeVmInstanceRefInventory",
-        "uuid volumeUuid vmInstanceUuid deviceId:int " + DATES, "volume: volumeUuid=Volume.uuid, vmInstance: vmInstanceUuid=VmInstance.uuid",
-        dies_with="volumeUuid vmInstanceUuid"),
-    Resource("LocalStorageResourceRef", "primary-storage/local-storage/resource-refs", "org.zstack.storage.primary.local.LocalStorageResourceRefInventory",
-        "resourceUuid primaryStorageUuid hostUuid size:long resourceType " + DATES,
-        "volume: resourceUuid=Volume.uuid, image: resourceUuid=Image.uuid, snapshot: resourceUuid=VolumeSnapshot.uuid",
-        dies_with="resourceUuid:Volume hostUuid:Host primaryStorageUuid:PrimaryStorage", indexed="hostUuid primaryStorageUuid"),
-    Resource("ImageCache", "primary-storage/imagecache", HEADER + "storage.primary.ImageCacheInventory",
-        "id:long primaryStorageUuid imageUuid installUrl mediaType size:long md5sum state " + DATES,
-        new={"md5sum": "not calculated", "state": "ready"}, dies_with="primaryStorageUuid:PrimaryStorage hostUuid:Host",
-        indexed="imageUuid primaryStorageUuid hostUuid", ends="give its space back"),
-    Resource("VolumeSnapshot", "volume-snapshots", HEADER + "storage.snapshot.VolumeSnapshotInventory",
-        "uuid name description type volumeUuid treeUuid parentUuid primaryStorageUuid primaryStorageInstallPath volumeType format "
-        "latest:bool size:long state status " + DATES + " backupStorageRefs:maps",
-        "volume: volumeUuid=Volume.uuid, tree: treeUuid=VolumeSnapshotTree.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid, "
-        "localStorageHostRef: uuid=LocalStorageResourceRef.resourceUuid, backupStorage: backupStorageRef.backupStorage, "
-        "backupStorageRef: uuid=VolumeSnapshotBackupStorageRef.backupStorageUuid, "  # sic, the wrong key: VolumeSnapshotInventory.java
-        "backupStorageRefs: uuid=VolumeSnapshotBackupStorageRef.volumeSnapshotUuid", indexed="parentUuid",
-        new=ENABLED | {"type": "Hypervisor", "status": "Ready", "latest": True, "backupStorageRefs": []}, dies_with="volumeUuid",
-        ends="give its space back"),
-    Resource("VolumeSnapshotTree", "volume-snapshots/trees", HEADER + "storage.snapshot.VolumeSnapshotTreeInventory",
-        "uuid volumeUuid current:bool tree:map " + DATES, "volume: volumeUuid=Volume.uuid, snapshot: uuid=VolumeSnapshot.treeUuid",
-        new={"current": True}, dies_with="volumeUuid"),
-    Resource("Vip", "vips", "org.zstack.network.service.vip.VipInventory",
-        "uuid name description l3NetworkUuid ip state gateway netmask serviceProvider peerL3NetworkUuids:list useFor " + DATES,
-        "eip: uuid=Eip.vipUuid, l3Network: l3NetworkUuid=L3Network.uuid, peerL3Network: uuid=VipPeerL3NetworkRef.vipUuid, "
-        "portForwarding: uuid=PortForwardingRule.vipUuid, loadBalancer: uuid=LoadBalancer.vipUuid",
-        new=ENABLED | {"peerL3NetworkUuids": []}, dies_with="l3NetworkUuid ipRangeUuid:IpRange", outlives="peerL3NetworkUuids:L3Network",
-        indexed="ip ipRangeUuid peerL3NetworkUuids"),
-    Resource("Eip", "eips", "org.zstack.network.service.eip.EipInventory",
-        "uuid name description vmNicUuid vipUuid " + DATES + " state vipIp guestIp", "vip: vipUuid=Vip.uuid, vmNic: vmNicUuid=VmNic.uuid",
-        new=ENABLED, dies_with="vipUuid", outlives="vmNicUuid,guestIp", ends="free the vip"),
-
-    # what lists of others hold
-    Resource("PrimaryStorageClusterRef", "", HEADER + "storage.primary.PrimaryStorageClusterRefInventory",
-        "id:long clusterUuid primaryStorageUuid " + DATES, "cluster: clusterUuid=Cluster.uuid, primaryStorage: primaryStorageUuid=PrimaryStorage.uuid",
-        inside="primaryStorageUuid=PrimaryStorage.attachedClusterUuids.clusterUuid"),
-    Resource("L2NetworkClusterRef", "", HEADER + "network.l2.L2NetworkClusterRefInventory",
-        "clusterUuid l2NetworkUuid " + DATES, "cluster: clusterUuid=Cluster.uuid, l2Network: l2NetworkUuid=L2Network.uuid",
-        inside="l2NetworkUuid=L2Network.attachedClusterUuids.clusterUuid"),
-    Resource("BackupStorageZoneRef", "", HEADER + "storage.backup.BackupStorageZoneRefInventory",
-        "id:long backupStorageUuid zoneUuid " + DATES, "zone: zoneUuid=Zone.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
-        inside="backupStorageUuid=BackupStorage.attachedZoneUuids.zoneUuid"),
-    Resource("ImageBackupStorageRef", "", HEADER + "image.ImageBackupStorageRefInventory",
-        "imageUuid backupStorageUuid installPath status " + DATES,
-        "image: imageUuid=Image.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
-        inside="imageUuid=Image.backupStorageRefs.backupStorageUuid"),
-    Resource("VolumeSnapshotBackupStorageRef", "", HEADER + "storage.snapshot.VolumeSnapshotBackupStorageRefInventory",
-        "volumeSnapshotUuid backupStorageUuid installPath",
-        "volumeSnapshot: volumeSnapshotUuid=VolumeSnapshot.uuid, backupStorage: backupStorageUuid=BackupStorage.uuid",
-        inside="volumeSnapshotUuid=VolumeSnapshot.backupStorageRefs.backupStorageUuid"),
-    Resource("NetworkServiceL3NetworkRef", "l3-networks/network-services/refs", HEADER + "network.service.NetworkServiceL3NetworkRefInventory",
-        "l3NetworkUuid networkServiceProviderUuid networkServiceType",
-        "l3Network: l3NetworkUuid=L3Network.uuid, serviceProvider: networkServiceProviderUuid=NetworkServiceProvider.uuid",
-        inside="l3NetworkUuid=L3Network.networkServices.networkServiceProviderUuid"),
-    Resource("L3NetworkHostRoute", "", HEADER + "network.l3.L3NetworkHostRouteInventory",
-        "id:long l3NetworkUuid prefix nexthop " + DATES, inside="l3NetworkUuid=L3Network.hostRoute.prefix"),
-    Resource("VipPeerL3NetworkRef", "", "org.zstack.network.service.vip.VipPeerL3NetworkRefInventory",
-        "vipUuid l3NetworkUuid " + DATES, "l3Network: l3NetworkUuid=L3Network.uuid, vip: vipUuid=Vip.uuid",
-        inside="vipUuid=Vip.peerL3NetworkUuids.l3NetworkUuid"),
-)  # fmt: skip
-
-
-TAG_PATTERNS = {
-    "HostVO": "reservedCpu::{} reservedMemory::{} os::distribution::{} os::release::{} os::version::{} extraips::{} "
-              "capability::liveSnapshot capability:virtio-scsi hvm::{} cpuModelName::{} qemu-img::version::{} libvirt::version::{}",
-    "ZoneVO": "host::reservedCpu::{} host::reservedMemory::{}",
-    "ClusterVO": "host::reservedCpu::{} host::reservedMemory::{}",
-    "VmInstanceVO": "hostname::{} staticIp::{}::{} customMac::{}::{} windows::virtioVolume userdata::{} sshkey::{} rootPassword::{} "
-                    "iso::{}::{} bootOrder::{} cdromBootOnce::{} consolePassword::{} usbRedirect::{} RDPEnable::{} VDIMonitorNumber::{} "
-                    "instanceOfferingOnlinechange::{} pendingCapacityChange::cpuNum::{}::cpuSpeed::{}::memory::{} qemuga "
-                    "primaryStorageUuidForDataVolume::{} role::DHCP role::DNS role::EIP role::SNAT role::LoadBalancer "
-                    "role::PortForwarding dedicatedRole commandsParallelismDegree::{} virtio::diskOffering::{}::num::{} "
-                    "affinityGroupUuid::{} ha::{}",
-    "ImageVO": "qemuga remote image::cert::{} imageName::{}::primaryStorageUuid::{} sourceType::{}",
-    "InstanceOfferingVO": "guestL3Network::{} vrouter commandsParallelismDegree::{} primaryStorage::allocator::uuid::{} "
-                          "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required",
-    "DiskOfferingVO": "primaryStorage::allocator::uuid::{} primaryStorage::allocator::userTag::{} "
-                      "primaryStorage::allocator::userTag::{}::required",
-    "L2NetworkVO": "kvm::bridge::{} l2NetworkUuid::{}::clusterUuid::{}::cidr::{}",
-    "L3NetworkVO": "routerInterfaceIp::{} networkservices::{} l3NetworkUuid::{}::mtu::{} flatNetwork::DhcpServer::{}::ipUuid::{}",
-    "VipVO": "flatNetwork::vip::{}::{}",
-    "VmNicVO": "inboundBandwidth::{} outboundBandwidth::{}",  # what SetNicQos writes; ha::{} and volumeTotalBandwidth::{} are of such APIs too
-    "VolumeVO": "volumeTotalBandwidth::{} volumeMaxIncrementalSnapshotNum::{} localStorage::hostUuid::{} kvm::volume::{} ceph::pool::{} capability::virtio-scsi",
-    "PrimaryStorageVO": "ceph::default::dataVolumePoolName::{} ceph::default::imageCachePoolName::{} ceph::default::rootVolumePoolName::{} "
-                        "ceph::kvm::secret::{} ceph::nocephx ceph::predefinedDataVolumePool ceph::predefinedImageCachePool "
-                        "ceph::predefinedRootVolumePool fusionstor::kvm::secret::{} fusionstor::predefinedDataVolumePool "
-                        "fusionstor::predefinedImageCachePool fusionstor::predefinedRootVolumePool primaryStorage::allocator::uuid::{} "
-                        "primaryStorage::allocator::userTag::{} primaryStorage::allocator::userTag::{}::required capability:snapshot capability::snapshot::hypervisor::{} primaryStorage::gateway::cidr::{} nfs::mount::options::{}",
-    "BackupStorageVO": "remote ceph::predefinedPool fusionstor::predefinedPool",
-    "LoadBalancerListenerVO": "balancerAlgorithm::{} connectionIdleTimeout::{} healthyThreshold::{} unhealthyThreshold::{} "
-                              "healthCheckInterval::{} healthCheckTarget::{} healthCheckTimeout::{} maxConnection::{}",
-    "LoadBalancerVO": "separateVirtualRouterVm",
-    "LdapServerVO": "ldapCleanBindingFilter::{} ldapServerType::{} ldapUseAsLoginName::{}",
-}  # fmt: skip
-
-
-def tag_matcher(tag):
-    """A function that tells whether the tag matches a pattern of a VO: segments split by ::, {} is any text."""
-    segments = tag.split("::")
-
-    def fits(vo):
-        patterns = (pattern.split("::") for pattern in TAG_PATTERNS.get(vo, "").split())
+    def allows_tag(self, tag):
+        """Return True if the tag matches one of its patterns, segment by segment."""
+        segments = tag.split("::")
+        patterns = (pattern.split("::") for pattern in self.tags)
         return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
 
-    return fits
+
+def typed(words):
+    """("name", "cpuNum:int") -> {"name": "str", "cpuNum": "int"}"""
+    return {name: kind or "str" for name, _, kind in (word.partition(":") for word in words)}
 
 
 NAMING_TAGS = [pattern.split("::") for pattern in (  # system tags that name another resource
@@ -1804,139 +1540,69 @@ class Configuration:
         return {"uuid": self.name} | {key: value for key, value in said.items() if value is not None}
 
 
-CONFIGURATIONS = (  # those that zmock acts on; data/catalogue.json has the others
-    Configuration("host/cpu.overProvisioning.ratio", "10", "int", ">1 <1000", "how many times a CPU of a host is given away"),
-    Configuration("hostAllocator/reservedCapacity.clusterLevel", "true", "bool", "", "heed what a cluster's tags reserve on each of its hosts"),
-    Configuration("hostAllocator/reservedCapacity.hostLevel", "true", "bool", "", "heed what a host's tags reserve on it"),
-    Configuration("hostAllocator/reservedCapacity.zoneLevel", "true", "bool", "", "heed what a zone's tags reserve on each of its hosts"),
-    Configuration("identity/account.api.control", "org.zstack.header.storage.backup.APIQueryBackupStorageMsg, org.zstack.storage.backup.sftp.APIQuerySftpBackupStorageMsg, "
-        "org.zstack.header.image.APIAddImageMsg, org.zstack.header.host.APIQueryHostMsg", "str", "none", "APIs for admin that normal accounts may use too"),
-    Configuration("identity/session.maxConcurrent", "500", "int", ">0", "how many sessions a user may have at the same time"),
-    Configuration("identity/session.timeout", "7200", "int", ">0 <31536000", "seconds until a session expires"),
-    Configuration("image/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted image goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
-    Configuration("image/expungePeriod", "86400", "long", ">0", "seconds until a deleted image is expunged"),
-    Configuration("kvm/dataVolume.maxNum", "24", "int", "0..1024", "how many data volumes a VM may have"),
-    Configuration("kvm/reservedMemory", "1G", "size", "", "memory that each host keeps for itself"),
-    Configuration("longJob/longJob.api.timeout", "259200", "long", "", "seconds that a long job may take"),
-    Configuration("managementServer/node.heartbeatInterval", "5", "int", ">0", "seconds between two heartbeats of a management node"),
-    Configuration("primaryStorage/reservedCapacity", "1G", "size", "", "space that each primary storage keeps free"),
-    Configuration("progress/progress.on", "true", "bool", "", "write down the progress of tasks"),
-    Configuration("rest/completedApi.expiredPeriod", "10800", "int", "", "seconds after which the result of an api-job is forgotten"),
-    Configuration("rest/expiredApi.scanInterval", "3600", "int", "", "seconds between two searches for results to forget"),
-    Configuration("vm/dataVolume.deleteOnVmDestroy", "false", "bool", "", "delete data volumes together with their VM"),
-    Configuration("vm/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a destroyed VM goes at once; Delay: after expungePeriod; Never: it stays Destroyed"),
-    Configuration("vm/expungePeriod", "86400", "long", ">0", "seconds until a destroyed VM is expunged"),
-    Configuration("vm/instanceOffering.setNullWhenDeleting", "true", "bool", "", "VMs forget their instance offering when it is deleted"),
-    Configuration("vm/numa", "false", "bool", "", "an instance offering that is changed while a VM runs is taken at once, not at its next start"),
-    Configuration("volume/deletionPolicy", "Delay", "str", "Direct|Delay|Never", "Direct: a deleted data volume goes at once; Delay: after expungePeriod; Never: it stays Deleted"),
-    Configuration("volume/expungePeriod", "86400", "long", ">0", "seconds until a deleted data volume is expunged"),
-    Configuration("volumeSnapshot/incrementalSnapshot.maxNum", "128", "int", ">0", "how many snapshots a chain may have"),
-    *(Configuration(f"quota/{name}", default, "long", ">0", f"{words} that a new account may have") for name, default, words in (
-        ("eip.num", "20", "EIPs"), ("image.num", "20", "images"), ("image.size", "10995116277760", "bytes of images"),
-        ("l3.num", "20", "L3 networks"), ("listener.num", "20", "load balancer listeners"), ("loadBalancer.num", "20", "load balancers"),
-        ("portForwarding.num", "20", "port forwarding rules"), ("securityGroup.num", "20", "security groups"),
-        ("snapshot.volume.num", "200", "volume snapshots"), ("vip.num", "20", "VIPs"), ("vm.cpuNum", "80", "CPUs of running VMs"),
-        ("vm.memorySize", "85899345920", "bytes of memory of running VMs"), ("vm.num", "20", "running VMs"), ("vm.totalNum", "20", "VMs"),
-        ("volume.capacity", "10995116277760", "bytes of volumes"), ("volume.data.num", "40", "data volumes"), ("vxlan.num", "8", "VXLAN networks"))),
-)  # fmt: skip
-
-
-# ---- Catalogue: accounts ------------------------------------------------------------------------------------------
-
-OWNED = {  # what belongs to an account, the one that makes it or the one that has what a key leads to (AccountResourceRefVO.java)
-    **dict.fromkeys("VmInstance Image InstanceOffering DiskOffering L2Network L3Network Vip Eip PortForwardingRule LoadBalancer Certificate "
-                    "SecurityGroup LongJob AffinityGroup SchedulerJob SchedulerTrigger".split(), ""),
-    "VmNic": "vmInstanceUuid", "Volume": "vmInstanceUuid", "VolumeSnapshot": "volumeUuid", "VolumeSnapshotTree": "volumeUuid",
-    "IpRange": "l3NetworkUuid", "LoadBalancerListener": "loadBalancerUuid", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid",
-    "AffinityGroupUsage": "affinityGroupUuid", "SchedulerJobSchedulerTrigger": "schedulerJobUuid", "ShareableVolumeVmInstanceRef": "volumeUuid",
-}  # fmt: skip
-WHOSE = {"Account": "uuid", "User": "accountUuid", "UserGroup": "accountUuid", "Policy": "accountUuid", "Quota": "identityUuid"}  # says itself whose it is
-UNREFERENCED = {"Account", "SecurityGroupRule", "VmNicSecurityGroupRef", "AffinityGroupUsage", "SchedulerJobSchedulerTrigger", "ShareableVolumeVmInstanceRef"}
-REFERENCED = [type for type in (*OWNED, *WHOSE) if type not in UNREFERENCED]  # of what AccountResourceRefs tell
-
-# What the rbac descriptions of the modules keep for admin: whole packages, and apis of others. Zones and primary storage are infrastructure
-# like hosts, but identity/account.api.control opens what is listed there: QueryHost, QueryBackupStorage, QuerySftpBackupStorage, AddImage.
-ADMIN_PACKAGES = {
-    *(HEADER + name for name in "allocator cluster core.webhooks managementnode simulator simulator.storage.backup simulator.storage.primary zone".split()),
-    *("org.zstack." + name for name in "core.gc core.notification kvm ldap network.l2.vxlan.vtep storage.backup.sftp storage.ceph.backup "
-      "storage.ceph.primary storage.fusionstor.backup storage.fusionstor.primary storage.primary.nfs storage.primary.smp".split()),
-}  # fmt: skip
-ADMIN_ONLY = set("""
-    UpdateGlobalConfig QueryConsoleProxyAgent ReconnectConsoleProxyAgent UpdateConsoleProxyAgent DeleteLicense ReloadLicense UpdateLicense
-    CreateInstanceOffering ChangeInstanceOfferingState DeleteInstanceOffering UpdateInstanceOffering
-    CreateDiskOffering ChangeDiskOfferingState DeleteDiskOffering UpdateDiskOffering
-    ChangeHostState DeleteHost GetHypervisorTypes ReconnectHost UpdateHost
-    ChangeResourceOwner CreateAccount QuerySharedResource RevokeResourceSharing ShareResource UpdateQuota AttachRoleToAccount DetachRoleFromAccount
-    AttachL2NetworkToCluster DetachL2NetworkFromCluster CreateL2NoVlanNetwork CreateL2VlanNetwork DeleteL2Network GetL2NetworkTypes QueryL2Network
-    QueryL2VlanNetwork CreateL2VxlanNetworkPool CreateVniRange DeleteVniRange
-    DetachNetworkServiceFromL3Network GetNetworkServiceTypes QueryNetworkServiceL3NetworkRef
-    AttachBackupStorageToZone DetachBackupStorageFromZone ChangeBackupStorageState DeleteBackupStorage GetBackupStorageCapacity GetBackupStorageTypes
-    ReconnectBackupStorage UpdateBackupStorage
-    AttachPrimaryStorageToCluster DetachPrimaryStorageFromCluster ChangePrimaryStorageState CleanUpImageCacheOnPrimaryStorage DeletePrimaryStorage
-    GetPrimaryStorageAllocatorStrategies GetPrimaryStorageCapacity GetPrimaryStorageTypes QueryImageCache ReconnectPrimaryStorage
-    SyncPrimaryStorageCapacity UpdatePrimaryStorage QueryPrimaryStorage AddLocalPrimaryStorage GetLocalStorageHostDiskCapacity QueryLocalStorageResourceRef
-""".split())
-OPENED = {"QuerySftpBackupStorage"}  # in a package of admin's
-CONTROLLED = OPENED | {"QueryHost", "QueryBackupStorage", "AddImage"}  # as long as the configuration opens them
-# Of what belongs to others, a call may make use of what is shared, but changes nothing: its path names what it changes, save for these (checkAccount
-# and operationTarget in the messages' APIParam).
-ONLY_USED = set("""
-    AttachIsoToVmInstance.isoUuid AttachL3NetworkToVm.l3NetworkUuid CreateDataVolumeFromVolumeTemplate.imageUuid
-    AttachSecurityGroupToL3Network.l3NetworkUuid DetachSecurityGroupFromL3Network.l3NetworkUuid
-""".split())
-CHANGED_TOO = set("""
-    DetachDataVolumeFromVm.vmUuid AddCertificateToLoadBalancerListener.certificateUuid RemoveCertificateFromLoadBalancerListener.certificateUuid
-    AddVmNicToLoadBalancer.vmNicUuids RemoveVmNicFromLoadBalancer.vmNicUuids DeleteVmNicFromSecurityGroup.vmNicUuids DeleteSecurityGroupRule.ruleUuids
-    AttachPolicyToUser.policyUuid AttachPoliciesToUser.policyUuids DetachPoliciesFromUser.policyUuids AttachPolicyToUserGroup.policyUuid
-    CreateEip.vipUuid CreateEip.vmNicUuid CreatePortForwardingRule.vipUuid CreatePortForwardingRule.vmNicUuid RequestConsoleAccess.vmInstanceUuid
-    GetAccountQuotaUsage.uuid GetL3NetworkDhcpIpAddress.l3NetworkUuid GetL3NetworkMtu.l3NetworkUuid GetL3NetworkRouterInterfaceIp.l3NetworkUuid
-    GetVmCapabilities.uuid GetVmHostname.uuid GetVmStartingCandidateClustersHosts.uuid
-""".split())
-INFRASTRUCTURE = {"Host", "PrimaryStorage", "BackupStorage", "SharedBlock", "NasFileSystem", "NasMountTarget"}
-
-
-def only_for_admin(api):
-    """Whether no other account may call an api; of those of closed modules, which name no package, the ones about infrastructure."""
-    closed = not api.package and api.kind != "Get" and api.type in api.known and api.known[api.type].stored in INFRASTRUCTURE
-    return closed or api.name in ADMIN_ONLY or (api.package in ADMIN_PACKAGES and api.name not in OPENED)
-
-
 @dataclass(frozen=True)
-class Allowance:
-    """How much an account may have: of the items of a type for which a condition holds so many, or so much of a field."""
+class Quota:
+    """A quota of an account: how many items of a type for which a condition holds, or how much of a field of theirs.
+
+    Its default is the global configuration of that name in the category quota.
+    """
 
     name: str
     type: str
-    when: str = ""
     field: str = ""
+    when: str = ""
 
 
-IN_USE, NOT_DELETED = "state is not Created|Stopped|Destroying|Destroyed", "status is not Deleted"
-ALLOWANCES = {row.name: row for row in (  # how much by default says a global configuration of that name, category quota
-    Allowance("vm.totalNum", "VmInstance", "state is not Destroying|Destroyed"), Allowance("vm.num", "VmInstance", IN_USE),
-    Allowance("vm.cpuNum", "VmInstance", IN_USE, "cpuNum"), Allowance("vm.memorySize", "VmInstance", IN_USE, "memorySize"),
-    Allowance("volume.data.num", "Volume", "type is Data and status is not Deleted"), Allowance("volume.capacity", "Volume", NOT_DELETED, "size"),
-    Allowance("image.num", "Image", NOT_DELETED), Allowance("image.size", "Image", NOT_DELETED, "size"),
-    Allowance("l3.num", "L3Network"), Allowance("vxlan.num", "L2VxlanNetwork"), Allowance("vip.num", "Vip"), Allowance("eip.num", "Eip"),
-    Allowance("portForwarding.num", "PortForwardingRule"), Allowance("securityGroup.num", "SecurityGroup"),
-    Allowance("loadBalancer.num", "LoadBalancer"), Allowance("listener.num", "LoadBalancerListener"),
-    Allowance("snapshot.volume.num", "VolumeSnapshot"),
-)}  # fmt: skip
-RUNS = "vm.num=1 vm.cpuNum=its.cpuNum vm.memorySize=its.memorySize"
-ASKED = {  # what calls ask for besides one of what they create; of names with | between them the first that is there counts, a text is one
-    "CreateVmInstance": "vm.cpuNum=instanceOfferingUuid.cpuNum vm.memorySize=instanceOfferingUuid.memorySize volume.data.num=dataDiskOfferingUuids "
-                        "volume.capacity=rootDiskOfferingUuid.diskSize|imageUuid.size volume.capacity=dataDiskOfferingUuids.diskSize",
-    "StartVmInstance": RUNS, "RecoverVmInstance": "vm.totalNum=1", "CloneVmInstance": "vm.totalNum=names",
-    "CreateDataVolume": "volume.capacity=diskOfferingUuid.diskSize", "RecoverDataVolume": "volume.data.num=1 volume.capacity=its.size",
-    "CreateRootVolumeTemplateFromRootVolume": "image.size=rootVolumeUuid.size", "CreateDataVolumeTemplateFromVolume": "image.size=volumeUuid.size",
-    "RecoverImage": "image.num=1 image.size=its.size", "CreateVolumesSnapshot": "snapshot.volume.num=volumeUuids",
-    "CreateDataVolumeFromVolumeSnapshot": "volume.capacity=volumeSnapshotUuid.volumeUuid.size",
-    "CreateDataVolumeFromVolumeTemplate": "volume.capacity=imageUuid.size",
-    "CreateRootVolumeTemplateFromVolumeSnapshot": "image.size=snapshotUuid.volumeUuid.size",
-}  # fmt: skip
+@dataclass(frozen=True)
+class TagRule:
+    """When a system tag of a resource is refused: `tag` names its parts, and `when` is a condition on them."""
+
+    type: str
+    tag: str
+    when: str
+    details: str
 
 
-# ---- Catalogue: rules ----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Provider:
+    """A provider of network services that every cloud has."""
+
+    type: str
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A class of objects that no query reaches: they are only parts of answers."""
+
+    name: str
+    java: str
+    field_words: tuple[str, ...]
+    holds: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fields(self):
+        return typed(self.field_words)
+
+
+@dataclass(frozen=True)
+class Enum:
+    """An enum of the server."""
+
+    name: str
+    java: str
+    constants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """An error code of the server with its description."""
+
+    code: str
+    description: str
+
+
+# ---- The words of rows ---------------------------------------------------------------------------------------------
 
 # Most of what a call does beyond its verb is one of few things, and so is why it is refused. A row says them in these words.
 #
@@ -1973,721 +1639,85 @@ ASKED = {  # what calls ask for besides one of what they create; of names with |
 # A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map.
 # Refusals are (condition, code, text); an SYS.1007 that speaks of nothing but parameters is an illegal parameter.
 
-NO_HOST = "managementIp[{managementIp}] is neither an IPv4 address nor a valid hostname"
-UPDATE_BOTH = "you must update system and category both"
-HOST_TAGS = ("os::distribution::CentOS", "os::release::Core", "os::version::7.4.1708", "qemu-img::version::2.9.0",
-             "libvirt::version::3.2.0", "hvm::vmx", "cpuModelName::Broadwell")  # fmt: skip
-CONNECT = "; stage connect: Connect to the storage; status = Connected"
-UNATTACHABLE = "data volume can only be attached when its state is Enabled and status Ready or NotInstantiated, but it is {state}, {status}"
-IN_A_RANGE = (("startIp", "start ip"), ("endIp", "end ip"), ("netmask", "netmask"), ("gateway", "gateway"))
-RESERVED = (("224.0.0.0/4", "class D addresses, which are for multicast"), ("240.0.0.0/4", "class E addresses, which are reserved"),
-            ("169.254.0.0/16", "link-local addresses, which are reserved"))  # fmt: skip
-SERVICE = "NetworkServiceL3NetworkRef l3NetworkUuid networkServiceProviderUuid=networkServices.key networkServiceType=networkServices.value"
-OF_A_PROVIDER = (
-    ("no NetworkServiceProvider uuid=networkServices.key", "SYS.1003",
-        "invalid field[networkServices], resource[uuid:{networkServices.key}, type:NetworkServiceProviderVO] not found"),
-    ("no NetworkServiceProvider uuid=networkServices.key networkServiceTypes=networkServices.value", "SYS.1006",
-        "network service provider[uuid:{networkServices.key}] doesn't provide service[{networkServices.value}]"),
-)  # fmt: skip
-
-
-def template(media, volume):
-    """What the creation of an image from a volume does."""
-    return (f"status = Creating; mediaType = {media}; format = {volume}.format; url = 'volume://{{{volume}}}'; copies on backup storage; stage choose: Choose "
-            f"backup storage for the image; stage upload: Copy the volume to the backup storage; when status is not Deleted: arrive with {volume}.size")  # fmt: skip
-
-
-OF_SYSTEM = tuple((condition, "SYS.1007", "not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid")
-                  for condition in ("system is true and category is not System", "system is false and category is System"))  # fmt: skip
-NOT_DELETED_VOLUME = ("status is not Deleted", "SYS.1006", "the volume[uuid:{uuid}] is not in status of deleted. "
-                      "This is operation is to recover a deleted data volume")  # fmt: skip
-NO_DATA_VOLUME = ("type is Root", "SYS.1006", "volume[uuid:{uuid}] is Root volume, it is recovered and expunged together with its vm")
-
-VM_STATES = {  # api: (states it is allowed in, the state while it lasts, the state after)
-    "StartVmInstance": ("Created|Stopped", "Starting", "Running"),
-    "StopVmInstance": ("Running|Paused|Unknown|Stopped", "Stopping", "Stopped"),
-    "RebootVmInstance": ("Running", "Rebooting", "Running"),
-    "PauseVmInstance": ("Running", "Pausing", "Paused"),
-    "ResumeVmInstance": ("Paused", "Resuming", "Running"),
-    "MigrateVm": ("Running|Paused", "Migrating", "Running"),
-    "RecoverVmInstance": ("Destroyed", "", "Stopped"),
-    "ExpungeVmInstance": ("Destroyed", "Expunging", ""),
-}
-AS_OFFERED = "; ".join(f"{name} = instanceOfferingUuid.{name}" for name in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy"))
-TO_A_HOST = "prepared; choose a host; take the host; stage host: Choose a host for the vm"
-TO_ADDRESSES = "find routers; address the nics; stage nic: Allocate the nics of the vm; stage start: Start the vm on the hypervisor; still Starting"
-VM_DOES = {  # the others go through the state while it lasts to the state after
-    "CreateVmInstance": f"not on a host yet; hypervisorType = KVM; platform = imageUuid.platform; {AS_OFFERED}; defaultL3NetworkUuid ?= l3NetworkUuids; "
-        f"nic on l3NetworkUuids; enough if strategy is JustCreate; state = Starting; {TO_A_HOST}; make the volumes; "
-        f"stage volume: Create the volumes of the vm; {TO_ADDRESSES}; state = Running",
-    "StartVmInstance": f"state = Starting; take the pending capacity; {TO_A_HOST}; make the volumes; {TO_ADDRESSES}; state = Running; "
-        "when its.status: status = Connected",
-    "StopVmInstance": "enough if its.state is Stopped; state = Stopping; stage work: Ask the hypervisor; still Stopping; off the host as Stopped",
-    "MigrateVm": "choose a host; state = Migrating; stage choose: Choose a destination host; stage move: Move the vm's memory; still Migrating; "
-        "choose a host; take the host; state = Running",
-    "DestroyVmInstance": "when its.state is Created: remove; enough if its.state is Created|Destroyed; state = Destroying; "
-        "stage work: Stop the vm on the hypervisor; collect later; off the host as Destroyed; drop ShareableVolumeVmInstanceRef vmInstanceUuid=its.uuid; "
-        "let go of what it has; expunge later",
-    "RecoverVmInstance": "state = Stopped; rootVolumeUuid.status = Ready",
-    "ExpungeVmInstance": "remove",
-}  # fmt: skip
-
-
-def goes_through(meanwhile, after):
-    return f"state = {meanwhile}; stage work: Ask the hypervisor; still {meanwhile}; state = {after}"
-
-
-def only_in(states, message):
-    """The refusal of what is only allowed in some states (AbstractVmInstance.java)."""
-    words = "current vm instance state[{its.state}] doesn't allow to proceed message[%s], allowed states are [%s]"
-    return (f"its.state is not {states}", "VM.1010", words % (message, states.replace("|", ", ")))
-
-
-RULES = {  # api: (what it does, what it refuses)
-    "CreateUser": ("accountUuid = caller; password = password", (
-        ("some User name accountUuid=caller", "SYS.1007",
-            "unable to create a user. A user called {name} is already under the account[uuid:{caller}]"),)),
-    "LogOut": ("remove", ()),
-    "DeleteTag": ("drop SystemTag uuid=uuid; drop UserTag uuid=uuid", (("some SystemTag uuid=uuid inherent=true", "SYS.1006",
-        "tag[uuid:{uuid}] is an inherent system tag, can not be removed"),)),
-    "DeleteNotifications": ("drop Notification uuid=uuids", ()),
-    "GetTaskProgress": ("", (("apiId is not ApiId", "SYS.1007", "parameter apiId[{apiId}] is not a valid uuid."),)),
-    "GetCpuMemoryCapacity": ("", tuple((f"{unless} and no zoneUuids and no clusterUuids and no hostUuids", "SYS.1007",
-        "zoneUuids, clusterUuids, hostUuids must at least have one be none-empty list, or all is set to true") for unless in ("no all", "all is false"))),
-    "TriggerGCJob": ("collect", (("status is Done", "SYS.1006", "cannot trigger a finished GC job[uuid:{uuid}, name:{its.name}]"),)),
-    "CancelLongJob": ("state = Canceling; give up", tuple((f"state is {state}", "SYS.1007", f"cannot cancel longjob that is {words}")
-        for state, words in (("Succeeded", "succeeded"), ("Canceled", "already canceled"), ("Failed", "failed")))),
-    "DeleteLongJob": ("", (("state is not Succeeded|Canceled|Failed", "SYS.1007",
-        "delete longjob only when it's succeeded, canceled, or failed"),)),
-    "AddKVMHost": ("hypervisorType = KVM; zoneUuid = clusterUuid.zoneUuid; hardware; stage connect: Connect to the host; stage prepare: Install the agent; connected; "
-                   + "; ".join(f"add SystemTag resourceUuid=its.uuid resourceType=HostVO inherent=true tag='{tag}'" for tag in HOST_TAGS), (
-                        ("clusterUuid.hypervisorType is not KVM", "SYS.1006",
-                            "cluster[uuid:{clusterUuid}] is of hypervisor type {clusterUuid.hypervisorType}, a KVM host cannot be added to it"),
-                        ("some Host managementIp", "SYS.1007", "there has been a kvm host having management ip[{managementIp}]"),
-                        ("managementIp is not IPv4|Hostname", "SYS.1007", NO_HOST))),
-    "UpdateHost": ("", (("status is Connecting", "SYS.1006", "can not update host[uuid:{uuid}]which is connecting or creating, please wait."),
-                        ("managementIp is not IPv4|Hostname", "SYS.1007", NO_HOST))),
-    "ReconnectHost": ("reach; status = Connecting; stage reconnect: Reconnect the host; connected", ()),
-    "UpdateClusterOS": ("stage prepare: Prepare the repository; stage update: Update the hosts; update the hosts", tuple(
-        (f"some Host clusterUuid=uuid status={status}", "SYS.1006", "there are hosts of cluster[uuid:{uuid}] that are %s, their operating system cannot be updated" % status)
-        for status in ("Disconnected", "Connecting"))),
-    "ChangeHostState": ("when stateEvent is 'maintain': state = PreMaintenance; stage evacuate: Move the virtual machines away; "
-                        "when stateEvent is 'maintain': empty the host; when stateEvent is 'enable' and state is Maintenance: connected", (
-        ("stateEvent is 'maintain' and status is not Connected", "SYS.1006", "can not maintain host[uuid:{uuid}]which is not Connected"),
-        ("stateEvent is 'maintain' and state is Maintenance", "SYS.1005",
-            "host[uuid:{uuid}] is in Maintenance already, it cannot be maintained again"))),
-    "AddLocalPrimaryStorage": ("status = Connecting; type = LocalStorage; mountPath = url; capacity of 0" + CONNECT, ()),
-    "AddNfsPrimaryStorage": ("status = Connecting; type = NFS; mountPath = '/opt/zstack/nfsprimarystorage/prim-{its.uuid}'; capacity of 20T" + CONNECT, ()),
-    "AddSftpBackupStorage": ("status = Connecting; capacity of 50T" + CONNECT, ()),
-    "ChangePrimaryStorageState": ("when stateEvent is 'maintain': stop what uses it", ()),
-    "AttachPrimaryStorageToCluster": ("attachedClusterUuids + clusterUuid; recount local storage", (
-        ("clusterUuid in attachedClusterUuids", "SYS.1006",
-            "primary storage[uuid:{primaryStorageUuid}] has been attached to cluster[uuid:{clusterUuid}]"),
-        ("zoneUuid is not clusterUuid.zoneUuid", "SYS.1007",
-            "primary storage[uuid:{primaryStorageUuid}] and cluster[uuid:{clusterUuid}] are not in the same zone"),
-        ("some PrimaryStorage attachedClusterUuids=clusterUuid url", "SYS.1007",
-            "url[{url}] has been occupied, it cannot be duplicate in same cluster"))),
-    "DetachPrimaryStorageFromCluster": ("attachedClusterUuids - clusterUuid; recount local storage", (("clusterUuid not in attachedClusterUuids", "SYS.1007",
-        "primary storage[uuid:{primaryStorageUuid}] has not been attached to cluster[uuid:{clusterUuid}] yet"),)),
-    "DeletePrimaryStorage": ("", (("attachedClusterUuids", "SYS.1006",
-        "primary storage[uuid:{uuid}] cannot be deleted for still being attached to cluster[uuid:{attachedClusterUuids}]."),)),
-    "AttachBackupStorageToZone": ("attachedZoneUuids + zoneUuid", (("zoneUuid in attachedZoneUuids", "SYS.1006",
-        "backup storage[uuid:{backupStorageUuid}] has been attached to zone[uuid:{zoneUuid}]"),)),
-    "DetachBackupStorageFromZone": ("attachedZoneUuids - zoneUuid", (("zoneUuid not in attachedZoneUuids", "SYS.1006",
-        "backup storage[uuid:{backupStorageUuid}] has not been attached to zone[uuid:{zoneUuid}]"),)),
-    "AttachL2NetworkToCluster": ("attachedClusterUuids + clusterUuid; take the networks along; end tunnels in clusterUuid", (("clusterUuid in attachedClusterUuids", "SYS.1006",
-        "l2Network[uuid:{l2NetworkUuid}] has attached to cluster[uuid:{clusterUuid}], can't attach again"),)),
-    "DetachL2NetworkFromCluster": ("attachedClusterUuids - clusterUuid; take the networks along; drop Vtep poolUuid=its.uuid clusterUuid", (("clusterUuid not in attachedClusterUuids", "SYS.1006",
-        "l2Network[uuid:{l2NetworkUuid}] has not attached to cluster[uuid:{clusterUuid}]"),)),
-    "CreateInstanceOffering": ("", (
-        ("allocatorStrategy is not " + "|".join(f"{name}AllocatorStrategy" for name in ("LeastVmPreferredHost", "DefaultHost", "DesignatedHost", "LastHostPreferred")),
-            "SYS.1007", "unsupported host allocation strategy[{allocatorStrategy}]"),
-        ("type is not UserVm|VirtualRouter", "SYS.1007", "unsupported instance offering type[{type}]"),
-        ("memorySize < 16777216", "SYS.1007", "memory size[{memorySize} bytes] is less than 16M, no modern operating system is likely able to "
-            "boot with such small memory size"))),
-    "CreateDiskOffering": ("type = DefaultDiskOfferingType; allocatorStrategy = allocationStrategy", ()),
-    "CreateL3Network": ("zoneUuid = l2NetworkUuid.zoneUuid", (*OF_SYSTEM,
-        ("type is not L3BasicNetwork|L3VpcNetwork", "SYS.1007", "unsupported l3Network type[{type}]"),
-        ("dnsDomain is not Domain", "SYS.1007", "{dnsDomain} is not a valid domain name"))),
-    "UpdateL3Network": ("", (("system and no category", "SYS.1007", UPDATE_BOTH), ("category and no system", "SYS.1007", UPDATE_BOTH), *OF_SYSTEM)),
-    "AddIpRange": ("take the range", (
-        *((f"{name} is not IPv4", "SYS.1007", "%s[{%s}] is not a IPv4 address" % (words, name)) for name, words in IN_A_RANGE),
-        ("netmask is not Netmask", "SYS.1007", "netmask[{netmask}] is not a netmask"),
-        *((f"{name} not in '{{startIp}}/{{netmask}}'", "SYS.1007", "the %s[{%s}] is not in the subnet {startIp}/{netmask}" % (words, name))
-            for name, words in (("gateway", "gateway"), ("endIp", "end ip"))),
-        ("startIp > endIp", "SYS.1007", "start ip[{startIp}] is behind end ip[{endIp}]"),
-        ("gateway in '{startIp}-{endIp}'", "SYS.1007", "gateway[{gateway}] can not be part of range[{startIp}, {endIp}]"),
-        *((f"endIp in '{network}'", "SYS.1007", "the ip range[{startIp} ~ {endIp}] contains %s" % words) for network, words in RESERVED))),
-    "AddIpRangeByNetworkCidr": ("bounds of the cidr; take the range", (
-        ("networkCidr is not Network", "SYS.1007", "{networkCidr} is not a valid network cidr"),
-        ("networkCidr is Narrow", "SYS.1007", "{networkCidr} is not an allowed network cidr, because it doesn't have usable ip range"))),
-    "AddDnsToL3Network": ("dns + dns", (
-        ("dns is not IPv4", "SYS.1007", "DNS[{dns}] is not a IPv4 address"),
-        ("dns in its.dns", "SYS.1006", "there has been a DNS[{dns}] on L3 network[uuid:{l3NetworkUuid}]"))),
-    "RemoveDnsFromL3Network": ("dns - dns", ()),
-    "AttachNetworkServiceToL3Network": (f"add {SERVICE}", (*OF_A_PROVIDER,
-        ("some NetworkServiceL3NetworkRef l3NetworkUuid networkServiceType=networkServices.value", "SYS.1006",
-            "there has been a network service[{networkServices.value}] attached to L3 network[uuid:{l3NetworkUuid}]"))),
-    "DetachNetworkServiceFromL3Network": (f"drop {SERVICE}", OF_A_PROVIDER),
-    "CreateVmInstance": (VM_DOES["CreateVmInstance"], (
-        ("several l3NetworkUuids and no defaultL3NetworkUuid", "SYS.1007",
-            "there are more than one L3 network specified in l3NetworkUuids, but defaultL3NetworkUuid is null"),
-        ("type is ApplianceVm", "SYS.1006", "a vm of type ApplianceVm is created by the service that needs it, not by this API"),
-        ("defaultL3NetworkUuid not in l3NetworkUuids", "SYS.1007",
-            "defaultL3NetworkUuid[uuid:{defaultL3NetworkUuid}] is not in l3NetworkUuids[{l3NetworkUuids}]"),
-        ("instanceOfferingUuid.state is Disabled", "SYS.1006", "instance offering[uuid:{instanceOfferingUuid}] is Disabled, can't create vm from it"),
-        ("instanceOfferingUuid.type is not UserVm", "SYS.1006",
-            "instance offering[uuid:{instanceOfferingUuid}, type:{instanceOfferingUuid.type}] is not UserVm type, can't create vm from it"),
-        ("imageUuid.state is Disabled", "SYS.1006", "image[uuid:{imageUuid}] is Disabled, can't create vm from it"),
-        ("imageUuid.status is not Ready", "SYS.1006",
-            "image[uuid:{imageUuid}] is not ready, its status is {imageUuid.status}, can't create vm from it"),
-        ("imageUuid.mediaType is not RootVolumeTemplate|ISO", "SYS.1007", "image[uuid:{imageUuid}] is of mediaType: {imageUuid.mediaType}, "
-            "only RootVolumeTemplate and ISO can be used to create vm"),
-        ("imageUuid.mediaType is ISO and no rootDiskOfferingUuid", "SYS.1007", "rootDiskOfferingUuid cannot be null when image mediaType is ISO"),
-        ("imageUuid.system is true", "SYS.1007", "image[uuid:{imageUuid}] is system image, can't be used to create user vm"),
-        *((f"{disks}.state is Disabled", "SYS.1006", "disk offerings[uuids:[{%s}]] are Disabled, can not create vm from it" % disks)
-            for disks in ("dataDiskOfferingUuids", "rootDiskOfferingUuid")),
-        ("l3NetworkUuids.state is Disabled", "SYS.1006", "l3Network[uuid:{l3NetworkUuids}] is Disabled, can not create vm on it"),
-        ("l3NetworkUuids.system is true", "SYS.1006", "l3Network[uuid:{l3NetworkUuids}] is system network, can not create user vm on it"),
-        *((f"{where}Uuid.state is Disabled", "SYS.1006", where + "[uuid:{%sUuid}] is specified but it's Disabled, can not create vm from it" % where)
-            for where in ("zone", "cluster", "host")),
-        ("hostUuid.status is not Connected", "SYS.1006",
-            "host[uuid:{hostUuid}] is specified but it's connection status is {hostUuid.status}, can not create vm from it"))),
-    **{api: (VM_DOES.get(api) or goes_through(*passing), (only_in(states, f"{HEADER}vm.API{api}Msg"),)) for api, (states, *passing) in VM_STATES.items()},
-    "DestroyVmInstance": (VM_DOES["DestroyVmInstance"], ()),
-    "UpdateVmInstance": ("when state is Stopped: off the host as Stopped; when state is Running and no its.hostUuid: choose a host; "
-        "when state is Running and no its.hostUuid: take the host; when state is Running: address the nics; recount its host", (
-        ("defaultL3NetworkUuid and no VmNic vmInstanceUuid=uuid l3NetworkUuid=defaultL3NetworkUuid", "SYS.1007",
-            "vm[uuid:{uuid}] is not on l3Network[uuid:{defaultL3NetworkUuid}], that cannot be its default one"),
-        *((f"{said} and its.state is {states}", "SYS.1006", "vm[uuid:{uuid}] is {its.state}, it cannot be said to be {state}")
-            for said, states in (("state", "Created|Destroying|Destroyed|Expunging"), ("state is Running", "Unknown"))),
-        ("cpuNum < its.cpuNum and its.state is not Stopped|Created", "SYS.1007", "can't decrease cpu of vm[uuid:{uuid}] when it is {its.state}"),
-        ("memorySize < its.memorySize and its.state is not Stopped|Created", "SYS.1007",
-            "can't decrease memory size of vm[uuid:{uuid}] when it is {its.state}"))),
-    "PrimaryStorageMigrateVm": ("stage copy: Copy the volumes; move its volumes", (("its.state is not Stopped", "SYS.1006",
-        "vm[uuid:{vmInstanceUuid}] is {its.state}, only a Stopped vm can be migrated to another primary storage"),)),
-    "CreateDataVolume": ("size = diskOfferingUuid.diskSize; instantiate where told", (
-        ("diskOfferingUuid.state is not Enabled", "SYS.1006", "disk offering[uuid:{diskOfferingUuid}] is not Enabled, can not create data volume from it"),
-        ("primaryStorageUuid.state is not Enabled", "SYS.1006",
-            "primary storage[uuid:{primaryStorageUuid}] is not Enabled, it is {primaryStorageUuid.state}"))),
-    "ChangeVolumeState": ("", (("type is Root", "SYS.1006", "it's not allowed to change state of root volume, uuid:{uuid}"),)),
-    "AttachDataVolumeToVm": ("attach to the vm", (
-        ("type is Root", "SYS.1006", "the volume[uuid:{volumeUuid}, name:{name}] is Root Volume, can't attach it"),
-        ("its.vmInstanceUuid", "SYS.1006", "data volume[uuid:{volumeUuid}] has been attached to some vm, can't attach again"),
-        ("state is not Enabled", "SYS.1006", UNATTACHABLE), ("status is not Ready|NotInstantiated", "SYS.1006", UNATTACHABLE),
-        ("vmInstanceUuid.state is not Running|Stopped", "SYS.1006",
-            "vm[uuid:{vmInstanceUuid}] is {vmInstanceUuid.state}, a data volume can only be attached to a Running or Stopped one"),
-        ("some ShareableVolumeVmInstanceRef volumeUuid vmInstanceUuid", "SYS.1006",
-            "data volume[uuid:{volumeUuid}] has been attached to vm[uuid:{vmInstanceUuid}], can't attach again"),
-        ("format is 'qcow2'|'raw' and vmInstanceUuid.hypervisorType is not KVM", "SYS.1006", "data volume[uuid:{volumeUuid}] has format[{format}] that "
-            "can only be attached to hypervisor[KVM], but vm has hypervisor type[{vmInstanceUuid.hypervisorType}]. Can't attach"),
-        ("primaryStorageUuid and vmInstanceUuid.clusterUuid not in primaryStorageUuid.attachedClusterUuids", "SYS.1006", "primary storage"
-            "[uuid:{primaryStorageUuid}] of data volume[uuid:{volumeUuid}] is not attached to cluster[uuid:{vmInstanceUuid.clusterUuid}] of the vm"),
-        ("vmInstanceUuid.hostUuid and some LocalStorageResourceRef resourceUuid=volumeUuid and no LocalStorageResourceRef resourceUuid=volumeUuid hostUuid=vmInstanceUuid.hostUuid",
-            "SYS.1006", "volume[uuid:{volumeUuid}] is on the local storage of another host than vm[uuid:{vmInstanceUuid}]"))),
-    "DetachDataVolumeFromVm": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid; vmInstanceUuid = none; deviceId = none", (
-        ("type is Root", "SYS.1006", "the volume[uuid:{uuid}, name:{name}] is Root Volume, can't detach it"),
-        ("isShareable is false and no vmInstanceUuid", "SYS.1006", "data volume[uuid:{uuid}] is not attached to any vm, can't detach"),
-        ("isShareable is true and no vmUuid", "SYS.1007", "to detach shareable volume[uuid:{uuid}], vmUuid is needed"),
-        ("vmUuid and isShareable is false and vmInstanceUuid is not vmUuid", "SYS.1007", "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
-        ("isShareable is true and no ShareableVolumeVmInstanceRef volumeUuid=uuid vmInstanceUuid=vmUuid", "SYS.1007",
-            "data volume[uuid:{uuid}] is not attached to vm[uuid:{vmUuid}]"),
-        *((f"{vm}.state is not Running|Stopped|Paused", "SYS.1006",
-            "vm[uuid:{%s}] is {%s.state}, a data volume can only be detached from a Running, Stopped or Paused one" % (vm, vm))
-            for vm in ("vmInstanceUuid", "vmUuid")))),
-    "DeleteDataVolume": ("drop ShareableVolumeVmInstanceRef volumeUuid=uuid; status = Deleted; vmInstanceUuid = none; deviceId = none; expunge later", (
-        ("type is Root", "SYS.1007", "volume[uuid:{uuid}] is Root volume, can't be deleted"),
-        ("status is Deleted", "SYS.1006", "volume[uuid:{uuid}] is already in status of deleted"))),
-    "RecoverDataVolume": ("status = NotInstantiated; when installPath: status = Ready", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
-    "ExpungeDataVolume": ("remove", (NOT_DELETED_VOLUME, NO_DATA_VOLUME)),
-    "PrimaryStorageMigrateVolume": ("status = Migrating; stage copy: Copy the volume; when status is not Deleted: move", (
-        ("status is not Ready|NotInstantiated", "SYS.1006", "volume[uuid:{volumeUuid}] is {status}, it cannot be migrated"),
-        ("vmInstanceUuid.state is not Stopped", "SYS.1006",
-            "volume[uuid:{volumeUuid}] is attached to a vm that is not Stopped, it cannot be migrated"),
-        ("primaryStorageUuid is dstPrimaryStorageUuid", "SYS.1006",
-            "volume[uuid:{volumeUuid}] is on primary storage[uuid:{dstPrimaryStorageUuid}] already"))),
-    "CreateVolumeSnapshot": (
-        "status = Creating; volumeType = volumeUuid.type; format = volumeUuid.format; size = volumeUuid.actualSize; stage snapshot: Take the snapshot; "
-        "primaryStorageUuid = volumeUuid.primaryStorageUuid; primaryStorageInstallPath = volumeUuid.installPath; take its space; grow the tree; status = Ready", (
-            ("volumeUuid.status is not Ready", "SYS.1006", "volume[uuid:{volumeUuid}] is not in status Ready, current is {volumeUuid.status}, can't create snapshot"),)),
-    "DeleteVolumeSnapshot": ("status = Deleting; stage merge: Delete the snapshot; delete the branch", (("status is Creating", "VOLUME_SNAPSHOT.1000",
-        "volume snapshot[uuid:{uuid}] is being made, it cannot be deleted yet"),)),
-    "RevertVolumeFromSnapshot": ("stage revert: Revert the volume; back to the snapshot; volumeUuid.actualSize = size", (
-        ("status is not Ready", "VOLUME_SNAPSHOT.1000", "volume snapshot[uuid:{uuid}] is not Ready, it is {status}"),
-        ("volumeUuid.vmInstanceUuid.state is not Stopped", "SYS.1006", "unable to reset volume[uuid:{volumeUuid}] to snapshot[uuid:{uuid}], the vm"
-            "[uuid:{volumeUuid.vmInstanceUuid}] volume attached to is not in Stopped state, current state is {volumeUuid.vmInstanceUuid.state}"))),
-    "CreateRootVolumeTemplateFromRootVolume": (template("RootVolumeTemplate", "rootVolumeUuid"), (
-        ("rootVolumeUuid.status is not Ready", "SYS.1006",
-            "volume[uuid:{rootVolumeUuid}] is not Ready, it is {rootVolumeUuid.status}; no image can be made of it"),
-        ("rootVolumeUuid.type is not Root", "SYS.1007", "volume[uuid:{rootVolumeUuid}] is not a root volume"))),
-    "CreateDataVolumeTemplateFromVolume": (template("DataVolumeTemplate", "volumeUuid"), (("volumeUuid.status is not Ready", "SYS.1006",
-        "volume[uuid:{volumeUuid}] is not Ready, it is {volumeUuid.status}; no image can be made of it"),)),
-    "AddImage": (
-        "status = Downloading; when mediaType is ISO: format = 'iso'; when url is Path: url = 'file://{url}'; copies on backup storage; stage choose: Choose backup storage for "
-        "downloading the image; stage download: Download the image; when status is not Deleted: arrive with 10G", (
-            ("url is not ImageUrl", "SYS.1007",  # the comma after 'https://' is a full-width one on the server too
-                "url must starts with 'file:///', 'http://', 'https://'， 'ftp://', 'sftp://' or '/'"),
-            ("format is not 'qcow2'|'raw'|'iso'|'simulator'|'vmtx'", "SYS.1007", "unknown format[{format}]"))),
-    "DeleteImage": ("copies are Deleted; expunge later", ()),
-    "RecoverImage": ("copies are Ready", (("status is not Deleted and no ImageBackupStorageRef imageUuid status=Deleted", "SYS.1006",
-        "image[uuid:{imageUuid}] is not Deleted, there is nothing to recover"),)),
-    "ExpungeImage": ("expunge copies", (("status is not Deleted and no ImageBackupStorageRef imageUuid status=Deleted", "SYS.1006",
-        "image[uuid:{imageUuid}] is not Deleted, it cannot be expunged"),)),
-    "BackupStorageMigrateImage": (
-        "status = Migrating; stage copy: Copy the image; drop ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid; add "
-        "ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid status=Ready installPath='{dstBackupStorageUuid.url}/"
-        "rootVolumeTemplates/{imageUuid}/{imageUuid}.template'; when status is Migrating: status = Ready", (
-            ("no ImageBackupStorageRef imageUuid backupStorageUuid=srcBackupStorageUuid", "SYS.1006",
-                "image[uuid:{imageUuid}] is not on backup storage[uuid:{srcBackupStorageUuid}]"),
-            ("some ImageBackupStorageRef imageUuid backupStorageUuid=dstBackupStorageUuid", "SYS.1006",
-                "image[uuid:{imageUuid}] is on backup storage[uuid:{dstBackupStorageUuid}] already"))),
-}  # fmt: skip
-
-
-# ---- Catalogue: calls ----------------------------------------------------------------------------------------------
-
-
-def common(name, path, verbs):
-    """The rows of the calls that most resources share: Query (`list`: without GET by uuid), Update, Change…State, Delete.
-
-    Both deletes succeed where there is no such object; `delete` refuses what has not the form of a uuid (ApiMessageProcessorImpl.java).
-    """
-    rows = {
-        "query": (f"Query{name}", f"GET {path}", f"inventories:{name}"),
-        "list": (f"Query{name}", f"GET {path}", f"inventories:{name}", "", "plain"),
-        "update": (f"Update{name}", f"PUT {path}/{{uuid}}/actions", f"inventory:{name}", f"uuid! @{name}, {RENAMED}"),
-        "switch": (f"Change{name}State", f"PUT {path}/{{uuid}}/actions", f"inventory:{name}", f"uuid! @{name}, stateEvent! {{enable|disable}}"),
-        "delete": (f"Delete{name}", f"DELETE {path}/{{uuid}}", "", f"uuid! @{name}?"),
-        "drop": (f"Delete{name}", f"DELETE {path}/{{uuid}}", "", f"uuid! @{name}?any"),
-    }
-    return tuple(rows[verb] for verb in verbs.split())
-
-
-API_ROWS = {
-    HEADER + "managementnode": (
-        *common("ManagementNode", "/management-nodes", "query"),
-        ("GetVersion", "PUT /management-nodes/actions", "version", "", "open now all"),
-        ("GetCurrentTime", "PUT /management-nodes/actions", "currentTime", "", "open now all"),
-    ),
-    HEADER + "apimediator": (("IsReadyToGo", "GET /management-nodes/ready", "", "managementNodeId", "open"),),
-    HEADER[:-1]: (("IsOpensourceVersion", "GET /meta-data/opensource", "opensource", "", "open all"),),
-    HEADER + "identity": (
-        ("LogInByAccount", "PUT /accounts/login", "inventory:Session", "accountName!, password!", "open now"),
-        ("LogInByUser", "PUT /accounts/users/login", "inventory:Session", "accountUuid, accountName, userName!, password!", "open now"),
-        ("LogOut", "DELETE /accounts/sessions/{sessionUuid}", "", "sessionUuid @Session?any", "open now"),
-        ("ValidateSession", "GET /accounts/sessions/{sessionUuid}/valid", "valid", "sessionUuid!", "open"),
-        ("RenewSession", "PUT /accounts/sessions/{sessionUuid}/renew", "inventory:Session", "sessionUuid! @Session, duration:long 60..31536000"),
-        *common("Account", "/accounts", "query"),
-        ("CreateUser", "POST /accounts/users", "inventory:User", "name! <=255, password! <=255, description <=2048"),
-        *common("User", "/accounts/users", "query delete"),
-    ),
-    HEADER + "tag": (
-        ("CreateSystemTag", "POST /system-tags", "inventory:SystemTag", "resourceType!, resourceUuid!, tag!"),
-        *common("SystemTag", "/system-tags", "query"),
-        ("UpdateSystemTag", "PUT /system-tags/{uuid}/actions", "inventory:SystemTag", "uuid! @SystemTag, tag!"),
-        ("CreateUserTag", "POST /user-tags", "inventory:UserTag", "resourceType!, resourceUuid!, tag!"),
-        *common("UserTag", "/user-tags", "query"),
-        ("DeleteTag", "DELETE /tags/{uuid}", "", "uuid!"),
-    ),
-    HEADER + "core.progress": (("GetTaskProgress", "GET /task-progresses/{apiId}", "inventories:TaskProgress", "apiId, all:bool"),),
-    "org.zstack.core.notification": (
-        ("DeleteNotifications", "DELETE /notifications", "", "uuids:list! nonempty"),
-        *common("Notification", "/notifications", "query"),
-        ("UpdateNotificationsStatus", "PUT /notifications/actions", "", "uuids:list! nonempty, status! {Unread|Read}"),
-    ),
-    HEADER + "allocator": (
-        ("GetCpuMemoryCapacity", "GET /hosts/capacities/cpu-memory", "totalCpu availableCpu totalMemory availableMemory managedCpuNum",
-            "zoneUuids:list @Zone, clusterUuids:list @Cluster, hostUuids:list @Host, hypervisorType {KVM|ESX}, all:bool", "all"),
-    ),
-    "org.zstack.core.gc": (
-        ("TriggerGCJob", "PUT /gc-jobs/{uuid}/actions", "", "uuid! @GarbageCollector"),
-        ("DeleteGCJob", "DELETE /gc-jobs/{uuid}", "", "uuid! @GarbageCollector?any"),
-        ("QueryGCJob", "GET /gc-jobs", "inventories:GarbageCollector"),
-    ),
-    "org.zstack.license": (
-        ("GetLicenseInfo", "GET /licenses", "inventory:License", "", "open"),
-        ("GetLicenseCapabilities", "GET /licenses/capabilities", "capabilities"),
-        ("GetLicenseAddOns", "GET /licenses/addons", "addons:LicenseAddOn", "", "open"),
-        ("DeleteLicense", "DELETE /licenses/mn/{managementNodeUuid}/actions", "", "uuid, managementNodeUuid! @ManagementNode", "now"),
-        ("ReloadLicense", "PUT /licenses/actions", "inventory:License", "managementNodeUuids:list nonempty @ManagementNode", "now"),
-        ("UpdateLicense", "PUT /licenses/mn/{managementNodeUuid}/actions", "inventory:License", "managementNodeUuid! @ManagementNode, license! nonblank", "now"),
-    ),
-    HEADER + "longjob": (
-        ("SubmitLongJob", "POST /longjobs", "inventory:LongJob",
-            "name <=255, description <=2048, jobName! <=255, jobData!, targetResourceUuid <=32 @Resource"),
-        ("DeleteLongJob", "DELETE /longjobs/{uuid}", "", "uuid! @LongJob"),
-        *common("LongJob", "/longjobs", "query"),
-        ("CancelLongJob", "PUT /longjobs/{uuid}/actions", "", "uuid! @LongJob"),
-    ),
-    HEADER + "zone": (("CreateZone", "POST /zones", "inventory:Zone", NAMED), *common("Zone", "/zones", "query update switch delete")),
-    HEADER + "cluster": (
-        ("CreateCluster", "POST /clusters", "inventory:Cluster", f"zoneUuid! @Zone, {NAMED}, hypervisorType! {{KVM|Simulator}}, type {{zstack}}"),
-        *common("Cluster", "/clusters", "query update switch drop"),
-        ("UpdateClusterOS", "PUT /clusters/{uuid}/actions", "inventory:LongJob", "uuid! @Cluster, excludePackages:list nonempty", "long"),
-    ),
-    "org.zstack.kvm": (
-        ("AddKVMHost", "POST /hosts/kvm", "inventory:Host",
-            f"username! <=255, password! <=255, sshPort:int 1..65535 =22, {NAMED}, managementIp! nonblank, clusterUuid! @Cluster"),
-    ),
-    HEADER + "host": (
-        *common("Host", "/hosts", "query drop"),
-        ("UpdateHost", "PUT /hosts/{uuid}/actions", "inventory:Host", f"uuid! @Host, {RENAMED}, managementIp <=255 nonblank"),
-        ("ChangeHostState", "PUT /hosts/{uuid}/actions", "inventory:Host", "uuid! @Host, stateEvent! {enable|disable|maintain}"),
-        ("ReconnectHost", "PUT /hosts/{uuid}/actions", "inventory:Host", "uuid! @Host"),
-    ),
-    "org.zstack.storage.primary.local": (
-        ("AddLocalPrimaryStorage", "POST /primary-storage/local-storage", "inventory:PrimaryStorage", f"url! <=2048, {NAMED}, type, zoneUuid! @Zone"),
-    ),
-    "org.zstack.storage.primary.nfs": (
-        ("AddNfsPrimaryStorage", "POST /primary-storage/nfs", "inventory:PrimaryStorage", f"url! <=2048, {NAMED}, type =NFS, zoneUuid! @Zone"),
-    ),
-    HEADER + "storage.primary": (
-        *common("PrimaryStorage", "/primary-storage", "list drop"),
-        ("UpdatePrimaryStorage", "PUT /primary-storage/{uuid}/actions", "inventory:PrimaryStorage", f"uuid! @PrimaryStorage, {RENAMED}, url <=2048"),
-        ("ChangePrimaryStorageState", "PUT /primary-storage/{uuid}/actions", "inventory:PrimaryStorage",
-            "uuid! @PrimaryStorage, stateEvent! {enable|disable|maintain|deleting}"),
-        ("AttachPrimaryStorageToCluster", "POST /clusters/{clusterUuid}/primary-storage/{primaryStorageUuid}", "inventory:PrimaryStorage",
-            "clusterUuid! @Cluster, primaryStorageUuid! @PrimaryStorage", "bare"),
-        ("DetachPrimaryStorageFromCluster", "DELETE /clusters/{clusterUuid}/primary-storage/{primaryStorageUuid}", "inventory:PrimaryStorage",
-            "primaryStorageUuid! @PrimaryStorage, clusterUuid! @Cluster"),
-    ),
-    "org.zstack.storage.backup.sftp": (
-        ("AddSftpBackupStorage", "POST /backup-storage/sftp", "inventory:SftpBackupStorage",
-            "hostname! <=255 nonblank, username! <=255, password! <=255, sshPort:int 1..65535 =22, url! <=2048 nonblank, "
-            f"{NAMED}, type, importImages:bool"),
-        *common("SftpBackupStorage", "/backup-storage/sftp", "query"),
-    ),
-    HEADER + "storage.backup": (
-        *common("BackupStorage", "/backup-storage", "query update switch drop"),
-        ("AttachBackupStorageToZone", "POST /zones/{zoneUuid}/backup-storage/{backupStorageUuid}", "inventory:BackupStorage",
-            "zoneUuid! @Zone, backupStorageUuid! @BackupStorage", "bare"),
-        ("DetachBackupStorageFromZone", "DELETE /zones/{zoneUuid}/backup-storage/{backupStorageUuid}", "inventory:BackupStorage",
-            "backupStorageUuid! @BackupStorage, zoneUuid! @Zone"),
-        ("BackupStorageMigrateImage", "PUT /backup-storage/images/{imageUuid}/actions", "inventory:Image",
-            "imageUuid! @Image, srcBackupStorageUuid! @BackupStorage, dstBackupStorageUuid! @BackupStorage"),
-    ),
-    HEADER + "image": (
-        ("AddImage", "POST /images", "inventory:Image",
-            f"{NAMED}, url! <=1024, mediaType {{RootVolumeTemplate|ISO|DataVolumeTemplate}}, guestOsType <=255, system:bool, format!, "
-            f"{PLATFORM}, backupStorageUuids:list! nonempty @BackupStorage, type"),
-        *common("Image", "/images", "query switch"),
-        ("UpdateImage", "PUT /images/{uuid}/actions", "inventory:Image",
-            f"uuid! @Image, {RENAMED}, guestOsType <=255, mediaType <=255 {{RootVolumeTemplate|DataVolumeTemplate|ISO}}, "
-            f"format <=255 {{raw|qcow2|iso}}, system:bool, {PLATFORM}"),
-        ("DeleteImage", "DELETE /images/{uuid}", "", "uuid! @Image?, backupStorageUuids:list nonempty @BackupStorage"),
-        ("RecoverImage", "PUT /images/{imageUuid}/actions", "inventory:Image", "imageUuid! @Image, backupStorageUuids:list"),
-        ("ExpungeImage", "PUT /images/{imageUuid}/actions", "", "imageUuid! @Image, backupStorageUuids:list nonempty @BackupStorage"),
-        ("CreateRootVolumeTemplateFromRootVolume", "POST /images/root-volume-templates/from/volumes/{rootVolumeUuid}", "inventory:Image",
-            f"{NAMED}, guestOsType, backupStorageUuids:list nonempty @BackupStorage, rootVolumeUuid! @Volume, {PLATFORM}, system:bool"),
-        ("CreateDataVolumeTemplateFromVolume", "POST /images/data-volume-templates/from/volumes/{volumeUuid}", "inventory:Image",
-            f"{NAMED}, volumeUuid! @Volume, backupStorageUuids:list nonempty @BackupStorage"),
-    ),
-    HEADER + "configuration": (
-        ("CreateInstanceOffering", "POST /instance-offerings", "inventory:InstanceOffering",
-            f"{NAMED}, cpuNum:int! 1..1024, memorySize:long! 1..9223372036854775807bytes, allocatorStrategy, sortKey:int, type"),
-        *common("InstanceOffering", "/instance-offerings", "query switch delete"),
-        ("UpdateInstanceOffering", "PUT /instance-offerings/{uuid}/actions", "inventory:InstanceOffering",
-            f"uuid! @InstanceOffering, {RENAMED}, allocatorStrategy"),
-        ("CreateDiskOffering", "POST /disk-offerings", "inventory:DiskOffering",
-            f"{NAMED}, diskSize:long! 1..9223372036854775807bytes, sortKey:int, allocationStrategy, type {{zstack}}"),
-        *common("DiskOffering", "/disk-offerings", "query update switch delete"),
-    ),
-    HEADER + "network.l2": (
-        ("CreateL2NoVlanNetwork", "POST /l2-networks/no-vlan", "inventory:L2Network", f"{NAMED}, zoneUuid! @Zone, physicalInterface! <=1024, type"),
-        ("CreateL2VlanNetwork", "POST /l2-networks/vlan", "inventory:L2VlanNetwork",
-            f"vlan:int! 1..4094, {NAMED}, zoneUuid! @Zone, physicalInterface! <=1024, type"),
-        *common("L2Network", "/l2-networks", "query update delete"),
-        *common("L2VlanNetwork", "/l2-networks/vlan", "query"),
-        ("AttachL2NetworkToCluster", "POST /l2-networks/{l2NetworkUuid}/clusters/{clusterUuid}", "inventory:L2Network",
-            "l2NetworkUuid! @L2Network, clusterUuid! @Cluster", "bare"),
-        ("DetachL2NetworkFromCluster", "DELETE /l2-networks/{l2NetworkUuid}/clusters/{clusterUuid}", "inventory:L2Network",
-            "l2NetworkUuid! @L2Network, clusterUuid! @Cluster"),
-    ),
-    HEADER + "network.l3": (
-        ("CreateL3Network", "POST /l3-networks", "inventory:L3Network",
-            f"{NAMED}, type =L3BasicNetwork, l2NetworkUuid! @L2Network, category {{Public|Private|System}} =Private, system:bool, dnsDomain"),
-        *common("L3Network", "/l3-networks", "query switch delete"),
-        ("UpdateL3Network", "PUT /l3-networks/{uuid}/actions", "inventory:L3Network",
-            f"uuid! @L3Network, {RENAMED}, category {{Public|Private|System}}, system:bool"),
-        ("AddIpRange", "POST /l3-networks/{l3NetworkUuid}/ip-ranges", "inventory:IpRange",
-            f"l3NetworkUuid! @L3Network, {NAMED}, startIp!, endIp!, netmask!, gateway!"),
-        ("AddIpRangeByNetworkCidr", "POST /l3-networks/{l3NetworkUuid}/ip-ranges/by-cidr", "inventory:IpRange",
-            f"{NAMED}, l3NetworkUuid! @L3Network, networkCidr!"),
-        *common("IpRange", "/l3-networks/ip-ranges", "query update delete"),
-        ("AddDnsToL3Network", "POST /l3-networks/{l3NetworkUuid}/dns", "inventory:L3Network", "l3NetworkUuid! @L3Network, dns!"),
-        ("RemoveDnsFromL3Network", "DELETE /l3-networks/{l3NetworkUuid}/dns/{dns}", "inventory:L3Network", "l3NetworkUuid! @L3Network, dns!"),
-    ),
-    HEADER + "network.service": (
-        *common("NetworkServiceProvider", "/network-services/providers", "list"),
-        ("AttachNetworkServiceToL3Network", "POST /l3-networks/{l3NetworkUuid}/network-services", "inventory:L3Network",
-            "l3NetworkUuid! @L3Network, networkServices:map!"),
-        ("DetachNetworkServiceFromL3Network", "DELETE /l3-networks/{l3NetworkUuid}/network-services", "inventory:L3Network",
-            "l3NetworkUuid! @L3Network, networkServices:map!"),
-    ),
-    HEADER + "vm": (
-        ("CreateVmInstance", "POST /vm-instances", "inventory:VmInstance",
-            f"{NAMED}, instanceOfferingUuid! @InstanceOffering, imageUuid! @Image, l3NetworkUuids:list! nonempty @L3Network, "
-            "type {UserVm|ApplianceVm}, rootDiskOfferingUuid @DiskOffering, dataDiskOfferingUuids:list @DiskOffering, zoneUuid @Zone, "
-            "clusterUuid @Cluster, hostUuid @Host, primaryStorageUuidForRootVolume @PrimaryStorage, defaultL3NetworkUuid, "
-            "strategy {InstantStart|JustCreate} =InstantStart"),
-        *common("VmInstance", "/vm-instances", "query"),
-        ("UpdateVmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance",
-            f"uuid! @VmInstance, {RENAMED}, state {{Stopped|Running}}, defaultL3NetworkUuid @L3Network, {PLATFORM}, cpuNum:int 1..1024, "
-            "memorySize:long 1..9223372036854775807"),
-        ("StartVmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance", "uuid! @VmInstance, clusterUuid @Cluster, hostUuid @Host"),
-        ("StopVmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance", "uuid! @VmInstance, type {grace|cold} =grace, stopHA {true}"),
-        *((f"{verb}VmInstance", "PUT /vm-instances/{uuid}/actions", "inventory:VmInstance", "uuid! @VmInstance")
-            for verb in ("Reboot", "Pause", "Resume", "Recover")),
-        ("ExpungeVmInstance", "PUT /vm-instances/{uuid}/actions", "", "uuid! @VmInstance"),
-        ("DestroyVmInstance", "DELETE /vm-instances/{uuid}", "", "uuid! @VmInstance?"),
-        ("MigrateVm", "PUT /vm-instances/{vmInstanceUuid}/actions", "inventory:VmInstance",
-            "vmInstanceUuid! @VmInstance, hostUuid @Host, migrateFromDestination:bool"),
-        ("PrimaryStorageMigrateVm", "PUT /vm-instances/{vmInstanceUuid}/actions", "inventory:VmInstance",
-            "vmInstanceUuid! @VmInstance, dstPrimaryStorageUuid! @PrimaryStorage, withDataVolumes:bool =true, withSnapshots:bool"),
-        *common("VmNic", "/vm-instances/nics", "query"),
-    ),
-    HEADER + "volume": (
-        ("CreateDataVolume", "POST /volumes/data", "inventory:Volume",
-            f"{NAMED}, diskOfferingUuid! @DiskOffering, primaryStorageUuid @PrimaryStorage"),
-        *common("Volume", "/volumes", "query update switch"),
-        ("AttachDataVolumeToVm", "POST /volumes/{volumeUuid}/vm-instances/{vmInstanceUuid}", "inventory:Volume",
-            "volumeUuid! @Volume, vmInstanceUuid! @VmInstance", "bare"),
-        ("DetachDataVolumeFromVm", "DELETE /volumes/{uuid}/vm-instances", "inventory:Volume", "uuid! @Volume, vmUuid @VmInstance"),
-        ("DeleteDataVolume", "DELETE /volumes/{uuid}", "", "uuid! @Volume?"),
-        ("RecoverDataVolume", "PUT /volumes/{uuid}/actions", "inventory:Volume", "uuid! @Volume"),
-        ("ExpungeDataVolume", "PUT /volumes/{uuid}/actions", "", "uuid! @Volume?"),
-        ("PrimaryStorageMigrateVolume", "PUT /primary-storage/volumes/{volumeUuid}/actions", "inventory:Volume",
-            "volumeUuid! @Volume, dstPrimaryStorageUuid! @PrimaryStorage"),
-        ("CreateVolumeSnapshot", "POST /volumes/{volumeUuid}/volume-snapshots", "inventory:VolumeSnapshot", f"volumeUuid! @Volume, {NAMED}"),
-    ),
-    HEADER + "storage.snapshot": (
-        *common("VolumeSnapshot", "/volume-snapshots", "query update delete"),
-        *common("VolumeSnapshotTree", "/volume-snapshots/trees", "query"),
-        ("RevertVolumeFromSnapshot", "PUT /volume-snapshots/{uuid}/actions", "", "uuid! @VolumeSnapshot"),
-    ),
-    "org.zstack.network.service.vip": common("Vip", "/vips", "query"),
-    "org.zstack.network.service.eip": common("Eip", "/eips", "query"),
-}  # fmt: skip
-
-
-MANUAL = set("""
-    QueryManagementNode GetVersion GetCurrentTime IsReadyToGo CreateSystemTag QuerySystemTag UpdateSystemTag CreateUserTag QueryUserTag
-    DeleteTag GetTaskProgress DeleteNotifications QueryNotification UpdateNotificationsStatus GetCpuMemoryCapacity TriggerGCJob DeleteGCJob
-    QueryGCJob GetLicenseInfo GetLicenseCapabilities GetLicenseAddOns DeleteLicense ReloadLicense UpdateLicense SubmitLongJob DeleteLongJob
-    QueryLongJob CancelLongJob CreateVmInstance CreateZone DestroyVmInstance LogInByAccount LogOut QueryVmInstance QueryVmNic QueryZone
-    StartVmInstance StopVmInstance
-""".split())  # what the manual documents, in chapter 4 and in the examples of chapter 3
-
+# ---- Catalogue: the tables -----------------------------------------------------------------------------------------
 
 VARIABLE, PARTLY, HERE = object(), object(), object()  # in the tree of paths: any part, parts that begin and end alike, what is here
-
-
-@contextlib.contextmanager
-def about_row(file, line):
-    """Turn what a row of a catalogue brings about that is wrong in itself into a SettingsError that names the row."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, re.error) as error:
-        told = str(error) if isinstance(error, ValueError) else repr(error)
-        raise SettingsError(f"{file}, row {name_of_row(line)}: {told}") from None
-
-
-def name_of_row(line):
-    return json.dumps(line.get("name", line) if isinstance(line, dict) else line)[:80].strip('"')
-
-
-@dataclass(frozen=True)
-class Struct:
-    """A class of objects inside answers that no query finds."""
-
-    name: str
-    java: str
-    fields_text: str
-    holds: str = ""
-
-
-def check_shape(line, kind, adds=False):
-    """Raise ValueError for a row that is no JSON object or lacks a key, or for a key or a type that `kind` has not.
-
-    A row that only `adds` to another one must have a name.
-    """
-    if not isinstance(line, dict):
-        raise ValueError("a row is a JSON object")
-    types = {column.name.removesuffix("_text"): list if column.type is tuple else column.type for column in fields(kind)}
-    for key, value in line.items():
-        if key not in types:
-            raise ValueError(f"there is no key {key[:80]!r}{did_you_mean(key, types)}")
-        if not isinstance(value, types[key]):
-            raise ValueError(f"{key} is {a_noun(getattr(types[key], '__name__', 'str'))}, not {json.dumps(value)[:80]}")
-    needed = [column.name.removesuffix("_text") for column in fields(kind) if column.default is column.default_factory is MISSING]
-    for key in needed if not adds else ("name",):
-        if key not in line:
-            raise ValueError(f"{key} is missing")
+TABLES = {"apis": Api, "inventories": Resource, "structs": Struct, "enums": Enum, "configurations": Configuration,
+          "errors": ErrorCode, "quotas": Quota, "tags": TagRule, "providers": Provider}  # fmt: skip
+SPELLED = {"fields": "field_words", "relations": "relation_words"}  # keys of records that are properties here
+UNSPELLED = {name: key for key, name in SPELLED.items()}
 
 
 class Catalogue:
-    """All rows: the built-in ones, and those of data/catalogue.json where that file is there."""
+    """What ZStack 2.5.1 is, read from data/catalogue.json: APIs, resources, configurations, error codes, quotas.
 
-    def __init__(self, file=None):
-        kept = self.read(file)
-        self.structs = {}  # no query finds them
-        for line in kept["structs"].values():
-            with about_row(file, line):
-                check_shape(line, Struct)
-                self.structs[line["name"]] = line
-        with about_row(file, "values"):
-            self.values = {line["field"]: tuple(line["values"].split("|")) for line in kept["values"].values()}
-        self.configurations = {row.name: row for row in CONFIGURATIONS}
-        for line in kept["configurations"].values():
-            with about_row(file, line):
-                check_shape(line, Configuration)
-                self.configurations[line["name"]] = Configuration(**line)
-        rows = {row.name: row for row in RESOURCES}
-        for line in kept["inventories"].values():
-            with about_row(file, line):
-                check_shape(line, Resource, adds=isinstance(line, dict) and "fields" not in line and line.get("name") in rows)
-                self.add_resource(rows, line)
-        for row in rows.values() if kept["inventories"] else ():  # without the file some relations lead to rows that it has
-            with about_row(file, row.name):
-                self.refuse_loose_ends(row, rows)
-        rows = {name: self.without_loose_ends(row, rows) for name, row in rows.items()}
-        rows |= {name: replace(row, dies_with=f"{row.dies_with} owner:Account", indexed=f"{row.indexed} owner") for name, row in rows.items() if name in OWNED}
-        self.resources = {name: replace(row, indexed=" ".join([row.indexed, *ends])) for name, (row, ends) in self.with_ends(rows).items()}
+    Raise SettingsError for a file that is no catalogue, and for a wrong record, which it names.
+    """
+
+    def __init__(self, file):
+        tables = {table: read_rows(file, table, records) for table, records in read_tables(file).items()}
+        self.structs = {row.name: row for row in tables["structs"]}
+        self.configurations = {row.name: row for row in tables["configurations"]}
+        self.errors = {row.code: row.description for row in tables["errors"]}
+        self.quotas = {row.name: row for row in tables["quotas"]}
+        self.tag_rules, self.providers = tables["tags"], tables["providers"]
+        self.resources = with_indexes(with_subtypes(file, tables["inventories"]))
+        self.owned = {row.name: row for row in self.resources.values() if row.owner}
+        self.referenced = [row.name for row in self.resources.values() if (row.owner or row.account) and not row.unreferenced]
         self.embedded = {row.name: {name: self.resources[row.relations[name].target] for name in row.embeds} for row in self.resources.values()}
-        self.subtypes = self.by_what_they_are_of()
+        self.subtypes = self.by_parent()
         self.dependents = self.by_what_they_depend_on()
         self.collections = {row.path: row for row in self.resources.values() if row.path}
-        self.classes = java_classes(self.resources, self.structs, kept["enums"].values())
-        built_in = [
-            Api(*row, *[""] * (5 - len(row)), package, "manual" if row[0] in MANUAL else "server", *RULES.get(row[0], ("", ())), self.resources,
-                members=self.answered(row[0], row[2]))
-            for package, rows in API_ROWS.items()
-            for row in rows
-        ]
-        self.apis = {api.name: api for api in built_in}
-        for line in kept["apis"].values():
-            with about_row(file, line):
-                check_shape(line, Api)
-                if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", line["call"]):
-                    raise ValueError(f"call is a method and a path, as GET /zones, not {line['call']!r}")
-                members = self.answered(line["name"], line.get("answers", ""), line.get("holds", ""))
-                self.apis.setdefault(line["name"], Api(**line, known=self.resources, members=members))
+        self.classes = java_classes(self.resources, self.structs, tables["enums"])
+        self.apis = {api.name: api for api in tables["apis"]}
         self.roots = {}
         for api in self.apis.values():
-            with about_row(file, api.name):
+            with about_row(file, f"apis, {api.name}"):
+                api.resources, api.members = self.resources, self.answered(api)
                 for path in api.paths:
                     self.add_route(path, api)
 
-    @staticmethod
-    def read(file):
-        tables = ("inventories", "apis", "structs", "configurations", "enums", "values")
-        nothing = {table: {} for table in tables}
-        if not file or not file.exists():
-            return nothing
-        try:
-            kept = json.loads(file.read_text(encoding="utf-8-sig"))
-            found = nothing | kept | {"inventories": kept["inventories"], "apis": kept["apis"]}
-            if wrong := [table for table, rows in found.items() if not isinstance(rows, dict)]:
-                raise ValueError(f"{wrong[0]} is no table of rows by number")
-            return found
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise SettingsError(f"{file} is not a catalogue ({error!r}); fetch it again, or remove it for the built-in APIs alone") from None
-
-    @staticmethod
-    def add_resource(rows, line):
-        """Adds the row that a line of the file describes; a subtype says only what it adds to the one it is a subtype of.
-
-        A line without fields adds to the row of its name.
-        """
-        if "fields" not in line and line["name"] in rows:
-            rows[line["name"]] = replace(rows[line["name"]], **line)
-            return
-        told = {"relations": "", "only": {}, "of": ""} | line
-        fields_text, relations_text = told.pop("fields"), told.pop("relations")
-        row = Resource(**told, fields_text=fields_text, relations_text=relations_text)
-        if row.of:
-            if row.of not in rows:
-                raise ValueError(f"of: there is no resource {row.of}{did_you_mean(row.of, rows)}")
-            parent = rows[row.of]
-            row = replace(row, of=parent.stored, fields_text=f"{parent.fields_text} {fields_text}", joined=f"{parent.joined} {row.joined}".strip(),
-                          holds=f"{parent.holds} {row.holds}".strip(),
-                          relations_text=", ".join(filter(None, (parent.relations_text, relations_text))))  # fmt: skip
-            if parent.discriminator:
-                own = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, fields_text))
-                rows[parent.name] = replace(parent, kinds=parent.kinds | own)
-            if parent.of and (root := rows[parent.of]).discriminator:  # a subtype of a subtype
-                kind = parent.only[root.discriminator]
-                rows[root.name] = replace(root, kinds=root.kinds | {kind: (root.kinds[kind][0], f"{root.kinds[kind][1]} {fields_text}")})
-        rows[row.name] = row
-        _ = row.all_fields, row.relations, row.leads, row.inside and row.place  # a text that cannot be read is told of this row
-
-    @staticmethod
-    def refuse_loose_ends(row, rows):
-        """Raise ValueError for a relation to a resource that is not there, or through a relation that the row has not."""
-        for relation in row.relations.values():
-            if relation.via and relation.via[0] not in row.relations:
-                raise ValueError(f"relation {relation.name}: there is no relation {relation.via[0]}{did_you_mean(relation.via[0], row.relations)}")
-            if not relation.via and relation.target not in rows:
-                raise ValueError(f"relation {relation.name}: there is no resource {relation.target}{did_you_mean(relation.target, rows)}")
-
-    @staticmethod
-    def without_loose_ends(row, rows):
-        """The row without relations to resources that are not there: the file that has them may be missing."""
-        texts = [text for text in row.relations_text.split(", ") if text]
-        known = {relation.name for relation in row.relations.values() if relation.target in rows}
-        left = [text for text in texts if (relation := Relation.read(text)).target in rows or (relation.via and relation.via[0] in known)]
-        return row if len(left) == len(texts) else replace(row, relations_text=", ".join(left))
-
-    @staticmethod
-    def with_ends(rows):
-        """Each row with the fields by which relations of others look for its items: they are indexed."""
-        ends = defaultdict(set)
-        for relation in (relation for row in rows.values() for relation in row.relations.values() if relation.target):
-            ends[rows[relation.target].stored].add(relation.theirs)
-        for place in (row.place for row in rows.values() if row.inside):
-            ends[place.owner].add(place.index)
-        return {name: (row, sorted(ends[row.stored] - row.indexes)) for name, row in rows.items()}
-
-    def by_what_they_are_of(self):
-        """The rows of subtypes, by the row that they are of and the value that tells them."""
-        found = defaultdict(dict)
+    def by_parent(self):
+        """Return the subtypes of each resource by the value of its discriminator: {"BackupStorage": {"Ceph": Resource}}."""
+        subtypes = defaultdict(dict)
         for row in self.resources.values():
-            if row.of and (told := row.only.get(self.resources[row.of].discriminator)):
-                found[row.of].setdefault(told, row)
-        return found
+            value = row.only.get(self.resources[row.of].discriminator) if row.of else None
+            if value:
+                subtypes[row.of].setdefault(value, row)
+        return subtypes
 
     def as_told(self, row, item):
-        """The row that an item is shown by: that of its subtype, where it is looked at as one of many."""
+        """Return the row that shows an item: the one of its subtype, where the item is looked at as one of many."""
         return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
     def by_what_they_depend_on(self):
-        """What happens where an item goes, by its type: the type and key of those that die with it, or what those lose that do not."""
-        found = defaultdict(list)
+        """Return, by the type of an item that goes, (type, key, lost) of each dependent: without `lost` it goes too, else it loses these fields."""
+        dependents = defaultdict(list)
         for row in self.resources.values():
-            words = [(word, ()) for word in row.dies_with.split()]
-            words += [(word.split(",")[0], [name.split(":")[0] for name in word.split(",")]) for word in row.outlives.split()]
-            for (key, _, said), lost in ((word.partition(":"), lost) for word, lost in words):
-                for type in (said or row.leads.get(key, "")).split("|"):
+            words = [(word, ()) for word in row.dies_with]
+            words += [(word.split(",")[0], [name.split(":")[0] for name in word.split(",")]) for word in row.outlives]
+            for (key, _, named), lost in ((word.partition(":"), lost) for word, lost in words):
+                for type in (named or row.leads.get(key, "")).split("|"):
                     if type in self.resources:
-                        found[self.resources[type].stored].append((row.name, key, lost))
-        return found
+                        dependents[self.resources[type].stored].append((row.name, key, lost))
+        return dependents
 
     def embedded_in(self, row):
-        """The resources whose inventories are shown inside those of another and of its subtypes, at any depth."""
+        """Return the resources whose inventories are shown inside those of another and of its subtypes, at any depth."""
         kinds = (row, *self.subtypes[row.name].values())
         children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
         return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
 
-    def answered(self, name, answers, holds=""):
+    def answered(self, api):
         """Return the members of an API's answer that hold objects.
 
         "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
         """
-        members = members_of(holds, self.classes, name)
-        for member, _, type in (word.partition(":") for word in answers.split()):
+        members = members_of(api.holds, self.classes, api.name)
+        for member, _, type in (word.partition(":") for word in api.answers.split()):
             if java := self.classes.get(type):
                 members[member] = Member(java, not member.lower().endswith("inventory"))
-        if name.startswith("Query") and "inventories" in members:
+        if api.kind == "Query" and "inventories" in members:
             members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
 
@@ -2703,12 +1733,12 @@ class Catalogue:
 
     def values_of(self, row, name):
         """Return the values that a field of a resource can have, where they are known."""
-        return self.values.get(f"{row.name}.{name}") or self.values.get(f"{row.stored}.{name}", ())
+        return row.values.get(name) or self.resources[row.stored].values.get(name, ())
 
     def route(self, path):
-        """The apis of a path and what its variables are: [(api, {"uuid": ...})]; a literal beats a variable."""
-        found, values = self.walk(self.roots, path.lstrip("/").split("/"))
-        return [(api, dict(zip(names, values))) for api, names in found]
+        """Return the APIs of a path with the values of its variables: [(api, {"uuid": ...})]; a literal beats a variable."""
+        apis, values = self.walk(self.roots, path.lstrip("/").split("/"))
+        return [(api, dict(zip(names, values))) for api, names in apis]
 
     def walk(self, node, parts):
         if not parts:
@@ -2718,39 +1748,188 @@ class Catalogue:
             return literal
         for (begin, end), inner in node.get(PARTLY, {}).items():
             if len(part) > len(begin + end) and part.startswith(begin) and part.endswith(end):
-                found, values = self.walk(inner, rest)
-                if found:
-                    return found, [part[len(begin) : len(part) - len(end)], *values]
+                apis, values = self.walk(inner, rest)
+                if apis:
+                    return apis, [part[len(begin) : len(part) - len(end)], *values]
         if VARIABLE not in node or not part:
             return [], []
-        found, values = self.walk(node[VARIABLE], rest)
-        return found, [part, *values]
+        apis, values = self.walk(node[VARIABLE], rest)
+        return apis, [part, *values]
 
     def resource(self, name):
         return self.resources.get(name)
 
     def of_vo(self, vo):
-        """The resource that ZStack calls ZoneVO."""
+        """Return the resource that ZStack calls ZoneVO, or None."""
         return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
+
+    def error_body(self, error):
+        """Return an ApiError as answers show it: {"code", "description", "details"[, "cause"]} (manual 3.4)."""
+        body = {"code": error.code, "description": self.errors.get(error.code, error.code), "details": error.details}
+        return body | ({"cause": self.error_body(error.cause)} if error.cause else {})
+
+
+# reading
+
+
+def read_tables(file):
+    """Return the records of each table of a catalogue file: {"apis": [{...}]}. Raise SettingsError where it is no catalogue."""
+    try:
+        tables = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+        for name in TABLES:
+            if not isinstance(tables[name], dict):
+                raise ValueError(f"{name} is no table of records by number")
+        return {name: [*tables[name].values()] for name in TABLES}
+    except FileNotFoundError:
+        raise SettingsError(f"{file} is missing: it holds the APIs, and belongs in data/ beside zmock.py; get it from where zmock.py came from") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SettingsError(f"{file} is not a catalogue ({error!r}); get it anew from where zmock.py came from") from None
+
+
+@contextlib.contextmanager
+def about_row(file, name):
+    """Turn an exception of a wrong record into a SettingsError that names the record."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, re.error) as error:
+        told = str(error) if isinstance(error, ValueError) else repr(error)
+        raise SettingsError(f"{file}, {name}: {told}") from None
+
+
+def is_texts(value):
+    return isinstance(value, list) and {*map(type, value)} <= {str}
+
+
+def is_object_of_texts(value):
+    return isinstance(value, dict) and {*map(type, value.values())} <= {str}
+
+
+SHAPES = {  # how a JSON value of a column is told, by the type of the column, and the words for it
+    str: (lambda value: isinstance(value, str), "a text"),
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    dict: (lambda value: isinstance(value, dict), "an object"),
+    tuple[str, ...]: (is_texts, "a list of texts"),
+    tuple[tuple[str, ...], ...]: (lambda value: isinstance(value, list) and all(map(is_texts, value)), "a list of lists of texts"),
+    dict[str, str]: (is_object_of_texts, "an object of texts"),
+    str | dict[str, str]: (lambda value: isinstance(value, str) or is_object_of_texts(value), "a text, or an object of texts"),
+    Any: (lambda value: True, "any JSON value"),
+}
+
+
+def read_rows(file, table, records):
+    """Return the rows of a table."""
+    row_class = TABLES[table]
+    columns = {UNSPELLED.get(column.name, column.name): column for column in fields(row_class) if column.repr}
+    shapes = {key: SHAPES.get(column.type, SHAPES[Any]) for key, column in columns.items()}
+    needed = {key for key, column in columns.items() if column.default is column.default_factory is MISSING}
+    rows = []
+    for record in records:
+        try:
+            check_record(record, shapes, needed)
+        except ValueError as error:
+            raise SettingsError(f"{file}, {table}, {name_of(record)}: {error}") from None
+        values = {SPELLED.get(key, key): value if columns[key].type is Any else tupled(value) for key, value in record.items()}
+        rows.append(row_class(**values))
+    return rows
+
+
+def name_of(record):
+    """Return what tells a record from others of its table."""
+    name = record.get("name", record.get("code", record)) if isinstance(record, dict) else record
+    return name if isinstance(name, str) else json.dumps(name)[:80]
+
+
+def check_record(record, shapes, needed):
+    """Raise ValueError for a record that is no object, lacks a key, or has one that is unknown or of another type."""
+    if not isinstance(record, dict):
+        raise ValueError("a record is a JSON object")
+    for key, value in record.items():
+        if key not in shapes:
+            raise ValueError(f"there is no key {key[:80]!r}{did_you_mean(key, shapes)}")
+        is_right, words = shapes[key]
+        if not is_right(value):
+            raise ValueError(f"{key} is {words}, not {json.dumps(value)[:80]}")
+    for key in sorted(needed - record.keys()):
+        raise ValueError(f"{key} is missing")
+
+
+def tupled(value):
+    """Return lists as tuples, at any depth: rows are never changed."""
+    if isinstance(value, dict):
+        return {key: tupled(inner) for key, inner in value.items()}
+    return tuple(map(tupled, value)) if isinstance(value, list) else value
+
+
+def with_subtypes(file, rows):
+    """Return {name: Resource} in which a subtype has the fields and relations of its parent too, and the parent knows its kinds."""
+    complete = {}
+    for row in rows:
+        with about_row(file, f"inventories, {row.name}"):
+            add_with_parent(complete, row)
+            _ = row.all_fields, row.relations, row.leads, row.inside and row.place  # a text that cannot be read is told of this row
+    for row in complete.values():
+        with about_row(file, f"inventories, {row.name}"):
+            refuse_loose_ends(row, complete)
+    return complete
+
+
+def add_with_parent(complete, row):
+    """Add a row; a subtype gets what its parent has, and the parent and its own parent learn of the kind."""
+    if row.of:
+        if row.of not in complete:
+            raise ValueError(f"of: there is no resource {row.of}{did_you_mean(row.of, complete)}")
+        parent = complete[row.of]
+        if parent.discriminator:
+            kinds = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, *row.field_words))
+            complete[parent.name] = replace(parent, kinds=parent.kinds | kinds)
+        if parent.of and (root := complete[parent.of]).discriminator:  # a subtype of a subtype
+            kind = parent.only[root.discriminator]
+            complete[root.name] = replace(root, kinds=root.kinds | {kind: (*root.kinds[kind], *row.field_words)})
+        row = replace(row, of=parent.stored, field_words=parent.field_words + row.field_words, joined=parent.joined + row.joined,
+                      relation_words=parent.relation_words + row.relation_words, holds=parent.holds + row.holds)  # fmt: skip
+    complete[row.name] = row
+
+
+def refuse_loose_ends(row, rows):
+    """Raise ValueError for a relation to a resource that is not there, or through a relation that the row has not."""
+    for relation in row.relations.values():
+        if relation.via and relation.via[0] not in row.relations:
+            raise ValueError(f"relation {relation.name}: there is no relation {relation.via[0]}{did_you_mean(relation.via[0], row.relations)}")
+        if not relation.via and relation.target not in rows:
+            raise ValueError(f"relation {relation.name}: there is no resource {relation.target}{did_you_mean(relation.target, rows)}")
+
+
+def with_indexes(rows):
+    """Return the rows with all fields indexed by which others find their items: ends of relations, and their owner."""
+    for row in rows.values():
+        if row.owner:
+            rows[row.name] = replace(row, dies_with=(*row.dies_with, "owner:Account"), indexed=(*row.indexed, "owner"))
+    ends = defaultdict(set)
+    for relation in (relation for row in rows.values() for relation in row.relations.values() if relation.target):
+        ends[rows[relation.target].stored].add(relation.theirs)
+    for place in (row.place for row in rows.values() if row.inside):
+        ends[place.owner].add(place.index)
+    return {name: replace(row, indexed=(*row.indexed, *sorted(ends[row.stored] - row.indexes))) for name, row in rows.items()}
+
+
 
 
 def java_classes(resources, structs, enums):
     """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
     classes = {}
-    for line in enums:
-        constants = tuple(line["constants"].split("|"))
-        classes[line["name"]] = JavaClass(line["java"], constants=constants)
-    classes |= {name: JavaClass(line["java"]) for name, line in structs.items()}
+    for enum in enums:
+        classes[enum.name] = JavaClass(enum.java, constants=enum.constants)
+    classes |= {name: JavaClass(struct.java) for name, struct in structs.items()}
     classes |= {name: JavaClass(row.java, row.discriminator) for name, row in resources.items()}
     by_java = {java.name: java for java in classes.values()}
-    for name, line in structs.items():
+    for name, row in structs.items():
         if name not in resources:
-            classes[name].members |= members_of(line.get("holds", ""), classes, name)
+            classes[name].members |= members_of(row.holds, classes, name)
     for name, row in resources.items():
         for member in row.embeds:
             classes[name].members[member] = Member(classes[row.relations[member].target], many=True)
         classes[name].members |= members_of(row.holds, classes, name)
-        for kind, (java, _) in row.kinds.items():
+        for kind, (java, *_) in row.kinds.items():
             subclass = by_java.get(java) or JavaClass(java, members=classes[name].members)
             classes[name].kinds[kind] = subclass
     return classes
@@ -2762,7 +1941,7 @@ def members_of(holds, classes, name):
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """
     members = {}
-    for word in holds.split():
+    for word in holds:
         member, _, type = word.partition(":")
         class_name = type.strip("[]")
         if class_name not in classes:
@@ -4465,7 +3644,7 @@ class Rows:
         for name in filter(None, [query.sort if not query.count else "", query.group_by]):
             self.known(resource, single, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
         for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
-            self.known(resource, single.keys() - set(resource.joined.split()), name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
+            self.known(resource, single.keys() - {*resource.joined}, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
         return single
 
     def of_uuid(self, uuid, resource):
@@ -4481,7 +3660,7 @@ class Rows:
     def native(self, resource, query):
         """The fields that a query may name; a condition on the type makes those of the subtype legal."""
         kind = query.kind(resource.discriminator)
-        return resource.fields | (typed(resource.kinds[kind][1]) if kind in resource.kinds else {})
+        return resource.fields | (typed(resource.kinds[kind][1:]) if kind in resource.kinds else {})
 
     def narrow(self, terms, resource, in_order=False):
         """The items that satisfy all terms, one by one, by uuid if so wished; and the term whose index led to them."""
@@ -4641,7 +3820,7 @@ class Rows:
 
     def field_hint(self, resource, fields, name, in_condition):
         """Where a field that is not legal here would be, or what the name was perhaps meant to be."""
-        kind = next((kind for kind, (_, text) in resource.kinds.items() if name in typed(text)), None)
+        kind = next((kind for kind, (_, *words) in resource.kinds.items() if name in typed(words)), None)
         if kind:
             return f"only {kind} has {name}: add q={resource.discriminator}={kind}"
         if name in resource.fields:
@@ -4743,7 +3922,7 @@ class Rows:
             "fields": {name: kind for name, kind in resource.fields.items() if kind != "maps"},
             "relations": {name: self.beyond(resource, name).path for name in resource.listed},
             "tags": [*TAGS],
-            "kinds": {f"{resource.discriminator}={kind}": typed(text) for kind, (_, text) in resource.kinds.items()},
+            "kinds": {f"{resource.discriminator}={kind}": typed(words) for kind, (_, *words) in resource.kinds.items()},
         }
 
     def explain(self, query, resource):
@@ -4780,7 +3959,7 @@ def first_ones(items, key, descending, count):
 
 # ---- Faults ------------------------------------------------------------------------------------------------------
 
-POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes="uuid!", words="open", backing="manual")  # no api of ZStack, but rules can name it
+POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes=("uuid!",), open=True, backing="manual")  # no api of ZStack, but rules can name it
 OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
 DROPS = ("reset", "empty", "truncate", "garbage", "hang", "dribble")
 LATE = 5  # seconds by which a web-hook is late when no delay is given
@@ -4853,6 +4032,11 @@ def above_0(number):
     return check
 
 
+def check_code(code, codes):
+    if code is not None and code not in codes:
+        refuse("error", "a code of ZStack", code, codes)
+
+
 def among(*words):
     def check(key, value):
         if value not in words:
@@ -4883,11 +4067,6 @@ def an_id(key, value):
 def a_truth(key, value):
     if not isinstance(value, bool):
         refuse(key, "true or false", value)
-
-
-def a_code(key, value):
-    if not isinstance(value, str) or value not in CODES:
-        refuse(key, "a code of ZStack", value, CODES)
 
 
 def anything(key, value):
@@ -4950,7 +4129,7 @@ def drawn(delay, random):
 
 
 def failing(then, delay):
-    error = ApiError(then["error"], then.get("details", CODES[then["error"]]))
+    error = ApiError(then["error"], then["details"])
     return {"error": error, "stage": then.get("stage", ""), "rollback": then.get("rollback", True)}
 
 
@@ -4973,7 +4152,7 @@ class Effect:
 
 
 THEN = {
-    "error": Effect(a_code, failing, {"details": a_text, "stage": a_text, "rollback": a_truth}, ("accept", "job")),
+    "error": Effect(a_text, failing, {"details": a_text, "stage": a_text, "rollback": a_truth}, ("accept", "job")),
     "status": Effect(a_number(200, 599, int), lambda then, delay: {"answer": (then["status"], then.get("body"))}, {"body": anything}),
     "drop": Effect(among(*DROPS), lambda then, delay: {"drop": then["drop"]}),
     "job": Effect(among("hold", "lose", "expire"), lambda then, delay: {"job": then["job"]}, moments=("job",)),
@@ -5017,7 +4196,7 @@ def own_fields(cloud, api):
     """The fields of the object that calls of an api act on; of PollJob, what /zmock/jobs shows."""
     if api is POLL_JOB:
         return {"uuid", "api", "state", "resourceUuid"}
-    target = api.target.refers if api.target else api.type if api.kind == "Query" and "plain" not in api.words else ""
+    target = api.target.refers if api.target else api.type if api.kind == "Query" and api.by_uuid else ""
     row = cloud.catalogue.resource(target)
     return {"uuid", *row.all_fields} if row else set()
 
@@ -5105,6 +4284,7 @@ class Rule:
     told: dict  # as it was set
     names: frozenset
     source: str = ""  # the file that it comes from
+    details: str = ""  # of its error, where it names none
     matches: int = 0
     hits: int = 0
     over: bool = False  # its ttl has passed
@@ -5133,7 +4313,7 @@ class Rule:
         if "probability" in self.told and chance.random() >= self.told["probability"]:
             return None
         self.hits += 1
-        delay, then = drawn(self.told.get("delay"), chance), self.told.get("then", {})
+        delay, then = drawn(self.told.get("delay"), chance), {"details": self.details} | self.told.get("then", {})
         return {"name": f"{self.id}; hit={self.hits}", "delay": delay or 0} | effect_of(then).does(then, delay)
 
     def chance(self, occasion, seed):
@@ -5176,7 +4356,7 @@ class Faults:
         id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
         if id in taken:
             raise ValueError(f"there is a rule {id!r} already")
-        rule = Rule(id, told, names, source)
+        rule = Rule(id, told, names, source, self.cloud.catalogue.errors.get(told.get("then", {}).get("error"), ""))
         self.rules.append(rule)
         if "ttl" in told:
             now = self.cloud.clock.now()
@@ -5202,6 +4382,7 @@ class Faults:
         then = told.get("then")
         if then is not None:
             check_then(then)
+            check_code(then.get("error"), self.cloud.catalogue.errors)
         anything("rule", told)
         return [api.name for api in self.reached(told["api"], then or {}, meant)]
 
@@ -5272,13 +4453,13 @@ class Faults:
         return self.conjure(found) if found else NO_FAULT
 
     def conjure(self, found):
-        fault = {}
+        fault, codes = {}, self.cloud.catalogue.errors
         for word, _, value in found:
             spell = SPELLS.get(word)
-            told = spell(value) if spell else None
+            told = spell(value, codes) if spell else None
             if told is None:
                 return Fault(hint=f"'#zmock {word}{'=' * bool(value)}{value}' is no magic: there are #zmock fail, fail=CODE, delay=SECONDS, hold"
-                                  + did_you_mean(value or word, CODES if word == "fail" else SPELLS))  # fmt: skip
+                                  + did_you_mean(value or word, codes if word == "fail" else SPELLS))  # fmt: skip
             fault |= told
         self.magic += 1
         return Fault(**fault | {"name": f"magic; hit={self.magic}", "at": "job"})
@@ -5340,9 +4521,9 @@ def file_stamp(path):
 
 MAGIC = re.compile(r"#zmock\s+(\w+)(=([\w.]*))?")
 SPELLS = {  # the fault that a word makes, None where what follows = makes no sense
-    "fail": lambda value: {"error": ApiError(value or "SYS.1006", f"asked for by #zmock fail{'=' * bool(value)}{value}")} if not value or value in CODES else None,
-    "delay": lambda value: {"delay": float(value)} if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) else None,
-    "hold": lambda value: {"job": "hold"} if not value else None,
+    "fail": lambda value, codes: {"error": ApiError(value or "SYS.1006", f"asked for by #zmock fail{'=' * bool(value)}{value}")} if not value or value in codes else None,
+    "delay": lambda value, codes: {"delay": float(value)} if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) else None,
+    "hold": lambda value, codes: {"job": "hold"} if not value else None,
 }
 
 
@@ -5484,7 +4665,7 @@ class Run:
         """Over: at once when it went well, and not before its time when it failed on the way."""
         if error:
             self.undo() if self.call.fault.rollback else None
-            error = wrapped(error, self.call.api.name)
+            error = wrapped(error, self.call.api)
         if error and self.jobs.clock.steady() < self.due:
             self.over = True
             self.timer = self.later(self.due, lambda: self.finish(None, error))
@@ -5535,18 +4716,11 @@ class Run:
             self.finish(None, error)
 
 
-FAILS = {  # what the server wraps an error in that came up on the way; its cause is the error itself
-    "CreateVmInstance": "VM.1000", "StartVmInstance": "VM.1001", "StopVmInstance": "VM.1002", "RebootVmInstance": "VM.1003",
-    "DestroyVmInstance": "VM.1004", "MigrateVm": "VM.1008", "PauseVmInstance": "VM.1012", "ResumeVmInstance": "VM.1013",
-    "RecoverVmInstance": "SYS.1006", "ExpungeVmInstance": "SYS.1006", "ChangeInstanceOffering": "SYS.1006", "AttachL3NetworkToVm": "VM.1007",
-}  # fmt: skip
-
-
 def wrapped(error, api):
     """VM.1001 caused by HOST_ALLOCATION.1000, for instance; errors of the system itself, and of who may not, stay as they are."""
-    if api not in FAILS or error.code.startswith(("SYS.", "ID.")):
+    if not api.fails or error.code.startswith(("SYS.", "ID.")):
         return error
-    return ApiError(FAILS[api], error.details, error, hint=error.hint)
+    return ApiError(api.fails, error.details, error, hint=error.hint)
 
 
 # ---- Jobs --------------------------------------------------------------------------------------------------------
@@ -5562,8 +4736,8 @@ OVER = {"succeeded", "failed"}
 class Jobs:
     """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
 
-    def __init__(self, clock, store, dialect, configured, apis, perform, stages, notify, take_back):
-        self.clock, self.store, self.dialect, self.configured, self.apis = clock, store, dialect, configured, apis
+    def __init__(self, clock, store, dialect, configured, catalogue, perform, stages, notify, take_back):
+        self.clock, self.store, self.dialect, self.configured, self.catalogue = clock, store, dialect, configured, catalogue
         self.perform, self.stages, self.notify, self.take_back = perform, stages, notify, take_back
         self.http, self.watch = None, None
         self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
@@ -5669,7 +4843,7 @@ class Jobs:
         rule = call.fault.name if error and call.fault.error in (error, error.cause) else None
         outcome = {"state": "succeeded", "body": body}
         if error:
-            outcome = {"state": "failed", "body": None, "error": error.body()}
+            outcome = {"state": "failed", "body": None, "error": self.catalogue.error_body(error)}
             outcome["hint"] = error.hint or None
         now = self.clock.now()
         self.store.update("Job", call.job, finished=now, held=None, rule=rule, **outcome)
@@ -5732,7 +4906,7 @@ class Jobs:
         """A job whose work cannot be kept has failed, and nothing of it stays."""
         if self.calls.get(call.job) is call:
             self.undo(call)
-            self.store.update("Job", call.job, state="failed", error=error.body(), body=None)
+            self.store.update("Job", call.job, state="failed", error=self.catalogue.error_body(error), body=None)
 
     def undo(self, call):
         """Take back what a job has done."""
@@ -5789,7 +4963,7 @@ class Jobs:
 
     async def deliver(self, record):
         """15 tries, 2 s apart, any 2xx ends it. A 202 that waits for it waits for one."""
-        body = to_json(result_of(record, self.apis[record["api"]] if record["schema"] else None) or {})
+        body = to_json(result_of(record, self.catalogue.apis[record["api"]] if record["schema"] else None) or {})
         headers = {"Content-Type": "application/json; charset=utf-8", "X-Job-UUID": record["uuid"],
                    "X-Job-Success": "true" if record["state"] == "succeeded" else "false"}  # fmt: skip
         for attempt in range(HOOK_TRIES):
@@ -6112,10 +5286,10 @@ def names_in(condition):
 
 
 @functools.cache
-def read_effects(text):
-    """ "a = b.c; address of l3" -> [(Scope.assign, ("a", "=", "b.c"), ...), (take_address, ("l3",), ...)]: functions, their words, first names."""
+def read_effects(clauses):
+    """ ("a = b.c", "address of l3") -> [(Scope.assign, ("a", "=", "b.c"), ...), (take_address, ("l3",), ...)]: functions, their words, first names."""
     found = []
-    for clause in filter(None, text.split("; ")):
+    for clause in clauses:
         if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause):
             found.append((Scope.assign, infix.groups(), (first_of(infix[3]),)))
             continue
@@ -6231,8 +5405,8 @@ class Scope:
 
     # effects
 
-    def perform(self, text):
-        for act, words, names in read_effects(text):
+    def perform(self, *clauses):
+        for act, words, names in read_effects(clauses):
             for scope in self.for_each(names) if not self.enough else ():
                 act(scope, *words)
 
@@ -6395,7 +5569,7 @@ def carry_out(scope, answer, sift=dict):
     """Does what the row says, and answers; a generator where that takes stages."""
     if scope.call.api.stages:
         return in_stages(scope, answer, sift)
-    scope.perform(scope.call.api.does)
+    scope.perform(*scope.call.api.does)
     scope.keep(sift)
     return answer()
 
@@ -6404,7 +5578,7 @@ def in_stages(scope, answer, sift):
     """A generator that yields after each stage of the row, and returns the answer."""
     steps, last = scope.call.api.steps
     for effects, stage in steps:
-        scope.perform(effects)
+        scope.perform(*effects)
         scope.keep(sift)
         if scope.enough:
             return answer()
@@ -6412,7 +5586,7 @@ def in_stages(scope, answer, sift):
         if scope.call.api.subject and scope.call.api.subject.may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
             return None  # whoever took it away did what was asked
         scope.renew()
-    scope.perform(last)
+    scope.perform(*last)
     scope.keep(sift)
     return answer()
 
@@ -6433,7 +5607,7 @@ def delete(cloud, call):
 def act(cloud, call):
     """What the row says, and the usual answer."""
     scope = scope_of(cloud, call)
-    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers and "long" not in call.api.words else None)
+    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers and call.api.long != "always" else None)
 
 
 def answer_of(scope, api):
@@ -6446,70 +5620,83 @@ def answer_of(scope, api):
 
 
 def candidates(cloud, call):
-    """The items of a type for which all conditions hold, in the order of their uuids."""
-    row, conditions = cloud.catalogue.resource(call.api.type), call.api.does.removeprefix("only ").split("; ")
+    """Answer the items of a type for which all conditions of the row hold, in the order of their uuids."""
+    row = cloud.catalogue.resource(call.api.type)
     scopes = (Scope(cloud, call, row.name, item) for item in cloud.queries_of(call).tables.in_order(row.stored))
-    return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, conditions))]}
+    return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, call.api.only))]}
 
 
-TOLD = {  # what a system tag says, by the type that a row names; None where it does not say that
+TAG_TYPES = {  # the value of a system tag, by the type that a row names; None where it has none of that type
     "": str, "bool": "true".__eq__, "there": "false".__ne__, "int": lambda text: whole_of(text, 63), "list": lambda text: text.split(","),
 }  # fmt: skip
 
 
 def tell(cloud, call):
-    """Return what system tags of the item say, under the names and as the types that the row says.
+    """Answer what system tags of the item say, under the names and as the types of the row.
 
-    A tag that does not say something of that type counts as absent: the row's default is returned, or nothing.
+    A tag without a value of that type counts as absent: the default of the row is answered, or nothing.
     """
-    scope, told = scope_of(cloud, call), {}
-    for name, kind, otherwise, words in re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", call.api.does.removeprefix("tells ")):
-        tags, begin = tags_of(scope, words)
-        said = [tag["tag"].removeprefix(begin) for tag in tags] + [otherwise] * bool(otherwise)
-        value = next((value for text in said if (value := TOLD[kind](text)) is not None), None)
-        told |= {} if value is None else {name: value}
-    return told
+    scope, body = scope_of(cloud, call), {}
+    for member, begin in call.api.tells.items():
+        name, kind, default = parts_of_member(member)
+        tags, begin = tags_of(scope, begin)
+        texts = [tag["tag"].removeprefix(begin) for tag in tags] + [default] * bool(default)
+        value = next((value for text in texts if (value := TAG_TYPES[kind](text)) is not None), None)
+        body |= {} if value is None else {name: value}
+    return body
+
+
+def parts_of_member(member):
+    """ "mtu:int =1500" -> ("mtu", "int", "1500")"""
+    name, _, default = member.partition(" =")
+    return *name.partition(":")[::2], default
 
 
 def sums(cloud, call):
-    """What the items together have, of those that the first list that is given names."""
-    type, _, keys = call.api.does.removeprefix("sums ").partition(" ")
-    row, named = cloud.catalogue.resource(type), next(((field, call[param]) for param, field in pairs_of(keys) if call[param]), None)
-    items = cloud.queries.by_keys(row, *named) if named else cloud.store.rows(type)
+    """Answer the sums of fields over the items that the first list given names, or over all items of the type."""
+    row = cloud.catalogue.resource(call.api.sums)
+    named = next(((field, call[param]) for param, field in call.api.by.items() if call[param]), None)
+    items = cloud.queries.by_keys(row, *named) if named else cloud.store.rows(row.name)
     return {name: sum(cloud.queries.value(row, item, name) or 0 for item in items) for name in call.api.answers.split()}
 
 
 def always(cloud, call):
-    said = call.api.does.removeprefix("always ")
-    return {call.api.answers: json.loads(said) if said[0] in "[{" else said.split()}
+    return {call.api.answers: copy.deepcopy(call.api.always)}
 
 
 def whether(cloud, call):
-    """Which of several conditions hold, by their names; or whether the only one holds."""
-    scope, said = scope_of(cloud, call), call.api.does.removeprefix("whether ").split("; ")
-    if ": " not in said[0]:
-        return {call.api.answers: bool(scope.where(said[0]))}
-    return {call.api.answers: {name: bool(scope.where(condition)) for name, _, condition in (one.partition(": ") for one in said)}}
+    """Answer which of several conditions hold, by their names, or whether the only one holds."""
+    scope, conditions = scope_of(cloud, call), call.api.whether
+    if isinstance(conditions, str):
+        return {call.api.answers: bool(scope.where(conditions))}
+    return {call.api.answers: {name: bool(scope.where(condition)) for name, condition in conditions.items()}}
 
 
 def query(cloud, call):
     return cloud.query(call.api, call["query"], cloud.queries_of(call))
 
 
-GETS = {"only": candidates, "tells": tell, "sums": sums, "always": always, "whether": whether}
-
-
 def verb_of(api):
     """What does a call of the api when no behaviour does; None where nothing can."""
     if api.creates:
         return create
-    if "long" in api.words:
+    if api.long == "always":
         return act
     if api.kind == "Delete" and not api.does:
         return delete
     if api.kind == "Change" and "stateEvent" in api.params:
         return change_state
-    return {"Query": query, "Update": update if api.target else None}.get(api.kind) or GETS.get(api.does.partition(" ")[0]) or (act if api.does else None)
+    if api.kind == "Query":
+        return query
+    if api.kind == "Update" and api.target:
+        return update
+    return get_of(api) or (act if api.does else None)
+
+
+def get_of(api):
+    """Return the function that answers a Get by its row, or None."""
+    gets = {candidates: api.only, tell: api.tells, sums: api.sums, whether: api.whether, always: api.always is not None}
+    return next((get for get, words in gets.items() if words), None)
 
 
 def taken_for(cloud, uuid, param):
@@ -6522,10 +5709,6 @@ def taken_for(cloud, uuid, param):
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
-SOFT_DELETED = {  # of which a shadow stays: their uuids are never free again
-    "Zone", "Cluster", "Host", "PrimaryStorage", "BackupStorage", "L2Network", "L3Network", "IpRange", "InstanceOffering", "DiskOffering",
-    "VmInstance", "Volume", "Image",
-}  # fmt: skip
 FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting")}  # keys that are lost with their end if it is configured so
 CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by Tags
 COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by Configuration and Allocation
@@ -6593,14 +5776,14 @@ class Cloud:
         if row.inside:
             return self.refer(row, {**row.new, **values} | dict.fromkeys(row.fields.keys() & {"createDate", "lastOpDate"}, now))
         item = {"uuid": values.pop("uuid", None) or self.uuid(), **row.new, **values, "createDate": now, "lastOpDate": now}
-        item["owner"] = self.owner_of_new(row, item) if type in OWNED else None
+        item["owner"] = self.owner_of_new(row, item) if row.owner else None
         self.store.put(type, without_nulls(item))
         return self.store.get(type, item["uuid"])
 
     def owner_of_new(self, row, item):
         """The account that has what a new item is part of, or the one whose call makes it; none where that is admin's."""
-        key = OWNED[row.name]
-        whole = self.store.peek(row.leads[key], item[key]) if item.get(key) else None
+        key = row.owner
+        whole = self.store.peek(row.leads[key], item[key]) if key != "caller" and item.get(key) else None
         return whole.get("owner") if whole else self.acting
 
     def refer(self, row, reference):
@@ -6632,12 +5815,12 @@ class Cloud:
         if item is None:
             return
         self.store.remove(type, uuid)
-        if type in SOFT_DELETED:
+        row = self.catalogue.resource(type)
+        if row.soft_deleted:
             self.store.put("Gone", {"uuid": uuid})
         if type in ON_REMOVAL:
             ON_REMOVAL[type](self, item)
-        row = self.catalogue.resource(type)
-        Scope(self, None, type, item).perform(row.ends)
+        Scope(self, None, type, item).perform(*row.ends)
         self.bereave(type, uuid)
 
     def bereave(self, type, uuid):
@@ -6738,7 +5921,7 @@ class Cloud:
         return api.at_once and not (self.dialect["license-writes"] and api.name in LICENSE_WRITES)
 
     def needs_session(self, api):
-        return "open" not in api.words
+        return not api.open
 
     def stages(self, api, long=False):
         """The stages that a job of the api goes through, or a long one, with the sentence that its progress shows."""
@@ -6746,7 +5929,7 @@ class Cloud:
 
     def behaviour(self, api, long=False):
         """What an api does that its row cannot say, or None; what is always a long job does as its row says once it is one."""
-        return None if long and "long" in api.words else BEHAVIOURS.get(api.name)
+        return None if long and api.long == "always" else BEHAVIOURS.get(api.name)
 
     def check(self, api, given):
         """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
@@ -6809,7 +5992,7 @@ class Cloud:
 
     def makes(self, api):
         """Whether a call may say the uuid of what it makes."""
-        return (api.method == "POST" or api.creates) and "bare" not in api.words and "resourceUuid" not in api.params
+        return (api.method == "POST" or api.creates) and not api.bare and "resourceUuid" not in api.params
 
     def spelled(self, api, params):
         """Return parameters in which each uuid is spelled as in the item that has it.
@@ -6929,7 +6112,7 @@ class Cloud:
     def tag_new(self, call, type, uuid):
         """Puts the tags of a creation on what it made; system tags for another type are passed over."""
         for tag in call.system_tags:
-            fits = self.dialect["free-system-tags"] or tag_matcher(tag)(type + "VO")
+            fits = self.dialect["free-system-tags"] or self.catalogue.resources[type].allows_tag(tag)
             if fits and not tag.startswith("ephemeral::"):
                 self.add("SystemTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
                 name, _, said = tag.partition("::")
@@ -7053,26 +6236,27 @@ class Accounts:
         if type in ("SystemTag", "UserTag"):
             row = self.catalogue.of_vo(item["resourceType"])
             return self.owner(row.stored, self.cloud.look(row.stored, item["resourceUuid"])) if row else None
-        return item.get("owner", ADMIN) if type in OWNED else item.get(WHOSE[type]) if type in WHOSE else None
+        row = self.catalogue.resource(type)
+        return item.get("owner", ADMIN) if row and row.owner else item.get(row.account) if row and row.account else None
 
     def find(self, uuid):
         """The type and the item of a uuid, among all that belongs to accounts."""
-        found = ((type, self.store.peek(type, uuid)) for type in REFERENCED)
+        found = ((type, self.store.peek(type, uuid)) for type in self.catalogue.referenced)
         return next((pair for pair in found if pair[1]), ("", None))
 
     def things(self, account, type):
         """The items of a type that an account has."""
-        if type in OWNED and account != ADMIN:
+        if type in self.catalogue.owned and account != ADMIN:
             return self.store.find(type, "owner", account)
         return [item for item in self.store.rows(type) if self.owner(type, item) == account]
 
     def give(self, type, item, account):
         """Has an item belong to an account, and what is part of it too."""
         self.cloud.change(type, item["uuid"], owner=None if account == ADMIN else account)
-        for part, way in OWNED.items():
-            if way and self.catalogue.resources[part].leads[way] == type:
-                for child in self.cloud.find(part, way, item["uuid"]):
-                    self.give(part, child, account)
+        for part in self.catalogue.owned.values():
+            if part.leads.get(part.owner) == type:
+                for child in self.cloud.find(part.name, part.owner, item["uuid"]):
+                    self.give(part.name, child, account)
 
     def act(self, call, work):
         """Does the work of a call, so that what it makes belongs to the account that calls."""
@@ -7114,7 +6298,7 @@ class Accounts:
 
     def refuse_api(self, api, params, account, user):
         """Accounts may do all that is not only for admin. Users may do what a policy allows and none denies (RBACAPIRequestChecker.java)."""
-        if account != ADMIN and (only_for_admin(api) or api.name in CONTROLLED) and api.message not in self.opened():
+        if account != ADMIN and api.caller == "admin" and api.message not in self.opened():
             raise ApiError("SYS.1006", "operation is denied by default", hint=f"{api.name} is for admin only")
         if user in (account, ADMIN):
             return
@@ -7165,8 +6349,8 @@ class Accounts:
         if owner == call.account or (owner is None and call.api.type not in ("SystemTag", "UserTag")):
             return
         what = f"resource[uuid:{item['uuid']}, type:{type if param.refers in ('', 'Resource') else param.refers}VO]"
-        word, named = f"{call.api.name}.{param.name}", call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers)
-        if word in CHANGED_TOO or (named and word not in ONLY_USED):
+        named = call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers)
+        if param.changed or (named and not param.used):
             raise refused(f"permission denied, the account[uuid:{call.account}] is not the owner of the {what}")
         if item["uuid"] not in self.shared_with(call.account):
             raise refused(f"the account[uuid:{call.account}] has no access to the {what}")
@@ -7202,11 +6386,11 @@ class Accounts:
 
     def charge(self, call):
         """Raises that what a call asks for is more than its account may have (QuotaUtil.java)."""
-        asked = Counter(row.name for row in ALLOWANCES.values() if call.api.creates and row.type == call.api.type and not row.field)
-        for name, words in pairs_of(ASKED.get(call.api.name, "")):
+        asked = Counter(row.name for row in self.catalogue.quotas.values() if call.api.creates and row.type == call.api.type and not row.field)
+        for name, words in (ask.split(" = ") for ask in call.api.asks):
             asked[name] += self.worth(scope_of(self.cloud, call), words.split("|"))
         for name, wanted in asked.items():
-            self.refuse_excess(call.account, name, self.amount(call.account, ALLOWANCES[name]) if call.account != ADMIN else 0, wanted)
+            self.refuse_excess(call.account, name, self.amount(call.account, self.catalogue.quotas[name]) if call.account != ADMIN else 0, wanted)
 
     @staticmethod
     def worth(scope, words):
@@ -7241,8 +6425,8 @@ class Seen:
 
     def all(self, type):
         if type == "AccountResourceRef":
-            return [ref for kind in REFERENCED for item in self.store.rows(kind) for ref in self.reference(kind, item)]
-        if type in OWNED:
+            return [ref for kind in self.accounts.catalogue.referenced for item in self.store.rows(kind) for ref in self.reference(kind, item)]
+        if type in self.accounts.catalogue.owned:
             return [*self.accounts.things(self.account, type), *filter(None, (self.store.peek(type, uuid) for uuid in self.shared))]
         return [item for item in self.store.rows(type) if self.sees(type, item)]
 
@@ -7280,7 +6464,7 @@ def new_cloud(settings, catalogue):
                   standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue.apis, cloud.perform, cloud.stages,
+    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue, cloud.perform, cloud.stages,
                       cloud.notify_failure, cloud.take_back)  # fmt: skip
     return cloud
 
@@ -7298,7 +6482,7 @@ def change_resource_owner(cloud, call):
     """Also what is part of it changes hands, as far as its new account may have so much."""
     accounts, taker = cloud.accounts, cloud.get("Account", call["accountUuid"])["uuid"]
     type, item = accounts.find(call["resourceUuid"])
-    if not item or type in WHOSE:
+    if not item or cloud.catalogue.resources[type].account:
         raise refused(f"cannot find the resource[uuid:{call['resourceUuid']}]; wrong resourceUuid or the resource is admin resource")
     if (type, item.get("type")) == ("Volume", "Root"):
         raise refused(f"the resource[uuid:{item['uuid']}] is a ROOT volume, you cannot change its owner, instead,change the owner of the VM "
@@ -7307,10 +6491,10 @@ def change_resource_owner(cloud, call):
         raise ApiError("ID.1004", "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
                        f"Current account is [uuid: {call.account}].The resource target owner account[uuid: {taker}]."
                        f"The resource original owner account[uuid:{giver}].")  # fmt: skip
-    had = {name: accounts.amount(taker, row) for name, row in ALLOWANCES.items()}
+    had = {name: accounts.amount(taker, row) for name, row in cloud.catalogue.quotas.items()}
     accounts.give(type, item, taker)
     for name, used in had.items():
-        accounts.refuse_excess(taker, name, used, accounts.amount(taker, ALLOWANCES[name]) - used)
+        accounts.refuse_excess(taker, name, used, accounts.amount(taker, cloud.catalogue.quotas[name]) - used)
     return {"inventory": cloud.inventory("AccountResourceRef", *Seen(accounts, ADMIN).reference(*accounts.find(item["uuid"])))}
 
 
@@ -7343,7 +6527,7 @@ def revoke_resource_sharing(cloud, call):
 
 @effect("grant quotas")
 def grant_quotas(scope):
-    for allowance in ALLOWANCES.values():
+    for allowance in scope.cloud.catalogue.quotas.values():
         scope.cloud.add("Quota", name=allowance.name, identityUuid=scope.item["uuid"], identityType="AccountVO",
                         value=configured(scope.cloud, "quota", allowance.name))  # fmt: skip
 
@@ -7358,7 +6542,7 @@ def update_quota(cloud, call):
 @behaviour("GetAccountQuotaUsage")
 def get_account_quota_usage(cloud, call):
     uuid, accounts = call["uuid"], cloud.accounts
-    return {"usages": [{"name": name, "total": accounts.total(uuid, name), "used": accounts.amount(uuid, row)} for name, row in ALLOWANCES.items()]}
+    return {"usages": [{"name": name, "total": accounts.total(uuid, name), "used": accounts.amount(uuid, row)} for name, row in cloud.catalogue.quotas.items()]}
 
 
 @behaviour("UpdateUser")
@@ -8151,7 +7335,7 @@ def let_go(scope):
     for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
         goes = volume["type"] != "Root" and configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
         cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
-        Scope(cloud, scope.call, "Volume", volume).perform("status = Deleted; expunge later") if goes else None
+        Scope(cloud, scope.call, "Volume", volume).perform("status = Deleted", "expunge later") if goes else None
 
 
 def instantiate(cloud, volume, ps):
@@ -8217,38 +7401,16 @@ def get_storages(cloud, call):
 
 # ---- Tags --------------------------------------------------------------------------------------------------------
 
-OFFERINGS = ("InstanceOfferingVO", "DiskOfferingVO")
-OF_LISTENERS = ("connectionIdleTimeout", "healthyThreshold", "unhealthyThreshold", "healthCheckInterval", "healthCheckTimeout", "maxConnection")
-NUMERIC = (  # tags that Get… APIs and snapshots read as a number
-    ("VmInstanceVO", "VDIMonitorNumber::{number}"), ("VmNicVO", "inboundBandwidth::{number}"), ("VmNicVO", "outboundBandwidth::{number}"),
-    ("VolumeVO", "volumeTotalBandwidth::{number}"), ("VolumeVO", "volumeMaxIncrementalSnapshotNum::{number}"),
-    ("L3NetworkVO", "l3NetworkUuid::{uuid}::mtu::{number}"),
-)  # fmt: skip
-TAG_REFUSES = (  # of which type, the tag with names for its parts, when it may not be, in the words of the section Catalogue: rules, and why
-    ("VmInstanceVO", "hostname::{hostname}", "hostname is not Hostname", "hostname[{hostname}] is not a valid hostname"),
-    ("VmInstanceVO", "staticIp::{l3}::{ip}", "ip is not IPv4", "static ip[{ip}] is not an IPv4 address"),
-    ("VmInstanceVO", "staticIp::{l3}::{ip}", "no L3Network uuid=l3", "l3Network[uuid:{l3}] of the static ip[{ip}] not found"),
-    ("VmInstanceVO", "customMac::{l3}::{mac}", "mac is not Mac", "{mac} is not a valid MAC address"),
-    *((vo, "primaryStorage::allocator::uuid::{uuid}", "no PrimaryStorage uuid", "primary storage[uuid:{uuid}] not found") for vo in OFFERINGS),
-    ("InstanceOfferingVO", "guestL3Network::{uuid}", "no L3Network uuid", "guest l3Network[uuid:{uuid}] not found"),
-    ("LoadBalancerListenerVO", "balancerAlgorithm::{name}", "name is not 'roundrobin'|'leastconn'|'source'",
-        "invalid balance algorithm[{name}], valid algorithms are [roundrobin, leastconn, source]"),
-    ("LoadBalancerListenerVO", "healthCheckTarget::{target}", "target is not HealthTarget", "invalid health target[{target}], the format is protocol:port or protocol:default"),
-    *(("LoadBalancerListenerVO", f"{name}::{{number}}", "number is not Number", f"invalid {name}[{{number}}], it must be a number") for name in OF_LISTENERS),
-    *((vo, tag, "number is not Long", f"invalid tag[{tag}], {{number}} is not a number") for vo, tag in NUMERIC),
-    *(("VmInstanceVO", PENDING, f"{part} is not Long", f"invalid tag[{PENDING}], {{{part}}} is not a number")
-      for part in ("cpuNum", "cpuSpeed", "memorySize")),
-)  # fmt: skip
 ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
 
 
 def check_tag(cloud, tag, vo, vm=None, l3s=()):
     """Raises why a tag may not be: what it says, or what others have on the same networks."""
-    for of, pattern, condition, text in TAG_REFUSES:
-        parts = parts_of(pattern, tag) if of == vo else None
-        scope = Scope(cloud, item=parts).where(condition) if parts else None
+    for rule in cloud.catalogue.tag_rules:
+        parts = parts_of(rule.tag, tag) if rule.type == vo else None
+        scope = Scope(cloud, item=parts).where(rule.when) if parts else None
         if scope:
-            raise ApiError("SYS.1007", scope.text(text))
+            raise ApiError("SYS.1007", scope.text(rule.details))
     if vo == "VmInstanceVO":
         nics = cloud.find("VmNic", "vmInstanceUuid", vm)
         check_place(cloud, tag, vm, nics, [nic["l3NetworkUuid"] for nic in nics] or l3s)
@@ -8270,7 +7432,7 @@ def check_tags(cloud, call):
     """System tags of a call: each must match some pattern, where they are not free, and be right for what is created (TagManagerImpl.java)."""
     free, type = cloud.dialect["free-system-tags"], call.api.type if call.api.creates else ""
     for tag in call.system_tags:
-        if not free and not tag.startswith("ephemeral::") and not any(map(tag_matcher(tag), TAG_PATTERNS)):
+        if not free and not tag.startswith("ephemeral::") and not any(row.allows_tag(tag) for row in cloud.catalogue.resources.values()):
             raise ApiError("SYS.1007", f"no system tag matches {tag}")
         if type:
             check_tag(cloud, tag, cloud.catalogue.resources[type].stored + "VO", l3s=call["l3NetworkUuids"] or ())
@@ -8310,7 +7472,7 @@ def tagged_type(cloud, call):
 
 
 def check_pattern(cloud, tag, vo):
-    if not cloud.dialect["free-system-tags"] and not tag_matcher(tag)(vo):
+    if not cloud.dialect["free-system-tags"] and not cloud.catalogue.of_vo(vo).allows_tag(tag):
         raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
 
 
@@ -8352,13 +7514,6 @@ def create_user_tag(cloud, call):
 
 # ---- Long jobs ---------------------------------------------------------------------------------------------------
 
-LONG_JOBS = {  # manual 4.8; LongJobFor annotations
-    "MigrateVm", "AddImage", "CreateDataVolumeTemplateFromVolume", "CreateRootVolumeTemplateFromRootVolume", "DeleteVolumeSnapshot",
-    "RevertVolumeFromSnapshot", "UpdateClusterOS", "PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage",
-}  # fmt: skip
-CANCELLABLE = {"PrimaryStorageMigrateVolume", "PrimaryStorageMigrateVm", "BackupStorageMigrateImage"}
-
-
 def node(cloud):
     return next(iter(cloud.store.rows("ManagementNode")))
 
@@ -8376,8 +7531,9 @@ def draw_seconds(cloud, api, long=False):
 
 def check_long_job(cloud, params):
     name = params["jobName"].removeprefix("API").removesuffix("Msg")
-    if name not in LONG_JOBS or params["jobName"] != f"API{name}Msg":
-        known = [f"API{job}Msg" for job in LONG_JOBS]
+    long_jobs = [api.name for api in cloud.catalogue.apis.values() if api.long]
+    if name not in long_jobs or params["jobName"] != f"API{name}Msg":
+        known = [f"API{job}Msg" for job in long_jobs]
         raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
 
 
@@ -8445,7 +7601,7 @@ def end_long_job(cloud, uuid, body, error):
     job = cloud.look("LongJob", uuid)
     if not job or job["state"] == "Canceled":
         return
-    result = "Failed : " + json.dumps(error.body(), ensure_ascii=False) if error else "Succeeded"
+    result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False) if error else "Succeeded"
     if body and "inventory" in body:
         result = json.dumps(body["inventory"], ensure_ascii=False)
     cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
@@ -8458,7 +7614,7 @@ def end_long_job(cloud, uuid, body, error):
 def give_up_soon(scope):
     """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
     cloud, uuid = scope.cloud, scope.item["uuid"]
-    if scope.item["jobName"][3:-3] in CANCELLABLE:
+    if cloud.catalogue.apis[scope.item["jobName"][3:-3]].long == "cancellable":
         cloud.clock.after(0, lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
 
 
@@ -8808,7 +7964,7 @@ def run_shell(cloud, call):
     """What the script printed on each host, which is nothing; a host that is away has an error."""
     yield "run"
     away = [uuid for uuid in call["hostUuids"] if cloud.get("Host", uuid)["status"] != "Connected"]
-    failed = {uuid: ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected").body() for uuid in away}
+    failed = {uuid: cloud.catalogue.error_body(ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected")) for uuid in away}
     return {"inventory": {uuid: {"returnCode": -1, "errorCode": failed[uuid]} if uuid in failed else {"returnCode": 0, "stdout": "", "stderr": ""}
                           for uuid in call["hostUuids"]}}  # fmt: skip
 
@@ -9038,7 +8194,7 @@ def cloned(cloud, call, source, name):
                 deque(cloud.act(start), 0)
             return cloud.shown("VmInstance", scope.item["uuid"]) | {"started": started}
     except ApiError as error:
-        return {"error": error.body(), "started": False}
+        return {"error": cloud.catalogue.error_body(error), "started": False}
 
 
 def copy_parts(scope, source):
@@ -9209,7 +8365,7 @@ def reconnect_console_proxy_agents(cloud, call):
     yield "reconnect"
     for uuid in known:
         cloud.change("ConsoleProxyAgent", uuid, status="Connected")
-    return {"inventory": {uuid: uuid in known or ApiError("SYS.1007", f"invalid management node UUID[{uuid}]").body() for uuid in asked}}
+    return {"inventory": {uuid: uuid in known or cloud.catalogue.error_body(ApiError("SYS.1007", f"invalid management node UUID[{uuid}]")) for uuid in asked}}
 
 
 # ---- Schedules ---------------------------------------------------------------------------------------------------
@@ -9426,8 +8582,6 @@ def named(name: str) -> str:
 
 
 NAMESPACE = UUIDv5("5a537461-636b-5000-8000-7a6d6f636b21")
-PROVIDERS = {"Flat": ("DHCP", "Userdata", "Eip"), "VirtualRouter": ("DHCP", "DNS", "SNAT", "PortForwarding", "Eip", "LoadBalancer"),
-             "SecurityGroup": ("SecurityGroup",)}  # fmt: skip
 SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
 
 
@@ -9444,7 +8598,7 @@ def basics(cloud):
     cloud.add("Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD)
     cloud.add("License", uuid=named("license"), **community_license(cloud))
     add_console_agent(cloud)
-    for name, services in PROVIDERS.items():
+    for name, services in ((provider.type, provider.services) for provider in cloud.catalogue.providers):
         cloud.add("NetworkServiceProvider", uuid=named(f"provider-{name}"), name=f"{name} Network Service Provider", description=f"{name} services",
                   type=name, networkServiceTypes=[*services], attachedL2NetworkUuids=[])  # fmt: skip
 
@@ -9633,7 +8787,7 @@ def running_vm(cloud, name, host):
                    clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
                    **{name: offering[name] for name in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")})  # fmt: skip
     call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [l3["uuid"]]})
-    Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids; make the volumes; address the nics")
+    Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids", "make the volumes", "address the nics")
 
 
 # ---- Cloud file --------------------------------------------------------------------------------------------------
@@ -9922,14 +9076,14 @@ def load_reference(cloud, path, row, item):
         cloud.refer(row, row.new | said)
 
 
-# What a created object has from the objects that it refers to, in the words of the section Catalogue: rules.
+# What a created object has from the objects that it refers to, in the words of the section The words of rows.
 FROM_OTHERS = {
-    "Host": "zoneUuid ?= clusterUuid.zoneUuid; hypervisorType ?= clusterUuid.hypervisorType",
-    "L3Network": "zoneUuid ?= l2NetworkUuid.zoneUuid",
-    "VmInstance": "; ".join(("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
-                             "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform")),
-    "Volume": "size ?= diskOfferingUuid.diskSize; size ?= rootImageUuid.size",
-    "Eip": "vipIp ?= vipUuid.ip",
+    "Host": ("zoneUuid ?= clusterUuid.zoneUuid", "hypervisorType ?= clusterUuid.hypervisorType"),
+    "L3Network": ("zoneUuid ?= l2NetworkUuid.zoneUuid",),
+    "VmInstance": ("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
+                   "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform"),
+    "Volume": ("size ?= diskOfferingUuid.diskSize", "size ?= rootImageUuid.size"),
+    "Eip": ("vipIp ?= vipUuid.ip",),
 }  # fmt: skip
 AS_CREATED: dict[str, Any] = {  # what a created object has besides, by type: a function of the object in the file
     "Account": lambda cloud, item: {"password": SHA512_OF_PASSWORD}, "User": lambda cloud, item: {"password": SHA512_OF_PASSWORD},
@@ -9943,7 +9097,7 @@ def complete(cloud, path):
     """Give each object of a cloud file what a created one has; raise SettingsError where a reference is missing that is needed."""
     uncounted = [(type, item["uuid"]) for type, name in (("Host", "availableCpuCapacity"), ("PrimaryStorage", "availableCapacity"))
                  for item in cloud.store.rows(type) if item.get(name) is None]  # fmt: skip
-    for type in NEEDED:  # what others refer to stands before them there
+    for type in [row.name for row in cloud.catalogue.resources.values() if row.needs]:  # what others refer to stands before them there
         for item in [*cloud.store.rows(type)]:
             complete_item(cloud, path, cloud.catalogue.resource(type), item)
     for type, uuid in uncounted:
@@ -9962,7 +9116,7 @@ def complete_item(cloud, path, row, item):
     scope, needed = Scope(cloud, None, row.name, dict(item)), needed_of(row)
     created = AS_CREATED.get(row.name, lambda *_: {})(cloud, item)
     for name in [name for name in (*needed, *created) if item.get(name) is None]:
-        scope.perform(FROM_OTHERS.get(row.name, ""))
+        scope.perform(*FROM_OTHERS.get(row.name, ()))
         if scope.item.get(name) is None:
             usual = created.get(name) or needed.get(name) or row.new.get(name)
             scope.set(**{name: the_only(cloud, path, row, item, name) if name in row.leads and not usual else usual or nothing(cloud, row.all_fields.get(name, "str"))})
@@ -10003,34 +9157,6 @@ def fill(cloud, what):
             raise SettingsError(f"--cloud is demo, empty, large:N or a JSON file, not {what!r}{did_you_mean(what, ('demo', 'empty', 'large:1000'))}")
 
 
-# What the mock counts on besides what a new object starts with and its dates; where it is missing, a number is 0, a text empty, if not said.
-NEEDED = {
-    "ManagementNode": "hostName joinDate", "Account": "name password", "User": "name password accountUuid",
-    "Session": "accountUuid userUuid expiredDate", "SystemTag": "resourceUuid resourceType tag", "UserTag": "resourceUuid resourceType tag",
-    "Notification": "content arguments time", "GarbageCollector": "name runnerClass context managementNodeUuid",
-    "LongJob": "name apiId jobName jobData managementNodeUuid", "License": "licenseType expiredDate issuedDate hostNum cpuNum",
-    "LicenseAddOn": "name licenseType expiredDate issuedDate hostNum cpuNum modules", "Zone": "name", "Cluster": "name zoneUuid hypervisorType=KVM",
-    "Host": "name clusterUuid zoneUuid managementIp hypervisorType=KVM cpuNum cpuSockets totalCpuCapacity availableCpuCapacity "
-            "totalMemoryCapacity availableMemoryCapacity",
-    "PrimaryStorage": "name zoneUuid url type totalCapacity availableCapacity", "BackupStorage": "name url type totalCapacity availableCapacity",
-    "Image": "name url format=qcow2 backupStorageRefs", "InstanceOffering": "name cpuNum memorySize", "DiskOffering": "name diskSize",
-    "L2Network": "name zoneUuid", "L3Network": "name l2NetworkUuid zoneUuid",
-    "IpRange": "name l3NetworkUuid startIp=0.0.0.0 endIp=0.0.0.0 netmask=0.0.0.0 gateway=0.0.0.0 networkCidr=0.0.0.0/32",
-    "NetworkServiceProvider": "name type networkServiceTypes attachedL2NetworkUuids", "VmInstance": "name memorySize cpuNum",
-    "VmNic": "vmInstanceUuid l3NetworkUuid deviceId", "Volume": "name size", "VolumeSnapshot": "name volumeUuid treeUuid volumeType=Data format=qcow2 size",
-    "Quota": "name identityUuid value", "Policy": "name accountUuid statements", "SharedResource": "ownerAccountUuid resourceUuid resourceType",
-    "VolumeSnapshotTree": "volumeUuid", "Vip": "name l3NetworkUuid ip=0.0.0.0", "Eip": "name vipUuid vipIp",
-    "AffinityGroup": "name policy=antiSoft", "AffinityGroupUsage": "affinityGroupUuid resourceUuid resourceType=VmInstanceVO",
-    "SchedulerJob": "name targetResourceUuid", "SchedulerTrigger": "name schedulerType=simple",
-    "SchedulerJobSchedulerTrigger": "schedulerJobUuid schedulerTriggerUuid", "ConsoleProxyAgent": "managementIp consoleProxyOverriddenIp",
-    "PortForwardingRule": "name vipUuid vipPortStart vipPortEnd privatePortStart privatePortEnd protocolType=TCP",
-    "LoadBalancer": "name vipUuid", "LoadBalancerListener": "name loadBalancerUuid loadBalancerPort protocol=tcp", "VipQos": "vipUuid",
-    "SecurityGroup": "name", "SecurityGroupRule": "securityGroupUuid", "VmNicSecurityGroupRef": "vmNicUuid securityGroupUuid",
-    "VniRange": "name l2NetworkUuid startVni endVni", "Vtep": "hostUuid poolUuid", "ImageCache": "id primaryStorageUuid imageUuid size",
-    "LocalStorageResourceRef": "resourceUuid primaryStorageUuid hostUuid size", "CephPrimaryStoragePool": "poolName primaryStorageUuid",
-    "ShareableVolumeVmInstanceRef": "volumeUuid vmInstanceUuid deviceId", "UserGroup": "name", "UserGroupUserRef": "userUuid groupUuid",
-    "UserPolicyRef": "userUuid policyUuid", "UserGroupPolicyRef": "groupUuid policyUuid",
-}  # fmt: skip
 BEHIND = {  # what objects have and no inventory shows
     "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
     "createDate", "lastOpDate", *DISKS_OF_FIRST_START,
@@ -10103,7 +9229,7 @@ def look_over_type(cloud, row):
 
 def needed_of(row):
     """Return the fields that the mock counts on in objects of a type, each with its default: a text, or "" for nothing of its kind."""
-    return dict(word.partition("=")[::2] for word in NEEDED.get(row.name, "").split())
+    return dict(word.partition("=")[::2] for word in row.needs)
 
 
 def oddities(cloud, row, item):
@@ -10264,7 +9390,7 @@ def cut_off(cloud, hosts):
     for run in [*cloud.jobs.runs]:
         lost = on_hosts(cloud, run, hosts)
         if lost:
-            run.fail(wrapped(ApiError("HOST.1010", f"host[uuid:{lost}] is disconnected"), run.call.api.name))
+            run.fail(wrapped(ApiError("HOST.1010", f"host[uuid:{lost}] is disconnected"), run.call.api))
     for uuid in filter(functools.partial(cloud.store.peek, "Host"), hosts):
         cloud.down[uuid] += 1
         if cloud.look("Host", uuid)["status"] != "Disconnected":
@@ -10662,8 +9788,7 @@ def path_hint(catalogue, method, path):
     told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
     firsts = {pattern.split("/")[1] for pattern in paths}
     unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, {pattern.split('/')[1] for pattern, _ in near} or firsts)}"
-    lacking = "" if catalogue.structs else "data/catalogue.json, where most APIs stand, is not beside zmock.py"
-    return "; ".join(filter(None, [unknown, told and f"nearest: {told}", lacking]))
+    return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
 
 
 def other_path(catalogue, method, path):
@@ -10688,9 +9813,9 @@ def unread(api, given, body, arguments, key, dialect):
     if api.method == "GET":
         return hints
     lost = sorted(name for name in body if name not in OPEN_TO_ALL and name != key)
-    if lost and key is None and "bare" not in api.words:
+    if lost and key is None and not api.bare:
         hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
-    elif [name for name in lost if name != "params" or "bare" not in api.words]:
+    elif [name for name in lost if name != "params" or not api.bare]:
         hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(api.key if key is None else key)}")
     return hints + ([f"{a_noun(api.method)} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
 
@@ -11275,7 +10400,7 @@ class Rest:
             entry.hints += self.doubts(call, body)
         if self.cloud.store.writes != writes:
             await self.outlive(self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes)))
-        if body is not None and "all" in call.api.words and not self.dialect["success-field"]:
+        if body is not None and call.api.whole and not self.dialect["success-field"]:
             body = body | {"success": True}
         one = call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]
         asked_for_schema = "X-JSON-Schema" in request.headers
@@ -11344,7 +10469,7 @@ class Rest:
         headers = {"Allow": ", ".join(error.allow)} if getattr(error, "allow", ()) else {}
         if isinstance(error, FrontError) and not self.dialect["error-body"]:
             return Answer(error.status, error.details.encode(), headers)
-        return Answer(error.status, {"error": error.body()}, headers)
+        return Answer(error.status, {"error": self.cloud.catalogue.error_body(error)}, headers)
 
     def preflight(self, request, path):
         asked = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema")
@@ -11463,7 +10588,7 @@ def result_schema(api, dialect):
         properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
         properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
-    if "all" in api.words and not dialect["success-field"]:
+    if api.whole and not dialect["success-field"]:
         properties["success"] = SCHEMAS["bool"]
     if api.name == "IsReadyToGo" and dialect["is-ready"]:
         properties["managementNodeId"] = TEXT_SCHEMA
@@ -11527,7 +10652,7 @@ class Contract:
         self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
         self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
         structs = self.catalogue.structs.items()
-        self.known = {name: typed(line["fields"]) for name, line in structs} | self.known
+        self.known = {name: struct.fields for name, struct in structs} | self.known
         self.acts = defaultdict(set)  # what can be done with one thing, by its type
         for (method, path), apis in self.shared.items():
             for api in apis:
@@ -11583,7 +10708,7 @@ class Contract:
 
     @staticmethod
     def has_body(api):
-        return api.method in ("POST", "PUT") and "bare" not in api.words
+        return api.method in ("POST", "PUT") and not api.bare
 
     @staticmethod
     def checks_more(api):
@@ -11639,7 +10764,7 @@ class Contract:
         fields = row.fields if row else self.known.get(api.type, {})
         kinds = {name: kind for name, kind in (row.all_fields if row else {}).items() if name not in fields}
         single = [name for name, kind in fields.items() if kind not in ("list", "maps", "map")]
-        shown = [name for name in single if name not in (row.joined.split() if row else ())]
+        shown = [name for name in single if name not in (row.joined if row else ())]
         legal = {name: kind for name, kind in fields.items() if kind != "maps"}
         told = [
             {"name": "q", "in": "query", "schema": {"type": "array", "items": {"type": "string", "pattern": condition_pattern(legal, kinds)}}, "description": "Conditions, all of which must hold"},
@@ -11870,7 +10995,7 @@ def whole_number(query, key, default, highest):
 STEERINGS = ("finish", "fail", "hold", "expire")
 
 
-def read_steering(told):
+def read_steering(told, codes):
     """Return what is to become of a job, and the error that it is to fail with, or None.
 
     Raise ControlError for anything else.
@@ -11880,7 +11005,7 @@ def read_steering(told):
         hint = did_you_mean(what, STEERINGS)
         known = f"{', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}"
         raise ControlError(400, f"'do' is {known}, not {what!r}{hint}")
-    beside = {"error": a_code, "details": a_text}
+    beside = {"error": a_text, "details": a_text}
     for key in told.keys() - {"do", *beside}:
         hint = "there are do, error and details"
         raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", hint)
@@ -11890,10 +11015,11 @@ def read_steering(told):
     try:
         for key, value in named.items():
             beside[key](key, value)
+        check_code(named.get("error"), codes)
     except ValueError as error:
         raise ControlError(400, str(error)) from None
     code = named.get("error", FAILED_BY_HAND.code)
-    return what, ApiError(code, named.get("details", CODES[code])) if named else None
+    return what, ApiError(code, named.get("details", codes[code])) if named else None
 
 
 # ---- Control -----------------------------------------------------------------------------------------------------
@@ -12146,7 +11272,7 @@ class Control:
         if not self.store.peek("Job", name):
             raise ControlError(404, f"no job {name}")
         name = self.store.spelling(name, ["Job"])
-        what, error = read_steering(told)
+        what, error = read_steering(told, self.cloud.catalogue.errors)
         over = name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)
         if over and what != "expire":
             raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
@@ -12344,10 +11470,10 @@ class Control:
 
 def checked(catalogue, file):
     """Return the catalogue. Raise SettingsError for the first row that uses a word that is none, with the row and the clause."""
-    for name, line in catalogue.structs.items():
-        for kind in typed(line["fields"]).values():
+    for row in catalogue.structs.values():
+        for name, kind in row.fields.items():
             for _, why in unknown(kind, SCHEMAS, "type of a field"):
-                raise SettingsError(f"{file}: struct {name}, {line['fields']!r}: {why}")
+                raise SettingsError(f"{file}: struct {row.name}, '{name}:{kind}': {why}")
     for kind, rows, faults_of in (("inventory", catalogue.resources, faults_of_resource), ("API", catalogue.apis, faults_of_api),
                                   ("configuration", catalogue.configurations, faults_of_configuration)):  # fmt: skip
         for row in rows.values():
@@ -12366,46 +11492,46 @@ def unknown(word, words, what):
 def faults_of_api(catalogue, api):
     """Yield the clauses of a row of an API that mean nothing, each with the reason."""
     yield from unknown(api.backing, ("manual", "server", "generic", "none"), "backing")
-    for word in api.words.split():
-        yield from unknown(word, API_WORDS, "word of an API")
-    if not TAKES.fullmatch(api.takes):  # Param.read() is slow, and a start is not
-        yield from faults_of_params(api)
+    yield from unknown(api.caller, ("", "admin"), "caller")
+    yield from unknown(api.long, ("", "always", "possible", "cancellable"), "kind of long job")
+    if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", api.call):
+        yield api.call, "a call is a method and a path, as GET /zones"
+    for text in api.takes:
+        if not PARAM.fullmatch(text):  # Param.read() is slow, and a start is not
+            yield text, "it is no parameter; one is written name:type! and constraints, as in cpuNum:int! 1..1024 =2"
     if api.kind == "Query" and not re.fullmatch(r"inventories:\w+", api.answers):
         yield api.answers, "a query answers inventories of a resource, as inventories:Zone"
-    if api.backing == "none":  # nothing reads the rest of its row
-        return
-    for type in re.findall(r" @(\w+)", api.takes):
-        if type != "Resource":
-            yield from unknown(type, catalogue.resources, "resource")
-    known = {*re.findall(r"(?:^|, )(\w+)", api.takes), *fields_known(catalogue, api.type)}
+    if api.backing != "none":  # else nothing reads the rest of its row
+        yield from faults_of_simulated(catalogue, api)
+
+
+def faults_of_simulated(catalogue, api):
+    for text in api.takes:
+        for type in re.findall(r" @(\w+)", text):
+            yield from ((text, why) for _, why in unknown(type, {*catalogue.resources, "Resource"}, "resource"))
     for _, type in re.findall(r"(\w+):(\w+)", api.answers):
         if type not in catalogue.structs:
             yield from unknown(type, catalogue.resources, "resource")
+    known = {*(re.match(r"\w+", text)[0] for text in api.takes), *fields_known(catalogue, api.type)}
     for name in re.findall(r"\{(\w+)\}", api.path):
         yield from unknown(name, known, "parameter")
-    if api.refuses or api.does:
+    if api.refuses or api.does or api.only or api.whether:
         known |= fields_known(catalogue, api.subject.refers if api.subject else "")
-    for condition, code, text in api.refuses:
-        yield from unknown(code, CODES, "error code")
+    for clause in api.refuses:
+        if len(clause) != 3:
+            yield " | ".join(clause), "a refusal is a condition, an error code and a text"
+            return
+        condition, code, text = clause
+        yield from unknown(code, catalogue.errors, "error code")
         yield from faults_of_condition(catalogue, condition, known)
         yield from ((text, why) for word in re.findall(r"\{([\w.]+)\}", text) for _, why in unknown_name(word, known))
     if not (api.name in BEHAVIOURS or verb_of(api)):
-        yield api.does, "nothing does what the API is for"
-    yield from faults_of_get(catalogue, api, known) if api.does.partition(" ")[0] in GETS else faults_of_effects(catalogue, api.does, known)
+        yield "; ".join(api.does), "nothing does what the API is for"
+    yield from faults_of_get(catalogue, api, known)
+    yield from faults_of_effects(catalogue, api.does, known)
 
 
-PARAM = (rf"\w+(:({'|'.join(READERS)}))?!?( ([<>]=\d+|\{{\S+\}}|/\S+/|-?\d+\.\.\d+(bytes)?|@\w+(\?(any)?)?|=\S*|nonempty|nonblank|verbatim))*")
-TAKES = re.compile(f"({PARAM}(, {PARAM})*)?")
-
-
-def faults_of_params(api):
-    """Yield the parameters of an API that are not as Param.read() reads them, or nothing but that one is not."""
-    for text in api.takes.split(", "):
-        if not re.fullmatch(PARAM, text):
-            yield text, "it is no parameter; one is written name:type! and constraints, as in cpuNum:int! 1..1024 =2"
-
-
-API_WORDS = ("open", "now", "later", "all", "bare", "plain", "long", "unnamed")
+PARAM = re.compile(rf"\w+(:({'|'.join(READERS)}))?!?( ([<>]=\d+|\{{\S+\}}|/\S+/|-?\d+\.\.\d+(bytes)?|@\w+(\?(any)?)?|=\S*|nonempty|nonblank|verbatim|used|changed))*")
 CONSTANTS = {"its", "caller", "now", "configured"}  # names that mean something in each row
 
 
@@ -12437,14 +11563,14 @@ def faults_of_condition(catalogue, condition, known):
 
 def faults_of_effects(catalogue, does, known):
     """Yield the clauses that are no effects, or that name what there is not."""
-    for clause in filter(None, does.split("; ")):
-        if re.fullmatch(r"prepared|stage \w+: .+", clause):
+    for clause in does:
+        if clause == "prepared" or STAGE.fullmatch(clause):
             continue
         condition, _, inner = clause.removeprefix("when ").partition(": ") if clause.startswith("when ") else ("", "", clause)
         if condition:
             yield from faults_of_condition(catalogue, condition, known)
         try:
-            read_effects(inner)
+            read_effects((inner,))
         except ValueError as error:
             yield clause, str(error)
         word, _, rest = inner.partition(" ")
@@ -12453,19 +11579,14 @@ def faults_of_effects(catalogue, does, known):
 
 
 def faults_of_get(catalogue, api, known):
-    """Yield what is wrong with the row of a Get API."""
-    word, _, rest = api.does.partition(" ")
-    if word == "only":
-        for condition in rest.split("; "):
-            yield from faults_of_condition(catalogue, condition, known)
-    elif word == "sums":
-        yield from ((api.does, why) for _, why in unknown(rest.partition(" ")[0], catalogue.resources, "resource"))
-    elif word == "tells":
-        told = re.findall(r"(\w+):?(\w*)=?(\S*) ([^\s;]+)", rest)
-        yield from ((api.does, why) for _, kind, _, _ in told for _, why in unknown(kind, TOLD, "type of what a tag says"))
-    elif word == "whether":
-        for condition in rest.split("; "):
-            yield from faults_of_condition(catalogue, condition.rpartition(": ")[2], known)
+    """Yield what is wrong with what a Get answers by its row."""
+    conditions = [api.whether] if isinstance(api.whether, str) else [*api.whether.values()]
+    for condition in (*api.only, *filter(None, conditions)):
+        yield from faults_of_condition(catalogue, condition, known)
+    if api.sums:
+        yield from unknown(api.sums, catalogue.resources, "resource")
+    for member in api.tells:
+        yield from ((member, why) for _, why in unknown(parts_of_member(member)[1], TAG_TYPES, "type of what a tag says"))
 
 
 def faults_of_resource(catalogue, row):
@@ -12474,7 +11595,7 @@ def faults_of_resource(catalogue, row):
         yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, JSON_TYPES, "type of a field"))
     for name in row.embeds:
         yield from unknown(name, row.relations, "relation")
-    for word in f"{row.dies_with} {row.outlives}".split():
+    for word in (*row.dies_with, *row.outlives):
         for type in word.partition(",")[0].partition(":")[2].split("|"):
             yield from ((word, why) for _, why in unknown(type, {*catalogue.resources, ""}, "resource"))
     yield from faults_of_effects(catalogue, row.ends, fields_known(catalogue, row.name))
@@ -12493,7 +11614,7 @@ REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
 
 
-CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the source tree as in an installation; it may be missing
+CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the source tree as in an installation
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import zmock
-from zmock import ADMIN, ADMIN_ONLY, ALLOWANCES, OWNED, SHA512_OF_PASSWORD, WHOSE, Accounts, Catalogue, Seen, configured, named
+from zmock import ADMIN, SHA512_OF_PASSWORD, Accounts, Catalogue, Seen, configured, named
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 L3, OFFERING, IMAGE, DISK, PUBLIC, WEB = (named(name) for name in ("l3-private", "offering-small", "image-centos7", "disk-20g", "l3-public", "vm-web-1"))
@@ -73,16 +73,15 @@ async def cast(zmock):
 
 
 def test_what_the_tables_name_is_there():
-    apis, resources = ALL.apis.keys(), ALL.resources
-    assert (ADMIN_ONLY | zmock.OPENED).issubset(apis) and zmock.ADMIN_PACKAGES.issubset(api.package for api in ALL.apis.values())
-    assert {*OWNED, *WHOSE} <= resources.keys() and {row.type for row in ALLOWANCES.values()} <= resources.keys()
-    assert {type: way for type, way in OWNED.items() if way and resources[type].leads[way] not in OWNED} == {}
-    assert all(field in resources[type].fields for type, field in WHOSE.items())
-    assert zmock.ASKED.keys() <= apis and {name for text in zmock.ASKED.values() for name, _ in zmock.pairs_of(text)} <= ALLOWANCES.keys()
-    words = [(api, word) for api, text in zmock.ASKED.items() for _, words in zmock.pairs_of(text) for word in words.split("|") if not word.isdigit()]
-    assert [(api, word) for api, word in words if word.split(".")[0] not in {"its", *ALL.apis[api].params}] == []
-    assert all(row.field in ["", *resources[row.type].fields] for row in ALLOWANCES.values())
-    assert {f"{api.name}.{param}" for api in ALL.apis.values() for param in api.params} >= zmock.ONLY_USED | zmock.CHANGED_TOO
+    resources = ALL.resources
+    parts = {row.name: row.leads[row.owner] for row in resources.values() if row.owner not in ("", "caller")}
+    assert {*parts.values()} <= ALL.owned.keys()
+    assert all(row.account in ("", *row.fields) for row in resources.values())
+    assert all(quota.type in resources and quota.field in ("", *resources[quota.type].fields) for quota in ALL.quotas.values())
+    asks = [(api, *ask.split(" = ")) for api in ALL.apis.values() for ask in api.asks]
+    assert len(asks) > 15 and {name for _, name, _ in asks} <= ALL.quotas.keys()
+    words = [(api, word) for api, _, words in asks for word in words.split("|") if not word.isdigit()]
+    assert [(api, word) for api, word in words if word.split(".")[0] not in {"its", *api.params}] == []
 
 
 # seeing
@@ -430,14 +429,14 @@ async def test_each_quota_is_kept(cast, quota, value, api, params):
 async def test_quotas_are_what_the_global_configuration_says_and_are_told_with_what_is_used(cast):
     ann = cast.uuids["ann"]
     quotas = {quota["name"]: quota["value"] for quota in await cast.query("ann", "accounts/quotas")}
-    assert quotas == {name: configured(cast.mock.cloud, "quota", name) for name in ALLOWANCES}
+    assert quotas == {name: configured(cast.mock.cloud, "quota", name) for name in ALL.quotas}
     assert {(quota["identityUuid"], quota["identityType"]) for quota in await cast.query("ann", "accounts/quotas")} == {(ann, "AccountVO")}
     assert await cast.names("ann", "accounts", "quota.name=vm.num") == ["ann"]
     await cast.vm("ann", "web", dataDiskOfferingUuids=[DISK])
     for who in ("ann", "admin"):
         usage = {told["name"]: (told["total"], told["used"]) for told in (await cast(who, "GetAccountQuotaUsage", uuid=ann))["usages"]}
         assert usage["vm.num"] == (20, 1) and usage["vm.memorySize"] == (80 << 30, 1 << 30) and usage["volume.data.num"] == (40, 1)
-        assert usage["vip.num"] == (20, 0) and usage.keys() == ALLOWANCES.keys() and usage["volume.capacity"][1] > 20 << 30
+        assert usage["vip.num"] == (20, 0) and usage.keys() == ALL.quotas.keys() and usage["volume.capacity"][1] > 20 << 30
     assert (await cast.admin("UpdateQuota", identityUuid=ann, name="vip.num", value=3))["inventory"]["value"] == 3
     assert await cast.refusal("admin", "UpdateQuota", identityUuid=ann, name="vips", value=3) == f"SYS.1007: cannot find Quota[name: vips] for the account[uuid: {ann}]"
 

@@ -8,14 +8,13 @@ import logging
 import re
 import tracemalloc
 import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import pytest
 from asking import exchange, finished, send
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, named, path_hint, serve, unpack
+from zmock import SHA512_OF_PASSWORD, named, serve, unpack
 
 ZONE, VM, HOST, NOBODY = named("zone-1"), named("vm-web-1"), named("host-1"), named("nobody")
 USED_JOB, UNUSED_JOB = "d825b1a26f4e474b8c59306081920ff2", "0123456789ab4def8123456789abcdef"
@@ -325,11 +324,6 @@ async def test_the_hint_of_a_job_that_failed_says_what_was_taken_for_something_e
         await zmock.call(api, **given)
     _, headers, _ = await exchange(zmock, f"GET /zstack/v1/api-jobs/{zmock.jobs()[-1]['uuid']}")
     assert headers.get("x-zmock-hint") == hint
-
-
-@pytest.mark.parametrize(("file", "lacking"), ((None, True), (Path(__file__).parent.parent / "data" / "catalogue.json", False)))
-def test_a_hint_says_where_most_apis_stand_when_that_file_is_missing(file, lacking):
-    assert ("data/catalogue.json" in path_hint(Catalogue(file), "GET", "/affinity-group")) == lacking
 
 
 async def test_a_right_request_gets_no_hint(zmock):

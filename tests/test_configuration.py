@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from zmock import CONFIGURATIONS, SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json").configurations
 CHANGED = "host/cpu.overProvisioning.ratio"
@@ -42,10 +42,6 @@ async def test_each_of_the_157_is_found_with_its_default(cloud):
 @pytest.mark.parametrize("row", ALL.values(), ids=ALL)
 def test_each_default_is_valid(row):
     assert row.fault(row.default) == ""
-
-
-def test_those_that_act_are_there_without_the_file():
-    assert Catalogue().configurations.keys() == {row.name for row in CONFIGURATIONS}
 
 
 async def test_they_are_asked_for_as_any_resource(cloud):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
-from zmock import Catalogue, Contract, Param, Settings, catalogue, new_cloud, param_schema, serve
+from zmock import Contract, Param, Settings, catalogue, new_cloud, param_schema, serve
 
 ROOT = Path(__file__).parent.parent
 ALL = catalogue()
@@ -184,12 +184,6 @@ def test_the_answers_are_those_of_the_dialect(manual, server):
     assert "content" not in SERVER["paths"]["/api-jobs/{uuid}"]["get"]["responses"]["202"]
     assert "200" in SERVER["paths"]["/licenses/actions"]["put"]["responses"] and "202" in MANUAL["paths"]["/licenses/actions"]["put"]["responses"]
     assert "inventory" in SCHEMAS["QueryZoneResult"]["properties"] and "inventory" not in SERVER["components"]["schemas"]["QueryZoneResult"]["properties"]
-
-
-def test_without_the_file_of_the_catalogue_it_holds_what_is_simulated():
-    alone = contract(rows=Catalogue())
-    assert all(told["x-zmock-simulated"] for item in alone["paths"].values() for id, told in item.items() if told["operationId"] != "PollJob")
-    assert {ref for ref in references(alone) if ref.rpartition("/")[2] not in at(alone, ref.rpartition("/")[0])} == set()
 
 
 async def test_it_is_served_where_other_tools_look_for_it(aiohttp_client, zmock):

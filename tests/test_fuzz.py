@@ -21,7 +21,7 @@ import pytest
 from test_every_api import BY_NAME, CATALOGUE, SIMULATED
 from test_invariants import OFTEN, Anything, doubtful
 
-from zmock import CATALOGUE_FILE, TAG_PATTERNS, Catalogue, Contract, Settings, SettingsError, checked, fill, named, new_cloud, serve
+from zmock import CATALOGUE_FILE, Catalogue, Contract, Settings, SettingsError, checked, fill, named, new_cloud, serve
 
 CALLS, FILES = (int(os.environ.get("FUZZ", 0)) or few for few in (100, 3))  # requests of each seed, and files of each kind
 DEEP = "[" * 100_000  # of JSON, more than any parser goes through
@@ -34,7 +34,7 @@ TEXTS = ("", " ", "\0", "\ud800", "\U0001f600", "a\nb\r\nc", "x" * 5000, "%", "%
 OTHERS = (None, True, False, [], {}, [None], [[]], [{}], [1], ["a", "a"], {"": ""}, {"a": {"b": ["c"]}}, {"uuid": None}, HUGE)
 COOKED = [value for values in ("abc", json.dumps({"cpuNum": True}), json.dumps({"expiredDate": "٢٠١٧-01-05 19:44:21"}), '{"hostNum": 1e400}', '{"user": "\\ud800"}', "[" * 3000) for value in [base64.b64encode(values.encode()).decode()]]
 JOBS = (DEEP[:20_000], '"\\ud800"', '{"uuid": {}}', '{"vmInstanceUuid": 5, "systemTags": 5}', '{"vmInstanceUuid": ["a"]}', '{"name": NaN}')
-PATTERNS = [pattern for patterns in TAG_PATTERNS.values() for pattern in patterns.split()]
+PATTERNS = [pattern for row in CATALOGUE.resources.values() for pattern in row.tags]
 
 
 def weird(random):

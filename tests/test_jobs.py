@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from zmock import CODES, GRACE, SHA512_OF_PASSWORD, named, serve
+from zmock import GRACE, SHA512_OF_PASSWORD, catalogue, named, serve
 
 MANUAL, SERVER = "manual", "server"
 BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
@@ -511,7 +511,7 @@ async def test_a_vm_is_where_its_job_ended_by_hand_leaves_it(mock, what, state):
     ("told", "code", "details"),
     (
         ({}, "SYS.1006", "failed by POST /zmock/jobs"),
-        ({"error": "HOST.1010"}, "HOST.1010", CODES["HOST.1010"]),
+        ({"error": "HOST.1010"}, "HOST.1010", catalogue().errors["HOST.1010"]),
         ({"details": "by hand"}, "SYS.1006", "by hand"),
         ({"error": "PS.1000", "details": "no room"}, "PS.1000", "no room"),
     ),
@@ -532,7 +532,7 @@ async def test_a_job_fails_by_hand_with_the_error_that_is_said(mock, receiver, s
     assert (await control(mock, "POST", f"jobs/{job}", {"do": "fail"} | told))[1]["state"] == "failed"
     await mock.advance(60)
     status, body = await poll(mock, job)
-    assert (status, body["error"]) == (503, {"code": code, "description": CODES[code], "details": details})
+    assert (status, body["error"]) == (503, {"code": code, "description": catalogue().errors[code], "details": details})
     assert [(headers["X-Job-Success"], hook) for _, headers, hook, _ in receiver.got] == [("false", body)]
     assert await mock.query("zones", "name=z") == [] and (await mock.query("vm-instances", "name=web-1"))[0]["state"] == "Running"
 

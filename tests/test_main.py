@@ -23,11 +23,11 @@ from tinydb.table import Document
 import zmock
 from zmock import (
     FORMAT,
-    RESOURCES,
     SHA512_OF_PASSWORD,
     ControlError,
     Mock,
     SettingsError,
+    catalogue,
     create_app,
     iso,
     main,
@@ -166,15 +166,24 @@ def test_sigterm_ends_it_at_once_and_keeps_what_was_under_way(again, folder):
     assert not [*folder.glob("*.tmp")]
 
 
-def test_the_file_alone_is_a_mock_of_what_the_manual_documents(tmp_path):
+def test_the_file_without_its_catalogue_says_in_a_line_what_it_needs(tmp_path):
     shutil.copy(ZMOCK, tmp_path)
+    ended = subprocess.run([sys.executable, "zmock.py", "--port", "0"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "catalogue.json is missing" in ended.stderr
+
+
+def test_the_file_and_its_catalogue_are_a_mock_anywhere(tmp_path):
+    shutil.copy(ZMOCK, tmp_path)
+    (tmp_path / "data").mkdir()
+    shutil.copy(ZMOCK.parent / "data" / "catalogue.json", tmp_path / "data")
     with running("--delay", "0.01", script=tmp_path / "zmock.py", cwd=tmp_path) as process:
         process.login()
         status, body = poll(process, process.submit("z"))
         assert (status, body["inventory"]["name"]) == (200, "z")
         assert len(process.names("vm-instances")) == 12
         backings = {api["backing"] for api in process.ask("GET", process.url.replace("/zstack/v1", "/zmock/apis"))[1]["apis"]}
-        assert "manual" in backings and "generic" not in backings
+        assert backings == {"manual", "server", "generic", "none"}
         control = process.url.replace("/zstack/v1", "/zmock/snapshots/first")
         assert [process.ask(*call, {})[0] for call in (("PUT", control), ("POST", f"{control}/restore"))] == [200, 200]
         code, seconds, _, err = process.end(signal.SIGINT)
@@ -557,7 +566,7 @@ async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplo
         await mock.delete("vm-instances", uuid)
 
 
-@pytest.mark.parametrize("type", [row.name for row in RESOURCES if not row.of and row.name not in ("ManagementNode", "TaskProgress")])
+@pytest.mark.parametrize("type", [row.name for row in catalogue().resources.values() if row.needs and not row.of and row.name not in ("ManagementNode", "TaskProgress")])
 async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(stopped, type):
     with edited(stopped, type) if (stopped / f"{type}.json").exists() else contextlib.nullcontext({}) as items:
         for number, item in items.items():

@@ -68,11 +68,13 @@ def test_the_test_of_the_readme_is_green_where_zmock_is_installed(tmp_path, inst
 
 
 @pytest.mark.slow
-def test_it_is_green_too_where_only_the_file_was_copied(tmp_path):
+def test_it_is_green_too_where_the_file_and_its_catalogue_were_copied(tmp_path):
     python = fresh(tmp_path / "environment", "aiohttp", "tinydb", "pytest", "pytest-aiohttp")
     project = tmp_path / "project"
     project.mkdir()
     shutil.copy(ROOT / "zmock.py", project)
+    (project / "data").mkdir()
+    shutil.copy(ROOT / "data" / "catalogue.json", project / "data")
     (project / "test_mine.py").write_text(TEN_LINES)
     assert "1 passed" in out(project, python, "-m", "pytest", "-q")
 

@@ -34,6 +34,7 @@ def run(folder: Path, name: str, around: dict[str, str]) -> subprocess.Completed
     commands, variables = recipe(name)
     assert commands[0] == "pip install aiohttp tinydb"
     shutil.copy(ROOT / "zmock.py", folder)
+    shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("cloud", "snapshots"))
     script = "set -e\n" + "\n".join(commands[1:])
     known, port = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}, free_port()
     told = {key: value.replace("18080", port) for key, value in variables.items()}

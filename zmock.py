@@ -4033,7 +4033,7 @@ def above_0(number):
 
 
 def check_code(code, codes):
-    if code is not None and code not in codes:
+    if not isinstance(code, str) or code not in codes:
         refuse("error", "a code of ZStack", code, codes)
 
 
@@ -4152,7 +4152,7 @@ class Effect:
 
 
 THEN = {
-    "error": Effect(a_text, failing, {"details": a_text, "stage": a_text, "rollback": a_truth}, ("accept", "job")),
+    "error": Effect(anything, failing, {"details": a_text, "stage": a_text, "rollback": a_truth}, ("accept", "job")),
     "status": Effect(a_number(200, 599, int), lambda then, delay: {"answer": (then["status"], then.get("body"))}, {"body": anything}),
     "drop": Effect(among(*DROPS), lambda then, delay: {"drop": then["drop"]}),
     "job": Effect(among("hold", "lose", "expire"), lambda then, delay: {"job": then["job"]}, moments=("job",)),
@@ -4382,7 +4382,8 @@ class Faults:
         then = told.get("then")
         if then is not None:
             check_then(then)
-            check_code(then.get("error"), self.cloud.catalogue.errors)
+            if "error" in then:
+                check_code(then["error"], self.cloud.catalogue.errors)
         anything("rule", told)
         return [api.name for api in self.reached(told["api"], then or {}, meant)]
 
@@ -11005,7 +11006,7 @@ def read_steering(told, codes):
         hint = did_you_mean(what, STEERINGS)
         known = f"{', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}"
         raise ControlError(400, f"'do' is {known}, not {what!r}{hint}")
-    beside = {"error": a_text, "details": a_text}
+    beside = {"error": lambda _, code: check_code(code, codes), "details": a_text}
     for key in told.keys() - {"do", *beside}:
         hint = "there are do, error and details"
         raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", hint)
@@ -11015,7 +11016,6 @@ def read_steering(told, codes):
     try:
         for key, value in named.items():
             beside[key](key, value)
-        check_code(named.get("error"), codes)
     except ValueError as error:
         raise ControlError(400, str(error)) from None
     code = named.get("error", FAILED_BY_HAND.code)

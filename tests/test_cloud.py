@@ -70,7 +70,7 @@ BIGGEST = 9223372036854775807
 )
 def test_a_parameter_that_breaks_its_constraint_is_told_in_the_servers_words(cloud, takes, given, details):
     with pytest.raises(ApiError) as error:
-        cloud.check(Api("CreateThing", "POST /things", "", takes), {"x": given})
+        cloud.check(Api("CreateThing", "POST /things", takes=(takes,)), {"x": given})
     assert (error.value.code, error.value.details) == ("SYS.1007", details)
 
 
@@ -79,7 +79,7 @@ def test_a_parameter_that_breaks_its_constraint_is_told_in_the_servers_words(clo
 def test_a_value_of_another_json_type_is_a_body_that_cannot_be_read(field, dialect):
     wrong = {"x:list": "a", "x:map": [1], "x:maps": "a", "x": {"a": 1}}[field]
     with pytest.raises(ApiError) as error:
-        new_cloud(dialect=dialect).check(Api("CreateThing", "POST /things", "", field), {"x": wrong})
+        new_cloud(dialect=dialect).check(Api("CreateThing", "POST /things", takes=(field,)), {"x": wrong})
     assert error.value.status == {"manual": 400, "server": 500}[dialect]
 
 
@@ -108,7 +108,7 @@ def test_a_value_of_another_json_type_is_a_body_that_cannot_be_read(field, diale
     ),
 )
 def test_a_legal_parameter_is_read_as_its_type(cloud, takes, given, read):
-    assert cloud.check(Api("CreateThing", "POST /things", "", takes), {"x": given}).get("x") == read
+    assert cloud.check(Api("CreateThing", "POST /things", takes=(takes,)), {"x": given}).get("x") == read
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
 @pytest.mark.parametrize(("condition", "holds"), CONDITIONS, ids=[row[0] for row in CONDITIONS])
 def test_a_condition_says_what_it_reads_like(condition, holds):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
-    api = Api("TryIt", "POST /try", "", "l3NetworkUuids:list @L3Network, address, empty, nothing, flag:bool, services:map", known=cloud.catalogue.resources)
+    takes = ("l3NetworkUuids:list @L3Network", "address", "empty", "nothing", "flag:bool", "services:map")
+    api = Api("TryIt", "POST /try", takes=takes, resources=cloud.catalogue.resources)
     call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "empty": "", "flag": True, "services": {"flat": ["DHCP", "DNS"], "router": "Eip"}}, account=ADMIN)
     assert bool(Scope(cloud, call, "VmInstance", cloud.get("VmInstance", WEB)).where(condition)) == holds
 
@@ -81,8 +82,8 @@ WHEN = (  # what is done to a running vm, what is then its name
 @pytest.mark.parametrize(("does", "name"), WHEN, ids=[row[0] for row in WHEN])
 def test_an_effect_may_depend_on_a_condition(does, name):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
-    scope = Scope(cloud, Call(Api("TryIt", "POST /try", "", "services:map"), {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
-    scope.perform(does)
+    scope = Scope(cloud, Call(Api("TryIt", "POST /try", takes=("services:map",)), {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
+    scope.perform(*does.split("; "))
     assert scope.item["name"] == name
 
 
@@ -277,9 +278,9 @@ async def test_what_is_made_is_as_its_row_says(cloud, api, given, shown):
 
 
 def test_a_row_says_what_is_done_before_each_stage():
-    api = Api("MoveIt", "PUT /it/{uuid}/actions", does="a = 1; b = 2; prepared; stage one: The first; c = 3; stage two: The second")
+    api = Api("MoveIt", "PUT /it/{uuid}/actions", does=("a = 1", "b = 2", "prepared", "stage one: The first", "c = 3", "stage two: The second"))
     assert api.stages == {"one": "The first", "two": "The second"}
-    assert api.steps == ([("a = 1; b = 2", None), ("", "one"), ("c = 3", "two")], "")
+    assert api.steps == ([(("a = 1", "b = 2"), None), ((), "one"), (("c = 3",), "two")], ())
 
 
 @pytest.mark.parametrize("gone", (False, True))

@@ -846,6 +846,11 @@ class Clock:
         self.set_mode(self.mode)
 
 
+def is_span(seconds):
+    """Return True for a number of seconds that a Clock can be moved by."""
+    return not isinstance(seconds, bool) and isinstance(seconds, (int, float)) and 0 <= seconds <= 1e9
+
+
 async def one_turn():
     """Let the event loop take one turn: whatever has arrived is seen."""
     await asyncio.sleep(0)
@@ -9013,6 +9018,10 @@ def from_file(cloud, path):
             better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
             shape = '{"zones": [...], ...}'
             raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {shape}")
+    try:
+        json.dumps(told, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{path} holds half of a surrogate pair, which no text in UTF-8 has") from None
     file = CloudFile(cloud, path)
     told = file.read(rows, told)
     for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
@@ -11243,7 +11252,7 @@ class Control:
         return ()
 
     async def go_on(self, seconds):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e9:
+        if not is_span(seconds):
             raise ControlError(400, f"'advance' is a number of seconds from 0 to 1e9, not {seconds!r}")
         return await self.clock.advance(seconds)
 
@@ -11569,6 +11578,8 @@ def faults_of_effects(catalogue, does, known):
         condition, _, inner = clause.removeprefix("when ").partition(": ") if clause.startswith("when ") else ("", "", clause)
         if condition:
             yield from faults_of_condition(catalogue, condition, known)
+        if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", inner):
+            yield from ((clause, why) for _, why in unknown_name(infix[1].removeprefix("its."), known))
         try:
             read_effects((inner,))
         except ValueError as error:
@@ -12288,8 +12299,10 @@ class Mock:
         return self.cloud.clock
 
     async def advance(self, seconds: float) -> list[str]:
-        """Lets that much time pass; what came due."""
+        """Let that much time pass; return what came due. Raise ValueError for what is no number from 0 to 1e9."""
         self.must_run_here()
+        if not is_span(seconds):
+            raise ValueError(f"advance() takes a number of seconds from 0 to 1e9, not {seconds!r}")
         return await self.clock.advance(seconds)
 
     def add_rules(self):
@@ -12473,6 +12486,8 @@ def read_keywords(told):
         raise SettingsError(f"rules is a list of rules, or of files with rules, not {rules!r}")
     files = tuple(rule for rule in rules if not isinstance(rule, dict))
     said = {name: as_setting(known[name], value) for name, value in told.items() if name != "rules"}
+    if "data" in said:  # a folder is named to be used
+        said = {"memory": False} | said
     return Settings(**IN_TESTS | said, rules=files), [rule for rule in rules if isinstance(rule, dict)]
 
 

@@ -330,6 +330,7 @@ def test_a_catalogue_that_cannot_be_read_says_so(tmp_path, text):
 WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start says besides file and record
     ("apis", "SetVmHostname", {"does": ["tagg hostname::{hostname}"]}, "'tagg hostname::{hostname}' is no effect"),
     ("apis", "SetVmHostname", {"does": ["when nonsense: tag hostname::{hostname}"]}, "'nonsense': there is no parameter or field nonsense"),
+    ("apis", "SetVmHostname", {"does": ["hostUid = none"]}, "there is no parameter or field hostUid, did you mean hostUuid?"),
     ("apis", "SetVmHostname", {"does": ["add Zonee name=hostname"]}, "there is no resource 'Zonee', did you mean Zone?"),
     ("apis", "SetVmHostname", {"refuses": [["hostnam is Enabled", "SYS.1006", "no"]]}, "'hostnam is Enabled': there is no parameter or field hostnam, did you mean hostname?"),
     ("apis", "SetVmHostname", {"refuses": [["hostname is Enabled", "SYS.1006", "no {hostnam}"]]}, "there is no parameter or field hostnam"),

@@ -228,3 +228,9 @@ async def control(mock, body):
     async with aiohttp.ClientSession() as http, http.post(f"{mock.base}/zmock/reset", json=body) as answer:
         mock.session = None
         return answer.status, await answer.json()
+
+
+def test_half_of_a_surrogate_pair_is_refused_in_a_line(tmp_path):
+    (tmp_path / "cloud.json").write_text('{"zones": [{"name": "\\ud800"}]}')
+    with pytest.raises(SettingsError, match="half of a surrogate pair"):
+        serve(cloud=tmp_path / "cloud.json")

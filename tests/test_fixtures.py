@@ -237,6 +237,19 @@ async def test_the_handle_uses_no_library_that_a_test_has_patched(zmock, monkeyp
     assert (await zmock.create("CreateZone", name="z"))["name"] == "z"
 
 
+@pytest.mark.parametrize("seconds", (float("inf"), float("nan"), -5, 1e10, "5", None, True))
+async def test_time_goes_on_by_a_number_of_seconds_and_by_nothing_else(zmock, seconds):
+    with pytest.raises(ValueError, match="a number of seconds from 0 to 1e9"):
+        await zmock.advance(seconds)
+
+
+def test_a_folder_that_is_named_is_used(tmp_path):
+    with serve(data=tmp_path / "cloud") as mock:
+        mock.create("CreateZone", name="kept")
+    with serve(data=tmp_path / "cloud") as mock:
+        assert mock.query("zones", "name=kept")
+
+
 ANSWERS = {
     b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 2\r\n\r\nno": (302, "no"),
     b"HTTP/1.1 204 No Content\r\n\r\n": (204, ""),

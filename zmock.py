@@ -5406,7 +5406,7 @@ class Scope:
     def items(self, type, pairs):
         """The items of a type that have certain values."""
         row, ((field, value), *others) = self.cloud.catalogue.resource(type), [(field, self.value(word)) for field, word in pairs]
-        found = self.cloud.queries.find(row, field, value) if row and there(value) else ()  # the file that has the row may be missing
+        found = self.cloud.queries.find(row, field, value) if there(value) else ()
         return (item for item in found if all(there(value) and folded(value) in map(folded, each(item, field)) for field, value in others))
 
     # effects
@@ -8592,8 +8592,8 @@ SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
 
 
 def add_console_agent(cloud):
-    """What takes browsers to consoles, on the management node; unless it is there, or nobody could ask for it."""
-    if cloud.catalogue.resource("ConsoleProxyAgent") and not cloud.store.count("ConsoleProxyAgent"):
+    """What takes browsers to consoles, on the management node, unless it is there."""
+    if not cloud.store.count("ConsoleProxyAgent"):
         cloud.add("ConsoleProxyAgent", uuid=node(cloud)["uuid"], managementIp=node(cloud)["hostName"],
                   description=f"Console proxy agent running on the management node[uuid:{node(cloud)['uuid']}]")  # fmt: skip
 
@@ -8706,7 +8706,7 @@ def made_by_calls(catalogue, **settings):
                  issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
     cloud.add("LicenseAddOn", uuid=named("license-addon"), name="project-management", cpuNum=40, hostNum=10, licenseType="AddOn",
               modules=["project-management"], issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
-    for n, line in enumerate(line for line in DEMO if line[0] in catalogue.apis):  # some stand in the catalogue's file alone
+    for n, line in enumerate(DEMO):
         cloud.pretend = began + n * DEMO_STEP
         do(cloud, *line)
     cloud.pretend = cloud.clock.now() - 3600
@@ -9517,7 +9517,6 @@ def refuse_without_license(cloud, call):
 # ---- API: requests -------------------------------------------------------------------------------------------------
 
 
-BOM = "\ufeff"  # some editors and PowerShell write it before UTF-8
 
 
 def path_below(path, dialect):

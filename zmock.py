@@ -74,6 +74,8 @@ holds volumes, *backup storage* holds images.
 PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting, whoever imports it first.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -131,7 +133,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
@@ -151,6 +153,12 @@ except ImportError as error:
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
+
+Uuid = str  # 32 hex digits
+Stamp = str  # a date as it is stored: "2018-07-10 09:31:06"
+Seconds = float  # a length of time, or a date as seconds since 1970
+Item = dict[str, Any]  # a stored object, or a JSON object
+Inventory = dict[str, Any]  # an object as a client sees it
 
 
 def nearest(word, words, count=1):
@@ -1825,7 +1833,8 @@ def read_rows(file, table, records):
     """Return the rows of a table."""
     row_class = TABLES[table]
     columns = {UNSPELLED.get(column.name, column.name): column for column in fields(row_class) if column.repr}
-    shapes = {key: SHAPES.get(column.type, SHAPES[Any]) for key, column in columns.items()}
+    types = get_type_hints(row_class)
+    shapes = {key: SHAPES.get(types[column.name], SHAPES[Any]) for key, column in columns.items()}
     needed = {key for key, column in columns.items() if column.default is column.default_factory is MISSING}
     rows = []
     for record in records:
@@ -1833,7 +1842,7 @@ def read_rows(file, table, records):
             check_record(record, shapes, needed)
         except ValueError as error:
             raise SettingsError(f"{file}, {table}, {name_of(record)}: {error}") from None
-        values = {SPELLED.get(key, key): value if columns[key].type is Any else tupled(value) for key, value in record.items()}
+        values = {SPELLED.get(key, key): value if types[columns[key].name] is Any else tupled(value) for key, value in record.items()}
         rows.append(row_class(**values))
     return rows
 
@@ -12077,7 +12086,6 @@ async def read_to_end(reader):
 # ---- Fixtures: the handle ------------------------------------------------------------------------------------------
 
 MOST_REPORTED = 50  # calls of a failed test
-Inventory = dict[str, Any]
 
 NO_LOOP = "zmock runs on asyncio, and no asyncio loop runs here, as under trio; `with serve() as mock` brings its own"
 ONE_LOOP = "use zmock_server, or the same loop_scope for the test and its fixtures"
@@ -12129,7 +12137,7 @@ class Mock:
 
     # running
 
-    async def __aenter__(self) -> "Mock":
+    async def __aenter__(self) -> Mock:
         if self.loop:
             raise RuntimeError("a mock runs once; serve() makes another one")
         self.loop = loop_here()
@@ -12155,7 +12163,7 @@ class Mock:
             writer.close()
         await self.runner.cleanup()
 
-    def __enter__(self) -> "MockInThread":
+    def __enter__(self) -> MockInThread:
         self.thread = thread = LoopThread()
         try:
             thread.run(self.__aenter__())

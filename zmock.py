@@ -3971,31 +3971,39 @@ def first_ones(items, key, descending, count):
     return (best + nulls if descending else nulls + best)[:count]
 
 
-# ---- Faults ------------------------------------------------------------------------------------------------------
+# ---- Rules -------------------------------------------------------------------------------------------------------
 
-POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes=("uuid!",), open=True, backing="manual")  # no api of ZStack, but rules can name it
-OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}
+# No API of ZStack, but rules can name it.
+POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes=("uuid!",), open=True, backing="manual")
+OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}  # parameters of any API
 DROPS = ("reset", "empty", "truncate", "garbage", "hang", "dribble")
-LATE = 5  # seconds by which a web-hook is late when no delay is given
-Z99 = 2.3263478740408408  # 99 of 100 draws of the standard normal distribution are below
+LATE = 5  # seconds by which a web-hook is late if its rule has no delay
+Z99 = 2.3263478740408408  # 99 of 100 draws of the standard normal distribution are below it
+LONGEST_GLOB = 500  # characters; matching takes time that grows with their square
+MOST_SEEN = 100_000  # different calls that a rule counts; then it forgets the oldest
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls one call, decided when it comes. Whoever serves the call looks at this, and at nothing of the rule."""
+    """The trouble that a rule makes for one call, decided when the call comes."""
 
-    name: str = ""  # of the rule, and which of its hits it is
-    at: str = ""  # accept, job or after
-    delay: float = 0
+    name: str = ""  # of the rule, with its hit: "rule-1; hit=3"
+    at: str = ""  # accept: instead of the call; job: in its job; after: when its work is done
+    delay: Seconds = 0
     error: ApiError | None = None
-    stage: str = ""  # the one that fails with the error
+    stage: str = ""  # the stage that fails with the error
     rollback: bool = True
-    answer: tuple | None = None  # a status and a body instead of the call's own
-    drop: str = ""
+    answer: tuple[int, Any] | None = None  # a status and a body instead of the call's own
+    drop: str = ""  # one of DROPS
     job: str = ""  # hold, lose or expire
     webhook: str = ""  # never, late, twice or first
-    lateness: float = 0
+    lateness: Seconds = 0
     hint: str = ""
+
+    @property
+    def job_error(self) -> ApiError | None:
+        """The error that the job ends with, without doing its work."""
+        return self.error if self.at == "job" and not self.stage else None
 
 
 NO_FAULT = Fault()
@@ -4009,486 +4017,597 @@ class Occasion:
     method: str
     path: str
     query: str
-    params: dict
-    headers: object
-    resource: dict  # the object acted on
-    made_by: str = ""  # of a poll: the key of the call that it asks about
+    params: Item
+    headers: Any
+    resource: Item  # the object that the call acts on
+    made_by: str = ""  # of a poll: the key of the call that made the job
 
     @functools.cached_property
-    def key(self):
-        """Says which calls are the same, for chance."""
-        return f"poll {self.made_by}" if self.api is POLL_JOB else call_key(self.method, self.path, self.query, self.params)
-
-
-def call_key(method, path, query, params):
-    """What is the same for the same call, whoever makes it and whenever: neither session nor job uuid is in it."""
-    return hashlib.md5(repr((method, path, query, sorted(params.items()))).encode(errors="replace"), usedforsecurity=False).hexdigest()
-
-
-def refuse(key, meant, value, known=()):
-    raise ValueError(f"{key!r} is {meant}, not {value!r}{did_you_mean(value, known)}")
-
-
-def a_number(low, high=1e9, kind=(int, float)):
-    def check(key, value):
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            refuse(key, f"a {'whole ' * (kind is int)}number from {low}{f' to {high}' * (high < 1e9)}", value)
-
-    return check
-
-
-def above_0(number):
-    def check(key, value):
-        number(key, value)
-        if not value:
-            refuse(key, "above 0", value)
-
-    return check
-
-
-def check_code(code, codes):
-    if not isinstance(code, str) or code not in codes:
-        refuse("error", "a code of ZStack", code, codes)
-
-
-def among(*words):
-    def check(key, value):
-        if value not in words:
-            refuse(key, f"{', '.join(words[:-1])} or {words[-1]}", value, words)
-
-    return check
-
-
-def a_text(key, value):
-    if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
-        refuse(key, "a text", value)
-
-
-LONGEST_GLOB = 500  # characters; the time that a glob takes grows with their square
-
-
-def a_glob(key, value):
-    if not isinstance(value, str) or len(value) > LONGEST_GLOB:
-        shown = value[:40] + "…" if isinstance(value, str) else value
-        refuse(key, f"a text of at most {LONGEST_GLOB} characters", shown)
-
-
-def an_id(key, value):
-    if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", value):
-        refuse(key, "a text of letters, digits, - _ and ., 64 at most, not beginning with .", value)
-
-
-def a_truth(key, value):
-    if not isinstance(value, bool):
-        refuse(key, "true or false", value)
-
-
-def anything(key, value):
-    """Whatever JSON and UTF-8 can say, and so the disk can keep."""
-    try:
-        a_text(key, json.dumps(value, ensure_ascii=False, allow_nan=False))
-    except ValueError as error:
-        raise ValueError(f"{key!r} cannot be said in JSON: {error}") from None
-
-
-# delays
-
-
-def a_pair(key, told):
-    if not isinstance(told, list) or len(told) != 2:
-        refuse(key, "a list of two numbers", told)
-    for value in told:
-        a_number(0)(key, value)
-
-
-def a_range(key, told):
-    a_pair(key, told)
-    if told[0] > told[1]:
-        refuse(key, "a list of two numbers, the smaller one first", told)
-
-
-def percentiles(key, told):
-    if not isinstance(told, dict) or told.keys() != {"p50", "p99"}:
-        refuse(key, '{"p50": seconds, "p99": seconds}', told)
-    a_range(key, [told["p50"], told["p99"]])
-    if not told["p50"]:
-        refuse(key, "above 0 at p50", told)
-
-
-DISTRIBUTIONS = {  # how what is told is checked, and a draw from it
-    "uniform": (a_range, lambda random, told: random.uniform(*told)),
-    "normal": (a_pair, lambda random, told: max(0.0, random.gauss(*told))),
-    "lognormal": (percentiles, lambda random, told: random.lognormvariate(math.log(told["p50"]), math.log(told["p99"] / told["p50"]) / Z99)),
-}
-
-
-def a_delay(key, value):
-    if not isinstance(value, dict):
-        return a_number(0)(key, value)
-    if len(value) != 1 or not value.keys() <= DISTRIBUTIONS.keys():
-        refuse(key, f'seconds, or {{NAME: ...}} with one of {", ".join(DISTRIBUTIONS)}', value, DISTRIBUTIONS)
-    name, told = *value, *value.values()
-    return DISTRIBUTIONS[name][0](f"{key}.{name}", told)
-
-
-def drawn(delay, random):
-    """Seconds, of what a rule says of its delay; None where it says nothing."""
-    if not isinstance(delay, dict):
-        return delay
-    name, told = *delay, *delay.values()
-    return DISTRIBUTIONS[name][1](random, told)
-
-
-# what happens then
-
-
-def failing(then, delay):
-    error = ApiError(then["error"], then["details"])
-    return {"error": error, "stage": then.get("stage", ""), "rollback": then.get("rollback", True)}
-
-
-def telling(then, delay):
-    """Of a web-hook that is late, the delay of the rule is how late."""
-    return {"webhook": then["webhook"], **({"lateness": LATE if delay is None else delay, "delay": 0} if then["webhook"] == "late" else {})}
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A key of `then`: how its value is checked, what may stand beside it, when it may strike, what it makes of a call's Fault.
-
-    Of the moments, the last one that a call has is when it strikes unless `at` says otherwise; `after` must be asked for.
-    """
-
-    check: object
-    does: object
-    beside: dict = field(default_factory=dict)
-    moments: tuple = ("accept",)
-
-
-THEN = {
-    "error": Effect(anything, failing, {"details": a_text, "stage": a_text, "rollback": a_truth}, ("accept", "job")),
-    "status": Effect(a_number(200, 599, int), lambda then, delay: {"answer": (then["status"], then.get("body"))}, {"body": anything}),
-    "drop": Effect(among(*DROPS), lambda then, delay: {"drop": then["drop"]}),
-    "job": Effect(among("hold", "lose", "expire"), lambda then, delay: {"job": then["job"]}, moments=("job",)),
-    "webhook": Effect(among("never", "late", "twice", "first"), telling, moments=("job",)),
-}
-NOTHING = Effect(anything, lambda then, delay: {}, moments=("accept", "job"))  # only the delay
-OWNERS = {beside: key for key, effect in THEN.items() for beside in effect.beside}
-
-
-def effect_of(then):
-    return next((effect for key, effect in THEN.items() if key in then), NOTHING)
-
-
-def check_then(then):
-    """Refuses a `then` that says nothing, too much, or what goes with something else."""
-    if not isinstance(then, dict):
-        refuse("then", f"a JSON object with one of {', '.join(THEN)}", then)
-    for key in then.keys() - THEN.keys() - OWNERS.keys() - {"at"}:
-        raise ValueError(f"{key!r} is no key of 'then'{did_you_mean(key, [*THEN, *OWNERS, 'at'])}")
-    chosen, effect = [key for key in THEN if key in then], effect_of(then)
-    if len(chosen) > 1:
-        raise ValueError(f"'then' is one of {', '.join(THEN)}, not {' and '.join(chosen)}: make it two rules")
-    for key in [key for key in then if key in OWNERS and key not in effect.beside]:
-        raise ValueError(f"{key!r} goes with {OWNERS[key]!r} only")
-    for key, check in {**dict.fromkeys(chosen, effect.check), **effect.beside}.items():
-        if key in then:
-            check(key, then[key])
-    moments = (*effect.moments, "after") if effect.moments[0] == "accept" and chosen else effect.moments
-    if "at" in then:
-        among(*moments)("at", then["at"]) if len(moments) > 1 else refuse("at", f"for error, status and drop: {a_noun(chosen[0])} is about", then["at"])
-    if "rollback" in then and "stage" not in then:
-        raise ValueError("'rollback' goes with 'stage' only")
-    if "stage" in then and then.get("at", "job") != "job":
-        raise ValueError("a stage is one of the job: leave 'at' away")
-
-
-# which calls
-
-
-def own_fields(cloud, api):
-    """The fields of the object that calls of an api act on; of PollJob, what /zmock/jobs shows."""
-    if api is POLL_JOB:
-        return {"uuid", "api", "state", "resourceUuid"}
-    target = api.target.refers if api.target else api.type if api.kind == "Query" and api.by_uuid else ""
-    row = cloud.catalogue.resource(target)
-    return {"uuid", *row.all_fields} if row else set()
-
-
-WHEN = {  # the names that may follow, for a call of the api (None: any), and the values that an occasion has for one
-    "method": (None, lambda o, name: [o.method]),
-    "path": (None, lambda o, name: [o.path, re.sub("^(/zstack)?/v1", "", o.path)]),
-    "header": (None, lambda o, name: o.headers.getall(name, ())),
-    "query": (lambda cloud, api: QUERY_KEYS if api.kind == "Query" else {*api.params, *OPEN_TO_ALL} if api.method in ("GET", "DELETE") else (),
-              lambda o, name: [value for key, value in urllib.parse.parse_qsl(o.query, keep_blank_values=True) if key == name]),
-    "params": (lambda cloud, api: {*api.params, *OPEN_TO_ALL, *(["uuid"] if api.kind == "Query" else ())}, lambda o, name: values_of(o.params.get(name))),
-    "resource": (own_fields, lambda o, name: values_of(o.resource.get(name))),
-}  # fmt: skip
-
-
-def values_of(value):
-    """What a glob is held against: a value as text, or each one of a list."""
-    return [] if value is None else [text_of(v) for v in value] if isinstance(value, list) else [text_of(value)]
-
-
-def paths_of(cloud, api):
-    """What paths of an api are like, as globs; a client may write characters as %xx, and some dialects take a slash twice."""
-    return [prefix + re.sub(r"\{\w+\}", "*", path) for path in api.paths for prefix in ("", *cloud.dialect["path-prefix"])]
-
-
-@functools.lru_cache(4096)
-def share(glob, path):
-    """Whether a text can match both a glob and a path whose * is anything but a slash."""
-    if re.search("%|//", glob):
-        return True
-    tokens = re.findall(r"\[!?\]?[^\]]*\]|.", glob, re.S)
-    ways, seen = [(0, 0)], set()
-    while ways:
-        way = i, j = ways.pop()
-        if way in seen:
-            continue
-        seen.add(way)
-        token, char = tokens[i] if i < len(tokens) else "", path[j] if j < len(path) else ""
-        if not token and not char:
-            return True
-        ways += [(i + 1, j)] * (token == "*" or (char == "*" and token not in ("", "/"))) + [(i, j + 1)] * (char == "*" or (token == "*" and char != ""))
-        ways += [(i + 1, j + 1)] * bool(token and char and fnmatchcase(char, token))
-    return False
-
-
-def check_when(cloud, when, apis):
-    """Refuses a condition that no call of these apis could meet."""
-    if not isinstance(when, dict):
-        refuse("when", 'a JSON object such as {"params.name": "db-*"}', when)
-    for key, glob in when.items():
-        where, dot, name = key.partition(".")
-        if where not in WHEN or bool(dot) != (where not in ("method", "path")) or (dot and not name):
-            shapes = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
-            raise ValueError(f"'when' has no {key!r}{did_you_mean(where, WHEN)}; there are {', '.join(shapes)}")
-        if not isinstance(glob, (str, int, float)):
-            refuse(key, "a text, number, true or false", glob)
-        a_glob(key, text_of(glob))
-        known = {name for api in apis for name in WHEN[where][0](cloud, api)} if WHEN[where][0] else {name}
-        if name not in known:
-            raise ValueError(f"no call that 'api' names has {key!r}{did_you_mean(name, known)}" + ("" if known else f": there is no {where} at all"))
-    if "path" in when and not any(share(text_of(when["path"]), path) for api in apis for path in paths_of(cloud, api)):
-        refuse("path", f"one of {apis[0].name}, such as {apis[0].path}" if len(apis) == 1 else "a path of these APIs", when["path"])
-    methods = {api.method for api in apis} if cloud.dialect["wrong-method"] else {"GET", "POST", "PUT", "DELETE"}
-    if "method" in when and not any(fnmatchcase(method, str(when["method"])) for method in methods):
-        refuse("method", " or ".join(sorted(methods)), when["method"], methods)
-
-
-# ---- Faults: rules -------------------------------------------------------------------------------------------------
-
-
-RULE_KEYS = {
-    "id": an_id, "api": a_text, "when": None, "skip": a_number(0, kind=int), "times": a_number(1, kind=int), "every": a_number(1, kind=int),
-    "probability": above_0(a_number(0, 1)), "ttl": above_0(a_number(0)), "delay": a_delay, "then": None,
-}  # fmt: skip
-
-
-MOST_SEEN = 100_000  # different calls of which a rule knows how often they matched; then the oldest begin again
+    def key(self) -> str:
+        """A text that equal calls share. Polls share it if equal calls made their jobs."""
+        if self.api is POLL_JOB:
+            return f"poll {self.made_by}"
+        return call_key(self.method, self.path, self.query, self.params)
+
+    def texts(self, place: str, name: str) -> list[str]:
+        """Return the texts that a condition's glob can match.
+
+        texts("path", "") -> ["/zstack/v1/zones", "/zones"]
+        texts("params", "name") -> ["db-1"]
+        """
+        if place == "method":
+            return [self.method]
+        if place == "path":
+            return [self.path, re.sub("^(/zstack)?/v1", "", self.path)]
+        if place == "header":
+            return self.headers.getall(name, [])
+        if place == "query":
+            return urllib.parse.parse_qs(self.query, keep_blank_values=True).get(name, [])
+        value = (self.params if place == "params" else self.resource).get(name)
+        if value is None:
+            return []
+        elements = value if isinstance(value, list) else [value]
+        return [text_of(element) for element in elements]
+
+
+def call_key(method: str, path: str, query: str, params: Item) -> str:
+    """Return a text that equal calls share. Neither session nor job uuid is part of it."""
+    parts = repr((method, path, query, sorted(params.items())))
+    return hashlib.md5(parts.encode(errors="replace"), usedforsecurity=False).hexdigest()
+
+
+# rules
+
+# Keys of `then` that are fields of a Fault.
+FAULT_KEYS = ("stage", "rollback", "drop", "job", "webhook")
 
 
 @dataclass(eq=False)
 class Rule:
-    """Which calls something befalls, how often, and what. `names` are those of the APIs whose calls it can befall."""
+    """A fault rule. decide() matches a call, counts it, and makes its fault if the rule fires."""
 
     id: str
-    told: dict  # as it was set
-    names: frozenset
-    source: str = ""  # the file that it comes from
-    details: str = ""  # of its error, where it names none
+    definition: Item  # as it was set
+    then: Item  # of the definition; an error has its details
+    moments: dict[str, str]  # by API, for each that the rule is for: when it strikes
+    source: str = ""  # the file that holds the rule
     matches: int = 0
     hits: int = 0
     over: bool = False  # its ttl has passed
     timer: Timer | None = None  # of its ttl
-    seen: Counter = field(default_factory=Counter)  # how often each call matched, where chance decides
+    seen: Counter[str] = field(default_factory=Counter)  # matches by call, where chance decides
 
-    def meets(self, occasion):
-        """Whether a call is one that the rule is for."""
-        if self.over or occasion.api.name not in self.names:
-            return False
-        if "webhook" in self.told.get("then", ()) and "X-Web-Hook" not in occasion.headers:
-            return False
-        return all(self.holds(occasion, key, text_of(glob)) for key, glob in self.told.get("when", {}).items())
-
-    @staticmethod
-    def holds(occasion, key, glob):
-        where, _, name = key.partition(".")
-        return any(fnmatchcase(value, glob) for value in WHEN[where][1](occasion, name))
-
-    def strikes(self, occasion, seed):
-        """The fault of a call that the rule is for, or None: counts it, and leaves the rest to chance."""
-        self.matches += 1
-        turn, chance = self.matches - self.told.get("skip", 0), self.chance(occasion, seed)
-        if turn <= 0 or turn % self.told.get("every", 1) or self.hits >= self.told.get("times", math.inf):
+    def decide(self, occasion: Occasion, seed: int) -> Fault | None:
+        """Return the fault of a call, or None if the rule does not match or does not fire."""
+        if not self.is_for(occasion):
             return None
-        if "probability" in self.told and chance.random() >= self.told["probability"]:
+        self.matches += 1
+        chance = self.random_for(occasion, seed)
+        if not self.fires(chance):
             return None
         self.hits += 1
-        delay, then = drawn(self.told.get("delay"), chance), {"details": self.details} | self.told.get("then", {})
-        return {"name": f"{self.id}; hit={self.hits}", "delay": delay or 0} | effect_of(then).does(then, delay)
+        return self.fault(occasion, chance)
 
-    def chance(self, occasion, seed):
-        """Random numbers for a call: by seed, rule, call and how often that call matched; whatever else goes on."""
-        if "probability" not in self.told and not isinstance(self.told.get("delay"), dict):
+    def is_for(self, occasion: Occasion) -> bool:
+        """Return True if a call satisfies `api` and every condition of `when`."""
+        if self.over or occasion.api.name not in self.moments:
+            return False
+        if "webhook" in self.then and "X-Web-Hook" not in occasion.headers:
+            return False
+        for key, glob in self.definition.get("when", {}).items():
+            place, _, name = key.partition(".")
+            if not any(fnmatchcase(text, text_of(glob)) for text in occasion.texts(place, name)):
+                return False
+        return True
+
+    def random_for(self, occasion: Occasion, seed: int) -> random.Random | None:
+        """Return the random numbers of a call, or None if the rule needs none.
+
+        They depend on the seed, the rule, the call and how often that call came: not on others.
+        """
+        drawn = isinstance(self.definition.get("delay"), dict)
+        if "probability" not in self.definition and not drawn:
             return None
         self.seen[occasion.key] += 1
         if len(self.seen) > MOST_SEEN:
             del self.seen[next(iter(self.seen))]
         return random.Random(f"{seed}/{self.id}/{occasion.key}/{self.seen[occasion.key]}")
 
-    def shown(self):
-        return {"id": self.id} | self.told | {"matches": self.matches, "hits": self.hits} | ({"over": True} if self.over else {})
+    def fires(self, chance: random.Random | None) -> bool:
+        """Return True if skip, every, times and probability let the latest match through."""
+        match = self.matches - self.definition.get("skip", 0)
+        if match <= 0 or match % self.definition.get("every", 1):
+            return False
+        if self.hits >= self.definition.get("times", math.inf):
+            return False
+        probability = self.definition.get("probability")
+        return probability is None or chance.random() < probability
+
+    def fault(self, occasion: Occasion, chance: random.Random | None) -> Fault:
+        """Return the fault of the latest hit."""
+        then, delay = self.then, draw_delay(self.definition.get("delay"), chance)
+        fields = {key: then[key] for key in FAULT_KEYS if key in then}
+        if "error" in then:
+            fields["error"] = ApiError(then["error"], then["details"])
+        if "status" in then:
+            fields["answer"] = (then["status"], then.get("body"))
+        if then.get("webhook") == "late":  # the delay is that of the web-hook
+            fields["lateness"] = LATE if delay is None else delay
+        else:
+            fields["delay"] = delay or 0
+        at = self.moments[occasion.api.name]
+        return Fault(name=f"{self.id}; hit={self.hits}", at=at, **fields)
+
+    def end(self) -> None:
+        self.over = True
+
+    @property
+    def told(self) -> Item:
+        return self.definition
+
+    def shown(self) -> Item:
+        """Return the rule as GET /zmock/rules shows it."""
+        counts = {"matches": self.matches, "hits": self.hits}
+        if self.over:
+            counts["over"] = True
+        return {"id": self.id} | self.definition | counts
+
+
+def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
+    """Return the seconds of a rule's delay, drawn if it is a distribution."""
+    if not isinstance(delay, dict):
+        return delay
+    if "uniform" in delay:
+        return chance.uniform(*delay["uniform"])
+    if "normal" in delay:
+        return max(0.0, chance.gauss(*delay["normal"]))
+    median, p99 = delay["lognormal"]["p50"], delay["lognormal"]["p99"]
+    return chance.lognormvariate(math.log(median), math.log(p99 / median) / Z99)
+
+
+# checks of values
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The values that a key may have: a type, and its bounds, its pattern or its words."""
+
+    types: type | tuple[type, ...]
+    meaning: str  # for people: "a whole number from 0"
+    low: float = 0
+    high: float = 1e9
+    above_0: bool = False
+    pattern: str = ""
+    words: tuple[str, ...] = ()
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError for any other value."""
+        if not self.allows(value):
+            refuse(key, self.meaning, value, self.words)
+        if self.above_0 and not value:
+            refuse(key, "above 0", value)
+
+    def allows(self, value: Any) -> bool:
+        if isinstance(value, bool):
+            return self.types is bool
+        fits = isinstance(value, self.types)
+        if not fits:
+            return False
+        if self.words:
+            return value in self.words
+        if self.pattern:
+            return re.fullmatch(self.pattern, value) is not None
+        return self.low <= value <= self.high
+
+
+def refuse(key: str, meaning: str, value: Any, words: Sequence[str] | dict[str, Any] = ()) -> None:
+    raise ValueError(f"{key!r} is {meaning}, not {value!r}{did_you_mean(value, words)}")
+
+
+def among(*words: str) -> Allowed:
+    return Allowed(str, f"{', '.join(words[:-1])} or {words[-1]}", words=words)
+
+
+SECONDS = Allowed((int, float), "a number from 0")
+ANY_TEXT = Allowed(str, "a text", pattern="[^\ud800-\udfff]*")
+AN_ID = Allowed(
+    str,
+    "a text of letters, digits, - _ and ., 64 at most, not beginning with .",
+    pattern="[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
+)
+FROM_1 = Allowed(int, "a whole number from 1", low=1)
+a_text = ANY_TEXT.check
+
+
+def a_number(low: float) -> Any:
+    return Allowed((int, float), f"a number from {low}", low).check
+
+
+def check_glob(key: str, glob: str) -> None:
+    if len(glob) > LONGEST_GLOB:
+        refuse(key, f"a text of at most {LONGEST_GLOB} characters", glob[:40] + "…")
+
+
+def check_code(code: Any, codes: dict[str, str]) -> None:
+    if not isinstance(code, str) or code not in codes:
+        refuse("error", "a code of ZStack", code, codes)
+
+
+def check_json(key: str, value: Any) -> None:
+    """Raise ValueError for a value that JSON in UTF-8 cannot hold: no file could keep it."""
+    try:
+        ANY_TEXT.check(key, json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except ValueError as error:
+        raise ValueError(f"{key!r} cannot be said in JSON: {error}") from None
+
+
+DISTRIBUTIONS = ("uniform", "normal", "lognormal")
+
+
+def check_delay(key: str, delay: Any) -> None:
+    """Raise ValueError for a delay that is neither seconds nor a distribution of them.
+
+    {"uniform": [low, high]}, {"normal": [mean, deviation]}, {"lognormal": {"p50": 0.2, "p99": 3}}
+    """
+    if not isinstance(delay, dict):
+        SECONDS.check(key, delay)
+        return
+    name = next(iter(delay), "")
+    if len(delay) != 1 or name not in DISTRIBUTIONS:
+        meaning = f"seconds, or {{NAME: ...}} with one of {', '.join(DISTRIBUTIONS)}"
+        refuse(key, meaning, delay, DISTRIBUTIONS)
+    key, numbers = f"{key}.{name}", delay[name]
+    if name == "lognormal":
+        if not isinstance(numbers, dict) or numbers.keys() != {"p50", "p99"}:
+            refuse(key, '{"p50": seconds, "p99": seconds}', numbers)
+        numbers = [numbers["p50"], numbers["p99"]]
+    if not isinstance(numbers, list) or len(numbers) != 2:
+        refuse(key, "a list of two numbers", numbers)
+    for number in numbers:
+        SECONDS.check(key, number)
+    if name != "normal" and numbers[0] > numbers[1]:
+        refuse(key, "a list of two numbers, the smaller one first", numbers)
+    if name == "lognormal" and not numbers[0]:
+        refuse(key, "above 0 at p50", delay[name])
+
+
+# checks of `then`
+
+THEN_KEYS = {  # the check of each value
+    "error": check_json,
+    "details": ANY_TEXT.check,
+    "stage": ANY_TEXT.check,
+    "rollback": Allowed(bool, "true or false").check,
+    "status": Allowed(int, "a whole number from 200 to 599", low=200, high=599).check,
+    "body": check_json,
+    "drop": among(*DROPS).check,
+    "job": among("hold", "lose", "expire").check,
+    "webhook": among("never", "late", "twice", "first").check,
+}
+OWNERS = {"details": "error", "stage": "error", "rollback": "stage", "body": "status"}
+THEN = {  # the moments at which each effect can strike
+    "error": ("accept", "job", "after"),
+    "status": ("accept", "after"),
+    "drop": ("accept", "after"),
+    "job": ("job",),
+    "webhook": ("job",),
+}
+ONLY_LATE = ("accept", "job")  # the moments of a rule without effect, which delays
+
+
+def check_then(then: Any) -> None:
+    """Raise ValueError for wrong keys or values of `then`, or for keys that exclude each other."""
+    if not isinstance(then, dict):
+        refuse("then", f"a JSON object with one of {', '.join(THEN)}", then)
+    keys = [*THEN, *OWNERS, "at"]
+    for key in then:
+        if key not in keys:
+            raise ValueError(f"{key!r} is no key of 'then'{did_you_mean(key, keys)}")
+    effects = [key for key in THEN if key in then]
+    if len(effects) > 1:
+        choice = f"one of {', '.join(THEN)}, not {' and '.join(effects)}"
+        raise ValueError(f"'then' is {choice}: make it two rules")
+    for key in then:
+        if key in OWNERS and OWNERS[key] not in then:
+            raise ValueError(f"{key!r} goes with {OWNERS[key]!r} only")
+    for key, check in THEN_KEYS.items():
+        if key in then:
+            check(key, then[key])
+    if "at" in then:
+        check_at(then["at"], effects[0] if effects else "")
+    if "stage" in then and then.get("at", "job") != "job":
+        raise ValueError("a stage is one of the job: leave 'at' away")
+
+
+def check_at(at: Any, effect: str) -> None:
+    moments = THEN.get(effect, ONLY_LATE)
+    if moments == ("job",):
+        refuse("at", f"for error, status and drop: {a_noun(effect)} is about", at)
+    among(*moments).check("at", at)
+
+
+def moments_of(then: Item) -> tuple[str, ...]:
+    """Return the moments at which a `then` can strike."""
+    if "at" in then:
+        return (then["at"],)
+    if "stage" in then:
+        return ("job",)
+    for effect, moments in THEN.items():
+        if effect in then:
+            return moments
+    return ONLY_LATE
+
+
+# checks of `when`
+
+PLACES = ("method", "path", "header", "query", "params", "resource")
+CONDITIONS = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
+
+
+def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
+    """Raise ValueError for a condition on something that no call of these APIs has."""
+    if not isinstance(when, dict):
+        refuse("when", 'a JSON object such as {"params.name": "db-*"}', when)
+    for key, glob in when.items():
+        place, _, name = key.partition(".")
+        if (f"{place}.NAME" if name else key) not in CONDITIONS:
+            conditions = f"there are {', '.join(CONDITIONS)}"
+            raise ValueError(f"'when' has no {key!r}{did_you_mean(place, PLACES)}; {conditions}")
+        if not isinstance(glob, (str, int, float)):
+            refuse(key, "a text, number, true or false", glob)
+        check_glob(key, text_of(glob))
+        if place == "method":
+            check_method(cloud, glob, apis)
+        elif place not in ("path", "header"):
+            check_name(cloud, key, apis)
+
+
+def check_method(cloud: Cloud, glob: Any, apis: list[Api]) -> None:
+    methods = {api.method for api in apis}
+    if not cloud.dialect["wrong-method"]:
+        methods = {"GET", "POST", "PUT", "DELETE"}
+    if not any(fnmatchcase(method, str(glob)) for method in methods):
+        refuse("method", " or ".join(sorted(methods)), glob, sorted(methods))
+
+
+def check_name(cloud: Cloud, key: str, apis: list[Api]) -> None:
+    place, _, name = key.partition(".")
+    names = set().union(*(names_at(cloud, place, api) for api in apis))
+    if name not in names:
+        hint = did_you_mean(name, names) if names else f": there is no {place} at all"
+        raise ValueError(f"no call that 'api' names has {key!r}{hint}")
+
+
+def names_at(cloud: Cloud, place: str, api: Api) -> set[str]:
+    """Return the names that a call of an API can have in its query, its params or its resource."""
+    if place == "resource":
+        return fields_acted_on(cloud, api)
+    params = {*api.params, *OPEN_TO_ALL}
+    if place == "params":
+        return params | {"uuid"} if api.kind == "Query" else params
+    if api.kind == "Query":
+        return QUERY_KEYS
+    return params if api.method in ("GET", "DELETE") else set()
+
+
+def fields_acted_on(cloud: Cloud, api: Api) -> set[str]:
+    """Return the fields of the object that a call acts on; of a poll, those in GET /zmock/jobs."""
+    if api is POLL_JOB:
+        return {"uuid", "api", "state", "resourceUuid"}
+    type = api.type if api.kind == "Query" and api.by_uuid else ""
+    row = cloud.catalogue.resource(api.target.refers if api.target else type)
+    return {"uuid", *row.all_fields} if row else set()
+
+
+# sets of rules
+
+RULE_KEYS = {  # the check of each value; when and then have checks of their own
+    "id": AN_ID.check,
+    "api": ANY_TEXT.check,
+    "when": None,
+    "skip": Allowed(int, "a whole number from 0").check,
+    "times": FROM_1.check,
+    "every": FROM_1.check,
+    "probability": Allowed((int, float), "a number from 0 to 1", high=1, above_0=True).check,
+    "ttl": Allowed((int, float), "a number from 0", above_0=True).check,
+    "delay": check_delay,
+    "then": None,
+}
 
 
 class Faults:
-    """The rules in force for a cloud; the first that fires decides. Where none does, magic in a name may."""
+    """The rules in force. The first that fires decides; if none does, magic in a name may."""
 
-    def __init__(self, cloud):
-        self.cloud, self.apis = cloud, cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
-        self.files, self.problems = cloud.settings.rules, {}
+    def __init__(self, cloud: Cloud):
+        self.cloud = cloud
+        self.apis = cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
+        self.files = cloud.settings.rules
+        self.problems: dict[str, str] = {}  # by file: why its rules are not in force
         self.clear()
 
     @property
-    def armed(self):
-        """Whether there are rules, or files that may hold some."""
+    def armed(self) -> bool:
+        """True if there are rules, or files that may come to hold some."""
         return bool(self.rules or self.files)
 
-    def clear(self):
-        """No rules, and the next one is the first."""
-        self.rules, self.ids, self.magic = [], itertools.count(1), 0
-        self.stamps = {}
+    def clear(self) -> None:
+        self.rules: list[Rule] = []
+        self.ids = itertools.count(1)
+        self.magic = 0  # hits
+        self.stamps: dict[str, Any] = {}  # of the files, as they were read last
 
-    def add(self, told, source="", ends=None):
-        """Reads a rule, `ends` where its ttl began before; raises ValueError for one that can never match."""
-        names = frozenset(self.check(told))
-        told = frozen(without_nulls(told))
-        self.ids = self.ids if self.rules else itertools.count(1)  # the same rules again have the same names, and the same chances
-        taken = {rule.id for rule in self.rules} | {"magic"}
-        id = told["id"] if "id" in told else next(id for id in (f"rule-{n}" for n in self.ids) if id not in taken)
-        if id in taken:
-            raise ValueError(f"there is a rule {id!r} already")
-        rule = Rule(id, told, names, source, self.cloud.catalogue.errors.get(told.get("then", {}).get("error"), ""))
+    def decide(self, occasion: Occasion) -> Fault:
+        """Return the fault of a call: of the first rule that fires, else of magic, else none."""
+        self.reread()
+        for rule in self.rules:
+            fault = rule.decide(occasion, self.cloud.settings.seed)
+            if fault:
+                return fault
+        return self.by_magic(occasion)
+
+    # setting rules
+
+    def add(self, definition: Any, source: str = "", ends: float | None = None) -> Rule:
+        """Put a rule in force, behind the others; raise ValueError for one that can never fire.
+
+        `ends` is the date on which its ttl ends, for a rule that was set before.
+        """
+        moments = self.check(definition)
+        definition = frozen(without_nulls(definition))
+        then = definition.get("then", {})
+        description = self.cloud.catalogue.errors.get(then.get("error"), "")
+        then = {"details": description} | then
+        rule = Rule(self.id_for(definition), definition, then, moments, source)
         self.rules.append(rule)
-        if "ttl" in told:
-            now = self.cloud.clock.now()
-            ends = now + told["ttl"] if ends is None else ends
-            rule.over = ends <= now
-            if not rule.over:
-                end = functools.partial(setattr, rule, "over", True)
-                rule.timer = self.cloud.clock.after(ends - now, end, f"rule {id} is over")
+        if "ttl" in definition:
+            self.start_ttl(rule, ends)
         return rule
 
-    def check(self, told):
-        """The names of the APIs that a rule is for; raises ValueError where it is none."""
-        if not isinstance(told, dict):
-            raise ValueError("a rule is a JSON object")
-        for key in told.keys() - RULE_KEYS.keys():
-            raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
-        meant = self.named(told.get("api"))
-        for key, check in RULE_KEYS.items():
-            if check and told.get(key) is not None:
-                check(key, told[key])
-        if told.get("when") is not None:
-            check_when(self.cloud, told["when"], meant)
-        then = told.get("then")
-        if then is not None:
-            check_then(then)
-            if "error" in then:
-                check_code(then["error"], self.cloud.catalogue.errors)
-        anything("rule", told)
-        return [api.name for api in self.reached(told["api"], then or {}, meant)]
+    def id_for(self, definition: Item) -> str:
+        """Return the id of a new rule: its own, or the next free one."""
+        if not self.rules:  # the same rules again have the same ids, and the same random numbers
+            self.ids = itertools.count(1)
+        taken = {"magic", *(rule.id for rule in self.rules)}
+        id = definition.get("id")
+        if id in taken:
+            raise ValueError(f"there is a rule {id!r} already")
+        while id is None or id in taken:
+            id = f"rule-{next(self.ids)}"
+        return id
 
-    def named(self, glob):
-        """The simulated APIs that a rule names; PollJob only by its own name."""
-        if isinstance(glob, str):
-            a_glob("api", glob)
-        names = [] if not isinstance(glob, str) else [glob] if glob == POLL_JOB.name else [n for n in self.apis if n != POLL_JOB.name and fnmatchcase(n, glob)]
-        names = [name for name in names if name in self.apis]
-        if not names:
-            simulated = [name for name, api in self.apis.items() if api.backing != "none"]
-            better = did_you_mean(glob, simulated) or did_you_mean(glob, self.apis)
-            raise ValueError(f"'api' names no API: {glob!r}{better}")
-        simulated = [self.apis[name] for name in names if self.apis[name].backing != "none"]
-        if not simulated:
-            raise ValueError(f"{glob} is not simulated: it answers 501")
-        return simulated
+    def start_ttl(self, rule: Rule, ends: float | None) -> None:
+        """End a rule after its ttl, or on a date."""
+        now = self.cloud.clock.now()
+        if ends is None:
+            ends = now + rule.definition["ttl"]
+        if ends <= now:
+            rule.end()
+        else:
+            rule.timer = self.cloud.clock.after(ends - now, rule.end, f"rule {rule.id} is over")
 
-    def reached(self, glob, then, apis):
-        """Those of the APIs whose calls `then` can befall: that have a job, or the stage, where it takes one."""
-        if effect_of(then).moments == ("job",) or then.get("at") == "job" or "stage" in then:
-            apis = [api for api in apis if not self.cloud.at_once(api)]
-            if not apis:
-                raise ValueError(f"{glob} answers at once, without a job: {json.dumps(then, ensure_ascii=False)} can never befall it")
-        stages = [stage for api in apis for stage in self.cloud.stages(api)]
-        if "stage" in then and then["stage"] not in stages:
-            known = f"; there are {', '.join(dict.fromkeys(stages))}" if stages else ""
-            raise ValueError(f"{glob} has no stage {then['stage']!r}{did_you_mean(then['stage'], stages)}{known}")
-        return [api for api in apis if then.get("stage", "") in ("", *self.cloud.stages(api))]
-
-    def remove(self, id):
-        """Takes a rule away; answers whether it was there."""
-        gone = [rule for rule in self.rules if rule.id == id]
+    def remove(self, id: str) -> None:
         self.replace([rule for rule in self.rules if rule.id != id])
-        return bool(gone)
 
-    def replace(self, rules):
-        """These rules instead; nothing is due any more for those that are not among them."""
+    def replace(self, rules: list[Rule]) -> None:
+        """Put these rules in force, and no others."""
         for rule in self.rules:
             if rule.timer and rule not in rules:
                 rule.timer.cancel()
         self.rules = rules
 
-    def decide(self, occasion):
-        """The fault that befalls a call: that of the first rule that fires, else what its object's name says."""
-        self.reread()
-        for rule in self.rules:
-            struck = rule.strikes(occasion, self.cloud.settings.seed) if rule.meets(occasion) else None
-            if struck:
-                return self.timed(occasion.api, struck, rule.told.get("then", {}))
-        return self.by_magic(occasion)
+    # checking rules
 
-    def timed(self, api, struck, then):
-        moments = [moment for moment in effect_of(then).moments if moment == "accept" or not self.cloud.at_once(api)]
-        return Fault(**struck, at=then.get("at", moments[-1]))
+    def check(self, definition: Any) -> dict[str, str]:
+        """Return when a rule strikes, by API; raise ValueError if it can never fire."""
+        if not isinstance(definition, dict):
+            raise ValueError("a rule is a JSON object")
+        for key in definition:
+            if key not in RULE_KEYS:
+                raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
+        apis = self.named(definition.get("api"))
+        for key, check in RULE_KEYS.items():
+            if check and definition.get(key) is not None:
+                check(key, definition[key])
+        when, then = definition.get("when"), definition.get("then")
+        if when is not None:
+            check_when(self.cloud, when, apis)
+        if then is not None:
+            check_then(then)
+            if "error" in then:
+                check_code(then["error"], self.cloud.catalogue.errors)
+        check_json("rule", definition)
+        return self.moments(definition["api"], then or {}, apis)
+
+    def named(self, glob: Any) -> list[Api]:
+        """Return the simulated APIs whose names match; PollJob only matches its own name."""
+        apis = [POLL_JOB] if glob == POLL_JOB.name else []
+        if isinstance(glob, str):
+            check_glob("api", glob)
+            for name, api in self.cloud.catalogue.apis.items():
+                if fnmatchcase(name, glob):
+                    apis.append(api)
+        if simulated := [api for api in apis if api.backing != "none"]:
+            return simulated
+        if apis:
+            raise ValueError(f"{glob} is not simulated: it answers 501")
+        names = [name for name, api in self.apis.items() if api.backing != "none"]
+        hint = did_you_mean(glob, names) or did_you_mean(glob, self.apis)
+        raise ValueError(f"'api' names no API: {glob!r}{hint}")
+
+    def moments(self, glob: str, then: Item, apis: list[Api]) -> dict[str, str]:
+        """Return when `then` strikes, by API, for those that have the job or the stage it needs."""
+        possible, moments = moments_of(then), {}
+        for api in apis:
+            if "job" in possible and not self.cloud.at_once(api):
+                moments[api.name] = "job"
+            elif possible != ("job",):
+                moments[api.name] = possible[0]
+        if not moments:
+            reason = f"{json.dumps(then, ensure_ascii=False)} can never befall it"
+            raise ValueError(f"{glob} answers at once, without a job: {reason}")
+        if "stage" not in then:
+            return moments
+        stages = {name: self.cloud.stages(self.apis[name]) for name in moments}
+        staged = {name: "job" for name in moments if then["stage"] in stages[name]}
+        if not staged:
+            names = [*dict.fromkeys(itertools.chain(*stages.values()))]
+            hint = did_you_mean(then["stage"], names)
+            hint += f"; there are {', '.join(names)}" if names else ""
+            raise ValueError(f"{glob} has no stage {then['stage']!r}{hint}")
+        return staged
 
     # magic
 
-    def by_magic(self, occasion):
-        """What `#zmock ...` in the name or description of the object says that a call makes or acts on. Reading is spared."""
-        if self.cloud.settings.no_magic or self.cloud.at_once(occasion.api) or occasion.api is POLL_JOB:
-            return NO_FAULT
-        said = {name: occasion.params[name] for name in ("name", "description") if isinstance(occasion.params.get(name), str)}
-        if occasion.api.kind == "Update" and said:  # the way in, and the way out again
-            return NO_FAULT
-        acted = {name: occasion.resource.get(name, "") for name in ("name", "description")}
-        found = MAGIC.findall(" ".join([*said.values(), *map(str, acted.values())]))
-        return self.conjure(found) if found else NO_FAULT
+    def by_magic(self, occasion: Occasion) -> Fault:
+        """Return the fault that `#zmock ...` in an object's name or description asks for.
 
-    def conjure(self, found):
-        fault, codes = {}, self.cloud.catalogue.errors
-        for word, _, value in found:
-            spell = SPELLS.get(word)
-            told = spell(value, codes) if spell else None
-            if told is None:
-                return Fault(hint=f"'#zmock {word}{'=' * bool(value)}{value}' is no magic: there are #zmock fail, fail=CODE, delay=SECONDS, hold"
-                                  + did_you_mean(value or word, codes if word == "fail" else SPELLS))  # fmt: skip
-            fault |= told
+        It strikes the asynchronous calls that make the object or act on it. An update that names
+        or describes the object is spared: that is how magic comes and goes.
+        """
+        api, params, resource = occasion.api, occasion.params, occasion.resource
+        if self.cloud.settings.no_magic or self.cloud.at_once(api):
+            return NO_FAULT
+        texts = [params.get("name"), params.get("description")]
+        if api.kind == "Update" and texts != [None, None]:
+            return NO_FAULT
+        texts += [resource.get("name"), resource.get("description")]
+        spells = MAGIC.findall(" ".join(text for text in texts if isinstance(text, str)))
+        return self.cast(spells) if spells else NO_FAULT
+
+    def cast(self, spells: list[tuple[str, str]]) -> Fault:
+        """Return the fault of spells such as [("fail", "HOST.1010"), ("hold", "")].
+
+        A wrong spell makes a fault that only has a hint.
+        """
+        codes = self.cloud.catalogue.errors
+        fields: Item = {}
+        for word, value in spells:
+            spell = f"#zmock {word}={value}" if value else f"#zmock {word}"
+            if word == "fail" and (not value or value in codes):
+                fields["error"] = ApiError(value or "SYS.1006", f"asked for by {spell}")
+            elif word == "delay" and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+                fields["delay"] = float(value)
+            elif word == "hold" and not value:
+                fields["job"] = "hold"
+            else:
+                near = did_you_mean(value or word, codes if word == "fail" else SPELLS)
+                choice = "there are #zmock fail, fail=CODE, delay=SECONDS, hold"
+                return Fault(hint=f"'{spell}' is no magic: {choice}{near}")
         self.magic += 1
-        return Fault(**fault | {"name": f"magic; hit={self.magic}", "at": "job"})
+        return Fault(name=f"magic; hit={self.magic}", at="job", **fields)
 
     # files
 
-    def must_read(self):
-        """Reads the rule files; raises SettingsError for one that cannot be used."""
+    def must_read(self) -> None:
+        """Read the rule files; raise SettingsError if one cannot be used."""
         self.reread()
-        for path, problem in self.problems.items():
-            raise SettingsError(f"cannot use the rules in {path}: {problem}; a rules file is a JSON list of rules")
+        if self.problems:
+            path, problem = next(iter(self.problems.items()))
+            reason = f"{problem}; a rules file is a JSON list of rules"
+            raise SettingsError(f"cannot use the rules in {path}: {reason}")
 
-    def reread(self):
-        """Takes over the rule files that have changed; one that cannot be used changes nothing, and is told."""
+    def reread(self) -> None:
+        """Read the rule files that have changed. A file that cannot be used changes nothing."""
         for path in self.files:
             stamp = file_stamp(path)
             if self.stamps.get(path, "") != stamp:
@@ -4496,648 +4615,712 @@ class Faults:
                 self.problems.pop(path, None)
                 self.replace_from(path)
 
-    def replace_from(self, path):
-        """The rules of a file in the place of those that it held before; one that is the same goes on counting."""
-        kept = self.rules
-        mine = defaultdict(list)  # by what was told: the same may stand there twice
-        for rule in [rule for rule in kept if rule.source == path]:
-            mine[as_told(rule.told)].append(rule)
+    def replace_from(self, path: str) -> None:
+        """Put the rules of a file in force instead of those that it held before."""
+        before = self.rules
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-            if not isinstance(told, list):
-                raise ValueError(f"it holds {gson_word(told)}")
-            staying = [mine[as_told(rule)].pop(0) if mine[as_told(rule)] else None for rule in told]
-            self.rules = [rule for rule in kept if rule.source != path or rule in staying]
-            fresh = [same or self.add(rule, path) for same, rule in zip(staying, told)]
+            definitions = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            if not isinstance(definitions, list):
+                raise ValueError(f"it holds {gson_word(definitions)}")
+            rules = self.renewed(path, definitions)
         except (OSError, ValueError, RecursionError) as error:
-            self.replace(kept)
+            self.replace(before)
             self.problems[path] = str(error)
             log.warning("cannot use the rules in %s: %s", path, error)
             return
-        order = {path: n for n, path in enumerate(self.files)}
-        others = [rule for rule in self.rules if rule.source != path]
-        self.rules = kept
-        self.replace(sorted([*others, *fresh], key=lambda rule: order.get(rule.source, len(order))))
+        places = {path: place for place, path in enumerate(self.files)}
+        rules = [*(rule for rule in before if rule.source != path), *rules]
+        self.rules = before
+        self.replace(sorted(rules, key=lambda rule: places.get(rule.source, len(places))))
+
+    def renewed(self, path: str, definitions: list[Any]) -> list[Rule]:
+        """Return the rules of a file that has changed. Unchanged rules go on counting."""
+        former = defaultdict(list)  # a file may hold the same rule twice
+        for rule in self.rules:
+            if rule.source == path:
+                former[canonical(rule.definition)].append(rule)
+        unchanged = []
+        for definition in definitions:
+            same = former[canonical(definition)]
+            unchanged.append(same.pop(0) if same else None)
+        self.rules = [rule for rule in self.rules if rule.source != path or rule in unchanged]
+        pairs = zip(unchanged, definitions)
+        return [rule or self.add(definition, path) for rule, definition in pairs]
 
 
-def as_told(told):
-    """What is the same for the same rule."""
-    return json.dumps(without_nulls(told) if isinstance(told, dict) else told, sort_keys=True)
+def canonical(definition: Any) -> str:
+    """Return a text that equal definitions share."""
+    if isinstance(definition, dict):
+        definition = without_nulls(definition)
+    return json.dumps(definition, sort_keys=True)
 
 
-def file_stamp(path):
-    """What changes when a file does; None where there is none."""
+def file_stamp(path: str) -> tuple[int, int, int] | None:
+    """Return a value that differs when a file has changed; None if there is no file."""
     try:
-        found = os.stat(path)
+        stat = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-MAGIC = re.compile(r"#zmock\s+(\w+)(=([\w.]*))?")
-SPELLS = {  # the fault that a word makes, None where what follows = makes no sense
-    "fail": lambda value, codes: {"error": ApiError(value or "SYS.1006", f"asked for by #zmock fail{'=' * bool(value)}{value}")} if not value or value in codes else None,
-    "delay": lambda value, codes: {"delay": float(value)} if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) else None,
-    "hold": lambda value, codes: {"job": "hold"} if not value else None,
-}
+MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.]*))?")
+SPELLS = ("fail", "delay", "hold")
 
 
-# ---- Jobs: runs ----------------------------------------------------------------------------------------------------
+# ---- Jobs --------------------------------------------------------------------------------------------------------
 
-PROGRESS_KEPT = 300  # ProgressGlobalConfig.java
+PROGRESS_KEPT = 300  # seconds (ProgressGlobalConfig.java)
+HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook; the gap is in seconds
+GRACE = 0.025  # seconds of the world between a 202 and its web-hook: the client reads the 202 first
+KEPT_SEEN = 2 * DAY  # seconds that a job is kept after the last look at it
+LOOKS_APART = 60  # seconds; more frequent looks at a job are not written to its record
+MOST_GONE = 1000  # jobs that rules made expire, whose rules are remembered
+OVER = {"succeeded", "failed"}
+FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
 
 
 @dataclass
 class Call:
-    """One use of an api: what was asked, by whom. `job` is its uuid, which names its progress too."""
+    """One use of an API."""
 
     api: Api
-    params: dict
-    session: str = ""
-    job: str = ""
-    system_tags: list = field(default_factory=list)
-    user_tags: list = field(default_factory=list)
-    account: str = ""
-    user: str = ""  # who of the account calls: its user, or the account itself; nobody where no session is needed
-    seconds: float = 0
-    long: bool = False  # whether it is what a long job does
+    params: Item
+    session: Uuid = ""
+    job: Uuid = ""  # names its progress too
+    system_tags: list[str] = field(default_factory=list)
+    user_tags: list[str] = field(default_factory=list)
+    account: Uuid = ""
+    user: Uuid = ""  # of the account, or the account itself; empty where no session is needed
+    seconds: Seconds = 0
+    long: bool = False  # it is the work of a long job
     fault: Fault = NO_FAULT
-    refused: ApiError | None = None  # why, when it was let in
-    key: str = ""  # the call_key of what asked for it
-    given: dict = field(default_factory=dict)  # what was asked for word by word, tags and all: what rules are held against
-    on_end: Any = None  # a function of the state and the error code that its job ends with
+    refused: ApiError | None = None  # the error of an incident that refuses it
+    key: str = ""  # its call_key()
+    given: Item = field(default_factory=dict)  # the parameters as the client sent them, with tags
+    on_end: Any = None  # called with the state and the error code that its job ends with
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         return self.params.get(name)
 
     @property
-    def target(self):
-        """The uuid of the object that its path names, or none."""
+    def target(self) -> Uuid | None:
+        """The uuid of the object in the path, or None."""
         return self.params.get(self.api.target.name) if self.api.target else None
 
 
-@dataclass
-class Progress:
-    """How far an operation is: its stages with the moments they began, for GetTaskProgress.
-
-    All moments are seconds of Clock.steady().
-    """
-
-    call: Call
-    began: float
-    ends: float
-    stages: dict
-    seen: list = field(default_factory=list)
-    over: bool = False
-
-    def percent(self, now):
-        if self.over or self.ends <= self.began:
-            return 100 if self.over else 0
-        return max(0, min(99, int(100 * (now - self.began) / (self.ends - self.began))))
+# runs
 
 
 class Run:
-    """One operation under way: each stage at its time, then done(body, error). A stage is what a yield of its name ends.
+    """An operation under way: it works step by step, and ends with done(body, error).
 
-    A bare yield ends what comes before the first stage. One that is held goes on by hurry() only.
-    `began` and `due` are seconds of Clock.steady(); the argument `began` is a date.
+    An operation with stages begins at once, and each yield of its work ends a stage. The stages
+    share its seconds. An operation without stages waits for its seconds, then does all its work.
+
+        begin -> step -> plan_next -> step -> ... -> finish
+
+    An error undoes the work. The run then ends when it is due, and not before.
+    `began` and `due` are seconds of Clock.steady(). The argument `began` is a date.
     """
 
-    def __init__(self, jobs, call, seconds, done, began=None):
-        self.jobs, self.call, self.done = jobs, call, done
-        self.steps, self.passed, self.timer, self.over, self.log = None, None, None, False, []
-        self.stages, self.awaited = jobs.stages(call.api, call.long), began is None
-        self.held = call.fault.job == "hold"
-        jobs.runs.add(self)
-        self.began = jobs.clock.steady(began)
+    def __init__(
+        self, jobs: Jobs, call: Call, seconds: Seconds, done: Any, began: float | None = None
+    ):
+        self.jobs, self.cloud, self.clock = jobs, jobs.cloud, jobs.clock
+        self.call, self.done = call, done
+        self.awaited = began is None  # a warping clock goes on to its timers
+        self.began = self.clock.steady(began)
         self.due = self.began + seconds
-        self.progress = Progress(call, self.began, self.due, self.stages)
-        if (self.stages or call.long) and jobs.configured("progress", "progress.on"):
-            jobs.progress[call.job] = self.progress
-        if self.stages:
-            self.attempt(self.begin)
+        self.stages: dict[str, str] = self.cloud.stages(call.api, call.long)
+        self.seen: list[Seconds] = []  # when each stage ended; a second of Clock.steady()
+        self.log: list[Any] = []  # the changes made, for undo()
+        self.steps: Any = None  # the generator of its work
+        self.passed: str | None = None  # the stage that ended last
+        self.timer: Timer | None = None
+        self.over = False  # no work is left
+        self.ended = False
+        if call.fault.job_error:  # there is no work, which is why no incident strikes it
+            self.fail_when_due(call.fault.job_error)
         else:
-            self.wait(self.due, self.begin)
+            jobs.runs.add(self)
+            self.begin()
 
-    def wait(self, due, step):
-        self.timer = self.later(due, lambda: self.attempt(step))
+    def begin(self) -> None:
+        shows = self.stages or self.call.long
+        if shows and configured(self.cloud, "progress", "progress.on"):
+            self.jobs.progress[self.call.job] = self
+        if self.stages:
+            self.attempt()
+        else:
+            self.timer = self.later(self.due, self.attempt)
 
-    def later(self, due, fire):
-        """A timer of this operation."""
-        what = f"{self.call.api.name} {self.call.job}"
-        if self.held:
-            return self.jobs.clock.never(fire, what)
-        return self.jobs.clock.at_second(due, fire, what, self.awaited)
+    def percent(self, now: Seconds) -> int:
+        """Return how far it is at a second of Clock.steady(), for GetTaskProgress."""
+        if self.ended:
+            return 100
+        if self.due <= self.began:
+            return 0
+        return max(0, min(99, int(100 * (now - self.began) / (self.due - self.began))))
 
-    def attempt(self, step):
-        """Takes one step; an error ends the operation, and takes back what it had changed until then."""
+    def later(self, due: Seconds, fire: Any) -> Timer:
+        """Return a timer of this run; it never fires while the job is held."""
+        name = f"{self.call.api.name} {self.call.job}"
+        if self.call.fault.job == "hold":
+            return self.clock.never(fire, name)
+        return self.clock.at_second(due, fire, name, self.awaited)
+
+    def attempt(self) -> None:
+        """Take a step, and plan the next one. An error undoes the step and ends the run."""
         if self.over:
             return
         try:
-            with self.jobs.store.all_or_nothing() as changes:
-                ended, body = step()
+            with self.cloud.store.all_or_nothing() as changes:
+                last, body = self.step()
         except ApiError as error:
-            self.end(None, error)
-        except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
+            self.fail_in_time(error)
+        except Exception as error:  # MessageSafeAspect.aj: any exception of a service is SYS.1000
             log.exception("%s failed", self.call.api.name)
-            self.end(None, ApiError("SYS.1000", str(error)))
+            self.fail_in_time(ApiError("SYS.1000", str(error)))
         else:
             self.log += changes
-            self.end(body, None) if ended else self.plan_next()
+            if last:
+                self.finish(body, None)
+            else:
+                self.plan_next()
 
-    def begin(self):
-        body = self.jobs.perform(self.call)
-        if not isinstance(body, GeneratorType):
-            return True, body
-        self.steps = body
-        return self.step()
-
-    def resume(self):
-        """On to the next stage, unless that is the one to fail: (whether it was the last, the result)."""
-        if self.fails_next():
+    def step(self) -> tuple[bool, Any]:
+        """Work as far as the next yield; return True and the body after the last step."""
+        if self.steps is None:
+            self.steps = steps_of(self.cloud.perform(self.call))
+        elif self.fails_next():
             raise self.call.fault.error
-        return self.step()
-
-    def fails_next(self):
-        """Whether a rule has the next stage fail."""
-        return self.call.fault.stage and [*self.stages, ""][len(self.progress.seen)] == self.call.fault.stage
-
-    def step(self):
         try:
             self.passed = next(self.steps)
         except StopIteration as end:
             return True, end.value
         return False, None
 
-    def plan_next(self):
-        if self.passed is None or (not self.progress.seen and self.fails_next()):  # prepared; or a first stage that nothing prepares
-            return self.attempt(self.resume)
-        self.progress.seen.append(self.jobs.clock.steady())
+    def plan_next(self) -> None:
+        """Take the next step when the stage has had its share of the time.
+
+        A bare yield is no stage: it ends the preparations. A first stage that is to fail fails at
+        once, even if nothing prepares it.
+        """
+        fails_first = not self.seen and self.fails_next()
+        if self.passed is None or fails_first:
+            self.attempt()
+            return
+        self.seen.append(self.clock.steady())
         share = (self.due - self.began) / max(1, len(self.stages))
-        return self.wait(self.began + share * len(self.progress.seen), self.resume)
+        self.timer = self.later(self.began + share * len(self.seen), self.attempt)
 
-    def end(self, body, error):
-        """Over: at once when it went well, and not before its time when it failed on the way."""
-        if error:
-            self.undo() if self.call.fault.rollback else None
-            error = wrapped(error, self.call.api)
-        if error and self.jobs.clock.steady() < self.due:
-            self.over = True
-            self.timer = self.later(self.due, lambda: self.finish(None, error))
+    def fails_next(self) -> bool:
+        """Return True if a rule fails the next stage."""
+        stage = self.call.fault.stage
+        return bool(stage) and [*self.stages, ""][len(self.seen)] == stage
+
+    def fail_in_time(self, error: ApiError) -> None:
+        """End with an error, but not before the run is due."""
+        if self.call.fault.rollback:
+            self.undo()
+        error = wrapped(error, self.call.api)
+        if self.clock.steady() < self.due:
+            self.fail_when_due(error)
         else:
-            self.finish(body, error)
+            self.finish(None, error)
 
-    def finish(self, body, error):
-        self.over = self.progress.over = True
+    def fail_when_due(self, error: ApiError) -> None:
+        self.over = True
+        self.timer = self.later(self.due, functools.partial(self.finish, None, error))
+
+    def finish(self, body: Any, error: ApiError | None) -> None:
+        self.over = self.ended = True
         self.jobs.runs.discard(self)
-        if self.call.job in self.jobs.progress:
-            self.jobs.clock.after(PROGRESS_KEPT, lambda: self.jobs.forget(self.progress))
+        if self.jobs.progress.get(self.call.job) is self:
+            self.clock.after(PROGRESS_KEPT, functools.partial(self.jobs.forget, self))
         self.done(body, error)
 
-    def undo(self):
-        self.jobs.take_back(self.log)
-        self.log = []
+    # from outside
 
-    def hurry(self):
-        """All that is left, now."""
+    def hold(self) -> None:
+        """Stop where it is; the fault of its call holds it."""
+        fire = self.timer.fire
+        self.timer.cancel()
+        self.timer = self.later(self.due, fire)
+
+    def hurry(self) -> None:
+        """Take all remaining steps, and end."""
         while not self.over:
             self.timer.cancel()
-            self.attempt(self.resume if self.steps else self.begin)
-        if self.timer:
-            self.timer.hurry()  # an error that waits for its time
+            self.attempt()
+        self.timer.hurry()  # an error that waits until it is due
 
-    def drop(self):
-        """Ends it without a word, as if it had never begun."""
+    def fail(self, error: ApiError) -> None:
+        """Undo the work, and end with an error now."""
         self.abandon()
         self.undo()
+        self.finish(None, error)
 
-    def abandon(self):
-        """Ends it without a word, as far as it has come."""
+    def abandon(self) -> None:
+        """Stop for good. Nothing is undone, and done() is not called."""
         if self.timer:
             self.timer.cancel()
         self.over = True
         self.jobs.runs.discard(self)
 
-    def hold(self):
-        """Has it go on by hurry() only."""
-        fire, self.held = self.timer.fire, True
-        self.timer.cancel()
-        self.timer = self.later(self.due, fire)
-
-    def fail(self, error):
-        """Ends it with an error, now, unless it has ended."""
-        if self in self.jobs.runs:
-            self.drop()
-            self.finish(None, error)
+    def undo(self) -> None:
+        self.cloud.take_back(self.log)
+        self.log = []
 
 
-def wrapped(error, api):
-    """VM.1001 caused by HOST_ALLOCATION.1000, for instance; errors of the system itself, and of who may not, stay as they are."""
+def steps_of(work: Any) -> Any:
+    """Yield the stages of an operation, and return its body."""
+    if isinstance(work, GeneratorType):
+        work = yield from work
+    return work
+
+
+def wrapped(error: ApiError, api: Api) -> ApiError:
+    """Return the error of an API with its cause: VM.1001 caused by HOST_ALLOCATION.1000.
+
+    Errors of the system, and of sessions and permissions, are returned as they are.
+    """
     if not api.fails or error.code.startswith(("SYS.", "ID.")):
         return error
     return ApiError(api.fails, error.details, error, hint=error.hint)
 
 
-# ---- Jobs --------------------------------------------------------------------------------------------------------
+# jobs
 
-HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook
-GRACE = 0.025  # seconds of the world between a 202 and its web-hook: the client reads the 202 first
-KEPT_SEEN = 2 * DAY  # how long a job is kept after it was last looked at
-LOOKS_APART = 60  # seconds; a job that is looked at more often is not written more often
-MOST_GONE = 1000  # jobs that a rule had expire, of which that is still known
-OVER = {"succeeded", "failed"}
+
+@dataclass(eq=False)
+class Job:
+    """An api-job that no client has seen end."""
+
+    call: Call
+    submitted: Seconds  # second of Clock.steady()
+    run: Run | None = None  # None while it waits in line
+    ended: bool = False  # its result is being written
+    answered: asyncio.Event = field(default_factory=asyncio.Event)  # set when its 202 has left
+
+    @property
+    def due(self) -> Seconds:
+        """The second of Clock.steady() on which it is to end."""
+        return self.run.due if self.run else self.submitted + self.call.seconds
+
+    @property
+    def held(self) -> bool:
+        return self.call.fault.job == "hold" and not self.ended
 
 
 class Jobs:
-    """Api-jobs: submitted, run, polled, told to a web-hook, expired. A record per job is kept in the Store as type Job."""
+    """The api-jobs. Each has a record of type Job in the Store, and a Job until clients see its end.
 
-    def __init__(self, clock, store, dialect, configured, catalogue, perform, stages, notify, take_back):
-        self.clock, self.store, self.dialect, self.configured, self.catalogue = clock, store, dialect, configured, catalogue
-        self.perform, self.stages, self.notify, self.take_back = perform, stages, notify, take_back
-        self.http, self.watch = None, None
-        self.left = {}  # events: the 202 of a job whose web-hook waits for that has left; from submit() to left_now()
-        self.told = {}  # events: a web-hook that the 202 waits for has been told; from submit() to let_go()
+        submit -> enter_line -> start -> finish -> publish -> poll -> expire
+
+    A job waits in line for the jobs before it on the same object. finish() puts its result into
+    the record. publish() waits until that is on the disk, lets polls see it, and calls the
+    web-hook.
+    """
+
+    def __init__(self, cloud: Cloud):
+        self.cloud, self.clock, self.store = cloud, cloud.clock, cloud.store
+        self.http: aiohttp.ClientSession | None = None
+        self.watch: Any = None  # called with the uuid of each job that changes
+        self.left: dict[Uuid, asyncio.Event] = {}  # web-hooks wait until the 202 has left
+        self.told: dict[Uuid, asyncio.Event] = {}  # 202s wait until the web-hook is called
         self.clear()
 
-    def clear(self):
-        self.running, self.runs, self.progress, self.queues = {}, set(), {}, defaultdict(list)
-        self.calls = {}  # by job, the calls of those that are running
-        self.ended = set()  # running jobs whose result is being written; nobody has seen it yet
-        self.looked = {}  # when each job was last looked at; kept in its record once a minute
-        self.gone_by = {}  # the rules that had jobs expire, for the polls that come after
-        self.telling = set()  # tasks
+    def clear(self) -> None:
+        self.running: dict[Uuid, Job] = {}
+        self.queues: dict[str, list[Job]] = defaultdict(list)  # by object; the first one runs
+        self.runs: set[Run] = set()  # of jobs and of long jobs
+        self.progress: dict[Uuid, Run] = {}  # for GetTaskProgress
+        self.looked: dict[Uuid, float] = {}  # date of the last look; its record is a minute late
+        self.gone_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
+        self.telling: set[asyncio.Task[None]] = set()  # calls of web-hooks
         for event in [*self.left.values(), *self.told.values()]:
             event.set()
         self.left, self.told = {}, {}
 
-    def submit(self, call, hook="", schema=False):
-        """Accepts a call as a job; answers its record."""
-        if hook and not hook.startswith(("http://", "https://")):
-            log.warning("job %s: a web-hook goes to http or https, not to %s", call.job, hook)
-            hook = ""
-        lost, now = call.fault.job == "lose", self.clock.now()
-        record = {
-            "uuid": call.job, "api": call.api.name, "state": "lost" if lost else "running", "created": now, "seen": now, "due": now + call.seconds,
-            "target": call.target, "hook": hook, "schema": schema, "key": call.key,
-        }  # fmt: skip
-        said = {"held": call.fault.job == "hold" or None, "rule": call.fault.name if lost else None}
-        self.store.put("Job", record | without_nulls(said))
-        if not lost:
-            if hook and call.fault.webhook != "never":
-                (self.told if call.fault.webhook == "first" else self.left)[call.job] = asyncio.Event()
-            self.running[call.job], self.calls[call.job] = None, call
-            self.queues[line_of(call)].append(call)
-            if len(self.queues[line_of(call)]) == 1:
-                self.start(call)
-        self.note(call.job)
-        return record
+    @property
+    def ended(self) -> set[Uuid]:
+        """The jobs whose results are being written."""
+        return {uuid for uuid, job in self.running.items() if job.ended}
 
-    def note(self, uuid):
-        """Lets whoever watches know that something became of a job."""
+    def note(self, uuid: Uuid) -> None:
         if self.watch:
             self.watch(uuid)
 
-    def withdraw(self, call):
-        """Takes back a job that could not be accepted after all."""
-        begun = self.take_off(call.job)
-        if begun:
-            self.stop(begun)
-        self.left.pop(call.job, None), self.let_go(call.job)
-        self.store.remove("Job", call.job)
-        self.next_in_line(call)
+    # from submission to the end
 
-    def take_off(self, uuid):
-        """Take a job off those that are running; return its run, or the timer for one."""
-        self.ended.discard(uuid)
-        self.calls.pop(uuid, None)
-        return self.running.pop(uuid, None)
-
-    def stop(self, under_way):
-        """Ends a run, or the timer that stands for one, as if it had never begun."""
-        if isinstance(under_way, Run):
-            under_way.drop()
-            self.forget(under_way.progress)
-        else:
-            under_way.cancel()
-
-    def start(self, call):
-        """Begins what stands first in line: calls on the same object wait for each other, as in the server's queues."""
-        fault, what = call.fault, f"{call.api.name} {call.job}"
-
-        def done(body, failure):
-            self.finish(call, body, failure or (fault.error if fault.at == "after" else None))
-
-        if fault.error and fault.at != "after" and not fault.stage:
-            fail = functools.partial(done, None, fault.error)
-            if fault.job == "hold":
-                self.running[call.job] = self.clock.never(fail, what)
-            else:
-                self.running[call.job] = self.clock.after(call.seconds, fail, what, awaited=True)
-        else:
-            run = Run(self, call, call.seconds, done)
-            if call.job in self.running:
-                self.running[call.job] = run
-
-    def finish(self, call, body, error):
-        """Decide how a job ends; publish() lets it be seen."""
-        if self.calls.get(call.job) is not call:  # expired by hand in the meantime
-            self.next_in_line(call)
-            self.tell_end(call, "failed" if error else "succeeded", error.code if error else "")
-            return
-        self.ended.add(call.job)
-        self.set_result(call, body, error)
-        self.clock.spawn(self.publish(call))
-
-    def set_result(self, call, body, error):
-        """Put the end of a job into its record, in the place of the one that is there."""
-        record = self.store.peek("Job", call.job)
-        if record is None:  # swept while a slow commit was under way
-            return
-        if error and record["state"] != "failed":
-            self.notify(call, error)
-        rule = call.fault.name if error and call.fault.error in (error, error.cause) else None
-        outcome = {"state": "succeeded", "body": body}
-        if error:
-            outcome = {"state": "failed", "body": None, "error": self.catalogue.error_body(error)}
-            outcome["hint"] = error.hint or None
+    def submit(self, call: Call, hook: str = "", schema: bool = False) -> None:
+        """Accept a call as a job. A rule may lose it: then it is polled for ever."""
+        if hook and not hook.startswith(("http://", "https://")):
+            log.warning("job %s: a web-hook goes to http or https, not to %s", call.job, hook)
+            hook = ""
         now = self.clock.now()
-        self.store.update("Job", call.job, finished=now, held=None, rule=rule, **outcome)
-
-    def tell_end(self, call, state, code):
-        """Call the call's on_end(), where there is one."""
-        if call.on_end:
-            call.on_end(state, code)
-
-    def next_in_line(self, call):
-        """Take a call out of its line. The one behind it begins if it was the first.
-
-        The first one is under way and stays first until it ends, even if its record has expired.
-        """
-        key = line_of(call)
-        line = self.queues.get(key, [])
-        first = line[0] if line else None
-        was_first = first is call
-        line[:] = [waiting for waiting in line if waiting is not call and (waiting is first or self.store.peek("Job", waiting.job))]
-        if line and was_first:
-            self.store.update("Job", line[0].job, due=self.clock.now() + line[0].seconds)
-            self.start(line[0])
-        elif not line:
-            self.queues.pop(key, None)
-
-    async def publish(self, call):
-        """Lets the result be seen, and tells the web-hook, once what it did is on the disk."""
-        self.next_in_line(call)
-        await self.write_result(call)
-        if self.calls.get(call.job) is not call:  # expired by hand, or lost, in the meantime
-            return
-        self.take_off(call.job)
-        record = self.store.get("Job", call.job)
+        record = {
+            "uuid": call.job,
+            "api": call.api.name,
+            "state": "running",
+            "created": now,
+            "seen": now,
+            "due": now + call.seconds,
+            "target": call.target,
+            "hook": hook,
+            "schema": schema,
+            "key": call.key,
+        }
+        if call.fault.job == "lose":
+            self.store.put("Job", record | {"state": "lost", "rule": call.fault.name})
+        else:
+            self.store.put("Job", record)
+            self.enter_line(call, hook)
         self.note(call.job)
-        if record is None:  # swept while a slow commit was under way
+
+    def enter_line(self, call: Call, hook: str) -> None:
+        """Start a job behind those on the same object, as the server's queues do."""
+        job = self.running[call.job] = Job(call, self.clock.steady())
+        if hook and call.fault.webhook == "first":
+            self.told[call.job] = asyncio.Event()
+        elif hook and call.fault.webhook != "never":
+            self.left[call.job] = job.answered
+        line = self.queues[line_of(call)]
+        line.append(job)
+        if len(line) == 1:
+            self.start(job)
+
+    def leave_line(self, job: Job) -> None:
+        """Take a job out of its line, and start the next one if it was the first."""
+        key = line_of(job.call)
+        line = self.queues.get(key, [])
+        if job not in line:
             return
-        self.tell_end(call, record["state"], code_of(record))
-        if record["hook"] and call.fault.webhook != "never":
-            task = self.clock.spawn(self.tell(record, call.fault))
+        first = line[0]
+        line.remove(job)
+        if not line:
+            del self.queues[key]
+        elif first is job:
+            self.start(line[0])
+
+    def start(self, job: Job) -> None:
+        done = functools.partial(self.finish, job)
+        job.run = Run(self, job.call, job.call.seconds, done)
+
+    def finish(self, job: Job, body: Any, error: ApiError | None) -> None:
+        """Decide how a job ends; publish() lets it be seen."""
+        if job.call.fault.at == "after":
+            error = error or job.call.fault.error
+        if self.running.get(job.call.job) is not job:  # expired by hand
+            self.leave_line(job)
+            self.tell_end(job, "failed" if error else "succeeded", error.code if error else "")
+            return
+        job.ended = True
+        if error:
+            self.cloud.notify_failure(job.call, error)
+        self.set_result(job, body, error)
+        self.clock.spawn(self.publish(job))
+
+    def set_result(self, job: Job, body: Any, error: ApiError | None) -> None:
+        """Put a result into the record of a job, instead of the one that may be there."""
+        fault = job.call.fault
+        result = {"state": "succeeded", "body": body}
+        if error:
+            result = {
+                "rule": fault.name if fault.error in (error, error.cause) else None,
+                "state": "failed",
+                "body": None,
+                "error": self.cloud.catalogue.error_body(error),
+                "hint": error.hint or None,
+            }
+        now, due = self.clock.now(), self.clock.date_of(job.due)
+        self.store.update("Job", job.call.job, finished=now, due=due, **result)
+
+    def overturn(self, job: Job, error: ApiError) -> None:
+        """Undo a job whose result nobody has seen, and let an error be its result."""
+        if job.run:
+            job.run.undo()
+        self.set_result(job, None, error)
+
+    async def publish(self, job: Job) -> None:
+        """Let the result of a job be seen, and call its web-hook, once it is on the disk."""
+        uuid, fault = job.call.job, job.call.fault
+        self.leave_line(job)
+        await self.write_result(job)
+        if self.running.get(uuid) is not job:  # expired by hand, or lost
+            return
+        del self.running[uuid]
+        self.note(uuid)
+        record = self.store.get("Job", uuid)
+        self.tell_end(job, record["state"], code_of(record))
+        if record["hook"] and fault.webhook != "never":
+            task = self.clock.spawn(self.call_hook(job, record))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
-        if call.fault.job == "expire":
-            self.expire(call.job)
-            self.gone_by[call.job] = call.fault.name
-            for old in [*self.gone_by][:-MOST_GONE]:
-                del self.gone_by[old]
+        if fault.job == "expire":
+            self.expire(uuid)
+            self.gone_by[uuid] = fault.name
+            if len(self.gone_by) > MOST_GONE:
+                del self.gone_by[next(iter(self.gone_by))]
 
-    async def write_result(self, call):
-        """Return when the result of a job is on the disk, or cannot be written.
+    async def write_result(self, job: Job) -> None:
+        """Return when the result of a job is on the disk.
 
-        Where overturn() replaces the result meanwhile, the new one is written too.
+        A result that overturn() has replaced meanwhile is written too. A job whose result cannot
+        be written fails.
         """
+
+        def refuse_result(error: ApiError) -> None:
+            if self.running.get(job.call.job) is job:
+                self.overturn(job, error)
+
         written = None
         with contextlib.suppress(ApiError):
-            while (record := self.store.peek("Job", call.job)) is not written:
+            while (record := self.store.peek("Job", job.call.job)) is not written:
                 written = record
-                await self.store.commit(lambda error: self.give_back(call, error))
+                await self.store.commit(refuse_result)
 
-    def give_back(self, call, error):
-        """A job whose work cannot be kept has failed, and nothing of it stays."""
-        if self.calls.get(call.job) is call:
-            self.undo(call)
-            self.store.update("Job", call.job, state="failed", error=self.catalogue.error_body(error), body=None)
+    def tell_end(self, job: Job, state: str, code: str) -> None:
+        if job.call.on_end:
+            job.call.on_end(state, code)
 
-    def undo(self, call):
-        """Take back what a job has done."""
-        run = self.running.get(call.job)
-        if isinstance(run, Run):
-            run.undo()
+    def withdraw(self, call: Call) -> None:
+        """Take back a job whose submission could not be written."""
+        job = self.running.pop(call.job, None)
+        self.left.pop(call.job, None)
+        self.let_go(call.job)
+        self.store.remove("Job", call.job)
+        if job:
+            self.give_up(job)
 
-    def poll(self, uuid):
-        """The record of a job, or None when there is none any more."""
+    def give_up(self, job: Job) -> None:
+        """Undo a job, and let the next one in its line start."""
+        if job.run:
+            job.run.abandon()
+            job.run.undo()
+            self.forget(job.run)
+        self.leave_line(job)
+
+    def forget(self, run: Run) -> None:
+        """Show the progress of a run no longer."""
+        if self.progress.get(run.call.job) is run:
+            del self.progress[run.call.job]
+
+    # polls and expiry
+
+    def poll(self, uuid: Uuid) -> Item | None:
+        """Return the record of a job, or None if there is none any more."""
         record = self.store.peek("Job", uuid)
         if record is None or self.expired(record):
             return None
-        uuid = record["uuid"]
-        self.looked[uuid] = self.clock.now()
-        apart = abs(self.clock.now() - record["seen"])  # the clock may have been set back
-        if apart >= LOOKS_APART:
-            self.store.update("Job", uuid, seen=self.clock.now())
+        uuid, now = record["uuid"], self.clock.now()
+        self.looked[uuid] = now
+        if abs(now - record["seen"]) >= LOOKS_APART:  # the clock may have been set back
+            self.store.update("Job", uuid, seen=now)
             self.clock.spawn(self.store.try_commit())
-        return record if uuid not in self.running else record | {"state": "running"}
+        return record | {"state": "running"} if uuid in self.running else record
 
-    def expired(self, record):
-        if record["state"] not in OVER:
+    def expired(self, record: Item) -> bool:
+        if record["state"] not in OVER or record["uuid"] in self.running:
             return False
-        if self.dialect["job-expiry"] == "seen":
-            ends = max(record["seen"], self.looked.get(record["uuid"], 0), record.get("finished", 0)) + KEPT_SEEN
-        else:  # one that took longer: until the scan finds it
-            ends = max(record["created"] + self.configured("rest", "completedApi.expiredPeriod"), record.get("finished", 0) + self.scan_interval)
+        finished = record.get("finished", 0)
+        if self.cloud.dialect["job-expiry"] == "seen":
+            looked = max(record["seen"], self.looked.get(record["uuid"], 0), finished)
+            return self.clock.now() >= looked + KEPT_SEEN
+        period = configured(self.cloud, "rest", "completedApi.expiredPeriod")
+        # A job that took longer than the period is kept until the next scan.
+        ends = max(record["created"] + period, finished + self.scan_interval)
         return self.clock.now() >= ends
 
     @property
-    def scan_interval(self):
-        return max(1, self.configured("rest", "expiredApi.scanInterval"))
+    def scan_interval(self) -> Seconds:
+        return max(1, configured(self.cloud, "rest", "expiredApi.scanInterval"))
 
-    def sweep(self):
-        for record in [record for record in self.store.rows("Job") if self.expired(record)]:
-            self.expire(record["uuid"])
+    def sweep(self) -> None:
+        for record in [*self.store.rows("Job")]:
+            if self.expired(record):
+                self.expire(record["uuid"])
 
-    def expire(self, uuid):
+    def expire(self, uuid: Uuid) -> None:
         self.store.remove("Job", uuid)
         self.looked.pop(uuid, None)
         self.note(uuid)
 
-    def forget(self, progress):
-        if self.progress.get(progress.call.job) is progress:
-            del self.progress[progress.call.job]
+    # web-hooks
 
-    async def tell(self, record, fault=NO_FAULT):
-        """POSTs the result to the web-hook, not before the 202 has left: unless a rule wants it late, twice or first."""
-        if left := self.left.get(record["uuid"]):
-            await left.wait()
+    async def call_hook(self, job: Job, record: Item) -> None:
+        """Deliver a result after its 202, unless a rule says first, late or twice."""
+        fault = job.call.fault
+        if fault.webhook != "first":
+            await job.answered.wait()
         await self.clock.sleep(fault.lateness)
-        for _ in range(2 if fault.webhook == "twice" else 1):
+        await self.deliver(record)
+        if fault.webhook == "twice":
             await self.deliver(record)
 
-    async def deliver(self, record):
-        """15 tries, 2 s apart, any 2xx ends it. A 202 that waits for it waits for one."""
-        body = to_json(result_of(record, self.catalogue.apis[record["api"]] if record["schema"] else None) or {})
-        headers = {"Content-Type": "application/json; charset=utf-8", "X-Job-UUID": record["uuid"],
-                   "X-Job-Success": "true" if record["state"] == "succeeded" else "false"}  # fmt: skip
+    async def deliver(self, record: Item) -> None:
+        """POST a result until any 2xx takes it, 15 times at most.
+
+        A 202 that waits for its web-hook leaves after the first time.
+        """
+        uuid = record["uuid"]
+        api = self.cloud.catalogue.apis[record["api"]] if record["schema"] else None
+        body = to_json(result_of(record, api) or {})
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "X-Job-UUID": uuid,
+            "X-Job-Success": "true" if record["state"] == "succeeded" else "false",
+        }
         for attempt in range(HOOK_TRIES):
             if attempt:
                 await self.clock.sleep(HOOK_GAP)
             taken = await self.post(record["hook"], body, headers)
-            self.let_go(record["uuid"])
+            self.let_go(uuid)
             if taken:
                 return
-        log.warning("web-hook %s never took the result of job %s", record["hook"], record["uuid"])
+        log.warning("web-hook %s never took the result of job %s", record["hook"], uuid)
 
-    def left_now(self, uuid):
-        """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
-        if left := self.left.get(uuid):
-            self.clock.soon(GRACE, functools.partial(self.may_follow, uuid, left))
-
-    def may_follow(self, uuid, left):
-        left.set()
-        if self.left.get(uuid) is left:
-            del self.left[uuid]
-
-    def let_go(self, uuid):
-        """The 202 of a job waits for its web-hook no longer."""
-        if told := self.told.pop(uuid, None):
-            told.set()
-
-    async def post(self, url, body, headers):
+    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> bool:
+        """Return True if a web-hook answers with a 2xx."""
         if self.http is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=10)
             self.http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+        options: dict[str, Any] = {"ssl": False, "allow_redirects": False}
         try:
-            async with self.http.post(url, data=body, headers=headers, ssl=False, allow_redirects=False) as answer:
+            async with self.http.post(url, data=body, headers=headers, **options) as answer:
                 return 200 <= answer.status < 300
         except (aiohttp.ClientError, ValueError, OSError, TimeoutError) as error:
             log.info("web-hook %s: %s", url, error)
             return False
 
-    def control(self, uuid, what, error=None):
-        """Finish, fail, hold or expire a job, or fail one whose result is being written."""
-        call, run = self.calls.get(uuid), self.running.get(uuid)
-        if what == "expire":
+    def left_now(self, uuid: Uuid) -> None:
+        """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
+        if event := self.left.pop(uuid, None):
+            self.clock.soon(GRACE, event.set)
+
+    def let_go(self, uuid: Uuid) -> None:
+        """Let a 202 leave that waits for its web-hook."""
+        if event := self.told.pop(uuid, None):
+            event.set()
+
+    async def close(self) -> None:
+        if self.http:
+            await self.http.close()
+
+    # by hand and by incidents
+
+    def control(self, uuid: Uuid, action: str, error: ApiError | None = None) -> Item | None:
+        """Finish, fail, hold or expire a job; return its record, or None if it is gone."""
+        job = self.running.get(uuid)
+        if action == "expire":
             self.expire_by_hand(uuid)
-        elif what == "hold":
-            self.hold(call, run)
-        elif uuid in self.ended:
-            if what == "fail":
-                self.overturn(call, error or FAILED_BY_HAND)
-        else:
-            self.store.update("Job", uuid, held=None)
-            self.end_by_hand(call, run, what, error)
+        elif action == "hold":
+            self.hold(job)
+        elif action == "fail":
+            self.fail(job, error)
+        elif not job.ended:
+            job.run.hurry()
         return self.store.get("Job", uuid)
 
-    def end_by_hand(self, call, run, what, error):
-        by_rule = isinstance(run, Timer)  # a fault rule has it fail, sooner or later
-        if what == "finish" or (by_rule and not error):
-            run.hurry()
-        elif isinstance(run, Run):
-            run.fail(error or FAILED_BY_HAND)
+    def hold(self, job: Job) -> None:
+        """Stop a job where it is, or as soon as it starts. Only control() lets it go on."""
+        job.call.fault = replace(job.call.fault, job="hold")
+        if job.run:
+            job.run.hold()
+
+    def fail(self, job: Job, error: ApiError | None) -> None:
+        """Fail a job with an error, or with that of the rule that would fail it."""
+        if job.ended:
+            failed_before = self.store.peek("Job", job.call.job)["state"] == "failed"
+            self.overturn(job, error or FAILED_BY_HAND)
+            if not failed_before:
+                self.cloud.notify_failure(job.call, error or FAILED_BY_HAND)
+        elif job.run:
+            job.run.fail(error or job.call.fault.job_error or FAILED_BY_HAND)
         else:
-            if by_rule:
-                run.cancel()
-            self.finish(call, None, error or FAILED_BY_HAND)
+            self.finish(job, None, error or FAILED_BY_HAND)
 
-    def overturn(self, call, error):
-        """Replace the result of a job by an error while it is being written: nobody has seen it."""
-        self.undo(call)
-        self.set_result(call, None, error)
-
-    def hold(self, call, run):
-        """Stop a job where it is, or as soon as it begins; only control() lets it go on."""
-        call.fault = replace(call.fault, job="hold")
-        if isinstance(run, Run):
-            run.hold()
-        elif run:
-            self.running[call.job] = self.clock.never(run.fire, run.what)
-            run.cancel()
-        self.store.update("Job", call.job, held=True)
-
-    def expire_by_hand(self, uuid):
-        """Forget a job. Its work goes on, but is given up if the job is held or in line."""
-        record, call, ended = self.store.peek("Job", uuid), self.calls.get(uuid), uuid in self.ended
-        run = self.take_off(uuid)
+    def expire_by_hand(self, uuid: Uuid) -> None:
+        """Forget a job. Its work goes on, unless it is held or has not begun."""
+        record, job = self.store.peek("Job", uuid), self.running.pop(uuid, None)
         self.expire(uuid)
         self.let_go(uuid)
-        if ended:
-            self.tell_end(call, record["state"], code_of(record))
-        elif call and (record.get("held") or not run):
-            if run:
-                self.stop(run)
-            self.next_in_line(call)
-            self.tell_end(call, "failed", "")
+        if not job:
+            return
+        if job.ended:
+            self.tell_end(job, record["state"], code_of(record))
+        elif job.held or not job.run:
+            self.give_up(job)
+            self.tell_end(job, "failed", "")
 
-    def waits(self, uuid):
-        """Whether a job has not begun, because another one on the same object has not ended."""
-        return self.running.get(uuid, uuid) is None and uuid not in self.ended
-
-    def lose(self):
+    def lose(self) -> None:
         """Stop all that is under way where it is, as when the management node dies.
 
         Polls answer 202 for ever (MysqlAsyncRestStore.java), also for a job whose result is being
         written: nobody has seen that.
         """
+        unseen = dict.fromkeys(("finished", "body", "error", "hint", "rule"))
         for run in [*self.runs]:
             run.abandon()
-        for uuid, run in self.running.items():
-            if isinstance(run, Timer):
-                run.cancel()
-            end = dict.fromkeys(("held", "finished", "body", "error", "hint", "rule"))
-            if self.store.peek("Job", uuid):
-                self.store.update("Job", uuid, state="lost", **end)
+        for uuid, job in self.running.items():
+            if job.run:
+                job.run.abandon()
+            due = self.clock.date_of(job.due)
+            self.store.update("Job", uuid, state="lost", due=due, **unseen)
             self.note(uuid)
         for task in self.telling:
             task.cancel()
         self.clear()
 
-    def shift(self, seconds):
-        """Move the dates on which running jobs are due: a clock was set by so many seconds."""
-        for uuid in filter(functools.partial(self.store.peek, "Job"), self.running):
-            self.store.update("Job", uuid, due=self.store.peek("Job", uuid)["due"] + seconds)
+    # for clients
 
-    def due(self, record):
+    def waits(self, uuid: Uuid) -> bool:
+        """Return True while a job waits for another one on the same object."""
+        job = self.running.get(uuid)
+        return bool(job) and not job.run and not job.ended
+
+    def due(self, record: Item) -> float:
         """Return the date on which a job is due, as dates are now."""
-        under_way = self.running.get(record["uuid"])
-        finite = under_way and under_way.due < math.inf
-        return self.clock.date_of(under_way.due) if finite else record["due"]
+        job = self.running.get(record["uuid"])
+        return self.clock.date_of(job.due) if job else record["due"]
 
-    def shown(self, record):
-        """A record as /zmock/jobs shows it; what is not yet on the disk is still running, and a held one is due never."""
-        held = record.get("held") and record["uuid"] in self.running
-        state = "held" if held else "running" if record["uuid"] in self.running else record["state"]
-        inner = (record.get("body") or {}).get("inventory")
-        return {"uuid": record["uuid"], "api": record["api"], "state": state, "created": iso(record["created"]),
-                "due": None if held else iso(self.due(record)),
-                "resourceUuid": record.get("target") or (inner.get("uuid") if isinstance(inner, dict) else None)}  # fmt: skip
+    def shown(self, record: Item) -> Item:
+        """Return a job as GET /zmock/jobs shows it: running until its result is on the disk."""
+        state = record["state"]
+        if job := self.running.get(record["uuid"]):
+            state = "held" if job.held else "running"
+        inventory = (record.get("body") or {}).get("inventory")
+        made = inventory.get("uuid") if isinstance(inventory, dict) else None
+        return {
+            "uuid": record["uuid"],
+            "api": record["api"],
+            "state": state,
+            "created": iso(record["created"]),
+            "due": None if state == "held" else iso(self.due(record)),
+            "resourceUuid": record.get("target") or made,
+        }
 
-    async def close(self):
-        if self.http:
-            await self.http.close()
 
-
-def line_of(call):
-    """What a call waits in line for: the object that it is about, also one that it is about to make."""
+def line_of(call: Call) -> str:
+    """Return the key of a call's line: the object that it acts on, or that it is to make."""
     return folded(call.target or call["resourceUuid"] or call.job)
 
 
-FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
-
-
-def code_of(record):
-    """The code of the error that a job ended with, or ""."""
+def code_of(record: Item) -> str:
+    """Return the code of the error that a job ended with, or ""."""
     return (record.get("error") or {}).get("code", "")
 
 
-def result_of(record, api=None):
-    """What a finished job answers: its body or {"error": ...}; with the schema of what is in it, where its api is given."""
+def result_of(record: Item, api: Api | None = None) -> Any:
+    """Return the body of a job's result, with the schema of its content if its API is given."""
     if record["state"] == "failed":
         return {"error": record["error"]}
     body = record.get("body")
-    return (body or {}) | {"schema": schema_of(body or {}, api.members)} if api else body
+    if not api:
+        return body
+    return (body or {}) | {"schema": schema_of(body or {}, api.members)}
 
 
 # ---- Verbs -------------------------------------------------------------------------------------------------------
@@ -6479,8 +6662,7 @@ def new_cloud(settings, catalogue):
                   standing_in(catalogue))  # fmt: skip
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(clock, store, dialect, functools.partial(configured, cloud), catalogue, cloud.perform, cloud.stages,
-                      cloud.notify_failure, cloud.take_back)  # fmt: skip
+    cloud.jobs = Jobs(cloud)
     return cloud
 
 
@@ -7749,7 +7931,7 @@ def task_rows(cloud, progress):
     began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
     children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
     if progress.call.long:
-        now = min(cloud.clock.steady(), max(progress.ends, progress.began))
+        now = min(cloud.clock.steady(), max(progress.due, progress.began))
         percent = str(progress.percent(cloud.clock.steady()))
         children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
     return root, children
@@ -11652,7 +11834,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     control = Control(rest, start, functools.partial(go_back, rest))
     cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
     follow, keep = functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)
-    cloud.clock.moved += [cloud.jobs.shift, follow, keep]
+    cloud.clock.moved += [follow, keep]
     with cloud.store.released_on_failure():
         try:
             load_kept(rest, start)

@@ -215,7 +215,7 @@ async def test_a_rules_file_may_begin_with_a_bom(tmp_path):
     file = tmp_path / "rules.json"
     file.write_text('[{"api": "CreateZone", "then": {"error": "SYS.1006", "details": "区域"}}]', encoding="utf-8-sig")
     async with serve(rules=(str(file),)) as mock:
-        assert [rule.told["then"]["details"] for rule in mock.rules] == ["区域"]
+        assert [rule.definition["then"]["details"] for rule in mock.rules] == ["区域"]
 
 
 def test_a_catalogue_may_begin_with_a_bom(tmp_path):

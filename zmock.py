@@ -4029,11 +4029,11 @@ class Occasion:
             return f"poll {self.made_by}"
         return call_key(self.method, self.path, self.query, self.params)
 
-    def texts(self, place: str, name: str) -> list[str]:
+    def texts_at(self, place: str, name: str) -> list[str]:
         """Return the texts that a condition's glob can match.
 
-        texts("path", "") -> ["/zstack/v1/zones", "/zones"]
-        texts("params", "name") -> ["db-1"]
+        texts_at("path", "") -> ["/zstack/v1/zones", "/zones"]
+        texts_at("params", "name") -> ["db-1"]
         """
         if place == "method":
             return [self.method]
@@ -4064,7 +4064,10 @@ FAULT_KEYS = ("stage", "rollback", "drop", "job", "webhook")
 
 @dataclass(eq=False)
 class Rule:
-    """A fault rule. decide() matches a call, counts it, and makes its fault if the rule fires."""
+    """A fault rule. decide() matches a call, counts it, and makes a fault if the rule fires.
+
+    The count decides first: skip, every and times. Chance decides then: probability.
+    """
 
     id: str
     definition: Item  # as it was set
@@ -4096,7 +4099,7 @@ class Rule:
             return False
         for key, glob in self.definition.get("when", {}).items():
             place, _, name = key.partition(".")
-            if not any(fnmatchcase(text, text_of(glob)) for text in occasion.texts(place, name)):
+            if not any(fnmatchcase(text, text_of(glob)) for text in occasion.texts_at(place, name)):
                 return False
         return True
 
@@ -4399,7 +4402,7 @@ def fields_acted_on(cloud: Cloud, api: Api) -> set[str]:
     return {"uuid", *row.all_fields} if row else set()
 
 
-# sets of rules
+# the rules in force
 
 RULE_KEYS = {  # the check of each value; when and then have checks of their own
     "id": AN_ID.check,
@@ -4516,7 +4519,7 @@ class Faults:
             if "error" in then:
                 check_code(then["error"], self.cloud.catalogue.errors)
         check_json("rule", definition)
-        return self.moments(definition["api"], then or {}, apis)
+        return self.moments_by_api(definition["api"], then or {}, apis)
 
     def named(self, glob: Any) -> list[Api]:
         """Return the simulated APIs whose names match; PollJob only matches its own name."""
@@ -4534,7 +4537,7 @@ class Faults:
         hint = did_you_mean(glob, names) or did_you_mean(glob, self.apis)
         raise ValueError(f"'api' names no API: {glob!r}{hint}")
 
-    def moments(self, glob: str, then: Item, apis: list[Api]) -> dict[str, str]:
+    def moments_by_api(self, glob: str, then: Item, apis: list[Api]) -> dict[str, str]:
         """Return when `then` strikes, by API, for those that have the job or the stage it needs."""
         possible, moments = moments_of(then), {}
         for api in apis:
@@ -4552,7 +4555,8 @@ class Faults:
         if not staged:
             names = [*dict.fromkeys(itertools.chain(*stages.values()))]
             hint = did_you_mean(then["stage"], names)
-            hint += f"; there are {', '.join(names)}" if names else ""
+            if names:
+                hint += f"; there are {', '.join(names)}"
             raise ValueError(f"{glob} has no stage {then['stage']!r}{hint}")
         return staged
 
@@ -4915,7 +4919,7 @@ class Job:
 
 
 class Jobs:
-    """The api-jobs. Each has a record of type Job in the Store, and a Job until clients see its end.
+    """The api-jobs. Each has a record in the Store, and is a Job until clients can see its end.
 
         submit -> enter_line -> start -> finish -> publish -> poll -> expire
 
@@ -5090,12 +5094,12 @@ class Jobs:
         """Take back a job whose submission could not be written."""
         job = self.running.pop(call.job, None)
         self.left.pop(call.job, None)
-        self.let_go(call.job)
+        self.release_answer(call.job)
         self.store.remove("Job", call.job)
         if job:
-            self.give_up(job)
+            self.cancel_job(job)
 
-    def give_up(self, job: Job) -> None:
+    def cancel_job(self, job: Job) -> None:
         """Undo a job, and let the next one in its line start."""
         if job.run:
             job.run.abandon()
@@ -5177,7 +5181,7 @@ class Jobs:
             if attempt:
                 await self.clock.sleep(HOOK_GAP)
             taken = await self.post(record["hook"], body, headers)
-            self.let_go(uuid)
+            self.release_answer(uuid)
             if taken:
                 return
         log.warning("web-hook %s never took the result of job %s", record["hook"], uuid)
@@ -5200,7 +5204,7 @@ class Jobs:
         if event := self.left.pop(uuid, None):
             self.clock.soon(GRACE, event.set)
 
-    def let_go(self, uuid: Uuid) -> None:
+    def release_answer(self, uuid: Uuid) -> None:
         """Let a 202 leave that waits for its web-hook."""
         if event := self.told.pop(uuid, None):
             event.set()
@@ -5246,13 +5250,13 @@ class Jobs:
         """Forget a job. Its work goes on, unless it is held or has not begun."""
         record, job = self.store.peek("Job", uuid), self.running.pop(uuid, None)
         self.expire(uuid)
-        self.let_go(uuid)
+        self.release_answer(uuid)
         if not job:
             return
         if job.ended:
             self.tell_end(job, record["state"], code_of(record))
         elif job.held or not job.run:
-            self.give_up(job)
+            self.cancel_job(job)
             self.tell_end(job, "failed", "")
 
     def lose(self) -> None:

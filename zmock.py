@@ -4106,7 +4106,8 @@ class Rule:
     def random_for(self, occasion: Occasion, seed: int) -> random.Random | None:
         """Return the random numbers of a call, or None if the rule needs none.
 
-        They depend on the seed, the rule, the call and how often that call came: not on others.
+        They depend on the seed, the rule, the call and how often that call came, and on nothing
+        else: other calls may come in any order.
         """
         drawn = isinstance(self.definition.get("delay"), dict)
         if "probability" not in self.definition and not drawn:
@@ -4287,6 +4288,7 @@ THEN_KEYS = {  # the check of each value
     "job": among("hold", "lose", "expire").check,
     "webhook": among("never", "late", "twice", "first").check,
 }
+# Keys that only go with another one.
 OWNERS = {"details": "error", "stage": "error", "rollback": "stage", "body": "status"}
 THEN = {  # the moments at which each effect can strike
     "error": ("accept", "job", "after"),

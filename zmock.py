@@ -10178,15 +10178,9 @@ class Rest:
             self.match_rule(request, call, entry)
         if call.fault.at in ("accept", "after"):
             return await self.run_with_fault(request, call, entry)
-        call.seconds += call.fault.delay
-        return await self.run(request, call, entry)
-
-    async def run(self, request: web.Request, call: Call, entry: Entry) -> Answer:
-        """Run a call now, or submit it as a job."""
-        if call.api is POLL_JOB:
-            return self.poll(request, call["uuid"], entry)
-        if self.cloud.at_once(call.api):
+        if at_once:
             return await self.run_now(request, call, entry)
+        call.seconds += call.fault.delay
         return await self.submit(request, call, entry)
 
     async def wait(self, awaitable: Awaitable[object]) -> None:
@@ -10280,8 +10274,7 @@ class Rest:
     def wrong_method(self, request: web.Request, apis: list[Api], path: str) -> FrontError:
         """Return the error of a method that no API of a path has."""
         allowed = sorted({api.method for api in apis})
-        names = ", ".join(api.name for api in apis)
-        hint = f"{path} takes {', '.join(allowed)}: {names}"
+        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api in apis)}"
         hint += other_path(self.catalogue, request.method, path)
         if len(apis) == 1:
             hint += "; zmock --dialect server runs it for any verb, as the server does"
@@ -10393,8 +10386,8 @@ class Rest:
         self, api: Api, variables: Variables, arguments: Arguments, session: Uuid, entry: Entry
     ) -> Call:
         """Return the call of a Query API; its only parameter is the query."""
-        for name, value in [*arguments[:MOST_JOURNAL_PARAMS], *variables.items()]:
-            entry.params[name[:200]] = bounded(value)
+        pairs = [*arguments[:MOST_JOURNAL_PARAMS], *variables.items()]
+        entry.params = {name[:200]: bounded(value) for name, value in pairs}
         names = [name for name, _ in arguments]
         if "uuid" in variables:
             query = Query(uuid=variables["uuid"])
@@ -10470,8 +10463,9 @@ class Rest:
         entry.drop = fault.drop
         answer = None
         if runs_despite_fault(call):
+            run = self.run_now if at_once else self.submit
             try:
-                answer = await self.run(request, call, entry)
+                answer = await run(request, call, entry)
             except ApiError as error:
                 answer = self.error_answer(error, entry)
         if fault.answer:
@@ -10500,6 +10494,8 @@ class Rest:
 
     async def run_now(self, request: web.Request, call: Call, entry: Entry) -> Answer:
         """Run a synchronous call. Return its answer once its changes are on disk."""
+        if call.api is POLL_JOB:
+            return self.poll(request, call["uuid"], entry)
         if call.refused:
             raise call.refused
         store = self.cloud.store

@@ -127,7 +127,7 @@ import unicodedata
 import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -10477,7 +10477,7 @@ class Rest:
             return answer
         if at_once:
             return Answer(200, {})
-        return Answer(202, {"location": self.location(request, call.job)})
+        return Answer(202, self.location(request, call.job))
 
     def stub_answer(self, request: web.Request, call: Call) -> Answer:
         """Return the answer that a rule gives. Without a body, a 2xx has that of the dialect."""
@@ -10487,7 +10487,7 @@ class Rest:
         if status == 202 and call.api is POLL_JOB:
             return self.still_running(request, call["uuid"])
         if status == 202 and call.job:
-            return Answer(202, {"location": self.location(request, call.job)})
+            return Answer(202, self.location(request, call.job))
         return Answer(status)
 
     # running
@@ -10556,7 +10556,7 @@ class Rest:
         hook_first = self.jobs.told.get(call.job)
         if hook_first:
             await self.wait(hook_first.wait())
-        return Answer(202, {"location": self.location(request, call.job)})
+        return Answer(202, self.location(request, call.job))
 
     def poll(self, request: web.Request, uuid: Uuid, entry: Entry) -> Answer:
         """Return the result of a job, or 202 while it runs."""
@@ -10584,12 +10584,13 @@ class Rest:
 
     def still_running(self, request: web.Request, uuid: Uuid) -> Answer:
         """Return the 202 of a poll while the job is not over."""
-        if not self.dialect["poll-body"]:
-            return Answer(202, b"")
-        return Answer(202, {"location": self.location(request, uuid)})
+        return Answer(202, self.location(request, uuid) if self.dialect["poll-body"] else b"")
 
-    def location(self, request: web.Request, job: Uuid) -> str:
-        """Return where to poll: at --base-url, else at a proxy's address, else as the dialect."""
+    def location(self, request: web.Request, job: Uuid) -> Item:
+        """Return the body that tells where to poll a job.
+
+        That is below --base-url, else at the address of a proxy, else as the dialect has it.
+        """
         scheme, host, prefix = forwarded(request)
         if self.settings.base_url:
             base = self.settings.base_url.rstrip("/")
@@ -10600,7 +10601,7 @@ class Rest:
             if not re.fullmatch(HOST, own):
                 own = self.base.partition("://")[2]
             base = f"{scheme or request.scheme}://{host or own}{prefix}"
-        return f"{base}/zstack/v1/api-jobs/{job}"
+        return {"location": f"{base}/zstack/v1/api-jobs/{job}"}
 
     def error_answer(self, error: ApiError, entry: Entry) -> Answer:
         """Return the answer of an error, in the shape of the dialect."""
@@ -12208,8 +12209,8 @@ async def exchange(
 ) -> tuple[int, str]:
     """Send one HTTP request and return (status, text), without retries, redirects or cookies.
 
-    It uses no HTTP library: some retry, and tests patch them. `idle` is a list of open connections.
-    The request uses one of it if it can, and adds its own afterwards.
+    It uses no HTTP library: some retry, and tests patch them. `idle` is a list of open
+    connections. The request takes one of them if it can, and leaves its own there.
     """
     place = urllib.parse.urlsplit(url)
     target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=UNQUOTED)
@@ -12245,11 +12246,13 @@ async def exchange(
 def with_defaults(headers: dict[str, str], defaults: dict[str, str]) -> dict[str, str]:
     """Return headers with defaults for those that are missing, in whatever case."""
     present = {name.lower() for name in headers}
-    missing_ones = {name: text for name, text in defaults.items() if name.lower() not in present}
-    return missing_ones | headers
+    absent = {name: text for name, text in defaults.items() if name.lower() not in present}
+    return absent | headers
 
 
-async def connection_to(place: urllib.parse.SplitResult, idle: list[Connection] | None) -> Connection:
+async def connection_to(
+    place: urllib.parse.SplitResult, idle: list[Connection] | None
+) -> Connection:
     """Return an idle connection that is still open, or a new one."""
     if idle:
         await one_turn()  # the loop sees connections that the mock has closed
@@ -12509,9 +12512,9 @@ class Mock:
             timers = [timer for timer in self.clock.timers if timer.fire and timer.awaited]
             moments = [self.clock.due_date(timer) for timer in timers]
         if state in ("held", "lost") or not moments:
-            cure = f"POST /zmock/jobs/{record['uuid']}"
-            reason = f"job {record['uuid']} is {state} and will not end by itself"
-            raise RuntimeError(f"{reason}: {cure}")
+            uuid = record["uuid"]
+            reason = f"job {uuid} is {state} and will not end by itself"
+            raise RuntimeError(f"{reason}: POST /zmock/jobs/{uuid}")
         return max(0, min(moments) - now)
 
     async def call(self, /, api: str, **params: Any) -> Any:
@@ -12537,8 +12540,8 @@ class Mock:
 
     async def query(self, collection: str, *conditions: str) -> list[Inventory]:
         """Return the inventories that satisfy the conditions: query("zones", "name=z")."""
-        conditions_query = urllib.parse.urlencode([("q", text) for text in conditions])
-        body = await self.finish("GET", f"/{collection}?{conditions_query}")
+        arguments = urllib.parse.urlencode([("q", condition) for condition in conditions])
+        body = await self.finish("GET", f"/{collection}?{arguments}")
         return body["inventories"]
 
     async def act(
@@ -12564,8 +12567,8 @@ class Mock:
         """
         self._check_loop()
         if not is_span(seconds):
-            expected = "advance() takes a number of seconds from 0 to 1e9"
-            raise ValueError(f"{expected}, not {seconds!r}")
+            legal = "a number of seconds from 0 to 1e9"
+            raise ValueError(f"advance() takes {legal}, not {seconds!r}")
         return await self.clock.advance(seconds)
 
     def rule(self, /, **rule: Any) -> Rule:
@@ -12861,14 +12864,17 @@ UNUSED = "(@pytest.mark.zmock(strict=False) lets them stay unused)"
 
 
 class SharedMocks:
-    """The mocks behind zmock_server, in one thread: one for each combination of settings."""
+    """The mocks of zmock_server in one thread: one for each combination of settings."""
 
     def __init__(self) -> None:
         self.thread = LoopThread()
         self.handles: dict[str, MockInThread] = {}
 
     def take(self, keywords: dict[str, Any]) -> MockInThread:
-        """Return the handle of a mock with these settings, as new. Take its port from others."""
+        """Return the handle of a mock with these settings, as new.
+
+        Another mock that listens on the same port goes down first.
+        """
         settings, rules = read_keywords(keywords)
         key = repr(settings)
         for other_key, other in self.handles.items():
@@ -12910,7 +12916,9 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         return {}
 
     @pytest.fixture
-    def zmock_server(request, zmock_settings, zmock_thread) -> MockInThread:
+    def zmock_server(
+        request: pytest.FixtureRequest, zmock_settings: Item, zmock_thread: SharedMocks
+    ) -> MockInThread:
         """A mock for tests without await: one per worker, cleared for each test.
 
         It is in memory, its delay is 0, its time is frozen.
@@ -12918,7 +12926,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         return take_mock(request, zmock_thread.take)
 
     @pytest.fixture(scope="session")
-    def zmock_thread():
+    def zmock_thread() -> Iterator[SharedMocks]:
         """The thread of zmock_server. Its loop is none of the tests', so it lasts the session."""
         mocks = SharedMocks()
         yield mocks
@@ -12930,7 +12938,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         HAS_SCOPES = "loop_scope" in inspect.signature(pytest_asyncio.fixture).parameters  # 0.24
 
         @pytest.fixture
-        def zmock(request, zmock_settings) -> Mock:
+        def zmock(request: pytest.FixtureRequest, zmock_settings: Item) -> Mock:
             """A mock of its own for each test, in the test's event loop.
 
             It is in memory, its delay is 0, its time is frozen.
@@ -12964,7 +12972,9 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
             options: dict[str, Any] = {"loop_scope": scope} if HAS_SCOPES else {}
 
             @pytest_asyncio.fixture(**options)
-            async def in_loop(request, zmock_settings):
+            async def in_loop(
+                request: pytest.FixtureRequest, zmock_settings: Item
+            ) -> AsyncIterator[Mock]:
                 async with mock_in_loop(request) as mock:
                     yield mock
 
@@ -12977,7 +12987,9 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         _zmock_session = fixture_in("session")
 
         @pytest.fixture
-        async def _zmock_anyio(request, zmock_settings):
+        async def _zmock_anyio(
+            request: pytest.FixtureRequest, zmock_settings: Item
+        ) -> AsyncIterator[Mock]:
             """A mock in the loop of anyio's plugin, which runs async fixtures itself."""
             async with mock_in_loop(request) as mock:
                 yield mock
@@ -12989,7 +13001,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
             pytest.fail(NOT_INSTALLED, pytrace=False)
 
     @contextlib.asynccontextmanager
-    async def mock_in_loop(request):
+    async def mock_in_loop(request: pytest.FixtureRequest) -> AsyncIterator[Mock]:
         """Run the mock of a test in the present event loop."""
         async with take_mock(request, lambda keywords: serve(**keywords)) as mock:
             mocks = guarded_mocks(request.config)
@@ -13000,7 +13012,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
             finally:
                 mocks.discard(entry)
 
-    def take_mock(request, take: Callable[[dict[str, Any]], Any]) -> Any:
+    def take_mock(request: pytest.FixtureRequest, take: Callable[[Item], Any]) -> Any:
         """Return the handle that take(keywords) gives. Fail the test in a line if it cannot."""
         mistake = ""
         try:
@@ -13014,7 +13026,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         request.node.stash[MOCKS].append((mock, strict))
         return mock
 
-    def keywords_of(request) -> dict[str, Any]:
+    def keywords_of(request: pytest.FixtureRequest) -> dict[str, Any]:
         """Return the keywords of zmock_settings and of a test's markers. The nearest wins."""
         keywords = dict(request.getfixturevalue("zmock_settings"))
         for marker in reversed([*request.node.iter_markers("zmock")]):
@@ -13031,7 +13043,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         item.stash[MOCKS] = []
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(item: pytest.Item):
+    def pytest_runtest_call(item: pytest.Item) -> Any:
         """Fail a test that passed if a rule never fired: the test has not met its fault."""
         outcome = yield
         for mock, strict in item.stash.get(MOCKS, ()):
@@ -13046,7 +13058,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         return outcome
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(item: pytest.Item, call):
+    def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
         """Add a section on its mocks to the report of a failed test."""
         report = yield
         if report.failed and report.when != "teardown":

@@ -127,13 +127,13 @@ import unicodedata
 import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
-from typing import Any, get_type_hints
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
@@ -10273,441 +10273,650 @@ BREAKS = {"reset": break_reset, "empty": break_empty, "truncate": break_truncate
 
 # ---- API ---------------------------------------------------------------------------------------------------------
 
+
 class Unreachable(Exception):
-    """Nobody is there who could answer: the connection is reset."""
+    """The management node is down: the connection is reset without an answer."""
 
 
 CLOUD = web.AppKey("cloud", Cloud)
-HEADERS_FOR_BROWSERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow"}
+HEADERS_FOR_BROWSERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow",
+}
 VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
+HEADERS_OF_CALLS = "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema"
+PREFLIGHT_SECONDS = "600"  # how long a browser may keep the answer to a preflight
+KINDS_OF_APIS = {"POST": "creational", "GET": "query", "DELETE": "delete"}  # RestServer.java
+MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
+
+Variables = dict[str, str]  # the variables of a path: {"uuid": "..."}
+Arguments = list[tuple[str, str]]  # the query string as pairs
 
 
 class Rest:
-    """/zstack/v1: reads a request, has the cloud do it now or as a job, and answers once, at one place."""
+    """The API below /zstack/v1: one request in, one answer out.
 
-    def __init__(self, settings, cloud, jobs, faults, journal):
-        self.settings, self.cloud, self.jobs, self.faults, self.journal = settings, cloud, jobs, faults, journal
+    The order of a call, as in dispatch():
+
+    1. find the API that the path means, and read the body
+    2. check the session header
+    3. read the parameters, or the query
+    4. match a rule
+    5. run the call now, or submit it as a job
+
+    answer() then records the call in the journal and sends the answer.
+    """
+
+    def __init__(
+        self, settings: Settings, cloud: Cloud, jobs: Jobs, faults: Faults, journal: deque[Entry]
+    ) -> None:
+        self.settings = settings
+        self.cloud, self.jobs, self.faults = cloud, jobs, faults
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
-        self.seq, self.dropped, self.watch = itertools.count(1), 0, None
-        self.said = {}  # hints that are in the log already
+        self.journal = journal
+        self.seq = itertools.count(1)
+        self.dropped = 0  # calls that the journal had no room for
+        self.watch = None  # a function of the event and its entry, while somebody listens
+        self.logged_hints: dict[str, None] = {}  # the oldest first
         self.standing = Standings(cloud.store)
-        self.headers = HEADERS_FOR_BROWSERS | ({"Content-Type": "application/json"} if self.dialect["response-headers"] else {})
+        self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
+        if self.dialect["response-headers"]:
+            self.headers["Content-Type"] = "application/json"
         self.start = None  # the cloud as it was made, for a reset
-        self.made = {}  # the settings that the kept folder was made with, {"cloud": "demo", "seed": 1}
+        self.made: Item = {}  # the settings that filled the folder: {"cloud": "demo", "seed": 1}
         self.base = ""  # where zmock listens, once it does
 
-    async def answer(self, request):
-        """The one way out of every API call."""
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request: the one way out of every API call."""
         path, _, query = request.raw_path.partition("?")
-        entry = Entry(next(self.seq), self.clock.now(), request.method, re.sub("^https?://[^/]*", "", path), query[:MOST_KEPT])
+        path = re.sub("^https?://[^/]*", "", path)
+        entry = Entry(next(self.seq), self.clock.now(), request.method, path, query[:MOST_KEPT])
         try:
-            answer = self.again(request, entry) or await self.meet(request, entry)
+            answer = self.cached_answer(request, entry) if request.method == "GET" else None
+            answer = answer or await self.dispatch(request, entry)
         except Unreachable:
-            answer = Answer(503, drop="reset")
+            answer = Answer(503)
+            entry.drop = "reset"
         except ApiError as error:
-            answer = self.failed(error, entry)
-        except Exception as error:  # MessageSafeAspect.aj: whatever a service throws becomes SYS.1000
+            answer = self.error_answer(error, entry)
+        except Exception as error:  # any exception of a service is SYS.1000 (MessageSafeAspect.aj)
             log.exception("%s %s failed", entry.method, entry.path)
-            answer = self.failed(ApiError("SYS.1000", str(error)), entry)
-        answer.drop = answer.drop or entry.drop
-        entry.status = 0 if answer.drop in UNSAID else answer.status
-        entry.outcome = answer.drop or ("error" if answer.status >= 400 else "running" if answer.status == 202 else "ok")
-        entry.code = entry.code if entry.status >= 400 else ""
-        if entry.outcome == "running" and entry.end:  # its job was quicker
-            entry.outcome, entry.code = entry.end
-        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
-        self.dropped += len(self.journal) == self.journal.maxlen
-        self.journal.append(entry)
-        if self.watch:
-            self.watch("call", entry)
-        if entry.hints:
-            entry.hints = [hint[:MOST_KEPT] for hint in entry.hints[:MOST_HINTS]]
-            self.say(entry)
+            answer = self.error_answer(ApiError("SYS.1000", str(error)), entry)
+        self.record(entry, answer.status)
         return await self.send(request, answer, entry)
 
-    def again(self, request, entry):
-        """The answer that was given before to the same query, if it still stands."""
-        if request.method != "GET" or request.body_exists or self.faults.armed or self.cloud.unreachable or "X-JSON-Schema" in request.headers:
-            return None
-        kept = self.standing.find(request.raw_path)
-        if kept is None:
-            return None
-        entry.api, entry.params = kept.api.name, kept.params
-        session = self.cloud.accounts.session(self.authorize(request, kept.api))
-        if session["userUuid"] != ADMIN:
-            return None  # it was admin's, who sees more
-        self.cloud.used[kept.api.name] += 1
-        return Answer(200, kept.body, ready=kept.head)
-
-    def keep(self, request, call, entry, text):
-        """Keeps the text that answers a query for the next time; answers it."""
-        row = self.catalogue.resource(call.api.type)
-        passing = entry.hints or len(text) > LONGEST_STANDING or call.user != ADMIN or call.api.name in BEHAVIOURS
-        read = None if passing else self.cloud.queries.reads(call["query"], row)
-        if read:
-            lines = {**self.headers, "Content-Length": len(text), "Server": SERVER_SOFTWARE}
-            head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "Date: "
-            versions = [(type, self.cloud.store.table(type).version) for type in read]
-            self.standing.keep(request.raw_path, Standing(call.api, entry.params, text, head.encode(), versions))
-        return text
-
-    def job_ended(self, entry, outcome, code):
-        """Give the entry of a 202 the outcome of its job, and tell watchers of the call again."""
-        entry.end = outcome, code
-        if entry.outcome == "running":
-            entry.outcome, entry.code = entry.end
-            if self.watch:
-                self.watch("call", entry)
-
-    def forget_calls(self):
-        self.journal.clear()
-        self.dropped = 0
-
-    def say(self, entry):
-        """Puts the hints of a call into the log: as a warning when they are new, for a client repeats its mistakes."""
-        for hint in entry.hints:
-            log.log(logging.INFO if hint in self.said else logging.WARNING, "%s %s: %s", entry.method, entry.path, hint)
-            self.said[hint] = None
-        for old in [*self.said][:-MOST_SAID]:
-            del self.said[old]
-
-    async def meet(self, request, entry):
-        """From a request to an answer: path, body, which api, who, what; then now or as a job."""
+    async def dispatch(self, request: web.Request, entry: Entry) -> Answer:
+        """Find the API of a request, read the call, match a rule, and run the call."""
         if self.cloud.unreachable:
             raise Unreachable
-        if request.method == "OPTIONS":
-            return self.preflight(request, path_below(entry.path, self.dialect))
         path = path_below(entry.path, self.dialect)
+        if request.method == "OPTIONS":
+            return self.preflight(request, path)
         if path.startswith("/api-jobs/"):
-            asked = {"uuid": path.removeprefix("/api-jobs/")}
-            entry.api, entry.job = "PollJob", asked["uuid"][:MOST_KEPT]
-            return await self.act(request, Call(POLL_JOB, asked, given=asked), entry)
-        apis = self.catalogue.route(path)
-        if not apis:
-            raise FrontError(404, f"no api mapping to /v1{path}", path_hint(self.catalogue, acting(request.method), path))
-        text = await read_body(request, self.settings.body_limit, self.dialect)
-        arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
-        body = parse_body(text, self.dialect, len(apis) == 1)
-        api, variables = self.choose(request, apis, path, body, text)
-        entry.api = api.name
-        if api.method != "GET":
-            entry.hints += unread_headers(request.headers)
-        if not self.cloud.simulated(api):
-            raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
-        session = self.authorize(request, api)
-        if api.kind == "Query":
-            call = Call(api, self.query(api, variables, arguments, entry), session, given=dict([*arguments, *variables.items()]))
+            call = self.read_poll(path, entry)
         else:
-            call = self.call(api, variables, arguments, body, session, self.job_uuid(request, api), entry)
-        return await self.act(request, call, entry)
-
-    # reading
-
-    def choose(self, request, apis, path, body, text):
-        """The api that a request means, among those that share its path (RestServer.java handleNonUniqueApi)."""
-        if not self.dialect["wrong-method"] and len(apis) == 1:
-            return apis[0]
-        fitting = [(api, values) for api, values in apis if api.method == acting(request.method)]
-        if not fitting:
-            raise self.wrong_method(request, apis, path)
-        if request.method != "PUT" or (len(apis) == 1 and not body.keys() - OPEN_TO_ALL):
-            return fitting[0]
-        for api, values in fitting:
-            if self.key_of(api, body) is not None:
-                return api, values
-        if not self.dialect["wrong-method"] and text.strip() in ("", "null"):
-            raise FrontError(500, "")
-        keys = [api.key for api, _ in fitting]
-        wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
-        raise FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]",
-                         f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}; there are {', '.join(keys)}"
-                         + elsewhere(self.catalogue, wrong, keys))  # fmt: skip
-
-    def wrong_method(self, request, apis, path):
-        allowed = sorted({api.method for api, _ in apis})
-        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api, _ in apis)}" + other_path(self.catalogue, request.method, path)
-        words, method = {"POST": "creational", "GET": "query", "DELETE": "delete"}, acting(request.method)
-        if len(apis) == 1:
-            hint += "; zmock --dialect server runs it for any verb, as the server does"
-        if self.dialect["wrong-method"] or method not in (*words, "PUT"):
-            return FrontError(405, f"The method[{request.method}] is not allowed for the path[{request.raw_path.partition('?')[0]}]", hint, allowed)
-        if method == "PUT":
-            return FrontError(400, f"the body doesn't contain action mapping to the URL[/v1{path}]", hint)
-        return FrontError(500, f"No {words[method]} API found for the path[/zstack/v1{path}]", hint)
-
-    def key_of(self, api, body):
-        """The member of the body that holds the parameters of an api, if it is there."""
-        keys = (api.key, "loginByAccount") if api.name == "LogInByAccount" and self.dialect["login-key"] else api.keys
-        return next((key for key in keys if key in body), None)
-
-    def authorize(self, request, api):
-        """The session uuid that a request carries."""
-        if not self.cloud.needs_session(api):
-            return ""
-        header = header_of(request, "Authorization")
-        if header is None:
-            raise FrontError(400, "missing header 'Authorization'", "send Authorization: OAuth SESSION; a login gives the session's uuid")
-        if not header.strip().startswith("OAuth"):
-            raise FrontError(400, "Authorization type must be 'OAuth'", "send Authorization: OAuth SESSION")
-        return header.strip().removeprefix("OAuth").strip()
-
-    def job_uuid(self, request, api):
-        """X-Job-UUID, or a new one where there will be a job."""
-        given = header_of(request, "X-Job-UUID")
-        if given is None:
-            return "" if self.cloud.at_once(api) else self.cloud.uuid()
-        legal = re.fullmatch(UUID.replace("[1-5]", "4"), given) if self.dialect["job-uuid"] else len(given) == 32
-        if not legal:
-            hint = "it must be a v4 UUID, lower case, without dashes" if self.dialect["job-uuid"] else ""
-            raise FrontError(400, "Invalid header[X-Job-UUID], it must be a UUID with '-' stripped", hint)
-        return given
-
-    def call(self, api, variables, arguments, body, session, job, entry):
-        """The call that a request makes: its parameters from path, query string and body, found legal."""
-        if acting(entry.method) in ("GET", "DELETE"):
-            given = from_query(api, arguments, self.dialect) | (self.from_delete_body(body) if entry.method == "DELETE" else {})
-        else:
-            given = member_of(body, self.key_of(api, body), self.dialect)
-        given = {name: value for name, value in given.items() if value is not None} | variables
-        around = body if entry.method in ("POST", "PUT") or self.dialect["delete-parameters"] else {}
-        inner = {name: given.pop(name, None) for name in ("systemTags", "userTags")}
-        tags = {name: tag_list(around.get(name) or inner[name] or [], name, self.dialect) for name in inner}
-        asked = self.cloud.spelled(api, given) | {name: told for name, told in tags.items() if told}
-        entry.params = {name[:200]: "***" if name == "password" else bounded(value) for name, value in [*given.items()][:100]}
-        entry.hints += unread(api, given, body, arguments, self.key_of(api, body), self.dialect)
-        if api.name == "SubmitLongJob" and self.dialect["job-data-object"] and isinstance(given.get("jobData"), dict):
-            given["jobData"] = json.dumps(given["jobData"])
-        try:
-            params = self.cloud.check(api, given)
-        except BadParameter as error:
-            if self.dialect["bad-parameter"]:
-                error.status = 400
-                raise
-            params = error  # the server finds out later: 503 for what it answers at once, through the job for what it does not
-        return Call(api, params, session, job, tags["systemTags"], tags["userTags"], given=asked)
-
-    def from_delete_body(self, body):
-        """Parameters in the body of a DELETE, at top level or inside params (manual 4.4.1)."""
-        if not self.dialect["delete-parameters"]:
-            return {}
-        return {name: value for name, value in body.items() if name != "params"} | member_of(body, "params", self.dialect)
-
-    # queries
-
-    def query(self, api, variables, arguments, entry):
-        """What a Query api is asked, as the parameters of its call."""
-        entry.params = {name[:200]: bounded(value) for name, value in [*arguments[:100], *variables.items()]}
-        if "uuid" in variables:
-            entry.hints += [f"with a uuid in the path nothing reads {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else []
-            return {"query": Query(uuid=variables["uuid"])}
-        query, unread = read_query(arguments, self.dialect)
-        fields = self.catalogue.resource(api.type).all_fields
-        entry.hints += [other_key(name, fields, self.dialect) for name in sorted(unread)]
-        repeated = [name for name, _ in arguments].count("fields") > 1
-        if repeated and not self.dialect["repeated-fields"]:
-            entry.hints.append("the server reads the first fields only: write fields=uuid,name")
-        return {"query": query}
-
-    # answering
-
-    async def act(self, request, call, entry):
-        """Does a call now, or accepts it as a job; a fault may slow it down, fail it, or answer in its place."""
+            api, variables, body = await self.find_api(request, path, entry)
+            session = self.check_session(request, api)
+            call = self.read_call(request, api, variables, body, session, entry)
         self.cloud.used[call.api.name] += 1
         at_once = self.cloud.at_once(call.api)
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
-            call.key = call_key(acting(entry.method), entry.path, entry.query, call.given)
-        fault = self.decide(request, call, entry) if self.faults.armed or not at_once else NO_FAULT
-        if at_once or fault.at == "accept":
-            await self.outlive(self.clock.sleep(fault.delay))
-        else:
-            call.seconds += fault.delay
-        return await (self.instead if fault.at in ("accept", "after") else self.do)(request, call, entry)
+        if self.faults.armed or not at_once:  # without rules, a job's object may name a fault
+            self.match_rule(request, call, entry)
+        if call.fault.at in ("accept", "after"):
+            return await self.run_with_fault(request, call, entry)
+        if at_once:
+            return await self.run_now(request, call, entry)
+        call.seconds += call.fault.delay
+        return await self.submit(request, call, entry)
 
-    async def outlive(self, wait):
-        """Waits; a call whose management node has died meanwhile, or whose cloud is another one now, goes no further."""
+    async def wait(self, awaitable: Awaitable[object]) -> None:
+        """Wait in the middle of a call. Raise if the mock is reset or its node dies meanwhile."""
         resets, deaths = self.cloud.resets, self.cloud.deaths
-        await wait
+        await awaitable
         if resets != self.cloud.resets:
             raise ApiError("SYS.1012", "the mock was reset while the call waited")
         if deaths != self.cloud.deaths:
             raise Unreachable
 
-    def decide(self, request, call, entry):
-        """What the rules have in store for a call."""
-        record = self.cloud.store.peek("Job", call["uuid"]) if call.api is POLL_JOB else None
-        resource = self.jobs.shown(record) if record else self.acted_on(call)
-        told = acting(entry.method), entry.path, entry.query, call.given
-        fault = self.faults.decide(Occasion(call.api, *told, request.headers, resource, (record or {}).get("key", "")))
-        call.fault, entry.rule = fault, header_safe(fault.name)
-        entry.hints += [fault.hint] if fault.hint else []
+    # cached answers
+
+    def cached_answer(self, request: web.Request, entry: Entry) -> Answer | None:
+        """Return the earlier answer to the same GET by admin, if it still stands."""
+        if self.faults.armed or self.cloud.unreachable:
+            return None
+        if request.body_exists or "X-JSON-Schema" in request.headers:
+            return None
+        standing = self.standing.find(request.raw_path)
+        if standing is None:
+            return None
+        entry.api, entry.params = standing.api.name, standing.params
+        session = self.cloud.accounts.session(self.check_session(request, standing.api))
+        if session["userUuid"] != ADMIN:
+            return None
+        self.cloud.used[standing.api.name] += 1
+        return Answer(200, standing.body, ready=standing.head)
+
+    def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
+        """Cache the answer to a query, unless it depends on more than the items that it reads."""
+        if entry.hints or call.user != ADMIN or call.api.name in BEHAVIOURS:
+            return
+        if len(text) > LONGEST_STANDING:
+            return
+        row = self.catalogue.resource(call.api.type)
+        types = self.cloud.queries.reads(call["query"], row)
+        if not types:
+            return
+        headers = self.headers | {"Content-Length": len(text), "Server": SERVER_SOFTWARE}
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
+        versions = [(type, self.cloud.store.table(type).version) for type in types]
+        standing = Standing(call.api, entry.params, text, head.encode(), versions)
+        self.standing.keep(request.raw_path, standing)
+
+    # reading
+
+    async def find_api(
+        self, request: web.Request, path: str, entry: Entry
+    ) -> tuple[Api, Variables, Item]:
+        """Return the API that a request means, the variables of its path, and its body."""
+        apis = self.catalogue.route(path)
+        if not apis:
+            hint = path_hint(self.catalogue, acting(request.method), path)
+            raise FrontError(404, f"no api mapping to /v1{path}", hint)
+        text = await read_body(request, self.settings.body_limit, self.dialect)
+        body = parse_body(text, self.dialect, len(apis) == 1)
+        match = apis[0]
+        if self.dialect["wrong-method"] or len(apis) > 1:
+            method = acting(request.method)
+            fitting = [match for match in apis if match[0].method == method]
+            if not fitting:
+                raise self.wrong_method(request, [api for api, _ in apis], path)
+            match = fitting[0]
+            if method == "PUT" and (len(apis) > 1 or body.keys() - OPEN_TO_ALL):
+                match = self.choose_action(fitting, path, body, text)
+        api, variables = match
+        entry.api = api.name
+        if api.method != "GET":
+            entry.hints += unread_headers(request.headers)
+        if not self.cloud.simulated(api):
+            raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
+        return api, variables, body
+
+    def choose_action(
+        self, matches: list[tuple[Api, Variables]], path: str, body: Item, text: str
+    ) -> tuple[Api, Variables]:
+        """Return the API whose action a body names (RestServer.java handleNonUniqueApi)."""
+        for match in matches:
+            if self.key_of(match[0], body) is not None:
+                return match
+        if not self.dialect["wrong-method"] and text.strip() in ("", "null"):
+            raise FrontError(500, "")
+        keys = [api.key for api, _ in matches]
+        wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
+        hint = f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}"
+        hint += f"; there are {', '.join(keys)}" + elsewhere(self.catalogue, wrong, keys)
+        raise no_action(path, hint)
+
+    def wrong_method(self, request: web.Request, apis: list[Api], path: str) -> FrontError:
+        """Return the error of a method that no API of a path has."""
+        allowed = sorted({api.method for api in apis})
+        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api in apis)}"
+        hint += other_path(self.catalogue, request.method, path)
+        if len(apis) == 1:
+            hint += "; zmock --dialect server runs it for any verb, as the server does"
+        method = acting(request.method)
+        if method in KINDS_OF_APIS and not self.dialect["wrong-method"]:
+            details = f"No {KINDS_OF_APIS[method]} API found for the path[/zstack/v1{path}]"
+            return FrontError(500, details, hint)
+        if method == "PUT" and not self.dialect["wrong-method"]:
+            return no_action(path, hint)
+        raw_path = request.raw_path.partition("?")[0]
+        details = f"The method[{request.method}] is not allowed for the path[{raw_path}]"
+        return FrontError(405, details, hint, allowed)
+
+    def key_of(self, api: Api, body: Item) -> str | None:
+        """Return the key of the body below which the parameters of an API stand, if it is there."""
+        keys = api.keys
+        if api.name == "LogInByAccount" and self.dialect["login-key"]:
+            keys = (api.key, "loginByAccount")
+        return next((key for key in keys if key in body), None)
+
+    def check_session(self, request: web.Request, api: Api) -> Uuid:
+        """Return the session that a request carries, "" if the API needs none."""
+        if not self.cloud.needs_session(api):
+            return ""
+        header = header_of(request, "Authorization")
+        if header is None:
+            hint = "send Authorization: OAuth SESSION; a login gives the session's uuid"
+            raise FrontError(400, "missing header 'Authorization'", hint)
+        header = header.strip()
+        if not header.startswith("OAuth"):
+            hint = "send Authorization: OAuth SESSION"
+            raise FrontError(400, "Authorization type must be 'OAuth'", hint)
+        return header.removeprefix("OAuth").strip()
+
+    def read_poll(self, path: str, entry: Entry) -> Call:
+        """Return the call that polls a job."""
+        uuid = path.removeprefix("/api-jobs/")
+        entry.api, entry.job = POLL_JOB.name, uuid[:MOST_KEPT]
+        return Call(POLL_JOB, {"uuid": uuid}, given={"uuid": uuid})
+
+    def read_call(
+        self,
+        request: web.Request,
+        api: Api,
+        variables: Variables,
+        body: Item,
+        session: Uuid,
+        entry: Entry,
+    ) -> Call:
+        """Return the call of a request, with legal parameters.
+
+        In the server dialect an illegal parameter refuses the call only when it runs.
+        """
+        arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
+        if api.kind == "Query":
+            return self.read_query_call(api, variables, arguments, session, entry)
+        job = self.job_uuid(request, api)
+        key = self.key_of(api, body)
+        if acting(request.method) in ("GET", "DELETE"):
+            params = self.read_url_params(request, api, arguments, body)
+        else:
+            params = member_of(body, key, self.dialect)
+        params = without_nulls(params) | variables
+        tags = self.take_tags(request, params, body)
+        call = Call(api, {}, session, job, tags["systemTags"], tags["userTags"])
+        call.given = self.cloud.spelled(api, params)
+        call.given |= {name: values for name, values in tags.items() if values}
+        for name in [*params][:MOST_JOURNAL_PARAMS]:
+            entry.params[name[:200]] = "***" if name == "password" else bounded(params[name])
+        entry.hints += unread(api, params, body, arguments, key, self.dialect)
+        job_data = params.get("jobData") if api.name == "SubmitLongJob" else None
+        if isinstance(job_data, dict) and self.dialect["job-data-object"]:
+            params["jobData"] = json.dumps(job_data)
+        try:
+            call.params = self.cloud.check(api, params)
+        except BadParameter as error:
+            if self.dialect["bad-parameter"]:
+                error.status = 400
+                raise
+            call.refused = error
+        return call
+
+    def read_url_params(
+        self, request: web.Request, api: Api, arguments: Arguments, body: Item
+    ) -> Item:
+        """Return the parameters in the query string of a GET or DELETE.
+
+        The body of a DELETE may have some too, at its top or in `params` (manual 4.4.1).
+        """
+        params = from_query(api, arguments, self.dialect)
+        if request.method == "DELETE" and self.dialect["delete-parameters"]:
+            params |= {name: value for name, value in body.items() if name != "params"}
+            params |= member_of(body, "params", self.dialect)
+        return params
+
+    def take_tags(
+        self, request: web.Request, params: Item, body: Item
+    ) -> dict[str, list[str]]:
+        """Take the tags out of the parameters. Those beside the parameters come first."""
+        has_tags = request.method in ("POST", "PUT") or self.dialect["delete-parameters"]
+        tags = {}
+        for name in ("systemTags", "userTags"):
+            inner = params.pop(name, None)
+            outer = body.get(name) if has_tags else None
+            tags[name] = tag_list(outer or inner or [], name, self.dialect)
+        return tags
+
+    def read_query_call(
+        self, api: Api, variables: Variables, arguments: Arguments, session: Uuid, entry: Entry
+    ) -> Call:
+        """Return the call of a Query API; its only parameter is the query."""
+        pairs = [*arguments[:MOST_JOURNAL_PARAMS], *variables.items()]
+        entry.params = {name[:200]: bounded(value) for name, value in pairs}
+        names = [name for name, _ in arguments]
+        if "uuid" in variables:
+            query = Query(uuid=variables["uuid"])
+            if names:
+                unread_names = ", ".join(sorted(set(names)))
+                entry.hints.append(f"with a uuid in the path nothing reads {unread_names}")
+        else:
+            query, unread_keys = read_query(arguments, self.dialect)
+            fields = self.catalogue.resource(api.type).all_fields
+            for name in sorted(unread_keys):
+                entry.hints.append(other_key(name, fields, self.dialect))
+            if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
+                entry.hints.append("the server reads the first fields only: write fields=uuid,name")
+        return Call(api, {"query": query}, session, given=dict(arguments) | variables)
+
+    def job_uuid(self, request: web.Request, api: Api) -> Uuid:
+        """Return X-Job-UUID, or a new uuid if the call becomes a job."""
+        uuid = header_of(request, "X-Job-UUID")
+        if uuid is None:
+            return "" if self.cloud.at_once(api) else self.cloud.uuid()
+        pattern, hint = ".{32}", ""
+        if self.dialect["job-uuid"]:
+            pattern = UUID.replace("[1-5]", "4")
+            hint = "it must be a v4 UUID, lower case, without dashes"
+        if not re.fullmatch(pattern, uuid):
+            details = "Invalid header[X-Job-UUID], it must be a UUID with '-' stripped"
+            raise FrontError(400, details, hint)
+        return uuid
+
+    # rules
+
+    def match_rule(self, request: web.Request, call: Call, entry: Entry) -> None:
+        """Set the fault of a call: that of the first rule that fires."""
+        job = None
+        if call.api is POLL_JOB:
+            job = self.cloud.store.peek("Job", call["uuid"])
+        occasion = Occasion(
+            call.api,
+            acting(entry.method),
+            entry.path,
+            entry.query,
+            call.given,
+            request.headers,
+            self.jobs.shown(job) if job else self.object_of(call),
+            job.get("key", "") if job else "",
+        )
+        fault = call.fault = self.faults.decide(occasion)
+        entry.rule = header_safe(fault.name)
+        if fault.hint:
+            entry.hints.append(fault.hint)
         if fault.name and self.watch:
             self.watch("fault", entry)
-        return fault
 
-    def acted_on(self, call):
-        """The object that a call is about, as far as there is one."""
-        if isinstance(call.params, ApiError):
+    def object_of(self, call: Call) -> Item:
+        """Return the object that a call reads or changes, {} if there is none."""
+        query, target = call["query"], call.api.target
+        if query:
+            type, uuid = call.api.type, query.uuid
+        elif target:
+            type, uuid = target.refers, call.target
+        else:
             return {}
-        if call["query"]:
-            return self.cloud.look(self.catalogue.resource(call.api.type).stored, call["query"].uuid) if call["query"].uuid else {}
-        row = call.api.target and self.catalogue.resource(call.api.target.refers)
-        return self.cloud.look(row.stored, call.target) if row else {}
+        row = self.catalogue.resource(type)
+        return self.cloud.look(row.stored, uuid) if row else {}
 
-    async def do(self, request, call, entry):
-        if call.api is POLL_JOB:
-            return self.poll(request, call["uuid"], entry)
-        return await (self.now(request, call, entry) if self.cloud.at_once(call.api) else self.accept(request, call, entry))
-
-    async def instead(self, request, call, entry):
-        """The answer to a call that a fault strikes before the work or after it."""
+    async def run_with_fault(self, request: web.Request, call: Call, entry: Entry) -> Answer:
+        """Return the answer to a call that a rule fails, breaks, slows down or answers itself."""
         fault, at_once = call.fault, self.cloud.at_once(call.api)
+        if at_once or fault.at == "accept":
+            await self.wait(self.clock.sleep(fault.delay))
+        else:
+            call.seconds += fault.delay
         entry.drop = fault.drop
-        own = await self.outcome(request, call, entry) if self.is_done(call, entry) else None
+        answer = None
+        if runs_despite_fault(call):
+            run = self.run_now if at_once else self.submit
+            try:
+                answer = await run(request, call, entry)
+            except ApiError as error:
+                answer = self.error_answer(error, entry)
         if fault.answer:
             entry.code = ""
-            return replace(self.told_answer(request, call), job=own.job if own else "")
-        if fault.error and (at_once or not own):  # of a job that was accepted, the poll tells it
+            return self.stub_answer(request, call)
+        if fault.error and (at_once or not answer):  # else the poll of its job returns the error
             raise fault.error
-        return own or (Answer(200, {}) if at_once else Answer(202, {"location": self.location(request, call.job)}))
+        if answer:
+            return answer
+        if at_once:
+            return Answer(200, {})
+        return Answer(202, self.location(request, call.job))
 
-    def told_answer(self, request, call):
+    def stub_answer(self, request: web.Request, call: Call) -> Answer:
         """Return the answer that a rule gives. Without a body, a 2xx has that of the dialect."""
         status, body = call.fault.answer
         if body is not None or not 200 <= status < 300 or status == 204:
             return raw_answer(status, body)
-        polled = call.api is POLL_JOB
-        job = call["uuid"] if polled else call.job
-        if status != 202 or not job:
-            return Answer(status)
-        location = {"location": self.location(request, job)}
-        return Answer(202, self.still_running(request, job) if polled else location)
+        if status == 202 and call.api is POLL_JOB:
+            return self.still_running(request, call["uuid"])
+        if status == 202 and call.job:
+            return Answer(202, self.location(request, call.job))
+        return Answer(status)
 
-    def is_done(self, call, entry):
-        """Whether a call does its work though something else is answered. What only reads does even where its answer breaks."""
-        fault = call.fault
-        only_slow = not (fault.error or fault.answer or fault.drop)
-        return only_slow or fault.at == "after" or (fault.drop and acting(entry.method) == "GET" and self.cloud.at_once(call.api))
+    # running
 
-    async def outcome(self, request, call, entry):
-        """The answer to a call, also where it is an error."""
-        try:
-            return await self.do(request, call, entry)
-        except ApiError as error:
-            return self.failed(error, entry)
-
-    async def now(self, request, call, entry):
-        if isinstance(call.params, ApiError):
-            raise call.params
-        writes = self.cloud.store.writes
-        with self.cloud.store.all_or_nothing() as changes:
+    async def run_now(self, request: web.Request, call: Call, entry: Entry) -> Answer:
+        """Run a synchronous call. Return its answer once its changes are on disk."""
+        if call.api is POLL_JOB:
+            return self.poll(request, call["uuid"], entry)
+        if call.refused:
+            raise call.refused
+        store = self.cloud.store
+        writes = store.writes
+        with store.all_or_nothing() as changes:
             body = self.cloud.perform(call)
+        if store.writes != writes:
+            await self.wait(store.commit(lambda error: store.take_back(changes)))
         if call["query"]:
-            entry.hints += self.doubts(call, body)
-        if self.cloud.store.writes != writes:
-            await self.outlive(self.cloud.store.commit(lambda error: self.cloud.store.take_back(changes)))
+            return self.query_answer(request, call, body, entry)
         if body is not None and call.api.whole and not self.dialect["success-field"]:
             body = body | {"success": True}
-        one = call["query"] and call["query"].uuid and self.dialect["get-one"] and body["inventories"]
-        asked_for_schema = "X-JSON-Schema" in request.headers
-        if asked_for_schema or (call["query"] and not self.dialect["query-schema"]):
-            body, one = ({"inventory": one[0]} if one else {}) | (body or {}), None
+        if "X-JSON-Schema" in request.headers:
+            body = dict(body or {})
+            body["schema"] = schema_of(body, call.api.members)
+        return Answer(200, body)
+
+    def query_answer(self, request: web.Request, call: Call, body: Item, entry: Entry) -> Answer:
+        """Return the answer to a query, with `inventory` and `schema` as the dialect has them.
+
+        Its hints tell of conditions that no item can satisfy.
+        """
+        row = self.catalogue.resource(call.api.type)
+        has_any = bool(body.get("total") or body.get("inventories"))
+        entry.hints += self.cloud.queries_of(call).doubts(call["query"], row, has_any)
+        wants_schema = "X-JSON-Schema" in request.headers
+        single = call["query"].uuid and self.dialect["get-one"] and body["inventories"]
+        if wants_schema or not self.dialect["query-schema"]:
+            if single:
+                body = {"inventory": single[0]} | body
             body["schema"] = schema_of(body, members_answered(call))
-        if asked_for_schema or not call["query"]:
-            return Answer(200, body)
-        return Answer(200, self.keep(request, call, entry, with_one(to_json(body)) if one else to_json(body)))
+            text = to_json(body)
+        else:
+            text = with_one(to_json(body)) if single else to_json(body)
+        if not wants_schema:
+            self.cache_answer(request, call, text, entry)
+        return Answer(200, text)
 
-    def doubts(self, call, body):
-        """Return hints on the conditions of a query that was answered."""
-        queries, row = self.cloud.queries_of(call), self.catalogue.resource(call.api.type)
-        found = bool(body.get("total") or body.get("inventories"))
-        return queries.doubts(call["query"], row, found)
-
-    async def accept(self, request, call, entry):
-        """202 and where to poll, once the job is on the disk."""
-        if self.cloud.store.peek("Job", call.job):
-            told = f"ConstraintViolationException: could not execute statement; Duplicate entry '{call.job}' for key 'PRIMARY'"
-            raise FrontError(400 if self.dialect["job-uuid"] else 500, told, "this X-Job-UUID was used before")
-        if isinstance(call.params, ApiError):
-            call.fault, call.params = replace(call.fault, name="", error=call.params, at="job", stage="", job=""), {}
-        entry.job, call.on_end = call.job, functools.partial(self.job_ended, entry)
+    async def submit(self, request: web.Request, call: Call, entry: Entry) -> Answer:
+        """Submit a call as a job. Return its 202 once the job is on disk."""
+        store = self.cloud.store
+        if store.peek("Job", call.job):
+            details = f"could not execute statement; Duplicate entry '{call.job}' for key 'PRIMARY'"
+            status = 400 if self.dialect["job-uuid"] else 500
+            hint = "this X-Job-UUID was used before"
+            raise FrontError(status, f"ConstraintViolationException: {details}", hint)
+        if call.refused:
+            call.fault = replace(
+                call.fault, name="", error=call.refused, at="job", stage="", job=""
+            )
+        call.key = call_key(acting(entry.method), entry.path, entry.query, call.given)
+        call.on_end = functools.partial(self.record_end, entry)
+        entry.job = call.job
         self.cloud.admit(call)
-        self.jobs.submit(call, (header_of(request, "X-Web-Hook") or "").strip(), "X-JSON-Schema" in request.headers)
-        await self.outlive(self.cloud.store.commit(lambda error: self.jobs.withdraw(call)))
-        if told := self.jobs.told.get(call.job):
-            await self.outlive(told.wait())
-        return Answer(202, {"location": self.location(request, call.job)}, job=call.job)
+        hook = header_of(request, "X-Web-Hook") or ""
+        self.jobs.submit(call, hook.strip(), "X-JSON-Schema" in request.headers)
+        await self.wait(store.commit(lambda error: self.jobs.withdraw(call)))
+        hook_first = self.jobs.told.get(call.job)
+        if hook_first:
+            await self.wait(hook_first.wait())
+        return Answer(202, self.location(request, call.job))
 
-    def location(self, request, job):
-        """Return where to poll: at --base-url, else where a proxy in front says, else as the dialect does."""
-        if self.settings.base_url:
-            return f"{self.settings.base_url.rstrip('/')}/zstack/v1/api-jobs/{job}"
-        scheme, host, prefix = forwarded(request)
-        base = self.base
-        if scheme or host or prefix or self.dialect["job-location"] or not base:
-            own = request.headers.get("Host", "")
-            host = host or (own if re.fullmatch(HOST, own) else base.partition("://")[2])
-            base = f"{scheme or request.scheme}://{host}{prefix}"
-        return f"{base}/zstack/v1/api-jobs/{job}"
-
-    def poll(self, request, uuid, entry):
+    def poll(self, request: web.Request, uuid: Uuid, entry: Entry) -> Answer:
+        """Return the result of a job, or 202 while it runs."""
         if acting(request.method) != "GET":
-            raise FrontError(405, "only GET method is allowed for querying job status", f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it", ("GET",))
-        record = self.jobs.poll(uuid)
-        entry.rule = entry.rule or header_safe((record or {}).get("rule") or self.jobs.gone_by.get(uuid, ""))
-        entry.hints += [record["hint"]] if record and record.get("hint") else []
-        if record is None:
-            raise FrontError(404, "the job has been expired", "there is no such api-job, or not any more")
+            details = "only GET method is allowed for querying job status"
+            hint = f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it"
+            raise FrontError(405, details, hint, ("GET",))
+        record = self.jobs.poll(uuid) or {}
+        rule = record.get("rule") or self.jobs.gone_by.get(uuid, "")
+        entry.rule = entry.rule or header_safe(rule)
+        if not record:
+            hint = "there is no such api-job, or not any more"
+            raise FrontError(404, "the job has been expired", hint)
+        if record.get("hint"):
+            entry.hints.append(record["hint"])
         if record["state"] not in OVER:
-            return Answer(202, self.still_running(request, uuid))
+            return self.still_running(request, uuid)
         entry.code = code_of(record)
-        return Answer(503 if record["state"] == "failed" else 200, result_of(record, self.catalogue.apis[record["api"]] if "X-JSON-Schema" in request.headers else None))
+        status = 503 if record["state"] == "failed" else 200
+        wants_schema = "X-JSON-Schema" in request.headers
+        api = self.catalogue.apis[record["api"]] if wants_schema else None
+        return Answer(status, result_of(record, api))
 
-    def still_running(self, request, uuid):
-        """Return the body of a poll while the job is not over."""
-        return {"location": self.location(request, uuid)} if self.dialect["poll-body"] else b""
+    # answers
 
-    def failed(self, error, entry):
-        """An error as the dialect says it."""
+    def still_running(self, request: web.Request, uuid: Uuid) -> Answer:
+        """Return the 202 of a poll while the job is not over."""
+        return Answer(202, self.location(request, uuid) if self.dialect["poll-body"] else b"")
+
+    def location(self, request: web.Request, job: Uuid) -> Item:
+        """Return the body that tells where to poll a job.
+
+        That is below --base-url, else at the address of a proxy, else as the dialect has it.
+        """
+        scheme, host, prefix = forwarded(request)
+        if self.settings.base_url:
+            base = self.settings.base_url.rstrip("/")
+        elif self.base and not (scheme or host or prefix or self.dialect["job-location"]):
+            base = self.base
+        else:
+            own = request.headers.get("Host", "")
+            if not re.fullmatch(HOST, own):
+                own = self.base.partition("://")[2]
+            base = f"{scheme or request.scheme}://{host or own}{prefix}"
+        return {"location": f"{base}/zstack/v1/api-jobs/{job}"}
+
+    def error_answer(self, error: ApiError, entry: Entry) -> Answer:
+        """Return the answer of an error, in the shape of the dialect."""
         entry.code = error.code
         if error.hint:
             entry.hints.append(error.hint)
-        headers = {"Allow": ", ".join(error.allow)} if getattr(error, "allow", ()) else {}
-        if isinstance(error, FrontError) and not self.dialect["error-body"]:
-            return Answer(error.status, error.details.encode(), headers)
-        return Answer(error.status, {"error": self.cloud.catalogue.error_body(error)}, headers)
+        headers = {}
+        if isinstance(error, FrontError):
+            if error.allow:
+                headers["Allow"] = ", ".join(error.allow)
+            if not self.dialect["error-body"]:
+                return Answer(error.status, error.details.encode(), headers)
+        return Answer(error.status, {"error": self.catalogue.error_body(error)}, headers)
 
-    def preflight(self, request, path):
-        asked = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema")
-        taken = {"GET"} if path.startswith("/api-jobs/") else {api.method for api, _ in self.catalogue.route(path)}
-        return Answer(200, b"", {"Access-Control-Allow-Methods": VERBS_OF_HTTP, "Access-Control-Allow-Headers": asked,
-                                 "Access-Control-Max-Age": "600", "Allow": ", ".join(sorted(taken)) or VERBS_OF_HTTP})  # fmt: skip
+    def preflight(self, request: web.Request, path: str) -> Answer:
+        """Return the answer to the OPTIONS of a browser."""
+        headers = request.headers.get("Access-Control-Request-Headers", HEADERS_OF_CALLS)
+        methods = {api.method for api, _ in self.catalogue.route(path)}
+        if path.startswith("/api-jobs/"):
+            methods = {"GET"}
+        return Answer(200, b"", {
+            "Access-Control-Allow-Methods": VERBS_OF_HTTP,
+            "Access-Control-Allow-Headers": headers,
+            "Access-Control-Max-Age": PREFLIGHT_SECONDS,
+            "Allow": ", ".join(sorted(methods)) or VERBS_OF_HTTP,
+        })
 
-    async def send(self, request, answer, entry):
-        """The bytes of an answer; a job's web-hook is told that its 202 has left."""
+    async def send(
+        self, request: web.Request, answer: Answer, entry: Entry
+    ) -> web.StreamResponse:
+        """Send an answer. A job's web-hook waits until its 202 has left."""
+        body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if answer.ready and self.dialect["response-headers"] and Ready.fits(request):
-            return Ready(request, b"%b%b\r\n\r\n%b" % (answer.ready, rfc822_formatted_time().encode(), answer.body))
-        body = answer.body if isinstance(answer.body, bytes) else self.dialect["empty-result"] if answer.body is None else to_json(answer.body)
+            date = rfc822_formatted_time().encode()
+            return Ready(request, b"%b%b\r\n\r\n%b" % (answer.ready, date, body))
+        if not isinstance(body, bytes):
+            body = to_json(body)
         headers = self.headers | answer.headers
         if entry.hints:
             headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
         if entry.rule:
             headers["X-ZMock-Rule"] = entry.rule
         if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
-            headers["Set-Cookie"] = f"JSESSIONID={hashlib.md5(str(entry.seq).encode(), usedforsecurity=False).hexdigest().upper()}; Path=/zstack; HttpOnly"
+            headers["Set-Cookie"] = session_cookie(entry.seq)
         response = web.Response(status=answer.status, body=body, headers=headers)
-        if answer.job not in self.jobs.left and not answer.drop:
+        job = "" if entry.api == POLL_JOB.name else entry.job
+        if job not in self.jobs.left and not entry.drop:
             return response
         try:
-            if answer.drop:
-                return await BREAKS[answer.drop](request, response, self.clock)
+            if entry.drop:
+                return await BREAKS[entry.drop](request, response, self.clock)
             await response.prepare(request)
             await response.write_eof()
-        except ConnectionError:  # the client has gone, and nobody else minds
+        except ConnectionError:  # the client has gone
             return Unanswered()
         finally:
-            self.jobs.left_now(answer.job)
+            self.jobs.left_now(job)
         return response
+
+    # the journal
+
+    def record(self, entry: Entry, status: int) -> None:
+        """Add a call to the journal, tell the watchers, and log its hints."""
+        entry.status = 0 if entry.drop in UNSAID else status
+        if entry.status < 400:
+            entry.code = ""
+        if entry.drop:
+            entry.outcome = entry.drop
+        elif status == 202:
+            entry.outcome = "running"
+        else:
+            entry.outcome = "error" if status >= 400 else "ok"
+        if entry.outcome == "running" and entry.end:  # the job was quicker
+            entry.outcome, entry.code = entry.end
+        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
+        if len(self.journal) == self.journal.maxlen:
+            self.dropped += 1
+        self.journal.append(entry)
+        if self.watch:
+            self.watch("call", entry)
+        if entry.hints:
+            entry.hints = [hint[:MOST_KEPT] for hint in entry.hints[:MOST_HINTS]]
+            self.log_hints(entry)
+
+    def record_end(self, entry: Entry, outcome: str, code: str) -> None:
+        """Give the entry of a 202 the outcome of its job, and tell who watches again."""
+        entry.end = outcome, code
+        if entry.outcome == "running":
+            entry.outcome, entry.code = entry.end
+            if self.watch:
+                self.watch("call", entry)
+
+    def log_hints(self, entry: Entry) -> None:
+        """Log the hints of a call. A repeated hint is no warning: clients repeat their mistakes."""
+        for hint in entry.hints:
+            level = logging.INFO if hint in self.logged_hints else logging.WARNING
+            log.log(level, "%s %s: %s", entry.method, entry.path, hint)
+            self.logged_hints[hint] = None
+        for old in [*self.logged_hints][:-MOST_SAID]:
+            del self.logged_hints[old]
+
+    def forget_calls(self) -> None:
+        self.journal.clear()
+        self.dropped = 0
+
+
+def runs_despite_fault(call: Call) -> bool:
+    """Return True if a call runs, whatever its rule then makes of the answer.
+
+    A broken answer to a read is made of the true one.
+    """
+    fault = call.fault
+    replaced = fault.error or fault.answer or fault.drop
+    reads = call.api.method == "GET"
+    return fault.at != "accept" or not replaced or bool(fault.drop and reads)
+
+
+def no_action(path: str, hint: str) -> FrontError:
+    """Return the error of a PUT that names no action of its path."""
+    details = f"the body doesn't contain action mapping to the URL[/v1{path}]"
+    return FrontError(400, details, hint)
+
+
+def session_cookie(seq: int) -> str:
+    """Return a cookie as the server's Tomcat sets it."""
+    digest = hashlib.md5(str(seq).encode(), usedforsecurity=False).hexdigest()
+    return f"JSESSIONID={digest.upper()}; Path=/zstack; HttpOnly"
 
 
 # ---- Contract: schemas ---------------------------------------------------------------------------------------------
@@ -12081,136 +12290,160 @@ async def lifetime(cloud, app):
     cloud.store.close()
 
 
-# ---- Sockets ---------------------------------------------------------------------------------------------------------
+# listening, and one request
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
+LONGEST_WAIT = 300  # seconds of the world's time for an answer
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
+PORT_TRIES = 20  # a port that is free at one address may be taken at the next
+UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # characters that the address of a request keeps
+
 server_log = logging.getLogger("zmock.http")
 
 
 @server_log.addFilter
-def in_one_line(record):
-    """Broken HTTP is the client's own fault: a line in the log, no traceback."""
+def log_in_one_line(record: logging.LogRecord) -> bool:
+    """Log broken HTTP, which is the client's fault, as a line without traceback."""
     error = record.exc_info and record.exc_info[1]
-    if isinstance(error, (aiohttp.http_exceptions.HttpProcessingError, web.RequestPayloadError)):
-        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    broken = (aiohttp.http_exceptions.HttpProcessingError, web.RequestPayloadError)
+    if isinstance(error, broken):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.exc_info = None
         record.msg, record.args = "refused broken HTTP: %s", (" ".join(str(error).split()),)
-        return server_log.isEnabledFor(logging.INFO)
-    return True
+    return server_log.isEnabledFor(record.levelno)
 
 
-def address(host, port):
-    """Where a client on this machine finds what listens there."""
+def address(host: str, port: int) -> str:
+    """Return the URL at which a client on this machine reaches a listening host."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
-PORT_TRIES = 20  # a port that is free at one address may be taken at the next
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets: one for each address of a host, all on the same port.
 
-
-def listen(host, port):
-    """Return the listening sockets of a host: one for each of its addresses, all on the same port.
-
-    Raise SettingsError if that is not possible.
+    A free port that is taken at one of them is drawn again. Raise SettingsError if that fails.
     """
+    tries = 1 if port else PORT_TRIES
     try:
-        return listen_on(addresses_of(host), port)
+        addresses = addresses_of(host)
+        while True:
+            tries -= 1
+            try:
+                return take_port(addresses, port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not tries:
+                    raise
     except (OSError, OverflowError) as error:
         reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE
-        cure = "choose another --host" if wrong_host else "choose another --port, or 0 for a free one"
+        cure = "choose another --port, or 0 for a free one"
+        if isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE:
+            cure = "choose another --host"
         raise SettingsError(f"cannot listen on {place}: {reason}; {cure}") from None
 
 
-def addresses_of(host):
-    """Return the addresses of a host: "localhost" -> ["127.0.0.1", "::1"], whatever the machine's own table says."""
+def addresses_of(host: str) -> list[str]:
+    """Return the addresses of a host. "localhost" is always ["127.0.0.1", "::1"]."""
     if host == "localhost":
         return ["127.0.0.1", "::1"]
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys(name[0] for *_, name in found))
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
-def listen_on(addresses, port):
-    """Return a listening socket for each address. A free port that is taken at one of them is drawn again."""
-    for _ in range(0 if port else PORT_TRIES):
-        try:
-            return take_port(addresses, port)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-    return take_port(addresses, port)
+def take_port(addresses: list[str], port: int) -> list[socket.socket]:
+    """Return a listening socket for each address that this machine has, all on one port.
 
-
-def take_port(addresses, port):
-    """Return a listening socket for each address that this machine has; OSError if it has none, or the port is taken."""
-    listening, failure = [], None
+    Raise OSError if it has none of them, or the port is taken.
+    """
+    sockets: list[socket.socket] = []
+    failure = None
     with contextlib.ExitStack() as undo:
         for host in addresses:
             try:
-                listening.append(undo.enter_context(listen_at(host, port)))
-                port = listening[0].getsockname()[1]
+                sockets.append(undo.enter_context(listen_at(host, port)))
+                port = sockets[0].getsockname()[1]
             except OSError as error:
                 failure = error
                 if error.errno not in NOT_HERE:
                     raise
-        if not listening:
+        if not sockets:
             raise failure
         undo.pop_all()
-    return listening
+    return sockets
 
 
-def listen_at(host, port):
-    """Return a listening socket; at "::" it takes IPv4 too, where the machine can."""
+def listen_at(host: str, port: int) -> socket.socket:
+    """Return a listening socket. At "::" it takes IPv4 too, if the machine can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
+    return socket.create_server((host, port), family=family, dualstack_ipv6=both, backlog=128)
 
 
-def shut(connection):
-    """Shut a socket down for all processes: a child that was forked holds it too, so that close() alone ends nothing."""
+def shut(connection: socket.socket) -> None:
+    """Shut a socket down for all processes: a forked child holds it open after a close()."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
 
-LONGEST_WAIT = 300  # seconds of the world's time for an answer
-AS_TYPED = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the address of a request
+async def exchange(
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    idle: list[Connection] | None = None,
+) -> tuple[int, str]:
+    """Send one HTTP request and return (status, text), without retries, redirects or cookies.
 
-
-async def exchange(method, url, headers, body, idle=None):
-    """Send one HTTP request: (status, text). There are no retries, redirects or cookies.
-
-    HTTP libraries retry, and tests patch them. This one stands below them all. `idle` is a list of
-    connections of earlier requests: one that is still open is used again, and is idle afterwards.
+    It uses no HTTP library: some retry, and tests patch them. `idle` is a list of open
+    connections. The request takes one of them if it can, and leaves its own there.
     """
     place = urllib.parse.urlsplit(url)
-    target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=AS_TYPED)
-    ends = "close" if idle is None else "keep-alive"
-    defaults = {"Host": place.netloc, "User-Agent": f"zmock/{__version__}", "Accept": "*/*"}
-    head = with_defaults(headers, defaults | {"Connection": ends, "Content-Length": len(body)})
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=UNQUOTED)
+    defaults = {
+        "Host": place.netloc,
+        "User-Agent": f"zmock/{__version__}",
+        "Accept": "*/*",
+        "Connection": "close" if idle is None else "keep-alive",
+        "Content-Length": str(len(body)),
+    }
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in with_defaults(headers, defaults).items()]
+    head = "\r\n".join([*lines, "", ""]).encode()
+    broken = (OSError, EOFError, ValueError, asyncio.LimitOverrunError, http.client.HTTPException)
     try:
         async with asyncio.timeout(LONGEST_WAIT):
             reader, writer = await connection_to(place, idle)
             try:
-                writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-                status, text, stays = await read_answer(method, reader)
+                writer.write(head + body)
+                status, text, is_open = await read_answer(method, reader)
             except BaseException:
                 writer.close()
                 raise
-    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, http.client.HTTPException) as error:
+    except broken as error:
         raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
-    if stays and idle is not None:
+    if is_open and idle is not None:
         idle.append((reader, writer))
     else:
         writer.close()
     return status, text
 
 
-async def connection_to(place, idle):
-    """Return (reader, writer) of an idle connection that is still open, or of a new one."""
+def with_defaults(headers: dict[str, str], defaults: dict[str, str]) -> dict[str, str]:
+    """Return headers with defaults for those that are missing, in whatever case."""
+    present = {name.lower() for name in headers}
+    absent = {name: text for name, text in defaults.items() if name.lower() not in present}
+    return absent | headers
+
+
+async def connection_to(
+    place: urllib.parse.SplitResult, idle: list[Connection] | None
+) -> Connection:
+    """Return an idle connection that is still open, or a new one."""
     if idle:
-        await one_turn()  # the loop sees what the mock has closed
+        await one_turn()  # the loop sees connections that the mock has closed
     while idle:
         reader, writer = idle.pop()
         if not (reader.at_eof() or reader.exception() or writer.is_closing()):
@@ -12219,108 +12452,103 @@ async def connection_to(place, idle):
     return await asyncio.open_connection(place.hostname, place.port)
 
 
-def with_defaults(headers, defaults):
-    """Return headers with defaults for those that are not there, in whatever case."""
-    there = {name.lower() for name in headers}
-    return {name: value for name, value in defaults.items() if name.lower() not in there} | headers
-
-
-async def read_answer(method, reader):
-    """Return the status and the text of an HTTP answer, and True if its connection may be used again.
+async def read_answer(method: str, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
+    """Return the status and the text of an answer, and True if the connection stays open.
 
     Raise EOFError or HTTPException if it is empty, cut short or broken.
     """
-    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-    status = re.fullmatch(r"HTTP/1\.\d (\d{3})( .*)?", first)
-    if not status:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")[:-2]
+    match = re.fullmatch(r"HTTP/1\.\d (\d{3})( .*)?", first)
+    if not match:
         raise http.client.BadStatusLine(first)
-    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    octets, stays = await read_content(method, int(status[1]), fields, reader)
-    charset = re.search(r"charset=([\w-]+)", fields.get("content-type", ""))
-    text = octets.decode(charset[1] if charset else "utf-8", "replace")
-    return int(status[1]), text, stays and fields.get("connection", "").lower() != "close"
-
-
-async def read_content(method, status, fields, reader):
-    """Return the content of an answer, and True if its end is not that of the connection."""
+    status = int(match[1])
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    is_open = headers.get("connection", "").lower() != "close"
     if method == "HEAD" or status in (204, 304):
-        return b"", True
-    if fields.get("transfer-encoding", "").lower() == "chunked":
-        return await read_chunks(reader), True
-    if "content-length" in fields:
-        return await reader.readexactly(int(fields["content-length"])), True
-    return await read_to_end(reader), False
+        octets = b""
+    elif headers.get("transfer-encoding", "").lower() == "chunked":
+        octets = await read_chunks(reader)
+    elif "content-length" in headers:
+        octets = await reader.readexactly(int(headers["content-length"]))
+    else:
+        octets, is_open = await reader.read(), False
+    charset = re.search(r"charset=([\w-]+)", headers.get("content-type", ""))
+    return status, octets.decode(charset[1] if charset else "utf-8", "replace"), is_open
 
 
-async def read_chunks(reader):
-    octets = bytearray()
-    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+async def read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """Return a chunked body. It may have no trailer."""
+    octets = b""
+    while True:
+        size = int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16)
         octets += await reader.readexactly(size)
         await reader.readexactly(2)
-    while await reader.readuntil(b"\r\n") != b"\r\n":
-        pass  # a trailer
-    return octets
+        if not size:
+            return octets
 
 
-async def read_to_end(reader):
-    """Return what comes until the connection ends, however it ends: a reset may follow a whole answer."""
-    octets = bytearray()
-    with contextlib.suppress(ConnectionError):
-        while part := await reader.read(1 << 16):
-            octets += part
-    return octets
+# ---- Fixtures ----------------------------------------------------------------------------------------------------
 
+MOST_REPORTED = 50  # calls in the report of a failed test
 
-# ---- Fixtures: the handle ------------------------------------------------------------------------------------------
-
-MOST_REPORTED = 50  # calls of a failed test
-
-NO_LOOP = "zmock runs on asyncio, and no asyncio loop runs here, as under trio; `with serve() as mock` brings its own"
+NO_LOOP = (
+    "zmock runs on asyncio, and no asyncio loop runs here, as under trio; "
+    "`with serve() as mock` brings its own"
+)
+NO_ADDRESS = (
+    "a mock has an address once it runs: async with serve() as mock, or with serve() as mock"
+)
 ONE_LOOP = "use zmock_server, or the same loop_scope for the test and its fixtures"
+OTHER_LOOP = f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}"
+ENDED = "this mock has ended; serve() makes another one"
+FORKED = (
+    "this mock runs in the process that this one was forked from; "
+    "use its address, or serve() makes another one"
+)
 
-
-def loop_here():
-    """Return the running event loop; RuntimeError in one line where there is none."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(NO_LOOP) from None
-
-
-def answer_or_raise(body):
-    """An answer's body; RuntimeError where it is an error."""
-    if isinstance(body, dict) and "error" in body:
-        raise RuntimeError("{code}: {details}".format(**body["error"]))
-    return body
+# the handle
 
 
 class Mock:
-    """A running mock as a test holds it: `async with serve(cloud="empty") as mock`, or the fixture `zmock`.
+    """A running mock in the hands of a test: `async with serve(cloud="empty") as mock`.
 
-    `with serve() as mock` runs it in a thread, and gives its handle for code that awaits nothing.
+    The fixture `zmock` is one. `with serve() as mock` runs it in a thread instead, and returns a
+    MockInThread, whose methods need no await.
     """
 
-    def __init__(self, settings: Settings, rules: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, settings: Settings, rules: Sequence[Item] = ()) -> None:
         self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.settings = self.cloud.settings
-        self.runner = web.AppRunner(self.app, access_log=None, logger=server_log, shutdown_timeout=0.2, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
-        self.base, self.port = "", settings.port
+        self.runner = web.AppRunner(
+            self.app,
+            access_log=None,
+            logger=server_log,
+            shutdown_timeout=0.2,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+        )
+        self.base = ""
+        self.port = settings.port
         self.session: str | None = None
-        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []  # connections of earlier requests
-        self.told, self.first_cloud = rules, self.settings.cloud  # what there is again after a reset
+        self.first_cloud, self.first_rules = self.settings.cloud, rules  # reset() restores them
+        self.idle: list[Connection] = []  # connections of earlier requests
         self.listening: list[socket.socket] = []
         self.servers: list[asyncio.Server] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: LoopThread | None = None
         with self.cloud.store.released_on_failure():
-            self.add_rules()
+            self._add_first_rules()
 
     @property
     def url(self) -> str:
         """Where the APIs are: http://127.0.0.1:PORT/zstack/v1."""
         if not self.base:
-            raise RuntimeError("a mock has an address once it runs: async with serve() as mock, or with serve() as mock")
+            raise RuntimeError(NO_ADDRESS)
         return self.base + "/zstack/v1"
 
     # running
@@ -12328,57 +12556,50 @@ class Mock:
     async def __aenter__(self) -> Mock:
         if self.loop:
             raise RuntimeError("a mock runs once; serve() makes another one")
-        self.loop = loop_here()
+        self.loop = running_loop()
         with self.cloud.store.released_on_failure():
             self.listening = listen(self.settings.host, self.settings.port)
             try:
-                await self.begin()
+                self.port = self.listening[0].getsockname()[1]
+                self.base = self.rest.base = address(self.settings.host, self.port)
+                await self.runner.setup()
+                await self._accept()
             except BaseException:
                 await self.__aexit__()
                 raise
         return self
 
-    async def begin(self):
-        self.port = self.listening[0].getsockname()[1]
-        self.base = address(self.settings.host, self.port)
-        self.rest.base = self.base
-        await self.runner.setup()
-        await self.accept(self.listening)
-
     async def __aexit__(self, *failure: object) -> None:
-        self.deafen()
+        self._stop_listening()
         for _, writer in self.idle:
             writer.close()
         await self.runner.cleanup()
 
     def __enter__(self) -> MockInThread:
-        self.thread = thread = LoopThread()
+        self.thread = LoopThread()
         try:
-            thread.run(self.__aenter__())
+            self.thread.run(self.__aenter__())
         except BaseException:
-            thread.close()
+            self.thread.close()
             raise
-        return MockInThread(self, thread)
+        return MockInThread(self, self.thread)
 
     def __exit__(self, *failure: object) -> None:
         if self.thread:
             self.thread.run(self.__aexit__())
             self.thread.close()
 
-    async def accept(self, listening):
-        for each_socket in listening:
-            if each_socket.fileno() != -1:  # down() may come meanwhile
-                server = await self.loop.create_server(self.runner.server, sock=each_socket, start_serving=False)
+    async def _accept(self) -> None:
+        """Accept connections on the listening sockets."""
+        for each_socket in self.listening:
+            if each_socket.fileno() != -1:  # down() may close it meanwhile
+                server = await self.loop.create_server(
+                    self.runner.server, sock=each_socket, start_serving=False
+                )
                 self.servers.append(server)
                 await server.start_serving()
 
-    def listens_at(self, target):
-        """Return True if `target`, as connect() takes it, is an address of this mock, or may be one of its many."""
-        places = [each_socket.getsockname()[:2] for each_socket in self.listening]
-        return any(port == target[1] and host in (target[0], "0.0.0.0", "::") for host, port in places)
-
-    def deafen(self):
-        """Takes no more connections."""
+    def _stop_listening(self) -> None:
         for each_socket in self.listening:
             shut(each_socket)
         for server in self.servers:
@@ -12387,518 +12608,686 @@ class Mock:
             each_socket.close()
         self.listening, self.servers = [], []
 
+    def listens_at(self, host: str, port: int) -> bool:
+        """Return True if this mock listens at an address."""
+        for each_socket in self.listening:
+            own_host, own_port = each_socket.getsockname()[:2]
+            if own_port == port and own_host in (host, "0.0.0.0", "::"):
+                return True
+        return False
+
     def down(self) -> None:
-        """Gone, as a host without power: connections break, new ones are refused. The cloud stays as it is."""
-        self.deafen()
+        """Go down, as a host without power: connections break, new ones are refused.
+
+        The cloud stays as it is.
+        """
+        self._stop_listening()
         for connection in self.runner.server.connections if self.runner.server else ():
             if connection.transport:
                 shut(connection.transport.get_extra_info("socket"))
                 connection.transport.abort()
 
     def up(self) -> None:
-        """Back, on the same port."""
+        """Come back on the same port."""
         if not self.listening:
             self.listening = listen(self.settings.host, self.port)
-            self.cloud.clock.spawn(self.accept(self.listening))
+            self.clock.spawn(self._accept())
 
-    # talking to it
+    # calling
 
-    async def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """Send one request to the API, once: (status, body), the body as JSON, else as text, None if it is empty.
+    async def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Send one request to the API, once: (status, body).
 
-        Raise OSError (aiohttp.ClientOSError) where the connection is refused or breaks.
+        The body is parsed JSON, else a text, else None. Raise OSError (aiohttp.ClientOSError) if
+        the connection is refused or breaks.
         """
         url = self.url + path
-        self.must_run_here()
-        defaults = {"Authorization": f"OAuth {self.session}"} if self.session else {}
-        defaults |= {} if body is None else {"Content-Type": "application/json"}
-        octets = b"" if body is None else json.dumps(body).encode()
-        status, text = await exchange(method, url, with_defaults(headers or {}, defaults), octets, self.idle)
-        return status, json.loads(text) if text[:1] in ("{", "[") else text or None
+        self._check_loop()
+        octets = b""
+        defaults = {}
+        if self.session:
+            defaults["Authorization"] = f"OAuth {self.session}"
+        if body is not None:
+            defaults["Content-Type"] = "application/json"
+            octets = json.dumps(body).encode()
+        headers = with_defaults(headers or {}, defaults)
+        status, text = await exchange(method, url, headers, octets, self.idle)
+        if text.startswith(("{", "[")):
+            return status, json.loads(text)
+        return status, text or None
 
-    def must_run_here(self):
-        """Raise RuntimeError in an event loop in which this mock does not run: what is awaited there never comes."""
+    def _check_loop(self) -> None:
+        """Raise RuntimeError in another event loop than the mock's: it would wait for ever."""
         if self.loop and asyncio.get_running_loop() is not self.loop:
-            raise RuntimeError(f"this mock runs in another event loop, which stands still meanwhile; {ONE_LOOP}")
+            raise RuntimeError(OTHER_LOOP)
 
     async def login(self, name: str = "admin", password: str = "password") -> str:
-        """The uuid of a new session; later calls of this handle use it."""
+        """Log in. Return the uuid of the session, which later calls of this handle use."""
         hashed = hashlib.sha512(password.encode()).hexdigest()
-        _, body = await self.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": name, "password": hashed}})
-        self.session = answer_or_raise(body)["inventory"]["uuid"]
+        login = {"logInByAccount": {"accountName": name, "password": hashed}}
+        _, body = await self.request("PUT", "/accounts/login", login)
+        self.session = body_or_raise(body)["inventory"]["uuid"]
         return self.session
 
     async def finish(self, method: str, path: str, body: Any = None) -> Any:
-        """A call to its end, polled, time moved as far as it takes; the body, or RuntimeError with what the mock said."""
+        """Send a request, and poll its job to the end, moving time as far as that takes.
+
+        Return the body of the last answer. Raise RuntimeError if it is an error.
+        """
         if not self.session:
             await self.login()
         status, answer = await self.request(method, path, body)
+        job = answer["location"].rpartition("/")[2] if status == 202 else ""
         while status == 202:
             await self.clock.settle()
-            job = answer["location"].rpartition("/")[2]
-            status, polled = await self.request("GET", f"/api-jobs/{job}")
+            status, answer = await self.request("GET", f"/api-jobs/{job}")
             if status == 202:
-                await self.clock.go_to(self.clock.now() + self.seconds_until(self.cloud.store.peek("Job", job)))
-            else:
-                answer = polled
-        return answer_or_raise(answer)
+                await self.clock.go_to(self.clock.now() + self._seconds_until_change(job))
+        return body_or_raise(answer)
 
-    def seconds_until(self, record):
-        """How long until something can become of a job; RuntimeError where nothing will, for it is held, lost, or waits for one that is."""
-        state, now = self.cloud.jobs.shown(record)["state"], self.clock.now()
-        due = self.cloud.jobs.due(record)
-        awaited = (timer for timer in self.clock.timers if timer.fire and timer.awaited)
-        moments = [due] if due > now else [self.clock.due_date(timer) for timer in awaited]
+    def _seconds_until_change(self, job: Uuid) -> Seconds:
+        """Return the seconds until a job may end.
+
+        Raise RuntimeError if nothing will end it: it is held, lost, or behind such a job.
+        """
+        record = self.cloud.store.peek("Job", job)
+        state = self.cloud.jobs.shown(record)["state"]
+        now = self.clock.now()
+        moments = [self.cloud.jobs.due(record)]
+        if moments[0] <= now:
+            timers = [timer for timer in self.clock.timers if timer.fire and timer.awaited]
+            moments = [self.clock.due_date(timer) for timer in timers]
         if state in ("held", "lost") or not moments:
-            raise RuntimeError(f"job {record['uuid']} is {state} and will not end by itself: POST /zmock/jobs/{record['uuid']}")
+            uuid = record["uuid"]
+            reason = f"job {uuid} is {state} and will not end by itself"
+            raise RuntimeError(f"{reason}: POST /zmock/jobs/{uuid}")
         return max(0, min(moments) - now)
 
-    async def call(self, api: str, **params: Any) -> Any:
-        """Any api by name, to its end: the body of its answer."""
-        row = self.named(api)
-        path = row.path.format(**{name: params.get(name, "") for name in re.findall(r"\{(\w+)\}", row.path)})
-        sent = {name: value for name, value in params.items() if f"{{{name}}}" not in row.path}
+    async def call(self, /, api: str, **params: Any) -> Any:
+        """Call an API by its name, to the end. Return the body of its answer."""
+        row = self._api(api)
+        path = row.path
+        for name in re.findall(r"\{(\w+)\}", row.path):
+            path = path.replace(f"{{{name}}}", str(params.pop(name, "")))
         if row.method in ("GET", "DELETE"):
-            pairs = [(f"{name}.{key}", one) for name, value in sent.items() if isinstance(value, dict) for key, one in value.items()]
-            pairs += [(name, value) for name, value in sent.items() if not isinstance(value, dict)]
-            return await self.finish(row.method, f"{path}?{urllib.parse.urlencode(pairs, doseq=True)}")
-        return await self.finish(row.method, path, {row.key: sent})
+            return await self.finish(row.method, f"{path}?{query_string(params)}")
+        return await self.finish(row.method, path, {row.key: params})
 
-    def named(self, api):
-        """The row of an API; ValueError for a name that is none."""
+    def _api(self, name: str) -> Api:
+        """Return an API by its name. Raise ValueError if there is none."""
         apis = self.cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
-        if api not in apis:
-            raise ValueError(f"there is no API {api}{did_you_mean(api, apis)}")
-        return apis[api]
+        if name not in apis:
+            raise ValueError(f"there is no API {name}{did_you_mean(name, apis)}")
+        return apis[name]
 
-    async def create(self, api: str, **params: Any) -> Inventory:
-        """What a creation made: its inventory."""
+    async def create(self, /, api: str, **params: Any) -> Inventory:
+        """Call an API that creates a resource. Return its inventory."""
         return (await self.call(api, **params))["inventory"]
 
     async def query(self, collection: str, *conditions: str) -> list[Inventory]:
-        """The inventories of a collection that satisfy the conditions."""
-        return (await self.finish("GET", f"/{collection}?" + urllib.parse.urlencode([("q", c) for c in conditions])))["inventories"]
+        """Return the inventories that satisfy the conditions: query("zones", "name=z")."""
+        arguments = urllib.parse.urlencode([("q", condition) for condition in conditions])
+        body = await self.finish("GET", f"/{collection}?{arguments}")
+        return body["inventories"]
 
-    async def act(self, collection: str, uuid: str, action: str, **params: Any) -> Inventory:
-        """An action on an object: its inventory, or what else the action answers."""
+    async def act(
+        self, /, collection: str, uuid: str, action: str, **params: Any
+    ) -> Inventory:
+        """Call an action of a resource. Return its inventory, or what else the action answers."""
         body = await self.finish("PUT", f"/{collection}/{uuid}/actions", {action: params})
         return (body or {}).get("inventory", body)
 
     async def delete(self, collection: str, uuid: str) -> None:
         await self.finish("DELETE", f"/{collection}/{uuid}")
 
-    # shaping it
+    # shaping
 
     @property
     def clock(self) -> Clock:
         return self.cloud.clock
 
     async def advance(self, seconds: float) -> list[str]:
-        """Let that much time pass; return what came due. Raise ValueError for what is no number from 0 to 1e9."""
-        self.must_run_here()
+        """Let so many seconds pass. Return what came due.
+
+        Raise ValueError unless `seconds` is a number from 0 to 1e9.
+        """
+        self._check_loop()
         if not is_span(seconds):
-            raise ValueError(f"advance() takes a number of seconds from 0 to 1e9, not {seconds!r}")
+            legal = "a number of seconds from 0 to 1e9"
+            raise ValueError(f"advance() takes {legal}, not {seconds!r}")
         return await self.clock.advance(seconds)
 
-    def add_rules(self):
-        for rule in self.told:
-            self.rest.faults.add(rule)
-
-    def rule(self, **rule: Any) -> Rule:
-        """A new fault rule; ValueError for one that can never fire."""
+    def rule(self, /, **rule: Any) -> Rule:
+        """Add a fault rule. Raise ValueError if it can never fire."""
         return self.rest.faults.add(rule)
 
     @property
     def rules(self) -> list[Rule]:
         return self.rest.faults.rules
 
-    async def incident(self, told: dict[str, Any] | None = None, /, **kinds: Any) -> dict[str, Any]:
-        """Something goes wrong: incident(host_down="host-1"), or {"host-down": "host-1"}; answers what it is, with its id."""
-        struck = strike(self.cloud, told or {kind.replace("_", "-"): about for kind, about in kinds.items()})
+    def _add_first_rules(self) -> None:
+        for rule in self.first_rules:
+            self.rest.faults.add(rule)
+
+    async def incident(
+        self, incident: dict[str, Any] | None = None, /, **kinds: Any
+    ) -> dict[str, Any]:
+        """Begin an incident: incident(host_down="host-1"), or incident({"host-down": "host-1"}).
+
+        Return it as /zmock/incidents shows it, with its id.
+        """
+        if not incident:
+            incident = {kind.replace("_", "-"): subject for kind, subject in kinds.items()}
+        begun = strike(self.cloud, incident)
         await self.cloud.store.commit()
-        return struck.shown(self.clock)
+        return begun.shown(self.clock)
 
     async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)
         await self.cloud.store.commit()
 
     async def reset(self) -> None:
-        """Back to the start: the cloud, the clock, the rules that were there then, no calls, no session."""
+        """Go back to the start: its cloud, clock and rules, no calls, no session."""
         self.session = None
         await self.control.reset("", {}, {"cloud": self.first_cloud})
-        self.add_rules()
+        self._add_first_rules()
 
-    # looking at it
+    # looking
 
     def calls(self, api: str | None = None) -> list[Entry]:
-        """What its clients have asked, or of that what an API was asked."""
-        wanted = None if api is None else self.named(api).name
-        return [entry for entry in self.rest.journal if wanted in (None, entry.api)]
+        """Return the calls in the journal, or those of one API."""
+        if api is None:
+            return [*self.rest.journal]
+        name = self._api(api).name
+        return [entry for entry in self.rest.journal if entry.api == name]
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The api-jobs, as GET /zmock/jobs shows them."""
+        """Return the api-jobs, as GET /zmock/jobs shows them."""
         return [self.cloud.jobs.shown(record) for record in self.cloud.store.rows("Job")]
 
     def never_fired(self) -> list[Rule]:
-        """The rules that no call has met, but for those that leave it to chance."""
+        """Return the rules that no call has met, without those that depend on chance."""
         return [rule for rule in self.rules if not rule.hits and "probability" not in rule.told]
 
-    def told_of(self) -> str:
-        """What happened, in lines: the calls, the rules and how often they fired, the jobs that are not over."""
-        calls, jobs = self.calls(), {job["uuid"]: job for job in self.jobs()}
-        lines = [f"… {len(calls) - MOST_REPORTED} earlier calls"] * (len(calls) > MOST_REPORTED)
+    def report(self) -> str:
+        """Return the report of a failed test: calls, rules and their hits, jobs under way."""
+        calls = self.calls()
+        jobs = {job["uuid"]: job for job in self.jobs()}
+        lines = []
+        if len(calls) > MOST_REPORTED:
+            lines.append(f"… {len(calls) - MOST_REPORTED} earlier calls")
         for entry in calls[-MOST_REPORTED:]:
-            lines.append(f"#{entry.seq} {entry.method} {entry.path}{'?' * bool(entry.query)}{entry.query}  {entry.api or 'no API'}  {entry.status}"
-                         + (f"  job {entry.job} {jobs[entry.job]['state']}" if entry.job in jobs else "")
-                         + (f"  {entry.rule}" if entry.rule else "") + (f"  ({'; '.join(entry.hints)})" if entry.hints else ""))  # fmt: skip
-        lines += [f"{rule.id} fired {rule.hits} of {rule.matches} times: {json.dumps(rule.told, ensure_ascii=False)}" for rule in self.rules]
-        lines += [f"not over: {job['api']}, job {job['uuid']} is {job['state']}, due {job['due'] or 'never'}; it is {iso(self.clock.now())}"
-                  for job in jobs.values() if job["state"] not in OVER]  # fmt: skip
-        return "\n".join(lines or ["no calls"])
+            lines.append(report_line(entry, jobs.get(entry.job)))
+        for rule in self.rules:
+            text = json.dumps(rule.told, ensure_ascii=False)
+            lines.append(f"{rule.id} fired {rule.hits} of {rule.matches} times: {text}")
+        now = iso(self.clock.now())
+        for uuid, job in jobs.items():
+            if job["state"] not in OVER:
+                state = f"job {uuid} is {job['state']}, due {job['due'] or 'never'}"
+                lines.append(f"not over: {job['api']}, {state}; it is {now}")
+        return "\n".join(lines) or "no calls"
 
 
-FORKED = "this mock runs in the process that this one was forked from; use its address, or serve() makes another one"
+def running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(NO_LOOP) from None
+
+
+def body_or_raise(body: Any) -> Any:
+    """Return the body of an answer. Raise RuntimeError with its error if it has one."""
+    if isinstance(body, dict) and "error" in body:
+        raise RuntimeError("{code}: {details}".format(**body["error"]))
+    return body
+
+
+def query_string(params: Item) -> str:
+    """Return parameters as the query string of a GET: a list repeats its key, a map has dots.
+
+    {"hostUuids": ["a", "b"], "tags": {"k": "v"}} -> "hostUuids=a&hostUuids=b&tags.k=v"
+    """
+    pairs: list[tuple[str, Any]] = []
+    for name, value in params.items():
+        if isinstance(value, dict):
+            pairs += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        else:
+            pairs.append((name, value))
+    return urllib.parse.urlencode(pairs, doseq=True)
+
+
+def report_line(entry: Entry, job: Item | None) -> str:
+    """Return a call as a line: "#2 POST /zstack/v1/zones  CreateZone  202  job UUID running"."""
+    query = f"?{entry.query}" if entry.query else ""
+    parts = [f"#{entry.seq} {entry.method} {entry.path}{query}"]
+    parts += [entry.api or "no API", str(entry.status)]
+    if job:
+        parts.append(f"job {entry.job} {job['state']}")
+    if entry.rule:
+        parts.append(entry.rule)
+    if entry.hints:
+        parts.append(f"({'; '.join(entry.hints)})")
+    return "  ".join(parts)
+
+
+# the handle in a thread
+
+Result = TypeVar("Result")
+Params = ParamSpec("Params")
 
 
 class LoopThread:
-    """A thread with an event loop of its own, for those who have none."""
+    """A thread that runs an event loop of its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="zmock", daemon=True)
         self.thread.start()
 
-    def run(self, coroutine):
-        """What the coroutine returns, once it is done there."""
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine in the thread, and wait for its result."""
         if not self.thread.is_alive():
             coroutine.close()
-            ended = self.loop.is_closed()
-            raise RuntimeError("this mock has ended; serve() makes another one" if ended else FORKED)
+            raise RuntimeError(ENDED if self.loop.is_closed() else FORKED)
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
-    def call(self, function, *given, **told):
-        """What the function returns, called between two steps of the loop."""
-
-        async def called():
-            return function(*given, **told)
-
-        return self.run(called())
-
-    def close(self):
+    def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
 
 
+def waiting(
+    method: Callable[Concatenate[Mock, Params], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[MockInThread, Params], Result]:
+    """Return the method of MockInThread that waits for a coroutine method of Mock."""
+
+    @functools.wraps(method)
+    def wait(self: MockInThread, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return self.thread.run(method(self.mock, *args, **kwargs))
+
+    return wait
+
+
+def calling(
+    method: Callable[Concatenate[Mock, Params], Result],
+) -> Callable[Concatenate[MockInThread, Params], Result]:
+    """Return the method of MockInThread that calls a plain method of Mock in its thread."""
+
+    @functools.wraps(method)
+    async def call(mock: Mock, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return method(mock, *args, **kwargs)
+
+    return waiting(call)
+
+
 class MockInThread:
-    """The handle of a mock that runs in another thread: what Mock does, and nothing to await."""
+    """The handle of a mock that runs in another thread: the methods of Mock without await."""
+
+    request = waiting(Mock.request)
+    login = waiting(Mock.login)
+    call = waiting(Mock.call)
+    create = waiting(Mock.create)
+    query = waiting(Mock.query)
+    act = waiting(Mock.act)
+    delete = waiting(Mock.delete)
+    advance = waiting(Mock.advance)
+    incident = waiting(Mock.incident)
+    end_incident = waiting(Mock.end_incident)
+    reset = waiting(Mock.reset)
+    rule = calling(Mock.rule)
+    calls = calling(Mock.calls)
+    jobs = calling(Mock.jobs)
+    never_fired = calling(Mock.never_fired)
+    report = calling(Mock.report)
+    down = calling(Mock.down)
+    up = calling(Mock.up)
 
     def __init__(self, mock: Mock, thread: LoopThread) -> None:
         self.mock, self.thread = mock, thread
-        self.settings, self.base, self.url, self.clock = mock.settings, mock.base, mock.url, mock.clock
+        self.settings, self.clock = mock.settings, mock.clock
+        self.base, self.url = mock.base, mock.url
 
     @property
     def session(self) -> str | None:
         return self.mock.session
 
-    def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        return self.thread.run(self.mock.request(method, path, body, headers))
-
-    def login(self, name: str = "admin", password: str = "password") -> str:
-        return self.thread.run(self.mock.login(name, password))
-
-    def call(self, api: str, **params: Any) -> Any:
-        return self.thread.run(self.mock.call(api, **params))
-
-    def create(self, api: str, **params: Any) -> Inventory:
-        return self.thread.run(self.mock.create(api, **params))
-
-    def query(self, collection: str, *conditions: str) -> list[Inventory]:
-        return self.thread.run(self.mock.query(collection, *conditions))
-
-    def act(self, collection: str, uuid: str, action: str, **params: Any) -> Inventory:
-        return self.thread.run(self.mock.act(collection, uuid, action, **params))
-
-    def delete(self, collection: str, uuid: str) -> None:
-        self.thread.run(self.mock.delete(collection, uuid))
-
-    def advance(self, seconds: float) -> list[str]:
-        return self.thread.run(self.mock.advance(seconds))
-
-    def incident(self, told: dict[str, Any] | None = None, /, **kinds: Any) -> dict[str, Any]:
-        return self.thread.run(self.mock.incident(told, **kinds))
-
-    def end_incident(self, id: str) -> None:
-        self.thread.run(self.mock.end_incident(id))
-
-    def reset(self) -> None:
-        self.thread.run(self.mock.reset())
-
-    def rule(self, **rule: Any) -> Rule:
-        return self.thread.call(self.mock.rule, **rule)
-
     @property
     def rules(self) -> list[Rule]:
         return self.mock.rules
 
-    def calls(self, api: str | None = None) -> list[Entry]:
-        return self.thread.call(self.mock.calls, api)
 
-    def jobs(self) -> list[dict[str, Any]]:
-        return self.thread.call(self.mock.jobs)
-
-    def never_fired(self) -> list[Rule]:
-        return self.mock.never_fired()
-
-    def told_of(self) -> str:
-        return self.thread.call(self.mock.told_of)
-
-    def down(self) -> None:
-        self.thread.call(self.mock.down)
-
-    def up(self) -> None:
-        self.thread.call(self.mock.up)
-
-
-def as_setting(item, value):
-    """The value of a setting as Settings hold it: a number or a path may stand for a text."""
-    kind = type(item.default)
-    if kind is str and isinstance(value, (int, float, Path)):
-        return str(value)
-    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
-        raise SettingsError(f"{item.name} is {a_noun(kind.__name__)}, not {value!r}")
-    return value
-
-
-def read_keywords(told):
-    """(Settings, rules) from the keywords of serve(), or of the marker; what is not said is as in tests. `rules` are files, or rules themselves."""
-    known = {item.name: item for item in fields(Settings)}
-    for name in told.keys() - known.keys():
-        raise SettingsError(f"there is no setting {name}{did_you_mean(name, known)}")
-    rules = told.get("rules", ())
-    rules = [rules] if isinstance(rules, (dict, str, Path)) else rules
-    if not isinstance(rules, (list, tuple)) or not all(isinstance(rule, (dict, str, Path)) for rule in rules):
-        raise SettingsError(f"rules is a list of rules, or of files with rules, not {rules!r}")
-    files = tuple(rule for rule in rules if not isinstance(rule, dict))
-    said = {name: as_setting(known[name], value) for name, value in told.items() if name != "rules"}
-    if "data" in said:  # a folder is named to be used
-        said = {"memory": False} | said
-    return Settings(**IN_TESTS | said, rules=files), [rule for rule in rules if isinstance(rule, dict)]
+# its settings
 
 
 def serve(**settings: Any) -> Mock:
-    """A mock: `async with serve(dialect="server") as mock`, or `with` where nothing is awaited. Settings are those of the command line."""
+    """Return a mock: `async with serve(dialect="server") as mock`, or `with` without asyncio.
+
+    The keywords are settings of the command line. The defaults are those of tests: a free port,
+    in memory, delay 0, a frozen clock.
+    """
     return Mock(*read_keywords(settings))
 
 
-# ---- Fixtures ----------------------------------------------------------------------------------------------------
+def read_keywords(keywords: dict[str, Any]) -> tuple[Settings, list[Item]]:
+    """Return the settings and the rules that the keywords of serve() or of the marker give.
 
-MARKER = ('zmock(cloud="empty", dialect="server", rules=[...], strict=False): settings of the fixtures zmock and zmock_server; '
-          "where strict is False, a rule may stay unused")  # fmt: skip
+    `rules` are rules, or files of rules. Raise SettingsError for a wrong keyword or value.
+    """
+    known_settings = {setting.name: setting for setting in fields(Settings)}
+    for name in keywords.keys() - known_settings.keys():
+        hint = did_you_mean(name, known_settings)
+        raise SettingsError(f"there is no setting {name}{hint}")
+    files, rules = split_rules(keywords.get("rules", ()))
+    values = dict(IN_TESTS)
+    if "data" in keywords:  # a folder is named to be used
+        values["memory"] = False
+    for name, value in keywords.items():
+        values[name] = files if name == "rules" else read_value(known_settings[name], value)
+    return Settings(**values), rules
 
 
-class Threaded:
-    """The mocks behind zmock_server, in one thread: one for each combination of settings, cleared whenever it is taken."""
+def split_rules(rules: Any) -> tuple[tuple[str | Path, ...], list[Item]]:
+    """Return the files of rules, and the rules themselves. A single one needs no list."""
+    if isinstance(rules, (dict, str, Path)):
+        rules = [rules]
+    is_list = isinstance(rules, (list, tuple))
+    if not is_list or not all(isinstance(rule, (dict, str, Path)) for rule in rules):
+        expected = "rules is a list of rules, or of files with rules"
+        raise SettingsError(f"{expected}, not {rules!r}")
+    files = tuple(rule for rule in rules if not isinstance(rule, dict))
+    return files, [rule for rule in rules if isinstance(rule, dict)]
 
-    def __init__(self):
-        self.thread, self.handles = LoopThread(), {}
 
-    def take(self, told):
-        """The handle of a mock with these settings, as new; one whose port it takes is down."""
-        settings, rules = read_keywords(told)
+def read_value(setting: Field[Any], value: Any) -> Any:
+    """Return the value of a setting. A number or a path may stand for a text."""
+    kind = type(setting.default)
+    if kind is str and isinstance(value, (int, float, Path)):
+        return str(value)
+    kinds = (int, float) if kind is float else kind
+    if not isinstance(value, kinds) or isinstance(value, bool) != (kind is bool):
+        raise SettingsError(f"{setting.name} is {a_noun(kind.__name__)}, not {value!r}")
+    return value
+
+
+# the pytest plugin
+
+MARKER = (
+    'zmock(cloud="empty", dialect="server", rules=[...], strict=False): settings of the fixtures '
+    "zmock and zmock_server; where strict is False, a rule may stay unused"
+)
+LOOP_FIXTURES = {  # the fixture behind zmock, by the scope of the test's event loop
+    "function": "_zmock_function",
+    "class": "_zmock_class",
+    "module": "_zmock_module",
+    "package": "_zmock_package",
+    "session": "_zmock_session",
+}
+NOT_ASYNC = (
+    "this test is not async, so that the event loop of zmock does not run in it; use zmock_server"
+)
+IN_UNITTEST = (
+    "unittest runs this test outside the event loop of zmock; "
+    "use zmock_server, or serve() in the test"
+)
+ON_TRIO = "zmock runs on asyncio, this test on trio; use zmock_server"
+RUN_BY_NONE = (
+    "nothing runs this async test; mark it with @pytest.mark.asyncio, or set asyncio_mode = auto"
+)
+NOT_INSTALLED = (
+    "the fixture zmock runs in the loop of pytest-asyncio, which is not installed; "
+    "zmock_server does without"
+)
+BLOCKING = (
+    "a blocking client stops the event loop that zmock runs in; "
+    "call it in asyncio.to_thread, or use zmock_server"
+)
+ELSEWHERE = (
+    f"the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}"
+)
+UNUSED = "(@pytest.mark.zmock(strict=False) lets them stay unused)"
+
+
+class SharedMocks:
+    """The mocks of zmock_server in one thread: one for each combination of settings."""
+
+    def __init__(self) -> None:
+        self.thread = LoopThread()
+        self.handles: dict[str, MockInThread] = {}
+
+    def take(self, keywords: dict[str, Any]) -> MockInThread:
+        """Return the handle of a mock with these settings, as new.
+
+        Another mock that listens on the same port goes down first.
+        """
+        settings, rules = read_keywords(keywords)
         key = repr(settings)
-        for other, handle in self.handles.items():
-            if other != key and settings.port == handle.mock.port:
-                handle.down()
+        for other_key, other in self.handles.items():
+            if other_key != key and other.mock.port == settings.port:
+                other.down()
         if key not in self.handles:
             mock = Mock(settings)
             self.thread.run(mock.__aenter__())
             self.handles[key] = MockInThread(mock, self.thread)
         handle = self.handles[key]
-        handle.mock.told = rules
+        handle.mock.first_rules = rules
         handle.up()
         handle.reset()
         return handle
 
-    def close(self):
+    def close(self) -> None:
         for handle in self.handles.values():
             self.thread.run(handle.mock.__aexit__())
         self.thread.close()
 
 
-def told_by(request):
-    """What zmock_settings and the markers of a test say, the nearest last."""
-    told = dict(request.getfixturevalue("zmock_settings"))
-    for marker in reversed([*request.node.iter_markers("zmock")]):
-        if marker.args:
-            raise SettingsError(f'the marker zmock takes keywords, zmock(cloud="empty"), not {marker.args[0]!r}')
-        told |= marker.kwargs
-    return told
-
-
-LOOP_SCOPES = ("function", "class", "module", "package", "session")
-NOT_ASYNC = "this test is not async, so that the event loop of zmock does not run in it; use zmock_server"
-IN_UNITTEST = "unittest runs this test outside the event loop of zmock; use zmock_server, or serve() in the test"
-ON_TRIO = "zmock runs on asyncio, this test on trio; use zmock_server"
-RUN_BY_NONE = "nothing runs this async test; mark it with @pytest.mark.asyncio, or set asyncio_mode = auto"
-BLOCKING = "a blocking client stops the event loop that zmock runs in; call it in asyncio.to_thread, or use zmock_server"
-ELSEWHERE = f"the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}"
-
-if "pytest" in sys.modules:  # it is there before its plugins are; where it is not, nobody asks for fixtures
+if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody needs fixtures
     import inspect
     import unittest
 
     import pytest
 
-    MOCKS = pytest.StashKey[list]()  # (handle, strict) of those that a test uses
-    IN_LOOPS = pytest.StashKey[set]()  # (thread, mock) of those that run in the loop of a test
+    MOCKS = pytest.StashKey[list]()  # of a test: (handle, strict) of each mock that it uses
+    IN_LOOPS = pytest.StashKey[set]()  # of a run: (thread, mock) of each mock in a test's loop
 
-    def pytest_configure(config):
+    # in a test: zmock, zmock_server, zmock_settings, and the marker
+
+    def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", MARKER)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(item):
-        item.stash[MOCKS] = []
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(item):
-        """A test that went well fails all the same where a rule never fired: what it was about has not happened."""
-        outcome = yield
-        for mock, strict in item.stash.get(MOCKS, ()):
-            if strict and mock.never_fired():
-                rules = "".join(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {json.dumps(rule.told, ensure_ascii=False)}" for rule in mock.never_fired())
-                pytest.fail(f"no call has met these rules of zmock:{rules}\n(@pytest.mark.zmock(strict=False) lets them stay unused)", pytrace=False)
-        return outcome
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(item, call):
-        """What happened in the mocks of a test that failed is a section of its report."""
-        report = yield
-        if report.failed and report.when != "teardown":
-            report.sections += [("zmock", mock.told_of()) for mock, _ in item.stash.get(MOCKS, ())]
-        return report
-
-    def taken(request, take):
-        """The handle that take(settings) gives; the test fails, in a line, where it is asked for what is not possible."""
-        wrong = ""
-        try:
-            told = told_by(request)
-            strict = told.pop("strict", True)
-            mock = take(told)
-        except (SettingsError, ValueError) as error:
-            wrong = f"zmock: {error}"
-        if wrong:
-            pytest.fail(wrong, pytrace=False)
-        request.node.stash[MOCKS].append((mock, strict))
-        return mock
-
     @pytest.fixture
-    def zmock_settings():
-        """Settings for zmock and zmock_server; override it in a module, a class or a conftest."""
+    def zmock_settings() -> dict[str, Any]:
+        """Settings for zmock and zmock_server. Override it in a module, class or conftest."""
         return {}
 
-    @pytest.fixture(scope="session")
-    def zmock_thread():
-        """Where zmock_server runs: once in a worker. Without an event loop of the tests, so that it may last for the session."""
-        threaded = Threaded()
-        yield threaded
-        threaded.close()
-
     @pytest.fixture
-    def zmock_server(request, zmock_settings, zmock_thread):
-        """A mock for tests that await nothing: one in a worker, cleared for each test; in memory, delay 0, time frozen."""
-        return taken(request, zmock_thread.take)
+    def zmock_server(
+        request: pytest.FixtureRequest, zmock_settings: Item, zmock_thread: SharedMocks
+    ) -> MockInThread:
+        """A mock for tests without await: one per worker, cleared for each test.
 
-    def refuse_to_hang(mocks, event, arguments):
-        """Fail the test if it connects to a mock whose loop cannot answer: the thread of that loop waits for the answer.
-
-        This is a hook of sys.addaudithook(), which Python calls before each connect().
+        It is in memory, its delay is 0, its time is frozen.
         """
-        if event != "socket.connect":
-            return
-        client, target = arguments
-        for thread, mock in mocks:
-            if thread == threading.get_ident() and mock.listens_at(target):
-                blocks = client.gettimeout() != 0
-                if blocks or asyncio._get_running_loop() is not mock.loop:
-                    client.close()  # nobody else does, after an exception that is no OSError
-                    pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
+        return take_mock(request, zmock_thread.take)
 
-    def in_loops(config):
-        """Return the set of mocks that refuse_to_hang() minds in this run of pytest."""
-        if IN_LOOPS not in config.stash:
-            config.stash[IN_LOOPS] = set()
-            sys.addaudithook(functools.partial(refuse_to_hang, config.stash[IN_LOOPS]))
-        return config.stash[IN_LOOPS]
+    @pytest.fixture(scope="session")
+    def zmock_thread() -> Iterator[SharedMocks]:
+        """The thread of zmock_server. Its loop is none of the tests', so it lasts the session."""
+        mocks = SharedMocks()
+        yield mocks
+        mocks.close()
+
+    if importlib.util.find_spec("pytest_asyncio"):
+        import pytest_asyncio
+
+        HAS_SCOPES = "loop_scope" in inspect.signature(pytest_asyncio.fixture).parameters  # 0.24
+
+        @pytest.fixture
+        def zmock(request: pytest.FixtureRequest, zmock_settings: Item) -> Mock:
+            """A mock of its own for each test, in the test's event loop.
+
+            It is in memory, its delay is 0, its time is frozen.
+            """
+            item, backend = request.node, None
+            if is_asyncio_test(item):
+                return request.getfixturevalue(LOOP_FIXTURES[loop_scope(item)])
+            if "anyio_backend" in request.fixturenames:
+                backend = request.getfixturevalue("anyio_backend_name")
+            if backend != "asyncio" or not inspect.iscoroutinefunction(item.function):
+                pytest.fail(f"zmock: {why_no_loop(item, backend)}", pytrace=False)
+            return request.getfixturevalue("_zmock_anyio")
+
+        def is_asyncio_test(item: pytest.Item) -> bool:
+            """Return True if pytest-asyncio runs a test."""
+            if hasattr(pytest_asyncio, "is_async_test"):  # since 0.23
+                return pytest_asyncio.is_async_test(item)
+            return item.get_closest_marker("asyncio") is not None
+
+        def loop_scope(item: pytest.Item) -> str:
+            """Return the scope of the loop in which pytest-asyncio runs a test."""
+            keywords = getattr(item.get_closest_marker("asyncio"), "kwargs", {})
+            scope = keywords.get("loop_scope") or keywords.get("scope")
+            with contextlib.suppress(ValueError, KeyError):  # an option since 0.25
+                scope = scope or item.config.getini("asyncio_default_test_loop_scope")
+            return scope or "function"
+
+        def fixture_in(scope: str) -> Any:
+            """Return a fixture: a mock in the loop that pytest-asyncio has for a scope."""
+
+            options: dict[str, Any] = {"loop_scope": scope} if HAS_SCOPES else {}
+
+            @pytest_asyncio.fixture(**options)
+            async def in_loop(
+                request: pytest.FixtureRequest, zmock_settings: Item
+            ) -> AsyncIterator[Mock]:
+                async with mock_in_loop(request) as mock:
+                    yield mock
+
+            return in_loop
+
+        _zmock_function = fixture_in("function")
+        _zmock_class = fixture_in("class")
+        _zmock_module = fixture_in("module")
+        _zmock_package = fixture_in("package")
+        _zmock_session = fixture_in("session")
+
+        @pytest.fixture
+        async def _zmock_anyio(
+            request: pytest.FixtureRequest, zmock_settings: Item
+        ) -> AsyncIterator[Mock]:
+            """A mock in the loop of anyio's plugin, which runs async fixtures itself."""
+            async with mock_in_loop(request) as mock:
+                yield mock
+
+    else:
+
+        @pytest.fixture
+        def zmock() -> None:
+            pytest.fail(NOT_INSTALLED, pytrace=False)
 
     @contextlib.asynccontextmanager
-    async def mock_in_loop(request):
-        """Run the mock of a test in the loop that runs this."""
-        async with taken(request, lambda told: serve(**told)) as mock:
-            mocks, entry = in_loops(request.config), (threading.get_ident(), mock)
+    async def mock_in_loop(request: pytest.FixtureRequest) -> AsyncIterator[Mock]:
+        """Run the mock of a test in the present event loop."""
+        async with take_mock(request, lambda keywords: serve(**keywords)) as mock:
+            mocks = guarded_mocks(request.config)
+            entry = (threading.get_ident(), mock)
             mocks.add(entry)
             try:
                 yield mock
             finally:
                 mocks.discard(entry)
 
-    def obstacle(item, backend):
+    def take_mock(request: pytest.FixtureRequest, take: Callable[[Item], Any]) -> Any:
+        """Return the handle that take(keywords) gives. Fail the test in a line if it cannot."""
+        mistake = ""
+        try:
+            keywords = keywords_of(request)
+            strict = keywords.pop("strict", True)
+            mock = take(keywords)
+        except (SettingsError, ValueError) as error:
+            mistake = f"zmock: {error}"
+        if mistake:  # outside the handler: the report shows no second exception
+            pytest.fail(mistake, pytrace=False)
+        request.node.stash[MOCKS].append((mock, strict))
+        return mock
+
+    def keywords_of(request: pytest.FixtureRequest) -> dict[str, Any]:
+        """Return the keywords of zmock_settings and of a test's markers. The nearest wins."""
+        keywords = dict(request.getfixturevalue("zmock_settings"))
+        for marker in reversed([*request.node.iter_markers("zmock")]):
+            if marker.args:
+                expected = 'the marker zmock takes keywords, zmock(cloud="empty")'
+                raise SettingsError(f"{expected}, not {marker.args[0]!r}")
+            keywords |= marker.kwargs
+        return keywords
+
+    # around a test: rules that never fired, and the report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(item: pytest.Item) -> None:
+        item.stash[MOCKS] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(item: pytest.Item) -> Any:
+        """Fail a test that passed if a rule never fired: the test has not met its fault."""
+        outcome = yield
+        for mock, strict in item.stash.get(MOCKS, ()):
+            lines = []
+            for rule in mock.never_fired() if strict else ():
+                text = json.dumps(rule.told, ensure_ascii=False)
+                lines.append(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {text}")
+            if lines:
+                rules = "".join(lines)
+                message = f"no call has met these rules of zmock:{rules}\n{UNUSED}"
+                pytest.fail(message, pytrace=False)
+        return outcome
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+        """Add a section on its mocks to the report of a failed test."""
+        report = yield
+        if report.failed and report.when != "teardown":
+            for mock, _ in item.stash.get(MOCKS, ()):
+                report.sections.append(("zmock", mock.report()))
+        return report
+
+    # a test that would hang
+
+    def why_no_loop(item: pytest.Item, backend: str | None) -> str:
         """Return why no asyncio loop runs during a test, and the cure."""
         if issubclass(getattr(item, "cls", None) or object, unittest.TestCase):
             return IN_UNITTEST
         if not inspect.iscoroutinefunction(getattr(item, "function", None)):
             return NOT_ASYNC
-        return ON_TRIO if backend == "trio" or item.get_closest_marker("trio") else RUN_BY_NONE
+        if backend == "trio" or item.get_closest_marker("trio"):
+            return ON_TRIO
+        return RUN_BY_NONE
 
-    if importlib.util.find_spec("pytest_asyncio"):
-        import pytest_asyncio
+    def guarded_mocks(config: pytest.Config) -> set[tuple[int, Mock]]:
+        """Return the set of mocks that refuse_to_hang() guards in this run of pytest."""
+        if IN_LOOPS not in config.stash:
+            config.stash[IN_LOOPS] = set()
+            sys.addaudithook(functools.partial(refuse_to_hang, config.stash[IN_LOOPS]))
+        return config.stash[IN_LOOPS]
 
-        has_scopes = "loop_scope" in inspect.signature(pytest_asyncio.fixture).parameters  # since 0.24
-        is_async_test = getattr(pytest_asyncio, "is_async_test", lambda item: item.get_closest_marker("asyncio"))
+    def refuse_to_hang(mocks: set[tuple[int, Mock]], event: str, arguments: tuple) -> None:
+        """Fail a test that connects to a mock in the very thread whose loop has to answer.
 
-        def fixture_in(loop_scope):
-            """Return a fixture: a mock in the loop that pytest-asyncio has for a scope."""
-
-            @pytest_asyncio.fixture(**{"loop_scope": loop_scope} if has_scopes else {})
-            async def in_loop(request, zmock_settings):
-                async with mock_in_loop(request) as mock:
-                    yield mock
-
-            return in_loop
-
-        _zmock_function, _zmock_class, _zmock_module, _zmock_package, _zmock_session = map(fixture_in, LOOP_SCOPES)
-
-        @pytest.fixture
-        async def _zmock_anyio(request, zmock_settings):
-            """A mock in the loop of anyio's plugin, which runs the async fixtures of its tests."""
-            async with mock_in_loop(request) as mock:
-                yield mock
-
-        def loop_scope(item):
-            """Return the scope of the loop in which pytest-asyncio runs a test."""
-            given = getattr(item.get_closest_marker("asyncio"), "kwargs", {})
-            scope = given.get("loop_scope") or given.get("scope")
-            with contextlib.suppress(ValueError, KeyError):  # an option since 0.25
-                scope = scope or item.config.getini("asyncio_default_test_loop_scope")
-            return scope or "function"
-
-        @pytest.fixture
-        def zmock(request, zmock_settings):
-            """A mock of its own for each test: in the test's loop, in memory, delay 0, time frozen."""
-            item, backend = request.node, None
-            if is_async_test(item):
-                return request.getfixturevalue(f"_zmock_{loop_scope(item)}")
-            if "anyio_backend" in request.fixturenames:
-                backend = request.getfixturevalue("anyio_backend_name")
-            if backend != "asyncio" or not inspect.iscoroutinefunction(item.function):
-                pytest.fail(f"zmock: {obstacle(item, backend)}", pytrace=False)
-            return request.getfixturevalue("_zmock_anyio")
-
-    else:
-
-        @pytest.fixture
-        def zmock():
-            pytest.fail("the fixture zmock runs in the loop of pytest-asyncio, which is not installed; zmock_server does without", pytrace=False)
+        Python calls this hook of sys.addaudithook() before each connect().
+        """
+        if event != "socket.connect":
+            return
+        client, target = arguments
+        for thread, mock in mocks:
+            if thread != threading.get_ident() or not mock.listens_at(*target[:2]):
+                continue
+            blocks = client.gettimeout() != 0
+            if blocks or asyncio._get_running_loop() is not mock.loop:
+                client.close()  # nothing else closes it after an exception that is no OSError
+                pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
 
 
 # ---- Main --------------------------------------------------------------------------------------------------------

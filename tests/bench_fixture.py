@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from zmock import Threaded, serve
+from zmock import SharedMocks, serve
 
 ROOT = Path(__file__).parent.parent
 ROUNDS, TESTS = 100, 500
@@ -40,7 +40,7 @@ async def in_the_loop():
 
 
 def in_a_thread():
-    threaded, took = Threaded(), []
+    threaded, took = SharedMocks(), []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         threaded.take({})

@@ -10522,326 +10522,569 @@ class Rest:
         return response
 
 
-# ---- Contract: schemas ---------------------------------------------------------------------------------------------
+# ---- Contract ----------------------------------------------------------------------------------------------------
 
-TEXT_SCHEMA, OBJECT_SCHEMA = {"type": "string"}, {"type": "object"}
-SCHEMAS = {  # a type of the catalogue in JSON Schema
-    "str": TEXT_SCHEMA, "int": {"type": "integer", "format": "int32"}, "long": {"type": "integer", "format": "int64"},
-    "double": {"type": "number", "format": "double"}, "bool": {"type": "boolean"}, "list": {"type": "array", "items": TEXT_SCHEMA},
-    "map": OBJECT_SCHEMA, "maps": {"type": "array", "items": OBJECT_SCHEMA}, "any": {},
-    "date": {"type": "string", "pattern": "^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4} [0-9]{1,2}:[0-9]{2}:[0-9]{2} [AP]M$", "examples": ["Nov 23, 2026 7:47:14 PM"]},
-}  # fmt: skip
+Schema = dict[str, Any]  # a JSON Schema
+Part = dict[str, Any]  # an object of an OpenAPI document
+
+# schemas
+
+TEXT_SCHEMA: Schema = {"type": "string"}
+OBJECT_SCHEMA: Schema = {"type": "object"}
+DATE = "^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4} [0-9]{1,2}:[0-9]{2}:[0-9]{2} [AP]M$"
+SCHEMAS: dict[str, Schema] = {  # the JSON Schema of each type of the catalogue
+    "str": TEXT_SCHEMA,
+    "int": {"type": "integer", "format": "int32"},
+    "long": {"type": "integer", "format": "int64"},
+    "double": {"type": "number", "format": "double"},
+    "bool": {"type": "boolean"},
+    "list": {"type": "array", "items": TEXT_SCHEMA},
+    "map": OBJECT_SCHEMA,
+    "maps": {"type": "array", "items": OBJECT_SCHEMA},
+    "any": {},
+    "date": {"type": "string", "pattern": DATE, "examples": ["Nov 23, 2026 7:47:14 PM"]},
+}
 TAGS_SCHEMA = {"systemTags": SCHEMAS["list"], "userTags": SCHEMAS["list"]}
 UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID}$"}
 JOB_UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID.replace('[1-5]', '4')}$"}
+NOT_BLANK = {"pattern": r"\S"}
 
 
-def ref(kind, name):
+def ref(kind: str, name: str) -> Part:
+    """Return a reference to one of the components, as ref("schemas", "Error")."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def either(schemas):
+def any_of(schemas: list[Schema]) -> Schema:
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def object_of(properties, required=(), **more):
-    return {"type": "object", "properties": properties} | ({"required": [*required]} if required else {}) | more
+def object_of(properties: dict[str, Schema], required: Sequence[str] = ()) -> Schema:
+    """Return the schema of an object with these properties."""
+    schema: Schema = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = [*required]
+    return schema
 
 
-def whole_text(regex):
-    """A pattern for all of a text, as Java matches it; JSON Schema looks for it anywhere."""
-    return f"^(?:{regex.removeprefix('^').removesuffix('$')})$"
+def schema_refs(apis: list[Api], suffix: str) -> list[Part]:
+    """Return the references of APIs to their schemas, as CreateZoneResult for the suffix Result."""
+    return [ref("schemas", f"{api.name}{suffix}") for api in apis]
 
 
-def param_schema(param):
-    """A parameter with its constraints; what it refers to is in the description."""
-    schema, not_blank = SCHEMAS[param.type], {"pattern": r"\S"} if param.nonblank else {}
+def json_content(schema: Schema) -> Part:
+    return {"application/json": {"schema": schema}}
+
+
+def parameter(
+    name: str, place: str, schema: Schema, description: str = "", **options: bool
+) -> Part:
+    """Return a parameter in a "path", "query" or "header"; options are as in OpenAPI."""
+    described = {"name": name, "in": place, **options, "schema": schema}
+    if description:
+        described["description"] = description
+    return described
+
+
+def param_schema(param: Param) -> Schema:
+    """Return the schema of a parameter with its constraints."""
+    schema = dict(SCHEMAS[param.type])
     if param.type == "str":
-        said = {"minLength": param.shortest or int(param.nonempty), "maxLength": param.longest, "enum": [*param.values], "pattern": param.regex and whole_text(param.regex)}
-        schema = schema | not_blank | {key: value for key, value in said.items() if value}
-    if param.type == "list":
-        schema = schema | {"items": TEXT_SCHEMA | not_blank}
+        schema |= text_constraints(param)
+    if param.type == "list" and param.nonblank:
+        schema["items"] = TEXT_SCHEMA | NOT_BLANK
     if param.type in ("list", "maps") and param.nonempty:
-        schema = schema | {"minItems": 1}
+        schema["minItems"] = 1
     if param.low is not None:
-        schema = schema | {"minimum": param.low, "maximum": param.high}
+        schema |= {"minimum": param.low, "maximum": param.high}
     if param.default is not None:
-        schema = schema | {"default": READERS[param.type](param, param.default)}
-    return schema | ({"description": f"uuid of {param.refers}"} if param.refers else {})
+        schema["default"] = READERS[param.type](param, param.default)
+    if param.refers:
+        schema["description"] = f"uuid of {param.refers}"
+    return schema
 
 
-def member_schema(member):
-    """Return the schema of a member: its class, or a list of it."""
-    one = ref("schemas", member.java.simple)
-    return {"type": "array", "items": one} if member.many else one
+def text_constraints(param: Param) -> Schema:
+    """Return the constraints of a text parameter in words of JSON Schema."""
+    constraints = {
+        "pattern": NOT_BLANK["pattern"] if param.nonblank else "",
+        "minLength": param.shortest or int(param.nonempty),
+        "maxLength": param.longest,
+        "enum": [*param.values],
+    }
+    constraints = {name: value for name, value in constraints.items() if value}
+    if param.regex:  # Java matches the whole text, JSON Schema any part of it
+        constraints["pattern"] = f"^(?:{param.regex.removeprefix('^').removesuffix('$')})$"
+    return constraints
 
 
-def body_schema(api, makes):
-    """The body of a POST or PUT: its parameters under their key, tags beside them."""
-    inner = {name: param for name, param in api.params.items() if f"{{{name}}}" not in api.path}
-    properties = {name: param_schema(param) for name, param in inner.items()} | ({"resourceUuid": UUID_SCHEMA} if makes else {})
-    made = api.members.get("inventory") if makes else None
-    for name, member in made.java.members.items() if made else ():  # the answer repeats them
-        if name in inner and inner[name].type == "maps":
-            properties[name] = properties[name] | member_schema(member)
-    told = object_of(properties, [name for name, param in inner.items() if param.required])
-    return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
+def member_schema(member: Member) -> Schema:
+    """Return the schema of a member of an object: its class, or a list of it."""
+    schema = ref("schemas", member.java.simple)
+    return {"type": "array", "items": schema} if member.many else schema
 
 
-def object_schema(fields, java):
-    """Return the schema of an object and its subtypes. Nothing is required: nulls are not sent."""
-    members = defaultdict(list)
-    for name, member in (pair for kind in java.family() for pair in kind.members.items()):
-        if not member.java.constants and member not in members[name]:
-            members[name].append(member)
-    shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
-    inner = {name: [member_schema(one) for one in each] for name, each in members.items() if each}
-    return object_of(shown | {name: either(schemas) for name, schemas in inner.items()})
+def params_outside_path(api: Api) -> list[Param]:
+    return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
 
 
-def result_schema(api, dialect):
-    """The body of an answer that went well."""
+def body_schema(api: Api, creates: bool) -> Schema:
+    """Return the schema of a POST or PUT body: the parameters under their key, tags beside them."""
+    params = params_outside_path(api)
+    members = {}
+    if creates and "inventory" in api.members:
+        members = api.members["inventory"].java.members
+    properties = {}
+    for param in params:
+        properties[param.name] = param_schema(param)
+        if param.type == "maps" and param.name in members:  # the answer has the same objects
+            properties[param.name] |= member_schema(members[param.name])
+    if creates:
+        properties["resourceUuid"] = UUID_SCHEMA
+    required = [param.name for param in params if param.required]
+    body = object_of({api.key: object_of(properties, required), **TAGS_SCHEMA})
+    if required or api.method == "PUT":
+        body["required"] = [api.key]
+    body["additionalProperties"] = False
+    return body
+
+
+def object_schema(fields: dict[str, str], java: JavaClass) -> Schema:
+    """Return the schema of the objects of a class, with the members of its subclasses.
+
+    Nothing is required: the server sends no nulls.
+    """
+    properties = {name: SCHEMAS[type] for name, type in fields.items()}
+    choices: dict[str, list] = defaultdict(list)  # schemas of a member, by its name
+    for kind in java.family():
+        for name, member in kind.members.items():
+            schema = member_schema(member)
+            if not member.java.constants and schema not in choices[name]:
+                choices[name].append(schema)
+    for name, schemas in choices.items():
+        properties[name] = any_of(schemas)
+    return object_of(properties)
+
+
+def result_schema(api: Api, dialect: Dialect) -> Schema:
+    """Return the schema of the answer to a successful call."""
     properties = {}
     for name in re.findall(r"(\w+)(?::\w+)?", api.answers):
         properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
-        properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
+        properties["total"] = SCHEMAS["long"]
+        if dialect["get-one"]:
+            properties["inventory"] = properties["inventories"]["items"]
     if api.whole and not dialect["success-field"]:
         properties["success"] = SCHEMAS["bool"]
     if api.name == "IsReadyToGo" and dialect["is-ready"]:
         properties["managementNodeId"] = TEXT_SCHEMA
-    return object_of(properties | {"schema": {"type": "object", "additionalProperties": TEXT_SCHEMA}})
+    properties["schema"] = {"type": "object", "additionalProperties": TEXT_SCHEMA}
+    return object_of(properties)
 
 
-def condition_pattern(fields, kinds):
-    """What a condition on a resource looks like: a field of its own or one behind relations, an operator, a value."""
-    names = {"bool": [], "text": []}
-    for name, kind in (fields | kinds).items():
-        names["bool" if kind == "bool" else "text"].append(name)
-    signs = [sign.replace("?", r"\?") for sign, row in OPERATORS.items() if row.reads != "nothing"]
-    text = "|".join([*names["text"], *TAGS, r"[A-Za-z]\w*(?:\.\w+)+"])
-    ways = [f"(?:{text})(?:{'|'.join(signs)})(?:\\S.*)?", f"(?:{'|'.join([*names['bool'], text])}) (?:is|not) null"]
-    if names["bool"]:
-        ways.append(f"(?:{'|'.join(names['bool'])})(?:{'|'.join(signs)})(?:true|false)")
-    return f"^(?:{'|'.join(ways)})$"
+def condition_pattern(types: dict[str, str]) -> str:
+    """Return the pattern of a condition: a field or a path through relations, an operator, a value.
+
+    `types` has the fields with their types.
+    """
+    booleans = [name for name, type in types.items() if type == "bool"]
+    others = [name for name in types if name not in booleans]
+    texts = "|".join([*others, *TAGS, r"[A-Za-z]\w*(?:\.\w+)+"])
+    signs = [sign for sign, row in OPERATORS.items() if row.reads != "nothing"]
+    operators = "|".join(signs).replace("?", r"\?")
+    forms = [
+        rf"(?:{texts})(?:{operators})(?:\S.*)?",
+        f"(?:{'|'.join([*booleans, texts])}) (?:is|not) null",
+    ]
+    if booleans:
+        forms.append(f"(?:{'|'.join(booleans)})(?:{operators})(?:true|false)")
+    return f"^(?:{'|'.join(forms)})$"
 
 
-# ---- Contract ----------------------------------------------------------------------------------------------------
+# components
 
-ERROR_SCHEMA = object_of({"code": TEXT_SCHEMA, "description": TEXT_SCHEMA, "details": TEXT_SCHEMA, "cause": ref("schemas", "ErrorCode")},
-                         ["code", "description", "details"])  # fmt: skip
-REFUSALS = {  # the answers that are no results, by status
-    "400": ("BadRequest", "No session, or something malformed; in the manual dialect also a missing or illegal parameter"),
+ERROR_SCHEMA = object_of(
+    {
+        "code": TEXT_SCHEMA,
+        "description": TEXT_SCHEMA,
+        "details": TEXT_SCHEMA,
+        "cause": ref("schemas", "ErrorCode"),
+    },
+    ["code", "description", "details"],
+)
+REFUSALS = {  # error responses by status: the name and the description of the component
+    "400": (
+        "BadRequest",
+        "No session, or something malformed; in the manual dialect also a missing "
+        "or illegal parameter",
+    ),
     "404": ("NotFound", "No API has this path; never that a resource is missing"),
-    "500": ("Malformed", "In the server dialect: a body that is no JSON object, or with wrong JSON types"),
+    "500": (
+        "Malformed",
+        "In the server dialect: a body that is no JSON object, or with wrong JSON types",
+    ),
     "501": ("NotSimulated", "zmock knows this API from the catalogue and does not simulate it"),
-    "503": ("Failed", "The operation failed, for instance with SYS.1003: a resource does not exist, or ID.1001: the session is over"),
+    "503": (
+        "Failed",
+        "The operation failed, for instance with SYS.1003: a resource does not exist, "
+        "or ID.1001: the session is over",
+    ),
 }
-BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.",
-            "generic": "Simulated as its parameters and fields tell.", "none": "Not simulated: 501."}  # fmt: skip
+BACKINGS = {
+    "manual": "Simulated, documented in the developer manual.",
+    "server": "Simulated as the server does it.",
+    "generic": "Simulated as its parameters and fields tell.",
+    "none": "Not simulated: 501.",
+}
+WHOLE_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+URI_SCHEMA = {"type": "string", "format": "uri"}
 PARAMETERS = {
-    "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
-    "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
-    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each object in it"},
-    "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
-    "start": {"name": "start", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
-    "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
-    "replyWithCount": {"name": "replyWithCount", "in": "query", "schema": SCHEMAS["bool"], "description": "How many there are, too"},
-}  # fmt: skip
-LONGEST_IN_URL = 4000  # Tomcat takes 8 kB of headers in all
-TOLD_TO_HOOKS = [{"name": "X-Job-UUID", "in": "header", "required": True, "schema": TEXT_SCHEMA},
-                 {"name": "X-Job-Success", "in": "header", "required": True, "schema": {"type": "string", "enum": ["true", "false"]}}]  # fmt: skip
-TOLD_IN_HEADERS = {"X-ZMock-Hint": ref("headers", "Hint"), "X-ZMock-Rule": ref("headers", "Rule")}
-ANSWERS_OF_JOBS = object_of({"location": {"type": "string", "format": "uri", "description": "Where to poll"}}, ["location"])
+    "JobUuid": parameter(
+        "X-Job-UUID",
+        "header",
+        JOB_UUID_SCHEMA,
+        "The uuid that the job shall have, new for each call",
+    ),
+    "WebHook": parameter("X-Web-Hook", "header", URI_SCHEMA, "Where to POST the result"),
+    "JsonSchema": parameter(
+        "X-JSON-Schema",
+        "header",
+        {"type": "string", "enum": ["true"]},
+        "Has the answer tell the Java class of each object in it",
+    ),
+    "limit": parameter("limit", "query", WHOLE_NUMBER | {"default": 1000}),
+    "start": parameter("start", "query", WHOLE_NUMBER | {"default": 0}),
+    "count": parameter("count", "query", SCHEMAS["bool"], "Only how many there are"),
+    "replyWithCount": parameter(
+        "replyWithCount", "query", SCHEMAS["bool"], "How many there are, too"
+    ),
+}
+MODE_SCHEMA = {"type": "string", "enum": ["Permissive", "Enforcing"]}
+SUCCESS_SCHEMA = {"type": "string", "enum": ["true", "false"]}
+HOOK_HEADERS = [
+    parameter("X-Job-UUID", "header", TEXT_SCHEMA, required=True),
+    parameter("X-Job-Success", "header", SUCCESS_SCHEMA, required=True),
+]
+SECURITY_SCHEMES = {
+    "session": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "OAuth and the uuid of a session",
+    },
+}
+HEADERS = {
+    "Hint": {"description": "zmock: what was perhaps meant", "schema": TEXT_SCHEMA},
+    "Rule": {"description": "zmock: the fault rule that fired", "schema": TEXT_SCHEMA},
+}
+RESPONSE_HEADERS = {
+    "X-ZMock-Hint": ref("headers", "Hint"),
+    "X-ZMock-Rule": ref("headers", "Rule"),
+}
+POLL_LINK = {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}
+LONGEST_IN_URL = 4000  # characters of a parameter; Tomcat takes 8 kB of headers in all
+
+
+def response(description: str, schema: Schema | None = None, links: Part | None = None) -> Part:
+    """Return a response with the headers of zmock and a JSON body, if it has a schema."""
+    described = {"description": description, "headers": RESPONSE_HEADERS}
+    if schema:
+        described["content"] = json_content(schema)
+    if links:
+        described["links"] = links
+    return described
+
+
+def checks_more(api: Api) -> bool:
+    """Return True if a call may be refused although its parameters satisfy the schema.
+
+    The query string of the contract has no maps, though some are required.
+    """
+    maps = [param for param in api.params.values() if param.type == "map" and param.required]
+    if maps and api.method in ("GET", "DELETE"):
+        return True
+    codes = [code for _, code, _ in api.refuses]
+    return "SYS.1007" in codes or bool(getattr(BEHAVIOURS.get(api.name), "check", None))
+
+
+def has_body(api: Api) -> bool:
+    return api.method in ("POST", "PUT") and not api.bare
+
+
+def url_parameters(api: Api) -> list[Part]:
+    """Return the parameters in the query string of a GET or DELETE, which holds no maps."""
+    parameters = []
+    for param in params_outside_path(api):
+        if param.type not in ("map", "maps"):
+            schema = param_schema(replace(param, longest=min(param.longest, LONGEST_IN_URL)))
+            parameters.append(parameter(param.name, "query", schema, required=param.required))
+    return parameters
+
+
+@dataclass(eq=False)
+class Operation:
+    """The APIs that share a method and a path. OpenAPI allows one operation for them.
+
+    path        "/zones/{}", without the names of its variables, in which APIs differ
+    names       the names that the first API gives to the variables
+    variables   the names that most APIs with this path give to them: OpenAPI allows one name only
+    """
+
+    method: str
+    path: str
+    names: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    apis: list[Api] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Return CreateZone, QueryZoneByUuid, or VmInstancesActions for the APIs of a path."""
+        if len(self.apis) > 1:
+            return "".join(word.capitalize() for word in re.findall("[a-z0-9]+", self.path))
+        api = self.apis[0]
+        by_uuid = api.kind == "Query" and self.path.endswith("{}")
+        return f"{api.name}ByUuid" if by_uuid else api.name
+
+    def link(self, uuid: str) -> Part:
+        """Return a link to this operation. `uuid` is a runtime expression for its variable."""
+        return {"operationId": self.id, "parameters": {self.variables[0]: uuid}}
 
 
 class Contract:
-    """The APIs as OpenAPI 3.1, with the answers of the dialect in force. APIs that share a verb and a path are one operation."""
+    """The APIs as an OpenAPI 3.1 document, with the answers of the dialect in force."""
 
-    def __init__(self, cloud):
-        self.cloud, self.dialect, self.catalogue = cloud, cloud.dialect, cloud.catalogue
-        self.shared = defaultdict(list)  # the apis by verb and path without names of variables
-        self.spelt = defaultdict(Counter)  # by path, how often its variables have which names
+    def __init__(self, cloud: Cloud):
+        self.cloud = cloud
+        self.dialect = cloud.dialect
+        self.catalogue = cloud.catalogue
+        self.operations: dict[tuple[str, str], Operation] = {}  # by method and path
+        self.actions: dict[str, set] = defaultdict(set)  # operations on an object, by its type
+        self.fields = {name: struct.fields for name, struct in self.catalogue.structs.items()}
+        for name, row in self.catalogue.resources.items():
+            self.fields[name] = row.all_fields
+        self.collect_operations()
+
+    def collect_operations(self) -> None:
+        spellings: dict[str, Counter] = defaultdict(Counter)
         for api in self.catalogue.apis.values():
-            for path in api.paths:
-                bare, names = re.sub(r"{\w+}", "{}", path), tuple(re.findall(r"{(\w+)}", path))
-                self.shared[api.method, bare].append(api)
-                self.spelt[bare][names] += 1
-        self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
-        self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
-        structs = self.catalogue.structs.items()
-        self.known = {name: struct.fields for name, struct in structs} | self.known
-        self.acts = defaultdict(set)  # what can be done with one thing, by its type
-        for (method, path), apis in self.shared.items():
-            for api in apis:
-                if api.target and path.count("{}") == 1:
-                    self.acts[api.target.refers].add((method, path))
+            for full_path in api.paths:
+                path = re.sub(r"{\w+}", "{}", full_path)
+                names = tuple(re.findall(r"{(\w+)}", full_path))
+                place = api.method, path
+                operation = self.operations.setdefault(place, Operation(*place, names))
+                operation.apis.append(api)
+                spellings[path][names] += 1
+                if api.target and len(names) == 1:
+                    self.actions[api.target.refers].add(place)
+        for operation in self.operations.values():
+            operation.variables = spellings[operation.path].most_common(1)[0][0]
 
-    @staticmethod
-    def id_of(method, path, apis):
-        """CreateZone; QueryZoneByUuid; VmInstancesActions for what shares PUT /vm-instances/{uuid}/actions."""
-        if len(apis) == 1:
-            return apis[0].name + ("ByUuid" if apis[0].kind == "Query" and path.endswith("{}") else "")
-        return "".join(word.capitalize() for word in re.findall("[a-z0-9]+", path))
-
-    def document(self, base):
-        """The whole contract, for a server at `base`."""
-        paths = defaultdict(dict)
-        for (method, path), apis in self.shared.items():
-            names = self.variables(path)
-            paths[path.replace("{}", "{%s}") % names][method.lower()] = self.operation(method, path, apis, names)
-        paths["/api-jobs/{uuid}"]["get"] = self.polling()
-        told = f"Generated by zmock {__version__}, {self.dialect.name} dialect; GET /zmock/dialect says what that means."
+    def document(self, base: str) -> Part:
+        """Return the whole document for a server at `base`, "http://127.0.0.1:8080"."""
+        paths: dict[str, Part] = defaultdict(dict)
+        for operation in self.operations.values():
+            path = operation.path.replace("{}", "{%s}") % operation.variables
+            paths[path][operation.method.lower()] = self.operation(operation)
+        paths["/api-jobs/{uuid}"]["get"] = self.poll_operation()
+        origin = f"Generated by zmock {__version__}, {self.dialect.name} dialect"
+        description = f"{origin}; GET /zmock/dialect says what that means."
         return {
-            "openapi": "3.1.0", "info": {"title": "ZStack", "version": "2.5.1", "description": told}, "servers": [{"url": f"{base}/zstack/v1"}],
-            "security": [{"session": []}], "paths": paths, "components": self.components(),
-        }  # fmt: skip
-
-    def variables(self, path):
-        """The names of the variables of a path: those of most APIs that have it, for OpenAPI allows one name only."""
-        return self.spelt[path].most_common(1)[0][0]
-
-    def components(self):
-        apis = self.catalogue.apis.values()
-        classes = self.catalogue.classes
-        schemas = {
-            classes[name].simple: object_schema(fields, classes[name])
-            for name, fields in self.known.items()
+            "openapi": "3.1.0",
+            "info": {"title": "ZStack", "version": "2.5.1", "description": description},
+            "servers": [{"url": f"{base}/zstack/v1"}],
+            "security": [{"session": []}],
+            "paths": paths,
+            "components": self.components(),
         }
-        schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
-        schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
+
+    def components(self) -> Part:
+        responses = {}
+        for status, (name, description) in REFUSALS.items():
+            responses[name] = self.refusal(status, description)
         return {
-            "securitySchemes": {"session": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "OAuth and the uuid of a session"}},
-            "schemas": schemas | {"ErrorCode": ERROR_SCHEMA, "Error": object_of({"error": ref("schemas", "ErrorCode")}, ["error"]), "Accepted": ANSWERS_OF_JOBS},
-            "parameters": PARAMETERS, "responses": {name: self.refusal(status, says) for status, (name, says) in REFUSALS.items()},
-            "headers": {"Hint": {"description": "zmock: what was perhaps meant", "schema": TEXT_SCHEMA},
-                        "Rule": {"description": "zmock: the fault rule that fired", "schema": TEXT_SCHEMA}},
-            "links": {"poll": {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}},
-        }  # fmt: skip
+            "securitySchemes": SECURITY_SCHEMES,
+            "schemas": self.schemas(),
+            "parameters": PARAMETERS,
+            "responses": responses,
+            "headers": HEADERS,
+            "links": {"poll": POLL_LINK},
+        }
 
-    def refusal(self, status, says):
-        plain = status in ("400", "404", "500") and not self.dialect["error-body"]
-        content = {"text/plain": {"schema": TEXT_SCHEMA}} if plain else {"application/json": {"schema": ref("schemas", "Error")}}
-        return {"description": says, "headers": TOLD_IN_HEADERS, "content": content}
+    def schemas(self) -> dict[str, Schema]:
+        """Return the schemas of all classes, results and request bodies by name."""
+        schemas = {}
+        for name, types in self.fields.items():
+            java = self.catalogue.classes[name]
+            schemas[java.simple] = object_schema(types, java)
+        apis = self.catalogue.apis.values()
+        for api in apis:
+            schemas[f"{api.name}Result"] = result_schema(api, self.dialect)
+        for api in filter(has_body, apis):
+            schemas[f"{api.name}Request"] = body_schema(api, self.cloud.makes(api))
+        location = URI_SCHEMA | {"description": "Where to poll"}
+        schemas["ErrorCode"] = ERROR_SCHEMA
+        schemas["Error"] = object_of({"error": ref("schemas", "ErrorCode")}, ["error"])
+        schemas["Accepted"] = object_of({"location": location}, ["location"])
+        return schemas
 
-    @staticmethod
-    def has_body(api):
-        return api.method in ("POST", "PUT") and not api.bare
-
-    @staticmethod
-    def checks_more(api):
-        """Whether parameters that the schema allows may be refused as illegal all the same: a query string cannot say each map, too."""
-        unsayable = api.method in ("GET", "DELETE") and any(param.type == "map" and param.required for param in api.params.values())
-        return unsayable or bool(getattr(BEHAVIOURS.get(api.name), "check", None)) or any(code == "SYS.1007" for _, code, _ in api.refuses)
+    def refusal(self, status: str, description: str) -> Part:
+        refusal = response(description, ref("schemas", "Error"))
+        if status in ("400", "404", "500") and not self.dialect["error-body"]:
+            refusal["content"] = {"text/plain": {"schema": TEXT_SCHEMA}}
+        return refusal
 
     # operations
 
-    def operation(self, method, path, apis, names):
-        asks = [self.cloud.needs_session(api) for api in apis]
-        told = {
-            "operationId": self.ids[method, path], "tags": [path.split("/")[1]], "summary": ", ".join(re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis),
-            "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis), "parameters": self.parameters(path, apis, names),
-            "x-zmock-simulated": any(map(self.cloud.simulated, apis)), "x-zmock-checks-more": any(map(self.checks_more, apis)),
-        }  # fmt: skip
-        bodies = [ref("schemas", f"{api.name}Request") for api in apis if self.has_body(api)]
-        if bodies:
-            content = {"application/json": {"schema": bodies[0] if len(bodies) == 1 else {"oneOf": bodies}}}
-            told["requestBody"] = {"required": method == "PUT" or any(p.required for p in self.sent(apis[0])), "content": content}
-        told["responses"] = self.responses(method, path, apis)
-        if not all(asks):
-            told["security"] = [{"session": []}, {}] if any(asks) else []
-        jobs = [api for api in apis if not self.cloud.at_once(api)]
-        return told | ({"callbacks": {"done": self.callback(jobs)}} if jobs else {})
-
-    @staticmethod
-    def sent(api):
-        """The parameters that are not in the path."""
-        return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
-
-    def parameters(self, path, apis, names):
-        spelt = [*zip(names, re.findall(r"{(\w+)}", next(p for p in apis[0].paths if p.count("{") == path.count("{"))))]
-        found = [{"name": name, "in": "path", "required": True, "schema": self.variable(apis[0], own)} for name, own in spelt]
-        if apis[0].kind == "Query":
-            found += [] if names else self.asked(apis[0])
-        elif apis[0].method in ("GET", "DELETE"):
-            found += [{"name": p.name, "in": "query", "required": p.required, "schema": param_schema(replace(p, longest=min(p.longest, LONGEST_IN_URL)))}
-                      for p in self.sent(apis[0]) if p.type not in ("map", "maps")]  # fmt: skip
-        if apis[0].method == "DELETE":
-            found.append({"name": "deleteMode", "in": "query", "schema": {"type": "string", "enum": ["Permissive", "Enforcing"]}})
-        jobs = [] if all(map(self.cloud.at_once, apis)) else [ref("parameters", "JobUuid"), ref("parameters", "WebHook")]
-        return [*found, ref("parameters", "JsonSchema"), *jobs]
-
-    @staticmethod
-    def variable(api, name):
-        schema = param_schema(api.params[name]) if name in api.params else TEXT_SCHEMA
-        return schema | {"minLength": max(1, schema.get("minLength", 1))}
-
-    def asked(self, api):
-        """What a query takes: conditions, sorting, paging, fields."""
-        row = self.catalogue.resource(api.type)
-        fields = row.fields if row else self.known.get(api.type, {})
-        kinds = {name: kind for name, kind in (row.all_fields if row else {}).items() if name not in fields}
-        single = [name for name, kind in fields.items() if kind not in ("list", "maps", "map")]
-        shown = [name for name in single if name not in (row.joined if row else ())]
-        legal = {name: kind for name, kind in fields.items() if kind != "maps"}
-        told = [
-            {"name": "q", "in": "query", "schema": {"type": "array", "items": {"type": "string", "pattern": condition_pattern(legal, kinds)}}, "description": "Conditions, all of which must hold"},
-            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
-            {"name": "sort", "in": "query", "schema": {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}},
-            {"name": "fields", "in": "query", "explode": False, "schema": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": shown}}},
-            {"name": "groupBy", "in": "query", "schema": {"type": "string", "enum": single}},
-        ]  # fmt: skip
-        return told if single else told[:5]
-
-    # answers
-
-    def responses(self, method, path, apis):
-        now, jobs = [api for api in apis if self.cloud.at_once(api)], [api for api in apis if not self.cloud.at_once(api)]
-        there = {"400", "503"} | ({"404"} if "{}" in path else set()) | ({"501"} if any(not self.cloud.simulated(api) for api in apis) else set())
-        there |= {"500"} if self.dialect["malformed-body"] == 500 else set()
-        told = {status: ref("responses", REFUSALS[status][0]) for status in sorted(there)}
-        if now:
-            content = {"content": {"application/json": {"schema": either([ref("schemas", f"{api.name}Result") for api in now])}}}
-            empty = not self.dialect["empty-result"] and not any(api.answers for api in now)
-            told["200"] = {"description": "Done", "headers": TOLD_IN_HEADERS} | ({} if empty else content) | self.links(method, path, apis)
+    def operation(self, operation: Operation) -> Part:
+        apis = operation.apis
+        names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis]
+        described = {
+            "operationId": operation.id,
+            "tags": [operation.path.split("/")[1]],
+            "summary": ", ".join(names),
+            "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis),
+            "parameters": self.parameters(operation),
+            "x-zmock-simulated": any(map(self.cloud.simulated, apis)),
+            "x-zmock-checks-more": any(map(checks_more, apis)),
+        }
+        if any(map(has_body, apis)):
+            described["requestBody"] = self.request_body(operation)
+        described["responses"] = self.responses(operation)
+        sessions = {self.cloud.needs_session(api) for api in apis}
+        if False in sessions:
+            described["security"] = [{"session": []}, {}] if True in sessions else []
+        jobs = self.asynchronous(apis)
         if jobs:
-            content = {"application/json": {"schema": ref("schemas", "Accepted")}}
-            links = {"poll": ref("links", "poll")} | self.links(method, path, apis).get("links", {})
-            told["202"] = {"description": "Accepted as a job", "headers": TOLD_IN_HEADERS, "content": content, "links": links}
-        return dict(sorted(told.items()))
+            described["callbacks"] = {"done": self.callback(jobs)}
+        return described
 
-    def links(self, method, path, apis):
-        """From a query to what can be done with the first thing found; from a creation to what was made."""
-        api, found = apis[0], {}
-        if api.kind == "Query" and "{}" not in path:
-            places = sorted(self.acts[api.type] | {("GET", path + "/{}")} & self.shared.keys())
-            found = {self.ids[place]: self.link(place, "$response.body#/inventories/0/uuid") for place in places}
+    def asynchronous(self, apis: list[Api]) -> list[Api]:
+        return [api for api in apis if not self.cloud.at_once(api)]
+
+    def request_body(self, operation: Operation) -> Part:
+        bodies = schema_refs([*filter(has_body, operation.apis)], "Request")
+        schema = bodies[0] if len(bodies) == 1 else {"oneOf": bodies}
+        params = params_outside_path(operation.apis[0])
+        required = operation.method == "PUT" or any(param.required for param in params)
+        return {"required": required, "content": json_content(schema)}
+
+    def parameters(self, operation: Operation) -> list[Part]:
+        api = operation.apis[0]
+        parameters = []
+        for variable, name in zip(operation.variables, operation.names):
+            schema = param_schema(api.params[name]) if name in api.params else dict(TEXT_SCHEMA)
+            schema["minLength"] = max(1, schema.get("minLength", 1))
+            parameters.append(parameter(variable, "path", schema, required=True))
+        if api.kind == "Query" and not operation.names:
+            parameters += self.query_parameters(api)
+        if api.kind != "Query" and api.method in ("GET", "DELETE"):
+            parameters += url_parameters(api)
+        if api.method == "DELETE":
+            parameters.append(parameter("deleteMode", "query", MODE_SCHEMA))
+        parameters.append(ref("parameters", "JsonSchema"))
+        if self.asynchronous(operation.apis):
+            parameters += [ref("parameters", "JobUuid"), ref("parameters", "WebHook")]
+        return parameters
+
+    def query_parameters(self, api: Api) -> list[Part]:
+        """Return the parameters of a query: conditions, paging, sorting, fields."""
+        row = self.catalogue.resource(api.type)
+        types = self.fields[api.type]
+        fields, joined = (row.fields, row.joined) if row else (types, ())
+        single = [name for name, type in fields.items() if type not in ("list", "maps", "map")]
+        unqueried = {name for name, type in fields.items() if type == "maps"}
+        pattern = condition_pattern({name: types[name] for name in types if name not in unqueried})
+        conditions = {"type": "array", "items": {"type": "string", "pattern": pattern}}
+        parameters = [
+            parameter("q", "query", conditions, "Conditions, all of which must hold"),
+            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
+        ]
+        if not single:
+            return parameters
+        order = {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}
+        stored = [name for name in single if name not in joined]
+        names = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": stored}}
+        return [
+            *parameters,
+            parameter("sort", "query", order),
+            parameter("fields", "query", names, explode=False),
+            parameter("groupBy", "query", {"type": "string", "enum": single}),
+        ]
+
+    # responses
+
+    def responses(self, operation: Operation) -> Part:
+        apis = operation.apis
+        refusals = ["400", "503"]
+        if operation.variables:
+            refusals.append("404")
+        if not all(map(self.cloud.simulated, apis)):
+            refusals.append("501")
+        if self.dialect["malformed-body"] == 500:
+            refusals.append("500")
+        responses = {status: ref("responses", REFUSALS[status][0]) for status in refusals}
+        links = self.links(operation)
+        now = [api for api in apis if self.cloud.at_once(api)]
+        if now:
+            empty = not self.dialect["empty-result"] and not any(api.answers for api in now)
+            schema = None if empty else any_of(schema_refs(now, "Result"))
+            responses["200"] = response("Done", schema, links)
+        if len(now) < len(apis):
+            links = {"poll": ref("links", "poll"), **links}
+            accepted = ref("schemas", "Accepted")
+            responses["202"] = response("Accepted as a job", accepted, links)
+        return dict(sorted(responses.items()))
+
+    def links(self, operation: Operation) -> Part:
+        """Return links by name: from a creation to a GET of the new object, from a query to the
+        operations on its first result."""
+        api = operation.apis[0]
         if self.cloud.makes(api) and api.type in self.catalogue.resources:
-            place = ("GET", f"/{self.catalogue.resource(api.type).path}/{{}}")
-            found = {"made": self.link(place, "$request.body#/params/resourceUuid")} if place in self.shared else {}
-        return {"links": found} if found else {}
+            made = self.operations.get(("GET", f"/{self.catalogue.resource(api.type).path}/{{}}"))
+            return {"made": made.link("$request.body#/params/resourceUuid")} if made else {}
+        if api.kind != "Query" or operation.variables:
+            return {}
+        places = self.actions[api.type] | {("GET", f"{operation.path}/{{}}")}
+        linked = [self.operations[place] for place in sorted(places & self.operations.keys())]
+        return {each.id: each.link("$response.body#/inventories/0/uuid") for each in linked}
 
-    def link(self, place, where):
-        return {"operationId": self.ids[place], "parameters": {self.variables(place[1])[0]: where}}
+    def callback(self, apis: list[Api]) -> Part:
+        """Return the web-hook of a job: a POST of its result or error, as a poll answers it."""
+        schema = {"anyOf": [*schema_refs(apis, "Result"), ref("schemas", "Error")]}
+        post = {
+            "parameters": HOOK_HEADERS,
+            "requestBody": {"required": True, "content": json_content(schema)},
+            "responses": {"2XX": {"description": "Heard; else there are more tries"}},
+        }
+        return {"{$request.header.X-Web-Hook}": {"post": post}}
 
-    def callback(self, jobs):
-        """What a web-hook is told: the result or the error, as polling would."""
-        schema = {"anyOf": [*(ref("schemas", f"{api.name}Result") for api in jobs), ref("schemas", "Error")]}
-        told = {"required": True, "content": {"application/json": {"schema": schema}}}
-        return {"{$request.header.X-Web-Hook}": {"post": {"parameters": TOLD_TO_HOOKS, "requestBody": told, "responses": {"2XX": {"description": "Heard; else there are more tries"}}}}}
-
-    def polling(self):
-        """How a job is polled: the one operation that is no API."""
-        content = {"application/json": {"schema": ref("schemas", "Accepted")}} if self.dialect["poll-body"] else {}
+    def poll_operation(self) -> Part:
+        """Return the operation that polls a job, the only one without an API."""
+        uuid_schema = TEXT_SCHEMA | {"minLength": 1}
+        done = {
+            "description": "Done: the result of the API",
+            "content": json_content(OBJECT_SCHEMA),
+        }
+        running: Part = {"description": "Not done yet"}
+        if self.dialect["poll-body"]:
+            running["content"] = json_content(ref("schemas", "Accepted"))
         return {
-            "operationId": "PollJob", "tags": ["api-jobs"], "summary": "Poll Job", "security": [],
-            "parameters": [{"name": "uuid", "in": "path", "required": True, "schema": TEXT_SCHEMA | {"minLength": 1}}, ref("parameters", "JsonSchema")],
+            "operationId": "PollJob",
+            "tags": ["api-jobs"],
+            "summary": "Poll Job",
+            "security": [],
+            "parameters": [
+                parameter("uuid", "path", uuid_schema, required=True),
+                ref("parameters", "JsonSchema"),
+            ],
             "responses": {
-                "200": {"description": "Done: the result of the API", "content": {"application/json": {"schema": OBJECT_SCHEMA}}},
-                "202": {"description": "Not done yet"} | ({"content": content} if content else {}),
-                "404": ref("responses", "NotFound"), "503": ref("responses", "Failed"),
+                "200": done,
+                "202": running,
+                "404": ref("responses", "NotFound"),
+                "503": ref("responses", "Failed"),
             },
-        }  # fmt: skip
+        }
 
 
 # ---- Control: watching ---------------------------------------------------------------------------------------------

@@ -626,14 +626,14 @@ async def while_it_is_written(slow, job, *steps):
     await until(lambda: job in slow.jobs.ended)
     assert await status_of(slow.mock, job) == [202] and not slow.told
     asked, tasks = [], []
-    read = slow.mock.control.body
+    read = slow.mock.control.read_json
 
     async def body_of(request):
         body = await read(request)
         asyncio.get_running_loop().call_soon(asked.append, request.path)  # as far as it goes without the disk
         return body
 
-    slow.mock.control.body = body_of
+    slow.mock.control.read_json = body_of
     for path, body in steps:
         tasks.append(asyncio.create_task(control(slow.mock, "POST", path.format(job), body)))
         await until(lambda: len(asked) == len(tasks))

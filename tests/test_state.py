@@ -263,7 +263,7 @@ async def test_a_snapshot_knows_what_time_it_was(zmock):
 async def test_two_mocks_of_the_same_settings_are_reset_to_clouds_of_their_own():
     asked = Settings(**IN_TESTS)
     one, other = create_app(asked), create_app(asked)
-    await one[CONTROL].reset("", {}, {"cloud": "empty"})
+    await one[CONTROL].reset_to("empty")
     await other[CONTROL].reset("", {}, {})
     assert (one[CLOUD].store.count("Zone"), other[CLOUD].store.count("Zone"), asked.cloud) == (0, 1, "demo")
 

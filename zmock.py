@@ -10826,9 +10826,9 @@ def url_parameters(api: Api) -> list[Part]:
 class Operation:
     """The APIs that share a method and a path. OpenAPI allows one operation for them.
 
-    path        "/zones/{}", without the names of its variables, in which APIs differ
-    names       the names that the first API gives to the variables
-    variables   the names that most APIs with this path give to them: OpenAPI allows one name only
+    path        "/zones/{}", without the names of its variables
+    names       the names of the variables in the path of the first API
+    variables   their names in the document, those of most APIs: OpenAPI allows one spelling
     """
 
     method: str
@@ -10866,6 +10866,7 @@ class Contract:
         self.collect_operations()
 
     def collect_operations(self) -> None:
+        """Group the APIs by method and path, and choose the names of the variables."""
         spellings: dict[str, Counter] = defaultdict(Counter)
         for api in self.catalogue.apis.values():
             for full_path in api.paths:
@@ -10937,6 +10938,7 @@ class Contract:
     # operations
 
     def operation_object(self, operation: Operation) -> Part:
+        """Return an operation as OpenAPI describes it."""
         apis = operation.apis
         names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis]
         described = {
@@ -10996,17 +10998,12 @@ class Contract:
         unqueried = {name for name, type in fields.items() if type == "maps"}
         pattern = condition_pattern({name: types[name] for name in types if name not in unqueried})
         conditions = {"type": "array", "items": {"type": "string", "pattern": pattern}}
-        parameters = [
-            parameter("q", "query", conditions, "Conditions, all of which must hold"),
-            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
-        ]
-        if not single:
-            return parameters
         order = {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}
         stored = [name for name in single if name not in joined]
         names = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": stored}}
         return [
-            *parameters,
+            parameter("q", "query", conditions, "Conditions, all of which must hold"),
+            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
             parameter("sort", "query", order),
             parameter("fields", "query", names, explode=False),
             parameter("groupBy", "query", {"type": "string", "enum": single}),
@@ -11037,8 +11034,11 @@ class Contract:
         return dict(sorted(responses.items()))
 
     def links(self, operation: Operation) -> Part:
-        """Return links by name: from a creation to a GET of the new object, from a query to the
-        operations on its first result."""
+        """Return links by name.
+
+        A creation has one to the GET of the new object, a query those to operations on its first
+        result.
+        """
         api = operation.apis[0]
         if self.cloud.makes(api) and api.type in self.catalogue.resources:
             made = self.operations.get(("GET", f"/{self.catalogue.resource(api.type).path}/{{}}"))
@@ -11046,8 +11046,11 @@ class Contract:
         if api.kind != "Query" or operation.variables:
             return {}
         places = self.actions[api.type] | {("GET", f"{operation.path}/{{}}")}
-        linked = [self.operations[place] for place in sorted(places & self.operations.keys())]
-        return {each.id: each.link("$response.body#/inventories/0/uuid") for each in linked}
+        links = {}
+        for place in sorted(places & self.operations.keys()):
+            linked = self.operations[place]
+            links[linked.id] = linked.link("$response.body#/inventories/0/uuid")
+        return links
 
     def callback(self, apis: list[Api]) -> Part:
         """Return the web-hook of a job: a POST of its result or error, as a poll answers it."""
@@ -11257,7 +11260,7 @@ class Watch:
                 self.emit_states(type, before or {}, self.store.peek(type, uuid) or {})
 
     def emit_states(self, type: str, before: Item, after: Item) -> None:
-        """Emit changes of an item's state and status. It is {} before it exists, and when deleted."""
+        """Emit changes of an item's state and status. An item that does not exist is {}."""
         item = after or before
         for name in ("state", "status"):
             change = {"field": name, "from": before.get(name), "to": after.get(name)}

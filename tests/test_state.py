@@ -264,7 +264,7 @@ async def test_two_mocks_of_the_same_settings_are_reset_to_clouds_of_their_own()
     asked = Settings(**IN_TESTS)
     one, other = create_app(asked), create_app(asked)
     await one[CONTROL].reset_to("empty")
-    await other[CONTROL].reset("", {}, {})
+    await other[CONTROL].reset_to(other[CONTROL].settings.cloud)
     assert (one[CLOUD].store.count("Zone"), other[CLOUD].store.count("Zone"), asked.cloud) == (0, 1, "demo")
 
 

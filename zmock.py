@@ -11307,9 +11307,9 @@ def without_prefix(path: str) -> str:
     return re.sub("^(/zstack)?/v1", "", path)
 
 
-def refuse_other_keys(request: web.Request, known: Sequence[str], text: str) -> None:
-    for key in request.query.keys() - {*known}:
-        raise ControlError(400, f"{text}, not {key!r}{did_you_mean(key, known)}")
+def refuse_other_keys(request: web.Request, keys: Sequence[str], text: str) -> None:
+    for key in request.query.keys() - {*keys}:
+        raise ControlError(400, f"{text}, not {key!r}{did_you_mean(key, keys)}")
 
 
 def read_number(request: web.Request, key: str, default: float, highest: float) -> float:
@@ -11682,8 +11682,8 @@ class Control:
     async def set_clock(self, request: web.Request) -> Item:
         """Apply {"advance": SECONDS}, {"set": DATE}, {"freeze": BOOL} or {"warp": BOOL}."""
         body = await self.read_json(request)
-        known = {"advance", "set", "freeze", "warp"}
-        if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= known:
+        keys = {"advance", "set", "freeze", "warp"}
+        if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= keys:
             date = '{"set": "2018-07-10T00:00:00Z"}'
             forms = f'{{"advance": seconds}}, {date}, {{"freeze": true}} or {{"warp": true}}'
             hint = "one at a time" if isinstance(body, dict) and len(body) > 1 else ""
@@ -11795,8 +11795,8 @@ class Control:
 
     async def wait_for_objects(self, request: web.Request, seconds: Seconds) -> Item:
         """Return the answer of a query once it has `count` objects, or none for count=0."""
-        known = ("path", "q", "count", "timeout")
-        refuse_other_keys(request, known, "items are waited for by path, q, count and timeout")
+        keys = ("path", "q", "count", "timeout")
+        refuse_other_keys(request, keys, "items are waited for by path, q, count and timeout")
         api = self.query_api(request.query.get("path", ""))
         count = read_number(request, "count", 1, 1_000_000)
         conditions = [("q", text) for text in request.query.getall("q", ())]

@@ -127,8 +127,8 @@ import unicodedata
 import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import Field, MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10919,962 +10919,1439 @@ def session_cookie(seq: int) -> str:
     return f"JSESSIONID={digest.upper()}; Path=/zstack; HttpOnly"
 
 
-# ---- Contract: schemas ---------------------------------------------------------------------------------------------
+# ---- Contract ----------------------------------------------------------------------------------------------------
 
-TEXT_SCHEMA, OBJECT_SCHEMA = {"type": "string"}, {"type": "object"}
-SCHEMAS = {  # a type of the catalogue in JSON Schema
-    "str": TEXT_SCHEMA, "int": {"type": "integer", "format": "int32"}, "long": {"type": "integer", "format": "int64"},
-    "double": {"type": "number", "format": "double"}, "bool": {"type": "boolean"}, "list": {"type": "array", "items": TEXT_SCHEMA},
-    "map": OBJECT_SCHEMA, "maps": {"type": "array", "items": OBJECT_SCHEMA}, "any": {},
-    "date": {"type": "string", "pattern": "^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4} [0-9]{1,2}:[0-9]{2}:[0-9]{2} [AP]M$", "examples": ["Nov 23, 2026 7:47:14 PM"]},
-}  # fmt: skip
+Schema = dict[str, Any]  # a JSON Schema
+Part = dict[str, Any]  # an object of an OpenAPI document
+
+# schemas
+
+TEXT_SCHEMA: Schema = {"type": "string"}
+OBJECT_SCHEMA: Schema = {"type": "object"}
+DATE = "^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4} [0-9]{1,2}:[0-9]{2}:[0-9]{2} [AP]M$"
+SCHEMAS: dict[str, Schema] = {  # the JSON Schema of each type of the catalogue
+    "str": TEXT_SCHEMA,
+    "int": {"type": "integer", "format": "int32"},
+    "long": {"type": "integer", "format": "int64"},
+    "double": {"type": "number", "format": "double"},
+    "bool": {"type": "boolean"},
+    "list": {"type": "array", "items": TEXT_SCHEMA},
+    "map": OBJECT_SCHEMA,
+    "maps": {"type": "array", "items": OBJECT_SCHEMA},
+    "any": {},
+    "date": {"type": "string", "pattern": DATE, "examples": ["Nov 23, 2026 7:47:14 PM"]},
+}
 TAGS_SCHEMA = {"systemTags": SCHEMAS["list"], "userTags": SCHEMAS["list"]}
 UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID}$"}
 JOB_UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID.replace('[1-5]', '4')}$"}
+NOT_BLANK = {"pattern": r"\S"}
 
 
-def ref(kind, name):
+def ref(kind: str, name: str) -> Part:
+    """Return a reference to one of the components, as ref("schemas", "Error")."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def either(schemas):
+def any_of(schemas: list[Schema]) -> Schema:
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def object_of(properties, required=(), **more):
-    return {"type": "object", "properties": properties} | ({"required": [*required]} if required else {}) | more
+def object_of(properties: dict[str, Schema], required: Sequence[str] = ()) -> Schema:
+    """Return the schema of an object with these properties."""
+    schema: Schema = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = [*required]
+    return schema
 
 
-def whole_text(regex):
-    """A pattern for all of a text, as Java matches it; JSON Schema looks for it anywhere."""
-    return f"^(?:{regex.removeprefix('^').removesuffix('$')})$"
+def schema_refs(apis: list[Api], suffix: str) -> list[Part]:
+    """Return the references of APIs to their schemas, as CreateZoneResult for the suffix Result."""
+    return [ref("schemas", f"{api.name}{suffix}") for api in apis]
 
 
-def param_schema(param):
-    """A parameter with its constraints; what it refers to is in the description."""
-    schema, not_blank = SCHEMAS[param.type], {"pattern": r"\S"} if param.nonblank else {}
+def json_content(schema: Schema) -> Part:
+    return {"application/json": {"schema": schema}}
+
+
+def parameter(
+    name: str, place: str, schema: Schema, description: str = "", **options: bool
+) -> Part:
+    """Return a parameter in a "path", "query" or "header"; options are as in OpenAPI."""
+    described = {"name": name, "in": place, **options, "schema": schema}
+    if description:
+        described["description"] = description
+    return described
+
+
+def param_schema(param: Param) -> Schema:
+    """Return the schema of a parameter with its constraints."""
+    schema = dict(SCHEMAS[param.type])
     if param.type == "str":
-        said = {"minLength": param.shortest or int(param.nonempty), "maxLength": param.longest, "enum": [*param.values], "pattern": param.regex and whole_text(param.regex)}
-        schema = schema | not_blank | {key: value for key, value in said.items() if value}
-    if param.type == "list":
-        schema = schema | {"items": TEXT_SCHEMA | not_blank}
+        schema |= text_constraints(param)
+    if param.type == "list" and param.nonblank:
+        schema["items"] = TEXT_SCHEMA | NOT_BLANK
     if param.type in ("list", "maps") and param.nonempty:
-        schema = schema | {"minItems": 1}
+        schema["minItems"] = 1
     if param.low is not None:
-        schema = schema | {"minimum": param.low, "maximum": param.high}
+        schema |= {"minimum": param.low, "maximum": param.high}
     if param.default is not None:
-        schema = schema | {"default": READERS[param.type](param, param.default)}
-    return schema | ({"description": f"uuid of {param.refers}"} if param.refers else {})
+        schema["default"] = READERS[param.type](param, param.default)
+    if param.refers:
+        schema["description"] = f"uuid of {param.refers}"
+    return schema
 
 
-def member_schema(member):
-    """Return the schema of a member: its class, or a list of it."""
-    one = ref("schemas", member.java.simple)
-    return {"type": "array", "items": one} if member.many else one
+def text_constraints(param: Param) -> Schema:
+    """Return the constraints of a text parameter in words of JSON Schema."""
+    constraints = {
+        "pattern": NOT_BLANK["pattern"] if param.nonblank else "",
+        "minLength": param.shortest or int(param.nonempty),
+        "maxLength": param.longest,
+        "enum": [*param.values],
+    }
+    constraints = {name: value for name, value in constraints.items() if value}
+    if param.regex:  # Java matches the whole text, JSON Schema any part of it
+        constraints["pattern"] = f"^(?:{param.regex.removeprefix('^').removesuffix('$')})$"
+    return constraints
 
 
-def body_schema(api, makes):
-    """The body of a POST or PUT: its parameters under their key, tags beside them."""
-    inner = {name: param for name, param in api.params.items() if f"{{{name}}}" not in api.path}
-    properties = {name: param_schema(param) for name, param in inner.items()} | ({"resourceUuid": UUID_SCHEMA} if makes else {})
-    made = api.members.get("inventory") if makes else None
-    for name, member in made.java.members.items() if made else ():  # the answer repeats them
-        if name in inner and inner[name].type == "maps":
-            properties[name] = properties[name] | member_schema(member)
-    told = object_of(properties, [name for name, param in inner.items() if param.required])
-    return object_of({api.key: told} | TAGS_SCHEMA, [api.key] if api.method == "PUT" or "required" in told else (), additionalProperties=False)
+def member_schema(member: Member) -> Schema:
+    """Return the schema of a member of an object: its class, or a list of it."""
+    schema = ref("schemas", member.java.simple)
+    return {"type": "array", "items": schema} if member.many else schema
 
 
-def object_schema(fields, java):
-    """Return the schema of an object and its subtypes. Nothing is required: nulls are not sent."""
-    members = defaultdict(list)
-    for name, member in (pair for kind in java.family() for pair in kind.members.items()):
-        if not member.java.constants and member not in members[name]:
-            members[name].append(member)
-    shown = {name: SCHEMAS[kind] for name, kind in fields.items()}
-    inner = {name: [member_schema(one) for one in each] for name, each in members.items() if each}
-    return object_of(shown | {name: either(schemas) for name, schemas in inner.items()})
+def params_outside_path(api: Api) -> list[Param]:
+    return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
 
 
-def result_schema(api, dialect):
-    """The body of an answer that went well."""
+def body_schema(api: Api, creates: bool) -> Schema:
+    """Return the schema of a POST or PUT body: the parameters under their key, tags beside them."""
+    params = params_outside_path(api)
+    members = {}
+    if creates and "inventory" in api.members:
+        members = api.members["inventory"].java.members
+    properties = {}
+    for param in params:
+        properties[param.name] = param_schema(param)
+        if param.type == "maps" and param.name in members:  # the answer has the same objects
+            properties[param.name] |= member_schema(members[param.name])
+    if creates:
+        properties["resourceUuid"] = UUID_SCHEMA
+    required = [param.name for param in params if param.required]
+    body = object_of({api.key: object_of(properties, required), **TAGS_SCHEMA})
+    if required or api.method == "PUT":
+        body["required"] = [api.key]
+    body["additionalProperties"] = False
+    return body
+
+
+def object_schema(fields: dict[str, str], java: JavaClass) -> Schema:
+    """Return the schema of the objects of a class, with the members of its subclasses.
+
+    Nothing is required: the server sends no nulls.
+    """
+    properties = {name: SCHEMAS[type] for name, type in fields.items()}
+    choices: dict[str, list] = defaultdict(list)  # schemas of a member, by its name
+    for kind in java.family():
+        for name, member in kind.members.items():
+            schema = member_schema(member)
+            if not member.java.constants and schema not in choices[name]:
+                choices[name].append(schema)
+    for name, schemas in choices.items():
+        properties[name] = any_of(schemas)
+    return object_of(properties)
+
+
+def result_schema(api: Api, dialect: Dialect) -> Schema:
+    """Return the schema of the answer to a successful call."""
     properties = {}
     for name in re.findall(r"(\w+)(?::\w+)?", api.answers):
         properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
-        properties |= {"total": SCHEMAS["long"]} | ({"inventory": properties["inventories"]["items"]} if dialect["get-one"] else {})
+        properties["total"] = SCHEMAS["long"]
+        if dialect["get-one"]:
+            properties["inventory"] = properties["inventories"]["items"]
     if api.whole and not dialect["success-field"]:
         properties["success"] = SCHEMAS["bool"]
     if api.name == "IsReadyToGo" and dialect["is-ready"]:
         properties["managementNodeId"] = TEXT_SCHEMA
-    return object_of(properties | {"schema": {"type": "object", "additionalProperties": TEXT_SCHEMA}})
+    properties["schema"] = {"type": "object", "additionalProperties": TEXT_SCHEMA}
+    return object_of(properties)
 
 
-def condition_pattern(fields, kinds):
-    """What a condition on a resource looks like: a field of its own or one behind relations, an operator, a value."""
-    names = {"bool": [], "text": []}
-    for name, kind in (fields | kinds).items():
-        names["bool" if kind == "bool" else "text"].append(name)
-    signs = [sign.replace("?", r"\?") for sign, row in OPERATORS.items() if row.reads != "nothing"]
-    text = "|".join([*names["text"], *TAGS, r"[A-Za-z]\w*(?:\.\w+)+"])
-    ways = [f"(?:{text})(?:{'|'.join(signs)})(?:\\S.*)?", f"(?:{'|'.join([*names['bool'], text])}) (?:is|not) null"]
-    if names["bool"]:
-        ways.append(f"(?:{'|'.join(names['bool'])})(?:{'|'.join(signs)})(?:true|false)")
-    return f"^(?:{'|'.join(ways)})$"
+def condition_pattern(types: dict[str, str]) -> str:
+    """Return the pattern of a condition: a field or a path through relations, an operator, a value.
+
+    `types` has the fields with their types.
+    """
+    booleans = [name for name, type in types.items() if type == "bool"]
+    others = [name for name in types if name not in booleans]
+    texts = "|".join([*others, *TAGS, r"[A-Za-z]\w*(?:\.\w+)+"])
+    signs = [sign for sign, row in OPERATORS.items() if row.reads != "nothing"]
+    operators = "|".join(signs).replace("?", r"\?")
+    forms = [
+        rf"(?:{texts})(?:{operators})(?:\S.*)?",
+        f"(?:{'|'.join([*booleans, texts])}) (?:is|not) null",
+    ]
+    if booleans:
+        forms.append(f"(?:{'|'.join(booleans)})(?:{operators})(?:true|false)")
+    return f"^(?:{'|'.join(forms)})$"
 
 
-# ---- Contract ----------------------------------------------------------------------------------------------------
+# components
 
-ERROR_SCHEMA = object_of({"code": TEXT_SCHEMA, "description": TEXT_SCHEMA, "details": TEXT_SCHEMA, "cause": ref("schemas", "ErrorCode")},
-                         ["code", "description", "details"])  # fmt: skip
-REFUSALS = {  # the answers that are no results, by status
-    "400": ("BadRequest", "No session, or something malformed; in the manual dialect also a missing or illegal parameter"),
+ERROR_SCHEMA = object_of(
+    {
+        "code": TEXT_SCHEMA,
+        "description": TEXT_SCHEMA,
+        "details": TEXT_SCHEMA,
+        "cause": ref("schemas", "ErrorCode"),
+    },
+    ["code", "description", "details"],
+)
+REFUSALS = {  # error responses by status: the name and the description of the component
+    "400": (
+        "BadRequest",
+        "No session, or something malformed; in the manual dialect also a missing "
+        "or illegal parameter",
+    ),
     "404": ("NotFound", "No API has this path; never that a resource is missing"),
-    "500": ("Malformed", "In the server dialect: a body that is no JSON object, or with wrong JSON types"),
+    "500": (
+        "Malformed",
+        "In the server dialect: a body that is no JSON object, or with wrong JSON types",
+    ),
     "501": ("NotSimulated", "zmock knows this API from the catalogue and does not simulate it"),
-    "503": ("Failed", "The operation failed, for instance with SYS.1003: a resource does not exist, or ID.1001: the session is over"),
+    "503": (
+        "Failed",
+        "The operation failed, for instance with SYS.1003: a resource does not exist, "
+        "or ID.1001: the session is over",
+    ),
 }
-BACKINGS = {"manual": "Simulated, documented in the developer manual.", "server": "Simulated as the server does it.",
-            "generic": "Simulated as its parameters and fields tell.", "none": "Not simulated: 501."}  # fmt: skip
+BACKINGS = {
+    "manual": "Simulated, documented in the developer manual.",
+    "server": "Simulated as the server does it.",
+    "generic": "Simulated as its parameters and fields tell.",
+    "none": "Not simulated: 501.",
+}
+WHOLE_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+URI_SCHEMA = {"type": "string", "format": "uri"}
 PARAMETERS = {
-    "JobUuid": {"name": "X-Job-UUID", "in": "header", "schema": JOB_UUID_SCHEMA, "description": "The uuid that the job shall have, new for each call"},
-    "WebHook": {"name": "X-Web-Hook", "in": "header", "schema": {"type": "string", "format": "uri"}, "description": "Where to POST the result"},
-    "JsonSchema": {"name": "X-JSON-Schema", "in": "header", "schema": {"type": "string", "enum": ["true"]}, "description": "Has the answer tell the Java class of each object in it"},
-    "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 1000}},
-    "start": {"name": "start", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1, "default": 0}},
-    "count": {"name": "count", "in": "query", "schema": SCHEMAS["bool"], "description": "Only how many there are"},
-    "replyWithCount": {"name": "replyWithCount", "in": "query", "schema": SCHEMAS["bool"], "description": "How many there are, too"},
-}  # fmt: skip
-LONGEST_IN_URL = 4000  # Tomcat takes 8 kB of headers in all
-TOLD_TO_HOOKS = [{"name": "X-Job-UUID", "in": "header", "required": True, "schema": TEXT_SCHEMA},
-                 {"name": "X-Job-Success", "in": "header", "required": True, "schema": {"type": "string", "enum": ["true", "false"]}}]  # fmt: skip
-TOLD_IN_HEADERS = {"X-ZMock-Hint": ref("headers", "Hint"), "X-ZMock-Rule": ref("headers", "Rule")}
-ANSWERS_OF_JOBS = object_of({"location": {"type": "string", "format": "uri", "description": "Where to poll"}}, ["location"])
+    "JobUuid": parameter(
+        "X-Job-UUID",
+        "header",
+        JOB_UUID_SCHEMA,
+        "The uuid that the job shall have, new for each call",
+    ),
+    "WebHook": parameter("X-Web-Hook", "header", URI_SCHEMA, "Where to POST the result"),
+    "JsonSchema": parameter(
+        "X-JSON-Schema",
+        "header",
+        {"type": "string", "enum": ["true"]},
+        "Has the answer tell the Java class of each object in it",
+    ),
+    "limit": parameter("limit", "query", WHOLE_NUMBER | {"default": 1000}),
+    "start": parameter("start", "query", WHOLE_NUMBER | {"default": 0}),
+    "count": parameter("count", "query", SCHEMAS["bool"], "Only how many there are"),
+    "replyWithCount": parameter(
+        "replyWithCount", "query", SCHEMAS["bool"], "How many there are, too"
+    ),
+}
+MODE_SCHEMA = {"type": "string", "enum": ["Permissive", "Enforcing"]}
+SUCCESS_SCHEMA = {"type": "string", "enum": ["true", "false"]}
+HOOK_HEADERS = [
+    parameter("X-Job-UUID", "header", TEXT_SCHEMA, required=True),
+    parameter("X-Job-Success", "header", SUCCESS_SCHEMA, required=True),
+]
+SECURITY_SCHEMES = {
+    "session": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "OAuth and the uuid of a session",
+    },
+}
+HEADERS = {
+    "Hint": {"description": "zmock: what was perhaps meant", "schema": TEXT_SCHEMA},
+    "Rule": {"description": "zmock: the fault rule that fired", "schema": TEXT_SCHEMA},
+}
+RESPONSE_HEADERS = {
+    "X-ZMock-Hint": ref("headers", "Hint"),
+    "X-ZMock-Rule": ref("headers", "Rule"),
+}
+POLL_LINK = {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}
+LONGEST_IN_URL = 4000  # characters of a parameter; Tomcat takes 8 kB of headers in all
+
+
+def response(description: str, schema: Schema | None = None, links: Part | None = None) -> Part:
+    """Return a response with the headers of zmock and a JSON body, if it has a schema."""
+    described = {"description": description, "headers": RESPONSE_HEADERS}
+    if schema:
+        described["content"] = json_content(schema)
+    if links:
+        described["links"] = links
+    return described
+
+
+def checks_more(api: Api) -> bool:
+    """Return True if a call may be refused although its parameters satisfy the schema.
+
+    The query string of the contract has no maps, though some are required.
+    """
+    maps = [param for param in api.params.values() if param.type == "map" and param.required]
+    if maps and api.method in ("GET", "DELETE"):
+        return True
+    codes = [code for _, code, _ in api.refuses]
+    return "SYS.1007" in codes or bool(getattr(BEHAVIOURS.get(api.name), "check", None))
+
+
+def has_body(api: Api) -> bool:
+    return api.method in ("POST", "PUT") and not api.bare
+
+
+def url_parameters(api: Api) -> list[Part]:
+    """Return the parameters in the query string of a GET or DELETE, which holds no maps."""
+    parameters = []
+    for param in params_outside_path(api):
+        if param.type not in ("map", "maps"):
+            schema = param_schema(replace(param, longest=min(param.longest, LONGEST_IN_URL)))
+            parameters.append(parameter(param.name, "query", schema, required=param.required))
+    return parameters
+
+
+@dataclass(eq=False)
+class Operation:
+    """The APIs that share a method and a path. OpenAPI allows one operation for them.
+
+    path        "/zones/{}", without the names of its variables
+    names       the names of the variables in the path of the first API
+    variables   their names in the document, those of most APIs: OpenAPI allows one spelling
+    """
+
+    method: str
+    path: str
+    names: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    apis: list[Api] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Return CreateZone, QueryZoneByUuid, or VmInstancesActions for the APIs of a path."""
+        if len(self.apis) > 1:
+            return "".join(word.capitalize() for word in re.findall("[a-z0-9]+", self.path))
+        api = self.apis[0]
+        by_uuid = api.kind == "Query" and self.path.endswith("{}")
+        return f"{api.name}ByUuid" if by_uuid else api.name
+
+    def link(self, uuid: str) -> Part:
+        """Return a link to this operation. `uuid` is a runtime expression for its variable."""
+        return {"operationId": self.id, "parameters": {self.variables[0]: uuid}}
 
 
 class Contract:
-    """The APIs as OpenAPI 3.1, with the answers of the dialect in force. APIs that share a verb and a path are one operation."""
+    """The APIs as an OpenAPI 3.1 document, with the answers of the dialect in force."""
 
-    def __init__(self, cloud):
-        self.cloud, self.dialect, self.catalogue = cloud, cloud.dialect, cloud.catalogue
-        self.shared = defaultdict(list)  # the apis by verb and path without names of variables
-        self.spelt = defaultdict(Counter)  # by path, how often its variables have which names
+    def __init__(self, cloud: Cloud):
+        self.cloud = cloud
+        self.dialect = cloud.dialect
+        self.catalogue = cloud.catalogue
+        self.operations: dict[tuple[str, str], Operation] = {}  # by method and path
+        self.actions: dict[str, set] = defaultdict(set)  # operations on an object, by its type
+        self.fields = {name: struct.fields for name, struct in self.catalogue.structs.items()}
+        for name, row in self.catalogue.resources.items():
+            self.fields[name] = row.all_fields
+        self.collect_operations()
+
+    def collect_operations(self) -> None:
+        """Group the APIs by method and path, and choose the names of the variables."""
+        spellings: dict[str, Counter] = defaultdict(Counter)
         for api in self.catalogue.apis.values():
-            for path in api.paths:
-                bare, names = re.sub(r"{\w+}", "{}", path), tuple(re.findall(r"{(\w+)}", path))
-                self.shared[api.method, bare].append(api)
-                self.spelt[bare][names] += 1
-        self.ids = {place: self.id_of(*place, apis) for place, apis in self.shared.items()}
-        self.known = {name: row.all_fields for name, row in self.catalogue.resources.items()}
-        structs = self.catalogue.structs.items()
-        self.known = {name: struct.fields for name, struct in structs} | self.known
-        self.acts = defaultdict(set)  # what can be done with one thing, by its type
-        for (method, path), apis in self.shared.items():
-            for api in apis:
-                if api.target and path.count("{}") == 1:
-                    self.acts[api.target.refers].add((method, path))
+            for full_path in api.paths:
+                path = re.sub(r"{\w+}", "{}", full_path)
+                names = tuple(re.findall(r"{(\w+)}", full_path))
+                place = api.method, path
+                operation = self.operations.setdefault(place, Operation(*place, names))
+                operation.apis.append(api)
+                spellings[path][names] += 1
+                if api.target and len(names) == 1:
+                    self.actions[api.target.refers].add(place)
+        for operation in self.operations.values():
+            operation.variables = spellings[operation.path].most_common(1)[0][0]
 
-    @staticmethod
-    def id_of(method, path, apis):
-        """CreateZone; QueryZoneByUuid; VmInstancesActions for what shares PUT /vm-instances/{uuid}/actions."""
-        if len(apis) == 1:
-            return apis[0].name + ("ByUuid" if apis[0].kind == "Query" and path.endswith("{}") else "")
-        return "".join(word.capitalize() for word in re.findall("[a-z0-9]+", path))
-
-    def document(self, base):
-        """The whole contract, for a server at `base`."""
-        paths = defaultdict(dict)
-        for (method, path), apis in self.shared.items():
-            names = self.variables(path)
-            paths[path.replace("{}", "{%s}") % names][method.lower()] = self.operation(method, path, apis, names)
-        paths["/api-jobs/{uuid}"]["get"] = self.polling()
-        told = f"Generated by zmock {__version__}, {self.dialect.name} dialect; GET /zmock/dialect says what that means."
+    def document(self, base: str) -> Part:
+        """Return the whole document for a server at `base`, "http://127.0.0.1:8080"."""
+        paths: dict[str, Part] = defaultdict(dict)
+        for operation in self.operations.values():
+            path = operation.path.replace("{}", "{%s}") % operation.variables
+            paths[path][operation.method.lower()] = self.operation_object(operation)
+        paths["/api-jobs/{uuid}"]["get"] = self.poll_operation()
+        origin = f"Generated by zmock {__version__}, {self.dialect.name} dialect"
+        description = f"{origin}; GET /zmock/dialect says what that means."
         return {
-            "openapi": "3.1.0", "info": {"title": "ZStack", "version": "2.5.1", "description": told}, "servers": [{"url": f"{base}/zstack/v1"}],
-            "security": [{"session": []}], "paths": paths, "components": self.components(),
-        }  # fmt: skip
-
-    def variables(self, path):
-        """The names of the variables of a path: those of most APIs that have it, for OpenAPI allows one name only."""
-        return self.spelt[path].most_common(1)[0][0]
-
-    def components(self):
-        apis = self.catalogue.apis.values()
-        classes = self.catalogue.classes
-        schemas = {
-            classes[name].simple: object_schema(fields, classes[name])
-            for name, fields in self.known.items()
+            "openapi": "3.1.0",
+            "info": {"title": "ZStack", "version": "2.5.1", "description": description},
+            "servers": [{"url": f"{base}/zstack/v1"}],
+            "security": [{"session": []}],
+            "paths": paths,
+            "components": self.components(),
         }
-        schemas |= {f"{api.name}Result": result_schema(api, self.dialect) for api in apis}
-        schemas |= {f"{api.name}Request": body_schema(api, self.cloud.makes(api)) for api in apis if self.has_body(api)}
+
+    def components(self) -> Part:
+        responses = {}
+        for status, (name, description) in REFUSALS.items():
+            responses[name] = self.refusal(status, description)
         return {
-            "securitySchemes": {"session": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "OAuth and the uuid of a session"}},
-            "schemas": schemas | {"ErrorCode": ERROR_SCHEMA, "Error": object_of({"error": ref("schemas", "ErrorCode")}, ["error"]), "Accepted": ANSWERS_OF_JOBS},
-            "parameters": PARAMETERS, "responses": {name: self.refusal(status, says) for status, (name, says) in REFUSALS.items()},
-            "headers": {"Hint": {"description": "zmock: what was perhaps meant", "schema": TEXT_SCHEMA},
-                        "Rule": {"description": "zmock: the fault rule that fired", "schema": TEXT_SCHEMA}},
-            "links": {"poll": {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}},
-        }  # fmt: skip
+            "securitySchemes": SECURITY_SCHEMES,
+            "schemas": self.schemas(),
+            "parameters": PARAMETERS,
+            "responses": responses,
+            "headers": HEADERS,
+            "links": {"poll": POLL_LINK},
+        }
 
-    def refusal(self, status, says):
-        plain = status in ("400", "404", "500") and not self.dialect["error-body"]
-        content = {"text/plain": {"schema": TEXT_SCHEMA}} if plain else {"application/json": {"schema": ref("schemas", "Error")}}
-        return {"description": says, "headers": TOLD_IN_HEADERS, "content": content}
+    def schemas(self) -> dict[str, Schema]:
+        """Return the schemas of all classes, results and request bodies by name."""
+        schemas = {}
+        for name, types in self.fields.items():
+            java = self.catalogue.classes[name]
+            schemas[java.simple] = object_schema(types, java)
+        apis = self.catalogue.apis.values()
+        for api in apis:
+            schemas[f"{api.name}Result"] = result_schema(api, self.dialect)
+        for api in filter(has_body, apis):
+            schemas[f"{api.name}Request"] = body_schema(api, self.cloud.makes(api))
+        location = URI_SCHEMA | {"description": "Where to poll"}
+        schemas["ErrorCode"] = ERROR_SCHEMA
+        schemas["Error"] = object_of({"error": ref("schemas", "ErrorCode")}, ["error"])
+        schemas["Accepted"] = object_of({"location": location}, ["location"])
+        return schemas
 
-    @staticmethod
-    def has_body(api):
-        return api.method in ("POST", "PUT") and not api.bare
-
-    @staticmethod
-    def checks_more(api):
-        """Whether parameters that the schema allows may be refused as illegal all the same: a query string cannot say each map, too."""
-        unsayable = api.method in ("GET", "DELETE") and any(param.type == "map" and param.required for param in api.params.values())
-        return unsayable or bool(getattr(BEHAVIOURS.get(api.name), "check", None)) or any(code == "SYS.1007" for _, code, _ in api.refuses)
+    def refusal(self, status: str, description: str) -> Part:
+        refusal = response(description, ref("schemas", "Error"))
+        if status in ("400", "404", "500") and not self.dialect["error-body"]:
+            refusal["content"] = {"text/plain": {"schema": TEXT_SCHEMA}}
+        return refusal
 
     # operations
 
-    def operation(self, method, path, apis, names):
-        asks = [self.cloud.needs_session(api) for api in apis]
-        told = {
-            "operationId": self.ids[method, path], "tags": [path.split("/")[1]], "summary": ", ".join(re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis),
-            "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis), "parameters": self.parameters(path, apis, names),
-            "x-zmock-simulated": any(map(self.cloud.simulated, apis)), "x-zmock-checks-more": any(map(self.checks_more, apis)),
-        }  # fmt: skip
-        bodies = [ref("schemas", f"{api.name}Request") for api in apis if self.has_body(api)]
-        if bodies:
-            content = {"application/json": {"schema": bodies[0] if len(bodies) == 1 else {"oneOf": bodies}}}
-            told["requestBody"] = {"required": method == "PUT" or any(p.required for p in self.sent(apis[0])), "content": content}
-        told["responses"] = self.responses(method, path, apis)
-        if not all(asks):
-            told["security"] = [{"session": []}, {}] if any(asks) else []
-        jobs = [api for api in apis if not self.cloud.at_once(api)]
-        return told | ({"callbacks": {"done": self.callback(jobs)}} if jobs else {})
-
-    @staticmethod
-    def sent(api):
-        """The parameters that are not in the path."""
-        return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
-
-    def parameters(self, path, apis, names):
-        spelt = [*zip(names, re.findall(r"{(\w+)}", next(p for p in apis[0].paths if p.count("{") == path.count("{"))))]
-        found = [{"name": name, "in": "path", "required": True, "schema": self.variable(apis[0], own)} for name, own in spelt]
-        if apis[0].kind == "Query":
-            found += [] if names else self.asked(apis[0])
-        elif apis[0].method in ("GET", "DELETE"):
-            found += [{"name": p.name, "in": "query", "required": p.required, "schema": param_schema(replace(p, longest=min(p.longest, LONGEST_IN_URL)))}
-                      for p in self.sent(apis[0]) if p.type not in ("map", "maps")]  # fmt: skip
-        if apis[0].method == "DELETE":
-            found.append({"name": "deleteMode", "in": "query", "schema": {"type": "string", "enum": ["Permissive", "Enforcing"]}})
-        jobs = [] if all(map(self.cloud.at_once, apis)) else [ref("parameters", "JobUuid"), ref("parameters", "WebHook")]
-        return [*found, ref("parameters", "JsonSchema"), *jobs]
-
-    @staticmethod
-    def variable(api, name):
-        schema = param_schema(api.params[name]) if name in api.params else TEXT_SCHEMA
-        return schema | {"minLength": max(1, schema.get("minLength", 1))}
-
-    def asked(self, api):
-        """What a query takes: conditions, sorting, paging, fields."""
-        row = self.catalogue.resource(api.type)
-        fields = row.fields if row else self.known.get(api.type, {})
-        kinds = {name: kind for name, kind in (row.all_fields if row else {}).items() if name not in fields}
-        single = [name for name, kind in fields.items() if kind not in ("list", "maps", "map")]
-        shown = [name for name in single if name not in (row.joined if row else ())]
-        legal = {name: kind for name, kind in fields.items() if kind != "maps"}
-        told = [
-            {"name": "q", "in": "query", "schema": {"type": "array", "items": {"type": "string", "pattern": condition_pattern(legal, kinds)}}, "description": "Conditions, all of which must hold"},
-            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
-            {"name": "sort", "in": "query", "schema": {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}},
-            {"name": "fields", "in": "query", "explode": False, "schema": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": shown}}},
-            {"name": "groupBy", "in": "query", "schema": {"type": "string", "enum": single}},
-        ]  # fmt: skip
-        return told if single else told[:5]
-
-    # answers
-
-    def responses(self, method, path, apis):
-        now, jobs = [api for api in apis if self.cloud.at_once(api)], [api for api in apis if not self.cloud.at_once(api)]
-        there = {"400", "503"} | ({"404"} if "{}" in path else set()) | ({"501"} if any(not self.cloud.simulated(api) for api in apis) else set())
-        there |= {"500"} if self.dialect["malformed-body"] == 500 else set()
-        told = {status: ref("responses", REFUSALS[status][0]) for status in sorted(there)}
-        if now:
-            content = {"content": {"application/json": {"schema": either([ref("schemas", f"{api.name}Result") for api in now])}}}
-            empty = not self.dialect["empty-result"] and not any(api.answers for api in now)
-            told["200"] = {"description": "Done", "headers": TOLD_IN_HEADERS} | ({} if empty else content) | self.links(method, path, apis)
+    def operation_object(self, operation: Operation) -> Part:
+        """Return an operation as OpenAPI describes it."""
+        apis = operation.apis
+        names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis]
+        described = {
+            "operationId": operation.id,
+            "tags": [operation.path.split("/")[1]],
+            "summary": ", ".join(names),
+            "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis),
+            "parameters": self.parameters(operation),
+            "x-zmock-simulated": any(map(self.cloud.simulated, apis)),
+            "x-zmock-checks-more": any(map(checks_more, apis)),
+        }
+        if any(map(has_body, apis)):
+            described["requestBody"] = self.request_body(operation)
+        described["responses"] = self.responses(operation)
+        sessions = {self.cloud.needs_session(api) for api in apis}
+        if False in sessions:
+            described["security"] = [{"session": []}, {}] if True in sessions else []
+        jobs = self.asynchronous(apis)
         if jobs:
-            content = {"application/json": {"schema": ref("schemas", "Accepted")}}
-            links = {"poll": ref("links", "poll")} | self.links(method, path, apis).get("links", {})
-            told["202"] = {"description": "Accepted as a job", "headers": TOLD_IN_HEADERS, "content": content, "links": links}
-        return dict(sorted(told.items()))
+            described["callbacks"] = {"done": self.callback(jobs)}
+        return described
 
-    def links(self, method, path, apis):
-        """From a query to what can be done with the first thing found; from a creation to what was made."""
-        api, found = apis[0], {}
-        if api.kind == "Query" and "{}" not in path:
-            places = sorted(self.acts[api.type] | {("GET", path + "/{}")} & self.shared.keys())
-            found = {self.ids[place]: self.link(place, "$response.body#/inventories/0/uuid") for place in places}
+    def asynchronous(self, apis: list[Api]) -> list[Api]:
+        return [api for api in apis if not self.cloud.at_once(api)]
+
+    def request_body(self, operation: Operation) -> Part:
+        bodies = schema_refs([*filter(has_body, operation.apis)], "Request")
+        schema = bodies[0] if len(bodies) == 1 else {"oneOf": bodies}
+        params = params_outside_path(operation.apis[0])
+        required = operation.method == "PUT" or any(param.required for param in params)
+        return {"required": required, "content": json_content(schema)}
+
+    def parameters(self, operation: Operation) -> list[Part]:
+        api = operation.apis[0]
+        parameters = []
+        for variable, name in zip(operation.variables, operation.names):
+            schema = param_schema(api.params[name]) if name in api.params else dict(TEXT_SCHEMA)
+            schema["minLength"] = max(1, schema.get("minLength", 1))
+            parameters.append(parameter(variable, "path", schema, required=True))
+        if api.kind == "Query" and not operation.names:
+            parameters += self.query_parameters(api)
+        if api.kind != "Query" and api.method in ("GET", "DELETE"):
+            parameters += url_parameters(api)
+        if api.method == "DELETE":
+            parameters.append(parameter("deleteMode", "query", MODE_SCHEMA))
+        parameters.append(ref("parameters", "JsonSchema"))
+        if self.asynchronous(operation.apis):
+            parameters += [ref("parameters", "JobUuid"), ref("parameters", "WebHook")]
+        return parameters
+
+    def query_parameters(self, api: Api) -> list[Part]:
+        """Return the parameters of a query: conditions, paging, sorting, fields."""
+        row = self.catalogue.resource(api.type)
+        types = self.fields[api.type]
+        fields, joined = (row.fields, row.joined) if row else (types, ())
+        single = [name for name, type in fields.items() if type not in ("list", "maps", "map")]
+        unqueried = {name for name, type in fields.items() if type == "maps"}
+        pattern = condition_pattern({name: types[name] for name in types if name not in unqueried})
+        conditions = {"type": "array", "items": {"type": "string", "pattern": pattern}}
+        order = {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}
+        stored = [name for name in single if name not in joined]
+        names = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": stored}}
+        return [
+            parameter("q", "query", conditions, "Conditions, all of which must hold"),
+            *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
+            parameter("sort", "query", order),
+            parameter("fields", "query", names, explode=False),
+            parameter("groupBy", "query", {"type": "string", "enum": single}),
+        ]
+
+    # responses
+
+    def responses(self, operation: Operation) -> Part:
+        apis = operation.apis
+        refusals = ["400", "503"]
+        if operation.variables:
+            refusals.append("404")
+        if not all(map(self.cloud.simulated, apis)):
+            refusals.append("501")
+        if self.dialect["malformed-body"] == 500:
+            refusals.append("500")
+        responses = {status: ref("responses", REFUSALS[status][0]) for status in refusals}
+        links = self.links(operation)
+        now = [api for api in apis if self.cloud.at_once(api)]
+        if now:
+            empty = not self.dialect["empty-result"] and not any(api.answers for api in now)
+            schema = None if empty else any_of(schema_refs(now, "Result"))
+            responses["200"] = response("Done", schema, links)
+        if len(now) < len(apis):
+            links = {"poll": ref("links", "poll"), **links}
+            accepted = ref("schemas", "Accepted")
+            responses["202"] = response("Accepted as a job", accepted, links)
+        return dict(sorted(responses.items()))
+
+    def links(self, operation: Operation) -> Part:
+        """Return links by name.
+
+        A creation has one to the GET of the new object, a query those to operations on its first
+        result.
+        """
+        api = operation.apis[0]
         if self.cloud.makes(api) and api.type in self.catalogue.resources:
-            place = ("GET", f"/{self.catalogue.resource(api.type).path}/{{}}")
-            found = {"made": self.link(place, "$request.body#/params/resourceUuid")} if place in self.shared else {}
-        return {"links": found} if found else {}
+            made = self.operations.get(("GET", f"/{self.catalogue.resource(api.type).path}/{{}}"))
+            return {"made": made.link("$request.body#/params/resourceUuid")} if made else {}
+        if api.kind != "Query" or operation.variables:
+            return {}
+        places = self.actions[api.type] | {("GET", f"{operation.path}/{{}}")}
+        links = {}
+        for place in sorted(places & self.operations.keys()):
+            linked = self.operations[place]
+            links[linked.id] = linked.link("$response.body#/inventories/0/uuid")
+        return links
 
-    def link(self, place, where):
-        return {"operationId": self.ids[place], "parameters": {self.variables(place[1])[0]: where}}
+    def callback(self, apis: list[Api]) -> Part:
+        """Return the web-hook of a job: a POST of its result or error, as a poll answers it."""
+        schema = {"anyOf": [*schema_refs(apis, "Result"), ref("schemas", "Error")]}
+        post = {
+            "parameters": HOOK_HEADERS,
+            "requestBody": {"required": True, "content": json_content(schema)},
+            "responses": {"2XX": {"description": "Heard; else there are more tries"}},
+        }
+        return {"{$request.header.X-Web-Hook}": {"post": post}}
 
-    def callback(self, jobs):
-        """What a web-hook is told: the result or the error, as polling would."""
-        schema = {"anyOf": [*(ref("schemas", f"{api.name}Result") for api in jobs), ref("schemas", "Error")]}
-        told = {"required": True, "content": {"application/json": {"schema": schema}}}
-        return {"{$request.header.X-Web-Hook}": {"post": {"parameters": TOLD_TO_HOOKS, "requestBody": told, "responses": {"2XX": {"description": "Heard; else there are more tries"}}}}}
-
-    def polling(self):
-        """How a job is polled: the one operation that is no API."""
-        content = {"application/json": {"schema": ref("schemas", "Accepted")}} if self.dialect["poll-body"] else {}
+    def poll_operation(self) -> Part:
+        """Return the operation that polls a job, the only one without an API."""
+        uuid_schema = TEXT_SCHEMA | {"minLength": 1}
+        done = {
+            "description": "Done: the result of the API",
+            "content": json_content(OBJECT_SCHEMA),
+        }
+        running: Part = {"description": "Not done yet"}
+        if self.dialect["poll-body"]:
+            running["content"] = json_content(ref("schemas", "Accepted"))
         return {
-            "operationId": "PollJob", "tags": ["api-jobs"], "summary": "Poll Job", "security": [],
-            "parameters": [{"name": "uuid", "in": "path", "required": True, "schema": TEXT_SCHEMA | {"minLength": 1}}, ref("parameters", "JsonSchema")],
+            "operationId": "PollJob",
+            "tags": ["api-jobs"],
+            "summary": "Poll Job",
+            "security": [],
+            "parameters": [
+                parameter("uuid", "path", uuid_schema, required=True),
+                ref("parameters", "JsonSchema"),
+            ],
             "responses": {
-                "200": {"description": "Done: the result of the API", "content": {"application/json": {"schema": OBJECT_SCHEMA}}},
-                "202": {"description": "Not done yet"} | ({"content": content} if content else {}),
-                "404": ref("responses", "NotFound"), "503": ref("responses", "Failed"),
+                "200": done,
+                "202": running,
+                "404": ref("responses", "NotFound"),
+                "503": ref("responses", "Failed"),
             },
-        }  # fmt: skip
+        }
 
 
-# ---- Control: watching ---------------------------------------------------------------------------------------------
+# ---- Control -----------------------------------------------------------------------------------------------------
 
+Handler = Callable[[web.Request], Any]  # of a control call: returns its JSON answer, or a response
 
-def json_answer(body, status=200, headers=None):
-    """Return an answer of /zmock, with every character as it is."""
-    try:
-        text = json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        text = json.dumps(body).encode()
-    return web.Response(body=text, status=status, headers=headers, content_type="application/json", charset="utf-8")
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
+PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
+MOST_FOUND = 100  # lines of health; the log has all
+MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped and counted
+COMMENT_INTERVAL = 15  # seconds of real time; comments keep proxies from closing a silent stream
+SILENT_TYPES = OWN_TYPES | {"Notification"}  # types without state events
 
 
 class ControlError(Exception):
-    """A control call that is refused: {"error": ..., "hint": ...}."""
+    """The refusal of a control call: {"error": ..., "hint": ...}."""
 
-    def __init__(self, status, error, hint=""):
+    def __init__(self, status: int, error: str, hint: str = ""):
         super().__init__(error)
-        self.status, self.error, self.hint = status, error, hint
+        self.status = status
+        self.error = error
+        self.hint = hint
 
 
-MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped, and counted
-STILL_HERE = 15  # seconds of the world's time between two comments in a stream, which keep proxies from closing it
-UNTOLD = OWN_TYPES | {"Notification"}  # types of which no state is told; jobs are told as jobs
+def json_answer(body: Any, status: int = 200, headers: dict | None = None) -> web.Response:
+    """Return an answer of /zmock. It shows characters of all scripts as they are."""
+    octets = json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")
+    return web.Response(
+        body=octets,
+        status=status,
+        headers=headers,
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+def control_error(request: web.Request, error: Exception) -> ControlError:
+    """Return the refusal that tells a client of an exception."""
+    if isinstance(error, ControlError):
+        return error
+    if isinstance(error, TooFar):
+        hint = "go on in smaller steps, or take jobs away from triggers"
+        return ControlError(409, str(error), hint)
+    if isinstance(error, ApiError) and error.code == "SYS.1016":  # only a commit raises it
+        hint = "it is done, but not yet kept; that is tried until it can be"
+        return ControlError(error.status, str(error), hint)
+    if isinstance(error, ApiError):
+        return ControlError(409, str(error), error.hint or "the cloud refuses it")
+    log.exception("%s %s failed", request.method, request.path)
+    hint = "the log has the traceback; please report it"
+    return ControlError(500, f"zmock failed: {error!r}", hint)
+
+
+@contextlib.contextmanager
+def refused_for(error_class: type[Exception], status: int = 400, hint: str = "") -> Iterator[None]:
+    """Refuse a control call for an exception of the block, in its words."""
+    try:
+        yield
+    except error_class as error:
+        raise ControlError(status, str(error), hint or getattr(error, "hint", "")) from None
+
+
+def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:
+    """Return a 404 that names the nearest right name: no rule 'a', did you mean b?"""
+    return ControlError(404, f"no {kind} {name!r}{did_you_mean(name, names)}")
+
+
+# watching
+
+
+def event_text(kind: str, body: Item) -> str:
+    """Return a server-sent event."""
+    return f"event: {kind}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
 class Reader:
-    """Somebody who listens: what has not yet been read, up to a bound."""
+    """A client of /zmock/events, with the events that it has not read yet."""
 
-    def __init__(self):
-        self.unread, self.dropped, self.news = deque(maxlen=MOST_UNREAD), 0, asyncio.Event()
-        self.plan_comment()
+    def __init__(self) -> None:
+        self.unread: deque[str] = deque(maxlen=MOST_UNREAD)
+        self.dropped = 0
+        self.news = asyncio.Event()
+        self.comment_due = asyncio.get_running_loop().time() + COMMENT_INTERVAL
 
-    def plan_comment(self):
-        self.comment_due = asyncio.get_running_loop().time() + STILL_HERE
-
-    def hear(self, event):
-        self.dropped += len(self.unread) == MOST_UNREAD
+    def hear(self, event: str) -> None:
+        if len(self.unread) == MOST_UNREAD:
+            self.dropped += 1
         self.unread.append(event)
         self.news.set()
 
-    async def read(self):
-        """Return the events since the last time, and a comment if one is due; wait until there is something to return."""
+    async def read(self) -> str:
+        """Wait for events, or until a comment is due. Return them as text."""
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self.comment_due):
                 await self.news.wait()
-        comment = ""
-        if not self.news.is_set() or asyncio.get_running_loop().time() >= self.comment_due:
-            comment = ": still here\n\n"
-            self.plan_comment()
         self.news.clear()
-        text = (event_text("dropped", {"events": self.dropped}) if self.dropped else "") + "".join(self.unread)
+        text = "".join(self.unread)
         self.unread.clear()
-        self.dropped = 0
-        return text + comment
-
-
-def event_text(kind, told):
-    """An event as it is sent."""
-    return f"event: {kind}\ndata: {json.dumps(told, ensure_ascii=False)}\n\n"
+        if self.dropped:
+            text = event_text("dropped", {"events": self.dropped}) + text
+            self.dropped = 0
+        if not text or loop.time() >= self.comment_due:
+            text += ": still here\n\n"
+            self.comment_due = loop.time() + COMMENT_INTERVAL
+        return text
 
 
 class Watch:
-    """Tells what happens: calls, jobs, states, faults. Where nobody listens, nothing is noted."""
+    """Announces calls, jobs, states and faults to the readers of events, and wakes waiting calls.
 
-    def __init__(self, rest):
-        self.rest, self.jobs, self.store = rest, rest.jobs, rest.cloud.store
-        self.readers, self.waiters, self.before = set(), set(), {}
+    It is attached to the API, the jobs and the store only while somebody reads or waits.
+    """
+
+    def __init__(self, rest: Rest):
+        self.rest = rest
+        self.jobs = rest.jobs
+        self.store = rest.cloud.store
+        self.readers: set[Reader] = set()
+        self.waiters: set[asyncio.Event] = set()
+        self.before: dict[tuple[str, Uuid], Item | None] = {}  # changed items, as they were
 
     @contextlib.contextmanager
-    def listening(self, listeners, one):
-        listeners.add(one)
-        self.attach()
+    def listening(self, listeners: set, listener: Any) -> Iterator[None]:
+        """Keep a listener among the readers or the waiters while the block runs."""
+        self.rest.watch = self.emit_call
+        self.jobs.watch = self.emit_job
+        self.store.watch = self.note_change
+        listeners.add(listener)
         try:
-            yield one
+            yield
         finally:
-            listeners.discard(one)
-            self.attach()
+            listeners.discard(listener)
+            if not self.readers and not self.waiters:
+                self.rest.watch = self.jobs.watch = self.store.watch = None
 
-    def attach(self):
-        heard = bool(self.readers or self.waiters)
-        self.rest.watch, self.jobs.watch, self.store.watch = (self.call, self.job, self.item) if heard else (None, None, None)
-
-    def emit(self, kind, told):
-        text = event_text(kind, told) if self.readers else ""
-        for reader in self.readers:
-            reader.hear(text)
+    def wake(self) -> None:
         for waiter in self.waiters:
             waiter.set()
 
-    def call(self, kind, entry):
-        shown = entry.shown()
-        self.emit(kind, shown if kind == "call" else {name: shown[name] for name in ("seq", "time", "api", "method", "path", "rule")})
+    def emit(self, kind: str, body: Item) -> None:
+        self.wake()
+        if self.readers:
+            text = event_text(kind, body)
+            for reader in self.readers:
+                reader.hear(text)
 
-    def job(self, uuid):
+    def emit_call(self, kind: str, entry: Entry) -> None:
+        """Emit a "call", or the "fault" that has met it."""
+        body = entry.shown()
+        if kind == "fault":
+            body = {key: body[key] for key in ("seq", "time", "api", "method", "path", "rule")}
+        self.emit(kind, body)
+
+    def emit_job(self, uuid: Uuid) -> None:
         record = self.store.peek("Job", uuid)
         self.emit("job", self.jobs.shown(record) if record else {"uuid": uuid, "state": "expired"})
 
-    def item(self, type, uuid, before):
-        """Notes what an item was; what has become of it is told when whatever changes it now is done."""
+    def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
+        """Note an item as it was. Its new state is announced after all changes of this call."""
         if not self.before:
-            asyncio.get_running_loop().call_soon(self.compare)
+            asyncio.get_running_loop().call_soon(self.emit_changes)
         self.before.setdefault((type, uuid), before)
 
-    def compare(self):
+    def emit_changes(self) -> None:
         changed, self.before = self.before, {}
-        for waiter in self.waiters:
-            waiter.set()
-        for (type, uuid), before in changed.items() if self.readers else ():
-            now = self.store.peek(type, uuid)
-            for name in ("state", "status") if type not in UNTOLD else ():
-                was, became = (before or {}).get(name), (now or {}).get(name)
-                if was != became:
-                    item = now or before
-                    self.emit("state", {"type": type, "uuid": item["uuid"], "name": item.get("name"), "field": name, "from": was, "to": became})
+        self.wake()
+        for (type, uuid), before in changed.items():
+            if self.readers and type not in SILENT_TYPES:
+                self.emit_states(type, before or {}, self.store.peek(type, uuid) or {})
 
-    async def until(self, holds, seconds, hints=()):
-        """Return what holds() answers once that is not None; raise 408 with `hints` when time is up."""
-        with self.listening(self.waiters, asyncio.Event()) as changed:
+    def emit_states(self, type: str, before: Item, after: Item) -> None:
+        """Emit changes of an item's state and status. An item that does not exist is {}."""
+        item = after or before
+        for name in ("state", "status"):
+            change = {"field": name, "from": before.get(name), "to": after.get(name)}
+            if change["from"] != change["to"]:
+                subject = {"type": type, "uuid": item["uuid"], "name": item.get("name")}
+                self.emit("state", subject | change)
+
+    async def until(self, result: Callable[[], Any], seconds: Seconds, hints: Sequence = ()) -> Any:
+        """Return result() as soon as it is not None. Raise 408 with the hints when time is up."""
+        changed = asyncio.Event()
+        with self.listening(self.waiters, changed):
             try:
                 async with asyncio.timeout(seconds):
-                    while (found := holds()) is None:
+                    while (answer := result()) is None:
                         await changed.wait()
                         changed.clear()
-                    return found
+                    return answer
             except TimeoutError:
+                text = f"it did not come about within {counted(seconds, 'second')}"
                 hint = "; ".join([*hints, "GET /zmock/calls shows what did"])
-                raise ControlError(408, f"it did not come about within {counted(seconds, 'second')}", hint) from None
+                raise ControlError(408, text, hint) from None
 
-    async def stream(self, request):
-        """Server-sent events, for as long as the client stays."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        with self.listening(self.readers, Reader()) as reader, contextlib.suppress(ConnectionError):
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Send events for as long as the client stays."""
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        reader = Reader()
+        with self.listening(self.readers, reader), contextlib.suppress(ConnectionError):
             await response.prepare(request)
             if request.method == "HEAD":
                 return response
             await response.write(b": what happens in zmock\n\n")
             while True:
-                await response.write((await reader.read()).encode(errors="replace"))
+                text = await reader.read()
+                await response.write(text.encode(errors="replace"))
         return Unanswered()
 
 
-def journal_filter(query, more=()):
-    """A test for entries of the journal, from api, path, status, since; raises ControlError for what is no filter."""
-    known = ("api", "path", "status", "since")
-    for key in query.keys() - {*known, *more}:
-        raise ControlError(400, f"the journal is filtered by {', '.join(known)}, not {key!r}{did_you_mean(key, [*known, *more])}")
+# reading requests
+
+
+def without_prefix(path: str) -> str:
+    """Return the path of an API below /zstack/v1, "/zstack/v1/zones" -> "/zones"."""
+    return re.sub("^(/zstack)?/v1", "", path)
+
+
+def refuse_other_keys(request: web.Request, keys: Sequence[str], text: str) -> None:
+    for key in request.query.keys() - {*keys}:
+        raise ControlError(400, f"{text}, not {key!r}{did_you_mean(key, keys)}")
+
+
+def read_number(request: web.Request, key: str, default: float, highest: float) -> float:
+    text = request.query.get(key, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) > highest:
+        raise ControlError(400, f"{key!r} is a number from 0 to {highest}, not {text!r}")
+    return float(text)
+
+
+FILTERS = ("api", "path", "status", "since")
+
+
+def journal_filter(request: web.Request, *more: str) -> Callable[[Entry], bool]:
+    """Return a test for entries of the journal by api and path (globs), status and since.
+
+    Raise ControlError for any other key but those in `more`.
+    """
+    text = f"the journal is filtered by {', '.join(FILTERS)}"
+    refuse_other_keys(request, (*FILTERS, *more), text)
+    query = request.query
     for key in ("since", "status"):
         if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
             raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
     for key in ("api", "path"):
         if len(query.get(key, "")) > LONGEST_GLOB:
             raise ControlError(400, f"{key!r} has at most {LONGEST_GLOB} characters")
-    api, path, status, since = query.get("api", "*"), query.get("path", "*"), query.get("status"), int(query.get("since", 0))
-    return lambda entry: (
-        entry.seq > since and fnmatchcase(entry.api, api) and status in (None, str(entry.status))
-        and any(fnmatchcase(text, path) for text in (entry.path, re.sub("^(/zstack)?/v1", "", entry.path)))
-    )  # fmt: skip
+    api = query.get("api", "*")
+    path = query.get("path", "*")
+    status = query.get("status")
+    since = int(query.get("since", 0))
+
+    def fits(entry: Entry) -> bool:
+        if entry.seq <= since or status not in (None, str(entry.status)):
+            return False
+        paths = (entry.path, without_prefix(entry.path))
+        return fnmatchcase(entry.api, api) and any(fnmatchcase(text, path) for text in paths)
+
+    return fits
 
 
-def whole_number(query, key, default, highest):
-    text = query.get(key, str(default))
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) > highest:
-        raise ControlError(400, f"{key!r} is a number from 0 to {highest}, not {text!r}")
-    return float(text)
+def read_steering(body: Any, codes: dict[str, str]) -> tuple[str, ApiError | None]:
+    """Return what {"do": ...} does to a job, and the error that "fail" names, or None.
 
-
-STEERINGS = ("finish", "fail", "hold", "expire")
-
-
-def read_steering(told, codes):
-    """Return what is to become of a job, and the error that it is to fail with, or None.
-
-    Raise ControlError for anything else.
+    Raise ControlError for a wrong body. `codes` has the error codes with their descriptions.
     """
-    what = told.get("do") if isinstance(told, dict) else None
-    if what not in STEERINGS:
-        hint = did_you_mean(what, STEERINGS)
-        known = f"{', '.join(STEERINGS[:-1])} or {STEERINGS[-1]}"
-        raise ControlError(400, f"'do' is {known}, not {what!r}{hint}")
-    beside = {"error": lambda _, code: check_code(code, codes), "details": a_text}
-    for key in told.keys() - {"do", *beside}:
-        hint = "there are do, error and details"
-        raise ControlError(400, f"{key!r} is no key here{did_you_mean(key, beside)}", hint)
-    named = {key: told[key] for key in beside if key in told}
-    if named and what != "fail":
-        raise ControlError(400, f"{next(iter(named))!r} goes with 'fail' only")
-    try:
-        for key, value in named.items():
-            beside[key](key, value)
-    except ValueError as error:
-        raise ControlError(400, str(error)) from None
-    code = named.get("error", FAILED_BY_HAND.code)
-    return what, ApiError(code, named.get("details", codes[code])) if named else None
+    actions = ("finish", "fail", "hold", "expire")
+    action = body.get("do") if isinstance(body, dict) else None
+    if action not in actions:
+        text = f"'do' is finish, fail, hold or expire, not {action!r}"
+        raise ControlError(400, text + did_you_mean(action, actions))
+    keys = ("error", "details")
+    for key in body.keys() - {"do", *keys}:
+        text = f"{key!r} is no key here{did_you_mean(key, keys)}"
+        raise ControlError(400, text, "there are do, error and details")
+    used = [key for key in keys if key in body]
+    if not used:
+        return action, None
+    if action != "fail":
+        raise ControlError(400, f"{used[0]!r} goes with 'fail' only")
+    code = body.get("error", FAILED_BY_HAND.code)
+    with refused_for(ValueError):
+        check_code(code, codes)
+        details = body.get("details", codes[code])
+        a_text("details", details)
+    return action, ApiError(code, details)
 
 
-# ---- Control -----------------------------------------------------------------------------------------------------
-
-LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
-MOST_FOUND = 100  # lines in health; all are in the log
-
-
-STREAM = object()  # instead of a body: the answer goes on and on
-PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # open to all who can only read: they tell whether zmock is there, and what it can
+def count_objects(items_by_type: dict[str, Any]) -> dict[str, int]:
+    """Return the number of objects of each type that has any, without zmock's own record."""
+    return {type: len(items) for type, items in items_by_type.items() if items and type != "Mock"}
 
 
 class Control:
-    """/zmock: never delayed, never faulted, never in the journal."""
+    """The calls below /zmock. They are never delayed, never faulted, and not in the journal."""
 
-    def __init__(self, rest, start, go_back):
-        self.rest, self.start_again, self.go_back = rest, start, go_back
-        self.copying = asyncio.Lock()
-        self.snapshots = Snapshots(None if rest.settings.memory else Path(rest.settings.data).parent / "snapshots")
-        self.cloud, self.jobs, self.faults = rest.cloud, rest.jobs, rest.faults
-        self.clock, self.settings, self.store = rest.clock, rest.settings, rest.cloud.store
+    def __init__(self, rest: Rest, start_again: Callable, restore: Callable):
+        self.rest = rest
+        self.start_again = start_again
+        self.restore = restore
+        self.cloud = rest.cloud
+        self.jobs = rest.jobs
+        self.faults = rest.faults
+        self.clock = rest.clock
+        self.settings = rest.settings
+        self.store = rest.cloud.store
         self.began = self.clock.uptime()
         self.watch = Watch(rest)
-        self.routes = {
-            ("GET", "health"): self.health, ("GET", "apis"): self.apis, ("GET", "dialect"): self.dialect, ("POST", "reset"): self.reset,
-            ("GET", "rules"): self.rules, ("POST", "rules"): self.add_rule, ("DELETE", "rules"): self.drop_rules,
-            ("GET", "rules/{}"): self.rule, ("DELETE", "rules/{}"): self.drop_rule,
-            ("GET", "clock"): self.show_clock, ("POST", "clock"): self.set_clock,
-            ("GET", "jobs"): self.list_jobs, ("POST", "jobs/{}"): self.steer_job,
-            ("GET", "calls"): self.calls, ("DELETE", "calls"): self.drop_calls, ("GET", "queryable/{}"): self.queryable, ("GET", "explain"): self.explain,
-            ("GET", "openapi.json"): self.openapi,
-            ("GET", "incidents"): self.list_incidents, ("POST", "incidents"): self.add_incident, ("DELETE", "incidents/{}"): self.end_incident,
-            ("GET", "snapshots"): self.list_snapshots, ("GET", "snapshots/{}"): self.snapshot, ("PUT", "snapshots/{}"): self.take_snapshot,
-            ("DELETE", "snapshots/{}"): self.drop_snapshot, ("POST", "snapshots/{}/restore"): self.restore,
-            ("GET", "wait"): self.wait, ("GET", "events"): self.events,
-        }  # fmt: skip
+        self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
+        folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
+        self.snapshots = Snapshots(folder)
 
-    async def answer(self, request):
-        public = request.path in PUBLIC and acting(request.method) == "GET"
-        try:
-            if not public:
-                self.guard(request)
-            body = await self.dispatch(request)
-        except ControlError as error:
-            return json_answer({"error": error.error, "hint": error.hint}, error.status)
-        except TooFar as error:
-            return json_answer({"error": str(error), "hint": "go on in smaller steps, or take jobs away from triggers"}, 409)
-        except ApiError as error:
-            kept_late = error.code == "SYS.1016"  # only a commit says it: what was asked for is done in memory
-            hint = "it is done, but not yet kept; that is tried until it can be" if kept_late else error.hint or "the cloud refuses it"
-            return json_answer({"error": str(error), "hint": hint}, error.status if kept_late else 409)
-        except Exception as error:  # as MessageSafeAspect.aj does for the APIs: nobody gets a 500 in plain text
-            log.exception("%s %s failed", request.method, request.path)
-            return json_answer({"error": f"zmock failed: {error!r}", "hint": "the log has the traceback; please report it"}, 500)
-        if body is STREAM:
-            return await self.watch.stream(request)
-        return json_answer(body, headers=HEADERS_FOR_BROWSERS if public else None)
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the control calls, by method and path below /zmock."""
+        return {
+            "GET health": self.show_health,
+            "GET apis": self.list_apis,
+            "GET dialect": self.show_dialect,
+            "POST reset": self.reset,
+            "GET rules": self.list_rules,
+            "POST rules": self.add_rule,
+            "DELETE rules": self.drop_rules,
+            "GET rules/{name}": self.show_rule,
+            "DELETE rules/{name}": self.drop_rule,
+            "GET clock": self.show_clock,
+            "POST clock": self.set_clock,
+            "GET jobs": self.list_jobs,
+            "POST jobs/{name}": self.steer_job,
+            "GET calls": self.list_calls,
+            "DELETE calls": self.drop_calls,
+            "GET wait": self.wait,
+            "GET events": self.watch.stream,
+            "GET queryable": self.show_queryable,
+            "GET queryable/{name}": self.show_queryable,
+            "GET explain": self.explain,
+            "GET snapshots": self.list_snapshots,
+            "POST snapshots/{name}/restore": self.restore_snapshot,
+            "GET snapshots/{name}": self.show_snapshot,
+            "PUT snapshots/{name}": self.take_snapshot,
+            "DELETE snapshots/{name}": self.drop_snapshot,
+            "GET incidents": self.list_incidents,
+            "POST incidents": self.add_incident,
+            "DELETE incidents/{name}": self.drop_incident,
+            "GET openapi.json": self.show_contract,
+        }
 
-    def guard(self, request):
-        """Refuses what does not come from this machine, or from a page of another origin (DESIGN: local first, and safe)."""
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
+        refuse = self.answering(self.refuse_path)
+        resources = {}
+        for call, handler in self.handlers().items():
+            method, path = call.split(" ")
+            pattern = path.replace("{name}", "{name:(?s:.*?)}")
+            resource = router.add_resource(f"/zmock{{before:/+}}{pattern}{{after:/*}}")
+            answer = self.answering(handler)
+            resource.add_route(method, answer)
+            if method == "GET":
+                resource.add_route("HEAD", answer)
+            resources[path] = resource
+        resources[""] = router.add_resource("/zmock{path:(?s:(/.*)?)}")
+        for resource in resources.values():
+            resource.add_route("*", refuse)
+
+    async def refuse_path(self, request: web.Request) -> None:
+        """Raise 405 for a path that takes other methods, else 404. Both name what is right."""
+        routes = request.match_info.route.resource
+        methods = [route.method for route in routes if route.method not in ("HEAD", "*")]
+        if methods:
+            raise ControlError(405, f"{request.path} takes {', '.join(methods)}")
+        words = sorted({re.split("[ /]", call)[1] for call in self.handlers()})
+        word = request.path.removeprefix("/zmock").strip("/").partition("/")[0]
+        text = f"no control call {request.path}{did_you_mean(word, words)}"
+        raise ControlError(404, text, "there are " + ", ".join(f"/zmock/{word}" for word in words))
+
+    def answering(self, handler: Handler) -> Handler:
+        """Return an aiohttp handler that guards a handler, and answers with JSON, errors too."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            public = request.path in PUBLIC and acting(request.method) == "GET"
+            try:
+                if not public:
+                    self.guard(request)
+                body = await handler(request)
+            except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
+                refusal = control_error(request, error)
+                body = {"error": refusal.error, "hint": refusal.hint}
+                return json_answer(body, refusal.status)
+            if isinstance(body, web.StreamResponse):
+                return body
+            return json_answer(body, headers=HEADERS_FOR_BROWSERS if public else None)
+
+        return answer
+
+    def guard(self, request: web.Request) -> None:
+        """Refuse requests without the token, from other machines, and from foreign pages."""
+        headers = request.headers
         token = self.settings.control_token
-        if token and request.headers.get("Authorization") != f"Bearer {token}":
-            raise ControlError(401, "/zmock asks for its token", "send Authorization: Bearer TOKEN, as given with --control-token")
-        host = re.sub(r":\d*$", "", request.headers.get("Host", "")).strip("[]").lower()
+        if token and headers.get("Authorization") != f"Bearer {token}":
+            hint = "send Authorization: Bearer TOKEN, as given with --control-token"
+            raise ControlError(401, "/zmock asks for its token", hint)
         if not token and (request.remote or "127.0.0.1") not in LOOPBACK:
-            raise ControlError(403, "/zmock answers this machine only", "start with --control-token to reach it from another one")
+            hint = "start with --control-token to reach it from another one"
+            raise ControlError(403, "/zmock answers this machine only", hint)
+        host = re.sub(r":\d*$", "", headers.get("Host", "")).strip("[]").lower()
         if not token and host not in LOOPBACK | {self.settings.host, ""}:
-            raise ControlError(403, f"/zmock does not answer for the host {host}", "use the address that zmock printed")
-        origin = request.headers.get("Origin")
-        if origin and origin.partition("://")[2] != request.headers.get("Host"):
-            raise ControlError(403, f"/zmock does not answer pages of {origin}", "the API does, at /zstack/v1")
+            hint = "use the address that zmock printed"
+            raise ControlError(403, f"/zmock does not answer for the host {host}", hint)
+        origin = headers.get("Origin")
+        if origin and origin.partition("://")[2] != headers.get("Host"):
+            hint = "the API does, at /zstack/v1"
+            raise ControlError(403, f"/zmock does not answer pages of {origin}", hint)
         if request.method in ("POST", "PUT") and request.content_type != "application/json":
-            raise ControlError(415, "a control call is JSON", "send Content-Type: application/json")
+            hint = "send Content-Type: application/json"
+            raise ControlError(415, "a control call is JSON", hint)
 
-    async def dispatch(self, request):
-        parts = request.path.removeprefix("/zmock").strip("/").split("/")
-        pattern, name = "/".join([parts[0], *["{}"] * bool(parts[1:])]) if parts[0] != "queryable" else "queryable/{}", "/".join(parts[1:])
-        if len(parts) == 3 and f"{pattern}/{parts[2]}" in {path for _, path in self.routes}:
-            pattern, name = f"{pattern}/{parts[2]}", parts[1]
-        allowed = [method for method, path in self.routes if path == pattern]
-        handler = self.routes.get((acting(request.method), pattern))
-        if handler:
-            return await handler(name, request.query, await self.told(request))
-        if allowed:
-            raise ControlError(405, f"{request.path} takes {', '.join(allowed)}")
-        known = sorted({path.split("/")[0] for _, path in self.routes})
-        raise ControlError(404, f"no control call {request.path}{did_you_mean(parts[0], known)}", "there are " + ", ".join(f"/zmock/{name}" for name in known))
-
-    async def told(self, request):
-        """The JSON that came with a control call."""
-        if request.method not in ("POST", "PUT"):
-            return None
+    async def read_json(self, request: web.Request) -> Any:
+        """Return the JSON of a body, {} for an empty one."""
+        limit = self.settings.body_limit
         try:
-            text = await body_text(request, self.settings.body_limit)
+            text = await body_text(request, limit)
         except (ValueError, ConnectionError, web.RequestPayloadError) as error:
             raise ControlError(400, f"the body cannot be read: {error}") from None
         except web.HTTPRequestEntityTooLarge:
-            raise ControlError(400, f"the body has more than {counted(self.settings.body_limit, 'byte')}") from None
+            raise ControlError(400, f"the body has more than {counted(limit, 'byte')}") from None
         try:
             return json.loads(text) if text.strip() else {}
         except (ValueError, RecursionError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
 
-    def without_secrets(self, text):
-        """Return text without what is nobody else's: the folder that the cloud is kept in, and uuids of sessions."""
+    # zmock itself
+
+    async def show_health(self, request: web.Request) -> Item:
+        return self.health()
+
+    def health(self) -> Item:
+        """Return the state of zmock without secrets: anybody may read it."""
+        settings = self.settings
+        cloud = (self.store.peek("Mock", "mock") or {}).get("cloud", "unknown")
+        tables = {name: table.items for name, table in sorted(self.store.tables.items())}
+        return {
+            "version": __version__,
+            "dialect": self.cloud.dialect.name,
+            "cloud": Path(cloud).name if Path(cloud).is_absolute() else cloud,
+            "seed": settings.seed,
+            "objects": count_objects(tables),
+            "commit": self.without_secrets(self.store.state),
+            "data": "" if settings.memory else self.without_secrets(settings.data),
+            "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
+            "uptime": round(self.clock.uptime(self.began), 3),
+        }
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text without the uuids of sessions and the place of the data folder."""
         folder = Path(self.settings.data)
         text = re.sub(r"\bSession \S+(?=:)", "a session", text)
         return text.replace(str(folder), folder.name) if folder.is_absolute() else text
 
-    async def health(self, name, query, told):
-        """Tell everybody how zmock is: nothing secret."""
-        cloud = (self.store.peek("Mock", "mock") or {}).get("cloud", "unknown")
-        return {"version": __version__, "dialect": self.cloud.dialect.name, "cloud": Path(cloud).name if Path(cloud).is_absolute() else cloud, "seed": self.settings.seed,
-                "objects": {name: len(table.items) for name, table in sorted(self.store.tables.items()) if table.items and name != "Mock"},
-                "commit": self.without_secrets(self.store.state), "data": "" if self.settings.memory else self.without_secrets(self.settings.data),
-                "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
-                "uptime": round(self.clock.uptime(self.began), 3)}  # fmt: skip
+    async def list_apis(self, request: web.Request) -> Item:
+        apis = [
+            {
+                "name": api.name,
+                "method": api.method,
+                "path": api.path,
+                "backing": api.backing,
+                "calls": self.cloud.used[api.name],
+            }
+            for api in self.cloud.catalogue.apis.values()
+        ]
+        return {"apis": apis}
 
-    async def apis(self, name, query, told):
-        return {"apis": [{"name": api.name, "method": api.method, "path": api.path, "backing": api.backing, "calls": self.cloud.used[api.name]}
-                         for api in self.cloud.catalogue.apis.values()]}  # fmt: skip
+    async def show_dialect(self, request: web.Request) -> Item:
+        dialect = self.cloud.dialect
+        return {"dialect": dialect.name, "differences": dialect.described()}
 
-    async def dialect(self, name, query, told):
-        return {"dialect": self.cloud.dialect.name, "differences": self.cloud.dialect.described()}
+    async def show_contract(self, request: web.Request) -> Item:
+        return Contract(self.cloud).document("")
 
-    async def reset(self, name, query, told):
-        """Back to the start, or to another cloud; answers when it is done."""
-        before = self.settings.cloud
-        wanted = told.get("cloud", before) if isinstance(told, dict) and not told.keys() - {"cloud"} else None
-        if not isinstance(wanted, str):
-            raise ControlError(400, f"reset takes {{\"cloud\": \"demo\"}}, \"empty\", \"large:N\" or a file, not {json.dumps(told, ensure_ascii=False)}")
-        fresh = self.rest.start and self.rest.start.is_of(wanted, self.clock.now())
-        if wanted != before or not self.rest.start or (is_cloud_file(wanted) and not fresh):  # the file of a kept cloud may be gone
-            self.try_out(wanted)
-        self.settings.cloud = wanted
+    async def reset(self, request: web.Request) -> Item:
+        """Go back to the start, or to {"cloud": NAME}."""
+        body = await self.read_json(request)
+        fits = isinstance(body, dict) and body.keys() <= {"cloud"}
+        cloud = body.get("cloud", self.settings.cloud) if fits else None
+        if not isinstance(cloud, str):
+            forms = '{"cloud": "demo"}, "empty", "large:N" or a file'
+            text = json.dumps(body, ensure_ascii=False)
+            raise ControlError(400, f"reset takes {forms}, not {text}")
+        await self.reset_to(cloud)
+        return self.health()
+
+    async def reset_to(self, cloud: str) -> None:
+        """Start again with a cloud as --cloud names it, and return when that is on disk.
+
+        Raise ControlError, with nothing changed, if there is no such cloud.
+        """
+        start = self.rest.start
+        works = start and cloud == self.settings.cloud
+        if works and is_cloud_file(cloud):  # the file may have changed
+            works = start.is_of(cloud, self.clock.now())
+        if not works:
+            self.try_out(cloud)
+        self.settings.cloud = cloud
         self.start_again()
         self.began = self.clock.uptime()
         await self.store.commit()
-        return await self.health(name, query, told)
 
-    def try_out(self, wanted):
-        """Builds the other cloud beside this one, to refuse what cannot be before anything is lost."""
-        beside = new_cloud(replace(self.settings, memory=True, clock="frozen"), self.cloud.catalogue)
-        try:
-            fill(beside, wanted)
-        except SettingsError as error:
-            raise ControlError(400, str(error)) from None
+    def try_out(self, cloud: str) -> None:
+        """Make a cloud beside the present one. Raise ControlError if that is not possible."""
+        settings = replace(self.settings, memory=True, clock="frozen")
+        with refused_for(SettingsError):
+            fill(new_cloud(settings, self.cloud.catalogue), cloud)
 
-    async def rules(self, name, query, told):
+    # rules
+
+    async def list_rules(self, request: web.Request) -> Item:
         self.faults.reread()
-        return {"rules": [rule.shown() for rule in self.faults.rules]} | ({"problems": self.faults.problems} if self.faults.problems else {})
+        answer = {"rules": [rule.shown() for rule in self.faults.rules]}
+        if self.faults.problems:
+            answer["problems"] = self.faults.problems
+        return answer
 
-    async def add_rule(self, name, query, told):
-        try:
-            rule = self.faults.add(told)
-        except ValueError as error:
-            raise ControlError(400, str(error), "the README describes rules") from None
-        ends = {"ends": self.clock.due_date(rule.timer)} if rule.timer else {}
-        self.store.put("Rule", told | {"uuid": rule.id, "id": rule.id} | ends)
-        await self.keep_rules(lambda: (self.faults.remove(rule.id), self.store.remove("Rule", rule.id)))
+    async def add_rule(self, request: web.Request) -> Item:
+        body = await self.read_json(request)
+        with refused_for(ValueError, hint="the README describes rules"):
+            rule = self.faults.add(body)
+        stored = body | {"uuid": rule.id, "id": rule.id}
+        if rule.timer:
+            stored["ends"] = self.clock.due_date(rule.timer)
+        self.store.put("Rule", stored)
+
+        def undo(error: ApiError) -> None:
+            self.faults.remove(rule.id)
+            self.store.remove("Rule", rule.id)
+
+        await self.commit_rules(undo)
         return rule.shown()
 
-    async def keep_rules(self, undo):
-        """Rules are in force, or gone, when that is on the disk; else they are as they were."""
+    async def commit_rules(self, undo: Callable[[ApiError], None]) -> None:
+        """Write a change of the rules to disk, or undo it and raise ControlError."""
         try:
-            await self.store.commit(lambda error: undo())
+            await self.store.commit(undo)
         except ApiError as error:
-            raise ControlError(error.status, str(error), "the rules are as they were; make room, and do it again") from None
+            hint = "the rules are as they were; make room, and do it again"
+            raise ControlError(error.status, str(error), hint) from None
 
-    async def drop_rules(self, name, query, told):
-        await self.take_away({rule.id for rule in self.faults.rules} | {kept["uuid"] for kept in self.store.rows("Rule")})
+    async def drop_rules(self, request: web.Request) -> Item:
+        stored = {item["uuid"] for item in self.store.rows("Rule")}  # some may not be in force
+        await self.remove_rules(stored | {rule.id for rule in self.faults.rules})
         return {"rules": []}
 
-    async def take_away(self, names):
-        """Rules by name, and what is kept of them."""
-        before, places = self.faults.rules, {rule.id: place for place, rule in enumerate(self.faults.rules)}
+    async def remove_rules(self, ids: set[str]) -> None:
+        before = self.faults.rules
         with self.store.all_or_nothing() as changes:
-            for name in names:
-                self.faults.remove(name)
-                self.store.remove("Rule", name)
+            for id in ids:
+                self.faults.remove(id)
+                self.store.remove("Rule", id)
 
-        def undo():
-            back = [*self.faults.rules, *(rule for rule in before if rule.id in names)]
-            self.faults.rules = sorted(back, key=lambda rule: places.get(rule.id, len(places)))
+        def undo(error: ApiError) -> None:
+            now = self.faults.rules
+            old = [rule for rule in before if rule.id in ids or rule in now]
+            self.faults.rules = old + [rule for rule in now if rule not in before]
             self.store.take_back(changes)
 
-        await self.keep_rules(undo)
+        await self.commit_rules(undo)
 
-    async def rule(self, name, query, told):
-        return self.rule_named(name).shown()
+    async def show_rule(self, request: web.Request) -> Item:
+        return self.named_rule(request).shown()
 
-    def rule_named(self, name):
-        for rule in self.faults.rules:
-            if rule.id == name:
-                return rule
-        raise ControlError(404, f"no rule {name!r}{did_you_mean(name, [rule.id for rule in self.faults.rules])}")
-
-    async def drop_rule(self, name, query, told):
-        await self.take_away({self.rule_named(name).id})
+    async def drop_rule(self, request: web.Request) -> Item:
+        await self.remove_rules({self.named_rule(request).id})
         return {}
 
-    async def show_clock(self, name, query, told, fired=()):
-        return {"now": iso(self.clock.now()), "mode": self.clock.mode, "offset": round(self.clock.now() - self.clock.world(), 3), "fired": list(fired)}
+    def named_rule(self, request: web.Request) -> Rule:
+        """Return the rule that the path names. Raise ControlError if there is none."""
+        id = request.match_info["name"]
+        rules = {rule.id: rule for rule in self.faults.rules}
+        if id not in rules:
+            raise no_such("rule", id, rules)
+        return rules[id]
 
-    async def set_clock(self, name, query, told):
-        """{"advance": seconds}, {"set": an ISO date}, {"freeze": true or false}, {"warp": true or false}; answers what came due."""
-        ways = {"advance": self.go_on, "set": self.go_to, "freeze": functools.partial(self.switch, "frozen"), "warp": functools.partial(self.switch, "warp")}
-        if not isinstance(told, dict) or len(told) != 1 or not told.keys() <= ways.keys():
-            one = "{\"advance\": seconds}, {\"set\": \"2018-07-10T00:00:00Z\"}, {\"freeze\": true} or {\"warp\": true}"
-            raise ControlError(400, f"the clock takes {one}", "one at a time" if isinstance(told, dict) and len(told) > 1 else "")
-        way, value = *told, *told.values()
-        fired = await ways[way](value)
+    # the clock
+
+    async def show_clock(self, request: web.Request) -> Item:
+        return self.clock_state()
+
+    def clock_state(self, fired: Sequence[str] = ()) -> Item:
+        """Return the state of the clock. `fired` are the names of timers that came due."""
+        now = self.clock.now()
+        offset = round(now - self.clock.world(), 3)
+        return {"now": iso(now), "mode": self.clock.mode, "offset": offset, "fired": [*fired]}
+
+    async def set_clock(self, request: web.Request) -> Item:
+        """Apply {"advance": SECONDS}, {"set": DATE}, {"freeze": BOOL} or {"warp": BOOL}."""
+        body = await self.read_json(request)
+        keys = {"advance", "set", "freeze", "warp"}
+        if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= keys:
+            date = '{"set": "2018-07-10T00:00:00Z"}'
+            forms = f'{{"advance": seconds}}, {date}, {{"freeze": true}} or {{"warp": true}}'
+            hint = "one at a time" if isinstance(body, dict) and len(body) > 1 else ""
+            raise ControlError(400, f"the clock takes {forms}", hint)
+        [(key, value)] = body.items()
+        fired: Sequence[str] = ()
+        if key == "advance":
+            fired = await self.advance(value)
+        elif key == "set":
+            fired = await self.set_date(value)
+        else:
+            self.set_mode("frozen" if key == "freeze" else "warp", value)
         self.store.update("Mock", "mock", clock=self.clock.kept())
         await self.store.commit()
-        return await self.show_clock(name, query, told, fired)
+        return self.clock_state(fired)
 
-    async def switch(self, mode, on):
-        if not isinstance(on, bool):
-            raise ControlError(400, f"'freeze' and 'warp' are true or false, not {on!r}")
-        self.clock.set_mode(mode if on else "real")
-        return ()
-
-    async def go_on(self, seconds):
+    async def advance(self, seconds: Any) -> Sequence[str]:
         if not is_span(seconds):
-            raise ControlError(400, f"'advance' is a number of seconds from 0 to 1e9, not {seconds!r}")
+            text = "'advance' is a number of seconds from 0 to 1e9"
+            raise ControlError(400, f"{text}, not {seconds!r}")
         return await self.clock.advance(seconds)
 
-    async def go_to(self, text):
-        """A date; a move that is under way ends where it is."""
+    async def set_date(self, text: Any) -> Sequence[str]:
+        """Set the clock to a date. An advance under way ends where it is."""
         try:
             moment = moment_of(text)
         except ValueError:
             examples = "2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00"
-            raise ControlError(400, f"'set' is a date such as {examples}, not {text!r}") from None
+            message = f"'set' is a date such as {examples}, not {text!r}"
+            raise ControlError(400, message) from None
         if not 0 <= moment < 4e9:
             raise ControlError(400, f"'set' is a date from 1970 to 2096, not {text!r}")
         self.clock.halt()
-        if moment < self.clock.now() - 0.001:  # iso() says thousandths
+        if moment < self.clock.now() - 0.001:  # iso() cuts dates to milliseconds
             self.clock.set_back(moment)
         return await self.clock.go_to(moment)
 
-    async def list_jobs(self, name, query, told):
-        return {"jobs": [self.job_shown(record) for record in self.store.rows("Job")]}
+    def set_mode(self, mode: str, on: Any) -> None:
+        if not isinstance(on, bool):
+            raise ControlError(400, f"'freeze' and 'warp' are true or false, not {on!r}")
+        self.clock.set_mode(mode if on else "real")
 
-    def job_shown(self, record):
-        return self.jobs.shown(record)
+    # jobs
 
-    async def steer_job(self, name, query, told):
-        """{"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
-        if not self.store.peek("Job", name):
-            raise ControlError(404, f"no job {name}")
-        name = self.store.spelling(name, ["Job"])
-        what, error = read_steering(told, self.cloud.catalogue.errors)
-        over = name not in self.jobs.running or (what == "hold" and name in self.jobs.ended)
-        if over and what != "expire":
-            raise ControlError(409, f"job {name} is {'lost' if self.store.peek('Job', name)['state'] == 'lost' else 'over'}")
-        if what == "finish" and self.jobs.waits(name):
-            raise ControlError(409, f"job {name} waits for another one on the same object", "finish that one first: GET /zmock/jobs")
-        record = self.job_shown(self.store.get("Job", name))
-        self.jobs.control(name, what, error)
+    async def list_jobs(self, request: web.Request) -> Item:
+        return {"jobs": [self.jobs.shown(record) for record in self.store.rows("Job")]}
+
+    async def steer_job(self, request: web.Request) -> Item:
+        """Apply {"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
+        body = await self.read_json(request)
+        uuid = request.match_info["name"]
+        record = self.store.get("Job", uuid)
+        if not record:
+            raise ControlError(404, f"no job {uuid}")
+        uuid = record["uuid"]
+        action, error = read_steering(body, self.cloud.catalogue.errors)
+        over = uuid not in self.jobs.running or (action == "hold" and uuid in self.jobs.ended)
+        if over and action != "expire":
+            state = "lost" if record["state"] == "lost" else "over"
+            raise ControlError(409, f"job {uuid} is {state}")
+        if action == "finish" and self.jobs.waits(uuid):
+            text = f"job {uuid} waits for another one on the same object"
+            raise ControlError(409, text, "finish that one first: GET /zmock/jobs")
+        before = self.jobs.shown(record)
+        self.jobs.control(uuid, action, error)
         await self.clock.settle()
         await self.store.commit()
-        left = self.store.peek("Job", name)  # none where it was to expire, by hand or by a rule
-        return self.job_shown(left) if left else record | {"state": "expired"}
+        record = self.store.peek("Job", uuid)  # None if it has expired, by hand or by a rule
+        return self.jobs.shown(record) if record else before | {"state": "expired"}
 
-    async def calls(self, name, query, told):
-        fits = journal_filter(query)
-        return {"calls": [entry.shown() for entry in self.rest.journal if fits(entry)], "dropped": self.rest.dropped}
+    # the journal
 
-    async def drop_calls(self, name, query, told):
+    async def list_calls(self, request: web.Request) -> Item:
+        return self.calls_passing(journal_filter(request))
+
+    def calls_passing(self, fits: Callable[[Entry], bool]) -> Item:
+        """Return the calls that pass a filter."""
+        calls = [entry.shown() for entry in self.rest.journal if fits(entry)]
+        return {"calls": calls, "dropped": self.rest.dropped}
+
+    async def drop_calls(self, request: web.Request) -> Item:
         self.rest.forget_calls()
         return {"calls": [], "dropped": 0}
 
-    async def queryable(self, name, query, told):
-        """What a query on a collection can name; ?at=vmNics.eip says it for a level below."""
-        row, queries = self.collection(name), self.cloud.queries
-        for step in filter(None, query.get("at", "").split(".")):
+    # waiting
+
+    async def wait(self, request: web.Request) -> Item:
+        """Wait until `count` calls were made or objects are there; 408 after `timeout` seconds."""
+        query = request.query
+        seconds = read_number(request, "timeout", 10, 600)
+        if "q" in query or (query.get("path") and "api" not in query):
+            return await self.wait_for_objects(request, seconds)
+        if "api" not in query:
+            examples = "?api=CreateVmInstance&count=2, or ?path=/vm-instances&q=name=web-1"
+            raise ControlError(400, f"what is waited for? {examples}")
+        return await self.wait_for_calls(request, seconds)
+
+    async def wait_for_calls(self, request: web.Request, seconds: Seconds) -> Item:
+        with refused_for(ValueError):
+            self.faults.named(request.query["api"])
+        fits = journal_filter(request, "count", "timeout")
+        count = read_number(request, "count", 1, self.rest.journal.maxlen)
+
+        def enough_calls() -> Item | None:
+            answer = self.calls_passing(fits)
+            return answer if len(answer["calls"]) >= count else None
+
+        return await self.watch.until(enough_calls, seconds)
+
+    async def wait_for_objects(self, request: web.Request, seconds: Seconds) -> Item:
+        """Return the answer of a query once it has `count` objects, or none for count=0."""
+        keys = ("path", "q", "count", "timeout")
+        refuse_other_keys(request, keys, "items are waited for by path, q, count and timeout")
+        api = self.query_api(request.query.get("path", ""))
+        count = read_number(request, "count", 1, 1_000_000)
+        conditions = [("q", text) for text in request.query.getall("q", ())]
+        with refused_for(ApiError):
+            query, _ = read_query(conditions, self.cloud.dialect)
+        query.with_count = True
+
+        def enough_objects() -> Item | None:
+            with refused_for(ApiError):
+                rows = self.cloud.accounts.queries_on(api.type)
+                answer = self.cloud.query(api, query, rows)
+            total = answer["total"]
+            enough = total >= count if count else total == 0
+            return answer if enough else None
+
+        enough_objects()  # refuses a wrong query at once
+        rows = self.cloud.accounts.queries_on(api.type)
+        hints = rows.doubts(query, self.cloud.catalogue.resource(api.type))
+        return await self.watch.until(enough_objects, seconds, hints)
+
+    def query_api(self, path: str) -> Api:
+        """Return the simulated API that queries "zones". Raise ControlError if there is none."""
+        path = "/" + without_prefix(path).strip("/")
+        catalogue = self.cloud.catalogue
+        for api, _ in catalogue.route(path):
+            if api.kind == "Query" and self.cloud.simulated(api):
+                return api
+        paths = [f"/{collection}" for collection in catalogue.collections]
+        raise ControlError(404, f"no collection {path}{did_you_mean(path, paths)}")
+
+    # queries
+
+    async def show_queryable(self, request: web.Request) -> Item:
+        """Return what a query on a collection may name, or on its relation ?at=vmNics.eip."""
+        row = self.collection(request.match_info.get("name", ""))
+        queries = self.cloud.queries
+        for step in filter(None, request.query.get("at", "").split(".")):
             if step not in row.relations:
-                raise ControlError(404, f"{row.name} has no relation {step}{did_you_mean(step, row.listed)}", f"there are {', '.join(row.listed) or 'none'}")
+                text = f"{row.name} has no relation {step}{did_you_mean(step, row.listed)}"
+                raise ControlError(404, text, f"there are {', '.join(row.listed) or 'none'}")
             row = queries.beyond(row, step)
         return queries.queryable(row)
 
-    def collection(self, path):
-        """The resource of a collection, "vm-instances"."""
+    async def explain(self, request: web.Request) -> Item:
+        """Return what each condition of ?path=/vm-instances&q=... keeps and drops."""
+        path = request.query.get("path")
+        if not path:
+            example = "?path=/vm-instances&q=state=Running"
+            raise ControlError(400, f"explain needs a collection: {example}")
+        row = self.collection(without_prefix(path).strip("/"))
+        pairs = [(key, text) for key, text in request.query.items() if key != "path"]
+        dialect = self.cloud.dialect
+        with refused_for(ApiError):
+            query, unread = read_query(pairs, dialect)
+            answer = self.cloud.accounts.queries_on(row.name).explain(query, row)
+        for name in unread:
+            raise ControlError(400, other_key(name, row.all_fields, dialect))
+        return answer
+
+    def collection(self, path: str) -> Resource:
+        """Return the resource of "vm-instances". Raise ControlError if there is none."""
         collections = self.cloud.catalogue.collections
         if path not in collections:
-            raise ControlError(404, f"no collection {path or 'is named'}{did_you_mean(path, collections)}", f"there are {', '.join(sorted(collections))}")
+            text = f"no collection {path or 'is named'}{did_you_mean(path, collections)}"
+            raise ControlError(404, text, f"there are {', '.join(sorted(collections))}")
         return collections[path]
 
-    async def explain(self, name, query, told):
-        """?path=/vm-instances&q=...: what each condition keeps, of what those before it left, and the index that helped."""
-        if not query.get("path"):
-            raise ControlError(400, "explain needs a collection: ?path=/vm-instances&q=state=Running")
-        row = self.collection(re.sub("^(/zstack)?/v1", "", query["path"]).strip("/"))
-        try:
-            asked, unread = read_query([pair for pair in query.items() if pair[0] != "path"], self.cloud.dialect)
-            told = self.cloud.accounts.queries_on(row.name).explain(asked, row)
-        except ApiError as error:
-            raise ControlError(400, error.details, error.hint) from None
-        for name in unread:
-            raise ControlError(400, other_key(name, row.all_fields, self.cloud.dialect))
-        return told
+    # snapshots
 
-    async def list_snapshots(self, name, query, told):
+    async def list_snapshots(self, request: web.Request) -> Item:
         return {"snapshots": await self.on_disk(self.snapshots.names)}
 
-    async def snapshot(self, name, query, told):
-        documents = await self.snapshot_documents(name)
-        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
+    async def show_snapshot(self, request: web.Request) -> Item:
+        name = request.match_info["name"]
+        documents = await self.on_disk(self.read_snapshot, name)
+        return {"name": name, "objects": count_objects(documents)}
 
-    async def snapshot_documents(self, name):
-        try:
-            async with self.copying:
-                self.must_be_there(name)
-                return await asyncio.to_thread(self.snapshots.documents, name)
-        except (Broken, OSError) as error:
-            raise ControlError(409, f"cannot read {error}", "mend that file, or take the snapshot anew") from None
+    async def take_snapshot(self, request: web.Request) -> Item:
+        """Copy the present state, clock included. A snapshot of that name is replaced."""
+        await self.read_json(request)  # refuses a body that is no JSON
+        name = request.match_info["name"]
+        self.check_name(name)
+        documents = self.store.image().documents
+        clock = {"clock": self.clock.kept()}
+        mock = {number: frozen(item | clock) for number, item in documents["Mock"].items()}
+        await self.on_disk(self.snapshots.take, name, documents | {"Mock": mock})
+        return {"name": name, "objects": count_objects(documents)}
 
-    def must_be_there(self, name):
-        if self.safe(name) not in self.snapshots.names():
-            raise ControlError(404, f"no snapshot {name!r}{did_you_mean(name, self.snapshots.names())}")
-
-    @staticmethod
-    def safe(name):
-        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
-            raise ControlError(400, f"{name[:80]!r} is no name for a snapshot", "letters, digits, - _ and ., 64 at most, not beginning with .")
-        return name
-
-    async def take_snapshot(self, name, query, told):
-        """A copy of all that there is now, in the place of one of that name."""
-        documents = self.with_time(self.store.image().documents)
-        await self.on_disk(self.snapshots.take, self.safe(name), documents)
-        return {"name": name, "objects": {type: len(items) for type, items in documents.items() if items and type != "Mock"}}
-
-    def with_time(self, documents):
-        """Return a state in which the mock's own item says what time it is."""
-        told = {"clock": self.clock.kept()}
-        return documents | {"Mock": {number: frozen(mock | told) for number, mock in documents["Mock"].items()}}
-
-    async def drop_snapshot(self, name, query, told):
-        await self.on_disk(self.drop_one, name)
+    async def drop_snapshot(self, request: web.Request) -> Item:
+        await self.on_disk(self.remove_snapshot, request.match_info["name"])
         return {}
 
-    def drop_one(self, name):
-        self.must_be_there(name)
-        self.snapshots.drop(name)
+    async def restore_snapshot(self, request: web.Request) -> Item:
+        """Go back to a snapshot. Jobs that were under way have ended, as after a restart."""
+        await self.read_json(request)  # refuses a body that is no JSON
+        name = request.match_info["name"]
+        documents = await self.on_disk(self.read_snapshot, name)
+        with refused_for(SettingsError, 409):
+            self.restore(documents, f"the snapshot {name}")
+        await self.store.commit()
+        return self.health()
 
-    async def on_disk(self, work, *arguments):
-        """Use the folder of snapshots in a thread. Raise ControlError if that cannot be."""
+    async def on_disk(self, work: Callable, *arguments: Any) -> Any:
+        """Run work on the snapshots in a thread. Raise ControlError if the disk fails."""
         try:
             async with self.copying:
                 return await asyncio.to_thread(work, *arguments)
         except ControlError:
             raise
         except Exception as error:
-            reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            raise ControlError(503, f"cannot read or write the snapshots: {reason}") from error
+            kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+            text = f"cannot read or write the snapshots: {kind}{error}"
+            raise ControlError(503, text) from error
 
-    async def restore(self, name, query, told):
-        """Back to a snapshot; what was under way then is not any more, as after a restart."""
-        documents = await self.snapshot_documents(name)
+    def read_snapshot(self, name: str) -> dict[str, dict[int, Item]]:
         try:
-            self.go_back(documents, f"the snapshot {name}")
-        except SettingsError as error:
-            raise ControlError(409, str(error)) from None
-        await self.store.commit()
-        return await self.health(name, query, told)
+            self.check_exists(name)
+            return self.snapshots.documents(name)
+        except (Broken, OSError) as error:
+            hint = "mend that file, or take the snapshot anew"
+            raise ControlError(409, f"cannot read {error}", hint) from None
 
-    async def wait(self, name, query, told):
-        """Answers when `count` calls were made, or so many items satisfy the conditions; 408 after `timeout` seconds."""
-        seconds = whole_number(query, "timeout", 10, 600)
-        if "q" in query or (query.get("path") and "api" not in query):
-            found, hints = self.items_of(query)
-            return await self.watch.until(found, seconds, hints)
-        if "api" not in query:
-            raise ControlError(400, "what is waited for? ?api=CreateVmInstance&count=2, or ?path=/vm-instances&q=name=web-1")
-        try:
-            self.faults.named(query["api"])
-        except ValueError as error:
-            raise ControlError(400, str(error)) from None
-        fits, count = journal_filter(query, ("count", "timeout")), whole_number(query, "count", 1, self.rest.journal.maxlen)
+    def remove_snapshot(self, name: str) -> None:
+        self.check_exists(name)
+        self.snapshots.drop(name)
 
-        def made():
-            found = [entry.shown() for entry in self.rest.journal if fits(entry)]
-            return {"calls": found, "dropped": self.rest.dropped} if len(found) >= count else None
+    def check_exists(self, name: str) -> None:
+        self.check_name(name)
+        names = self.snapshots.names()
+        if name not in names:
+            raise no_such("snapshot", name, names)
 
-        return await self.watch.until(made, seconds)
+    @staticmethod
+    def check_name(name: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+            hint = "letters, digits, - _ and ., 64 at most, not beginning with ."
+            raise ControlError(400, f"{name[:80]!r} is no name for a snapshot", hint)
 
-    def items_of(self, query):
-        """Return a function of the inventories that satisfy a query, and hints on the query.
+    # incidents
 
-        The function returns None if they are too few, or if there are any for count=0.
-        """
-        for key in query.keys() - {"path", "q", "count", "timeout"}:
-            raise ControlError(400, f"items are waited for by path, q, count and timeout, not {key!r}{did_you_mean(key, ('path', 'q', 'count', 'timeout'))}")
-        path = "/" + re.sub("^(/zstack)?/v1", "", query.get("path", "")).strip("/")
-        api = next((api for api, _ in self.cloud.catalogue.route(path) if api.kind == "Query" and self.cloud.simulated(api)), None)
-        if not api:
-            raise ControlError(404, f"no collection {path}{did_you_mean(path, ['/' + known for known in self.cloud.catalogue.collections])}")
-        count = whole_number(query, "count", 1, 1_000_000)
+    async def list_incidents(self, request: web.Request) -> Item:
+        incidents = self.cloud.incidents.values()
+        return {"incidents": [incident.shown(self.clock) for incident in incidents]}
 
-        def ask(look):
-            try:
-                asked, _ = read_query([("q", text) for text in query.getall("q", ())], self.cloud.dialect)
-                asked = replace(asked, with_count=True)
-                return look(asked, self.cloud.accounts.queries_on(api.type))
-            except ApiError as error:
-                raise ControlError(400, error.details, error.hint) from None
-
-        def there():
-            found = ask(lambda asked, queries: self.cloud.query(api, asked, queries))
-            return found if (found["total"] >= count if count else not found["total"]) else None
-
-        row = self.cloud.catalogue.resource(api.type)
-        there()  # refuses what is no query
-        return there, ask(lambda asked, queries: queries.doubts(asked, row))
-
-    async def events(self, name, query, told):
-        """A stream of server-sent events: call, job, state, fault."""
-        return STREAM
-
-    async def openapi(self, name, query, told):
-        return Contract(self.cloud).document("")
-
-    async def list_incidents(self, name, query, told):
-        lasting = self.cloud.incidents.values()
-        return {"incidents": [incident.shown(self.clock) for incident in lasting]}
-
-    async def add_incident(self, name, query, told):
-        """{"host-down": "host-1"} and others: something goes wrong, until the incident is ended or ends by itself."""
-        try:
-            incident = strike(self.cloud, told)
-        except ValueError as error:
-            raise ControlError(404 if isinstance(error, Unknown) else 400, str(error)) from None
+    async def add_incident(self, request: web.Request) -> Item:
+        """Begin an incident, as {"host-down": "host-1"}."""
+        body = await self.read_json(request)
+        with refused_for(ValueError), refused_for(Unknown, 404):
+            incident = strike(self.cloud, body)
         await self.store.commit()
         return incident.shown(self.clock)
 
-    async def end_incident(self, name, query, told):
-        if name not in self.cloud.incidents:
-            raise ControlError(404, f"no incident {name!r}{did_you_mean(name, self.cloud.incidents)}")
-        end_incident(self.cloud, name)
+    async def drop_incident(self, request: web.Request) -> Item:
+        id = request.match_info["name"]
+        incidents = self.cloud.incidents
+        if id not in incidents:
+            raise no_such("incident", id, incidents)
+        end_incident(self.cloud, id)
         await self.store.commit()
         return {}
 
@@ -12061,9 +12538,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
     control.snapshots.tidy_if_possible()
     app = web.Application(client_max_size=settings.body_limit, handler_args={"auto_decompress": False})  # unpack() says what is wrong
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
-    app.router.add_route("*", "/zmock", control.answer)
-    app.router.add_route("*", "/zmock/{rest:(?s:.*)}", control.answer)  # (?s:) for a path may hold a line break
-    app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)
+    control.add_routes(app.router)
+    app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)  # (?s:) for a path may hold a line break
     app.on_response_prepare.append(without_content_type)
     app.cleanup_ctx.append(functools.partial(lifetime, cloud))
     return app
@@ -12791,8 +13267,16 @@ class Mock:
     async def reset(self) -> None:
         """Go back to the start: its cloud, clock and rules, no calls, no session."""
         self.session = None
+<<<<<<< HEAD
         await self.control.reset("", {}, {"cloud": self.first_cloud})
         self._add_first_rules()
+||||||| 3a19efd
+        await self.control.reset("", {}, {"cloud": self.first_cloud})
+        self.add_rules()
+=======
+        await self.control.reset_to(self.first_cloud)
+        self.add_rules()
+>>>>>>> control
 
     # looking
 

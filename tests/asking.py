@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 
+import aiohttp
 import pytest
 
 
@@ -51,6 +52,15 @@ async def submit(mock, method, path, body=None):
     status, answer = await mock.request(method, path, body)
     assert status == 202, answer
     return answer["location"][-32:]
+
+
+async def ask_control(mock, method, path, body=None):
+    """A control call: the JSON that it answers."""
+    body = {} if body is None and method in ("POST", "PUT") else body
+    async with aiohttp.ClientSession() as http, http.request(method, f"{mock.base}/zmock/{path}", json=body) as answer:
+        told = await answer.json()
+        assert answer.status == 200, told
+        return told
 
 
 async def failure(mock, api, **given):

@@ -636,7 +636,7 @@ CHANGES = {  # what is asked twice, and what is done in between; the answers dif
         "/zones?q=__userTag__=new", lambda mock: mock.create("CreateUserTag", resourceType="ZoneVO", resourceUuid=ZONE, tag="new")
     ),
     "the time, where it is shown": ("/management-nodes", lambda mock: mock.advance(60)),
-    "the whole cloud": (ASKED, lambda mock: mock.control.reset("", {}, {"cloud": "empty"})),
+    "the whole cloud": (ASKED, lambda mock: mock.control.reset_to("empty")),
 }  # fmt: skip
 MADE = {  # what is there before that, by the collection that is asked for
     "/l2-networks": (("CreateL2VxlanNetworkPool", {"resourceUuid": POOL, "zoneUuid": ZONE}),),

@@ -294,7 +294,7 @@ async def test_a_disk_that_fails_costs_no_more_than_what_was_refused(tmp_path, m
             async with serve(**settings | {"data": str(tmp_path / "copy")}) as other:
                 vars(client).update(at_the_copy, url=other.url)
                 await client.check()
-                assert (await other.control.health("", {}, None))["found"] == []
+                assert other.control.health()["found"] == []
             vars(client).update(now, url=mock.url)
             shutil.rmtree(tmp_path / "copy")
     assert "Traceback" not in caplog.text
@@ -391,7 +391,7 @@ async def connected(mock):
 
 
 async def health(mock):
-    return await mock.control.health("", {}, None)
+    return mock.control.health()
 
 
 @pytest.fixture(params=TROUBLES)

@@ -414,7 +414,7 @@ class TestMarkers:
 
     async def test_a_reset_brings_back_the_rules_of_the_marker_and_its_cloud(self, zmock):
         zmock.rule(api="QueryZone", then={"error": "SYS.1006"})
-        await zmock.control.reset("", {}, {"cloud": "demo"})
+        await zmock.control.reset_to("demo")
         await zmock.reset()
         assert ([rule.told["api"] for rule in zmock.rules], await zmock.query("zones")) == (["CreateZone"], [])
         with pytest.raises(RuntimeError):

@@ -18,6 +18,7 @@ from random import Random
 from urllib.parse import quote, urlencode
 
 import pytest
+from asking import ask_control
 from test_every_api import BY_NAME, CATALOGUE, SIMULATED
 from test_invariants import OFTEN, Anything, doubtful
 
@@ -414,8 +415,8 @@ async def kept_folder(folder):
             await drive.do(name)
             await mock.advance(7)
         mock.rule(api="CreateZone", times=1, then={"error": "SYS.1006"})
-        await mock.control.add_rule("", {}, {"api": "StartVmInstance", "ttl": 50, "when": {"params.uuid": "*"}, "then": {"error": "SYS.1006", "stage": "nic"}})
-        await mock.control.take_snapshot("one", {}, {})
+        await ask_control(mock, "POST", "rules", {"api": "StartVmInstance", "ttl": 50, "when": {"params.uuid": "*"}, "then": {"error": "SYS.1006", "stage": "nic"}})
+        await ask_control(mock, "PUT", "snapshots/one")
         for name in ("CreateZone", "AddKVMHost", "SubmitLongJob", "CreateVmInstance"):
             await drive.do(name)
 

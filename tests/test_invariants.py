@@ -10,6 +10,7 @@ from random import Random
 from urllib.parse import urlencode
 
 import pytest
+from asking import ask_control
 from test_every_api import CATALOGUE, GIVEN, SIMULATED, Drive
 
 from zmock import UNSETTLED, contains, local_disks, named, serve
@@ -172,8 +173,8 @@ async def test_what_a_restart_interrupts_is_there_or_not_and_nothing_in_between(
 async def test_what_zmock_kept_itself_is_never_called_odd(cloud):
     await cloud.create("AddSimulatorBackupStorage", name="n", url="/n")
     await under_way(cloud, "CreateVolumeSnapshot", name="n", volumeUuid=DATA)
-    await cloud.control.take_snapshot("now", {}, {})
-    assert (await cloud.control.restore("now", {}, {}))["found"] == []
+    await ask_control(cloud, "PUT", "snapshots/now")
+    assert (await ask_control(cloud, "POST", "snapshots/now/restore"))["found"] == []
 
 
 @slow

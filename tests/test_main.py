@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from asking import ask_control
 from tinydb import TinyDB
 from tinydb.table import Document
 
@@ -540,14 +541,14 @@ async def test_a_file_edited_while_it_was_stopped_is_the_state(stopped):
     for _ in range(2):
         async with again_on(stopped) as mock:
             assert sorted(zone["name"] for zone in await mock.query("zones")) == ["new", "renamed"]
-            assert (await mock.control.health("", {}, None))["found"] == []
+            assert mock.control.health()["found"] == []
 
 
 async def test_states_that_cannot_be_load_and_are_told(stopped):
     with edited(stopped, "VmInstance") as vms:
         vms[1] |= {"state": "runing"}
     async with again_on(stopped) as mock:
-        (line,) = (await mock.control.health("", {}, None))["found"]
+        (line,) = mock.control.health()["found"]
         assert line == f"VmInstance {vms[1]['uuid']}: state cannot be runing, did you mean Running?"
 
 
@@ -558,7 +559,7 @@ async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplo
         vm |= {"memory": 5, "cpuNum": "many", "lastOpDate": "yesterday", "description": None}
         del vm["createDate"], vm["state"]
     async with again_on(stopped) as mock:
-        (line,) = (await mock.control.health("", {}, None))["found"]
+        (line,) = mock.control.health()["found"]
         for told in (f"VmInstance {uuid}: ", "createDate is missing", "state is missing", "memory is unknown", 'cpuNum is an int, not "many"', "lastOpDate is no date"):
             assert told in line and told in caplog.text
         (vm,) = await mock.query("vm-instances", "name=web-1")
@@ -572,7 +573,7 @@ async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(sto
         for number, item in items.items():
             items[number] = {"uuid": item["uuid"]}
     async with again_on(stopped, open=True) as mock:
-        assert [line[: len(type) + 1] for line in (await mock.control.health("", {}, None))["found"]] == [f"{type} "] * len(items)
+        assert [line[: len(type) + 1] for line in mock.control.health()["found"]] == [f"{type} "] * len(items)
         await mock.advance(3 * 86400)
         mock.session = "open"
         answers = []
@@ -594,7 +595,7 @@ async def test_objects_that_share_a_uuid_are_told(stopped):
     with edited(stopped, "Zone") as zones:
         zones[7] = zones[1] | {"name": "the last one"}
     async with again_on(stopped) as mock:
-        assert (await mock.control.health("", {}, None))["found"] == ["Zone.json holds 1 object with the uuid of another; the last one counts"]
+        assert mock.control.health()["found"] == ["Zone.json holds 1 object with the uuid of another; the last one counts"]
         assert [zone["name"] for zone in await mock.query("zones")] == ["the last one"]
 
 
@@ -609,7 +610,7 @@ def test_a_start_on_a_full_disk_is_refused_in_a_line(tmp_path, monkeypatch, caps
 async def test_an_api_job_that_is_none_is_forgotten_and_told(stopped):
     (stopped / "Job.json").write_text(json.dumps({"_default": {"1": {"uuid": "a" * 32, "api": "CreateZone"}}}))
     async with again_on(stopped) as mock:
-        (line,) = (await mock.control.health("", {}, None))["found"]
+        (line,) = mock.control.health()["found"]
         assert line.startswith(f"Job {'a' * 32} is no api-job") and (await mock.request("GET", f"/api-jobs/{'a' * 32}"))[0] == 404
 
 
@@ -636,7 +637,7 @@ async def test_a_date_of_any_type_loads_and_is_told(stopped, value):
     with edited(stopped, "Zone") as zones:
         zones[1]["createDate"] = value
     async with again_on(stopped) as mock:
-        (line,) = (await mock.control.health("", {}, None))["found"]
+        (line,) = mock.control.health()["found"]
         assert f"createDate is a date, not {json.dumps(value)}" in line and len(await mock.query("zones")) == 1
 
 
@@ -646,8 +647,8 @@ async def test_an_api_job_of_an_impossible_moment_is_forgotten_and_told(stopped,
     job = {"uuid": "a" * 32, "api": "CreateZone", "state": "failed", "created": 1e9, "seen": 1e9, "due": 1e9, "hook": "", "schema": False}
     (stopped / "Job.json").write_text(json.dumps({"_default": {"1": job | {name: moment}}}))
     async with again_on(stopped) as mock:
-        (line,) = (await mock.control.health("", {}, None))["found"]
-        assert f"is no api-job ({name}); it is forgotten" in line and await mock.control.list_jobs("", {}, None) == {"jobs": []}
+        (line,) = mock.control.health()["found"]
+        assert f"is no api-job ({name}); it is forgotten" in line and await ask_control(mock, "GET", "jobs") == {"jobs": []}
 
 
 # what a restart keeps
@@ -656,8 +657,8 @@ async def test_an_api_job_of_an_impossible_moment_is_forgotten_and_told(stopped,
 async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
     async with again_on(tmp_path / "cloud", clock="real") as mock:
         session = await mock.login()
-        await mock.control.add_rule("", {}, {"api": "CreateZone", "then": {"error": "SYS.1006"}})
-        await mock.control.set_clock("", {}, {"advance": 3600})
+        await ask_control(mock, "POST", "rules", {"api": "CreateZone", "then": {"error": "SYS.1006"}})
+        await ask_control(mock, "POST", "clock", {"advance": 3600})
         before = mock.clock.now()
     async with again_on(tmp_path / "cloud", clock="real", dialect="server") as mock:
         assert before <= mock.clock.now() < before + 60
@@ -665,7 +666,7 @@ async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
         with pytest.raises(RuntimeError, match="SYS.1006"):
             await mock.create("CreateZone", name="z")
         assert [rule.id for rule in mock.rules] == ["rule-1"]
-        assert (await mock.control.add_rule("", {}, {"api": "*", "skip": 9}))["id"] == "rule-2"
+        assert (await ask_control(mock, "POST", "rules", {"api": "*", "skip": 9}))["id"] == "rule-2"
         kept = mock.cloud.store.get("Mock", "mock")
         assert (kept["dialect"], kept["seed"], kept["format"]) == ("server", 1, FORMAT)
 
@@ -673,7 +674,7 @@ async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
 async def test_a_clock_that_was_stopped_stands_where_it_stood(tmp_path):
     async with again_on(tmp_path / "cloud", clock="real") as mock:
         for told in ({"freeze": True}, {"set": "2030-01-01T00:00:00Z"}):
-            await mock.control.set_clock("", {}, told)
+            await ask_control(mock, "POST", "clock", told)
     async with again_on(tmp_path / "cloud", clock="real") as mock:
         assert (mock.clock.mode, iso(mock.clock.now())) == ("frozen", "2030-01-01T00:00:00.000Z")
 
@@ -803,30 +804,30 @@ def test_the_command_line_refuses_such_a_flag_with_2(of_seed_5, capsys):
 async def test_a_variable_that_differs_is_a_warning_and_health_says_what_is_served(of_seed_5, flags, variables, warned, caplog):
     settings = read_settings(["--port", "0", "--data", of_seed_5, *flags], variables)
     async with Mock(settings) as mock:
-        health = await mock.control.health("", {}, None)
+        health = mock.control.health()
         assert (health["cloud"], health["seed"], mock.cloud.store.count("VmInstance")) == ("empty", 5, 0)
         told = [record.getMessage() for record in caplog.records if "is for an empty folder" in record.getMessage()]
         assert [line.partition("; ")[2].split()[0] for line in told] == warned
         assert all(line.startswith(f"{of_seed_5} keeps a cloud made with --") for line in told)
         await mock.reset()
-        health = await mock.control.health("", {}, None)
+        health = mock.control.health()
         assert (health["cloud"], health["seed"], mock.cloud.store.count("VmInstance")) == ("empty", 5, 0)
 
 
 async def test_a_folder_is_what_it_was_made_with_also_after_a_reset_to_another_cloud(of_seed_5):
     async with serve(memory=False, data=of_seed_5) as mock:
-        await mock.control.reset("", {}, {"cloud": "demo"})
+        await mock.control.reset_to("demo")
     with pytest.raises(SettingsError, match="made with --cloud empty, not --cloud large:3"):
         serve(memory=False, data=of_seed_5, cloud="large:3")
     async with serve(memory=False, data=of_seed_5, cloud="empty", seed=5) as mock:  # the same command line starts it again
-        assert (await mock.control.health("", {}, None))["cloud"] == "demo" and mock.cloud.store.count("VmInstance")
+        assert mock.control.health()["cloud"] == "demo" and mock.cloud.store.count("VmInstance")
 
 
 async def test_a_restored_snapshot_is_of_the_cloud_that_it_was_made_with(tmp_path):
     async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty") as mock:
-        await mock.control.take_snapshot("bare", {}, {})
-        await mock.control.reset("", {}, {"cloud": "demo"})
-        health = await mock.control.restore("bare", {}, {})
+        await ask_control(mock, "PUT", "snapshots/bare")
+        await mock.control.reset_to("demo")
+        health = await ask_control(mock, "POST", "snapshots/bare/restore")
         assert (health["cloud"], mock.cloud.store.count("VmInstance")) == ("empty", 0)
 
 
@@ -838,7 +839,7 @@ async def test_a_cloud_file_named_from_another_folder_is_the_same(tmp_path, monk
         pass
     for cloud in ("mine.json", "./mine.json", str(tmp_path / "mine.json")):
         async with serve(memory=False, data=str(tmp_path / "cloud"), cloud=cloud) as mock:
-            assert (await mock.control.health("", {}, None))["cloud"] == "mine.json"
+            assert mock.control.health()["cloud"] == "mine.json"
     with pytest.raises(SettingsError, match="not --cloud other.json"):
         serve(memory=False, data=str(tmp_path / "cloud"), cloud="other.json")
     monkeypatch.chdir(tmp_path / "sub")
@@ -854,7 +855,7 @@ async def test_a_reset_whose_cloud_file_is_gone_is_refused_with_nothing_changed(
     (tmp_path / "mine.json").unlink()
     async with serve(**settings) as mock:
         with pytest.raises(ControlError, match="cannot read the cloud"):
-            await mock.control.reset("", {}, {})
+            await mock.control.reset_to(mock.control.settings.cloud)
         assert [zone["name"] for zone in await mock.query("zones")] == ["z"]
 
 
@@ -862,7 +863,7 @@ async def test_a_folder_of_an_older_zmock_does_not_say_its_cloud(of_seed_5, capl
     file = Path(of_seed_5) / "Mock.json"
     file.write_text(re.sub(r'"cloud":"\w+",', "", file.read_text()))
     async with Mock(read_settings(["--port", "0", "--data", of_seed_5, "--cloud", "demo"], {})) as mock:
-        health = await mock.control.health("", {}, None)
+        health = mock.control.health()
         assert (health["cloud"], health["seed"]) == ("unknown", 5)
         assert "does not say with which --cloud it was made; --cloud demo is for an empty folder" in caplog.text
 

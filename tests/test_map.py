@@ -86,7 +86,7 @@ def test_every_setting_is_in_the_readme(name):
 
 
 def test_every_control_call_is_in_the_readme():
-    routes = re.findall(r'\("(GET|POST|PUT|DELETE)", "([a-z.]+)(?:/[^"]*)?"\): self\.', "\n".join(LINES))
+    routes = re.findall(r'"(GET|POST|PUT|DELETE) ([a-z.]+)(?:/[^"]*)?": self\.', "\n".join(LINES))
     assert len(routes) > 15
     assert sorted({path for _, path in routes if f"/zmock/{path}" not in readme()}) == []
 

@@ -14,7 +14,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from asking import one
+from asking import ask_control, one
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_every_api import CATALOGUE, SIMULATED, Drive
@@ -117,7 +117,7 @@ class Driver(Anything):
 
     async def do_advance(self, _):
         with contextlib.suppress(TooFar):
-            await self.mock.control.set_clock("", {}, {"advance": self.random.choice((1, 30, 7200))})
+            await ask_control(self.mock, "POST", "clock", {"advance": self.random.choice((1, 30, 7200))})
 
     async def do_trouble(self, _):
         self.mock.rule(api=self.random.choice(OFTEN), times=1, then={"error": "SYS.1006"})
@@ -187,11 +187,11 @@ async def check_snapshot(mock, before, *between):
     await mock.login()
     driver, found, known = Driver(mock, None), [], []
     await driver.take(before)
-    await mock.control.take_snapshot("s", {}, {})
+    await ask_control(mock, "PUT", "snapshots/s")
     for calls in between:
-        known.append(json.dumps(await mock.control.snapshot_documents("s"), sort_keys=True))
+        known.append(json.dumps(mock.control.read_snapshot("s"), sort_keys=True))
         await driver.take(calls)
-        await mock.control.restore("s", {}, {})
+        await ask_control(mock, "POST", "snapshots/s/restore")
         found.append(state(mock))
     for n in range(1, len(found)):
         assert known[n] == known[0] and differences(found[0], found[n]) == {}
@@ -253,18 +253,18 @@ async def test_what_waits_to_be_expunged_waits_as_long_after_a_reset_as_at_the_s
 async def test_a_snapshot_knows_what_time_it_was(zmock):
     await zmock.advance(3600)
     then = zmock.clock.now()
-    await zmock.control.take_snapshot("s", {}, {})
+    await ask_control(zmock, "PUT", "snapshots/s")
     await zmock.advance(7200)
     for _ in range(2):
-        await zmock.control.restore("s", {}, {})
+        await ask_control(zmock, "POST", "snapshots/s/restore")
         assert zmock.clock.now() == then
 
 
 async def test_two_mocks_of_the_same_settings_are_reset_to_clouds_of_their_own():
     asked = Settings(**IN_TESTS)
     one, other = create_app(asked), create_app(asked)
-    await one[CONTROL].reset("", {}, {"cloud": "empty"})
-    await other[CONTROL].reset("", {}, {})
+    await one[CONTROL].reset_to("empty")
+    await other[CONTROL].reset_to(other[CONTROL].settings.cloud)
     assert (one[CLOUD].store.count("Zone"), other[CLOUD].store.count("Zone"), asked.cloud) == (0, 1, "demo")
 
 
@@ -344,7 +344,7 @@ async def test_all_that_is_kept_is_frozen(zmock):
     await zmock.request("PUT", f"/vm-instances/{WEB}/actions", {"stopVmInstance": {"type": "grace"}})
     await zmock.request("POST", "/l3-networks/" + named("l3-public") + "/network-services", {"params": {"networkServices": {named("provider-Flat"): ["DHCP"]}}})
     zmock.rule(api="CreateZone", when={"params.name": "a"}, then={"error": "SYS.1006"})
-    await zmock.control.take_snapshot("s", {}, {})
+    await ask_control(zmock, "PUT", "snapshots/s")
     store, rest = zmock.cloud.store, zmock.rest
     held = {
         "the tables": store.image().documents, "the start": rest.start.image.documents, "a snapshot": zmock.control.snapshots.held["s"],

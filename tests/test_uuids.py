@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from asking import failure, one, outcome, submit
+from asking import ask_control, failure, one, outcome, submit
 from test_every_api import SIMULATED, Drive
 from test_state import differences
 
@@ -178,7 +178,7 @@ async def test_a_job_is_polled_and_ended_in_any_case(cloud):
     mine = "ABCDEFAB" * 4
     status, _ = await cloud.request("POST", "/zones", {"params": {"name": "z"}}, {"X-Job-UUID": mine})
     assert (status, (await cloud.request("GET", f"/api-jobs/{mine.lower()}"))[0]) == (202, 202)
-    assert (await cloud.control.steer_job(mine.lower(), {}, {"do": "finish"}))["state"] == "succeeded"
+    assert (await ask_control(cloud, "POST", f"jobs/{mine.lower()}", {"do": "finish"}))["state"] == "succeeded"
     assert (await cloud.request("GET", f"/api-jobs/{mine.lower()}"))[0] == 200
 
 
@@ -253,7 +253,7 @@ async def test_a_kept_cloud_that_was_edited_names_others_as_they_spell_themselve
 
 async def test_a_snapshot_that_was_edited_names_others_as_they_spell_themselves(tmp_path):
     async with serve(memory=False, data=str(tmp_path / "cloud")) as mock:
-        await mock.control.take_snapshot("s", {}, {})
+        await ask_control(mock, "PUT", "snapshots/s")
         in_capitals(tmp_path / "snapshots" / "s" / "Host.json", CLUSTER_1)
-        await mock.control.restore("s", {}, {})
+        await ask_control(mock, "POST", "snapshots/s/restore")
         assert {host["clusterUuid"] for host in mock.cloud.store.rows("Host")} == {CLUSTER_1, CLUSTER_2}

@@ -2007,7 +2007,7 @@ Changes = dict[str, dict[int, Item | None]]  # the changes of a commit; None for
 Pause = Callable[[], Any]
 
 FORMAT = 2  # of the files; a newer one is refused
-OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock itself, uuids once used, fault rules
+OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
 LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though commits go on
 SLICE = 100  # objects that a fold writes at a stretch
 PAUSE: Seconds = 0.001  # after each slice, so that requests are answered meanwhile
@@ -2158,7 +2158,7 @@ def is_at(file: Any, path: Path) -> bool:
 
 
 def matching_names(folder: Path, pattern: str) -> list[str]:
-    """Return the names in a folder that match. Raise OSError if it is unreadable: glob() does not."""
+    """Return the matching names in a folder. Raise OSError if it is unreadable: glob() does not."""
     return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
 
 
@@ -2166,7 +2166,10 @@ def matching_names(folder: Path, pattern: str) -> list[str]:
 
 
 class Broken(Exception):
-    """A file that TinyDB cannot read, or with an object that is none. `before` is its text up to there."""
+    """A file that TinyDB cannot read, or that holds an object without a number or uuid.
+
+    The message names line and column: `before` is the text of the file up to there.
+    """
 
     def __init__(self, path: Path, before: str, reason: str) -> None:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
@@ -2174,7 +2177,10 @@ class Broken(Exception):
 
 
 def write_documents(path: Path, items: dict[int, Item], pause: Pause | None = None) -> None:
-    """Replace a TinyDB file: a reader finds the old state or the new one. Pause after each slice."""
+    """Replace a TinyDB file at once: a reader finds the old state or the new one.
+
+    Call `pause` after each slice of objects.
+    """
     with in_place_of(path) as beside, open(beside, "wb", 1 << 20) as file:
         separator = b'{"_default":{\n'
         for count, (number, item) in enumerate(items.items(), 1):
@@ -2193,8 +2199,7 @@ def read_documents(path: Path) -> dict[int, Item]:
 
 
 def parse_documents(path: Path, octets: bytes) -> dict[int, Item]:
-    text = utf_8(path, octets)
-    tables = parse(path, text)
+    text, tables = parse(path, octets)
     items = tables.get("_default", {}) if isinstance(tables, dict) else None
     if not isinstance(items, dict):
         raise Broken(path, "", 'a TinyDB file is {"_default": {"1": {...}}}')
@@ -2205,7 +2210,29 @@ def parse_documents(path: Path, octets: bytes) -> dict[int, Item]:
     return {int(number): item for number, item in items.items()}
 
 
+def parse(path: Path, octets: bytes) -> tuple[str, Any]:
+    """Return the text of a JSON file, and its value. Raise Broken."""
+    text = ""
+    try:
+        text = octets.decode("utf-8-sig")
+        return text, json.loads(text, object_pairs_hook=frozen_object)
+    except UnicodeDecodeError as error:
+        before = octets[: error.start].decode("utf-8-sig", errors="ignore")
+        reason = "this is no UTF-8"
+    except json.JSONDecodeError as error:
+        before, reason = text[: error.pos], error.msg
+    except KeyError as error:
+        [key] = error.args
+        before, reason = text[: text.rfind(json.dumps(key))], f"the key {key} is there twice"
+    except RecursionError:
+        before, reason = "", "nested too deeply"
+    except ValueError as error:  # a number of thousands of digits
+        before, reason = "", str(error)
+    raise Broken(path, before, reason)
+
+
 def problem_of(number: str, item: Any) -> str:
+    """Return the reason why an object is none, or ""."""
     if not re.fullmatch("0|[1-9][0-9]{0,17}", number):
         return f"{number[:40]!r} is no number of an object"
     if not (isinstance(item, dict) and type(item.get("uuid")) is str):
@@ -2213,32 +2240,14 @@ def problem_of(number: str, item: Any) -> str:
     return ""
 
 
-def utf_8(path: Path, octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = octets[: error.start].decode("utf-8-sig", errors="ignore")
-        raise Broken(path, before, "this is no UTF-8") from None
-
-
-def parse(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=frozen_object)
-    except json.JSONDecodeError as error:
-        raise Broken(path, text[: error.pos], error.msg) from None
-    except KeyError as error:
-        [key] = error.args
-        before = text[: text.rfind(json.dumps(key))]
-        raise Broken(path, before, f"the key {key} is there twice") from None
-    except RecursionError:
-        raise Broken(path, "", "nested too deeply") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise Broken(path, "", str(error)) from None
-
-
-# A ledger is commits, one after the other. A commit is a line [Zone] for each type, followed by the objects of that
-# type that it changed, a line each as in the TinyDB file, with "7":null for a removed one. A line [clear] stands first
-# if nothing before this commit counts. A line [commit CHECKSUM] ends it.
+# The ledger: commits, one after the other
+#
+#     [Zone]                      a type
+#     "1":{"uuid":"a", ...}       its objects that changed, as in the TinyDB file
+#     "7":null                    an object that was removed
+#     [commit 5f3a0c11]           the seal, with the checksum of everything since the seal before
+#
+# A commit that begins with a line [clear] is a whole state: nothing before it counts.
 SEAL = b"[commit %08x]"
 
 
@@ -2323,12 +2332,12 @@ class Ledger:
 
 
 class Folder(Storage):
-    """A cloud on the disk, as a storage of TinyDB: a file per type, a spare copy of each, the ledger.
+    """A cloud on the disk: a TinyDB file per type, a spare copy of each file, and the ledger.
 
-    append() keeps the changes of a commit, write() a whole state. Both return when the commit is on
-    the disk, in the ledger. fold() brings the files up to date and removes the ledger, while further
-    commits go to another one. At any moment, files and ledgers together are the state, and stock
-    TinyDB can open each file. append(), write() and fold() may run in threads.
+    append() keeps the changes of a commit, write() a whole state. Both return when the commit is in
+    the ledger, on the disk. fold() brings the files up to date and removes the ledger, while more
+    commits go to the next one. At any moment files and ledgers together are the state, and stock
+    TinyDB can open every file. append(), write() and fold() may run in threads.
     """
 
     def __init__(self, path: Path | str, known: set[str], durable: bool = True) -> None:
@@ -2608,7 +2617,7 @@ class Snapshots:
         return old if old.exists() and not target.exists() else target
 
     def take(self, name: str, documents: Documents) -> None:
-        """Keep a snapshot in the place of the earlier one of that name, which stays if this fails."""
+        """Keep a snapshot. If that fails, the earlier snapshot of this name stays."""
         if not self.folder:
             self.held[name] = documents
             return
@@ -2685,7 +2694,7 @@ def without_nulls(item: Item) -> Item:
 
 
 def letters(value: Any) -> str:
-    """Return a value as MySQL's utf8_general_ci compares it letter by letter: capitals without accents."""
+    """Return a value as MySQL's utf8_general_ci compares its letters: capitals without accents."""
     text = value if type(value) is str else text_of(value)
     if text.isascii():
         return text.upper()
@@ -2695,15 +2704,15 @@ def letters(value: Any) -> str:
 
 
 def folded(value: Any) -> str:
-    """Return a value as that collation compares and sorts it whole: trailing spaces are insignificant."""
+    """Return a value as that collation compares and sorts it whole: without trailing spaces."""
     return letters(value).rstrip(" ")
 
 
 def each(item: Item, key: str) -> Iterable[Any]:
-    """Return the values of an item at a key: a value, the elements of a list, or a field of each reference in a list.
+    """Return the values of an item at a key: its value, the elements of a list, or none.
 
-    each({"refs": [{"status": "Ready"}, ...]}, "refs.status") -> ["Ready", ...]. A plain text in a list of references is
-    the reference itself.
+    each({"refs": [{"status": "Ready"}, ...]}, "refs.status") -> ["Ready", ...]
+    each({"refs": ["a", "b"]}, "refs.uuid") -> ["a", "b"]
     """
     if "." in key:
         return fields_inside(item, key)
@@ -2738,11 +2747,12 @@ def undone(name: str, before: Item, after: Item, now: Item) -> Any:
 
 
 class Table(tinydb.table.Table):
-    """The items of one type in memory: by uuid, by number, and by the fields that its row names.
+    """The items of one type in memory: by uuid, by number (TinyDB's doc_id), and by indexed fields.
 
-    Items are frozen, and uuids compare without case. An index is made when it is first used, and follows every change.
-    TinyDB's methods hand out copies, and make their changes through the Store: other parts see them as any change.
-    Standing items are there without being kept, until they are changed.
+    Items are frozen, and uuids compare without case. An index is made when it is first used, and
+    follows every change. The methods of TinyDB hand out copies, and change items through
+    Database.change(), so that everybody sees their changes. Standing items are there from the
+    start, and kept once they are changed.
     """
 
     def __init__(self, store: Database, name: str) -> None:
@@ -2753,7 +2763,7 @@ class Table(tinydb.table.Table):
         self.load({})
 
     def load(self, documents: dict[int, Item]) -> None:
-        """Hold a state, {number: item}, in the place of everything before. The last item with a uuid counts."""
+        """Hold these items, {number: item}, only. Of two with the same uuid, the last one counts."""
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}
         items = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
         self.items: dict[str, Item] = self.standing | items  # by folded uuid
@@ -2777,7 +2787,7 @@ class Table(tinydb.table.Table):
         return self.numbers[uuid]
 
     def put(self, uuid: Uuid, item: Item | None) -> tuple[Item | None, int | None]:
-        """Store a frozen item, or remove it if it is None. Return the earlier item, and its number."""
+        """Store a frozen item, or remove it if it is None. Return the item before, and its number."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
         self.version = object()
@@ -2823,7 +2833,7 @@ class Table(tinydb.table.Table):
         page = self.order if stop is None else self.order[start:stop]
         return map(self.items.__getitem__, page)
 
-    # the three methods of TinyDB's Table below which all others of it work
+    # the methods on which all others of TinyDB's Table stand
 
     def _get_next_id(self) -> int:
         self.last += 1
@@ -2840,9 +2850,8 @@ class Table(tinydb.table.Table):
         return {self.number_of(uuid): clone(item) for uuid, item in self.items.items()}
 
     def apply(self, updater: Callable[[dict[int, Any]], None]) -> None:
-        """Let TinyDB change copies of the items, and store the copies that differ: all of them, or none."""
-        before = {self.number_of(uuid): item for uuid, item in self.items.items()}
-        after = self.copies()
+        """Let TinyDB change copies of the items. Store those that it changed, all or none."""
+        before, after = self.copies(), self.copies()
         updater(after)
         with self.store.all_or_nothing():
             for number, item in before.items():
@@ -2864,7 +2873,8 @@ class Table(tinydb.table.Table):
         if type(uuid) is not str or not uuid:
             raise ValueError(f"an object of {self.name} needs a uuid, a text: {document}")
         if before and uuid != before["uuid"]:
-            raise ValueError(f"the uuid of {self.name} {before['uuid']} cannot be changed to {uuid}")
+            change = f"{before['uuid']} cannot be changed to {uuid}"
+            raise ValueError(f"the uuid of {self.name} {change}")
         if not before and folded(uuid) in self.items:
             raise ValueError(f"{self.name} {uuid} is there already")
         to_line(number, document)  # raises for a value that JSON cannot hold
@@ -2888,10 +2898,11 @@ class Image:
 
 
 class Database(tinydb.TinyDB):
-    """The items of a cloud in memory, a Table per type: `cloud.db.table("Zone").search(where("name") == "zone-1")`.
+    """The items of a cloud in memory: a TinyDB with a Table per type, and with quicker methods.
 
-    The methods here are quicker than TinyDB's. What goes in is copied and frozen. What comes out is a copy (get) or
-    frozen (all others). A change is logged, so that it can be taken back.
+    cloud.db.table("Zone").search(where("name") == "zone-1") is find("Zone", "name", "zone-1").
+    Items that come in are copied and frozen. get() returns a copy, all other methods frozen items.
+    Changes made in all_or_nothing() can be taken back.
     """
 
     tables: Tables
@@ -2913,7 +2924,7 @@ class Database(tinydb.TinyDB):
         self.pending: Changes | None = None  # for the next commit; None if nothing is kept
         self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
-        self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # called with each change
+        self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
         self.call_in_loop = operator.call  # for TinyDB's methods, which may run in another thread
 
     def table(self, name: str, **options: Any) -> Table:
@@ -2927,7 +2938,9 @@ class Database(tinydb.TinyDB):
         self.table(name).truncate()
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a cloud has no {name}, and no default table; try db.table('Zone').{name}")
+        raise AttributeError(
+            f"a cloud has no {name}, and no default table; try db.table('Zone').{name}"
+        )
 
     def __len__(self) -> int:
         return sum(map(len, self.tables.values()))
@@ -2944,7 +2957,7 @@ class Database(tinydb.TinyDB):
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
     def spelling(self, uuid: Uuid, types: Iterable[str]) -> Uuid:
-        """Return a uuid as the item of one of these types spells it. Return it as it is if no item has it."""
+        """Return a uuid as the item of one of these types spells it; as it is if no item has it."""
         key = folded(uuid)
         for type in types:
             if type in self.tables or type in self.standing:
@@ -2959,12 +2972,14 @@ class Database(tinydb.TinyDB):
     def count(self, type: str) -> int:
         return len(self.table(type).items)
 
-    def in_order(self, type: str, start: int | None = None, stop: int | None = None) -> Iterator[Item]:
-        """Return the items of a type by uuid, as MySQL answers without `order by`, or a page of them."""
+    def in_order(
+        self, type: str, start: int | None = None, stop: int | None = None
+    ) -> Iterator[Item]:
+        """Return the items by uuid, as MySQL answers without `order by`, or a page of them."""
         return self.table(type).in_order(start, stop)
 
     def find(self, type: str, field: str, value: Any) -> list[Item]:
-        """Return the items whose field has the value, or holds it in a list. An index saves the scan."""
+        """Return the items whose field has the value, or holds it in a list."""
         table = self.table(type)
         if field == "uuid":
             item = self.peek(type, value)
@@ -3007,7 +3022,7 @@ class Database(tinydb.TinyDB):
 
     @contextlib.contextmanager
     def all_or_nothing(self) -> Iterator[list[tuple]]:
-        """Take back the changes made inside if an exception leaves the block. Yield the log of them."""
+        """Yield the log of the changes in the block. Take them back if an exception leaves it."""
         outer, self.log = self.log, []
         log = self.log
         try:
@@ -3058,7 +3073,10 @@ TICK: Seconds = 0.5  # of the world's time; the files are up to date two ticks a
 
 
 class Commit:
-    """A write of the pending changes, shared by all calls that wait for it, with their undos if it fails."""
+    """A write of the pending changes, shared by all calls that wait for it.
+
+    It holds what these calls want undone if the write fails.
+    """
 
     def __init__(self, store: Store) -> None:
         self.undos: list[Undo] = []
@@ -3077,7 +3095,7 @@ class Commit:
         await asyncio.shield(self.task)
 
     async def over(self) -> None:
-        """Return when it is over, however it ended."""
+        """Return when the write has succeeded or failed."""
         await asyncio.wait([self.task])
 
     def undo(self, refusal: ApiError) -> None:
@@ -3131,10 +3149,10 @@ class Failures:
 class Store(Database):
     """A Database that is kept in a Folder; in memory only without one.
 
-    commit() returns when all changes made before it are on the disk. Calls that commit together share
-    one write, and take their changes back if it fails. Reading never touches the disk. Every TICK the
-    store writes what nobody waits for, tries again what failed, and folds the ledger into the files
-    when no commits come.
+    commit() returns when all changes made before it are on the disk. Calls that commit together
+    share one write, and their changes are undone if it fails. Reading never touches the disk. Every
+    TICK the store writes the changes that nobody waits for, tries a failed write again, and folds
+    the ledger into the files if no commits come.
     """
 
     def __init__(
@@ -3169,8 +3187,8 @@ class Store(Database):
         for name, items in documents.items():
             twice = len(items) - len(self.table(name).numbers)
             if twice:
-                objects = counted(twice, "object")
-                self.report(f"{name}.json holds {objects} with the uuid of another; the last one counts")
+                objects = f"{counted(twice, 'object')} with the uuid of another"
+                self.report(f"{name}.json holds {objects}; the last one counts")
 
     def report(self, line: str) -> None:
         """Tell people what is not as it should be, in the log and in /zmock/health."""
@@ -3187,7 +3205,7 @@ class Store(Database):
         return "writing" if self.whole or self.pending or self.writing else "kept"
 
     def put_back(self, image: Image) -> None:
-        """Hold the state of an image. The next commit keeps it in the place of everything before."""
+        """Hold the state of an image only. The next commit keeps the whole state."""
         super().put_back(image)
         self.whole = self.folder is not None
         for commit in (self.writing, self.waiting):
@@ -3240,7 +3258,7 @@ class Store(Database):
     def pending_write(self) -> Iterator[Callable[[], None] | None]:
         """Yield the function that writes the pending changes, None if there are none.
 
-        If the block fails, or somebody has removed the folder, the next commit keeps the whole state.
+        That is the whole state if somebody has removed the folder, or if the last write failed.
         """
         with self.failures.guard("commit"):
             whole = self.whole or self.folder.is_lost()
@@ -3269,8 +3287,10 @@ class Store(Database):
 
     async def tend(self) -> None:
         """Write the pending changes. Fold the ledger if no commit came since the last time."""
-        with contextlib.suppress(ApiError):
+        try:
             await self.next_commit().wait()
+        except ApiError:
+            return
         quiet = self.writes_done == self.writes_seen
         self.writes_seen = self.writes_done
         if self.folder.is_long or (quiet and self.folder.is_behind):
@@ -3301,7 +3321,7 @@ class Store(Database):
 
     @contextlib.contextmanager
     def released_on_failure(self) -> Iterator[None]:
-        """Close the folder as it is if an exception leaves the block: nothing will close the store."""
+        """Close the folder if an exception leaves the block: nobody else will."""
         try:
             yield
         except BaseException:

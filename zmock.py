@@ -2340,10 +2340,10 @@ class Folder(Storage):
     TinyDB can open every file. append(), write() and fold() may run in threads.
     """
 
-    def __init__(self, path: Path | str, known: set[str], durable: bool = True) -> None:
+    def __init__(self, path: Path | str, types: set[str], durable: bool = True) -> None:
         self.path = Path(path)
         self.spares = self.path / ".spare"
-        self.known = known  # the types of a cloud
+        self.types = types  # of a cloud
         self.durable = durable
         self.lock: Any = None  # the locked file
         self.ledger: Ledger | None = None  # None until the next commit
@@ -2398,7 +2398,7 @@ class Folder(Storage):
         try:
             names = sorted({*self.file_names(), *matching_names(self.spares, r".+\.json")})
             self.refuse_foreign(names)
-            for type in self.known:
+            for type in self.types:
                 for folder in (self.path, self.spares):
                     (folder / f"{type}.tmp").unlink(missing_ok=True)
             documents = {Path(name).stem: self.read_file(name) for name in names}
@@ -2417,7 +2417,7 @@ class Folder(Storage):
     def refuse_foreign(self, names: list[str]) -> None:
         """Refuse files of others and of a newer zmock before anything is done to them."""
         for name in names:
-            if Path(name).stem not in self.known:
+            if Path(name).stem not in self.types:
                 raise SettingsError(
                     f"{self.path / name} is no file of a cloud; "
                     "choose another folder with --data, or move it away"
@@ -2497,8 +2497,8 @@ class Folder(Storage):
         with self.appending:
             if self.is_lost():
                 self.begin()
-            types = {Path(name).stem for name in self.file_names()}
-            self.keep(text, data.keys() | types & self.known)
+            on_disk = {Path(name).stem for name in self.file_names()}
+            self.keep(text, data.keys() | on_disk & self.types)
 
     def keep(self, text: bytes, types: Iterable[str]) -> None:
         if self.ledger is None:
@@ -2763,7 +2763,7 @@ class Table(tinydb.table.Table):
         self.load({})
 
     def load(self, documents: dict[int, Item]) -> None:
-        """Hold these items, {number: item}, only. Of two with the same uuid, the last one counts."""
+        """Hold these items, {number: item}, only. Of two with the same uuid, the last counts."""
         self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}
         items = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
         self.items: dict[str, Item] = self.standing | items  # by folded uuid
@@ -2787,7 +2787,7 @@ class Table(tinydb.table.Table):
         return self.numbers[uuid]
 
     def put(self, uuid: Uuid, item: Item | None) -> tuple[Item | None, int | None]:
-        """Store a frozen item, or remove it if it is None. Return the item before, and its number."""
+        """Store a frozen item; None removes it. Return the item before, and its number."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
         self.version = object()
@@ -2833,7 +2833,7 @@ class Table(tinydb.table.Table):
         page = self.order if stop is None else self.order[start:stop]
         return map(self.items.__getitem__, page)
 
-    # the methods on which all others of TinyDB's Table stand
+    # all other methods of TinyDB's Table use these three
 
     def _get_next_id(self) -> int:
         self.last += 1
@@ -2847,6 +2847,7 @@ class Table(tinydb.table.Table):
         self.store.call_in_loop(self.apply, updater)
 
     def copies(self) -> dict[int, Item]:
+        """Return copies of all items by number. Standing items get a number here."""
         return {self.number_of(uuid): clone(item) for uuid, item in self.items.items()}
 
     def apply(self, updater: Callable[[dict[int, Any]], None]) -> None:
@@ -2868,7 +2869,7 @@ class Table(tinydb.table.Table):
     def check(self, number: int, document: Item, before: Item | None) -> None:
         """Raise ValueError or TypeError for a document that cannot be stored."""
         uuid = document.get("uuid")
-        if not 0 < number < 10**18:
+        if not 0 <= number < 10**18:
             raise ValueError(f"{number} is no number of an object")
         if type(uuid) is not str or not uuid:
             raise ValueError(f"an object of {self.name} needs a uuid, a text: {document}")
@@ -2936,6 +2937,10 @@ class Database(tinydb.TinyDB):
 
     def drop_table(self, name: str) -> None:
         self.table(name).truncate()
+
+    def drop_tables(self) -> None:
+        for name in self.tables:
+            self.drop_table(name)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
@@ -3013,7 +3018,7 @@ class Database(tinydb.TinyDB):
         item = frozen(item)
         before, number = self.table(type).put(uuid, item)
         self.writes += 1
-        if number and self.pending is not None:
+        if number is not None and self.pending is not None:
             self.pending.setdefault(type, {})[number] = item
         if self.watch:
             self.watch(type, uuid, before)
@@ -3062,8 +3067,6 @@ class Database(tinydb.TinyDB):
 
     def clear(self) -> None:
         self.put_back(Image({}))
-
-    drop_tables = clear
 
 
 # what a commit says

@@ -127,22 +127,24 @@ import unicodedata
 import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import Field, MISSING, dataclass, field, fields, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, get_type_hints
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
 try:
     import aiohttp
+    import tinydb
+    import tinydb.table
     from aiohttp import web
     from aiohttp.helpers import rfc822_formatted_time
     from aiohttp.http import SERVER_SOFTWARE
-    from tinydb import Storage
+    from tinydb.storages import MemoryStorage, Storage
 
     if not hasattr(web, "AppKey"):
         raise ImportError(f"aiohttp {aiohttp.__version__} is too old")
@@ -2000,45 +2002,44 @@ def note_value(schema, path, value, java):
 
 # ---- Files -------------------------------------------------------------------------------------------------------
 
+Documents = dict[str, dict[Any, Item]]  # a whole state: {type: {number: item}}
+Changes = dict[str, dict[int, Item | None]]  # the changes of a commit; None for a removed item
+Pause = Callable[[], Any]
+
 FORMAT = 2  # of the files; a newer one is refused
-HEAD, TAIL = b'{"_default":{\n', b"}}\n"
-SLICE, PAUSE = 400, 0.001  # objects that are folded at a stretch, and seconds until the next: requests are answered meanwhile
-LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though it is not quiet
-OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # that are no resources: api-jobs, the mock itself, uuids that are never free again, fault rules
+OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
+LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though commits go on
+SLICE = 100  # objects that a fold writes at a stretch
+PAUSE: Seconds = 0.001  # after each slice, so that requests are answered meanwhile
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 ESCAPED = json.JSONEncoder(separators=(",", ":"))
 
 
-def to_json(value):
+def to_json(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8; in ASCII if it holds half of a surrogate pair."""
     try:
         return COMPACT.encode(value).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:
         return ESCAPED.encode(value).encode()
 
 
-def to_line(number, item):
-    """Return an object as a line of a TinyDB file, in ASCII as TinyDB writes it: b'"1":{"uuid":"a"}'."""
+def to_line(number: int, item: Item | None) -> bytes:
+    """Return an object as a line of a TinyDB file, in ASCII: b'"1":{"uuid":"a"}'."""
     return b'"%d":%b' % (number, ESCAPED.encode(item).encode())
 
 
-def in_ascii(line):
-    """Escape what is not ASCII in a line of JSON that an older zmock wrote."""
-    if line.isascii():
-        return line
-    escaped = re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line.decode())
-    return escaped.encode()
-
+# stored items are frozen
 
 ATOMS = (str, int, float, bool, type(None))
 
 
-def refuse_change(self, *arguments, **named):
-    """Raise TypeError: the start of the cloud, snapshots and what undoes a job hold this item too."""
+def refuse_change(self: Any, *arguments: Any, **named: Any) -> None:
+    """Raise TypeError: the start of the cloud, snapshots and undos hold this item too."""
     raise TypeError("a stored item is read-only; store.update() puts a changed one in its place")
 
 
 class FrozenDict(dict):
-    """A stored item, or a map inside one. Nothing changes it; its copies are plain dicts."""
+    """A stored item, or a map inside one. Nothing changes it. Its copies are plain dicts."""
 
     __slots__ = ()
     __setitem__ = __delitem__ = __ior__ = refuse_change
@@ -2049,7 +2050,7 @@ class FrozenDict(dict):
 
 
 class FrozenList(list):
-    """A list inside a stored item. Nothing changes it; its copies are plain lists."""
+    """A list inside a stored item. Nothing changes it. Its copies are plain lists."""
 
     __slots__ = ()
     __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse_change
@@ -2062,7 +2063,7 @@ class FrozenList(list):
 SOLID = {*ATOMS, FrozenDict, FrozenList}
 
 
-def frozen(value):
+def frozen(value: Any) -> Any:
     """Return a value that nothing changes: frozen copies of dicts and lists, at any depth.
 
     All state that outlives a call is frozen, so that several holders may share it.
@@ -2071,645 +2072,597 @@ def frozen(value):
         return value
     if isinstance(value, dict):
         copy = FrozenDict(value)
-        if not SOLID.issuperset(map(type, value.values())):  # most items are flat, and this test is quick
+        if not SOLID.issuperset(map(type, value.values())):  # a quick test, which most items pass
             for key, inner in value.items():
                 dict.__setitem__(copy, key, frozen(inner))
         return copy
-    return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return FrozenList(map(frozen, value))
+    return value
 
 
-class Broken(Exception):
-    """A file that TinyDB cannot read, or in which an object is none; says where."""
+def frozen_object(pairs: list[tuple[str, Any]]) -> FrozenDict:
+    """Return an object that json.loads() reads, frozen. Raise KeyError if a key is there twice."""
+    item = FrozenDict(pairs)
+    if len(item) < len(pairs):
+        keys = Counter(key for key, _ in pairs)
+        raise KeyError(keys.most_common(1)[0][0])
+    for key, value in pairs:
+        if type(value) is list:
+            dict.__setitem__(item, key, frozen(value))
+    return item
 
-    def __init__(self, path, line, column, what):
-        super().__init__(f"{path}, line {line}, column {column}: {what}")
 
+# the filesystem
 
-class Foreign(Exception):
-    """A file whose objects do not stand on a line each, in ASCII."""
+UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
 
 
 @contextlib.contextmanager
-def in_place_of(path):
-    """A file beside it, which takes its place when it is complete."""
+def if_supported(operation: str, folder: Path) -> Iterator[None]:
+    """Go on where a filesystem, as of networks or containers, lacks an operation. Warn once."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        warn_unsupported(operation, folder, error.strerror)
+
+
+@functools.cache
+def warn_unsupported(operation: str, folder: Path, reason: str) -> None:
+    log.warning("the filesystem of %s does not support %s (%s)", folder, operation, reason)
+
+
+def sync(descriptor: int, folder: Path) -> None:
+    """Return when an open file or folder is on the disk."""
+    with if_supported("fsync: a power cut may take the latest changes", folder):
+        os.fsync(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the names in a folder are on the disk. Windows cares for that itself."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(path, os.O_DIRECTORY)
+        try:
+            sync(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def in_place_of(path: Path) -> Iterator[Path]:
+    """Yield the path of a file beside `path`, which replaces it if the block succeeds."""
     beside = path.with_suffix(".tmp")
     try:
         yield beside
         os.replace(beside, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the next one writes over it, and a start removes it
+        with contextlib.suppress(OSError):  # the next write or start removes it
             beside.unlink(missing_ok=True)
         raise
 
 
-class AtomicJson(Storage):
-    """TinyDB's storage of one file, an object a line, that is replaced whole: whoever reads it finds the old state or the new one."""
-
-    def __init__(self, path):
-        self.path, self.twice = Path(path), 0  # how many of its objects have the number of another
-        self.is_ascii = True  # as documents() found it
-
-    def read(self):
-        return json.loads(self.path.read_text(encoding="utf-8-sig")) if self.path.exists() else None
-
-    def write(self, data):
-        self.replace(to_line(int(number), item) for number, item in data["_default"].items())
-
-    def replace(self, lines, pause=lambda: None, spare=None):
-        """Writes objects, each b'"1":{...}', in the place of what there was; a spare is a copy elsewhere, made then."""
-        with in_place_of(self.path) as beside:
-            self.write_lines(beside, lines, pause)
-        if spare:
-            copy_over(self.path, spare)
-
-    @staticmethod
-    def write_lines(path, lines, pause):
-        with open(path, "wb", 1 << 20) as file:
-            file.write(HEAD)
-            for count, line in enumerate(lines):
-                file.write(b",\n" + line if count else line)
-                if count % SLICE == 0:
-                    pause()
-            file.write(TAIL if file.tell() == len(HEAD) else b"\n" + TAIL)
-            file.flush()
-            sync(file.fileno(), path.parent)
-
-    def lines(self):
-        """Its objects as they stand in it: (1, b'"1":{...}')."""
-        with open(self.path, "rb") as file:
-            head = file.readline()
-            for line in file:
-                found = re.match(rb'"([0-9]+)":\{', line)
-                if line == TAIL and head == HEAD:
-                    return
-                whole = line.endswith((b"}\n", b"},\n")) and line.isascii()
-                if not found or head != HEAD or not whole:
-                    break
-                yield int(found[1]), line.rstrip(b",\n")
-        raise Foreign
-
-    def parsed_lines(self):
-        """The same of a file that somebody else wrote."""
-        for number, item in self.documents().items():
-            yield number, to_line(number, item)
-
-    def documents(self):
-        """Its objects by number: {1: {"uuid": ...}}."""
-        text = self.path.read_bytes()
-        self.is_ascii, text = text.isascii(), text.removeprefix(codecs.BOM_UTF8)
-        try:
-            tables = json.loads(text.decode(), object_pairs_hook=with_all)
-        except json.JSONDecodeError as error:
-            raise Broken(self.path, error.lineno, error.colno, error.msg) from None
-        except UnicodeDecodeError as error:
-            raise Broken(self.path, *where_in(text, error.start), "this is no UTF-8") from None
-        except RecursionError:
-            raise Broken(self.path, 1, 1, "nested too deeply") from None
-        except ValueError as error:  # a number of thousands of digits
-            raise Broken(self.path, 1, 1, str(error)) from None
-        found = tables.get("_default", {}) if isinstance(tables, dict) else None
-        if not isinstance(found, dict):
-            raise Broken(self.path, 1, 1, 'a TinyDB file is {"_default": {"1": {...}}}')
-        pairs = found.pairs if isinstance(found, Twice) else [*found.items()]
-        for number, item in pairs:
-            is_number = number.isascii() and number.isdecimal() and len(number) < 19
-            if not (is_number and isinstance(item, dict) and type(item.get("uuid")) is str):
-                what = f"object {number} has no uuid" if is_number else f"{number[:40]!r} is no number of an object"
-                raise Broken(self.path, *where_in(text, text.find(to_json(number))), what)
-        numbered = {int(number): item for number, item in pairs}
-        self.twice = len(pairs) - len(numbered)
-        return renumbered(pairs) if self.twice else numbered
-
-
-class Twice(dict):
-    """An object of JSON in which a key stands twice."""
-
-    def __init__(self, pairs):
-        super().__init__(pairs)
-        self.pairs = pairs
-
-
-def with_all(pairs):
-    """An object of JSON, frozen; one of objects of the cloud with all that share a number too."""
-    found = FrozenDict(pairs)
-    objects = (isinstance(item, dict) and "uuid" in item for _, item in pairs)
-    if len(found) < len(pairs) and all(objects):
-        return Twice(pairs)
-    for key, value in pairs:
-        if type(value) is list:
-            dict.__setitem__(found, key, frozen(value))
-    return found
-
-
-def renumbered(pairs):
-    """Objects by number; of those that share one the last has it, and the others get new ones."""
-    found, others = {}, []
-    for number, item in pairs:
-        others += [found[int(number)]] if int(number) in found else []
-        found[int(number)] = item
-    return found | dict(enumerate(others, max(found) + 1))
-
-
-def where_in(text, at):
-    """Line and column of a byte."""
-    return text.count(b"\n", 0, at) + 1, at - text.rfind(b"\n", 0, at)
-
-
-UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
-FORBIDDEN = {errno.EPERM, errno.EACCES}
-
-
-@contextlib.contextmanager
-def if_supported(what, folder, refusals=UNSUPPORTED):
-    """Go on where a filesystem lacks an operation, as those of networks and containers may; warn once."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in refusals:
-            raise
-        warn_unsupported(what, folder, error.strerror)
-
-
-@functools.cache
-def warn_unsupported(what, folder, reason):
-    log.warning("the filesystem of %s does not support %s (%s)", folder, what, reason)
-
-
-def copy_over(source, target):
-    """A copy in the place of whatever there was, with the same date."""
+def copy_over(source: Path, target: Path) -> None:
+    """Replace a file by a copy of another."""
     with in_place_of(target) as beside:
-        copy_with_date(source, beside)
+        shutil.copyfile(source, beside)
 
 
-def copy_with_date(source, target):
-    """Copy a file and its date, by which same() knows the copy."""
-    shutil.copyfile(source, target)
-    stat, refusals = os.stat(source), UNSUPPORTED | FORBIDDEN
-    with if_supported("dates of files: a start reads all of them as edited", target.parent, refusals):
-        os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+def is_at(file: Any, path: Path) -> bool:
+    """Return False if somebody has removed, moved or replaced an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
-def same(path, other):
-    """Whether one is still the copy of the other."""
-    one, two = (p.stat() if p.exists() else None for p in (path, other))
-    return one and two and (one.st_size, one.st_mtime_ns) == (two.st_size, two.st_mtime_ns)
+def matching_names(folder: Path, pattern: str) -> list[str]:
+    """Return the matching names in a folder. Raise OSError if it is unreadable: glob() does not."""
+    return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
 
 
-def sync(number, folder):
-    """Have an open file or folder reach the disk."""
-    with if_supported("fsync: a power cut may take the latest changes", folder):
-        os.fsync(number)
+# a TinyDB file: {"_default": {"1": {"uuid": ...}, ...}}, an object a line
 
 
-def sync_folder(path):
-    """Has the names in a folder reach the disk; Windows does it by itself."""
-    if hasattr(os, "O_DIRECTORY"):
-        number = os.open(path, os.O_DIRECTORY)
-        try:
-            sync(number, path)
-        finally:
-            os.close(number)
+class Broken(Exception):
+    """A file that TinyDB cannot read, or that holds an object without a number or uuid.
+
+    The message names line and column: `before` is the text of the file up to there.
+    """
+
+    def __init__(self, path: Path, before: str, reason: str) -> None:
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        super().__init__(f"{path}, line {line}, column {column}: {reason}")
 
 
-# A ledger is commits one after the other. One is [Zone] and the objects of that type that it changed, a line each as in the TinyDB file,
-# "7":null for one that is gone; [clear] before them if nothing stays of what there was; and [commit ...] with the checksum of it all.
-SEAL = b"[commit %08x]\n"
+def write_documents(path: Path, items: dict[int, Item], pause: Pause | None = None) -> None:
+    """Replace a TinyDB file at once: a reader finds the old state or the new one.
+
+    Call `pause` after each slice of objects.
+    """
+    with in_place_of(path) as beside, open(beside, "wb", 1 << 20) as file:
+        separator = b'{"_default":{\n'
+        for count, (number, item) in enumerate(items.items(), 1):
+            file.write(separator + to_line(number, item))
+            separator = b",\n"
+            if pause and count % SLICE == 0:
+                pause()
+        file.write(b"\n}}\n" if items else separator + b"}}\n")
+        file.flush()
+        sync(file.fileno(), path.parent)
 
 
-def sealed(text):
-    return text + SEAL % zlib.crc32(text)
+def read_documents(path: Path) -> dict[int, Item]:
+    """Return the objects of a TinyDB file, frozen, by number. Raise Broken, or OSError."""
+    return parse_documents(path, path.read_bytes())
 
 
-def commits(text):
-    """The commits of a ledger's text, None in the place of a damaged one; what has no end is none."""
-    begin, found = 0, []
-    while (end := text.find(b"\n[commit ", max(0, begin - 1)) + 1) and text.find(b"\n", end) > 0:
-        body, after = text[begin:end], text.find(b"\n", end) + 1
-        found.append(body if text[end:after] == SEAL % zlib.crc32(body) else None)
-        begin = after
-    if found and found[-1] is None and begin == len(text):  # as far as the disk came; it may break off once
-        found.pop()
-    return found
+def parse_documents(path: Path, octets: bytes) -> dict[int, Item]:
+    text, tables = parse(path, octets)
+    items = tables.get("_default", {}) if isinstance(tables, dict) else None
+    if not isinstance(items, dict):
+        raise Broken(path, "", 'a TinyDB file is {"_default": {"1": {...}}}')
+    for number, item in items.items():
+        reason = problem_of(number, item)
+        if reason:
+            raise Broken(path, text[: text.find(json.dumps(number))], reason)
+    return {int(number): item for number, item in items.items()}
 
 
-def lay_over(changes, commit):
-    """Adds what a commit says to {type: {number: line}}; answers whether it clears what was before."""
-    cleared = commit.startswith(b"[clear]\n")
-    if cleared:
-        changes.clear()
-    for line in commit.splitlines()[cleared:]:
-        if line.startswith(b"["):
-            lines = changes.setdefault(line[1:-1].decode(), {})
+def parse(path: Path, octets: bytes) -> tuple[str, Any]:
+    """Return the text of a JSON file, and its value. Raise Broken."""
+    text = ""
+    try:
+        text = octets.decode("utf-8-sig")
+        return text, json.loads(text, object_pairs_hook=frozen_object)
+    except UnicodeDecodeError as error:
+        before = octets[: error.start].decode("utf-8-sig", errors="ignore")
+        reason = "this is no UTF-8"
+    except json.JSONDecodeError as error:
+        before, reason = text[: error.pos], error.msg
+    except KeyError as error:
+        [key] = error.args
+        before, reason = text[: text.rfind(json.dumps(key))], f"the key {key} is there twice"
+    except RecursionError:
+        before, reason = "", "nested too deeply"
+    except ValueError as error:  # a number of thousands of digits
+        before, reason = "", str(error)
+    raise Broken(path, before, reason)
+
+
+def problem_of(number: str, item: Any) -> str:
+    """Return the reason why an object is none, or ""."""
+    if not re.fullmatch("0|[1-9][0-9]{0,17}", number):
+        return f"{number[:40]!r} is no number of an object"
+    if not (isinstance(item, dict) and type(item.get("uuid")) is str):
+        return f"object {number} has no uuid"
+    return ""
+
+
+# The ledger: commits, one after the other
+#
+#     [Zone]                      a type
+#     "1":{"uuid":"a", ...}       its objects that changed, as in the TinyDB file
+#     "7":null                    an object that was removed
+#     [commit 5f3a0c11]           the seal, with the checksum of everything since the seal before
+#
+# A commit that begins with a line [clear] is a whole state: nothing before it counts.
+SEAL = b"[commit %08x]"
+
+
+def sealed(text: bytes) -> bytes:
+    return text + SEAL % zlib.crc32(text) + b"\n"
+
+
+def lines_of(type: str, items: Mapping[int, Item | None]) -> bytes:
+    """Return the lines of a commit for one type, from its items by number."""
+    lines = [to_line(number, item) + b"\n" for number, item in items.items()]
+    return b"[%b]\n" % type.encode() + b"".join(lines)
+
+
+def text_of_commit(changes: Mapping[str, Mapping[int, Item | None]]) -> bytes:
+    return b"".join(lines_of(type, items) for type, items in changes.items())
+
+
+def commits(text: bytes) -> list[bytes | None]:
+    """Return the commits in the text of a ledger, without their seals, None for a damaged one.
+
+    Text after the last seal is ignored, as is a damaged commit at the end: a power cut leaves them.
+    """
+    bodies: list[bytes | None] = []
+    start = 0
+    for seal in re.finditer(rb"\n(\[commit .*)(?=\n)", text):
+        body = text[start : seal.start() + 1]
+        start = seal.end() + 1
+        bodies.append(body if seal[1] == SEAL % zlib.crc32(body) else None)
+    if bodies and bodies[-1] is None and start == len(text):
+        bodies.pop()
+    return bodies
+
+
+def apply_commit(commit: bytes, documents: Documents) -> None:
+    """Change a state as a commit says."""
+    for line in commit.splitlines():
+        if line == b"[clear]":
+            for items in documents.values():
+                items.clear()
+        elif line.startswith(b"["):
+            items = documents.setdefault(line[1:-1].decode(), {})
         else:
-            lines[int(line[1 : line.index(b'"', 1)])] = in_ascii(line)
-    return cleared
-
-
-def stays(line):
-    return not line.endswith(b":null")
-
-
-def merged(lines, changes):
-    """The lines of a file with changes laid over them, by number."""
-    left = dict(changes)
-    for number, line in lines:
-        line = left.pop(number, line)
-        if stays(line):
-            yield line
-    yield from (line for _, line in sorted(left.items()) if stays(line))
+            [(number, item)] = json.loads(b"{%b}" % line).items()
+            if item is None:
+                items.pop(int(number), None)
+            else:
+                items[int(number)] = item
 
 
 class Ledger:
-    """A file to which commits are appended: each is on the disk when append() returns.
+    """An open file to which commits are appended. Each is on the disk when append() returns.
 
-    One for which it raises is taken off again, at once or before the next; a disk that refuses both, and a kill then, leave it there.
+    A commit for which append() raises is cut off, at once or before the next one. It stays only if
+    the disk refuses both and the process is killed then.
     """
 
-    def __init__(self, path):
-        self.path, self.end = path, 0
-        self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (open until it is full)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.end = 0  # of the last commit, in bytes
+        self.file = open(path, "xb", buffering=0)  # noqa: SIM115 (Folder closes it)
 
-    def __del__(self):
-        """Close the file when nobody looks at it any more: a fold lets go of a ledger that another thread may be reading."""
-        if hasattr(self, "file"):  # open() may have failed
-            self.file.close()
-
-    def append(self, text, durable):
+    def append(self, text: bytes, durable: bool) -> None:
         try:
-            self.write(text)
+            self.cut()
+            rest = memoryview(text)
+            while rest:
+                rest = rest[self.file.write(rest) :]
             if durable:
                 sync(self.file.fileno(), self.path.parent)
+            if self.end == 0:
+                sync_folder(self.path.parent)
         except BaseException:
-            with contextlib.suppress(OSError):  # else the next one does it, or fails
-                self.file.truncate(self.end)
+            with contextlib.suppress(OSError):
+                self.cut()
             raise
         self.end += len(text)
 
-    def write(self, text):
-        self.cut()
+    def cut(self) -> None:
+        """Remove what a failed append() has left."""
+        self.file.truncate(self.end)
         self.file.seek(self.end)
-        left = memoryview(text)
-        while left:
-            left = left[self.file.write(left) :]
-
-    def cut(self):
-        """Take off what an append that failed has left."""
-        if os.fstat(self.file.fileno()).st_size != self.end:
-            self.file.truncate(self.end)
-
-    def close(self):
-        self.file.close()
 
 
-def is_removed(file):
-    """Whether somebody has removed an open file."""
-    return os.fstat(file.fileno()).st_nlink == 0
+class Folder(Storage):
+    """A cloud on the disk: a TinyDB file per type, a spare copy of each file, and the ledger.
 
-
-# ---- Files: the folder -------------------------------------------------------------------------------------------
-
-
-class Folder:
-    """A cloud on the disk: a TinyDB file per type, a spare of each, and the ledger of what is not in them yet.
-
-    append() commits, fold() brings the ledger into the files; both may run in threads, also at the same time.
+    append() keeps the changes of a commit, write() a whole state. Both return when the commit is in
+    the ledger, on the disk. fold() brings the files up to date and removes the ledger, while more
+    commits go to the next one. At any moment files and ledgers together are the state, and stock
+    TinyDB can open every file. append(), write() and fold() may run in threads.
     """
 
-    def __init__(self, path, durable=True):
-        self.path, self.spares, self.durable = Path(path), Path(path) / ".spare", durable
-        self.ledger, self.numbers = None, itertools.count(1)
-        self.names = set()  # of the files that must be there
-        self.unspared = set()  # types whose file is not as its spare (it was edited, or has none), or not in ASCII
-        self.appending, self.folding, self.hurry = threading.Lock(), threading.Lock(), threading.Event()
-        self.lock = None
+    def __init__(self, path: Path | str, types: set[str], durable: bool = True) -> None:
+        self.path = Path(path)
+        self.spares = self.path / ".spare"
+        self.types = types  # of a cloud
+        self.durable = durable
+        self.lock: Any = None  # the locked file
+        self.ledger: Ledger | None = None  # None until the next commit
+        self.last = 0  # the number of the last ledger
+        self.folded = 0  # the number of the last ledger that is in the files
+        self.behind: dict[str, int] = {}  # types to fold, each with its last ledger
+        self.edited: set[str] = set()  # types whose file was not as its spare, or not in ASCII
+        self.reports: list[str] = []  # on what read() mended
+        self.appending, self.folding = threading.Lock(), threading.Lock()
+        self.hurry = threading.Event()
 
-    def open(self):
-        """Takes the folder for this process."""
+    def open(self) -> None:
+        """Make the folder and lock it for this process. Raise SettingsError if that cannot be."""
         try:
             self.begin()
         except BlockingIOError as error:
-            raise SettingsError(f"{error.strerror}; stop it, or choose another with --data") from None
+            raise SettingsError(
+                f"{error.strerror}; stop it, or choose another with --data"
+            ) from None
         except OSError as error:
-            raise SettingsError(f"cannot use the data folder {self.path}: {error.strerror}; choose another with --data, or --memory") from None
+            raise SettingsError(
+                f"cannot use the data folder {self.path}: {error.strerror}; "
+                "choose another with --data, or --memory"
+            ) from None
 
-    def begin(self):
-        """Makes and locks the folder, from which nothing is missing then."""
+    def begin(self) -> None:
         self.spares.mkdir(parents=True, exist_ok=True)
-        if not self.lock or is_removed(self.lock) or ".lock" in self.missing():
+        if not (self.lock and is_at(self.lock, self.path / ".lock")):
             before, self.lock = self.lock, locked(self.path)
             if before:
                 before.close()
-        self.names = self.names - self.missing() | {".lock", ".spare"}
         self.close_ledger()
 
-    def close_ledger(self):
+    def close_ledger(self) -> None:
         if self.ledger:
             ledger, self.ledger = self.ledger, None
-            ledger.close()
+            ledger.file.close()
 
-    def is_lost(self):
-        """Whether somebody has removed the folder, or something in it that is needed."""
-        with self.appending:  # lest another thread close the ledger meanwhile
-            return self.lacks_something()
-
-    def lacks_something(self):
-        files = [self.lock, *([self.ledger.file] if self.ledger else ())]
-        return any(map(is_removed, files)) or any(not (self.path / name).exists() for name in self.missing())
-
-    def missing(self):
-        """Return the names of needed files that are not there; OSError where that cannot be known."""
-        try:
-            return self.names - set(os.listdir(self.path))
-        except (FileNotFoundError, NotADirectoryError):
-            return set(self.names)
+    def is_lost(self) -> bool:
+        """Return True if somebody has removed or replaced the folder, its lock or its ledger."""
+        if not is_at(self.lock, self.path / ".lock"):
+            return True
+        return self.ledger is not None and not is_at(self.ledger.file, self.ledger.path)
 
     # reading
 
-    def load(self, known):
-        """What is kept, {type: {number: item}}, and a line for each thing that was not as it should be."""
-        told = []
+    def read(self) -> Documents:
+        """Return the state that is kept. A spare takes the place of a missing or broken file.
+
+        Raise SettingsError for a folder that cannot be read, or that is not of this zmock.
+        """
         try:
-            names = {*matching_names(self.path, r".+\.json"), *matching_names(self.spares, r".+\.json")}
-            files = {Path(name).stem: AtomicJson(self.path / name) for name in sorted(names)}
-            for file in (file for type, file in files.items() if type not in known):
-                raise SettingsError(f"{file.path} is no file of a cloud; choose another folder with --data, or move it away")
-            self.refuse_newer(files.get("Mock"))
-            for left in (folder / f"{type}.tmp" for folder in (self.path, self.spares) for type in known):
-                left.unlink(missing_ok=True)
-            found = {type: self.read(file, told) for type, file in files.items()}
-            self.names |= names
-            return self.replay(found, told), told
+            names = sorted({*self.file_names(), *matching_names(self.spares, r".+\.json")})
+            self.refuse_foreign(names)
+            for type in self.types:
+                for folder in (self.path, self.spares):
+                    (folder / f"{type}.tmp").unlink(missing_ok=True)
+            documents = {Path(name).stem: self.read_file(name) for name in names}
+            self.behind = dict.fromkeys(self.edited, 0)
+            self.replay(documents)
         except OSError as error:
-            where = error.filename or self.path
-            raise SettingsError(f"cannot read {where}: {error.strerror}; mend it, or start with another --data") from None
+            raise SettingsError(
+                f"cannot read {error.filename or self.path}: {error.strerror}; "
+                "mend it, or start with another --data"
+            ) from None
+        return documents
 
-    def refuse_newer(self, file):
-        """Before anything is done to files that may be right for another zmock."""
-        try:
-            formats = [item.get("format") for item in file.documents().values()] if file else []
-        except (Broken, FileNotFoundError):
-            return
-        newest = max((format for format in formats if type(format) is int), default=0)
-        if newest > FORMAT:
-            raise SettingsError(f"{self.path} was written by a newer zmock (format {newest}); use that one, or another --data")
+    def file_names(self) -> list[str]:
+        return matching_names(self.path, r".+\.json")
 
-    def read(self, file, told):
-        """The objects of a file; of its spare, where it is broken."""
-        spare = AtomicJson(self.spares / file.path.name)
-        if not same(file.path, spare.path):
-            self.unspared.add(file.path.stem)
+    def refuse_foreign(self, names: list[str]) -> None:
+        """Refuse files of others and of a newer zmock before anything is done to them."""
+        for name in names:
+            if Path(name).stem not in self.types:
+                raise SettingsError(
+                    f"{self.path / name} is no file of a cloud; "
+                    "choose another folder with --data, or move it away"
+                )
+        with contextlib.suppress(Broken, FileNotFoundError):
+            for item in read_documents(self.path / "Mock.json").values():
+                number = item.get("format")
+                if type(number) is int and number > FORMAT:
+                    raise SettingsError(
+                        f"{self.path} was written by a newer zmock (format {number}); "
+                        "use that one, or another --data"
+                    )
+
+    def read_file(self, name: str) -> dict[int, Item]:
+        path, spare = self.path / name, self.spares / name
         try:
-            found = file.documents()
-            if not file.is_ascii:
-                self.unspared.add(file.path.stem)
-            if file.twice:
-                new = "it is kept under a new one" if file.twice == 1 else "they are kept under new ones"
-                told.append(f"{file.path.name} holds {counted(file.twice, 'object')} with the number of another; {new}")
-            return found
+            octets = path.read_bytes()
+            items = parse_documents(path, octets)
         except FileNotFoundError:
-            broken = f"{file.path}: it is missing"
+            return self.use_spare(path, f"{path}: it is missing")
         except Broken as error:
-            broken = error
-        try:
-            found = spare.documents()
-        except (Broken, OSError):
-            raise SettingsError(f"cannot read {broken}; mend or remove it, or start with another --data") from None
-        aside = f"it is now {self.set_aside(file.path)}, and " if file.path.exists() else ""
-        copy_over(spare.path, file.path)
-        told.append(f"cannot read {broken}; {aside}the last good one is in its place")
-        return found
+            return self.use_spare(path, str(error))
+        if not (octets.isascii() and spare.exists() and spare.read_bytes() == octets):
+            self.edited.add(path.stem)
+        return items
 
-    def set_aside(self, path):
+    def use_spare(self, path: Path, reason: str) -> dict[int, Item]:
+        """Put the spare in the place of a file, and keep that as *.corrupt-DATE."""
+        spare = self.spares / path.name
+        try:
+            items = read_documents(spare)
+        except (Broken, OSError):
+            raise SettingsError(
+                f"cannot read {reason}; mend or remove it, or start with another --data"
+            ) from None
+        aside = f"it is now {self.set_aside(path)}, and " if path.exists() else ""
+        copy_over(spare, path)
+        self.reports.append(f"cannot read {reason}; {aside}the last good one is in its place")
+        return items
+
+    def set_aside(self, path: Path) -> Path:
         aside = path.with_name(f"{path.name}.corrupt-{world_stamp()}")
-        copy_with_date(path, aside)
+        copy_over(path, aside)
         return aside
 
-    def replay(self, found, told):
-        """Lays what the ledgers hold over what the files hold."""
-        full, changes = self.ledgers(), {}
-        for path in full:
-            whole = commits(path.read_bytes())
-            if None in whole:
-                told.append(f"{path} is damaged: {whole.count(None)} of {len(whole)} commits are lost; it is kept as {self.set_aside(path)}")
-            for commit in filter(None, whole):
-                if lay_over(changes, commit):
-                    found = {}
-        self.names |= {path.name for path in full}
-        self.numbers = itertools.count(max((int(path.stem) for path in full), default=0) + 1)
-        for type, lines in changes.items():
-            documents = json.loads(b"{%b}" % b",".join(lines.values()))
-            changed = found.get(type, {}) | {int(number): item for number, item in documents.items()}
-            found[type] = {number: item for number, item in changed.items() if item is not None}
-        return found
+    def replay(self, documents: Documents) -> None:
+        """Apply the commits in the ledgers to the state of the files."""
+        for path in self.ledgers():
+            bodies = commits(path.read_bytes())
+            for body in bodies:
+                if body:
+                    apply_commit(body, documents)
+            if None in bodies:
+                self.reports.append(
+                    f"{path} is damaged: {bodies.count(None)} of {len(bodies)} commits are lost; "
+                    f"it is kept as {self.set_aside(path)}"
+                )
+            self.last = int(path.stem)
+            self.behind = dict.fromkeys(documents, self.last)
+
+    def ledgers(self) -> list[Path]:
+        """Return the ledgers on the disk, oldest first."""
+        names = matching_names(self.path, r"[0-9]{8}\.ledger")
+        return [self.path / name for name in sorted(names)]
 
     # writing
 
-    def append(self, text, whole=False):
-        """Keeps a commit; OSError where that cannot be. A whole state goes also where something was removed."""
+    def append(self, changes: Changes) -> None:
+        """Keep the changes of a commit. Raise OSError if that cannot be."""
+        text = text_of_commit(changes)
         with self.appending:
-            if whole and self.lacks_something():
+            self.keep(text, changes)
+
+    def write(self, data: Documents) -> None:
+        """Keep a whole state, also if the folder was removed. Raise OSError if that cannot be."""
+        text = b"[clear]\n" + text_of_commit(data)
+        with self.appending:
+            if self.is_lost():
                 self.begin()
-            if self.ledger is None:
-                self.begin_ledger()
-            self.ledger.append(text, self.durable)
+            on_disk = {Path(name).stem for name in self.file_names()}
+            self.keep(text, data.keys() | on_disk & self.types)
 
-    def begin_ledger(self):
-        ledger = Ledger(self.path / f"{next(self.numbers):08d}.ledger")
-        try:
-            sync_folder(self.path)
-        except BaseException:
-            ledger.close()
-            with contextlib.suppress(OSError):  # else it stays, empty, until it is folded
-                ledger.path.unlink()
-            raise
-        self.ledger = ledger
-        self.names.add(ledger.path.name)
+    def keep(self, text: bytes, types: Iterable[str]) -> None:
+        if self.ledger is None:
+            self.last += 1
+            self.ledger = Ledger(self.path / f"{self.last:08d}.ledger")
+        self.ledger.append(sealed(text), self.durable)
+        self.behind |= dict.fromkeys(types, self.last)
 
     @property
-    def is_behind(self):
-        """Whether there is something to fold."""
-        return bool(self.unspared) or any(name.endswith(".ledger") for name in [*self.names])
+    def is_behind(self) -> bool:
+        """True if fold() has something to do."""
+        return bool(self.behind) or self.folded < self.last
 
     @property
-    def is_long(self):
-        return bool(self.ledger) and self.ledger.end > LEDGER_MOST
+    def is_long(self) -> bool:
+        return self.ledger is not None and self.ledger.end > LEDGER_MOST
 
-    def ledgers(self):
-        """Those on the disk, oldest first."""
-        return sorted(self.path / name for name in matching_names(self.path, r"[0-9]{8}\.ledger"))
+    def end_ledger(self) -> int:
+        """Close the ledger: the next commit begins another. Return the number of the last one."""
+        with self.appending:
+            if self.ledger:
+                self.ledger.cut()
+            self.close_ledger()
+            return self.last
 
-    def fold(self):
-        """Brings the ledger into the TinyDB files, and removes it then; commits go on in another one."""
+    def fold(self, documents: Documents, last: int) -> None:
+        """Write the files of the types that are behind. Remove the ledgers up to number `last`.
+
+        `documents` is the state of these types after the last commit in those ledgers.
+        """
         with self.folding:
-            with self.appending:
-                if self.ledger:
-                    self.ledger.cut()
-                self.close_ledger()
-                full = self.ledgers()
-            changes, cleared = {}, False
-            for path in full:
-                for commit in filter(None, commits(path.read_bytes())):
-                    cleared |= lay_over(changes, commit)
-            there = {Path(name).stem for name in matching_names(self.path, r".+\.json")}
-            for type in sorted(changes.keys() | (there if cleared else self.unspared)):
-                self.fold_file(AtomicJson(self.path / f"{type}.json"), changes.get(type, {}), cleared)
-            self.unspared.clear()
+            if last < self.folded:  # a later fold was quicker
+                return
+            self.spares.mkdir(exist_ok=True)
+            for type, items in documents.items():
+                path = self.path / f"{type}.json"
+                write_documents(path, items, self.pause)
+                copy_over(path, self.spares / path.name)
             sync_folder(self.path)
-            for path in full:
-                self.remove_ledger(path)
+            for path in self.ledgers():
+                if int(path.stem) <= last:
+                    path.unlink(missing_ok=True)
+            self.folded = last
+            with self.appending:
+                self.behind = {type: n for type, n in self.behind.items() if n > last}
 
-    def remove_ledger(self, path):
-        self.names.discard(path.name)  # before it is gone, or it would be missed
-        try:
-            path.unlink(missing_ok=True)
-        except BaseException:
-            self.names.add(path.name)
-            raise
-
-    def fold_file(self, file, changes, cleared):
-        """What is missing though it must be there is an error, or its objects would be forgotten."""
-        none = cleared or file.path.name not in self.names
-        for lines in (file.parsed_lines,) if file.path.stem in self.unspared else (file.lines, file.parsed_lines):
-            with contextlib.suppress(Foreign):
-                file.replace(merged(() if none else lines(), changes), self.pause, self.spares / file.path.name)
-                break
-        self.names.add(file.path.name)
-
-    def pause(self):
+    def pause(self) -> None:
         self.hurry.wait(PAUSE)
 
-    def close(self):
-        """Completes the files, and lets the folder go."""
-        self.hurry.set()
-        try:
-            if self.is_behind:
-                self.fold()
-        finally:
-            self.let_go()
-
-    def let_go(self):
-        """Close the folder as it is."""
+    def close(self) -> None:
+        """Close the folder as it is, for another process to use."""
         self.close_ledger()
         if self.lock:
             self.lock.close()
 
-    def __del__(self):
-        self.let_go()  # of a mock that was made, and never ran
+    def __del__(self) -> None:
+        self.close()  # of a mock that never ran
 
 
-def matching_names(folder, pattern):
-    """Return the names in a folder that match. Raise OSError if it cannot be read, which glob() does not."""
-    return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
-
-
-def locked(folder):
-    """Return the lock file of a folder, held until it is closed."""
-    file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 (held on)
+def locked(folder: Path) -> Any:
+    """Return the open lock file of a folder, which is locked until it is closed."""
+    file = open(folder / ".lock", "ab+", buffering=0)  # noqa: SIM115 (stays open)
     try:
         lock_file(file, folder)
         file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        file.write(b"%d" % os.getpid())
     except BaseException:
-        with contextlib.suppress(OSError):  # closing tries to write again, fails, and closes nevertheless
-            file.close()
+        file.close()
         raise
     return file
 
 
-def lock_file(file, folder):
-    """Refuses a folder that another process uses, naming that process."""
+def lock_file(file: Any, folder: Path) -> None:
+    """Lock an open file. Raise BlockingIOError with the process that uses the folder."""
     try:
         import fcntl
-    except ImportError:  # Windows has none; there the folder is not guarded
+    except ImportError:  # Windows has none
         return
     try:
         with if_supported("locks: nothing keeps a second zmock from writing there too", folder):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise BlockingIOError(errno.EWOULDBLOCK, f"{folder} is in use by another zmock (process {holder})") from None
+        holder = file.read().decode(errors="replace").strip() or "unknown"
+        reason = f"{folder} is in use by another zmock (process {holder})"
+        raise BlockingIOError(errno.EWOULDBLOCK, reason) from None
 
 
 class Snapshots:
-    """Named copies of a whole state {type: {number: item}}: folders of TinyDB files, or in memory without a folder."""
+    """Named copies of a whole state: folders of TinyDB files, or in memory without a folder.
 
-    def __init__(self, folder=None):
-        self.folder, self.held = folder, {}
+    After a failure or a kill at any moment, a name means the earlier snapshot or the new one. A
+    folder .NAME.tmp is waste. A folder .NAME.old is the snapshot NAME until NAME is there.
+    """
 
-    def names(self):
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.held: dict[str, Documents] = {}  # the snapshots in memory
+
+    def names(self) -> list[str]:
         if not self.folder:
             return sorted(self.held)
-        names = {*self.entries(r"[^.].*"), *self.left_as(".old")}
+        names = {*self.entries(r"[^.].*"), *self.leftovers(".old")}
         return sorted(name for name in names if self.place(name).is_dir())
 
-    def entries(self, pattern):
-        return matching_names(self.folder, pattern) if self.folder and self.folder.exists() else []
+    def entries(self, pattern: str) -> list[str]:
+        return matching_names(self.folder, pattern) if self.folder.exists() else []
 
-    def left_as(self, end):
-        """Return the names of which a kill or a failure has left .name.tmp or .name.old."""
-        return [name[1 : -len(end)] for name in self.entries(rf"\..+\{end}")]
+    def leftovers(self, suffix: str) -> list[str]:
+        """Return the names of which a kill or a failure has left .NAME.tmp or .NAME.old."""
+        return [name[1 : -len(suffix)] for name in self.entries(rf"\..+\{suffix}")]
 
-    def place(self, name):
-        """Return the folder of a snapshot: .name.old until another one has taken its place."""
+    def place(self, name: str) -> Path:
+        """Return the folder of a snapshot."""
         target, old = self.folder / name, self.folder / f".{name}.old"
         return old if old.exists() and not target.exists() else target
 
-    def take(self, name, documents):
-        """Keep a snapshot. Where that cannot be, one of that name stays as it was."""
+    def take(self, name: str, documents: Documents) -> None:
+        """Keep a snapshot. If that fails, the earlier snapshot of this name stays."""
         if not self.folder:
             self.held[name] = documents
             return
-        beside = self.folder / f".{name}.tmp"
         self.tidy()
+        beside, target = self.folder / f".{name}.tmp", self.folder / name
         beside.mkdir(parents=True)
         try:
             for type, items in documents.items():
-                AtomicJson(beside / f"{type}.json").write({"_default": items})
+                write_documents(beside / f"{type}.json", items)
             sync_folder(beside)
-            self.put_in_place(beside, self.folder / name, self.folder / f".{name}.old")
+            if target.exists():
+                os.replace(target, self.folder / f".{name}.old")
+            os.replace(beside, target)
         finally:
             self.tidy_if_possible()
 
-    def put_in_place(self, beside, target, old):
-        try:
-            if target.exists():
-                os.replace(target, old)
-            os.replace(beside, target)
-            sync_folder(self.folder)
-        except BaseException:
-            with contextlib.suppress(OSError):  # place() finds the old one nevertheless
-                if not beside.exists():
-                    os.replace(target, beside)
-                if old.exists():
-                    os.replace(old, target)
-            raise
-
-    def tidy(self):
-        """Takes away what one that was killed left: .one.tmp is waste; .one.old is the snapshot until another one has its place."""
-        for name in self.left_as(".old"):
+    def tidy(self) -> None:
+        """Remove what a kill or a failure has left. Raise OSError if that cannot be."""
+        if not (self.folder and self.folder.exists()):
+            return
+        for name in self.leftovers(".old"):
             old, target = self.folder / f".{name}.old", self.folder / name
-            shutil.rmtree(old) if target.exists() else os.replace(old, target)
-        for name in self.left_as(".tmp"):
+            if target.exists():
+                shutil.rmtree(old)
+            else:
+                os.replace(old, target)
+        for name in self.leftovers(".tmp"):
             shutil.rmtree(self.folder / f".{name}.tmp")
+        sync_folder(self.folder)
 
-    def tidy_if_possible(self):
-        """Tidy up where leftovers do no harm; the next snapshot that is taken or dropped tries it again."""
+    def tidy_if_possible(self) -> None:
+        """Tidy up where leftovers do no harm: the next snapshot or drop tries it again."""
         try:
             self.tidy()
         except OSError as error:
             log.warning("cannot tidy up the snapshots: %s", error)
 
-    def documents(self, name):
-        """The state that was copied; Broken or OSError where its files cannot be read."""
+    def documents(self, name: str) -> Documents:
+        """Return the state that was copied. Raise Broken or OSError if its files cannot be read."""
         if not self.folder:
             return self.held[name]
-        place = self.place(name)
-        files = [AtomicJson(place / file) for file in sorted(matching_names(place, r".+\.json"))]
-        return {file.path.stem: file.documents() for file in files}
+        names = sorted(matching_names(self.place(name), r".+\.json"))
+        return {Path(file).stem: read_documents(self.place(name) / file) for file in names}
 
-    def drop(self, name):
+    def drop(self, name: str) -> None:
         if not self.folder:
             self.held.pop(name, None)
         elif self.place(name).exists():
@@ -2720,67 +2673,121 @@ class Snapshots:
 
 # ---- Store -------------------------------------------------------------------------------------------------------
 
-def clone(item):
-    """A copy that shares nothing that could be changed."""
+# values as items hold and compare them
+
+
+def clone(item: Item) -> Item:
+    """Return a copy that shares nothing that could be changed."""
     return {key: value if type(value) in ATOMS else copied(value) for key, value in item.items()}
 
 
-def copied(value):
+def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return clone(value)
-    return [copied(one) for one in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [copied(element) for element in value]
+    return value
 
 
-def without_nulls(item):
+def without_nulls(item: Item) -> Item:
     return {key: value for key, value in item.items() if value is not None}
 
 
-def letters(value):
-    """A value as MySQL's utf8_general_ci compares it letter by letter: capitals without accents."""
+def letters(value: Any) -> str:
+    """Return a value as MySQL's utf8_general_ci compares its letters: capitals without accents."""
     text = value if type(value) is str else text_of(value)
     if text.isascii():
         return text.upper()
-    bare = "".join(c for c in unicodedata.normalize("NFD", text.replace("ß", "s").upper()) if not unicodedata.combining(c))
+    decomposed = unicodedata.normalize("NFD", text.replace("ß", "s").upper())
+    bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     return unicodedata.normalize("NFC", bare)
 
 
-def folded(value):
-    """A value as that collation compares and sorts it whole: trailing spaces are insignificant."""
+def folded(value: Any) -> str:
+    """Return a value as that collation compares and sorts it whole: without trailing spaces."""
     return letters(value).rstrip(" ")
 
 
-def each(item, key):
-    """What an item has at a key, one by one: a value, those of a list, or of a list of references, "backupStorageRefs.status".
+def each(item: Item, key: str) -> Iterable[Any]:
+    """Return the values of an item at a key: its value, the elements of a list, or none.
 
-    A plain text in a list of references is the reference itself.
+    each({"refs": [{"status": "Ready"}, ...]}, "refs.status") -> ["Ready", ...]
+    each({"refs": ["a", "b"]}, "refs.uuid") -> ["a", "b"]
     """
     if "." in key:
-        name, _, inner = key.partition(".")
-        rows = (row if isinstance(row, dict) else {inner: row} for row in item.get(name, ()))
-        return [row[inner] for row in rows if row.get(inner) is not None]
+        return fields_inside(item, key)
     value = item.get(key)
-    return value if isinstance(value, list) else () if value is None else (value,)
+    if isinstance(value, list):
+        return value
+    return () if value is None else (value,)
 
 
-class Table:
-    """The items of one type in memory: by uuid, and by the fields that its row names, from the first time that one is asked for.
+def fields_inside(item: Item, key: str) -> Iterator[Any]:
+    name, _, inner = key.partition(".")
+    for reference in item.get(name, ()):
+        value = reference.get(inner) if isinstance(reference, dict) else reference
+        if value is not None:
+            yield value
 
-    Those of `standing` are there without being kept, until they are changed.
+
+def undone(name: str, before: Item, after: Item, now: Item) -> Any:
+    """Return the value of a field now, with one change of several taken back.
+
+    Numbers count back. Any other value is restored only if nobody has changed it since.
+    """
+    was, became, is_now = before.get(name), after.get(name), now.get(name)
+    if was == became:
+        return is_now
+    if all(type(value) in (int, float) for value in (was, became, is_now)):
+        return is_now + was - became
+    return was if is_now == became else is_now
+
+
+# what is in memory
+
+
+class Table(tinydb.table.Table):
+    """The items of one type in memory: by uuid, by number (TinyDB's doc_id), and by indexed fields.
+
+    Items are frozen, and uuids compare without case. An index is made when it is first used, and
+    follows every change. The methods of TinyDB hand out copies, and change items through
+    Database.change(), so that everybody sees their changes. Standing items are there from the
+    start, and kept once they are changed.
     """
 
-    def __init__(self, indexed, documents=None, standing=None):
-        documents = documents or {}
-        self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}  # what TinyDB calls a doc_id
-        found = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
-        self.items = (standing or {}) | found
-        self.last = max(documents, default=0)
-        self.version = object()  # another one after each change
-        self.indexed = indexed
-        self.indexes = {}
-        self.order = None  # the uuids in MySQL's order, from the first time that it is asked for
+    def __init__(self, store: Database, name: str) -> None:
+        super().__init__(store.storage, name, cache_size=0)  # a cached answer would not see changes
+        self.store = store
+        self.indexed = store.indexes.get(name, ())
+        self.standing: dict[str, Item] = store.standing.get(name, {})
+        self.load({})
 
-    def put(self, uuid, item):
-        """Stores an item, or takes it away where it is None; answers what was there, and its number. uuids compare without case."""
+    def load(self, documents: dict[int, Item]) -> None:
+        """Hold these items, {number: item}, only. Of two with the same uuid, the last counts."""
+        self.numbers = {folded(item["uuid"]): number for number, item in documents.items()}
+        items = {uuid: frozen(documents[number]) for uuid, number in self.numbers.items()}
+        self.items: dict[str, Item] = self.standing | items  # by folded uuid
+        self.last = max(documents, default=0)  # the highest number so far
+        self.version = object()  # another one after each change
+        self.indexes: dict[str, dict[str, dict[str, None]]] = {}  # uuids by field and value
+        self.order: list[str] | None = None  # uuids in MySQL's order, once they are needed
+
+    def documents(self) -> dict[int, Item]:
+        """Return the items by number, as load() takes them: those to keep."""
+        documents = {number: self.items[uuid] for uuid, number in self.numbers.items()}
+        for uuid, item in self.standing.items():
+            if self.items.get(uuid) is item:
+                documents.pop(self.numbers.get(uuid), None)
+        return documents
+
+    def number_of(self, uuid: str) -> int:
+        """Return the number of an item. A new item gets the next one."""
+        if uuid not in self.numbers:
+            self.numbers[uuid] = self._get_next_id()
+        return self.numbers[uuid]
+
+    def put(self, uuid: Uuid, item: Item | None) -> tuple[Item | None, int | None]:
+        """Store a frozen item; None removes it. Return the item before, and its number."""
         uuid = folded(uuid)
         before = self.items.get(uuid)
         self.version = object()
@@ -2792,230 +2799,235 @@ class Table:
         if item is None:
             self.items.pop(uuid, None)
             return before, self.numbers.pop(uuid, None)
-        if uuid not in self.numbers:
-            self.last += 1
-            self.numbers[uuid] = self.last
         self.items[uuid] = item
-        return before, self.numbers[uuid]
+        return before, self.number_of(uuid)
 
     @staticmethod
-    def reindex(index, name, uuid, before, after):
+    def reindex(index: dict, name: str, uuid: str, before: Item | None, after: Item | None) -> None:
         for value in each(before, name) if before else ():
-            index[folded(value)].pop(uuid, None)
-            if not index[folded(value)]:
+            uuids = index[folded(value)]
+            uuids.pop(uuid, None)
+            if not uuids:
                 del index[folded(value)]
         for value in each(after, name) if after else ():
             index[folded(value)][uuid] = None
 
-    def index(self, name):
-        """The uuids of the items by what they have at a key."""
+    def index(self, name: str) -> dict[str, dict[str, None]]:
+        """Return the uuids of items by the folded value of a field."""
         if name not in self.indexes:
             self.indexes[name] = defaultdict(dict)
             for uuid, item in self.items.items():
                 self.reindex(self.indexes[name], name, uuid, None, item)
         return self.indexes[name]
 
-    def reorder(self, uuid, gone):
-        place = bisect.bisect_left(self.order, uuid)
-        if gone:
-            del self.order[place]
+    def reorder(self, uuid: str, removed: bool) -> None:
+        position = bisect.bisect_left(self.order, uuid)
+        if removed:
+            del self.order[position]
         else:
-            self.order.insert(place, uuid)
+            self.order.insert(position, uuid)
 
-    def in_order(self, start=None, stop=None):
+    def in_order(self, start: int | None = None, stop: int | None = None) -> Iterator[Item]:
         if self.order is None:
             self.order = sorted(self.items)
-        return map(self.items.__getitem__, self.order if stop is None else self.order[start:stop])
+        page = self.order if stop is None else self.order[start:stop]
+        return map(self.items.__getitem__, page)
 
-    def documents(self):
-        """Its items by number. They are frozen: a change puts another item in the place of one."""
-        return {number: self.items[uuid] for uuid, number in self.numbers.items()}
+    # all other methods of TinyDB's Table use these three
+
+    def _get_next_id(self) -> int:
+        self.last += 1
+        return self.last
+
+    def _read_table(self) -> dict[str, Mapping[Any, Any]]:
+        documents = self.store.call_in_loop(self.copies)
+        return {str(number): document for number, document in documents.items()}
+
+    def _update_table(self, updater: Callable[[dict[int, Any]], None]) -> None:
+        self.store.call_in_loop(self.apply, updater)
+
+    def copies(self) -> dict[int, Item]:
+        """Return copies of all items by number. Standing items get a number here."""
+        return {self.number_of(uuid): clone(item) for uuid, item in self.items.items()}
+
+    def apply(self, updater: Callable[[dict[int, Any]], None]) -> None:
+        """Let TinyDB change copies of the items. Store those that it changed, all or none."""
+        before, after = self.copies(), self.copies()
+        updater(after)
+        with self.store.all_or_nothing():
+            for number, item in before.items():
+                if number not in after:
+                    self.store.remove(self.name, item["uuid"])
+            for number, document in after.items():
+                item = before.get(number)
+                if document != item:
+                    self.check(number, document, item)
+                    self.numbers[folded(document["uuid"])] = number
+                    self.last = max(self.last, number)
+                    self.store.put(self.name, without_nulls(document))
+
+    def check(self, number: int, document: Item, before: Item | None) -> None:
+        """Raise ValueError or TypeError for a document that cannot be stored."""
+        uuid = document.get("uuid")
+        if not 0 <= number < 10**18:
+            raise ValueError(f"{number} is no number of an object")
+        if type(uuid) is not str or not uuid:
+            raise ValueError(f"an object of {self.name} needs a uuid, a text: {document}")
+        if before and uuid != before["uuid"]:
+            change = f"{before['uuid']} cannot be changed to {uuid}"
+            raise ValueError(f"the uuid of {self.name} {change}")
+        if not before and folded(uuid) in self.items:
+            raise ValueError(f"{self.name} {uuid} is there already")
+        to_line(number, document)  # raises for a value that JSON cannot hold
+
+    def __len__(self) -> int:
+        return len(self.items)
 
 
+class Tables(dict[str, Table]):
+    """The tables by type. TinyDB calls it, as db.tables(), for their names."""
+
+    def __call__(self) -> set[str]:
+        return set(self)
+
+
+@dataclass
 class Image:
-    """A whole state, {type: {number: item}}, and its commit, which is made once."""
+    """A whole state, {type: {number: item}}, as Database.put_back() takes it."""
 
-    def __init__(self, documents):
-        self.documents = documents
-
-    @functools.cached_property
-    def text(self):
-        return b"[clear]\n" + b"".join(lines_of(type, items) for type, items in self.documents.items() if items)
+    documents: Documents
 
 
-def lines_of(type, items):
-    """What a commit says of items by number; None is gone."""
-    return b"[%b]\n" % type.encode() + b"".join(to_line(number, item) + b"\n" for number, item in items.items())
+class Database(tinydb.TinyDB):
+    """The items of a cloud in memory: a TinyDB with a Table per type, and with quicker methods.
 
-
-def undone(name, before, after, now):
-    """What a field becomes when one change of several is taken back: numbers count back, others only if still as they were left."""
-    was, became, is_now = before.get(name), after.get(name), now.get(name)
-    if was == became:
-        return is_now
-    if all(type(value) in (int, float) for value in (was, became, is_now)):
-        return is_now + was - became
-    return was if is_now == became else is_now
-
-
-# ---- Store: commits ----------------------------------------------------------------------------------------------
-
-TICK = 0.5  # seconds of the world's time; the files are complete two ticks after the last commit
-
-
-class Write:
-    """One write of a Store, for all who wait for it; and what they want undone when it fails."""
-
-    def __init__(self, store):
-        self.undos, self.task = [], asyncio.ensure_future(store.write_next(self))
-        self.task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
-
-    async def wait(self, undo=None):
-        self.undos += [undo] if undo else []
-        await asyncio.shield(self.task)
-
-    async def over(self):
-        """Returns when it is over, however it went."""
-        await asyncio.wait([self.task])
-
-    def undo(self, refusal):
-        """Last first; one that goes wrong does not keep the others from it."""
-        with contextlib.ExitStack() as stack:
-            for undo in self.undos:
-                stack.push(self.told)
-                stack.callback(undo, refusal)
-
-    @staticmethod
-    def told(kind, error, trace):
-        """Whether an undo went wrong; then that is in the log."""
-        if error:
-            log.error("what could not be kept could not be taken back", exc_info=error)
-        return isinstance(error, Exception)
-
-
-class Store:
-    """Items by type and uuid. Reading never touches the disk; commit() returns when all changes before it are on it.
-
-    It holds frozen copies of what goes in; what comes out is a copy or frozen.
-    Without a folder nothing is kept.
+    cloud.db.table("Zone").search(where("name") == "zone-1") is find("Zone", "name", "zone-1").
+    Items that come in are copied and frozen. get() returns a copy, all other methods frozen items.
+    Changes made in all_or_nothing() can be taken back.
     """
 
-    def __init__(self, indexes, folder=None, durable=True, standing=None):
+    tables: Tables
+
+    def __init__(
+        self,
+        indexes: dict[str, Any],
+        standing: dict[str, dict[str, Item]],
+        folder: Path | str | None,
+        durable: bool,
+    ) -> None:
+        if folder:
+            super().__init__(folder, indexes.keys() | OWN_TYPES, durable, storage=Folder)
+        else:
+            super().__init__(storage=MemoryStorage)
         self.indexes = indexes  # the fields to index, by type
-        self.standing = standing or {}  # the items that are there from the start, by type and folded uuid
-        self.path, self.folder, self.durable = folder, folder and Folder(folder, durable), durable
-        self.tables, self.log = {}, None
-        self.changed, self.whole = {}, None  # what the next commit says: {type: {number: uuid}}, after a whole state or none
+        self.standing = standing  # items that are there without being kept, by type and folded uuid
+        self.tables = Tables()
+        self.pending: Changes | None = None  # for the next commit; None if nothing is kept
+        self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
-        self.writing = self.waiting = None  # the Write that is under way, and the next one
-        self.tending = self.ticking = None
-        self.commits = self.commits_seen = 0
-        self.failure = ""  # why the last look, commit or fold failed, until a commit succeeds
-        self.failing, self.logged = set(), set()  # which of them failed last; the kinds of failure in the log
-        self.found = []  # what was not as it should be when it was loaded
-        self.watch = None  # told of each change, where somebody wants to know
+        self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
+        self.call_in_loop = operator.call  # for TinyDB's methods, which may run in another thread
 
-    def clear(self):
-        """Forgets everything; the next commit empties the files."""
-        self.put_back(Image({}))
+    def table(self, name: str, **options: Any) -> Table:
+        if name not in self.tables:
+            if name not in self.indexes and name not in OWN_TYPES:
+                raise ValueError(f"there is no table {name}{did_you_mean(name, self.indexes)}")
+            self.tables[name] = Table(self, name)
+        return self.tables[name]
 
-    def say_whole(self, image):
-        """Has the next commit say an image, which is what there is, instead of each change."""
-        self.changed, self.whole = {}, image if self.folder else None
+    def drop_table(self, name: str) -> None:
+        self.table(name).truncate()
 
-    def put_back(self, image):
-        """Has the state of an image take the place of what there is."""
-        self.tables = {name: self.new_table(name, documents) for name, documents in image.documents.items()}
-        self.say_whole(image)
-        for write in filter(None, (self.writing, self.waiting)):
-            write.undos.clear()  # nothing of it is there any more
-        self.writes += 1
+    def drop_tables(self) -> None:
+        for name in self.tables:
+            self.drop_table(name)
 
-    def image(self):
-        """The state now, as put_back() takes it."""
-        return Image({name: table.documents() for name, table in self.tables.items()})
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"a cloud has no {name}, and no default table; try db.table('Zone').{name}"
+        )
 
-    def table(self, type):
-        if type not in self.tables:
-            self.tables[type] = self.new_table(type)
-        return self.tables[type]
-
-    def new_table(self, type, documents=None):
-        return Table(self.indexes.get(type, ()), documents, self.standing.get(type))
+    def __len__(self) -> int:
+        return sum(map(len, self.tables.values()))
 
     # reading
 
-    def get(self, type, uuid):
-        """A copy of the item, or None."""
+    def get(self, type: str, uuid: Uuid) -> Item | None:
+        """Return a copy of an item, or None."""
         item = self.peek(type, uuid)
         return clone(item) if item is not None else None
 
-    def peek(self, type, uuid):
-        """The item itself, for looking at only."""
+    def peek(self, type: str, uuid: Any) -> Item | None:
+        """Return the item itself, or None."""
         return self.table(type).items.get(folded(uuid)) if isinstance(uuid, str) else None
 
-    def spelling(self, uuid, types):
-        """Return a uuid as the item of one of these types that has it spells it; else as it is."""
+    def spelling(self, uuid: Uuid, types: Iterable[str]) -> Uuid:
+        """Return a uuid as the item of one of these types spells it; as it is if no item has it."""
         key = folded(uuid)
-        there = (type for type in types if type in self.tables or type in self.standing)
-        found = (self.table(type).items.get(key) for type in there)
-        return next((item["uuid"] for item in found if item), uuid)
+        for type in types:
+            if type in self.tables or type in self.standing:
+                item = self.table(type).items.get(key)
+                if item:
+                    return item["uuid"]
+        return uuid
 
-    def rows(self, type):
-        """All items of a type, for looking at only."""
+    def rows(self, type: str) -> Collection[Item]:
         return self.table(type).items.values()
 
-    def count(self, type):
+    def count(self, type: str) -> int:
         return len(self.table(type).items)
 
-    def in_order(self, type, start=None, stop=None):
-        """The items of a type by uuid, as MySQL answers without `order by`, or a page of them; for looking at only."""
+    def in_order(
+        self, type: str, start: int | None = None, stop: int | None = None
+    ) -> Iterator[Item]:
+        """Return the items by uuid, as MySQL answers without `order by`, or a page of them."""
         return self.table(type).in_order(start, stop)
 
-    def find(self, type, field, value):
-        """The items whose field has the value, for looking at only; without a scan where the field is indexed."""
+    def find(self, type: str, field: str, value: Any) -> list[Item]:
+        """Return the items whose field has the value, or holds it in a list."""
         table = self.table(type)
         if field == "uuid":
             item = self.peek(type, value)
             return [item] if item else []
         if field in table.indexed or field in table.indexes:
             return [table.items[uuid] for uuid in table.index(field).get(folded(value), ())]
-        return [item for item in table.items.values() if folded(value) in map(folded, each(item, field))]
+        wanted = folded(value)
+        return [item for item in table.items.values() if wanted in map(folded, each(item, field))]
 
-    def how_many(self, type, field, value):
-        """How many items find() would bring, of an indexed field."""
+    def how_many(self, type: str, field: str, value: Any) -> int:
+        """Return how many items find() would return, for an indexed field."""
         if field == "uuid":
             return 1
         return len(self.table(type).index(field).get(folded(value), ()))
 
     # writing
 
-    def put(self, type, item):
+    def put(self, type: str, item: Item) -> None:
         self.change(type, item["uuid"], item)
 
-    def update(self, type, uuid, /, **changes):
-        """Changes fields; None takes a field away."""
+    def update(self, type: str, uuid: Uuid, /, **changes: Any) -> None:
+        """Change fields of an item. None removes a field."""
         changed = without_nulls(self.peek(type, uuid) | frozen(changes))
         self.change(type, uuid, FrozenDict(changed))
 
-    def remove(self, type, uuid):
+    def remove(self, type: str, uuid: Uuid) -> None:
         self.change(type, uuid, None)
 
-    def change(self, type, uuid, item):
-        """Puts an item in the place of one, or takes that away where it is None."""
+    def change(self, type: str, uuid: Uuid, item: Item | None) -> None:
+        """Store an item in the place of the earlier one, or remove that if `item` is None."""
         item = frozen(item)
         before, number = self.table(type).put(uuid, item)
-        if self.folder and number:
-            self.changed.setdefault(type, {})[number] = folded(uuid)
         self.writes += 1
+        if number is not None and self.pending is not None:
+            self.pending.setdefault(type, {})[number] = item
         if self.watch:
             self.watch(type, uuid, before)
         if self.log is not None:
             self.log.append((type, uuid, before, item))
 
     @contextlib.contextmanager
-    def all_or_nothing(self):
-        """What is changed inside is taken back when an exception leaves; else the log of it is in what this yields."""
+    def all_or_nothing(self) -> Iterator[list[tuple]]:
+        """Yield the log of the changes in the block. Take them back if an exception leaves it."""
         outer, self.log = self.log, []
         log = self.log
         try:
@@ -3029,212 +3041,323 @@ class Store:
         if outer is not None:
             outer += log
 
-    def take_back(self, log):
-        """Undoes changes, last first, also when others have changed the same items since: fields that they set stay."""
+    def take_back(self, log: list[tuple]) -> None:
+        """Undo changes, the last one first. Fields that others have set since stay."""
         for type, uuid, before, after in reversed(log):
             now = self.peek(type, uuid)
             if before and after and now:
-                self.change(type, uuid, without_nulls(now | {name: undone(name, before, after, now) for name in before.keys() | after.keys()}))
+                names = before.keys() | after.keys()
+                restored = {name: undone(name, before, after, now) for name in names}
+                self.change(type, uuid, without_nulls(now | restored))
             elif not (before and after):
                 self.change(type, uuid, before)
 
-    # keeping
+    # whole states
 
-    def open(self):
-        """Takes the folder for this process and loads what is in it."""
-        if not self.folder:
-            return
-        self.folder.open()
-        with no_collection():
-            documents, told = self.folder.load(self.indexes.keys() | OWN_TYPES)
-            self.tables = {name: self.new_table(name, items) for name, items in documents.items()}
-        twice = {name: len(items) - len(self.table(name).numbers) for name, items in documents.items()}
-        for line in (*told, *(f"{name}.json holds {counted(count, 'object')} with the uuid of another; the last one counts" for name, count in twice.items() if count)):
-            self.report(line)
+    def image(self) -> Image:
+        """Return the state now."""
+        documents = {name: table.documents() for name, table in self.tables.items()}
+        return Image({name: items for name, items in documents.items() if items})
 
-    def report(self, line):
-        """Says what is not as it should be: in the log and in /zmock/health."""
-        log.error("%s", line)
-        self.found.append(line)
+    def put_back(self, image: Image) -> None:
+        """Hold the state of an image in the place of everything before."""
+        for name in self.tables.keys() | image.documents.keys():
+            self.table(name).load(image.documents.get(name, {}))
+        self.writes += 1
 
-    async def commit(self, undo=None):
-        """Returns when every change before this call is on the disk; calls that come together share one write.
+    def clear(self) -> None:
+        self.put_back(Image({}))
 
-        When it cannot be written, undo(error) is called before anything else is, and ApiError leaves.
-        """
-        if self.waiting is None:
-            if not self.changed and not self.whole and self.writing is None:
-                return
-            self.waiting = Write(self)
-        if self.durable:
-            await self.waiting.wait(undo)
 
-    async def try_commit(self):
-        """commit() for those whom nobody waits for: what cannot be written now goes with the next one, and is in the log."""
-        with contextlib.suppress(ApiError):
-            await self.commit()
+# what a commit says
 
-    async def write_next(self, write):
-        """One write, when the one before it is over."""
-        if self.writing:
-            await self.writing.over()
-        self.writing, self.waiting = write, None
-        whole, changed = None, {}
-        try:
-            with self.guard("commit"):
-                self.look_after()
-                whole, changed = self.take_changes()
-                text = self.text_of(changed)
-                if whole or text:
-                    await asyncio.to_thread(self.write, whole, text)
-        except BaseException as error:
-            self.keep_for_later(whole, changed)
-            if isinstance(error, ApiError):
-                write.undo(error)
-                self.renew_image(whole, error.__cause__)
-            raise
-        finally:
-            self.writing = None
+Undo = Callable[[ApiError], Any]
+TICK: Seconds = 0.5  # of the world's time; the files are up to date two ticks after the last commit
+
+
+class Commit:
+    """A write of the pending changes, shared by all calls that wait for it.
+
+    It holds what these calls want undone if the write fails.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.undos: list[Undo] = []
+        self.task = asyncio.ensure_future(store.write_next(self))
+        self.task.add_done_callback(self.retrieve)
+
+    @staticmethod
+    def retrieve(task: asyncio.Task) -> None:
+        """Retrieve the error, which asyncio would log if nobody waits for this commit."""
+        if not task.cancelled():
+            task.exception()
+
+    async def wait(self, undo: Undo | None = None) -> None:
+        if undo:
+            self.undos.append(undo)
+        await asyncio.shield(self.task)
+
+    async def over(self) -> None:
+        """Return when the write has succeeded or failed."""
+        await asyncio.wait([self.task])
+
+    def undo(self, refusal: ApiError) -> None:
+        """Call the undos, the last one first. If one of them fails, log it and go on."""
+        for undo in reversed(self.undos):
+            try:
+                undo(refusal)
+            except Exception as error:
+                log.error("what could not be kept could not be taken back", exc_info=error)
+
+
+class Failures:
+    """The failures of a folder until all is well again, for calls, /zmock/health and the log."""
+
+    def __init__(self, path: Path | str | None) -> None:
+        self.path = path
+        self.reason = ""  # of the last failure, until a commit succeeds
+        self.failing: set[str] = set()  # the kinds of work that failed last: commit, fold
+        self.logged: set[tuple] = set()  # the kinds of failure in the log
 
     @contextlib.contextmanager
-    def guard(self, work):
-        """Turn whatever goes wrong in a look at the folder, a commit or a fold into SYS.1016."""
+    def guard(self, work: str) -> Iterator[None]:
+        """Turn whatever goes wrong in the block into SYS.1016."""
         try:
             yield
         except Exception as error:
             raise ApiError("SYS.1016", self.failed(work, error)) from error
         self.succeeded(work)
 
-    def take_changes(self):
-        """Return the changes since the last call: a whole state or None, and the numbers changed after it."""
-        whole, self.whole, changed, self.changed = self.whole, None, self.changed, {}
-        return whole, changed
-
-    def text_of(self, changed):
-        """Return what a commit says of {type: {number: uuid}}."""
-        tables = self.tables
-        return b"".join(lines_of(type, {
-            number: tables[type].items[uuid] if tables[type].numbers.get(uuid) == number else None for number, uuid in numbers.items()
-        }) for type, numbers in changed.items())  # fmt: skip
-
-    def write(self, whole, text):
-        self.folder.append(sealed(whole.text + text if whole else text), bool(whole))
-        self.commits += 1
-
-    def keep_for_later(self, whole, changed):
-        """Has the next commit say what this one could not."""
-        if not self.whole:
-            self.whole = whole
-            self.changed = {type: changed.get(type, {}) | self.changed.get(type, {}) for type in changed.keys() | self.changed.keys()}
-
-    def renew_image(self, whole, error):
-        """Have the next commit say the state as it is now: perhaps it lost what JSON cannot write."""
-        if whole and self.whole is whole and not isinstance(error, OSError):
-            self.say_whole(self.image())
-
-    def look_after(self):
-        """Has the next commit say all that there is, where somebody has removed something of the folder."""
-        if self.folder and not self.whole and self.folder.is_lost():
-            self.say_whole(self.image())
-
-    def failed(self, work, error):
-        """Note why work on the folder failed; the log tells each kind of failure once until all is well."""
+    def failed(self, work: str, error: Exception) -> str:
+        """Note a failure, log it if it is the first of its kind, and return a sentence on it."""
         expected = isinstance(error, (OSError, Broken))
-        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        self.reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        sentence = f"in {self.path}: {self.reason}"
         kind = type(error), getattr(error, "errno", None)
         if kind not in self.logged:
-            trace = None if expected else error
-            log.error("cannot keep the cloud in %s: %s", self.path, reason, exc_info=trace)
+            log.error("cannot keep the cloud %s", sentence, exc_info=None if expected else error)
         self.logged.add(kind)
         self.failing.add(work)
-        self.failure = reason
-        return f"the cloud cannot be kept in {self.path}: {reason}"
+        return f"the cloud cannot be kept {sentence}"
 
-    def succeeded(self, work):
+    def succeeded(self, work: str) -> None:
         self.failing.discard(work)
         if work == "commit" or not self.failing:
-            self.failure = ""
+            self.reason = ""
         if self.logged and not self.failing:
             log.warning("the cloud is kept in %s again", self.path)
             self.logged.clear()
 
-    def start(self):
-        """From now on, inside the running loop, the files are brought up to the ledger when it is quiet, and what failed is tried again."""
-        if self.folder:
-            self.ticking = asyncio.get_running_loop().call_later(TICK, self.tick)
 
-    def tick(self):
-        if self.tending is None or self.tending.done():
-            self.tending = asyncio.ensure_future(self.tend())
-        self.start()
+class Store(Database):
+    """A Database that is kept in a Folder; in memory only without one.
 
-    async def tend(self):
-        """Write what is not written yet, and complete the files when it is quiet."""
-        with contextlib.suppress(ApiError):
-            if not self.writing:
-                with self.guard("look"):
-                    self.look_after()
-            if self.changed or self.whole:
-                await self.commit()
-            elif not self.writing:
-                self.succeeded("commit")
-        quiet, self.commits_seen = self.commits == self.commits_seen, self.commits
-        if self.folder and (self.folder.is_long or (quiet and self.folder.is_behind)):
-            await self.fold()
+    commit() returns when all changes made before it are on the disk. Calls that commit together
+    share one write, and their changes are undone if it fails. Reading never touches the disk. Every
+    TICK the store writes the changes that nobody waits for, tries a failed write again, and folds
+    the ledger into the files if no commits come.
+    """
 
-    async def fold(self):
-        """Completes the TinyDB files."""
-        with contextlib.suppress(ApiError), self.guard("fold"):
-            await asyncio.to_thread(self.folder.fold)
+    def __init__(
+        self,
+        indexes: dict[str, Any],
+        folder: Path | str | None = None,
+        durable: bool = True,
+        standing: dict[str, dict[str, Item]] | None = None,
+    ) -> None:
+        super().__init__(indexes, standing or {}, folder, durable)
+        self.folder: Any = self.storage if folder else None
+        self.durable = durable
+        self.pending: Changes | None = {} if folder else None
+        self.whole = False  # True if the next commit is to keep the whole state
+        self.writing: Commit | None = None  # under way
+        self.waiting: Commit | None = None  # to come
+        self.writes_done = self.writes_seen = 0  # of commits, now and at the last tick
+        self.tending: asyncio.Future | None = None
+        self.failures = Failures(folder)
+        self.found: list[str] = []  # reports on what was not as it should be at the start
+
+    def open(self) -> None:
+        """Lock the folder for this process, and load the state that it keeps."""
+        if not self.folder:
+            return
+        self.folder.open()
+        with no_collection():
+            documents = self.folder.read()
+            super().put_back(Image(documents))
+        for line in self.folder.reports:
+            self.report(line)
+        for name, items in documents.items():
+            twice = len(items) - len(self.table(name).numbers)
+            if twice:
+                objects = f"{counted(twice, 'object')} with the uuid of another"
+                self.report(f"{name}.json holds {objects}; the last one counts")
+
+    def report(self, line: str) -> None:
+        """Tell people what is not as it should be, in the log and in /zmock/health."""
+        log.error("%s", line)
+        self.found.append(line)
 
     @property
-    def state(self):
+    def state(self) -> str:
         """Where the changes are, for people: memory, kept, writing, or why they cannot be kept."""
         if not self.folder:
             return "memory"
-        return f"failing: {self.failure}" if self.failure else "writing" if self.changed or self.whole or self.writing else "kept"
+        if self.failures.reason:
+            return f"failing: {self.failures.reason}"
+        return "writing" if self.whole or self.pending or self.writing else "kept"
 
-    async def rest(self):
-        """Returns when nothing is being written."""
-        await self.try_commit()
-        while write := self.waiting or self.writing:
-            await write.over()
+    def put_back(self, image: Image) -> None:
+        """Hold the state of an image only. The next commit keeps the whole state."""
+        super().put_back(image)
+        self.whole = self.folder is not None
+        for commit in (self.writing, self.waiting):
+            if commit:
+                commit.undos.clear()  # the changes are gone
+
+    # commits
+
+    async def commit(self, undo: Undo | None = None) -> None:
+        """Return when every change made before this call is on the disk.
+
+        If it cannot be written, call undo(error) before anything else happens, and raise ApiError.
+        """
+        if self.whole or self.pending or self.writing or self.waiting:
+            commit = self.next_commit()
+            if self.durable:
+                await commit.wait(undo)
+
+    async def try_commit(self) -> None:
+        """Commit changes that nobody waits for. If that fails, the next commit writes them."""
+        with contextlib.suppress(ApiError):
+            await self.commit()
+
+    def next_commit(self) -> Commit:
+        if self.waiting is None:
+            self.waiting = Commit(self)
+        return self.waiting
+
+    async def write_next(self, commit: Commit) -> None:
+        """Write the pending changes when the commit before is over."""
+        if self.writing:
+            await self.writing.over()
+        self.writing, self.waiting = commit, None
+        try:
+            with self.pending_write() as write:
+                if write:
+                    await asyncio.to_thread(write)
+        except ApiError as error:
+            commit.undo(error)
+            raise
+        finally:
+            self.writing = None
+
+    def write_now(self) -> None:
+        with self.pending_write() as write:
+            if write:
+                write()
 
     @contextlib.contextmanager
-    def released_on_failure(self):
-        """Let the folder go, as it is, if an exception leaves the block: nothing will close the store."""
+    def pending_write(self) -> Iterator[Callable[[], None] | None]:
+        """Yield the function that writes the pending changes, None if there are none.
+
+        That is the whole state if somebody has removed the folder, or if the last write failed.
+        """
+        with self.failures.guard("commit"):
+            whole = self.whole or self.folder.is_lost()
+            changes, self.pending, self.whole = self.pending, {}, False
+            try:
+                if whole:
+                    yield functools.partial(self.folder.write, self.image().documents)
+                else:
+                    yield functools.partial(self.folder.append, changes) if changes else None
+            except BaseException:
+                self.whole = True
+                raise
+            self.writes_done += whole or bool(changes)
+
+    # the files
+
+    def start(self) -> None:
+        """Tend the folder from now on, in the running loop."""
+        if self.folder:
+            self.tending = asyncio.ensure_future(self.tend_on())
+
+    async def tend_on(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            await self.tend()
+
+    async def tend(self) -> None:
+        """Write the pending changes. Fold the ledger if no commit came since the last time."""
+        try:
+            await self.next_commit().wait()
+        except ApiError:
+            return
+        quiet = self.writes_done == self.writes_seen
+        self.writes_seen = self.writes_done
+        if self.folder.is_long or (quiet and self.folder.is_behind):
+            await self.fold()
+
+    async def fold(self) -> None:
+        """Bring the TinyDB files up to date."""
+        while self.writing:
+            await self.writing.over()
+        with contextlib.suppress(ApiError):
+            self.write_now()  # rarely anything; the files must not hold what no ledger holds
+            with self.failures.guard("fold"):
+                documents, last = self.to_fold()
+                await asyncio.to_thread(self.folder.fold, documents, last)
+
+    def to_fold(self) -> tuple[Documents, int]:
+        """End the ledger. Return the items of the types that it changed, and its number."""
+        last = self.folder.end_ledger()
+        return {type: self.table(type).documents() for type in self.folder.behind}, last
+
+    # the end
+
+    async def rest(self) -> None:
+        """Return when nothing is being written."""
+        await self.try_commit()
+        while commit := self.waiting or self.writing:
+            await commit.over()
+
+    @contextlib.contextmanager
+    def released_on_failure(self) -> Iterator[None]:
+        """Close the folder if an exception leaves the block: nobody else will."""
         try:
             yield
         except BaseException:
             if self.folder:
-                self.folder.let_go()
+                self.folder.close()
             raise
 
-    def close(self):
-        """Writes what is not yet written, completes the files, and lets the folder go."""
+    def close(self) -> None:
+        """Write the pending changes, bring the files up to date, and close the folder."""
         if not self.folder:
             return
-        if self.ticking:
-            self.ticking.cancel()
-        with contextlib.suppress(ApiError), self.guard("commit"):
-            self.look_after()
-            whole, changed = self.take_changes()
-            if whole or changed:
-                self.write(whole, self.text_of(changed))
-        with contextlib.suppress(ApiError), self.guard("fold"):
-            self.folder.close()
-        self.folder = None  # what still happens is kept nowhere
+        if self.tending:
+            self.tending.cancel()
+        self.folder.hurry.set()
+        with contextlib.suppress(ApiError):
+            self.write_now()
+            with self.failures.guard("fold"):
+                if self.folder.is_behind:
+                    self.folder.fold(*self.to_fold())
+        self.folder.close()
+        self.folder = self.pending = None  # later changes are kept nowhere
 
 
 @contextlib.contextmanager
-def no_collection():
-    """Without Python's search for garbage, which takes longer than reading where there are many objects."""
+def no_collection() -> Iterator[None]:
+    """Switch the garbage collector off, which would take longer than reading many objects."""
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable() if was_on else None
+        if was_on:
+            gc.enable()
 
 
 # ---- Query -------------------------------------------------------------------------------------------------------
@@ -5928,6 +6051,7 @@ class Cloud:
 
     def __init__(self, settings, catalogue, store, clock, dialect):
         self.settings, self.catalogue, self.store = settings, catalogue, store
+        self.db = store  # the objects, as a tinydb.TinyDB
         self.clock, self.dialect = clock, dialect
         self.queries = Rows(catalogue, dialect, store, self.computed(), clock.utc_offset)
         self.computing = {type for type, _ in self.queries.computed}
@@ -12584,7 +12708,6 @@ def start_again(rest):
         rest.made = rest.made or served | {"cloud": named_anywhere(rest.settings.cloud)}
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | served | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
-        cloud.store.say_whole(rest.start.image)
     expunge_all_later(cloud)
     if rest.settings.cloud == "demo":
         set_going(cloud)
@@ -12638,7 +12761,7 @@ def load_kept(rest, start):
     record = store.get("Mock", "mock") or {}
     rest.made = record.get("made") or {name: record[name] for name in MADE_WITH if name in record}
     mind_settings(rest.settings, rest.made)
-    take_up(rest, store.folder.unspared)
+    take_up(rest, store.folder.edited)
 
 
 def mind_settings(settings, made):
@@ -13000,6 +13123,7 @@ class Mock:
         self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.settings = self.cloud.settings
+        self.db: tinydb.TinyDB = self.cloud.db  # mock.db.table("Zone").search(where("name") == "zone-1")
         self.runner = web.AppRunner(
             self.app,
             access_log=None,
@@ -13267,16 +13391,8 @@ class Mock:
     async def reset(self) -> None:
         """Go back to the start: its cloud, clock and rules, no calls, no session."""
         self.session = None
-<<<<<<< HEAD
-        await self.control.reset("", {}, {"cloud": self.first_cloud})
-        self._add_first_rules()
-||||||| 3a19efd
-        await self.control.reset("", {}, {"cloud": self.first_cloud})
-        self.add_rules()
-=======
         await self.control.reset_to(self.first_cloud)
-        self.add_rules()
->>>>>>> control
+        self._add_first_rules()
 
     # looking
 
@@ -13434,6 +13550,8 @@ class MockInThread:
         self.mock, self.thread = mock, thread
         self.settings, self.clock = mock.settings, mock.clock
         self.base, self.url = mock.base, mock.url
+        self.db: tinydb.TinyDB = mock.db
+        mock.cloud.store.call_in_loop = thread.call
 
     @property
     def session(self) -> str | None:

@@ -825,7 +825,7 @@ async def test_health_tells_no_secret(tmp_path, caplog):
     (folder / "Session.json").write_text(json.dumps(kept))
     (folder / "Zone.json").write_text("[")
     async with serve(**settings) as mock, aiohttp.ClientSession() as http, http.get(f"{mock.base}/zmock/health") as answer:
-        mock.cloud.store.failed("commit", OSError(28, "No space left on device", str(folder / "Zone.json")))
+        mock.cloud.store.failures.failed("commit", OSError(28, "No space left on device", str(folder / "Zone.json")))
         told = await answer.text()
         assert f"Session {session}: odd is unknown" in caplog.text
         assert "a session: odd is unknown" in told

@@ -316,8 +316,11 @@ def a_file_in_its_place_for_good(folder, patch):
 
 
 def unreadable(folder, patch):
-    listdir = os.listdir
-    patch.setattr(os, "listdir", lambda path: fail(errno.EACCES) if str(path) == str(folder) else listdir(path))
+    def mortal(do):
+        return lambda path, **more: fail(errno.EACCES) if str(path).startswith(str(folder)) else do(path, **more)
+
+    for name in ("listdir", "stat"):
+        patch.setattr(os, name, mortal(getattr(os, name)))
     return patch.undo
 
 
@@ -413,6 +416,7 @@ async def test_a_call_that_cannot_be_kept_is_refused_with_nothing_changed_until_
     async with serve(**settings) as mock, connected(mock):
         await mock.login()
         before = things(mock)
+        await mock.cloud.store.fold()  # the next commit opens a ledger
         heal = trouble(tmp_path / "cloud")
         for _ in range(3):
             for method, path, body in (("POST", "/zones", {"params": {"name": "z"}}), ("PUT", "/accounts/login", LOG_IN)):
@@ -443,6 +447,7 @@ async def test_a_job_whose_work_cannot_be_kept_fails_and_its_work_is_undone(tmp_
                                l3NetworkUuids=[named("l3-private")])  # fmt: skip
         before = things(mock)
         job = (await mock.request("DELETE", f"/vm-instances/{vm['uuid']}"))[1]["location"][-32:]
+        await mock.cloud.store.fold()  # the next commit opens a ledger
         heal = trouble(tmp_path / "cloud")
         await mock.advance(5)
         status, answer = await mock.request("GET", f"/api-jobs/{job}")

@@ -308,7 +308,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_nobody_changes_a_stored_item_in_place(what):
-    store, given = Store({}), copy.deepcopy(ITEM)
+    store, given = Store({"Zone": set()}), copy.deepcopy(ITEM)
     store.put("Zone", given)
     with pytest.raises(TypeError, match="read-only"):
         CHANGES[what](store.peek("Zone", "u"))

@@ -1,6 +1,7 @@
 """Store: items by type and uuid in memory, in groups to the disk."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import io
@@ -10,12 +11,16 @@ import shutil
 import threading
 from pathlib import Path
 
+import aiohttp
 import pytest
-from tinydb import TinyDB
+import tinydb
+from asking import one
+from tinydb import Query, TinyDB, operations, where
+from tinydb.table import Document
 
-from zmock import ApiError, Image, SettingsError, Store
+from zmock import ApiError, Image, SettingsError, Store, named, serve
 
-INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}, "Host": set()}
+INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}, "Host": set(), "Cluster": set()}
 
 
 def new_store(folder=None):
@@ -367,6 +372,7 @@ async def test_a_commit_that_is_given_up_takes_nothing_from_the_others(kept, fol
 
 async def test_commits_go_on_while_the_files_are_completed(kept, folder, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr("zmock.SLICE", 1)
     monkeypatch.setattr(kept.folder, "pause", lambda: (begun.set(), go_on.wait(5)))
     for n in range(2):
         kept.put("Zone", zone(f"{n}"))
@@ -742,7 +748,7 @@ async def test_a_store_that_is_closed_while_its_folder_fails_lets_it_go(folder, 
 
 # every call of the filesystem
 
-NAMES = "listdir stat fstat open close fsync replace unlink mkdir utime".split()
+NAMES = "listdir stat fstat open close fsync replace unlink mkdir".split()
 FAILING = (*((number, False) for number in (errno.EIO, errno.EACCES, errno.EMFILE, errno.EINVAL)), (MemoryError, False),
            *((number, True) for number in (errno.ENOSPC, errno.EROFS)), (RecursionError, True))  # fmt: skip
 
@@ -772,8 +778,6 @@ class Filesystem:
 
     def opened(self, path, mode="r", buffering=-1, **more):
         file = self.mortal("open", self.file)(path, mode.replace("b", ""))
-        if mode == "a+":
-            return io.TextIOWrapper(io.BufferedRandom(file), **more)
         return io.BufferedReader(file) if mode == "rb" else io.BufferedWriter(file) if buffering else file
 
     def mortal(self, name, call):
@@ -852,3 +856,215 @@ async def test_whichever_call_of_the_filesystem_fails_what_was_acknowledged_is_t
         if not met:
             break
     assert {*tried} >= {*NAMES, "write", "copyfile", "flock"} and place < 199
+
+
+# the database, as TinyDB's own methods see it
+
+
+WEB = named("vm-web-1")
+
+
+@contextlib.asynccontextmanager
+async def mock_in(folder, cloud="demo"):
+    async with serve(data=str(folder), cloud=cloud) as mock:
+        await mock.login()
+        yield mock
+
+
+async def written(mock):
+    """The folder, once the mock has written on its own what changed, and completed the files."""
+    for _ in range(2):
+        await mock.cloud.store.tend()
+    return Path(mock.settings.data)
+
+
+def stored(folder, name, uuid):
+    """An item as stock TinyDB reads it from the file."""
+    with TinyDB(folder / f"{name}.json") as db:
+        return db.get(where("uuid") == uuid)
+
+
+async def test_the_store_of_a_cloud_is_a_tinydb(folder):
+    async with mock_in(folder) as mock:
+        assert mock.db is mock.cloud.db is mock.cloud.store and isinstance(mock.db, TinyDB)
+        assert isinstance(mock.db.table("Zone"), tinydb.table.Table) and isinstance(mock.db.storage, tinydb.Storage)
+        assert {"Zone", "VmInstance"} <= mock.db.tables() and "Zone" in repr(mock.db) and len(mock.db) > 100
+
+
+async def test_an_update_is_an_answer_of_the_api_at_once_and_in_the_file_soon(folder):
+    async with mock_in(folder) as mock:
+        before = await one(mock, "vm-instances", "name=web-1")
+        assert len(mock.db.table("VmInstance").update({"state": "Unknown"}, where("name") == "web-1")) == 1
+        assert await one(mock, "vm-instances", "name=web-1") == before | {"state": "Unknown"}
+        assert WEB in [vm["uuid"] for vm in await mock.query("vm-instances", "state=Unknown")]
+        assert stored(await written(mock), "VmInstance", WEB)["state"] == "Unknown"
+    async with mock_in(folder) as again:
+        assert again.db.table("VmInstance").get(where("uuid") == WEB)["state"] == "Unknown"
+
+
+async def test_updates_take_functions_and_numbers_and_none_takes_a_field_away(folder):
+    async with mock_in(folder) as mock:
+        vms = mock.db.table("VmInstance")
+        [number] = vms.update(operations.increment("cpuNum"), where("uuid") == WEB)
+        cpus = vms.get(doc_id=number)["cpuNum"]
+        assert vms.update(operations.delete("platform"), doc_ids=[number]) == [number]
+        assert vms.update_multiple([(operations.set("description", "new"), where("uuid") == WEB), ({"imageUuid": None}, where("uuid") == WEB)])
+        document = vms.get(doc_id=number)
+        assert (document["description"], document["cpuNum"]) == ("new", cpus) and not {"platform", "imageUuid"} & document.keys()
+        assert stored(await written(mock), "VmInstance", WEB) == document
+
+
+async def test_an_inserted_object_is_found_by_the_api_and_by_indexes(folder):
+    async with mock_in(folder) as mock:
+        zones = mock.db.table("Zone")
+        new = {"uuid": "a" * 32, "name": "new", "state": "Enabled", "type": "zstack", "tags": ["x"]}
+        number = zones.insert(new)
+        new["tags"].append("spoilt")
+        assert zones.insert_multiple([new | {"uuid": "b" * 32}, Document(new | {"uuid": "c" * 32}, doc_id=77)]) == [number + 1, 77]
+        assert zones.insert(new | {"uuid": "d" * 32}) == 78
+        assert [zone["uuid"][0] for zone in await mock.query("zones", "name=new")] == [*"abcd"]
+        assert mock.cloud.store.peek("Zone", "A" * 32)["tags"] == ["x"]
+        folder = await written(mock)
+        with TinyDB(folder / "Zone.json") as db:
+            assert [document.doc_id for document in db.search(where("name") == "new")] == [number, number + 1, 77, 78]
+
+
+async def test_an_upsert_changes_what_is_there_and_inserts_what_is_not(folder):
+    async with mock_in(folder) as mock:
+        zones = mock.db.table("Zone")
+        [number] = zones.upsert({"name": "renamed"}, where("name") == "zone-1")
+        assert zones.upsert(Document({"description": "by number"}, doc_id=number)) == [number]
+        [other] = zones.upsert({"uuid": "e" * 32, "name": "other"}, where("name") == "other")
+        assert zones.get(doc_id=number)["description"] == "by number" and other != number
+        assert sorted(zone["name"] for zone in await mock.query("zones")) == ["other", "renamed"]
+        assert stored(await written(mock), "Zone", "e" * 32).doc_id == other
+
+
+async def test_a_removed_object_is_gone_everywhere(folder):
+    async with mock_in(folder) as mock:
+        vms = mock.db.table("VmInstance")
+        [number] = vms.remove(where("uuid") == WEB)
+        assert vms.remove(doc_ids=[number]) == [] and not vms.contains(doc_id=number)
+        assert await mock.query("vm-instances", "name=web-1") == []
+        assert stored(await written(mock), "VmInstance", WEB) is None
+
+
+async def test_what_is_handed_out_is_a_copy(folder):
+    async with mock_in(folder) as mock:
+        vms = mock.db.table("VmInstance")
+        before = mock.cloud.store.get("VmInstance", WEB)
+        copies = [vms.get(where("uuid") == WEB), *vms.search(where("uuid") == WEB), vms.get(doc_ids=[vms.get(where("uuid") == WEB).doc_id])[0],
+                  next(document for document in vms if document["uuid"] == WEB)]  # fmt: skip
+        for document in copies:
+            assert isinstance(document, Document) and document == before
+            document["name"] = "spoilt"
+            document.setdefault("list", []).append("spoilt")
+        assert vms.search(where("uuid") == WEB) == [before] == [mock.cloud.store.get("VmInstance", WEB)]
+
+
+async def test_objects_are_searched_counted_and_listed(folder):
+    async with mock_in(folder) as mock:
+        vms, store = mock.db.table("VmInstance"), mock.cloud.store
+        assert len(vms) == len(vms.all()) == len([*vms]) == store.count("VmInstance")
+        running = (Query().state == "Running") & (Query().cpuNum >= 1)
+        assert vms.count(running) == len(vms.search(running)) == len(await mock.query("vm-instances", "state=Running"))
+        assert vms.contains(where("name") == "web-1") and not vms.contains(where("name") == "web-0")
+        numbers = [document.doc_id for document in vms]
+        assert [*map(str, numbers)] == [*map(str, dict.fromkeys(numbers))] and vms.get(doc_id=numbers[0]) == vms.all()[0]
+
+
+@pytest.mark.parametrize("empty", (lambda db: db.table("VmInstance").truncate(), lambda db: db.drop_table("VmInstance"), lambda db: db.drop_tables()))
+async def test_a_table_is_emptied(folder, empty):
+    async with mock_in(folder) as mock:
+        vms = mock.db.table("VmInstance")
+        empty(mock.db)
+        assert len(vms) == 0 == mock.cloud.store.count("VmInstance")
+        folder = await written(mock)
+        assert documents(folder, "VmInstance") == []
+        number = vms.insert({"uuid": "f" * 32, "name": "n"})
+        assert vms.get(doc_id=number)["name"] == "n"
+
+
+async def test_a_table_outlives_a_reset(folder):
+    async with mock_in(folder) as mock:
+        vms = mock.db.table("VmInstance")
+        before = vms.all()
+        vms.truncate()
+        await mock.reset()
+        assert vms is mock.db.table("VmInstance") and vms.all() == before
+
+
+async def test_configurations_are_numbered_objects_of_which_the_changed_ones_are_kept(folder):
+    async with mock_in(folder) as mock:
+        configurations = mock.db.table("GlobalConfig")
+        image = mock.cloud.store.image()
+        assert len({document.doc_id for document in configurations}) == len(configurations) > 100
+        assert mock.cloud.store.image() == image
+        [number] = configurations.update({"value": "5"}, where("uuid") == "vm/dataVolume.deleteOnVmDestroy")
+        folder = await written(mock)
+        with TinyDB(folder / "GlobalConfig.json") as db:
+            assert [(document.doc_id, document["value"]) for document in db if document["name"] == "dataVolume.deleteOnVmDestroy"] == [(number, "5")]
+
+
+async def test_watchers_and_waiting_calls_see_a_change(folder):
+    async with mock_in(folder) as mock, aiohttp.ClientSession() as http:
+        conditions = "path=/vm-instances&q=name=web-1&q=state=Unknown"
+        waiting = asyncio.ensure_future(http.get(f"{mock.base}/zmock/wait?{conditions}"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        mock.db.table("VmInstance").update({"state": "Unknown"}, where("name") == "web-1")
+        assert (await asyncio.wait_for(waiting, 5)).status == 200
+
+
+WRONG = {
+    "has no uuid": (lambda zones: zones.insert({"name": "n"}), "needs a uuid"),
+    "has a number for a uuid": (lambda zones: zones.insert({"uuid": 5}), "needs a uuid"),
+    "has a uuid that is taken": (lambda zones: zones.insert(dict(zones.all()[0])), "is there already"),
+    "has a uuid that is taken, in capitals": (lambda zones: zones.insert({"uuid": zones.all()[0]["uuid"].upper()}), "is there already"),
+    "comes twice": (lambda zones: zones.insert_multiple([{"uuid": "a"}, {"uuid": "a"}]), "is there already"),
+    "gets another uuid": (lambda zones: zones.update({"uuid": "a"}), "cannot be changed to a"),
+    "loses its uuid": (lambda zones: zones.update(operations.delete("uuid")), "needs a uuid"),
+    "has a number below 0": (lambda zones: zones.insert(Document({"uuid": "a"}, doc_id=-1)), "no number"),
+    "has a number of another": (lambda zones: zones.insert(Document({"uuid": "a"}, doc_id=zones.all()[0].doc_id)), "already exists"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_an_object_that_cannot_be_stored_is_refused_with_nothing_changed(folder, wrong):
+    async with mock_in(folder) as mock:
+        zones, (do, reason) = mock.db.table("Zone"), WRONG[wrong]
+        before = zones.all()
+        with pytest.raises(ValueError, match=reason) as error:
+            do(zones)
+        assert "\n" not in str(error.value) and zones.all() == before
+        await mock.create("CreateZone", name="afterwards")
+        assert documents(await written(mock))[: len(before)] == before
+
+
+async def test_a_value_that_json_cannot_hold_is_refused_as_by_stock_tinydb(folder):
+    async with mock_in(folder) as mock:
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            mock.db.table("Zone").update({"name": {1, 2}})
+        assert (await written(mock)) and mock.cloud.store.state == "kept"
+
+
+def test_a_table_that_is_none_is_refused_with_the_nearest_one(folder):
+    store = new_store(folder)
+    with pytest.raises(ValueError, match="there is no table Zoen, did you mean Zone?"):
+        store.table("Zoen")
+    with pytest.raises(AttributeError, match="no default table"):
+        store.insert({"uuid": "a"})
+    store.close()
+
+
+@pytest.mark.parametrize("data", (False, True))
+def test_a_mock_in_a_thread_has_the_database_too(tmp_path, data):
+    with serve(**({"data": str(tmp_path / "cloud")} if data else {})) as mock:
+        mock.login()
+        vms = mock.db.table("VmInstance")
+        thread = []
+        vms.update(lambda document: thread.append(threading.current_thread().name) or document.update(state="Unknown"), where("name") == "web-1")
+        assert thread == ["zmock"] and mock.query("vm-instances", "name=web-1")[0]["state"] == "Unknown"
+        assert vms.count(where("name") == "web-1") == 1 and isinstance(mock.db, TinyDB)
+    with pytest.raises(RuntimeError, match="has ended"):
+        vms.all()

@@ -8725,6 +8725,8 @@ def call_of_long_job(cloud: Cloud, job: Item) -> Call:
 # large clouds
 
 VMS_PER_HOST = 100
+OF_OFFERING = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # a virtual machine has
+OF_HOST = ("clusterUuid", "zoneUuid", "hypervisorType")  # these fields of the other object
 GROUND = (  # what a large cloud takes from the demo cloud
     "Zone", "Cluster", "PrimaryStorage", "BackupStorage", "Image", "InstanceOffering",
     "DiskOffering", "L2Network", "L3Network",
@@ -8785,17 +8787,12 @@ def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
         name=name,
         state="Running",
         instanceOfferingUuid=offering["uuid"],
-        cpuNum=offering["cpuNum"],
-        cpuSpeed=offering["cpuSpeed"],
-        memorySize=offering["memorySize"],
-        allocatorStrategy=offering["allocatorStrategy"],
         imageUuid=image["uuid"],
         platform=image["platform"],
         hostUuid=host["uuid"],
-        clusterUuid=host["clusterUuid"],
-        zoneUuid=host["zoneUuid"],
-        hypervisorType=host["hypervisorType"],
         defaultL3NetworkUuid=network,
+        **{key: offering[key] for key in OF_OFFERING},
+        **{key: host[key] for key in OF_HOST},
     )
     call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [network]})
     scope = Scope(cloud, call, "VmInstance", vm)
@@ -8804,20 +8801,19 @@ def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
 
 # values of fields
 
-JSON_TYPES: dict[str, Any] = {
-    "str": str,
-    "date": str,
-    "int": int,
-    "long": int,
-    "double": (int, float),
-    "bool": bool,
-    "list": list,
-    "maps": list,
-    "map": dict,
+KINDS: dict[str, tuple[Any, Any]] = {  # the JSON types of a kind, and nothing of it
+    "str": (str, ""),
+    "date": (str, None),
+    "int": (int, 0),
+    "long": (int, 0),
+    "double": ((int, float), 0),
+    "bool": (bool, False),
+    "list": (list, []),
+    "maps": (list, []),
+    "map": (dict, {}),
 }
 ELEMENTS: dict[str, type] = {"list": str, "maps": dict}  # of a list of that kind
 SIZE = re.compile("(?i)(size|capacity|num)$")  # the name of a field that is never negative
-EMPTY: dict[str, Any] = {"str": "", "bool": False, "list": [], "maps": [], "map": {}}  # by kind; a number is 0
 STAMP = re.compile(
     r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 )
@@ -8827,7 +8823,7 @@ def fits(value: object, kind: str) -> bool:
     """Return True if a field of that kind may have the value."""
     if value is None:
         return True
-    if not isinstance(value, JSON_TYPES[kind]) or isinstance(value, bool) != (kind == "bool"):
+    if not isinstance(value, KINDS[kind][0]) or isinstance(value, bool) != (kind == "bool"):
         return False
     return kind not in ELEMENTS or all(isinstance(element, ELEMENTS[kind]) for element in value)
 
@@ -8850,25 +8846,24 @@ def complete(
     They come from the objects that it refers to, else they are as in a created one.
     refer(row, item, name) returns the uuid for a reference that has no default.
     """
-    needs = dict(need.partition("=")[::2] for need in row.needs)
-    dates = row.all_fields.keys() & {"createDate", "lastOpDate"}
-    lacking = [name for name in (*dates, *row.new, *needs) if item.get(name) is None]
-    if not lacking:
-        return {}
-    defaults = {name: value for name, value in needs.items() if value}
-    usual = row.new | defaults | created_fields(cloud, row.name, item)
+    usual = dict.fromkeys(row.all_fields.keys() & {"createDate", "lastOpDate"})
+    for need in row.needs:
+        name, _, default = need.partition("=")
+        usual[name] = default or None
+    usual |= row.new | created_fields(cloud, row.name, item)
     scope = Scope(cloud, None, row.name, item)
-    for name in lacking:
-        scope.perform(*row.inherits)
-        if scope.item.get(name) is not None:
+    for name in usual:
+        if item.get(name) is not None:
             continue
-        kind = row.all_fields.get(name, "str")
-        if name in usual:
-            scope.set(**{name: usual[name]})
-        elif name in row.leads:
-            scope.set(**{name: refer(row, item, name)})
-        else:
-            scope.set(**{name: cloud.clock.stamp() if kind == "date" else EMPTY.get(kind, 0)})
+        scope.perform(*row.inherits)
+        kind, value = row.all_fields.get(name, "str"), scope.item.get(name)
+        if value is None:
+            value = usual[name]
+        if value is None and name in row.leads:
+            value = refer(row, item, name)
+        if value is None:
+            value = cloud.clock.stamp() if kind == "date" else KINDS[kind][1]
+        scope.set(**{name: value})
     return scope.changes
 
 
@@ -8883,7 +8878,8 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
     if type == "BackupStorage":
         return dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
     if type == "Notification":
-        return {"time": int(cloud.clock.moment(item["createDate"]) * 1000)}
+        created = item.get("createDate") or cloud.clock.stamp()
+        return {"time": int(cloud.clock.moment(created) * 1000)}
     return {}
 
 
@@ -8897,7 +8893,7 @@ class LoadedCloud:
     Without that moment the dates stay as they are.
     """
 
-    items: list[tuple[str, Item]]
+    image: Image
     now: Seconds | None
 
 
@@ -8909,25 +8905,24 @@ def load_cloud(
     Its clock stands at the "now" of the file, else at `now`: the date of all that has none.
     Raise SettingsError for a file that is no cloud.
     """
-    file = CloudFile(path, new_cloud(settings, catalogue))
+    cloud = new_cloud(settings, catalogue)
+    file = CloudFile(path, cloud)
     objects, date = file.read()
-    moment = file.cloud.clock.moment(date) if date else None
-    file.cloud.clock.stopped_at = now if moment is None else moment
+    moment = cloud.clock.moment(date) if date else None
+    cloud.clock.stopped_at = now if moment is None else moment
     file.load(objects)
-    documents = file.cloud.store.image().documents
-    return LoadedCloud(
-        [(type, item) for type, items in documents.items() for item in items.values()], moment
-    )
+    return LoadedCloud(cloud.store.image(), moment)
 
 
 def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -> None:
     """Add the objects of a cloud file, or those of some types. Their dates move with its "now"."""
     seconds = 0 if loaded.now is None else cloud.clock.now() - loaded.now
-    for type, item in loaded.items:
-        if not types or type in types:
+    documents = loaded.image.documents
+    for type in types or documents:
+        for item in documents[type].values():
             cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
-        if address := address_of(item.get("nextIp")):
-            cloud.cursors[item["uuid"]] = int(address)
+            if address := address_of(item.get("nextIp")):
+                cloud.cursors[item["uuid"]] = int(address)
 
 
 def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
@@ -8960,6 +8955,7 @@ class CloudFile:
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
         self.nameless: Counter[str] = Counter()  # objects without a uuid, by type and name
         self.objects: list[tuple[Resource, Item]] = []
+        self.parts: list[tuple[Resource, Item]] = []
         self.references: list[Reference] = []  # checked when all objects are loaded
 
     def refuse(self, reason: str) -> NoReturn:
@@ -8977,18 +8973,19 @@ class CloudFile:
             ) from None
         if not isinstance(collections, dict):
             self.refuse('a cloud is a JSON object {"zones": [...], ...}')
-        rows = {key: self.row_of(key) for key in collections if key != "now"}
-        for key in rows:
-            if not isinstance(collections[key], list):
-                self.refuse(f"{key!r} is a list of objects, not {shortened(collections[key])}")
+        now = collections.pop("now", None)
+        objects: list[tuple[Resource, Item]] = []
+        for key, items in collections.items():
+            row = self.row_of(key)
+            if not isinstance(items, list):
+                self.refuse(f"{key!r} is a list of objects, not {shortened(items)}")
+            objects += zip(itertools.repeat(row), items)
         try:
             json.dumps(collections, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise SettingsError(
                 f"{self.path} holds half of a surrogate pair, which no text in UTF-8 has"
             ) from None
-        objects = [(row, item) for key, row in rows.items() for item in collections[key]]
-        now = collections.get("now")
         return objects, "" if now is None else self.date("now", now, "")
 
     def row_of(self, key: str) -> Resource:
@@ -9026,36 +9023,31 @@ class CloudFile:
 
     def identify_all(self, objects: list[tuple[Resource, Item]]) -> None:
         """Note the objects with their uuids, then the objects that inventories show in others."""
-        first = len(self.objects)
         for row, item in objects:
             if not row.inside and row.name != "GlobalConfig":
                 self.identify(row, item)
-        uuids = {item["uuid"] for _, item in self.objects if isinstance(item["uuid"], str)}
-        parts = [part for row, item in self.objects[first:] for part in self.parts_of(row, item)]
-        parts = [(row, part) for row, part in parts if part.get("uuid") not in uuids]
-        if parts:
-            self.identify_all(parts)
+        uuids = {str(item["uuid"]) for _, item in self.objects}
+        for row, item in self.parts:  # it grows: a part has parts
+            if item.get("uuid") not in uuids:
+                self.identify(row, item)
 
     def identify(self, row: Resource, item: Item) -> None:
-        """Note an object with its uuid."""
+        """Note an object with its uuid, and the objects in it that its inventory shows."""
         if not isinstance(item, dict):
             self.refuse(f"{item!r} in {row.name} is no JSON object")
         item = {name: values.split("|")[0] for name, values in row.only.items()} | item
-        item["uuid"] = item.get("uuid") or self.uuid_of(row, item.get("name"))
-        if isinstance(item.get("name"), str) and isinstance(item["uuid"], str):
-            self.uuids[row.stored, item["name"]][item["uuid"]] = None
+        uuid = item["uuid"] = item.get("uuid") or self.uuid_of(row, item.get("name"))
+        if isinstance(item.get("name"), str) and isinstance(uuid, str):
+            self.uuids[row.stored, item["name"]][uuid] = None
         self.objects.append((row, item))
-
-    def parts_of(self, row: Resource, item: Item) -> Iterator[tuple[Resource, Item]]:
-        """Take the objects out of an object that its inventory shows in it, and yield them."""
-        told = self.catalogue.as_told(row, item)
-        for name, part_row in self.catalogue.embedded[told.name].items():
+        shown = self.catalogue.as_told(row, item)
+        for name, part_row in self.catalogue.embedded[shown.name].items():
             parts = item.pop(name, None) or []
             if not fits(parts, "maps"):
                 self.refuse(f"{name} of {row.name} {label_of(item)} is a list of objects")
             if not part_row.inside:
-                for part in parts:
-                    yield part_row, part | {told.relations[name].theirs: item["uuid"]}
+                key = shown.relations[name].theirs
+                self.parts += [(part_row, part | {key: uuid}) for part in parts]
 
     def uuid_of(self, row: Resource, name: object) -> Uuid:
         """Return the uuid of an object that has none in the file.
@@ -9107,14 +9099,11 @@ class CloudFile:
                 f"{row.name} has the {place.key} {item[place.key]}, "
                 f"and there is no such {place.owner}"
             )
-        undated = {
-            name: value
-            for name, value in item.items()
-            if name != "uuid" and row.all_fields[name] != "date"
-        }
+        for name in ("uuid", "createDate", "lastOpDate"):
+            item.pop(name, None)
         # The inventory of the holder may show it, too.
-        if not any(undated.items() <= reference.items() for reference in place.rows(holder)):
-            self.cloud.refer(row, row.new | undated)
+        if not any(item.items() <= reference.items() for reference in place.rows(holder)):
+            self.cloud.refer(row, row.new | item)
 
     # fields
 
@@ -9220,10 +9209,9 @@ class CloudFile:
             log.warning("%s: %s, %s, %s", self.path, where, uuid, why)
 
     def why_dangling(self, type: str, uuid: str) -> str:
-        rows = self.catalogue.resources.values()
-        others = [row.name for row in rows if self.cloud.exists(row.name, uuid)]
-        if others:
-            return f"is {a_noun(type)}, and {uuid} is of type {others[-1]}"
+        for row in reversed(self.catalogue.resources.values()):
+            if self.cloud.exists(row.name, uuid):
+                return f"is {a_noun(type)}, and {uuid} is of type {row.name}"
         candidates = self.candidates(type)
         words = {name: f"@{name}" for name in candidates}
         words |= {other: other for uuids in candidates.values() for other in uuids}
@@ -9334,7 +9322,9 @@ def type_referred_to(catalogue: Catalogue, row: Resource, name: str) -> str:
 def spell_references(cloud: Cloud, types: Container[str]) -> None:
     """Spell the uuids inside objects as the objects that have them; files may write any case."""
     rows = [row for row in cloud.catalogue.resources.values() if not row.of]
-    exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
+    exact: set[Uuid] = set()
+    for row in rows:
+        exact.update(item["uuid"] for item in cloud.store.rows(row.name))
     patterns = cloud.catalogue.naming_tags
 
     def spell(uuid: str) -> str:
@@ -9549,14 +9539,16 @@ def end_incident(cloud: Cloud, id: str) -> None:
 
 def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
     """Return the type and the item with a name or uuid. Raise Unknown, with the nearest name."""
+    items: list[Item] = []
     for type in types:
         if item := cloud.store.peek(type, target):
             return type, item
-        for item in cloud.store.rows(type):
-            if item.get("name") == target:
+        items += cloud.store.rows(type)
+        for item in items:
+            if item["name"] == target:
                 return type, item
-    names = [item["name"] for type in types for item in cloud.store.rows(type)]
-    raise Unknown(f"no {' or '.join(types)} {target!r}{did_you_mean(target, names)}")
+    better = did_you_mean(target, [item["name"] for item in items])
+    raise Unknown(f"no {' or '.join(types)} {target!r}{better}")
 
 
 # hosts
@@ -9645,10 +9637,10 @@ def reach_again(cloud: Cloud, hosts: list[Uuid]) -> None:
 def check_storage(cloud: Cloud) -> None:
     """Keep primary storage connected as long as one host of its clusters is."""
     for storage in [*cloud.store.rows("PrimaryStorage")]:
-        clusters = storage["attachedClusterUuids"]
-        hosts = [host for uuid in clusters for host in cloud.find("Host", "clusterUuid", uuid)]
-        reached = any(host["status"] == "Connected" for host in hosts)
-        if hosts and not reached and cloud.down:
+        statuses: set[str] = set()
+        for cluster in storage["attachedClusterUuids"]:
+            statuses.update(host["status"] for host in cloud.find("Host", "clusterUuid", cluster))
+        if statuses and "Connected" not in statuses and cloud.down:
             switch_storage(cloud, "PrimaryStorage", storage["uuid"], "Disconnected")
         elif storage.get("cutOff"):
             switch_storage(cloud, "PrimaryStorage", storage["uuid"], "Connected")
@@ -9658,12 +9650,10 @@ def switch_storage(cloud: Cloud, type: str, uuid: Uuid, status: str) -> bool:
     """Change the status of a storage, with a notification. Return True if it had another one."""
     if cloud.look(type, uuid).get("status") in (None, status):
         return False
-    lost = status == "Disconnected"
-    cloud.change(type, uuid, status=status, cutOff=True if lost else None)
-    noun = "primary storage" if type == "PrimaryStorage" else "backup storage"
-    severity = "Warning" if lost else "Info"
-    content = f"the {noun}[uuid:%s] becomes {status}"
-    cloud.notify(content, [uuid], type + "VO", uuid, severity)
+    nouns = {"PrimaryStorage": "primary storage", "BackupStorage": "backup storage"}
+    content, lost = f"the {nouns[type]}[uuid:%s] becomes {status}", status == "Disconnected"
+    cloud.change(type, uuid, status=status, cutOff=lost or None)
+    cloud.notify(content, [uuid], type + "VO", uuid, "Warning" if lost else "Info")
     return True
 
 
@@ -11853,7 +11843,7 @@ def faults_of_get(catalogue, api, known):
 def faults_of_resource(catalogue, row):
     """Yield the clauses of a row of an inventory that mean nothing, each with the reason."""
     for name, kind in item_fields(catalogue, row.name).items():
-        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, JSON_TYPES, "type of a field"))
+        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, KINDS, "type of a field"))
     for name in row.embeds:
         yield from unknown(name, row.relations, "relation")
     for word in (*row.dies_with, *row.outlives):

@@ -7,7 +7,20 @@ import aiohttp
 import canonical
 import pytest
 
-from zmock import ADMIN, CATALOGUE_FILE, DEMO_FILE, SHA512_OF_PASSWORD, Catalogue, Settings, SettingsError, fill, named, new_cloud, serve, type_referred_to
+from zmock import (
+    ADMIN,
+    CATALOGUE_FILE,
+    DEMO_FILE,
+    SHA512_OF_PASSWORD,
+    Catalogue,
+    Settings,
+    SettingsError,
+    fill,
+    named,
+    new_cloud,
+    serve,
+    type_referred_to,
+)
 
 CATALOGUE = Catalogue(CATALOGUE_FILE)
 NOW = 1_800_000_000.5  # 2027-01-15 16:00:00 in the zone of the cloud

@@ -8846,7 +8846,10 @@ def complete(
     They come from the objects that it refers to, else they are as in a created one.
     refer(row, item, name) returns the uuid for a reference that has no default.
     """
-    usual = dict.fromkeys(row.all_fields.keys() & {"createDate", "lastOpDate"})
+    usual: Item = {}
+    for name in ("createDate", "lastOpDate"):
+        if name in row.all_fields:
+            usual[name] = None
     for need in row.needs:
         name, _, default = need.partition("=")
         usual[name] = default or None
@@ -8921,8 +8924,8 @@ def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -
     for type in types or documents:
         for item in documents[type].values():
             cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
-            if address := address_of(item.get("nextIp")):
-                cloud.cursors[item["uuid"]] = int(address)
+            if "nextIp" in item:
+                cloud.cursors[item["uuid"]] = int(address_of(item["nextIp"]) or 0)
 
 
 def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
@@ -8931,10 +8934,11 @@ def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
     for name, value in item.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             changes[name] = [moved(clock, reference, seconds) for reference in value]
-        elif name == "time":  # of a notification, in milliseconds
+        elif name == "time" and isinstance(value, int):  # of a notification, in milliseconds
             changes[name] = value + int(seconds * 1000)
         elif name.endswith(("Date", "Time")) and isinstance(value, str) and clock.is_stamp(value):
-            changes[name] = clock.stamp(clock.moment(value) + seconds)
+            moment = clock.moment(value) + seconds
+            changes[name] = clock.stamp(max(0, min(moment, LATEST)))
     return item | changes
 
 
@@ -8952,6 +8956,7 @@ class CloudFile:
         rows = self.catalogue.resources.values()
         self.inside = {(row.place.owner, row.place.list): row for row in rows if row.inside}
         self.basic: set[tuple[str, Uuid]] = set()  # the objects that every cloud has
+        self.loaded: set[str] = set()  # the uuids in use, folded
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
         self.nameless: Counter[str] = Counter()  # objects without a uuid, by type and name
         self.objects: list[tuple[Resource, Item]] = []
@@ -9005,6 +9010,7 @@ class CloudFile:
         for type in self.catalogue.resources:
             for item in self.cloud.store.rows(type):
                 self.basic.add((type, item["uuid"]))
+                self.loaded.add(folded(item["uuid"]))
                 self.uuids[type, item.get("name", "")][item["uuid"]] = None
         self.identify_all(objects)
         for row, item in self.objects:
@@ -9028,7 +9034,7 @@ class CloudFile:
                 self.identify(row, item)
         uuids = {str(item["uuid"]) for _, item in self.objects}
         for row, item in self.parts:  # it grows: a part has parts
-            if item.get("uuid") not in uuids:
+            if str(item.get("uuid")) not in uuids:
                 self.identify(row, item)
 
     def identify(self, row: Resource, item: Item) -> None:
@@ -9068,8 +9074,9 @@ class CloudFile:
             self.basic.remove((type, uuid))
             store.put(type, store.peek(type, uuid) | item)
             return
-        if self.cloud.exists("Resource", uuid):
+        if folded(uuid) in self.loaded:
             self.refuse(f"the uuid {uuid} is there twice")
+        self.loaded.add(folded(uuid))
         if type == "Host":
             item = {"status": "Connected"} | item  # a created one is, once it is there
         store.put(type, self.cloud.add(type, **item) | item)
@@ -9173,28 +9180,28 @@ class CloudFile:
         self.references.append(Reference(row, name, type, uuid, f"{name}{of}"))
         return uuid
 
-    def candidates(self, type: str) -> dict[str, dict[Uuid, None]]:
-        """Return the uuids that a reference to a type may mean, by name."""
-        stored = self.catalogue.resources[type].stored if type != "Resource" else ""
-        uuids: dict[str, dict[Uuid, None]] = defaultdict(dict)
-        for (kind, name), of_name in self.uuids.items():
-            if name and kind == (stored or kind):
-                uuids[name] |= of_name
-        return uuids
-
     def uuid_named(self, type: str, name: str, where: str) -> Uuid:
         """Return the uuid of the only object of a type with that name."""
-        candidates = self.candidates(type)
-        if name not in candidates:
-            better = did_you_mean(f"@{name}", [f"@{name}" for name in candidates])
+        uuids: dict[Uuid, None] = {}
+        for stored in self.stored_types(type):
+            uuids |= self.uuids.get((stored, name), {})
+        if not uuids:
+            better = did_you_mean(f"@{name}", [f"@{name}" for name in self.names_of(type)])
             self.refuse(f"{where}: there is no {type} named {name}{better}")
-        if len(candidates[name]) > 1:
-            several = counted(len(candidates[name]), "object")
-            self.refuse(
-                f"{where}: {several} of type {type} have the name {name}; "
-                "refer to one by its uuid"
-            )
-        return next(iter(candidates[name]))
+        if len(uuids) > 1:
+            several = f"{counted(len(uuids), 'object')} of type {type} have the name {name}"
+            self.refuse(f"{where}: {several}; refer to one by its uuid")
+        return next(iter(uuids))
+
+    def stored_types(self, type: str) -> list[str]:
+        """Return the types whose objects a reference to a type may mean: all for "Resource"."""
+        resources = self.catalogue.resources
+        return [*resources] if type == "Resource" else [resources[type].stored]
+
+    def names_of(self, type: str) -> dict[str, dict[Uuid, None]]:
+        """Return the names that a reference to a type may mean, with their uuids."""
+        types = self.stored_types(type)
+        return {name: uuids for (kind, name), uuids in self.uuids.items() if name and kind in types}
 
     def refuse_dangling(self) -> None:
         """Raise SettingsError if a reference leads nowhere, now that all objects are loaded."""
@@ -9212,9 +9219,9 @@ class CloudFile:
         for row in reversed(self.catalogue.resources.values()):
             if self.cloud.exists(row.name, uuid):
                 return f"is {a_noun(type)}, and {uuid} is of type {row.name}"
-        candidates = self.candidates(type)
-        words = {name: f"@{name}" for name in candidates}
-        words |= {other: other for uuids in candidates.values() for other in uuids}
+        words: dict[str, str] = {}
+        for name, uuids in self.names_of(type).items():
+            words |= {name: f"@{name}"} | {other: other for other in uuids}
         better = "".join(f", did you mean {words[near]}?" for near in nearest(uuid, words))
         return f"leads nowhere: there is no {type} {uuid}{better}"
 
@@ -9252,11 +9259,12 @@ class CloudFile:
 
     def refuse_impossible(self) -> None:
         """Raise SettingsError for objects that contradict each other, or cannot go on."""
-        hosts: dict[str, str] = {}  # their names, by address
+        hosts: dict[str, Item] = {}  # by address
         for host in self.cloud.store.rows("Host"):
             name, address = label_of(host), host["managementIp"]
-            if address and hosts.setdefault(address, name) != name:
-                self.refuse(f"Host {name} has the managementIp {address} of Host {hosts[address]}")
+            other = hosts.setdefault(address, host) if address else host
+            if other is not host:
+                self.refuse(f"Host {name} has the managementIp {address} of Host {label_of(other)}")
             cluster = self.cloud.look("Cluster", host["clusterUuid"])
             if cluster["zoneUuid"] != host["zoneUuid"]:
                 self.refuse(
@@ -9443,29 +9451,30 @@ def interrupt(cloud: Cloud) -> None:
     for row in cloud.catalogue.resources.values():
         if row.interrupted:
             for item in [*cloud.store.rows(row.name)]:
-                interrupt_item(cloud, row, item)
+                interrupt_item(cloud, row, item["uuid"])
 
 
-def interrupt_item(cloud: Cloud, row: Resource, item: Item) -> None:
-    """Bring an item out of a state that does not last, as its row says."""
-    states = (item.get("stateBefore"), item.get("state"), item.get("status"))
-    state = next((state for state in states if state in row.interrupted), None)
-    if state is None:
-        return
-    changes = row.interrupted[state]
-    if not changes:
-        cloud.remove(row.name, item["uuid"])
-    elif row.name == "VmInstance" and "state" in changes:
-        leave_host(cloud, item, changes["state"] if item.get("rootVolumeUuid") else "Created")
-    elif row.name == "Host" and "status" in changes:
-        connected(cloud, item["uuid"])
-    elif changes.get("status") == "Error":  # an image, with its copies on backup storage
-        copies = [reference | changes for reference in item["backupStorageRefs"]]
-        cloud.change(row.name, item["uuid"], backupStorageRefs=copies, **changes)
-    elif state == "Migrating" and "installPath" not in item and row.name == "Volume":
-        cloud.change(row.name, item["uuid"], status="NotInstantiated")
-    else:
-        cloud.change(row.name, item["uuid"], **changes)
+def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
+    """Bring an item out of each state that does not last, as its row says."""
+    for key in ("stateBefore", "state", "status"):
+        item = cloud.look(row.name, uuid)
+        state = item.get(key)
+        if state not in row.interrupted:
+            continue
+        changes = row.interrupted[state]
+        if not changes:
+            cloud.remove(row.name, uuid)
+        elif row.name == "VmInstance" and key != "status":
+            leave_host(cloud, item, changes["state"] if item.get("rootVolumeUuid") else "Created")
+        elif row.name == "Host" and key == "status":
+            connected(cloud, uuid)
+        elif row.name == "Image" and changes["status"] == "Error":
+            copies = [reference | changes for reference in item["backupStorageRefs"]]
+            cloud.change("Image", uuid, backupStorageRefs=copies, **changes)
+        elif row.name == "Volume" and state == "Migrating" and "installPath" not in item:
+            cloud.change("Volume", uuid, status="NotInstantiated")
+        else:
+            cloud.change(row.name, uuid, **changes)
 
 
 # ---- Incidents ---------------------------------------------------------------------------------------------------

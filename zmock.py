@@ -127,7 +127,19 @@ import unicodedata
 import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Container,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -1335,6 +1347,7 @@ class Resource:
     soft_deleted   a shadow stays of a deleted item: its uuid is never free again
     field_words    "cpuNum:int": a field and its type, str when none is given
     joined         fields that the server keeps in another table: conditions may name them, `fields` may not
+    hidden         fields that items have and no inventory shows; a cloud file may hold them too
     indexed        fields to find items by, besides names, states and what relations go through
     relation_words see Relation.read
     embeds         the relations that an inventory shows as a list
@@ -1342,12 +1355,16 @@ class Resource:
                    "imageUuid=Image.backupStorageRefs.backupStorageUuid"
     new            the values that an item starts with when its creation does not give them
     needs          fields that behaviours rely on, "hypervisorType=KVM" with what stands for a missing one
+    inherits       effects that give an item of a file what it lacks: "zoneUuid ?= clusterUuid.zoneUuid"
     dies_with      "zoneUuid", "ipRangeUuid:IpRange": an item ends with the item that this key leads to (A|B: one of
                    two), with the resource where no relation names it
     outlives       "vmNicUuid,guestIp": the key is lost with its end, and so are the fields after it
+    remembers      keys that keep the uuid of an item that was deleted, on the server too
     switches       "Cluster.zoneUuid": the items that change their state with it
     ends           what its removal does besides, as Api.does
-    tags           the patterns of its system tags; {} is any text
+    interrupted    what a restart of the management node makes of a state or status that does not last:
+                   {"Connecting": {"status": "Connected"}}; {} removes the item
+    tags           the patterns of its system tags; {} is any text, {uuid} the uuid of another item
     values         the values that a field can have: {"state": ["Enabled", "Disabled"]}
     holds          "dns:[VpcRouterDns]", "state:LongJobState": the Java classes of its other members
     """
@@ -1365,16 +1382,20 @@ class Resource:
     soft_deleted: bool = False
     field_words: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     indexed: tuple[str, ...] = ()
     relation_words: tuple[str, ...] = ()
     embeds: tuple[str, ...] = ()
     inside: str = ""
     new: dict = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    inherits: tuple[str, ...] = ()
     dies_with: tuple[str, ...] = ()
     outlives: tuple[str, ...] = ()
+    remembers: tuple[str, ...] = ()
     switches: str = ""
     ends: tuple[str, ...] = ()
+    interrupted: dict = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     values: dict = field(default_factory=dict)
     holds: tuple[str, ...] = ()
@@ -1436,7 +1457,7 @@ class Resource:
         """Return True if the tag matches one of its patterns, segment by segment."""
         segments = tag.split("::")
         patterns = (pattern.split("::") for pattern in self.tags)
-        return any(len(p) == len(segments) and all(a in ("{}", b) for a, b in zip(p, segments)) for p in patterns)
+        return any(fits_pattern(pattern, segments) for pattern in patterns)
 
 
 def typed(words):
@@ -1444,24 +1465,19 @@ def typed(words):
     return {name: kind or "str" for name, _, kind in (word.partition(":") for word in words)}
 
 
-NAMING_TAGS = [pattern.split("::") for pattern in (  # system tags that name another resource
-    "staticIp::{uuid}::{ip}", "customMac::{uuid}::{mac}", "iso::{uuid}::{number}",
-    "virtio::diskOffering::{uuid}::num::{number}", "primaryStorageUuidForDataVolume::{uuid}",
-    "affinityGroupUuid::{uuid}", "imageName::{name}::primaryStorageUuid::{uuid}",
-    "guestL3Network::{uuid}", "primaryStorage::allocator::uuid::{uuid}",
-    "localStorage::hostUuid::{uuid}", "l3NetworkUuid::{uuid}::mtu::{mtu}",
-    "l2NetworkUuid::{uuid}::clusterUuid::{uuid}::cidr::{cidr}",
-)]  # fmt: skip
+def fits_pattern(pattern: list[str], segments: list[str]) -> bool:
+    """Return True if a tag fits a pattern, both split at "::"; a part in braces is any text."""
+    pairs = zip(pattern, segments)
+    return len(pattern) == len(segments) and all(part[:1] == "{" or part == segment for part, segment in pairs)
 
 
-def spell_in_tag(tag, spell):
-    """Return a system tag with spell(uuid) in the place of each uuid in it."""
+def spell_in_tag(tag, patterns, spell):
+    """Return a system tag with spell(uuid) in the place of each {uuid} of the first pattern that it fits."""
     segments = tag.split("::")
-    for parts in (parts for parts in NAMING_TAGS if len(parts) == len(segments)):
-        pairs = [*zip(parts, segments)]
-        if all(part[:1] == "{" or part == segment for part, segment in pairs):
-            spelled = (spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
-            return "::".join(spelled)
+    for pattern in patterns:
+        if fits_pattern(pattern, segments):
+            pairs = zip(pattern, segments)
+            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
     return tag
 
 
@@ -1679,6 +1695,7 @@ class Catalogue:
         self.resources = with_indexes(with_subtypes(file, tables["inventories"]))
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
         self.referenced = [row.name for row in self.resources.values() if (row.owner or row.account) and not row.unreferenced]
+        self.naming_tags = [tag.split("::") for row in self.resources.values() for tag in row.tags if "{uuid}" in tag]
         self.embedded = {row.name: {name: self.resources[row.relations[name].target] for name in row.embeds} for row in self.resources.values()}
         self.subtypes = self.by_parent()
         self.dependents = self.by_what_they_depend_on()
@@ -6332,7 +6349,7 @@ class Cloud:
 
     def spell(self, api, param, value):
         if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
-            return spell_in_tag(value, self.spell_uuid)
+            return spell_in_tag(value, self.catalogue.naming_tags, self.spell_uuid)
         if param.refers in ("", "Resource"):
             return spell_in("uuid" if param.refers else param.name, value, self.spell_uuid)
         types = [self.catalogue.resources[param.refers].stored]
@@ -6359,7 +6376,7 @@ class Cloud:
     def perform(self, call):
         """Does what is asked, in the server's order: references, session, then the operation itself."""
         call.params = self.spelled(call.api, call.params)  # again: more may be there by now
-        call.system_tags = [spell_in_tag(tag, self.spell_uuid) for tag in call.system_tags]
+        call.system_tags = [spell_in_tag(tag, self.catalogue.naming_tags, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -8900,243 +8917,731 @@ def mind_schedules(cloud, until):
                 raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, those of trigger {trigger['name']} among them")
 
 
-# ---- Demo cloud --------------------------------------------------------------------------------------------------
-
-
-def named(name: str) -> str:
-    """The fixed uuid of something in the demo cloud: named("vm-web-1") is the same in every mock."""
-    return uuid5(NAMESPACE, name).hex
-
+# ---- Clouds --------------------------------------------------------------------------------------------------------
 
 NAMESPACE = UUIDv5("5a537461-636b-5000-8000-7a6d6f636b21")
 SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
+DEMO_FILE = Path(__file__).parent / "data" / "demo.json"
 
 
-def add_console_agent(cloud):
-    """What takes browsers to consoles, on the management node, unless it is there."""
-    if not cloud.store.count("ConsoleProxyAgent"):
-        cloud.add("ConsoleProxyAgent", uuid=node(cloud)["uuid"], managementIp=node(cloud)["hostName"],
-                  description=f"Console proxy agent running on the management node[uuid:{node(cloud)['uuid']}]")  # fmt: skip
+def named(name: str) -> str:
+    """Return the uuid of an object of the demo cloud, the same in every mock: named("vm-web-1")."""
+    return uuid5(NAMESPACE, name).hex
 
 
-def basics(cloud):
-    """What even an empty ZStack has: its management node, the admin, a licence, the providers of network services."""
-    cloud.add("ManagementNode", uuid=named("management-node"), hostName=cloud.settings.host, joinDate=cloud.clock.stamp(cloud.pretend))
-    cloud.add("Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD)
+def is_cloud_file(cloud: str) -> bool:
+    """Return True if --cloud names a file."""
+    if cloud in ("demo", "empty") or cloud.startswith("large:"):
+        return False
+    return cloud.endswith(".json") or "/" in cloud or os.path.exists(cloud)
+
+
+def fill(cloud: Cloud, name: str) -> None:
+    """Fill an empty cloud with the one that --cloud names.
+
+    Raise SettingsError for a name or a file that is no cloud.
+    """
+    with cloud.store.all_or_nothing():
+        if name == "empty":
+            add_basics(cloud)
+        elif name == "demo":
+            add_demo(cloud)
+        elif name.startswith("large:"):
+            if not re.fullmatch(r"large:\d{1,7}", name):
+                raise SettingsError(f"--cloud large:N needs a number, not {name!r}")
+            add_large(cloud, int(name.removeprefix("large:")))
+        elif is_cloud_file(name):
+            settings = replace(cloud.settings, memory=True, clock="frozen")
+            loaded = load_cloud(name, settings, cloud.catalogue, cloud.clock.now())
+            add_loaded(cloud, loaded)
+        else:
+            better = did_you_mean(name, ("demo", "empty", "large:1000"))
+            raise SettingsError(
+                f"--cloud is demo, empty, large:N or a JSON file, not {name!r}{better}"
+            )
+
+
+def add_basics(cloud: Cloud) -> None:
+    """Add the objects that even an empty ZStack has.
+
+    They are its management node, the admin, a licence, and the providers of network services.
+    """
+    cloud.add(
+        "ManagementNode",
+        uuid=named("management-node"),
+        hostName=cloud.settings.host,
+        joinDate=cloud.clock.stamp(),
+    )
+    cloud.add(
+        "Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD
+    )
     cloud.add("License", uuid=named("license"), **community_license(cloud))
     add_console_agent(cloud)
-    for name, services in ((provider.type, provider.services) for provider in cloud.catalogue.providers):
-        cloud.add("NetworkServiceProvider", uuid=named(f"provider-{name}"), name=f"{name} Network Service Provider", description=f"{name} services",
-                  type=name, networkServiceTypes=[*services], attachedL2NetworkUuids=[])  # fmt: skip
+    for provider in cloud.catalogue.providers:
+        cloud.add(
+            "NetworkServiceProvider",
+            uuid=named(f"provider-{provider.type}"),
+            name=f"{provider.type} Network Service Provider",
+            description=f"{provider.type} services",
+            type=provider.type,
+            networkServiceTypes=[*provider.services],
+            attachedL2NetworkUuids=[],
+        )
 
 
-# Each line is a call: the API, a name that is the uuid of what it makes (or "-"), its parameters; "@name" is a uuid.
-GROUND = (  # what also a large cloud stands on
-    ("CreateZone", "zone-1", {"name": "zone-1", "description": "the data centre in Shanghai"}),
-    *(("CreateCluster", f"cluster-{n}", {"name": f"cluster-{n}", "zoneUuid": "@zone-1", "hypervisorType": "KVM"}) for n in (1, 2)),
-    ("AddNfsPrimaryStorage", "ps-nfs", {"name": "ps-nfs", "url": "10.10.0.100:/export/primary", "zoneUuid": "@zone-1"}),
-    ("AddLocalPrimaryStorage", "ps-local", {"name": "ps-local", "url": "/zstack_ps", "zoneUuid": "@zone-1"}),
-    *(("AttachPrimaryStorageToCluster", "-", {"primaryStorageUuid": "@ps-nfs", "clusterUuid": f"@cluster-{n}"}) for n in (1, 2)),
-    ("AttachPrimaryStorageToCluster", "-", {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-2"}),
-    ("AddSftpBackupStorage", "bs-1", {"name": "bs-1", "url": "/zstack_bs", "hostname": "10.10.0.100", "username": "root", "password": "password"}),
-    ("AttachBackupStorageToZone", "-", {"backupStorageUuid": "@bs-1", "zoneUuid": "@zone-1"}),
-    *(("AddImage", f"image-{name}", {"name": f"image-{name}", "url": f"http://mirror.example.com/{name}.{kind}", "format": kind, "platform": platform,
-                                     "mediaType": "ISO" if kind == "iso" else "RootVolumeTemplate", "backupStorageUuids": ["@bs-1"]})
-      for name, kind, platform in (("centos7", "qcow2", "Linux"), ("ubuntu1804", "qcow2", "Linux"), ("windows2016", "qcow2", "Windows"), ("debian9", "iso", "Linux"))),
-    *(("CreateInstanceOffering", f"offering-{name}", {"name": f"offering-{name}", "cpuNum": cpus, "memorySize": gib * GIB})
-      for name, cpus, gib in (("small", 1, 1), ("medium", 2, 4), ("large", 4, 8))),
-    *(("CreateDiskOffering", f"disk-{gib}g", {"name": f"disk-{gib}g", "diskSize": gib * GIB}) for gib in (20, 100)),
-    ("CreateL2NoVlanNetwork", "l2-public", {"name": "l2-public", "zoneUuid": "@zone-1", "physicalInterface": "eth0"}),
-    ("CreateL2VlanNetwork", "l2-private", {"name": "l2-private", "zoneUuid": "@zone-1", "physicalInterface": "eth1", "vlan": 100}),
-    *(("AttachL2NetworkToCluster", "-", {"l2NetworkUuid": f"@l2-{name}", "clusterUuid": f"@cluster-{n}"}) for name in ("public", "private") for n in (1, 2)),
-    ("CreateL3Network", "l3-public", {"name": "l3-public", "l2NetworkUuid": "@l2-public", "category": "Public"}),
-    ("CreateL3Network", "l3-private", {"name": "l3-private", "l2NetworkUuid": "@l2-private", "dnsDomain": "demo.local"}),
-    ("AttachNetworkServiceToL3Network", "-", {"l3NetworkUuid": "@l3-private", "networkServices": {
-        named("provider-VirtualRouter"): ["DHCP", "DNS", "SNAT", "PortForwarding", "Eip", "LoadBalancer"],
-        named("provider-SecurityGroup"): ["SecurityGroup"]}}),
-)  # fmt: skip
-DEMO = (
-    *GROUND,
-    *(("AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": f"10.10.0.{10 + n}", "username": "root", "password": "password",
-                                   "clusterUuid": f"@cluster-{(n + 1) // 2}"}) for n in (1, 2, 3, 4)),
-    ("AddIpRangeByNetworkCidr", "range-public", {"name": "range-public", "l3NetworkUuid": "@l3-public", "networkCidr": "10.20.0.0/24"}),
-    ("AddIpRangeByNetworkCidr", "range-private", {"name": "range-private", "l3NetworkUuid": "@l3-private", "networkCidr": "192.168.100.0/24"}),
-    ("AddDnsToL3Network", "-", {"l3NetworkUuid": "@l3-private", "dns": "10.10.0.2"}),
-    *(("CreateVmInstance", f"vm-{name}", {"name": name, "instanceOfferingUuid": f"@offering-{size}", "imageUuid": f"@image-{image}",
-                                          "l3NetworkUuids": ["@l3-private"], "hostUuid": f"@host-{host}"})
-      for name, size, image, host in (
-          ("web-1", "small", "centos7", 1), ("web-2", "small", "centos7", 2), ("web-3", "small", "centos7", 3),
-          ("db-1", "large", "centos7", 1), ("db-2", "large", "centos7", 2), ("cache-1", "medium", "ubuntu1804", 3),
-          ("ci-1", "medium", "ubuntu1804", 1), ("ci-2", "medium", "ubuntu1804", 2), ("office-1", "medium", "windows2016", 3),
-          ("batch-1", "small", "ubuntu1804", 4), ("batch-2", "small", "ubuntu1804", 4), ("old-1", "small", "centos7", 1))),
-    *(("StopVmInstance", "-", {"uuid": f"@vm-{name}"}) for name in ("ci-1", "ci-2")),
-    ("PauseVmInstance", "-", {"uuid": "@vm-office-1"}),
-    *(("CreateDataVolume", f"volume-{name}", {"name": name, "diskOfferingUuid": "@disk-100g"}) for name in ("db-data-1", "db-data-2", "spare")),
-    *(("AttachDataVolumeToVm", "-", {"volumeUuid": f"@volume-db-data-{n}", "vmInstanceUuid": f"@vm-db-{n}"}) for n in (1, 2)),
-    *(("CreateVolumeSnapshot", f"snapshot-{n}", {"name": f"before-upgrade-{n}", "volumeUuid": "@volume-db-data-1"}) for n in (1, 2)),
-    ("CreateUser", "user-operator", {"name": "operator", "password": SHA512_OF_PASSWORD}),
-    ("CreateSystemTag", "-", {"resourceType": "HostVO", "resourceUuid": "@host-1", "tag": "reservedMemory::2G"}),
-    ("CreateSystemTag", "-", {"resourceType": "VmInstanceVO", "resourceUuid": "@vm-web-1", "tag": "hostname::web-1"}),
-    *(("CreateUserTag", "-", {"resourceType": "VmInstanceVO", "resourceUuid": f"@vm-{name}", "tag": tag})
-      for name, tag in (("web-1", "web"), ("web-2", "web"), ("web-3", "web"), ("db-1", "for-large-DB"), ("db-2", "for-large-DB"))),
-    ("CreateUserTag", "-", {"resourceType": "DiskOfferingVO", "resourceUuid": "@disk-100g", "tag": "for-large-DB"}),
-    ("CreateSchedulerTrigger", "trigger-nightly", {"name": "nightly", "schedulerType": "cron", "cron": "0 0 3 * * ?"}),
-    ("CreateSchedulerJob", "job-nightly", {"name": "nightly-snapshot", "type": "volumeSnapshot", "targetResourceUuid": "@volume-db-data-2"}),
-    ("AddSchedulerJobToSchedulerTrigger", "-", {"schedulerJobUuid": "@job-nightly", "schedulerTriggerUuid": "@trigger-nightly"}),
-    ("ChangeSchedulerState", "-", {"uuid": "@job-nightly", "stateEvent": "disable"}),
-    ("CreateAffinityGroup", "group-db", {"name": "db", "policy": "antiSoft"}),
-    *(("AddVmToAffinityGroup", "-", {"affinityGroupUuid": "@group-db", "uuid": f"@vm-db-{n}"}) for n in (1, 2)),
-)  # fmt: skip
-DEMO_BEGAN, DEMO_STEP = 30 * DAY, 6 * 3600  # ago; and how long after each other its calls were
-LONG_JOB_HOURS, LONG_JOB_DONE = 10, 0.425
+def add_console_agent(cloud: Cloud) -> None:
+    """Add the agent that takes browsers to consoles, unless it is there."""
+    if cloud.store.count("ConsoleProxyAgent"):
+        return
+    uuid = node(cloud)["uuid"]
+    cloud.add(
+        "ConsoleProxyAgent",
+        uuid=uuid,
+        managementIp=node(cloud)["hostName"],
+        description=f"Console proxy agent running on the management node[uuid:{uuid}]",
+    )
 
 
-def resolved(value):
-    """ "@zone-1" -> its uuid, also in lists."""
-    if isinstance(value, list):
-        return [resolved(item) for item in value]
-    return named(value[1:]) if isinstance(value, str) and value.startswith("@") else value
+# the demo cloud
 
 
-def do(cloud, api_name, name, params):
-    """Makes a call to its end, now."""
-    api = cloud.catalogue.apis[api_name]
-    given = {key: resolved(value) for key, value in params.items() if value is not None} | ({"resourceUuid": named(name)} if name != "-" else {})
-    call = Call(api, cloud.check(api, given), account=ADMIN)
-    work = cloud.act(call)
-    if isinstance(work, GeneratorType):
-        for _ in work:
-            pass
+def add_demo(cloud: Cloud) -> None:
+    """Add the demo cloud, a small data centre that is a month old."""
+    add_loaded(cloud, demo_of(cloud))
+    # What clients create has the same uuids, whatever the demo cloud is made of.
+    cloud.random = random.Random(f"{cloud.settings.seed}/0")
 
 
-LONG_AGO = 1_000_000_000  # a whole second, from which the dates of what was made are counted
-DATES_INSIDE = re.compile(r'"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"')
+def demo_of(cloud: Cloud) -> LoadedCloud:
+    """Return the demo cloud as a cloud with these settings loads it."""
+    return loaded_demo(cloud.catalogue, cloud.settings.host, cloud.settings.utc_offset)
 
 
 @functools.lru_cache(maxsize=8)
-def made_by_calls(catalogue, **settings):
-    """What the calls of DEMO make: the items as one text, when its dates are after the first, the random sequence and the addresses after them.
-
-    The same for all clouds with the same settings, but for the dates; a process makes it once.
-    """
-    cloud = new_cloud(Settings(memory=True, clock="frozen", **settings), catalogue)
-    cloud.clock.stopped_at, began = LONG_AGO + DEMO_BEGAN, LONG_AGO
-    cloud.pretend = began
-    basics(cloud)
-    cloud.change("License", named("license"), licenseType="Paid", user="demo@example.com", hostNum=10, cpuNum=40,
-                 issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
-    cloud.add("LicenseAddOn", uuid=named("license-addon"), name="project-management", cpuNum=40, hostNum=10, licenseType="AddOn",
-              modules=["project-management"], issuedDate=cloud.clock.stamp(began), expiredDate=cloud.clock.stamp(began + 365 * DAY))  # fmt: skip
-    for n, line in enumerate(DEMO):
-        cloud.pretend = began + n * DEMO_STEP
-        do(cloud, *line)
-    cloud.pretend = cloud.clock.now() - 3600
-    with_public_address(cloud, "web-1")
-    text = to_json([(type, [*kept.values()]) for type, kept in cloud.store.image().documents.items() if kept]).decode()
-    return text, {stamp: cloud.clock.moment(stamp) - began for stamp in set(DATES_INSIDE.findall(text))}, cloud.random.getstate(), cloud.cursors
+def loaded_demo(catalogue: Catalogue, host: str, utc_offset: float) -> LoadedCloud:
+    """Return the demo cloud. A process loads its file once."""
+    if not DEMO_FILE.exists():
+        raise SettingsError(
+            f"{DEMO_FILE} is missing: it holds the demo cloud, and belongs in data/ "
+            "beside zmock.py; get it from where zmock.py came from"
+        )
+    settings = Settings(memory=True, clock="frozen", host=host, utc_offset=utc_offset)
+    return load_cloud(str(DEMO_FILE), settings, catalogue)
 
 
-def demo(cloud):
-    """A small data centre, a month old, in which things have happened."""
-    asked = {name: getattr(cloud.settings, name) for name in ("seed", "dialect", "utc_offset", "host")}
-    text, dates, randomness, cursors = made_by_calls(cloud.catalogue, **asked)
-    now_said = {stamp: f'"{cloud.clock.stamp(cloud.clock.now() - DEMO_BEGAN + seconds)}"' for stamp, seconds in dates.items()}
-    for type, items in json.loads(DATES_INSIDE.sub(lambda found: now_said[found[1]], text)):
-        for item in items:
-            cloud.store.change(type, item["uuid"], item)
-    cloud.random.setstate(randomness)
-    cloud.cursors = dict(cursors)
-    cloud.pretend = cloud.clock.now() - 3600
-    trouble(cloud)
-    cloud.pretend = None
-    cloud.random = random.Random(f"{cloud.settings.seed}/0")  # who comes gets the same uuids, whatever the demo cloud is made of
+def resume_long_jobs(cloud: Cloud) -> None:
+    """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
+    for job in [*cloud.store.rows("LongJob")]:
+        if job["state"] == "Running" and job.get("duration"):
+            cloud.pretend = cloud.clock.moment(job["createDate"])
+            call = call_of_long_job(cloud, job)
+            run_long_job(cloud, job["uuid"], call, job["duration"], cloud.pretend)
+            cloud.pretend = None
 
 
-def with_public_address(cloud, vm):
-    """A virtual IP on the public network, and the EIP that leads from it to a virtual machine."""
-    ip, source = free_ip(cloud, named("l3-public"))
-    nic = cloud.find("VmNic", "vmInstanceUuid", named(f"vm-{vm}"))[0]
-    cloud.add("Vip", uuid=named("vip-1"), name="vip-1", l3NetworkUuid=named("l3-public"), ip=ip, gateway=source["gateway"], netmask=source["netmask"],
-              serviceProvider="Flat", peerL3NetworkUuids=[nic["l3NetworkUuid"]], useFor="Eip", ipRangeUuid=source["uuid"])  # fmt: skip
-    cloud.add("Eip", uuid=named("eip-1"), name="eip-1", vipUuid=named("vip-1"), vmNicUuid=nic["uuid"], vipIp=ip, guestIp=nic["ip"])
+def call_of_long_job(cloud: Cloud, job: Item) -> Call:
+    """Return the call that a long job makes. Raise KeyError or ApiError where it cannot be made."""
+    submitted = cloud.catalogue.apis["SubmitLongJob"]
+    account = job.get("owner", ADMIN)
+    return inner_call(cloud, Call(submitted, job, job=job["apiId"], account=account))
 
 
-def trouble(cloud):
-    """A host that went away, what its virtual machine left to collect, one destroyed, and an image that takes its time."""
-    host_gone(cloud, named("host-4"))
-    for vm in ("old-1", "batch-2"):
-        do(cloud, "DestroyVmInstance", "-", {"uuid": f"@vm-{vm}"})
-    cloud.add("GarbageCollector", uuid=named("gc-done"), name="gc-volume-on-primary-storage", runnerClass="org.zstack.storage.primary.DeleteVolumeGC",
-              status="Done", type="TimeBased", managementNodeUuid=named("management-node"), context="{}")  # fmt: skip
-    began = cloud.clock.now() - LONG_JOB_DONE * LONG_JOB_HOURS * 3600
-    cloud.pretend = began
-    given = {"name": "image-archive", "url": "http://mirror.example.com/archive.qcow2", "format": "qcow2", "backupStorageUuids": [named("bs-1")],
-             "resourceUuid": named("image-archive")}  # fmt: skip
-    cloud.add("LongJob", uuid=named("longjob-1"), name="add-image", description="the archive of 2017", apiId=named("api-1"), jobName="APIAddImageMsg",
-              jobData=json.dumps(given), state="Running", managementNodeUuid=named("management-node"))  # fmt: skip
-
-
-def set_going(cloud):
-    """What the demo has under way: the image that takes its time."""
-    job, api = cloud.look("LongJob", named("longjob-1")), cloud.catalogue.apis["AddImage"]
-    inner = Call(api, cloud.check(api, json.loads(job["jobData"])), job=job["apiId"], account=ADMIN)
-    cloud.pretend = cloud.clock.moment(job["createDate"])
-    run_long_job(cloud, job["uuid"], inner, LONG_JOB_HOURS * 3600, cloud.pretend)
-    cloud.pretend = None
-
+# large clouds
 
 VMS_PER_HOST = 100
+OF_OFFERING = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # a virtual machine has
+OF_HOST = ("clusterUuid", "zoneUuid", "hypervisorType")  # these fields of the other object
+GROUND = (  # what a large cloud takes from the demo cloud
+    "Zone", "Cluster", "PrimaryStorage", "BackupStorage", "Image", "InstanceOffering",
+    "DiskOffering", "L2Network", "L3Network",
+)  # fmt: skip
 
 
-def large(cloud, count):
-    """A data centre with that many running virtual machines, each with a root volume and an address."""
-    basics(cloud)
-    hosts = max(1, math.ceil(count / VMS_PER_HOST))
-    for line in GROUND:
-        do(cloud, *line)
-    for n in range(hosts):
-        do(cloud, "AddKVMHost", f"host-{n}", {"name": f"host-{n}", "managementIp": str(ipaddress.IPv4Address(n + (10 << 24))), "username": "root",
-                                              "password": "password", "clusterUuid": f"@cluster-{n % 2 + 1}"})  # fmt: skip
-    do(cloud, "AddIpRangeByNetworkCidr", "range-private", {"name": "range-private", "l3NetworkUuid": "@l3-private", "networkCidr": "172.16.0.0/12"})
-    cloud.change("PrimaryStorage", named("ps-nfs"), availableCapacity=20 * TIB + count * 10 * GIB, totalCapacity=20 * TIB + count * 10 * GIB)
+def add_large(cloud: Cloud, count: int) -> None:
+    """Add a data centre with `count` running virtual machines."""
+    add_basics(cloud)
+    add_loaded(cloud, demo_of(cloud), GROUND)
+    space = 20 * TIB + count * 10 * GIB
+    cloud.change(
+        "PrimaryStorage", named("ps-nfs"), availableCapacity=space, totalCapacity=space
+    )
+    call_now(
+        cloud,
+        "AddIpRangeByNetworkCidr",
+        resourceUuid=named("range-private"),
+        name="range-private",
+        l3NetworkUuid=named("l3-private"),
+        networkCidr="172.16.0.0/12",
+    )
+    hosts = [named(f"host-{n}") for n in range(max(1, math.ceil(count / VMS_PER_HOST)))]
+    for n, uuid in enumerate(hosts):
+        call_now(
+            cloud,
+            "AddKVMHost",
+            resourceUuid=uuid,
+            name=f"host-{n}",
+            managementIp=str(ipaddress.IPv4Address("10.0.0.0") + n),
+            username="root",
+            password="password",
+            clusterUuid=named(f"cluster-{n % 2 + 1}"),
+        )
     for n in range(count):
-        running_vm(cloud, f"vm-{n}", cloud.look("Host", named(f"host-{n % hosts}")))
-    for n in range(hosts):
-        recount(cloud, named(f"host-{n}"))
+        add_running_vm(cloud, f"vm-{n}", cloud.look("Host", hosts[n % len(hosts)]))
+    for uuid in hosts:
+        recount(cloud, uuid)
+    recount_storage(cloud, named("cluster-2"))
 
 
-def running_vm(cloud, name, host):
-    """A virtual machine on a host, without the search for one."""
-    parts = (("InstanceOffering", "offering-small"), ("Image", "image-centos7"), ("L3Network", "l3-private"))
-    offering, image, l3 = (cloud.look(type, named(of)) for type, of in parts)
-    vm = cloud.add("VmInstance", uuid=named(name), name=name, instanceOfferingUuid=offering["uuid"], imageUuid=image["uuid"], state="Running",
-                   platform=image["platform"], hypervisorType=host["hypervisorType"], defaultL3NetworkUuid=l3["uuid"], hostUuid=host["uuid"],
-                   clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
-                   **{name: offering[name] for name in ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")})  # fmt: skip
-    call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [l3["uuid"]]})
-    Scope(cloud, call, "VmInstance", vm).perform("nic on l3NetworkUuids", "make the volumes", "address the nics")
+def call_now(cloud: Cloud, api_name: str, **params: object) -> None:
+    """Make a call of admin to its end, at once."""
+    api = cloud.catalogue.apis[api_name]
+    work = cloud.act(Call(api, cloud.check(api, params), account=ADMIN))
+    if isinstance(work, GeneratorType):
+        deque(work, 0)
 
 
-# ---- Cloud file --------------------------------------------------------------------------------------------------
+def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
+    """Add a virtual machine to a host, without the search for one."""
+    offering = cloud.look("InstanceOffering", named("offering-small"))
+    image = cloud.look("Image", named("image-centos7"))
+    network = named("l3-private")
+    vm = cloud.add(
+        "VmInstance",
+        uuid=named(name),
+        name=name,
+        state="Running",
+        instanceOfferingUuid=offering["uuid"],
+        imageUuid=image["uuid"],
+        platform=image["platform"],
+        hostUuid=host["uuid"],
+        defaultL3NetworkUuid=network,
+        **{key: offering[key] for key in OF_OFFERING},
+        **{key: host[key] for key in OF_HOST},
+    )
+    call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [network]})
+    scope = Scope(cloud, call, "VmInstance", vm)
+    scope.perform("nic on l3NetworkUuids", "make the volumes", "address the nics")
 
-REMEMBERED = {  # keys that keep the uuid of an object that was deleted, on the server too
-    "VmInstance": "imageUuid instanceOfferingUuid lastHostUuid", "ImageCache": "imageUuid",
-    "Volume": "rootImageUuid diskOfferingUuid", "Notification": "resourceUuid",
-    "LongJob": "targetResourceUuid",
-}  # fmt: skip
+
+# values of fields
+
+KINDS: dict[str, tuple[Any, Any]] = {  # the JSON types of a kind, and nothing of it
+    "str": (str, ""),
+    "date": (str, None),
+    "int": (int, 0),
+    "long": (int, 0),
+    "double": ((int, float), 0),
+    "bool": (bool, False),
+    "list": (list, []),
+    "maps": (list, []),
+    "map": (dict, {}),
+}
+ELEMENTS: dict[str, type] = {"list": str, "maps": dict}  # of a list of that kind
+SIZE = re.compile("(?i)(size|capacity|num)$")  # the name of a field that is never negative
+STAMP = re.compile(
+    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+)
 
 
-def type_referred_to(catalogue, row, name):
+def fits(value: object, kind: str) -> bool:
+    """Return True if a field of that kind may have the value."""
+    if value is None:
+        return True
+    if not isinstance(value, KINDS[kind][0]) or isinstance(value, bool) != (kind == "bool"):
+        return False
+    return kind not in ELEMENTS or all(isinstance(element, ELEMENTS[kind]) for element in value)
+
+
+@functools.lru_cache(4096)
+def item_fields(catalogue: Catalogue, type: str) -> dict[str, str]:
+    """Return the kinds of all fields of an item, also of those that no inventory shows."""
+    row = catalogue.resources[type]
+    hidden = typed(catalogue.resources[row.stored].hidden)
+    owned = {"owner": "str"} if catalogue.resources[row.stored].owner else {}
+    always = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
+    return always | owned | hidden | row.all_fields
+
+
+def complete(
+    cloud: Cloud, row: Resource, item: Item, refer: Callable[[Resource, Item, str], Uuid]
+) -> Item:
+    """Return the fields that an item lacks and behaviours rely on.
+
+    They come from the objects that it refers to, else they are as in a created one.
+    refer(row, item, name) returns the uuid for a reference that has no default.
+    """
+    usual: Item = {}
+    for name in ("createDate", "lastOpDate"):
+        if name in row.all_fields:
+            usual[name] = None
+    for need in row.needs:
+        name, _, default = need.partition("=")
+        usual[name] = default or None
+    usual |= row.new | created_fields(cloud, row.name, item)
+    scope = Scope(cloud, None, row.name, item)
+    for name in usual:
+        if item.get(name) is not None:
+            continue
+        scope.perform(*row.inherits)
+        kind, value = row.all_fields.get(name, "str"), scope.item.get(name)
+        if value is None:
+            value = usual[name]
+        if value is None and name in row.leads:
+            value = refer(row, item, name)
+        if value is None:
+            value = cloud.clock.stamp() if kind == "date" else KINDS[kind][1]
+        scope.set(**{name: value})
+    return scope.changes
+
+
+def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
+    """Return the fields that a created object has and its row does not say."""
+    if type in ("Account", "User"):
+        return {"password": SHA512_OF_PASSWORD}
+    if type == "Host":
+        return hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB))
+    if type == "PrimaryStorage":
+        return dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB))
+    if type == "BackupStorage":
+        return dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
+    if type == "Notification":
+        created = item.get("createDate") or cloud.clock.stamp()
+        return {"time": int(cloud.clock.moment(created) * 1000)}
+    return {}
+
+
+# cloud files
+
+
+@dataclass
+class LoadedCloud:
+    """The objects of a cloud file as items, by type, and the moment that their dates count from.
+
+    Without that moment the dates stay as they are.
+    """
+
+    image: Image
+    now: Seconds | None
+
+
+def load_cloud(
+    path: str, settings: Settings, catalogue: Catalogue, now: Seconds = 0
+) -> LoadedCloud:
+    """Load a cloud file into a cloud of its own.
+
+    Its clock stands at the "now" of the file, else at `now`: the date of all that has none.
+    Raise SettingsError for a file that is no cloud.
+    """
+    cloud = new_cloud(settings, catalogue)
+    file = CloudFile(path, cloud)
+    objects, date = file.read()
+    moment = cloud.clock.moment(date) if date else None
+    cloud.clock.stopped_at = now if moment is None else moment
+    file.load(objects)
+    return LoadedCloud(cloud.store.image(), moment)
+
+
+def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -> None:
+    """Add the objects of a cloud file, or those of some types. Their dates move with its "now"."""
+    seconds = 0 if loaded.now is None else cloud.clock.now() - loaded.now
+    documents = loaded.image.documents
+    for type in types or documents:
+        for item in documents[type].values():
+            cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
+            if "nextIp" in item:
+                cloud.cursors[item["uuid"]] = int(address_of(item["nextIp"]) or 0)
+
+
+def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
+    """Return an item with its dates `seconds` later, also those of the references in it."""
+    changes: Item = {}
+    for name, value in item.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            changes[name] = [moved(clock, reference, seconds) for reference in value]
+        elif name == "time" and isinstance(value, int):  # of a notification, in milliseconds
+            changes[name] = value + int(seconds * 1000)
+        elif name.endswith(("Date", "Time")) and isinstance(value, str) and clock.is_stamp(value):
+            moment = clock.moment(value) + seconds
+            changes[name] = clock.stamp(max(0, min(moment, LATEST)))
+    return item | changes
+
+
+class CloudFile:
+    """A cloud file: {"now": DATE, "zones": [{...}], "Host": [...]}, objects by collection or type.
+
+    An object has the fields of its inventory, and hidden ones of its row. "@name" refers to an
+    object by its name. An object without a uuid has one that follows from its type and name. An
+    object with a uuid that every cloud has, as that of the admin, changes that one.
+    Each method raises SettingsError for a mistake, with the object and the nearest right thing.
+    """
+
+    def __init__(self, path: str, cloud: Cloud) -> None:
+        self.path, self.cloud, self.catalogue = path, cloud, cloud.catalogue
+        rows = self.catalogue.resources.values()
+        self.inside = {(row.place.owner, row.place.list): row for row in rows if row.inside}
+        self.basic: set[tuple[str, Uuid]] = set()  # the objects that every cloud has
+        self.loaded: set[str] = set()  # the uuids in use, folded
+        self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
+        self.nameless: Counter[str] = Counter()  # objects without a uuid, by type and name
+        self.objects: list[tuple[Resource, Item]] = []
+        self.parts: list[tuple[Resource, Item]] = []
+        self.references: list[Reference] = []  # checked when all objects are loaded
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise SettingsError(f"{self.path}: {reason}")
+
+    def read(self) -> tuple[list[tuple[Resource, Item]], Stamp]:
+        """Return the objects of the file with the rows of their keys, and its "now" or ""."""
+        try:
+            text = Path(self.path).read_text(encoding="utf-8-sig")
+            collections = json.loads(text)
+        except (OSError, ValueError, RecursionError) as error:
+            choices = "--cloud is demo, empty, large:N or a JSON file"
+            raise SettingsError(
+                f"cannot read the cloud in {self.path}: {error}; {choices}"
+            ) from None
+        if not isinstance(collections, dict):
+            self.refuse('a cloud is a JSON object {"zones": [...], ...}')
+        now = collections.pop("now", None)
+        objects: list[tuple[Resource, Item]] = []
+        for key, items in collections.items():
+            row = self.row_of(key)
+            if not isinstance(items, list):
+                self.refuse(f"{key!r} is a list of objects, not {shortened(items)}")
+            objects += zip(itertools.repeat(row), items)
+        try:
+            json.dumps(collections, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise SettingsError(
+                f"{self.path} holds half of a surrogate pair, which no text in UTF-8 has"
+            ) from None
+        return objects, "" if now is None else self.date("now", now, "")
+
+    def row_of(self, key: str) -> Resource:
+        """Return the row that a key of the file names, by its collection or its type."""
+        collections, types = self.catalogue.collections, self.catalogue.resources
+        row = collections.get(key.strip("/")) or types.get(key)
+        if not row:
+            likely, others = (types, collections) if key[:1].isupper() else (collections, types)
+            better = did_you_mean(key, likely) or did_you_mean(key, others)
+            shape = '{"zones": [...], ...}'
+            self.refuse(f"{key!r} is no collection{better}; a cloud is {shape}")
+        return row
+
+    def load(self, objects: list[tuple[Resource, Item]]) -> None:
+        """Put the objects of the file into its cloud, with all that a created object has."""
+        add_basics(self.cloud)
+        for type in self.catalogue.resources:
+            for item in self.cloud.store.rows(type):
+                self.basic.add((type, item["uuid"]))
+                self.loaded.add(folded(item["uuid"]))
+                self.uuids[type, item.get("name", "")][item["uuid"]] = None
+        self.identify_all(objects)
+        for row, item in self.objects:
+            self.load_item(row, item)
+        for row, item in objects:
+            if row.inside:
+                self.load_reference(row, item)
+            elif row.name == "GlobalConfig":
+                self.load_configuration(item)
+        spell_references(self.cloud, self.catalogue.resources)
+        self.refuse_dangling()
+        self.complete_all()
+        self.refuse_impossible()
+
+    # objects
+
+    def identify_all(self, objects: list[tuple[Resource, Item]]) -> None:
+        """Note the objects with their uuids, then the objects that inventories show in others."""
+        for row, item in objects:
+            if not row.inside and row.name != "GlobalConfig":
+                self.identify(row, item)
+        uuids = {str(item["uuid"]) for _, item in self.objects}
+        for row, item in self.parts:  # it grows: a part has parts
+            if str(item.get("uuid")) not in uuids:
+                self.identify(row, item)
+
+    def identify(self, row: Resource, item: Item) -> None:
+        """Note an object with its uuid, and the objects in it that its inventory shows."""
+        if not isinstance(item, dict):
+            self.refuse(f"{item!r} in {row.name} is no JSON object")
+        item = {name: values.split("|")[0] for name, values in row.only.items()} | item
+        uuid = item["uuid"] = item.get("uuid") or self.uuid_of(row, item.get("name"))
+        if isinstance(item.get("name"), str) and isinstance(uuid, str):
+            self.uuids[row.stored, item["name"]][uuid] = None
+        self.objects.append((row, item))
+        shown = self.catalogue.as_told(row, item)
+        for name, part_row in self.catalogue.embedded[shown.name].items():
+            parts = item.pop(name, None) or []
+            if not fits(parts, "maps"):
+                self.refuse(f"{name} of {row.name} {label_of(item)} is a list of objects")
+            if not part_row.inside:
+                key = shown.relations[name].theirs
+                self.parts += [(part_row, part | {key: uuid}) for part in parts]
+
+    def uuid_of(self, row: Resource, name: object) -> Uuid:
+        """Return the uuid of an object that has none in the file.
+
+        It follows from the type, the name, and the number of objects before it with that name.
+        """
+        text = f"{row.name}/{name}"
+        self.nameless[text] += 1
+        return named(text if self.nameless[text] == 1 else f"{text}/{self.nameless[text]}")
+
+    def load_item(self, row: Resource, item: Item) -> None:
+        """Store an object. Where the file gives no lastOpDate, it is the createDate."""
+        item = without_nulls(self.checked(row, item))
+        type, uuid, store = row.stored, item["uuid"], self.cloud.store
+        if "createDate" in item:
+            item = {"lastOpDate": item["createDate"]} | item
+        if (type, uuid) in self.basic:
+            self.basic.remove((type, uuid))
+            store.put(type, store.peek(type, uuid) | item)
+            return
+        if folded(uuid) in self.loaded:
+            self.refuse(f"the uuid {uuid} is there twice")
+        self.loaded.add(folded(uuid))
+        if type == "Host":
+            item = {"status": "Connected"} | item  # a created one is, once it is there
+        store.put(type, self.cloud.add(type, **item) | item)
+
+    def load_configuration(self, item: Item) -> None:
+        """Set a global configuration."""
+        keys = ("category", "name", "value")
+        if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in keys):
+            shape = '{"category": ..., "name": ..., "value": ...}'
+            self.refuse(
+                f"a global configuration is {shape}, all texts, not {shortened(item)}"
+            )
+        try:
+            configure(self.cloud, *(item[key] for key in keys))
+        except ApiError as error:
+            self.refuse(error.details)
+
+    def load_reference(self, row: Resource, item: Item) -> None:
+        """Put a reference, as a network service of an L3 network, into the object that holds it."""
+        place, keys = row.place, (row.place.key, row.place.value)
+        if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in keys):
+            self.refuse(f"{row.name} needs {' and '.join(keys)}, both texts, not {shortened(item)}")
+        item = self.checked(row, item)
+        holder = self.cloud.store.peek(place.owner, item[place.key])
+        if not holder:
+            self.refuse(
+                f"{row.name} has the {place.key} {item[place.key]}, "
+                f"and there is no such {place.owner}"
+            )
+        for name in ("uuid", "createDate", "lastOpDate"):
+            item.pop(name, None)
+        # The inventory of the holder may show it, too.
+        if not any(item.items() <= reference.items() for reference in place.rows(holder)):
+            self.cloud.refer(row, row.new | item)
+
+    # fields
+
+    def checked(self, row: Resource, item: Item, owner: str = "") -> Item:
+        """Return an object with its fields as items hold them.
+
+        A reference has no name: `owner` says where it lies, "backupStorageRefs of Image i".
+        """
+        for name in item.keys() - item_fields(self.catalogue, row.name).keys():
+            better = did_you_mean(name, row.all_fields)
+            self.refuse(f"{owner or row.name} has no field {name}{better}")
+        row = self.catalogue.as_told(row, item)
+        of = f" of {owner or row.name} {label_of(item)}".rstrip()
+        for name, values in row.only.items():
+            if name in item and item[name] not in values.split("|"):
+                self.refuse(f"{name}{of} is {values.replace('|', ' or ')}, not {item[name]!r}")
+        return {name: self.field(row, item, name, of) for name in item}
+
+    def field(self, row: Resource, item: Item, name: str, of: str) -> object:
+        """Return the value of a field as items hold it."""
+        value, kind = item[name], item_fields(self.catalogue, row.name)[name]
+        if not fits(value, kind):
+            self.refuse(f"{name}{of} is {a_noun(kind)}, not {value!r}")
+        inner = self.inside.get((row.stored, name))
+        if inner and kind == "maps" and value:
+            return [self.checked(inner, reference, f"{name}{of}") for reference in value]
+        if type := self.type_of(row, item, name, inner):
+            if isinstance(value, list):
+                return [self.reference(row, name, type, element, of) for element in value]
+            return self.reference(row, name, type, value, of)
+        if kind == "date" and value:
+            return self.date(name, value, of)
+        values = self.catalogue.values_of(row, name)
+        if values and isinstance(value, str) and value not in values:
+            better = did_you_mean(value, values)
+            self.refuse(f"{name}{of} is {' or '.join(values)}, not {value!r}{better}")
+        if isinstance(value, (int, float)) and value < 0 and SIZE.search(name):
+            self.refuse(f"{name}{of} is not negative, as {value} is")
+        return value
+
+    def date(self, name: str, text: str, of: str) -> Stamp:
+        try:
+            stamp = stamp_from(text, self.cloud.clock.utc_offset)
+        except ValueError as error:
+            self.refuse(f"{name}{of}: {error}")
+        if len(stamp) != 19 or stamp < "1970":  # strftime pads no years; MySQL begins in 1970
+            self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
+        return stamp
+
+    # references
+
+    def type_of(self, row: Resource, item: Item, name: str, inner: Resource | None) -> str:
+        """Return the type that a field refers to, or ""; that of a tag is in its resourceType."""
+        if inner and row.all_fields.get(name) == "list":
+            return type_referred_to(self.catalogue, inner, inner.place.value)
+        type = type_referred_to(self.catalogue, row, name)
+        if type == "Resource" and name == "resourceUuid":
+            tagged = self.catalogue.of_vo(str(item.get("resourceType")))
+            return tagged.name if tagged else type
+        return type
+
+    def reference(self, row: Resource, name: str, type: str, value: object, of: str) -> object:
+        """Return the uuid that a reference means: "@zone-1", or a uuid."""
+        if not isinstance(value, str) or not value:
+            return value
+        uuid = self.uuid_named(type, value[1:], f"{name}{of}") if value[0] == "@" else value
+        self.references.append(Reference(row, name, type, uuid, f"{name}{of}"))
+        return uuid
+
+    def uuid_named(self, type: str, name: str, where: str) -> Uuid:
+        """Return the uuid of the only object of a type with that name."""
+        uuids: dict[Uuid, None] = {}
+        for stored in self.stored_types(type):
+            uuids |= self.uuids.get((stored, name), {})
+        if not uuids:
+            better = did_you_mean(f"@{name}", [f"@{name}" for name in self.names_of(type)])
+            self.refuse(f"{where}: there is no {type} named {name}{better}")
+        if len(uuids) > 1:
+            several = f"{counted(len(uuids), 'object')} of type {type} have the name {name}"
+            self.refuse(f"{where}: {several}; refer to one by its uuid")
+        return next(iter(uuids))
+
+    def stored_types(self, type: str) -> list[str]:
+        """Return the types whose objects a reference to a type may mean: all for "Resource"."""
+        resources = self.catalogue.resources
+        return [*resources] if type == "Resource" else [resources[type].stored]
+
+    def names_of(self, type: str) -> dict[str, dict[Uuid, None]]:
+        """Return the names that a reference to a type may mean, with their uuids."""
+        types = self.stored_types(type)
+        return {name: uuids for (kind, name), uuids in self.uuids.items() if name and kind in types}
+
+    def refuse_dangling(self) -> None:
+        """Raise SettingsError if a reference leads nowhere, now that all objects are loaded."""
+        for reference in self.references:
+            type, uuid, where = reference.type, reference.uuid, reference.where
+            if self.cloud.exists(type, uuid):
+                continue
+            remembers = self.catalogue.resources[reference.row.stored].remembers
+            if reference.name not in remembers or not re.fullmatch(UUID, uuid):
+                self.refuse(f"{where} {self.why_dangling(type, uuid)}")
+            why = "is not in the file; it counts as deleted"
+            log.warning("%s: %s, %s, %s", self.path, where, uuid, why)
+
+    def why_dangling(self, type: str, uuid: str) -> str:
+        for row in reversed(self.catalogue.resources.values()):
+            if self.cloud.exists(row.name, uuid):
+                return f"is {a_noun(type)}, and {uuid} is of type {row.name}"
+        words: dict[str, str] = {}
+        for name, uuids in self.names_of(type).items():
+            words |= {name: f"@{name}"} | {other: other for other in uuids}
+        better = "".join(f", did you mean {words[near]}?" for near in nearest(uuid, words))
+        return f"leads nowhere: there is no {type} {uuid}{better}"
+
+    # the whole
+
+    def complete_all(self) -> None:
+        """Give each object what it lacks, and count what is left of hosts and storage."""
+        cloud, store = self.cloud, self.cloud.store
+        hosts = [*store.rows("Host")]
+        storages = [*store.rows("PrimaryStorage")]
+        for row in self.catalogue.resources.values():  # an object stands behind those it refers to
+            for item in [*store.rows(row.name)] if row.needs else ():
+                if changes := complete(cloud, row, item, self.only_one):
+                    store.update(row.name, item["uuid"], **changes)
+        for host in hosts:
+            if host.get("availableCpuCapacity") is None:
+                recount(cloud, host["uuid"])
+        for storage in storages:
+            if storage.get("availableCapacity") is None:
+                space = cloud.look("PrimaryStorage", storage["uuid"])["totalCapacity"]
+                space -= held_on(cloud, storage["uuid"])
+                cloud.change("PrimaryStorage", storage["uuid"], availableCapacity=space)
+                recount_disks(cloud, cloud.look("PrimaryStorage", storage["uuid"]))
+
+    def only_one(self, row: Resource, item: Item, name: str) -> Uuid:
+        """Return the uuid for a reference that is left out: that of the only object there is."""
+        type = row.leads[name]
+        if type == "Account":
+            return ADMIN
+        items = [*self.cloud.store.rows(self.catalogue.resources[type].stored)]
+        if len(items) != 1:
+            reason = f"say which of {len(items)}" if items else f"there is no {type} in the file"
+            self.refuse(f"{row.name} {label_of(item)} needs {a_noun(name)}: {reason}")
+        return items[0]["uuid"]
+
+    def refuse_impossible(self) -> None:
+        """Raise SettingsError for objects that contradict each other, or cannot go on."""
+        hosts: dict[str, Item] = {}  # by address
+        for host in self.cloud.store.rows("Host"):
+            name, address = label_of(host), host["managementIp"]
+            other = hosts.setdefault(address, host) if address else host
+            if other is not host:
+                self.refuse(f"Host {name} has the managementIp {address} of Host {label_of(other)}")
+            cluster = self.cloud.look("Cluster", host["clusterUuid"])
+            if cluster["zoneUuid"] != host["zoneUuid"]:
+                self.refuse(
+                    f"Host {name} is in the zone {host['zoneUuid']}, "
+                    f"and its cluster {label_of(cluster)} in the zone {cluster['zoneUuid']}"
+                )
+        for vm in self.cloud.store.rows("VmInstance"):
+            if vm["state"] in ("Running", "Paused") and not vm.get("hostUuid"):
+                self.refuse(f"VmInstance {label_of(vm)} is {vm['state']}, and needs a hostUuid")
+        for job in self.cloud.store.rows("LongJob"):
+            if job["state"] == "Running" and job.get("duration"):
+                try:
+                    call_of_long_job(self.cloud, job)
+                except (KeyError, ApiError) as error:
+                    self.refuse(f"LongJob {label_of(job)} cannot go on: {error}")
+
+
+@dataclass
+class Reference:
+    """A field of an object in a cloud file that refers to another one.
+
+    where  the words for it: "zoneUuid of Cluster cluster-1"
+    """
+
+    row: Resource
+    name: str
+    type: str
+    uuid: str
+    where: str
+
+
+def label_of(item: Item) -> str:
+    """Return the words for an object in a message: its name, or its uuid."""
+    return str(item.get("name") or item.get("uuid") or "")
+
+
+def shortened(value: object) -> str:
+    """Return the beginning of a value as JSON."""
+    return json.dumps(value, ensure_ascii=False)[:80]
+
+
+def type_referred_to(catalogue: Catalogue, row: Resource, name: str) -> str:
     """Return the type that a field refers to, "Resource" for any, "" if it is no reference.
 
     A row says it for what a query follows or a deletion touches: "zoneUuid" -> Zone. Elsewhere the
     name of the field ends with it: "lastHostUuid" -> Host, "targetResourceUuid" -> Resource.
     """
-    relations = [one for one in row.relations.values() if (one.own, one.theirs) == (name, "uuid")]
+    ends = [relation for relation in row.relations.values() if relation.own == name]
+    if len({relation.target for relation in ends if relation.theirs == "uuid"}) > 1:
+        return "Resource"
     target = row.leads.get(name) or catalogue.resources[row.stored].leads.get(name)
     if target or not re.search(".Uuids?$", name):
-        known = target if target in catalogue.resources else ""
-        return "Resource" if len({one.target for one in relations}) > 1 else known
+        return target if target in catalogue.resources else ""
     words = re.sub("Uuids?$", "", name).lower()
     if words == "parent":
         return row.stored
@@ -9146,583 +9651,291 @@ def type_referred_to(catalogue, row, name):
     return max(fitting, key=len, default="")
 
 
-class CloudFile:
-    """What people write into a cloud file, read into objects: uuids, "@name" references, dates, states.
-
-    Raises SettingsError for an object that cannot be, with the nearest right thing.
-    """
-
-    def __init__(self, cloud, path):
-        self.cloud, self.path, self.catalogue = cloud, path, cloud.catalogue
-        rows = cloud.catalogue.resources.values()
-        self.inside = {(row.place.owner, row.place.list): row for row in rows if row.inside}
-        self.named = defaultdict(dict)  # the uuids of objects, by type and name
-        self.nameless = Counter()  # how many objects without a uuid have a name, by type and name
-        self.references = []  # (row, field, type, uuid, the field and its object for people)
-        for type in {row.stored for row in rows}:
-            for item in cloud.store.rows(type):
-                self.named[type, item.get("name")][item["uuid"]] = None
-
-    def refuse(self, why):
-        raise SettingsError(f"{self.path}: {why}")
-
-    def read(self, rows, told):
-        """Return the objects by the keys of the file, as items hold them; `rows` are the types of the keys."""
-        known = {key: [self.identified(row, one) for one in told[key]] for key, row in rows.items()}
-        return {key: [self.item(rows[key], one) for one in items] for key, items in known.items()}
-
-    # uuids
-
-    def identified(self, row, item):
-        """Return an object, and those inside it, with uuids."""
-        if not isinstance(item, dict) or row.inside or row.name == "GlobalConfig":
-            return item
-        item = {name: values.split("|")[0] for name, values in row.only.items()} | item
-        uuid = item.get("uuid") or self.uuid_of(row, item.get("name"))
-        if isinstance(item.get("name"), str) and isinstance(uuid, str):
-            self.named[row.stored, item["name"]][uuid] = None
-        parts = {}
-        for name, child in self.catalogue.embedded[self.catalogue.as_told(row, item).name].items():
-            if isinstance(item.get(name), list):
-                parts[name] = [self.identified(child, part) for part in item[name]]
-        return item | {"uuid": uuid} | parts
-
-    def uuid_of(self, row, name):
-        """Return the uuid of an object without one: it follows from type, name, and which of that name it is."""
-        text = f"{row.name}/{name}"
-        self.nameless[text] += 1
-        return named(text if self.nameless[text] == 1 else f"{text}/{self.nameless[text]}")
-
-    # fields
-
-    def item(self, row, item, owner=""):
-        """Return an object with its fields as items hold them; `owner` is what a reference lies in."""
-        if not isinstance(item, dict) or row.name == "GlobalConfig":
-            return item
-        row, label = self.catalogue.as_told(row, item), item.get("name") or item.get("uuid") or ""
-        of = f" of {owner or row.name} {label}".rstrip()
-        for name, values in row.only.items():
-            if name in item and item[name] not in values.split("|"):
-                self.refuse(f"{name}{of} is {values.replace('|', ' or ')}, not {item[name]!r}")
-        return {name: self.field(row, item, name, value, of) for name, value in item.items()}
-
-    def field(self, row, item, name, value, of):
-        """Return the value of a field as items hold it."""
-        kind, inner = row.all_fields.get(name), self.inside.get((row.stored, name))
-        part = self.catalogue.embedded[row.name].get(name) or (inner if kind == "maps" else None)
-        if part and isinstance(value, list):
-            return [self.part(part, one, f"{name}{of}") for one in value]
-        type = self.type_of(row, item, name, inner)
-        if type and isinstance(value, list):
-            return [self.reference(row, name, type, one, of) for one in value]
-        if type:
-            return self.reference(row, name, type, value, of)
-        if kind == "date" and isinstance(value, str):
-            return self.date(name, value, of)
-        values = self.catalogue.values_of(row, name)
-        if values and isinstance(value, str) and value not in values:
-            better = did_you_mean(value, values)
-            self.refuse(f"{name}{of} is {' or '.join(values)}, not {value!r}{better}")
-        return value
-
-    def part(self, row, item, owner):
-        """Return an object, or a reference, that lies in another one."""
-        if row.inside and isinstance(item, dict):
-            for name in item.keys() - row.all_fields.keys():
-                self.refuse(f"{owner} has no field {name}{did_you_mean(name, row.all_fields)}")
-        return self.item(row, item, owner if row.inside else "")
-
-    def date(self, name, text, of):
-        try:
-            stamp = stamp_from(text, self.cloud.clock.utc_offset)
-        except ValueError as error:
-            return self.refuse(f"{name}{of}: {error}")
-        if len(stamp) != 19 or stamp < "1970":  # strftime pads no years; MySQL begins in 1970
-            return self.refuse(f"{name}{of} is a date after 1970, not {text!r}")
-        return stamp
-
-    # references
-
-    def type_of(self, row, item, name, inner):
-        """Return the type of what a field refers to; of a tag, the one that its resourceType says."""
-        if inner and row.all_fields.get(name) == "list":
-            return type_referred_to(self.catalogue, inner, inner.place.value)
-        type = type_referred_to(self.catalogue, row, name)
-        if type == "Resource" and name == "resourceUuid":
-            tagged = self.catalogue.of_vo(str(item.get("resourceType")))
-            return tagged.name if tagged else type
-        return type
-
-    def reference(self, row, name, type, value, of):
-        """Return the uuid that a reference means: "@zone-1", or a uuid."""
-        if not isinstance(value, str) or not value:
-            return value
-        where = f"{name}{of}"
-        uuid = self.uuid_named(type, value[1:], where) if value.startswith("@") else value
-        self.references.append((row, name, type, uuid, where))
-        return uuid
-
-    def candidates(self, type):
-        """Return what a reference to a type may mean: {name: uuids}."""
-        stored = self.catalogue.resources[type].stored if type != "Resource" else ""
-        found = defaultdict(dict)
-        for (kind, name), uuids in self.named.items():
-            if name and kind == (stored or kind):
-                found[name] |= uuids
-        return found
-
-    def uuid_named(self, type, name, where):
-        known = self.candidates(type)
-        if name not in known:
-            better = did_you_mean(f"@{name}", [f"@{name}" for name in known])
-            self.refuse(f"{where}: there is no {type} named {name}{better}")
-        if len(known[name]) > 1:
-            several = f"{counted(len(known[name]), 'object')} of type {type} have the name {name}"
-            self.refuse(f"{where}: {several}; refer to one by its uuid")
-        return next(iter(known[name]))
-
-    def refuse_dangling(self):
-        """Raise SettingsError if a reference leads nowhere, now that all objects are loaded."""
-        for row, name, type, uuid, where in self.references:
-            if self.cloud.exists(type, uuid):
-                continue
-            if name in REMEMBERED.get(row.stored, "").split() and re.fullmatch(UUID, uuid):
-                why = "is not in the file; it counts as deleted"
-                log.warning("%s: %s, %s, %s", self.path, where, uuid, why)
-            else:
-                self.refuse(f"{where} {self.why_dangling(type, uuid)}")
-
-    def why_dangling(self, type, uuid):
-        rows = self.catalogue.resources.values()
-        others = [row.name for row in rows if self.cloud.exists(row.name, uuid)]
-        if others:
-            return f"is {a_noun(type)}, and {uuid} is of type {others[-1]}"
-        known = self.candidates(type)
-        words = {name: f"@{name}" for name in known}
-        words |= {one: one for uuids in known.values() for one in uuids}
-        better = "".join(f", did you mean {words[near]}?" for near in nearest(uuid, words))
-        return f"leads nowhere: there is no {type} {uuid}{better}"
-
-
-# ---- Kept cloud --------------------------------------------------------------------------------------------------
-
-JSON_TYPES = {"str": str, "date": str, "int": int, "long": int, "double": (int, float), "bool": bool, "list": list, "maps": list, "map": dict}
-
-
-ELEMENTS: dict[str, type] = {"list": str, "maps": dict}
-
-
-def fits(value, kind):
-    """Whether a field of that kind may have the value."""
-    if value is None:
-        return True
-    right = isinstance(value, JSON_TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
-    return right and (kind not in ELEMENTS or all(isinstance(one, ELEMENTS[kind]) for one in value))
-
-
-def from_file(cloud, path):
-    """A cloud from a JSON file {"zones": [{...}], "Host": [...]}: objects by collection or type, as inventories show them."""
-    try:
-        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"cannot read the cloud in {path}: {error}; --cloud is demo, empty, large:N or a JSON file") from None
-    if not isinstance(told, dict):
-        raise SettingsError(f"{path}: a cloud is a JSON object {{\"zones\": [...], ...}}")
-    basics(cloud)
-    collections, types = cloud.catalogue.collections, cloud.catalogue.resources
-    rows = {kind: collections.get(kind.strip("/")) or types.get(kind) for kind in told}
-    for kind, row in rows.items():
-        if row and not isinstance(told[kind], list):
-            raise SettingsError(f"{path}: {kind!r} is a list of objects, not {json.dumps(told[kind], ensure_ascii=False)[:80]}")
-        if not row:
-            kinds = (types, collections) if kind[:1].isupper() else (collections, types)
-            better = next(filter(None, (did_you_mean(kind, known) for known in kinds)), "")
-            shape = '{"zones": [...], ...}'
-            raise SettingsError(f"{path}: {kind!r} is no collection{better}; a cloud is {shape}")
-    try:
-        json.dumps(told, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise SettingsError(f"{path} holds half of a surrogate pair, which no text in UTF-8 has") from None
-    file = CloudFile(cloud, path)
-    told = file.read(rows, told)
-    for kind, row in sorted(rows.items(), key=lambda pair: (bool(pair[1].inside), bool(cloud.catalogue.embedded_in(pair[1])))):  # what others show inside them comes first
-        for item in told[kind]:
-            loader_of(row)(cloud, path, row, item)
-    spell_references(cloud, cloud.catalogue.resources)
-    file.refuse_dangling()
-    complete(cloud, path)
-
-
-def loader_of(row):
-    """Return the function that loads an object of a cloud file."""
-    return load_configuration if row.name == "GlobalConfig" else load_reference if row.inside else load_item
-
-
-def load_configuration(cloud, path, row, item):
-    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in ("category", "name", "value")):
-        raise SettingsError(f"{path}: a global configuration is {{\"category\": ..., \"name\": ..., \"value\": ...}}, all texts, not {json.dumps(item, ensure_ascii=False)[:80]}")
-    try:
-        configure(cloud, item["category"], item["name"], item["value"])
-    except ApiError as error:
-        raise SettingsError(f"{path}: {error.details}") from None
-
-
-def load_item(cloud, path, row, item):
-    if not isinstance(item, dict):
-        raise SettingsError(f"{path}: {item!r} in {row.name} is no JSON object")
-    told = cloud.catalogue.as_told(row, item)
-    for name in item.keys() - row.all_fields.keys() - {"uuid", *told.embeds}:
-        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
-    uuid = item.get("uuid") or named(f"{row.name}/{item.get('name')}")
-    for name, kind in row.all_fields.items():
-        value = item.get(name)
-        if not fits(value, kind):
-            raise SettingsError(f"{path}: {name} of {row.name} {item.get('name', uuid)} is {a_noun(kind)}, not {value!r}")
-    if cloud.exists("Resource", uuid):
-        raise SettingsError(f"{path}: the uuid {uuid} is there twice")
-    kept = {name: value for name, value in without_nulls(item).items() if name in row.all_fields and name != "uuid"}
-    dates = {name: value for name, value in kept.items() if row.all_fields[name] == "date"}
-    kept = {"status": "Connected"} | kept if row.name == "Host" else kept  # a created one is, once it is there
-    cloud.store.put(row.stored, cloud.add(row.stored, uuid=uuid, **kept) | dates)
-    for name, inner in cloud.catalogue.embedded[told.name].items():
-        for child in item.get(name) or ():
-            if isinstance(child, dict) and not inner.inside and not cloud.store.peek(inner.stored, child.get("uuid")):
-                load_item(cloud, path, inner, child | {told.relations[name].theirs: uuid})
-
-
-def load_reference(cloud, path, row, item):
-    """Put a reference, such as a network service of an L3 network, into the list of the object that it is kept in."""
-    place = row.place
-    if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in (place.key, place.value)):
-        raise SettingsError(f"{path}: {row.name} needs {place.key} and {place.value}, both texts, not {json.dumps(item, ensure_ascii=False)[:80]}")
-    for name in item.keys() - row.all_fields.keys() - {"uuid"}:
-        raise SettingsError(f"{path}: {row.name} has no field {name}{did_you_mean(name, row.all_fields)}")
-    for name in (name for name, kind in row.all_fields.items() if not fits(item.get(name), kind)):
-        raise SettingsError(f"{path}: {name} of {row.name} is {a_noun(row.all_fields[name])}, not {item[name]!r}")
-    owner = cloud.store.peek(place.owner, item[place.key])
-    if not owner:
-        raise SettingsError(f"{path}: {row.name} has the {place.key} {item[place.key]}, and there is no such {place.owner}")
-    said = {name: value for name, value in item.items() if name != "uuid" and row.all_fields[name] != "date"}
-    if not any(said.items() <= reference.items() for reference in place.rows(owner)):  # the inventory of the owner may show it
-        cloud.refer(row, row.new | said)
-
-
-# What a created object has from the objects that it refers to, in the words of the section The words of rows.
-FROM_OTHERS = {
-    "Host": ("zoneUuid ?= clusterUuid.zoneUuid", "hypervisorType ?= clusterUuid.hypervisorType"),
-    "L3Network": ("zoneUuid ?= l2NetworkUuid.zoneUuid",),
-    "VmInstance": ("zoneUuid ?= hostUuid.zoneUuid", "clusterUuid ?= hostUuid.clusterUuid", "hypervisorType ?= hostUuid.hypervisorType",
-                   "cpuNum ?= instanceOfferingUuid.cpuNum", "memorySize ?= instanceOfferingUuid.memorySize", "platform ?= imageUuid.platform"),
-    "Volume": ("size ?= diskOfferingUuid.diskSize", "size ?= rootImageUuid.size"),
-    "Eip": ("vipIp ?= vipUuid.ip",),
-}  # fmt: skip
-AS_CREATED: dict[str, Any] = {  # what a created object has besides, by type: a function of the object in the file
-    "Account": lambda cloud, item: {"password": SHA512_OF_PASSWORD}, "User": lambda cloud, item: {"password": SHA512_OF_PASSWORD},
-    "Host": lambda cloud, item: hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)),
-    "PrimaryStorage": lambda cloud, item: {"type": "NFS"} | dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB)),
-    "BackupStorage": lambda cloud, item: {"type": "SftpBackupStorage"} | dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB)),
-}
-
-
-def complete(cloud, path):
-    """Give each object of a cloud file what a created one has; raise SettingsError where a reference is missing that is needed."""
-    uncounted = [(type, item["uuid"]) for type, name in (("Host", "availableCpuCapacity"), ("PrimaryStorage", "availableCapacity"))
-                 for item in cloud.store.rows(type) if item.get(name) is None]  # fmt: skip
-    for type in [row.name for row in cloud.catalogue.resources.values() if row.needs]:  # what others refer to stands before them there
-        for item in [*cloud.store.rows(type)]:
-            complete_item(cloud, path, cloud.catalogue.resource(type), item)
-    for type, uuid in uncounted:
-        recount(cloud, uuid) if type == "Host" else recount_left(cloud, uuid)
-
-
-def recount_left(cloud, uuid):
-    """Count what is left of a primary storage: all of it, less what is on it."""
-    ps = cloud.look("PrimaryStorage", uuid)
-    cloud.change("PrimaryStorage", uuid, availableCapacity=ps["totalCapacity"] - held_on(cloud, uuid))
-    recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
-
-
-def complete_item(cloud, path, row, item):
-    """Give an object what it needs and the file does not say: from others, as a created one, or nothing of its type."""
-    scope, needed = Scope(cloud, None, row.name, dict(item)), needed_of(row)
-    created = AS_CREATED.get(row.name, lambda *_: {})(cloud, item)
-    for name in [name for name in (*needed, *created) if item.get(name) is None]:
-        scope.perform(*FROM_OTHERS.get(row.name, ()))
-        if scope.item.get(name) is None:
-            usual = created.get(name) or needed.get(name) or row.new.get(name)
-            scope.set(**{name: the_only(cloud, path, row, item, name) if name in row.leads and not usual else usual or nothing(cloud, row.all_fields.get(name, "str"))})
-    if scope.changes:
-        cloud.store.update(row.name, item["uuid"], **scope.changes)
-
-
-def the_only(cloud, path, row, item, name):
-    """Return the uuid that a reference must have where it is left out: that of the only object there is; SettingsError if there is none, or a choice."""
-    type = row.leads[name]
-    if type == "Account":
-        return ADMIN
-    found = [*cloud.store.rows(cloud.catalogue.resources[type].stored)]
-    if len(found) != 1:
-        why = f"say which of {len(found)}" if found else f"there is no {type} in the file"
-        raise SettingsError(f"{path}: {row.name} {item.get('name', item['uuid'])} needs {a_noun(name)}: {why}")
-    return found[0]["uuid"]
-
-
-def is_cloud_file(what):
-    """Return True if --cloud names a file."""
-    made = what in ("demo", "empty") or what.startswith("large:")
-    return not made and (what.endswith(".json") or "/" in what or os.path.exists(what))
-
-
-def fill(cloud, what):
-    """Makes an empty cloud the one that --cloud names."""
-    with cloud.store.all_or_nothing():
-        if what in ("demo", "empty"):
-            {"demo": demo, "empty": basics}[what](cloud)
-        elif what.startswith("large:"):
-            if not re.fullmatch(r"large:\d{1,7}", what):
-                raise SettingsError(f"--cloud large:N needs a number, not {what!r}")
-            large(cloud, int(what[6:]))
-        elif is_cloud_file(what):
-            from_file(cloud, what)
-        else:
-            raise SettingsError(f"--cloud is demo, empty, large:N or a JSON file, not {what!r}{did_you_mean(what, ('demo', 'empty', 'large:1000'))}")
-
-
-BEHIND = {  # what objects have and no inventory shows
-    "uuid", "type", "parameters", "cron", "password", "owner", "ipRangeUuid", "clusterUuid", "distance", "enabled", "hostUuid", "stateBefore", "cutOff",
-    "createDate", "lastOpDate", *DISKS_OF_FIRST_START,
-}  # fmt: skip
-NOT_YET = {("Creating", "treeUuid")}  # by status: what is only there once it is made
-JOB = {"api": str, "state": str, "hook": str, "schema": bool}
-MOMENTS = ("created", "seen", "due")  # of an api-job
-STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
-
-
-def spell_references(cloud, types):
+def spell_references(cloud: Cloud, types: Container[str]) -> None:
     """Spell the uuids inside objects as the objects that have them; files may write any case."""
     rows = [row for row in cloud.catalogue.resources.values() if not row.of]
-    exact = {item["uuid"] for row in rows for item in cloud.store.rows(row.name)}
+    exact: set[Uuid] = set()
+    for row in rows:
+        exact.update(item["uuid"] for item in cloud.store.rows(row.name))
+    patterns = cloud.catalogue.naming_tags
 
-    def spell(uuid):
+    def spell(uuid: str) -> str:
         return uuid if uuid in exact else cloud.spell_uuid(uuid)
 
-    for row in (row for row in rows if row.name in types):
-        for item in [*cloud.store.rows(row.name)]:
+    for row in rows:
+        for item in [*cloud.store.rows(row.name)] if row.name in types else ():
             spelled = {name: spell_in(name, value, spell) for name, value in item.items()}
             if row.name == "SystemTag" and isinstance(item.get("tag"), str):
-                spelled["tag"] = spell_in_tag(item["tag"], spell)
+                spelled["tag"] = spell_in_tag(item["tag"], patterns, spell)
             if spelled != item:
                 cloud.store.change(row.name, item["uuid"], spelled)
 
 
-def look_over(cloud, types):
-    """Gives objects that somebody edited what they need, and answers lines about what is missing or unknown."""
+# a kept cloud
+
+JOB_FIELDS = {"api": str, "state": str, "hook": str, "schema": bool}  # of an api-job's record
+JOB_MOMENTS = ("created", "seen", "due", "finished")
+
+
+def repair(cloud: Cloud, types: Container[str]) -> list[str]:
+    """Mend the objects of some types that somebody edited, and return a line for each such object.
+
+    A field that behaviours rely on gets its default where it is missing, or not of its type.
+    """
     spell_references(cloud, types)
-    told = []
+    lines: list[str] = []
     for row in cloud.catalogue.resources.values():
         if row.name in types:
-            told += look_over_type(cloud, row)
-    for item in cloud.store.rows("GlobalConfig") if "GlobalConfig" in types else ():
+            lines += repair_type(cloud, row)
+    if "GlobalConfig" in types:
+        lines += faulty_configurations(cloud)
+    if "Job" in types:
+        lines += forget_faulty_jobs(cloud)
+    return lines
+
+
+def repair_type(cloud: Cloud, row: Resource) -> Iterator[str]:
+    """Mend the objects of a type, and yield a line for each that was not as it should be."""
+    removed = [state for state, changes in row.interrupted.items() if not changes]
+    for item in [*cloud.store.rows(row.name)]:
+        if item.get("status") in removed:
+            continue  # recover() removes it, before it had all that it needs
+        usable, faults = dict(item), []
+        for name, fault, is_usable in faults_of_item(cloud.catalogue, row, item):
+            faults.append(fault)
+            if not is_usable:
+                del usable[name]
+        defaults = without_nulls(complete(cloud, row, usable, no_reference))
+        missing = [f"{name} is missing" for name in defaults if item.get(name) is None]
+        if missing or faults:
+            cloud.store.change(row.name, item["uuid"], usable | defaults)
+            yield f"{row.name} {item['uuid']}: {'; '.join(missing + faults)}"
+
+
+def faults_of_item(
+    catalogue: Catalogue, row: Resource, item: Item
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield each field that is not as it should be, with why, and if its value can be used."""
+    fields = item_fields(catalogue, row.name)
+    for name, value in item.items():
+        kind = fields.get(name)
+        if kind is None:
+            yield name, f"{name} is unknown{did_you_mean(name, row.all_fields)}", True
+        elif not fits(value, kind):
+            yield name, f"{name} is {a_noun(kind)}, not {shortened(value)}", False
+        elif kind == "date" and value is not None and not STAMP.fullmatch(value):
+            yield name, f"{name} is no date", False
+        elif isinstance(value, str):
+            values = catalogue.values_of(row, name)
+            if values and value not in values:
+                yield name, f"{name} cannot be {value}{did_you_mean(value, values)}", True
+
+
+def no_reference(row: Resource, item: Item, name: str) -> Uuid:
+    return ""
+
+
+def faulty_configurations(cloud: Cloud) -> Iterator[str]:
+    """Yield a line for each global configuration that is unknown, or has a value it cannot have."""
+    for item in cloud.store.rows("GlobalConfig"):
         row = cloud.catalogue.configurations.get(item["uuid"])
         if fault := row.fault(item.get("value")) if row else "is unknown":
-            told.append(f"the global configuration {item['uuid']} {fault}; its default counts")
-    for record in [*cloud.store.rows("Job")] if "Job" in types else ():
-        wrong = [name for name, kind in JOB.items() if not isinstance(record.get(name), kind)]
-        wrong += [name for name in (*MOMENTS, "finished") if not is_moment(record.get(name, 0 if name == "finished" else None))]
+            yield f"the global configuration {item['uuid']} {fault}; its default counts"
+
+
+def forget_faulty_jobs(cloud: Cloud) -> Iterator[str]:
+    """Remove the records of api-jobs that are none, and yield a line for each."""
+    for record in [*cloud.store.rows("Job")]:
+        fields = JOB_FIELDS.items()
+        wrong = [name for name, kind in fields if not isinstance(record.get(name), kind)]
+        moments = {"finished": 0} | record
+        wrong += [name for name in JOB_MOMENTS if not is_moment(moments.get(name))]
         if wrong or record["api"] not in cloud.catalogue.apis:
-            told.append(f"Job {record['uuid']} is no api-job ({', '.join(wrong) or record['api']}); it is forgotten")
+            why = ", ".join(wrong) or record["api"]
+            yield f"Job {record['uuid']} is no api-job ({why}); it is forgotten"
             cloud.store.remove("Job", record["uuid"])
-    return told
 
 
-def look_over_type(cloud, row):
-    table, told, known = cloud.store.table(row.name), [], {}
-    dates = [name for name, kind in row.all_fields.items() if kind == "date"]
-    stamps = {item[name] for item in table.items.values() for name in dates if isinstance(item.get(name), str)}
-    doubtful = {stamp for stamp in stamps if not STAMP.fullmatch(stamp)}
-    values = {name: cloud.catalogue.values_of(row, name) for name in row.all_fields}
-    values = {name: some for name, some in values.items() if some}
-    for uuid, item in [*table.items.items()]:
-        shape = (str(item.get("status")), *item, *map(type, item.values()))  # most have the same
-        if shape not in known:
-            known[shape] = oddities(cloud, row, item)
-        wrong = [name for name in dates if isinstance(item.get(name), str) and item[name] in doubtful] if doubtful else ()
-        odd = known[shape] | {name: (f"{name} is no date", cloud.clock.stamp()) for name in wrong}
-        for name, some in values.items():
-            value = item.get(name)
-            if isinstance(value, str) and value not in some:
-                odd[name] = f"{name} cannot be {value}{did_you_mean(value, some)}", value
-        if odd:
-            told.append(f"{row.name} {item['uuid']}: {'; '.join(what for what, _ in odd.values())}")
-            cloud.store.change(row.name, uuid, without_nulls(item | {name: value for name, (_, value) in odd.items()}))
-    return told
-
-
-def needed_of(row):
-    """Return the fields that the mock counts on in objects of a type, each with its default: a text, or "" for nothing of its kind."""
-    return dict(word.partition("=")[::2] for word in row.needs)
-
-
-def oddities(cloud, row, item):
-    """What is odd about an object, by field: a phrase, and the value that the mock goes on with."""
-    needed = needed_of(row)
-    fields, new = row.all_fields, row.new | dict.fromkeys(needed, "")
-    odd = {}
-    for name in (fields.keys() & {"createDate", "lastOpDate"}) | new.keys():
-        if item.get(name) is None and (str(item.get("status")), name) not in NOT_YET:
-            odd[name] = f"{name} is missing", row.new.get(name) or needed.get(name) or nothing(cloud, fields.get(name, "str"))
-    for name, value in item.items():
-        kind = fields.get(name, "str")
-        if name not in fields and name not in BEHIND:
-            odd[name] = f"{name} is unknown{did_you_mean(name, fields)}", value
-        elif name in fields and not fits(value, kind):
-            odd[name] = f"{name} is {a_noun(kind)}, not {json.dumps(value, ensure_ascii=False)[:80]}", row.new.get(name) or (nothing(cloud, kind) if name in new else None)
-    return odd
-
-
-def nothing(cloud, kind):
-    return {"str": "", "date": cloud.clock.stamp(), "bool": False, "list": [], "maps": [], "map": {}}.get(kind, 0)
-
-
-def recover(cloud):
-    """After a start on a kept cloud: what was under way is not any more, what waits to be expunged waits on."""
-    interrupted(cloud)
-    for type in ("Host", "PrimaryStorage", "BackupStorage"):  # incidents end with the process
-        for item in [item for item in cloud.store.rows(type) if item.get("cutOff")]:
-            cloud.change(type, item["uuid"], status="Connected", cutOff=None)
-            connected(cloud, item["uuid"]) if type == "Host" else None
+def recover(cloud: Cloud) -> None:
+    """Go on with a kept cloud after a start: incidents are over, operations under way ended."""
+    interrupt(cloud)
+    for type in ("Host", "PrimaryStorage", "BackupStorage"):
+        for item in [*cloud.store.rows(type)]:
+            if item.get("cutOff"):
+                cloud.change(type, item["uuid"], status="Connected", cutOff=None)
+                if type == "Host":
+                    connected(cloud, item["uuid"])
     add_console_agent(cloud)
     expunge_all_later(cloud)
     plan_all(cloud)
 
 
-INTERRUPTED = (  # by type and state or status: what things become that were under way; nothing, where there is nothing of them yet
-    ("Host", {"PreMaintenance"}, {"state": "Enabled"}),
-    *((type, {"Creating"}, {}) for type in ("Volume", "VolumeSnapshot")),
-    *((type, {"Migrating", "Deleting"}, {"status": "Ready"}) for type in ("Image", "Volume", "VolumeSnapshot")),
-    *((type, {"Connecting"}, {"status": "Connected"}) for type in ("PrimaryStorage", "BackupStorage", "VmInstance", "ConsoleProxyAgent")),
-    ("LongJob", {"Running", "Waiting", "Canceling"}, {"state": "Failed", "jobResult": "Failed because management node restarted."}),
-)
+def interrupt(cloud: Cloud) -> None:
+    """End all that is under way, as a restart of the management node does."""
+    for row in cloud.catalogue.resources.values():
+        if row.interrupted:
+            for item in [*cloud.store.rows(row.name)]:
+                interrupt_item(cloud, row, item["uuid"])
 
 
-UNSETTLED = {"Starting", "Stopping", "Rebooting", "Destroying", "Migrating", "Expunging", "Pausing", "Resuming", "VolumeMigrating"}
-
-
-def interrupted(cloud):
-    """What becomes of things under way when a management node restarts."""
-    for vm in [vm for vm in cloud.store.rows("VmInstance") if UNSETTLED & {vm["state"], vm.get("stateBefore")}]:
-        leave_host(cloud, vm, "Stopped" if vm.get("rootVolumeUuid") else "Created")
-    for host in [host for host in cloud.store.rows("Host") if host["status"] == "Connecting"]:
-        connected(cloud, host["uuid"])
-    for image in [image for image in cloud.store.rows("Image") if image["status"] in ("Downloading", "Creating")]:
-        cloud.change("Image", image["uuid"], status="Error", backupStorageRefs=[ref | {"status": "Error"} for ref in image["backupStorageRefs"]])
-    for volume in [volume for volume in cloud.store.rows("Volume") if volume["status"] == "Migrating" and "installPath" not in volume]:
-        cloud.change("Volume", volume["uuid"], status="NotInstantiated")
-    for type, states, changes in INTERRUPTED:
-        for item in [item for item in cloud.store.rows(type) if {item.get("state"), item.get("status")} & states]:
-            cloud.change(type, item["uuid"], **changes) if changes else cloud.remove(type, item["uuid"])
+def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
+    """Bring an item out of each state that does not last, as its row says."""
+    for key in ("stateBefore", "state", "status"):
+        item = cloud.look(row.name, uuid)
+        state = item.get(key)
+        if state not in row.interrupted:
+            continue
+        changes = row.interrupted[state]
+        if not changes:
+            cloud.remove(row.name, uuid)
+        elif row.name == "VmInstance" and key != "status":
+            leave_host(cloud, item, changes["state"] if item.get("rootVolumeUuid") else "Created")
+        elif row.name == "Host" and key == "status":
+            connected(cloud, uuid)
+        elif row.name == "Image" and changes["status"] == "Error":
+            copies = [reference | changes for reference in item["backupStorageRefs"]]
+            cloud.change("Image", uuid, backupStorageRefs=copies, **changes)
+        elif row.name == "Volume" and state == "Migrating" and "installPath" not in item:
+            cloud.change("Volume", uuid, status="NotInstantiated")
+        else:
+            cloud.change(row.name, uuid, **changes)
 
 
 # ---- Incidents ---------------------------------------------------------------------------------------------------
 
-INCIDENTS: dict[str, Any] = {}  # by name: a generator that begins one, yields what to show of it, and ends it
+INCIDENTS: dict[str, Any] = {}  # by kind: a generator that begins one, yields its facts, ends it
 
 
 class Unknown(ValueError):
-    """An incident about something that is not there."""
+    """An incident on an object that is not there."""
 
 
 @dataclass
 class Incident:
-    """Something that has gone wrong, and how it goes on."""
+    """A failure that lasts, and the generator that ends it.
+
+    facts  further members of its answer: {"uuid": the host that is down}
+    timer  of its end, where it ends by itself
+    """
 
     id: str
     kind: str
-    about: object
-    more: dict
-    course: GeneratorType
-    timer: Timer | None = None  # of its end, where it ends by itself
+    target: object
+    facts: Item
+    course: Generator
+    timer: Timer | None = None
 
-    def shown(self, clock):
+    def shown(self, clock: Clock) -> Item:
+        """Return the incident as /zmock/incidents answers it."""
         ends = {"ends": iso(clock.due_date(self.timer))} if self.timer else {}
-        return {"id": self.id, self.kind: self.about, **self.more, **ends}
+        return {"id": self.id, self.kind: self.target, **self.facts, **ends}
 
 
-def incident(kind):
-    """Registers an incident; one that does not yield is over at once."""
+def incident(kind: str) -> Callable:
+    """Register a generator as an incident. One that does not yield is over at once."""
 
-    def register(course):
+    def register(course: Callable) -> Callable:
         INCIDENTS[kind] = course
         return course
 
     return register
 
 
-def strike(cloud, told):
-    """Begins an incident {kind: what it is about}; raises ValueError for one that cannot be."""
-    kind = next(iter(told), None) if isinstance(told, dict) else told
-    if not isinstance(told, dict) or len(told) != 1 or kind not in INCIDENTS:
-        raise ValueError(f"an incident is {{NAME: ...}}, with one of {', '.join(INCIDENTS)}{did_you_mean(kind, INCIDENTS)}")
-    course = INCIDENTS[kind](cloud, told[kind])
+def strike(cloud: Cloud, body: object) -> Incident:
+    """Begin an incident {kind: target}. Raise ValueError for one that cannot be."""
+    kind = next(iter(body), None) if isinstance(body, dict) else body
+    if not isinstance(body, dict) or len(body) != 1 or kind not in INCIDENTS:
+        raise ValueError(
+            f"an incident is {{NAME: ...}}, with one of {', '.join(INCIDENTS)}"
+            f"{did_you_mean(kind, INCIDENTS)}"
+        )
+    target = body[kind]
+    course = INCIDENTS[kind](cloud, target)
     with cloud.store.all_or_nothing():
-        more = next(course, None)
-    struck = Incident(f"incident-{next(cloud.numbers)}", kind, told[kind], more or {}, course)
-    if more is not None:
+        facts = next(course, None)
+    struck = Incident(f"incident-{next(cloud.numbers)}", kind, target, facts or {}, course)
+    if facts is not None:
         cloud.incidents[struck.id] = struck
-    if more and "seconds" in more:
+    if "seconds" in struck.facts:
+        seconds = struck.facts.pop("seconds")
         end = functools.partial(end_incident, cloud, struck.id)
-        struck.timer = cloud.clock.after(more.pop("seconds"), end, f"{struck.id} ends", awaited=True)
+        struck.timer = cloud.clock.after(seconds, end, f"{struck.id} ends", awaited=True)
     return struck
 
 
-def end_incident(cloud, id):
-    """Ends an incident that lasts, unless it has ended."""
+def end_incident(cloud: Cloud, id: str) -> None:
+    """End an incident, unless it has ended."""
     if id in cloud.incidents:
         next(cloud.incidents.pop(id).course, None)
         cloud.clock.spawn(cloud.store.try_commit())
 
 
-def item_named(cloud, told, *types):
-    """The type and the item that a name or uuid means; raises Unknown, with the nearest name."""
+def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
+    """Return the type and the item with a name or uuid. Raise Unknown, with the nearest name."""
+    items: list[Item] = []
     for type in types:
-        named = (item for item in cloud.store.rows(type) if item.get("name") == told)
-        if item := cloud.store.peek(type, told) or next(named, None):
+        if item := cloud.store.peek(type, target):
             return type, item
-    names = [item["name"] for type in types for item in cloud.store.rows(type)]
-    raise Unknown(f"no {' or '.join(types)} {told!r}{did_you_mean(told, names)}")
+        items += cloud.store.rows(type)
+        for item in items:
+            if item["name"] == target:
+                return type, item
+    better = did_you_mean(target, [item["name"] for item in items])
+    raise Unknown(f"no {' or '.join(types)} {target!r}{better}")
+
+
+# hosts
 
 
 @incident("host-down")
-def host_down(cloud, told):
-    _, host = item_named(cloud, told, "Host")
+def host_down(cloud: Cloud, target: object) -> Generator:
+    """Cut off a host."""
+    _, host = item_named(cloud, target, "Host")
     cut_off(cloud, [host["uuid"]])
     yield {"uuid": host["uuid"]}
     reach_again(cloud, [host["uuid"]])
 
 
 @incident("network-partition")
-def network_partition(cloud, told):
-    """The management node reaches none of the hosts of a zone, a cluster, or some of several, nor backup storage that only such a zone has."""
-    parts = [item_named(cloud, name, "Zone", "Cluster", "Host") for name in (told if isinstance(told, list) and told else [told])]
+def network_partition(cloud: Cloud, target: object) -> Generator:
+    """Cut off the hosts of a zone, of a cluster, or of a list of zones, clusters and hosts.
+
+    Backup storage that only such zones have is Disconnected too.
+    """
+    targets = target if isinstance(target, list) and target else [target]
+    parts = [item_named(cloud, name, "Zone", "Cluster", "Host") for name in targets]
     keys = {"Zone": "zoneUuid", "Cluster": "clusterUuid", "Host": "uuid"}
-    hosts = [host["uuid"] for host in cloud.store.rows("Host") if any(host[keys[type]] == item["uuid"] for type, item in parts)]
+    hosts = []
+    for host in cloud.store.rows("Host"):
+        if any(host[keys[type]] == item["uuid"] for type, item in parts):
+            hosts.append(host["uuid"])
     zones = {item["uuid"] for type, item in parts if type == "Zone"}
-    stores = [bs["uuid"] for bs in cloud.store.rows("BackupStorage") if bs["attachedZoneUuids"] and zones.issuperset(bs["attachedZoneUuids"])]
     cut_off(cloud, hosts)
-    stores = [uuid for uuid in stores if switch_storage(cloud, "BackupStorage", uuid, "Disconnected")]
+    storages = []
+    for storage in [*cloud.store.rows("BackupStorage")]:
+        uuid, attached = storage["uuid"], storage["attachedZoneUuids"]
+        lost = attached and zones.issuperset(attached)
+        if lost and switch_storage(cloud, "BackupStorage", uuid, "Disconnected"):
+            storages.append(uuid)
     yield {"hosts": hosts}
-    for uuid in stores:
+    for uuid in storages:
         switch_storage(cloud, "BackupStorage", uuid, "Connected")
     reach_again(cloud, hosts)
 
 
-def cut_off(cloud, hosts):
-    """Hosts that cannot be reached any more: what is under way on them fails, then they are gone, and storage that nobody else reaches."""
+def cut_off(cloud: Cloud, hosts: list[Uuid]) -> None:
+    """Make hosts unreachable.
+
+    Operations under way on them fail. The hosts are Disconnected, and so is storage that no other
+    host reaches.
+    """
     for run in [*cloud.jobs.runs]:
-        lost = on_hosts(cloud, run, hosts)
-        if lost:
-            run.fail(wrapped(ApiError("HOST.1010", f"host[uuid:{lost}] is disconnected"), run.call.api))
-    for uuid in filter(functools.partial(cloud.store.peek, "Host"), hosts):
+        if host := host_needed_by(cloud, run, hosts):
+            error = ApiError("HOST.1010", f"host[uuid:{host}] is disconnected")
+            run.fail(wrapped(error, run.call.api))
+    for uuid in hosts:
+        if not cloud.store.peek("Host", uuid):
+            continue
         cloud.down[uuid] += 1
         if cloud.look("Host", uuid)["status"] != "Disconnected":
             host_gone(cloud, uuid)
@@ -9730,107 +9943,147 @@ def cut_off(cloud, hosts):
     check_storage(cloud)
 
 
-def on_hosts(cloud, run, hosts):
-    """The one of the hosts that an operation needs: the host that it is about, or that of a virtual machine that it touches."""
-    touched = {change[1] for change in run.log} | {uuid for uuid in run.call.params.values() if isinstance(uuid, str)}
-    used = touched | {cloud.look("VmInstance", uuid).get("hostUuid") for uuid in touched}
+def host_needed_by(cloud: Cloud, run: Run, hosts: list[Uuid]) -> Uuid | None:
+    """Return which of the hosts an operation needs.
+
+    It needs the host that it is about, and the host of each virtual machine that it touches.
+    """
+    used = {change[1] for change in run.log}
+    used |= {uuid for uuid in run.call.params.values() if isinstance(uuid, str)}
+    used |= {cloud.look("VmInstance", uuid).get("hostUuid") for uuid in used}
     return next((host for host in hosts if host in used), None)
 
 
-def reach_again(cloud, hosts):
-    """Hosts come back, save those that another incident keeps away, or that were not there before."""
+def reach_again(cloud: Cloud, hosts: list[Uuid]) -> None:
+    """Connect hosts again, unless another incident keeps them away, or they were away before."""
     cloud.down -= Counter(hosts)
-    for uuid in [uuid for uuid in hosts if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.down]:
-        cloud.change("Host", uuid, cutOff=None)
-        connected(cloud, uuid)
+    for uuid in hosts:
+        if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.down:
+            cloud.change("Host", uuid, cutOff=None)
+            connected(cloud, uuid)
     check_storage(cloud)
 
 
-def check_storage(cloud):
-    """Primary storage is connected as long as one host of its clusters is."""
-    for ps in list(cloud.store.rows("PrimaryStorage")):
-        hosts = [host["status"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
-        if hosts and "Connected" not in hosts and cloud.down:
-            switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Disconnected")
-        elif ps.get("cutOff"):
-            switch_storage(cloud, "PrimaryStorage", ps["uuid"], "Connected")
+# storage
 
 
-def switch_storage(cloud, type, uuid, status):
-    """Changes the status of a storage, and says so; answers whether it was another one."""
+def check_storage(cloud: Cloud) -> None:
+    """Keep primary storage connected as long as one host of its clusters is."""
+    for storage in [*cloud.store.rows("PrimaryStorage")]:
+        statuses: set[str] = set()
+        for cluster in storage["attachedClusterUuids"]:
+            statuses.update(host["status"] for host in cloud.find("Host", "clusterUuid", cluster))
+        if statuses and "Connected" not in statuses and cloud.down:
+            switch_storage(cloud, "PrimaryStorage", storage["uuid"], "Disconnected")
+        elif storage.get("cutOff"):
+            switch_storage(cloud, "PrimaryStorage", storage["uuid"], "Connected")
+
+
+def switch_storage(cloud: Cloud, type: str, uuid: Uuid, status: str) -> bool:
+    """Change the status of a storage, with a notification. Return True if it had another one."""
     if cloud.look(type, uuid).get("status") in (None, status):
         return False
-    cloud.change(type, uuid, status=status, cutOff=True if status == "Disconnected" else None)
-    words = "primary storage" if type == "PrimaryStorage" else "backup storage"
-    cloud.notify(f"the {words}[uuid:%s] becomes {status}", [uuid], type + "VO", uuid, "Warning" if status == "Disconnected" else "Info")
+    nouns = {"PrimaryStorage": "primary storage", "BackupStorage": "backup storage"}
+    content, lost = f"the {nouns[type]}[uuid:%s] becomes {status}", status == "Disconnected"
+    cloud.change(type, uuid, status=status, cutOff=lost or None)
+    cloud.notify(content, [uuid], type + "VO", uuid, "Warning" if lost else "Info")
     return True
 
 
 @incident("primary-storage-full")
-def primary_storage_full(cloud, told):
-    """Nothing more fits on it, whatever is taken away, until the incident ends."""
-    _, ps = item_named(cloud, told, "PrimaryStorage")
-    cloud.full[ps["uuid"]] += 1
-    cloud.notify("the primary storage[uuid:%s] has no space left", [ps["uuid"]], "PrimaryStorageVO", ps["uuid"], "Warning")
-    yield {"uuid": ps["uuid"]}
-    cloud.full = +(cloud.full - Counter([ps["uuid"]]))
+def primary_storage_full(cloud: Cloud, target: object) -> Generator:
+    """Fill a primary storage: nothing more fits on it, whatever is deleted."""
+    _, storage = item_named(cloud, target, "PrimaryStorage")
+    uuid = storage["uuid"]
+    cloud.full[uuid] += 1
+    content = "the primary storage[uuid:%s] has no space left"
+    cloud.notify(content, [uuid], "PrimaryStorageVO", uuid, "Warning")
+    yield {"uuid": uuid}
+    cloud.full = +(cloud.full - Counter([uuid]))
+
+
+# the management node
 
 
 @incident("management-node-restart")
-def management_node_restart(cloud, told):
-    """Over in a moment: what was under way stops where it is, and its jobs are polled for ever (facts of a restart)."""
-    no_more(told, "management-node-restart")
-    node_dies(cloud)
-    node_starts(cloud)
+def management_node_restart(cloud: Cloud, target: object) -> Generator:
+    """Restart the management node, in no time.
+
+    What was under way stops where it is, and its jobs are polled for ever (facts of a restart).
+    """
+    refuse_target(target, "management-node-restart")
+    stop_node(cloud)
+    start_node(cloud)
     yield from ()
 
 
 @incident("management-node-down")
-def management_node_down(cloud, told):
-    """No call is answered, connections are reset; for so many seconds, or until the incident is ended. Then it is as after a restart."""
-    if told not in ({}, None):
-        a_number(0)("management-node-down", told)
+def management_node_down(cloud: Cloud, target: object) -> Generator:
+    """Reset all connections, for `target` seconds or until the incident is ended.
+
+    Afterwards the management node is as after a restart.
+    """
+    endless = target in ({}, None)
+    if not endless:
+        a_number(0)("management-node-down", target)
     cloud.unreachable += 1
-    node_dies(cloud)
-    yield {} if told in ({}, None) else {"seconds": told}
+    stop_node(cloud)
+    yield {} if endless else {"seconds": target}
     cloud.unreachable -= 1
     if not cloud.unreachable:
-        node_starts(cloud)
+        start_node(cloud)
 
 
-def no_more(told, kind):
-    if told not in ({}, None):
+def refuse_target(target: object, kind: str) -> None:
+    """Raise ValueError if an incident that is about nothing has a target."""
+    if target not in ({}, None):
         raise ValueError(f"{kind} is about nothing: write {{{json.dumps(kind)}: {{}}}}")
 
 
-def node_dies(cloud):
+def stop_node(cloud: Cloud) -> None:
+    """Lose all that is under way on the management node."""
     cloud.jobs.lose()
     cloud.long_runs.clear()
     cloud.deaths += 1
 
 
-def node_starts(cloud):
-    cloud.store.update("ManagementNode", node(cloud)["uuid"], joinDate=cloud.clock.stamp())
-    interrupted(cloud)
-    cloud.notify("the management node[uuid:%s] has been started", [node(cloud)["uuid"]], "ManagementNodeVO", node(cloud)["uuid"])
+def start_node(cloud: Cloud) -> None:
+    """Start the management node anew."""
+    uuid = node(cloud)["uuid"]
+    cloud.store.update("ManagementNode", uuid, joinDate=cloud.clock.stamp())
+    interrupt(cloud)
+    content = "the management node[uuid:%s] has been started"
+    cloud.notify(content, [uuid], "ManagementNodeVO", uuid)
+
+
+# licences
 
 
 @incident("license-expired")
-def license_expired(cloud, told):
-    """Licences ended just now. Until there is another one, nothing is changed any more, save licences."""
-    no_more(told, "license-expired")
-    ended = cloud.clock.stamp(cloud.clock.now() - 1)
-    lapsed = {row["uuid"]: (row.get("expiredDate"), ended) for type in ("License", "LicenseAddOn") for row in cloud.store.rows(type)}
-    cloud.lapsed |= lapsed
+def license_expired(cloud: Cloud, target: object) -> Generator:
+    """End all licences just now. Until there is a new one, calls that change anything fail.
+
+    Calls about licences do not fail.
+    """
+    refuse_target(target, "license-expired")
+    end = cloud.clock.stamp(cloud.clock.now() - 1)
+    for type in ("License", "LicenseAddOn"):
+        for item in cloud.store.rows(type):
+            cloud.lapsed[item["uuid"]] = item.get("expiredDate"), end
     cloud.refusals["license-expired"] = functools.partial(refuse_without_license, cloud)
-    cloud.notify("the license has expired", [], "LicenseVO", the_license(cloud)["uuid"], "Warning")
+    uuid = the_license(cloud)["uuid"]
+    cloud.notify("the license has expired", [], "LicenseVO", uuid, "Warning")
     yield {}
     if all(other.kind != "license-expired" for other in cloud.incidents.values()):
-        cloud.lapsed.clear(), cloud.refusals.pop("license-expired")
+        cloud.lapsed.clear()
+        cloud.refusals.pop("license-expired")
 
 
-def refuse_without_license(cloud, call):
-    if not cloud.at_once(call.api) and "License" not in call.api.name and cloud.license_is_over(the_license(cloud)):
+def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
+    """Return the error of a call for which there must be a licence."""
+    if cloud.at_once(call.api) or "License" in call.api.name:
+        return None
+    if cloud.license_is_over(the_license(cloud)):
         return ApiError("LICENSE.1000", "the license has expired")
     return None
 
@@ -12556,7 +12809,7 @@ def fields_known(catalogue, type):
     row = catalogue.resource(type)
     if not row:
         return frozenset()
-    return frozenset({*row.all_fields, *catalogue.resources[row.stored].all_fields, *row.new, *row.leads, *BEHIND, *row.indexes})
+    return frozenset({*item_fields(catalogue, type), *catalogue.resources[row.stored].all_fields, *row.new, *row.leads, *row.indexes})
 
 
 def unknown_name(word, known):
@@ -12608,14 +12861,14 @@ def faults_of_get(catalogue, api, known):
 
 def faults_of_resource(catalogue, row):
     """Yield the clauses of a row of an inventory that mean nothing, each with the reason."""
-    for name, kind in row.all_fields.items():
-        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, JSON_TYPES, "type of a field"))
+    for name, kind in item_fields(catalogue, row.name).items():
+        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, KINDS, "type of a field"))
     for name in row.embeds:
         yield from unknown(name, row.relations, "relation")
     for word in (*row.dies_with, *row.outlives):
         for type in word.partition(",")[0].partition(":")[2].split("|"):
             yield from ((word, why) for _, why in unknown(type, {*catalogue.resources, ""}, "resource"))
-    yield from faults_of_effects(catalogue, row.ends, fields_known(catalogue, row.name))
+    yield from faults_of_effects(catalogue, (*row.ends, *row.inherits), fields_known(catalogue, row.name))
 
 
 def faults_of_configuration(catalogue, row):
@@ -12709,8 +12962,7 @@ def start_again(rest):
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | served | facts_of(rest))
         rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
     expunge_all_later(cloud)
-    if rest.settings.cloud == "demo":
-        set_going(cloud)
+    resume_long_jobs(cloud)
     plan_all(cloud)
     read_rules(rest)
     sweep_on(rest)
@@ -12810,7 +13062,7 @@ def take_up(rest, edited):
     if "clock" in kept:
         rest.clock.take_up(kept["clock"])
     rest.cloud.random = random.Random(f"{rest.settings.seed}/{starts}")  # new uuids are new
-    for line in look_over(rest.cloud, edited):
+    for line in repair(rest.cloud, edited):
         store.report(line)
     for record in [r for r in store.rows("Job") if r["state"] == "running"]:
         store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)

@@ -4,17 +4,33 @@ import json
 import re
 
 import aiohttp
+import canonical
 import pytest
 
-from zmock import CATALOGUE_FILE, Catalogue, Settings, SettingsError, fill, named, new_cloud, serve, type_referred_to
+from zmock import (
+    ADMIN,
+    CATALOGUE_FILE,
+    DEMO_FILE,
+    SHA512_OF_PASSWORD,
+    Catalogue,
+    Settings,
+    SettingsError,
+    fill,
+    named,
+    new_cloud,
+    serve,
+    type_referred_to,
+)
 
 CATALOGUE = Catalogue(CATALOGUE_FILE)
+NOW = 1_800_000_000.5  # 2027-01-15 16:00:00 in the zone of the cloud
 ZONE, CLUSTER, HOST = {"name": "z"}, {"name": "c", "zoneUuid": "@z", "hypervisorType": "KVM"}, {"name": "h", "zoneUuid": "@z", "clusterUuid": "@c"}
 SMALL = {"zones": [ZONE], "clusters": [CLUSTER], "hosts": [HOST]}
 
 
-def cloud_of(what):
-    cloud = new_cloud(Settings(memory=True, clock="frozen"), CATALOGUE)
+def cloud_of(what, **settings):
+    cloud = new_cloud(Settings(memory=True, clock="frozen", **settings), CATALOGUE)
+    cloud.clock.stopped_at = NOW
     fill(cloud, what)
     return cloud
 
@@ -112,6 +128,14 @@ MISTAKES = (  # what a file adds to SMALL, and why it is refused
     ({"zones": [ZONE | {"stat": "Enabled"}]}, "Zone has no field stat, did you mean state?"),
     ({"instance-offerings": [{"name": "o", "cpuNum": "4"}]}, "cpuNum of InstanceOffering o is an int, not '4'"),
     ({"backup-storage/sftp": [{"name": "b", "type": "Ceph"}]}, "type of SftpBackupStorage b is SftpBackupStorage, not 'Ceph'"),
+    ({"now": "yesterday"}, "now: 'yesterday' is no date such as"),
+    ({"vm-instances": [{"name": "v", "state": "Running"}]}, "VmInstance v is Running, and needs a hostUuid"),
+    ({"vm-instances": [{"name": "v", "vmNics": 5}]}, "vmNics of VmInstance v is a list of objects"),
+    ({"zones": [ZONE, {"name": "y"}], "hosts": [HOST | {"zoneUuid": "@y"}]}, f"Host h is in the zone {named('Zone/y')}, and its cluster c in the zone {named('Zone/z')}"),
+    ({"hosts": [HOST | {"name": name, "managementIp": "10.0.0.1"} for name in "hi"]}, "Host i has the managementIp 10.0.0.1 of Host h"),
+    ({"instance-offerings": [{"name": "o", "memorySize": -1}]}, "memorySize of InstanceOffering o is not negative, as -1 is"),
+    ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIAddImageMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: "),
+    ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIFlyMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: 'Fly'"),
     ({"zonez": []}, "'zonez' is no collection, did you mean zones?"),
     ({"vm-instance": []}, "'vm-instance' is no collection, did you mean vm-instances?"),
     ({"VmInstanc": []}, "'VmInstanc' is no collection, did you mean VmInstance?"),
@@ -200,6 +224,69 @@ def test_objects_begin_and_are_put_in_states_that_the_catalogue_has():
     assert {*re.findall(r"\b(?:state|status) = ([A-Z]\w+)", " ".join(clause for api in CATALOGUE.apis.values() for clause in api.does))} <= known
     for row in CATALOGUE.resources.values():
         assert row.values.keys() <= row.all_fields.keys()
+
+
+# the demo cloud, and what its file and that of a user can say
+
+
+def test_the_demo_cloud_is_as_the_canonical_writer_writes_it():
+    assert DEMO_FILE == canonical.DEMO
+    text = DEMO_FILE.read_text(encoding="utf-8")
+    assert text == canonical.text_of_cloud(json.loads(text)), "python tests/canonical.py writes it anew"
+
+
+def test_the_demo_cloud_is_a_cloud_file_like_any_other():
+    demo, loaded = cloud_of("demo").store.image().documents, cloud_of(str(DEMO_FILE)).store.image().documents
+    assert demo == loaded and len(demo) > 30
+
+
+@pytest.mark.parametrize("settings", ({}, {"seed": 7}, {"dialect": "server"}, {"utc_offset": 5.5}, {"host": "0.0.0.0"}))
+def test_the_demo_cloud_is_a_month_old_and_the_same_with_all_settings(settings):
+    cloud = cloud_of("demo", **settings)
+    (zone,), (host,) = cloud.store.rows("Zone"), cloud.store.find("Host", "name", "host-4")
+    ago = [NOW - cloud.clock.moment(date) for date in (zone["createDate"], host["lastOpDate"])]
+    assert ago == pytest.approx([30 * 86400, 3600], abs=1) and host["status"] == "Disconnected"
+    assert {item["time"] for item in cloud.store.rows("Notification")} == {int((NOW - 3600) * 1000)}
+    assert cloud.store.get("ManagementNode", named("management-node"))["hostName"] == settings.get("host", "127.0.0.1")
+    assert cloud.store.get("License", named("license"))["expiredDate"] == cloud.clock.stamp(NOW + 335 * 86400)
+    assert {item["password"] for type in ("Account", "User") for item in cloud.store.rows(type)} == {SHA512_OF_PASSWORD}
+
+
+def test_dates_count_from_now_where_the_file_says_so(load):
+    told = {"zones": [ZONE | {"createDate": "2018-07-10 08:00:00"}, {"name": "y"}],
+            "images": [{"name": "i", "backupStorageRefs": [{"createDate": "2018-07-09 09:00:00"}]}]}  # fmt: skip
+    dates = {name: [item["createDate"], item["lastOpDate"]] for cloud in [load(told | {"now": "Jul 10, 2018 9:00:00 AM"})]
+             for name, item in [(item["name"], item) for type in ("Zone", "Account") for item in cloud.store.rows(type)]}  # fmt: skip
+    assert dates == {"z": ["2027-01-15 15:00:00"] * 2, "y": ["2027-01-15 16:00:00"] * 2, "admin": ["2027-01-15 16:00:00"] * 2}
+    (image,) = load(told | {"now": "2018-07-10 09:00:00"}).store.rows("Image")
+    assert image["backupStorageRefs"] == [{"createDate": "2027-01-14 16:00:00"}]
+    assert items(load(told), "Zone", "createDate") == [["2027-01-15 16:00:00"], ["2018-07-10 08:00:00"]]
+
+
+def test_an_object_that_every_cloud_has_is_changed_by_a_file(load, refusal):
+    admin = {"uuid": ADMIN, "description": "the boss"}
+    assert items(load({"accounts": [admin]}), "Account", "name", "description", "password") == [["admin", "the boss", SHA512_OF_PASSWORD]]
+    assert refusal({"accounts": [admin, admin]}) == f"the uuid {ADMIN} is there twice"
+
+
+def test_a_file_may_hold_fields_that_no_inventory_shows(load):
+    told = SMALL | {"accounts": [{"name": "ann", "password": "p"}],
+                    "vm-instances": [{"name": "v", "hostUuid": "@h", "state": "Unknown", "stateBefore": "Paused", "owner": "@ann"}]}  # fmt: skip
+    cloud = load(told)
+    ann = next(item["uuid"] for item in cloud.store.find("Account", "name", "ann"))
+    assert items(cloud, "VmInstance", "stateBefore", "owner") == [["Paused", ann]] and cloud.store.get("Account", ann)["password"] == "p"
+
+
+async def test_a_long_job_of_a_file_goes_on_where_it_has_a_duration(tmp_path):
+    data = json.dumps({"name": "archive", "url": "http://a/b", "format": "qcow2", "backupStorageUuids": [named("BackupStorage/b")]})
+    job = {"state": "Running", "jobName": "APIAddImageMsg", "jobData": data, "apiId": "a" * 32, "createDate": "2018-07-10 08:59:00"}
+    told = {"now": "2018-07-10 09:00:00", "zones": [ZONE], "backup-storage": [{"name": "b", "attachedZoneUuids": ["@z"]}],
+            "longjobs": [job | {"name": "going", "duration": 100}, job | {"name": "standing", "apiId": "b" * 32}]}  # fmt: skip
+    (tmp_path / "cloud.json").write_text(json.dumps(told))
+    async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
+        for seconds, state in ((39, "Running"), (2, "Succeeded")):
+            await mock.advance(seconds)
+            assert {job["name"]: job["state"] for job in await mock.query("longjobs")} == {"going": state, "standing": "Running"}
 
 
 # resetting

@@ -13,13 +13,22 @@ import pytest
 from asking import add_header
 from jsonschema import Draft202012Validator
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, resolved, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, serve
 
 CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 CONTRACT = json.loads(json.dumps(Contract(new_cloud(Settings(memory=True), CATALOGUE)).document("http://127.0.0.1")["components"]))
 for schema in CONTRACT["schemas"].values():
     schema |= {"additionalProperties": False} if "properties" in schema else {}  # an answer holds what the contract says, and nothing else
 SIMULATED = {api.name: api for api in CATALOGUE.apis.values() if api.backing != "none"}
+
+
+
+def resolved(value):
+    """A value with the uuid of an object of the demo cloud for its "@name", in lists too."""
+    if isinstance(value, list):
+        return [resolved(item) for item in value]
+    return named(value[1:]) if isinstance(value, str) and value.startswith("@") else value
+
 
 # parameters whose constraints do not say what they mean
 BY_NAME = {

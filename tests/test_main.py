@@ -174,10 +174,20 @@ def test_the_file_without_its_catalogue_says_in_a_line_what_it_needs(tmp_path):
     assert "catalogue.json is missing" in ended.stderr
 
 
-def test_the_file_and_its_catalogue_are_a_mock_anywhere(tmp_path):
+def test_the_file_without_its_demo_cloud_says_in_a_line_what_it_needs(tmp_path):
     shutil.copy(ZMOCK, tmp_path)
     (tmp_path / "data").mkdir()
     shutil.copy(ZMOCK.parent / "data" / "catalogue.json", tmp_path / "data")
+    ended = subprocess.run([sys.executable, "zmock.py", "--port", "0"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "demo.json is missing" in ended.stderr
+
+
+def test_the_file_and_its_catalogue_are_a_mock_anywhere(tmp_path):
+    shutil.copy(ZMOCK, tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in ("catalogue.json", "demo.json"):
+        shutil.copy(ZMOCK.parent / "data" / name, tmp_path / "data")
     with running("--delay", "0.01", script=tmp_path / "zmock.py", cwd=tmp_path) as process:
         process.login()
         status, body = poll(process, process.submit("z"))
@@ -563,7 +573,7 @@ async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplo
         for told in (f"VmInstance {uuid}: ", "createDate is missing", "state is missing", "memory is unknown", 'cpuNum is an int, not "many"', "lastOpDate is no date"):
             assert told in line and told in caplog.text
         (vm,) = await mock.query("vm-instances", "name=web-1")
-        assert (vm["state"], vm["cpuNum"], vm["memorySize"]) == ("Created", 0, 1 << 30) and re.fullmatch("[A-Z][a-z]{2} .* [AP]M", vm["createDate"])
+        assert (vm["state"], vm["cpuNum"], vm["memorySize"]) == ("Created", 1, 1 << 30) and re.fullmatch("[A-Z][a-z]{2} .* [AP]M", vm["createDate"])
         await mock.delete("vm-instances", uuid)
 
 

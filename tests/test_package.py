@@ -55,7 +55,7 @@ def installed(tmp_path_factory, wheel):
 @pytest.mark.slow
 def test_a_wheel_has_all_of_it_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert sorted(names) == ["zmock/__init__.py", "zmock/__main__.py", "zmock/data/catalogue.json", "zmock/py.typed"]
+    assert sorted(names) == ["zmock/__init__.py", "zmock/__main__.py", "zmock/data/catalogue.json", "zmock/data/demo.json", "zmock/py.typed"]
     assert wheel.name.startswith(f"zmock-{zmock.__version__}-py3")
 
 
@@ -74,7 +74,8 @@ def test_it_is_green_too_where_the_file_and_its_catalogue_were_copied(tmp_path):
     project.mkdir()
     shutil.copy(ROOT / "zmock.py", project)
     (project / "data").mkdir()
-    shutil.copy(ROOT / "data" / "catalogue.json", project / "data")
+    for name in ("catalogue.json", "demo.json"):
+        shutil.copy(ROOT / "data" / name, project / "data")
     (project / "test_mine.py").write_text(TEN_LINES)
     assert "1 passed" in out(project, python, "-m", "pytest", "-q")
 
@@ -122,8 +123,10 @@ def test_the_readme_names_every_example():
 
 
 def test_the_container_starts_what_is_there_and_is_healthy(tmp_path):
-    copied = dict(re.findall(r"^COPY (\S+) (\S+)$", (ROOT / "Dockerfile").read_text(), re.M))
-    assert copied == {"zmock.py": "/zmock/", "data/catalogue.json": "/zmock/data/"} and all((ROOT / name).exists() for name in copied)
+    lines = [line.split() for line in re.findall(r"^COPY (.*)$", (ROOT / "Dockerfile").read_text(), re.M)]
+    copied = {name: folder for *names, folder in lines for name in names}
+    assert copied == {"zmock.py": "/zmock/", "data/catalogue.json": "/zmock/data/", "data/demo.json": "/zmock/data/"}
+    assert all((ROOT / name).exists() for name in copied)
     assert {"ZMOCK_HOST=0.0.0.0", "ZMOCK_MEMORY=true"} <= {*re.search(r"^ENV (.*)$", (ROOT / "Dockerfile").read_text(), re.M)[1].split()}
 
 

@@ -38,7 +38,7 @@ class Shell:
 @pytest.mark.skipif(not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="types into bash, with curl and openssl")
 def test_its_console_blocks_are_one_session_from_top_to_bottom(tmp_path):
     shutil.copy(ROOT / "zmock.py", tmp_path)
-    shutil.copytree(ROOT / "data", tmp_path / "data", ignore=lambda folder, names: [name for name in names if name != "catalogue.json"])
+    shutil.copytree(ROOT / "data", tmp_path / "data", ignore=lambda folder, names: [name for name in names if name not in ("catalogue.json", "demo.json")])
     server = subprocess.Popen([sys.executable, "zmock.py", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     shell = Shell(tmp_path)
     try:

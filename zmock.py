@@ -128,7 +128,7 @@ import urllib.parse
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -1521,6 +1521,8 @@ class Api:
                 check_word(param.refers, {*catalogue.resources, "Resource"}, "resource")
         for type in re.findall(r"\w+:(\w+)", self.answers):
             check_word(type, catalogue.classes, "resource")
+        for name in re.findall(r"{(\w+)}", self.path):
+            check_word(name, self.params, "parameter")
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
 
@@ -1983,6 +1985,10 @@ class Struct:
     def fields(self) -> dict[str, str]:
         return types_of(self.field_words)
 
+    def compile(self) -> None:
+        for name, type in self.fields.items():
+            check_word(type, TYPES, f"type of {name},")
+
 
 @dataclass(frozen=True)
 class Enum:
@@ -2336,6 +2342,12 @@ class Catalogue:
         for rule in (*self.tag_rules, *self.quotas.values()):
             with about_row(file, f"tags and quotas, {rule.type}"):
                 rule.compile(self)
+        for struct in self.structs.values():
+            with about_row(file, f"structs, {struct.name}"):
+                struct.compile()
+        for row in self.configurations.values():
+            with about_row(file, f"configurations, {row.name}"):
+                check_word(row.spec.type, TYPES, "type")
         self.roots = PathNode()
         for api in self.apis.values():
             with about_row(file, f"apis, {api.name}"):
@@ -2386,7 +2398,7 @@ class Catalogue:
 
         "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
         """
-        members = members_of(api.holds, self.classes)
+        members = members_of(api.holds, self.classes, api.name)
         for word in api.answers.split():
             member, _, type = word.partition(":")
             if java := self.classes.get(type):
@@ -2552,6 +2564,10 @@ def read_rows(file: Path, table: str, records: Iterable[Any]) -> list[Any]:
                 if has_shape and not has_shape(value):
                     raise ValueError(f"{key} is {words}, not {json.dumps(value)[:80]}")
                 values[name] = value if types[name] is Any else tupled(value)
+            for name, column in columns.items():
+                is_needed = column.default is column.default_factory is MISSING
+                if is_needed and name not in values:
+                    raise ValueError(f"{name} is missing")
             rows.append(row_class(**values))
     return rows
 
@@ -2639,30 +2655,32 @@ def java_classes(
     by_java = {java.name: java for java in classes.values()}
     for row in structs.values():
         if row.name not in resources:
-            classes[row.name].members |= members_of(row.holds, classes)
+            classes[row.name].members |= members_of(row.holds, classes, row.name)
     for row in resources.values():
         java = classes[row.name]
         for member in row.embeds:
             java.members[member] = Member(classes[row.relations[member].target], many=True)
-        java.members |= members_of(row.holds, classes)
+        java.members |= members_of(row.holds, classes, row.name)
         for kind, (name, *_) in row.kinds.items():
             java.kinds[kind] = by_java.get(name) or JavaClass(name, members=java.members)
     return classes
 
 
-def members_of(holds: Iterable[str], classes: dict[str, JavaClass]) -> dict[str, Member]:
-    """Return members with their classes. Raise SettingsError for an unknown class.
+def members_of(
+    holds: Iterable[str], classes: dict[str, JavaClass], name: str
+) -> dict[str, Member]:
+    """Return the members of a row with their classes. Raise SettingsError for an unknown class.
 
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """
     members = {}
     for word in holds:
         member, _, type = word.partition(":")
-        name = type.strip("[]")
-        if name not in classes:
-            better = did_you_mean(name, classes)
-            raise SettingsError(f"the catalogue holds {word}, which is no class{better}")
-        members[member] = Member(classes[name], type.startswith("["))
+        class_name = type.strip("[]")
+        if class_name not in classes:
+            problem = f"the row {name} of the catalogue holds {word}, which is no class"
+            raise SettingsError(problem + did_you_mean(class_name, classes))
+        members[member] = Member(classes[class_name], type.startswith("["))
     return members
 
 
@@ -6436,7 +6454,7 @@ def act(cloud: Cloud, call: Call) -> Any:
 
 def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
     """Do what the row says, and answer: at once, or as a generator that goes through stages."""
-    if scope.call.api.stages:
+    if scope.call.api.stages_of_row:
         return go_through_stages(scope, answer)
     scope.perform(scope.call.api.clauses)
     return answer()
@@ -6561,6 +6579,13 @@ def verb_of(api: Api) -> Callable | None:
     if api.always is not None:
         return answer_always
     return act if api.does else None
+
+
+def refuse_idle_rows(catalogue: Catalogue, file: Path) -> None:
+    """Raise SettingsError for a simulated API that neither a function nor its row does."""
+    for api in catalogue.apis.values():
+        if api.backing != "none" and not (api.behaviour or verb_of(api)):
+            raise SettingsError(f"{file}, apis, {api.name}: nothing does its calls")
 
 
 # ---- Cloud ---------------------------------------------------------------------------------------------------------
@@ -13645,6 +13670,7 @@ CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the sou
 def catalogue():
     """All rows, read and checked once in a process: nothing changes them."""
     rows = Catalogue(CATALOGUE_FILE)
+    refuse_idle_rows(rows, CATALOGUE_FILE)
     return rows
 
 

@@ -5967,7 +5967,7 @@ def configured(cloud: Cloud, category: str, name: str) -> Any:
     configured(cloud, "identity", "session.timeout") -> 7200
     """
     key = f"{category}/{name}"
-    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key)["value"])
+    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
 
 
 # forms of texts
@@ -6268,6 +6268,7 @@ class Scope:
                 cloud.remove(self.stored, self.item["uuid"])
             case Perform(function):
                 self.keep()
+                self.renew()
                 function(cloud, self.item, self.call)
                 self.renew()
 

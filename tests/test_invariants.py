@@ -40,7 +40,7 @@ def doubtful_capacity(cloud):
     for ps in (ps for ps in cloud.store.rows("PrimaryStorage") if ps["type"] not in {"SimulatorPrimaryStorage", adding and "LocalStorage"}):
         kept = [item for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", ps["uuid"])]
         left = total_capacity(cloud, ps) - sum(item["size"] for item in kept if item.get("installPath", item.get("status") != "Creating" or "volumeUuid" in item))
-        available = available_capacity(cloud, ps)
+        available = left if ps["uuid"] in cloud.full else available_capacity(cloud, ps)
         if not 0 <= available <= total_capacity(cloud, ps) or (ps["type"] != "LocalStorage" and available != left):
             yield f"{left} of {ps['name']} is left, not {available}"
 

@@ -83,7 +83,7 @@ def differences(before, after):
 
 
 LEFT_OUT = {"DeleteZone", "LogOut", "DeleteNotifications"}  # nothing is left to call after the first two; the third takes what no API makes
-HEEDED = [row for row in catalogue().configurations.values() if row.type == "bool" or "|" in row.valid]
+HEEDED = [row for row in catalogue().configurations.values() if row.spec.type == "bool" or row.spec.values]
 
 
 class Driver(Anything):
@@ -131,7 +131,7 @@ class Driver(Anything):
     async def do_configure(self, _):
         row = self.random.choice(HEEDED)
         category, _, name = row.name.partition("/")
-        value = self.random.choice([word for word in (row.valid.split("|") if row.valid else ("true", "false")) if word != row.default])
+        value = self.random.choice([word for word in (row.spec.values or ("true", "false")) if word != row.default])
         await send(self.mock, SIMULATED["UpdateGlobalConfig"], {"category": category, "name": name, "value": value})
 
 

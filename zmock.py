@@ -11,7 +11,7 @@ Read it from top to bottom; a section uses only what stands above it.
     Dialect     where the manual and the real server differ, a row each
     Errors      ApiError, and the codes with their descriptions
     Clock       the only source of time: now, sleep, advance
-    Catalogue   what a record says: Param, Api, Resource
+    Catalogue   what a record says: Value, Api, Resource
     Catalogue: configurations    global configurations, quotas, rules for tags, and other small records
     The words of rows       what calls do and refuse beyond their verbs, in a small vocabulary
     Catalogue: the tables   data/catalogue.json, read and checked: all of the above together
@@ -202,6 +202,11 @@ def counted(number, noun):
     """Return a number with its noun: "1 second", "1.5 seconds", "0 objects"."""
     text = f"{number:g}" if isinstance(number, float) else str(number)
     return f"{text} {noun}" if number == 1 else f"{text} {noun}s"
+
+
+def digest(text: str) -> str:
+    """Return 32 hex digits that follow from a text."""
+    return hashlib.md5(text.encode(errors="replace"), usedforsecurity=False).hexdigest()
 
 
 # ---- Settings ----------------------------------------------------------------------------------------------------
@@ -962,132 +967,427 @@ def us_date(stamp):
     return f"{MONTHS[int(month) - 1]} {int(day)}, {year} {hour % 12 or 12}{stamp[13:]} {'AM' if hour < 12 else 'PM'}"
 
 
-# ---- Catalogue ---------------------------------------------------------------------------------------------------
+# cron expressions: seconds minutes hours days months weekdays
+# 0 0/3 17-23 * * ? is each third minute from 17 to 23 h
 
-UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
+CRON_FIELDS = (  # the lowest and the highest number, and the names of the numbers
+    (0, 59, ()),
+    (0, 59, ()),
+    (0, 23, ()),
+    (1, 31, ()),
+    (1, 12, tuple(month.upper() for month in MONTHS)),
+    (1, 7, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
+)
+DAYS_AHEAD = 366 * 8  # in which a 29th of February falls
 
 
 @dataclass(frozen=True)
-class Param:
-    """One parameter and its constraints, read from a text such as "sshPort:int 1..65535 =22"."""
+class Cron:
+    """A cron expression: the seconds of a day, the days, months and weekdays that it names."""
+
+    seconds: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+
+    def next(self, second: int) -> int | None:
+        """Return the first second since 1970 that is named and not before another, or None."""
+        today, passed = divmod(second, DAY)
+        for day in range(today, today + DAYS_AHEAD):
+            if not self.names_day(day):
+                continue
+            index = bisect.bisect_left(self.seconds, passed if day == today else 0)
+            if index < len(self.seconds):
+                return day * DAY + self.seconds[index]
+        return None
+
+    def names_day(self, day: int) -> bool:
+        stamp = stamp_of(day * DAY)
+        month, date, weekday = int(stamp[5:7]), int(stamp[8:10]), (day + 4) % 7 + 1
+        return month in self.months and date in self.days and weekday in self.weekdays
+
+
+@functools.lru_cache(64)
+def read_cron(text: str) -> Cron | None:
+    """Return the cron expression of a text, or None. Quartz's L, W and # are not known."""
+    words = text.upper().split(" ")
+    if not text.isascii() or len(words) != 6:
+        return None
+    if "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+        return None
+    fields = [cron_numbers(word, *bounds) for word, bounds in zip(words, CRON_FIELDS)]
+    if not all(fields):
+        return None
+    seconds, minutes, hours, days, months, weekdays = fields
+    times = itertools.product(sorted(hours), sorted(minutes), sorted(seconds))
+    seconds_of_day = tuple(3600 * hour + 60 * minute + second for hour, minute, second in times)
+    return Cron(seconds_of_day, days, months, weekdays)
+
+
+def cron_numbers(text: str, low: int, high: int, names: tuple[str, ...]) -> frozenset[int]:
+    """Return the numbers of a field, none if a part is wrong: "MON-WED,7" -> {2, 3, 4, 7}."""
+
+    def number(word: str) -> int:
+        if word in names:
+            return names.index(word) + 1
+        return int(word) if word.isdecimal() else -1
+
+    numbers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
+        if not match:
+            return frozenset()
+        every, first, last, step = match.groups()
+        begin, end = low, high
+        if not every:
+            begin = number(first)
+            end = number(last) if last else high if step else begin
+        if not low <= begin <= end <= high or step and not int(step):
+            return frozenset()
+        numbers |= {*range(begin, end + 1, int(step or 1))}
+    return frozenset(numbers)
+
+
+# ---- Values --------------------------------------------------------------------------------------------------------
+
+# One line of text says what a value may be, in data/catalogue.json and in this file:
+#
+#     sshPort:int 1..65535 =22     an int in a range, 22 when it is left out
+#     name! <=255                  a required text of at most 255 characters
+#     uuid! @Zone                  the uuid of a Zone, which must exist
+#
+# It is a name, a type, and constraints:
+#
+#     name:type      the type is str when none is named; TYPES has them all
+#     !              required
+#     <=255  >=1     the length of a text
+#     1..9           the range of a number; 1..9bytes of a size
+#     >0  <1000      the bounds of a number, exclusive
+#     {a|b}          the legal texts
+#     /regex/        matches the whole text
+#     nonempty       a list needs an element
+#     nonblank       neither a text nor an element of a list is ""
+#     optional       "" is legal, of a global configuration
+#     verbatim       the spaces around a text stay
+#     @Zone          the uuid of a Zone; @Zone? without it the call has nothing to do, and
+#                    @Zone?any not even if the text has the form of no uuid
+#     used, changed  the call uses or changes that Zone, if the path of the API does not tell
+#     =22            the default: the rest of the line
+
+UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
+FLAGS = ("nonempty", "nonblank", "optional", "verbatim", "used", "changed")
+LIMITS = {"<=": "longest", ">=": "shortest", "<": "below", ">": "above"}
+
+
+@dataclass
+class Value:
+    """The type and the constraints of a parameter, a global configuration or a key of a rule."""
 
     name: str
     type: str = "str"
     required: bool = False
     shortest: int = 0
     longest: int = 0
-    values: tuple = ()
+    values: tuple[str, ...] = ()
     regex: str = ""
     nonempty: bool = False
     nonblank: bool = False
+    optional: bool = False
     verbatim: bool = False
     used: bool = False
     changed: bool = False
     low: int | None = None
     high: int | None = None
     unit: str = ""
+    above: int | None = None
+    below: int | None = None
     refers: str = ""
     may_be_gone: bool = False
     any_form: bool = False
     default: str | None = None
 
     @classmethod
-    def read(cls, text):
-        """
-        name[:type][!] then any of: <=255 (length), >=1, {a|b} (values), /regex/, 1..9 (range; 1..9bytes), @Zone
-        (must exist), @Zone? (gone is done; @Zone?any: whatever its form), =22 (default), nonempty, nonblank, verbatim (not trimmed),
-        used or changed (what the call does with what belongs to others, where its path does not tell).
-        """
-        head, *words = text.split(" ")
-        name, _, kind = head.rstrip("!").partition(":")
-        said = {"name": name, "type": kind or "str", "required": head.endswith("!")}
+    def parse(cls, text: str) -> Value:
+        """Return the value that a line of text describes. Raise ValueError for a wrong word."""
+        line, has_default, default = text.partition(" =")
+        head, *words = line.split(" ")
+        name, _, type = head.rstrip("!").partition(":")
+        if not name.isidentifier() or (type and type not in TYPES):
+            raise ValueError(f"{head!r} is no name with a type{did_you_mean(type, TYPES)}")
+        value = cls(name, type or "str", head.endswith("!"))
         for word in words:
-            said |= cls.constraint(word)
-        return cls(**said)
+            vars(value).update(parse_constraint(word))
+        if has_default:
+            value.default = default
+        return value
 
-    @staticmethod
-    def constraint(word):
-        if word in ("nonempty", "nonblank", "verbatim", "used", "changed"):
-            return {word: True}
-        if bounds := re.fullmatch(r"(-?\d+)\.\.(\d+)(bytes)?", word):
-            return {"low": int(bounds[1]), "high": int(bounds[2]), "unit": bounds[3] or ""}
-        sign, rest = word[0], word[1:]
-        return {
-            "<": lambda: {"longest": int(rest[1:])},
-            ">": lambda: {"shortest": int(rest[1:])},
-            "{": lambda: {"values": tuple(rest[:-1].split("|"))},
-            "/": lambda: {"regex": rest[:-1]},
-            "@": lambda: dict(zip(("refers", "may_be_gone", "any_form"), (rest.partition("?")[0], "?" in rest, "?any" in rest))),
-            "=": lambda: {"default": rest},
-        }[sign]()
+    def read(self, json_value: Any) -> Any:
+        """Return a JSON value of a request as this type. Raise TypeError in the words of Gson."""
+        return TYPES[self.type].read(self, json_value)
+
+    def problem(self, value: Any) -> str:
+        """Return the constraint that a value breaks first, in the server's order, or ""."""
+        if value is None and self.required and self.low:
+            value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
+        if value is None:
+            return "required" if self.required else ""
+        if isinstance(value, str):
+            return self.problem_of_text(value)
+        if isinstance(value, dict):
+            return "nonempty" if self.nonempty and not value else ""
+        if isinstance(value, list):
+            return self.problem_of_list(value)
+        return self.problem_of_number(value)
+
+    def problem_of_text(self, text: str) -> str:
+        if self.longest and len(text) > self.longest:
+            return "longest"
+        if len(text) < self.shortest:
+            return "shortest"
+        if self.values and text not in self.values:
+            return "values"
+        if self.regex and not re.fullmatch(self.regex, text):
+            return "regex"
+        if self.nonempty and not text:
+            return "nonempty"
+        return "blank" if self.nonblank and not text else ""
+
+    def problem_of_list(self, elements: list[Any]) -> str:
+        if self.nonempty and not elements:
+            return "nonempty"
+        if None in elements:
+            return "null"
+        return "blanks" if self.nonblank and "" in elements else ""
+
+    def problem_of_number(self, number: float) -> str:
+        if self.above is not None and number <= self.above:
+            return "above"
+        if self.below is not None and number >= self.below:
+            return "below"
+        if self.low is not None and not self.low <= number <= self.high:
+            return "bytes" if self.unit else "range"
+        return ""
+
+    def explain(self, problem: str, value: Any, sentences: dict[str, str], **words: str) -> str:
+        """Return the sentence for a problem, with the attributes, the value and `words` put in."""
+        length = len(value) if isinstance(value, str) else 0
+        choices = ", ".join(self.values)
+        words |= {"value": value, "length": length, "choices": choices, "noun": TYPES[self.type].noun}
+        return sentences[problem].format(**vars(self), **words)
 
 
-def text_of(value):
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+@functools.cache
+def parse_constraint(word: str) -> Item:
+    """Return the attributes of a Value that a word sets: "1..9" -> {"low": 1, "high": 9}."""
+    if word in FLAGS:
+        return {word: True}
+    if match := re.fullmatch(r"(<=|>=|<|>)(-?\d+)", word):
+        return {LIMITS[match[1]]: int(match[2])}
+    if match := re.fullmatch(r"(-?\d+)\.\.(\d+)(bytes)?", word):
+        return {"low": int(match[1]), "high": int(match[2]), "unit": match[3] or ""}
+    if match := re.fullmatch(r"@(\w+)(\?)?(any)?", word):
+        return {"refers": match[1], "may_be_gone": bool(match[2]), "any_form": bool(match[3])}
+    if match := re.fullmatch(r"\{(\S+)\}", word):
+        return {"values": tuple(match[1].split("|"))}
+    if match := re.fullmatch(r"/(\S+)/", word):
+        return {"regex": match[1]}
+    raise ValueError(f"{word!r} is no constraint{did_you_mean(word, FLAGS)}")
 
 
-def gson_word(value):
-    """What Gson's errors call a JSON value."""
-    words = {dict: "BEGIN_OBJECT", list: "BEGIN_ARRAY", str: "STRING", bool: "BOOLEAN", type(None): "NULL"}
-    return words.get(type(value), "NUMBER")
+# The sentences of the server for an illegal parameter (APIMessage.java).
+PARAMETER_PROBLEMS = {
+    "longest": "{where} exceeds max length of string. expected was <= {longest}, actual was {length}",
+    "shortest": "{where} less than the min length of string. "
+    "expected was >= {shortest}, actual was {length}",
+    "required": "{where} is mandatory, can not be null",
+    "values": "valid value for {where} are [{choices}], but {value} found",
+    "regex": "valid regex value for {where} are {regex}, but {value} found",
+    "nonempty": "field[{name}] must be a nonempty list",
+    "null": "field[{name}] cannot contain a NULL element",
+    "blank": "field[{name}] cannot be an empty string",
+    "blanks": "field[{name}] cannot contain any empty string",
+    "range": "field[{name}] must be in range of [{low}, {high}]",
+    "bytes": "field[{name}] must be in range of [{low} byte, {high} bytes]",
+}
 
 
-def as_text(param, value):
+# reading JSON values
+
+
+def text_of(value: Any) -> str:
+    """Return a JSON value as text: true -> "true"."""
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def gson_word(value: Any) -> str:
+    """Return the word of Gson's errors for a JSON value."""
+    words = {dict: "BEGIN_OBJECT", list: "BEGIN_ARRAY", str: "STRING", bool: "BOOLEAN"}
+    return "NULL" if value is None else words.get(type(value), "NUMBER")
+
+
+def gson_error(expected: str, value: Any, name: str) -> TypeError:
+    exception = "java.lang.IllegalStateException"
+    return TypeError(f"{exception}: Expected {expected} but was {gson_word(value)} at field {name}")
+
+
+def read_text(spec: Value, value: Any) -> str:
     if isinstance(value, (dict, list)):
-        raise TypeError(f"java.lang.IllegalStateException: Expected a string but was {gson_word(value)} at field {param.name}")
+        raise gson_error("a string", value, spec.name)
     if isinstance(value, bool):
-        return str(value).lower()
+        return text_of(value)
     if isinstance(value, (int, float)):
         if abs(value) > sys.float_info.max:
-            raise TypeError(f"java.lang.NumberFormatException: a number without end at field {param.name}")
-        return str(float(value))  # the server reads bodies through an untyped map: 123 becomes "123.0"
-    return value if param.verbatim else value.strip()
+            reason = "java.lang.NumberFormatException: a number without end"
+            raise TypeError(f"{reason} at field {spec.name}")
+        return str(float(value))  # the server reads bodies as untyped maps: 123 becomes "123.0"
+    return value if spec.verbatim else value.strip()
 
 
-def as_whole(param, value):
-    bits = 31 if param.type == "int" else 63
+def read_whole(spec: Value, value: Any) -> int:
+    bits = 31 if spec.type == "int" else 63
     try:
         if isinstance(value, (bool, dict, list)):
             raise ValueError
-        whole = int(value) if isinstance(value, int) or re.fullmatch(r"[-+]?\d{1,30}", str(value).strip()) else float(value)
-        if whole != int(whole) or not -(1 << bits) <= whole < 1 << bits:
+        is_exact = isinstance(value, int) or re.fullmatch(r"[-+]?\d{1,30}", str(value).strip())
+        number = int(value) if is_exact else float(value)
+        if number != int(number) or not -(1 << bits) <= number < 1 << bits:
             raise ValueError
     except (ValueError, OverflowError):
-        raise FrontError(400, f"[{param.name}] field is excepted an int or long, but was [{text_of(value)}].") from None  # sic: TypeVerifier.java
-    return int(whole)
+        verdict = f"is excepted an int or long, but was [{text_of(value)}]."  # sic: TypeVerifier.java
+        raise FrontError(400, f"[{spec.name}] field {verdict}") from None
+    return int(number)
 
 
-def as_fraction(param, value):
+def read_fraction(spec: Value, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise FrontError(400, f"[{param.name}] field is excepted a double, but was [{text_of(value)}].") from None
+        verdict = f"is excepted a double, but was [{text_of(value)}]."
+        raise FrontError(400, f"[{spec.name}] field {verdict}") from None
 
 
-def as_bool(param, value):
-    if isinstance(value, bool):
-        return value
-    if str(value).strip().lower() not in ("true", "false"):
-        raise FrontError(400, f"Invalid value for boolean field [{param.name}], [{text_of(value)}] is not a valid boolean string[true, false].")
-    return str(value).strip().lower() == "true"
+def read_bool(spec: Value, value: Any) -> bool:
+    word = text_of(value).strip().lower()
+    if word not in ("true", "false"):
+        verdict = f"[{text_of(value)}] is not a valid boolean string[true, false]."
+        raise FrontError(400, f"Invalid value for boolean field [{spec.name}], {verdict}")
+    return word == "true"
 
 
-def as_list(param, value):
+def read_list(spec: Value, value: Any) -> list[str | None]:
     if not isinstance(value, list):
-        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_ARRAY but was {gson_word(value)} at field {param.name}")
-    return [v if v is None else as_text(param, v) for v in value]
+        raise gson_error("BEGIN_ARRAY", value, spec.name)
+    return [None if element is None else read_text(spec, element) for element in value]
 
 
-def as_map(param, value):
+def read_map(spec: Value, value: Any) -> Item:
     if not isinstance(value, dict):
-        raise TypeError(f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {gson_word(value)} at field {param.name}")
+        raise gson_error("BEGIN_OBJECT", value, spec.name)
     return value
 
 
-READERS = {"str": as_text, "int": as_whole, "long": as_whole, "double": as_fraction, "bool": as_bool, "list": as_list,
-           "map": as_map, "maps": lambda param, value: [as_map(param, v) for v in value] if isinstance(value, list) else as_list(param, value)}  # fmt: skip
-KIND_WORDS = {"str": "text", "int": "number", "long": "number", "double": "number", "bool": "true or false", "list": "list of texts",
-              "map": "JSON object", "maps": "list of JSON objects"}  # fmt: skip
+def read_maps(spec: Value, value: Any) -> list[Item]:
+    if not isinstance(value, list):
+        raise gson_error("BEGIN_ARRAY", value, spec.name)
+    return [read_map(spec, element) for element in value]
+
+
+# reading texts, of global configurations and system tags
+
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size_of(text: str) -> int | None:
+    """Return the bytes of a size, or None: "1G" -> 1073741824."""
+    match = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
+    return int(match[1]) * UNITS[match[2].upper()] if match else None
+
+
+def whole_of(text: str, bits: int = 63) -> int | None:
+    """Return the integer in a text, or None if it is none or does not fit into the bits."""
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else 1 << bits
+    return number if -(1 << bits) <= number < 1 << bits else None
+
+
+def bool_of(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text.lower())
+
+
+def int_of(text: str) -> int | None:
+    return whole_of(text, 31)
+
+
+@dataclass(frozen=True)
+class Type:
+    """A type of values: how JSON and texts are read, and its names for people."""
+
+    noun: str
+    read: Callable[[Value, Any], Any]
+    parse: Callable[[str], Any] = str
+    words: str = "a text"
+
+
+TYPES = {
+    "str": Type("text", read_text),
+    "int": Type("number", read_whole, int_of, "an integer"),
+    "long": Type("number", read_whole, whole_of, "an integer"),
+    "double": Type("number", read_fraction),
+    "bool": Type("true or false", read_bool, bool_of, "true or false"),
+    "date": Type("date", read_text),
+    "list": Type("list of texts", read_list, lambda text: text.split(",")),
+    "map": Type("JSON object", read_map),
+    "maps": Type("list of JSON objects", read_maps),
+    "any": Type("JSON value", lambda spec, value: value),
+    "size": Type(
+        "size",
+        read_text,
+        size_of,
+        "a size string, a number with suffix T, G, M, K, B or without suffix",
+    ),
+}
+
+
+# ---- Catalogue -----------------------------------------------------------------------------------------------------
+
+# data/catalogue.json is a TinyDB file with a table for each class of rows below. It is read once in
+# a process, and its clauses are parsed then. A wrong one is an error that names row and clause.
+#
+# The clauses of rows are written in these words:
+#
+#     A name is a parameter of the call or, if it has none of that name, a field of the object that
+#     the call is about; its.name is the field in any case. A dot goes on to the object that a uuid
+#     leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date, configured.vm.numa
+#     a global configuration. a|b is the first of two that is there. All else is a value: Enabled,
+#     22, 10G, 'https', '/a/{its.uuid}', true, false, none.
+#
+#     conditions   vmNicUuid        is there              no vmNicUuid      is not there
+#                  state is A|B     is one of them        state is not A|B  is there, and none of them
+#                  dns is IPv4      has a form of text (FORMS)
+#                  a in b           b is a list, a network '10.0.0.0/8', a range '{x}-{y}'; a not in b
+#                  a > b   a < b    numbers or addresses
+#                  several a        a list with more than one element
+#                  some User name accountUuid=caller     such an object exists; no User ...: none does
+#                  A and B          both
+#     effects      state = Stopped     sets a field of the object, vipUuid.useFor = Eip of another one
+#                  port ?= otherPort   sets a field that is not there yet
+#                  dns + dns           adds an element to a list, dns - dns removes one
+#                  add Ref a=b c       adds an object, if all its values are there
+#                  drop Ref a=b c      removes the objects with these values
+#                  remove              removes the object with all that dies with it
+#                  tag a::{b}          puts a system tag in the place of those that begin with a::
+#                  tag once a::{b}     the same, if there are none
+#                  untag a::           removes the system tags that begin with a::
+#                  when A: E           an effect where a condition holds
+#                  stage copy: Copy    lets time pass under that sentence
+#                  nothing             answers the inventory only
+#                  take_vni            calls the function of that name (see `named_in_rows`)
+#
+# Effects stand in place of what the verb of the API does, but Create, Add, Update and Change...State
+# do both. A clause that names a list parameter is for each of its elements. One that names map.key
+# and map.value is for each entry. A refusal with SYS.1007 that names parameters only is an illegal
+# parameter.
 
 
 @dataclass
@@ -1101,23 +1401,26 @@ class JavaClass:
 
     name: str
     discriminator: str = ""
-    constants: tuple = ()
-    members: dict = field(default_factory=dict, repr=False, compare=False)
-    kinds: dict = field(default_factory=dict, repr=False, compare=False)
+    constants: tuple[str, ...] = ()
+    members: dict[str, Member] = field(default_factory=dict, repr=False, compare=False)
+    kinds: dict[str, JavaClass] = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
-    def simple(self):
+    def simple(self) -> str:
         """Return the name without its package and its outer class."""
         return re.split("[.$]", self.name)[-1]
 
-    def of(self, item):
+    def of(self, item: Item) -> JavaClass:
         """Return the most specific class of an item: KVMHostInventory for a host of KVM."""
         kind = self.kinds.get(item.get(self.discriminator))
         return kind.of(item) if kind else self
 
-    def family(self):
+    def family(self) -> list[JavaClass]:
         """Return the class and its subclasses, at any depth."""
-        return [self, *(java for kind in self.kinds.values() for java in kind.family())]
+        classes = [self]
+        for kind in self.kinds.values():
+            classes += kind.family()
+        return classes
 
 
 @dataclass(frozen=True)
@@ -1128,17 +1431,21 @@ class Member:
     many: bool = False
 
 
+# rows of APIs
+
+
 @dataclass(eq=False)
 class Api:
-    """One API of ZStack, a record of the table `apis` in data/catalogue.json.
+    """One API of ZStack, a record of the table `apis`.
 
     name      "CreateZone"
     call      "POST /zones": the method and the path
     answers   "inventory:Zone": the members of the answer, with the resource that an inventory shows
     package   the Java package of its message, which error texts name
-    backing   how it is simulated: "manual", "server", "generic" (parameters and fields alone) or "none" (501)
+    backing   how it is simulated: "manual", "server", "generic" (parameters and fields alone) or
+              "none" (501)
     caller    "admin": normal accounts may not call it, unless identity/account.api.control lists it
-    takes     its parameters, see Param.read
+    takes     its parameters, see the section Values
     open      needs no session
     now       answers at once although it is no GET
     later     is a job although it is a GET
@@ -1146,19 +1453,20 @@ class Api:
     bare      takes no body
     unnamed   its parameters are inside "", as well as inside params
     by_uuid   False for a query that has no GET by uuid
-    does      what it does besides its verb: effects, see the section The words of rows
+    does      the effects that it has besides its verb
     refuses   (condition, error code, details), in the order in which they are checked
     fails     the code that wraps an error which comes up on the way
     long      "always" a long job, "possible" as one, or "cancellable" as one
     asks      "vm.cpuNum = its.cpuNum": the quotas that it uses up, besides one of what it creates
     only      the conditions for the inventories that a Get answers
-    tells     {"mtu:int =1500": "l3NetworkUuid::{l3NetworkUuid}::mtu::"}: members that a Get reads from the system
-              tag of its object which begins so, with their type and default
-    sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose them
+    tells     {"mtu:int =1500": "l3NetworkUuid::{l3NetworkUuid}::mtu::"}: the members that a Get
+              reads from the system tag of its object which begins so, each with type and default
+    sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose
+              them
     always    the value that a Get answers
     whether   the condition, or the conditions by name, whose truth a Get answers
-    holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an object,
-              "usages:[QuotaUsage]" a list. `members` has these classes and those of inventories.
+    holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an
+              object, "usages:[QuotaUsage]" a list
     """
 
     name: str
@@ -1187,132 +1495,194 @@ class Api:
     always: Any = None
     whether: str | dict[str, str] = ""
     holds: tuple[str, ...] = ()
-    resources: dict = field(default_factory=dict, repr=False, compare=False)  # those of its catalogue
-    members: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.behaviour = BEHAVIOURS.get(self.name.lower())
+        self.members: dict[str, Member] = {}  # those of an answer that hold objects
+        self.refusals: list[Refusal] = []
+        self.clauses: list[Clause] = []
+        self.conditions: dict[str, RowCondition] = {}
+        self.facts: list[Fact] = []
+        self.charges: list[Charge] = []
+
+    def compile(self, catalogue: Catalogue) -> None:
+        """Parse the clauses of a simulated API. Raise ValueError for a wrong one."""
+        self.members = catalogue.members_answered(self)
+        check_word(self.backing, ("manual", "server", "generic", "none"), "backing")
+        check_word(self.caller, ("", "admin"), "caller")
+        check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
+        if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", self.call):
+            raise ValueError(f"{self.call!r} is no method and path, such as GET /zones")
+        if self.kind == "Query" and not re.fullmatch(r"inventories:\w+", self.answers):
+            raise ValueError(f"{self.answers!r}: a query answers inventories of a resource")
+        if self.backing == "none":
+            return  # nothing reads the rest of its row
+        self.check_references(catalogue)
+        subject = self.subject.refers if self.subject else ""
+        names = catalogue.names_in_items(self.type) | catalogue.names_in_items(subject)
+        parser = RowParser(catalogue, names, self.params)
+        self.refusals = [parser.refusal(clause) for clause in self.refuses]
+        self.clauses = parser.clauses(self.does)
+        truths = {self.answers: self.whether} if isinstance(self.whether, str) else self.whether
+        texts = dict(enumerate(self.only)) or truths
+        self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
+        self.facts = [Fact(Value.parse(text), begin) for text, begin in self.tells.items()]
+        self.charges = [parser.charge(text) for text in self.asks]
+
+    def check_references(self, catalogue: Catalogue) -> None:
+        for param in self.params.values():
+            if param.refers:
+                check_word(param.refers, {*catalogue.resources, "Resource"}, "resource")
+        for type in re.findall(r"\w+:(\w+)", self.answers):
+            check_word(type, catalogue.classes, "resource")
+        for name in re.findall(r"{(\w+)}", self.path):
+            check_word(name, self.params, "parameter")
+        if self.sums:
+            check_word(self.sums, catalogue.resources, "resource")
 
     @functools.cached_property
-    def params(self):
-        return {param.name: param for param in map(Param.read, self.takes)}
+    def params(self) -> dict[str, Value]:
+        return {param.name: param for param in map(Value.parse, self.takes)}
 
     @functools.cached_property
-    def kind(self):
-        """The first word of the name: Query, Create, Change, Delete, ...; what `verb_of` goes by."""
+    def kind(self) -> str:
+        """Return the first word of the name: Query, Create, Change, Delete, ..."""
         return re.match(r"[A-Z][a-z]*", self.name)[0]
 
     @functools.cached_property
-    def type(self):
-        """The resource that the call is about: the one that it answers, or the one that its path names."""
+    def type(self) -> str:
+        """Return the resource that is answered, or the one that the path names, or ""."""
         if answered := re.search(r":(\w+)", self.answers):
             return answered[1]
-        return next((p.refers for p in self.params.values() if p.refers and "{%s}" % p.name in self.path), "")
+        return self.target.refers if self.target else ""
 
     @functools.cached_property
-    def method(self):
+    def method(self) -> str:
         return self.call.split(" ")[0]
 
     @functools.cached_property
-    def path(self):
+    def path(self) -> str:
         return self.call.split(" ")[1]
 
     @functools.cached_property
-    def paths(self):
-        return (self.path, self.path + "/{uuid}") if self.kind == "Query" and self.by_uuid else (self.path,)
+    def paths(self) -> tuple[str, ...]:
+        if self.kind == "Query" and self.by_uuid:
+            return (self.path, self.path + "/{uuid}")
+        return (self.path,)
 
     @functools.cached_property
-    def key(self):
-        """The member of a body that holds the parameters: params, or the name of an action as logInByAccount."""
+    def key(self) -> str:
+        """Return the member of a body with the parameters: params, or an action as logInByAccount."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
 
     @functools.cached_property
-    def keys(self):
-        """The members of a body that may hold the parameters.
+    def keys(self) -> tuple[str, ...]:
+        """Return the members of a body that may hold the parameters.
 
-        The server names no member for the parameters of some POSTs (RestRequest.java parameterName), and "null" for
-        two of those without any. The Java SDK then sends {"": ...} or {"null": ...}.
+        The server names no member for the parameters of some POSTs (RestRequest.java
+        parameterName), and "null" for two of those without any. The Java SDK then sends {"": ...}
+        or {"null": ...}.
         """
-        return ("", "null") if self.bare else ("", "params") if self.unnamed else (self.key,)
+        if self.bare:
+            return ("", "null")
+        return ("", "params") if self.unnamed else (self.key,)
 
     @functools.cached_property
-    def at_once(self):
+    def at_once(self) -> bool:
+        """Return True if a call is answered at once, False if it is a job."""
         return not self.later if self.method == "GET" else self.now
 
     @functools.cached_property
-    def stages(self):
-        """The stages of the row, each with the sentence that its progress shows."""
-        return dict(stage.groups() for stage in map(STAGE.fullmatch, self.does) if stage)
+    def stages(self) -> dict[str, str]:
+        """Return the stages of a job with the sentence that its progress shows."""
+        return self.behaviour.stages if self.behaviour else self.stages_of_row
 
     @functools.cached_property
-    def steps(self):
-        """Return [(effects, stage), ...], what the row does before each stage, and the effects after the last one."""
-        steps, effects = [], []
-        for clause in self.does:
-            stage = STAGE.fullmatch(clause)
-            if stage or clause == "prepared":
-                steps.append((tuple(effects), stage and stage[1]))
-                effects = []
-            else:
-                effects.append(clause)
-        return steps, tuple(effects)
+    def stages_of_row(self) -> dict[str, str]:
+        effects = [clause.effect for clause in self.clauses]
+        return {effect.name: effect.sentence for effect in effects if isinstance(effect, Stage)}
 
     @property
-    def message(self):
-        """The Java class that the server's error texts name."""
+    def message(self) -> str:
+        """Return the Java class that the server's error texts name."""
         return f"{self.package or 'org.zstack.header'}.API{self.name}Msg"
 
     @functools.cached_property
-    def target(self):
-        """The parameter in the path that names the object acted on."""
-        return next(self.named, None)
+    def named(self) -> list[Value]:
+        """Return the parameters that name an object: those in the path, and uuid."""
+        params = [param for param in self.params.values() if param.refers]
+        return [param for param in params if param.name == "uuid" or self.has_in_path(param)]
 
-    @property
-    def named(self):
-        """The parameters that name an object: those in the path, and uuid."""
-        return (p for p in self.params.values() if p.refers and ("{%s}" % p.name in self.path or p.name == "uuid"))
-
-    @functools.cached_property
-    def subject(self):
-        """The parameter that names the item whose fields the row speaks of: it refers to what is answered, or is the target."""
-        lists = (p for p in self.params.values() if p.refers)
-        return next((p for p in self.named if p.refers == self.type), None if self.creates else self.target or next(lists, None))
+    def has_in_path(self, param: Value) -> bool:
+        return f"{{{param.name}}}" in self.path
 
     @functools.cached_property
-    def creates(self):
-        one = self.kind in ("Create", "Add") and "inventories:" not in self.answers
-        return one and bool(self.type) and all(p.refers != self.type for p in self.named)
+    def target(self) -> Value | None:
+        """Return the parameter that names the object acted on."""
+        return next(iter(self.named), None)
+
+    @functools.cached_property
+    def subject(self) -> Value | None:
+        """Return the parameter that names the object whose fields the clauses of the row name.
+
+        It refers to what is answered, else it is the target, else it is the first reference.
+        """
+        for param in self.named:
+            if param.refers == self.type:
+                return param
+        if self.creates:
+            return None
+        references = (param for param in self.params.values() if param.refers)
+        return self.target or next(references, None)
+
+    @functools.cached_property
+    def creates(self) -> bool:
+        """Return True for an API that makes one object."""
+        makes_one = self.kind in ("Create", "Add") and "inventories:" not in self.answers
+        return makes_one and bool(self.type) and self.type not in {p.refers for p in self.named}
 
 
-STAGE = re.compile(r"stage (\w+): (.+)")
+# rows of resources
 
 
 @dataclass(frozen=True)
 class Relation:
-    """How a query gets from one resource to another: the items of `target` whose key `theirs` is among the values of `own`.
+    """The way of a query from one resource to another.
 
-    An alias leads through other relations instead (`via`). A hidden relation may be queried, but is not listed.
+    It leads to the items of `target` whose key `theirs` is among the values of `own`. An alias
+    leads through other relations instead (`via`). A hidden relation may be queried, but is not
+    listed.
     """
 
     name: str
     own: str = ""
     target: str = ""
     theirs: str = ""
-    via: tuple = ()
+    via: tuple[str, ...] = ()
     hidden: bool = False
 
     @classmethod
-    def read(cls, text):
-        """ "zone: zoneUuid=Zone.uuid"; an alias "backupStorage: backupStorageRefs.backupStorage"; hidden "-vmNicRef: uuid=..." """
+    def parse(cls, text: str) -> Relation:
+        """Return the relation of a text: "zone: zoneUuid=Zone.uuid", hidden "-ref: uuid=...".
+
+        An alias is "backupStorage: backupStorageRefs.backupStorage".
+        """
         name, _, way = text.partition(": ")
-        own, joins, (target, _, theirs) = *way.partition("=")[:2], way.partition("=")[2].partition(".")
-        named = {"name": name.lstrip("-"), "hidden": name.startswith("-")}
-        return cls(**named, own=own, target=target, theirs=theirs) if joins else cls(**named, via=tuple(way.split(".")))
+        hidden = name.startswith("-")
+        own, joins, place = way.partition("=")
+        if not joins:
+            return cls(name.lstrip("-"), via=tuple(way.split(".")), hidden=hidden)
+        target, _, theirs = place.partition(".")
+        return cls(name.lstrip("-"), own, target, theirs, hidden=hidden)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the items of an inside resource are: in a list of the owner's items.
+    """The list of the owner's items in which the items of an inside resource lie.
 
-    An image with `backupStorageRefs: [{"backupStorageUuid": "b", "status": "Ready"}]` holds an ImageBackupStorageRef with these two
-    and its own `imageUuid`; a primary storage with `attachedClusterUuids: ["c"]` a PrimaryStorageClusterRef with `clusterUuid` "c".
+    An image with `backupStorageRefs: [{"backupStorageUuid": "b", "status": "Ready"}]` holds an
+    ImageBackupStorageRef with these two and its own `imageUuid`; a primary storage with
+    `attachedClusterUuids: ["c"]` a PrimaryStorageClusterRef with `clusterUuid` "c".
     """
 
     key: str
@@ -1321,49 +1691,57 @@ class Place:
     value: str
 
     @property
-    def index(self):
-        """The owner's key for what its list refers to."""
+    def index(self) -> str:
+        """Return the owner's key for what its list refers to."""
         return f"{self.list}.{self.value}"
 
-    def rows(self, item):
-        """What an item of the owner has in its list, each as an item."""
-        rows = (row if isinstance(row, dict) else {self.value: row} for row in item.get(self.list, ()))
-        return [{"uuid": f"{item['uuid']}/{n:06d}", self.key: item["uuid"]} | row for n, row in enumerate(rows)]
+    def rows(self, item: Item) -> list[Item]:
+        """Return the elements of the list of an owner, each as an item."""
+        rows = []
+        for number, element in enumerate(item.get(self.list, ())):
+            fields = element if isinstance(element, dict) else {self.value: element}
+            rows.append({"uuid": f"{item['uuid']}/{number:06d}", self.key: item["uuid"]} | fields)
+        return rows
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind of resource, a record of the table `inventories` in data/catalogue.json.
+    """One kind of resource, a record of the table `inventories`.
 
     path           the collection, "vm-instances/nics"
     java           the class of its inventory
-    of             the resource that it is a subtype of; its items are stored there, and it lists what it adds only
+    of             the resource that it is a subtype of; its items are stored there, and it lists
+                   what it adds only
     only           which items of that resource are its own: {"type": "A|B"}
     discriminator  the field that tells the subtypes apart
-    kinds          subtypes without a collection: {"KVM": [Java class, field, ...]} by the value of the discriminator
+    kinds          subtypes without a collection: {"KVM": [Java class, field, ...]} by the value of
+                   the discriminator
     owner          whose a new item is: "caller", or the key of what it is part of ("vmInstanceUuid")
     account        the field that says whose an item is
     unreferenced   no AccountResourceRef tells of its items
     soft_deleted   a shadow stays of a deleted item: its uuid is never free again
     field_words    "cpuNum:int": a field and its type, str when none is given
-    joined         fields that the server keeps in another table: conditions may name them, `fields` may not
+    joined         fields that the server keeps in another table: conditions may name them, `fields`
+                   may not
     hidden         fields that items have and no inventory shows; a cloud file may hold them too
     indexed        fields to find items by, besides names, states and what relations go through
-    relation_words see Relation.read
+    relation_words see Relation.parse
     embeds         the relations that an inventory shows as a list
     inside         where its items lie in a list of another resource, see Place:
                    "imageUuid=Image.backupStorageRefs.backupStorageUuid"
     new            the values that an item starts with when its creation does not give them
-    needs          fields that behaviours rely on, "hypervisorType=KVM" with what stands for a missing one
-    inherits       effects that give an item of a file what it lacks: "zoneUuid ?= clusterUuid.zoneUuid"
-    dies_with      "zoneUuid", "ipRangeUuid:IpRange": an item ends with the item that this key leads to (A|B: one of
-                   two), with the resource where no relation names it
+    needs          fields that behaviours rely on, "hypervisorType=KVM" with what stands for a
+                   missing one
+    inherits       effects that give an item of a file what it lacks:
+                   "zoneUuid ?= clusterUuid.zoneUuid"
+    dies_with      "zoneUuid", "ipRangeUuid:IpRange": an item ends with the item that this key leads
+                   to (A|B: one of two), with the resource where no relation names it
     outlives       "vmNicUuid,guestIp": the key is lost with its end, and so are the fields after it
     remembers      keys that keep the uuid of an item that was deleted, on the server too
     switches       "Cluster.zoneUuid": the items that change their state with it
-    ends           what its removal does besides, as Api.does
-    interrupted    what a restart of the management node makes of a state or status that does not last:
-                   {"Connecting": {"status": "Connected"}}; {} removes the item
+    ends           the effects of its removal, as Api.does
+    interrupted    what a restart of the management node makes of a state or status that does not
+                   last: {"Connecting": {"status": "Connected"}}; {} removes the item
     tags           the patterns of its system tags; {} is any text, {uuid} the uuid of another item
     values         the values that a field can have: {"state": ["Enabled", "Disabled"]}
     holds          "dns:[VpcRouterDns]", "state:LongJobState": the Java classes of its other members
@@ -1373,9 +1751,9 @@ class Resource:
     java: str
     path: str = ""
     of: str = ""
-    only: dict = field(default_factory=dict)
+    only: dict[str, str] = field(default_factory=dict)
     discriminator: str = ""
-    kinds: dict = field(default_factory=dict)
+    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)
     owner: str = ""
     account: str = ""
     unreferenced: bool = False
@@ -1387,7 +1765,7 @@ class Resource:
     relation_words: tuple[str, ...] = ()
     embeds: tuple[str, ...] = ()
     inside: str = ""
-    new: dict = field(default_factory=dict)
+    new: Item = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     inherits: tuple[str, ...] = ()
     dies_with: tuple[str, ...] = ()
@@ -1395,187 +1773,197 @@ class Resource:
     remembers: tuple[str, ...] = ()
     switches: str = ""
     ends: tuple[str, ...] = ()
-    interrupted: dict = field(default_factory=dict)
+    interrupted: Item = field(default_factory=dict)
     tags: tuple[str, ...] = ()
-    values: dict = field(default_factory=dict)
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     holds: tuple[str, ...] = ()
 
     @functools.cached_property
-    def fields(self):
-        return typed(self.field_words)
+    def fields(self) -> dict[str, str]:
+        return types_of(self.field_words)
 
     @functools.cached_property
-    def all_fields(self):
-        """The fields of the resource and of its subtypes, for what an inventory shows."""
-        return self.fields | {name: kind for _, *words in self.kinds.values() for name, kind in typed(words).items()}
+    def all_fields(self) -> dict[str, str]:
+        """Return the fields of the resource and of its subtypes, which an inventory shows."""
+        fields = dict(self.fields)
+        for _, *words in self.kinds.values():
+            fields |= types_of(words)
+        return fields
 
     @functools.cached_property
-    def worded(self):
-        """The fields that an inventory shows in other words than an item has them: dates, and references with dates in them."""
-        return [name for name, kind in self.all_fields.items() if kind in ("date", "maps")]
+    def worded(self) -> list[str]:
+        """Return the fields that inventories show in other words: dates, and references with dates."""
+        return [name for name, type in self.all_fields.items() if type in ("date", "maps")]
 
     @functools.cached_property
-    def relations(self):
-        return {relation.name: relation for relation in map(Relation.read, self.relation_words)}
+    def relations(self) -> dict[str, Relation]:
+        return {relation.name: relation for relation in map(Relation.parse, self.relation_words)}
 
     @functools.cached_property
-    def leads(self):
-        """Where its keys lead: {"zoneUuid": "Zone"}."""
-        pairs = (word.split(",")[0].split(":") for word in (*self.dies_with, *self.outlives) if ":" in word and "|" not in word)
-        return {relation.own: relation.target for relation in self.relations.values() if relation.theirs == "uuid"} | dict(pairs)
+    def leads(self) -> dict[str, str]:
+        """Return the resources that keys lead to: {"zoneUuid": "Zone"}."""
+        leads = {}
+        for relation in self.relations.values():
+            if relation.theirs == "uuid":
+                leads[relation.own] = relation.target
+        for word in (*self.dies_with, *self.outlives):
+            key, _, type = word.split(",")[0].partition(":")
+            if type and "|" not in type:
+                leads[key] = type
+        return leads
 
     @property
-    def listed(self):
-        """The names of the relations that a query is offered."""
+    def listed(self) -> list[str]:
+        """Return the names of the relations that a query is offered."""
         return [name for name, relation in self.relations.items() if not relation.hidden]
 
     @functools.cached_property
-    def place(self):
+    def place(self) -> Place:
         return Place(*re.split("[=.]", self.inside))
 
     @property
-    def stored(self):
-        """The resource whose items its own are among."""
+    def stored(self) -> str:
+        """Return the resource whose items its own are among."""
         return self.of or self.name
 
     @property
-    def table(self):
-        """The name of the table that its items are read from."""
+    def table(self) -> str:
+        """Return the name of the table that its items are read from."""
         return self.place.owner if self.inside else self.stored
 
-    def has(self, item):
+    def has(self, item: Item) -> bool:
         """Return True if an item that is stored where its own are is one of them."""
         return all(item.get(name) in value.split("|") for name, value in self.only.items())
 
     @functools.cached_property
-    def indexes(self):
-        """The fields that items are found by without a scan, as far as they have them: names, states, what relations go through."""
+    def indexes(self) -> set[str]:
+        """Return the fields by which items are found without a scan."""
         keys = {relation.own for relation in self.relations.values() if relation.own}
-        return (self.all_fields.keys() & {"name", "state", "status"} | {*self.indexed} | keys) - {"uuid"}
+        usual = self.all_fields.keys() & {"name", "state", "status"}
+        return (usual | {*self.indexed} | keys) - {"uuid"}
 
-    def allows_tag(self, tag):
-        """Return True if the tag matches one of its patterns, segment by segment."""
-        segments = tag.split("::")
-        patterns = (pattern.split("::") for pattern in self.tags)
-        return any(fits_pattern(pattern, segments) for pattern in patterns)
+    def allows_tag(self, tag: str) -> bool:
+        """Return True if a system tag matches one of the patterns, segment by segment."""
+        return any(parts_of(pattern, tag) is not None for pattern in self.tags)
 
-
-def typed(words):
-    """("name", "cpuNum:int") -> {"name": "str", "cpuNum": "int"}"""
-    return {name: kind or "str" for name, _, kind in (word.partition(":") for word in words)}
-
-
-def fits_pattern(pattern: list[str], segments: list[str]) -> bool:
-    """Return True if a tag fits a pattern, both split at "::"; a part in braces is any text."""
-    pairs = zip(pattern, segments)
-    return len(pattern) == len(segments) and all(part[:1] == "{" or part == segment for part, segment in pairs)
-
-
-def spell_in_tag(tag, patterns, spell):
-    """Return a system tag with spell(uuid) in the place of each {uuid} of the first pattern that it fits."""
-    segments = tag.split("::")
-    for pattern in patterns:
-        if fits_pattern(pattern, segments):
-            pairs = zip(pattern, segments)
-            return "::".join(spell(segment) if part == "{uuid}" else segment for part, segment in pairs)
-    return tag
+    def compile(self, catalogue: Catalogue) -> None:
+        """Parse the clauses and the references. Raise ValueError for a wrong one."""
+        for name, type in catalogue.item_fields(self.name).items():
+            check_word(type, TYPES, f"type of {name},")
+        for name in self.embeds:
+            check_word(name, self.relations, "relation")
+        for relation in self.relations.values():
+            if relation.via:
+                check_word(relation.via[0], self.relations, "relation")
+            else:
+                check_word(relation.target, catalogue.resources, "resource")
+        for word in (*self.dies_with, *self.outlives):
+            for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
+                check_word(type, catalogue.resources, "resource")
+        parser = RowParser(catalogue, catalogue.names_in_items(self.name))
+        catalogue.endings[self.name] = parser.clauses(self.ends)
+        catalogue.inherited[self.name] = parser.clauses(self.inherits)
 
 
-@functools.lru_cache(4096)
-def names_uuids(name):
-    """Return True for a field or parameter that holds a uuid, or a list of uuids."""
-    return name in ("managementNodeId", "owner") or bool(re.search("[uU]uids?$", name))
+def types_of(words: Sequence[str]) -> dict[str, str]:
+    """Return the types of fields: ("name", "cpuNum:int") -> {"name": "str", "cpuNum": "int"}."""
+    types = {}
+    for word in words:
+        name, _, type = word.partition(":")
+        types[name] = type or "str"
+    return types
 
 
-def spell_in(name, value, spell):
-    """Return the value of a field or parameter with spell(uuid) in the place of each uuid in it.
+typed = types_of
 
-    The keys of a map may be uuids too: {"networkServices": {PROVIDER: ["DHCP"]}}.
+
+def parts_of(pattern: str, tag: str) -> dict[str, str] | None:
+    """Return the {parts} of a pattern in a system tag, or None if the tag does not match.
+
+    parts_of("staticIp::{l3}::{ip}", "staticIp::a::10.0.0.2") -> {"l3": "a", "ip": "10.0.0.2"}
     """
-    if isinstance(value, dict):
-        return {spell(key): spell_in(key, inner, spell) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [spell_in(name, inner, spell) for inner in value]
-    return spell(value) if isinstance(value, str) and names_uuids(name) else value
+    wanted, segments, parts = pattern.split("::"), tag.split("::"), {}
+    if len(wanted) != len(segments):
+        return None
+    for want, segment in zip(wanted, segments):
+        if want[:1] == "{":
+            parts[want[1:-1]] = segment
+        elif want != segment:
+            return None
+    return parts
 
 
-# ---- Catalogue: configurations -------------------------------------------------------------------------------------
-
-UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def size_of(text):
-    """ "1G" -> 1073741824; None for what is no size."""
-    found = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
-    return int(found[1]) * UNITS[found[2].upper()] if found else None
-
-
-def whole_of(text, bits):
-    return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) and -(1 << bits) <= int(text) < 1 << bits else None
-
-
-CONFIGURED = {  # what the value of a global configuration is, by its type, and the words for that; None where it is none
-    "str": (str, "a text"),
-    "bool": (lambda text: {"true": True, "false": False}.get(text.lower()), "true or false"),
-    "int": (lambda text: whole_of(text, 31), "an integer"),
-    "long": (lambda text: whole_of(text, 63), "an integer"),
-    "size": (size_of, "a size string, a number with suffix T, G, M, K, B or without suffix"),
-}
-BOUNDS = {">": (operator.gt, "greater than"), "<": (operator.lt, "less than")}
+# other rows
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A global configuration: "host/load.all" are its category and its name; valid is ">1 <1000", "0..1024", "a|b", or none (may be empty)."""
+    """A global configuration, "host/load.all": its category and its name.
+
+    `value` is its type and constraints, see the section Values.
+    """
 
     name: str
+    value: str = "str"
     default: str | None = None
-    type: str = "str"
-    valid: str = ""
     description: str = ""
 
-    def read(self, text):
-        """What a value is; the default where it is nothing that may be."""
-        return self.usual if text == self.default or self.fault(text) else CONFIGURED[self.type][0](text)
+    @functools.cached_property
+    def spec(self) -> Value:
+        return Value.parse(f"value:{self.value}")
 
     @functools.cached_property
-    def usual(self):
-        return CONFIGURED[self.type][0](self.default)
+    def usual(self) -> Any:
+        """Return the default as its type."""
+        return TYPES[self.spec.type].parse(self.default)
 
-    def fault(self, text):
-        """Why a value may not be, or nothing."""
+    def read(self, text: str) -> Any:
+        """Return a value as its type, the default for an illegal one."""
+        if text == self.default or self.fault(text):
+            return self.usual
+        return TYPES[self.spec.type].parse(text)
+
+    def fault(self, text: Any) -> str:
+        """Return the reason why a value is illegal, or ""."""
         if not text:
-            return "" if self.valid == "none" else "cannot be null or empty"
+            return "" if self.spec.optional else "cannot be null or empty"
         if not isinstance(text, str):
             return f"is a text, not {text}"
-        value = CONFIGURED[self.type][0](text)
+        type = TYPES[self.spec.type]
+        value = type.parse(text)
         if value is None:
-            return f"only allows {CONFIGURED[self.type][1]}, but got {text}"
-        return next(filter(None, (self.against(word, value) for word in self.valid.split() if word != "none")), "")
-
-    def against(self, word, value):
-        """What a word of valid has against a value."""
-        if word[0] in BOUNDS:
-            holds, words = BOUNDS[word[0]]
-            return "" if holds(value, int(word[1:])) else f"should be {words} {word[1:]}, but got {value}"
-        if ".." in word:
-            low, high = map(int, word.split(".."))
-            return "" if low <= value <= high else f"should be in range of [{low}, {high}], but got {value}"
-        return "" if value in word.split("|") else f"only allows [{word.replace('|', ', ')}], but got {value}{did_you_mean(value, word.split('|'))}"
+            return f"only allows {type.words}, but got {text}"
+        problem = self.spec.problem(value)
+        if not problem:
+            return ""
+        sentence = self.spec.explain(problem, value, CONFIGURATION_PROBLEMS)
+        return sentence + (did_you_mean(text, self.spec.values) if problem == "values" else "")
 
     @property
-    def item(self):
-        """It as it is stored until somebody changes it."""
+    def item(self) -> Item:
+        """Return it as it is stored until somebody changes it."""
         category, _, name = self.name.partition("/")
-        said = {"category": category, "name": name, "description": self.description, "defaultValue": self.default, "value": self.default}
-        return {"uuid": self.name} | {key: value for key, value in said.items() if value is not None}
+        item = {"uuid": self.name, "category": category, "name": name}
+        item["description"] = self.description
+        if self.default is not None:
+            item |= {"defaultValue": self.default, "value": self.default}
+        return item
 
 
-@dataclass(frozen=True)
+CONFIGURATION_PROBLEMS = {
+    "above": "should be greater than {above}, but got {value}",
+    "below": "should be less than {below}, but got {value}",
+    "range": "should be in range of [{low}, {high}], but got {value}",
+    "values": "only allows [{choices}], but got {value}",
+}
+
+
+@dataclass(eq=False)
 class Quota:
-    """A quota of an account: how many items of a type for which a condition holds, or how much of a field of theirs.
+    """A quota of an account: the number of items of a type, or the sum of a field of theirs.
 
-    Its default is the global configuration of that name in the category quota.
+    With `when`, only the items for which this condition holds count. The default of a quota is the
+    global configuration of that name in the category quota.
     """
 
     name: str
@@ -1583,15 +1971,22 @@ class Quota:
     field: str = ""
     when: str = ""
 
+    def compile(self, catalogue: Catalogue) -> None:
+        parser = RowParser(catalogue, names=catalogue.names_in_items(self.type))
+        self.condition = parser.condition(self.when) if self.when else None
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class TagRule:
-    """When a system tag of a resource is refused: `tag` names its parts, and `when` is a condition on them."""
+    """A rule that refuses a system tag: `tag` names its parts, and `when` is a condition on them."""
 
     type: str
     tag: str
     when: str
     details: str
+
+    def compile(self, catalogue: Catalogue) -> None:
+        self.condition = RowParser(catalogue, names=parts_of(self.tag, self.tag)).condition(self.when)
 
 
 @dataclass(frozen=True)
@@ -1612,8 +2007,12 @@ class Struct:
     holds: tuple[str, ...] = ()
 
     @functools.cached_property
-    def fields(self):
-        return typed(self.field_words)
+    def fields(self) -> dict[str, str]:
+        return types_of(self.field_words)
+
+    def compile(self) -> None:
+        for name, type in self.fields.items():
+            check_word(type, TYPES, f"type of {name},")
 
 
 @dataclass(frozen=True)
@@ -1633,343 +2032,684 @@ class ErrorCode:
     description: str
 
 
-# ---- The words of rows ---------------------------------------------------------------------------------------------
+# functions that rows name
 
-# Most of what a call does beyond its verb is one of few things, and so is why it is refused. A row says them in these words.
-#
-# A name is a parameter of the call or, where it has none of that name, a field of the item it is about; `its.name` is the field
-# in any case. A dot goes on to what a uuid leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date,
-# configured.vm.numa a global configuration. A value begins with a capital (Enabled), a digit or a quote ('https',
-# '/a/{its.uuid}'), or is true, false, none.
-#
-# conditions   vmNicUuid          something is there            no vmNicUuid        nothing is there
-#              state is A|B       it is one of them             state is not A|B    it is there, and none of them
-#              a in b, a not in b: a list, a network '10.0.0.0/8', a range '{a}-{b}'; a > b, a < b; A and B: both
-#              some User name accountUuid=caller    there is a User with that name and account; no User …: there is none
-#              dns is not IPv4    a form of text (FORMS)             several a        a list has more than one
-# effects      state = Stopped    sets a field of the item, or of what a uuid leads to: vipUuid.useFor = Eip
-#              port ?= otherPort  sets what is not there yet
-#              dns + dns          one more in a list; dns - dns: one less
-#              add Ref a=b c      a new item of another type, where all its values are there (a=b|c: b, or else c)
-#              drop Ref a=b c     those with these values go
-#              remove             the item goes, with all that dies with it
-#              tag a::{b}         its system tag that begins with a::, one for each; tag once a::{b}: if it has none; untag a::
-#              when A: B          an effect where a condition holds
-#              enough if A        where a condition holds, that was all
-#              nothing            only the inventory is answered
-#              stage copy: Copy   time passes under that sentence, then the item is read anew
-#              prepared           ends what comes before the first stage
-#              other words are functions: see `effect`
-# a Get's      only A; B          the items of a type for which the conditions hold
-#              tells a:bool b::   what its system tag says that begins with b::, as that type; a:int=5: or else that; more after ";"
-#              always A B         these values; or JSON
-#              whether a: A; b: B which of the conditions hold       whether A        if it does
-#              sums A b=c d=e     what the items of a type have together: those whose c is among the b that are given, or else e among the d, or else all
-#
-# Effects are separated by "; ". They stand in place of what the verb does, but Create, Add, Update and Change…State do both.
-# A rule that names a list is for each of its elements, one that names services.key or services.value for each entry of a map.
-# Refusals are (condition, code, text); an SYS.1007 that speaks of nothing but parameters is an illegal parameter.
+BEHAVIOURS: dict[str, Any] = {}  # the functions of APIs, by the name of the API in lower case
+EFFECTS: dict[str, Any] = {}  # the functions that effects name, by their own name
 
-# ---- Catalogue: the tables -----------------------------------------------------------------------------------------
 
-VARIABLE, PARTLY, HERE = object(), object(), object()  # in the tree of paths: any part, parts that begin and end alike, what is here
-TABLES = {"apis": Api, "inventories": Resource, "structs": Struct, "enums": Enum, "configurations": Configuration,
-          "errors": ErrorCode, "quotas": Quota, "tags": TagRule, "providers": Provider}  # fmt: skip
-SPELLED = {"fields": "field_words", "relations": "relation_words"}  # keys of records that are properties here
-UNSPELLED = {name: key for key, name in SPELLED.items()}
+def named_in_rows(function: Callable) -> Callable:
+    """Let rows name a function of (cloud, item, call) as an effect."""
+    EFFECTS[function.__name__] = function
+    return function
+
+
+# clauses
+
+
+@dataclass(frozen=True)
+class RowTest:
+    """One test of a condition, of words; `some` and `none` are about items with pairs of values."""
+
+    kind: str
+    left: str
+    right: tuple = ()
+
+
+@dataclass(frozen=True)
+class RowCondition:
+    """A condition of a row: all tests have to hold, for one element of each list in `lists`."""
+
+    text: str
+    tests: tuple[RowTest, ...]
+    lists: tuple[ListName, ...]
+
+
+@dataclass(frozen=True)
+class ListName:
+    """A parameter by whose elements a clause is repeated; with `maps` also the entries of a map."""
+
+    name: str
+    maps: bool
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A condition under which a call is refused; `illegal` if it names nothing but parameters."""
+
+    condition: RowCondition
+    code: str
+    details: str
+    illegal: bool
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A quota that a call uses up: by the first of these words that is there."""
+
+    quota: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A member of an answer that is read from a system tag, and how the tag begins."""
+
+    value: Value
+    begin: str
+
+
+@dataclass(frozen=True)
+class Assign:
+    """`way.field sign word`: the signs are =, ?=, + and -."""
+
+    way: str
+    field: str
+    sign: str
+    word: str
+
+
+@dataclass(frozen=True)
+class Add:
+    type: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Drop:
+    type: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Tag:
+    text: str
+    once: bool  # only if the object has no tag that begins alike
+
+
+@dataclass(frozen=True)
+class Untag:
+    begin: str
+
+
+@dataclass(frozen=True)
+class When:
+    condition: RowCondition
+    clause: Clause
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Remove:
+    pass
+
+
+@dataclass(frozen=True)
+class Perform:
+    """A call of a function that a row names."""
+
+    function: Callable
+
+
+RowEffect = Assign | Add | Drop | Tag | Untag | When | Stage | Remove | Perform
+
+
+@dataclass(frozen=True)
+class Clause:
+    """An effect, repeated for each element of the lists that it names."""
+
+    effect: RowEffect
+    lists: tuple[ListName, ...] = ()
+
+
+LITERALS = {"true": True, "false": False, "none": None}
+
+
+def literal(word: str) -> Any:
+    """Return the value of a word that is no name: "22" -> 22, "10G" -> its bytes."""
+    if word in LITERALS:
+        return LITERALS[word]
+    if word[:1].isdigit() and (size := size_of(word)) is not None:
+        return size
+    return word.strip("'")
+
+
+def is_name(word: str) -> bool:
+    return word[:1].islower() and word not in LITERALS
+
+
+def names_in(word: str) -> list[str]:
+    """Return the names in a word with alternatives: "a.b|'c'" -> ["a.b"]."""
+    return list(filter(is_name, word.split("|")))
+
+
+def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the fields with the words for their values: "a=b c" -> (("a", "b"), ("c", "c"))."""
+    pairs = []
+    for word in text.split():
+        field_name, _, value = word.partition("=")
+        pairs.append((field_name, value or field_name))
+    return tuple(pairs)
+
+
+class RowParser:
+    """Parses the clauses of one row. Raises ValueError for a word that means nothing there."""
+
+    always_known = ("its", "caller", "now", "configured")
+
+    def __init__(
+        self, catalogue: Catalogue, names: Iterable[str], params: Iterable[str] = ()
+    ) -> None:
+        self.catalogue, self.params = catalogue, {*params}
+        self.known = {*names, *params, *self.always_known}
+
+    def condition(self, text: str) -> RowCondition:
+        tests = tuple(self.test(part, text) for part in text.split(" and "))
+        words = []
+        for test in tests:
+            if test.kind in ("some", "none"):
+                words += [word for _, word in test.right]
+            elif test.kind in ("in", "not in"):
+                words.append(test.left)
+            elif test.kind != "several":
+                words += [test.left, *test.right]
+        return RowCondition(text, tests, self.lists(words))
+
+    def test(self, text: str, clause: str) -> RowTest:
+        if match := re.fullmatch(r"(some|no) ([A-Z]\w*)((?: \S+)*)", text):
+            check_word(match[2], self.catalogue.resources, "resource")
+            pairs = pairs_of(match[3])
+            self.check_names((word for _, word in pairs), clause)
+            return RowTest("some" if match[1] == "some" else "none", match[2], pairs)
+        if match := re.fullmatch(r"(\S+) (is not|is|not in|in|<|>) (\S+)", text):
+            self.check_names(match.group(1, 3), clause)
+            return RowTest(match[2], match[1], tuple(match[3].split("|")))
+        kind, _, name = text.partition(" ")
+        if kind not in ("no", "several"):
+            kind, name = "there", text
+        self.check_names([name], clause)
+        return RowTest(kind, name)
+
+    def refusal(self, clause: tuple[str, ...]) -> Refusal:
+        if len(clause) != 3:
+            raise ValueError(f"{clause!r}: a refusal is a condition, an error code and a text")
+        text, code, details = clause
+        check_word(code, self.catalogue.errors, "error code")
+        condition = self.condition(text)
+        self.check_names(re.findall(r"\{([\w.]+)\}", details), details)
+        return Refusal(condition, code, details, code == "SYS.1007" and self.is_illegal(condition))
+
+    def is_illegal(self, condition: RowCondition) -> bool:
+        """Return True if a condition names parameters only."""
+        for test in condition.tests:
+            if test.kind in ("some", "none"):
+                return False
+            if not self.params >= set(filter(is_name, (test.left, *test.right))):
+                return False
+        return True
+
+    def charge(self, text: str) -> Charge:
+        quota, _, words = text.partition(" = ")
+        check_word(quota, self.catalogue.quotas, "quota")
+        return Charge(quota, tuple(words.split("|")))
+
+    def clauses(self, texts: Iterable[str]) -> list[Clause]:
+        return [self.clause(text) for text in texts if text != "nothing"]
+
+    def clause(self, text: str) -> Clause:
+        word, _, rest = text.partition(" ")
+        if match := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", text):
+            self.check_names(match.group(1, 3), text)
+            way, _, field_name = match[1].removeprefix("its.").rpartition(".")
+            effect = Assign(way, field_name, match[2], match[3])
+            return Clause(effect, self.lists([match[3]]))
+        if word in ("add", "drop"):
+            type, _, pairs_text = rest.partition(" ")
+            check_word(type, self.catalogue.resources, "resource")
+            pairs = pairs_of(pairs_text)
+            words = [value for _, value in pairs]
+            self.check_names(words, text)
+            effect = Add(type, pairs) if word == "add" else Drop(type, pairs)
+            return Clause(effect, self.lists(words))
+        if word == "when":
+            condition, _, inner = rest.partition(": ")
+            return Clause(When(self.condition(condition), self.clause(inner)))
+        if word == "stage":
+            name, _, sentence = rest.partition(": ")
+            return Clause(Stage(name, sentence))
+        if word == "tag":
+            return Clause(Tag(rest.removeprefix("once "), rest.startswith("once ")))
+        if word == "untag":
+            return Clause(Untag(rest))
+        if text == "remove":
+            return Clause(Remove())
+        check_word(text, EFFECTS, "effect")
+        return Clause(Perform(EFFECTS[text]))
+
+    def check_names(self, words: Iterable[str], clause: str) -> None:
+        for word in words:
+            for name in names_in(word):
+                if name.partition(".")[0] not in self.known:
+                    better = did_you_mean(name, self.known)
+                    raise ValueError(f"{clause!r}: there is no parameter or field {name}{better}")
+
+    def lists(self, words: Iterable[str]) -> tuple[ListName, ...]:
+        """Return the parameters among the words: one that holds a list repeats the clause."""
+        lists = []
+        for word in words:
+            name, dot, _ = word.partition(".")
+            if name in self.params:
+                lists.append(ListName(name, bool(dot)))
+        return tuple(lists)
+
+
+def check_word(word: str, words: Collection[str], noun: str) -> None:
+    """Raise ValueError for a word that is none of the words."""
+    if word not in words:
+        raise ValueError(f"there is no {noun} {word!r}{did_you_mean(word, words)}")
+
+
+# the catalogue
+
+TABLES = {
+    "apis": Api,
+    "inventories": Resource,
+    "structs": Struct,
+    "enums": Enum,
+    "configurations": Configuration,
+    "errors": ErrorCode,
+    "quotas": Quota,
+    "tags": TagRule,
+    "providers": Provider,
+}
+ATTRIBUTES = {"fields": "field_words", "relations": "relation_words"}  # of keys that mean more here
+GET_IT = "get it from where zmock.py came from"
 
 
 class Catalogue:
-    """What ZStack 2.5.1 is, read from data/catalogue.json: APIs, resources, configurations, error codes, quotas.
+    """The facts of ZStack 2.5.1: APIs, resources, configurations, error codes, quotas.
 
     Raise SettingsError for a file that is no catalogue, and for a wrong record, which it names.
+
+    subtypes     of a resource, by the value of its discriminator: {"BackupStorage": {"Ceph": ...}}
+    embedded     the resources whose inventories another one shows: {"VmInstance": {"vmNics": ...}}
+    dependents   (type, key, lost fields) of what depends on an item of a type: without lost fields
+                 it is removed with the item
+    endings      the effects of the removal of an item, by type
+    inherited    the effects that give an item of a file what it lacks, by type
+    naming_tags  the patterns of system tags that name the uuid of another item
     """
 
-    def __init__(self, file):
-        tables = {table: read_rows(file, table, records) for table, records in read_tables(file).items()}
+    def __init__(self, file: Path) -> None:
+        tables = read_tables(file)
         self.structs = {row.name: row for row in tables["structs"]}
         self.configurations = {row.name: row for row in tables["configurations"]}
         self.errors = {row.code: row.description for row in tables["errors"]}
         self.quotas = {row.name: row for row in tables["quotas"]}
         self.tag_rules, self.providers = tables["tags"], tables["providers"]
         self.resources = with_indexes(with_subtypes(file, tables["inventories"]))
-        self.owned = {row.name: row for row in self.resources.values() if row.owner}
-        self.referenced = [row.name for row in self.resources.values() if (row.owner or row.account) and not row.unreferenced]
-        self.naming_tags = [tag.split("::") for row in self.resources.values() for tag in row.tags if "{uuid}" in tag]
-        self.embedded = {row.name: {name: self.resources[row.relations[name].target] for name in row.embeds} for row in self.resources.values()}
-        self.subtypes = self.by_parent()
-        self.dependents = self.by_what_they_depend_on()
         self.collections = {row.path: row for row in self.resources.values() if row.path}
         self.classes = java_classes(self.resources, self.structs, tables["enums"])
         self.apis = {api.name: api for api in tables["apis"]}
-        self.roots = {}
+        self.owned = {row.name: row for row in self.resources.values() if row.owner}
+        self.referenced: list[str] = []  # the types of which AccountResourceRefs tell
+        self.embedded: dict[str, dict[str, Resource]] = {}
+        self.subtypes: dict[str, dict[str, Resource]] = defaultdict(dict)
+        self.dependents: dict[str, list[tuple]] = defaultdict(list)
+        self.endings: dict[str, list[Clause]] = {}
+        self.inherited: dict[str, list[Clause]] = {}
+        self.naming_tags: list[str] = []
+        for row in self.resources.values():
+            with about_row(file, f"inventories, {row.name}"):
+                self.relate(row)
+                row.compile(self)
+        for rule in (*self.tag_rules, *self.quotas.values()):
+            with about_row(file, f"tags and quotas, {rule.type}"):
+                rule.compile(self)
+        for row in self.structs.values():
+            with about_row(file, f"structs, {row.name}"):
+                row.compile()
+        for row in self.configurations.values():
+            with about_row(file, f"configurations, {row.name}"):
+                check_word(row.spec.type, TYPES, "type")
+        self.roots = PathNode()
         for api in self.apis.values():
             with about_row(file, f"apis, {api.name}"):
-                api.resources, api.members = self.resources, self.answered(api)
+                api.compile(self)
                 for path in api.paths:
-                    self.add_route(path, api)
+                    self.roots.add(path, api)
 
-    def by_parent(self):
-        """Return the subtypes of each resource by the value of its discriminator: {"BackupStorage": {"Ceph": Resource}}."""
-        subtypes = defaultdict(dict)
-        for row in self.resources.values():
-            value = row.only.get(self.resources[row.of].discriminator) if row.of else None
+    def relate(self, row: Resource) -> None:
+        """Note the relations of a resource to others."""
+        if (row.owner or row.account) and not row.unreferenced:
+            self.referenced.append(row.name)
+        self.naming_tags += [pattern for pattern in row.tags if "{uuid}" in pattern]
+        embedded = {name: self.resources[row.relations[name].target] for name in row.embeds}
+        self.embedded[row.name] = embedded
+        if row.of:
+            value = row.only.get(self.resources[row.of].discriminator)
             if value:
-                subtypes[row.of].setdefault(value, row)
-        return subtypes
+                self.subtypes[row.of].setdefault(value, row)
+        for word in row.dies_with:
+            key, _, types = word.partition(":")
+            self.note_dependent(row, key, types, [])
+        for word in row.outlives:
+            lost = [name.split(":")[0] for name in word.split(",")]
+            self.note_dependent(row, lost[0], word.split(",")[0].partition(":")[2], lost)
 
-    def as_told(self, row, item):
-        """Return the row that shows an item: the one of its subtype, where the item is looked at as one of many."""
+    def note_dependent(self, row: Resource, key: str, types: str, lost: list[str]) -> None:
+        for type in (types or row.leads.get(key, "")).split("|"):
+            if type in self.resources:
+                self.dependents[self.resources[type].stored].append((row.name, key, lost))
+
+    def as_told(self, row: Resource, item: Item) -> Resource:
+        """Return the row that shows an item: the one of its subtype, if it has one."""
         return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
-    def by_what_they_depend_on(self):
-        """Return, by the type of an item that goes, (type, key, lost) of each dependent: without `lost` it goes too, else it loses these fields."""
-        dependents = defaultdict(list)
-        for row in self.resources.values():
-            words = [(word, ()) for word in row.dies_with]
-            words += [(word.split(",")[0], [name.split(":")[0] for name in word.split(",")]) for word in row.outlives]
-            for (key, _, named), lost in ((word.partition(":"), lost) for word, lost in words):
-                for type in (named or row.leads.get(key, "")).split("|"):
-                    if type in self.resources:
-                        dependents[self.resources[type].stored].append((row.name, key, lost))
-        return dependents
+    def embedded_in(self, row: Resource) -> list[Resource]:
+        """Return the resources whose inventories are shown inside those of another, at any depth."""
+        children = {}
+        for kind in (row, *self.subtypes[row.name].values()):
+            for child in self.embedded[kind.name].values():
+                if child is not row:
+                    children[child.name] = child
+        found = []
+        for child in children.values():
+            found += [child, *self.embedded_in(child)]
+        return found
 
-    def embedded_in(self, row):
-        """Return the resources whose inventories are shown inside those of another and of its subtypes, at any depth."""
-        kinds = (row, *self.subtypes[row.name].values())
-        children = {child.name: child for kind in kinds for child in self.embedded[kind.name].values() if child is not row}
-        return [inner for child in children.values() for inner in (child, *self.embedded_in(child))]
-
-    def answered(self, api):
+    def members_answered(self, api: Api) -> dict[str, Member]:
         """Return the members of an API's answer that hold objects.
 
         "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
         """
         members = members_of(api.holds, self.classes, api.name)
-        for member, _, type in (word.partition(":") for word in api.answers.split()):
+        for word in api.answers.split():
+            member, _, type = word.partition(":")
             if java := self.classes.get(type):
                 members[member] = Member(java, not member.lower().endswith("inventory"))
         if api.kind == "Query" and "inventories" in members:
             members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
 
-    def add_route(self, path, api):
-        node = self.roots
-        for part in path.lstrip("/").split("/"):
-            begin, variable, end = re.fullmatch(r"([^{]*)(?:{(\w+)}(.*))?", part).groups()
-            if variable and (begin or end):
-                node = node.setdefault(PARTLY, {}).setdefault((begin, end), {})
-            else:
-                node = node.setdefault(VARIABLE if variable else part, {})
-        node.setdefault(HERE, []).append((api, re.findall(r"{(\w+)}", path)))
+    @functools.cache  # noqa: B019 (a catalogue lives as long as the process)
+    def item_fields(self, type: str) -> dict[str, str]:
+        """Return the types of all fields of an item, also of those that no inventory shows."""
+        row = self.resources[type]
+        stored = self.resources[row.stored]
+        fields = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
+        if stored.owner:
+            fields["owner"] = "str"
+        return fields | types_of(stored.hidden) | row.all_fields
 
-    def values_of(self, row, name):
-        """Return the values that a field of a resource can have, where they are known."""
+    @functools.cache  # noqa: B019
+    def names_in_items(self, type: str) -> frozenset[str]:
+        """Return the names that clauses may use for the fields of an item."""
+        row = self.resources.get(type)
+        if row is None:
+            return frozenset()
+        stored = self.resources[row.stored]
+        names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads, *row.indexes}
+        return frozenset(names)
+
+    def values_of(self, row: Resource, name: str) -> Sequence[str]:
+        """Return the values that a field of a resource can have, if they are known."""
         return row.values.get(name) or self.resources[row.stored].values.get(name, ())
 
-    def route(self, path):
-        """Return the APIs of a path with the values of its variables: [(api, {"uuid": ...})]; a literal beats a variable."""
-        apis, values = self.walk(self.roots, path.lstrip("/").split("/"))
+    def route(self, path: str) -> list[tuple[Api, dict[str, str]]]:
+        """Return the APIs of a path with the values of its variables: [(api, {"uuid": ...})].
+
+        A literal part of a path goes before a variable.
+        """
+        apis, values = self.roots.find(path.lstrip("/").split("/"))
         return [(api, dict(zip(names, values))) for api, names in apis]
 
-    def walk(self, node, parts):
-        if not parts:
-            return node.get(HERE, []), []
-        part, *rest = parts
-        if part in node and (literal := self.walk(node[part], rest))[0]:
-            return literal
-        for (begin, end), inner in node.get(PARTLY, {}).items():
-            if len(part) > len(begin + end) and part.startswith(begin) and part.endswith(end):
-                apis, values = self.walk(inner, rest)
-                if apis:
-                    return apis, [part[len(begin) : len(part) - len(end)], *values]
-        if VARIABLE not in node or not part:
-            return [], []
-        apis, values = self.walk(node[VARIABLE], rest)
-        return apis, [part, *values]
-
-    def resource(self, name):
+    def resource(self, name: str) -> Resource | None:
         return self.resources.get(name)
 
-    def of_vo(self, vo):
+    def of_vo(self, name: str) -> Resource | None:
         """Return the resource that ZStack calls ZoneVO, or None."""
-        return self.resources.get(vo.removesuffix("VO")) if vo.endswith("VO") else None
+        return self.resources.get(name.removesuffix("VO")) if name.endswith("VO") else None
 
-    def error_body(self, error):
-        """Return an ApiError as answers show it: {"code", "description", "details"[, "cause"]} (manual 3.4)."""
-        body = {"code": error.code, "description": self.errors.get(error.code, error.code), "details": error.details}
-        return body | ({"cause": self.error_body(error.cause)} if error.cause else {})
+    def error_body(self, error: ApiError) -> Item:
+        """Return an error as answers show it: code, description, details[, cause] (manual 3.4)."""
+        description = self.errors.get(error.code, error.code)
+        body = {"code": error.code, "description": description, "details": error.details}
+        if error.cause:
+            body["cause"] = self.error_body(error.cause)
+        return body
+
+
+class PathNode:
+    """A node of the tree of paths: its APIs, and the nodes of the parts that may follow.
+
+    A part is a literal, any text ({uuid}), or a text that begins and ends as "{uuid}.json" does.
+    """
+
+    def __init__(self) -> None:
+        self.apis: list[tuple[Api, list[str]]] = []
+        self.literals: dict[str, PathNode] = {}
+        self.partly: dict[tuple[str, str], PathNode] = {}
+        self.variable: PathNode | None = None
+
+    def add(self, path: str, api: Api) -> None:
+        node = self
+        for part in path.lstrip("/").split("/"):
+            begin, variable, end = re.fullmatch(r"([^{]*)(?:{(\w+)}(.*))?", part).groups()
+            if not variable:
+                node = node.literals.setdefault(part, PathNode())
+            elif begin or end:
+                node = node.partly.setdefault((begin, end), PathNode())
+            else:
+                node.variable = node.variable or PathNode()
+                node = node.variable
+        node.apis.append((api, re.findall(r"{(\w+)}", path)))
+
+    def find(self, parts: list[str]) -> tuple[list, list[str]]:
+        """Return the APIs of the parts of a path with the values of its variables in order."""
+        if not parts:
+            return self.apis, []
+        part, *rest = parts
+        if part in self.literals:
+            apis, values = self.literals[part].find(rest)
+            if apis:
+                return apis, values
+        for (begin, end), node in self.partly.items():
+            if len(part) > len(begin + end) and part.startswith(begin) and part.endswith(end):
+                apis, values = node.find(rest)
+                if apis:
+                    return apis, [part[len(begin) : len(part) - len(end)], *values]
+        if self.variable is None or not part:
+            return [], []
+        apis, values = self.variable.find(rest)
+        return apis, [part, *values]
 
 
 # reading
 
 
-def read_tables(file):
-    """Return the records of each table of a catalogue file: {"apis": [{...}]}. Raise SettingsError where it is no catalogue."""
+def read_tables(file: Path) -> dict[str, list[Any]]:
+    """Return the rows of each table of a catalogue file. Raise SettingsError for a wrong one."""
     try:
         tables = json.loads(Path(file).read_text(encoding="utf-8-sig"))
         for name in TABLES:
             if not isinstance(tables[name], dict):
                 raise ValueError(f"{name} is no table of records by number")
-        return {name: [*tables[name].values()] for name in TABLES}
     except FileNotFoundError:
-        raise SettingsError(f"{file} is missing: it holds the APIs, and belongs in data/ beside zmock.py; get it from where zmock.py came from") from None
+        reason = "it holds the APIs, and belongs in data/ beside zmock.py"
+        raise SettingsError(f"{file} is missing: {reason}; {GET_IT}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SettingsError(f"{file} is not a catalogue ({error!r}); get it anew from where zmock.py came from") from None
+        anew = GET_IT.replace("it", "it anew", 1)
+        raise SettingsError(f"{file} is not a catalogue ({error!r}); {anew}") from None
+    return {name: read_rows(file, name, tables[name].values()) for name in TABLES}
 
 
 @contextlib.contextmanager
-def about_row(file, name):
+def about_row(file: Path, name: str) -> Iterator[None]:
     """Turn an exception of a wrong record into a SettingsError that names the record."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, re.error) as error:
-        told = str(error) if isinstance(error, ValueError) else repr(error)
-        raise SettingsError(f"{file}, {name}: {told}") from None
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise SettingsError(f"{file}, {name}: {reason}") from None
 
 
-def is_texts(value):
-    return isinstance(value, list) and {*map(type, value)} <= {str}
+def is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
-def is_object_of_texts(value):
-    return isinstance(value, dict) and {*map(type, value.values())} <= {str}
+def is_lists_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_texts, value))
 
 
-SHAPES = {  # how a JSON value of a column is told, by the type of the column, and the words for it
-    str: (lambda value: isinstance(value, str), "a text"),
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    dict: (lambda value: isinstance(value, dict), "an object"),
+def is_object_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and is_texts([*value.values()])
+
+
+def is_text_or_object(value: Any) -> bool:
+    return isinstance(value, str) or is_object_of_texts(value)
+
+
+SHAPES = {  # by the type of a column: a test of its JSON values, and the words for that
+    str: (str.__instancecheck__, "a text"),
+    bool: (bool.__instancecheck__, "true or false"),
     tuple[str, ...]: (is_texts, "a list of texts"),
-    tuple[tuple[str, ...], ...]: (lambda value: isinstance(value, list) and all(map(is_texts, value)), "a list of lists of texts"),
+    tuple[tuple[str, ...], ...]: (is_lists_of_texts, "a list of lists of texts"),
     dict[str, str]: (is_object_of_texts, "an object of texts"),
-    str | dict[str, str]: (lambda value: isinstance(value, str) or is_object_of_texts(value), "a text, or an object of texts"),
-    Any: (lambda value: True, "any JSON value"),
+    str | dict[str, str]: (is_text_or_object, "a text, or an object of texts"),
+    Item: (dict.__instancecheck__, "an object"),
 }
 
 
-def read_rows(file, table, records):
+def read_rows(file: Path, table: str, records: Iterable[Any]) -> list[Any]:
     """Return the rows of a table."""
     row_class = TABLES[table]
-    columns = {UNSPELLED.get(column.name, column.name): column for column in fields(row_class) if column.repr}
+    columns = {column.name: column for column in fields(row_class)}
     types = get_type_hints(row_class)
-    shapes = {key: SHAPES.get(types[column.name], SHAPES[Any]) for key, column in columns.items()}
-    needed = {key for key, column in columns.items() if column.default is column.default_factory is MISSING}
     rows = []
     for record in records:
-        try:
-            check_record(record, shapes, needed)
-        except ValueError as error:
-            raise SettingsError(f"{file}, {table}, {name_of(record)}: {error}") from None
-        values = {SPELLED.get(key, key): value if types[columns[key].name] is Any else tupled(value) for key, value in record.items()}
-        rows.append(row_class(**values))
+        with about_row(file, f"{table}, {name_of(record)}"):
+            if not isinstance(record, dict):
+                raise ValueError("a record is a JSON object")
+            values = {}
+            for key, value in record.items():
+                name = ATTRIBUTES.get(key, key)
+                check_word(name, columns, "key")
+                has_shape, words = SHAPES.get(types[name], (None, ""))
+                if has_shape and not has_shape(value):
+                    raise ValueError(f"{key} is {words}, not {json.dumps(value)[:80]}")
+                values[name] = value if types[name] is Any else tupled(value)
+            for name, column in columns.items():
+                is_needed = column.default is column.default_factory is MISSING
+                if is_needed and name not in values:
+                    raise ValueError(f"{name} is missing")
+            rows.append(row_class(**values))
     return rows
 
 
-def name_of(record):
-    """Return what tells a record from others of its table."""
-    name = record.get("name", record.get("code", record)) if isinstance(record, dict) else record
+def name_of(record: Any) -> str:
+    """Return the key or the text that tells a record from others of its table."""
+    name = record
+    if isinstance(record, dict):
+        name = record.get("name") or record.get("code") or record
     return name if isinstance(name, str) else json.dumps(name)[:80]
 
 
-def check_record(record, shapes, needed):
-    """Raise ValueError for a record that is no object, lacks a key, or has one that is unknown or of another type."""
-    if not isinstance(record, dict):
-        raise ValueError("a record is a JSON object")
-    for key, value in record.items():
-        if key not in shapes:
-            raise ValueError(f"there is no key {key[:80]!r}{did_you_mean(key, shapes)}")
-        is_right, words = shapes[key]
-        if not is_right(value):
-            raise ValueError(f"{key} is {words}, not {json.dumps(value)[:80]}")
-    for key in sorted(needed - record.keys()):
-        raise ValueError(f"{key} is missing")
-
-
-def tupled(value):
+def tupled(value: Any) -> Any:
     """Return lists as tuples, at any depth: rows are never changed."""
     if isinstance(value, dict):
         return {key: tupled(inner) for key, inner in value.items()}
     return tuple(map(tupled, value)) if isinstance(value, list) else value
 
 
-def with_subtypes(file, rows):
-    """Return {name: Resource} in which a subtype has the fields and relations of its parent too, and the parent knows its kinds."""
-    complete = {}
+def with_subtypes(file: Path, rows: list[Resource]) -> dict[str, Resource]:
+    """Return {name: row} in which a subtype has the fields and relations of its parent too."""
+    complete: dict[str, Resource] = {}
     for row in rows:
         with about_row(file, f"inventories, {row.name}"):
-            add_with_parent(complete, row)
-            _ = row.all_fields, row.relations, row.leads, row.inside and row.place  # a text that cannot be read is told of this row
-    for row in complete.values():
-        with about_row(file, f"inventories, {row.name}"):
-            refuse_loose_ends(row, complete)
+            if row.of:
+                row = with_parent(complete, row)
+            complete[row.name] = row
     return complete
 
 
-def add_with_parent(complete, row):
-    """Add a row; a subtype gets what its parent has, and the parent and its own parent learn of the kind."""
-    if row.of:
-        if row.of not in complete:
-            raise ValueError(f"of: there is no resource {row.of}{did_you_mean(row.of, complete)}")
-        parent = complete[row.of]
-        if parent.discriminator:
-            kinds = dict.fromkeys(row.only[parent.discriminator].split("|"), (row.java, *row.field_words))
-            complete[parent.name] = replace(parent, kinds=parent.kinds | kinds)
-        if parent.of and (root := complete[parent.of]).discriminator:  # a subtype of a subtype
-            kind = parent.only[root.discriminator]
-            complete[root.name] = replace(root, kinds=root.kinds | {kind: (*root.kinds[kind], *row.field_words)})
-        row = replace(row, of=parent.stored, field_words=parent.field_words + row.field_words, joined=parent.joined + row.joined,
-                      relation_words=parent.relation_words + row.relation_words, holds=parent.holds + row.holds)  # fmt: skip
-    complete[row.name] = row
+def with_parent(complete: dict[str, Resource], row: Resource) -> Resource:
+    """Return a subtype with what its parent has, and add its kind to the parent and its parent."""
+    check_word(row.of, complete, "resource")
+    parent = complete[row.of]
+    if parent.discriminator:
+        values = row.only[parent.discriminator].split("|")
+        kinds = dict.fromkeys(values, (row.java, *row.field_words))
+        complete[parent.name] = replace(parent, kinds=parent.kinds | kinds)
+    root = complete[parent.of] if parent.of else None
+    if root and root.discriminator:  # a subtype of a subtype
+        value = parent.only[root.discriminator]
+        kinds = {value: (*root.kinds[value], *row.field_words)}
+        complete[root.name] = replace(root, kinds=root.kinds | kinds)
+    return replace(
+        row,
+        of=parent.stored,
+        field_words=parent.field_words + row.field_words,
+        joined=parent.joined + row.joined,
+        relation_words=parent.relation_words + row.relation_words,
+        holds=parent.holds + row.holds,
+    )
 
 
-def refuse_loose_ends(row, rows):
-    """Raise ValueError for a relation to a resource that is not there, or through a relation that the row has not."""
-    for relation in row.relations.values():
-        if relation.via and relation.via[0] not in row.relations:
-            raise ValueError(f"relation {relation.name}: there is no relation {relation.via[0]}{did_you_mean(relation.via[0], row.relations)}")
-        if not relation.via and relation.target not in rows:
-            raise ValueError(f"relation {relation.name}: there is no resource {relation.target}{did_you_mean(relation.target, rows)}")
-
-
-def with_indexes(rows):
-    """Return the rows with all fields indexed by which others find their items: ends of relations, and their owner."""
-    for row in rows.values():
-        if row.owner:
-            rows[row.name] = replace(row, dies_with=(*row.dies_with, "owner:Account"), indexed=(*row.indexed, "owner"))
+def with_indexes(rows: dict[str, Resource]) -> dict[str, Resource]:
+    """Return the rows with indexes on their owner and on the fields that relations lead to."""
     ends = defaultdict(set)
-    for relation in (relation for row in rows.values() for relation in row.relations.values() if relation.target):
-        ends[rows[relation.target].stored].add(relation.theirs)
-    for place in (row.place for row in rows.values() if row.inside):
-        ends[place.owner].add(place.index)
-    return {name: replace(row, indexed=(*row.indexed, *sorted(ends[row.stored] - row.indexes))) for name, row in rows.items()}
+    for row in rows.values():
+        for relation in row.relations.values():
+            if relation.target in rows:
+                ends[rows[relation.target].stored].add(relation.theirs)
+        if row.inside:
+            ends[row.place.owner].add(row.place.index)
+    indexed = {}
+    for name, row in rows.items():
+        if row.owner:
+            dies_with = (*row.dies_with, "owner:Account")
+            row = replace(row, dies_with=dies_with, indexed=(*row.indexed, "owner"))
+        others = sorted(ends[row.stored] - row.indexes)
+        indexed[name] = replace(row, indexed=(*row.indexed, *others))
+    return indexed
 
 
+# Java classes
 
 
-def java_classes(resources, structs, enums):
+def java_classes(
+    resources: dict[str, Resource], structs: dict[str, Struct], enums: list[Enum]
+) -> dict[str, JavaClass]:
     """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
-    classes = {}
-    for enum in enums:
-        classes[enum.name] = JavaClass(enum.java, constants=enum.constants)
-    classes |= {name: JavaClass(struct.java) for name, struct in structs.items()}
-    classes |= {name: JavaClass(row.java, row.discriminator) for name, row in resources.items()}
+    classes = {enum.name: JavaClass(enum.java, constants=enum.constants) for enum in enums}
+    for row in structs.values():
+        classes[row.name] = JavaClass(row.java)
+    for row in resources.values():
+        classes[row.name] = JavaClass(row.java, row.discriminator)
     by_java = {java.name: java for java in classes.values()}
-    for name, row in structs.items():
-        if name not in resources:
-            classes[name].members |= members_of(row.holds, classes, name)
-    for name, row in resources.items():
+    for row in structs.values():
+        if row.name not in resources:
+            classes[row.name].members |= members_of(row.holds, classes, row.name)
+    for row in resources.values():
+        java = classes[row.name]
         for member in row.embeds:
-            classes[name].members[member] = Member(classes[row.relations[member].target], many=True)
-        classes[name].members |= members_of(row.holds, classes, name)
-        for kind, (java, *_) in row.kinds.items():
-            subclass = by_java.get(java) or JavaClass(java, members=classes[name].members)
-            classes[name].kinds[kind] = subclass
+            java.members[member] = Member(classes[row.relations[member].target], many=True)
+        java.members |= members_of(row.holds, classes, row.name)
+        for kind, (name, *_) in row.kinds.items():
+            java.kinds[kind] = by_java.get(name) or JavaClass(name, members=java.members)
     return classes
 
 
-def members_of(holds, classes, name):
-    """Return the members in `holds` of the row `name`. Raise SettingsError for an unknown class.
+def members_of(
+    holds: Iterable[str], classes: dict[str, JavaClass], name: str
+) -> dict[str, Member]:
+    """Return the members of a row with their classes. Raise SettingsError for an unknown class.
 
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """
@@ -1978,36 +2718,38 @@ def members_of(holds, classes, name):
         member, _, type = word.partition(":")
         class_name = type.strip("[]")
         if class_name not in classes:
-            told = f"the row {name} of the catalogue holds {word}, which is no class"
-            raise SettingsError(told + did_you_mean(class_name, classes))
+            problem = f"the row {name} of the catalogue holds {word}, which is no class"
+            raise SettingsError(problem + did_you_mean(class_name, classes))
         members[member] = Member(classes[class_name], type.startswith("["))
     return members
 
 
-def schema_of(body, members):
+def schema_of(body: Item, members: dict[str, Member]) -> dict[str, str]:
     """Return the Java class of each object in an answer: {"inventory": "org....ZoneInventory"}.
 
     An object comes before the objects in it: the SDK replaces them in this order (ApiResult.java).
     Enums are listed too. Maps at the top of an answer are not listed, nor is what they hold
     (JsonSchemaBuilder.java).
     """
-    schema = {}
+    schema: dict[str, str] = {}
     note_members(schema, "", body, members)
     return schema
 
 
-def note_members(schema, prefix, item, members):
+def note_members(
+    schema: dict[str, str], prefix: str, item: Item, members: dict[str, Member]
+) -> None:
     """Add the classes of an object's members to a schema, at any depth."""
     for name, member in members.items():
         value, path = item.get(name), prefix + name
         if not member.many:
             note_value(schema, path, value, member.java)
         elif isinstance(value, list):
-            for index, inner in enumerate(value):
-                note_value(schema, f"{path}[{index}]", inner, member.java)
+            for index, element in enumerate(value):
+                note_value(schema, f"{path}[{index}]", element, member.java)
 
 
-def note_value(schema, path, value, java):
+def note_value(schema: dict[str, str], path: str, value: Any, java: JavaClass) -> None:
     """Add the class of an object or of an enum's constant to a schema; ignore any other value."""
     if isinstance(value, dict):
         java = java.of(value)
@@ -2015,6 +2757,41 @@ def note_value(schema, path, value, java):
         note_members(schema, f"{path}.", value, java.members)
     elif value in java.constants:
         schema[path] = java.name
+
+
+# spelling of uuids
+
+Speller = Callable[[Uuid], Uuid]
+
+
+def spell_in_tag(tag: str, patterns: Iterable[str], spell: Speller) -> str:
+    """Return a system tag with spell(uuid) in the place of each {uuid} of the pattern that it fits."""
+    for pattern in patterns:
+        if parts_of(pattern, tag) is None:
+            continue
+        segments = []
+        for part, segment in zip(pattern.split("::"), tag.split("::")):
+            segments.append(spell(segment) if part == "{uuid}" else segment)
+        return "::".join(segments)
+    return tag
+
+
+@functools.lru_cache(4096)
+def names_uuids(name: str) -> bool:
+    """Return True for a field or parameter that holds a uuid, or a list of uuids."""
+    return name in ("managementNodeId", "owner") or bool(re.search("[uU]uids?$", name))
+
+
+def spell_in(name: str, value: Any, spell: Speller) -> Any:
+    """Return the value of a field or parameter with spell(uuid) in the place of each uuid in it.
+
+    The keys of a map may be uuids too: {"networkServices": {PROVIDER: ["DHCP"]}}.
+    """
+    if isinstance(value, dict):
+        return {spell(key): spell_in(key, inner, spell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spell_in(name, element, spell) for element in value]
+    return spell(value) if isinstance(value, str) and names_uuids(name) else value
 
 
 # ---- Files -------------------------------------------------------------------------------------------------------
@@ -3375,6 +4152,25 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+# global configurations
+
+
+@functools.lru_cache(maxsize=8)
+def standing_in(catalogue: Catalogue) -> dict[str, dict[str, Item]]:
+    """Return the items that every cloud has until they are changed: the global configurations."""
+    rows = catalogue.configurations.values()
+    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in rows}}
+
+
+def configured(cloud: Cloud, category: str, name: str) -> Any:
+    """Return the value of a global configuration as its type.
+
+    configured(cloud, "identity", "session.timeout") -> 7200
+    """
+    key = f"{category}/{name}"
+    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
 
 
 # ---- Query -------------------------------------------------------------------------------------------------------
@@ -5469,559 +6265,644 @@ def result_of(record: Item, api: Api | None = None) -> Any:
     return (body or {}) | {"schema": schema_of(body or {}, api.members)}
 
 
-# ---- Verbs -------------------------------------------------------------------------------------------------------
+# ---- Rows at work --------------------------------------------------------------------------------------------------
 
-STATES = {"enable": "Enabled", "disable": "Disabled", "maintain": "Maintenance", "deleting": "Deleting"}
-EFFECTS: dict[str, Any] = {}  # effects that are functions, by their words; filled here and by the sections below
-BEHAVIOURS: dict[str, Any] = {}  # what a row cannot say, by the name of the API
-ON_REMOVAL: dict[str, Any] = {}  # what happens besides when an item of a type goes
+HOOKS: dict[tuple[str, str], list[Any]] = {}  # functions by what happens, and to what
 
 
-def effect(words):
-    """Registers what the words of an effect do: a function of a Scope and of the word after them, where one follows."""
+def on(event: str, *subjects: str) -> Callable:
+    """Register a function to be called when something happens.
 
-    def register(act):
-        EFFECTS[words] = act
-        return act
+    on("removed", "Host")          (cloud, item)         an item of that type was removed
+    on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
+    on("configured", "host/x")     (cloud)               that global configuration was changed
+    on("connected", "Host")        (cloud, item)         a host was connected
+    on("called", "")               (cloud, call)         may refuse a call before its row does
+    on("tagging", "")              (cloud, tag, vo, uuid, l3s)   may refuse a system tag
+    on("computed", "Host.x")       (cloud, item)         works out a field when it is looked at
+    """
 
-    return register
-
-
-def behaviour(*apis, check=None, **stages):
-    """Registers what an API does. `check` looks at its parameters alone; `stages` are what a generator's yields end."""
-
-    def register(act):
-        act.stages, act.check = stages, check
-        for api in apis:
-            BEHAVIOURS[api] = act
-        return act
+    def register(function: Callable) -> Callable:
+        for subject in subjects:
+            HOOKS.setdefault((event, subject), []).append(function)
+        return function
 
     return register
 
 
-def on_removal(type):
-    """Registers what happens besides when an item of that type goes."""
+def behaviour(function: Callable | None = None, **stages: str) -> Callable:
+    """Let a function named as an API do its calls: create_zone(cloud, call) does CreateZone.
 
-    def register(act):
-        ON_REMOVAL[type] = act
-        return act
+    It returns the body of the answer. A generator goes through `stages`: each `yield "name"` lets
+    the time of that stage pass, with its sentence as progress. A bare yield ends what is done
+    before the first stage begins.
+    """
+
+    def register(function: Callable) -> Callable:
+        function.stages = stages
+        BEHAVIOURS[function.__name__.replace("_", "")] = function
+        return function
+
+    return register(function) if function else register
+
+
+def checks_parameters(check: Callable) -> Callable:
+    """Let check(cloud, params) raise BadParameter for the parameters of an API with a behaviour."""
+
+    def register(function: Callable) -> Callable:
+        function.check = check
+        return function
 
     return register
 
 
-def configured(cloud, category, name):
-    """What a global configuration is set to, as its type: configured(cloud, "identity", "session.timeout") -> 7200."""
-    key = f"{category}/{name}"
-    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
+# forms of texts
 
 
-def address_of(text):
-    """The IPv4 address that a text is, or None."""
+def address_of(text: str | None) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address in a text, or None."""
     try:
         return ipaddress.IPv4Address(text)
     except ValueError:
         return None
 
 
-def is_hostname(text):
-    labels = text.rstrip(".").split(".")
-    return not re.fullmatch(r"[\d.]+", text) and all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels)
-
-
-def network_of(text, strict=False):
-    """The IPv4 network that a text is, or None; strictly, its address must be the network's own."""
+def network_of(text: str, strict: bool = False) -> ipaddress.IPv4Network | None:
+    """Return the IPv4 network in a text, or None; strictly, the address must be the network's own."""
     try:
         return ipaddress.IPv4Network(text, strict)
     except ValueError:
         return None
 
 
-def contains(whole, part):
-    """Whether a list has an element, a network "10.0.0.0/8" an address, a range "10.0.0.2-10.0.0.9" one."""
+def contains(whole: Any, part: Any) -> bool:
+    """Return True if a list has an element, or a network or a range has an address.
+
+    contains("10.0.0.0/8", "10.1.0.1") and contains("10.0.0.2-10.0.0.9", "10.0.0.5") -> True
+    """
     if not isinstance(whole, str):
         return part in (whole or ())
-    first, address, last = map(address_of, (whole.partition("-")[0], part, whole.partition("-")[2]))
-    if address and network_of(whole):
-        return address in network_of(whole)
+    address = address_of(part)
+    if address and (network := network_of(whole)):
+        return address in network
+    begin, _, end = whole.partition("-")
+    first, last = address_of(begin), address_of(end)
     return bool(first and address and last) and first <= address <= last
 
 
-def rank(value):
-    """What a value is compared by: an address is a number."""
-    return address_of(value) or value if isinstance(value, str) else value
+def is_hostname(text: str) -> bool:
+    label = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+    has_letter = not re.fullmatch(r"[\d.]+", text)
+    return has_letter and bool(re.fullmatch(rf"{label}(\.{label})*\.?", text))
+
+
+def is_cidr(text: str) -> bool:
+    return isinstance(text, str) and "/" in text and network_of(text, strict=True) is not None
+
+
+def is_narrow(text: str) -> bool:
+    network = network_of(text)
+    return network is not None and network.prefixlen > 29
+
+
+def is_netmask(text: str) -> bool:
+    return text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)}
+
+
+def is_port(value: Any) -> bool:
+    return type(value) is int and -1 <= value <= 65535
+
+
+def is_statement(value: Item) -> bool:
+    """Return True for a statement of a policy."""
+    if value.get("effect") not in ("Allow", "Deny"):
+        return False
+    return isinstance(value.get("actions"), list) and bool(value["actions"])
 
 
 MON_URL = re.compile(  # sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
-    r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?", re.A)
+    r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)"
+    r"(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?",
+    re.A,
+)
 
 
-def mon_of(url):
-    """What the url of a monitor says, or None."""
-    found = MON_URL.fullmatch(url)
-    said = {name: int(text) if name.endswith("Port") else text for name, text in found.groupdict().items() if text} if found else {}
-    return said if all(0 < said.get(name, 1) < 1 << 16 for name in ("sshPort", "monPort")) else None
+def mon_of(url: str) -> Item | None:
+    """Return the parts of the url of a monitor of Ceph, or None."""
+    match = MON_URL.fullmatch(url)
+    if not match:
+        return None
+    mon: Item = {}
+    for name, text in match.groupdict().items():
+        if text and name.endswith("Port"):
+            mon[name] = int(text)
+            if not 0 < mon[name] < 1 << 16:
+                return None
+        elif text:
+            mon[name] = text
+    return mon
 
 
-FORMS: dict[str, Any] = {
-    "IPv4": address_of,
-    "Hostname": is_hostname,
-    "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
-    "Cidr": lambda text: isinstance(text, str) and "/" in text and network_of(text, strict=True),
-    "Network": network_of,
-    "Narrow": lambda text: network_of(text) and network_of(text).prefixlen > 29,
-    "Netmask": lambda text: text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)},
-    "Path": lambda text: text.startswith("/"),
-    "Port": lambda value: type(value) is int and -1 <= value <= 65535,
-    "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
-    "MonUrl": mon_of,
+FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
+    "Cidr": is_cidr,
+    "Cron": read_cron,
+    "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
-    "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Hostname": is_hostname,
+    "IPv4": address_of,
+    "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
-    "Statement": lambda said: said.get("effect") in ("Allow", "Deny") and isinstance(said.get("actions"), list) and said["actions"],
+    "MonUrl": mon_of,
+    "Narrow": is_narrow,
+    "Netmask": is_netmask,
+    "Network": network_of,
+    "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Path": re.compile("/.*", re.S).match,
+    "Port": is_port,
+    "Statement": is_statement,
 }
-SAID = {"true": True, "false": False, "none": None}
 
 
-def literal(word):
-    """The value that a word of a rule is, when it names nothing."""
-    return SAID[word] if word in SAID else int(word) if word.isdigit() else word.strip("'")
+# the words of rows
 
 
-def is_name(word):
-    return word[0].islower() and word not in SAID
-
-
-@functools.cache
-def read_rule(text):
-    """ "a is B|C and no d" -> (("is", "a", ("B", "C")), ("no", "d", ())); "some T k=a" -> ("some", "T", (("k", "a"),))."""
-    return tuple(map(read_test, text.split(" and ")))
-
-
-def read_test(text):
-    if compared := re.fullmatch(r"(\S+) (is not|is|not in|in|<|>) (\S+)", text):
-        return compared[2], compared[1], tuple(compared[3].split("|"))
-    if found := re.fullmatch(r"(some|no) ([A-Z]\w*)((?: \S+)*)", text):
-        return f"{found[1]} item", found[2], pairs_of(found[3])
-    word, _, name = text.partition(" ")
-    return (word, name, ()) if word in ("no", "several") else ("there", text, ())
-
-
-def pairs_of(text):
-    """ "a=b c" -> (("a", "b"), ("c", "c")): a field and the word for its value."""
-    return tuple((word.partition("=")[0], word.rpartition("=")[2]) for word in text.split())
-
-
-def first_of(word):
-    """The name that a word begins with, and what it must be for a rule to be for each of it; where it goes on, a map too: ("services", (list, dict))."""
-    name, dot, _ = word.partition(".")
-    return name, (list, dict) if dot else list
-
-
-@functools.cache
-def names_in(condition):
-    """The parameters, as far as they are some, by whose elements a condition is for each of a list."""
-    words = []
-    for kind, left, right in read_rule(condition):
-        whole = () if kind == "several" else (left,) if kind.endswith("in") else (left, *right)
-        words += [word for _, word in right] if kind.endswith("item") else whole
-    return tuple(map(first_of, filter(is_name, words)))
-
-
-@functools.cache
-def read_effects(clauses):
-    """ ("a = b.c", "address of l3") -> [(Scope.assign, ("a", "=", "b.c"), ...), (take_address, ("l3",), ...)]: functions, their words, first names."""
-    found = []
-    for clause in clauses:
-        if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", clause):
-            found.append((Scope.assign, infix.groups(), (first_of(infix[3]),)))
-            continue
-        words = clause if clause in EFFECTS else next((words for words in EFFECTS if clause.startswith(words + " ")), None)
-        if words is None:
-            near = did_you_mean(clause, EFFECTS) or did_you_mean(clause.partition(" ")[0], EFFECTS)
-            raise ValueError(f"{clause!r} is no effect{near}")
-        rest = clause[len(words) + 1 :]
-        found.append((EFFECTS[words], (rest,) if rest else (), tuple(first_of(word) for _, word in pairs_of(rest))))
-    return found
-
-
-def elements(value):
-    """Those of a list; the entries of a map, one for each element of a list in it: {"a": ["b"]} -> [{"key": "a", "value": "b"}]."""
-    if isinstance(value, list):
-        return value
-    return [{"key": key, "value": one} for key, ones in value.items() for one in (ones if isinstance(ones, list) else [ones])]
-
-
-def there(value):
+def is_there(value: Any) -> bool:
     return value not in (None, "", [], {})
 
 
+there = is_there
+
+
+def comparable(value: Any) -> Any:
+    """Return a value to compare by < and >: an address for its text."""
+    return (address_of(value) or value) if isinstance(value, str) else value
+
+
 class Scope:
-    """What the words of a row's rules mean for one call: its parameters, the fields of its item, and what lies beyond them."""
+    """The meaning of a row's words for one call or one item.
 
-    def __init__(self, cloud, call=None, type="", item=None):
-        self.cloud, self.call, self.type, self.item = cloud, call, type, dict(item or {})
+    `item` is a copy of the object that the row is about. `bound` has the elements of lists for
+    which a clause is repeated, by the name of the parameter.
+    """
+
+    def __init__(
+        self, cloud: Cloud, call: Call | None = None, type: str = "", item: Item | None = None
+    ) -> None:
+        self.cloud, self.call, self.type = cloud, call, type
+        self.item = dict(item or {})
         self.params = call.api.params if call else {}
-        self.bound, self.changes, self.enough = {}, {}, False
+        self.bound: Item = {}
+        self.changes: Item = {}  # fields that were set and are not yet stored
 
-    # words
+    # values
 
-    def value(self, word):
-        if "|" in word:
-            return next(filter(there, map(self.value, word.split("|"))), None)
-        return self.reach(word)[0] if is_name(word) else self.text(literal(word)) if "{" in word else literal(word)
+    def value(self, word: str) -> Any:
+        """Return the value of a word, the first that is there of a|b."""
+        for part in word.split("|"):
+            value = self.value_of_part(part)
+            if is_there(value) or part == word:
+                return value
+        return None
 
-    def reach(self, name):
-        """What a name stands for, and the type of the resource that it leads to."""
-        name, *steps = name.split(".")
+    def value_of_part(self, word: str) -> Any:
+        if is_name(word):
+            return self.follow(word)[0]
+        value = literal(word)
+        return self.text(value) if isinstance(value, str) and "{" in value else value
+
+    def follow(self, path: str) -> tuple[Any, str]:
+        """Return the value that a name leads to, and the type of the resource that it refers to."""
+        name, *steps = path.split(".")
+        if name == "configured":
+            return configured(self.cloud, steps[0], ".".join(steps[1:])), ""
+        if name == "now":
+            return self.cloud.clock.stamp(), ""
         if name == "caller":
             value, type = self.call.account, "Account"
-        elif name == "configured":
-            return configured(self.cloud, steps[0], ".".join(steps[1:])), ""
-        elif name == "now":
-            value, type = self.cloud.clock.stamp(), ""
         elif name in self.params:
             value, type = self.bound.get(name, self.call[name]), self.params[name].refers
         else:
-            name = steps.pop(0) if name == "its" else name
-            value, type = self.item.get(name), self.leads(self.type, name)
+            if name == "its":
+                name = steps.pop(0)
+            value, type = self.field(self.type, self.item, name), self.target_of(self.type, name)
         for step in steps:
-            value, type = (value if isinstance(value, dict) else self.look(type, value)).get(step), self.leads(type, step)
+            if isinstance(value, dict):
+                value, type = value.get(step), ""
+            else:
+                item = self.look(type, value)
+                value, type = self.field(type, item, step), self.target_of(type, step)
         return value, type
 
-    def leads(self, type, name):
-        return self.cloud.catalogue.resources[type].leads.get(name, "") if type in self.cloud.catalogue.resources else ""
+    def field(self, type: str, item: Item, name: str) -> Any:
+        row = self.cloud.catalogue.resources.get(type)
+        return self.cloud.queries.value(row, item, name) if row and item else item.get(name)
 
-    def look(self, type, uuid):
-        return self.cloud.look(self.cloud.catalogue.resources[type].stored, uuid) if type and uuid else {}
+    def target_of(self, type: str, key: str) -> str:
+        row = self.cloud.catalogue.resources.get(type)
+        return row.leads.get(key, "") if row else ""
 
-    def text(self, text, comma=", "):
-        """A sentence with what its {names} stand for."""
-        return re.sub(r"\{([\w.]+)\}", lambda name: self.worded(self.reach(name[1])[0], comma), text)
+    def look(self, type: str, uuid: Uuid) -> Item:
+        """Return an item for looking at, or an empty one."""
+        if not type or not uuid:
+            return {}
+        return self.cloud.look(self.cloud.catalogue.resources[type].stored, uuid)
 
-    def worded(self, value, comma):
-        return comma.join(map(str, value)) if isinstance(value, list) else json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text_of(value)
+    def text(self, sentence: str, comma: str = ", ") -> str:
+        """Return a sentence with the values of its {names}."""
 
-    def for_each(self, names):
-        """This, or one for each element of the list that one of the names is, or for each entry of the map that one goes into."""
-        for name, kinds in names:
-            if name in self.params and name not in self.bound and isinstance(self.call[name], kinds):
-                return [self.with_bound(name, element) for element in elements(self.call[name])]
+        def worded(match: re.Match) -> str:
+            value = self.follow(match[1])[0]
+            if isinstance(value, list):
+                return comma.join(map(str, value))
+            return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text_of(value)
+
+        return re.sub(r"\{([\w.]+)\}", worded, sentence)
+
+    def repeated(self, lists: Iterable[ListName]) -> list[Scope]:
+        """Return this scope, or one for each element of the first list that a clause names."""
+        for named in lists:
+            value = self.call[named.name]
+            if named.name in self.bound or not isinstance(value, (list, dict)):
+                continue
+            if isinstance(value, list):
+                return [self.with_bound(named.name, element) for element in value]
+            if named.maps:
+                return [self.with_bound(named.name, entry) for entry in entries_of(value)]
         return [self]
 
-    def with_bound(self, name, value):
-        other = copy.copy(self)
-        other.bound = self.bound | {name: value}
-        return other
+    def with_bound(self, name: str, value: Any) -> Scope:
+        scope = copy.copy(self)
+        scope.bound = self.bound | {name: value}
+        return scope
 
     # conditions
 
-    def where(self, text):
-        """The scope in which a condition holds: this, or that of an element of a list; None where it holds in none."""
-        tests = read_rule(text)
-        return next((scope for scope in self.for_each(names_in(text)) if all(itertools.starmap(scope.holds, tests))), None)
+    def where(self, condition: RowCondition) -> Scope | None:
+        """Return the scope in which a condition holds: this one, or that of an element of a list."""
+        for scope in self.repeated(condition.lists):
+            if all(map(scope.holds, condition.tests)):
+                return scope
+        return None
 
-    def holds(self, kind, left, right):
-        if kind.endswith("item"):
-            return (kind == "some item") == any(True for _ in self.items(left, right))
-        value = self.value(left)
-        if kind in ("there", "no"):
-            return there(value) == (kind == "there")
-        if kind == "several":
-            return len({*(value or ())}) > 1
-        if kind.endswith("in"):
-            return there(value) and contains(self.value(right[0]), value) == (kind == "in")
-        if kind in "<>":
-            value, other = rank(value), rank(self.value(right[0]))
-            return None not in (value, other) and (value < other if kind == "<" else value > other)
-        present = there(value) or (value in ("", {}) and right[0] in FORMS)  # what is empty has none of the forms
-        return present and any(self.same(value, word) for word in right) == (kind == "is")
+    def holds(self, test: RowTest) -> bool:
+        if test.kind in ("some", "none"):
+            exists = any(True for _ in self.items(test.left, test.right))
+            return exists == (test.kind == "some")
+        value = self.value(test.left)
+        if test.kind in ("there", "no"):
+            return is_there(value) == (test.kind == "there")
+        if test.kind == "several":
+            return len(set(value or ())) > 1
+        if test.kind in ("in", "not in"):
+            return is_there(value) and contains(self.value(test.right[0]), value) == (test.kind == "in")
+        if test.kind in ("<", ">"):
+            low, high = comparable(value), comparable(self.value(test.right[0]))
+            if test.kind == ">":
+                low, high = high, low
+            return None not in (low, high) and low < high
+        is_form = test.right[0] in FORMS
+        present = is_there(value) or (is_form and value in ("", {}))  # "" has none of the forms
+        return present and any(self.equals(value, word) for word in test.right) == (test.kind == "is")
 
-    def same(self, value, word):
+    def equals(self, value: Any, word: str) -> bool:
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
 
-    def items(self, type, pairs):
-        """The items of a type that have certain values."""
-        row, ((field, value), *others) = self.cloud.catalogue.resource(type), [(field, self.value(word)) for field, word in pairs]
-        found = self.cloud.queries.find(row, field, value) if there(value) else ()
-        return (item for item in found if all(there(value) and folded(value) in map(folded, each(item, field)) for field, value in others))
+    def items(self, type: str, pairs: Iterable[tuple[str, str]]) -> Iterator[Item]:
+        """Yield the items of a type that have certain values."""
+        row = self.cloud.catalogue.resource(type)
+        (key, wanted), *others = [(name, self.value(word)) for name, word in pairs]
+        if not is_there(wanted) or not all(is_there(value) for _, value in others):
+            return
+        for item in self.cloud.queries.find(row, key, wanted):
+            if all(folded(value) in map(folded, each(item, name)) for name, value in others):
+                yield item
 
     # effects
 
-    def perform(self, *clauses):
-        for act, words, names in read_effects(clauses):
-            for scope in self.for_each(names) if not self.enough else ():
-                act(scope, *words)
+    def perform(self, clauses: Iterable[Clause]) -> None:
+        """Apply effects in order, and store the fields that they set."""
+        for clause in clauses:
+            for scope in self.repeated(clause.lists):
+                scope.apply(clause.effect)
+        self.keep()
 
-    def assign(self, name, sign, word):
-        """Sets a field, of the item or of what a uuid leads to; or its list gains or loses an element."""
-        *way, field = name.removeprefix("its.").split(".")
-        uuid, type = self.reach(".".join(way)) if way else (None, "")
-        item, value = self.look(type, uuid) if way else self.item, self.value(word)
-        if (sign == "?=" and there(item.get(field))) or (sign in "+-" and value is None):
+    def apply(self, effect: RowEffect) -> None:
+        cloud = self.cloud
+        match effect:
+            case Assign():
+                self.assign(effect)
+            case When(condition, clause):
+                if self.where(condition):
+                    for scope in self.repeated(clause.lists):
+                        scope.apply(clause.effect)
+            case Add(type, pairs):
+                values = {name: self.value(word) for name, word in pairs}
+                if all(map(is_there, values.values())):
+                    cloud.add(type, **values)
+            case Drop(type, pairs):
+                for item in list(self.items(type, pairs)):
+                    cloud.drop(type, item)
+            case Tag(text, once):
+                begin = self.text(text.rpartition("::")[0] + "::" if "::" in text else text)
+                if not once or not tags_of(cloud, self.item["uuid"], begin):
+                    put_tag(cloud, self.stored, self.item["uuid"], begin, self.text(text, ","))
+            case Untag(begin):
+                remove_tags(cloud, self.item["uuid"], self.text(begin))
+            case Remove():
+                cloud.remove(self.stored, self.item["uuid"])
+            case Perform(function):
+                self.keep()
+                self.renew()
+                function(cloud, self.item, self.call)
+                self.renew()
+
+    def assign(self, effect: Assign) -> None:
+        """Set a field, of the item or of what a uuid leads to, or change an element of its list."""
+        uuid, type = self.follow(effect.way) if effect.way else (None, "")
+        item = self.look(type, uuid) if effect.way else self.item
+        current, value = item.get(effect.field), self.value(effect.word)
+        if effect.sign == "?=" and is_there(current):
             return
-        if sign in "+-":
-            kept = [other for other in item.get(field, ()) if other != value]
-            value = [*kept, value] if sign == "+" else kept
-        if not way:
-            self.set(**{field: value})
+        if effect.sign in "+-":
+            if value is None:
+                return
+            elements = [element for element in current or () if element != value]
+            value = [*elements, value] if effect.sign == "+" else elements
+        if not effect.way:
+            self.set(**{effect.field: value})
         elif item:
-            self.cloud.change(type, uuid, **{field: value})
+            cloud_type = self.cloud.catalogue.resources[type].stored
+            self.cloud.change(cloud_type, uuid, **{effect.field: value})
 
-    def set(self, **changes):
+    def set(self, **changes: Any) -> None:
+        """Set fields of the item; keep() stores them."""
         self.changes |= changes
         self.item |= changes
 
-    def keep(self, sift=dict):
-        """Writes down what was set."""
-        if self.changes and self.cloud.store.peek(self.stored, self.item["uuid"]):
-            self.cloud.change(self.stored, self.item["uuid"], **sift(self.changes))
-        self.changes = {}
+    def keep(self) -> None:
+        """Store the fields that were set. Create, Add and Update take none away."""
+        if not self.changes:
+            return
+        changes, self.changes = self.changes, {}
+        if self.call and self.call.api.kind in ("Create", "Add", "Update"):
+            changes = without_nulls(changes)
+        if self.cloud.store.peek(self.stored, self.item["uuid"]):
+            self.cloud.change(self.stored, self.item["uuid"], **changes)
 
-    def renew(self):
-        """Looks at the item again after a while: others may have changed it, or taken it away."""
-        self.item = self.cloud.get(self.stored, self.item["uuid"])
+    def renew(self) -> None:
+        """Read the item again: others may have changed it."""
+        item = self.cloud.store.get(self.stored, self.item["uuid"])
+        if item is not None:
+            self.item = item
 
     @property
-    def stored(self):
+    def stored(self) -> str:
         return self.cloud.catalogue.resources[self.type].stored
 
 
-@effect("add")
-def add_item(scope, words):
-    type, _, pairs = words.partition(" ")
-    values = {field: scope.value(word) for field, word in pairs_of(pairs)}
-    if all(map(there, values.values())):
-        scope.cloud.add(type, **values)
+def entries_of(value: Item) -> Iterator[Item]:
+    """Yield the entries of a map: {"a": ["b"]} -> {"key": "a", "value": "b"}."""
+    for key, elements in value.items():
+        for element in elements if isinstance(elements, list) else [elements]:
+            yield {"key": key, "value": element}
 
 
-@effect("drop")
-def drop_items(scope, words):
-    type, _, pairs = words.partition(" ")
-    for item in list(scope.items(type, pairs_of(pairs))):
-        scope.cloud.drop(type, item)
+# system tags
 
 
-def tags_of(scope, words):
-    """The system tags of the item that begin with words, and the words themselves."""
-    begin = scope.text(words)
-    return [tag for tag in scope.cloud.find("SystemTag", "resourceUuid", scope.item["uuid"]) if tag["tag"].startswith(begin)], begin
+def tags_of(cloud: Cloud, uuid: Uuid, begin: str) -> list[Item]:
+    """Return the system tags of an object that begin with a text."""
+    tags = cloud.find("SystemTag", "resourceUuid", uuid)
+    return [tag for tag in tags if tag["tag"].startswith(begin)]
 
 
-def parts_of(pattern, tag):
-    """What the {parts} of a pattern are in a tag; None where it does not match."""
-    pairs = [*itertools.zip_longest(pattern.split("::"), tag.split("::"), fillvalue="")]
-    fits = all(said and (part[:1] == "{" or part == said) for part, said in pairs)
-    return {part[1:-1]: said for part, said in pairs if part[:1] == "{"} if fits else None
+def rest_of_tag(cloud: Cloud, uuid: Uuid | None, begin: str) -> str | None:
+    """Return the rest of the system tag that begins with a text, or None.
+
+    rest_of_tag(cloud, vm, "hostname::") -> "web-1"
+    """
+    tags = tags_of(cloud, uuid, begin) if uuid else []
+    return tags[0]["tag"].removeprefix(begin) if tags else None
 
 
-def said_by_tag(cloud, uuid, words):
-    """What a system tag of something says that begins with words: said_by_tag(cloud, vm, "hostname::") -> "web-1"; None where there is none."""
-    for tag in cloud.store.find("SystemTag", "resourceUuid", uuid) if uuid else ():
-        if tag["tag"].startswith(words):
-            return tag["tag"].removeprefix(words)
-    return None
+def remove_tags(cloud: Cloud, uuid: Uuid, begin: str) -> None:
+    for tag in tags_of(cloud, uuid, begin):
+        cloud.remove("SystemTag", tag["uuid"])
 
 
-@effect("when")
-def when(scope, words):
-    condition, _, clause = words.partition(": ")
-    if scope.where(condition):
-        scope.perform(clause)
+def put_tag(cloud: Cloud, type: str, uuid: Uuid, begin: str, text: str) -> None:
+    """Give an object a system tag in the place of those that begin alike."""
+    cloud.notice("tagging", "", text, f"{type}VO", uuid)
+    remove_tags(cloud, uuid, begin)
+    cloud.add("SystemTag", resourceUuid=uuid, resourceType=f"{type}VO", tag=text)
 
 
-@effect("enough if")
-def be_enough(scope, condition):
-    scope.enough = bool(scope.where(condition))
+# the verbs
 
 
-@effect("nothing")
-def do_nothing(scope):
-    pass
-
-
-@effect("remove")
-def remove_item(scope):
-    scope.cloud.remove(scope.stored, scope.item["uuid"])
-
-
-# ---- Verbs: calls --------------------------------------------------------------------------------------------------
-
-
-def scope_of(cloud, call):
-    """The scope of a call: with a copy of the item that it is about, where it is about one."""
+def scope_of(cloud: Cloud, call: Call) -> Scope:
+    """Return the scope of a call, with a copy of the object that it is about."""
     subject = call.api.subject
     if not subject:
         return Scope(cloud, call, call.api.type)
-    named = call[subject.name]
-    uuid = next(iter(named), None) if isinstance(named, list) else named
-    return Scope(cloud, call, subject.refers, cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid))
+    uuid = call[subject.name]
+    if isinstance(uuid, list):
+        uuid = next(iter(uuid), None)
+    item = cloud.store.get(cloud.catalogue.resources[subject.refers].stored, uuid)
+    return Scope(cloud, call, subject.refers, item)
 
 
-def refuse_by_row(cloud, call):
-    """Raises the first refusal of the call's row whose condition holds."""
-    scope = scope_of(cloud, call) if call.api.refuses else None
-    for condition, code, text in call.api.refuses:
-        if found := scope.where(condition):
-            raise ApiError(code, found.text(text))
+def refuse_by_row(cloud: Cloud, call: Call) -> None:
+    """Raise the first refusal of the API whose condition holds."""
+    if not call.api.refusals:
+        return
+    scope = scope_of(cloud, call)
+    for refusal in call.api.refusals:
+        if match := scope.where(refusal.condition):
+            raise ApiError(refusal.code, match.text(refusal.details))
 
 
-def refuse_arguments(cloud, api, params):
-    """Raises a refusal that speaks of nothing but parameters before anything is done: they are illegal."""
-    scope, names = Scope(cloud, Call(api, params)), tuple(api.params)
-    for condition, code, text in api.refuses:
-        if code == "SYS.1007" and only_of_parameters(condition, names) and (found := scope.where(condition)):
-            raise BadParameter(found.text(text))
+def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
+    """Raise BadParameter for a refusal that names nothing but parameters, before the call begins."""
+    scope = Scope(cloud, Call(api, params))
+    for refusal in api.refusals:
+        if refusal.illegal and (match := scope.where(refusal.condition)):
+            raise BadParameter(match.text(refusal.details))
 
 
-@functools.cache
-def only_of_parameters(condition, params):
-    tests = read_rule(condition)
-    return all(not kind.endswith("item") and {*filter(is_name, (left, *right))} <= {*params} for kind, left, right in tests)
-
-
-def create(cloud, call):
-    """A new item from what was given, in so far as its resource has such fields, and from what its row does."""
+def new_item(cloud: Cloud, call: Call) -> Item:
+    """Add the object that a call creates, with its tags: the parameters that are fields of it."""
     row = cloud.catalogue.resource(call.api.type)
-    given = {name: value for name, value in call.params.items() if name in row.all_fields}
-    scope = Scope(cloud, call, row.name, cloud.add(row.stored, uuid=call["resourceUuid"], **given | row.only))
-    cloud.tag_new(call, row.stored, scope.item["uuid"])
-    return carry_out(scope, lambda: cloud.shown(row.name, scope.item["uuid"]), without_nulls)
+    values = {name: value for name, value in call.params.items() if name in row.all_fields}
+    item = cloud.add(row.stored, uuid=call["resourceUuid"], **values | row.only)
+    cloud.tag_new(call, row.stored, item["uuid"])
+    return item
 
 
-def update(cloud, call):
-    """Only what is given changes; changing nothing succeeds."""
+def create(cloud: Cloud, call: Call) -> Any:
+    """Add an object from the parameters, and do what the row says."""
+    scope = Scope(cloud, call, call.api.type, new_item(cloud, call))
+    return carry_out(scope, lambda: cloud.shown(scope.type, scope.item["uuid"]))
+
+
+def update(cloud: Cloud, call: Call) -> Any:
+    """Change the fields that are given, and do what the row says."""
     scope = scope_of(cloud, call)
-    fields = cloud.catalogue.resource(scope.type).all_fields
-    cloud.change(scope.stored, scope.item.get("uuid", call.target), **{name: value for name, value in call.params.items() if name in fields and name != "uuid"})
-    return carry_out(scope, lambda: answer_of(scope, call.api), without_nulls)
+    names = cloud.catalogue.resource(scope.type).all_fields.keys() - {"uuid"}
+    changes = {name: value for name, value in call.params.items() if name in names}
+    cloud.change(scope.stored, scope.item.get("uuid", call.target), **changes)
+    return carry_out(scope, lambda: answer_of(scope, call.api))
 
 
-def change_state(cloud, call):
-    """What the row does, and then the new state."""
+STATES = {
+    "enable": "Enabled",
+    "disable": "Disabled",
+    "maintain": "Maintenance",
+    "deleting": "Deleting",
+}
+
+
+def change_state(cloud: Cloud, call: Call) -> Any:
+    """Do what the row says, then change the state."""
     scope = scope_of(cloud, call)
 
-    def answer():
-        switch(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
+    def answer() -> Item:
+        set_state(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
         return cloud.shown(call.api.type, call.target)
 
     return carry_out(scope, answer)
 
 
-def carry_out(scope, answer, sift=dict):
-    """Does what the row says, and answers; a generator where that takes stages."""
-    if scope.call.api.stages:
-        return in_stages(scope, answer, sift)
-    scope.perform(*scope.call.api.does)
-    scope.keep(sift)
-    return answer()
+def set_state(cloud: Cloud, type: str, uuid: Uuid, state: str) -> None:
+    """Change a state, and that of the objects that change with it, unless they are in maintenance.
 
-
-def in_stages(scope, answer, sift):
-    """A generator that yields after each stage of the row, and returns the answer."""
-    steps, last = scope.call.api.steps
-    for effects, stage in steps:
-        scope.perform(*effects)
-        scope.keep(sift)
-        if scope.enough:
-            return answer()
-        yield stage
-        if scope.call.api.subject and scope.call.api.subject.may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
-            return None  # whoever took it away did what was asked
-        scope.renew()
-    scope.perform(*last)
-    scope.keep(sift)
-    return answer()
-
-
-def switch(cloud, type, uuid, state):
-    """A new state, and for what changes with it too, save what is in maintenance (ClusterExtensionToZone.java)."""
+    The source is ClusterExtensionToZone.java.
+    """
     cloud.change(type, uuid, state=state)
-    below, _, key = cloud.catalogue.resource(type).switches.partition(".")
-    for child in cloud.find(below, key, uuid) if below else ():
+    child_type, _, key = cloud.catalogue.resource(type).switches.partition(".")
+    children = cloud.find(child_type, key, uuid) if child_type else []
+    for child in children:
         if child["state"] not in ("PreMaintenance", "Maintenance"):
-            switch(cloud, below, child["uuid"], state)
+            set_state(cloud, child_type, child["uuid"], state)
 
 
-def delete(cloud, call):
+def delete(cloud: Cloud, call: Call) -> None:
     cloud.remove(cloud.catalogue.resource(call.api.type).stored, call.target)
 
 
-def act(cloud, call):
-    """What the row says, and the usual answer."""
+def act(cloud: Cloud, call: Call) -> Any:
+    """Do what the row says, and answer what the API answers."""
     scope = scope_of(cloud, call)
-    return carry_out(scope, lambda: answer_of(scope, call.api) if call.api.answers and call.api.long != "always" else None)
+    has_answer = call.api.answers and call.api.long != "always"
+    return carry_out(scope, lambda: answer_of(scope, call.api) if has_answer else None)
 
 
-def answer_of(scope, api):
-    """The inventory that an api answers: of the item, or of the one that a key of the item leads to; or plain fields of the item."""
+def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
+    """Do what the row says, and answer: at once, or as a generator that goes through stages."""
+    if scope.call.api.stages_of_row:
+        return go_through_stages(scope, answer)
+    scope.perform(scope.call.api.clauses)
+    return answer()
+
+
+def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Iterator[str]:
+    api, clauses = scope.call.api, []
+    for clause in api.clauses:
+        if not isinstance(clause.effect, Stage):
+            clauses.append(clause)
+            continue
+        scope.perform(clauses)
+        clauses = []
+        yield clause.effect.name
+        may_be_gone = api.subject and api.subject.may_be_gone
+        if may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
+            return None  # somebody else has removed it, as this call should
+        scope.item = scope.cloud.get(scope.stored, scope.item["uuid"])
+    scope.perform(clauses)
+    return answer()
+
+
+def answer_of(scope: Scope, api: Api) -> Item:
+    """Return the answer of an API: an inventory, or fields of the item.
+
+    The inventory is that of the item, or of the object that a key of the item leads to.
+    """
     if not api.answers.startswith("inventory:"):
         return {name: scope.item.get(name) for name in api.answers.split()}
     row = scope.cloud.catalogue.resources[scope.type]
-    keys = (key for key, type in row.leads.items() if type == api.type)
-    return scope.cloud.shown(api.type, scope.item["uuid" if api.type in (row.name, row.stored) else next(keys, "uuid")])
+    key = "uuid"
+    if api.type not in (row.name, row.stored):
+        keys = [key for key, type in row.leads.items() if type == api.type]
+        key = keys[0] if keys else "uuid"
+    return scope.cloud.shown(api.type, scope.item[key])
 
 
-def candidates(cloud, call):
-    """Answer the items of a type for which all conditions of the row hold, in the order of their uuids."""
-    row = cloud.catalogue.resource(call.api.type)
-    scopes = (Scope(cloud, call, row.name, item) for item in cloud.queries_of(call).tables.in_order(row.stored))
-    return {"inventories": [cloud.inventory(row.name, scope.item) for scope in scopes if all(map(scope.where, call.api.only))]}
-
-
-TAG_TYPES = {  # the value of a system tag, by the type that a row names; None where it has none of that type
-    "": str, "bool": "true".__eq__, "there": "false".__ne__, "int": lambda text: whole_of(text, 63), "list": lambda text: text.split(","),
-}  # fmt: skip
-
-
-def tell(cloud, call):
-    """Answer what system tags of the item say, under the names and as the types of the row.
-
-    A tag without a value of that type counts as absent: the default of the row is answered, or nothing.
-    """
-    scope, body = scope_of(cloud, call), {}
-    for member, begin in call.api.tells.items():
-        name, kind, default = parts_of_member(member)
-        tags, begin = tags_of(scope, begin)
-        texts = [tag["tag"].removeprefix(begin) for tag in tags] + [default] * bool(default)
-        value = next((value for text in texts if (value := TAG_TYPES[kind](text)) is not None), None)
-        body |= {} if value is None else {name: value}
-    return body
-
-
-def parts_of_member(member):
-    """ "mtu:int =1500" -> ("mtu", "int", "1500")"""
-    name, _, default = member.partition(" =")
-    return *name.partition(":")[::2], default
-
-
-def sums(cloud, call):
-    """Answer the sums of fields over the items that the first list given names, or over all items of the type."""
-    row = cloud.catalogue.resource(call.api.sums)
-    named = next(((field, call[param]) for param, field in call.api.by.items() if call[param]), None)
-    items = cloud.queries.by_keys(row, *named) if named else cloud.store.rows(row.name)
-    return {name: sum(cloud.queries.value(row, item, name) or 0 for item in items) for name in call.api.answers.split()}
-
-
-def always(cloud, call):
-    return {call.api.answers: copy.deepcopy(call.api.always)}
-
-
-def whether(cloud, call):
-    """Answer which of several conditions hold, by their names, or whether the only one holds."""
-    scope, conditions = scope_of(cloud, call), call.api.whether
-    if isinstance(conditions, str):
-        return {call.api.answers: bool(scope.where(conditions))}
-    return {call.api.answers: {name: bool(scope.where(condition)) for name, condition in conditions.items()}}
-
-
-def query(cloud, call):
+def query(cloud: Cloud, call: Call) -> Item:
     return cloud.query(call.api, call["query"], cloud.queries_of(call))
 
 
-def verb_of(api):
-    """What does a call of the api when no behaviour does; None where nothing can."""
+# what Gets answer
+
+
+def answer_candidates(cloud: Cloud, call: Call) -> Item:
+    """Answer the objects of a type for which all conditions of the row hold, by uuid."""
+    row = cloud.catalogue.resource(call.api.type)
+    inventories = []
+    for item in cloud.queries_of(call).tables.in_order(row.stored):
+        scope = Scope(cloud, call, row.name, item)
+        if all(map(scope.where, call.api.conditions.values())):
+            inventories.append(cloud.inventory(row.name, item))
+    return {"inventories": inventories}
+
+
+def answer_facts(cloud: Cloud, call: Call) -> Item:
+    """Answer what the system tags of the object say.
+
+    A tag without a value of the type counts as absent: then the default is answered, or nothing.
+    """
+    scope, body = scope_of(cloud, call), {}
+    for fact in call.api.facts:
+        begin = scope.text(fact.begin)
+        texts = [tag["tag"].removeprefix(begin) for tag in tags_of(cloud, scope.item["uuid"], begin)]
+        if fact.value.default:
+            texts.append(fact.value.default)
+        values = [TYPES[fact.value.type].parse(text) for text in texts]
+        value = next((value for value in values if value is not None), None)
+        if value is not None:
+            body[fact.value.name] = value
+    return body
+
+
+def answer_sums(cloud: Cloud, call: Call) -> Item:
+    """Answer sums over the objects that the first list given names, or over all of the type."""
+    row, items = cloud.catalogue.resource(call.api.sums), None
+    for param, key in call.api.by.items():
+        if call[param] and items is None:
+            items = cloud.queries.by_keys(row, key, call[param])
+    if items is None:
+        items = cloud.store.rows(row.name)
+    sums = dict.fromkeys(call.api.answers.split(), 0)
+    for item in items:
+        for name in sums:
+            sums[name] += cloud.queries.value(row, item, name) or 0
+    return sums
+
+
+def answer_truths(cloud: Cloud, call: Call) -> Item:
+    """Answer whether the condition of the row holds, or which of several do, by their names."""
+    scope, api = scope_of(cloud, call), call.api
+    truths = {name: bool(scope.where(test)) for name, test in api.conditions.items()}
+    return truths if isinstance(api.whether, str) else {api.answers: truths}
+
+
+def answer_always(cloud: Cloud, call: Call) -> Item:
+    return {call.api.answers: copy.deepcopy(call.api.always)}
+
+
+def verb_of(api: Api) -> Callable | None:
+    """Return the function that does the calls of an API without a behaviour, None if nothing can."""
     if api.creates:
         return create
     if api.long == "always":
@@ -6034,320 +6915,354 @@ def verb_of(api):
         return query
     if api.kind == "Update" and api.target:
         return update
-    return get_of(api) or (act if api.does else None)
+    if api.only:
+        return answer_candidates
+    if api.tells:
+        return answer_facts
+    if api.sums:
+        return answer_sums
+    if api.whether:
+        return answer_truths
+    if api.always is not None:
+        return answer_always
+    return act if api.does else None
 
 
-def get_of(api):
-    """Return the function that answers a Get by its row, or None."""
-    gets = {candidates: api.only, tell: api.tells, sums: api.sums, whether: api.whether, always: api.always is not None}
-    return next((get for get, words in gets.items() if words), None)
+def refuse_idle_rows(catalogue: Catalogue, file: Path) -> None:
+    """Raise SettingsError for a simulated API that neither a function nor its row does."""
+    for api in catalogue.apis.values():
+        if api.backing != "none" and not (api.behaviour or verb_of(api)):
+            raise SettingsError(f"{file}, apis, {api.name}: nothing does its calls")
 
 
-def taken_for(cloud, uuid, param):
-    """A hint for who took one thing for another: what it is; nothing where it is nothing."""
-    known = [row.name for row in cloud.catalogue.resources.values() if (item := cloud.store.peek(row.stored, uuid)) and row.has(item)]
-    return f"{uuid} is of type {known[-1]}, {param.name} of type {param.refers}" if known else ""
-
-
-# ---- Cloud -------------------------------------------------------------------------------------------------------
+# ---- Cloud ---------------------------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
-FORGOTTEN = {"instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting")}  # keys that are lost with their end if it is configured so
-CALL_CHECKS: list = []  # what every call must stand besides, before its row refuses it; filled by Tags
-COMPUTED: dict[tuple[str, str], Any] = {}  # what works out a field of an item when it is looked at; filled by Configuration and Allocation
-COUNTED: dict[str, Any] = {}  # around changes that are taken back, counts anew what an item of a type holds of others; filled by Allocation
-ON_TAG: dict[str, Any] = {}  # what a system tag of a new item does, by its first word; filled by Allocation
+FORGOTTEN = {  # keys that are lost with the object that they lead to, if it is so configured
+    "instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting"),
+}
+State = TypeVar("State")
 
 
 class Cloud:
-    """A ZStack, driven by Call objects: check() reads parameters, perform() does it. It knows no HTTP.
+    """A simulated ZStack, driven by Call objects. It knows no HTTP.
 
-    perform() returns the body of the answer, None where there is none, or a generator that yields after each stage.
+    check() reads the parameters of a call. perform() does the call, and returns the body of the
+    answer, None if there is none, or a generator that yields after each stage.
     """
 
-    def __init__(self, settings, catalogue, store, clock, dialect):
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        store: Store,
+        clock: Clock,
+        dialect: Dialect,
+    ) -> None:
         self.settings, self.catalogue, self.store = settings, catalogue, store
         self.db = store  # the objects, as a tinydb.TinyDB
         self.clock, self.dialect = clock, dialect
-        self.queries = Rows(catalogue, dialect, store, self.computed(), clock.utc_offset)
-        self.computing = {type for type, _ in self.queries.computed}
-        self.jobs = None  # set by new_cloud: long jobs run on it
-        self.accounts = None  # set by new_cloud: asked about the calls of everybody but admin
+        self.queries = Rows(catalogue, dialect, store, self.computed_fields(), clock.utc_offset)
+        self.computing = {type for type, _ in self.queries.computed}  # the types with such fields
+        self.jobs: Jobs = None
+        self.accounts: Accounts = None
         self.resets = 0
         self.clear()
 
-    def clear(self):
-        """Back to before anything was in it; the random sequence starts again."""
+    def clear(self) -> None:
+        """Forget all that does not lie in the store. The random sequence starts again."""
         self.random = random.Random(self.settings.seed)
-        self.cursors = {}  # where to look next for a free address, by range
-        self.used, self.draws = Counter(), Counter()  # how often each API was called, and a duration drawn for it
-        self.long_runs = {}  # the long jobs under way
-        self.scheduled = {}  # timers of scheduler jobs, by what ties each to its trigger
-        self.expunging = {}  # timers of what waits to be expunged, by its uuid
-        self.incidents, self.numbers = {}, itertools.count(1)  # those that last
-        self.down = Counter()  # hosts that incidents keep away, by how many
-        self.full, self.lapsed = Counter(), {}  # full primary storage; licences that ended early: (the end they had, the one they have)
-        self.refusals = {}  # what incidents have against calls: functions that answer an error, or None
-        self.unreachable, self.deaths = 0, 0  # incidents that keep the management node down; how often it went
+        self.parts: dict[type, Any] = {}
+        self.used = Counter()  # the calls of each API
+        self.draws = Counter()  # the durations drawn for each API
+        self.pretend: Seconds | None = None  # the date that new objects get instead of now
+        self.acting: Uuid | None = None  # the account whose call is being done, but for admin
         self.resets += 1
-        self.pretend = None  # the moment that stands for now while the demo cloud is built
-        self.acting = None  # the account whose call is being done; nobody while it is admin's
+        self.incidents, self.numbers = {}, itertools.count(1)
+        self.down, self.full, self.lapsed, self.refusals = Counter(), Counter(), {}, {}
+        self.unreachable, self.deaths = 0, 0
+
+    def part(self, kind: type[State]) -> State:
+        """Return the cloud's instance of a class that holds the state of a section.
+
+        It is made on first use. A reset forgets it.
+        """
+        if kind not in self.parts:
+            self.parts[kind] = kind(self)
+        return self.parts[kind]
 
     # items
 
-    def uuid(self):
-        """A random v4 uuid without dashes, from the seed."""
+    def uuid(self) -> Uuid:
+        """Return a random v4 uuid without dashes, from the seed."""
         digits = f"{self.random.getrandbits(128):032x}"
         return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) % 4]}{digits[17:]}"
 
-    def get(self, type, uuid):
-        """A copy of the item; SYS.1003 where there is none."""
+    def stamp(self) -> Stamp:
+        """Return the date that an object gets which is made or changed now."""
+        return self.clock.stamp(self.pretend)
+
+    def get(self, type: str, uuid: Uuid) -> Item:
+        """Return a copy of an item. Raise SYS.1003 if there is none."""
         item = self.store.get(type, uuid)
         if item is None:
             raise missing("uuid", uuid, type)
         return item
 
-    def look(self, type, uuid):
-        """The item itself for looking at only, or an empty one."""
+    def look(self, type: str, uuid: Uuid | None) -> Item:
+        """Return an item for looking at, or an empty one."""
         return self.store.peek(type, uuid) or {}
 
-    def find(self, type, field, value):
-        return list(self.store.find(type, field, value))
+    def find(self, type: str, key: str, value: Any) -> list[Item]:
+        return list(self.store.find(type, key, value))
 
-    def add(self, type, /, **values):
-        """A new item: what the row starts it with, what is given, a uuid and the dates; answers it."""
-        row, now = self.catalogue.resource(type), self.clock.stamp(self.pretend)
+    def exists(self, type: str, uuid: Uuid) -> bool:
+        """Return True if there is an object of a type, of any for "Resource" (ResourceVO)."""
+        if type == "Resource":
+            return any(self.store.peek(name, uuid) for name in self.catalogue.resources)
+        row = self.catalogue.resources[type]
+        item = self.store.peek(row.stored, uuid)
+        return item is not None and row.has(item)
+
+    def add(self, type: str, /, **values: Any) -> Item | None:
+        """Add an item with the values that its row starts with, a uuid and dates, and return it.
+
+        What lies inside another item is added to its list there.
+        """
+        row, now = self.catalogue.resource(type), self.stamp()
+        item = {**row.new, **values}
         if row.inside:
-            return self.refer(row, {**row.new, **values} | dict.fromkeys(row.fields.keys() & {"createDate", "lastOpDate"}, now))
-        item = {"uuid": values.pop("uuid", None) or self.uuid(), **row.new, **values, "createDate": now, "lastOpDate": now}
-        item["owner"] = self.owner_of_new(row, item) if row.owner else None
+            for name in row.fields.keys() & {"createDate", "lastOpDate"}:
+                item[name] = now
+            self.refer(row, item)
+            return None
+        item |= {"uuid": values.get("uuid") or self.uuid(), "createDate": now, "lastOpDate": now}
+        if row.owner:
+            item["owner"] = self.owner_of_new(row, item)
         self.store.put(type, without_nulls(item))
         return self.store.get(type, item["uuid"])
 
-    def owner_of_new(self, row, item):
-        """The account that has what a new item is part of, or the one whose call makes it; none where that is admin's."""
-        key = row.owner
-        whole = self.store.peek(row.leads[key], item[key]) if key != "caller" and item.get(key) else None
-        return whole.get("owner") if whole else self.acting
+    def owner_of_new(self, row: Resource, item: Item) -> Uuid | None:
+        """Return the account that owns what a new item is part of, else the account that calls."""
+        if row.owner != "caller" and item.get(row.owner):
+            whole = self.store.peek(row.leads[row.owner], item[row.owner])
+            if whole:
+                return whole.get("owner")
+        return self.acting
 
-    def refer(self, row, reference):
-        """One more reference in the list of the item that it lies in; a list of uuids keeps the uuid alone."""
+    def refer(self, row: Resource, reference: Item) -> None:
+        """Add a reference to the list of the item that it lies in, or its uuid to a list of uuids."""
         place = row.place
         owner = self.get(place.owner, reference[place.key])
-        alone = self.catalogue.resource(place.owner).all_fields[place.list] == "list"
-        self.change(place.owner, owner["uuid"], **{place.list: [*owner.get(place.list, ()), reference[place.value] if alone else reference]})
+        element: Any = reference
+        if self.catalogue.resource(place.owner).all_fields[place.list] == "list":
+            element = reference[place.value]
+        elements = [*owner.get(place.list, ()), element]
+        self.change(place.owner, owner["uuid"], **{place.list: elements})
 
-    def drop(self, type, item):
-        """Takes away an item, or a reference out of the list that it lies in."""
+    def drop(self, type: str, item: Item) -> None:
+        """Remove an item, or a reference from the list that it lies in."""
         row = self.catalogue.resource(type)
-        if row.inside:
-            owner = self.look(row.place.owner, item[row.place.key])
-            pairs = zip(owner[row.place.list], row.place.rows(owner))
-            self.change(row.place.owner, owner["uuid"], **{row.place.list: [kept for kept, reference in pairs if reference != item]})
-        else:
+        if not row.inside:
             self.remove(type, item["uuid"])
+            return
+        place = row.place
+        owner = self.look(place.owner, item[place.key])
+        elements = []
+        for element, reference in zip(owner[place.list], place.rows(owner)):
+            if reference != item:
+                elements.append(element)
+        self.change(place.owner, owner["uuid"], **{place.list: elements})
 
-    def change(self, type, uuid, /, **changes):
-        """Changes fields of an item; None takes a field away."""
+    def change(self, type: str, uuid: Uuid, /, **changes: Any) -> None:
+        """Change fields of an item; None takes a field away. Raise SYS.1003 if there is none."""
         if not self.store.peek(type, uuid):
             raise missing("uuid", uuid, type)
-        self.store.update(type, uuid, **changes, lastOpDate=self.clock.stamp(self.pretend))
+        self.store.update(type, uuid, **changes, lastOpDate=self.stamp())
 
-    def remove(self, type, uuid):
-        """Takes an item away with its tags and all that dies with it (the server's cascade extensions)."""
+    def remove(self, type: str, uuid: Uuid) -> None:
+        """Remove an item with its tags and all that depends on it (the cascade extensions)."""
         item = self.store.get(type, uuid)
         if item is None:
             return
         self.store.remove(type, uuid)
-        row = self.catalogue.resource(type)
-        if row.soft_deleted:
+        if self.catalogue.resource(type).soft_deleted:
             self.store.put("Gone", {"uuid": uuid})
-        if type in ON_REMOVAL:
-            ON_REMOVAL[type](self, item)
-        Scope(self, None, type, item).perform(*row.ends)
+        self.notice("removed", type, item)
+        Scope(self, None, type, item).perform(self.catalogue.endings[type])
         self.bereave(type, uuid)
 
-    def bereave(self, type, uuid):
-        """What depends on an item that is gone goes too, or loses it."""
-        for child, key, lost in self.catalogue.dependents[type]:
-            for other in list(self.queries.find(self.catalogue.resource(child), key, uuid)):
-                self.drop(child, other) if not lost else self.lose(child, other, uuid, lost)
+    def bereave(self, type: str, uuid: Uuid) -> None:
+        """Remove what depends on a removed item, or the fields that it loses."""
+        for child_type, key, lost in self.catalogue.dependents[type]:
+            row = self.catalogue.resource(child_type)
+            for child in list(self.queries.find(row, key, uuid)):
+                if lost:
+                    self.lose(child_type, child, uuid, lost)
+                else:
+                    self.drop(child_type, child)
         for about in ("SystemTag", "UserTag", "SharedResource"):
-            for other in self.find(about, "resourceUuid", uuid):
-                self.store.remove(about, other["uuid"])
+            for item in self.find(about, "resourceUuid", uuid):
+                self.store.remove(about, item["uuid"])
 
-    def take_back(self, changes):
-        """Undoes changes. Others may have used in the meantime what is not there then; what was counted is counted anew."""
-        touched = sorted({change[:2] for change in changes if change[0] in self.catalogue.resources})
-        counts = [COUNTED[type](self, uuid) for type, uuid in touched if type in COUNTED]
-        for count in counts:
-            next(count)
+    def lose(self, type: str, item: Item, uuid: Uuid, names: list[str]) -> None:
+        """Take from an item the key that led to a removed one, and the fields that went with it.
+
+        A list loses the element.
+        """
+        key = names[0]
+        if key in FORGOTTEN and not configured(self, *FORGOTTEN[key]):
+            return
+        changes = dict.fromkeys(names)
+        if isinstance(item[key], list):
+            changes = {key: [element for element in item[key] if element != uuid]}
+        self.change(type, item["uuid"], **changes)
+
+    def take_back(self, changes: Sequence[tuple]) -> None:
+        """Undo changes, and remove what others have made meanwhile that depends on new items."""
         self.store.take_back(changes)
-        for type, uuid in touched:
+        touched = {change[:2] for change in changes if change[0] in self.catalogue.resources}
+        for type, uuid in sorted(touched):
             if not self.store.peek(type, uuid):
                 self.bereave(type, uuid)
-        for count in counts:
-            next(count, None)
 
-    def lose(self, type, item, uuid, names):
-        """Takes from an item what led to another that is gone: an element of a list, or the key and what went with it."""
-        if names[0] in FORGOTTEN and not configured(self, *FORGOTTEN[names[0]]):
-            return
-        if isinstance(item[names[0]], list):
-            self.change(type, item["uuid"], **{names[0]: [other for other in item[names[0]] if other != uuid]})
-        else:
-            self.change(type, item["uuid"], **dict.fromkeys(names))
+    def notice(self, event: str, subject: str, *arguments: Any) -> None:
+        """Call the functions that are registered for an event (see `on`)."""
+        for function in HOOKS.get((event, subject), ()):
+            function(self, *arguments)
 
     # inventories
 
-    def computed(self):
-        """Fields that are worked out when they are looked at."""
-        return {
-            ("License", "expired"): self.license_is_over,
-            ("LicenseAddOn", "expired"): self.license_is_over,
-            ("License", "expiredDate"): self.license_end,
-            ("LicenseAddOn", "expiredDate"): self.license_end,
-            ("PrimaryStorage", "availableCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availableCapacity"),
-            ("PrimaryStorage", "availablePhysicalCapacity"): lambda ps: 0 if ps["uuid"] in self.full else ps.get("availablePhysicalCapacity"),
-            ("SchedulerJob", "state"): lambda job: "Disabled" if self.is_deleted(job.get("targetResourceUuid")) else job.get("state"),
-            ("License", "availableHostNum"): lambda row: max(0, row["hostNum"] - self.store.count("Host")),
-            ("License", "availableCpuNum"): lambda row: max(0, row["cpuNum"] - sum(h.get("cpuSockets", 0) for h in self.store.rows("Host"))),
-        } | {field: functools.partial(work_out, self) for field, work_out in COMPUTED.items()}
+    def computed_fields(self) -> dict[tuple[str, str], Callable[[Item], Any]]:
+        """Return the functions that work out fields when they are looked at."""
+        computed = {}
+        for (event, subject), functions in HOOKS.items():
+            if event == "computed":
+                type, _, name = subject.partition(".")
+                computed[type, name] = functools.partial(functions[0], self)
+        return computed
 
-    def is_deleted(self, uuid):
-        """Whether a virtual machine or a volume waits to be expunged, or recovered."""
-        return self.look("VmInstance", uuid).get("state") == "Destroyed" or self.look("Volume", uuid).get("status") == "Deleted"
-
-    def license_is_over(self, row):
-        end = self.license_end(row)
-        return bool(end) and end <= self.clock.stamp()
-
-    def license_end(self, row):
-        had, has = self.lapsed.get(row["uuid"], (None, None))
-        return has if has and row.get("expiredDate") == had else row.get("expiredDate")
-
-    def inventory(self, type, item, only=None):
-        """An item as a client sees it: its fields without nulls, dates in words, what is embedded, what is computed."""
+    def inventory(self, type: str, item: Item, only: Collection[str] | None = None) -> Inventory:
+        """Return an item as a client sees it: without nulls, with the inventories embedded in it."""
         row = self.catalogue.resource(type)
-        names = row.all_fields if only is None else [name for name in row.all_fields if name in only]
+        names = [name for name in row.all_fields if only is None or name in only]
         if row.stored in self.computing:
             item = item | {name: self.queries.value(row, item, name) for name in names}
         shown = {name: item[name] for name in names if item.get(name) is not None}
         for name in row.worded:
             if name in shown:
-                shown[name] = us_date(shown[name]) if row.all_fields[name] == "date" else self.refs(shown[name])
-        row = self.catalogue.as_told(row, item)
-        for name, inner in self.catalogue.embedded[row.name].items() if only is None else ():
-            children = self.queries.find(inner, row.relations[name].theirs, item["uuid"])
-            shown[name] = [self.inventory(inner.name, child) for child in sorted(children, key=lambda child: child.get("deviceId", 0))]
+                is_date = row.all_fields[name] == "date"
+                shown[name] = us_date(shown[name]) if is_date else self.with_us_dates(shown[name])
+        if only is None:
+            self.embed(self.catalogue.as_told(row, item), item, shown)
         return shown
 
-    def refs(self, rows):
-        """References inside an item, with their dates in words."""
+    def embed(self, row: Resource, item: Item, shown: Inventory) -> None:
+        for name, inner in self.catalogue.embedded[row.name].items():
+            children = self.queries.find(inner, row.relations[name].theirs, item["uuid"])
+            children = sorted(children, key=lambda child: child.get("deviceId", 0))
+            shown[name] = [self.inventory(inner.name, child) for child in children]
 
-        def worded(name, value):
-            dated = name.endswith("Date") and isinstance(value, str) and self.clock.is_stamp(value)
-            return us_date(value) if dated else value
+    def with_us_dates(self, references: list[Item]) -> list[Item]:
+        """Return references with their dates as clients get them."""
+        shown = []
+        for reference in references:
+            reference = dict(reference)
+            for name, value in reference.items():
+                is_date = name.endswith("Date") and isinstance(value, str)
+                if is_date and self.clock.is_stamp(value):
+                    reference[name] = us_date(value)
+            shown.append(reference)
+        return shown
 
-        return [{name: worded(name, value) for name, value in row.items()} for row in rows]
+    def shown(self, type: str, uuid: Uuid) -> Item:
+        """Return the usual answer: {"inventory": {...}}."""
+        item = self.get(self.catalogue.resources[type].stored, uuid)
+        return {"inventory": self.inventory(type, item)}
 
-    def shown(self, type, uuid):
-        """The usual answer: {"inventory": {...}}."""
-        return {"inventory": self.inventory(type, self.get(self.catalogue.resources[type].stored, uuid))}
+    # parameters
 
-    # calls
-
-    def simulated(self, api):
-        return api.backing != "none"
-
-    def at_once(self, api):
-        """Whether a call is answered by itself, without a job."""
-        return api.at_once and not (self.dialect["license-writes"] and api.name in LICENSE_WRITES)
-
-    def needs_session(self, api):
-        return not api.open
-
-    def stages(self, api, long=False):
-        """The stages that a job of the api goes through, or a long one, with the sentence that its progress shows."""
-        return getattr(self.behaviour(api, long), "stages", api.stages)
-
-    def behaviour(self, api, long=False):
-        """What an api does that its row cannot say, or None; what is always a long job does as its row says once it is one."""
-        return None if long and api.long == "always" else BEHAVIOURS.get(api.name)
-
-    def check(self, api, given):
-        """The parameters that were given, read and found legal; raises BadParameter or FrontError (APIMessage.java)."""
-        defaults = {param.name: param.default for param in api.params.values()}
-        said = defaults | {name: value for name, value in given.items() if value is not None}
-        params = {param.name: self.read(param, said[param.name]) for param in api.params.values()}
-        lacking = [name for name, param in api.params.items() if param.required and params[name] is None]
+    def check(self, api: Api, given: Item) -> Item:
+        """Return parameters, read and found legal. Raise BadParameter or FrontError (APIMessage.java)."""
+        params = {}
         for param in api.params.values():
-            self.check_one(api, param, params[param.name], lacking)
+            value = given.get(param.name)
+            params[param.name] = self.read(param, param.default if value is None else value)
+        missing_names = [p.name for p in api.params.values() if p.required and params[p.name] is None]
+        for param in api.params.values():
+            self.check_param(api, param, params[param.name], missing_names)
         params = self.spelled(api, without_nulls(params))
         if self.makes(api) and given.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
         self.check_mode(api, given.get("deleteMode"))
-        check = getattr(BEHAVIOURS.get(api.name), "check", None)
+        check = getattr(api.behaviour, "check", None)
         if check:
             check(self, params)
         refuse_arguments(self, api, params)
         return params
 
-    def read(self, param, value):
+    def read(self, param: Value, value: Any) -> Any:
         if value is None:
             return None
         try:
-            return READERS[param.type](param, value)
+            return param.read(value)
         except TypeError as error:
-            raise FrontError(self.dialect["malformed-body"], str(error), f"{param.name} is {a_noun(KIND_WORDS[param.type])}") from None
+            hint = f"{param.name} is {a_noun(TYPES[param.type].noun)}"
+            raise FrontError(self.dialect["malformed-body"], str(error), hint) from None
 
-    def check_one(self, api, param, value, lacking=()):
-        """Raise BadParameter for an illegal value. The server reports one that is missing; the hint names all."""
-        where = f"field[{param.name}] of message[{api.message}]"
-        all_missing = f"missing: {', '.join(lacking)}" if value is None else ""
-        if isinstance(value, str) and param.longest and len(value) > param.longest:
-            raise BadParameter(f"{where} exceeds max length of string. expected was <= {param.longest}, actual was {len(value)}")
-        if isinstance(value, str) and len(value) < param.shortest:
-            raise BadParameter(f"{where} less than the min length of string. expected was >= {param.shortest}, actual was {len(value)}")
-        if value is None and param.required and param.low:
-            value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
-        if value is None:
-            if param.required:
-                raise BadParameter(f"{where} is mandatory, can not be null", all_missing)
+    def check_param(self, api: Api, param: Value, value: Any, missing_names: list[str]) -> None:
+        """Raise BadParameter for an illegal value.
+
+        The server reports the first parameter that is missing. The hint names all.
+        """
+        problem = param.problem(value)
+        if not problem:
             return
-        if param.values and value not in param.values:
-            raise BadParameter(f"valid value for {where} are [{', '.join(param.values)}], but {value} found", did_you_mean(value, param.values)[2:])
-        if param.regex and not re.fullmatch(param.regex, value):
-            raise BadParameter(f"valid regex value for {where} are {param.regex}, but {value} found")
-        self.check_list(param, value)
-        if param.low is not None and not param.low <= value <= param.high:
-            low, high = (f"{param.low} byte", f"{param.high} bytes") if param.unit else (param.low, param.high)
-            raise BadParameter(f"field[{param.name}] must be in range of [{low}, {high}]", all_missing)
+        hint = f"missing: {', '.join(missing_names)}" if value is None else ""
+        if problem == "values":
+            hint = did_you_mean(value, param.values)[2:]
+        where = f"field[{param.name}] of message[{api.message}]"
+        raise BadParameter(param.explain(problem, value, PARAMETER_PROBLEMS, where=where), hint)
 
-    def check_list(self, param, value):
-        if param.nonempty and not value:
-            raise BadParameter(f"field[{param.name}] must be a nonempty list")
-        if isinstance(value, list) and None in value:
-            raise BadParameter(f"field[{param.name}] cannot contain a NULL element")
-        if param.nonblank and value == "":
-            raise BadParameter(f"field[{param.name}] cannot be an empty string")
-        if param.nonblank and isinstance(value, list) and "" in value:
-            raise BadParameter(f"field[{param.name}] cannot contain any empty string")
+    def makes(self, api: Api) -> bool:
+        """Return True if a call may say the uuid of what it makes."""
+        creates = api.method == "POST" or api.creates
+        return creates and not api.bare and "resourceUuid" not in api.params
 
-    def makes(self, api):
-        """Whether a call may say the uuid of what it makes."""
-        return (api.method == "POST" or api.creates) and not api.bare and "resourceUuid" not in api.params
+    def check_uuid(self, value: Any) -> Uuid:
+        if isinstance(value, str) and re.fullmatch(UUID, value):
+            return value
+        article = "http://en.wikipedia.org/wiki/Universally_unique_identifier"
+        raise BadParameter(
+            f"resourceUuid[{value}] is not a valid uuid. A valid uuid is a UUID(v4 recommended) "
+            f"with '-' stripped. see {article} for format of UUID, the regular expression ZStack "
+            f"uses to validate a UUID is '{UUID}'"
+        )
 
-    def spelled(self, api, params):
+    def check_mode(self, api: Api, mode: Any) -> None:
+        """Refuse an unknown deleteMode; zstack-sdk-go sends an empty one."""
+        if api.method != "DELETE" or mode in (None, "", "Permissive", "Enforcing"):
+            return
+        enum = "org.zstack.header.message.APIDeleteMessage.DeletionMode"
+        code = "SYS.1007" if self.dialect["bad-parameter"] else "SYS.1000"
+        hint = "deleteMode is Permissive or Enforcing"
+        raise BadParameter(f"No enum constant {enum}.{mode}", hint, code)
+
+    # uuids
+
+    def spelled(self, api: Api, params: Item) -> Item:
         """Return parameters in which each uuid is spelled as in the item that has it.
 
         Clients may write a uuid in any case, for MySQL compares without; zmock compares with ==.
         """
-        known = [name for name in params if name in api.params]
-        return params | {name: self.spell(api, api.params[name], params[name]) for name in known}
+        spelled = dict(params)
+        for name, param in api.params.items():
+            if name in params:
+                spelled[name] = self.spell(api, param, params[name])
+        return spelled
 
-    def spell(self, api, param, value):
+    def spell(self, api: Api, param: Value, value: Any) -> Any:
         if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
             return spell_in_tag(value, self.catalogue.naming_tags, self.spell_uuid)
         if param.refers in ("", "Resource"):
@@ -6355,28 +7270,39 @@ class Cloud:
         types = [self.catalogue.resources[param.refers].stored]
         return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
 
-    def spell_uuid(self, uuid):
+    def spell_uuid(self, uuid: Uuid) -> Uuid:
         """Return the uuid of any resource as it is spelled there."""
         return self.store.spelling(uuid, self.catalogue.resources)
 
-    def check_uuid(self, value):
-        if not isinstance(value, str) or not re.fullmatch(UUID, value):
-            raise BadParameter(
-                f"resourceUuid[{value}] is not a valid uuid. A valid uuid is a UUID(v4 recommended) with '-' stripped. see "
-                "http://en.wikipedia.org/wiki/Universally_unique_identifier for format of UUID, the regular expression ZStack uses "
-                f"to validate a UUID is '{UUID}'"
-            )
-        return value
+    # calls
 
-    def check_mode(self, api, mode):
-        if api.method == "DELETE" and mode not in (None, "", "Permissive", "Enforcing"):  # zstack-sdk-go sends an empty one
-            raise BadParameter(f"No enum constant org.zstack.header.message.APIDeleteMessage.DeletionMode.{mode}",
-                               "deleteMode is Permissive or Enforcing", code="SYS.1007" if self.dialect["bad-parameter"] else "SYS.1000")  # fmt: skip
+    def simulated(self, api: Api) -> bool:
+        return api.backing != "none"
 
-    def perform(self, call):
-        """Does what is asked, in the server's order: references, session, then the operation itself."""
-        call.params = self.spelled(call.api, call.params)  # again: more may be there by now
-        call.system_tags = [spell_in_tag(tag, self.catalogue.naming_tags, self.spell_uuid) for tag in call.system_tags]
+    def at_once(self, api: Api) -> bool:
+        """Return True if a call is answered by itself, without a job."""
+        is_job = self.dialect["license-writes"] and api.name in LICENSE_WRITES
+        return api.at_once and not is_job
+
+    def needs_session(self, api: Api) -> bool:
+        return not api.open
+
+    def admit(self, call: Call) -> None:
+        """Note the account of the session of a call, which may end before the call does.
+
+        perform() raises what is wrong, in its turn.
+        """
+        with contextlib.suppress(ApiError):
+            if self.needs_session(call.api):
+                self.accounts.enter(call)
+        for refuse in self.refusals.values():
+            call.refused = call.refused or refuse(call)
+
+    def perform(self, call: Call) -> Any:
+        """Do a call, in the server's order: references, session, then the operation itself."""
+        call.params = self.spelled(call.api, call.params)  # again: there may be more objects by now
+        patterns = self.catalogue.naming_tags
+        call.system_tags = [spell_in_tag(tag, patterns, self.spell_uuid) for tag in call.system_tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -6385,11 +7311,8 @@ class Cloud:
             raise call.refused
         if not self.by_admin(call):
             self.accounts.admit(call)
-        wanted = call["resourceUuid"] if self.makes(call.api) else None
-        if wanted and (self.exists("Resource", wanted) or self.store.peek("Gone", wanted)):
-            raise ApiError("SYS.1000", f"could not execute statement; Duplicate entry '{wanted}' for key 'PRIMARY'")
-        for check in CALL_CHECKS:
-            check(self, call)
+        self.refuse_used_uuid(call)
+        self.notice("called", "", call)
         if "ephemeral::validationOnly" in call.system_tags:
             return None
         refuse_by_row(self, call)
@@ -6397,139 +7320,257 @@ class Cloud:
             self.accounts.charge(call)
         return self.act(call)
 
-    def act(self, call):
-        """Does a call that nothing refuses, by its behaviour or by its verb."""
+    def act(self, call: Call) -> Any:
+        """Do a call that nothing refuses, by the behaviour of its API or by its verb."""
         work = self.behaviour(call.api, call.long) or verb_of(call.api)
-        return work(self, call) if call.account in ("", ADMIN) else self.accounts.act(call, work)
+        if call.account in ("", ADMIN):
+            return work(self, call)
+        return self.accounts.act(call, work)
 
-    def is_gone(self, call):
-        """Whether the call is about something that is not there and need not be; SYS.1003 for what must be."""
+    def behaviour(self, api: Api, long: bool = False) -> Callable | None:
+        """Return the function of an API. What is always a long job does as its row says in one."""
+        return None if long and api.long == "always" else api.behaviour
+
+    def stages(self, api: Api, long: bool = False) -> dict[str, str]:
+        """Return the stages of a job, or of a long job, with the sentences of its progress."""
+        if long and api.long == "always":
+            return api.stages_of_row
+        return api.stages
+
+    def is_gone(self, call: Call) -> bool:
+        """Return True if the object of a call is not there and need not be.
+
+        Raise SYS.1003 for a missing object that must be there.
+        """
         for param in call.api.params.values():
             value = call[param.name]
             if not param.refers or value is None:
                 continue
-            lost = [uuid for uuid in (value if isinstance(value, list) else [value]) if not self.exists(param.refers, uuid)]
-            if lost and param.may_be_gone:
+            uuids = value if isinstance(value, list) else [value]
+            absent = [uuid for uuid in uuids if not self.exists(param.refers, uuid)]
+            if not absent:
+                continue
+            if param.may_be_gone:
                 if not param.any_form and not re.fullmatch(UUID, value):
-                    raise ApiError("SYS.1003", f"invalid value[{value}] of field [{param.name}]")
+                    details = f"invalid value[{value}] of field [{param.name}]"
+                    raise ApiError("SYS.1003", details)
                 return True
-            if lost and isinstance(value, list):
-                raise ApiError("SYS.1003", f"invalid field[{param.name}], resource[uuids:[{', '.join(map(str, lost))}], type:{param.refers}VO] not found",
-                               hint=taken_for(self, lost[0], param))  # fmt: skip
-            if lost:
-                raise missing(param.name, value, param.refers, taken_for(self, value, param))
+            hint = self.hint_on_type(absent[0], param)
+            if not isinstance(value, list):
+                raise missing(param.name, value, param.refers, hint)
+            resource = f"resource[uuids:[{', '.join(map(str, absent))}], type:{param.refers}VO]"
+            raise ApiError("SYS.1003", f"invalid field[{param.name}], {resource} not found", hint=hint)
         return False
 
-    def exists(self, type, uuid):
-        if type == "Resource":  # ResourceVO: anything with a uuid
-            return any(self.store.peek(name, uuid) for name in self.catalogue.resources)
-        row = self.catalogue.resources[type]
-        item = self.store.peek(row.stored, uuid)
-        return item is not None and row.has(item)
+    def hint_on_type(self, uuid: Uuid, param: Value) -> str:
+        """Return the hint that a uuid is of another type, or "" if it is none."""
+        types = [name for name in self.catalogue.resources if self.exists(name, uuid)]
+        if not types:
+            return ""
+        return f"{uuid} is of type {types[-1]}, {param.name} of type {param.refers}"
+
+    def refuse_used_uuid(self, call: Call) -> None:
+        uuid = call["resourceUuid"] if self.makes(call.api) else None
+        if uuid and (self.exists("Resource", uuid) or self.store.peek("Gone", uuid)):
+            reason = f"Duplicate entry '{uuid}' for key 'PRIMARY'"
+            raise ApiError("SYS.1000", f"could not execute statement; {reason}")
 
     @staticmethod
-    def by_admin(call):
-        """Whether a call is admin's, or the mock's own, or of those that need no session: nothing is asked about it."""
+    def by_admin(call: Call) -> bool:
+        """Return True for a call of admin, of the mock itself, or without need of a session."""
         return call.user in ("", ADMIN)
 
-    def admit(self, call):
-        """Lets a call in, with the account of its session, which may end before the call does; perform() says what is wrong, in its turn."""
-        with contextlib.suppress(ApiError):
-            if self.needs_session(call.api):
-                self.accounts.enter(call)
-        call.refused = next(filter(None, (refuse(call) for refuse in self.refusals.values())), None)
+    # queries
 
-    def queries_of(self, call):
-        """What evaluates the queries of whoever calls: over all there is for admin, and over what an account sees."""
-        return self.queries if self.by_admin(call) or call.account == ADMIN else self.accounts.queries(call.account)
+    def queries_of(self, call: Call) -> Rows:
+        """Return the evaluator of a caller's queries: over all for admin, else over what it sees."""
+        if self.by_admin(call) or call.account == ADMIN:
+            return self.queries
+        return self.accounts.queries(call.account)
 
-    def query(self, api, query, queries=None):
-        """The answer of a Query api: {"inventories": [...]} and total where it is wanted."""
+    def query(self, api: Api, query: Query, queries: Rows | None = None) -> Item:
+        """Return the answer of a query: {"inventories": [...]}, and total if it is wanted."""
         row = self.catalogue.resource(api.type)
         items, total = (queries or self.queries).select(query, row)
         if query.count:
             return {"total": total}
-        body = {"inventories": [self.inventory(row.name, item, query.fields) for item in items]}
-        return body | ({"total": total} if query.with_count else {})
+        body: Item = {"inventories": [self.inventory(row.name, item, query.fields) for item in items]}
+        if query.with_count:
+            body["total"] = total
+        return body
 
     # tags and notifications
 
-    def tag_new(self, call, type, uuid):
-        """Puts the tags of a creation on what it made; system tags for another type are passed over."""
+    def tag_new(self, call: Call, type: str, uuid: Uuid) -> None:
+        """Put the tags of a creation on the new object, but for system tags of other types."""
+        row = self.catalogue.resources[type]
         for tag in call.system_tags:
-            fits = self.dialect["free-system-tags"] or self.catalogue.resources[type].allows_tag(tag)
+            fits = self.dialect["free-system-tags"] or row.allows_tag(tag)
             if fits and not tag.startswith("ephemeral::"):
-                self.add("SystemTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
-                name, _, said = tag.partition("::")
-                ON_TAG[name](self, uuid, said) if name in ON_TAG else None
+                self.add("SystemTag", resourceUuid=uuid, resourceType=f"{type}VO", tag=tag)
+                name, _, rest = tag.partition("::")
+                self.notice("tagged", name, uuid, rest)
         for tag in call.user_tags:
-            self.add("UserTag", resourceUuid=uuid, resourceType=type + "VO", tag=tag)
+            self.add("UserTag", resourceUuid=uuid, resourceType=f"{type}VO", tag=tag)
 
-    def notify(self, content, arguments, about=None, uuid=None, severity="Info", **more):
-        """Writes a notification: a text with %s, and what stands for them."""
-        self.add("Notification", content=content, arguments=json.dumps(arguments, ensure_ascii=False), resourceType=about,
-                 resourceUuid=uuid, type=severity, time=int((self.pretend or self.clock.now()) * 1000), **more)  # fmt: skip
+    def notify(
+        self,
+        content: str,
+        arguments: list[str],
+        about: str | None = None,
+        uuid: Uuid | None = None,
+        severity: str = "Info",
+        **more: Any,
+    ) -> None:
+        """Add a notification: a text with %s, and the arguments for them."""
+        moment = self.clock.now() if self.pretend is None else self.pretend
+        self.add(
+            "Notification",
+            content=content,
+            arguments=json.dumps(arguments, ensure_ascii=False),
+            resourceType=about,
+            resourceUuid=uuid,
+            type=severity,
+            time=int(moment * 1000),
+            **more,
+        )
 
-    def notify_failure(self, call, error):
-        self.notify("API[%s] failed: %s", [call.api.name, error.details], call.api.type and call.api.type + "VO", call.target, "Error", name="api", sender="api",
-                    opaque={"success": False, "session": call.session})  # fmt: skip
-
-
-# ---- Configuration -----------------------------------------------------------------------------------------------
-
-@functools.lru_cache(maxsize=8)
-def standing_in(catalogue):
-    """The items that every cloud has until they are changed: the global configurations, each as it is by default."""
-    rows = catalogue.configurations.values()
-    return {"GlobalConfig": {folded(row.name): frozen(row.item) for row in rows}}
-
-
-def heart_beat(cloud, node):
-    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
-    return cloud.clock.stamp(cloud.clock.now() // interval * interval)
-
-
-COMPUTED["ManagementNode", "heartBeat"] = heart_beat
-ON_CONFIGURED: dict[str, list] = defaultdict(list)  # what is counted or planned anew when a global configuration changes, by its name
-
-
-def on_configured(*names):
-    """Registers what a change of some global configurations brings about at once; most are read where they count."""
-
-    def register(act):
-        for name in names:
-            ON_CONFIGURED[name].append(act)
-        return act
-
-    return register
+    def notify_failure(self, call: Call, error: ApiError) -> None:
+        self.notify(
+            "API[%s] failed: %s",
+            [call.api.name, error.details],
+            call.api.type and f"{call.api.type}VO",
+            call.target,
+            "Error",
+            name="api",
+            sender="api",
+            opaque={"success": False, "session": call.session},
+        )
 
 
-def configure(cloud, category, name, value):
-    """A new value, if the configuration may have it."""
-    known = cloud.catalogue.configurations
-    row = known.get(f"{category}/{name}")
+def management_node(cloud: Cloud) -> Item:
+    return next(iter(cloud.store.rows("ManagementNode")))
+
+
+# global configurations
+
+
+def configure(cloud: Cloud, category: str, name: str, value: Any) -> None:
+    """Change a global configuration. Raise SYS.1007 for an unknown one or an illegal value."""
+    configurations, key = cloud.catalogue.configurations, f"{category}/{name}"
+    row = configurations.get(key)
     if not row:
-        raise ApiError("SYS.1007", f"unable to find global configuration[category:{category}, name:{name}]",
-                       hint=f"no global configuration {category}/{name}{did_you_mean(f'{category}/{name}', known)}")  # fmt: skip
+        details = f"unable to find global configuration[category:{category}, name:{name}]"
+        hint = f"no global configuration {key}{did_you_mean(key, configurations)}"
+        raise ApiError("SYS.1007", details, hint=hint)
     if fault := row.fault(value):
-        raise ApiError("SYS.1007", f"global configuration[category:{category}, name:{name}] {fault}")
+        configuration = f"global configuration[category:{category}, name:{name}]"
+        raise ApiError("SYS.1007", f"{configuration} {fault}")
     cloud.change("GlobalConfig", row.name, value=value)
-    for act in ON_CONFIGURED.get(row.name, ()):
-        act(cloud)
+    cloud.notice("configured", row.name)
 
 
-@effect("configure")
-def configure_as_called(scope):
-    configure(scope.cloud, *(scope.call[name] for name in ("category", "name", "value")))
-    scope.item = scope.look("GlobalConfig", f"{scope.call['category']}/{scope.call['name']}")
+@behaviour
+def update_global_config(cloud: Cloud, call: Call) -> Item:
+    configure(cloud, call["category"], call["name"], call["value"])
+    return cloud.shown("GlobalConfig", f"{call['category']}/{call['name']}")
 
 
-# ---- Accounts ----------------------------------------------------------------------------------------------------
+# deleted objects, which wait to be expunged
 
-def matches(pattern, names):
-    """Whether the names of a class match a pattern, both in parts: * is any run of letters, ** any run of names (PolicyMatcher.java)."""
-    ends = {0}  # how many of the names the parts so far may stand for
-    for part in pattern:
+
+@dataclass(frozen=True)
+class Expunging:
+    """The way in which deleted objects of a type wait to be expunged.
+
+    The category has the global configurations deletionPolicy and expungePeriod.
+    """
+
+    type: str
+    field: str
+    value: str
+    category: str
+
+    def waits(self, item: Item) -> bool:
+        return item.get(self.field) == self.value
+
+
+EXPUNGING = {
+    row.type: row
+    for row in (
+        Expunging("VmInstance", "state", "Destroyed", "vm"),
+        Expunging("Volume", "status", "Deleted", "volume"),
+        Expunging("Image", "status", "Deleted", "image"),
+    )
+}
+
+
+class ExpungeTimers(dict[Uuid, Timer]):
+    """The timers of the objects that wait to be expunged, by uuid."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__()
+
+
+def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
+    """Remove a deleted object: at once if it is so configured, else when its period is over."""
+    row = EXPUNGING[type]
+    policy = configured(cloud, row.category, "deletionPolicy")
+    if policy == "Direct" and row.waits(cloud.look(type, uuid)):
+        cloud.remove(type, uuid)
+    else:
+        expunge_later(cloud, row, uuid, cloud.clock.now())
+
+
+def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> None:
+    """Plan to remove an object when it has been deleted for its period, unless policy is Never."""
+    if configured(cloud, row.category, "deletionPolicy") == "Never":
+        return
+    timers = cloud.part(ExpungeTimers)
+    due = since + configured(cloud, row.category, "expungePeriod")
+    if uuid in timers:
+        timers.pop(uuid).cancel()
+
+    def remove() -> None:
+        del timers[uuid]
+        item = cloud.look(row.type, uuid)
+        never = configured(cloud, row.category, "deletionPolicy") == "Never"
+        if never or not row.waits(item):
+            return
+        changed = cloud.clock.moment(item["lastOpDate"])
+        ends = changed + configured(cloud, row.category, "expungePeriod")
+        if ends >= due + 1:  # it was deleted anew, or there is more time now
+            expunge_later(cloud, row, uuid, changed)
+            return
+        cloud.remove(row.type, uuid)
+        cloud.clock.spawn(cloud.store.try_commit())
+
+    what = f"Expunge{'DataVolume' if row.type == 'Volume' else row.type} {uuid}"
+    timers[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, what)
+
+
+@on("configured", "vm/deletionPolicy", "vm/expungePeriod")
+@on("configured", "volume/deletionPolicy", "volume/expungePeriod")
+@on("configured", "image/deletionPolicy", "image/expungePeriod")
+def expunge_all_later(cloud: Cloud) -> None:
+    """Plan anew when deleted objects are expunged. A root volume goes with its virtual machine."""
+    for row in EXPUNGING.values():
+        for item in [*cloud.store.rows(row.type)]:
+            if row.waits(item) and item.get("type") != "Root":
+                expunge_later(cloud, row, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+
+
+# ---- Accounts ------------------------------------------------------------------------------------------------------
+
+
+def matches_names(pattern: str, name: str) -> bool:
+    """Return True if a pattern matches the dotted name of a class (PolicyMatcher.java).
+
+    * is any run of letters in a part, ** any run of parts.
+    """
+    parts, names = pattern.split("."), name.split(".")
+    ends = {0}  # the numbers of names that the parts so far may stand for
+    for part in parts:
         if part == "**":
             ends = {*range(min(ends, default=len(names) + 1), len(names) + 1)}
         else:
@@ -6537,1308 +7578,2921 @@ def matches(pattern, names):
     return len(names) in ends
 
 
-def names_class(pattern, message):
-    return matches(pattern.split("."), message.split("."))
+def texts_in(value: Any) -> list[str]:
+    """Return the texts in a value that a client sent for a list of texts."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-def texts(value):
-    """The texts in what a client sent for a list of texts."""
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+@dataclass(frozen=True)
+class Statement:
+    """An action that a policy allows or denies: a class of messages, and perhaps some fields of it."""
+
+    policy: Item
+    effect: str
+    action: str
+
+    def matches(self, message: str) -> bool:
+        if self.effect == "Deny":
+            return matches_names(self.action.split(":")[0], message)
+        return matches_names(self.action.partition(":")[2] or self.action, message)
+
+    def denied_fields(self) -> list[str]:
+        """Return the fields that may not be set, none if the whole API is denied."""
+        names = self.action.partition(":")[2]
+        return names.split(",") if names else []
 
 
 class Accounts:
-    """Who calls, what they may do and see, and how much an account may have; of admin only who he is is asked."""
+    """Tells who calls, what a caller may do and see, and how much an account may have.
 
-    def __init__(self, cloud):
+    The admin account may do and see everything.
+    """
+
+    def __init__(self, cloud: Cloud) -> None:
         self.cloud, self.store, self.catalogue = cloud, cloud.store, cloud.catalogue
 
-    # who calls
+    # sessions
 
-    def session(self, uuid):
-        """The session, if it is one; ID.1001 if not, or not any more: its end does not move when it is used."""
+    def session(self, uuid: Uuid) -> Item:
+        """Return a session. Raise ID.1001 if there is none, or if it is over. Use does not renew it."""
         session = self.store.peek("Session", uuid)
         if session and session["expiredDate"] > self.cloud.clock.stamp():
             return session
         if self.cloud.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
-        raise ApiError("ID.1001", "Session expired", hint="log in again: PUT /zstack/v1/accounts/login")
+        hint = "log in again: PUT /zstack/v1/accounts/login"
+        raise ApiError("ID.1001", "Session expired", hint=hint)
 
-    def enter(self, call):
-        """Notes whose session a call comes from."""
+    def enter(self, call: Call) -> None:
+        """Note the account and the user of the session of a call."""
         session = self.session(call.session)
         call.account, call.user = session["accountUuid"], session["userUuid"]
 
-    def sweep(self):
-        """Forgets sessions that are over."""
+    def sweep(self) -> None:
+        """Remove the sessions that are over."""
         now = self.cloud.clock.stamp()
-        for session in [session for session in self.store.rows("Session") if session["expiredDate"] <= now]:
-            self.store.remove("Session", session["uuid"])
+        for session in [*self.store.rows("Session")]:
+            if session["expiredDate"] <= now:
+                self.store.remove("Session", session["uuid"])
 
-    # whose things are
+    # owners
 
-    def owner(self, type, item):
-        """The account that an item belongs to, its tags too; none where it is nobody's, as a zone."""
+    def owner(self, type: str, item: Item) -> Uuid | None:
+        """Return the account that owns an item, None for what nobody owns, as a zone.
+
+        A tag belongs to the owner of its object.
+        """
         if type in ("SystemTag", "UserTag"):
             row = self.catalogue.of_vo(item["resourceType"])
-            return self.owner(row.stored, self.cloud.look(row.stored, item["resourceUuid"])) if row else None
+            if row is None:
+                return None
+            return self.owner(row.stored, self.cloud.look(row.stored, item["resourceUuid"]))
         row = self.catalogue.resource(type)
-        return item.get("owner", ADMIN) if row and row.owner else item.get(row.account) if row and row.account else None
+        if row and row.owner:
+            return item.get("owner", ADMIN)
+        return item.get(row.account) if row and row.account else None
 
-    def find(self, uuid):
-        """The type and the item of a uuid, among all that belongs to accounts."""
-        found = ((type, self.store.peek(type, uuid)) for type in self.catalogue.referenced)
-        return next((pair for pair in found if pair[1]), ("", None))
+    def find(self, uuid: Uuid) -> tuple[str, Item | None]:
+        """Return the type and the item of a uuid that accounts may own, or ("", None)."""
+        for type in self.catalogue.referenced:
+            item = self.store.peek(type, uuid)
+            if item:
+                return type, item
+        return "", None
 
-    def things(self, account, type):
-        """The items of a type that an account has."""
+    def items_of(self, account: Uuid, type: str) -> list[Item]:
+        """Return the items of a type that an account owns."""
         if type in self.catalogue.owned and account != ADMIN:
             return self.store.find(type, "owner", account)
         return [item for item in self.store.rows(type) if self.owner(type, item) == account]
 
-    def give(self, type, item, account):
-        """Has an item belong to an account, and what is part of it too."""
+    def give(self, type: str, item: Item, account: Uuid) -> None:
+        """Change the owner of an item and of its parts."""
         self.cloud.change(type, item["uuid"], owner=None if account == ADMIN else account)
-        for part in self.catalogue.owned.values():
-            if part.leads.get(part.owner) == type:
-                for child in self.cloud.find(part.name, part.owner, item["uuid"]):
-                    self.give(part.name, child, account)
+        for row in self.catalogue.owned.values():
+            if row.leads.get(row.owner) == type:
+                for part in self.cloud.find(row.name, row.owner, item["uuid"]):
+                    self.give(row.name, part, account)
 
-    def act(self, call, work):
-        """Does the work of a call, so that what it makes belongs to the account that calls."""
-        before, self.cloud.acting = self.cloud.acting, call.account
+    def act(self, call: Call, work: Callable) -> Any:
+        """Do the work of a call. New objects belong to the account that calls."""
+        cloud = self.cloud
+        before, cloud.acting = cloud.acting, call.account
         try:
-            body = work(self.cloud, call)
+            body = work(cloud, call)
         finally:
-            self.cloud.acting = before
-        return self.in_turns(call, body) if isinstance(body, GeneratorType) else body
+            cloud.acting = before
+        return self.act_in_stages(call, body) if isinstance(body, GeneratorType) else body
 
-    def in_turns(self, call, steps):
-        """The stages of a generator, between which others act."""
+    def act_in_stages(self, call: Call, steps: Iterator[str]) -> Iterator[str]:
+        """Go through the stages of a call. Others may act between them."""
         while True:
             try:
-                stage = self.act(call, lambda *_: next(steps))
+                stage = self.act(call, lambda cloud, call: next(steps))
             except StopIteration as end:
                 return end.value
             yield stage
 
-    # what may be done
+    # permissions
 
-    def admit(self, call):
-        """Raises why a call may not be, for who makes it: the api, then what it touches."""
-        if not self.store.peek("Account", call.account):  # it went while the call waited
+    def admit(self, call: Call) -> None:
+        """Refuse a call that its caller may not make: because of its API, or of an object."""
+        if not self.store.peek("Account", call.account):  # it was removed while the call waited
             raise ApiError("ID.1001", "Session expired")
         self.refuse_api(call.api, call.params, call.account, call.user)
         if call.api.name == "DeleteTag":
             self.refuse_tag(call)
-        for param in call.api.params.values() if call.account != ADMIN else ():
-            for uuid in call[param.name] if isinstance(call[param.name], list) else [call[param.name]]:
-                self.refuse_touching(call, param, *self.meant(call, param, uuid))
+        if call.account == ADMIN:
+            return
+        for param in call.api.params.values():
+            value = call[param.name]
+            for uuid in value if isinstance(value, list) else [value]:
+                self.refuse_object(call, param, *self.object_of(call, param, uuid))
 
-    def may(self, api, account, user):
+    def may_call(self, api: Api, account: Uuid, user: Uuid) -> bool:
         try:
             self.refuse_api(api, {}, account, user)
         except ApiError:
             return False
         return True
 
-    def refuse_api(self, api, params, account, user):
-        """Accounts may do all that is not only for admin. Users may do what a policy allows and none denies (RBACAPIRequestChecker.java)."""
-        if account != ADMIN and api.caller == "admin" and api.message not in self.opened():
-            raise ApiError("SYS.1006", "operation is denied by default", hint=f"{api.name} is for admin only")
+    def refuse_api(self, api: Api, params: Item, account: Uuid, user: Uuid) -> None:
+        """Refuse an API to an account if it is for admin, to a user if no policy allows it.
+
+        The source is RBACAPIRequestChecker.java.
+        """
+        denied = "operation is denied by default"
+        if account != ADMIN and api.caller == "admin" and api.message not in self.opened_apis():
+            raise ApiError("SYS.1006", denied, hint=f"{api.name} is for admin only")
         if user in (account, ADMIN):
             return
-        said = [(policy, effect, action.split(":", 1)) for policy, effect, action in self.statements(user)]
-        for policy, _, (name, *names) in (told for told in said if told[1] == "Deny" and names_class(told[2][0], api.message)):
-            if not names:
-                raise refused(f"the operation is denied by the policy[name:{policy['name']} uuid:{policy['uuid']}]")
-            for name in filter(params.__contains__, names[0].split(",")):
-                raise refused(f"the operation is denied by the policy[name:{policy['name']}, uuid:{policy['uuid']}], field[{name}] is not permitted to set")
-        if not any(effect == "Allow" and names_class(action[-1], api.message) for _, effect, action in said):
-            raise ApiError("SYS.1006", "operation is denied by default", hint=f"a user needs a policy that allows {api.message}")
+        statements = [entry for entry in self.statements(user) if entry.matches(api.message)]
+        for statement in statements:
+            if statement.effect == "Deny":
+                self.refuse_denied(statement, params)
+        if not any(statement.effect == "Allow" for statement in statements):
+            hint = f"a user needs a policy that allows {api.message}"
+            raise ApiError("SYS.1006", denied, hint=hint)
 
-    def opened(self):
+    def refuse_denied(self, statement: Statement, params: Item) -> None:
+        name, uuid = statement.policy["name"], statement.policy["uuid"]
+        names = statement.denied_fields()
+        if not names:
+            policy = f"policy[name:{name} uuid:{uuid}]"
+            raise refused(f"the operation is denied by the {policy}")
+        for field_name in names:
+            if field_name in params:
+                policy = f"policy[name:{name}, uuid:{uuid}], field[{field_name}]"
+                raise refused(f"the operation is denied by the {policy} is not permitted to set")
+
+    def opened_apis(self) -> list[str]:
+        """Return the messages of APIs for admin that all accounts may call."""
         return configured(self.cloud, "identity", "account.api.control").replace(",", " ").split()
 
-    def statements(self, user):
-        """What policies say to a user and to its groups: policy, effect and action, each action by itself."""
-        groups = self.store.find("UserGroupUserRef", "userUuid", user)
-        refs = [*self.store.find("UserPolicyRef", "userUuid", user)]
-        refs += [ref for group in groups for ref in self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])]
-        for policy in (self.cloud.look("Policy", ref["policyUuid"]) for ref in refs):
-            for said in [said for said in policy.get("statements", ()) if isinstance(said, dict)]:  # a kept cloud may hold anything
-                if not said.get("principals") or any(names_class(who.removeprefix("user:"), user) for who in texts(said["principals"])):
-                    yield from ((policy, said.get("effect"), action) for action in texts(said.get("actions")))
+    def statements(self, user: Uuid) -> Iterator[Statement]:
+        """Yield the actions that the policies of a user and of its groups allow or deny."""
+        refs = list(self.store.find("UserPolicyRef", "userUuid", user))
+        for group in self.store.find("UserGroupUserRef", "userUuid", user):
+            refs += self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])
+        for ref in refs:
+            policy = self.cloud.look("Policy", ref["policyUuid"])
+            for entry in policy.get("statements", ()):
+                if isinstance(entry, dict) and self.is_about(entry, user):
+                    for action in texts_in(entry.get("actions")):
+                        yield Statement(policy, entry.get("effect"), action)
 
-    def meant(self, call, param, uuid):
-        """The type and the item that a value of a parameter names; what no account has, by the type that the call says."""
-        if param.refers in ("", "Resource"):
-            found = self.find(uuid) if param.refers or param.name in ("resourceUuid", "resourceUuids") else ("", None)
-            row = self.catalogue.of_vo(call["resourceType"] or "") if param.name == "resourceUuid" and not found[0] else None
-            return (row.stored, self.store.peek(row.stored, uuid)) if row else found
-        type = self.catalogue.resources[param.refers].stored
-        return type, self.store.peek(type, uuid)
+    def is_about(self, entry: Item, user: Uuid) -> bool:
+        """Return True if a statement of a policy has no principals, or a user among them."""
+        principals = [name.removeprefix("user:") for name in texts_in(entry.get("principals"))]
+        return not entry.get("principals") or any(matches_names(name, user) for name in principals)
 
-    def refuse_tag(self, call):
-        for type in ("SystemTag", "UserTag"):
+    def object_of(self, call: Call, param: Value, uuid: Uuid) -> tuple[str, Item | None]:
+        """Return the type and the item that a value of a parameter names, or ("", None)."""
+        if param.refers not in ("", "Resource"):
+            type = self.catalogue.resources[param.refers].stored
+            return type, self.store.peek(type, uuid)
+        if not param.refers and param.name not in ("resourceUuid", "resourceUuids"):
+            return "", None
+        type, item = self.find(uuid)
+        row = self.catalogue.of_vo(call["resourceType"] or "")
+        if not type and param.name == "resourceUuid" and row:
+            return row.stored, self.store.peek(row.stored, uuid)
+        return type, item
+
+    def refuse_tag(self, call: Call) -> None:
+        for type, kind in (("SystemTag", "system"), ("UserTag", "user")):
             tag = self.store.peek(type, call["uuid"])
             if tag and call.account not in (ADMIN, self.owner(type, tag)):
-                raise ApiError("ID.1002", f"permission denied. The {type[:-3].lower()} tag[uuid: {tag['uuid']}] refer to a resource not belonging to "
-                                          f"the account[uuid: {call.account}]")  # fmt: skip
+                reason = "refer to a resource not belonging to the account"
+                details = f"The {kind} tag[uuid: {tag['uuid']}] {reason}[uuid: {call.account}]"
+                raise ApiError("ID.1002", f"permission denied. {details}")
 
-    def refuse_touching(self, call, param, type, item):
-        """What a call changes must belong to who calls, what it makes use of may be shared with it (OperationTargetAPIRequestChecker.java).
+    def refuse_object(self, call: Call, param: Value, type: str, item: Item | None) -> None:
+        """Refuse a change of an object of another account, and the use of one that it does not share.
 
-        What is nobody's, as a host, is for all to use, and for admin to tag.
+        All may use an object that nobody owns, as a host, but only admin may tag it. The source is
+        OperationTargetAPIRequestChecker.java.
         """
-        owner = self.owner(type, item) if item else call.account
-        if owner == call.account or (owner is None and call.api.type not in ("SystemTag", "UserTag")):
+        if item is None:
             return
-        what = f"resource[uuid:{item['uuid']}, type:{type if param.refers in ('', 'Resource') else param.refers}VO]"
-        named = call.api.kind not in ("Get", "Check") and (param in call.api.named or not param.refers)
-        if param.changed or (named and not param.used):
-            raise refused(f"permission denied, the account[uuid:{call.account}] is not the owner of the {what}")
+        owner, is_tagging = self.owner(type, item), call.api.type in ("SystemTag", "UserTag")
+        if owner == call.account or (owner is None and not is_tagging):
+            return
+        kind = type if param.refers in ("", "Resource") else param.refers
+        resource = f"resource[uuid:{item['uuid']}, type:{kind}VO]"
+        account = f"the account[uuid:{call.account}]"
+        is_acted_on = call.api.kind not in ("Get", "Check")
+        is_acted_on = is_acted_on and (param in call.api.named or not param.refers)
+        if param.changed or (is_acted_on and not param.used):
+            raise refused(f"permission denied, {account} is not the owner of the {resource}")
         if item["uuid"] not in self.shared_with(call.account):
-            raise refused(f"the account[uuid:{call.account}] has no access to the {what}")
+            raise refused(f"{account} has no access to the {resource}")
 
-    # what is seen
+    # views
 
-    def shared_with(self, account):
-        """The uuids of what others share with an account, or with all."""
-        shares = (*self.store.find("SharedResource", "receiverAccountUuid", account), *self.store.find("SharedResource", "toPublic", True))
-        return dict.fromkeys(share["resourceUuid"] for share in shares)
+    def shared_with(self, account: Uuid) -> list[Uuid]:
+        """Return the objects that others share with an account, or with all."""
+        shares = [*self.store.find("SharedResource", "receiverAccountUuid", account)]
+        shares += self.store.find("SharedResource", "toPublic", True)
+        return list(dict.fromkeys(share["resourceUuid"] for share in shares))
 
-    def queries(self, account):
-        """What evaluates the queries of an account."""
-        return Rows(self.catalogue, self.cloud.dialect, Seen(self, account), self.cloud.queries.computed, self.cloud.queries.ahead)
+    def queries(self, account: Uuid) -> Rows:
+        """Return the evaluator of queries over what an account sees."""
+        queries = self.cloud.queries
+        view = View(self, account)
+        return Rows(self.catalogue, self.cloud.dialect, view, queries.computed, queries.ahead)
 
-    def queries_on(self, type):
-        """What evaluates queries on a resource over all there is: the references of accounts are only there for who asks."""
+    def queries_on(self, type: str) -> Rows:
+        """Return the evaluator over all objects of a type.
+
+        AccountResourceRefs are not stored: a view makes them.
+        """
         return self.queries(ADMIN) if type == "AccountResourceRef" else self.cloud.queries
 
-    # how much an account may have
+    # quotas
 
-    def amount(self, account, allowance):
-        """How much an account has of what is counted."""
-        row = self.catalogue.resource(allowance.type)
-        counted = (item for item in self.things(account, row.stored) if row.has(item)) if row else ()
-        fitting = (item for item in counted if not allowance.when or Scope(self.cloud, type=row.name, item=item).where(allowance.when))
-        return sum(item.get(allowance.field, 0) if allowance.field else 1 for item in fitting)
+    def amount(self, account: Uuid, quota: Quota) -> int:
+        """Return how much of a quota an account uses."""
+        row, used = self.catalogue.resource(quota.type), 0
+        if row is None:
+            return 0
+        for item in self.items_of(account, row.stored):
+            counts = row.has(item)
+            if counts and quota.condition:
+                scope = Scope(self.cloud, type=row.name, item=item)
+                counts = scope.where(quota.condition) is not None
+            if counts:
+                used += item.get(quota.field, 0) if quota.field else 1
+        return used
 
-    def total(self, account, name):
-        """How much an account may have; admin is not counted."""
-        said = (quota["value"] for quota in self.store.find("Quota", "identityUuid", account) if quota["name"] == name)
-        return next(said, 0 if account == ADMIN else configured(self.cloud, "quota", name))
+    def limit(self, account: Uuid, name: str) -> int:
+        """Return how much an account may use of a quota; 0 for admin, which has no limits."""
+        for quota in self.store.find("Quota", "identityUuid", account):
+            if quota["name"] == name:
+                return quota["value"]
+        return 0 if account == ADMIN else configured(self.cloud, "quota", name)
 
-    def charge(self, call):
-        """Raises that what a call asks for is more than its account may have (QuotaUtil.java)."""
-        asked = Counter(row.name for row in self.catalogue.quotas.values() if call.api.creates and row.type == call.api.type and not row.field)
-        for name, words in (ask.split(" = ") for ask in call.api.asks):
-            asked[name] += self.worth(scope_of(self.cloud, call), words.split("|"))
-        for name, wanted in asked.items():
-            self.refuse_excess(call.account, name, self.amount(call.account, self.catalogue.quotas[name]) if call.account != ADMIN else 0, wanted)
+    def charge(self, call: Call) -> None:
+        """Refuse a call that needs more than the quotas of its account leave (QuotaUtil.java)."""
+        wanted = Counter()
+        for quota in self.catalogue.quotas.values():
+            if call.api.creates and quota.type == call.api.type and not quota.field:
+                wanted[quota.name] = 1
+        for charge in call.api.charges:
+            wanted[charge.quota] += self.worth(scope_of(self.cloud, call), charge.words)
+        if call.account == ADMIN:
+            return
+        for name, number in wanted.items():
+            used = self.amount(call.account, self.catalogue.quotas[name])
+            self.refuse_excess(call.account, name, used, number)
 
     @staticmethod
-    def worth(scope, words):
-        """What the first of some words that is there stands for, for each element where it speaks of a list."""
-        worth = (sum(value if isinstance(value, int) else 1 for each in scope.for_each([first_of(word)]) if there(value := each.value(word))) for word in words)
-        return next(filter(None, worth), 0)
+    def worth(scope: Scope, words: Iterable[str]) -> int:
+        """Return the value of the first word that is there; of a list, the sum for its elements.
 
-    def refuse_excess(self, account, name, used, wanted):
-        value = self.total(account, name)
-        if account != ADMIN and wanted and used + wanted > value:
-            raise ApiError("ID.1003", f"quota exceeding.The resource owner(or target resource owner) account[uuid: {account} name: "  # sic: no space
-                                      f"{self.cloud.look('Account', account).get('name', '')}] exceeds a quota[name: {name}, value: {value}], "
-                                      f"Current used:{used}, Request:{wanted}. Please contact the administrator.")  # fmt: skip
+        A value that is no number counts as 1.
+        """
+        for word in words:
+            total, name = 0, word.partition(".")[0]
+            lists = [ListName(name, maps=False)] if name in scope.params else []
+            for element in scope.repeated(lists):
+                value = element.value(word)
+                if is_there(value):
+                    total += value if isinstance(value, int) else 1
+            if total:
+                return total
+        return 0
+
+    def refuse_excess(self, account: Uuid, name: str, used: int, wanted: int) -> None:
+        limit = self.limit(account, name)
+        if account == ADMIN or not wanted or used + wanted <= limit:
+            return
+        name_of_account = self.cloud.look("Account", account).get("name", "")
+        raise ApiError(
+            "ID.1003",
+            "quota exceeding.The resource owner(or target resource owner) "  # sic: no space
+            f"account[uuid: {account} name: {name_of_account}] exceeds a "
+            f"quota[name: {name}, value: {limit}], Current used:{used}, Request:{wanted}. "
+            "Please contact the administrator.",
+        )
 
 
-class Seen:
-    """The tables of a store as an account sees them: what is its own, what is shared with it, and what is nobody's.
+class View:
+    """The tables of a store as an account sees them: its own, shared and unowned objects.
 
-    The table of AccountResourceRefs is made when it is asked for: which account has what, for an account only its own.
+    The table of AccountResourceRefs is made on demand. It tells which account owns what; an account
+    sees its own references only.
     """
 
-    def __init__(self, accounts, account):
+    def __init__(self, accounts: Accounts, account: Uuid) -> None:
         self.accounts, self.store, self.account = accounts, accounts.store, account
-        self.kept = {}  # the items of a type, by uuid
+        self.tables: dict[str, dict[str, Item]] = {}  # the visible items of a type, by uuid
 
     @functools.cached_property
-    def shared(self):
-        return self.accounts.shared_with(self.account)
+    def shared(self) -> set[Uuid]:
+        return set(self.accounts.shared_with(self.account))
 
-    def sees(self, type, item):
-        return self.accounts.owner(type, item) in (None, self.account) or item.get("resourceUuid", item["uuid"]) in self.shared
+    def sees(self, type: str, item: Item) -> bool:
+        if self.accounts.owner(type, item) in (None, self.account):
+            return True
+        return item.get("resourceUuid", item["uuid"]) in self.shared
 
-    def all(self, type):
+    def visible(self, type: str) -> list[Item]:
         if type == "AccountResourceRef":
-            return [ref for kind in self.accounts.catalogue.referenced for item in self.store.rows(kind) for ref in self.reference(kind, item)]
+            references = []
+            for kind in self.accounts.catalogue.referenced:
+                for item in self.store.rows(kind):
+                    references += self.references(kind, item)
+            return references
         if type in self.accounts.catalogue.owned:
-            return [*self.accounts.things(self.account, type), *filter(None, (self.store.peek(type, uuid) for uuid in self.shared))]
+            items = [self.store.peek(type, uuid) for uuid in self.shared]
+            return [*self.accounts.items_of(self.account, type), *filter(None, items)]
         return [item for item in self.store.rows(type) if self.sees(type, item)]
 
-    def reference(self, type, item):
-        """That an account has an item: one, or none where that is not to be seen, or nobody has it."""
+    def references(self, type: str, item: Item | None) -> list[Item]:
+        """Return the reference that tells who owns an item, if it may be seen, in a list."""
         owner = self.accounts.owner(type, item) if item else None
-        told = {"accountUuid": owner, "resourceUuid": item["uuid"], "resourceType": f"{type}VO"} if owner else {}
-        return [told | {name: item.get(name) for name in ("uuid", "createDate", "lastOpDate")}] if owner and self.account in (ADMIN, owner) else []
+        if owner is None or self.account not in (ADMIN, owner):
+            return []
+        reference = {"accountUuid": owner, "resourceUuid": item["uuid"], "resourceType": f"{type}VO"}
+        for name in ("uuid", "createDate", "lastOpDate"):
+            reference[name] = item.get(name)
+        return [reference]
 
-    def rows(self, type):
-        if type not in self.kept:
-            self.kept[type] = {folded(item["uuid"]): item for item in self.all(type)}
-        return self.kept[type].values()
+    def rows(self, type: str) -> Collection[Item]:
+        if type not in self.tables:
+            self.tables[type] = {folded(item["uuid"]): item for item in self.visible(type)}
+        return self.tables[type].values()
 
-    def in_order(self, type, start=None, stop=None):
+    def in_order(self, type: str, start: int | None = None, stop: int | None = None) -> list[Item]:
         self.rows(type)
-        return [self.kept[type][uuid] for uuid in sorted(self.kept[type])[start:stop]]
+        table = self.tables[type]
+        return [table[uuid] for uuid in sorted(table)[start:stop]]
 
-    def find(self, type, field, value):
-        if type == "AccountResourceRef":  # by the resource, the one key of it that is indexed
-            return self.reference(*self.accounts.find(value))
-        return [item for item in self.store.find(type, field, value) if self.sees(type, item)]
+    def find(self, type: str, key: str, value: Any) -> list[Item]:
+        if type == "AccountResourceRef":  # by the resource, the only key of it that is indexed
+            return self.references(*self.accounts.find(value))
+        return [item for item in self.store.find(type, key, value) if self.sees(type, item)]
 
-    def how_many(self, type, field, value):
-        return self.store.how_many(type, field, value)
+    def how_many(self, type: str, key: str, value: Any) -> int:
+        return self.store.how_many(type, key, value)
 
-    def count(self, type):
+    def count(self, type: str) -> int:
         return len(self.rows(type))
 
 
-def new_cloud(settings, catalogue):
-    """An empty cloud with all that it stands on: a clock, a store, its jobs."""
+def new_cloud(settings: Settings, catalogue: Catalogue) -> Cloud:
+    """Return an empty cloud with its clock, store, accounts and jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
-    store = Store({name: row.indexes for name, row in catalogue.resources.items()}, None if settings.memory else settings.data, settings.durable == "on",
-                  standing_in(catalogue))  # fmt: skip
+    indexes = {name: row.indexes for name, row in catalogue.resources.items()}
+    folder = None if settings.memory else settings.data
+    store = Store(indexes, folder, settings.durable == "on", standing_in(catalogue))
     cloud = Cloud(settings, catalogue, store, clock, dialect)
     cloud.accounts = Accounts(cloud)
     cloud.jobs = Jobs(cloud)
     return cloud
 
 
-# ---- Accounts: calls -----------------------------------------------------------------------------------------------
+# calls about accounts
 
 
-@behaviour("QueryAccountResourceRef")
-def query_account_resource_ref(cloud, call):
+@behaviour
+def query_account_resource_ref(cloud: Cloud, call: Call) -> Item:
     return cloud.query(call.api, call["query"], cloud.accounts.queries(call.account))
 
 
-@behaviour("ChangeResourceOwner")
-def change_resource_owner(cloud, call):
-    """Also what is part of it changes hands, as far as its new account may have so much."""
-    accounts, taker = cloud.accounts, cloud.get("Account", call["accountUuid"])["uuid"]
+@behaviour
+def change_resource_owner(cloud: Cloud, call: Call) -> Item:
+    """Change the owner of a resource and of its parts.
+
+    Raise ID.1003 if that exceeds a quota of the new owner.
+    """
+    accounts, quotas = cloud.accounts, cloud.catalogue.quotas
+    new_owner = cloud.get("Account", call["accountUuid"])["uuid"]
     type, item = accounts.find(call["resourceUuid"])
     if not item or cloud.catalogue.resources[type].account:
-        raise refused(f"cannot find the resource[uuid:{call['resourceUuid']}]; wrong resourceUuid or the resource is admin resource")
+        resource = f"resource[uuid:{call['resourceUuid']}]"
+        reason = "wrong resourceUuid or the resource is admin resource"
+        raise refused(f"cannot find the {resource}; {reason}")
     if (type, item.get("type")) == ("Volume", "Root"):
-        raise refused(f"the resource[uuid:{item['uuid']}] is a ROOT volume, you cannot change its owner, instead,change the owner of the VM "
-                      "the root volume belongs to")  # sic: VmInstanceManagerImpl.java  # fmt: skip
-    if (giver := accounts.owner(type, item)) == taker:
-        raise ApiError("ID.1004", "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
-                       f"Current account is [uuid: {call.account}].The resource target owner account[uuid: {taker}]."
-                       f"The resource original owner account[uuid:{giver}].")  # fmt: skip
-    had = {name: accounts.amount(taker, row) for name, row in cloud.catalogue.quotas.items()}
-    accounts.give(type, item, taker)
-    for name, used in had.items():
-        accounts.refuse_excess(taker, name, used, accounts.amount(taker, cloud.catalogue.quotas[name]) - used)
-    return {"inventory": cloud.inventory("AccountResourceRef", *Seen(accounts, ADMIN).reference(*accounts.find(item["uuid"])))}
+        raise refused(
+            f"the resource[uuid:{item['uuid']}] is a ROOT volume, you cannot change its owner, "
+            "instead,change the owner of the VM the root volume belongs to"  # sic: VmInstanceManagerImpl.java
+        )
+    old_owner = accounts.owner(type, item)
+    if old_owner == new_owner:
+        raise ApiError(
+            "ID.1004",
+            "Invalid ChangeResourceOwner operation.Original owner is the same as target owner."
+            f"Current account is [uuid: {call.account}].The resource target owner "
+            f"account[uuid: {new_owner}].The resource original owner account[uuid:{old_owner}].",
+        )
+    used = {name: accounts.amount(new_owner, quota) for name, quota in quotas.items()}
+    accounts.give(type, item, new_owner)
+    for name, quota in quotas.items():
+        wanted = accounts.amount(new_owner, quota) - used[name]
+        accounts.refuse_excess(new_owner, name, used[name], wanted)
+    reference = View(accounts, ADMIN).references(*accounts.find(item["uuid"]))[0]
+    return {"inventory": cloud.inventory("AccountResourceRef", reference)}
 
 
-def shares_of(cloud, uuid, receivers):
-    """How a resource is shared with some accounts."""
+def shares_of(cloud: Cloud, uuid: Uuid, receivers: Iterable[Uuid]) -> list[Item]:
+    """Return the shares of a resource with some accounts; "" is the share with all."""
     wanted = {*map(folded, receivers)}
-    return [share for share in cloud.find("SharedResource", "resourceUuid", uuid) if folded(share.get("receiverAccountUuid", "")) in wanted]
+    shares = []
+    for share in cloud.find("SharedResource", "resourceUuid", uuid):
+        if folded(share.get("receiverAccountUuid", "")) in wanted:
+            shares.append(share)
+    return shares
 
 
-@behaviour("ShareResource")
-def share_resource(cloud, call):
+@behaviour
+def share_resource(cloud: Cloud, call: Call) -> None:
+    receivers = [""] if call["toPublic"] else call["accountUuids"] or []
     for uuid in call["resourceUuids"]:
         type, item = cloud.accounts.find(uuid)
         if not item:
-            raise ApiError("SYS.1007", f"the account[uuid: {call.account}] doesn't have a resource[uuid: {uuid}]")
-        for receiver in [""] if call["toPublic"] else call["accountUuids"] or ():
+            account = f"the account[uuid: {call.account}]"
+            raise ApiError("SYS.1007", f"{account} doesn't have a resource[uuid: {uuid}]")
+        for receiver in receivers:
             if not shares_of(cloud, uuid, [receiver]):
-                cloud.add("SharedResource", ownerAccountUuid=call.account, receiverAccountUuid=receiver or None, toPublic=not receiver,
-                          resourceType=f"{type}VO", resourceUuid=item["uuid"])  # fmt: skip
+                cloud.add(
+                    "SharedResource",
+                    ownerAccountUuid=call.account,
+                    receiverAccountUuid=receiver or None,
+                    toPublic=not receiver,
+                    resourceType=f"{type}VO",
+                    resourceUuid=item["uuid"],
+                )
 
 
-@behaviour("RevokeResourceSharing")
-def revoke_resource_sharing(cloud, call):
-    """Of `accountUuids`, `toPublic` and `all` the first that is said counts (AccountBase.java)."""
+@behaviour
+def revoke_resource_sharing(cloud: Cloud, call: Call) -> None:
+    """Remove shares: the first of `accountUuids`, `toPublic` and `all` counts (AccountBase.java)."""
     for uuid in call["resourceUuids"]:
-        everybody = [share.get("receiverAccountUuid", "") for share in cloud.find("SharedResource", "resourceUuid", uuid)] if call["all"] else []
-        for share in shares_of(cloud, uuid, call["accountUuids"] or ([""] if call["toPublic"] else everybody)):
+        if call["accountUuids"]:
+            shares = shares_of(cloud, uuid, call["accountUuids"])
+        elif call["toPublic"]:
+            shares = shares_of(cloud, uuid, [""])
+        elif call["all"]:
+            shares = cloud.find("SharedResource", "resourceUuid", uuid)
+        else:
+            shares = []
+        for share in shares:
             cloud.remove("SharedResource", share["uuid"])
 
 
-@effect("grant quotas")
-def grant_quotas(scope):
-    for allowance in scope.cloud.catalogue.quotas.values():
-        scope.cloud.add("Quota", name=allowance.name, identityUuid=scope.item["uuid"], identityType="AccountVO",
-                        value=configured(scope.cloud, "quota", allowance.name))  # fmt: skip
+@named_in_rows
+def grant_quotas(cloud: Cloud, account: Item, call: Call) -> None:
+    for name in cloud.catalogue.quotas:
+        cloud.add(
+            "Quota",
+            name=name,
+            identityUuid=account["uuid"],
+            identityType="AccountVO",
+            value=configured(cloud, "quota", name),
+        )
 
 
-@behaviour("UpdateQuota")
-def update_quota(cloud, call):
-    quota = next(quota for quota in cloud.find("Quota", "identityUuid", call["identityUuid"]) if folded(quota["name"]) == folded(call["name"]))
+@behaviour
+def update_quota(cloud: Cloud, call: Call) -> Item:
+    name = folded(call["name"])
+    quotas = cloud.find("Quota", "identityUuid", call["identityUuid"])
+    quota = next(quota for quota in quotas if folded(quota["name"]) == name)
     cloud.change("Quota", quota["uuid"], value=call["value"])
     return cloud.shown("Quota", quota["uuid"])
 
 
-@behaviour("GetAccountQuotaUsage")
-def get_account_quota_usage(cloud, call):
-    uuid, accounts = call["uuid"], cloud.accounts
-    return {"usages": [{"name": name, "total": accounts.total(uuid, name), "used": accounts.amount(uuid, row)} for name, row in cloud.catalogue.quotas.items()]}
+@behaviour
+def get_account_quota_usage(cloud: Cloud, call: Call) -> Item:
+    uuid, usages = call["uuid"], []
+    for name, quota in cloud.catalogue.quotas.items():
+        limit, used = cloud.accounts.limit(uuid, name), cloud.accounts.amount(uuid, quota)
+        usages.append({"name": name, "total": limit, "used": used})
+    return {"usages": usages}
 
 
-@behaviour("UpdateUser")
-def update_user(cloud, call):
-    """The user who calls, where none is named; a user updates no other (AccountManagerImpl.java)."""
-    if not call["uuid"] and call.user == call.account:
-        raise ApiError("SYS.1007", "the current session is an account session. You need to specify the field 'uuid' of the user you want to update")
-    if call["uuid"] and call.account != ADMIN and folded(call["uuid"]) != folded(call.user) != folded(call.account):
-        raise ApiError("SYS.1007", f"your are login as a user, you cannot another user[uuid:{call['uuid']}]")  # sic
+@behaviour
+def update_user(cloud: Cloud, call: Call) -> Item:
+    """Update a user, the one who calls if none is named (AccountManagerImpl.java)."""
+    uuid, is_user = call["uuid"], call.user != call.account
+    if not uuid and not is_user:
+        session = "the current session is an account session"
+        need = "You need to specify the field 'uuid' of the user you want to update"
+        raise ApiError("SYS.1007", f"{session}. {need}")
+    if uuid and is_user and call.account != ADMIN and folded(uuid) != folded(call.user):
+        details = f"your are login as a user, you cannot another user[uuid:{uuid}]"  # sic
+        raise ApiError("SYS.1007", details)
     return update(cloud, replace(call, params={"uuid": call.user} | call.params))
 
 
-@behaviour("CheckApiPermission")
-def check_api_permission(cloud, call):
-    user = cloud.look("User", call["userUuid"])
-    if user and call.account not in (ADMIN, user["accountUuid"]):
-        raise refused(f"the user specified by the userUuid[{user['uuid']}] does not belong to the current account, and the current account is not an "
-                      "admin account, so it has no permission to check the user'spermissions")  # sic: AccountManagerImpl.java  # fmt: skip
-    asks = (user["accountUuid"], user["uuid"]) if user else (call.account, call.user)
-    return {"inventory": {name: "Allow" if cloud.accounts.may(api_of_class(cloud, name), *asks) else "Deny" for name in call["apiNames"]}}
+@behaviour
+def check_api_permission(cloud: Cloud, call: Call) -> Item:
+    account, user = call.account, call.user
+    if found := cloud.look("User", call["userUuid"]):
+        if account not in (ADMIN, found["accountUuid"]):
+            raise refused(
+                f"the user specified by the userUuid[{found['uuid']}] does not belong to the current "
+                "account, and the current account is not an admin account, so it has no permission "
+                "to check the user'spermissions"  # sic: AccountManagerImpl.java
+            )
+        account, user = found["accountUuid"], found["uuid"]
+    permissions = {}
+    for name in call["apiNames"]:
+        allowed = cloud.accounts.may_call(api_of_message(cloud, name), account, user)
+        permissions[name] = "Allow" if allowed else "Deny"
+    return {"inventory": permissions}
 
 
-def api_of_class(cloud, name):
-    """The API of a Java class of a message; SYS.1007 where there is none."""
-    api = cloud.catalogue.apis.get(name.rpartition(".")[2].removeprefix("API").removesuffix("Msg"))
-    if not api or api.message != name:
-        raise ApiError("SYS.1007", f"{name} is not an API", hint=f"write {api.message}" if api else "write the class, as org.zstack.header.zone.APICreateZoneMsg")
-    return api
+def api_of_message(cloud: Cloud, message: str) -> Api:
+    """Return the API of a Java class. Raise SYS.1007 if there is none."""
+    name = message.rpartition(".")[2].removeprefix("API").removesuffix("Msg")
+    api = cloud.catalogue.apis.get(name)
+    if api and api.message == message:
+        return api
+    hint = "write the class, as org.zstack.header.zone.APICreateZoneMsg"
+    if api:
+        hint = f"write {api.message}"
+    raise ApiError("SYS.1007", f"{message} is not an API", hint=hint)
 
 
-# sessions (manual 3.7)
+# logins (manual 3.7)
 
 
-def open_session(cloud, account, user):
-    """A new session as its login answers it; SYS.1000 where the user has as many as may be."""
-    def of_user():
-        return sum(session["userUuid"] == user for session in cloud.store.find("Session", "accountUuid", account))
+def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
+    """Return a new session. Raise SYS.1000 if the user has as many as are allowed."""
+
+    def sessions_of_user() -> int:
+        sessions = cloud.store.find("Session", "accountUuid", account)
+        return sum(session["userUuid"] == user for session in sessions)
 
     most = configured(cloud, "identity", "session.maxConcurrent")
-    if of_user() >= most:
+    if sessions_of_user() >= most:
         cloud.accounts.sweep()
-    if of_user() >= most:
-        raise ApiError("SYS.1000", f"Login sessions hit limit of max allowed concurrent login sessions, max allowed: {most}")
-    ends = cloud.clock.stamp(cloud.clock.now() + configured(cloud, "identity", "session.timeout"))
-    return cloud.shown("Session", cloud.add("Session", accountUuid=account, userUuid=user, expiredDate=ends)["uuid"])
+    if sessions_of_user() >= most:
+        limit = "Login sessions hit limit of max allowed concurrent login sessions"
+        raise ApiError("SYS.1000", f"{limit}, max allowed: {most}")
+    ends = cloud.clock.now() + configured(cloud, "identity", "session.timeout")
+    end = cloud.clock.stamp(ends)
+    session = cloud.add("Session", accountUuid=account, userUuid=user, expiredDate=end)
+    return cloud.shown("Session", session["uuid"])
 
 
-@behaviour("LogInByAccount")
-def log_in_by_account(cloud, call):
+@behaviour
+def log_in_by_account(cloud: Cloud, call: Call) -> Item:
     for account in cloud.find("Account", "name", call["accountName"]):
         if folded(account["password"]) == folded(call["password"]):
             return open_session(cloud, account["uuid"], account["uuid"])
-    raise ApiError("ID.1000", "wrong account name or password", hint="the password is sent as the lower-case hex sha512 of its text")
+    hint = "the password is sent as the lower-case hex sha512 of its text"
+    raise ApiError("ID.1000", "wrong account name or password", hint=hint)
 
 
-def check_log_in_by_user(cloud, params):
+def check_account_of_user(cloud: Cloud, params: Item) -> None:
     if not params.get("accountName") and not params.get("accountUuid"):
-        raise BadParameter("accountName and accountUuid cannot both be null, you must specify at least one")
+        reason = "accountName and accountUuid cannot both be null"
+        raise BadParameter(f"{reason}, you must specify at least one")
 
 
-@behaviour("LogInByUser", check=check_log_in_by_user)
-def log_in_by_user(cloud, call):
-    asked = call["accountUuid"] or call["accountName"]
-    accounts = cloud.find("Account", "uuid" if call["accountUuid"] else "name", asked)
+@checks_parameters(check_account_of_user)
+@behaviour
+def log_in_by_user(cloud: Cloud, call: Call) -> Item:
+    key, value = "uuid", call["accountUuid"]
+    if not value:
+        key, value = "name", call["accountName"]
+    accounts = cloud.find("Account", key, value)
     if not accounts:
-        raise ApiError("SYS.1007", f"account[{asked}] not found")
-    for user in cloud.find("User", "accountUuid", accounts[0]["uuid"]):
-        if folded(user["name"]) == folded(call["userName"]) and folded(user["password"]) == folded(call["password"]):
-            return open_session(cloud, accounts[0]["uuid"], user["uuid"])
+        raise ApiError("SYS.1007", f"account[{value}] not found")
+    account = accounts[0]["uuid"]
+    for user in cloud.find("User", "accountUuid", account):
+        is_named = folded(user["name"]) == folded(call["userName"])
+        if is_named and folded(user["password"]) == folded(call["password"]):
+            return open_session(cloud, account, user["uuid"])
     raise ApiError("ID.1000", "wrong account or username or password")
 
 
-@behaviour("ValidateSession")
-def validate_session(cloud, call):
+@behaviour
+def validate_session(cloud: Cloud, call: Call) -> Item:
     session = cloud.look("Session", call["sessionUuid"])
-    return {"valid": bool(session) and cloud.clock.moment(session["expiredDate"]) > cloud.clock.now()}
+    ends = cloud.clock.moment(session["expiredDate"]) if session else 0
+    return {"valid": bool(session) and ends > cloud.clock.now()}
 
 
-@behaviour("RenewSession")
-def renew_session(cloud, call):
-    ends = cloud.clock.stamp(cloud.clock.now() + (call["duration"] or configured(cloud, "identity", "session.timeout")))
-    cloud.change("Session", call["sessionUuid"], expiredDate=ends)
+@behaviour
+def renew_session(cloud: Cloud, call: Call) -> Item:
+    seconds = call["duration"] or configured(cloud, "identity", "session.timeout")
+    end = cloud.clock.stamp(cloud.clock.now() + seconds)
+    cloud.change("Session", call["sessionUuid"], expiredDate=end)
     return cloud.shown("Session", call["sessionUuid"])
 
 
-# ---- Allocation --------------------------------------------------------------------------------------------------
-
-# addresses and numbers of networks
-
-
-def is_taken(cloud, l3, ip):
-    return any(used["l3NetworkUuid"] == l3 for type in ("VmNic", "Vip") for used in cloud.find(type, "ip", ip)) or ip == dhcp_ip(cloud, l3)
-
-
-def addresses(ip_range):
-    """Return the first and the last address of a range as numbers; 0 for text that is no address, in a file that somebody edited."""
-    return tuple(int(address_of(ip_range[name]) or 0) for name in ("startIp", "endIp"))
-
-
-@effect("bounds of the cidr")
-def take_bounds(scope):
-    """The gateway is the first usable address, the range goes from the second to the last one."""
-    network = network_of(scope.call["networkCidr"])
-    scope.set(gateway=str(network[1]), startIp=str(network[2]), endIp=str(network[-2]), netmask=str(network.netmask))
-
-
-@effect("take the range")
-def take_range(scope):
-    """Ranges of an L2 network do not overlap, and those of an L3 network are of one CIDR."""
-    cloud, new = scope.cloud, scope.item
-    scope.set(networkCidr=str(network_of(f"{new['startIp']}/{new['netmask']}")))
-    l3s = cloud.find("L3Network", "l2NetworkUuid", scope.value("l3NetworkUuid.l2NetworkUuid"))
-    for other in (other for l3 in l3s for other in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]) if other["uuid"] != new["uuid"]):
-        if addresses(new)[0] <= addresses(other)[1] and addresses(other)[0] <= addresses(new)[1]:
-            raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, start ip:{other['startIp']}, end ip: {other['endIp']}]")
-        if other["l3NetworkUuid"] == new["l3NetworkUuid"] and other["networkCidr"] != new["networkCidr"]:
-            raise ApiError("SYS.1007", "multiple CIDR on the same L3 network is not allowed. There has been a IP range"
-                                       f"[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]")  # fmt: skip
-
-
-def range_with(cloud, l3, ip):
-    """The range of an L3 network that an address is in, or None."""
-    return next((found for found in cloud.find("IpRange", "l3NetworkUuid", l3) if contains(f"{found['startIp']}-{found['endIp']}", ip)), None)
-
-
-DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
-
-
-def dhcp_ip(cloud, l3):
-    """The address that the flat DHCP server of an L3 network has, while its range is there."""
-    ips = (tag["tag"].split("::")[2] for tag in cloud.find("SystemTag", "resourceUuid", l3) if tag["tag"].startswith(DHCP_SERVER))
-    return next((ip for ip in ips if range_with(cloud, l3, ip)), None)
-
-
-def required_ip(cloud, l3, ip):
-    """An address and the range that it is from; L3.1000 where it is not free."""
-    found = range_with(cloud, l3, ip)
-    if not found or is_taken(cloud, l3, ip):
-        raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
-    return ip, found
-
-
-@effect("address of")
-def take_address(scope, word):
-    """The next free address of an L3 network, or the one that is required, with the netmask and the gateway of its range."""
-    l3, wanted = scope.value(word), scope.call["requiredIp"]
-    ip, found = required_ip(scope.cloud, l3, wanted) if wanted else free_ip(scope.cloud, l3)
-    scope.set(ip=ip, netmask=found["netmask"], gateway=found["gateway"], ipRangeUuid=found["uuid"])
-
-
-def free_ip(cloud, l3):
-    """The next free address of an L3 network and the range that it is from; a cursor spares looking from the start."""
-    for found in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
-        start, end = addresses(found)
-        first = cloud.cursors.get(found["uuid"], start)
-        for n in itertools.chain(range(first, end + 1), range(start, first)):
-            ip = str(ipaddress.IPv4Address(n))
-            if not is_taken(cloud, l3, ip):
-                cloud.cursors[found["uuid"]] = n + 1
-                return ip, found
-    raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
-
-
-@effect("vni of the pool")
-def take_vni(scope):
-    """The number of a VXLAN network: the one that is asked for, or the first of its pool's ranges that no other has."""
-    cloud, pool = scope.cloud, scope.item["poolUuid"]
-    used = {network["vni"] for network in cloud.find("L2Network", "poolUuid", pool) if network["uuid"] != scope.item["uuid"]}
-    numbers = itertools.chain.from_iterable(range(row["startVni"], row["endVni"] + 1) for row in cloud.find("VniRange", "l2NetworkUuid", pool))
-    free = next((n for n in numbers if n not in used and scope.call["vni"] in (None, n)), None)
-    if free is None:
-        raise ApiError("L2.1001", f"no vni is available in the vxlan network pool[uuid:{pool}]")
-    scope.set(vni=free)
-
-
-# virtual IPs and their ports
-
-
-@effect("free the vip")
-def free_vip(scope):
-    """A virtual IP whose last user goes can be used for something else."""
-    vip, users = scope.item["vipUuid"], ("Eip", "PortForwardingRule", "LoadBalancer")
-    if scope.cloud.look("Vip", vip) and not any(scope.cloud.find(type, "vipUuid", vip) for type in users):
-        scope.cloud.change("Vip", vip, useFor=None, peerL3NetworkUuids=[])
-
-
-@effect("refuse taken ports")
-def refuse_taken_ports(scope):
-    """Port ranges of a virtual IP do not overlap, for each protocol."""
-    for rule in scope.cloud.find("PortForwardingRule", "vipUuid", scope.item["vipUuid"]):
-        apart = rule["vipPortEnd"] < scope.item["vipPortStart"] or scope.item["vipPortEnd"] < rule["vipPortStart"] if "vipPortEnd" in rule else True
-        if rule["uuid"] != scope.item["uuid"] and rule["protocolType"] == scope.item["protocolType"] and not apart:
-            raise refused(f"vip port range[vipStartPort:{scope.item['vipPortStart']}, vipEndPort:{scope.item['vipPortEnd']}] overlaps with "
-                          f"rule[uuid:{rule['uuid']}, vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}]")  # fmt: skip
-
-
-# what is left of addresses
-
-
-def networks_of(cloud, zones, l3s, ranges):
-    """The address ranges that are asked for: those named, those of the networks, those of the zones' networks."""
-    if ranges:
-        return [cloud.look("IpRange", uuid) for uuid in ranges]
-    l3s = l3s or [l3["uuid"] for zone in zones or () for l3 in cloud.find("L3Network", "zoneUuid", zone)]
-    return [found for l3 in l3s for found in cloud.find("IpRange", "l3NetworkUuid", l3)]
-
-
-@behaviour("GetIpAddressCapacity")
-def get_ip_address_capacity(cloud, call):
-    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if call["all"] else call["zoneUuids"]
-    ranges = networks_of(cloud, zones, None if call["all"] else call["l3NetworkUuids"], None if call["all"] else call["ipRangeUuids"])
-    total = sum(end - start + 1 for start, end in map(addresses, ranges))
-    used = sum(len(cloud.find(type, "ipRangeUuid", found["uuid"])) for found in ranges for type in ("VmNic", "Vip"))
-    servers = {found["l3NetworkUuid"]: dhcp_ip(cloud, found["l3NetworkUuid"]) for found in ranges}
-    used += sum(contains(f"{found['startIp']}-{found['endIp']}", servers[found["l3NetworkUuid"]]) for found in ranges)
-    return {"totalCapacity": total, "availableCapacity": total - used}
-
-
-@behaviour("GetFreeIpOfL3Network", "GetFreeIpOfIpRange")
-def get_free_ips(cloud, call):
-    free = []
-    for found in networks_of(cloud, None, [call["l3NetworkUuid"]], [call["ipRangeUuid"]] if call["ipRangeUuid"] else None):
-        start, end = addresses(found)
-        ips = (str(ipaddress.IPv4Address(n)) for n in range(max(start, int(address_of(call["start"]))), end + 1))
-        free += [{"ipRangeUuid": found["uuid"], "ip": ip, "netmask": found["netmask"], "gateway": found["gateway"]}
-                 for ip in itertools.islice((ip for ip in ips if not is_taken(cloud, found["l3NetworkUuid"], ip)), call["limit"])]  # fmt: skip
-    return {"inventories": free[: call["limit"]]}
-
-
-@behaviour("CheckIpAvailability")
-def check_ip(cloud, call):
-    return {"available": bool(range_with(cloud, call["l3NetworkUuid"], call["ip"])) and not is_taken(cloud, call["l3NetworkUuid"], call["ip"])}
-
-
-# ---- Allocation: hosts and storage ---------------------------------------------------------------------------------
+# ---- Behaviours: hosts ---------------------------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
-EMPTY_DISK = 3 << 16  # a qcow2 file of three clusters
-LOCAL_DISK = 4 * TIB  # what a host brings to the local storage of its cluster
-CAPACITIES = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
-
-RESERVING = (("host", "uuid", "reservedMemory::"), ("cluster", "clusterUuid", "host::reservedMemory::"), ("zone", "zoneUuid", "host::reservedMemory::"))
 
 
-def reserved_memory(cloud, host):
-    """What a host keeps for itself: as its tag says, its cluster's or its zone's, as far as they are heeded, or the global configuration."""
-    for level, key, words in RESERVING:
-        said = said_by_tag(cloud, host[key], words)
-        size = size_of(said) if said else None
+# capacity
+
+
+@on("computed", "Host.availableCpuCapacity")
+def available_cpus(cloud: Cloud, host: Item) -> int:
+    vms = cloud.store.find("VmInstance", "hostUuid", host["uuid"])
+    return host.get("totalCpuCapacity", 0) - sum(vm.get("cpuNum", 0) for vm in vms)
+
+
+@on("computed", "Host.availableMemoryCapacity")
+def available_memory(cloud: Cloud, host: Item) -> int:
+    vms = cloud.store.find("VmInstance", "hostUuid", host["uuid"])
+    return host.get("totalMemoryCapacity", 0) - sum(vm.get("memorySize", 0) for vm in vms)
+
+
+def reserved_memory(cloud: Cloud, host: Item) -> int:
+    """Return the bytes that a host keeps for itself.
+
+    A tag of the host, of its cluster or of its zone says so, if the level is configured to count,
+    else the global configuration.
+    """
+    levels = (
+        ("host", host["uuid"], "reservedMemory::"),
+        ("cluster", host["clusterUuid"], "host::reservedMemory::"),
+        ("zone", host["zoneUuid"], "host::reservedMemory::"),
+    )
+    for level, uuid, begin in levels:
+        size = size_of(rest_of_tag(cloud, uuid, begin) or "")
         if size is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
             return size
     return configured(cloud, "kvm", "reservedMemory")
 
 
-def set_capacities(cloud, type, uuid, **capacities):
-    """Change capacities where they differ; an object that keeps them keeps its lastOpDate."""
-    item = cloud.look(type, uuid)
-    if any(item.get(name) != value for name, value in capacities.items()):
-        cloud.change(type, uuid, **capacities)
+def hardware(cloud: Cloud, cpus: int = 16, memory: int = 64 * GIB) -> Item:
+    """Return the processors and the memory of a new host."""
+    ratio = configured(cloud, "host", "cpu.overProvisioning.ratio")
+    return {
+        "cpuSockets": 2,
+        "cpuNum": cpus,
+        "totalCpuCapacity": cpus * ratio,
+        "totalMemoryCapacity": memory,
+    }
 
 
-def recount(cloud, uuid):
-    """What is left of a host's CPU and memory: all of it, less what runs on it."""
-    host = cloud.look("Host", uuid)
-    if host:
-        vms = cloud.find("VmInstance", "hostUuid", uuid)
-        cpus = host["totalCpuCapacity"] - sum(vm["cpuNum"] for vm in vms)
-        memory = host["totalMemoryCapacity"] - sum(vm["memorySize"] for vm in vms)
-        set_capacities(cloud, "Host", uuid, availableCpuCapacity=cpus, availableMemoryCapacity=memory)
+@named_in_rows
+def add_hardware(cloud: Cloud, host: Item, call: Call) -> None:
+    cloud.change("Host", host["uuid"], **hardware(cloud))
 
 
-@on_configured("host/cpu.overProvisioning.ratio")
-def recount_cpus(cloud):
+@on("configured", "host/cpu.overProvisioning.ratio")
+def provision_cpus(cloud: Cloud) -> None:
+    ratio = configured(cloud, "host", "cpu.overProvisioning.ratio")
     for host in [*cloud.store.rows("Host")]:
-        cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * configured(cloud, "host", "cpu.overProvisioning.ratio"))
-        recount(cloud, host["uuid"])
+        cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
 
 
-def place(cloud, vm, host):
-    """Puts a virtual machine on a host."""
-    left = cloud.look("VmInstance", vm["uuid"]).get("hostUuid")
-    cloud.change("VmInstance", vm["uuid"], hostUuid=host["uuid"], clusterUuid=host["clusterUuid"], zoneUuid=host["zoneUuid"],
-                 lastHostUuid=left or vm.get("lastHostUuid"), hypervisorType=host["hypervisorType"])  # fmt: skip
-    recount(cloud, host["uuid"]), recount(cloud, left)
+@behaviour
+def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
+    """Return the capacity of hosts that work, chosen by host, cluster or zone (manual 4.5).
+
+    The first of these lists that is given counts.
+    """
+    everywhere = call["all"] and not call["zoneUuids"]
+    zones = call["zoneUuids"]
+    if everywhere:
+        zones = [zone["uuid"] for zone in cloud.store.rows("Zone")]
+    hosts = []
+    for key, uuids in (
+        ("uuid", call["hostUuids"]),
+        ("clusterUuid", call["clusterUuids"]),
+        ("zoneUuid", zones),
+    ):
+        if uuids:
+            hosts = [host for host in cloud.store.rows("Host") if host[key] in uuids]
+            break
+    sums = dict.fromkeys(
+        ("totalCpu", "availableCpu", "totalMemory", "availableMemory", "managedCpuNum"), 0
+    )
+    for host in hosts:
+        if not works(host) or (
+            call["hypervisorType"]
+            and not everywhere
+            and call["hypervisorType"] != host["hypervisorType"]
+        ):
+            continue
+        sums["totalCpu"] += host["totalCpuCapacity"]
+        sums["availableCpu"] += available_cpus(cloud, host)
+        sums["totalMemory"] += host["totalMemoryCapacity"]
+        sums["availableMemory"] += max(0, available_memory(cloud, host) - reserved_memory(cloud, host))
+        sums["managedCpuNum"] += host["cpuNum"]
+    return sums
 
 
-def leave_host(cloud, vm, state):
-    """Takes a virtual machine off its host, into that state."""
-    vm = cloud.look("VmInstance", vm["uuid"])  # it may have moved since, or gone
-    if not vm:
-        return
-    of_router = {"status": "Disconnected"} if "status" in vm else {}
-    cloud.change("VmInstance", vm["uuid"], state=state, hostUuid=None, lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"), stateBefore=None, **of_router)
-    recount(cloud, vm.get("hostUuid"))
+def works(item: Item) -> bool:
+    """Return True for a host or a storage that is enabled and connected."""
+    return (item["state"], item["status"]) == ("Enabled", "Connected")
 
 
-# hosts of affinity groups
+# connected and disconnected
 
 
-def hosts_of(cloud, group):
-    """The hosts where virtual machines of an affinity group are."""
-    return {cloud.look("VmInstance", usage["resourceUuid"]).get("hostUuid") for usage in cloud.find("AffinityGroupUsage", "affinityGroupUuid", group)}
+@named_in_rows
+def connect_host(cloud: Cloud, host: Item, call: Call | None = None) -> None:
+    """Connect a host: its virtual machines are known again, and waiting GC jobs are tried."""
+    uuid = host["uuid"]
+    cloud.change("Host", uuid, status="Connected")
+    for vm in cloud.find("VmInstance", "hostUuid", uuid):
+        if vm["state"] == "Unknown":
+            state = vm.get("stateBefore", "Running")
+            cloud.change("VmInstance", vm["uuid"], state=state, stateBefore=None)
+    cloud.notice("connected", "Host", host)
+    for job in [*cloud.store.rows("GarbageCollector")]:
+        if job["status"] != "Done" and uuid in job.get("context", ""):
+            collect(cloud, job)
 
 
-def stay_apart(cloud, vm, hosts):
-    """The hosts where no virtual machine of its affinity group is; all, where that is only preferred and there is none."""
-    for usage in cloud.find("AffinityGroupUsage", "resourceUuid", vm["uuid"]):
-        group, taken = cloud.look("AffinityGroup", usage["affinityGroupUuid"]), hosts_of(cloud, usage["affinityGroupUuid"])
-        free = [host for host in hosts if host["uuid"] not in taken or group["state"] != "Enabled"]
-        if not free and group["policy"] == "antiHard":
-            raise ApiError("HOST_ALLOCATION.1000", f"no host found that vm[uuid:{vm['uuid']}] has for itself in affinity group[uuid:{group['uuid']}]")
-        hosts = free or hosts
-    return hosts
+def disconnect_host(cloud: Cloud, uuid: Uuid) -> None:
+    """Disconnect a host: its virtual machines become Unknown, with a notification for each."""
+    cloud.change("Host", uuid, status="Disconnected")
+    sentence = "the host[uuid:%s] becomes Disconnected"
+    cloud.notify(sentence, [uuid], "HostVO", uuid, "Warning")
+    for vm in cloud.find("VmInstance", "hostUuid", uuid):
+        if vm["state"] != "Unknown":
+            cloud.change("VmInstance", vm["uuid"], state="Unknown", stateBefore=vm["state"])
+            change = f"{sentence}, change the VM[uuid:%s]' state to Unknown"  # sic
+            cloud.notify(change, [uuid, vm["uuid"]], "VmInstanceVO", vm["uuid"])
 
 
-@effect("keep apart")
-def keep_apart(scope):
-    """What is added to a group of the hard policy must not be where another one of it is."""
-    group, host = scope.item, scope.look("VmInstance", scope.call["uuid"]).get("hostUuid")
-    if (group["policy"], group["state"]) == ("antiHard", "Enabled") and host and host in hosts_of(scope.cloud, group["uuid"]):
-        raise refused(f"host[uuid:{host}] of vm[uuid:{scope.call['uuid']}] has another vm of affinity group[uuid:{group['uuid']}]")
+@named_in_rows
+def refuse_cut_off_host(cloud: Cloud, host: Item, call: Call) -> None:
+    """Raise HOST.1002 for a host that an incident keeps away."""
+    if host["uuid"] in cloud.down:
+        cause = ApiError("HOST.1010", "the host does not answer")
+        raise ApiError("HOST.1002", f"unable to connect to host[uuid:{host['uuid']}]", cause)
 
 
-def join(cloud, vm, group):
-    """The system tag affinityGroupUuid:: of a new virtual machine."""
-    if cloud.get("AffinityGroup", group).get("owner") != cloud.look("VmInstance", vm).get("owner"):
-        raise refused(f"affinity group[uuid:{group}] and vm[uuid:{vm}] do not belong to the same account")
-    cloud.add("AffinityGroupUsage", affinityGroupUuid=group, resourceUuid=vm, resourceType="VmInstanceVO")
+@named_in_rows
+def empty_host(cloud: Cloud, host: Item, call: Call) -> None:
+    """Move each virtual machine to another host of the cluster, or stop it if none has room."""
+    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
+        try:
+            bounds = {"exclude": host["uuid"], "clusterUuid": vm.get("clusterUuid")}
+            put_on_host(cloud, vm["uuid"], pick_host(cloud, vm, **bounds))
+        except ApiError:
+            leave_host(cloud, vm["uuid"], "Stopped")
 
 
-ON_TAG["affinityGroupUuid"] = join
+@on("removed", "Host")
+def clean_up_after_host(cloud: Cloud, host: Item) -> None:
+    """Stop the virtual machines of a removed host, and remove the volumes on its disks."""
+    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
+        leave_host(cloud, vm["uuid"], "Stopped")
+    for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host["uuid"]):
+        cloud.remove("Volume", ref["resourceUuid"])
+    arguments = [host["uuid"], host["name"]]
+    sentence = "the host[uuid:%s, name:%s] went away"
+    cloud.notify(sentence, arguments, "HostVO", host["uuid"], "Warning")
+
+
+@named_in_rows
+def update_hosts(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Note the update of the operating system of each host of a cluster."""
+    for host in cloud.find("Host", "clusterUuid", cluster["uuid"]):
+        cloud.change("Host", host["uuid"])
+
+
+@behaviour(run="Run the script")
+def kvm_run_shell(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Return the output of the script on each host, which is empty, or the error of one that is away."""
+    yield "run"
+    results = {}
+    for uuid in call["hostUuids"]:
+        results[uuid] = {"returnCode": 0, "stdout": "", "stderr": ""}
+        if cloud.get("Host", uuid)["status"] != "Connected":
+            error = ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected")
+            error_body = cloud.catalogue.error_body(error)
+            results[uuid] = {"returnCode": -1, "errorCode": error_body}
+    return {"inventory": results}
 
 
 # the host for a virtual machine
 
 
-def pick_host(cloud, vm, exclude=None, **wanted):
-    """The host with the fewest virtual machines among those that can take it (LeastVmPreferredHostAllocatorStrategy)."""
-    return min(able_hosts(cloud, vm, exclude, **wanted), key=lambda h: (len(cloud.find("VmInstance", "hostUuid", h["uuid"])), h["uuid"]))
+def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None) -> Item:
+    """Return the host with the fewest virtual machines among those that can take one.
+
+    The server does so in LeastVmPreferredHostAllocatorStrategy.java.
+    """
+
+    def load(host: Item) -> tuple[int, Uuid]:
+        return len(cloud.find("VmInstance", "hostUuid", host["uuid"])), host["uuid"]
+
+    return min(able_hosts(cloud, vm, exclude, **wanted), key=load)
 
 
-def able_hosts(cloud, vm, exclude=None, **wanted):
-    """The hosts that can take a virtual machine; HOST_ALLOCATION.1000 where there is none."""
-    hosts = [h for h in cloud.store.rows("Host") if h["uuid"] != exclude and (h["state"], h["status"]) == ("Enabled", "Connected")]
-    hosts = [h for h in hosts if all(h[key] == value for key, value in wanted.items() if value)]
-    hosts = [h for h in hosts if cloud.look("Cluster", h["clusterUuid"]).get("state") == "Enabled" == cloud.look("Zone", h["zoneUuid"]).get("state")]
-    homes = {cloud.look("LocalStorageResourceRef", volume["uuid"]).get("hostUuid") for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"])} - {None}
-    reached = [h for h in hosts if homes <= {h["uuid"]} and reaches(cloud, vm, h["clusterUuid"])]
-    room = [h for h in reached if h["availableCpuCapacity"] >= vm["cpuNum"] and h["availableMemoryCapacity"] - reserved_memory(cloud, h) >= vm["memorySize"]]
-    if not room:
-        why = "no host is Enabled and Connected" if not hosts else "no host's cluster has the networks and primary storage" if not reached else \
-            f"no host having cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"  # fmt: skip
-        raise ApiError("HOST_ALLOCATION.1000", f"{why} found")
-    return stay_apart(cloud, vm, room)
+def able_hosts(
+    cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None
+) -> list[Item]:
+    """Return the hosts that can take a virtual machine, but `exclude`.
+
+    `wanted` are values of the keys of a host; None is any. Raise HOST_ALLOCATION.1000 if there is
+    no such host.
+    """
+    hosts = []
+    for host in cloud.store.rows("Host"):
+        is_wanted = all(host[key] == value for key, value in wanted.items() if value)
+        if is_wanted and host["uuid"] != exclude and works(host) and is_in_use(cloud, host):
+            hosts.append(host)
+    if not hosts:
+        raise no_host("no host is Enabled and Connected")
+    homes = homes_of(cloud, vm)
+    hosts = [host for host in hosts if homes <= {host["uuid"]} and reaches(cloud, vm, host["clusterUuid"])]
+    if not hosts:
+        raise no_host("no host's cluster has the networks and primary storage")
+    hosts = [host for host in hosts if has_room_for(cloud, host, vm)]
+    if not hosts:
+        size = f"cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"
+        raise no_host(f"no host having {size}")
+    return keep_apart(cloud, vm, hosts)
 
 
-def reaches(cloud, vm, cluster):
-    """Whether a cluster has the networks and the primary storage that a virtual machine needs."""
-    l3s = vm.get("l3NetworkUuids") or [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
-    l2s = {cloud.look("L3Network", l3).get("l2NetworkUuid") for l3 in l3s}
+def no_host(reason: str) -> ApiError:
+    return ApiError("HOST_ALLOCATION.1000", f"{reason} found")
+
+
+def is_in_use(cloud: Cloud, host: Item) -> bool:
+    """Return True if the cluster and the zone of a host are enabled."""
+    cluster, zone = cloud.look("Cluster", host["clusterUuid"]), cloud.look("Zone", host["zoneUuid"])
+    return cluster.get("state") == zone.get("state") == "Enabled"
+
+
+def homes_of(cloud: Cloud, vm: Item) -> set[Uuid]:
+    """Return the hosts on whose local disks volumes of a virtual machine are."""
+    homes = set()
+    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
+        ref = cloud.store.peek("LocalStorageResourceRef", volume["uuid"])
+        if ref:
+            homes.add(ref.get("hostUuid"))
+    return homes - {None}
+
+
+def has_room_for(cloud: Cloud, host: Item, vm: Item) -> bool:
+    memory = available_memory(cloud, host) - reserved_memory(cloud, host)
+    return available_cpus(cloud, host) >= vm["cpuNum"] and memory >= vm["memorySize"]
+
+
+def reaches(cloud: Cloud, vm: Item, cluster: Uuid) -> bool:
+    """Return True if a cluster has the networks and the primary storage of a virtual machine."""
+    l3s = vm.get("l3NetworkUuids")
+    if not l3s:
+        l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
+    for l3 in l3s:
+        l2 = cloud.look("L2Network", cloud.look("L3Network", l3).get("l2NetworkUuid"))
+        if cluster not in l2.get("attachedClusterUuids", ()):
+            return False
+    storages = cloud.find("PrimaryStorage", "attachedClusterUuids", cluster)
+    uuids = {ps["uuid"] for ps in storages if works(ps)}
     root = cloud.look("Volume", vm.get("rootVolumeUuid"))
-    storages = [ps for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster) if (ps["state"], ps["status"]) == ("Enabled", "Connected")]
-    attached = root.get("primaryStorageUuid") in (None, *(ps["uuid"] for ps in storages))
-    return bool(storages) and attached and all(cluster in cloud.look("L2Network", l2).get("attachedClusterUuids", ()) for l2 in l2s)
+    return bool(uuids) and root.get("primaryStorageUuid") in {None, *uuids}
 
 
-def hardware(cloud, cpus=16, memory=64 * GIB):
-    """The processors and the memory of a new host."""
-    given_away = cpus * configured(cloud, "host", "cpu.overProvisioning.ratio")
-    return {"cpuSockets": 2, "cpuNum": cpus, "totalCpuCapacity": given_away, "availableCpuCapacity": given_away,
-            "totalMemoryCapacity": memory, "availableMemoryCapacity": memory}  # fmt: skip
+# on a host and off it
 
 
-@effect("hardware")
-def give_hardware(scope):
-    scope.set(**hardware(scope.cloud))
+def put_on_host(cloud: Cloud, uuid: Uuid, host: Item) -> None:
+    vm = cloud.look("VmInstance", uuid)
+    cloud.change(
+        "VmInstance",
+        uuid,
+        hostUuid=host["uuid"],
+        clusterUuid=host["clusterUuid"],
+        zoneUuid=host["zoneUuid"],
+        lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"),
+        hypervisorType=host["hypervisorType"],
+    )
 
 
-# primary storage
+def leave_host(cloud: Cloud, uuid: Uuid, state: str) -> None:
+    """Take a virtual machine off its host, into a state."""
+    vm = cloud.look("VmInstance", uuid)
+    if not vm:
+        return
+    last = vm.get("hostUuid") or vm.get("lastHostUuid")
+    changes = {"state": state, "hostUuid": None, "lastHostUuid": last, "stateBefore": None}
+    if "status" in vm:  # a router
+        changes["status"] = "Disconnected"
+    cloud.change("VmInstance", uuid, **changes)
 
 
-@effect("capacity of")
-def give_capacity(scope, size):
-    """So much space, or so much more, as far as the inventory of a storage tells; of "4T for diskUuids" the size, for each of the list."""
-    fields = scope.cloud.catalogue.resources[scope.type].fields
-    scope.set(**{name: scope.item.get(name, 0) + size_of(size.partition(" ")[0]) for name in CAPACITIES if name in fields})
+# affinity groups
 
 
-def pick_storage(cloud, cluster, size, wanted=None):
-    """The first primary storage of a cluster that has so many bytes left, or the wanted one; PS.1000 where there is none."""
-    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
-            return ps
-    raise ApiError("PS.1000", f"no primary storage with {size} bytes available found for cluster[uuid:{cluster}]")
+def hosts_of_group(cloud: Cloud, group: Uuid) -> set[Uuid]:
+    """Return the hosts on which virtual machines of an affinity group are."""
+    usages = cloud.find("AffinityGroupUsage", "affinityGroupUuid", group)
+    return {cloud.look("VmInstance", usage["resourceUuid"]).get("hostUuid") for usage in usages}
 
 
-def has_room(cloud, ps, size):
-    """Whether a primary storage takes so much, and keeps what it reserves."""
-    left = ps["availableCapacity"] - configured(cloud, "primaryStorage", "reservedCapacity")
-    return (ps["state"], ps["status"]) == ("Enabled", "Connected") and left >= size and ps["uuid"] not in cloud.full
+def keep_apart(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
+    """Return the hosts without another virtual machine of the affinity groups of one.
+
+    If there is none, all hosts will do for a group that only prefers it.
+    """
+    for usage in cloud.find("AffinityGroupUsage", "resourceUuid", vm["uuid"]):
+        group = cloud.look("AffinityGroup", usage["affinityGroupUuid"])
+        taken = hosts_of_group(cloud, group["uuid"])
+        free = [host for host in hosts if host["uuid"] not in taken or group["state"] != "Enabled"]
+        if not free and group["policy"] == "antiHard":
+            place = f"for itself in affinity group[uuid:{group['uuid']}]"
+            raise ApiError("HOST_ALLOCATION.1000", f"no host found that vm[uuid:{vm['uuid']}] has {place}")
+        hosts = free or hosts
+    return hosts
 
 
-def take_space(cloud, item, size):
-    """Takes so much of the primary storage that something is on, or gives it back; what is on the disk of a host that it lost does not count."""
-    ps, host = cloud.look("PrimaryStorage", item.get("primaryStorageUuid")), item.get("hostUuid")
-    host = host or cloud.look("LocalStorageResourceRef", item.get("volumeUuid") or item["uuid"]).get("hostUuid")
-    if ps and (not host or cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"]):
-        cloud.change("PrimaryStorage", ps["uuid"], availableCapacity=ps["availableCapacity"] - size)
+@named_in_rows
+def refuse_shared_host(cloud: Cloud, group: Item, call: Call) -> None:
+    """Refuse to add a virtual machine to a group that may not have another one on its host."""
+    host = cloud.look("VmInstance", call["uuid"]).get("hostUuid")
+    is_strict = (group["policy"], group["state"]) == ("antiHard", "Enabled")
+    if is_strict and host and host in hosts_of_group(cloud, group["uuid"]):
+        vm = f"vm[uuid:{call['uuid']}]"
+        raise refused(f"host[uuid:{host}] of {vm} has another vm of affinity group[uuid:{group['uuid']}]")
 
 
-def with_room(cloud, storage, size):
-    """The primary storage, which must have so much room."""
-    ps = cloud.look("PrimaryStorage", storage)
+@on("tagged", "affinityGroupUuid")
+def join_group(cloud: Cloud, vm: Uuid, group: str) -> None:
+    """Add a new virtual machine to the affinity group of its tag affinityGroupUuid::."""
+    if cloud.get("AffinityGroup", group).get("owner") != cloud.look("VmInstance", vm).get("owner"):
+        both = f"affinity group[uuid:{group}] and vm[uuid:{vm}]"
+        raise refused(f"{both} do not belong to the same account")
+    cloud.add(
+        "AffinityGroupUsage",
+        affinityGroupUuid=group,
+        resourceUuid=vm,
+        resourceType="VmInstanceVO",
+    )
+
+
+# garbage collection (manual 4.6)
+
+
+@behaviour
+def trigger_gc_job(cloud: Cloud, call: Call) -> None:
+    collect(cloud, cloud.get("GarbageCollector", call["uuid"]))
+
+
+def collect(cloud: Cloud, job: Item) -> None:
+    """Try a GC job: it is Done if its host can be reached, else Idle again."""
+    host = cloud.look("Host", json.loads(job.get("context") or "{}").get("hostUuid"))
+    reached = not host or host["status"] == "Connected"
+    cloud.change("GarbageCollector", job["uuid"], status="Done" if reached else "Idle")
+
+
+def leave_for_collection(cloud: Cloud, vm: Item) -> None:
+    """Add a GC job for a virtual machine that cannot be cleaned up on a host out of reach."""
+    host = cloud.look("Host", vm.get("hostUuid"))
+    if host.get("status", "Connected") == "Connected":
+        return
+    cloud.add(
+        "GarbageCollector",
+        name=f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}",
+        runnerClass="org.zstack.compute.vm.DeleteVmGC",
+        context=json.dumps({"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}),
+        managementNodeUuid=management_node(cloud)["uuid"],
+    )
+
+
+# ---- Behaviours: storage -------------------------------------------------------------------------------------------
+
+EMPTY_DISK = 3 << 16  # bytes of a qcow2 file of three clusters
+LOCAL_DISK = 4 * TIB  # bytes that a host adds to the local storage of its cluster
+SHARED_BLOCK = 4 * TIB  # bytes of a shared block
+CAPACITIES = (
+    "totalCapacity",
+    "availableCapacity",
+    "totalPhysicalCapacity",
+    "availablePhysicalCapacity",
+)
+
+
+# capacity
+
+
+@on("computed", "PrimaryStorage.totalCapacity")
+def total_capacity(cloud: Cloud, ps: Item) -> int:
+    """Return the bytes of a primary storage. Local storage is as large as the disks of its hosts."""
+    if ps.get("type") == "LocalStorage":
+        return LOCAL_DISK * len(hosts_of_storage(cloud, ps))
+    return ps.get("totalCapacity", 0)
+
+
+@on("computed", "PrimaryStorage.totalPhysicalCapacity")
+def total_physical_capacity(cloud: Cloud, ps: Item) -> int:
+    return ps.get("totalPhysicalCapacity", total_capacity(cloud, ps))
+
+
+@on("computed", "PrimaryStorage.availablePhysicalCapacity")
+def available_physical_capacity(cloud: Cloud, ps: Item) -> int:
+    if ps["uuid"] in cloud.full:
+        return 0
+    return ps.get("availablePhysicalCapacity", total_physical_capacity(cloud, ps))
+
+
+@on("computed", "PrimaryStorage.availableCapacity")
+def available_capacity(cloud: Cloud, ps: Item) -> int:
+    """Return the bytes of a primary storage that nothing uses, 0 while an incident fills it.
+
+    The stored number is what there is when the storage is empty, by default the total.
+    """
+    if ps["uuid"] in cloud.full:
+        return 0
+    if ps.get("type") == "LocalStorage":
+        disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
+        return sum(disk["availableCapacity"] for disk in disks)
+    return ps.get("availableCapacity", total_capacity(cloud, ps)) - used_capacity(cloud, ps)
+
+
+def used_capacity(cloud: Cloud, ps: Item) -> int:
+    """Return the bytes of the volumes, snapshots and cached images on a primary storage."""
+    used = 0
+    for type in ("Volume", "VolumeSnapshot", "ImageCache"):
+        for item in cloud.store.find(type, "primaryStorageUuid", ps["uuid"]):
+            if type != "Volume" or "installPath" in item:
+                used += item["size"]
+    return used
+
+
+def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
+    """Return True if a primary storage takes so many bytes and keeps what it reserves."""
+    available = available_capacity(cloud, ps) - configured(cloud, "primaryStorage", "reservedCapacity")
+    return works(ps) and available >= size and ps["uuid"] not in cloud.full
+
+
+def storage_with_room(cloud: Cloud, uuid: Uuid | None, size: int) -> Item:
+    """Return a primary storage. Raise PS.1000 if it has no room for so many bytes."""
+    ps = cloud.look("PrimaryStorage", uuid)
     if ps and not has_room(cloud, ps, size):
-        raise ApiError("PS.1000", f"primary storage[uuid:{storage}] has no {size} bytes available")
+        raise ApiError("PS.1000", f"primary storage[uuid:{uuid}] has no {size} bytes available")
     return ps
 
 
-@effect("take its space")
-def take_its_space(scope):
-    with_room(scope.cloud, scope.item.get("primaryStorageUuid"), scope.item["size"])
-    take_space(scope.cloud, scope.item, scope.item["size"])
+def pick_storage(cloud: Cloud, cluster: Uuid, size: int, wanted: Uuid | None = None) -> Item:
+    """Return the first primary storage of a cluster with room for so many bytes, or the wanted one.
+
+    Raise PS.1000 if there is none.
+    """
+    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+        if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
+            return ps
+    place = f"found for cluster[uuid:{cluster}]"
+    raise ApiError("PS.1000", f"no primary storage with {size} bytes available {place}")
 
 
-@effect("give its space back")
-def give_space_back(scope):
-    take_space(scope.cloud, scope.item, -scope.item["size"])
+@on("computed", "BackupStorage.availableCapacity")
+def room_for_images(cloud: Cloud, bs: Item) -> int:
+    """Return the bytes that the images of a backup storage leave of what it has when it is empty."""
+    images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])
+    used = sum(image.get("size", 0) for image in images)
+    return max(0, bs.get("availableCapacity", 0) - used)
 
 
-@effect("resize")
-def resize(scope):
-    """More space for a volume where there is room."""
-    grown = scope.call["size"] - scope.item["size"]
-    with_room(scope.cloud, scope.item.get("primaryStorageUuid"), grown)
-    take_space(scope.cloud, scope.item, grown)
-    scope.set(size=scope.call["size"])
+@on("computed", "BackupStorage.poolAvailableCapacity")
+def available_capacity_of_pool(cloud: Cloud, bs: Item) -> int | None:
+    return room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None
 
 
-def placed(cloud, volume, ps):
-    """What a volume is once it has its place on a primary storage, which it takes; PS.1000 where there is no storage."""
+@on("computed", "BackupStorage.poolUsedCapacity")
+def used_capacity_of_pool(cloud: Cloud, bs: Item) -> int | None:
+    if bs.get("type") != "Ceph":
+        return None
+    return bs.get("totalCapacity", 0) - room_for_images(cloud, bs)
+
+
+@on("computed", "CephPrimaryStoragePool.availableCapacity")
+def available_in_pool(cloud: Cloud, pool: Item) -> int | None:
+    ps = cloud.look("PrimaryStorage", pool.get("primaryStorageUuid"))
+    return available_capacity(cloud, ps) if ps else None
+
+
+@on("computed", "CephPrimaryStoragePool.usedCapacity")
+def used_in_pool(cloud: Cloud, pool: Item) -> int:
+    """Return the bytes of the volumes and cached images in a pool of Ceph."""
+    begin, used = f"ceph://{pool.get('poolName')}/", 0
+    for type, path in (("Volume", "installPath"), ("ImageCache", "installUrl")):
+        for item in cloud.find(type, "primaryStorageUuid", pool.get("primaryStorageUuid")):
+            if begin in item.get(path, ""):
+                used += item["size"]
+    return used
+
+
+@named_in_rows
+def add_shared_block_capacity(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Set the capacity of a group of shared blocks."""
+    blocks = cloud.find("SharedBlock", "sharedBlockGroupUuid", ps["uuid"])
+    cloud.change("PrimaryStorage", ps["uuid"], totalCapacity=SHARED_BLOCK * len(blocks))
+
+
+# places of volumes
+
+
+def place_of_volume(cloud: Cloud, volume: Item, ps: Item) -> Item:
+    """Return the changes that put a volume on a primary storage. Raise PS.1000 if it cannot be."""
     if not ps:
         raise ApiError("PS.1000", f"there is no primary storage for volume[uuid:{volume['uuid']}]")
-    folder = "rootVolumes" if volume["type"] == "Root" else "dataVolumes"
-    path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{volume['uuid']}", volume["uuid"])
-    cloud.remove("LocalStorageResourceRef", volume["uuid"])
-    host = host_for(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
-    if volume["type"] == "Root":
-        cache_image(cloud, ps, cloud.look("Image", volume.get("rootImageUuid")), host)
+    uuid, is_root = volume["uuid"], volume["type"] == "Root"
+    folder = "rootVolumes" if is_root else "dataVolumes"
+    path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{uuid}", uuid)
+    image = cloud.look("Image", volume.get("rootImageUuid"))
+    cloud.remove("LocalStorageResourceRef", uuid)
+    host = host_for_volume(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
+    if is_root and image:
+        cache_image(cloud, ps, image, host)
     if host:
-        keep_on(cloud, volume, ps, host)
-    take_space(cloud, volume | {"primaryStorageUuid": ps["uuid"]}, volume["size"])
-    written = volume.get("actualSize") or cloud.look("Image", volume.get("rootImageUuid")).get("actualSize") or EMPTY_DISK
-    return {"primaryStorageUuid": ps["uuid"], "status": "Ready", "format": "raw" if path.startswith("ceph:") else "qcow2",
-            "installPath": path, "actualSize": written}  # fmt: skip
+        keep_on_host(cloud, volume, ps, host)
+    return {
+        "primaryStorageUuid": ps["uuid"],
+        "status": "Ready",
+        "format": "raw" if path.startswith("ceph:") else "qcow2",
+        "installPath": path,
+        "actualSize": volume.get("actualSize") or image.get("actualSize") or EMPTY_DISK,
+    }
 
 
-def path_on(cloud, ps, kind, folder, name):
-    """Where a primary storage keeps something: a file below its mount path, or in the pool of Ceph that is for its kind."""
-    pools = [pool["poolName"] for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]) if pool["type"] == kind]
-    return f"ceph://{pools[0]}/{name}" if pools else f"{ps.get('mountPath') or ps['url']}/{folder}/{name}.qcow2"
+def path_on(cloud: Cloud, ps: Item, kind: str, folder: str, name: str) -> str:
+    """Return a path on a primary storage: a file below its mount path, or an object in Ceph's pool."""
+    for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]):
+        if pool["type"] == kind:
+            return f"ceph://{pool['poolName']}/{name}"
+    return f"{ps.get('mountPath') or ps['url']}/{folder}/{name}.qcow2"
 
 
-# local storage: each volume is on a host
+def cache_image(cloud: Cloud, ps: Item, image: Item, host: Uuid | None) -> None:
+    """Copy the image of a root volume to the cache of a primary storage; of local storage, on a host."""
+    last = 0
+    for cache in cloud.store.rows("ImageCache"):
+        last = max(last, cache["id"])
+        if cache["imageUuid"] != image["uuid"]:
+            continue
+        place = cache.get("primaryStorageUuid", ps["uuid"]), cache.get("hostUuid", host)
+        if place == (ps["uuid"], host):
+            return
+    folder = "iso" if image["mediaType"] == "ISO" else "template"
+    folder = f"imagecache/{folder}/{image['uuid']}"
+    url = path_on(cloud, ps, "ImageCache", folder, image["uuid"])
+    storage_with_room(cloud, ps["uuid"], image["size"])
+    cloud.add(
+        "ImageCache",
+        id=last + 1,
+        primaryStorageUuid=ps["uuid"],
+        hostUuid=host,
+        imageUuid=image["uuid"],
+        installUrl=f"{url};hostUuid://{host}" if host else url,
+        mediaType=image["mediaType"],
+        size=image["size"],
+    )
 
 
-def local_disks(cloud, ps, host=None):
-    """What the hosts of a local storage, or one of them, have of it (HostDiskCapacity)."""
-    hosts = [host] if host else [host["uuid"] for cluster in ps["attachedClusterUuids"] for host in cloud.find("Host", "clusterUuid", cluster)]
-    for uuid in hosts:
-        on_it = (item for type in ("LocalStorageResourceRef", "ImageCache") for item in cloud.find(type, "hostUuid", uuid))
-        kept = [item for item in on_it if item["primaryStorageUuid"] == ps["uuid"]]
-        volumes = [item["resourceUuid"] for item in kept if "resourceUuid" in item]
-        snapshots = (snapshot for volume in volumes for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume))
-        kept += [snapshot for snapshot in snapshots if "primaryStorageUuid" in snapshot]
-        left = LOCAL_DISK - sum(cloud.look("Volume", item.get("resourceUuid")).get("size", item["size"]) for item in kept)
-        yield {"hostUuid": uuid, **dict.fromkeys(CAPACITIES, LOCAL_DISK), "availableCapacity": left}
-
-
-def host_for(cloud, volume, ps):
-    """The host for a volume on local storage: that of its virtual machine, the one that its tag says, or the one with the most room."""
-    vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
-    homes = (host for host in (vm.get("hostUuid"), vm.get("lastHostUuid")) if cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"])
-    told = next(homes, None) or said_by_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
-    roomiest = max(local_disks(cloud, ps), key=lambda disk: disk["availableCapacity"], default={})
-    if not told and not roomiest:
-        raise ApiError("PS.1000", f"no host is in a cluster of the local primary storage[uuid:{ps['uuid']}]")
-    return told or roomiest["hostUuid"]
-
-
-def keep_on(cloud, volume, ps, host):
-    """A volume of local storage is on the disk of that host, where it fits; PS.1000 where it does not."""
-    if cloud.look("Host", host).get("clusterUuid") not in ps["attachedClusterUuids"]:
-        raise refused(f"the host[uuid:{host}] doesn't belong to the local primary storage[uuid:{ps['uuid']}]")
-    if next(local_disks(cloud, ps, host))["availableCapacity"] < volume["size"]:
-        raise ApiError("PS.1000", f"host[uuid:{host}] has no {volume['size']} bytes available on local primary storage[uuid:{ps['uuid']}]")
-    cloud.add("LocalStorageResourceRef", uuid=volume["uuid"], resourceUuid=volume["uuid"], primaryStorageUuid=ps["uuid"], hostUuid=host,
-              size=volume["size"], resourceType="VolumeVO")  # fmt: skip
-
-
-@effect("keep on")
-def keep_item_on(scope, word):
-    keep_on(scope.cloud, scope.item, scope.look("PrimaryStorage", scope.item["primaryStorageUuid"]), scope.value(word))
-
-
-@effect("recount local storage")
-def recount_local_storage(scope):
-    scope.keep()
-    recount_disks(scope.cloud, scope.item)
-
-
-def recount_storage(cloud, cluster):
-    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        recount_disks(cloud, ps)
-
-
-def recount_disks(cloud, ps):
-    """Local storage is as large as the disks of the hosts of its clusters together, and has so much left."""
-    if ps["type"] == "LocalStorage":
-        disks = [*local_disks(cloud, ps)]
-        sums = {name: sum(disk[name] for disk in disks) for name in CAPACITIES}
-        set_capacities(cloud, "PrimaryStorage", ps["uuid"], **sums, systemUsedCapacity=0)
-
-
-def count_host(cloud, uuid):
-    """What is left of a host; where there is none after all, local storage is without its disk."""
-    yield
-    recount(cloud, uuid)
-    for ps in [*cloud.store.rows("PrimaryStorage")] if not cloud.look("Host", uuid) else ():
-        recount_disks(cloud, ps)
-
-
-def held_on(cloud, storage):
-    """The bytes that are on a primary storage."""
-    return sum(item["size"] for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", storage)
-               if type != "Volume" or "installPath" in item)  # fmt: skip
-
-
-def count_space(cloud, uuid):
-    """What is left of a primary storage is as much more as it holds less then."""
-    ps, held = cloud.look("PrimaryStorage", uuid), held_on(cloud, uuid)
-    yield
-    total = cloud.look("PrimaryStorage", uuid).get("totalCapacity")
-    if ps and total is not None:
-        grown = total - ps.get("totalCapacity", 0)
-        left = ps.get("availableCapacity", 0) + grown + held - held_on(cloud, uuid)
-        set_capacities(cloud, "PrimaryStorage", uuid, availableCapacity=left)
-        recount_disks(cloud, cloud.look("PrimaryStorage", uuid))
-
-
-COUNTED |= {"Host": count_host, "PrimaryStorage": count_space}
-
-
-@behaviour("GetLocalStorageHostDiskCapacity")
-def get_host_disks(cloud, call):
-    return {"inventories": [*local_disks(cloud, cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"])]}
-
-
-# the images that root volumes are made of
-
-
-def cache_image(cloud, ps, image, host):
-    """Primary storage keeps a copy of each image that a root volume is made of; local storage one on each host."""
-    kept = cloud.find("ImageCache", "imageUuid", image["uuid"]) if image else [ps]
-    if any((cache.get("primaryStorageUuid", ps["uuid"]), cache.get("hostUuid", host)) == (ps["uuid"], host) for cache in kept):
-        return
-    url = path_on(cloud, ps, "ImageCache", f"imagecache/{'iso' if image['mediaType'] == 'ISO' else 'template'}/{image['uuid']}", image["uuid"])
-    with_room(cloud, ps["uuid"], image["size"])
-    last = max((cache["id"] for cache in cloud.store.rows("ImageCache")), default=0)
-    cache = cloud.add("ImageCache", id=last + 1, primaryStorageUuid=ps["uuid"], hostUuid=host, imageUuid=image["uuid"],
-              installUrl=f"{url};hostUuid://{host}" if host else url, mediaType=image["mediaType"], size=image["size"])  # fmt: skip
-    take_space(cloud, cache, cache["size"])
-
-
-def used_in_pool(cloud, pool):
-    """The bytes that volumes and cached images have of a pool of Ceph."""
-    kept = (item for type in ("Volume", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", pool.get("primaryStorageUuid")))
-    return sum(item["size"] for item in kept if f"ceph://{pool.get('poolName')}/" in item.get("installPath", item.get("installUrl", "")))
-
-
-def room_for_images(cloud, bs):
-    """The bytes that a backup storage has left: what it had when it was empty, less its images."""
-    images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])
-    return max(0, bs.get("availableCapacity", 0) - sum(image.get("size", 0) for image in images))
-
-
-def branches(cloud, tree):
-    """The snapshots of a tree, each with those below it, from the first one down (VolumeSnapshotTree.java)."""
-    snapshots = sorted(cloud.store.find("VolumeSnapshot", "treeUuid", tree["uuid"]), key=lambda one: (one["createDate"], one.get("distance", 1)))
-    leaves = {one["uuid"]: {"inventory": cloud.inventory("VolumeSnapshot", one), "children": []} for one in snapshots}
-    for one in snapshots:
-        if one.get("parentUuid") in leaves:
-            leaves[one["uuid"]]["parentUuid"] = one["parentUuid"]
-            leaves[one["parentUuid"]]["children"].append(leaves[one["uuid"]])
-    return next((leaf for leaf in leaves.values() if "parentUuid" not in leaf), None)
-
-
-COMPUTED.update({
-    ("VolumeSnapshotTree", "tree"): branches,
-    ("BackupStorage", "availableCapacity"): room_for_images,
-    ("BackupStorage", "poolAvailableCapacity"): lambda cloud, bs: room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
-    ("BackupStorage", "poolUsedCapacity"): lambda cloud, bs: bs.get("totalCapacity", 0) - room_for_images(cloud, bs) if bs.get("type") == "Ceph" else None,
-    ("CephPrimaryStoragePool", "availableCapacity"): lambda cloud, pool: cloud.look("PrimaryStorage", pool.get("primaryStorageUuid")).get("availableCapacity"),
-    ("CephPrimaryStoragePool", "usedCapacity"): used_in_pool,
-    ("LocalStorageResourceRef", "size"): lambda cloud, ref: cloud.look("Volume", ref.get("resourceUuid")).get("size", ref.get("size")),
-})  # fmt: skip
-
-
-@effect("clean up the cache")
-def clean_up_cache(scope):
-    """Without the images that are gone, where no root volume needs them any more."""
-    cloud, ps = scope.cloud, scope.item["uuid"]
-    needed = {volume.get("rootImageUuid") for volume in cloud.find("Volume", "primaryStorageUuid", ps)}
-    for cache in cloud.find("ImageCache", "primaryStorageUuid", ps):
+@named_in_rows
+def clean_up_cache(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Remove the cached images that are gone and that no root volume needs."""
+    volumes = cloud.find("Volume", "primaryStorageUuid", ps["uuid"])
+    needed = {volume.get("rootImageUuid") for volume in volumes}
+    for cache in cloud.find("ImageCache", "primaryStorageUuid", ps["uuid"]):
         if cache["imageUuid"] not in needed and not cloud.look("Image", cache["imageUuid"]):
             cloud.remove("ImageCache", cache["uuid"])
 
 
-# ---- Allocation: virtual machines ----------------------------------------------------------------------------------
+def move_volume(cloud: Cloud, volume: Item, storage: Uuid) -> None:
+    """Move a volume with its snapshots to another primary storage."""
+    snapshots, size = [], volume["size"]
+    for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
+        if snapshot["status"] != "Creating":
+            snapshots.append(snapshot)
+            size += snapshot["size"]
+    ps = storage_with_room(cloud, storage, size)
+    place = place_of_volume(cloud, volume, ps)
+    cloud.change("Volume", volume["uuid"], **place)
+    for snapshot in snapshots:
+        cloud.change(
+            "VolumeSnapshot",
+            snapshot["uuid"],
+            primaryStorageUuid=storage,
+            primaryStorageInstallPath=place["installPath"],
+        )
 
 
-@effect("choose a host")
-def choose_host(scope):
-    """The best of the hosts that the call leaves: that one, one in that cluster; another one of its cluster where it is on a host."""
-    scope.keep(), scope.renew()
-    scope.bound["hostUuid"] = pick_host(scope.cloud, scope.item, **bounds_of(scope.item, scope.call), uuid=scope.call["hostUuid"])["uuid"]
+# local storage: each volume is on the disk of a host
 
 
-def bounds_of(vm, call):
-    """Where a virtual machine may go: what `able_hosts` takes."""
-    host = vm.get("hostUuid")
-    return {"exclude": host, "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"], "clusterUuid": vm.get("clusterUuid") if host else call["clusterUuid"]}
+def hosts_of_storage(cloud: Cloud, ps: Item) -> list[Uuid]:
+    """Return the hosts of the clusters of a primary storage."""
+    uuids = []
+    for cluster in ps["attachedClusterUuids"]:
+        uuids += [host["uuid"] for host in cloud.find("Host", "clusterUuid", cluster)]
+    return uuids
 
 
-@effect("take the host")
-def take_host(scope):
-    scope.keep()
-    place(scope.cloud, scope.item, scope.cloud.get("Host", scope.bound["hostUuid"]))
-    scope.renew()
+def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
+    """Return the disks that hosts have of a local storage (HostDiskCapacity)."""
+    disks = []
+    for host in hosts:
+        disk = {"hostUuid": host, **dict.fromkeys(CAPACITIES, LOCAL_DISK)}
+        disk["availableCapacity"] -= used_on_host(cloud, ps, host)
+        disks.append(disk)
+    return disks
 
 
-@effect("off the host as")
-def off_the_host(scope, state):
-    scope.keep()
-    leave_host(scope.cloud, scope.item, state)
-    scope.renew()
+def used_on_host(cloud: Cloud, ps: Item, host: Uuid) -> int:
+    """Return the bytes on the disk of a host: volumes, their snapshots, and cached images."""
+    used = 0
+    for cache in cloud.find("ImageCache", "hostUuid", host):
+        if cache["primaryStorageUuid"] == ps["uuid"]:
+            used += cache["size"]
+    for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host):
+        if ref["primaryStorageUuid"] != ps["uuid"]:
+            continue
+        used += size_of_local_volume(cloud, ref)
+        for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", ref["resourceUuid"]):
+            if "primaryStorageUuid" in snapshot:
+                used += snapshot["size"]
+    return used
 
 
-@effect("recount its host")
-def recount_its_host(scope):
-    """What is left of its host; what has grown has to fit there."""
-    scope.keep()
-    host = scope.cloud.get("Host", scope.item["hostUuid"]) if scope.item.get("hostUuid") else None
+@on("computed", "LocalStorageResourceRef.size")
+def size_of_local_volume(cloud: Cloud, ref: Item) -> int | None:
+    return cloud.look("Volume", ref.get("resourceUuid")).get("size", ref.get("size"))
+
+
+def is_in_storage(cloud: Cloud, host: Uuid | None, ps: Item) -> bool:
+    return cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"]
+
+
+def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
+    """Return the host for a volume on local storage.
+
+    It is that of the virtual machine, else the one of the tag localStorage::hostUuid::, else the
+    one with the most room. Raise PS.1000 if there is none.
+    """
+    vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
+    for host in (vm.get("hostUuid"), vm.get("lastHostUuid")):
+        if is_in_storage(cloud, host, ps):
+            return host
+    host = rest_of_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
+    if host:
+        return host
+    disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
+    if not disks:
+        storage = f"the local primary storage[uuid:{ps['uuid']}]"
+        raise ApiError("PS.1000", f"no host is in a cluster of {storage}")
+    return max(disks, key=operator.itemgetter("availableCapacity"))["hostUuid"]
+
+
+def keep_on_host(cloud: Cloud, volume: Item, ps: Item, host: Uuid) -> None:
+    """Note the host of a volume on local storage. Raise PS.1000 if its disk has no room."""
+    storage = f"local primary storage[uuid:{ps['uuid']}]"
+    if not is_in_storage(cloud, host, ps):
+        raise refused(f"the host[uuid:{host}] doesn't belong to the {storage}")
+    disk = local_disks(cloud, ps, [host])[0]
+    if disk["availableCapacity"] < volume["size"]:
+        size = f"no {volume['size']} bytes available"
+        raise ApiError("PS.1000", f"host[uuid:{host}] has {size} on {storage}")
+    cloud.add(
+        "LocalStorageResourceRef",
+        uuid=volume["uuid"],
+        resourceUuid=volume["uuid"],
+        primaryStorageUuid=ps["uuid"],
+        hostUuid=host,
+        size=volume["size"],
+        resourceType="VolumeVO",
+    )
+
+
+@named_in_rows
+def move_to_host(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Move a volume on local storage to the disk of the wanted host."""
+    cloud.remove("LocalStorageResourceRef", volume["uuid"])
+    ps = cloud.look("PrimaryStorage", volume["primaryStorageUuid"])
+    keep_on_host(cloud, volume, ps, call["destHostUuid"])
+
+
+@behaviour
+def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
+    ps = cloud.get("PrimaryStorage", call["primaryStorageUuid"])
+    hosts = [call["hostUuid"]] if call["hostUuid"] else hosts_of_storage(cloud, ps)
+    return {"inventories": local_disks(cloud, ps, hosts)}
+
+
+# monitors and users of storage
+
+
+@named_in_rows
+def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
+    """Add a monitor for each url to a storage of Ceph; one monitor is of one storage only."""
+    row = cloud.catalogue.resources[call.api.type]
+    relation = row.relations["mons"]
+    for url in call["monUrls"]:
+        mon = mon_of(url)
+        hostname = mon["hostname"]
+        if cloud.find(relation.target, "hostname", hostname):
+            details = f"mon[hostname:{hostname}] is of a storage of this type already"
+            raise ApiError("SYS.1007", details)
+        key = {relation.theirs: storage["uuid"]}
+        item = cloud.add(relation.target, **key, monAddr=hostname, **mon)
+        cloud.change(relation.target, item["uuid"], monUuid=item["uuid"])
+        if not cloud.get(row.stored, storage["uuid"]).get("fsid"):
+            fsid = str(uuid5(NAMESPACE_OID, hostname))  # the same for all storage of one Ceph
+            cloud.change(row.stored, storage["uuid"], fsid=fsid)
+
+
+@named_in_rows
+def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Stop the virtual machines with a volume on a primary storage."""
+    volumes = cloud.find("Volume", "primaryStorageUuid", ps["uuid"])
+    for uuid in dict.fromkeys(volume.get("vmInstanceUuid") for volume in volumes):
+        if cloud.look("VmInstance", uuid).get("hostUuid"):
+            leave_host(cloud, uuid, "Stopped")
+
+
+@on("removed", "BackupStorage")
+def clean_up_after_backup_storage(cloud: Cloud, storage: Item) -> None:
+    """Take the copies on a removed backup storage from images; one without another copy is removed."""
+    for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
+        copies = copies_elsewhere(image, storage["uuid"])
+        if copies:
+            cloud.change("Image", image["uuid"], backupStorageRefs=copies)
+        else:
+            cloud.remove("Image", image["uuid"])
+
+
+def copies_elsewhere(image: Item, storage: Uuid) -> list[Item]:
+    return [ref for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] != storage]
+
+
+# ---- Behaviours: networks ------------------------------------------------------------------------------------------
+
+DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
+VXLAN_PORT = 8472
+
+
+# ranges of addresses
+
+
+def addresses(ip_range: Item) -> tuple[int, int]:
+    """Return the first and the last address of a range as numbers, 0 for text that is none."""
+    first, last = address_of(ip_range["startIp"]), address_of(ip_range["endIp"])
+    return int(first or 0), int(last or 0)
+
+
+def is_in_range(ip: str | None, ip_range: Item) -> bool:
+    return contains(f"{ip_range['startIp']}-{ip_range['endIp']}", ip)
+
+
+@named_in_rows
+def set_bounds(cloud: Cloud, ip_range: Item, call: Call) -> None:
+    """Set a new range to a CIDR: the gateway is the first address, the range goes to the last one."""
+    network = network_of(call["networkCidr"])
+    cloud.change(
+        "IpRange",
+        ip_range["uuid"],
+        gateway=str(network[1]),
+        startIp=str(network[2]),
+        endIp=str(network[-2]),
+        netmask=str(network.netmask),
+    )
+
+
+@named_in_rows
+def set_cidr(cloud: Cloud, ip_range: Item, call: Call) -> None:
+    """Set the CIDR of a new range.
+
+    Ranges of an L2 network may not overlap, and those of an L3 network are of one CIDR.
+    """
+    cidr = str(network_of(f"{ip_range['startIp']}/{ip_range['netmask']}"))
+    l3 = cloud.look("L3Network", ip_range["l3NetworkUuid"])
+    for neighbour in cloud.find("L3Network", "l2NetworkUuid", l3["l2NetworkUuid"]):
+        for other in cloud.find("IpRange", "l3NetworkUuid", neighbour["uuid"]):
+            if other["uuid"] == ip_range["uuid"]:
+                continue
+            refuse_overlap(ip_range, other)
+            if neighbour["uuid"] == l3["uuid"] and other["networkCidr"] != cidr:
+                there = f"[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]"
+                details = "multiple CIDR on the same L3 network is not allowed. There has been a IP range"
+                raise ApiError("SYS.1007", details + there)
+    cloud.change("IpRange", ip_range["uuid"], networkCidr=cidr)
+
+
+def refuse_overlap(ip_range: Item, other: Item) -> None:
+    (first, last), (other_first, other_last) = addresses(ip_range), addresses(other)
+    if first <= other_last and other_first <= last:
+        bounds = f"start ip:{other['startIp']}, end ip: {other['endIp']}"
+        raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, {bounds}]")
+
+
+# free addresses
+
+
+class Cursors(dict[Uuid, int]):
+    """The number at which the search for a free address begins, by the uuid of the range."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__()
+
+
+def is_taken(cloud: Cloud, l3: Uuid, ip: str) -> bool:
+    for type in ("VmNic", "Vip"):
+        for item in cloud.store.find(type, "ip", ip):
+            if item["l3NetworkUuid"] == l3:
+                return True
+    return ip == dhcp_ip(cloud, l3)
+
+
+def range_with(cloud: Cloud, l3: Uuid, ip: str) -> Item | None:
+    """Return the range of an L3 network that has an address, or None."""
+    for ip_range in cloud.find("IpRange", "l3NetworkUuid", l3):
+        if is_in_range(ip, ip_range):
+            return ip_range
+    return None
+
+
+def required_ip(cloud: Cloud, l3: Uuid, ip: str) -> tuple[str, Item]:
+    """Return an address and its range. Raise L3.1000 if it is not free."""
+    ip_range = range_with(cloud, l3, ip)
+    if not ip_range or is_taken(cloud, l3, ip):
+        raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
+    return ip, ip_range
+
+
+def free_ip(cloud: Cloud, l3: Uuid) -> tuple[str, Item]:
+    """Return the next free address of an L3 network and its range. Raise L3.1000 if there is none."""
+    cursors = cloud.part(Cursors)
+    for ip_range in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
+        start, end = addresses(ip_range)
+        first = cursors.get(ip_range["uuid"], start)
+        for number in itertools.chain(range(first, end + 1), range(start, first)):
+            ip = str(ipaddress.IPv4Address(number))
+            if not is_taken(cloud, l3, ip):
+                cursors[ip_range["uuid"]] = number + 1
+                return ip, ip_range
+    raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
+
+
+@named_in_rows
+def take_address(cloud: Cloud, vip: Item, call: Call) -> None:
+    """Give a virtual IP the required address of its L3 network, or the next free one."""
+    l3, wanted = vip["l3NetworkUuid"], call["requiredIp"]
+    ip, ip_range = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
+    cloud.change(
+        "Vip",
+        vip["uuid"],
+        ip=ip,
+        netmask=ip_range["netmask"],
+        gateway=ip_range["gateway"],
+        ipRangeUuid=ip_range["uuid"],
+    )
+
+
+@behaviour
+def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
+    """Return the number of addresses of ranges, and of the free ones.
+
+    The ranges are those that are named, else those of networks, else those of zones.
+    """
+    ranges = []
+    if call["ipRangeUuids"] and not call["all"]:
+        ranges = [cloud.look("IpRange", uuid) for uuid in call["ipRangeUuids"]]
+    else:
+        for l3 in networks_of(cloud, call):
+            ranges += cloud.find("IpRange", "l3NetworkUuid", l3)
+    total = used = 0
+    for ip_range in ranges:
+        first, last = addresses(ip_range)
+        total += last - first + 1
+        for type in ("VmNic", "Vip"):
+            used += len(cloud.find(type, "ipRangeUuid", ip_range["uuid"]))
+        used += is_in_range(dhcp_ip(cloud, ip_range["l3NetworkUuid"]), ip_range)
+    return {"totalCapacity": total, "availableCapacity": total - used}
+
+
+def networks_of(cloud: Cloud, call: Call) -> list[Uuid]:
+    """Return the L3 networks that a call names, or those of the zones that it names."""
+    if call["l3NetworkUuids"] and not call["all"]:
+        return call["l3NetworkUuids"]
+    zones = call["zoneUuids"] or ()
+    if call["all"]:
+        zones = [zone["uuid"] for zone in cloud.store.rows("Zone")]
+    networks = []
+    for zone in zones:
+        networks += [l3["uuid"] for l3 in cloud.find("L3Network", "zoneUuid", zone)]
+    return networks
+
+
+@behaviour
+def get_free_ip_of_l3_network(cloud: Cloud, call: Call) -> Item:
+    return free_ips(cloud, call)
+
+
+@behaviour
+def get_free_ip_of_ip_range(cloud: Cloud, call: Call) -> Item:
+    return free_ips(cloud, call)
+
+
+def free_ips(cloud: Cloud, call: Call) -> Item:
+    """Return free addresses of a range or of an L3 network, `limit` at most, from `start` on."""
+    ranges = cloud.find("IpRange", "l3NetworkUuid", call["l3NetworkUuid"])
+    if call["ipRangeUuid"]:
+        ranges = [cloud.look("IpRange", call["ipRangeUuid"])]
+    inventories, lowest = [], int(address_of(call["start"]))
+    for ip_range in ranges:
+        first, last = addresses(ip_range)
+        for number in range(max(first, lowest), last + 1):
+            ip = str(ipaddress.IPv4Address(number))
+            if len(inventories) == call["limit"]:
+                break
+            if not is_taken(cloud, ip_range["l3NetworkUuid"], ip):
+                place = {"netmask": ip_range["netmask"], "gateway": ip_range["gateway"]}
+                inventories.append({"ipRangeUuid": ip_range["uuid"], "ip": ip, **place})
+    return {"inventories": inventories}
+
+
+@behaviour
+def check_ip_availability(cloud: Cloud, call: Call) -> Item:
+    l3, ip = call["l3NetworkUuid"], call["ip"]
+    exists = range_with(cloud, l3, ip) is not None
+    return {"available": exists and not is_taken(cloud, l3, ip)}
+
+
+# DHCP
+
+
+def dhcp_ip(cloud: Cloud, l3: Uuid) -> str | None:
+    """Return the address of the flat DHCP server of an L3 network, while its range is there."""
+    for tag in tags_of(cloud, l3, DHCP_SERVER):
+        ip = tag["tag"].split("::")[2]
+        if range_with(cloud, l3, ip):
+            return ip
+    return None
+
+
+@behaviour
+def get_l3_network_dhcp_ip_address(cloud: Cloud, call: Call) -> Item:
+    """Return the address of the flat DHCP server. The first call takes a free one."""
+    uuid = call["l3NetworkUuid"]
+    is_flat = False
+    for service in cloud.get("L3Network", uuid)["networkServices"]:
+        provider = cloud.look("NetworkServiceProvider", service["networkServiceProviderUuid"])
+        if service["networkServiceType"] == "DHCP" and provider["type"] == "Flat":
+            is_flat = True
+    if not is_flat or not cloud.find("IpRange", "l3NetworkUuid", uuid):
+        raise refused(f"Cannot find DhcpIp for l3 network[uuid:{uuid}]")
+    ip = dhcp_ip(cloud, uuid)
+    if not ip:
+        ip = free_ip(cloud, uuid)[0]
+        tag = f"{DHCP_SERVER}{ip}::ipUuid::{cloud.uuid()}"
+        put_tag(cloud, "L3Network", uuid, tag.rpartition("::")[0] + "::", tag)
+    return {"ip": ip}
+
+
+# VXLAN
+
+
+@named_in_rows
+def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
+    """Set the number of a VXLAN network: the wanted one, or the first free one of its pool."""
+    pool, wanted = network["poolUuid"], call["vni"]
+    networks = cloud.find("L2Network", "poolUuid", pool)
+    used = {other["vni"] for other in networks if other["uuid"] != network["uuid"]}
+    for vni_range in cloud.find("VniRange", "l2NetworkUuid", pool):
+        for vni in range(vni_range["startVni"], vni_range["endVni"] + 1):
+            if vni not in used and wanted in (None, vni):
+                cloud.change("L2Network", network["uuid"], vni=vni)
+                return
+    raise ApiError("L2.1001", f"no vni is available in the vxlan network pool[uuid:{pool}]")
+
+
+@named_in_rows
+def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
+    """Attach the networks of a VXLAN pool to the clusters of the pool, with the ends of tunnels."""
+    for network in cloud.find("L2Network", "poolUuid", pool["uuid"]):
+        clusters = pool["attachedClusterUuids"]
+        cloud.change("L2Network", network["uuid"], attachedClusterUuids=clusters)
+    for cluster in pool["attachedClusterUuids"]:
+        add_vteps(cloud, cluster)
+
+
+@on("connected", "Host")
+def add_vteps_of_host(cloud: Cloud, host: Item) -> None:
+    add_vteps(cloud, host["clusterUuid"])
+
+
+def add_vteps(cloud: Cloud, cluster: Uuid) -> None:
+    """Add an end of tunnels for each host of a cluster and each VXLAN pool attached to it."""
+    for pool in cloud.find("L2Network", "attachedClusterUuids", cluster):
+        if pool["type"] != "VxlanNetworkPool":
+            continue
+        ends = {end["hostUuid"] for end in cloud.find("Vtep", "poolUuid", pool["uuid"])}
+        for host in cloud.find("Host", "clusterUuid", cluster):
+            if host["uuid"] not in ends:
+                cloud.add(
+                    "Vtep",
+                    poolUuid=pool["uuid"],
+                    hostUuid=host["uuid"],
+                    clusterUuid=cluster,
+                    vtepIp=host["managementIp"],
+                    port=VXLAN_PORT,
+                    type="KVM_HOST_VXLAN",
+                )
+
+
+# ---- Behaviours: network services ----------------------------------------------------------------------------------
+
+
+@named_in_rows
+def free_vip(cloud: Cloud, item: Item, call: Call | None) -> None:
+    """Free a virtual IP whose last user is removed."""
+    vip = item["vipUuid"]
+    for type in ("Eip", "PortForwardingRule", "LoadBalancer"):
+        if cloud.find(type, "vipUuid", vip):
+            return
+    if cloud.look("Vip", vip):
+        cloud.change("Vip", vip, useFor=None, peerL3NetworkUuids=[])
+
+
+@named_in_rows
+def refuse_taken_ports(cloud: Cloud, rule: Item, call: Call) -> None:
+    """Refuse a port range that overlaps with one of the same virtual IP and protocol."""
+    for other in cloud.find("PortForwardingRule", "vipUuid", rule["vipUuid"]):
+        if other["uuid"] == rule["uuid"] or other["protocolType"] != rule["protocolType"]:
+            continue
+        if rule["vipPortStart"] <= other["vipPortEnd"] and other["vipPortStart"] <= rule["vipPortEnd"]:
+            raise refused(
+                f"vip port range[vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}] "
+                f"overlaps with rule[uuid:{other['uuid']}, vipStartPort:{other['vipPortStart']}, "
+                f"vipEndPort:{other['vipPortEnd']}]"
+            )
+
+
+@behaviour
+def get_vip_used_ports(cloud: Cloud, call: Call) -> Item:
+    uuid, protocol, ports = call["uuid"], call["protocol"], []
+    for rule in cloud.find("PortForwardingRule", "vipUuid", uuid):
+        if rule["protocolType"] == protocol:
+            ports.append(f"{rule['vipPortStart']}-{rule['vipPortEnd']}")
+    balancers = cloud.find("LoadBalancer", "vipUuid", uuid) if protocol == "TCP" else []
+    for balancer in balancers:
+        for listener in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"]):
+            ports.append(f"{listener['loadBalancerPort']}-{listener['loadBalancerPort']}")
+    return {"inventories": [{"uuid": uuid, "protocol": protocol, "usedPorts": ports}]}
+
+
+@behaviour
+def get_network_service_types(cloud: Cloud, call: Call) -> Item:
+    """Return each type of service with the types of its providers."""
+    types = defaultdict(list)
+    for provider in cloud.store.rows("NetworkServiceProvider"):
+        for service in provider["networkServiceTypes"]:
+            types[service].append(provider["type"])
+    return {"types": types}
+
+
+# limits of traffic
+
+
+def limits_of(cloud: Cloud, call: Call) -> list[Item]:
+    """Return the limits of a virtual IP, or of one of its ports."""
+    limits = cloud.find("VipQos", "vipUuid", call["uuid"])
+    return [limit for limit in limits if limit.get("port") == call["port"]]
+
+
+@behaviour
+def set_vip_qos(cloud: Cloud, call: Call) -> Item:
+    """Limit a virtual IP, or one of its ports. A bandwidth that is not given stays."""
+    limits = limits_of(cloud, call)
+    if not limits:
+        new = {"vipUuid": call["uuid"], "port": call["port"], "type": "VirtualRouter"}
+        limits = [cloud.add("VipQos", **new)]
+    uuid = limits[0]["uuid"]
+    for name in ("inboundBandwidth", "outboundBandwidth"):
+        if call[name]:
+            cloud.change("VipQos", uuid, **{name: call[name]})
+    return cloud.shown("VipQos", uuid)
+
+
+@behaviour
+def delete_vip_qos(cloud: Cloud, call: Call) -> None:
+    for limit in limits_of(cloud, call):
+        cloud.remove("VipQos", limit["uuid"])
+
+
+# security groups
+
+
+@behaviour
+def add_security_group_rule(cloud: Cloud, call: Call) -> Item:
+    """Add each rule once for every remote group, or once for its address range."""
+    uuid = call["securityGroupUuid"]
+    for rule in call["rules"]:
+        for remote in call["remoteSecurityGroupUuids"] or [None]:
+            start, end = rule.get("startPort"), rule.get("endPort")
+            cloud.add(
+                "SecurityGroupRule",
+                securityGroupUuid=uuid,
+                remoteSecurityGroupUuid=remote,
+                type=rule["type"],
+                protocol=rule["protocol"],
+                allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0",
+                startPort=-1 if start is None else start,
+                endPort=-1 if end is None else end,
+            )
+    return cloud.shown("SecurityGroup", uuid)
+
+
+@named_in_rows
+def detach_nics(cloud: Cloud, group: Item, call: Call) -> None:
+    """Remove the nics on a network from a security group that is detached from it."""
+    for ref in cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", group["uuid"]):
+        if cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == call["l3NetworkUuid"]:
+            cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
+
+
+# ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
+
+GUEST = "4"  # metaData of a router's nic: a sum of 1 public, 2 management, 4 guest (VirtualRouterNicMetaData.java)
+DISKS_OF_FIRST_START = (  # parameters that wait in the virtual machine until it has volumes
+    "rootDiskOfferingUuid",
+    "dataDiskOfferingUuids",
+    "primaryStorageUuidForRootVolume",
+)
+OFFERED = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # fields of an offering
+
+
+def get_vm(cloud: Cloud, uuid: Uuid) -> Item:
+    return cloud.get("VmInstance", uuid)
+
+
+def set_state_of_vm(cloud: Cloud, uuid: Uuid, state: str) -> None:
+    cloud.change("VmInstance", uuid, state=state)
+
+
+def refuse_unless(cloud: Cloud, uuid: Uuid, state: str) -> None:
+    """Raise VM.1010 if somebody has changed the state of a virtual machine meanwhile."""
+    current = get_vm(cloud, uuid)["state"]
+    if current != state:
+        raise ApiError("VM.1010", f"vm[uuid:{uuid}] became {current} while it was {state}")
+
+
+# the life of a virtual machine
+
+
+@behaviour(
+    host="Choose a host for the vm",
+    volume="Create the volumes of the vm",
+    nic="Allocate the nics of the vm",
+    start="Start the vm on the hypervisor",
+)
+def create_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Add a virtual machine with its nics, and start it unless it is only to be created."""
+    uuid = new_item(cloud, call)["uuid"]
+    offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
+    default_l3 = call["defaultL3NetworkUuid"] or call["l3NetworkUuids"][0]
+    cloud.change(
+        "VmInstance",
+        uuid,
+        hostUuid=None,
+        hypervisorType="KVM",
+        platform=cloud.get("Image", call["imageUuid"]).get("platform"),
+        defaultL3NetworkUuid=default_l3,
+        **{name: offering.get(name) for name in OFFERED},
+        **{name: call[name] for name in DISKS_OF_FIRST_START},
+    )
+    for l3 in call["l3NetworkUuids"]:
+        add_nic(cloud, get_vm(cloud, uuid), l3)
+    if call["strategy"] == "JustCreate":
+        return cloud.shown("VmInstance", uuid)
+    set_state_of_vm(cloud, uuid, "Starting")
+    yield
+    choose_host(cloud, uuid, call)
+    yield "host"
+    make_volumes(cloud, get_vm(cloud, uuid))
+    yield "volume"
+    add_routers(cloud, get_vm(cloud, uuid))
+    give_addresses(cloud, uuid)
+    yield "nic"
+    get_vm(cloud, uuid)
+    yield "start"
+    refuse_unless(cloud, uuid, "Starting")
+    set_state_of_vm(cloud, uuid, "Running")
+    return cloud.shown("VmInstance", uuid)
+
+
+@behaviour(
+    host="Choose a host for the vm",
+    nic="Allocate the nics of the vm",
+    start="Start the vm on the hypervisor",
+)
+def start_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Start a virtual machine on a host, with volumes, routers and addresses if it has none yet."""
+    uuid = call["uuid"]
+    set_state_of_vm(cloud, uuid, "Starting")
+    take_pending_size(cloud, uuid)
+    yield
+    choose_host(cloud, uuid, call)
+    yield "host"
+    make_volumes(cloud, get_vm(cloud, uuid))
+    add_routers(cloud, get_vm(cloud, uuid))
+    give_addresses(cloud, uuid)
+    yield "nic"
+    get_vm(cloud, uuid)
+    yield "start"
+    refuse_unless(cloud, uuid, "Starting")
+    set_state_of_vm(cloud, uuid, "Running")
+    if get_vm(cloud, uuid).get("status"):  # that of a router
+        cloud.change("VmInstance", uuid, status="Connected")
+    return cloud.shown("VmInstance", uuid)
+
+
+@behaviour(work="Ask the hypervisor")
+def stop_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    uuid = call["uuid"]
+    if get_vm(cloud, uuid)["state"] != "Stopped":
+        set_state_of_vm(cloud, uuid, "Stopping")
+        yield "work"
+        refuse_unless(cloud, uuid, "Stopping")
+        leave_host(cloud, uuid, "Stopped")
+    return cloud.shown("VmInstance", uuid)
+
+
+def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Iterator[str]:
+    """Go through a stage in a state, and end in another one."""
+    set_state_of_vm(cloud, uuid, meanwhile)
+    yield "work"
+    refuse_unless(cloud, uuid, meanwhile)
+    set_state_of_vm(cloud, uuid, state)
+    return cloud.shown("VmInstance", uuid)
+
+
+@behaviour(work="Ask the hypervisor")
+def reboot_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    return change_for_a_while(cloud, call["uuid"], "Rebooting", "Running")
+
+
+@behaviour(work="Ask the hypervisor")
+def pause_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    return change_for_a_while(cloud, call["uuid"], "Pausing", "Paused")
+
+
+@behaviour(work="Ask the hypervisor")
+def resume_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    return change_for_a_while(cloud, call["uuid"], "Resuming", "Running")
+
+
+@behaviour(choose="Choose a destination host", move="Move the vm's memory")
+def migrate_vm(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Move a running virtual machine to another host of its cluster."""
+    uuid = call["vmInstanceUuid"]
+    host_for_vm(cloud, get_vm(cloud, uuid), call)  # refuses if there is none
+    set_state_of_vm(cloud, uuid, "Migrating")
+    yield "choose"
+    get_vm(cloud, uuid)
+    yield "move"
+    refuse_unless(cloud, uuid, "Migrating")
+    choose_host(cloud, uuid, call)
+    set_state_of_vm(cloud, uuid, "Running")
+    return cloud.shown("VmInstance", uuid)
+
+
+@behaviour(work="Stop the vm on the hypervisor")
+def destroy_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Destroy a virtual machine: it waits to be expunged. One that never ran is removed."""
+    uuid = call["uuid"]
+    state = get_vm(cloud, uuid)["state"]
+    if state == "Created":
+        cloud.remove("VmInstance", uuid)
+    if state in ("Created", "Destroyed"):
+        return None
+    set_state_of_vm(cloud, uuid, "Destroying")
+    yield "work"
+    vm = cloud.look("VmInstance", uuid)
+    if not vm:
+        return None  # somebody else has removed it
+    leave_for_collection(cloud, vm)
+    leave_host(cloud, uuid, "Destroyed")
+    for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
+        cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
+    release_parts(cloud, uuid)
+    expunge(cloud, "VmInstance", uuid)
+    return None
+
+
+def release_parts(cloud: Cloud, uuid: Uuid) -> None:
+    """Free the addresses of a virtual machine, delete its root volume, detach its data volumes."""
+    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+        set_address(cloud, nic, None, {})
+    deletes_data = configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
+    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
+        if volume["type"] == "Root":
+            cloud.change("Volume", volume["uuid"], status="Deleted")
+            continue
+        cloud.change("Volume", volume["uuid"], vmInstanceUuid=None, deviceId=None)
+        if deletes_data:
+            cloud.change("Volume", volume["uuid"], status="Deleted")
+            expunge(cloud, "Volume", volume["uuid"])
+
+
+# what can be changed
+
+
+@behaviour
+def update_vm_instance(cloud: Cloud, call: Call) -> Item:
+    """Change fields. A given state takes the virtual machine off its host, or to one."""
+    uuid = call["uuid"]
+    before = get_vm(cloud, uuid)
+    update(cloud, call)
+    vm = get_vm(cloud, uuid)
+    if call["state"] == "Stopped":
+        leave_host(cloud, uuid, "Stopped")
+    if call["state"] == "Running":
+        if not vm.get("hostUuid"):
+            choose_host(cloud, uuid, call)
+        give_addresses(cloud, uuid)
+    refuse_overload(cloud, uuid, before)
+    return cloud.shown("VmInstance", uuid)
+
+
+@behaviour
+def change_instance_offering(cloud: Cloud, call: Call) -> Item:
+    """Change the size of a virtual machine: at once, or with its next start if it runs."""
+    uuid, offering = call["vmInstanceUuid"], cloud.get("InstanceOffering", call["instanceOfferingUuid"])
+    before = get_vm(cloud, uuid)
+    strategy = offering.get("allocatorStrategy")
+    cloud.change(
+        "VmInstance", uuid, instanceOfferingUuid=offering["uuid"], allocatorStrategy=strategy
+    )
+    put_tag(cloud, "VmInstance", uuid, "pendingCapacityChange::", PENDING.format(**offering))
+    takes_now = before["state"] == "Running" and configured(cloud, "vm", "numa")
+    if before["state"] == "Stopped" or takes_now:
+        take_pending_size(cloud, uuid)
+    refuse_overload(cloud, uuid, before)
+    return cloud.shown("VmInstance", uuid)
+
+
+PENDING = (  # VmSystemTags.java
+    "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"
+)
+
+
+def take_pending_size(cloud: Cloud, uuid: Uuid) -> None:
+    """Set the size of the offering that waits in a tag, and remove the tag."""
+    for tag in tags_of(cloud, uuid, "pendingCapacityChange::"):
+        for name, text in (parts_of(PENDING, tag["tag"]) or {}).items():
+            number = whole_of(text)
+            if number is not None and number >= 0:
+                cloud.change("VmInstance", uuid, **{name: number})
+        cloud.remove("SystemTag", tag["uuid"])
+
+
+def refuse_overload(cloud: Cloud, uuid: Uuid, before: Item) -> None:
+    """Refuse a change of size for which the host has no room."""
+    vm = get_vm(cloud, uuid)
+    host = cloud.look("Host", vm.get("hostUuid"))
     if not host:
         return
-    recount(scope.cloud, host["uuid"])
-    left = scope.cloud.look("Host", host["uuid"])
-    for name, unit in (("availableCpuCapacity", "cpus"), ("availableMemoryCapacity", "bytes")):
-        if left[name] < min(0, host[name]):
-            raise refused(f"host[uuid:{host['uuid']}] has no room for {host[name] - left[name]} more {unit}")
+    is_new = before.get("hostUuid") != host["uuid"]
+    for name, available, unit in (
+        ("cpuNum", available_cpus(cloud, host), "cpus"),
+        ("memorySize", available_memory(cloud, host), "bytes"),
+    ):
+        grown = vm[name] - (0 if is_new else before[name])
+        if available < 0 and grown > 0:
+            raise refused(f"host[uuid:{host['uuid']}] has no room for {grown} more {unit}")
 
 
-PENDING = "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"  # VmSystemTags.java
+@behaviour(copy="Make the new root volume")
+def change_vm_image(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Replace the root volume by one of another image."""
+    uuid = call["vmInstanceUuid"]
+    yield "copy"
+    vm, image = get_vm(cloud, uuid), cloud.get("Image", call["imageUuid"])
+    old = cloud.get("Volume", vm["rootVolumeUuid"])
+    size = max(image["size"], old["size"])
+    platform = image.get("platform")
+    cloud.change("VmInstance", uuid, imageUuid=image["uuid"], platform=platform)
+    cloud.change("Volume", old["uuid"], vmInstanceUuid=None)  # else the vm is removed with it
+    cloud.remove("Volume", old["uuid"])
+    ps = storage_with_room(cloud, old["primaryStorageUuid"], size)
+    more = {"size": size, "uuid": call["resourceUuid"], "rootImageUuid": image["uuid"]}
+    new_volume_of_vm(cloud, vm, 0, ps, **more)
+    return cloud.shown("VmInstance", uuid)
 
 
-@effect("take the pending capacity")
-def take_pending(scope):
-    """Set the capacity of the offering that the virtual machine was changed to while it ran; drop the tag that holds it."""
-    for tag in tags_of(scope, "pendingCapacityChange::")[0]:
-        numbers = parts_of(PENDING, tag["tag"]) or {}
-        pending = {name: whole_of(text, 63) for name, text in numbers.items()}
-        scope.set(**{name: value for name, value in pending.items() if value is not None and value >= 0})
-        scope.cloud.remove("SystemTag", tag["uuid"])
+@behaviour(copy="Copy the volumes")
+def primary_storage_migrate_vm(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Move the root volume to another primary storage, and the data volumes if it is wanted."""
+    uuid = call["vmInstanceUuid"]
+    yield "copy"
+    get_vm(cloud, uuid)
+    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
+        if volume["type"] == "Root" or call["withDataVolumes"]:
+            move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
+    return cloud.shown("VmInstance", uuid)
+
+
+# hosts
+
+
+def bounds_of(vm: Item, call: Call) -> dict[str, Uuid | None]:
+    """Return the hosts among which the one for a virtual machine is chosen (see able_hosts).
+
+    One that is on a host goes to another one of its cluster.
+    """
+    host = vm.get("hostUuid")
+    return {
+        "exclude": host,
+        "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"],
+        "clusterUuid": vm.get("clusterUuid") if host else call["clusterUuid"],
+    }
+
+
+def host_for_vm(cloud: Cloud, vm: Item, call: Call) -> Item:
+    return pick_host(cloud, vm, **bounds_of(vm, call), uuid=call["hostUuid"])
+
+
+def choose_host(cloud: Cloud, uuid: Uuid, call: Call) -> None:
+    """Put a virtual machine on the best of the hosts that the call allows."""
+    put_on_host(cloud, uuid, host_for_vm(cloud, get_vm(cloud, uuid), call))
+
+
+@behaviour
+def get_candidate_zones_clusters_hosts_for_creating_vm(cloud: Cloud, call: Call) -> Item:
+    vm = cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | imagined_vm(call)
+    return destinations(cloud, call, vm)
+
+
+@behaviour
+def get_vm_starting_candidate_clusters_hosts(cloud: Cloud, call: Call) -> Item:
+    return destinations(cloud, call, get_vm(cloud, call["uuid"]))
+
+
+@behaviour
+def get_vm_migration_candidate_hosts(cloud: Cloud, call: Call) -> Item:
+    return destinations(cloud, call, get_vm(cloud, call["vmInstanceUuid"]))
+
+
+def imagined_vm(call: Call) -> Item:
+    """Return the virtual machine that a call would create, as able_hosts takes it."""
+    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
+
+
+def destinations(cloud: Cloud, call: Call, vm: Item) -> Item:
+    """Return the hosts that could take a virtual machine, with their clusters and zones."""
+    try:
+        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
+    except ApiError:
+        hosts = []
+    body = {}
+    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
+        key = "uuid" if type == "Host" else f"{type.lower()}Uuid"
+        uuids = dict.fromkeys(host[key] for host in hosts)
+        body[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
+    return body
+
+
+@behaviour
+def get_candidate_primary_storages_for_creating_vm(cloud: Cloud, call: Call) -> Item:
+    """Return the primary storage with room for each volume that a call would create."""
+    clusters = set()
+    for cluster in cloud.store.in_order("Cluster"):
+        in_zone = call["zoneUuid"] in (None, cluster["zoneUuid"])
+        is_wanted = in_zone and call["clusterUuid"] in (None, cluster["uuid"])
+        if is_wanted and reaches(cloud, imagined_vm(call), cluster["uuid"]):
+            clusters.add(cluster["uuid"])
+
+    def with_room(size: int) -> list[Inventory]:
+        inventories = []
+        for ps in cloud.store.in_order("PrimaryStorage"):
+            if clusters & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size):
+                inventories.append(cloud.inventory("PrimaryStorage", ps))
+        return inventories
+
+    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"])
+    root_size = root.get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
+    data = {}
+    for uuid in call["dataDiskOfferingUuids"] or ():
+        data[uuid] = with_room(cloud.look("DiskOffering", uuid)["diskSize"])
+    return {
+        "rootVolumePrimaryStorages": with_room(root_size),
+        "dataVolumePrimaryStorages": data,
+    }
 
 
 # nics
 
-GUEST = "4"  # what the metaData of a router's nic says: 1 public, 2 management, 4 guest; sums of them (VirtualRouterNicMetaData.java)
 
-
-@effect("nic on")
-def add_nic(scope, word):
-    """One more nic, on that network; that of a router says what it is for."""
-    cloud, vm, l3 = scope.cloud, scope.item, scope.value(word)
-    nics = {nic["deviceId"]: nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])}
+def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
+    """Add a nic on a network. That of a router says in metaData what it is for."""
+    nics = {}
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        nics[nic["deviceId"]] = nic["l3NetworkUuid"]
     if l3 in nics.values():
-        raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")
-    device = next(n for n in itertools.count() if n not in nics)
-    mac = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
-    use = (l3 == vm.get("publicNetworkUuid")) + 2 * (l3 == vm.get("managementNetworkUuid"))
-    mac = said_by_tag(cloud, vm["uuid"], f"customMac::{l3}::") or ":".join(re.findall("..", mac))
-    cloud.add("VmNic", vmInstanceUuid=vm["uuid"], l3NetworkUuid=l3, deviceId=device, mac=mac,
-              metaData=None if vm["type"] == "UserVm" else str(use or GUEST))  # fmt: skip
+        raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")  # sic
+    device = next(number for number in itertools.count() if number not in nics)
+    digits = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
+    mac = rest_of_tag(cloud, vm["uuid"], f"customMac::{l3}::")
+    is_public = l3 == vm.get("publicNetworkUuid")
+    is_management = l3 == vm.get("managementNetworkUuid")
+    use = str(is_public + 2 * is_management or GUEST)
+    cloud.add(
+        "VmNic",
+        vmInstanceUuid=vm["uuid"],
+        l3NetworkUuid=l3,
+        deviceId=device,
+        mac=mac or ":".join(re.findall("..", digits)),
+        metaData=None if vm["type"] == "UserVm" else use,
+    )
 
 
-def readdress(cloud, nic, ip=None, found=None):
-    """A nic has that address of a range, or none any more; what leads to it from outside leads there."""
-    cloud.change("VmNic", nic["uuid"], ip=ip, ipRangeUuid=found and found["uuid"], **{name: found and found[name] for name in ("netmask", "gateway")})
+def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None:
+    """Give a nic an address of a range, or none. EIPs and port forwarding lead to the new one."""
+    cloud.change(
+        "VmNic",
+        nic["uuid"],
+        ip=ip,
+        ipRangeUuid=ip_range.get("uuid"),
+        netmask=ip_range.get("netmask"),
+        gateway=ip_range.get("gateway"),
+    )
     for type in ("Eip", "PortForwardingRule"):
         for public in cloud.find(type, "vmNicUuid", nic["uuid"]):
             cloud.change(type, public["uuid"], guestIp=ip)
 
 
-@on_removal("VmNic")
-def nic_removed(cloud, nic):
-    """Where its network was the default one, that of the first nic that is left is it now."""
-    vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
-    if vm.get("defaultL3NetworkUuid") == nic["l3NetworkUuid"]:
-        left = sorted(cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]), key=lambda nic: nic["deviceId"])
-        cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=left[0]["l3NetworkUuid"] if left else None)
+def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | None = None) -> None:
+    """Give an address to each nic without one.
 
-
-@effect("nics leave the group")
-def leave_group(scope):
-    """Those on a network that a security group is detached from."""
-    for ref in scope.cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", scope.item["uuid"]):
-        if scope.cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == scope.call["l3NetworkUuid"]:
-            scope.cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
-
-
-@effect("address the nics")
-def address_nics(scope):
-    """An address for each nic that has none: the one that the call or a tag says, the gateway's for a router, or the next free one."""
-    cloud, call = scope.cloud, scope.call
-    for nic in cloud.find("VmNic", "vmInstanceUuid", scope.item["uuid"]):
-        l3 = nic["l3NetworkUuid"]
+    It is `ip` on the network `l3`, else that of a tag staticIp::, the gateway for the guest nic of a
+    router, or the next free one.
+    """
+    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
         if nic.get("ip"):
             continue
-        wanted = call["staticIp"] if call["l3NetworkUuid"] == l3 else said_by_tag(cloud, scope.item["uuid"], f"staticIp::{l3}::")
-        ip, found = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
-        if nic.get("metaData") == GUEST and not wanted:
-            ip, found = found["gateway"], found | {"uuid": None}
-        readdress(cloud, nic, ip, found)
+        network = nic["l3NetworkUuid"]
+        wanted = ip if network == l3 else rest_of_tag(cloud, uuid, f"staticIp::{network}::")
+        if wanted:
+            address, ip_range = required_ip(cloud, network, wanted)
+        else:
+            address, ip_range = free_ip(cloud, network)
+            if nic.get("metaData") == GUEST:
+                address = ip_range["gateway"]
+                ip_range = ip_range | {"uuid": None}
+        set_address(cloud, nic, address, ip_range)
 
 
-# volumes
+@behaviour
+def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
+    uuid, l3 = call["vmInstanceUuid"], call["l3NetworkUuid"]
+    vm = get_vm(cloud, uuid)
+    add_nic(cloud, vm, l3)
+    give_addresses(cloud, uuid, l3, call["staticIp"])
+    if not vm.get("defaultL3NetworkUuid"):
+        cloud.change("VmInstance", uuid, defaultL3NetworkUuid=l3)
+    return cloud.shown("VmInstance", uuid)
 
-DISKS_OF_FIRST_START = ("rootDiskOfferingUuid", "dataDiskOfferingUuids", "primaryStorageUuidForRootVolume")
+
+@on("removed", "VmNic")
+def choose_default_network(cloud: Cloud, nic: Item) -> None:
+    """Make the network of the first nic the default one if the nic on that is removed."""
+    vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+    if vm.get("defaultL3NetworkUuid") != nic["l3NetworkUuid"]:
+        return
+    nics = cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
+    nics.sort(key=operator.itemgetter("deviceId"))
+    default = nics[0]["l3NetworkUuid"] if nics else None
+    cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=default)
 
 
-@effect("not on a host yet")
-def not_on_host(scope):
-    """A host that is asked for is not yet its own; what disks are asked for is kept until it has them."""
-    asked = {name: scope.call[name] for name in DISKS_OF_FIRST_START}
-    scope.cloud.change("VmInstance", scope.item["uuid"], hostUuid=None, **asked)
-    scope.item |= asked | {"hostUuid": None}
-
+# volumes of a virtual machine
 
 ALLOCATOR = "primaryStorage::allocator::uuid::"  # PrimaryStorageSystemTags.java
 
 
-def storage_wanted(cloud, vm, device, disk):
-    """The primary storage that a call or a tag wants a volume on: for the root volume of its instance offering, for others of their disk offering."""
-    if device:
-        return said_by_tag(cloud, vm["uuid"], "primaryStorageUuidForDataVolume::") or said_by_tag(cloud, disk["uuid"], ALLOCATOR)
-    return vm.get("primaryStorageUuidForRootVolume") or said_by_tag(cloud, vm.get("instanceOfferingUuid"), ALLOCATOR)
-
-
-@effect("make the volumes")
-def make_volumes(scope):
-    """The root volume from the image, and a data volume for each disk offering, where it has none yet."""
-    cloud, vm = scope.cloud, scope.item
+def make_volumes(cloud: Cloud, vm: Item) -> None:
+    """Make the root volume from the image, and a data volume for each disk offering, once."""
     if vm.get("rootVolumeUuid"):
         return
-    data = filter(None, (cloud.look("DiskOffering", uuid) for uuid in vm.get("dataDiskOfferingUuids") or ()))
-    disks = [cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid")), *data]
     image = cloud.get("Image", vm["imageUuid"])
+    root_disk = cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid"))
+    disks = [root_disk]
+    for uuid in vm.get("dataDiskOfferingUuids") or ():
+        if disk := cloud.look("DiskOffering", uuid):
+            disks.append(disk)
     for device, disk in enumerate(disks):
         size = disk.get("diskSize") or image["size"]
-        ps = pick_storage(cloud, vm["clusterUuid"], size, storage_wanted(cloud, vm, device, disk))
-        more = {"diskOfferingUuid": disk["uuid"]} if device else {"rootImageUuid": image["uuid"]}
-        new_volume(cloud, vm, device, ps, size=size, **more)
-    scope.set(**dict.fromkeys(DISKS_OF_FIRST_START))
+        wanted = storage_wanted(cloud, vm, device, disk)
+        ps = pick_storage(cloud, vm["clusterUuid"], size, wanted)
+        if device:
+            new_volume_of_vm(cloud, vm, device, ps, size=size, diskOfferingUuid=disk["uuid"])
+        else:
+            new_volume_of_vm(cloud, vm, device, ps, size=size, rootImageUuid=image["uuid"])
+    cloud.change("VmInstance", vm["uuid"], **dict.fromkeys(DISKS_OF_FIRST_START))
 
 
-def new_volume(cloud, vm, device, ps, **values):
-    """A volume of a virtual machine: the first one is its root volume."""
-    kind, told = ("DATA", {"type": "Data"}) if device else ("ROOT", {"type": "Root", "description": f"Root volume for VM[uuid:{vm['uuid']}]"})
-    volume = cloud.add("Volume", name=f"{kind}-for-{vm['name']}", vmInstanceUuid=vm["uuid"], deviceId=device, **told, **values)
-    instantiate(cloud, volume, ps)
-    if not device:
+def storage_wanted(cloud: Cloud, vm: Item, device: int, disk: Item) -> Uuid | None:
+    """Return the primary storage on which a call or a tag wants a volume.
+
+    The tags are of the instance offering for the root volume, of the disk offering for others.
+    """
+    if device:
+        begin = "primaryStorageUuidForDataVolume::"
+        return rest_of_tag(cloud, vm["uuid"], begin) or rest_of_tag(cloud, disk["uuid"], ALLOCATOR)
+    wanted = vm.get("primaryStorageUuidForRootVolume")
+    return wanted or rest_of_tag(cloud, vm.get("instanceOfferingUuid"), ALLOCATOR)
+
+
+def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: Any) -> None:
+    """Add a volume of a virtual machine. The first one is its root volume."""
+    name, type, description = f"DATA-for-{vm['name']}", "Data", None
+    if device == 0:
+        name, type = f"ROOT-for-{vm['name']}", "Root"
+        description = f"Root volume for VM[uuid:{vm['uuid']}]"
+    volume = cloud.add(
+        "Volume",
+        name=name,
+        type=type,
+        description=description,
+        vmInstanceUuid=vm["uuid"],
+        deviceId=device,
+        **values,
+    )
+    cloud.change("Volume", volume["uuid"], **place_of_volume(cloud, volume, ps))
+    if device == 0:
         cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
 
 
-@effect("let go of what it has")
-def let_go(scope):
-    """Addresses are free again, the root volume is Deleted with it, data volumes are detached and stay."""
-    cloud, uuid = scope.cloud, scope.item["uuid"]
-    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
-        readdress(cloud, nic)
-    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
-        goes = volume["type"] != "Root" and configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
-        cloud.change("Volume", volume["uuid"], **{"status": "Deleted"} if volume["type"] == "Root" else {"vmInstanceUuid": None, "deviceId": None})
-        Scope(cloud, scope.call, "Volume", volume).perform("status = Deleted", "expunge later") if goes else None
+# routers
 
 
-def instantiate(cloud, volume, ps):
-    cloud.change("Volume", volume["uuid"], **placed(cloud, volume, ps))
+@behaviour(
+    host="Choose a host for the router",
+    nic="Allocate the nics of the router",
+    start="Start the router on the hypervisor",
+)
+def create_vpc_v_router(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Add a virtual router, which is a virtual machine, from its offering and start it."""
+    uuid = new_item(cloud, call)["uuid"]
+    offering = cloud.get("InstanceOffering", call["virtualRouterOfferingUuid"])
+    management, public = offering.get("managementNetworkUuid"), offering.get("publicNetworkUuid")
+    cloud.change(
+        "VmInstance",
+        uuid,
+        type="ApplianceVm",
+        applianceVmType=call["applianceVmType"] or "vpcvrouter",
+        status="Connecting",
+        agentPort=7759,
+        hypervisorType="KVM",
+        state="Starting",
+        instanceOfferingUuid=offering["uuid"],
+        platform=cloud.look("Image", offering.get("imageUuid")).get("platform"),
+        zoneUuid=offering.get("zoneUuid"),
+        imageUuid=offering.get("imageUuid"),
+        managementNetworkUuid=management,
+        publicNetworkUuid=public,
+        defaultRouteL3NetworkUuid=public,
+        defaultL3NetworkUuid=public,
+        **{name: offering.get(name) for name in OFFERED},
+    )
+    add_nic(cloud, get_vm(cloud, uuid), management)
+    if public not in (None, management):
+        add_nic(cloud, get_vm(cloud, uuid), public)
+    yield
+    choose_host(cloud, uuid, call)
+    yield "host"
+    make_volumes(cloud, get_vm(cloud, uuid))
+    give_addresses(cloud, uuid)
+    yield "nic"
+    get_vm(cloud, uuid)
+    yield "start"
+    refuse_unless(cloud, uuid, "Starting")
+    cloud.change("VmInstance", uuid, state="Running", status="Connected")
+    return cloud.shown("VmInstance", uuid)
 
 
-def move_volume(cloud, volume, storage):
-    """Its snapshots go with it."""
-    snapshots = [snapshot for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]) if snapshot["status"] != "Creating"]
-    ps = with_room(cloud, storage, volume["size"] + sum(snapshot["size"] for snapshot in snapshots))
-    for item in (volume, *snapshots):
-        take_space(cloud, item, -item["size"])
-    instantiate(cloud, volume, ps)
-    there = {"primaryStorageUuid": storage, "primaryStorageInstallPath": cloud.look("Volume", volume["uuid"])["installPath"]}
-    for snapshot in snapshots:
-        cloud.change("VolumeSnapshot", snapshot["uuid"], **there)
-        take_space(cloud, snapshot | there, snapshot["size"])
+def add_routers(cloud: Cloud, vm: Item) -> None:
+    """Make a virtual router for each network of a virtual machine that needs one and has none.
+
+    A network needs one if it gets services from a router and its zone has an offering for it.
+    """
+    if vm["type"] != "UserVm":
+        return
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        l3 = cloud.look("L3Network", nic["l3NetworkUuid"])
+        offering = offering_of_router(cloud, l3)
+        if offering and is_routed(cloud, l3) and not has_router(cloud, l3):
+            new_router(cloud, l3, offering)
 
 
-@effect("move its volumes")
-def move_volumes(scope):
-    for volume in scope.cloud.find("Volume", "vmInstanceUuid", scope.item["uuid"]):
-        if volume["type"] == "Root" or scope.call["withDataVolumes"]:
-            move_volume(scope.cloud, volume, scope.call["dstPrimaryStorageUuid"])
+def is_routed(cloud: Cloud, l3: Item) -> bool:
+    for service in l3.get("networkServices", ()):
+        provider = cloud.look("NetworkServiceProvider", service["networkServiceProviderUuid"])
+        if provider.get("type") == "VirtualRouter":
+            return True
+    return False
 
 
-# what could take them
+def has_router(cloud: Cloud, l3: Item) -> bool:
+    nics = cloud.find("VmNic", "metaData", GUEST)
+    return any(nic["l3NetworkUuid"] == l3["uuid"] for nic in nics)
 
 
-@behaviour("GetCandidateZonesClustersHostsForCreatingVm", "GetVmStartingCandidateClustersHosts", "GetVmMigrationCandidateHosts")
-def get_destinations(cloud, call):
-    """The hosts that could take a virtual machine, one that is there or one that is thought of, with their clusters and zones."""
-    vm = cloud.look("VmInstance", call.target) or cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | thought_of(call)
+def offering_of_router(cloud: Cloud, l3: Item) -> Item | None:
+    """Return the router offering for a network: the one tagged for it, else the default one."""
+    tags = cloud.find("SystemTag", "tag", f"guestL3Network::{l3['uuid']}")
+    tagged = {tag["resourceUuid"] for tag in tags}
+    offerings = cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"])
+    offerings = [offering for offering in offerings if offering["state"] == "Enabled"]
+
+    def preference(offering: Item) -> tuple[bool, bool]:
+        return offering["uuid"] in tagged, offering["isDefault"]
+
+    return max(offerings, key=preference, default=None)
+
+
+def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
+    """Make a running router with a nic on a network, for the account that owns the network."""
+    uuid = cloud.uuid()
+    params = {
+        "name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}",
+        "virtualRouterOfferingUuid": offering["uuid"],
+        "applianceVmType": "VirtualRouter",
+        "resourceUuid": uuid,
+    }
+    api = cloud.catalogue.apis["CreateVpcVRouter"]
+    for _ in create_vpc_v_router(cloud, Call(api, params, account=ADMIN)):
+        pass
+    add_nic(cloud, get_vm(cloud, uuid), l3["uuid"])
+    give_addresses(cloud, uuid)
+    owner = cloud.accounts.owner("L3Network", l3)
+    cloud.accounts.give("VmInstance", get_vm(cloud, uuid), owner)
+
+
+# clones
+
+COPIED = (
+    "description",
+    "imageUuid",
+    "instanceOfferingUuid",
+    "platform",
+    "cpuNum",
+    "cpuSpeed",
+    "memorySize",
+    "allocatorStrategy",
+    "hypervisorType",
+    "zoneUuid",
+    "clusterUuid",
+    "defaultL3NetworkUuid",
+)
+
+
+@behaviour(copy="Copy the volumes of the vm", start="Start the clones")
+def clone_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Make clones of a virtual machine. Each fails or succeeds by itself."""
+    yield "copy"
+    source = get_vm(cloud, call.target)
+    clones = [clone_of(cloud, call, source, name) for name in call["names"]]
+    yield "start"
+    number = sum("inventory" in clone for clone in clones)
+    return {"result": {"numberOfClonedVm": number, "inventories": clones}}
+
+
+def clone_of(cloud: Cloud, call: Call, source: Item, name: str) -> Item:
+    """Make a clone and start it if it is wanted. Return its inventory, or the error."""
+    is_started = call["strategy"] == "InstantStart"
     try:
-        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
-    except ApiError:
-        hosts = []
-    found = {}
-    for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
-        uuids = dict.fromkeys(host["uuid" if type == "Host" else f"{type.lower()}Uuid"] for host in hosts)
-        found[member] = [cloud.inventory(type, cloud.look(type, uuid)) for uuid in uuids]
-    return found
+        with cloud.store.all_or_nothing():
+            values = {key: source.get(key) for key in COPIED}
+            vm = cloud.add("VmInstance", name=name, **values)
+            copy_parts(cloud, source["uuid"], vm, with_data=call["full"])
+            if is_started:
+                api = cloud.catalogue.apis["StartVmInstance"]
+                start = replace(call, api=api, params={"uuid": vm["uuid"]})
+                cloud.accounts.charge(start)
+                for _ in cloud.act(start):
+                    pass
+            return cloud.shown("VmInstance", vm["uuid"]) | {"started": is_started}
+    except ApiError as error:
+        return {"error": cloud.catalogue.error_body(error), "started": False}
 
 
-def thought_of(call):
-    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
+def copy_parts(cloud: Cloud, source: Uuid, vm: Item, with_data: bool) -> None:
+    """Give a virtual machine nics on the networks of another one, and volumes of the same sizes."""
+    nics = cloud.find("VmNic", "vmInstanceUuid", source)
+    for nic in sorted(nics, key=operator.itemgetter("deviceId")):
+        add_nic(cloud, vm, nic["l3NetworkUuid"])
+    volumes = cloud.find("Volume", "vmInstanceUuid", source)
+    for volume in sorted(volumes, key=lambda volume: volume["type"] != "Root"):
+        if volume["type"] == "Root" or with_data:
+            ps = storage_with_room(cloud, volume["primaryStorageUuid"], volume["size"])
+            keys = ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")
+            values = {key: volume.get(key) for key in keys}
+            new_volume_of_vm(cloud, vm, volume["deviceId"], ps, **values)
 
 
-@behaviour("GetCandidatePrimaryStoragesForCreatingVm")
-def get_storages(cloud, call):
-    """The primary storage with room for each volume of a virtual machine that is thought of, in a cluster that reaches its networks."""
-    clusters = [cluster for cluster in cloud.store.in_order("Cluster") if reaches(cloud, thought_of(call), cluster["uuid"])]
-    asked = {cluster["uuid"] for cluster in clusters if call["clusterUuid"] in (None, cluster["uuid"]) and call["zoneUuid"] in (None, cluster["zoneUuid"])}
+# consoles
 
-    def roomy(size):
-        fit = (ps for ps in cloud.store.in_order("PrimaryStorage") if asked & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size))
-        return [cloud.inventory("PrimaryStorage", ps) for ps in fit]
-
-    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"]).get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
-    disks = {uuid: cloud.look("DiskOffering", uuid)["diskSize"] for uuid in call["dataDiskOfferingUuids"] or ()}
-    return {"rootVolumePrimaryStorages": roomy(root), "dataVolumePrimaryStorages": {uuid: roomy(size) for uuid, size in disks.items()}}
+CONSOLE_PORT, VNC_PORT = 4900, 5900
 
 
-# ---- Tags --------------------------------------------------------------------------------------------------------
+@behaviour
+def request_console_access(cloud: Cloud, call: Call) -> Item:
+    """Return where a browser finds the console. The token changes with the host."""
+    vm = get_vm(cloud, call["vmInstanceUuid"])
+    agent = next(iter(cloud.store.rows("ConsoleProxyAgent")))
+    hostname = agent["consoleProxyOverriddenIp"]
+    if hostname in ("", "0.0.0.0"):
+        hostname = agent["managementIp"]
+    token = digest(f"{cloud.settings.seed}/{vm['uuid']}/{vm.get('hostUuid')}")
+    console = {"scheme": "http", "hostname": hostname, "port": CONSOLE_PORT}
+    return {"inventory": console | {"token": f"{vm['uuid']}_{token}"}}
 
-ONLY_ONE = ("hostname", "userdata", "sshkey")  # of a virtual machine
+
+@behaviour
+def get_vm_console_address(cloud: Cloud, call: Call) -> Item:
+    host = cloud.get("Host", get_vm(cloud, call["uuid"]).get("hostUuid"))
+    vms = [vm["uuid"] for vm in cloud.find("VmInstance", "hostUuid", host["uuid"])]
+    port = VNC_PORT + vms.index(call["uuid"])
+    return {"hostIp": host["managementIp"], "port": port, "protocol": "vnc"}
 
 
-def check_tag(cloud, tag, vo, vm=None, l3s=()):
-    """Raises why a tag may not be: what it says, or what others have on the same networks."""
+@behaviour(reconnect="Reconnect the console proxy agents")
+def reconnect_console_proxy_agent(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Return the result of each agent. An unknown one is no failure.
+
+    The source is ManagementServerConsoleProxyBackend.java.
+    """
+    agents = [agent["uuid"] for agent in cloud.store.rows("ConsoleProxyAgent")]
+    uuids = call["agentUuids"] or agents
+    for uuid in agents:
+        if uuid in uuids:
+            cloud.change("ConsoleProxyAgent", uuid, status="Connecting")
+    yield "reconnect"
+    results = {}
+    for uuid in uuids:
+        if uuid in agents:
+            cloud.change("ConsoleProxyAgent", uuid, status="Connected")
+            results[uuid] = True
+        else:
+            error = ApiError("SYS.1007", f"invalid management node UUID[{uuid}]")
+            results[uuid] = cloud.catalogue.error_body(error)
+    return {"inventory": results}
+
+
+# ---- Behaviours: volumes -------------------------------------------------------------------------------------------
+
+
+@named_in_rows
+def place_new_volume(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Put a new data volume on its primary storage, if it has one.
+
+    The tag ephemeral::shareable of the call makes it shareable (VolumeSystemTags.java).
+    """
+    shareable = "ephemeral::shareable" in call.system_tags
+    changes: Item = {"type": "Data", "isShareable": shareable}
+    volume = volume | changes
+    if volume.get("primaryStorageUuid"):
+        ps = storage_with_room(cloud, volume["primaryStorageUuid"], volume["size"])
+        changes |= place_of_volume(cloud, volume, ps)
+    cloud.change("Volume", volume["uuid"], **changes)
+
+
+@behaviour
+def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Item:
+    """Attach a volume under the next free number. It gets a place if it has none yet."""
+    volume, vm = cloud.get("Volume", call["volumeUuid"]), get_vm(cloud, call["vmInstanceUuid"])
+    numbers = {0}  # that of the root volume
+    for type in ("Volume", "ShareableVolumeVmInstanceRef"):
+        for item in cloud.find(type, "vmInstanceUuid", vm["uuid"]):
+            numbers.add(item.get("deviceId"))
+    most = configured(cloud, "kvm", "dataVolume.maxNum")
+    if len(numbers) > most:
+        limit = f"only allows max {most} data volumes to be attached to a single vm"
+        raise refused(f"hypervisor[{vm['hypervisorType']}] {limit}")
+    if volume["status"] == "NotInstantiated":
+        ps = pick_storage(cloud, vm.get("clusterUuid"), volume["size"])
+        place = place_of_volume(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, ps)
+        cloud.change("Volume", volume["uuid"], **place)
+    number = next(number for number in itertools.count(1) if number not in numbers)
+    attachment = {"vmInstanceUuid": vm["uuid"], "deviceId": number}
+    if volume["isShareable"]:
+        cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **attachment)
+    else:
+        cloud.change("Volume", volume["uuid"], **attachment)
+    return cloud.shown("Volume", volume["uuid"])
+
+
+@named_in_rows
+def resize_volume(cloud: Cloud, volume: Item, call: Call) -> None:
+    storage_with_room(cloud, volume.get("primaryStorageUuid"), call["size"] - volume["size"])
+    cloud.change("Volume", volume["uuid"], size=call["size"])
+
+
+@named_in_rows
+def expunge_volume_later(cloud: Cloud, volume: Item, call: Call) -> None:
+    expunge(cloud, "Volume", volume["uuid"])
+
+
+@named_in_rows
+def move_to_storage(cloud: Cloud, volume: Item, call: Call) -> None:
+    move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
+
+
+# snapshots
+
+
+@named_in_rows
+def place_snapshot(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Put a snapshot where its volume is, below the latest one of the current tree.
+
+    A new tree begins if there is none, or if its chain is long enough.
+    """
+    volume = cloud.get("Volume", snapshot["volumeUuid"])
+    storage = volume.get("primaryStorageUuid")
+    storage_with_room(cloud, storage, snapshot["size"])
+    latest, tree = {}, {}
+    for candidate in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]):
+        if candidate["current"]:
+            tree = candidate
+    for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if tree else ():
+        if other["latest"]:
+            latest = other
+    distance = latest.get("distance", 1)
+    if latest and distance < longest_chain(cloud, volume["uuid"]):
+        cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
+        branch = {"treeUuid": tree["uuid"], "parentUuid": latest["uuid"], "distance": distance + 1}
+    else:
+        if tree:
+            cloud.change("VolumeSnapshotTree", tree["uuid"], current=False)
+        new_tree = cloud.add("VolumeSnapshotTree", volumeUuid=volume["uuid"])
+        branch = {"treeUuid": new_tree["uuid"], "distance": 1}
+    cloud.change(
+        "VolumeSnapshot",
+        snapshot["uuid"],
+        primaryStorageUuid=storage,
+        primaryStorageInstallPath=volume.get("installPath"),
+        **branch,
+    )
+
+
+def longest_chain(cloud: Cloud, volume: Uuid) -> int:
+    """Return the number of snapshots that a chain may have, by a tag of the volume or configured."""
+    text = rest_of_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
+    number = int_of(text)
+    if number is None:
+        return configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
+    return number
+
+
+@behaviour(snapshot="Take the snapshots")
+def create_volumes_snapshot(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Take a snapshot of each volume, all at the same moment."""
+    api = cloud.catalogue.apis["CreateVolumeSnapshot"]
+    snapshots = []
+    for uuid in call["volumeUuids"]:
+        name = f"snapshot-of-{cloud.look('Volume', uuid)['name']}"
+        snapshots.append(create(cloud, replace(call, api=api, params={"volumeUuid": uuid, "name": name})))
+    for snapshot in snapshots:
+        next(snapshot)
+    yield "snapshot"
+    inventories = []
+    for snapshot in snapshots:
+        body = yield from snapshot
+        inventories.append(body["inventory"])
+    return {"inventories": inventories}
+
+
+@named_in_rows
+def revert_volume(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Make a snapshot the latest one of its tree, and that the current one of the volume."""
+    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", snapshot["volumeUuid"]):
+        is_current = tree["uuid"] == snapshot["treeUuid"]
+        cloud.change("VolumeSnapshotTree", tree["uuid"], current=is_current)
+    for other in cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
+        is_latest = other["uuid"] == snapshot["uuid"]
+        cloud.change("VolumeSnapshot", other["uuid"], latest=is_latest)
+
+
+@named_in_rows
+def remove_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Remove a snapshot with all below it, and its tree with the first one.
+
+    The parent becomes the latest snapshot if that is removed.
+    """
+    branch, had_latest = [snapshot], False
+    for other in branch:  # it grows by what is below
+        branch += cloud.find("VolumeSnapshot", "parentUuid", other["uuid"])
+        had_latest = had_latest or other["latest"]
+        cloud.remove("VolumeSnapshot", other["uuid"])
+    if not snapshot.get("parentUuid"):
+        cloud.remove("VolumeSnapshotTree", snapshot["treeUuid"])
+    elif had_latest:
+        cloud.change("VolumeSnapshot", snapshot["parentUuid"], latest=True)
+
+
+@on("computed", "VolumeSnapshotTree.tree")
+def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
+    """Return the first snapshot of a tree, with those below it as children (VolumeSnapshotTree.java)."""
+    snapshots = cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"])
+    snapshots.sort(key=lambda snapshot: (snapshot["createDate"], snapshot.get("distance", 1)))
+    leaves, root = {}, None
+    for snapshot in snapshots:
+        inventory = cloud.inventory("VolumeSnapshot", snapshot)
+        leaves[snapshot["uuid"]] = {"inventory": inventory, "children": []}
+    for snapshot in snapshots:
+        leaf, parent = leaves[snapshot["uuid"]], leaves.get(snapshot.get("parentUuid"))
+        if parent:
+            leaf["parentUuid"] = snapshot["parentUuid"]
+            parent["children"].append(leaf)
+        else:
+            root = root or leaf
+    return root
+
+
+# ---- Behaviours: images --------------------------------------------------------------------------------------------
+
+
+@named_in_rows
+def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
+    """Add a copy of a new image on each wanted backup storage, or on all, that can take it."""
+    uuids, now = call["backupStorageUuids"], cloud.stamp()
+    wanted = cloud.store.rows("BackupStorage")
+    if uuids:
+        wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)]
+    copies = []
+    for bs in wanted:
+        if not works(bs) or not bs["attachedZoneUuids"]:
+            continue
+        path = f"rootVolumeTemplates/acct-{ADMIN}/{image['uuid']}/{image['uuid']}.template"
+        copies.append({
+            "imageUuid": image["uuid"],
+            "backupStorageUuid": bs["uuid"],
+            "installPath": f"{bs['url']}/{path}",
+            "status": image["status"],
+            "createDate": now,
+            "lastOpDate": now,
+        })  # fmt: skip
+    if not copies:
+        raise refused(
+            f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding"
+            " this image; they must be Enabled, Connected, and attached to a zone"
+        )
+    cloud.change("Image", image["uuid"], backupStorageRefs=copies)
+
+
+def with_status(copies: list[Item], status: str, storages: list[Uuid] | None = None) -> list[Item]:
+    """Return the copies of an image with a status for those on some storages, or for all."""
+    changed = []
+    for ref in copies:
+        is_meant = not storages or ref["backupStorageUuid"] in storages
+        changed.append(ref | {"status": status} if is_meant else ref)
+    return changed
+
+
+@named_in_rows
+def complete_image(cloud: Cloud, image: Item, call: Call) -> None:
+    """Make an image Ready, with all its copies."""
+    cloud.change(
+        "Image",
+        image["uuid"],
+        status="Ready",
+        actualSize=image["size"],
+        md5Sum=digest(image["uuid"]),
+        backupStorageRefs=with_status(image["backupStorageRefs"], "Ready"),
+    )
+
+
+def set_status_of_copies(cloud: Cloud, uuid: Uuid, status: str, storages: list[Uuid] | None) -> None:
+    """Change the status of copies. An image is Deleted with the last of them."""
+    image = cloud.get("Image", uuid)
+    copies = with_status(image["backupStorageRefs"], status, storages)
+    others = [ref["status"] for ref in copies if ref["status"] != "Deleted"]
+    status = others[0] if others else status
+    cloud.change("Image", uuid, backupStorageRefs=copies, status=status)
+
+
+@behaviour
+def delete_image(cloud: Cloud, call: Call) -> None:
+    """Delete the copies of an image on some backup storages, or all. They wait to be expunged."""
+    set_status_of_copies(cloud, call["uuid"], "Deleted", call["backupStorageUuids"])
+    expunge(cloud, "Image", call["uuid"])
+
+
+@behaviour
+def recover_image(cloud: Cloud, call: Call) -> Item:
+    """Recover the copies of an image. One that was never complete is in Error."""
+    uuid = call["imageUuid"]
+    status = "Ready" if cloud.get("Image", uuid).get("md5Sum") else "Error"
+    set_status_of_copies(cloud, uuid, status, call["backupStorageUuids"])
+    return cloud.shown("Image", uuid)
+
+
+@behaviour
+def expunge_image(cloud: Cloud, call: Call) -> None:
+    """Remove the deleted copies of an image, on some backup storages or all, and it with the last."""
+    image, storages = cloud.get("Image", call["imageUuid"]), call["backupStorageUuids"]
+    copies = []
+    for ref in image["backupStorageRefs"]:
+        is_deleted = "Deleted" in (image["status"], ref["status"])
+        if not is_deleted or (storages and ref["backupStorageUuid"] not in storages):
+            copies.append(ref)
+    if copies:
+        cloud.change("Image", image["uuid"], backupStorageRefs=copies)
+    else:
+        cloud.remove("Image", image["uuid"])
+
+
+@behaviour(export="Export the image")
+def export_image_from_backup_storage(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Return an address from which to fetch an image."""
+    yield "export"
+    image, bs = cloud.get("Image", call["imageUuid"]), cloud.get("BackupStorage", call["backupStorageUuid"])
+    url = f"http://{bs['hostname']}:8001/imagestore/export/{image['uuid']}.{image['format']}"
+    cloud.change("Image", image["uuid"], exportUrl=url, exportMd5Sum=image.get("md5Sum"))
+    return {"imageUrl": url}
+
+
+@behaviour
+def get_images_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Item:
+    """Return the images of an image store (ImageStoreImageStruct)."""
+    infos = []
+    for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", call["uuid"]):
+        if image["status"] != "Ready":
+            continue
+        infos.append({
+            "id": image["uuid"],
+            "name": image["name"],
+            "desc": image.get("description", ""),
+            "size": image.get("actualSize", 0),
+            "arch": "x86_64",
+            "blobsum": image.get("md5Sum", ""),
+            "virtualsize": image.get("size", 0),
+            "created": us_date(image["createDate"]),
+        })  # fmt: skip
+    return {"infos": infos}
+
+
+@behaviour(copy="Copy the image")
+def sync_image_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Iterator[str]:
+    return copy_image(cloud, call)
+
+
+@behaviour(copy="Copy the image")
+def recovery_image_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Iterator[str]:
+    return copy_image(cloud, call)
+
+
+def copy_image(cloud: Cloud, call: Call) -> Iterator[str]:
+    """Add an image that is the copy of another one in another image store."""
+    yield "copy"
+    image, uuid = cloud.get("Image", call["uuid"]), cloud.uuid()
+    copies = []
+    for ref in image["backupStorageRefs"]:
+        if ref["backupStorageUuid"] == call["srcBackupStorageUuid"]:
+            place = {"imageUuid": uuid, "backupStorageUuid": call["dstBackupStorageUuid"]}
+            copies.append(ref | place)
+    image |= {
+        "uuid": uuid,
+        "name": call["name"],
+        "description": call["description"],
+        "backupStorageRefs": copies,
+        "exportUrl": None,
+        "exportMd5Sum": None,
+    }
+    cloud.add("Image", **image)
+    return cloud.shown("Image", uuid)
+
+
+# ---- Behaviours: tags ----------------------------------------------------------------------------------------------
+
+ONLY_ONE = ("hostname", "userdata", "sshkey")  # system tags of which a virtual machine has one
+
+
+@on("tagging", "")
+def check_tag(cloud: Cloud, tag: str, vo: str, uuid: Uuid | None = None, l3s: Sequence[Uuid] = ()) -> None:
+    """Refuse a system tag of an object: by the rules for tags, or for what others have.
+
+    `l3s` are the networks of a virtual machine that is being created.
+    """
     for rule in cloud.catalogue.tag_rules:
         parts = parts_of(rule.tag, tag) if rule.type == vo else None
-        scope = Scope(cloud, item=parts).where(rule.when) if parts else None
+        scope = Scope(cloud, item=parts).where(rule.condition) if parts else None
         if scope:
             raise ApiError("SYS.1007", scope.text(rule.details))
     if vo == "VmInstanceVO":
-        nics = cloud.find("VmNic", "vmInstanceUuid", vm)
-        check_place(cloud, tag, vm, nics, [nic["l3NetworkUuid"] for nic in nics] or l3s)
+        nics = cloud.find("VmNic", "vmInstanceUuid", uuid)
+        networks = [nic["l3NetworkUuid"] for nic in nics] or l3s
+        refuse_taken_hostname(cloud, tag, uuid, networks)
+        static = parts_of("staticIp::{l3}::{ip}", tag)
+        own_ips = [nic.get("ip") for nic in nics]
+        if static and static["l3"] in networks and static["ip"] not in own_ips:
+            required_ip(cloud, static["l3"], static["ip"])
 
 
-def check_place(cloud, tag, vm, nics, l3s):
-    """A hostname is unique on each network, and a static address free, if it is not what the virtual machine has."""
-    static = parts_of("staticIp::{l3}::{ip}", tag)
-    if static and static["l3"] in l3s and static["ip"] not in [nic.get("ip") for nic in nics]:
-        required_ip(cloud, static["l3"], static["ip"])
-    for other in cloud.find("SystemTag", "tag", tag) if tag.startswith("hostname::") else ():
-        shared = {nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", other["resourceUuid"])} & {*l3s}
+def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3s: Sequence[Uuid]) -> None:
+    """Refuse a hostname that another virtual machine has on the same network."""
+    if not tag.startswith("hostname::"):
+        return
+    for other in cloud.find("SystemTag", "tag", tag):
+        nics = cloud.find("VmNic", "vmInstanceUuid", other["resourceUuid"])
+        shared = {nic["l3NetworkUuid"] for nic in nics} & {*l3s}
         if shared and other["resourceUuid"] != vm:
-            raise ApiError("SYS.1007", f"conflict hostname in system; there has been a VM[uuid:{other['resourceUuid']}] having hostname"
-                                       f"[{tag.partition('::')[2]}] on L3 network[uuid:{min(shared)}]")  # fmt: skip
+            owner = f"a VM[uuid:{other['resourceUuid']}] having hostname[{tag.partition('::')[2]}]"
+            place = f"on L3 network[uuid:{min(shared)}]"
+            details = f"conflict hostname in system; there has been {owner} {place}"
+            raise ApiError("SYS.1007", details)
 
 
-def check_tags(cloud, call):
-    """System tags of a call: each must match some pattern, where they are not free, and be right for what is created (TagManagerImpl.java)."""
-    free, type = cloud.dialect["free-system-tags"], call.api.type if call.api.creates else ""
+@on("called", "")
+def check_tags_of_call(cloud: Cloud, call: Call) -> None:
+    """Refuse wrong system tags of a call (TagManagerImpl.java)."""
+    is_free = cloud.dialect["free-system-tags"]
+    rows = cloud.catalogue.resources
     for tag in call.system_tags:
-        if not free and not tag.startswith("ephemeral::") and not any(row.allows_tag(tag) for row in cloud.catalogue.resources.values()):
+        is_known = tag.startswith("ephemeral::") or any(row.allows_tag(tag) for row in rows.values())
+        if not is_free and not is_known:
             raise ApiError("SYS.1007", f"no system tag matches {tag}")
-        if type:
-            check_tag(cloud, tag, cloud.catalogue.resources[type].stored + "VO", l3s=call["l3NetworkUuids"] or ())
-    for name in ONLY_ONE if type == "VmInstance" else ():
-        if (count := sum(tag.startswith(f"{name}::") for tag in call.system_tags)) > 1:
-            raise ApiError("SYS.1007", f"only one {name} system tag is allowed, but {count} got")
+        if call.api.creates:
+            vo = f"{rows[call.api.type].stored}VO"
+            check_tag(cloud, tag, vo, l3s=call["l3NetworkUuids"] or ())
+    if not call.api.creates or call.api.type != "VmInstance":
+        return
+    for name in ONLY_ONE:
+        count = sum(tag.startswith(f"{name}::") for tag in call.system_tags)
+        if count > 1:
+            details = f"only one {name} system tag is allowed, but {count} got"
+            raise ApiError("SYS.1007", details)
 
 
-CALL_CHECKS.append(check_tags)
-
-
-@effect("untag")
-def untag(scope, words):
-    for tag in tags_of(scope, words)[0]:
-        scope.cloud.remove("SystemTag", tag["uuid"])
-
-
-@effect("tag")
-def tag(scope, words):
-    """A system tag of the item, in the place of those that begin alike; `once`, only where there is none."""
-    once, words = words.startswith("once "), words.removeprefix("once ")
-    begin, text = words.rpartition("::")[0] + "::" if "::" in words else words, scope.text(words, ",")
-    if not once or not tags_of(scope, begin)[0]:
-        check_tag(scope.cloud, text, scope.stored + "VO", scope.item["uuid"])
-        untag(scope, begin)
-        scope.cloud.add("SystemTag", resourceUuid=scope.item["uuid"], resourceType=scope.stored + "VO", tag=text)
-
-
-def tagged_type(cloud, call):
-    """The resource that a tag is for; ZStack names it by its entity, as HostVO."""
-    vo = call["resourceType"]
+def tagged_resource(cloud: Cloud, vo: str) -> Resource:
+    """Return the resource that ZStack names by its entity, as HostVO."""
     row = cloud.catalogue.of_vo(vo)
-    if not row:
-        known = [name + "VO" for name in cloud.catalogue.resources]
-        raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=f"unknown resourceType{did_you_mean(vo, known)}")
-    return row
+    if row:
+        return row
+    known = [f"{name}VO" for name in cloud.catalogue.resources]
+    hint = f"unknown resourceType{did_you_mean(vo, known)}"
+    raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=hint)
 
 
-def check_pattern(cloud, tag, vo):
+def check_pattern(cloud: Cloud, tag: str, vo: str) -> None:
     if not cloud.dialect["free-system-tags"] and not cloud.catalogue.of_vo(vo).allows_tag(tag):
         raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
 
 
-def same_tag(cloud, type, uuid, vo, tag):
-    return [t for t in cloud.find(type, "resourceUuid", uuid) if folded(t["tag"]) == folded(tag) and t["resourceType"] == vo]
+def has_tag(cloud: Cloud, type: str, call: Call) -> bool:
+    """Return True if the object of a call has its tag already."""
+    for tag in cloud.find(type, "resourceUuid", call["resourceUuid"]):
+        is_same = folded(tag["tag"]) == folded(call["tag"])
+        if is_same and tag["resourceType"] == call["resourceType"]:
+            return True
+    return False
 
 
-@behaviour("CreateSystemTag")
-def create_system_tag(cloud, call):
+def add_tag(cloud: Cloud, type: str, call: Call) -> Item:
+    names = ("resourceUuid", "resourceType", "tag")
+    tag = cloud.add(type, **{name: call[name] for name in names})
+    return cloud.shown(type, tag["uuid"])
+
+
+@behaviour
+def create_system_tag(cloud: Cloud, call: Call) -> Item:
+    """Add a system tag. One that is there already is a success without an inventory.
+
+    The source is TagManagerImpl.java.
+    """
     vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
-    row = tagged_type(cloud, call)
+    row = tagged_resource(cloud, vo)
     check_pattern(cloud, tag, vo)
     if not cloud.store.peek(row.stored, uuid):
         raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
-    if same_tag(cloud, "SystemTag", uuid, vo, tag):
-        return {}  # TagManagerImpl: a tag that is there already is a success without an inventory
+    if has_tag(cloud, "SystemTag", call):
+        return {}
     check_tag(cloud, tag, vo, uuid)
-    return cloud.shown("SystemTag", cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
+    return add_tag(cloud, "SystemTag", call)
 
 
-@behaviour("UpdateSystemTag")
-def update_system_tag(cloud, call):
+@behaviour
+def update_system_tag(cloud: Cloud, call: Call) -> Item:
     tag = cloud.get("SystemTag", call["uuid"])
     check_pattern(cloud, call["tag"], tag["resourceType"])
     if tag["tag"] != call["tag"]:
@@ -7847,1024 +10501,353 @@ def update_system_tag(cloud, call):
     return cloud.shown("SystemTag", tag["uuid"])
 
 
-@behaviour("CreateUserTag")
-def create_user_tag(cloud, call):
-    vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
-    tagged_type(cloud, call)
-    if same_tag(cloud, "UserTag", uuid, vo, tag):
-        raise refused(f"Duplicated Tag[tag:{tag}, type:User, resourceType:{vo}, resourceUuid:{uuid}]")
-    return cloud.shown("UserTag", cloud.add("UserTag", resourceUuid=uuid, resourceType=vo, tag=tag)["uuid"])
+@behaviour
+def create_user_tag(cloud: Cloud, call: Call) -> Item:
+    tagged_resource(cloud, call["resourceType"])
+    if has_tag(cloud, "UserTag", call):
+        place = f"resourceType:{call['resourceType']}, resourceUuid:{call['resourceUuid']}"
+        raise refused(f"Duplicated Tag[tag:{call['tag']}, type:User, {place}]")
+    return add_tag(cloud, "UserTag", call)
 
 
-# ---- Long jobs ---------------------------------------------------------------------------------------------------
-
-def node(cloud):
-    return next(iter(cloud.store.rows("ManagementNode")))
+# ---- Behaviours: long jobs -----------------------------------------------------------------------------------------
 
 
-def draw_seconds(cloud, api, long=False):
-    """How long a call takes: drawn from --delay by the seed, the api and how often it was called, not by what else runs."""
-    low, high = seconds_range(cloud.settings.long_delay or cloud.settings.delay if long else cloud.settings.delay)
-    factor = 10 if long and not cloud.settings.long_delay else 1
+class LongRuns(dict[Uuid, Run]):
+    """The long jobs under way, by uuid."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__()
+
+
+def draw_seconds(cloud: Cloud, api: Api, long: bool = False) -> Seconds:
+    """Return the duration of a call, drawn from --delay, or that of a long job from --long-delay.
+
+    It depends on the seed, the API and the number of its calls, not on other calls.
+    """
+    delay, factor = cloud.settings.delay, 1
+    if long and cloud.settings.long_delay:
+        delay = cloud.settings.long_delay
+    elif long:
+        factor = 10
+    low, high = seconds_range(delay)
     cloud.draws[api.name, long] += 1
     if low == high:
         return factor * low
-    chance = random.Random(f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}").random()
-    return factor * (low + (high - low) * chance)
+    seed = f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}"
+    return factor * (low + (high - low) * random.Random(seed).random())
 
 
-def check_long_job(cloud, params):
-    name = params["jobName"].removeprefix("API").removesuffix("Msg")
-    long_jobs = [api.name for api in cloud.catalogue.apis.values() if api.long]
-    if name not in long_jobs or params["jobName"] != f"API{name}Msg":
-        known = [f"API{job}Msg" for job in long_jobs]
-        raise BadParameter(f"{params['jobName']} is not an API", f"jobName is one of {', '.join(sorted(known))}")
+def api_of_long_job(cloud: Cloud, name: str) -> Api | None:
+    """Return the API of the name of a long job: APIAddImageMsg is AddImage."""
+    api = cloud.catalogue.apis.get(name.removeprefix("API").removesuffix("Msg"))
+    return api if api and api.long and name == f"API{api.name}Msg" else None
 
 
-def inner_call(cloud, call):
-    """The call that a long job makes, from its jobData."""
-    api = cloud.catalogue.apis[call["jobName"].removeprefix("API").removesuffix("Msg")]
+def check_job_name(cloud: Cloud, params: Item) -> None:
+    name = params["jobName"]
+    if not api_of_long_job(cloud, name):
+        names = sorted(f"API{api.name}Msg" for api in cloud.catalogue.apis.values() if api.long)
+        raise BadParameter(f"{name} is not an API", f"jobName is one of {', '.join(names)}")
+
+
+def inner_call(cloud: Cloud, call: Call) -> Call:
+    """Return the call that a long job makes, from its jobData."""
+    api = api_of_long_job(cloud, call["jobName"])
     try:
         given = json.loads(call["jobData"])
     except (ValueError, RecursionError) as error:
         raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
     if not isinstance(given, dict):
         raise ApiError("SYS.1000", "jobData is no JSON object")
-    if api.target and api.target.name not in given and call["targetResourceUuid"]:
-        given[api.target.name] = call["targetResourceUuid"]
-    return replace(call, api=api, params=cloud.check(api, given), system_tags=texts(given.get("systemTags")), user_tags=texts(given.get("userTags")))
+    if api.target and call["targetResourceUuid"]:
+        given.setdefault(api.target.name, call["targetResourceUuid"])
+    return replace(
+        call,
+        api=api,
+        params=cloud.check(api, given),
+        system_tags=texts_in(given.get("systemTags")),
+        user_tags=texts_in(given.get("userTags")),
+    )
 
 
-@behaviour("SubmitLongJob", check=check_long_job)
-def submit_long_job(cloud, call):
-    """The long job as it is when it has just begun; deleting what is gone already has succeeded."""
+@checks_parameters(check_job_name)
+@behaviour
+def submit_long_job(cloud: Cloud, call: Call) -> Item:
+    """Begin a long job. Deleting what is gone already has succeeded."""
     inner = inner_call(cloud, call)
-    gone = cloud.is_gone(inner)
-    said = {name: call[name] for name in ("description", "jobName", "jobData", "targetResourceUuid")}
-    job = new_long_job(cloud, call, uuid=call["resourceUuid"], name=call["name"] or call["jobName"], **said)
-    if gone:
+    is_gone = cloud.is_gone(inner)
+    names = ("description", "jobName", "jobData", "targetResourceUuid")
+    values = {name: call[name] for name in names}
+    values |= {"uuid": call["resourceUuid"], "name": call["name"] or call["jobName"]}
+    job = new_long_job(cloud, call, **values)
+    if is_gone:
         end_long_job(cloud, job["uuid"], None, None)
         return cloud.shown("LongJob", job["uuid"])
     run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
     return {"inventory": cloud.inventory("LongJob", job)}
 
 
-@behaviour("UpdateClusterOS")
-def submit_itself(cloud, call):
-    """A long job, though nobody submitted one: so is every call of it."""
+@behaviour
+def update_cluster_os(cloud: Cloud, call: Call) -> Item:
+    """Begin a long job, though nobody submits one: each call of this API is one."""
     name = f"API{call.api.name}Msg"
-    job = new_long_job(cloud, call, name=name, jobName=name, jobData=json.dumps(call.params), targetResourceUuid=call.target)
+    target, body = call.target, json.dumps(call.params)
+    values = {"name": name, "jobName": name, "jobData": body, "targetResourceUuid": target}
+    job = new_long_job(cloud, call, **values)
     run_long_job(cloud, job["uuid"], call, draw_seconds(cloud, call.api, long=True))
     return {"inventory": cloud.inventory("LongJob", job)}
 
 
-def new_long_job(cloud, call, **said):
-    job = cloud.add("LongJob", apiId=call.job, state="Running", managementNodeUuid=node(cloud)["uuid"], **said)
+def new_long_job(cloud: Cloud, call: Call, **values: Any) -> Item:
+    node = management_node(cloud)["uuid"]
+    job = cloud.add("LongJob", apiId=call.job, state="Running", managementNodeUuid=node, **values)
     cloud.tag_new(call, "LongJob", job["uuid"])
     return job
 
 
-def run_long_job(cloud, uuid, call, seconds, began=None):
-    """Sets the work of a long job going; what it does ends in the job's own state and result."""
+def run_long_job(
+    cloud: Cloud, uuid: Uuid, call: Call, seconds: Seconds, began: Seconds | None = None
+) -> None:
+    """Do the work of a long job, which began at a date. It fails when its time limit is over."""
+    runs = cloud.part(LongRuns)
     inner = replace(call, long=True, fault=NO_FAULT)
-    run = cloud.long_runs[uuid] = Run(cloud.jobs, inner, seconds, lambda body, error: end_long_job(cloud, uuid, body, error), began)
+
+    def done(body: Any, error: ApiError | None) -> None:
+        end_long_job(cloud, uuid, body, error)
+
+    run = runs[uuid] = Run(cloud.jobs, inner, seconds, done, began)
     limit = configured(cloud, "longJob", "longJob.api.timeout")
-    if 0 < limit < seconds:
-        error = ApiError("SYS.1001", f"Message[name: {call.api.message}, id: {call.job}] timeout after {limit} seconds")
+    if not 0 < limit < seconds:
+        return
 
-        def time_out():
-            if cloud.long_runs.get(uuid) is run:
-                run.fail(error)
+    def time_out() -> None:
+        if runs.get(uuid) is run:
+            message = f"Message[name: {call.api.message}, id: {call.job}]"
+            run.fail(ApiError("SYS.1001", f"{message} timeout after {limit} seconds"))
 
-        cloud.clock.at_second(run.began + limit, time_out, f"timeout of long job {uuid}")
+    cloud.clock.at_second(run.began + limit, time_out, f"timeout of long job {uuid}")
 
 
-def end_long_job(cloud, uuid, body, error):
-    """The state and the result of a long job whose work is over; Canceled it stays."""
-    cloud.long_runs.pop(uuid, None)
+def end_long_job(cloud: Cloud, uuid: Uuid, body: Item | None, error: ApiError | None) -> None:
+    """Set the state and the result of a long job whose work is over, but for a canceled one."""
+    cloud.part(LongRuns).pop(uuid, None)
     job = cloud.look("LongJob", uuid)
     if not job or job["state"] == "Canceled":
         return
-    result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False) if error else "Succeeded"
-    if body and "inventory" in body:
-        result = json.dumps(body["inventory"], ensure_ascii=False)
-    cloud.change("LongJob", uuid, state="Failed" if error else "Succeeded", jobResult=result)
+    state, result = "Succeeded", "Succeeded"
     if error:
-        cloud.notify("long job[uuid:%s] failed: %s", [uuid, error.details], "LongJobVO", uuid, "Error")
+        state = "Failed"
+        result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False)
+        sentence = "long job[uuid:%s] failed: %s"
+        cloud.notify(sentence, [uuid, error.details], "LongJobVO", uuid, "Error")
+    elif body and "inventory" in body:
+        result = json.dumps(body["inventory"], ensure_ascii=False)
+    cloud.change("LongJob", uuid, state=state, jobResult=result)
     cloud.clock.spawn(cloud.store.try_commit())
 
 
-@effect("give up")
-def give_up_soon(scope):
-    """Has a long job end that can; the open-source ones go on to their end (LongJobManagerImpl.java)."""
-    cloud, uuid = scope.cloud, scope.item["uuid"]
-    if cloud.catalogue.apis[scope.item["jobName"][3:-3]].long == "cancellable":
-        cloud.clock.after(0, lambda: give_up(cloud, uuid), f"cancel long job {uuid}")
+@named_in_rows
+def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
+    """End a long job soon if it can be cancelled.
 
+    Those of the open-source edition go on to their end (LongJobManagerImpl.java).
+    """
+    uuid = job["uuid"]
 
-def give_up(cloud, uuid):
-    run = cloud.long_runs.get(uuid)
-    if cloud.store.peek("LongJob", uuid):  # its account may have been deleted in the meantime
-        cloud.change("LongJob", uuid, state="Canceled")
-    if run:
-        run.fail(refused("canceled"))
-    cloud.clock.spawn(cloud.store.try_commit())
-
-
-# ---- Deletion ----------------------------------------------------------------------------------------------------
-
-EXPUNGED = {  # the category of the global configurations, and what tells that an item waits to be expunged
-    "ExpungeVmInstance": ("VmInstance", "Destroyed", "state", "vm"),
-    "ExpungeDataVolume": ("Volume", "Deleted", "status", "volume"),
-    "ExpungeImage": ("Image", "Deleted", "status", "image"),
-}
-
-
-def expunge_later(cloud, api, uuid, since=None):
-    """Expunges what is still deleted when its time is over, if it is to be at all (vm/deletionPolicy, vm/expungePeriod)."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Never":
-        return
-    due = (cloud.clock.now() if since is None else since) + configured(cloud, category, "expungePeriod")
-    if uuid in cloud.expunging:
-        cloud.expunging.pop(uuid).cancel()
-
-    def remove():
-        del cloud.expunging[uuid]
-        item = cloud.look(type, uuid)
-        if item.get(key) != state or configured(cloud, category, "deletionPolicy") == "Never":
-            return
-        touched = cloud.clock.moment(item["lastOpDate"])
-        if touched + configured(cloud, category, "expungePeriod") >= due + 1:  # deleted anew, or changed, since; or there is more time now
-            expunge_later(cloud, api, uuid, touched)
-            return
-        cloud.remove(type, uuid)
+    def cancel() -> None:
+        run = cloud.part(LongRuns).get(uuid)
+        if cloud.store.peek("LongJob", uuid):  # its account may have been deleted meanwhile
+            cloud.change("LongJob", uuid, state="Canceled")
+        if run:
+            run.fail(refused("canceled"))
         cloud.clock.spawn(cloud.store.try_commit())
 
-    cloud.expunging[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, f"{api} {uuid}")
-
-
-def expunge(cloud, api, uuid):
-    """What becomes of an item that was deleted: it goes at once where it is not kept for a while."""
-    type, state, key, category = EXPUNGED[api]
-    if configured(cloud, category, "deletionPolicy") == "Direct" and cloud.look(type, uuid).get(key) == state:
-        cloud.remove(type, uuid)
-    else:
-        expunge_later(cloud, api, uuid)
-
-
-@on_configured(*(f"{category}/{name}" for *_, category in EXPUNGED.values() for name in ("deletionPolicy", "expungePeriod")))
-def expunge_all_later(cloud):
-    """Plans anew when what is deleted is expunged; a root volume goes with its virtual machine."""
-    for api, (type, state, key, _) in EXPUNGED.items():
-        for item in [item for item in cloud.store.rows(type) if item.get(key) == state and item.get("type") != "Root"]:
-            expunge_later(cloud, api, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
-
-
-@effect("expunge later")
-def expunge_item_later(scope):
-    scope.keep()
-    expunge(scope.cloud, next(api for api, (type, *_) in EXPUNGED.items() if type == scope.type), scope.item["uuid"])
-
-
-# ---- Behaviours --------------------------------------------------------------------------------------------------
-
-# management node (manual 4.1)
-
-
-@behaviour("GetVersion")
-def get_version(cloud, call):
-    return {"version": "2.5.1"}
-
-
-@behaviour("GetCurrentTime")
-def get_current_time(cloud, call):
-    now = cloud.clock.now()
-    return {"currentTime": {"MillionSeconds": int(now * 1000), "Seconds": int(now)}}  # sic: ApiMediatorImpl.java
-
-
-@behaviour("IsReadyToGo")
-def is_ready_to_go(cloud, call):
-    asked = call["managementNodeId"] or node(cloud)["uuid"]
-    if not cloud.store.peek("ManagementNode", asked):
-        raise ApiError("SYS.1009", f"No route to management node[uuid:{asked}]")
-    return {"managementNodeId": asked} if cloud.dialect["is-ready"] else None
-
-
-@behaviour("IsOpensourceVersion")
-def is_opensource_version(cloud, call):
-    return {"opensource": True}
+    if api_of_long_job(cloud, job["jobName"]).long == "cancellable":
+        cloud.clock.after(0, cancel, f"cancel long job {uuid}")
 
 
 # progress (manual 4.3)
 
 
-@behaviour("GetTaskProgress")
-def get_task_progress(cloud, call):
-    """The newest row with its ancestors, root first; or all, inside each other."""
-    progress = cloud.jobs.progress.get(cloud.look("Job", call["apiId"]).get("uuid", call["apiId"]))
+@behaviour
+def get_task_progress(cloud: Cloud, call: Call) -> Item:
+    """Return the newest row with its ancestors, root first, or all, inside each other."""
+    job = cloud.look("Job", call["apiId"]).get("uuid", call["apiId"])
+    progress = cloud.jobs.progress.get(job)
     if not progress:
         return {"inventories": []}
     root, children = task_rows(cloud, progress)
-    return {"inventories": [root | {"subTasks": children}] if call["all"] else [root, *children[-1:]]}
+    if call["all"]:
+        return {"inventories": [root | {"subTasks": children}]}
+    return {"inventories": [root, *children[-1:]]}
 
 
-def task_rows(cloud, progress):
-    """The root row of an operation, and one below it for each stage that began; the last one is the newest."""
-    job, message = progress.call.job, progress.call.api.message
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", progress.call.api.name)
-    root = task_row(cloud, progress, f"{job}/0", f"class {message}" if progress.call.long else message, "Task", words, progress.began)
+def task_rows(cloud: Cloud, progress: Run) -> tuple[Item, list[Item]]:
+    """Return the root row of an operation, and a row for each stage that began."""
+    job, api, is_long = progress.call.job, progress.call.api, progress.call.long
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", api.name)
+    root = task_row(cloud, progress, f"{job}/0", words, progress.began)
+    root["taskName"] = f"class {api.message}" if is_long else api.message
+    children = []
     moments = progress.seen or [progress.began]
-    began = [(sentence, moment) for sentence, moment in zip(progress.stages.values(), moments)]
-    children = [task_row(cloud, progress, f"{job}/{n}", words, "Task", sentence, moment, root, n) for n, (sentence, moment) in enumerate(began, 1)]
-    if progress.call.long:
-        now = min(cloud.clock.steady(), max(progress.due, progress.began))
-        percent = str(progress.percent(cloud.clock.steady()))
-        children.append(task_row(cloud, progress, f"{job}/percent", words, "Progress", percent, now, root, len(began)))
+    for number, (sentence, moment) in enumerate(zip(progress.stages.values(), moments), 1):
+        row = task_row(cloud, progress, f"{job}/{number}", sentence, moment, root, number)
+        children.append(row | {"taskName": words})
+    if is_long:
+        now = cloud.clock.steady()
+        percent, moment = str(progress.percent(now)), min(now, max(progress.due, progress.began))
+        row = task_row(cloud, progress, f"{job}/percent", percent, moment, root, len(children))
+        children.append(row | {"taskName": words, "type": "Progress"})
     return root, children
 
 
-def task_row(cloud, progress, seed, name, type, content, moment, parent=None, step=0):
-    uuid = hashlib.md5(seed.encode(), usedforsecurity=False).hexdigest()
-    row = {"taskUuid": uuid, "taskName": name, "type": type, "content": content}
+def task_row(
+    cloud: Cloud,
+    progress: Run,
+    seed: str,
+    content: str,
+    moment: Seconds,
+    parent: Item | None = None,
+    step: int = 0,
+) -> Item:
+    uuid = digest(seed)
+    row = {"taskUuid": uuid, "type": "Task", "content": content}
     row["time"] = int(cloud.clock.date_of(moment) * 1000)
     if parent:
         row["parentUuid"] = parent["taskUuid"]
     if cloud.dialect["task-progress-fields"]:
-        row |= {"taskId": uuid, "totalSteps": max(1, len(progress.stages)), "currentStep": step or max(1, len(progress.seen))}
-        row |= {"parentId": parent["taskUuid"]} if parent else {}
+        row["taskId"] = uuid
+        row["totalSteps"] = max(1, len(progress.stages))
+        row["currentStep"] = step or max(1, len(progress.seen))
+        if parent:
+            row["parentId"] = parent["taskUuid"]
     return row
 
 
-# notifications (manual 4.4)
+# ---- Behaviours: schedules -----------------------------------------------------------------------------------------
 
-
-@behaviour("UpdateNotificationsStatus")
-def update_notifications_status(cloud, call):
-    for uuid in filter(lambda uuid: cloud.store.peek("Notification", uuid), call["uuids"]):
-        cloud.change("Notification", uuid, status=call["status"])
-
-
-# ---- Behaviours: licences ------------------------------------------------------------------------------------------
-
-# capacity (manual 4.5)
-
-
-@behaviour("GetCpuMemoryCapacity")
-def get_cpu_memory_capacity(cloud, call):
-    everywhere = call["all"] and not call["zoneUuids"]
-    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
-    hypervisor = None if everywhere else call["hypervisorType"]
-    dimensions = (("uuid", call["hostUuids"]), ("clusterUuid", call["clusterUuids"]), ("zoneUuid", zones))
-    key, wanted = next((pair for pair in dimensions if pair[1]), ("zoneUuid", ()))  # the first that is given counts, no other
-    working = [host for host in cloud.store.rows("Host") if (host["state"], host["status"]) == ("Enabled", "Connected")]
-    hosts = [host for host in working if host[key] in wanted and hypervisor in (None, host["hypervisorType"])]
-    return {
-        "totalCpu": sum(h["totalCpuCapacity"] for h in hosts),
-        "availableCpu": sum(h["availableCpuCapacity"] for h in hosts),
-        "totalMemory": sum(h["totalMemoryCapacity"] for h in hosts),
-        "availableMemory": sum(max(0, h["availableMemoryCapacity"] - reserved_memory(cloud, h)) for h in hosts),
-        "managedCpuNum": sum(h["cpuNum"] for h in hosts),
-    }
-
-
-# garbage collection (manual 4.6)
-
-
-@effect("collect")
-def collect_now(scope):
-    collect(scope.cloud, scope.item)
-
-
-def collect(cloud, job):
-    """Tries what a GC job is there for: Done when its host can be reached, else Idle again."""
-    host = cloud.look("Host", json.loads(job.get("context") or "{}").get("hostUuid"))
-    reached = not host or host["status"] == "Connected"
-    cloud.change("GarbageCollector", job["uuid"], status="Done" if reached else "Idle")
-
-
-@effect("collect later")
-def leave_for_collection(scope):
-    """A GC job for a virtual machine that cannot be cleaned up on a host out of reach."""
-    cloud, vm, host = scope.cloud, scope.item, scope.look("Host", scope.item.get("hostUuid"))
-    if host.get("status", "Connected") == "Connected":
-        return
-    cloud.add("GarbageCollector", name=f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}", runnerClass="org.zstack.compute.vm.DeleteVmGC",
-              context=json.dumps({"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}), managementNodeUuid=node(cloud)["uuid"])  # fmt: skip
-
-
-# licences (manual 4.7)
-
-
-def license_date(cloud, days):
-    return cloud.clock.stamp(cloud.clock.now() + days * DAY)
-
-
-def community_license(cloud):
-    """What ZStack falls back to when no licence is installed."""
-    return {"licenseType": "Community", "hostNum": 2147483647, "cpuNum": 2147483647, "licenseRequest": license_request(cloud),
-            "issuedDate": license_date(cloud, 0), "user": "", "expiredDate": ""}  # fmt: skip
-
-
-def license_request(cloud):
-    return base64.b64encode(json.dumps({"thumbprint": node(cloud)["uuid"], "version": "2.5.1"}).encode()).decode()
-
-
-def the_license(cloud):
-    return next(iter(cloud.store.rows("License")))
-
-
-def license_shown(cloud):
-    shown = cloud.inventory("License", the_license(cloud))
-    return {"inventory": {name: value for name, value in shown.items() if value != ""}}
-
-
-@behaviour("GetLicenseInfo", "ReloadLicense")
-def get_license_info(cloud, call):
-    return license_shown(cloud)
-
-
-@behaviour("GetLicenseCapabilities")
-def get_license_capabilities(cloud, call):
-    if cloud.dialect["license-capabilities"]:
-        return {}
-    row = cloud.inventory("License", the_license(cloud))
-    modules = {module: True for addon in cloud.store.rows("LicenseAddOn") for module in addon["modules"] if not cloud.license_is_over(addon)}
-    return {"capabilities": {"hostNum": row["hostNum"], "cpuNum": row["cpuNum"], **modules}}
-
-
-@behaviour("GetLicenseAddOns")
-def get_license_add_ons(cloud, call):
-    return {"addons": [cloud.inventory("LicenseAddOn", row) for row in cloud.store.rows("LicenseAddOn")]}
-
-
-@behaviour("DeleteLicense")
-def delete_license(cloud, call):
-    if call["uuid"] in (None, the_license(cloud)["uuid"]):
-        cloud.change("License", the_license(cloud)["uuid"], **community_license(cloud))
-    elif cloud.store.peek("LicenseAddOn", call["uuid"]):
-        cloud.remove("LicenseAddOn", call["uuid"])
-    else:
-        raise missing("uuid", call["uuid"], "LicenseAddOn")
-
-
-LICENSE_FIELDS = {"licenseType": str, "expiredDate": str, "issuedDate": str, "user": str, "hostNum": int, "cpuNum": int}
-
-
-@behaviour("UpdateLicense")
-def update_license(cloud, call):
-    """Any text is a licence; the base64 of a JSON object sets the fields that it names."""
-    changes = {"licenseType": "Paid", "issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
-    changes |= license_fields(cloud, call["license"])
-    cloud.change("License", the_license(cloud)["uuid"], **changes)
-    return license_shown(cloud)
-
-
-def license_fields(cloud, text):
-    """The fields that the base64 text of a JSON object names, none for any other text; SYS.1007 for an illegal value."""
-    try:
-        said = json.loads(base64.b64decode(text, validate=True))
-    except ValueError:
-        return {}
-    if not isinstance(said, dict):
-        return {}
-    for name, value in said.items():
-        kind = LICENSE_FIELDS.get(name)
-        if kind is None:
-            raise ApiError("SYS.1007", f"a license has no field {name}{did_you_mean(name, LICENSE_FIELDS)}")
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ApiError("SYS.1007", f"{name} of a license is {a_noun(kind.__name__)}, not {value!r}")
-        if name.endswith("Date") and not cloud.clock.is_stamp(value):
-            raise ApiError("SYS.1007", f"{name} of a license is a date such as 2017-02-05 19:44:21, not {value!r}")
-    return said
-
-
-# ---- Behaviours: hosts and storage ---------------------------------------------------------------------------------
-
-
-def connected(cloud, uuid):
-    """A host is there (again): its status, the virtual machines that nobody knew about, what waited."""
-    cloud.change("Host", uuid, status="Connected")
-    for vm in [vm for vm in cloud.find("VmInstance", "hostUuid", uuid) if vm["state"] == "Unknown"]:
-        cloud.change("VmInstance", vm["uuid"], state=vm.get("stateBefore", "Running"), stateBefore=None)
-    recount_storage(cloud, cloud.get("Host", uuid)["clusterUuid"])
-    Scope(cloud, None, "Host", cloud.get("Host", uuid)).perform("end tunnels in clusterUuid")
-    for job in [job for job in cloud.store.rows("GarbageCollector") if job["status"] != "Done" and uuid in job.get("context", "")]:
-        collect(cloud, job)
-
-
-def host_gone(cloud, uuid):
-    """A host cannot be reached any more: Disconnected, its virtual machines Unknown, a notification for each."""
-    cloud.change("Host", uuid, status="Disconnected")
-    cloud.notify("the host[uuid:%s] becomes Disconnected", [uuid], "HostVO", uuid, "Warning")
-    for vm in [vm for vm in cloud.find("VmInstance", "hostUuid", uuid) if vm["state"] != "Unknown"]:
-        cloud.change("VmInstance", vm["uuid"], state="Unknown", stateBefore=vm["state"])
-        cloud.notify("the host[uuid:%s] becomes Disconnected, change the VM[uuid:%s]' state to Unknown", [uuid, vm["uuid"]],
-                     "VmInstanceVO", vm["uuid"])  # fmt: skip
-
-
-@effect("connected")
-def item_connected(scope):
-    scope.keep(without_nulls)
-    connected(scope.cloud, scope.item["uuid"])
-
-
-@effect("reach")
-def reach(scope):
-    """Fails for a host that an incident keeps away."""
-    if scope.item["uuid"] in scope.cloud.down:
-        raise ApiError("HOST.1002", f"unable to connect to host[uuid:{scope.item['uuid']}]", ApiError("HOST.1010", "the host does not answer"))
-
-
-@effect("empty the host")
-def empty_host(scope):
-    """Each virtual machine goes to another host of the cluster where one has room, else it is stopped."""
-    for vm in scope.cloud.find("VmInstance", "hostUuid", scope.item["uuid"]):
-        try:
-            place(scope.cloud, vm, pick_host(scope.cloud, vm, exclude=vm["hostUuid"], clusterUuid=vm.get("clusterUuid")))
-        except ApiError:
-            leave_host(scope.cloud, vm, "Stopped")
-
-
-@on_removal("Host")
-def host_removed(cloud, host):
-    """Its virtual machines are stopped, not deleted, save what was on its disks; and somebody should know."""
-    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
-        leave_host(cloud, vm, "Stopped")
-    for kept in cloud.find("LocalStorageResourceRef", "hostUuid", host["uuid"]):
-        cloud.remove("Volume", kept["resourceUuid"])
-    recount_storage(cloud, host["clusterUuid"])
-    cloud.notify("the host[uuid:%s, name:%s] went away", [host["uuid"], host["name"]], "HostVO", host["uuid"], "Warning")
-
-
-@effect("update the hosts")
-def update_hosts(scope):
-    for host in scope.cloud.find("Host", "clusterUuid", scope.item["uuid"]):
-        scope.cloud.change("Host", host["uuid"])
-
-
-@behaviour("KvmRunShell", run="Run the script")
-def run_shell(cloud, call):
-    """What the script printed on each host, which is nothing; a host that is away has an error."""
-    yield "run"
-    away = [uuid for uuid in call["hostUuids"] if cloud.get("Host", uuid)["status"] != "Connected"]
-    failed = {uuid: cloud.catalogue.error_body(ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected")) for uuid in away}
-    return {"inventory": {uuid: {"returnCode": -1, "errorCode": failed[uuid]} if uuid in failed else {"returnCode": 0, "stdout": "", "stderr": ""}
-                          for uuid in call["hostUuids"]}}  # fmt: skip
-
-
-# storage
-
-
-@effect("mons")
-def add_mons(scope):
-    """A monitor of the storage for each url; none is of two storages."""
-    relation = scope.cloud.catalogue.resources[scope.type].relations["mons"]
-    for url in scope.call["monUrls"]:
-        said = mon_of(url)
-        if scope.cloud.find(relation.target, "hostname", said["hostname"]):
-            raise ApiError("SYS.1007", f"mon[hostname:{said['hostname']}] is of a storage of this type already")
-        mon = scope.cloud.add(relation.target, **{relation.theirs: scope.item["uuid"]}, monAddr=said["hostname"], **said)
-        scope.cloud.change(relation.target, mon["uuid"], monUuid=mon["uuid"])
-        scope.set(fsid=scope.item.get("fsid") or str(uuid5(NAMESPACE_OID, said["hostname"])))  # the same for all that is on one cluster
-
-
-@effect("stop what uses it")
-def stop_users(scope):
-    """No virtual machine runs on primary storage that is in maintenance."""
-    users = dict.fromkeys(volume.get("vmInstanceUuid") for volume in scope.cloud.find("Volume", "primaryStorageUuid", scope.item["uuid"]))
-    for uuid in [uuid for uuid in users if scope.look("VmInstance", uuid).get("hostUuid")]:
-        leave_host(scope.cloud, {"uuid": uuid}, "Stopped")
-
-
-@behaviour("ExportImageFromBackupStorage", export="Export the image")
-def export_image(cloud, call):
-    """An address to fetch the image from, with its checksum."""
-    yield "export"
-    image, store = cloud.get("Image", call["imageUuid"]), cloud.get("BackupStorage", call["backupStorageUuid"])
-    url = f"http://{store['hostname']}:8001/imagestore/export/{image['uuid']}.{image['format']}"
-    cloud.change("Image", image["uuid"], exportUrl=url, exportMd5Sum=image.get("md5Sum"))
-    return {"imageUrl": url}
-
-
-@behaviour("GetImagesFromImageStoreBackupStorage")
-def get_stored_images(cloud, call):
-    """What an image store has (ImageStoreImageStruct)."""
-    images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", call["uuid"])
-    return {"infos": [{"id": image["uuid"], "name": image["name"], "desc": image.get("description", ""), "size": image.get("actualSize", 0), "arch": "x86_64",
-                       "blobsum": image.get("md5Sum", ""), "virtualsize": image.get("size", 0), "created": us_date(image["createDate"])}
-                      for image in images if image["status"] == "Ready"]}  # fmt: skip
-
-
-@behaviour("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage", copy="Copy the image")
-def copy_image(cloud, call):
-    """A new image, which is another's copy in another image store."""
-    yield "copy"
-    image, uuid = cloud.get("Image", call["uuid"]), cloud.uuid()
-    refs = [ref | {"imageUuid": uuid, "backupStorageUuid": call["dstBackupStorageUuid"]}
-            for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] == call["srcBackupStorageUuid"]]  # fmt: skip
-    new = {"uuid": uuid, "name": call["name"], "description": call["description"], "backupStorageRefs": refs, "exportUrl": None, "exportMd5Sum": None}
-    return cloud.shown("Image", cloud.add("Image", **image | new)["uuid"])
-
-
-@on_removal("BackupStorage")
-def backup_storage_removed(cloud, storage):
-    """Images lose their copy on it; one with no other copy goes (the server's cascade extensions)."""
-    for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
-        left = [ref for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] != storage["uuid"]]
-        cloud.change("Image", image["uuid"], backupStorageRefs=left) if left else cloud.remove("Image", image["uuid"])
-
-
-# ---- Behaviours: offerings and networks ----------------------------------------------------------------------------
-
-
-@behaviour("GetL3NetworkDhcpIpAddress")
-def get_dhcp_ip(cloud, call):
-    """The DHCP server of a flat network takes an address when it is first asked for it."""
-    scope = scope_of(cloud, call)
-    l3, services = scope.item["uuid"], scope.item["networkServices"]
-    providers = [one["networkServiceProviderUuid"] for one in services if one["networkServiceType"] == "DHCP"]
-    if not any(cloud.look("NetworkServiceProvider", uuid)["type"] == "Flat" for uuid in providers) or not cloud.find("IpRange", "l3NetworkUuid", l3):
-        raise refused(f"Cannot find DhcpIp for l3 network[uuid:{l3}]")
-    if not dhcp_ip(cloud, l3):
-        tag(scope, f"{DHCP_SERVER}{free_ip(cloud, l3)[0]}::ipUuid::{cloud.uuid()}")  # read_effects would keep such a text for ever
-    return {"ip": dhcp_ip(cloud, l3)}
-
-
-@effect("add group rules")
-def add_group_rules(scope):
-    """Each rule of a security group as an item, once for every remote group, or once for an address range."""
-    for rule, remote in itertools.product(scope.call["rules"], scope.call["remoteSecurityGroupUuids"] or [None]):
-        ports = {name: -1 if rule.get(name) is None else rule[name] for name in ("startPort", "endPort")}
-        scope.cloud.add("SecurityGroupRule", securityGroupUuid=scope.item["uuid"], remoteSecurityGroupUuid=remote, type=rule["type"],
-                        protocol=rule["protocol"], allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0", **ports)  # fmt: skip
-
-
-VXLAN_PORT = 8472
-
-
-@effect("end tunnels in")
-def end_tunnels(scope, word):
-    """Each host of a cluster is an end of the tunnels of the VXLAN pools that are attached there."""
-    scope.keep()
-    cloud, cluster = scope.cloud, scope.value(word)
-    pools = [l2["uuid"] for l2 in cloud.find("L2Network", "attachedClusterUuids", cluster) if l2["type"] == "VxlanNetworkPool"]
-    for pool, host in itertools.product(pools, cloud.find("Host", "clusterUuid", cluster)):
-        if not any(end["hostUuid"] == host["uuid"] for end in cloud.find("Vtep", "poolUuid", pool)):
-            cloud.add("Vtep", poolUuid=pool, hostUuid=host["uuid"], clusterUuid=cluster, vtepIp=host["managementIp"], port=VXLAN_PORT,
-                      type="KVM_HOST_VXLAN")  # fmt: skip
-
-
-@effect("take the networks along")
-def take_networks_along(scope):
-    """The networks of a VXLAN pool are where it is."""
-    for network in scope.cloud.find("L2Network", "poolUuid", scope.item["uuid"]):
-        scope.cloud.change("L2Network", network["uuid"], attachedClusterUuids=scope.item["attachedClusterUuids"])
-
-
-@behaviour("GetNetworkServiceTypes")
-def get_network_service_types(cloud, call):
-    """Each type of service with the types of its providers."""
-    types = defaultdict(list)
-    for provider in cloud.store.rows("NetworkServiceProvider"):
-        for service in provider["networkServiceTypes"]:
-            types[service].append(provider["type"])
-    return {"types": types}
-
-
-@behaviour("GetVipUsedPorts")
-def get_vip_ports(cloud, call):
-    rules = [rule for rule in cloud.find("PortForwardingRule", "vipUuid", call["uuid"]) if rule["protocolType"] == call["protocol"]]
-    ports = [(rule["vipPortStart"], rule["vipPortEnd"]) for rule in rules]
-    for balancer in cloud.find("LoadBalancer", "vipUuid", call["uuid"]) if call["protocol"] == "TCP" else ():
-        ports += [(one["loadBalancerPort"],) * 2 for one in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"])]
-    return {"inventories": [{"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": [f"{first}-{last}" for first, last in ports]}]}
-
-
-def limits_of(cloud, call):
-    """What limits the traffic of a virtual IP, or of one of its ports."""
-    return [limit for limit in cloud.find("VipQos", "vipUuid", call["uuid"]) if limit.get("port") == call["port"]]
-
-
-@behaviour("SetVipQos")
-def set_vip_qos(cloud, call):
-    """One limit for a virtual IP, and one for each port; what is not given stays."""
-    given = {name: call[name] for name in ("inboundBandwidth", "outboundBandwidth") if call[name]}
-    limits = limits_of(cloud, call) or [cloud.add("VipQos", vipUuid=call["uuid"], port=call["port"], type="VirtualRouter")]
-    cloud.change("VipQos", limits[0]["uuid"], **given)
-    return cloud.shown("VipQos", limits[0]["uuid"])
-
-
-@behaviour("DeleteVipQos")
-def delete_vip_qos(cloud, call):
-    for limit in limits_of(cloud, call):
-        cloud.remove("VipQos", limit["uuid"])
-
-
-# ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
-
-
-@effect("still")
-def be_still(scope, state):
-    """Refuses to go on with a virtual machine that somebody else has taken elsewhere in the meantime."""
-    if scope.item["state"] != state:
-        raise ApiError("VM.1010", f"vm[uuid:{scope.item['uuid']}] became {scope.item['state']} while it was {state}")
-
-
-@effect("make a new root volume")
-def renew_root(scope):
-    """Of its image now, in the place of the old one, which goes."""
-    cloud, vm, old = scope.cloud, scope.item, scope.cloud.get("Volume", scope.item["rootVolumeUuid"])
-    image = cloud.get("Image", vm["imageUuid"])
-    cloud.change("Volume", old["uuid"], vmInstanceUuid=None)  # else it would go with it
-    cloud.remove("Volume", old["uuid"])
-    size = max(image["size"], old["size"])
-    ps = with_room(cloud, old["primaryStorageUuid"], size)
-    new_volume(cloud, vm, 0, ps, size=size, uuid=scope.call["resourceUuid"], rootImageUuid=image["uuid"])
-
-
-# routers
-
-
-@effect("find routers")
-def find_routers(scope):
-    """A virtual router for each network whose services come from one, where there is none yet and an offering of its zone says how."""
-    cloud, vm = scope.cloud, scope.item
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]) if vm["type"] == "UserVm" else ():
-        l3 = cloud.look("L3Network", nic["l3NetworkUuid"])
-        providers = {cloud.look("NetworkServiceProvider", service["networkServiceProviderUuid"]).get("type") for service in l3.get("networkServices", ())}
-        routed = any(other["l3NetworkUuid"] == l3["uuid"] for other in cloud.find("VmNic", "metaData", GUEST))
-        offerings = [offering for offering in cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"]) if offering["state"] == "Enabled"]
-        if "VirtualRouter" in providers and offerings and not routed:
-            named_for = {tag["resourceUuid"] for tag in cloud.find("SystemTag", "tag", f"guestL3Network::{l3['uuid']}")}
-            new_router(cloud, l3, max(offerings, key=lambda offering: (offering["uuid"] in named_for, offering["isDefault"])))
-
-
-def new_router(cloud, l3, offering):
-    """Made as one of a VPC is, with a nic more; at once, for the account that has the network."""
-    apis, uuid = cloud.catalogue.apis, cloud.uuid()
-    asked = {"name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}", "virtualRouterOfferingUuid": offering["uuid"], "applianceVmType": "VirtualRouter"}
-    deque(create(cloud, Call(apis["CreateVpcVRouter"], asked | {"resourceUuid": uuid}, account=ADMIN)), 0)
-    act(cloud, Call(apis["AttachL3NetworkToVm"], {"vmInstanceUuid": uuid, "l3NetworkUuid": l3["uuid"]}, account=ADMIN))
-    cloud.accounts.give("VmInstance", cloud.get("VmInstance", uuid), cloud.accounts.owner("L3Network", l3))
-
-
-# clones
-
-
-COPIED = ("description imageUuid instanceOfferingUuid platform cpuNum cpuSpeed memorySize allocatorStrategy hypervisorType zoneUuid clusterUuid "
-          "defaultL3NetworkUuid").split()  # fmt: skip
-
-
-@behaviour("CloneVmInstance", copy="Copy the volumes of the vm", start="Start the clones")
-def clone_vm(cloud, call):
-    """What became of each clone: they fail or succeed by themselves."""
-    yield "copy"
-    clones = [cloned(cloud, call, cloud.get("VmInstance", call.target), name) for name in call["names"]]
-    yield "start"
-    return {"result": {"numberOfClonedVm": sum("inventory" in one for one in clones), "inventories": clones}}
-
-
-def cloned(cloud, call, source, name):
-    """A virtual machine with volumes and networks like those of another, started where it is not only to be created."""
-    started = call["strategy"] == "InstantStart"
-    try:
-        with cloud.store.all_or_nothing():
-            scope = Scope(cloud, call, "VmInstance", cloud.add("VmInstance", name=name, **{key: source.get(key) for key in COPIED}))
-            copy_parts(scope, source["uuid"])
-            if started:
-                start = replace(call, api=cloud.catalogue.apis["StartVmInstance"], params={"uuid": scope.item["uuid"]})
-                cloud.accounts.charge(start)
-                deque(cloud.act(start), 0)
-            return cloud.shown("VmInstance", scope.item["uuid"]) | {"started": started}
-    except ApiError as error:
-        return {"error": cloud.catalogue.error_body(error), "started": False}
-
-
-def copy_parts(scope, source):
-    """Nics on the same networks, and volumes of the same sizes: the root volume, with `full` those for data too."""
-    cloud, vm = scope.cloud, scope.item
-    for nic in sorted(cloud.find("VmNic", "vmInstanceUuid", source), key=lambda nic: nic["deviceId"]):
-        add_nic(scope, f"'{nic['l3NetworkUuid']}'")
-    for volume in sorted(cloud.find("Volume", "vmInstanceUuid", source), key=lambda volume: volume["type"] != "Root"):
-        if volume["type"] == "Root" or scope.call["full"]:
-            ps = with_room(cloud, volume["primaryStorageUuid"], volume["size"])
-            kept = {key: volume.get(key) for key in ("size", "actualSize", "diskOfferingUuid", "rootImageUuid")}
-            new_volume(cloud, vm, volume["deviceId"], ps, **kept)
-
-
-# ---- Behaviours: volumes and images --------------------------------------------------------------------------------
-
-
-@effect("instantiate where told")
-def instantiate_where_told(scope):
-    """A new volume takes its place when it is told where; shareable it is by a tag of the call (VolumeSystemTags.java)."""
-    scope.set(type="Data", isShareable="ephemeral::shareable" in scope.call.system_tags)
-    if scope.item.get("primaryStorageUuid"):
-        scope.set(**placed(scope.cloud, scope.item, with_room(scope.cloud, scope.item["primaryStorageUuid"], scope.item["size"])))
-
-
-@effect("attach to the vm")
-def attach_to_vm(scope):
-    """A volume that has no place yet takes one that the virtual machine's cluster reaches; and a free number, 0 being the root volume's."""
-    cloud, volume, vm = scope.cloud, scope.item, scope.look("VmInstance", scope.call["vmInstanceUuid"])
-    used = {other.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for other in cloud.find(type, "vmInstanceUuid", vm["uuid"])}
-    most = configured(cloud, "kvm", "dataVolume.maxNum")
-    if len(used - {0}) >= most:
-        raise refused(f"hypervisor[{vm['hypervisorType']}] only allows max {most} data volumes to be attached to a single vm")
-    if volume["status"] == "NotInstantiated":
-        scope.set(**placed(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, pick_storage(cloud, vm.get("clusterUuid"), volume["size"])))
-    place = {"vmInstanceUuid": vm["uuid"], "deviceId": next(n for n in itertools.count(1) if n not in used)}
-    if volume["isShareable"]:
-        cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **place)
-    else:
-        scope.set(**place)
-
-
-@effect("move")
-def move(scope):
-    move_volume(scope.cloud, scope.item, scope.call["dstPrimaryStorageUuid"])
-
-
-@effect("grow the tree")
-def grow_tree(scope):
-    """A snapshot goes below the latest one of the current tree; where there is none, or its chain is long enough, another tree begins."""
-    cloud, volume = scope.cloud, scope.item["volumeUuid"]
-    tree = next((tree for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume) if tree["current"]), {})
-    latest = next((other for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if other["latest"]), {}) if tree else {}
-    said = whole_of(said_by_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or "", 31)
-    longest = said if said is not None else configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
-    if latest and latest.get("distance", 1) < longest:
-        cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
-        scope.set(treeUuid=tree["uuid"], parentUuid=latest["uuid"], distance=latest.get("distance", 1) + 1)
-    else:
-        cloud.change("VolumeSnapshotTree", tree["uuid"], current=False) if tree else None
-        scope.set(treeUuid=cloud.add("VolumeSnapshotTree", volumeUuid=volume)["uuid"], distance=1)
-
-
-@behaviour("CreateVolumesSnapshot", snapshot="Take the snapshots")
-def create_volumes_snapshot(cloud, call):
-    """One of each volume, all at the same moment."""
-    asked = [{"volumeUuid": uuid, "name": f"snapshot-of-{cloud.look('Volume', uuid)['name']}"} for uuid in call["volumeUuids"]]
-    under_way, made = [create(cloud, replace(call, api=cloud.catalogue.apis["CreateVolumeSnapshot"], params=params)) for params in asked], []
-    for snapshot in under_way:
-        next(snapshot)
-    yield "snapshot"
-    for snapshot in under_way:
-        made.append((yield from snapshot)["inventory"])
-    return {"inventories": made}
-
-
-@effect("back to the snapshot")
-def back_to_snapshot(scope):
-    """The next snapshot will be below this one: it is the latest of its tree, and that the current one."""
-    cloud, snapshot = scope.cloud, scope.item
-    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", snapshot["volumeUuid"]):
-        cloud.change("VolumeSnapshotTree", tree["uuid"], current=tree["uuid"] == snapshot["treeUuid"])
-    for other in cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
-        cloud.change("VolumeSnapshot", other["uuid"], latest=other["uuid"] == snapshot["uuid"])
-
-
-@effect("delete the branch")
-def delete_branch(scope):
-    """A snapshot goes with all that came after it, a tree with its last one; where the latest went, it is the parent now."""
-    cloud, doomed = scope.cloud, [scope.item]
-    for snapshot in doomed:
-        doomed += cloud.find("VolumeSnapshot", "parentUuid", snapshot["uuid"])
-        cloud.remove("VolumeSnapshot", snapshot["uuid"])
-    if not scope.item.get("parentUuid"):
-        cloud.remove("VolumeSnapshotTree", scope.item["treeUuid"])
-    elif any(snapshot["latest"] for snapshot in doomed):
-        cloud.change("VolumeSnapshot", scope.item["parentUuid"], latest=True)
-
-
-@effect("copies on backup storage")
-def copies(scope):
-    """A copy, on its way, on each backup storage that can take the image; all there are when none is named."""
-    cloud, uuids, now = scope.cloud, scope.call["backupStorageUuids"], scope.cloud.clock.stamp(scope.cloud.pretend)
-    wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)] if uuids else cloud.store.rows("BackupStorage")
-    usable = [bs for bs in wanted if (bs["state"], bs["status"]) == ("Enabled", "Connected") and bs["attachedZoneUuids"]]
-    if not usable:
-        raise refused(f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding this image; "
-                      "they must be Enabled, Connected, and attached to a zone")  # fmt: skip
-    path = f"rootVolumeTemplates/acct-{ADMIN}/{scope.item['uuid']}/{scope.item['uuid']}.template"
-    scope.set(backupStorageRefs=[{"imageUuid": scope.item["uuid"], "backupStorageUuid": bs["uuid"], "installPath": f"{bs['url']}/{path}",
-                                  "status": scope.item["status"], "createDate": now, "lastOpDate": now} for bs in usable])  # fmt: skip
-
-
-@effect("arrive with")
-def arrive(scope, size):
-    """An image is there, with all its copies."""
-    size = scope.value(size) if is_name(size) else size_of(size)
-    md5 = hashlib.md5(scope.item["uuid"].encode(), usedforsecurity=False).hexdigest()
-    scope.set(status="Ready", size=size, actualSize=size, md5Sum=md5, backupStorageRefs=[ref | {"status": "Ready"} for ref in scope.item["backupStorageRefs"]])
-
-
-@effect("copies are")
-def mark_copies(scope, status):
-    """The copies that are named by their backup storage, or all, are that now; an image is Deleted with the last of them."""
-    named, copies = scope.call["backupStorageUuids"], scope.item["backupStorageRefs"]
-    status = status if status == "Deleted" or scope.item.get("md5Sum") else "Error"  # it never came
-    copies = [ref | {"status": status} if not named or ref["backupStorageUuid"] in named else ref for ref in copies]
-    scope.set(backupStorageRefs=copies, status=next((ref["status"] for ref in copies if ref["status"] != "Deleted"), status))
-
-
-@effect("expunge copies")
-def expunge_copies(scope):
-    """Those that are Deleted, and named if some are; with the last one goes the image."""
-    named, gone = scope.call["backupStorageUuids"], scope.item["status"] == "Deleted"
-    left = [ref for ref in scope.item["backupStorageRefs"] if not (gone or ref["status"] == "Deleted") or (named and ref["backupStorageUuid"] not in named)]
-    scope.set(backupStorageRefs=left) if left else remove_item(scope)
-
-
-# ---- Behaviours: consoles ------------------------------------------------------------------------------------------
-
-CONSOLE_PORT, VNC_PORT = 4900, 5900
-
-
-@behaviour("RequestConsoleAccess")
-def request_console_access(cloud, call):
-    """Where a browser finds the console of a virtual machine; the token is the same as long as it stays on its host."""
-    vm, agent = cloud.get("VmInstance", call["vmInstanceUuid"]), next(iter(cloud.store.rows("ConsoleProxyAgent")))
-    shown = agent["consoleProxyOverriddenIp"]
-    token = hashlib.md5(f"{cloud.settings.seed}/{vm['uuid']}/{vm.get('hostUuid')}".encode(), usedforsecurity=False).hexdigest()
-    return {"inventory": {"scheme": "http", "hostname": agent["managementIp"] if shown in ("", "0.0.0.0") else shown,
-                          "port": CONSOLE_PORT, "token": f"{vm['uuid']}_{token}"}}  # fmt: skip
-
-
-@behaviour("GetVmConsoleAddress")
-def get_vm_console_address(cloud, call):
-    host = cloud.get("Host", cloud.get("VmInstance", call["uuid"]).get("hostUuid"))
-    beside = [vm["uuid"] for vm in cloud.find("VmInstance", "hostUuid", host["uuid"])]
-    return {"hostIp": host["managementIp"], "port": VNC_PORT + beside.index(call["uuid"]), "protocol": "vnc"}
-
-
-@behaviour("ReconnectConsoleProxyAgent", reconnect="Reconnect the console proxy agents")
-def reconnect_console_proxy_agents(cloud, call):
-    """What became of each agent; one that is not there is no failure (ManagementServerConsoleProxyBackend.java)."""
-    asked = call["agentUuids"] or [agent["uuid"] for agent in cloud.store.rows("ConsoleProxyAgent")]
-    known = [uuid for uuid in asked if cloud.store.peek("ConsoleProxyAgent", uuid)]
-    for uuid in known:
-        cloud.change("ConsoleProxyAgent", uuid, status="Connecting")
-    yield "reconnect"
-    for uuid in known:
-        cloud.change("ConsoleProxyAgent", uuid, status="Connected")
-    return {"inventory": {uuid: uuid in known or cloud.catalogue.error_body(ApiError("SYS.1007", f"invalid management node UUID[{uuid}]")) for uuid in asked}}
-
-
-# ---- Schedules ---------------------------------------------------------------------------------------------------
-
-SCHEDULED = {  # by the type of a scheduler job: the call that it makes, what its target is, the parameter that names that
+SCHEDULED = {  # by the type of a scheduler job: its API, and the resource and parameter of its target
     "startVm": ("StartVmInstance", "VmInstance", "uuid"),
     "stopVm": ("StopVmInstance", "VmInstance", "uuid"),
     "rebootVm": ("RebootVmInstance", "VmInstance", "uuid"),
     "volumeSnapshot": ("CreateVolumeSnapshot", "Volume", "volumeUuid"),
 }
-CALLED = {"snapshotName": "name", "snapShotName": "name", "volumeSnapshotDescription": "description"}  # APICreateVolumeSnapshotSchedulerJobMsg.java
+PARAMETER_NAMES = {  # of scheduler jobs, by their names there (APICreateVolumeSnapshotSchedulerJobMsg.java)
+    "snapshotName": "name",
+    "snapShotName": "name",
+    "volumeSnapshotDescription": "description",
+}
 LAST_STOP = 2147454847  # the end of MySQL's timestamps (SchedulerApiInterceptor.java)
-MISFIRE = 60  # seconds that a job may come after its trigger's beginning and still be run for it: Quartz's misfire threshold
-MOST_RUNS = 20_000  # that one move of the Clock brings about
+MISFIRE = 60  # seconds after the beginning of a trigger: a job added until then is run for it (Quartz)
+MOST_RUNS = 20_000  # of jobs, in one move of the Clock
 
-
-# cron expressions: seconds minutes hours, days months weekdays; 0 0/3 17-23 * * ? is every third minute from 17 to 23 h
-
-CRON = ((0, 59, ()), (0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, [month.upper() for month in MONTHS]), (1, 7, "SUN MON TUE WED THU FRI SAT".split()))
-DAYS_AHEAD = 366 * 8  # in which a 29th of February falls
-
-
-@functools.lru_cache(64)
-def read_cron(text):
-    """The seconds of a day and the days, months and weekdays that an expression names; None for what is none.
-
-    Quartz's L, W and # are not known.
-    """
-    words = text.upper().split(" ")
-    if not text.isascii() or len(words) != 6 or "?" not in words[3::2] or "?" in (*words[:3], words[4]):
-        return None
-    fields = [cron_field(word, *bounds) for word, bounds in zip(words, CRON)]
-    if not all(fields):
-        return None
-    seconds, minutes, hours, *days = fields
-    return sorted(3600 * hour + 60 * minute + second for hour in hours for minute in minutes for second in seconds), *days
-
-
-def cron_field(text, low, high, names):
-    """The numbers that a field means: "MON-WED,7" -> {2, 3, 4, 7}; none where a part of it is wrong."""
-    found = [re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
-             for part in text.split(",")]  # fmt: skip
-    spans = [cron_span(*part.groups(), low, high, names) if part else () for part in found]
-    return set().union(*spans) if all(spans) else set()
-
-
-def cron_span(every, first, last, step, low, high, names):
-    begin, end = (low, high) if every else (cron_number(first, names), cron_number(last or (step and str(high)) or first, names))
-    step = int(step or 1)
-    return range(begin, end + 1, step) if low <= begin <= end <= high and step else ()
-
-
-def cron_number(word, names):
-    return names.index(word) + 1 if word in names else int(word) if word.isdecimal() else -1
-
-
-FORMS["Cron"] = read_cron
-
-
-def next_of_cron(cron, second):
-    """The first second since 1970 that an expression names and that is not before another one; None where there is none for years."""
-    times, days, months, weekdays = cron
-    today, passed = divmod(second, DAY)
-    for day in range(today, today + DAYS_AHEAD):
-        month, date = int(stamp_of(day * DAY)[5:7]), int(stamp_of(day * DAY)[8:10])
-        if month in months and date in days and (day + 4) % 7 + 1 in weekdays:
-            later = bisect.bisect_left(times, passed if day == today else 0)
-            if later < len(times):
-                return day * DAY + times[later]
-    return None
 
 
 # triggers
 
 
-def next_moment(cloud, trigger, since):
-    """The first moment of a trigger that is not before another one; None where it has ended."""
+def next_moment(cloud: Cloud, trigger: Item, since: Seconds) -> Seconds | None:
+    """Return the first date of a trigger that is not before another, None if it has ended."""
     if cron := read_cron(str(trigger.get("cron"))):
-        zone = cloud.clock.utc_offset
-        found = next_of_cron(cron, math.ceil(since + zone))
-        return found if found is None else found - zone
+        offset = cloud.clock.utc_offset
+        second = cron.next(math.ceil(since + offset))
+        return None if second is None else second - offset
     if not trigger.get("startTime"):
         return None
     begin, interval = cloud.clock.moment(trigger["startTime"]), trigger.get("schedulerInterval", 0)
+    most = trigger.get("repeatCount") or (math.inf if interval > 0 else 1)
     passed = max(0, math.ceil((since - begin) / max(1, interval)))
-    return begin + passed * interval if passed < (trigger.get("repeatCount") or (math.inf if interval > 0 else 1)) else None
+    return begin + passed * interval if passed < most else None
 
 
-@effect("work out the times")
-def work_out_times(scope):
-    """When a simple trigger begins and, where it does not go on for ever, ends. A beginning at 0 is now."""
-    cloud, trigger, asked = scope.cloud, scope.cloud.look("SchedulerTrigger", scope.item["uuid"]), scope.call["startTime"]
-    if trigger["schedulerType"] == "simple":
-        begin = asked or math.floor(cloud.clock.now())
-        if asked is None and trigger.get("startTime"):  # a file that somebody edited may lack it
-            begin = cloud.clock.moment(trigger["startTime"])
-        length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
-        if begin + length > LAST_STOP:
-            raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")
-        cloud.change("SchedulerTrigger", trigger["uuid"], startTime=cloud.clock.stamp(begin), stopTime=cloud.clock.stamp(begin + length) if length else None)
+@named_in_rows
+def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
+    """Set the beginning of a simple trigger, and its end if it has one. A beginning at 0 is now."""
+    if trigger["schedulerType"] != "simple":
+        return
+    begin = call["startTime"] or math.floor(cloud.clock.now())
+    if call["startTime"] is None and trigger.get("startTime"):
+        begin = cloud.clock.moment(trigger["startTime"])
+    length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
+    if begin + length > LAST_STOP:
+        raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")
+    stop = cloud.clock.stamp(begin + length) if length else None
+    start = cloud.clock.stamp(begin)
+    cloud.change("SchedulerTrigger", trigger["uuid"], startTime=start, stopTime=stop)
 
 
-@behaviour("GetAvailableTriggers")
-def get_available_triggers(cloud, call):
-    """Those that have not stopped."""
-    going = [trigger for trigger in cloud.queries_of(call).tables.in_order("SchedulerTrigger") if trigger.get("stopTime", "9") >= cloud.clock.stamp()]
-    return {"inventories": [cloud.inventory("SchedulerTrigger", trigger) for trigger in going]}
+@behaviour
+def get_available_triggers(cloud: Cloud, call: Call) -> Item:
+    """Return the triggers that have not stopped."""
+    now, inventories = cloud.clock.stamp(), []
+    for trigger in cloud.queries_of(call).tables.in_order("SchedulerTrigger"):
+        if trigger.get("stopTime", "9") >= now:
+            inventories.append(cloud.inventory("SchedulerTrigger", trigger))
+    return {"inventories": inventories}
 
 
-# jobs
+# scheduler jobs
 
 
-def scheduled_call(cloud, job, uuid=""):
-    """The call that a scheduler job makes."""
+class ScheduleTimers(dict[Uuid, Timer]):
+    """The timers of scheduler jobs, by the uuid of what ties a job to its trigger."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__()
+
+
+def scheduled_call(cloud: Cloud, job: Item, uuid: Uuid = "") -> Call:
+    """Return the call that a scheduler job makes. Raise SYS.1007 if its target is of another type."""
     name, type, target = SCHEDULED.get(job.get("type"), ("", "", ""))
     if not cloud.store.peek(type, job["targetResourceUuid"]):
-        raise ApiError("SYS.1007", f"resource[uuid:{job['targetResourceUuid']}] is not what a job of type[{job.get('type')}] is for")
-    api, told = cloud.catalogue.apis[name], job.get("parameters")
-    said = {CALLED.get(name, name): value for name, value in told.items()} if isinstance(told, dict) else {}
-    given = {"name": job["name"]} | said | {target: job["targetResourceUuid"]}
+        kind = f"what a job of type[{job.get('type')}] is for"
+        details = f"resource[uuid:{job['targetResourceUuid']}] is not {kind}"
+        raise ApiError("SYS.1007", details)
+    given, parameters = {"name": job["name"]}, job.get("parameters")
+    if isinstance(parameters, dict):
+        for key, value in parameters.items():
+            given[PARAMETER_NAMES.get(key, key)] = value
+    given[target] = job["targetResourceUuid"]
+    api = cloud.catalogue.apis[name]
     return Call(api, cloud.check(api, given), job=uuid)
 
 
-@effect("try the call")
-def try_call(scope):
-    """Refuses a new job whose call could not be made."""
-    scheduled_call(scope.cloud, scope.item)
+@named_in_rows
+def check_scheduled_call(cloud: Cloud, job: Item, call: Call) -> None:
+    """Refuse a new job whose call could not be made."""
+    scheduled_call(cloud, job)
 
 
-def plan(cloud, tie, since):
-    """Has an Enabled job run at the first moment of a trigger that is not before another one; `tie` ties the one to the other."""
-    if tie["uuid"] in cloud.scheduled:
-        cloud.scheduled.pop(tie["uuid"]).cancel()
+def plan(cloud: Cloud, tie: Item, since: Seconds) -> None:
+    """Set the timer of an enabled job to the first date of its trigger that is not before another."""
+    timers, uuid = cloud.part(ScheduleTimers), tie["uuid"]
+    if uuid in timers:
+        timers.pop(uuid).cancel()
     due = next_moment(cloud, cloud.look("SchedulerTrigger", tie["schedulerTriggerUuid"]), since)
-    if due is not None and cloud.look("SchedulerJob", tie["schedulerJobUuid"]).get("state") == "Enabled":
-        cloud.scheduled[tie["uuid"]] = cloud.clock.at(due, lambda: fire(cloud, tie["uuid"]))
+    is_enabled = cloud.look("SchedulerJob", tie["schedulerJobUuid"]).get("state") == "Enabled"
+    if due is not None and is_enabled:
+        timers[uuid] = cloud.clock.at(due, lambda: run_scheduled_job(cloud, uuid))
 
 
-def fire(cloud, uuid):
-    """Runs a job, if it is still tied to its trigger, for something that is not destroyed, and a management node is there to do it."""
-    cloud.scheduled.pop(uuid, None)
+def run_scheduled_job(cloud: Cloud, uuid: Uuid) -> None:
+    """Make the call of a job as an api-job, unless the job or the management node is disabled.
+
+    A notification tells if that is refused.
+    """
+    cloud.part(ScheduleTimers).pop(uuid, None)
     tie = cloud.look("SchedulerJobSchedulerTrigger", uuid)
-    if tie:
-        plan(cloud, tie, math.floor(cloud.clock.now()) + 1)
-        job = cloud.look("SchedulerJob", tie["schedulerJobUuid"])
-        if cloud.inventory("SchedulerJob", job).get("state") == "Enabled" and not cloud.unreachable:
-            run_scheduled(cloud, job)
-
-
-def run_scheduled(cloud, job):
-    """Makes the call of a job as an api-job of its own: what refuses or fails it is told by a notification."""
+    if not tie:
+        return
+    plan(cloud, tie, math.floor(cloud.clock.now()) + 1)
+    job = cloud.look("SchedulerJob", tie["schedulerJobUuid"])
+    if state_of_scheduler_job(cloud, job) != "Enabled" or cloud.unreachable:
+        return
     try:
         call = scheduled_call(cloud, job, cloud.uuid())
     except ApiError as error:
-        cloud.notify("scheduler job[uuid:%s] cannot run: %s", [job["uuid"], error.details], "SchedulerJobVO", job["uuid"], "Error")
+        sentence, arguments = "scheduler job[uuid:%s] cannot run: %s", [job["uuid"], error.details]
+        cloud.notify(sentence, arguments, "SchedulerJobVO", job["uuid"], "Error")
         return
     call.seconds = draw_seconds(cloud, call.api)
     cloud.admit(call)
@@ -8872,49 +10855,248 @@ def run_scheduled(cloud, job):
     cloud.jobs.submit(call)
 
 
-@effect("plan")
-def plan_new(scope):
-    """A job that is added soon after its trigger's beginning is run for that too."""
-    cloud, trigger = scope.cloud, scope.look("SchedulerTrigger", scope.call["schedulerTriggerUuid"])
-    now = cloud.clock.now()
-    begin = cloud.clock.moment(trigger["startTime"]) if trigger.get("startTime") else now
-    plan(cloud, scope.item, begin if 0 <= now - begin < MISFIRE else now)
+@on("computed", "SchedulerJob.state")
+def state_of_scheduler_job(cloud: Cloud, job: Item) -> str | None:
+    """Return Disabled for a job whose target waits to be expunged."""
+    target = job.get("targetResourceUuid")
+    for row in EXPUNGING.values():
+        if row.type != "Image" and row.waits(cloud.look(row.type, target)):
+            return "Disabled"
+    return job.get("state")
 
 
-@effect("plan anew")
-def plan_anew(scope):
-    """What is tied to a job or a trigger goes by what that is now."""
-    scope.keep(without_nulls)
-    for tie in scope.cloud.find("SchedulerJobSchedulerTrigger", scope.type[0].lower() + scope.type[1:] + "Uuid", scope.item["uuid"]):
-        plan(scope.cloud, tie, scope.cloud.clock.now())
+@named_in_rows
+def plan_new_tie(cloud: Cloud, tie: Item, call: Call) -> None:
+    """Plan a job that is tied to a trigger, for its beginning too if that was just now."""
+    trigger = cloud.look("SchedulerTrigger", call["schedulerTriggerUuid"])
+    since = now = cloud.clock.now()
+    if trigger.get("startTime"):
+        begin = cloud.clock.moment(trigger["startTime"])
+        since = begin if 0 <= now - begin < MISFIRE else now
+    plan(cloud, tie, since)
 
 
-def follow_dates(cloud, seconds):
-    """Plan all schedules anew if the system's clock was set back by more than a correction.
+@named_in_rows
+def plan_ties(cloud: Cloud, item: Item, call: Call) -> None:
+    """Plan anew what is tied to a changed scheduler job or trigger."""
+    for key in ("schedulerJobUuid", "schedulerTriggerUuid"):
+        for tie in cloud.find("SchedulerJobSchedulerTrigger", key, item["uuid"]):
+            plan(cloud, tie, cloud.clock.now())
 
-    After a correction all stays on its date, so that nothing runs twice. What a clock that was set
-    forth passed over runs once, and late: the timers are `dated`.
+
+def plan_all(cloud: Cloud) -> None:
+    """Plan all jobs for a clock that shows another time. Runs that it passed over are not made."""
+    for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
+        plan(cloud, tie, cloud.clock.now())
+
+
+def follow_dates(cloud: Cloud, seconds: Seconds) -> None:
+    """Plan all jobs anew if the system's clock was set back by more than a correction.
+
+    After a correction all stay on their dates, so that none runs twice. Runs that a clock which was
+    set forth passed over are made once, and late: the timers are dated.
     """
     if seconds < -MISFIRE:
         plan_all(cloud)
 
 
-def plan_all(cloud):
-    """On a clock that shows another time than before: what was due in the meantime is not made up for."""
-    for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
-        plan(cloud, tie, cloud.clock.now())
-
-
-def mind_schedules(cloud, until):
-    """Raises TooFar where jobs would run too often until a moment."""
-    left = MOST_RUNS
-    for uuid, timer in cloud.scheduled.items():
-        trigger = cloud.look("SchedulerTrigger", cloud.look("SchedulerJobSchedulerTrigger", uuid).get("schedulerTriggerUuid"))
+def refuse_many_runs(cloud: Cloud, until: Seconds) -> None:
+    """Raise TooFar if jobs would run too often until a date."""
+    runs = 0
+    for uuid, timer in cloud.part(ScheduleTimers).items():
+        tie = cloud.look("SchedulerJobSchedulerTrigger", uuid)
+        trigger = cloud.look("SchedulerTrigger", tie.get("schedulerTriggerUuid"))
         due = timer.due if trigger else None
         while due is not None and due <= until:
-            left, due = left - 1, next_moment(cloud, trigger, due + 1)
-            if left < 0:
-                raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, those of trigger {trigger['name']} among them")
+            runs += 1
+            due = next_moment(cloud, trigger, due + 1)
+            if runs > MOST_RUNS:
+                jobs = f"those of trigger {trigger['name']} among them"
+                raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, {jobs}")
+
+
+# ---- Behaviours: licences ------------------------------------------------------------------------------------------
+
+
+# management node (manual 4.1)
+
+
+@behaviour
+def get_version(cloud: Cloud, call: Call) -> Item:
+    return {"version": "2.5.1"}
+
+
+@behaviour
+def get_current_time(cloud: Cloud, call: Call) -> Item:
+    now = cloud.clock.now()
+    milliseconds, seconds = int(now * 1000), int(now)
+    return {"currentTime": {"MillionSeconds": milliseconds, "Seconds": seconds}}  # sic: ApiMediatorImpl.java
+
+
+@behaviour
+def is_ready_to_go(cloud: Cloud, call: Call) -> Item | None:
+    uuid = call["managementNodeId"] or management_node(cloud)["uuid"]
+    if not cloud.store.peek("ManagementNode", uuid):
+        raise ApiError("SYS.1009", f"No route to management node[uuid:{uuid}]")
+    return {"managementNodeId": uuid} if cloud.dialect["is-ready"] else None
+
+
+@behaviour
+def is_opensource_version(cloud: Cloud, call: Call) -> Item:
+    return {"opensource": True}
+
+
+@on("computed", "ManagementNode.heartBeat")
+def heart_beat(cloud: Cloud, node: Item) -> Stamp:
+    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
+    return cloud.clock.stamp(cloud.clock.now() // interval * interval)
+
+
+@behaviour
+def update_notifications_status(cloud: Cloud, call: Call) -> None:
+    for uuid in call["uuids"]:
+        if cloud.store.peek("Notification", uuid):
+            cloud.change("Notification", uuid, status=call["status"])
+
+
+# licences (manual 4.7)
+
+LICENSE_FIELDS = {
+    "licenseType": str,
+    "expiredDate": str,
+    "issuedDate": str,
+    "user": str,
+    "hostNum": int,
+    "cpuNum": int,
+}
+
+
+def license_of(cloud: Cloud) -> Item:
+    return next(iter(cloud.store.rows("License")))
+
+
+def license_date(cloud: Cloud, days: int) -> Stamp:
+    return cloud.clock.stamp(cloud.clock.now() + days * DAY)
+
+
+def community_license(cloud: Cloud) -> Item:
+    """Return the licence that ZStack falls back to when none is installed."""
+    request = {"thumbprint": management_node(cloud)["uuid"], "version": "2.5.1"}
+    return {
+        "licenseType": "Community",
+        "hostNum": 2147483647,
+        "cpuNum": 2147483647,
+        "licenseRequest": base64.b64encode(json.dumps(request).encode()).decode(),
+        "issuedDate": license_date(cloud, 0),
+        "user": "",
+        "expiredDate": "",
+    }
+
+
+@on("computed", "License.expiredDate")
+@on("computed", "LicenseAddOn.expiredDate")
+def end_of_license(cloud: Cloud, row: Item) -> Stamp | None:
+    """Return the end of a licence: an earlier one while an incident lasts, unless it is renewed."""
+    own_end = row.get("expiredDate")
+    end_then, end_now = cloud.lapsed.get(row["uuid"], (None, None))
+    return end_now if end_now and own_end == end_then else own_end
+
+
+@on("computed", "License.expired")
+@on("computed", "LicenseAddOn.expired")
+def is_expired(cloud: Cloud, row: Item) -> bool:
+    end = end_of_license(cloud, row)
+    return bool(end) and end <= cloud.clock.stamp()
+
+
+@on("computed", "License.availableHostNum")
+def available_hosts(cloud: Cloud, row: Item) -> int:
+    return max(0, row["hostNum"] - cloud.store.count("Host"))
+
+
+@on("computed", "License.availableCpuNum")
+def available_sockets(cloud: Cloud, row: Item) -> int:
+    sockets = sum(host.get("cpuSockets", 0) for host in cloud.store.rows("Host"))
+    return max(0, row["cpuNum"] - sockets)
+
+
+def shown_license(cloud: Cloud) -> Item:
+    inventory = cloud.inventory("License", license_of(cloud))
+    return {"inventory": {name: value for name, value in inventory.items() if value != ""}}
+
+
+@behaviour
+def get_license_info(cloud: Cloud, call: Call) -> Item:
+    return shown_license(cloud)
+
+
+@behaviour
+def reload_license(cloud: Cloud, call: Call) -> Item:
+    return shown_license(cloud)
+
+
+@behaviour
+def get_license_capabilities(cloud: Cloud, call: Call) -> Item:
+    if cloud.dialect["license-capabilities"]:
+        return {}
+    row = license_of(cloud)
+    capabilities: Item = {"hostNum": row["hostNum"], "cpuNum": row["cpuNum"]}
+    for addon in cloud.store.rows("LicenseAddOn"):
+        if not is_expired(cloud, addon):
+            capabilities |= dict.fromkeys(addon["modules"], True)
+    return {"capabilities": capabilities}
+
+
+@behaviour
+def get_license_add_ons(cloud: Cloud, call: Call) -> Item:
+    rows = cloud.store.rows("LicenseAddOn")
+    return {"addons": [cloud.inventory("LicenseAddOn", row) for row in rows]}
+
+
+@behaviour
+def delete_license(cloud: Cloud, call: Call) -> None:
+    row, uuid = license_of(cloud), call["uuid"]
+    if uuid in (None, row["uuid"]):
+        cloud.change("License", row["uuid"], **community_license(cloud))
+    elif cloud.store.peek("LicenseAddOn", uuid):
+        cloud.remove("LicenseAddOn", uuid)
+    else:
+        raise missing("uuid", uuid, "LicenseAddOn")
+
+
+@behaviour
+def update_license(cloud: Cloud, call: Call) -> Item:
+    """Install a licence. Any text is one; the base64 of a JSON object sets the fields that it names."""
+    changes: Item = {"licenseType": "Paid"}
+    changes |= {"issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
+    changes |= license_fields(cloud, call["license"])
+    cloud.change("License", license_of(cloud)["uuid"], **changes)
+    return shown_license(cloud)
+
+
+def license_fields(cloud: Cloud, text: str) -> Item:
+    """Return the fields that the base64 text of a JSON object names, none for any other text.
+
+    Raise SYS.1007 for an illegal value.
+    """
+    try:
+        values = json.loads(base64.b64decode(text, validate=True))
+    except ValueError:
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    for name, value in values.items():
+        kind = LICENSE_FIELDS.get(name)
+        if kind is None:
+            better = did_you_mean(name, LICENSE_FIELDS)
+            raise ApiError("SYS.1007", f"a license has no field {name}{better}")
+        right = a_noun(kind.__name__)
+        is_right = isinstance(value, kind) and not isinstance(value, bool)
+        if is_right and name.endswith("Date"):
+            right, is_right = "a date such as 2017-02-05 19:44:21", cloud.clock.is_stamp(value)
+        if not is_right:
+            raise ApiError("SYS.1007", f"{name} of a license is {right}, not {value!r}")
+    return values
 
 
 # ---- Clouds --------------------------------------------------------------------------------------------------------
@@ -8993,11 +11175,11 @@ def add_console_agent(cloud: Cloud) -> None:
     """Add the agent that takes browsers to consoles, unless it is there."""
     if cloud.store.count("ConsoleProxyAgent"):
         return
-    uuid = node(cloud)["uuid"]
+    uuid = management_node(cloud)["uuid"]
     cloud.add(
         "ConsoleProxyAgent",
         uuid=uuid,
-        managementIp=node(cloud)["hostName"],
+        managementIp=management_node(cloud)["hostName"],
         description=f"Console proxy agent running on the management node[uuid:{uuid}]",
     )
 
@@ -9062,9 +11244,7 @@ def add_large(cloud: Cloud, count: int) -> None:
     add_basics(cloud)
     add_loaded(cloud, demo_of(cloud), GROUND)
     space = 20 * TIB + count * 10 * GIB
-    cloud.change(
-        "PrimaryStorage", named("ps-nfs"), availableCapacity=space, totalCapacity=space
-    )
+    cloud.change("PrimaryStorage", named("ps-nfs"), totalCapacity=space)
     call_now(
         cloud,
         "AddIpRangeByNetworkCidr",
@@ -9087,9 +11267,6 @@ def add_large(cloud: Cloud, count: int) -> None:
         )
     for n in range(count):
         add_running_vm(cloud, f"vm-{n}", cloud.look("Host", hosts[n % len(hosts)]))
-    for uuid in hosts:
-        recount(cloud, uuid)
-    recount_storage(cloud, named("cluster-2"))
 
 
 def call_now(cloud: Cloud, api_name: str, **params: object) -> None:
@@ -9118,9 +11295,9 @@ def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
         **{key: offering[key] for key in OF_OFFERING},
         **{key: host[key] for key in OF_HOST},
     )
-    call = Call(cloud.catalogue.apis["CreateVmInstance"], {"l3NetworkUuids": [network]})
-    scope = Scope(cloud, call, "VmInstance", vm)
-    scope.perform("nic on l3NetworkUuids", "make the volumes", "address the nics")
+    add_nic(cloud, vm, network)
+    make_volumes(cloud, vm)
+    give_addresses(cloud, vm["uuid"])
 
 
 # values of fields
@@ -9152,16 +11329,6 @@ def fits(value: object, kind: str) -> bool:
     return kind not in ELEMENTS or all(isinstance(element, ELEMENTS[kind]) for element in value)
 
 
-@functools.lru_cache(4096)
-def item_fields(catalogue: Catalogue, type: str) -> dict[str, str]:
-    """Return the kinds of all fields of an item, also of those that no inventory shows."""
-    row = catalogue.resources[type]
-    hidden = typed(catalogue.resources[row.stored].hidden)
-    owned = {"owner": "str"} if catalogue.resources[row.stored].owner else {}
-    always = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
-    return always | owned | hidden | row.all_fields
-
-
 def complete(
     cloud: Cloud, row: Resource, item: Item, refer: Callable[[Resource, Item, str], Uuid]
 ) -> Item:
@@ -9182,7 +11349,8 @@ def complete(
     for name in usual:
         if item.get(name) is not None:
             continue
-        scope.perform(*row.inherits)
+        for clause in cloud.catalogue.inherited[row.name]:
+            scope.apply(clause.effect)
         kind, value = row.all_fields.get(name, "str"), scope.item.get(name)
         if value is None:
             value = usual[name]
@@ -9201,7 +11369,7 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
     if type == "Host":
         return hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB))
     if type == "PrimaryStorage":
-        return dict.fromkeys(CAPACITIES, item.get("totalCapacity", 20 * TIB))
+        return {"totalCapacity": 20 * TIB}
     if type == "BackupStorage":
         return dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
     if type == "Notification":
@@ -9249,7 +11417,7 @@ def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -
         for item in documents[type].values():
             cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
             if "nextIp" in item:
-                cloud.cursors[item["uuid"]] = int(address_of(item["nextIp"]) or 0)
+                cloud.part(Cursors)[item["uuid"]] = int(address_of(item["nextIp"]) or 0)
 
 
 def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
@@ -9443,7 +11611,7 @@ class CloudFile:
 
         A reference has no name: `owner` says where it lies, "backupStorageRefs of Image i".
         """
-        for name in item.keys() - item_fields(self.catalogue, row.name).keys():
+        for name in item.keys() - self.catalogue.item_fields(row.name).keys():
             better = did_you_mean(name, row.all_fields)
             self.refuse(f"{owner or row.name} has no field {name}{better}")
         row = self.catalogue.as_told(row, item)
@@ -9455,7 +11623,7 @@ class CloudFile:
 
     def field(self, row: Resource, item: Item, name: str, of: str) -> object:
         """Return the value of a field as items hold it."""
-        value, kind = item[name], item_fields(self.catalogue, row.name)[name]
+        value, kind = item[name], self.catalogue.item_fields(row.name)[name]
         if not fits(value, kind):
             self.refuse(f"{name}{of} is {a_noun(kind)}, not {value!r}")
         inner = self.inside.get((row.stored, name))
@@ -9554,21 +11722,15 @@ class CloudFile:
     def complete_all(self) -> None:
         """Give each object what it lacks, and count what is left of hosts and storage."""
         cloud, store = self.cloud, self.cloud.store
-        hosts = [*store.rows("Host")]
-        storages = [*store.rows("PrimaryStorage")]
         for row in self.catalogue.resources.values():  # an object stands behind those it refers to
             for item in [*store.rows(row.name)] if row.needs else ():
                 if changes := complete(cloud, row, item, self.only_one):
                     store.update(row.name, item["uuid"], **changes)
-        for host in hosts:
-            if host.get("availableCpuCapacity") is None:
-                recount(cloud, host["uuid"])
-        for storage in storages:
-            if storage.get("availableCapacity") is None:
-                space = cloud.look("PrimaryStorage", storage["uuid"])["totalCapacity"]
-                space -= held_on(cloud, storage["uuid"])
-                cloud.change("PrimaryStorage", storage["uuid"], availableCapacity=space)
-                recount_disks(cloud, cloud.look("PrimaryStorage", storage["uuid"]))
+        for storage in [*store.rows("PrimaryStorage")]:
+            available = storage.get("availableCapacity")
+            if available is not None:  # the stored number is what an empty storage has
+                empty = available + used_capacity(cloud, storage)
+                store.update("PrimaryStorage", storage["uuid"], availableCapacity=empty)
 
     def only_one(self, row: Resource, item: Item, name: str) -> Uuid:
         """Return the uuid for a reference that is left out: that of the only object there is."""
@@ -9716,7 +11878,7 @@ def faults_of_item(
     catalogue: Catalogue, row: Resource, item: Item
 ) -> Iterator[tuple[str, str, bool]]:
     """Yield each field that is not as it should be, with why, and if its value can be used."""
-    fields = item_fields(catalogue, row.name)
+    fields = catalogue.item_fields(row.name)
     for name, value in item.items():
         kind = fields.get(name)
         if kind is None:
@@ -9764,7 +11926,7 @@ def recover(cloud: Cloud) -> None:
             if item.get("cutOff"):
                 cloud.change(type, item["uuid"], status="Connected", cutOff=None)
                 if type == "Host":
-                    connected(cloud, item["uuid"])
+                    connect_host(cloud, cloud.get("Host", item["uuid"]))
     add_console_agent(cloud)
     expunge_all_later(cloud)
     plan_all(cloud)
@@ -9791,7 +11953,7 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
         elif row.name == "VmInstance" and key != "status":
             leave_host(cloud, item, changes["state"] if item.get("rootVolumeUuid") else "Created")
         elif row.name == "Host" and key == "status":
-            connected(cloud, uuid)
+            connect_host(cloud, cloud.get("Host", uuid))
         elif row.name == "Image" and changes["status"] == "Error":
             copies = [reference | changes for reference in item["backupStorageRefs"]]
             cloud.change("Image", uuid, backupStorageRefs=copies, **changes)
@@ -9938,7 +12100,7 @@ def cut_off(cloud: Cloud, hosts: list[Uuid]) -> None:
             continue
         cloud.down[uuid] += 1
         if cloud.look("Host", uuid)["status"] != "Disconnected":
-            host_gone(cloud, uuid)
+            disconnect_host(cloud, uuid)
             cloud.change("Host", uuid, cutOff=True)
     check_storage(cloud)
 
@@ -9960,7 +12122,7 @@ def reach_again(cloud: Cloud, hosts: list[Uuid]) -> None:
     for uuid in hosts:
         if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.down:
             cloud.change("Host", uuid, cutOff=None)
-            connected(cloud, uuid)
+            connect_host(cloud, cloud.get("Host", uuid))
     check_storage(cloud)
 
 
@@ -10043,13 +12205,13 @@ def refuse_target(target: object, kind: str) -> None:
 def stop_node(cloud: Cloud) -> None:
     """Lose all that is under way on the management node."""
     cloud.jobs.lose()
-    cloud.long_runs.clear()
+    cloud.part(LongRuns).clear()
     cloud.deaths += 1
 
 
 def start_node(cloud: Cloud) -> None:
     """Start the management node anew."""
-    uuid = node(cloud)["uuid"]
+    uuid = management_node(cloud)["uuid"]
     cloud.store.update("ManagementNode", uuid, joinDate=cloud.clock.stamp())
     interrupt(cloud)
     content = "the management node[uuid:%s] has been started"
@@ -10071,7 +12233,7 @@ def license_expired(cloud: Cloud, target: object) -> Generator:
         for item in cloud.store.rows(type):
             cloud.lapsed[item["uuid"]] = item.get("expiredDate"), end
     cloud.refusals["license-expired"] = functools.partial(refuse_without_license, cloud)
-    uuid = the_license(cloud)["uuid"]
+    uuid = license_of(cloud)["uuid"]
     cloud.notify("the license has expired", [], "LicenseVO", uuid, "Warning")
     yield {}
     if all(other.kind != "license-expired" for other in cloud.incidents.values()):
@@ -10083,7 +12245,7 @@ def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
     """Return the error of a call for which there must be a licence."""
     if cloud.at_once(call.api) or "License" in call.api.name:
         return None
-    if cloud.license_is_over(the_license(cloud)):
+    if is_expired(cloud, license_of(cloud)):
         return ApiError("LICENSE.1000", "the license has expired")
     return None
 
@@ -10777,7 +12939,7 @@ class Rest:
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
-        if entry.hints or call.user != ADMIN or call.api.name in BEHAVIOURS:
+        if entry.hints or call.user != ADMIN or call.api.behaviour:
             return
         if len(text) > LONGEST_STANDING:
             return
@@ -11360,7 +13522,7 @@ def parameter(
     return described
 
 
-def param_schema(param: Param) -> Schema:
+def param_schema(param: Value) -> Schema:
     """Return the schema of a parameter with its constraints."""
     schema = dict(SCHEMAS[param.type])
     if param.type == "str":
@@ -11372,13 +13534,13 @@ def param_schema(param: Param) -> Schema:
     if param.low is not None:
         schema |= {"minimum": param.low, "maximum": param.high}
     if param.default is not None:
-        schema["default"] = READERS[param.type](param, param.default)
+        schema["default"] = param.read(param.default)
     if param.refers:
         schema["description"] = f"uuid of {param.refers}"
     return schema
 
 
-def text_constraints(param: Param) -> Schema:
+def text_constraints(param: Value) -> Schema:
     """Return the constraints of a text parameter in words of JSON Schema."""
     constraints = {
         "pattern": NOT_BLANK["pattern"] if param.nonblank else "",
@@ -11398,7 +13560,7 @@ def member_schema(member: Member) -> Schema:
     return {"type": "array", "items": schema} if member.many else schema
 
 
-def params_outside_path(api: Api) -> list[Param]:
+def params_outside_path(api: Api) -> list[Value]:
     return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
 
 
@@ -11579,7 +13741,7 @@ def checks_more(api: Api) -> bool:
     if maps and api.method in ("GET", "DELETE"):
         return True
     codes = [code for _, code, _ in api.refuses]
-    return "SYS.1007" in codes or bool(getattr(BEHAVIOURS.get(api.name), "check", None))
+    return "SYS.1007" in codes or bool(getattr(api.behaviour, "check", None))
 
 
 def has_body(api: Api) -> bool:
@@ -12733,149 +14895,6 @@ class Control:
         return {}
 
 
-# ---- Catalogue: checks ---------------------------------------------------------------------------------------------
-
-
-def checked(catalogue, file):
-    """Return the catalogue. Raise SettingsError for the first row that uses a word that is none, with the row and the clause."""
-    for row in catalogue.structs.values():
-        for name, kind in row.fields.items():
-            for _, why in unknown(kind, SCHEMAS, "type of a field"):
-                raise SettingsError(f"{file}: struct {row.name}, '{name}:{kind}': {why}")
-    for kind, rows, faults_of in (("inventory", catalogue.resources, faults_of_resource), ("API", catalogue.apis, faults_of_api),
-                                  ("configuration", catalogue.configurations, faults_of_configuration)):  # fmt: skip
-        for row in rows.values():
-            with about_row(file, row.name):
-                for clause, why in faults_of(catalogue, row):
-                    raise SettingsError(f"{file}: {kind} {row.name}, {clause!r}: {why}")
-    return catalogue
-
-
-def unknown(word, words, what):
-    """Yield nothing for a known word, else the word and why it is wrong."""
-    if word not in words:
-        yield word, f"there is no {what} {word!r}{did_you_mean(word, words)}"
-
-
-def faults_of_api(catalogue, api):
-    """Yield the clauses of a row of an API that mean nothing, each with the reason."""
-    yield from unknown(api.backing, ("manual", "server", "generic", "none"), "backing")
-    yield from unknown(api.caller, ("", "admin"), "caller")
-    yield from unknown(api.long, ("", "always", "possible", "cancellable"), "kind of long job")
-    if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", api.call):
-        yield api.call, "a call is a method and a path, as GET /zones"
-    for text in api.takes:
-        if not PARAM.fullmatch(text):  # Param.read() is slow, and a start is not
-            yield text, "it is no parameter; one is written name:type! and constraints, as in cpuNum:int! 1..1024 =2"
-    if api.kind == "Query" and not re.fullmatch(r"inventories:\w+", api.answers):
-        yield api.answers, "a query answers inventories of a resource, as inventories:Zone"
-    if api.backing != "none":  # else nothing reads the rest of its row
-        yield from faults_of_simulated(catalogue, api)
-
-
-def faults_of_simulated(catalogue, api):
-    for text in api.takes:
-        for type in re.findall(r" @(\w+)", text):
-            yield from ((text, why) for _, why in unknown(type, {*catalogue.resources, "Resource"}, "resource"))
-    for _, type in re.findall(r"(\w+):(\w+)", api.answers):
-        if type not in catalogue.structs:
-            yield from unknown(type, catalogue.resources, "resource")
-    known = {*(re.match(r"\w+", text)[0] for text in api.takes), *fields_known(catalogue, api.type)}
-    for name in re.findall(r"\{(\w+)\}", api.path):
-        yield from unknown(name, known, "parameter")
-    if api.refuses or api.does or api.only or api.whether:
-        known |= fields_known(catalogue, api.subject.refers if api.subject else "")
-    for clause in api.refuses:
-        if len(clause) != 3:
-            yield " | ".join(clause), "a refusal is a condition, an error code and a text"
-            return
-        condition, code, text = clause
-        yield from unknown(code, catalogue.errors, "error code")
-        yield from faults_of_condition(catalogue, condition, known)
-        yield from ((text, why) for word in re.findall(r"\{([\w.]+)\}", text) for _, why in unknown_name(word, known))
-    if not (api.name in BEHAVIOURS or verb_of(api)):
-        yield "; ".join(api.does), "nothing does what the API is for"
-    yield from faults_of_get(catalogue, api, known)
-    yield from faults_of_effects(catalogue, api.does, known)
-
-
-PARAM = re.compile(rf"\w+(:({'|'.join(READERS)}))?!?( ([<>]=\d+|\{{\S+\}}|/\S+/|-?\d+\.\.\d+(bytes)?|@\w+(\?(any)?)?|=\S*|nonempty|nonblank|verbatim|used|changed))*")
-CONSTANTS = {"its", "caller", "now", "configured"}  # names that mean something in each row
-
-
-@functools.lru_cache(4096)
-def fields_known(catalogue, type):
-    """Return the names that rows may use for what an item of a type has."""
-    row = catalogue.resource(type)
-    if not row:
-        return frozenset()
-    return frozenset({*item_fields(catalogue, type), *catalogue.resources[row.stored].all_fields, *row.new, *row.leads, *row.indexes})
-
-
-def unknown_name(word, known):
-    name = word.partition(".")[0]
-    if name not in known and name not in CONSTANTS:
-        yield word, f"there is no parameter or field {name}{did_you_mean(name, known)}"
-
-
-def faults_of_condition(catalogue, condition, known):
-    """Yield what is wrong with a condition: names that are neither parameters nor fields, types that are none."""
-    for kind, left, right in read_rule(condition):
-        words = [] if kind.endswith("item") else [left, *right]
-        if kind.endswith("item"):
-            yield from ((condition, why) for _, why in unknown(left, catalogue.resources, "resource"))
-            words = [word for _, word in right]
-        for name in (part for word in words for part in word.split("|") if part and is_name(part)):
-            yield from ((condition, why) for _, why in unknown_name(name, known))
-
-
-def faults_of_effects(catalogue, does, known):
-    """Yield the clauses that are no effects, or that name what there is not."""
-    for clause in does:
-        if clause == "prepared" or STAGE.fullmatch(clause):
-            continue
-        condition, _, inner = clause.removeprefix("when ").partition(": ") if clause.startswith("when ") else ("", "", clause)
-        if condition:
-            yield from faults_of_condition(catalogue, condition, known)
-        if infix := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", inner):
-            yield from ((clause, why) for _, why in unknown_name(infix[1].removeprefix("its."), known))
-        try:
-            read_effects((inner,))
-        except ValueError as error:
-            yield clause, str(error)
-        word, _, rest = inner.partition(" ")
-        if inner not in EFFECTS and word in ("add", "drop"):
-            yield from ((clause, why) for _, why in unknown(rest.partition(" ")[0], catalogue.resources, "resource"))
-
-
-def faults_of_get(catalogue, api, known):
-    """Yield what is wrong with what a Get answers by its row."""
-    conditions = [api.whether] if isinstance(api.whether, str) else [*api.whether.values()]
-    for condition in (*api.only, *filter(None, conditions)):
-        yield from faults_of_condition(catalogue, condition, known)
-    if api.sums:
-        yield from unknown(api.sums, catalogue.resources, "resource")
-    for member in api.tells:
-        yield from ((member, why) for _, why in unknown(parts_of_member(member)[1], TAG_TYPES, "type of what a tag says"))
-
-
-def faults_of_resource(catalogue, row):
-    """Yield the clauses of a row of an inventory that mean nothing, each with the reason."""
-    for name, kind in item_fields(catalogue, row.name).items():
-        yield from ((f"{name}:{kind}", why) for _, why in unknown(kind, KINDS, "type of a field"))
-    for name in row.embeds:
-        yield from unknown(name, row.relations, "relation")
-    for word in (*row.dies_with, *row.outlives):
-        for type in word.partition(",")[0].partition(":")[2].split("|"):
-            yield from ((word, why) for _, why in unknown(type, {*catalogue.resources, ""}, "resource"))
-    yield from faults_of_effects(catalogue, (*row.ends, *row.inherits), fields_known(catalogue, row.name))
-
-
-def faults_of_configuration(catalogue, row):
-    """Yield what is wrong with the row of a global configuration."""
-    yield from unknown(row.type, CONFIGURED, "type of a configuration")
-
-
 # ---- App ---------------------------------------------------------------------------------------------------------
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
@@ -12891,7 +14910,8 @@ CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the sou
 def catalogue():
     """All rows, read and checked once in a process: nothing changes them."""
     rows = Catalogue(CATALOGUE_FILE)
-    return checked(rows, CATALOGUE_FILE) if CATALOGUE_FILE.exists() else rows
+    refuse_idle_rows(rows, CATALOGUE_FILE)
+    return rows
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -12901,7 +14921,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     start = functools.partial(start_again, rest)
     control = Control(rest, start, functools.partial(go_back, rest))
-    cloud.clock.guards.append(functools.partial(mind_schedules, cloud))
+    cloud.clock.guards.append(functools.partial(refuse_many_runs, cloud))
     follow, keep = functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)
     cloud.clock.moved += [follow, keep]
     with cloud.store.released_on_failure():
@@ -12953,14 +14973,14 @@ def start_again(rest):
     if start and start.is_of(rest.settings.cloud, now):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
-        cloud.cursors = dict(start.cursors)
+        cloud.part(Cursors).update(start.cursors)
     else:
         cloud.store.clear()
         stamp, served = stamp_of_cloud(rest.settings.cloud), {name: getattr(rest.settings, name) for name in MADE_WITH}
         fill(cloud, rest.settings.cloud)
         rest.made = rest.made or served | {"cloud": named_anywhere(rest.settings.cloud)}
         cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | served | facts_of(rest))
-        rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.cursors))
+        rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.part(Cursors)))
     expunge_all_later(cloud)
     resume_long_jobs(cloud)
     plan_all(cloud)

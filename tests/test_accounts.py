@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import zmock
-from zmock import ADMIN, SHA512_OF_PASSWORD, Accounts, Catalogue, Seen, configured, named
+from zmock import ADMIN, SHA512_OF_PASSWORD, Accounts, Catalogue, View, configured, named
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 L3, OFFERING, IMAGE, DISK, PUBLIC, WEB = (named(name) for name in ("l3-private", "offering-small", "image-centos7", "disk-20g", "l3-public", "vm-web-1"))
@@ -150,7 +150,7 @@ async def test_admin_is_asked_nothing(cast, monkeypatch):
     for name in ("owner", "admit", "charge", "act", "queries"):
         watch(Accounts, name)
     for name in ("rows", "find"):
-        watch(Seen, name)
+        watch(View, name)
     await cast.query("admin", "vm-instances", "name~=web%", "vmNics.l3Network.name=l3-private")
     await cast.vm("admin", "another")
     await cast.admin("StopVmInstance", uuid=WEB)
@@ -650,7 +650,7 @@ async def test_a_long_job_is_cancelled_while_its_account_is_deleted():
         await mock.advance(5)
         await mock.advance(500)
         assert await cast.query("admin", "longjobs", f"uuid={job}") == await cast.query("admin", "volumes", f"uuid={data}") == []
-        assert [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")] == free and job not in mock.cloud.long_runs
+        assert [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")] == free and job not in mock.cloud.part(zmock.LongRuns)
 
 
 @pytest.mark.parametrize("moment", (1.5, 2.5, 3.5))

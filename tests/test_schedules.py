@@ -6,7 +6,7 @@ import re
 import aiohttp
 import pytest
 
-from zmock import MISFIRE, MOST_RUNS, SHA512_OF_PASSWORD, TooFar, named, next_of_cron, read_cron, second_of, serve, stamp_of
+from zmock import MISFIRE, MOST_RUNS, SHA512_OF_PASSWORD, TooFar, named, read_cron, second_of, serve, stamp_of
 
 WEB, CI, DATA, SPARE = (named(name) for name in ("vm-web-1", "vm-ci-1", "volume-db-data-1", "volume-spare"))
 
@@ -96,7 +96,7 @@ CRON = (  # an expression, a moment, and the first moment from there on; none fo
 @pytest.mark.parametrize(("text", "since", "then"), CRON, ids=[f"{text[:20]} from {since}" for text, since, _ in CRON])
 async def test_a_cron_trigger_has_the_moments_that_its_expression_names(cloud, text, since, then):
     if since:
-        found = next_of_cron(read_cron(text), second_of(since))
+        found = read_cron(text).next(second_of(since))
         assert (found and stamp_of(found)) == then
         return
     status, body = await cloud.request("POST", "/scheduler/triggers", {"params": {"name": "t", "schedulerType": "cron", "cron": text}})

@@ -24,8 +24,11 @@ from zmock import (
     CLOUD,
     CONTROL,
     IN_TESTS,
+    ExpungeTimers,
     FrozenDict,
     FrozenList,
+    LongRuns,
+    ScheduleTimers,
     Settings,
     Store,
     TooFar,
@@ -64,7 +67,7 @@ def state(mock):
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
             "cursors", "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "pretend", "acting")],
-        "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.long_runs, cloud.scheduled, cloud.expunging))],
+        "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
         "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "looked", "gone_by", "left", "told")],
         "rules": [rule.shown() for rule in mock.rules],
         "journal": mock.calls(),
@@ -80,7 +83,7 @@ def differences(before, after):
 
 
 LEFT_OUT = {"DeleteZone", "LogOut", "DeleteNotifications"}  # nothing is left to call after the first two; the third takes what no API makes
-HEEDED = [row for row in catalogue().configurations.values() if row.type == "bool" or "|" in row.valid]
+HEEDED = [row for row in catalogue().configurations.values() if row.spec.type == "bool" or row.spec.values]
 
 
 class Driver(Anything):
@@ -128,7 +131,7 @@ class Driver(Anything):
     async def do_configure(self, _):
         row = self.random.choice(HEEDED)
         category, _, name = row.name.partition("/")
-        value = self.random.choice([word for word in (row.valid.split("|") if row.valid else ("true", "false")) if word != row.default])
+        value = self.random.choice([word for word in (row.spec.values or ("true", "false")) if word != row.default])
         await send(self.mock, SIMULATED["UpdateGlobalConfig"], {"category": category, "name": name, "value": value})
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, Scope, Settings, create_app, named, read_rule
+from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, RowParser, RowTest, Scope, Settings, create_app, named
 
 WEB, CI, PRIVATE, PUBLIC, ISO, SPARE, GIB = (*map(named, ("vm-web-1", "vm-ci-1", "l3-private", "l3-public", "image-debian9", "volume-spare")), 1 << 30)
 
@@ -66,9 +66,13 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
 def test_a_condition_says_what_it_reads_like(condition, holds):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
     takes = ("l3NetworkUuids:list @L3Network", "address", "empty", "nothing", "flag:bool", "services:map")
-    api = Api("TryIt", "POST /try", takes=takes, resources=cloud.catalogue.resources)
+    api = Api("TryIt", "POST /try", takes=takes)
     call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "empty": "", "flag": True, "services": {"flat": ["DHCP", "DNS"], "router": "Eip"}}, account=ADMIN)
-    assert bool(Scope(cloud, call, "VmInstance", cloud.get("VmInstance", WEB)).where(condition)) == holds
+    assert bool(Scope(cloud, call, "VmInstance", cloud.get("VmInstance", WEB)).where(parser_of(cloud, api).condition(condition))) == holds
+
+
+def parser_of(cloud, api):
+    return RowParser(cloud.catalogue, cloud.catalogue.names_in_items("VmInstance"), api.params)
 
 
 WHEN = (  # what is done to a running vm, what is then its name
@@ -82,14 +86,18 @@ WHEN = (  # what is done to a running vm, what is then its name
 @pytest.mark.parametrize(("does", "name"), WHEN, ids=[row[0] for row in WHEN])
 def test_an_effect_may_depend_on_a_condition(does, name):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
-    scope = Scope(cloud, Call(Api("TryIt", "POST /try", takes=("services:map",)), {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
-    scope.perform(*does.split("; "))
+    api = Api("TryIt", "POST /try", takes=("services:map",))
+    scope = Scope(cloud, Call(api, {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
+    scope.perform(parser_of(cloud, api).clauses(does.split("; ")))
     assert scope.item["name"] == name
 
 
-def test_a_rule_is_read_into_tests():
-    assert read_rule("a is B|C and no d") == (("is", "a", ("B", "C")), ("no", "d", ()))
-    assert read_rule("some T k=a b and c not in d") == (("some item", "T", (("k", "a"), ("b", "b"))), ("not in", "c", ("d",)))
+def test_a_condition_is_parsed_into_tests():
+    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    parser = RowParser(cloud.catalogue, ("a", "b", "c", "d"))
+    assert parser.condition("a is B|C and no d").tests == (RowTest("is", "a", ("B", "C")), RowTest("no", "d"))
+    some, inside = parser.condition("some Zone k=a b and c not in d").tests
+    assert (some, inside) == (RowTest("some", "Zone", (("k", "a"), ("b", "b"))), RowTest("not in", "c", ("d",)))
 
 
 # what is kept in system tags: set it, what it is then, take it away, what it is without
@@ -277,10 +285,12 @@ async def test_what_is_made_is_as_its_row_says(cloud, api, given, shown):
 # stages
 
 
-def test_a_row_says_what_is_done_before_each_stage():
-    api = Api("MoveIt", "PUT /it/{uuid}/actions", does=("a = 1", "b = 2", "prepared", "stage one: The first", "c = 3", "stage two: The second"))
+def test_a_row_has_the_stages_of_its_clauses():
+    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    does = ("name = 'a'", "stage one: The first", "stage two: The second")
+    api = Api("MoveIt", "PUT /it/{uuid}/actions", takes=("uuid! @Zone",), does=does, backing="manual")
+    api.compile(cloud.catalogue)
     assert api.stages == {"one": "The first", "two": "The second"}
-    assert api.steps == ([(("a = 1", "b = 2"), None), ((), "one"), (("c = 3",), "two")], ())
 
 
 @pytest.mark.parametrize("gone", (False, True))

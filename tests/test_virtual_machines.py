@@ -3,7 +3,7 @@
 import pytest
 from asking import failure, one
 
-from zmock import named, serve
+from zmock import named, serve, used_capacity
 
 WEB, CI, PRIVATE, PUBLIC, GIB = (*map(named, ("vm-web-1", "vm-ci-1", "l3-private", "l3-public")), 1 << 30)
 VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [PRIVATE]}
@@ -99,7 +99,9 @@ async def test_a_virtual_machine_lives_is_cloned_changed_destroyed_recovered_and
 
 async def test_clones_fail_or_succeed_each_by_itself_and_leave_nothing_where_they_fail(cloud):
     (root,) = [v for v in (await one(cloud, "vm-instances", "name=web-1"))["allVolumes"] if v["type"] == "Root"]
-    cloud.cloud.change("PrimaryStorage", root["primaryStorageUuid"], availableCapacity=root["size"] + (1 << 30))  # which it reserves
+    used = used_capacity(cloud.cloud, {"uuid": root["primaryStorageUuid"]})
+    reserved = 1 << 30
+    cloud.cloud.change("PrimaryStorage", root["primaryStorageUuid"], availableCapacity=used + root["size"] + reserved)
     result = (await cloud.call("CloneVmInstance", vmInstanceUuid=WEB, names=["first", "second"]))["result"]
     assert result["numberOfClonedVm"] == 1
     assert [one.get("inventory", {}).get("name") or one["error"]["code"] for one in result["inventories"]] == ["first", "PS.1000"]
@@ -235,9 +237,10 @@ async def test_candidates_for_the_volumes_of_a_new_vm_have_room_for_each(cloud):
     given = {"imageUuid": VM["imageUuid"], "l3NetworkUuids": [PRIVATE], "dataDiskOfferingUuids": [named("disk-100g")]}
     body = await cloud.call("GetCandidatePrimaryStoragesForCreatingVm", **given)
     assert sorted(ps["name"] for ps in body["rootVolumePrimaryStorages"]) == ["ps-local", "ps-nfs"]
-    cloud.cloud.change("PrimaryStorage", named("ps-local"), availableCapacity=50 * GIB)
+    used = used_capacity(cloud.cloud, {"uuid": named("ps-nfs")})
+    cloud.cloud.change("PrimaryStorage", named("ps-nfs"), availableCapacity=used + 50 * GIB)
     body = await cloud.call("GetCandidatePrimaryStoragesForCreatingVm", **given)
-    assert [ps["name"] for ps in body["dataVolumePrimaryStorages"][named("disk-100g")]] == ["ps-nfs"]
+    assert [ps["name"] for ps in body["dataVolumePrimaryStorages"][named("disk-100g")]] == ["ps-local"]
     told = await failure(cloud, "GetCandidatePrimaryStoragesForCreatingVm", **given | {"imageUuid": named("image-debian9")})
     assert told == "SYS.1007: rootVolumeOffering is needed when image media type is ISO"
 

@@ -3298,6 +3298,8 @@ class Operator:
     holds: Callable[[Any, Any], bool]
 
 
+LIKE_HELP = "like: `%` is any run, `_` one character, `\\` escapes"
+
 # The operator of a condition is the first one that it *contains* (RestServer.java): the order
 # matters. A null satisfies "is null" only.
 OPERATORS = {
@@ -3308,7 +3310,7 @@ OPERATORS = {
         Operator("<=", "value", "less or equal", operator.ge),
         Operator("!?=", "list", "none of a list, `a,b`", is_none_of),
         Operator("!~=", "pattern", "not like", is_unlike),
-        Operator("~=", "pattern", "like: `%` is any run, `_` one character, `\\` escapes", operator.call),
+        Operator("~=", "pattern", LIKE_HELP, operator.call),
         Operator("?=", "list", "one of a list, `a,b`", operator.contains),
         Operator("=", "value", "equal", operator.eq),
         Operator(">", "value", "greater", operator.lt),
@@ -3493,10 +3495,12 @@ def read_query(pairs: Iterable[tuple[str, str]], dialect: Dialect) -> tuple[Quer
         with_count=first["replyWithCount"].lower() == "true",
         sort=first["sort"].lstrip("+-").strip(),
         descending=first["sort"].startswith("-"),
-        fields=read_fields(values["fields"], dialect),
     )
     if dialect["group-by"]:
         query.group_by = first["groupBy"]
+    lists = values["fields"] if dialect["repeated-fields"] else values["fields"][:1]
+    if lists:
+        query.fields = [name.strip() for name in ",".join(lists).split(",")]
     lowest = min(query.limit, query.start)
     if lowest < 0:
         raise bad_field(dialect, f"limit and start are numbers from 0, not {lowest}")
@@ -3510,15 +3514,6 @@ def integer(values: dict[str, str], name: str, default: int) -> int:
     if not re.fullmatch(r"[-+]?\d{1,10}", text) or abs(int(text)) >= 1 << 31:
         raise FrontError(400, f"Invalid query parameter. '{name}' must be an integer")
     return int(text)
-
-
-def read_fields(texts: list[str], dialect: Dialect) -> list[str] | None:
-    """Return the names in the values of `fields`, or None if there is no such key."""
-    if not texts:
-        return None
-    if dialect["repeated-fields"]:
-        texts = [",".join(texts)]
-    return [name.strip() for name in texts[0].split(",")]
 
 
 def bad_field(dialect: Dialect, details: str, hint: str = "") -> ApiError:
@@ -4140,7 +4135,7 @@ class Rows:
         return None if any(type in types for type, _ in self.computed) else types
 
     def queryable(self, resource: Resource) -> dict[str, Any]:
-        """Return the names that conditions may hold: fields, relations, tags, fields of subtypes."""
+        """Return the names that a condition may hold: fields with types, relations, tags."""
         kinds = {}
         for kind, (_, *words) in resource.kinds.items():
             kinds[f"{resource.discriminator}={kind}"] = typed(words)
@@ -9910,7 +9905,9 @@ def refuse_number(text: str) -> float:
 
 def finite_number(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else refuse_number(text)
+    if math.isinf(number):
+        refuse_number(text)
+    return number
 
 
 decoded = functools.partial(urllib.parse.unquote_plus, errors="replace")
@@ -10025,25 +10022,25 @@ def header_safe(text: str) -> str:
 # hints
 
 
-def nearest_path(apis: Iterable[Api], path: str) -> tuple[str, list[Api]]:
-    """Return the path of an API that is most like a wrong path, and its APIs; ("", []) for none.
+def nearest_path(apis: Iterable[Api], path: str) -> tuple[str, list[Api]] | None:
+    """Return the path of APIs that is most like a wrong path, and the APIs on it, if any is.
 
     "/zone/d825b1a26f4e474b8c59306081920ff2" -> ("/zones/{uuid}", [<QueryZone>, <DeleteZone>])
     """
-    paths: dict[str, str] = {}
+    paths = {}
     owners = defaultdict(list)
     for api in apis:
         for pattern in api.paths:
-            paths.setdefault(re.sub(r"\{\w+\}", "{}", pattern), pattern)
+            paths[re.sub(r"\{\w+\}", "{}", pattern)] = pattern
             owners[pattern].append(api)
     shape = re.sub(r"/[0-9A-Fa-f-]{32,36}(?=/|$)", "/{}", path[:1000])
     for near in difflib.get_close_matches(shape, paths, 1):
         return paths[near], owners[paths[near]]
-    return "", []
+    return None
 
 
 def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
-    """Return a hint on a path that no API has: the nearest one, with its method and API."""
+    """Return a hint on a path that no API has: the nearest one, with its method and APIs."""
     if path.endswith("/") and catalogue.route(path.rstrip("/")):
         return f"without the slash at the end: {path.rstrip('/')}"
     collection = path.split("/")[1]
@@ -10051,20 +10048,17 @@ def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
         return "an API is a collection below it, as /zones; GET /zmock/apis lists all"
     apis = [POLL_JOB, *catalogue.apis.values()]
     paths = {pattern for api in apis for pattern in api.paths}
-    collections = {pattern.split("/")[1] for pattern in paths}
-    if collection in collections:
-        hint = ""
-    elif inner := paths_of_inner(collection, paths):
-        return f"no collection {collection}; there is {' and '.join(inner)}"
-    else:
-        hint = f"no collection {collection}{did_you_mean(collection, sorted(collections))}"
-    pattern, owners = nearest_path([api for api in apis if api.method == method], path)
-    if not pattern:
-        pattern, owners = nearest_path(apis, path)
-    if not pattern:
-        return hint
-    near = f"nearest: {pattern} by {owners[0].method} ({names_of(owners)})"
-    return f"{hint}; {near}" if hint else near
+    collections = sorted({pattern.split("/")[1] for pattern in paths})
+    hints = []
+    if collection not in collections:
+        if inner := paths_of_inner(collection, paths):
+            return f"no collection {collection}; there is {' and '.join(inner)}"
+        hints.append(f"no collection {collection}{did_you_mean(collection, collections)}")
+    same_method = [api for api in apis if api.method == method]
+    if near := nearest_path(same_method, path) or nearest_path(apis, path):
+        pattern, owners = near
+        hints.append(f"nearest: {pattern} by {owners[0].method} ({names_of(owners)})")
+    return "; ".join(hints)
 
 
 def paths_of_inner(name: str, paths: Iterable[str]) -> list[str]:
@@ -10074,8 +10068,10 @@ def paths_of_inner(name: str, paths: Iterable[str]) -> list[str]:
 
 def names_of(apis: list[Api]) -> str:
     """Return the names of the first four APIs, "UpdateVmInstance, StartVmInstance, …"."""
-    names = [api.name for api in apis]
-    return ", ".join(names[:4] + ["…"] * (len(names) > 4))
+    names = [api.name for api in apis[:4]]
+    if len(apis) > 4:
+        names.append("…")
+    return ", ".join(names)
 
 
 def other_path(catalogue: Catalogue, method: str, path: str) -> str:
@@ -10084,8 +10080,10 @@ def other_path(catalogue: Catalogue, method: str, path: str) -> str:
         for value in variables.values():
             path = path.replace(f"/{value}", "/{}")
     apis = [api for api in catalogue.apis.values() if api.method == method]
-    pattern, owners = nearest_path(apis, path)
-    return f"; {method} is for {pattern} ({names_of(owners)})" if pattern else ""
+    if near := nearest_path(apis, path):
+        pattern, owners = near
+        return f"; {method} is for {pattern} ({names_of(owners)})"
+    return ""
 
 
 def elsewhere(catalogue: Catalogue, key: str, keys: Iterable[str]) -> str:

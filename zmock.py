@@ -3658,7 +3658,8 @@ class Term:
 
     passes   the test of an item
     size     the number of items that pass, at most; infinite if no index tells
-    index    the name of the index that helps, "Zone.name"
+    fetch    reads the items that pass, if an index tells
+    index    the name of that index, "Zone.name"
     """
 
     def __init__(self, rows: Rows, resource: Resource, passes: Predicate) -> None:
@@ -3684,9 +3685,12 @@ class Term:
 class Join(Term):
     """A condition behind a relation: own key IN (SELECT their key ...) (QueryFacadeImpl.java).
 
-    There are two ways to test an item. plan() takes the one that reads fewer items:
-    collect the keys of all targets that satisfy the condition, and look the item's own key up
-    there; or find the targets of each item by an index, and test those.
+    plan() takes the one of two ways that reads fewer items:
+
+    * Find all targets that satisfy the condition, and collect their keys. An item passes if its
+      own key is among them.
+    * For each item, find its targets by their key, and test them.
+
     With `negated`, an item passes if it has no such target (TagZQLExtension.java).
     """
 
@@ -3699,7 +3703,7 @@ class Join(Term):
         self.target = condition.resource
         self.negated = negated
         self.is_collected = False
-        self.matches: dict[str, bool] = {}  # by own key: whether it leads to a match
+        self.matches: dict[str, bool] = {}  # True for a key that leads to a match
 
     def cost(self) -> float:
         return min(self.condition.cost(), self.rows.count_of(self.target))
@@ -3743,14 +3747,15 @@ class Join(Term):
 
 
 class Rows:
-    """Evaluates queries over `tables`: a Store, or the part of it that an account sees.
+    """The query engine: evaluates queries over a Store, or over the part that an account sees.
 
-    select() goes these steps:
+    select() takes these steps:
 
     1. check_names() refuses unknown names in `sort`, `groupBy` and `fields`.
-    2. term() compiles each condition into a Term. It refuses unknown names and impossible values.
-    3. narrow() has each Join choose its way. It reads the items from the index of the smallest
-       term, or the whole table if no term is small, and filters them by the other terms.
+    2. term() compiles each condition. It refuses unknown names and impossible values.
+    3. narrow() lets each Join choose its way. It then reads the items from the index of the
+       term with the smallest size, or the whole table if no size is small, and filters them by
+       the other terms.
     4. The items are grouped, counted, sorted, and cut to the page.
     """
 
@@ -3819,7 +3824,7 @@ class Rows:
 
         `in_order` is by uuid, as MySQL answers without `order by`.
         """
-        total = self.tables.count(resource.table)
+        total = self.count_of(resource)
         most = min([total, *(term.size for term in terms)])
         for term in sorted(terms, key=lambda term: term.cost()):
             term.plan(most)

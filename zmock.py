@@ -3403,8 +3403,9 @@ class Condition:
 
         Raise ValueError for an operand that is no value of the type.
         """
-        sign = self.sign.replace("~", "") if kind == "bool" else self.sign  # true has no letters
-        row = OPERATORS[sign]
+        row = OPERATORS[self.sign]
+        if kind == "bool":  # true and false have no letters
+            row = OPERATORS[self.sign.replace("~", "")]
         parse, convert = COMPARED.get(kind, AS_TEXT)
         if kind == "date":
             parse = parse_date
@@ -3498,7 +3499,9 @@ def read_query(pairs: Iterable[tuple[str, str]], dialect: Dialect) -> tuple[Quer
     )
     if dialect["group-by"]:
         query.group_by = first["groupBy"]
-    lists = values["fields"] if dialect["repeated-fields"] else values["fields"][:1]
+    lists = values["fields"]
+    if not dialect["repeated-fields"]:
+        lists = lists[:1]
     if lists:
         query.fields = [name.strip() for name in ",".join(lists).split(",")]
     lowest = min(query.limit, query.start)
@@ -3600,8 +3603,9 @@ def meant(text: str) -> str:
 
 def bare(value: str) -> str:
     """Return a value without the quotes around it."""
-    is_quoted = re.fullmatch(r"(['\"]).*\1", value, re.S)
-    return value[1:-1] if is_quoted else value
+    if re.fullmatch(r"(['\"]).*\1", value, re.S):
+        return value[1:-1]
+    return value
 
 
 def bare_list(text: str) -> str:
@@ -3936,7 +3940,9 @@ class Rows:
 
     def parse_date(self, text: str) -> Stamp:
         """Return the stamp that a date in a condition means (dialect row date-formats)."""
-        return stamp_from(text, self.ahead) if self.dialect["date-formats"] else instant(text)
+        if self.dialect["date-formats"]:
+            return stamp_from(text, self.ahead)
+        return instant(text)
 
     # items
 
@@ -4034,8 +4040,8 @@ class Rows:
             return "there is one field to sort by"
         hint = f"{resource.name} has no field {name}"
         if name in resource.relations:
-            better = f": write {name}.uuid=..." if in_condition else ""
-            return f"{hint}, it is a relation{better}"
+            hint += ", it is a relation"
+            return f"{hint}: write {name}.uuid=..." if in_condition else hint
         names = {field: field for field in sorted(legal)}
         if in_condition:
             names |= {relation: f"{relation}.uuid" for relation in resource.listed}
@@ -4137,7 +4143,9 @@ class Rows:
         for condition in query.conditions:
             resources += self.along(condition.path, resource)
         types = {row.name for row in resources} | {row.table for row in resources}
-        return None if any(type in types for type, _ in self.computed) else types
+        if any(type in types for type, _ in self.computed):
+            return None
+        return types
 
     def queryable(self, resource: Resource) -> dict[str, Any]:
         """Return the names that a condition may hold: fields with types, relations, tags."""

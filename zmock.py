@@ -4175,92 +4175,296 @@ def configured(cloud: Cloud, category: str, name: str) -> Any:
 
 # ---- Query -------------------------------------------------------------------------------------------------------
 
-
-class Stretch:
-    """What stands between two % of a LIKE pattern: so many characters, any of them where there is a _."""
-
-    def __init__(self, parts):
-        self.text = "".join(part[-1] for part in parts)  # of an escaped character, what is behind the backslash
-        self.wild = re.compile("".join("." if part == "_" else re.escape(part[-1]) for part in parts), re.S) if "_" in parts else None
-
-    def stands(self, text, at):
-        return self.wild.match(text, at) is not None if self.wild else text.startswith(self.text, at)
-
-    def find(self, text, start):
-        if not self.wild:
-            return text.find(self.text, start)
-        found = self.wild.search(text, start)
-        return found.start() if found else -1
+Fields = dict[str, str]  # the type of each field: {"cpuNum": "int"}
+Arguments = list[tuple[str, str]]  # the pairs of a query string
+Predicate = Callable[[Any], bool]
+MANY = ("list", "maps", "map")  # types of fields that hold several values
 
 
-def like(pattern):
-    """SQL's LIKE as a function of letters(text): % is any run, _ one character, \\ takes the next one as it is."""
-    split = [[]]
+# operators
+
+
+def like(pattern: str) -> Callable[[str], Any]:
+    """Compile a pattern of SQL's LIKE into a test of letters(text).
+
+    % is any run of characters, _ any character, and a backslash takes the next one as it is.
+    The text after each % is searched for in an atomic group: the first place where it stands
+    is final. Nothing is tried twice, so no pattern is slow.
+    """
+    if plain := re.fullmatch(r"%([^%_\\]+)%", pattern):
+        return functools.partial(has_part, letters(plain[1]))
+    runs = [""]
     for part in re.findall(r"\\.|.", letters(pattern), re.S):
-        split.append([]) if part == "%" else split[-1].append(part)
-    first, *rest = map(Stretch, split)
-    if not rest:
-        return lambda text: len(text) == len(first.text) and first.stands(text, 0)
-    *middle, last = rest
-    if len(middle) == 1 and not (first.text or last.text or middle[0].wild):
-        return lambda text: middle[0].text in text
+        if part == "%":
+            runs.append("")
+        else:
+            runs[-1] += "." if part == "_" else re.escape(part[-1])
+    regex = runs[0]
+    for run in runs[1:-1]:
+        regex += f"(?>.*?{run})"
+    if len(runs) > 1:
+        regex += f".*{runs[-1]}"
+    return re.compile(regex, re.S).fullmatch
 
-    def matches(text):
-        at, end = len(first.text), len(text) - len(last.text)
-        if not first.stands(text, 0):
-            return False
-        for stretch in middle:  # each where it comes first: there is no need to come back
-            at = stretch.find(text, at)
-            if at < 0:
-                return False
-            at += len(stretch.text)
-        return at <= end and last.stands(text, end)
 
-    return matches
+def has_part(part: str, text: str) -> bool:
+    return part in text
+
+
+def is_unlike(matches: Predicate, text: str) -> bool:
+    return not matches(text)
+
+
+def is_none_of(values: frozenset, value: Any) -> bool:
+    return value not in values
 
 
 @dataclass(frozen=True)
 class Operator:
-    """How a condition compares: what stands behind the sign is read as `reads` says, holds(that, value) is asked of each value."""
+    """A comparison in conditions.
+
+    reads   the operand after the sign: "value", "list", "pattern" or "nothing"
+    says    the description in the README
+    holds   the test holds(operand, value) of a value that is not null
+    """
 
     sign: str
     reads: str
     says: str
-    holds: object
+    holds: Callable[[Any, Any], bool]
 
 
-# The first one that is *contained* in a condition is its operator (RestServer.java): the order is part of the meaning.
-# NULL satisfies none but "is null".
+LIKE_HELP = "like: `%` is any run, `_` one character, `\\` escapes"
+
+# The operator of a condition is the first one that it *contains* (RestServer.java): the order
+# matters. A null satisfies "is null" only.
 OPERATORS = {
     row.sign: row
     for row in (
         Operator("!=", "value", "not equal", operator.ne),
         Operator(">=", "value", "greater or equal", operator.le),
         Operator("<=", "value", "less or equal", operator.ge),
-        Operator("!?=", "list", "none of a list, `a,b`", lambda many, v: v not in many),
-        Operator("!~=", "pattern", "not like", lambda match, v: not match(v)),
-        Operator("~=", "pattern", "like: `%` is any run, `_` one character, `\\` escapes", lambda match, v: match(v)),
+        Operator("!?=", "list", "none of a list, `a,b`", is_none_of),
+        Operator("!~=", "pattern", "not like", is_unlike),
+        Operator("~=", "pattern", LIKE_HELP, operator.call),
         Operator("?=", "list", "one of a list, `a,b`", operator.contains),
         Operator("=", "value", "equal", operator.eq),
         Operator(">", "value", "greater", operator.lt),
         Operator("<", "value", "less", operator.gt),
-        Operator("is null", "nothing", "has no value", lambda _, v: v is None),
-        Operator("not null", "nothing", "has a value", lambda _, v: v is not None),
+        Operator("is null", "nothing", "has no value", operator.is_),
+        Operator("not null", "nothing", "has a value", operator.is_not),
     )
 }
-# How other languages write an operator, and the condition that they mean. One that contains another
-# comes before it. The operators of ZStack are among them, to be told from those.
-SLIPS = {
-    "is not null": "{} not null", "not null": "{} not null", "is null": "{} is null",
-    "isnull": "{} is null", "not like": "{}!~={}", "not in": "{}!?={}", "like": "{}~={}",
-    "in": "{}?={}", "contains": "{}~=%{}%",
-    "eq": "{}={}", "ne": "{}!={}", "gt": "{}>{}", "ge": "{}>={}", "gte": "{}>={}",
-    "lt": "{}<{}", "le": "{}<={}", "lte": "{}<={}",
-    "===": "{}={}", "!==": "{}!={}", "==": "{}={}", "=~": "{}~={}", "=>": "{}>={}", "=<": "{}<={}",
-    "<>": "{}!={}", **{sign: f"{{}}{sign}{{}}" for sign in OPERATORS if not sign.endswith("null")},
-    ":": "{}={}", "~": "{}~={}",
-}  # fmt: skip
-OTHER_KEYS = {  # what zmock has for the keys that other APIs read, without case and punctuation
+
+NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+MYSQL_DATE = re.compile(r"\s*(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d*)?)?\s*")
+ZERO_DATE = "0000-00-00 00:00:00"
+
+
+def mysql_number(text: str) -> float:
+    """Return a number as MySQL reads it from text: "12abc" -> 12, "abc" -> 0."""
+    match = NUMBER.match(text)
+    if not match:
+        return 0
+    digits, fraction, exponent = match[0], match[2], match[3]
+    is_whole = not (fraction or exponent or "." in digits or len(digits) > 300)
+    return int(digits) if is_whole else float(digits)
+
+
+def instant(text: str) -> Stamp:
+    """Return a date as MySQL reads it. Other text is the zero date, which is before all others."""
+    match = MYSQL_DATE.fullmatch(text)
+    return f"{match[1]} {match[2] or '00:00:00'}" if match else ZERO_DATE
+
+
+def true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def as_number(value: Any) -> float:
+    return value if type(value) in (int, float) else mysql_number(text_of(value))
+
+
+# How values of a type are compared: the function that reads the operand of a condition, and the
+# one that converts a stored value. Other types are compared as text.
+COMPARED = {
+    "int": (mysql_number, as_number),
+    "long": (mysql_number, as_number),
+    "double": (mysql_number, as_number),
+    "date": (instant, str),
+    "bool": (true_or_false, bool),
+}
+AS_TEXT = (folded, folded)
+
+
+# conditions
+
+
+@dataclass
+class Condition:
+    """One condition: "vmNics.ip=10.0.0.1" has the path ("vmNics", "ip")."""
+
+    text: str
+    path: tuple[str, ...]
+    sign: str
+    value: str
+
+    @property
+    def field(self) -> str:
+        return self.path[-1]
+
+    @property
+    def negative(self) -> bool:
+        return self.sign.startswith("!")
+
+    @property
+    def positive(self) -> Condition:
+        """The condition without its negation: "name!=a" -> "name=a"."""
+        return replace(self, sign=self.sign.lstrip("!"))
+
+    def values(self, kind: str) -> list[str]:
+        """Return the values to compare with. Commas at the end of a list do not count.
+
+        The comma inside a date as answers show it, "Jul 10, 2018", separates nothing.
+        """
+        if OPERATORS[self.sign].reads != "list":
+            return [self.value]
+        comma = r",(?! \d{4}(?: |,|$))" if kind == "date" else ","
+        return re.split(comma, self.value.rstrip(","))
+
+    def compile(self, kind: str, parse_date: Callable[[str], Stamp]) -> tuple[Callable, Predicate]:
+        """Return (convert, holds): a value of the type satisfies it if holds(convert(value)).
+
+        Raise ValueError for an operand that is no value of the type.
+        """
+        row = OPERATORS[self.sign]
+        if kind == "bool":  # true and false have no letters
+            row = OPERATORS[self.sign.replace("~", "")]
+        parse, convert = COMPARED.get(kind, AS_TEXT)
+        if kind == "date":
+            parse = parse_date
+        operand: Any = None
+        if row.reads == "pattern":
+            operand = like(self.value)
+            convert = letters
+        elif row.reads == "list":
+            operand = frozenset(map(parse, self.values(kind)))
+        elif row.reads == "value":
+            operand = parse(self.value)
+        return convert, functools.partial(row.holds, operand)
+
+
+def read_condition(text: str, dialect: Dialect) -> Condition:
+    """Parse a condition. Raise a 400 if it has no operator or no name (RestServer.java)."""
+    invalid = f"Invalid query parameter. The '{text}' in"
+    sign = next((sign for sign in OPERATORS if sign in text), None)
+    if not sign:
+        signs = ", ".join(OPERATORS)
+        details = "the parameter[q] doesn't contain any query operator. Valid query operators are"
+        raise FrontError(400, f"{invalid} {details} [[{signs}]]", meant(text))
+    name, _, value = text.partition(sign)
+    if not name.strip():
+        raise FrontError(400, f"{invalid} parameter[q] is not a key-value pair split by =")
+    spaced = not sign.endswith("null") and (name != name.strip() or value != value.lstrip())
+    if spaced and dialect["spaced-condition"]:
+        hint = meant(text) or f"write {name.strip()}{sign}{value.strip()}"
+        raise FrontError(400, f"{invalid} parameter[q] has spaces around '{sign}'", hint)
+    if dialect["null-test"] and sign in ("=", "!=") and value == "null":
+        sign = "is null" if sign == "=" else "not null"
+    return Condition(text, tuple(name.strip().split(".")), sign, value)
+
+
+# queries
+
+
+@dataclass
+class Query:
+    """A query of a collection. With a uuid, nothing else counts (RestServer.java)."""
+
+    uuid: str = ""
+    conditions: list[Condition] = field(default_factory=list)
+    limit: int = 1000
+    start: int = 0
+    count: bool = False
+    with_count: bool = False
+    sort: str = ""
+    descending: bool = False
+    fields: list[str] | None = None
+    group_by: str = ""
+
+    def kind(self, discriminator: str) -> str | None:
+        """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
+        for condition in self.conditions:
+            if condition.path == (discriminator,) and condition.sign == "=":
+                return condition.value
+        return None
+
+
+QUERY_KEYS = {
+    "q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields",
+}
+
+
+@functools.lru_cache(16)
+def keys_read(dialect: Dialect) -> set[str]:
+    """Return the keys that a query reads. The server ignores two of the manual's."""
+    rows = {"condition": "condition-alias", "groupBy": "group-by"}
+    return {key for key in QUERY_KEYS if key not in rows or dialect[rows[key]]}
+
+
+def read_query(pairs: Iterable[tuple[str, str]], dialect: Dialect) -> tuple[Query, set[str]]:
+    """Parse a query string (RestServer.java handleQueryApi).
+
+    Return the query, and the keys that no query reads. Of a repeated key the first value counts.
+    """
+    values = defaultdict(list)
+    for name, value in pairs:
+        is_condition = name == "" or (name == "condition" and dialect["condition-alias"])
+        values["q" if is_condition else name].append(value)
+    first = defaultdict(str, {name: texts[0].strip() for name, texts in values.items()})
+    query = Query(
+        conditions=[read_condition(text, dialect) for text in values["q"]],
+        limit=integer(first, "limit", 1000),
+        start=integer(first, "start", 0),
+        count=first["count"].lower() == "true",
+        with_count=first["replyWithCount"].lower() == "true",
+        sort=first["sort"].lstrip("+-").strip(),
+        descending=first["sort"].startswith("-"),
+    )
+    if dialect["group-by"]:
+        query.group_by = first["groupBy"]
+    lists = values["fields"]
+    if not dialect["repeated-fields"]:
+        lists = lists[:1]
+    if lists:
+        query.fields = [name.strip() for name in ",".join(lists).split(",")]
+    lowest = min(query.limit, query.start)
+    if lowest < 0:
+        raise bad_field(dialect, f"limit and start are numbers from 0, not {lowest}")
+    return query, values.keys() - keys_read(dialect)
+
+
+def integer(values: dict[str, str], name: str, default: int) -> int:
+    if name not in values:
+        return default
+    text = values[name]
+    if not re.fullmatch(r"[-+]?\d{1,10}", text) or abs(int(text)) >= 1 << 31:
+        raise FrontError(400, f"Invalid query parameter. '{name}' must be an integer")
+    return int(text)
+
+
+def bad_field(dialect: Dialect, details: str, hint: str = "") -> ApiError:
+    """Return the error of a query that names an unknown field (dialect row unknown-field)."""
+    if dialect["unknown-field"]:
+        return FrontError(400, details, hint)
+    return ApiError("SYS.1000", details, hint=hint)
+
+
+# hints on keys and conditions
+
+OTHER_KEYS = {  # the keys of other APIs, in lower case and without punctuation, by the key to write
     "limit": "pagesize perpage size max maxresults top take pagelimit rows",
     "start": "offset skip from startindex marker",
     "start and limit": "page pageno pagenum pagenumber pageindex currentpage",
@@ -4272,118 +4476,79 @@ OTHER_KEYS = {  # what zmock has for the keys that other APIs read, without case
 }
 
 
-NUMBER, ZERO_DATE = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"), "0000-00-00 00:00:00"
+def other_key(name: str, fields: Fields, dialect: Dialect) -> str:
+    """Return a hint for a key that no query reads: the key to write instead."""
+    if name in QUERY_KEYS - keys_read(dialect):
+        return f"the server does not read {name}" + (": write q" if name == "condition" else "")
+    if name in fields:
+        return f"a query does not read {name}: write q={name}=..."
+    plain = re.sub(r"\W|_", "", name).lower()
+    for key, others in OTHER_KEYS.items():
+        if plain in others.split():
+            return f"a query does not read {name}: write {key}"
+    return f"a query does not read {name}{did_you_mean(name, keys_read(dialect))}"
 
 
-def number(text):
-    """A number as MySQL reads one from a text: "12abc" -> 12, "abc" -> 0."""
-    found = NUMBER.match(text)
-    if not found:
-        return 0
-    whole = not (found[2] or found[3] or "." in found[0] or len(found[0]) > 300)
-    return int(found[0]) if whole else float(found[0])
+# Operators of other languages, and ZStack's own, with the form of the condition behind the name.
+# One that contains another comes before it.
+SLIPS = {
+    "is not null": " not null",
+    "not null": " not null",
+    "is null": " is null",
+    "isnull": " is null",
+    "not like": "!~={}",
+    "not in": "!?={}",
+    "like": "~={}",
+    "in": "?={}",
+    "contains": "~=%{}%",
+    "eq": "={}",
+    "ne": "!={}",
+    "gt": ">{}",
+    "ge": ">={}",
+    "gte": ">={}",
+    "lt": "<{}",
+    "le": "<={}",
+    "lte": "<={}",
+    "===": "={}",
+    "!==": "!={}",
+    "==": "={}",
+    "=~": "~={}",
+    "=>": ">={}",
+    "=<": "<={}",
+    "<>": "!={}",
+    **{sign: f"{sign}{{}}" for sign in [*OPERATORS][:-2]},  # not the null tests
+    ":": "={}",
+    "~": "~={}",
+}
 
 
-def instant(text):
-    """A date as MySQL reads one; what it cannot read is the zero date, which every other follows."""
-    found = re.fullmatch(r"\s*(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d*)?)?\s*", text)
-    return f"{found[1]} {found[2] or '00:00:00'}" if found else ZERO_DATE
+def meant(text: str) -> str:
+    """Return a hint on a condition in another language: "name like web" -> "write name~=web".
 
-
-def dates_in(words):
-    """Return the dates of a list that was split at commas: a date as answers show it holds one."""
-    return re.split(r",(?! \d{4}(?: |,|$))", ",".join(words))
-
-
-def boolean(text):
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
-
-
-def as_number(value):
-    return value if type(value) in (int, float) else number(text_of(value))
-
-
-# How values of a type are compared: what reads one from a condition, and what an item's own becomes for it.
-SCALES = {
-    "int": (number, as_number), "long": (number, as_number), "double": (number, as_number), "date": (instant, str), "bool": (boolean, bool),
-}  # fmt: skip
-TEXT, PATTERN = (folded, folded), (like, letters)
-
-
-@dataclass
-class Condition:
-    """One condition: a path of relations and a field, an operator, and what stands behind it."""
-
-    text: str
-    path: tuple
-    sign: str
-    value: str
-
-    @property
-    def field(self):
-        return self.path[-1]
-
-    @property
-    def words(self):
-        """What ?= compares with; commas at the end count for nothing."""
-        return self.value.rstrip(",").split(",")
-
-    def below(self, *path):
-        """The same condition on what a relation leads to; on another path where one is given."""
-        return replace(self, path=path or self.path[1:])
-
-    def test(self, kind, read_date):
-        """What to make of a value of that type, which is not null, and what it is then asked: holds(see(value))."""
-        row = OPERATORS[self.sign]
-        read, see = (read_date, str) if kind == "date" else SCALES.get(kind, TEXT)
-        if row.reads == "nothing":
-            return see, functools.partial(row.holds, None)
-        if row.reads == "list":
-            words = dates_in(self.words) if kind == "date" else self.words
-            return see, functools.partial(row.holds, frozenset(map(read, words)))
-        if row.reads == "pattern" and kind == "bool":  # true and false have no letters
-            return see, functools.partial(operator.ne if self.sign.startswith("!") else operator.eq, read(self.value))
-        if row.reads == "pattern":
-            read, see = PATTERN
-        return see, functools.partial(row.holds, read(self.value))
-
-
-def read_condition(text, dialect):
-    """ "vmNics.ip=10.0.0.1" -> a Condition; 400 where there is no operator or no name (RestServer.java)."""
-    sign = next((sign for sign in OPERATORS if sign in text), None)
-    if not sign:
-        raise FrontError(400, f"Invalid query parameter. The '{text}' in the parameter[q] doesn't contain any query operator. "
-                              f"Valid query operators are [[{', '.join(OPERATORS)}]]", meant(text))  # fmt: skip
-    name, _, value = text.partition(sign)
-    if not name.strip():
-        raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] is not a key-value pair split by =")
-    worded = sign.endswith("null")
-    if dialect["spaced-condition"] and not worded and (name != name.strip() or value != value.lstrip()):
-        raise FrontError(400, f"Invalid query parameter. The '{text}' in parameter[q] has spaces around '{sign}'",
-                         meant(text) or f"write {name.strip()}{sign}{value.strip()}")  # fmt: skip
-    if dialect["null-test"] and sign in ("=", "!=") and value == "null":
-        sign = "is null" if sign == "=" else "not null"
-    return Condition(text, tuple(name.strip().split(".")), sign, value)
-
-
-def meant(text):
-    """Return what a condition of another language would be here, "write name~=web", or nothing."""
+    Return "" for other text, and for a condition that is right.
+    """
     for slip, form in SLIPS.items():
         between = rf"\s+{slip}\b\s*" if slip[0].isalpha() else rf"\s*{re.escape(slip)}\s*"
-        if found := re.fullmatch(rf"\s*([\w.]+){between}(.*?)\s*", text, re.I | re.S):
-            better = form.format(found[1], bare(found[2], "?=" in form))
-            return f"write {better}" if better != text else ""
+        match = re.fullmatch(rf"\s*([\w.]+){between}(.*?)\s*", text, re.I | re.S)
+        if match:
+            value = bare_list(match[2]) if "?=" in form else bare(match[2])
+            better = match[1] + form.format(value)
+            return "" if better == text else f"write {better}"
     return ""
 
 
-def bare(value, many=False):
-    """Return a value without quotes around it; a list also without brackets and spaces."""
-    if many:
-        words = (re.fullmatch(r"[(\[](.*)[)\]]", value, re.S) or ["", value])[1].split(",")
-        return ",".join(bare(word.strip()) for word in words)
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+def bare(value: str) -> str:
+    """Return a value without the quotes around it."""
+    if re.fullmatch(r"(['\"]).*\1", value, re.S):
+        return value[1:-1]
+    return value
+
+
+def bare_list(text: str) -> str:
+    """Return a list without brackets, spaces and quotes: "('a', 'b')" -> "a,b"."""
+    if re.fullmatch(r"[(\[].*[)\]]", text, re.S):
+        text = text[1:-1]
+    return ",".join(bare(word.strip()) for word in text.split(","))
 
 
 TWO_CONDITIONS = re.compile(
@@ -4391,520 +4556,585 @@ TWO_CONDITIONS = re.compile(
 )
 
 
-def another_reading(condition, kind):
-    """Return a hint on what a condition that finds nothing may be meant to say, or nothing."""
-    name, sign, value = ".".join(condition.path), condition.sign, condition.value
-    like = sign.replace("~", "").replace("=", "~=")
+def another_reading(condition: Condition, kind: str) -> str:
+    """Return what the writer of a condition without matches may have meant, or ""."""
+    name, value = ".".join(condition.path), condition.value
+    sign = condition.sign
+    like_sign = sign.replace("~", "").replace("=", "~=")
     if two := TWO_CONDITIONS.fullmatch(condition.text):
         return f"write q={two[1]}&q={two[2]}"
     if kind == "date":
-        better = f"write q={name}>={value} and q={name}< the day after"
-        return f"{value} alone is midnight, {better}" if sign == "=" and ":" not in value else ""
+        if sign != "=" or ":" in value:
+            return ""
+        return f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after"
     if better := meant(condition.text):
         return better
     if "*" in value and "%" not in value and sign in ("=", "!=", "~=", "!~="):
-        return f"write {name}{like}{value.replace('*', '%')}"
+        return f"write {name}{like_sign}{value.replace('*', '%')}"
     if "%" in value and sign in ("=", "!="):
-        return f"write {name}{like}{value}"
+        return f"write {name}{like_sign}{value}"
     if OPERATORS[sign].reads == "pattern" and not re.search("[%_]", value):
         return f"without % the whole text counts, write {name}{sign}%{value}%"
     return ""
 
 
-@dataclass
-class Query:
-    """What is asked of a collection; where it is for one uuid, nothing else counts (RestServer.java)."""
+# evaluation
 
-    uuid: str = ""
-    conditions: list = field(default_factory=list)
-    limit: int = 1000
-    start: int = 0
-    count: bool = False
-    with_count: bool = False
-    sort: str = ""
-    descending: bool = False
-    fields: list | None = None
-    group_by: str = ""
-
-    def kind(self, discriminator):
-        """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
-        named = (c.value for c in self.conditions if c.path == (discriminator,) and c.sign == "=")
-        return next(named, None)
-
-
-QUERY_KEYS = {"q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields"}
-
-
-def keys_read(dialect):
-    """Return the keys that a query reads; the server passes over two of the manual's."""
-    rows = {"condition": "condition-alias", "groupBy": "group-by"}
-    return {key for key in QUERY_KEYS if key not in rows or dialect[rows[key]]}
-
-
-def other_key(name, fields, dialect):
-    """Return a hint for a key that no query reads: what to write instead."""
-    plain, known = re.sub(r"\W|_", "", name).lower(), keys_read(dialect)
-    if name in QUERY_KEYS - known:
-        return f"the server does not read {name}" + (": write q" if name == "condition" else "")
-    if name in fields:
-        return f"a query does not read {name}: write q={name}=..."
-    keys = [key for key, others in OTHER_KEYS.items() if plain in others.split()]
-    better = f": write {keys[0]}" if keys else did_you_mean(name, known)
-    return f"a query does not read {name}{better}"
-
-
-def read_query(pairs, dialect):
-    """What the pairs of a query string ask for (RestServer.java handleQueryApi), and those of their names that nobody reads."""
-    given = defaultdict(list)
-    for name, value in pairs:
-        given["q" if name == "" or (name == "condition" and dialect["condition-alias"]) else name].append(value)
-    first = {name: values[0].strip() for name, values in given.items()}
-    fields, sort = given["fields"] if dialect["repeated-fields"] else given["fields"][:1], first.get("sort", "")
-    asked = Query(
-        conditions=[read_condition(text, dialect) for text in given["q"]],
-        limit=whole(first, "limit", 1000), start=whole(first, "start", 0),
-        count=first.get("count", "").lower() == "true", with_count=first.get("replyWithCount", "").lower() == "true",
-        sort=sort.lstrip("+-").strip(), descending=sort.startswith("-"),
-        fields=[name.strip() for text in fields for name in text.split(",")] if fields else None,
-        group_by=first.get("groupBy", "") if dialect["group-by"] else "",
-    )  # fmt: skip
-    if asked.limit < 0 or asked.start < 0:
-        raise bad_field(dialect, f"limit and start are numbers from 0, not {min(asked.limit, asked.start)}")
-    return asked, given.keys() - keys_read(dialect)
-
-
-def whole(first, name, default):
-    text = first.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[-+]?\d{1,10}", text) or abs(int(text)) >= 1 << 31:
-        raise FrontError(400, f"Invalid query parameter. '{name}' must be an integer")
-    return int(text)
-
-
-def bad_field(dialect, details, hint=""):
-    """The error of a query that names what is not there (dialect row unknown-field)."""
-    return FrontError(400, details, hint) if dialect["unknown-field"] else ApiError("SYS.1000", details, hint=hint)
-
-
-# ---- Query: plans --------------------------------------------------------------------------------------------------
-
-DEEPEST = 20
-TAGS = {"__systemTag__": Relation("__systemTag__", "uuid", "SystemTag", "resourceUuid"),
-        "__userTag__": Relation("__userTag__", "uuid", "UserTag", "resourceUuid")}  # fmt: skip
+DEEPEST = 20  # relations in one condition
 EXAMPLES = 10  # uuids of dropped items that explain() names
-ALIASES = {("GarbageCollector", "state"): ("gc-state", "status"), ("Eip", "ip"): ("eip-ip", "vipIp")}
-
-
+TAGS = {
+    "__systemTag__": Relation("__systemTag__", "uuid", "SystemTag", "resourceUuid"),
+    "__userTag__": Relation("__userTag__", "uuid", "UserTag", "resourceUuid"),
+}
+ALIASES = {  # other names of fields, each allowed by a dialect row
+    ("GarbageCollector", "state"): ("gc-state", "status"),
+    ("Eip", "ip"): ("eip-ip", "vipIp"),
+}
 uuid_of = operator.itemgetter("uuid")
 
 
 class Term:
-    """One condition on a resource: a test of its items and, where an index helps, about how many satisfy it and which."""
+    """A condition, compiled for the items of a resource.
 
-    def __init__(self, passes, size=math.inf, found=None, index=None):
-        self.passes, self.size, self.found, self.index = passes, size, found, index
+    passes   the test of an item
+    size     the number of items that pass, at most; infinite if no index tells
+    fetch    reads the items that pass, if an index tells
+    index    the name of that index, "Zone.name"
+    """
 
-    def fetch(self):
-        return self.found()
+    def __init__(self, rows: Rows, resource: Resource, passes: Predicate) -> None:
+        self.rows = rows
+        self.resource = resource
+        self.passes = passes
+        self.size = math.inf
+        self.index = ""
 
-    def settle(self, rows, among):
-        """Decides how to go about it, knowing that at most so many items will be tested."""
+    def use_index(self, key: str, values: Iterable[str]) -> None:
+        """Have fetch() read the items whose key has one of the values."""
+        self.fetch = functools.partial(self.rows.by_keys, self.resource, key, values)
+        self.size = sum(self.rows.how_many(self.resource, key, value) for value in values)
+
+    def cost(self) -> float:
+        """Return about how many items are read to find those that pass."""
+        return self.size
+
+    def plan(self, most: float) -> None:
+        """Choose how to test items, of which at most so many will be tested."""
 
 
 class Join(Term):
-    """A condition behind a relation: own key IN (their keys where ...), each condition for itself (QueryFacadeImpl).
+    """A condition behind a relation: own key IN (SELECT their key ...) (QueryFacadeImpl.java).
 
-    It is begun from the side that seems cheaper: the others that satisfy the condition are found and their keys collected, or,
-    where few items are asked about, the others of each are looked up. `without` asks for items that have none (TagZQLExtension.java).
+    plan() takes the one of two ways that reads fewer items:
+
+    * Find all targets that satisfy the condition, and collect their keys. An item passes if its
+      own key is among them.
+    * For each item, find its targets by their key, and test them.
+
+    With `negated`, an item passes if it has no such target (TagZQLExtension.java).
     """
 
-    def __init__(self, resource, relation, target, inner, without=False):
-        super().__init__(self.any_related)
-        self.resource, self.relation, self.target, self.inner, self.without = resource, relation, target, inner, without
-        self.keys, self.rows, self.reached = None, None, {}
+    def __init__(
+        self, rows: Rows, resource: Resource, relation: Relation, condition: Term, negated: bool
+    ) -> None:
+        super().__init__(rows, resource, self.has_match)
+        self.relation = relation
+        self.condition = condition
+        self.target = condition.resource
+        self.negated = negated
+        self.is_collected = False
+        self.matches: dict[str, bool] = {}  # True for a key that leads to a match
 
-    def cost(self, rows):
-        """About how many items are looked at to collect the keys."""
-        inner = self.inner.cost(rows) if isinstance(self.inner, Join) else self.inner.size
-        return min(inner, rows.count_of(self.target))
+    def cost(self) -> float:
+        return min(self.condition.cost(), self.rows.count_of(self.target))
 
-    def settle(self, rows, among):
-        relation, self.rows = self.relation, rows
-        spread = max(1, rows.count_of(self.target) / max(1, rows.count_of(self.resource))) if relation.theirs != "uuid" else 1
-        if rows.indexed(self.target, relation.theirs) and among * spread < self.cost(rows):
-            self.index = f"{self.target.name}.{relation.theirs}"
-            self.inner.settle(rows, among * spread)
-            return
-        found, first = rows.narrow([self.inner], self.target)
-        self.keys = dict.fromkeys(folded(value) for item in found for value in each(item, relation.theirs))
-        self.passes, self.index = self.has_key, first.index if first else None
-        if rows.indexed(self.resource, relation.own) and not self.without:
-            self.size = sum(rows.how_many(self.resource, relation.own, key) for key in self.keys)
+    def plan(self, most: float) -> None:
+        theirs = self.relation.theirs
+        targets = most * self.targets_per_item()
+        if self.rows.indexed(self.target, theirs) and targets < self.cost():
+            self.index = f"{self.target.name}.{theirs}"
+            self.condition.plan(targets)
+        else:
+            self.collect_matches()
 
-    def fetch(self):
-        return self.rows.by_keys(self.resource, self.relation.own, self.keys)
+    def targets_per_item(self) -> float:
+        """Return about how many targets an item has."""
+        if self.relation.theirs == "uuid":
+            return 1
+        items = max(1, self.rows.count_of(self.resource))
+        return max(1, self.rows.count_of(self.target) / items)
 
-    def has_key(self, item):
-        return any(folded(value) in self.keys for value in each(item, self.relation.own)) != self.without
+    def collect_matches(self) -> None:
+        targets, first = self.rows.narrow([self.condition], self.target)
+        for target in targets:
+            for key in each(target, self.relation.theirs):
+                self.matches[folded(key)] = True
+        self.is_collected = True
+        if first:
+            self.index = first.index
+        if self.rows.indexed(self.resource, self.relation.own) and not self.negated:
+            self.use_index(self.relation.own, self.matches)
 
-    def any_related(self, item):
-        return any(map(self.reaches, each(item, self.relation.own))) != self.without
+    def has_match(self, item: Item) -> bool:
+        return any(map(self.leads_to_match, each(item, self.relation.own))) != self.negated
 
-    def reaches(self, key):
-        """Whether one of the others that a key leads to satisfies the condition; looked up once for each key."""
-        if key not in self.reached:
-            self.reached[key] = any(map(self.inner.passes, self.rows.find(self.target, self.relation.theirs, key)))
-        return self.reached[key]
+    def leads_to_match(self, value: str) -> bool:
+        key = folded(value)
+        if key not in self.matches and not self.is_collected:
+            targets = self.rows.find(self.target, self.relation.theirs, key)
+            self.matches[key] = any(map(self.condition.passes, targets))
+        return self.matches.get(key, False)
 
 
 class Rows:
-    """Evaluates queries over tables that somebody else keeps: find, how_many, in_order and count bring items by type."""
+    """The query engine: evaluates queries over a Store, or over the part that an account sees.
 
-    def __init__(self, catalogue, dialect, tables, computed, ahead=0):
-        self.catalogue, self.dialect, self.tables, self.computed = catalogue, dialect, tables, computed
+    select() takes these steps:
+
+    1. check_names() refuses unknown names in `sort`, `groupBy` and `fields`.
+    2. term() compiles each condition. It refuses unknown names and impossible values.
+    3. narrow() lets each Join choose its way. It then reads the items from the index of the
+       term with the smallest size, or the whole table if no size is small, and filters them by
+       the other terms.
+    4. The items are grouped, counted, sorted, and cut to the page.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, dialect: Dialect, tables: Store | Seen,
+        computed: dict[tuple[str, str], Callable[[Item], Any]], ahead: Seconds = 0,
+    ) -> None:
+        self.catalogue = catalogue
+        self.dialect = dialect
+        self.tables = tables
+        self.computed = computed  # functions of an item, for fields that are not stored
         self.ahead = ahead  # seconds by which the dates of items are ahead of UTC
 
-    def select(self, query, resource):
-        """The items that satisfy the query, sorted and paged, and how many there are without paging (None where nobody asked)."""
+    def select(self, query: Query, resource: Resource) -> tuple[list[Item], int | None]:
+        """Return a page of the items that satisfy a query, and their number if it is wanted."""
         if query.uuid:
             return self.of_uuid(query.uuid, resource), None
-        fields = self.native(resource, query)
-        single = self.check_names(query, resource, fields)
-        terms = [self.term(condition, resource, fields) for condition in query.conditions]
-        group_key = self.sort_key(resource, single, query.group_by) if query.group_by else None
+        resource = self.native(resource, query)
+        self.check_names(query, resource)
+        terms = [self.term(condition, resource) for condition in query.conditions]
+        items, _ = self.narrow(terms, resource, in_order=not query.sort)
+        if query.group_by:
+            items = first_of_groups(items, self.order(resource, query.group_by))
+        total = None
+        if not (terms or query.group_by or resource.only or resource.inside):
+            total = self.count_of(resource)
+        elif query.count or query.with_count:
+            items = [*items]
+            total = len(items)
         if query.count:
-            return [], self.count(terms, resource, group_key)
-        last, whole_table = query.start + query.limit, not (terms or resource.only or resource.inside or query.sort or query.group_by)
-        if whole_table:
-            return [*self.tables.in_order(resource.stored, query.start, last)], self.tables.count(resource.stored)
-        found = self.narrow(terms, resource, in_order=not query.sort)[0]
-        if query.sort or query.group_by or query.with_count:
-            found = [*found]
-        if query.group_by:  # of each group, the first by uuid
-            found = sorted({group_key(item): item for item in sorted(found, key=uuid_of, reverse=True)}.values(), key=uuid_of)
-        total = len(found) if query.with_count else None
+            return [], total
+        end = query.start + query.limit
         if query.sort:
-            found = first_ones(found, self.sort_key(resource, single, query.sort), query.descending, last)
-        return [*itertools.islice(found, query.start, last)], total
+            pick = heapq.nlargest if query.descending else heapq.nsmallest
+            items = pick(end, items, key=self.order(resource, query.sort))
+        return [*itertools.islice(items, query.start, end)], total
 
-    def check_names(self, query, resource, fields):
-        """The fields with one value each, by which items may be sorted and grouped; refuses a query that names others."""
-        single = {name: kind for name, kind in fields.items() if kind not in ("list", "maps", "map")}
-        for name in filter(None, [query.sort if not query.count else "", query.group_by]):
-            self.known(resource, single, name, "invalid order by clause, inventory[{type}] doesn't have field[{name}]")
-        for name in query.fields or ():  # QueryVisitor never fills in the class: the placeholder is what the server sends
-            self.known(resource, single.keys() - {*resource.joined}, name, "inventory[${{selfInventoryClass}}] has no field[{name}]")
-        return single
-
-    def of_uuid(self, uuid, resource):
+    def of_uuid(self, uuid: Uuid, resource: Resource) -> list[Item]:
         self.refuse_quotes(uuid, f"uuid={uuid}")
-        return [item for item in self.tables.find(resource.stored, "uuid", uuid) if resource.has(item)]
+        return [*filter(resource.has, self.tables.find(resource.stored, "uuid", uuid))]
 
-    def count(self, terms, resource, group_key):
-        if not (terms or resource.only or resource.inside or group_key):
-            return self.count_of(resource)
-        found = self.narrow(terms, resource)[0]
-        return len({*map(group_key, found)}) if group_key else sum(1 for _ in found)
-
-    def native(self, resource, query):
-        """The fields that a query may name; a condition on the type makes those of the subtype legal."""
+    def native(self, resource: Resource, query: Query) -> Resource:
+        """Return the resource with the fields of the subtype that a condition names, if any."""
         kind = query.kind(resource.discriminator)
-        return resource.fields | (typed(resource.kinds[kind][1:]) if kind in resource.kinds else {})
+        if kind not in resource.kinds:
+            return resource
+        _, *words = resource.kinds[kind]
+        return replace(resource, field_words=(*resource.field_words, *words))
 
-    def narrow(self, terms, resource, in_order=False):
-        """The items that satisfy all terms, one by one, by uuid if so wished; and the term whose index led to them."""
-        all_there = self.count_of(resource)
-        among = min([all_there, *(term.size for term in terms)])
-        for term in sorted(terms, key=lambda term: isinstance(term, Join) and term.cost(self)):
-            term.settle(self, among)
-            among = min(among, term.size)
+    def check_names(self, query: Query, resource: Resource) -> None:
+        """Raise the server's error for an unknown name in `sort`, `groupBy` or `fields`."""
+        order = f"invalid order by clause, inventory[{resource.name}Inventory] doesn't have field"
+        single = {name for name, kind in resource.fields.items() if kind not in MANY}
+        if query.sort and not query.count:
+            self.require(query.sort, single, order, resource)
+        if query.group_by:
+            self.require(query.group_by, single, order, resource)
+        for name in query.fields or ():  # QueryVisitor never fills in the class: clients see this
+            details = "inventory[${selfInventoryClass}] has no field"
+            self.require(name, single.difference(resource.joined), details, resource)
+
+    def narrow(
+        self, terms: list[Term], resource: Resource, in_order: bool = False
+    ) -> tuple[Iterable[Item], Term | None]:
+        """Return the items that satisfy all terms, and the term whose index led to them, if any.
+
+        `in_order` is by uuid, as MySQL answers without `order by`.
+        """
+        total = self.count_of(resource)
+        most = min([total, *(term.size for term in terms)])
+        for term in sorted(terms, key=lambda term: term.cost()):
+            term.plan(most)
+            most = min(most, term.size)
         first = min(terms, key=lambda term: term.size, default=None)
-        if first is None or first.size > all_there // 4:  # what is most of a table is quicker read from end to end
-            items = self.tables.in_order(resource.stored) if in_order and not resource.inside else self.all_of(resource)
+        if first is None or first.size > total // 4:  # the whole table is read faster
             first = None
+            items = self.all_of(resource)
         else:
-            items = sorted(first.fetch(), key=uuid_of) if in_order else first.fetch()
-        tests = [term.passes for term in terms if term is not first]
+            items = first.fetch()
+            if in_order:
+                items = sorted(items, key=uuid_of)
+        for term in terms:
+            if term is not first:
+                items = filter(term.passes, items)
         if resource.only:
-            tests.append(resource.has)
-        for test in tests:
-            items = filter(test, items)
+            items = filter(resource.has, items)
         return items, first
 
-    # conditions
+    # compiling conditions
 
-    def term(self, condition, resource, fields=None):
-        """The term of a condition; the error of one that names what is not there."""
-        if len(condition.path) > DEEPEST + 1:
-            raise self.bad_field(f"a condition goes through {DEEPEST} relations at most, not {len(condition.path) - 1}")
-        name = condition.path[0]
-        if len(condition.path) > 1:
-            return self.related(condition, resource, self.relation(condition, resource))
-        self.refuse_quotes(condition.value, condition.text, "%s" if name in TAGS else "'")
+    def term(self, condition: Condition, resource: Resource) -> Term:
+        """Compile a condition. Raise the server's error for an unknown field or relation."""
+        name, *rest = condition.path
+        if len(rest) > DEEPEST:
+            details = f"a condition goes through {DEEPEST} relations at most, not {len(rest)}"
+            raise bad_field(self.dialect, details)
+        if rest:
+            relation = self.relation(name, rest, resource)
+            if relation.via:
+                return self.term(replace(condition, path=(*relation.via, *rest)), resource)
+            return self.join(resource, relation, replace(condition, path=tuple(rest)))
         if name in TAGS:
-            positive = replace(condition, sign=condition.sign.lstrip("!"))
-            return self.related(positive.below(name, "tag"), resource, TAGS[name], without=condition.sign.startswith("!"))
-        return self.own(condition, resource, fields or resource.fields)
+            self.refuse_quotes(condition.value, condition.text, "%s")
+            on_tag = replace(condition.positive, path=("tag",))
+            return self.join(resource, TAGS[name], on_tag, condition.negative)
+        self.refuse_quotes(condition.value, condition.text)
+        return self.own(condition, resource)
 
-    def refuse_quotes(self, value, text, besides="'"):
-        """The server puts values between quotes, and tag conditions into a format (ZQL, TagZQLExtension.java)."""
-        unfit = next((sign for sign in ("'", besides) if sign in value), None)
-        if unfit:
-            hint = f"a value cannot hold {unfit!r}, and nothing escapes it"
-            raise ApiError("SYS.1000", f"the server cannot parse the condition {text}", hint=meant(text) or hint)
+    def refuse_quotes(self, value: str, text: str, besides: str = "'") -> None:
+        """Raise the error of the server's parser for a value that it cannot put between quotes.
 
-    def own(self, condition, resource, fields):
-        """The term of a condition on a field of the resource itself."""
-        legal, name = {field for field, kind in fields.items() if kind != "maps"}, self.alias(resource, condition.field)
-        kind = fields[self.known(resource, legal, name, condition=condition.text)]
-        try:
-            see, holds = condition.test(kind, self.instant)
-        except ValueError as error:
-            begin = f"{name}=" if kind == "bool" else f"{name}{condition.sign}"
-            dates = ("2018-07-10 09:31:06", "2018-07-10T09:31:06+08:00")
-            first, second = ("true", "false") if kind == "bool" else dates
-            details = f"the condition {condition.text} cannot be read: {error}"
-            raise self.bad_field(details, f"write {begin}{first} or {begin}{second}") from None
-        passes = self.passing(resource, name, kind, see, holds, condition.sign == "is null")
-        if condition.sign not in ("=", "?=") or kind not in ("str", "list") or not self.indexed(resource, name):
-            return Term(passes)
-        keys = [condition.value] if condition.sign == "=" else list(dict.fromkeys(map(folded, condition.words)))
-        size = sum(self.how_many(resource, name, key) for key in keys)
-        return Term(passes, size, functools.partial(self.by_keys, resource, name, keys), f"{resource.name}.{name}")
+        It also puts the conditions on tags into a format (ZQL, TagZQLExtension.java).
+        """
+        for unfit in ("'", besides):
+            if unfit in value:
+                hint = meant(text) or f"a value cannot hold {unfit!r}, and nothing escapes it"
+                details = f"the server cannot parse the condition {text}"
+                raise ApiError("SYS.1000", details, hint=hint)
 
-    def instant(self, text):
-        """Return the stamp that a date in a condition means (dialect row date-formats)."""
-        return stamp_from(text, self.ahead) if self.dialect["date-formats"] else instant(text)
-
-    def passing(self, resource, name, kind, see, holds, null):
-        """The test of an item by the test of its values; `null` is what it is where there is none."""
-
-        def of_field(item):
-            value = item.get(name)
-            return null if value is None else holds(see(value))
-
-        def of_list(item):  # a column of a hidden join: where there is no row, there is no null
-            return any(holds(see(value)) for value in each(item, name))
-
-        def of_computed(item):
-            value = self.value(resource, item, name)
-            return null if value is None else holds(see(value))
-
-        return of_list if kind == "list" else of_computed if (resource.stored, name) in self.computed else of_field
-
-    def alias(self, resource, name):
-        row, real = ALIASES.get((resource.name, name), (None, name))
-        return real if row is None or self.dialect[row] else name
-
-    def relation(self, condition, resource):
-        relation, name = resource.relations.get(condition.path[0]), condition.path[0]
-        if relation:
-            return relation
-        raise self.bad_field(
-            f"invalid nested query condition[{'.'.join(condition.path[1:])}] on class {resource.java},the expanded "
-            f"target[class {resource.java}] have no expanded query[{name}]",
-            f"{resource.name} has {', '.join(resource.listed) or 'no relations'}{did_you_mean(name, resource.listed)}",
+    def relation(self, name: str, rest: list[str], resource: Resource) -> Relation:
+        if name in resource.relations:
+            return resource.relations[name]
+        java = f"class {resource.java}"
+        details = (
+            f"invalid nested query condition[{'.'.join(rest)}] on {java},"
+            f"the expanded target[{java}] have no expanded query[{name}]"
         )
+        names = ", ".join(resource.listed) or "no relations"
+        hint = f"{resource.name} has {names}{did_you_mean(name, resource.listed)}"
+        raise bad_field(self.dialect, details, hint)
 
-    def related(self, condition, resource, relation, without=False):
-        """The term of a condition behind a relation."""
-        if relation.via:
-            return self.term(condition.below(*relation.via, *condition.path[1:]), resource)
-        target = self.catalogue.resource(relation.target)
-        return Join(resource, relation, target, self.term(condition.below(), target), without)
+    def join(
+        self, resource: Resource, relation: Relation, condition: Condition, negated: bool = False
+    ) -> Join:
+        """Compile a condition on the target of a relation."""
+        inner = self.term(condition, self.catalogue.resource(relation.target))
+        return Join(self, resource, relation, inner, negated)
 
-    # items, also of what lies inside others
+    def own(self, condition: Condition, resource: Resource) -> Term:
+        """Compile a condition on a field of the resource itself."""
+        name = self.alias(resource, condition.field)
+        legal = {field for field, kind in resource.fields.items() if kind != "maps"}
+        details = f"inventory class[class {resource.java}] not having field"
+        self.require(name, legal, details, resource, condition.text)
+        kind = resource.fields[name]
+        term = Term(self, resource, self.item_test(condition, resource, name, kind))
+        is_key = condition.sign in ("=", "?=") and kind in ("str", "list")
+        if is_key and self.indexed(resource, name):
+            term.use_index(name, dict.fromkeys(map(folded, condition.values(kind))))
+            term.index = f"{resource.name}.{name}"
+        return term
 
-    def indexed(self, resource, name):
-        """Whether items are found by that key without a scan."""
+    def alias(self, resource: Resource, name: str) -> str:
+        """Return the field that a name stands for, which some dialects allow."""
+        row, field = ALIASES.get((resource.name, name), ("", ""))
+        return field if row and self.dialect[row] else name
+
+    def item_test(
+        self, condition: Condition, resource: Resource, name: str, kind: str
+    ) -> Predicate:
+        """Return the test of an item by its values of a field."""
+        try:
+            convert, holds = condition.compile(kind, self.parse_date)
+        except ValueError as error:
+            details = f"the condition {condition.text} cannot be read: {error}"
+            raise bad_field(self.dialect, details, right_value(condition, name, kind)) from None
+        is_null = condition.sign == "is null"
+        read = self.reader(resource, name)
+
+        def value_passes(item: Item) -> bool:
+            value = read(item, name)
+            return is_null if value is None else holds(convert(value))
+
+        def any_passes(item: Item) -> bool:  # as in a join: where there is no row, there is no null
+            return any(holds(convert(value)) for value in each(item, name))
+
+        return any_passes if kind == "list" else value_passes
+
+    def parse_date(self, text: str) -> Stamp:
+        """Return the stamp that a date in a condition means (dialect row date-formats)."""
+        if self.dialect["date-formats"]:
+            return stamp_from(text, self.ahead)
+        return instant(text)
+
+    # items
+
+    def indexed(self, resource: Resource, name: str) -> bool:
+        """Return True if find() needs no scan for this field."""
         if resource.inside:
             return name in (resource.place.key, resource.place.value)
-        return name == "uuid" or (name in resource.indexes and (resource.name, name) not in self.computed)
+        if (resource.name, name) in self.computed:
+            return False
+        return name == "uuid" or name in resource.indexes
 
-    def find(self, resource, key, value):
-        """The items whose indexed key has the value."""
+    def find(self, resource: Resource, key: str, value: str) -> Iterable[Item]:
+        """Return the items whose indexed key has the value."""
         if not resource.inside:
             return self.tables.find(resource.stored, key, value)
-        place, value = resource.place, folded(value)
-        owners = self.tables.find(place.owner, "uuid" if key == place.key else place.index, value)
-        return [row for owner in owners for row in place.rows(owner) if folded(row[key]) == value]
+        place = resource.place
+        wanted = folded(value)
+        owners = self.tables.find(place.owner, "uuid" if key == place.key else place.index, wanted)
+        items = itertools.chain.from_iterable(map(place.rows, owners))
+        return [item for item in items if folded(item[key]) == wanted]
 
-    def by_keys(self, resource, key, values):
-        """The items whose indexed key has one of the values, each once."""
-        found = (item for value in values for item in self.find(resource, key, value))
-        return {uuid_of(item): item for item in found}.values()
+    def by_keys(self, resource: Resource, key: str, values: Iterable[str]) -> Iterable[Item]:
+        """Return the items whose indexed key has one of the values, each once."""
+        items = {}
+        for value in values:
+            for item in self.find(resource, key, value):
+                items[item["uuid"]] = item
+        return items.values()
 
-    def how_many(self, resource, key, value):
-        """How many find() brings, or a little more."""
-        return len(self.find(resource, key, value)) if resource.inside else self.tables.how_many(resource.stored, key, value)
+    def how_many(self, resource: Resource, key: str, value: str) -> int:
+        """Return the number of items that find() brings, or a little more."""
+        if resource.inside:
+            return len([*self.find(resource, key, value)])
+        return self.tables.how_many(resource.stored, key, value)
 
-    def all_of(self, resource):
-        if not resource.inside:
-            return self.tables.rows(resource.stored)
-        return (row for owner in self.tables.rows(resource.place.owner) for row in resource.place.rows(owner))
+    def all_of(self, resource: Resource) -> Iterable[Item]:
+        """Return all items of a resource's table by uuid."""
+        items = self.tables.in_order(resource.table)
+        if resource.inside:
+            return itertools.chain.from_iterable(map(resource.place.rows, items))
+        return items
 
-    def count_of(self, resource):
-        """How many items there are to look through."""
+    def count_of(self, resource: Resource) -> int:
+        """Return how many items there are to look through."""
         return self.tables.count(resource.table)
 
     # values
 
-    def value(self, resource, item, name):
+    def value(self, resource: Resource, item: Item, name: str) -> Any:
         compute = self.computed.get((resource.stored, name))
         return compute(item) if compute else item.get(name)
 
-    def sort_key(self, resource, fields, name):
-        """A function that gives what an item is sorted by, None for null."""
-        _, see = SCALES.get(fields[name], TEXT)
-        value_of = functools.partial(self.value, resource) if (resource.stored, name) in self.computed else dict.get
-        return lambda item: None if (value := value_of(item, name)) is None else see(value)
+    def reader(self, resource: Resource, name: str) -> Callable[[Item, str], Any]:
+        """Return the fastest function that reads this field of an item."""
+        if (resource.stored, name) in self.computed:
+            return functools.partial(self.value, resource)
+        return dict.get
 
-    def known(self, resource, fields, name, told="inventory class[class {java}] not having field[{name}]", condition=""):
-        """The field's name, if it is one; else the error, in the words of the place where it stands."""
-        if name not in fields:
-            told = told.format(java=resource.java, type=f"{resource.name}Inventory", name=name)
-            better = "" if re.fullmatch(r"\w+", name) else meant(condition)
-            raise self.bad_field(told, better or self.field_hint(resource, fields, name, bool(condition)))
-        return name
+    def order(self, resource: Resource, name: str) -> Callable[[Item], tuple]:
+        """Return the key to sort items by: the value of a field, null first, then the uuid."""
+        _, convert = COMPARED.get(resource.fields[name], AS_TEXT)
+        read = self.reader(resource, name)
 
-    def field_hint(self, resource, fields, name, in_condition):
-        """Where a field that is not legal here would be, or what the name was perhaps meant to be."""
-        kind = next((kind for kind, (_, *words) in resource.kinds.items() if name in typed(words)), None)
-        if kind:
-            return f"only {kind} has {name}: add q={resource.discriminator}={kind}"
+        def key(item: Item) -> tuple[bool, Any, Uuid]:
+            value = read(item, name)
+            if value is None:
+                return False, None, item["uuid"]
+            return True, convert(value), item["uuid"]
+
+        return key
+
+    # unknown names
+
+    def require(
+        self, name: str, legal: set[str], details: str, resource: Resource, condition: str = ""
+    ) -> None:
+        """Raise the error of a query that names a field which is not legal in this place."""
+        if name in legal:
+            return
+        hint = "" if re.fullmatch(r"\w+", name) else meant(condition)
+        hint = hint or self.field_hint(resource, legal, name, bool(condition))
+        raise bad_field(self.dialect, f"{details}[{name}]", hint)
+
+    def field_hint(
+        self, resource: Resource, legal: set[str], name: str, in_condition: bool
+    ) -> str:
+        """Return where a field may stand that is not legal here, or the nearest legal name."""
+        for kind, (_, *words) in resource.kinds.items():
+            if name in typed(words):
+                return f"only {kind} has {name}: add q={resource.discriminator}={kind}"
         if name in resource.fields:
-            return f"{name} may stand in q" + (" and sort" if resource.fields[name] not in ("list", "maps", "map") else "")
+            sort = "" if resource.fields[name] in MANY else " and sort"
+            return f"{name} may stand in q{sort}"
         if "," in name:
             return "there is one field to sort by"
+        hint = f"{resource.name} has no field {name}"
         if name in resource.relations:
-            better = f": write {name}.uuid=..." if in_condition else ""
-            return f"{resource.name} has no field {name}, it is a relation{better}"
-        relations = {relation: f"{relation}.uuid" for relation in resource.listed}
-        near = nearest(name, {*fields, *relations, *TAGS} if in_condition else fields)
-        better = "".join(f", did you mean {relations.get(word, word)}?" for word in near)
-        return f"{resource.name} has no field {name}{better}"
+            hint += ", it is a relation"
+            return f"{hint}: write {name}.uuid=..." if in_condition else hint
+        names = {field: field for field in sorted(legal)}
+        if in_condition:
+            names |= {relation: f"{relation}.uuid" for relation in resource.listed}
+            names |= {tag: tag for tag in TAGS}
+        for near in nearest(name, names):
+            hint += f", did you mean {names[near]}?"
+        return hint
 
-    def bad_field(self, details, hint=""):
-        return bad_field(self.dialect, details, hint)
+    # doubtful conditions
 
-    # conditions that may say something else than their writer meant
+    def doubts(self, query: Query, resource: Resource, has_matches: bool = False) -> list[str]:
+        """Return hints on the legal conditions of a query whose writer may have meant another.
 
-    def doubts(self, query, resource, found=False):
-        """Return hints on the conditions of a query; on what met nothing only if it `found` nothing."""
-        hints = (self.doubt(condition, query, resource, found) for condition in query.conditions)
-        return [hint for hint in hints if hint]
+        If the whole query has matches, so has each of its conditions, and none is evaluated.
+        """
+        resource = self.native(resource, query)
+        hints = (self.doubt(condition, resource, has_matches) for condition in query.conditions)
+        return [*filter(None, hints)]
 
-    def doubt(self, condition, query, resource, found=False):
-        """Return a hint on a legal condition that reads strangely, or nothing. It never changes what is found."""
-        reads, negative = OPERATORS[condition.sign].reads, "!" in condition.sign
-        if reads == "nothing":
+    def doubt(self, condition: Condition, resource: Resource, has_matches: bool = False) -> str:
+        """Return a hint on a legal condition that reads strangely, or ""."""
+        operand = OPERATORS[condition.sign].reads
+        if operand == "nothing":
             return ""
-        row, name, kind = self.field_of(condition, resource)
-        better = another_reading(condition, kind) if negative or not found else ""
-        if better and self.meets_none(condition, query, resource):
-            return f"{condition.text} {'excludes' if negative else 'finds'} nothing: {better}"
-        words = {"list": condition.words, "value": [condition.value]}.get(reads, [])
-        for word in words if kind != "date" else dates_in(words):
-            if hint := self.odd_value(row, name, kind, word, condition):
+        _, _, kind = self.field_of(condition, resource)
+        if condition.negative or not has_matches:
+            better = another_reading(condition, kind)
+            if better and self.meets_none(condition, resource):
+                verb = "excludes" if condition.negative else "finds"
+                return f"{condition.text} {verb} nothing: {better}"
+        if operand == "pattern":
+            return ""
+        for text in condition.values(kind):
+            hint = self.odd_value(condition, text, resource)
+            if not hint and operand == "list" and text.startswith(" "):
+                hint = self.odd_space(condition, text, resource)
+            if hint:
                 return hint
-            alone = replace(condition, value=word)
-            if reads == "list" and word[:1] == " " and self.meets_none(alone, query, resource):
-                better = f"{name}{condition.sign}{bare(condition.value, many=True)}"
-                return f"the space before {word.strip()} counts: write {better}"
         return ""
 
-    def odd_value(self, row, name, kind, text, condition):
-        """Return why a value that a condition compares a field with cannot be meant, or nothing."""
+    def odd_space(self, condition: Condition, text: str, resource: Resource) -> str:
+        """Return a hint on the space before a value of a list if the value matches nothing."""
+        if not self.meets_none(replace(condition, value=text), resource):
+            return ""
+        better = f"{'.'.join(condition.path)}{condition.sign}{bare_list(condition.value)}"
+        return f"the space before {text.strip()} counts: write {better}"
+
+    def odd_value(self, condition: Condition, text: str, resource: Resource) -> str:
+        """Return why a value that a condition compares a field with cannot be meant, or ""."""
+        row, name, kind = self.field_of(condition, resource)
+        compares = f"{condition.text} compares with"
         if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
-            better = "".join(f", {words}" for words in [meant(condition.text)] if words)
-            return f"{condition.text} compares with {number(text)}: {text!r} is no number{better}"
+            hint = f"{compares} {mysql_number(text)}: {text!r} is no number"
+            better = meant(condition.text)
+            return f"{hint}, {better}" if better else hint
         if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
-            better = "write 2018-07-10 09:31:06"
-            return f"{condition.text} compares with the zero date, before all others: {better}"
-        compared = condition.sign in ("=", "!=", "?=", "!?=")
-        values = self.catalogue.values_of(row, name) if compared else ()
-        if values and folded(text) not in map(folded, values):
-            better = did_you_mean(text, values) or f": it is {', '.join(values)}"
-            return f"no {row.name} can have the {name} {text}{better}"
-        return ""
+            return f"{compares} the zero date, before all others: write 2018-07-10 09:31:06"
+        values = self.catalogue.values_of(row, name)
+        is_compared = condition.sign in ("=", "!=", "?=", "!?=")
+        if not values or not is_compared or folded(text) in map(folded, values):
+            return ""
+        better = did_you_mean(text, values) or f": it is {', '.join(values)}"
+        return f"no {row.name} can have the {name} {text}{better}"
 
-    def meets_none(self, condition, query, resource):
-        """Return True if a condition of a query by itself finds nothing, or excludes nothing."""
-        positive = replace(condition, sign=condition.sign.lstrip("!"))
-        term = self.term(positive, resource, self.native(resource, query))
-        return not any(True for _ in self.narrow([term], resource)[0])
+    def meets_none(self, condition: Condition, resource: Resource) -> bool:
+        """Return True if a condition by itself finds nothing, or excludes nothing."""
+        items, _ = self.narrow([self.term(condition.positive, resource)], resource)
+        return not any(True for _ in items)
 
-    def field_of(self, condition, resource):
-        """Return the resource, name and kind of the field that a legal condition compares."""
-        for step in condition.path[:-1]:
-            resource = self.beyond(resource, step)
-        if condition.field in TAGS:
-            return resource, condition.field, "str"
-        name = self.alias(resource, condition.field)
-        return resource, name, resource.all_fields.get(name, "str")
+    def field_of(self, condition: Condition, resource: Resource) -> tuple[Resource, str, str]:
+        """Return the resource, the name and the type of the field that a legal condition names."""
+        *_, row = [resource, *self.along(condition.path[:-1], resource)]
+        name = self.alias(row, condition.field)
+        return row, name, row.all_fields.get(name, "str")
 
-    # asking about queries
+    # facts about queries
 
-    def beyond(self, resource, name, passed=None):
-        """The resource that a relation of another leads to; the names of those on the way are added to `passed`."""
-        relation = resource.relations.get(name) or TAGS[name]
-        for step in relation.via:
-            resource = self.beyond(resource, step, passed)
-        reached = resource if relation.via else self.catalogue.resource(relation.target)
-        if passed is not None:
-            passed |= {reached.name, reached.table}
-        return reached
+    def along(self, path: Iterable[str], resource: Resource) -> Iterator[Resource]:
+        """Yield the resources that a path of relations leads through, one after the other."""
+        for name in path:
+            relation = resource.relations.get(name) or TAGS.get(name)
+            if relation and relation.via:
+                steps = [*self.along(relation.via, resource)]
+            elif relation:
+                steps = [self.catalogue.resource(relation.target)]
+            else:  # the field at the end
+                return
+            yield from steps
+            resource = steps[-1]
 
-    def reads(self, query, resource):
-        """The names of the resources that an answer to a query is read from; None where what is worked out at each look is among them."""
-        found = {name for row in (resource, *self.catalogue.embedded_in(resource)) for name in (row.name, row.table)}
+    def beyond(self, resource: Resource, name: str) -> Resource:
+        """Return the resource that a relation leads to."""
+        *_, target = self.along([name], resource)
+        return target
+
+    def reads(self, query: Query, resource: Resource) -> set[str] | None:
+        """Return the types that an answer is read from, None if fields of one are computed."""
+        resources = [resource, *self.catalogue.embedded_in(resource)]
         for condition in query.conditions:
-            row = resource
-            for step in condition.path:
-                if step in row.relations or step in TAGS:
-                    row = self.beyond(row, step, found)
-        return None if found & {name for name, _ in self.computed} else found
+            resources += self.along(condition.path, resource)
+        types = {row.name for row in resources} | {row.table for row in resources}
+        if any(type in types for type, _ in self.computed):
+            return None
+        return types
 
-    def queryable(self, resource):
-        """What a condition may name: fields with their types, relations with their collections, what a type makes legal besides."""
+    def queryable(self, resource: Resource) -> dict[str, Any]:
+        """Return the names that a condition may hold: fields with types, relations, tags."""
+        kinds = {}
+        for kind, (_, *words) in resource.kinds.items():
+            kinds[f"{resource.discriminator}={kind}"] = typed(words)
         return {
             "fields": {name: kind for name, kind in resource.fields.items() if kind != "maps"},
             "relations": {name: self.beyond(resource, name).path for name in resource.listed},
             "tags": [*TAGS],
-            "kinds": {f"{resource.discriminator}={kind}": typed(words) for kind, (_, *words) in resource.kinds.items()},
+            "kinds": kinds,
         }
 
-    def explain(self, query, resource):
-        """What each condition keeps and drops of what those before it left: {"total": n, "conditions": [{q, kept, dropped, index}]}."""
-        fields = self.native(resource, query)
-        self.check_names(query, resource, fields)
-        terms = [self.term(condition, resource, fields) for condition in query.conditions]
+    def explain(self, query: Query, resource: Resource) -> dict[str, Any]:
+        """Return what each condition keeps and drops of the items that those before it keep.
+
+        {"total": 1, "conditions": [{"q": "name=a", "kept": 1, "dropped": 2, "index": "Zone.name",
+        "examples": [UUID, UUID]}]}
+        """
+        resource = self.native(resource, query)
+        self.check_names(query, resource)
+        terms = [self.term(condition, resource) for condition in query.conditions]
         _, first = self.narrow(terms, resource)
-        left, told = [*self.narrow([], resource, in_order=True)[0]], []
-        doubts = [self.doubt(condition, query, resource) for condition in query.conditions]
-        for condition, term, doubt in zip(query.conditions, terms, doubts):
-            kept = {uuid_of(item): item for item in left if term.passes(item)}
-            lost = [uuid for uuid in map(uuid_of, left) if uuid not in kept]
-            index = term.index if term is first or isinstance(term, Join) else None
-            shown = {"q": condition.text, "kept": len(kept), "dropped": len(lost), "index": index}
-            told.append(shown | {"examples": lost[:EXAMPLES]} | ({"hint": doubt} if doubt else {}))
-            left = kept.values()
-        return {"total": len(left), "conditions": told}
+        items, _ = self.narrow([], resource)
+        items = [*items]
+        conditions = []
+        for condition, term in zip(query.conditions, terms):
+            dropped = [*itertools.filterfalse(term.passes, items)]
+            items = [*filter(term.passes, items)]
+            row = {"q": condition.text, "kept": len(items), "dropped": len(dropped), "index": None}
+            if term is first or isinstance(term, Join):
+                row["index"] = term.index or None
+            row["examples"] = [*map(uuid_of, dropped[:EXAMPLES])]
+            if hint := self.doubt(condition, resource):
+                row["hint"] = hint
+            conditions.append(row)
+        return {"total": len(items), "conditions": conditions}
 
 
-def first_ones(items, key, descending, count):
-    """The first so many of items in the order of a key, null first (last when descending), equals by uuid."""
-    keys, pick = [*map(key, items)], heapq.nlargest if descending else heapq.nsmallest
-    best = pick(count, (value for value in keys if value is not None))
-    nulls = pick(count, (item for item, value in zip(items, keys) if value is None), key=uuid_of)
-    if best:  # all that come before the last of them, and of its equals as many as there is room for
-        last, comes_before = best[-1], operator.gt if descending else operator.lt
-        before = [(value, item) for item, value in zip(items, keys) if value is not None and comes_before(value, last)]
-        equals = pick(count - len(before), (item for item, value in zip(items, keys) if value == last), key=uuid_of)
-        before.sort(key=lambda pair: (pair[0], uuid_of(pair[1])), reverse=descending)
-        best = [*(item for _, item in before), *equals]
-    return (best + nulls if descending else nulls + best)[:count]
+def right_value(condition: Condition, name: str, kind: str) -> str:
+    """Return the hint on a value that is no date, or neither true nor false."""
+    if kind == "bool":
+        return f"write {name}=true or {name}=false"
+    begin = f"{name}{condition.sign}"
+    return f"write {begin}2018-07-10 09:31:06 or {begin}2018-07-10T09:31:06+08:00"
+
+
+def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> list[Item]:
+    """Return the first item by uuid of each group: of the items that differ in their uuid only."""
+    groups: dict[tuple, Item] = {}
+    for item in sorted(items, key=uuid_of):
+        groups.setdefault(order(item)[:2], item)
+    return [*groups.values()]
 
 
 # ---- Rules -------------------------------------------------------------------------------------------------------
@@ -12250,53 +12480,77 @@ def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
     return None
 
 
-# ---- API: requests -------------------------------------------------------------------------------------------------
+# ---- API ---------------------------------------------------------------------------------------------------------
+
+# requests
 
 
+def malformed(dialect: Dialect, details: str, hint: str = "") -> FrontError:
+    """Return the error of a request that cannot be read (dialect row malformed-body)."""
+    return FrontError(dialect["malformed-body"], details, hint)
 
 
-def path_below(path, dialect):
+STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def path_below(path: str, dialect: Dialect) -> str:
     """Return the path below the prefix, percent-decoded, without double slashes."""
-    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
-        raise FrontError(dialect["malformed-body"], f"malformed percent-encoding in {path}", "write a percent sign as %25")
+    if STRAY_PERCENT.search(path):
+        details = f"malformed percent-encoding in {path}"
+        raise malformed(dialect, details, "write a percent sign as %25")
     try:
-        text = re.sub("/{2,}", "/", urllib.parse.unquote(path, errors="strict"))  # zstack-sdk-go sends /zones//{uuid}
+        text = urllib.parse.unquote(path, errors="strict")
     except UnicodeDecodeError:
-        raise FrontError(dialect["malformed-body"], f"the path {path} is not UTF-8") from None
-    prefix = next((p for p in dialect["path-prefix"] if text == p or text.startswith(p + "/")), None)
-    if prefix is None:
-        raise FrontError(404, f"no api mapping to {text}", f"the APIs are below {dialect['path-prefix'][0]}, the controls below /zmock; GET /zmock/apis lists the APIs")
-    return text.removeprefix(prefix) or "/"
+        raise malformed(dialect, f"the path {path} is not UTF-8") from None
+    text = re.sub("/{2,}", "/", text)  # zstack-sdk-go sends /zones//{uuid}
+    for prefix in dialect["path-prefix"]:
+        if text == prefix or text.startswith(f"{prefix}/"):
+            return text.removeprefix(prefix) or "/"
+    first = dialect["path-prefix"][0]
+    below = f"the APIs are below {first}, the controls below /zmock"
+    raise FrontError(404, f"no api mapping to {text}", f"{below}; GET /zmock/apis lists the APIs")
 
 
-def acting(method):
-    """Return the method that decides what a request does: HEAD acts as GET, and only its body stays here."""
+def acting(method: str) -> str:
+    """Return the method that decides what a request does: HEAD is a GET without the body."""
     return "GET" if method == "HEAD" else method
 
 
-CHARSETS = ("utf-8", "utf-16", "utf-32", "gbk", "gb2312", "gb18030", "big5", "iso-8859-1", "us-ascii")
-NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}  # Python's own
-PACKINGS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}  # window bits of zlib; clients send deflate with and without its header
+CHARSETS = (
+    "utf-8", "utf-16", "utf-32", "gbk", "gb2312", "gb18030", "big5", "iso-8859-1", "us-ascii",
+)
+NO_CHARSETS = {  # codecs of Python
+    "idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape",
+}
+PACKINGS = {  # window bits of zlib; clients send deflate with and without its header
+    "gzip": (31,),
+    "x-gzip": (31,),
+    "deflate": (15, -15),
+}
 
 
-def unpack(octets, encoding, limit):
-    """Return the bytes that a Content-Encoding holds, `limit` at most. Raise ValueError where they are not whole."""
+def unpack(octets: bytes, encoding: str, limit: int) -> bytes:
+    """Return the bytes that a Content-Encoding holds, `limit` at most.
+
+    Raise ValueError for bytes in another encoding, or cut short.
+    """
     if not octets or encoding in ("", "identity"):
         return octets
     if encoding not in PACKINGS:
-        raise ValueError(f"Content-Encoding {encoding[:80]!a} is not understood, gzip and deflate are")
-    cut = False
+        name = ascii(encoding[:80])
+        raise ValueError(f"Content-Encoding {name} is not understood, gzip and deflate are")
+    problem = f"the body is not {encoding}, as its Content-Encoding says"
     for bits in PACKINGS[encoding]:
         with contextlib.suppress(zlib.error):
             content, is_whole = unpack_members(octets, bits, limit)
             if is_whole:
                 return content
-            cut = True
-    raise ValueError(f"the {encoding} body is cut short" if cut else f"the body is not {encoding}, as its Content-Encoding says")
+            problem = f"the {encoding} body is cut short"
+    raise ValueError(problem)
 
 
-def unpack_members(octets, bits, limit):
-    """Return the content of one or more packed members (RFC 1952), and False if the last one is cut short."""
+def unpack_members(octets: bytes, bits: int, limit: int) -> tuple[bytes, bool]:
+    """Return the content of the packed members (RFC 1952), and False if the last is cut short."""
     content = b""
     while octets:
         stream = zlib.decompressobj(bits)
@@ -12309,378 +12563,403 @@ def unpack_members(octets, bits, limit):
     return content, True
 
 
-def codec_of(charset, octets):
-    """Return the codec of a body: its declared charset, else what its first bytes show. Raise ValueError for an unknown charset."""
+def codec_of(charset: str | None, octets: bytes) -> str:
+    """Return the codec of a body: its declared charset, else the one that its bytes show.
+
+    Raise ValueError for an unknown charset.
+    """
     seen = json.detect_encoding(octets)
     try:
         codec = codecs.lookup(charset).name if charset else seen
-        b" ".decode(codec, "ignore")  # LookupError for what is no charset, as hex
+        b" ".decode(codec, "ignore")  # LookupError for codecs that make no text, as hex
     except (LookupError, ValueError):
         codec = ""
     if not codec or codec in NO_CHARSETS:
-        raise ValueError(f"no charset {charset[:80]!a} is known{did_you_mean(charset, CHARSETS)}")
-    if codec in ("utf-16", "utf-32"):  # without a byte order mark: what JSON's first characters show, else RFC 2781
+        better = did_you_mean(charset, CHARSETS)
+        raise ValueError(f"no charset {charset[:80]!a} is known{better}")
+    if codec in ("utf-16", "utf-32"):  # without a mark: as the bytes show, else RFC 2781
         return seen if seen.startswith(codec) else f"{codec}-be"
     return codec
 
 
-def decode(octets, charset):
-    """Return bytes as text without a byte order mark. Raise ValueError where they are in no known charset."""
+def decode(octets: bytes, charset: str | None) -> str:
+    """Return bytes as text without a byte order mark. Raise ValueError if they are none."""
     codec = codec_of(charset, octets)
     try:
         return octets.decode(codec).removeprefix("\ufeff")
     except UnicodeError:
         lacking = "" if charset else ", and its Content-Type names no charset"
-        raise ValueError(f"the body is not {codec.removesuffix('-sig').upper()}{lacking}") from None
+        name = codec.removesuffix("-sig").upper()
+        raise ValueError(f"the body is not {name}{lacking}") from None
 
 
-async def body_text(request, limit):
-    """Return the body as text. Raise ValueError where it cannot be unpacked or decoded."""
+async def body_text(request: web.Request, limit: int) -> str:
+    """Return the body as text. Raise ValueError if it cannot be unpacked or decoded."""
     octets = await request.read() if request.can_read_body else b""
-    encoding = (header_of(request, "Content-Encoding") or "").strip().lower()
-    return decode(unpack(octets, encoding, limit), request.charset)
+    encoding = header_of(request, "Content-Encoding") or ""
+    return decode(unpack(octets, encoding.strip().lower(), limit), request.charset)
 
 
-async def read_body(request, limit, dialect):
-    """Return the body as text. Raise FrontError for one that is too large, broken, or in no known charset or encoding."""
+async def read_body(request: web.Request, limit: int, dialect: Dialect) -> str:
+    """Return the body as text. Raise FrontError if it is too large or cannot be read."""
     try:
         return await body_text(request, limit)
     except web.HTTPRequestEntityTooLarge:
-        raise FrontError(400, f"the body has more than {counted(limit, 'byte')}", "--body-limit sets how many are allowed") from None
+        details = f"the body has more than {counted(limit, 'byte')}"
+        raise FrontError(400, details, "--body-limit sets how many are allowed") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise FrontError(400, f"the body cannot be read: {error}") from None
     except ValueError as error:
-        hint = "a body is JSON in UTF-8 or in the charset that its Content-Type names, plain or packed as gzip or deflate"
-        raise FrontError(dialect["malformed-body"], str(error), hint) from None
+        hint = (
+            "a body is JSON in UTF-8 or in the charset that its Content-Type names, "
+            "plain or packed as gzip or deflate"
+        )
+        raise malformed(dialect, str(error), hint) from None
 
 
-def parse_body(text, dialect, alone):
-    """Return the JSON object of a body; {} for none, for null, and for [] where an API is `alone` on its path (Gson)."""
+def parse_body(text: str, dialect: Dialect, alone: bool) -> Item:
+    """Return the JSON object of a body.
+
+    Return {} for no body, for null, and for [] if an API is `alone` on its path (Gson).
+    """
     if not text.strip():
         return {}
     try:
         body = json.loads(text, parse_constant=refuse_number, parse_float=finite_number)
         json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate cannot be kept
     except (ValueError, RecursionError) as error:
-        told = f"com.google.gson.stream.MalformedJsonException: {error}"
-        raise FrontError(dialect["malformed-body"], told, "the body is a JSON object") from None
+        details = f"com.google.gson.stream.MalformedJsonException: {error}"
+        raise malformed(dialect, details, "the body is a JSON object") from None
     if body is None or (alone and body == []):
         return {}
     if not isinstance(body, dict):
-        told = f"java.lang.IllegalStateException: Expected BEGIN_OBJECT but was {gson_word(body)} at line 1 column 2"
-        raise FrontError(dialect["malformed-body"], told, "the body is a JSON object")
+        expected = f"Expected BEGIN_OBJECT but was {gson_word(body)} at line 1 column 2"
+        details = f"java.lang.IllegalStateException: {expected}"
+        raise malformed(dialect, details, "the body is a JSON object")
     return body
 
 
-def read_arguments(query, dialect):
-    """The query string as a list of pairs; plus is a space."""
+def refuse_number(text: str) -> float:
+    raise ValueError(f"{text[:40]} is no number that JSON or Java has")
+
+
+def finite_number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        refuse_number(text)
+    return number
+
+
+decoded = functools.partial(urllib.parse.unquote_plus, errors="replace")
+
+
+def read_arguments(query: str, dialect: Dialect) -> Arguments:
+    """Return the pairs of a query string. A plus is a space."""
     pairs = []
     for part in filter(None, query.split("&")):
-        if not dialect["stray-percent"] and re.search(r"%(?![0-9A-Fa-f]{2})", part):
+        if STRAY_PERCENT.search(part) and not dialect["stray-percent"]:
             continue
         name, _, value = part.partition("=")
-        pairs.append(tuple(urllib.parse.unquote_plus(text, errors="replace") for text in (name, value)))
+        pairs.append((decoded(name), decoded(value)))
     return pairs
 
 
-def from_query(api, arguments, dialect):
-    """Parameters of a GET or DELETE: lists by repeating or indexing a key, maps by dots."""
-    given = {}
+def from_query(api: Api, arguments: Arguments, dialect: Dialect) -> Item:
+    """Return the parameters of a GET or DELETE (RestServer.java).
+
+    A list repeats its key or numbers it, "uuids.1=b&uuids.0=a". A map has dots, "map.key=value".
+    """
+    values: dict[str, Any] = {}
     for name, value in arguments:
         head, _, tail = name.partition(".")
-        param = api.params.get(head)
-        kind = param.type if param else "list" if head in ("systemTags", "userTags") else "str"
+        kind = query_type(api, head)
         if kind == "list":
-            given.setdefault(head, []).append((int(tail) if re.fullmatch("[0-9]{1,9}", tail) else 0, value))
+            index = int(tail) if re.fullmatch("[0-9]{1,9}", tail) else 0
+            values.setdefault(head, []).append((index, value))
         elif tail and kind == "map":
-            if tail in given.setdefault(head, {}):
-                raise FrontError(400, f"duplicate map query parameter[{name}], there has been a parameter with the same map key")
-            given[head][tail] = value
+            inner = values.setdefault(head, {})
+            if tail in inner:
+                problem = "there has been a parameter with the same map key"
+                raise FrontError(400, f"duplicate map query parameter[{name}], {problem}")
+            inner[tail] = value
         elif kind == "bool" and not dialect["bad-parameter"]:
-            given[name] = value.lower() == "true"  # whatever else it says is false (queryParameterToApiFieldValue)
-        elif name in given and (param or name in OPEN_TO_ALL):
-            raise FrontError(400, f"Invalid query parameter[{name}], only one value is allowed for the parameter but multiple values found")
+            values[name] = value.lower() == "true"  # as queryParameterToApiFieldValue
+        elif name in values and (head in api.params or name in OPEN_TO_ALL):
+            problem = "only one value is allowed for the parameter but multiple values found"
+            raise FrontError(400, f"Invalid query parameter[{name}], {problem}")
         else:
-            given[name] = value
-    return {k: [v for _, v in sorted(value, key=lambda pair: pair[0])] if isinstance(value, list) else value for k, value in given.items()}
+            values[name] = value
+    for name, pairs in values.items():
+        if isinstance(pairs, list):
+            values[name] = [value for _, value in sorted(pairs, key=operator.itemgetter(0))]
+    return values
 
 
-def member_of(body, key, dialect):
+def query_type(api: Api, name: str) -> str:
+    if name in api.params:
+        return api.params[name].type
+    return "list" if name in ("systemTags", "userTags") else "str"
+
+
+def member_of(body: Item, key: str, dialect: Dialect) -> Item:
+    """Return a copy of the object that a body has at a key, {} for none."""
     value = body.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        kind = {str: "java.lang.String", list: "java.util.ArrayList", bool: "java.lang.Boolean"}.get(type(value), "java.lang.Double")
-        raise FrontError(dialect["malformed-body"], f"{kind} cannot be cast to java.util.Map", f"{key} is a JSON object")
+        names: dict[type, str] = {str: "lang.String", list: "util.ArrayList", bool: "lang.Boolean"}
+        java = names.get(type(value), "lang.Double")
+        details = f"java.{java} cannot be cast to java.util.Map"
+        raise malformed(dialect, details, f"{key} is a JSON object")
     return dict(value)
 
 
-def tag_list(value, name, dialect):
+def tag_list(value: Any, name: str, dialect: Dialect) -> list[str]:
+    """Return the tags of a call. Raise FrontError if they are no list of texts."""
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        kind = {str: "java.lang.String", dict: "java.util.LinkedHashMap"}.get(type(value), "java.lang.Object")
-        raise FrontError(dialect["malformed-body"], f"{kind} cannot be cast to java.util.List", f"{name} is a list of texts")
+        names: dict[type, str] = {str: "lang.String", dict: "util.LinkedHashMap"}
+        java = names.get(type(value), "lang.Object")
+        details = f"java.{java} cannot be cast to java.util.List"
+        raise malformed(dialect, details, f"{name} is a list of texts")
     return value
 
 
-def refuse_number(text):
-    raise ValueError(f"{text[:40]} is no number that JSON or Java has")
-
-
-def finite_number(text):
-    return float(text) if math.isfinite(float(text)) else refuse_number(text)
-
-
-def header_of(request, name):
-    """A header as text that can be kept and sent again, whatever its bytes were; None where there is none."""
+def header_of(request: web.Request, name: str) -> str | None:
+    """Return a header as text that can be kept and sent again, whatever its bytes are."""
     value = request.headers.get(name)
-    return value if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
+    if value is None:
+        return None
+    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 HOST = r"[A-Za-z0-9.\-_\[\]:]+"
-FORWARDED = (("X-Forwarded-Proto", "https?"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Prefix", r"(/[A-Za-z0-9._~-]+)*/?"))
+FORWARDED = {
+    "X-Forwarded-Proto": "https?",
+    "X-Forwarded-Host": HOST,
+    "X-Forwarded-Prefix": r"(/[A-Za-z0-9._~-]+)*/?",
+}
 
 
-def forwarded(request):
-    """Return the scheme, host and path prefix that a proxy in front tells, "" for each that it does not tell or garbles.
+def forwarded(request: web.Request) -> list[str]:
+    """Return the scheme, host and path prefix that a proxy in front names.
 
-    Of several proxies each appends its own: the first is the one that the client called.
+    Each is "" if the proxy does not name it, or garbles it. Of several proxies each appends its
+    own: the first is the one that the client called.
     """
-    first = [((header_of(request, name) or "").partition(",")[0].strip(), form) for name, form in FORWARDED]
-    return [text.rstrip("/") if re.fullmatch(form, text) else "" for text, form in first]
+    parts = []
+    for name, form in FORWARDED.items():
+        first = (header_of(request, name) or "").partition(",")[0].strip()
+        parts.append(first.rstrip("/") if re.fullmatch(form, first) else "")
+    return parts
 
 
-def header_safe(text):
-    """Return text as a header carries it: one line, not too long, sent as UTF-8 (opaque by RFC 9110, 5.5)."""
+def header_safe(text: str) -> str:
+    """Return text as a header carries it: one line, not too long, as UTF-8 (RFC 9110, 5.5)."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
     return line.encode(errors="replace").decode()[:2000]
 
 
-# ---- API: hints ----------------------------------------------------------------------------------------------------
+# hints
 
 
-@functools.lru_cache(1 << 15)
-def strangeness(part, wanted):
-    """0 for the same, up to 1 for a slip, 2 for another word; of a variable, whether it is a uuid."""
-    if wanted.startswith("{"):
-        return 0 if re.fullmatch(UUID, part) else NO_UUID
-    match = difflib.SequenceMatcher(None, part, wanted)
-    alike = match.ratio() if match.real_quick_ratio() > 0.6 and match.quick_ratio() > 0.6 else 0  # from cheap to dear
-    return 2 * (1 - alike) if alike > 0.6 else 2
+def nearest_path(apis: Iterable[Api], path: str) -> tuple[str, list[Api]] | None:
+    """Return the path of APIs that is most like a wrong path, and the APIs on it, if any is.
 
-
-TOO_FAR = 1.8
-NO_UUID, LEFT_OUT = 0.7, 1.3  # what else stands for a uuid, a part left out before others: both at once make another path of it
-
-
-def path_parts(path):
-    return tuple(part[:100] for part in path.strip("/").split("/"))
-
-
-@functools.lru_cache(1 << 15)
-def way_to(parts, wanted):
-    """The shortest way from a path to that of an api, part by part: how far it is, and what to change, add and take away."""
-    if not parts or not wanted:
-        told = [f"there is no /{'/'.join(parts)}"] * bool(parts) + [f"/{'/'.join(wanted)} is missing"] * bool(wanted)
-        return len(parts) + sum(0.6 if want.startswith("{") else 1 for want in wanted), told
-    (part, *_), (want, *_) = parts, wanted
-    same = want.startswith("{") or part == want
-    ways = [(strangeness(part, want), [] if same else [f"{part} is {want} there"], way_to(parts[1:], wanted[1:]))]
-    if ways[0][0]:
-        ways += [(1, [f"there is no /{part}"], way_to(parts[1:], wanted)), (LEFT_OUT, [f"/{want} is missing"], way_to(parts, wanted[1:]))]
-    far, told, rest = min(ways, key=lambda way: way[0] + way[2][0])
-    return far + rest[0], told + rest[1]
-
-
-def closest(apis, method, path, count=2):
-    """The paths of apis nearest to a path, those that this method has and that are simulated before others: [(path, [its apis])]."""
-    found = defaultdict(list)
+    "/zone/d825b1a26f4e474b8c59306081920ff2" -> ("/zones/{uuid}", [<QueryZone>, <DeleteZone>])
+    """
+    paths = {}
+    owners = defaultdict(list)
     for api in apis:
         for pattern in api.paths:
-            found[pattern].append(api)
-    parts = path_parts(path)
-    alike = {pattern: wanted for pattern in found if -4 < len(parts) - len(wanted := path_parts(pattern)) < 2}  # others are too far anyway
-    near = {pattern: far for pattern, wanted in alike.items() if (far := way_to(parts, wanted)[0]) < TOO_FAR}
-    for pattern in near:
-        near[pattern] += 0.8 * all(api.method != method for api in found[pattern]) + 0.3 * all(api.backing == "none" for api in found[pattern])
-    best = min(near.values(), default=0)
-    return [(pattern, found[pattern]) for pattern in sorted(near, key=near.get)[:count] if near[pattern] < best + 0.4]
+            paths[re.sub(r"\{\w+\}", "{}", pattern)] = pattern
+            owners[pattern].append(api)
+    shape = re.sub(r"/[0-9A-Fa-f-]{32,36}(?=/|$)", "/{}", path[:1000])
+    for near in difflib.get_close_matches(shape, paths, 1):
+        return paths[near], owners[paths[near]]
+    return None
 
 
-def difference(path, pattern):
-    """What to change of a path to make it that of an api."""
-    return ", ".join(way_to(path_parts(path), path_parts(pattern))[1])
-
-
-def named_calls(apis, method):
-    """ "POST (CreateZone) or GET (QueryZone)"; those of a method alone, where there are any. """
-    mine = [api for api in apis if api.method == method] or apis
-    verbs = {verb: [api.name for api in mine if api.method == verb] for verb in dict.fromkeys(api.method for api in mine)}
-    return " or ".join(f"{verb} ({', '.join(names[:4])}{', …' * (len(names) > 4)})" for verb, names in verbs.items())
-
-
-def path_hint(catalogue, method, path):
-    """What to write instead of a path that is none."""
+def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
+    """Return a hint on a path that no API has: the nearest one, with its method and APIs."""
     if path.endswith("/") and catalogue.route(path.rstrip("/")):
         return f"without the slash at the end: {path.rstrip('/')}"
-    first, apis = path.split("/")[1], [POLL_JOB, *catalogue.apis.values()]
-    if not first:
+    collection = path.split("/")[1]
+    if not collection:
         return "an API is a collection below it, as /zones; GET /zmock/apis lists all"
+    apis = [POLL_JOB, *catalogue.apis.values()]
     paths = {pattern for api in apis for pattern in api.paths}
-    inner = sorted(pattern for pattern in paths if re.fullmatch(f"/[^/]+/{re.escape(first)}", pattern))
-    if inner and not any(pattern.split("/")[1] == first for pattern in paths):
-        return f"no collection {first}; there is {' and '.join(inner)}"
-    near = closest(apis, method, path)
-    told = "; ".join(f"{pattern} by {named_calls(apis, method)}: {difference(path, pattern)}" for pattern, apis in near)
-    firsts = {pattern.split("/")[1] for pattern in paths}
-    unknown = "" if first in firsts else f"no collection {first}{did_you_mean(first, {pattern.split('/')[1] for pattern, _ in near} or firsts)}"
-    return "; ".join(filter(None, [unknown, told and f"nearest: {told}"]))
+    collections = sorted({pattern.split("/")[1] for pattern in paths})
+    hints = []
+    if collection not in collections:
+        if inner := paths_of_inner(collection, paths):
+            return f"no collection {collection}; there is {' and '.join(inner)}"
+        hints.append(f"no collection {collection}{did_you_mean(collection, collections)}")
+    same_method = [api for api in apis if api.method == method]
+    if near := nearest_path(same_method, path) or nearest_path(apis, path):
+        pattern, owners = near
+        hints.append(f"nearest: {pattern} by {owners[0].method} ({names_of(owners)})")
+    return "; ".join(hints)
 
 
-def other_path(catalogue, method, path):
-    """Where a verb is wrong for a path: the path that it is perhaps meant for."""
-    near = closest([api for api in catalogue.apis.values() if api.method == method], method, path, 1)
-    return "".join(f"; {method} is for {pattern} ({', '.join(api.name for api in apis[:4])}): {told}" for pattern, apis in near if (told := difference(path, pattern)))
+def paths_of_inner(name: str, paths: Iterable[str]) -> list[str]:
+    """Return the paths of a collection inside another: "users" -> ["/accounts/users"]."""
+    return sorted(path for path in paths if re.fullmatch(f"/[^/]+/{re.escape(name)}", path))
 
 
-def elsewhere(catalogue, key, keys):
-    """Where an action is wrong for a path: the path that it is for."""
-    api = next((api for api in catalogue.apis.values() if api.key == key and key not in keys and api.method == "PUT"), None)
-    return f"; {key} is for {api.method} {api.path} ({api.name})" if api else ""
+def names_of(apis: list[Api]) -> str:
+    """Return the names of the first four APIs, "UpdateVmInstance, StartVmInstance, …"."""
+    names = [api.name for api in apis[:4]]
+    if len(apis) > 4:
+        names.append("…")
+    return ", ".join(names)
 
 
-def unread(api, given, body, arguments, key, dialect):
-    """What nothing will read of a call, with what was perhaps meant."""
-    known = api.params.keys() | OPEN_TO_ALL | {"id", "timeout", "session"}
-    hints = [f"{api.name} does not read {name[:200]}{did_you_mean(name[:200], api.params.keys() | OPEN_TO_ALL)}" for name in given if name not in known]
+def other_path(catalogue: Catalogue, method: str, path: str) -> str:
+    """Return a hint on a method that a path does not take: the nearest path that takes it."""
+    for _, variables in catalogue.route(path):
+        for value in variables.values():
+            path = path.replace(f"/{value}", "/{}")
+    apis = [api for api in catalogue.apis.values() if api.method == method]
+    if near := nearest_path(apis, path):
+        pattern, owners = near
+        return f"; {method} is for {pattern} ({names_of(owners)})"
+    return ""
+
+
+def elsewhere(catalogue: Catalogue, key: str, keys: Iterable[str]) -> str:
+    """Return a hint on an action that is none of the `keys` of a path: the path that has it."""
+    for api in catalogue.apis.values():
+        if api.key == key and api.method == "PUT" and key not in keys:
+            return f"; {key} is for {api.method} {api.path} ({api.name})"
+    return ""
+
+
+def unread(
+    api: Api, params: Item, body: Item, arguments: Arguments, key: str | None, dialect: Dialect
+) -> list[str]:
+    """Return hints on the parts of a call that nothing reads. `key` is the body's, if any."""
+    legal = api.params.keys() | OPEN_TO_ALL
+    hints = []
+    for name in params:
+        if name not in legal and name not in ("id", "timeout", "session"):
+            better = did_you_mean(name[:200], legal)
+            hints.append(f"{api.name} does not read {name[:200]}{better}")
     if api.method == "DELETE":
-        lost = [] if dialect["delete-parameters"] else sorted(body)
-        return hints + ([f"a DELETE reads the query string only: {', '.join(lost)}"] if lost else [])
-    if api.method == "GET":
-        return hints
-    lost = sorted(name for name in body if name not in OPEN_TO_ALL and name != key)
-    if lost and key is None and not api.bare:
-        hints.append(f"parameters go inside {json.dumps(api.key)}: {', '.join(lost)}")
-    elif [name for name in lost if name != "params" or not api.bare]:
-        hints.append(f"nothing reads {', '.join(lost)} beside {json.dumps(api.key if key is None else key)}")
-    return hints + ([f"{a_noun(api.method)} does not read the query string: {', '.join(sorted({name for name, _ in arguments}))}"] if arguments else [])
+        if body and not dialect["delete-parameters"]:
+            names = ", ".join(sorted(body))
+            hints.append(f"a DELETE reads the query string only: {names}")
+    elif api.method != "GET":
+        hints += unread_body(api, body, key)
+        if arguments:
+            names = ", ".join(sorted({name for name, _ in arguments}))
+            hints.append(f"{a_noun(api.method)} does not read the query string: {names}")
+    return hints
 
 
-HEADERS_READ = {"X-Job-UUID", "X-Web-Hook", "X-JSON-Schema"}
-LOOK_ALIKE = re.compile("x-.*(job|hook|schema)", re.I)
+def unread_body(api: Api, body: Item, key: str | None) -> list[str]:
+    """Return a hint on the members of a body beside the one that holds the parameters."""
+    names = sorted(name for name in body if name not in OPEN_TO_ALL and name != key)
+    listed = ", ".join(names)
+    if names and key is None and not api.bare:
+        return [f"parameters go inside {json.dumps(api.key)}: {listed}"]
+    if not names or (api.bare and names == ["params"]):
+        return []
+    return [f"nothing reads {listed} beside {json.dumps(api.key if key is None else key)}"]
 
 
-def unread_headers(headers):
-    """Headers that look like those that are read."""
-    known = {name.lower() for name in HEADERS_READ}
-    wrong = [name for name in headers if name.lower() not in known and LOOK_ALIKE.match(name)]
-    return [f"no api reads the header {header_safe(name)}{did_you_mean(name, HEADERS_READ)}" for name in wrong]
+HEADERS_READ = ("X-Job-UUID", "X-Web-Hook", "X-JSON-Schema")
 
 
-# ---- API: answers --------------------------------------------------------------------------------------------------
+def unread_headers(headers: Iterable[str]) -> list[str]:
+    """Return hints on headers that look like one that is read."""
+    read = {name.lower() for name in HEADERS_READ}
+    hints = []
+    for name in headers:
+        if name.lower() not in read and re.match("x-.*(job|hook|schema)", name, re.I):
+            better = did_you_mean(name, HEADERS_READ)
+            hints.append(f"no api reads the header {header_safe(name)}{better}")
+    return hints
 
-MOST_KEPT, MOST_HINTS, MOST_SAID = 2000, 20, 1000  # characters of one value in the journal, hints of one call, of those in the log
+
+# the journal and answers
+
+MOST_KEPT = 2000  # characters of a value in the journal
+MOST_HINTS = 20  # of a call
+MOST_SAID = 1000  # hints whose repetition is no warning in the log
 
 
-def bounded(value):
-    """A value as the journal keeps it: a long one is cut."""
+def bounded(value: Any) -> Any:
+    """Return a value as the journal keeps it: a long one is cut."""
     text = json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= MOST_KEPT else text[:MOST_KEPT] + "…"
+    return value if len(text) <= MOST_KEPT else f"{text[:MOST_KEPT]}…"
 
 
 @dataclass
 class Entry:
-    """What the journal keeps of a request; `hints` travel in X-ZMock-Hint."""
+    """An entry of the journal: one request with its answer.
+
+    code      of the error in the answer; of a 202, of the error that its job ended with
+    outcome   ok, error, how the answer broke; of a 202 running, then succeeded or failed
+    hints     sent in X-ZMock-Hint
+    drop      how the answer breaks, a key of BREAKS
+    end       the outcome and the code of its job, once that has ended
+    """
 
     seq: int
-    moment: float
+    moment: Seconds
     method: str
     path: str
     query: str
     api: str = ""
-    params: dict = field(default_factory=dict)
+    params: Item = field(default_factory=dict)
     status: int = 0
-    code: str = ""  # of the error in its answer; of a 202, of the error that its job ended with
+    code: str = ""
     job: str = ""
-    outcome: str = ""  # ok, error, how its answer broke; of a 202 running, then succeeded or failed
+    outcome: str = ""
     rule: str = ""
-    hints: list = field(default_factory=list)
-    drop: str = ""  # how its answer breaks
-    end: tuple = ()  # the outcome and the code of its job, once that has ended
+    hints: list[str] = field(default_factory=list)
+    drop: str = ""
+    end: tuple = ()
 
     @property
-    def time(self):
+    def time(self) -> str:
         return iso(self.moment)
 
-    def shown(self):
-        inner = ("moment", "hints", "drop", "end")
-        told = {name: value for name, value in vars(self).items() if name not in inner}
-        return {"seq": self.seq, "time": self.time} | told | {"hint": "; ".join(self.hints)}
+    def shown(self) -> Item:
+        """Return the entry as /zmock/calls shows it."""
+        row = {"seq": self.seq, "time": self.time} | vars(self) | {"hint": "; ".join(self.hints)}
+        for name in ("moment", "hints", "drop", "end"):
+            del row[name]
+        return row
 
 
 @dataclass
 class Answer:
-    """What goes out: a status, a body (None is the empty result), headers besides, and the job to tell once it has left.
+    """An answer to send. A body of None is the empty result.
 
-    `ready` is the head as bytes, but for the date, where it was made before.
+    job     the job to start once this 202 has left
+    drop    how the answer breaks, a key of BREAKS
+    ready   the head as bytes without the date, if it is made already
     """
 
     status: int
-    body: object = None
-    headers: dict = field(default_factory=dict)
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
     job: str = ""
     drop: str = ""
     ready: bytes = b""
 
 
-def raw_answer(status, body):
-    """An answer that no ZStack gives: that of something in between, such as a proxy."""
+def raw_answer(status: int, body: Any) -> Answer:
+    """Return an answer that is not ZStack's but of a proxy in between."""
     if not isinstance(body, str):
-        return Answer(status, b"" if body is None else to_json(body), {"Content-Type": "application/json"})
-    return Answer(status, body.encode(), {"Content-Type": f"text/{'html' if body.lstrip().startswith('<') else 'plain'}; charset=utf-8"})
+        octets = b"" if body is None else to_json(body)
+        return Answer(status, octets, {"Content-Type": "application/json"})
+    kind = "html" if body.lstrip().startswith("<") else "plain"
+    return Answer(status, body.encode(), {"Content-Type": f"text/{kind}; charset=utf-8"})
 
 
-LONGEST_STANDING, STANDING_ROOM = 1 << 16, 1 << 24  # bytes of one answer, and of all
-
-
-class Ready(web.StreamResponse):
-    """An answer whose bytes are there already: they leave in one write, where aiohttp would put the headers together again."""
-
-    keep_alive = True
-
-    def __init__(self, request, octets):
-        super().__init__()
-        self.transport, self.octets = request.transport, octets
-
-    async def prepare(self, request):
-        return None
-
-    async def write_eof(self, data=b""):
-        self.transport.write(self.octets)
-
-    @staticmethod
-    def fits(request):
-        """Whether a request takes it: one that keeps its connection, on which nothing waits to be sent."""
-        transport = request.transport
-        return request.keep_alive and request.version == aiohttp.HttpVersion11 and transport and not (transport.is_closing() or transport.get_write_buffer_size())
-
-
-@dataclass(slots=True)
-class Standing:
-    """An answer to a query that stands until an item changes of a type that it was read from: GETs are asked again and again."""
-
-    api: Api
-    params: dict
-    body: bytes
-    head: bytes  # but for the date
-    versions: list  # of the tables of these types: pairs of type and version
-
-    @property
-    def weight(self):
-        """About how many bytes it takes."""
-        return 2000 + len(self.body) + sum(map(len, map(str, self.params.values())))
-
-
-def members_answered(call):
+def members_answered(call: Call) -> dict[str, Member]:
     """Return the members of a call's answer, with their classes.
 
     A query with `fields` answers the class that it asks for, not the class of each item (ZQL.java).
@@ -12690,124 +12969,205 @@ def members_answered(call):
         return members
     java = members["inventories"].java
     java = java.kinds.get(query.kind(java.discriminator), java)
-    return {name: replace(member, java=replace(java, kinds={})) for name, member in members.items()}
+    plain = replace(java, kinds={})
+    return {name: replace(member, java=plain) for name, member in members.items()}
 
 
-def with_one(text):
-    """The text of an answer with one inventory, which then stands there by itself too: {"inventory": X, "inventories": [X]}."""
-    return b'{"inventory":%b,%b' % (text.removeprefix(b'{"inventories":[').removesuffix(b"]}"), text[1:])
+def with_one(text: bytes) -> bytes:
+    """Return the text of an answer with its only inventory as `inventory` too.
+
+    {"inventories":[X]} -> {"inventory":X,"inventories":[X]}
+    """
+    inventory = text.removeprefix(b'{"inventories":[').removesuffix(b"]}")
+    return b'{"inventory":%b,%b' % (inventory, text[1:])
+
+
+# answers that are ready, for GETs are repeated again and again
+
+LONGEST_STANDING = 1 << 16  # bytes of one answer
+STANDING_ROOM = 1 << 24  # bytes of all answers
+
+
+class Unanswered(web.StreamResponse):
+    """An answer of which aiohttp sends nothing: all of it is sent already, or nothing is."""
+
+    keep_alive = False
+
+    def __init__(self, keep_alive: bool = False) -> None:
+        super().__init__()
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class Ready(Unanswered):
+    """An answer whose bytes are ready. They leave in one write, past aiohttp's own headers."""
+
+    def __init__(self, request: web.Request, octets: bytes) -> None:
+        super().__init__(keep_alive=True)
+        self.transport = request.transport
+        self.octets = octets
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        self.transport.write(self.octets)
+
+    @staticmethod
+    def fits(request: web.Request) -> bool:
+        """Return True for a connection that stays open and on which nothing waits to be sent."""
+        transport = request.transport
+        if not transport or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        return request.keep_alive and request.version == aiohttp.HttpVersion11
+
+
+@dataclass(slots=True)
+class Standing:
+    """An answer to a query that stands until an item of a type that it was read from changes.
+
+    head       without the date
+    versions   of the tables of these types: [("Zone", version)]
+    """
+
+    api: Api
+    params: Item
+    body: bytes
+    head: bytes
+    versions: list[tuple[str, object]]
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        return 2000 + len(self.body) + sum(len(str(value)) for value in self.params.values())
 
 
 class Standings:
-    """The answers that stand, by path and query, as many as there is room for."""
+    """The answers that stand, by path with query, up to STANDING_ROOM bytes."""
 
-    def __init__(self, store):
-        self.store, self.kept, self.weight = store, {}, 0
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.clear()
 
-    def find(self, path):
-        kept, tables = self.kept.get(path), self.store.tables
-        if kept and all(type in tables and tables[type].version is version for type, version in kept.versions):
-            return kept
-        return self.drop(path)
+    def clear(self) -> None:
+        self.answers: dict[str, Standing] = {}
+        self.weight = 0
 
-    def keep(self, path, answer):
+    def find(self, path: str) -> Standing | None:
+        """Return the answer to a path if it still stands."""
+        answer = self.answers.get(path)
+        if answer and all(self.is_current(*pair) for pair in answer.versions):
+            return answer
         self.drop(path)
-        if self.weight + len(path) + answer.weight > STANDING_ROOM:
+        return None
+
+    def is_current(self, type: str, version: object) -> bool:
+        tables = self.store.tables
+        return type in tables and tables[type].version is version
+
+    def keep(self, path: str, answer: Standing) -> None:
+        self.drop(path)
+        size = len(path) + answer.weight
+        if self.weight + size > STANDING_ROOM:
             self.clear()
-        self.kept[path] = answer
-        self.weight += len(path) + answer.weight
+        self.answers[path] = answer
+        self.weight += size
 
-    def drop(self, path):
-        if path in self.kept:
-            self.weight -= len(path) + self.kept.pop(path).weight
-
-    def clear(self):
-        self.kept, self.weight = {}, 0
+    def drop(self, path: str) -> None:
+        if path in self.answers:
+            self.weight -= len(path) + self.answers.pop(path).weight
 
 
-# ---- API: wire -----------------------------------------------------------------------------------------------------
+# answers that break
 
 UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
 DRIBBLE = 0.1  # seconds between two bytes
 
 
-class Unanswered(web.StreamResponse):
-    """An answer of which aiohttp sends nothing: what is sent, if anything, has been sent already. It may leave the connection open."""
-
-    def __init__(self, keep_alive=False):
-        super().__init__()
-        self.stays = keep_alive
-
-    @property
-    def keep_alive(self):
-        return self.stays
-
-    async def prepare(self, request):
-        return None
-
-    async def write_eof(self, data=b""):
-        return None
-
-
-async def break_reset(request, response, clock):
-    """A RST: the client sees "connection reset by peer"."""
+async def break_reset(
+    request: web.Request, response: web.Response, clock: Clock
+) -> web.StreamResponse:
+    """Send a RST: the client sees "connection reset by peer"."""
     if request.transport:
-        now = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        at_once = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         request.transport.abort()
     return Unanswered()
 
 
-async def break_empty(request, response, clock):
-    """A FIN, and not one byte."""
+async def break_empty(
+    request: web.Request, response: web.Response, clock: Clock
+) -> web.StreamResponse:
+    """Send a FIN, and not one byte."""
     return Unanswered()
 
 
-async def break_hang(request, response, clock):
-    """Nothing, for as long as the client waits; it holds no task here, only the connection."""
+async def break_hang(
+    request: web.Request, response: web.Response, clock: Clock
+) -> web.StreamResponse:
+    """Send nothing for as long as the client waits. That holds the connection, but no task."""
     return Unanswered(keep_alive=True)
 
 
-async def begun(request, response):
-    """The head of an answer, on its way."""
+async def begin(
+    request: web.Request, response: web.Response, size: int | None = None
+) -> web.StreamResponse:
+    """Send the head of an answer: chunked, or with the Content-Length `size`."""
     stream = web.StreamResponse(status=response.status, headers=response.headers)
-    stream.content_length = max(1, len(response.body))
+    if size is not None:
+        stream.content_length = size
+    elif request.version >= aiohttp.HttpVersion11:
+        stream.enable_chunked_encoding()
+    await stream.prepare(request)
     return stream
 
 
-async def break_truncate(request, response, clock):
-    """A head that promises the whole body, half of it, and a FIN."""
-    stream = await begun(request, response)
-    await stream.prepare(request)
-    await stream.write(response.body[: len(response.body) // 2])
+async def break_truncate(
+    request: web.Request, response: web.Response, clock: Clock
+) -> web.StreamResponse:
+    """Send a head that promises the whole body, half of it, and a FIN."""
+    body: Any = response.body
+    stream = await begin(request, response, max(1, len(body)))
+    await stream.write(body[: len(body) // 2])
     return Unanswered()
 
 
-async def break_garbage(request, response, clock):
-    """A chunked answer whose second chunk is none, and a FIN."""
-    stream = web.StreamResponse(status=response.status, headers=response.headers)
-    if request.version >= aiohttp.HttpVersion11:
-        stream.enable_chunked_encoding()
-    await stream.prepare(request)
-    await stream.write(response.body[: len(response.body) // 2] or b" ")
+async def break_garbage(
+    request: web.Request, response: web.Response, clock: Clock
+) -> web.StreamResponse:
+    """Send a chunked answer whose second chunk is none, and a FIN."""
+    body: Any = response.body
+    stream = await begin(request, response)
+    await stream.write(body[: len(body) // 2] or b" ")
     if request.transport:
         request.transport.write(b"\x00\xff\xfe no chunk begins like this\r\n")
     return Unanswered()
 
 
-async def break_dribble(request, response, clock):
-    """The whole answer, a byte each 100 ms."""
-    stream = await begun(request, response)
-    stream.content_length = len(response.body)
-    await stream.prepare(request)
-    for n, byte in enumerate(response.body):
-        await clock.sleep(DRIBBLE if n else 0)
+async def break_dribble(
+    request: web.Request, response: web.Response, clock: Clock
+) -> web.StreamResponse:
+    """Send the whole answer byte by byte."""
+    body: Any = response.body
+    stream = await begin(request, response, len(body))
+    for place, byte in enumerate(body):
+        await clock.sleep(DRIBBLE if place else 0)
         await stream.write(bytes([byte]))
     await stream.write_eof()
     return stream
 
 
-BREAKS = {"reset": break_reset, "empty": break_empty, "truncate": break_truncate, "garbage": break_garbage, "hang": break_hang, "dribble": break_dribble}
+BREAKS = {
+    "reset": break_reset,
+    "empty": break_empty,
+    "truncate": break_truncate,
+    "garbage": break_garbage,
+    "hang": break_hang,
+    "dribble": break_dribble,
+}
 
 
 # ---- API ---------------------------------------------------------------------------------------------------------

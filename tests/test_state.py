@@ -71,7 +71,7 @@ def state(mock):
         "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "looked", "gone_by", "left", "told")],
         "rules": [rule.shown() for rule in mock.rules],
         "journal": mock.calls(),
-        "answers that stand": sorted(rest.standing.kept),
+        "answers that stand": sorted(rest.standing.answers),
         "settings": vars(mock.cloud.settings).copy(),
         "catalogue": json.dumps([*standing_in(CATALOGUE)["GlobalConfig"].values(), *(row.new for row in CATALOGUE.resources.values())]),
     }  # fmt: skip
@@ -155,7 +155,7 @@ def written(mock):
 async def check_answers_that_stand(mock):
     """An answer that stands is what the same query answers anew."""
     await mock.login()
-    standing = {path: kept.body for path in [*mock.rest.standing.kept] if (kept := mock.rest.standing.find(path))}
+    standing = {path: answer.body for path in [*mock.rest.standing.answers] if (answer := mock.rest.standing.find(path))}
     mock.rest.standing.clear()
     mock.rest.faults.clear()
     for path, body in standing.items():

@@ -4700,7 +4700,7 @@ class Rows:
     """
 
     def __init__(
-        self, catalogue: Catalogue, dialect: Dialect, tables: Store | Seen,
+        self, catalogue: Catalogue, dialect: Dialect, tables: Store | View,
         computed: dict[tuple[str, str], Callable[[Item], Any]], ahead: Seconds = 0,
     ) -> None:
         self.catalogue = catalogue

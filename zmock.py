@@ -173,6 +173,7 @@ Stamp = str  # a date as it is stored: "2018-07-10 09:31:06"
 Seconds = float  # a length of time, or a date as seconds since 1970
 Item = dict[str, Any]  # a stored object, or a JSON object
 Inventory = dict[str, Any]  # an object as a client sees it
+Stages = Generator[str | None, None, Any]  # the work of a job: it yields the names of its stages
 
 
 def nearest(word, words, count=1):
@@ -1168,7 +1169,7 @@ class Value:
             return "bytes" if self.unit else "range"
         return ""
 
-    def explain(self, problem: str, value: Any, sentences: dict[str, str], **words: str) -> str:
+    def explain(self, problem: str, value: Any, sentences: dict[str, str], **words: Any) -> str:
         """Return the sentence for a problem, with the attributes, the value and `words` put in."""
         length = len(value) if isinstance(value, str) else 0
         choices = ", ".join(self.values)
@@ -1687,18 +1688,18 @@ class Place:
 
     key: str
     owner: str
-    list: str
+    list_name: str
     value: str
 
     @property
     def index(self) -> str:
         """Return the owner's key for what its list refers to."""
-        return f"{self.list}.{self.value}"
+        return f"{self.list_name}.{self.value}"
 
     def rows(self, item: Item) -> list[Item]:
         """Return the elements of the list of an owner, each as an item."""
         rows = []
-        for number, element in enumerate(item.get(self.list, ())):
+        for number, element in enumerate(item.get(self.list_name, ())):
             fields = element if isinstance(element, dict) else {self.value: element}
             rows.append({"uuid": f"{item['uuid']}/{number:06d}", self.key: item["uuid"]} | fields)
         return rows
@@ -2274,8 +2275,8 @@ class RowParser:
             pairs = pairs_of(pairs_text)
             words = [value for _, value in pairs]
             self.check_names(words, text)
-            effect = Add(type, pairs) if word == "add" else Drop(type, pairs)
-            return Clause(effect, self.lists(words))
+            lists = self.lists(words)
+            return Clause(Add(type, pairs) if word == "add" else Drop(type, pairs), lists)
         if word == "when":
             condition, _, inner = rest.partition(": ")
             return Clause(When(self.condition(condition), self.clause(inner)))
@@ -2688,14 +2689,14 @@ def java_classes(
 ) -> dict[str, JavaClass]:
     """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
     classes = {enum.name: JavaClass(enum.java, constants=enum.constants) for enum in enums}
-    for row in structs.values():
-        classes[row.name] = JavaClass(row.java)
+    for part in structs.values():
+        classes[part.name] = JavaClass(part.java)
     for row in resources.values():
         classes[row.name] = JavaClass(row.java, row.discriminator)
     by_java = {java.name: java for java in classes.values()}
-    for row in structs.values():
-        if row.name not in resources:
-            classes[row.name].members |= members_of(row.holds, classes, row.name)
+    for part in structs.values():
+        if part.name not in resources:
+            classes[part.name].members |= members_of(part.holds, classes, part.name)
     for row in resources.values():
         java = classes[row.name]
         for member in row.embeds:
@@ -3720,7 +3721,7 @@ class Database(tinydb.TinyDB):
         self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
         self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
-        self.call_in_loop = operator.call  # for TinyDB's methods, which may run in another thread
+        self.call_in_loop: Callable[..., Any] = operator.call  # for TinyDB's methods, which may run in another thread
 
     def table(self, name: str, **options: Any) -> Table:
         if name not in self.tables:
@@ -4289,7 +4290,7 @@ def as_number(value: Any) -> float:
 
 # How values of a type are compared: the function that reads the operand of a condition, and the
 # one that converts a stored value. Other types are compared as text.
-COMPARED = {
+COMPARED: dict[str, tuple[Callable[[str], Any], Callable[[Any], Any]]] = {
     "int": (mysql_number, as_number),
     "long": (mysql_number, as_number),
     "double": (mysql_number, as_number),
@@ -4342,6 +4343,8 @@ class Condition:
         row = OPERATORS[self.sign]
         if kind == "bool":  # true and false have no letters
             row = OPERATORS[self.sign.replace("~", "")]
+        parse: Callable[[str], Any]
+        convert: Callable[[Any], Any]
         parse, convert = COMPARED.get(kind, AS_TEXT)
         if kind == "date":
             parse = parse_date
@@ -6520,7 +6523,7 @@ def on(event: str, *subjects: str) -> Callable:
     return register
 
 
-def behaviour(function: Callable | None = None, **stages: str) -> Callable:
+def behaviour(function: Any = None, **stages: str) -> Any:
     """Let a function named as an API do its calls: create_zone(cloud, call) does CreateZone.
 
     It returns the body of the answer. A generator goes through `stages`: each `yield "name"` lets
@@ -6528,7 +6531,7 @@ def behaviour(function: Callable | None = None, **stages: str) -> Callable:
     before the first stage begins.
     """
 
-    def register(function: Callable) -> Callable:
+    def register(function: Any) -> Any:
         function.stages = stages
         BEHAVIOURS[function.__name__.replace("_", "")] = function
         return function
@@ -6539,7 +6542,7 @@ def behaviour(function: Callable | None = None, **stages: str) -> Callable:
 def checks_parameters(check: Callable) -> Callable:
     """Let check(cloud, params) raise BadParameter for the parameters of an API with a behaviour."""
 
-    def register(function: Callable) -> Callable:
+    def register(function: Any) -> Any:
         function.check = check
         return function
 
@@ -7037,7 +7040,7 @@ def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
     return answer()
 
 
-def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Iterator[str]:
+def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
     api, clauses = scope.call.api, []
     for clause in api.clauses:
         if not isinstance(clause.effect, Stage):
@@ -7203,17 +7206,21 @@ class Cloud:
     def clear(self) -> None:
         """Forget all that does not lie in the store. The random sequence starts again."""
         self.random = random.Random(self.settings.seed)
-        self.parts: dict[type, Any] = {}
-        self.used = Counter()  # the calls of each API
-        self.draws = Counter()  # the durations drawn for each API
+        self.parts: dict[Callable, Any] = {}
+        self.used: Counter[str] = Counter()  # the calls of each API
+        self.draws: Counter[tuple[str, bool]] = Counter()  # the durations drawn for each API
         self.pretend: Seconds | None = None  # the date that new objects get instead of now
         self.acting: Uuid | None = None  # the account whose call is being done, but for admin
         self.resets += 1
-        self.incidents, self.numbers = {}, itertools.count(1)
-        self.down, self.full, self.lapsed, self.refusals = Counter(), Counter(), {}, {}
-        self.unreachable, self.deaths = 0, 0
+        self.incidents: dict[str, Incident] = {}
+        self.numbers = itertools.count(1)
+        self.down: Counter[Uuid] = Counter()  # the incidents that keep a host away
+        self.full: Counter[Uuid] = Counter()  # the incidents that fill a primary storage
+        self.lapsed: dict[Uuid, tuple] = {}  # licences that ended early: their end before and now
+        self.refusals: dict[str, Callable[[Call], ApiError | None]] = {}
+        self.unreachable = self.deaths = 0  # of the management node
 
-    def part(self, kind: type[State]) -> State:
+    def part(self, kind: Callable[[Cloud], State]) -> State:
         """Return the cloud's instance of a class that holds the state of a section.
 
         It is made on first use. A reset forgets it.
@@ -7286,10 +7293,10 @@ class Cloud:
         place = row.place
         owner = self.get(place.owner, reference[place.key])
         element: Any = reference
-        if self.catalogue.resource(place.owner).all_fields[place.list] == "list":
+        if self.catalogue.resource(place.owner).all_fields[place.list_name] == "list":
             element = reference[place.value]
-        elements = [*owner.get(place.list, ()), element]
-        self.change(place.owner, owner["uuid"], **{place.list: elements})
+        elements = [*owner.get(place.list_name, ()), element]
+        self.change(place.owner, owner["uuid"], **{place.list_name: elements})
 
     def drop(self, type: str, item: Item) -> None:
         """Remove an item, or a reference from the list that it lies in."""
@@ -7300,10 +7307,10 @@ class Cloud:
         place = row.place
         owner = self.look(place.owner, item[place.key])
         elements = []
-        for element, reference in zip(owner[place.list], place.rows(owner)):
+        for element, reference in zip(owner[place.list_name], place.rows(owner)):
             if reference != item:
                 elements.append(element)
-        self.change(place.owner, owner["uuid"], **{place.list: elements})
+        self.change(place.owner, owner["uuid"], **{place.list_name: elements})
 
     def change(self, type: str, uuid: Uuid, /, **changes: Any) -> None:
         """Change fields of an item; None takes a field away. Raise SYS.1003 if there is none."""
@@ -7349,7 +7356,7 @@ class Cloud:
             changes = {key: [element for element in item[key] if element != uuid]}
         self.change(type, item["uuid"], **changes)
 
-    def take_back(self, changes: Sequence[tuple]) -> None:
+    def take_back(self, changes: list[tuple]) -> None:
         """Undo changes, and remove what others have made meanwhile that depends on new items."""
         self.store.take_back(changes)
         touched = {change[:2] for change in changes if change[0] in self.catalogue.resources}
@@ -7364,9 +7371,9 @@ class Cloud:
 
     # inventories
 
-    def computed_fields(self) -> dict[tuple[str, str], Callable[[Item], Any]]:
+    def computed_fields(self) -> dict[tuple[str, str], Callable[..., Any]]:
         """Return the functions that work out fields when they are looked at."""
-        computed = {}
+        computed: dict[tuple[str, str], Callable[..., Any]] = {}
         for (event, subject), functions in HOOKS.items():
             if event == "computed":
                 type, _, name = subject.partition(".")
@@ -7398,12 +7405,12 @@ class Cloud:
         """Return references with their dates as clients get them."""
         shown = []
         for reference in references:
-            reference = dict(reference)
+            worded = dict(reference)
             for name, value in reference.items():
                 is_date = name.endswith("Date") and isinstance(value, str)
                 if is_date and self.clock.is_stamp(value):
-                    reference[name] = us_date(value)
-            shown.append(reference)
+                    worded[name] = us_date(value)
+            shown.append(worded)
         return shown
 
     def shown(self, type: str, uuid: Uuid) -> Item:
@@ -7914,7 +7921,7 @@ class Accounts:
             cloud.acting = before
         return self.act_in_stages(call, body) if isinstance(body, GeneratorType) else body
 
-    def act_in_stages(self, call: Call, steps: Iterator[str]) -> Iterator[str]:
+    def act_in_stages(self, call: Call, steps: Iterator) -> Stages:
         """Go through the stages of a call. Others may act between them."""
         while True:
             try:
@@ -8084,7 +8091,7 @@ class Accounts:
 
     def charge(self, call: Call) -> None:
         """Refuse a call that needs more than the quotas of its account leave (QuotaUtil.java)."""
-        wanted = Counter()
+        wanted: Counter[str] = Counter()
         for quota in self.catalogue.quotas.values():
             if call.api.creates and quota.type == call.api.type and not quota.field:
                 wanted[quota.name] = 1
@@ -8607,7 +8614,7 @@ def update_hosts(cloud: Cloud, cluster: Item, call: Call) -> None:
 
 
 @behaviour(run="Run the script")
-def kvm_run_shell(cloud: Cloud, call: Call) -> Iterator[str]:
+def kvm_run_shell(cloud: Cloud, call: Call) -> Stages:
     """Return the output of the script on each host, which is empty, or the error of one that is away."""
     yield "run"
     results = {}
@@ -9041,7 +9048,7 @@ def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
     """Return the disks that hosts have of a local storage (HostDiskCapacity)."""
     disks = []
     for host in hosts:
-        disk = {"hostUuid": host, **dict.fromkeys(CAPACITIES, LOCAL_DISK)}
+        disk: Item = {"hostUuid": host, **dict.fromkeys(CAPACITIES, LOCAL_DISK)}
         disk["availableCapacity"] -= used_on_host(cloud, ps, host)
         disks.append(disk)
     return disks
@@ -9346,7 +9353,8 @@ def free_ips(cloud: Cloud, call: Call) -> Item:
     ranges = cloud.find("IpRange", "l3NetworkUuid", call["l3NetworkUuid"])
     if call["ipRangeUuid"]:
         ranges = [cloud.look("IpRange", call["ipRangeUuid"])]
-    inventories, lowest = [], int(address_of(call["start"]))
+    inventories: list[Item] = []
+    lowest = int(address_of(call["start"]))
     for ip_range in ranges:
         first, last = addresses(ip_range)
         for number in range(max(first, lowest), last + 1):
@@ -9594,7 +9602,7 @@ def refuse_unless(cloud: Cloud, uuid: Uuid, state: str) -> None:
     nic="Allocate the nics of the vm",
     start="Start the vm on the hypervisor",
 )
-def create_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     """Add a virtual machine with its nics, and start it unless it is only to be created."""
     uuid = new_item(cloud, call)["uuid"]
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
@@ -9634,7 +9642,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
     nic="Allocate the nics of the vm",
     start="Start the vm on the hypervisor",
 )
-def start_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
     """Start a virtual machine on a host, with volumes, routers and addresses if it has none yet."""
     uuid = call["uuid"]
     set_state_of_vm(cloud, uuid, "Starting")
@@ -9656,7 +9664,7 @@ def start_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
 
 
 @behaviour(work="Ask the hypervisor")
-def stop_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
     uuid = call["uuid"]
     if get_vm(cloud, uuid)["state"] != "Stopped":
         set_state_of_vm(cloud, uuid, "Stopping")
@@ -9666,7 +9674,7 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
     return cloud.shown("VmInstance", uuid)
 
 
-def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Iterator[str]:
+def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
     """Go through a stage in a state, and end in another one."""
     set_state_of_vm(cloud, uuid, meanwhile)
     yield "work"
@@ -9676,22 +9684,22 @@ def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> 
 
 
 @behaviour(work="Ask the hypervisor")
-def reboot_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def reboot_vm_instance(cloud: Cloud, call: Call) -> Stages:
     return change_for_a_while(cloud, call["uuid"], "Rebooting", "Running")
 
 
 @behaviour(work="Ask the hypervisor")
-def pause_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def pause_vm_instance(cloud: Cloud, call: Call) -> Stages:
     return change_for_a_while(cloud, call["uuid"], "Pausing", "Paused")
 
 
 @behaviour(work="Ask the hypervisor")
-def resume_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def resume_vm_instance(cloud: Cloud, call: Call) -> Stages:
     return change_for_a_while(cloud, call["uuid"], "Resuming", "Running")
 
 
 @behaviour(choose="Choose a destination host", move="Move the vm's memory")
-def migrate_vm(cloud: Cloud, call: Call) -> Iterator[str]:
+def migrate_vm(cloud: Cloud, call: Call) -> Stages:
     """Move a running virtual machine to another host of its cluster."""
     uuid = call["vmInstanceUuid"]
     host_for_vm(cloud, get_vm(cloud, uuid), call)  # refuses if there is none
@@ -9706,7 +9714,7 @@ def migrate_vm(cloud: Cloud, call: Call) -> Iterator[str]:
 
 
 @behaviour(work="Stop the vm on the hypervisor")
-def destroy_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def destroy_vm_instance(cloud: Cloud, call: Call) -> Stages:
     """Destroy a virtual machine: it waits to be expunged. One that never ran is removed."""
     uuid = call["uuid"]
     state = get_vm(cloud, uuid)["state"]
@@ -9812,7 +9820,7 @@ def refuse_overload(cloud: Cloud, uuid: Uuid, before: Item) -> None:
 
 
 @behaviour(copy="Make the new root volume")
-def change_vm_image(cloud: Cloud, call: Call) -> Iterator[str]:
+def change_vm_image(cloud: Cloud, call: Call) -> Stages:
     """Replace the root volume by one of another image."""
     uuid = call["vmInstanceUuid"]
     yield "copy"
@@ -9830,7 +9838,7 @@ def change_vm_image(cloud: Cloud, call: Call) -> Iterator[str]:
 
 
 @behaviour(copy="Copy the volumes")
-def primary_storage_migrate_vm(cloud: Cloud, call: Call) -> Iterator[str]:
+def primary_storage_migrate_vm(cloud: Cloud, call: Call) -> Stages:
     """Move the root volume to another primary storage, and the data volumes if it is wanted."""
     uuid = call["vmInstanceUuid"]
     yield "copy"
@@ -9912,7 +9920,7 @@ def get_candidate_primary_storages_for_creating_vm(cloud: Cloud, call: Call) -> 
             clusters.add(cluster["uuid"])
 
     def with_room(size: int) -> list[Inventory]:
-        inventories = []
+        inventories: list[Inventory] = []
         for ps in cloud.store.in_order("PrimaryStorage"):
             if clusters & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size):
                 inventories.append(cloud.inventory("PrimaryStorage", ps))
@@ -10080,7 +10088,7 @@ def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: An
     nic="Allocate the nics of the router",
     start="Start the router on the hypervisor",
 )
-def create_vpc_v_router(cloud: Cloud, call: Call) -> Iterator[str]:
+def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     """Add a virtual router, which is a virtual machine, from its offering and start it."""
     uuid = new_item(cloud, call)["uuid"]
     offering = cloud.get("InstanceOffering", call["virtualRouterOfferingUuid"])
@@ -10197,7 +10205,7 @@ COPIED = (
 
 
 @behaviour(copy="Copy the volumes of the vm", start="Start the clones")
-def clone_vm_instance(cloud: Cloud, call: Call) -> Iterator[str]:
+def clone_vm_instance(cloud: Cloud, call: Call) -> Stages:
     """Make clones of a virtual machine. Each fails or succeeds by itself."""
     yield "copy"
     source = get_vm(cloud, call.target)
@@ -10267,7 +10275,7 @@ def get_vm_console_address(cloud: Cloud, call: Call) -> Item:
 
 
 @behaviour(reconnect="Reconnect the console proxy agents")
-def reconnect_console_proxy_agent(cloud: Cloud, call: Call) -> Iterator[str]:
+def reconnect_console_proxy_agent(cloud: Cloud, call: Call) -> Stages:
     """Return the result of each agent. An unknown one is no failure.
 
     The source is ManagementServerConsoleProxyBackend.java.
@@ -10278,7 +10286,7 @@ def reconnect_console_proxy_agent(cloud: Cloud, call: Call) -> Iterator[str]:
         if uuid in uuids:
             cloud.change("ConsoleProxyAgent", uuid, status="Connecting")
     yield "reconnect"
-    results = {}
+    results: dict[Uuid, Any] = {}
     for uuid in uuids:
         if uuid in agents:
             cloud.change("ConsoleProxyAgent", uuid, status="Connected")
@@ -10395,7 +10403,7 @@ def longest_chain(cloud: Cloud, volume: Uuid) -> int:
 
 
 @behaviour(snapshot="Take the snapshots")
-def create_volumes_snapshot(cloud: Cloud, call: Call) -> Iterator[str]:
+def create_volumes_snapshot(cloud: Cloud, call: Call) -> Stages:
     """Take a snapshot of each volume, all at the same moment."""
     api = cloud.catalogue.apis["CreateVolumeSnapshot"]
     snapshots = []
@@ -10445,7 +10453,8 @@ def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
     """Return the first snapshot of a tree, with those below it as children (VolumeSnapshotTree.java)."""
     snapshots = cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"])
     snapshots.sort(key=lambda snapshot: (snapshot["createDate"], snapshot.get("distance", 1)))
-    leaves, root = {}, None
+    leaves: dict[Uuid, Item] = {}
+    root = None
     for snapshot in snapshots:
         inventory = cloud.inventory("VolumeSnapshot", snapshot)
         leaves[snapshot["uuid"]] = {"inventory": inventory, "children": []}
@@ -10466,7 +10475,7 @@ def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
 def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
     """Add a copy of a new image on each wanted backup storage, or on all, that can take it."""
     uuids, now = call["backupStorageUuids"], cloud.stamp()
-    wanted = cloud.store.rows("BackupStorage")
+    wanted: Iterable[Item] = cloud.store.rows("BackupStorage")
     if uuids:
         wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)]
     copies = []
@@ -10553,7 +10562,7 @@ def expunge_image(cloud: Cloud, call: Call) -> None:
 
 
 @behaviour(export="Export the image")
-def export_image_from_backup_storage(cloud: Cloud, call: Call) -> Iterator[str]:
+def export_image_from_backup_storage(cloud: Cloud, call: Call) -> Stages:
     """Return an address from which to fetch an image."""
     yield "export"
     image, bs = cloud.get("Image", call["imageUuid"]), cloud.get("BackupStorage", call["backupStorageUuid"])
@@ -10583,16 +10592,16 @@ def get_images_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Item
 
 
 @behaviour(copy="Copy the image")
-def sync_image_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Iterator[str]:
+def sync_image_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Stages:
     return copy_image(cloud, call)
 
 
 @behaviour(copy="Copy the image")
-def recovery_image_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Iterator[str]:
+def recovery_image_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Stages:
     return copy_image(cloud, call)
 
 
-def copy_image(cloud: Cloud, call: Call) -> Iterator[str]:
+def copy_image(cloud: Cloud, call: Call) -> Stages:
     """Add an image that is the copy of another one in another image store."""
     yield "copy"
     image, uuid = cloud.get("Image", call["uuid"]), cloud.uuid()
@@ -10942,7 +10951,7 @@ def task_row(
     step: int = 0,
 ) -> Item:
     uuid = digest(seed)
-    row = {"taskUuid": uuid, "type": "Task", "content": content}
+    row: Item = {"taskUuid": uuid, "type": "Task", "content": content}
     row["time"] = int(cloud.clock.date_of(moment) * 1000)
     if parent:
         row["parentUuid"] = parent["taskUuid"]
@@ -11676,7 +11685,7 @@ class CloudFile:
     def __init__(self, path: str, cloud: Cloud) -> None:
         self.path, self.cloud, self.catalogue = path, cloud, cloud.catalogue
         rows = self.catalogue.resources.values()
-        self.inside = {(row.place.owner, row.place.list): row for row in rows if row.inside}
+        self.inside = {(row.place.owner, row.place.list_name): row for row in rows if row.inside}
         self.basic: set[tuple[str, Uuid]] = set()  # the objects that every cloud has
         self.loaded: set[str] = set()  # the uuids in use, folded
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
@@ -11770,7 +11779,7 @@ class CloudFile:
         self.objects.append((row, item))
         shown = self.catalogue.as_told(row, item)
         for name, part_row in self.catalogue.embedded[shown.name].items():
-            parts = item.pop(name, None) or []
+            parts: Any = item.pop(name, None) or []
             if not fits(parts, "maps"):
                 self.refuse(f"{name} of {row.name} {label_of(item)} is a list of objects")
             if not part_row.inside:
@@ -12181,7 +12190,7 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
         if not changes:
             cloud.remove(row.name, uuid)
         elif row.name == "VmInstance" and key != "status":
-            leave_host(cloud, item, changes["state"] if item.get("rootVolumeUuid") else "Created")
+            leave_host(cloud, item["uuid"], changes["state"] if item.get("rootVolumeUuid") else "Created")
         elif row.name == "Host" and key == "status":
             connect_host(cloud, cloud.get("Host", uuid))
         elif row.name == "Image" and changes["status"] == "Error":
@@ -13215,7 +13224,7 @@ class Rest:
         self.journal = journal
         self.seq = itertools.count(1)
         self.dropped = 0  # calls that the journal had no room for
-        self.watch = None  # a function of the event and its entry, while somebody listens
+        self.watch: Callable[[str, Entry], None] = None  # called with events, while somebody listens
         self.logged_hints: dict[str, None] = {}  # the oldest first
         self.standing = Standings(cloud.store)
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
@@ -14900,7 +14909,7 @@ class Control:
 
     async def list_rules(self, request: web.Request) -> Item:
         self.faults.reread()
-        answer = {"rules": [rule.shown() for rule in self.faults.rules]}
+        answer: Item = {"rules": [rule.shown() for rule in self.faults.rules]}
         if self.faults.problems:
             answer["problems"] = self.faults.problems
         return answer
@@ -16125,6 +16134,14 @@ class LoopThread:
             coroutine.close()
             raise RuntimeError(ENDED if self.loop.is_closed() else FORKED)
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in the thread, and wait for its result."""
+
+        async def call() -> Result:
+            return function(*arguments)
+
+        return self.run(call())
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 import pytest
-from asking import exchange
+from asking import each, exchange
 
 from zmock import SHA512_OF_PASSWORD, named, serve
 
@@ -193,7 +193,7 @@ def check_form(told, name=""):
 
 
 @pytest.mark.parametrize("dialect", ["manual", "server"])
-@pytest.mark.parametrize("sent", TABLE, ids=[f"{row.client}: {row.what}" for row in TABLE])
+@each("sent", TABLE, ids=[f"{row.client}: {row.what}" for row in TABLE])
 async def test_a_client_gets_what_it_can_read(sent, dialect):
     async with serve(dialect=dialect) as mock:
         line = await prepare(mock, sent)

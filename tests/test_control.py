@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.test_utils import make_mocked_request
+from asking import each
 from yarl import URL
 
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, ApiError, named, serve
@@ -221,7 +222,7 @@ async def test_the_clock_can_be_stopped_and_started(zmock):
     assert one["now"] == two["now"]
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     (
         {}, {"advance": -1}, {"advance": "1"}, {"advance": True}, {"advance": 1e11}, {"set": "tomorrow"}, {"freeze": 1}, {"warp": 2},
@@ -669,7 +670,7 @@ async def test_what_else_cannot_be_kept_is_done_and_says_so(full, path, body):
 # what is not there
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path", "status", "told"),
     (
         ("GET", "healt", 404, "did you mean health?"),
@@ -835,7 +836,7 @@ READ = ("health", "apis", "dialect", "rules", "clock", "jobs", "calls", "queryab
         "wait?path=/zones", "nonsense", "rules/none", "reset")  # fmt: skip
 
 
-@pytest.mark.parametrize("path", READ)
+@each("path", READ)
 async def test_a_head_answers_as_a_get(zmock, path):
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{zmock.base}/zmock/{path}") as got:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from asking import each
 from yarl import URL
 
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, named, serve
@@ -267,7 +268,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("dialect", ["manual", "server"])
-@pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{n} {row[0]}" for n, row in enumerate(ROWS)])
+@each("number", range(len(ROWS)), ids=[f"{n} {row[0]}" for n, row in enumerate(ROWS)])
 async def test_a_row_of_the_table_does_what_it_says_in_both_dialects(number, dialect):
     _, ask, manual, server = ROWS[number]
     async with serve(dialect=dialect) as mock:
@@ -314,7 +315,7 @@ SAME = [
 
 
 @pytest.mark.parametrize("dialect", ["manual", "server"])
-@pytest.mark.parametrize("ask, same", [row[1:] for row in SAME], ids=[row[0] for row in SAME])
+@each("ask, same", [row[1:] for row in SAME], ids=[row[0] for row in SAME])
 async def test_what_the_manual_leaves_open_is_as_the_server_does(ask, same, dialect):
     async with serve(dialect=dialect) as mock:
         await mock.login()

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from asking import add_header
+from asking import add_header, each
 from jsonschema import Draft202012Validator
 
 from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, resolved, serve
@@ -224,7 +224,7 @@ CLIENTS_USE = (
 ).split()
 
 
-@pytest.mark.parametrize("collection", CLIENTS_USE)
+@each("collection", CLIENTS_USE)
 def test_all_of_what_clients_use_is_simulated(collection):
     apis = [api for api in CATALOGUE.apis.values() if f"{api.path}/".startswith(f"/{collection}/")]
     assert apis and [api.name for api in apis if api.backing == "none"] == []
@@ -270,7 +270,7 @@ def misnamed(name, body):
             yield f"{path} is {value}, no {simple}"
 
 
-@pytest.mark.parametrize("name", sorted(SIMULATED))
+@each("name", sorted(SIMULATED))
 async def test_it_does_what_it_is_for(name):
     api = SIMULATED[name]
     async with serve() as mock:
@@ -356,7 +356,7 @@ def index_of(path, body):
     return re.sub(r"(\w+)\[type=(\w+)\]", lambda told: f"{told[1]}[{[one['type'] for one in body[told[1]]].index(told[2])}]", path)
 
 
-@pytest.mark.parametrize("called", NAMED_WITHIN)
+@each("called", NAMED_WITHIN)
 async def test_an_answer_names_the_class_of_what_is_inside_an_inventory(called):
     async with serve() as mock:
         add_header(mock, "X-JSON-Schema", "true")
@@ -411,7 +411,7 @@ def refusal_of(api, params):
     return None
 
 
-@pytest.mark.parametrize("name", sorted(SIMULATED))
+@each("name", sorted(SIMULATED))
 async def test_it_refuses_what_is_typically_wrong(name):
     api = SIMULATED[name]
     async with serve() as mock:

@@ -6,6 +6,7 @@ from random import Random
 
 import aiohttp
 import pytest
+from asking import each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -295,7 +296,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("rule", "told"), REFUSED, ids=[json.dumps(row[0]) for row in REFUSED])
+@each(("rule", "told"), REFUSED, ids=[json.dumps(row[0]) for row in REFUSED])
 async def test_a_rule_that_could_never_match_is_refused(zmock, rule, told):
     status, body = await control(zmock, "POST", "rules", rule)
     assert (status, zmock.rules) == (400, [])
@@ -338,7 +339,7 @@ WHEN = [
 ]
 
 
-@pytest.mark.parametrize(("when", "meets"), WHEN, ids=[json.dumps(row[0]) for row in WHEN])
+@each(("when", "meets"), WHEN, ids=[json.dumps(row[0]) for row in WHEN])
 async def test_a_rule_says_which_calls_it_is_for(when, meets):
     async with serve(delay="10") as mock:
         await mock.login()
@@ -427,7 +428,7 @@ async def test_a_rule_is_for_questions_too_that_were_answered_before(zmock, tmp_
     assert told == [200, 200, 200, 500, 200, 200]
 
 
-@pytest.mark.parametrize(
+@each(
     ("api", "then", "manual", "server"),
     (
         ("PollJob", {"status": 202}, "location", b""),

@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from asking import each
 from tinydb import TinyDB
 from tinydb.table import Document
 
@@ -254,7 +255,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("mistake", REFUSED)
+@each("mistake", REFUSED)
 def test_what_cannot_start_says_what_to_do_in_one_line(tmp_path, monkeypatch, capsys, mistake):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("zmock.welcome", lambda mock: pytest.fail("it started"))

@@ -367,10 +367,8 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
 
 @each(("table", "name", "wrong", "why"), WRONG_ROWS, ids=[f"{row[1]} {row[2]}" for row in WRONG_ROWS])
 def test_a_row_with_a_word_that_is_none_stops_the_start_and_names_row_and_clause(tmp_path, table, name, wrong, why):
-    tables = json.loads((Path(__file__).parent.parent / "data" / "catalogue.json").read_text(encoding="utf-8"))
-    (row,) = (row for row in tables[table].values() if row["name"] == name)
-    row |= wrong
-    (tmp_path / "catalogue.json").write_text(json.dumps(tables))
+    ((number, row),) = ((number, row) for number, row in RECORDS[table].items() if row["name"] == name)
+    (tmp_path / "catalogue.json").write_text(json.dumps(RECORDS | {table: RECORDS[table] | {number: row | wrong}}))
     with pytest.raises(SettingsError) as error:
         checked(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
     told = str(error.value)

@@ -793,7 +793,7 @@ def test_the_fixtures_work_in_another_project(tmp_path, mode, flags):
     assert "arning" not in told
 
 
-@pytest.mark.parametrize("flags", ((), ("-n", "2")), ids=("alone", "in parallel"))
+@pytest.mark.parametrize("flags", ((), ("-n", "1")), ids=("alone", "in parallel"))
 def test_a_report_tells_what_happened_and_a_mistake_is_named(tmp_path, flags):
     told = run_elsewhere(tmp_path, IN_ANOTHER_PROJECT + THAT_FAIL, *flags)
     assert "2 failed, 4 passed, 4 errors" in told, told

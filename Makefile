@@ -1,5 +1,7 @@
 # Everything runs in .venv, which is made on first use, and brought up to date when pyproject.toml changes.
 
+export PYTHONDONTWRITEBYTECODE =  # each process would compile zmock, and what pytest rewrites, anew
+
 PYTHON ?= python3
 READY = .venv/.ready
 
@@ -10,7 +12,7 @@ run: $(READY)  ## start zmock; ARGS="--port 0" passes flags
 	@exec .venv/bin/python zmock.py $(ARGS)
 
 test: $(READY)  ## run the tests; ARGS="-k volume" passes flags to pytest
-	.venv/bin/python -m pytest -q -n auto $(ARGS)
+	.venv/bin/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 check: $(READY)  ## what a change has to pass: ruff, mypy, then the tests
 	.venv/bin/ruff check
@@ -20,8 +22,8 @@ check: $(READY)  ## what a change has to pass: ruff, mypy, then the tests
 crash: $(READY)  ## kill it in the middle of its work, ROUNDS=200 times, and look what is left
 	ROUNDS=$(or $(ROUNDS),200) .venv/bin/python -m pytest -q tests/test_crash.py -k kills
 
-slow: $(READY)  ## the tests that take longer: the package in fresh environments, the whole contract
-	.venv/bin/python -m pytest -q -m slow $(ARGS)
+slow: $(READY)  ## the tests that take longer: the package in fresh environments, the whole contract, more clouds and queries
+	.venv/bin/python -m pytest -q -m slow -n auto --dist loadgroup $(ARGS)
 
 bench: $(READY)  ## how fast it is, beside a bare aiohttp server
 	@PYTHONPATH=. .venv/bin/python tests/bench.py

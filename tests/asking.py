@@ -1,8 +1,13 @@
 """What tests of several files ask of a mock."""
 
 import asyncio
+import contextlib
+import functools
+import inspect
 import json
 import time
+import traceback
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -98,3 +103,98 @@ async def finished(mock, status, content):
         return status, json.loads(content or b"null")
     await mock.advance(0)
     return await mock.request("GET", "/api-jobs/" + json.loads(content)["location"].rpartition("/")[2])
+
+
+# tests of tables
+
+def each(names, rows, ids=None):
+    """Make one test of a table: it goes through all rows, and says at its end which went wrong, each with its name and why.
+
+    It stands in place of @pytest.mark.parametrize, which makes a test of each row, where rows are many and quick. Each row
+    finds the mocks reset, nothing patched or logged, and a tmp_path of its own; other fixtures are made once for all rows.
+    """
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+    rows = [*rows]
+    ids = [*map(ids, rows)] if callable(ids) else ids or [None] * len(rows)
+    table = [(id_of(row, id), dict(zip(names, values_of(row, len(names))))) for row, id in zip(rows, ids)]
+    assert table, "a table without rows tests nothing"
+
+    def over_all(test):
+        wanted = inspect.signature(test)
+
+        async def go_through(self, request, fixtures):
+            fixtures |= {"request": request} if "request" in wanted.parameters else {}
+            mocks = [(mock, mock.session) for mock in fixtures.values() if hasattr(mock, "never_fired")]
+            strict = all(mark.kwargs.get("strict", True) for mark in request.node.iter_markers("zmock"))
+            wrong = []
+            for n, (name, row) in enumerate(table):
+                with collected(wrong, name), renewed(fixtures, n) as given:
+                    for mock, session in mocks if n else ():
+                        vars(mock).pop("request", None)  # as add_header() has set it
+                        await end_of(mock.reset())
+                        await end_of(mock.login() if session else None)
+                    await end_of(test(*self, **given, **row))
+                    assert not strict or [rule.told for mock, _ in mocks for rule in mock.never_fired()] == []
+            if wrong:
+                told = "\n".join(f"{name}\n    {why}" for name, why, _ in wrong)
+                raise AssertionError(f"{len(wrong)} of {len(table)} went wrong:\n{told}") from wrong[0][2]
+
+        if inspect.iscoroutinefunction(test):
+            @functools.wraps(test)
+            async def all_rows(*self, request, **fixtures):
+                await go_through(self, request, fixtures)
+        else:
+            @functools.wraps(test)
+            def all_rows(*self, request, **fixtures):
+                with contextlib.suppress(StopIteration):  # it awaits nothing
+                    go_through(self, request, fixtures).send(None)
+
+        others = [param for name, param in wanted.parameters.items() if name not in (*names, "request")]
+        request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        all_rows.__signature__ = wanted.replace(parameters=[*others, request])
+        return all_rows
+
+    return over_all
+
+
+async def end_of(done):
+    """What is awaited, or is there already."""
+    return await done if inspect.isawaitable(done) else done
+
+
+def values_of(row, count):
+    return getattr(row, "values", None) if type(row).__name__ == "ParameterSet" else row if count > 1 else (row,)
+
+
+def id_of(row, id):
+    """The name of a row in what is told."""
+    id = id or getattr(row, "id", None)
+    return str(id) if isinstance(id, str) else getattr(row, "name", None) or (row if isinstance(row, str) else repr(row)[:300])
+
+
+@contextlib.contextmanager
+def collected(wrong, name):
+    """Collect what is raised inside."""
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [frames[0], *(frame for frame in frames if Path(frame.filename).name.startswith("test_"))][-1]
+        wrong.append((name, f"{Path(place.filename).name}:{place.lineno}: {type(error).__name__}: {str(error)[:1000]}", error))
+
+
+@contextlib.contextmanager
+def renewed(fixtures, n):
+    """The fixtures as the row of this number finds them."""
+    given = {**fixtures}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if "monkeypatch" in given:
+            given["monkeypatch"] = monkeypatch
+        if "tmp_path" in given:
+            given["tmp_path"] = given["tmp_path"] / str(n)
+            given["tmp_path"].mkdir()
+        if "caplog" in given:
+            given["caplog"].clear()
+        if "capsys" in given:
+            given["capsys"].readouterr()
+        yield given

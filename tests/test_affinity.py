@@ -1,6 +1,7 @@
 """Affinity groups, which virtual machines share so as to stay apart, and consoles: tables and stories, over HTTP."""
 
 import pytest
+from asking import each
 
 from zmock import named, serve
 
@@ -108,7 +109,7 @@ REFUSED = (  # the api, what it is given, and how it is refused; @hard has web-1
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("api", "given", "told"), REFUSED, ids=[f"{api} {[*given.values()][-1]}" for api, given, _ in REFUSED])
+@each(("api", "given", "told"), REFUSED, ids=[f"{api} {[*given.values()][-1]}" for api, given, _ in REFUSED])
 async def test_a_call_is_refused(cloud, api, given, told):
     known = {"@hard": await group(cloud, "antiHard", WEB[0]), "@soft": await group(cloud, "antiSoft")}
     known["@beside"], _ = await vm(cloud, hostUuid=named("host-1"))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
-from asking import exchange, finished, send
+from asking import each, exchange, finished, send
 
 from zmock import SHA512_OF_PASSWORD, named, serve, unpack
 
@@ -189,7 +189,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+@each("mistake", MISTAKES.values(), ids=MISTAKES)
 async def test_a_mistake_gets_its_status_and_an_answer_that_helps_and_the_server_goes_on(zmock, caplog, mistake):
     await zmock.login()
     await zmock.request("POST", "/zones", params(name="first"), {"X-Job-UUID": USED_JOB})
@@ -302,7 +302,7 @@ HINTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line, body, hint", HINTS, ids=lambda value: value if isinstance(value, str) else "")
+@each("line, body, hint", HINTS, ids=lambda value: value if isinstance(value, str) else "")
 async def test_the_hint_names_the_nearest_right_thing(zmock, caplog, line, body, hint):
     await zmock.login()
     with caplog.at_level(logging.INFO, "zmock"):
@@ -370,7 +370,7 @@ HABITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line, body, headers, status", [row[1:] for row in HABITS], ids=[row[0] for row in HABITS])
+@each("line, body, headers, status", [row[1:] for row in HABITS], ids=[row[0] for row in HABITS])
 async def test_a_habit_of_a_real_client_is_no_mistake(zmock, line, body, headers, status):
     await zmock.login()
     await zmock.request("POST", "/zones", params(name="first"), {"X-Job-UUID": USED_JOB})

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import aiohttp
 import pytest
-from asking import one, outcome, submit
+from asking import each, one, outcome, submit
 
 from zmock import catalogue, named, serve
 
@@ -54,8 +54,8 @@ class TestVirtualMachines:
         assert vm["state"] == state
         return vm["uuid"]
 
-    @pytest.mark.parametrize("state", IN_STATE)
-    @pytest.mark.parametrize("action", GUARDS)
+    @each("state", IN_STATE)
+    @each("action", GUARDS)
     async def test_an_action_is_allowed_in_some_states_and_leads_to_another(self, cloud, action, state):
         allowed, after, code = self.GUARDS[action]
         uuid = await self.vm_in(cloud, state)
@@ -718,7 +718,7 @@ REFUSALS = (  # what is done first, the call, its parameters, and the error in t
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("first", "api", "given", "told"), REFUSALS, ids=[f"{row[1]}-{row[3][:40]}" for row in REFUSALS])
+@each(("first", "api", "given", "told"), REFUSALS, ids=[f"{row[1]}-{row[3][:40]}" for row in REFUSALS])
 async def test_what_is_not_possible_now_is_refused_in_the_servers_words(cloud, first, api, given, told):
     root = (await one(cloud, "volumes", "name=ROOT-for-web-1"))["uuid"]
     given = {"name": "n"} | {key: root if value == "ROOT" else value for key, value in given.items()}

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from asking import each
 from canonical import text_of
 from tinydb import TinyDB
 
@@ -50,20 +51,20 @@ def names(rows):
     return [row.name for row in rows]
 
 
-@pytest.mark.parametrize("api", SIMULATED, ids=names(SIMULATED))
+@each("api", SIMULATED, ids=names(SIMULATED))
 def test_what_a_parameter_refers_to_is_a_resource_and_what_is_answered_is_known(api):
     assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
     assert set(re.findall(r":(\w+)", api.answers)) <= {*ALL.resources, *ALL.structs}
 
 
-@pytest.mark.parametrize("api", EVERY, ids=names(EVERY))
+@each("api", EVERY, ids=names(EVERY))
 def test_an_api_is_called_by_a_verb_and_a_path_and_its_path_variables_are_its_parameters(api):
     assert re.fullmatch(r"(GET|POST|PUT|DELETE) (/[\w-]*(\{\w+\})?)+", api.call)
     if api.backing != "none":
         assert set(re.findall(r"\{(\w+)\}", api.path)) <= api.params.keys()
 
 
-@pytest.mark.parametrize("api", EVERY, ids=names(EVERY))
+@each("api", EVERY, ids=names(EVERY))
 def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
     assert api.backing in ("manual", "server", "generic", "none")
     assert api.caller in ("", "admin") and api.long in ("", "always", "possible", "cancellable")
@@ -72,7 +73,7 @@ def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
     assert api.fails in ("", *ALL.errors)
 
 
-@pytest.mark.parametrize("text", sorted(set(TEXTS)))
+@each("text", sorted(set(TEXTS)))
 def test_the_text_of_a_parameter_can_be_read_and_says_all_of_it(text):
     param = Param.read(text)
     assert re.fullmatch(r"\w+", param.name)
@@ -100,7 +101,7 @@ def test_every_constraint_of_a_parameter_is_read():
     assert {field.name for field in fields(Param)} == set(vars(Param.read(text)))
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+@each("row", RESOURCES, ids=names(RESOURCES))
 def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
     for name, relation in row.relations.items():
         if relation.via:
@@ -113,7 +114,7 @@ def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
     assert set(row.embeds) <= row.relations.keys()
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+@each("row", RESOURCES, ids=names(RESOURCES))
 def test_a_relation_ends_where_an_index_finds_what_it_leads_to(row):
     for relation in row.relations.values():
         target = ALL.resources.get(relation.target)
@@ -124,7 +125,7 @@ def of_subtypes(row):
     return {name for other in ALL.resources.values() if other.of == row.name for name in other.all_fields}
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+@each("row", RESOURCES, ids=names(RESOURCES))
 def test_what_dies_with_another_or_outlives_it_is_found_by_a_key_that_leads_there(row):
     for word in (*row.dies_with, *row.outlives):
         key = re.split("[:,]", word)[0]
@@ -196,7 +197,7 @@ class Words:
                 yield from (other for other in word.split("|") if is_name(other) and not self.know(other))
 
 
-@pytest.mark.parametrize("api", RULED, ids=names(RULED))
+@each("api", RULED, ids=names(RULED))
 def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_that_are_known(api):
     words = Words(api)
     wrong = [word for condition, _, _ in api.refuses for word in words.wrong_in(condition)]
@@ -214,7 +215,7 @@ def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_th
     assert {code for _, code, _ in api.refuses} <= ALL.errors.keys()
 
 
-@pytest.mark.parametrize("api", SIMULATED, ids=names(SIMULATED))
+@each("api", SIMULATED, ids=names(SIMULATED))
 def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
     assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.always is not None or api.sums or api.does[0].startswith("drop ")))
     assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
@@ -226,7 +227,7 @@ def test_every_effect_is_used_by_an_api_or_by_a_resource():
     assert {words for words in EFFECTS if not any(clause == words or clause.startswith(words + " ") for clause in clauses)} == set()
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+@each("row", RESOURCES, ids=names(RESOURCES))
 def test_a_row_speaks_of_fields_that_it_has(row):
     assert row.new.keys() <= row.all_fields.keys()
     assert row.discriminator in ("", *row.fields)
@@ -364,19 +365,17 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
 )
 
 
-@pytest.mark.parametrize(("table", "name", "wrong", "why"), WRONG_ROWS, ids=[f"{row[1]} {row[2]}" for row in WRONG_ROWS])
+@each(("table", "name", "wrong", "why"), WRONG_ROWS, ids=[f"{row[1]} {row[2]}" for row in WRONG_ROWS])
 def test_a_row_with_a_word_that_is_none_stops_the_start_and_names_row_and_clause(tmp_path, table, name, wrong, why):
-    tables = json.loads((Path(__file__).parent.parent / "data" / "catalogue.json").read_text(encoding="utf-8"))
-    (row,) = (row for row in tables[table].values() if row["name"] == name)
-    row |= wrong
-    (tmp_path / "catalogue.json").write_text(json.dumps(tables))
+    ((number, row),) = ((number, row) for number, row in RECORDS[table].items() if row["name"] == name)
+    (tmp_path / "catalogue.json").write_text(json.dumps(RECORDS | {table: RECORDS[table] | {number: row | wrong}}))
     with pytest.raises(SettingsError) as error:
         checked(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
     told = str(error.value)
     assert str(tmp_path / "catalogue.json") in told and name in told and why in told and "\n" not in told
 
 
-@pytest.mark.parametrize("struct", ALL.structs.values(), ids=ALL.structs)
+@each("struct", ALL.structs.values(), ids=ALL.structs)
 def test_an_inventory_that_no_query_reaches_has_fields_of_known_types(struct):
     assert {*struct.fields.values()} <= {"str", "int", "long", "double", "bool", "date", "list", "map", "maps", "any"}
 
@@ -395,7 +394,7 @@ UNTYPED = {  # members that are maps of texts, or anything
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", RESOURCES, ids=names(RESOURCES))
+@each("row", RESOURCES, ids=names(RESOURCES))
 def test_each_member_of_an_inventory_that_holds_objects_has_a_class(row):
     named = {name for java in ALL.classes[row.name].family() for name in java.members}
     objects = {f"{row.name}.{name}" for name, kind in row.all_fields.items() if kind in ("map", "maps") and name not in named}

@@ -4,6 +4,7 @@ import re
 from types import GeneratorType
 
 import pytest
+from asking import each
 
 from zmock import ADMIN, CLOUD, IN_TESTS, SHA512_OF_PASSWORD, UUID, Api, ApiError, Call, Settings, create_app, named
 
@@ -44,7 +45,7 @@ ZONE, MESSAGE = "org.zstack.header.zone.APICreateZoneMsg", "org.zstack.header.AP
 BIGGEST = 9223372036854775807
 
 
-@pytest.mark.parametrize(
+@each(
     ("takes", "given", "details"),
     (
         ("x <=3", "abcd", f"field[x] of message[{MESSAGE}] exceeds max length of string. expected was <= 3, actual was 4"),
@@ -83,7 +84,7 @@ def test_a_value_of_another_json_type_is_a_body_that_cannot_be_read(field, diale
     assert error.value.status == {"manual": 400, "server": 500}[dialect]
 
 
-@pytest.mark.parametrize(
+@each(
     ("takes", "given", "read"),
     (
         ("x!", "", ""),

@@ -6,6 +6,7 @@ import re
 import aiohttp
 import canonical
 import pytest
+from asking import each
 
 from zmock import (
     ADMIN,
@@ -143,7 +144,7 @@ MISTAKES = (  # what a file adds to SMALL, and why it is refused
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("told", "why"), MISTAKES, ids=[why for _, why in MISTAKES])
+@each(("told", "why"), MISTAKES, ids=[why for _, why in MISTAKES])
 def test_a_mistake_is_refused_with_the_object_and_the_nearest_right_thing(refusal, told, why):
     assert why in refusal(SMALL | told)
 
@@ -183,7 +184,7 @@ def test_dates_are_as_answers_show_them_or_in_iso_8601(load, text):
 PARTS = sorted((row.path, row.name) for row in CATALOGUE.resources.values() if row.of and row.path)
 
 
-@pytest.mark.parametrize(("collection", "type"), PARTS)
+@each(("collection", "type"), PARTS)
 def test_a_collection_that_is_part_of_another_is_known(load, collection, type):
     for key in (collection, f"/{collection}", type):
         cloud = load({key: [{"name": "n", "zoneUuid": "@z"} if "zoneUuid" in CATALOGUE.resources[type].all_fields else {"name": "n"}], "zones": [ZONE]})

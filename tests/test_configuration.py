@@ -5,6 +5,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from asking import each
 
 from zmock import SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
 
@@ -39,7 +40,7 @@ async def test_each_of_the_157_is_found_with_its_default(cloud):
         assert inventory.keys() <= {"category", "name", "description", "defaultValue", "value"}
 
 
-@pytest.mark.parametrize("row", ALL.values(), ids=ALL)
+@each("row", ALL.values(), ids=ALL)
 def test_each_default_is_valid(row):
     assert row.fault(row.default) == ""
 
@@ -61,7 +62,7 @@ async def test_a_change_is_found_and_its_default_stays(cloud):
     assert (await found(cloud, CHANGED))["value"] == "10"
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value", "why"),
     (
         (CHANGED, "many", "only allows an integer, but got many"),

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.test_utils import make_mocked_request
+from asking import each
 from yarl import URL
 
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, ApiError, named, serve
@@ -203,7 +204,7 @@ async def test_the_clock_set_to_what_it_shows_stays_there(zmock):
     assert (await ok(zmock, "POST", "clock", {"set": now}))["now"] == now
 
 
-@pytest.mark.parametrize("then", (("POST", "reset", {}), ("POST", "clock", {"set": "2018-07-10T00:00:00Z"}), ("POST", "clock", {"set": "2095-07-10T00:00:00Z"})))
+@pytest.mark.parametrize("then", (("POST", "reset", {}), ("POST", "clock", {"set": "2018-07-10T00:00:00Z"}), ("POST", "clock", {"set": "2021-07-10T00:00:00Z"})))
 async def test_a_move_under_way_ends_when_time_is_set_elsewhere(then):
     async with serve(delay="10") as mock:
         held = asyncio.Event()
@@ -227,7 +228,7 @@ async def test_the_clock_can_be_stopped_and_started(zmock):
     assert one["now"] == two["now"]
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     (
         {}, {"advance": -1}, {"advance": "1"}, {"advance": True}, {"advance": 1e11}, {"set": "tomorrow"}, {"freeze": 1}, {"warp": 2},
@@ -421,7 +422,7 @@ async def test_control_answers_fast_while_everything_hangs_and_a_thousand_jobs_a
             task.cancel()
 
 
-async def test_a_hundred_thousand_calls_later_the_journal_is_as_large_as_at_ten_thousand(zmock):
+async def test_thirty_thousand_calls_later_the_journal_is_as_large_as_at_ten_thousand(zmock):
     """The first ten thousand come down one connection, the others go in where that leads to."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(zmock.base.rpartition(":")[2]))
     sizes = [await journal_size(zmock)]
@@ -432,10 +433,10 @@ async def test_a_hundred_thousand_calls_later_the_journal_is_as_large_as_at_ten_
     writer.close()
     sizes.append(await journal_size(zmock))
     request = make_mocked_request("OPTIONS", "/zstack/v1/zones?n=1")
-    for _ in range(90_000):
+    for _ in range(20_000):
         await zmock.rest.answer(request)
     sizes.append(await journal_size(zmock))
-    assert sizes == [(0, 2, 0), (1000, sizes[1][1], 9_000), (1000, sizes[1][1], 99_000)]
+    assert sizes == [(0, 2, 0), (1000, sizes[1][1], 9_000), (1000, sizes[1][1], 29_000)]
 
 
 async def journal_size(mock):
@@ -675,7 +676,7 @@ async def test_what_else_cannot_be_kept_is_done_and_says_so(full, path, body):
 # what is not there
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path", "status", "told"),
     (
         ("GET", "healt", 404, "did you mean health?"),
@@ -841,7 +842,7 @@ READ = ("health", "apis", "dialect", "rules", "clock", "jobs", "calls", "queryab
         "wait?path=/zones", "nonsense", "rules/none", "reset")  # fmt: skip
 
 
-@pytest.mark.parametrize("path", READ)
+@each("path", READ)
 async def test_a_head_answers_as_a_get(zmock, path):
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{zmock.base}/zmock/{path}") as got:

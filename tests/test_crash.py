@@ -22,7 +22,7 @@ from tinydb import TinyDB
 
 from zmock import SHA512_OF_PASSWORD, named, serve
 
-ROUNDS = int(os.environ.get("ROUNDS", 20))
+ROUNDS = int(os.environ.get("ROUNDS", 6))
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
 LOG_IN = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
 GONE = None

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from asking import each
 from yarl import URL
 
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, named, serve
@@ -266,13 +267,18 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dialect", ["manual", "server"])
-@pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{n} {row[0]}" for n, row in enumerate(ROWS)])
-async def test_a_row_of_the_table_does_what_it_says_in_both_dialects(number, dialect):
-    _, ask, manual, server = ROWS[number]
+@pytest.fixture
+async def mock(dialect):
     async with serve(dialect=dialect) as mock:
         await mock.login()
-        assert await ask(mock) == (manual if dialect == "manual" else server)
+        yield mock
+
+
+@pytest.mark.parametrize("dialect", ["manual", "server"])
+@each("number", range(len(ROWS)), ids=[f"{n} {row[0]}" for n, row in enumerate(ROWS)])
+async def test_a_row_of_the_table_does_what_it_says_in_both_dialects(mock, number, dialect):
+    _, ask, manual, server = ROWS[number]
+    assert await ask(mock) == (manual if dialect == "manual" else server)
 
 
 def test_no_row_is_missing_and_each_tells_the_dialects_apart():
@@ -314,11 +320,9 @@ SAME = [
 
 
 @pytest.mark.parametrize("dialect", ["manual", "server"])
-@pytest.mark.parametrize("ask, same", [row[1:] for row in SAME], ids=[row[0] for row in SAME])
-async def test_what_the_manual_leaves_open_is_as_the_server_does(ask, same, dialect):
-    async with serve(dialect=dialect) as mock:
-        await mock.login()
-        assert await ask(mock) == same
+@each("ask, same", [row[1:] for row in SAME], ids=[row[0] for row in SAME])
+async def test_what_the_manual_leaves_open_is_as_the_server_does(mock, ask, same, dialect):
+    assert await ask(mock) == same
 
 
 async def test_errors_of_the_server_name_its_java_classes_and_have_no_content_type():

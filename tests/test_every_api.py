@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from asking import add_header
+from asking import add_header, each
 from jsonschema import Draft202012Validator
 
 from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, serve
@@ -233,7 +233,7 @@ CLIENTS_USE = (
 ).split()
 
 
-@pytest.mark.parametrize("collection", CLIENTS_USE)
+@each("collection", CLIENTS_USE)
 def test_all_of_what_clients_use_is_simulated(collection):
     apis = [api for api in CATALOGUE.apis.values() if f"{api.path}/".startswith(f"/{collection}/")]
     assert apis and [api.name for api in apis if api.backing == "none"] == []
@@ -279,32 +279,31 @@ def misnamed(name, body):
             yield f"{path} is {value}, no {simple}"
 
 
-@pytest.mark.parametrize("name", sorted(SIMULATED))
-async def test_it_does_what_it_is_for(name):
+@each("name", sorted(SIMULATED))
+async def test_it_does_what_it_is_for(zmock, name):
     api = SIMULATED[name]
-    async with serve() as mock:
-        add_header(mock, "X-JSON-Schema", "true")
-        await mock.login()
-        drive = Drive(mock)
-        await drive.prepare(api)
-        params = await drive.params(api)
-        body = await mock.call(name, **params)
-        promised = Draft202012Validator({"$ref": f"#/components/schemas/{name}Result", "components": CONTRACT})
-        assert [f"{error.json_path}: {error.message}" for error in promised.iter_errors(body)] == []
-        assert [*misnamed(name, body)] == [], "typed clients read each object into its class"
-        for member in re.findall(r"(inventor(?:y|ies)):\w+", api.answers):
-            assert member in body
-        shown = body.get("inventory", {}) if body else {}
-        if api.creates:
-            row = CATALOGUE.resources[api.type]
-            assert mock.cloud.store.peek(row.stored, shown.get("uuid", "")) or "uuid" not in row.fields
-        if shown and (api.creates or api.kind == "Update"):
-            dates = [key for key, kind in CATALOGUE.resources[api.type].all_fields.items() if kind == "date"]
-            same = {key: value for key, value in params.items() if key in shown and key not in ("uuid", *dates)}
-            assert {key: shown[key] for key in same} == same, "what was given is there"
-        if api.kind in ("Delete", "Expunge", "Destroy") and api.target and re.fullmatch(r"/[a-z/0-9-]+/{uuid}", api.path) and api.type not in ("ManagementNode", "License"):
-            item = mock.cloud.store.peek(CATALOGUE.resources[api.target.refers].stored, params[api.target.name]) or {}
-            assert not item or "De" in item.get("status", "") + item.get("state", ""), "what was deleted is gone, or waits to be expunged"
+    add_header(zmock, "X-JSON-Schema", "true")
+    await zmock.login()
+    drive = Drive(zmock)
+    await drive.prepare(api)
+    params = await drive.params(api)
+    body = await zmock.call(name, **params)
+    promised = Draft202012Validator({"$ref": f"#/components/schemas/{name}Result", "components": CONTRACT})
+    assert [f"{error.json_path}: {error.message}" for error in promised.iter_errors(body)] == []
+    assert [*misnamed(name, body)] == [], "typed clients read each object into its class"
+    for member in re.findall(r"(inventor(?:y|ies)):\w+", api.answers):
+        assert member in body
+    shown = body.get("inventory", {}) if body else {}
+    if api.creates:
+        row = CATALOGUE.resources[api.type]
+        assert zmock.cloud.store.peek(row.stored, shown.get("uuid", "")) or "uuid" not in row.fields
+    if shown and (api.creates or api.kind == "Update"):
+        dates = [key for key, kind in CATALOGUE.resources[api.type].all_fields.items() if kind == "date"]
+        same = {key: value for key, value in params.items() if key in shown and key not in ("uuid", *dates)}
+        assert {key: shown[key] for key in same} == same, "what was given is there"
+    if api.kind in ("Delete", "Expunge", "Destroy") and api.target and re.fullmatch(r"/[a-z/0-9-]+/{uuid}", api.path) and api.type not in ("ManagementNode", "License"):
+        item = zmock.cloud.store.peek(CATALOGUE.resources[api.target.refers].stored, params[api.target.name]) or {}
+        assert not item or "De" in item.get("status", "") + item.get("state", ""), "what was deleted is gone, or waits to be expunged"
 
 
 HEADER, NETWORK, PLUGIN = "org.zstack.header.", "org.zstack.network.service.", "org.zstack."
@@ -365,7 +364,7 @@ def index_of(path, body):
     return re.sub(r"(\w+)\[type=(\w+)\]", lambda told: f"{told[1]}[{[one['type'] for one in body[told[1]]].index(told[2])}]", path)
 
 
-@pytest.mark.parametrize("called", NAMED_WITHIN)
+@each("called", NAMED_WITHIN)
 async def test_an_answer_names_the_class_of_what_is_inside_an_inventory(called):
     async with serve() as mock:
         add_header(mock, "X-JSON-Schema", "true")
@@ -420,25 +419,24 @@ def refusal_of(api, params):
     return None
 
 
-@pytest.mark.parametrize("name", sorted(SIMULATED))
-async def test_it_refuses_what_is_typically_wrong(name):
+@each("name", sorted(SIMULATED))
+async def test_it_refuses_what_is_typically_wrong(zmock, name):
     api = SIMULATED[name]
-    async with serve() as mock:
-        await mock.login()
-        drive = Drive(mock)
-        if api.kind == "Query":
-            status, body = await mock.request("GET", f"{api.path}?q=nosuchfield=1")
-            assert (status, body["error"]["code"]) == (400, "SYS.1007")
-            return
-        await drive.prepare(api)
-        wrong = refusal_of(api, await drive.params(api))
-        if wrong:
-            with pytest.raises(RuntimeError, match=wrong[1]):
-                await mock.call(name, **wrong[0])
-            return
-        mock.session = "a" * 32
-        if api.open:
-            assert await mock.call(name, **await drive.params(api)) is not None, "it answers anybody"
-        else:
-            with pytest.raises(RuntimeError, match="ID.1001"):
-                await mock.call(name, **await drive.params(api))
+    await zmock.login()
+    drive = Drive(zmock)
+    if api.kind == "Query":
+        status, body = await zmock.request("GET", f"{api.path}?q=nosuchfield=1")
+        assert (status, body["error"]["code"]) == (400, "SYS.1007")
+        return
+    await drive.prepare(api)
+    wrong = refusal_of(api, await drive.params(api))
+    if wrong:
+        with pytest.raises(RuntimeError, match=wrong[1]):
+            await zmock.call(name, **wrong[0])
+        return
+    zmock.session = "a" * 32
+    if api.open:
+        assert await zmock.call(name, **await drive.params(api)) is not None, "it answers anybody"
+    else:
+        with pytest.raises(RuntimeError, match="ID.1001"):
+            await zmock.call(name, **await drive.params(api))

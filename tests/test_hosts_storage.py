@@ -1,7 +1,7 @@
 """Hosts, primary and backup storage of all kinds: tables and stories, over HTTP."""
 
 import pytest
-from asking import one
+from asking import each, one
 
 from zmock import named, serve
 
@@ -40,7 +40,7 @@ BACKUP = (
 KINDS = [("primary-storage", *row) for row in PRIMARY] + [("backup-storage", *row) for row in BACKUP]
 
 
-@pytest.mark.parametrize(("collection", "api", "given", "own", "type", "besides"), KINDS, ids=[row[1] for row in KINDS])
+@each(("collection", "api", "given", "own", "type", "besides"), KINDS, ids=[row[1] for row in KINDS])
 async def test_each_kind_is_seen_among_its_own_and_among_all_with_what_is_its_own(cloud, collection, api, given, own, type, besides):
     made = await cloud.create(api, name="new", **given | ({"zoneUuid": ZONE} if collection == "primary-storage" else {}))
     assert (made["type"], made["state"], made["status"]) == (type, "Enabled", "Connected")
@@ -110,7 +110,7 @@ REFUSED = (  # calls that come first, the call that is refused, and how
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("first", "call", "told"), REFUSED, ids=[f"{row[1][0]}-{n}" for n, row in enumerate(REFUSED)])
+@each(("first", "call", "told"), REFUSED, ids=[f"{row[1][0]}-{n}" for n, row in enumerate(REFUSED)])
 async def test_what_is_not_possible_now_is_refused_and_changes_nothing(cloud, first, call, told):
     for api, given in first:
         await cloud.call(api, **{"name": "n"} | given)

@@ -5,7 +5,7 @@ from random import Random
 
 import aiohttp
 import pytest
-from asking import submit
+from asking import each, submit
 
 from zmock import INCIDENTS, available_capacity, available_cpus, available_memory, named, serve
 
@@ -407,7 +407,7 @@ async def test_a_creation_that_fails_because_it_was_destroyed_gives_back_once_wh
 # what is no incident
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "status", "told"),
     (
         ({"host-dwn": "host-1"}, 400, "did you mean host-down?"),

@@ -315,7 +315,7 @@ class Anything(Drive):
             await self.mock.incident({kind: about})
 
 
-@pytest.mark.parametrize(("seed", "dialect"), [(1, "manual"), (2, "server"), (3, "manual"), (4, "server")])
+@pytest.mark.parametrize(("seed", "dialect"), [(1, "manual"), (2, "server"), *(pytest.param(*more, marks=pytest.mark.slow) for more in ((3, "manual"), (4, "server")))])
 async def test_whatever_is_called_all_adds_up(seed, dialect, tmp_path):
     random, told = Random(seed), []
     async with serve(seed=seed, dialect=dialect, delay="0-20", memory=False, data=str(tmp_path), durable="off") as mock:

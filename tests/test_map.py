@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from asking import each
 
 import zmock
 
@@ -80,7 +81,7 @@ def test_only_the_clock_knows_the_time_and_sleeps():
     assert [f"{section(line)}, line {line}: {name}" for line, name in wrong if section(line) != "Clock"] == []
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(zmock.Settings)])
+@each("name", [field.name for field in fields(zmock.Settings)])
 def test_every_setting_is_in_the_readme(name):
     assert f"--{name.replace('_', '-')}" in readme()
 
@@ -91,7 +92,7 @@ def test_every_control_call_is_in_the_readme():
     assert sorted({path for _, path in routes if f"/zmock/{path}" not in readme()}) == []
 
 
-@pytest.mark.parametrize("name", [row.name for row in zmock.DIFFERENCES])
+@each("name", [row.name for row in zmock.DIFFERENCES])
 def test_every_row_of_the_dialects_is_in_the_readme(name):
     assert name in readme()
 

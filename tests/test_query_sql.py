@@ -589,7 +589,7 @@ def test_what_was_found_once_stays_found(given, type, condition, found, dialect)
     assert found == (None if isinstance(answer, str) else [item["uuid"] for item in answer["inventories"]])
 
 
-CLOUDS, USUAL = int(os.environ.get("SQL_CLOUDS", 0)), 200
+CLOUDS, FEW, MANY = int(os.environ.get("SQL_CLOUDS", 0)), 60, 200
 
 
 def cases(clouds, **more):
@@ -611,8 +611,18 @@ def read_case(cloud, before, queries):
     return cloud, before, [read_query(Choices(bytes), cloud) for bytes in queries]
 
 
-@cases(USUAL)
+@pytest.mark.slow
+@cases(MANY)
+def test_zmock_finds_what_sql_finds_in_many_clouds(cloud, before, queries, dialect):
+    check_queries(cloud, before, queries, dialect)
+
+
+@cases(FEW)
 def test_zmock_finds_what_sql_finds(cloud, before, queries, dialect):
+    check_queries(cloud, before, queries, dialect)
+
+
+def check_queries(cloud, before, queries, dialect):
     cloud, before, queries = read_case(cloud, before, queries)
     mock, sql = zmock_of(cloud, dialect, before), Sql(cloud, dialect)
     with closing(sql.db):
@@ -622,7 +632,7 @@ def test_zmock_finds_what_sql_finds(cloud, before, queries, dialect):
             assert not wrong, f"{type} {asked} in the {dialect} dialect: zmock has {answer}, SQL {wrong}"
 
 
-@cases(10, changed=st.lists(st.sampled_from([*TABLES]), min_size=4, max_size=4))
+@cases(3, changed=st.lists(st.sampled_from([*TABLES]), min_size=4, max_size=4))
 async def test_over_http_it_finds_the_same(cloud, before, queries, dialect, changed):
     """Also where the same has been asked before, and one table has changed since."""
     cloud, before, queries = read_case(cloud, before, queries)

@@ -5,6 +5,7 @@ import re
 
 import aiohttp
 import pytest
+from asking import each
 
 from zmock import MISFIRE, MOST_RUNS, SHA512_OF_PASSWORD, TooFar, named, read_cron, second_of, serve, stamp_of
 
@@ -93,7 +94,7 @@ CRON = (  # an expression, a moment, and the first moment from there on; none fo
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "since", "then"), CRON, ids=[f"{text[:20]} from {since}" for text, since, _ in CRON])
+@each(("text", "since", "then"), CRON, ids=[f"{text[:20]} from {since}" for text, since, _ in CRON])
 async def test_a_cron_trigger_has_the_moments_that_its_expression_names(cloud, text, since, then):
     if since:
         found = read_cron(text).next(second_of(since))
@@ -136,7 +137,7 @@ REFUSED = (  # the api, what it is given, and how it is refused
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("api", "given", "told"), REFUSED, ids=[f"{api} {json.dumps(given)[:60]}" for api, given, _ in REFUSED])
+@each(("api", "given", "told"), REFUSED, ids=[f"{api} {json.dumps(given)[:60]}" for api, given, _ in REFUSED])
 async def test_a_call_is_refused(cloud, api, given, told):
     job, cron = await set_up(cloud, cron="0 0 3 * * ?")
     simple = await cloud.create("CreateSchedulerTrigger", name="s", schedulerType="simple", startTime=0, schedulerInterval=60)

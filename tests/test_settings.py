@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import pytest
+from asking import each
 
 from zmock import Settings, SettingsError, read_settings
 
@@ -49,19 +50,19 @@ def test_without_anything_there_are_the_defaults():
     assert (Settings().host, Settings().port, Settings().data, Settings().dialect) == ("127.0.0.1", 8080, "data/cloud", "manual")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_each_setting_has_a_flag(name):
     set_by = {"sources": {name: flag(name)}}
     assert vars(read_settings(written(name), {})) == vars(Settings()) | {name: ANOTHER[name][0]} | set_by
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_each_setting_has_a_variable(name):
     set_by = {"sources": {name: variable(name)}}
     assert vars(read_settings([], {variable(name): ANOTHER[name][1]})) == vars(Settings()) | {name: ANOTHER[name][0]} | set_by
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ANOTHER[name][0] is not True])
+@each("name", [name for name in NAMES if ANOTHER[name][0] is not True])
 def test_a_flag_beats_its_variable(name):
     default = getattr(Settings(), name) or "from-variable"
     assert getattr(read_settings(written(name), {variable(name): str(default)}), name) == ANOTHER[name][0]
@@ -76,7 +77,7 @@ def help_text(capsys, monkeypatch):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("item", fields(Settings), ids=NAMES)
+@each("item", fields(Settings), ids=NAMES)
 def test_help_has_a_line_for_each_setting(help_text, item):
     default = "" if item.default in (False, (), "") else f" (default: {item.default})"
     assert f"\n  {flag(item.name)} " in help_text
@@ -113,7 +114,7 @@ def test_other_variables_are_left_alone():
     assert read_settings([], {"PORT": "1", "HOST": "x", "MEMORY": "maybe"}) == Settings()
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "told"),
     (
         (["--prot", "80"], "--prot, did you mean --port?"),

@@ -14,7 +14,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from asking import ask_control, one
+from asking import ask_control, each, one
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_every_api import CATALOGUE, SIMULATED, Drive
@@ -63,7 +63,7 @@ def state(mock):
     due = Counter((timer.what, round((timer.due - now) / 600)) for timer in mock.clock.timers if timer.fire)
     return {
         **tables(mock),
-        "clock": (mock.clock.mode, round((now - mock.clock.world()) / 60), due),
+        "clock": (mock.clock.mode, round((now - mock.clock.world()) / 600), due),
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
             "cursors", "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "pretend", "acting")],
@@ -309,7 +309,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", CHANGES)
+@each("what", CHANGES)
 def test_nobody_changes_a_stored_item_in_place(what):
     store, given = Store({"Zone": set()}), copy.deepcopy(ITEM)
     store.put("Zone", given)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from asking import one, outcome
+from asking import each, one, outcome
 
 from zmock import Catalogue, named, serve
 
@@ -38,7 +38,7 @@ class TestTags:
     )  # fmt: skip
 
     @pytest.mark.parametrize("dialect", ("manual", "server"))
-    @pytest.mark.parametrize(("kind", "type", "uuid", "tag", "manual", "server"), TABLE, ids=["-".join(row[:2]) for row in TABLE])
+    @each(("kind", "type", "uuid", "tag", "manual", "server"), TABLE, ids=["-".join(row[:2]) for row in TABLE])
     async def test_a_tag_is_free_text_in_the_manual_and_has_a_pattern_on_the_server(self, kind, type, uuid, tag, manual, server, dialect):
         refusal = {"manual": manual, "server": server}[dialect]
         async with serve(dialect=dialect) as mock:
@@ -126,7 +126,7 @@ async def listener(mock):
 
 
 @pytest.mark.parametrize("dialect", ("manual", "server"))
-@pytest.mark.parametrize(("type", "uuid", "tag", "why"), REFUSED, ids=[row[2].partition("::")[0] for row in REFUSED])
+@each(("type", "uuid", "tag", "why"), REFUSED, ids=[row[2].partition("::")[0] for row in REFUSED])
 async def test_a_tag_that_means_something_says_it_right(dialect, type, uuid, tag, why):
     async with serve(dialect=dialect) as mock:
         await mock.login()
@@ -218,7 +218,7 @@ WRITTEN = sorted({(ALL.resources[api.type].stored, re.sub(r"{[^}]*}", "x", tag))
                   for clause in api.does for tag in re.findall(r"(?:^|: )tag (?:once )?(\S+)", clause)})  # fmt: skip
 
 
-@pytest.mark.parametrize(("type", "tag"), WRITTEN)
+@each(("type", "tag"), WRITTEN)
 def test_a_tag_that_an_api_writes_may_be_sent_by_a_client_too(type, tag):
     assert ALL.resources[type].allows_tag(tag), ALL.resources[type].tags
 
@@ -243,8 +243,8 @@ NUMBERS = (  # the type, whose, the tag up to its number, the API that reads it 
 NO_NUMBERS = ("two", "٣", "²", "1.5", "1_0", " 1", "9" * 5000)
 
 
-@pytest.mark.parametrize("text", NO_NUMBERS, ids=lambda text: text[:9])
-@pytest.mark.parametrize(("vo", "uuid", "begin", "api", "params", "usual"), NUMBERS, ids=[row[3] for row in NUMBERS])
+@each("text", NO_NUMBERS, ids=lambda text: text[:9])
+@each(("vo", "uuid", "begin", "api", "params", "usual"), NUMBERS, ids=[row[3] for row in NUMBERS])
 async def test_a_tag_that_is_read_as_a_number_is_refused_without_one_and_counts_for_nothing_where_it_is_there(cloud, vo, uuid, begin, api, params, usual, text):
     with pytest.raises(RuntimeError, match=r"SYS\.1007: invalid tag\[.* is not a number"):
         await cloud.create("CreateSystemTag", resourceType=vo, resourceUuid=uuid, tag=begin + text)

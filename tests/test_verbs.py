@@ -1,6 +1,7 @@
 """What rows say, at work: the vocabulary itself, and the plain resources that need no more than rows; tables, over HTTP."""
 
 import pytest
+from asking import each
 
 from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, RowParser, RowTest, Scope, Settings, create_app, named
 
@@ -62,7 +63,7 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("condition", "holds"), CONDITIONS, ids=[row[0] for row in CONDITIONS])
+@each(("condition", "holds"), CONDITIONS, ids=[row[0] for row in CONDITIONS])
 def test_a_condition_says_what_it_reads_like(condition, holds):
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
     takes = ("l3NetworkUuids:list @L3Network", "address", "empty", "nothing", "flag:bool", "services:map")
@@ -186,7 +187,7 @@ REFUSED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("api", "given", "words"), REFUSED, ids=[f"{row[0]}-{n}" for n, row in enumerate(REFUSED)])
+@each(("api", "given", "words"), REFUSED, ids=[f"{row[0]}-{n}" for n, row in enumerate(REFUSED)])
 async def test_what_is_not_possible_is_refused(cloud, api, given, words):
     with pytest.raises(RuntimeError) as error:
         await cloud.call(api, **given)

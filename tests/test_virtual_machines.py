@@ -1,7 +1,7 @@
 """Virtual machines: what is allowed in which state, the whole life of one, routers and VPC; tables and stories, over HTTP."""
 
 import pytest
-from asking import failure, one
+from asking import each, failure, one
 
 from zmock import named, serve, used_capacity
 
@@ -47,8 +47,8 @@ WRAPPED = {  # the error that VM.1010 is the cause of
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize(("api", "given", "allowed"), ALLOWED, ids=[row[0] for row in ALLOWED])
+@each("state", STATES)
+@each(("api", "given", "allowed"), ALLOWED, ids=[row[0] for row in ALLOWED])
 async def test_each_state_allows_some_calls_and_says_of_the_others_where_they_are_allowed(cloud, api, given, allowed, state):
     mock = cloud.cloud
     mock.change("VmInstance", WEB, state=state, hostUuid=None if state in ("Created", "Stopped", "Destroyed") else named("host-1"))

@@ -6,6 +6,7 @@ import re
 
 import aiohttp
 import pytest
+from asking import each
 
 from zmock import BREAKS, DROPS, named, serve
 
@@ -102,7 +103,7 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("api", "then", "arrives", "ends"), ANSWERS, ids=[f"{row[0]} {json.dumps(row[1])}" for row in ANSWERS])
+@each(("api", "then", "arrives", "ends"), ANSWERS, ids=[f"{row[0]} {json.dumps(row[1])}" for row in ANSWERS])
 async def test_what_arrives_instead_of_an_answer(mock, api, then, arrives, ends):
     rule = mock.rule(id="it", api=api, times=1, then=then)
     got, ended = await wire(mock, *CALLS[api])

@@ -1520,8 +1520,7 @@ class Api:
             return  # nothing reads the rest of its row
         self.check_references(catalogue)
         subject = self.subject.refers if self.subject else ""
-        names = catalogue.names_in_items(self.type) | catalogue.names_in_items(subject)
-        parser = RowParser(catalogue, names, self.params)
+        parser = RowParser(catalogue, (self.type, subject), self.params)
         self.refusals = [parser.refusal(clause) for clause in self.refuses]
         self.clauses = parser.clauses(self.does)
         truths = {self.answers: self.whether} if isinstance(self.whether, str) else self.whether
@@ -1861,7 +1860,7 @@ class Resource:
         for word in (*self.dies_with, *self.outlives):
             for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
                 check_word(type, catalogue.resources, "resource")
-        parser = RowParser(catalogue, catalogue.names_in_items(self.name))
+        parser = RowParser(catalogue, [self.name])
         catalogue.endings[self.name] = parser.clauses(self.ends)
         catalogue.inherited[self.name] = parser.clauses(self.inherits)
 
@@ -1973,7 +1972,7 @@ class Quota:
     when: str = ""
 
     def compile(self, catalogue: Catalogue) -> None:
-        parser = RowParser(catalogue, names=catalogue.names_in_items(self.type))
+        parser = RowParser(catalogue, [self.type])
         self.condition = parser.condition(self.when) if self.when else None
 
 
@@ -2199,15 +2198,25 @@ def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
 
 
 class RowParser:
-    """Parses the clauses of one row. Raises ValueError for a word that means nothing there."""
+    """Parses the clauses of one row. Raises ValueError for a word that means nothing there.
 
-    always_known = ("its", "caller", "now", "configured")
+    types    the resources of the object that the clauses are about
+    params   the parameters of the call
+    names    other names that may be used: the parts of a system tag
+    """
 
     def __init__(
-        self, catalogue: Catalogue, names: Iterable[str], params: Iterable[str] = ()
+        self,
+        catalogue: Catalogue,
+        types: Iterable[str] = (),
+        params: dict[str, Value] | None = None,
+        names: Iterable[str] = (),
     ) -> None:
-        self.catalogue, self.params = catalogue, {*params}
-        self.known = {*names, *params, *self.always_known}
+        self.catalogue, self.params = catalogue, params or {}
+        self.types = [type for type in types if type in catalogue.resources]
+        self.fields = {*names}
+        for type in self.types:
+            self.fields |= catalogue.names_in_items(type)
 
     def condition(self, text: str) -> RowCondition:
         tests = tuple(self.test(part, text) for part in text.split(" and "))
@@ -2225,7 +2234,7 @@ class RowParser:
         if match := re.fullmatch(r"(some|no) ([A-Z]\w*)((?: \S+)*)", text):
             check_word(match[2], self.catalogue.resources, "resource")
             pairs = pairs_of(match[3])
-            self.check_names((word for _, word in pairs), clause)
+            self.check_pairs(match[2], pairs, clause)
             return RowTest("some" if match[1] == "some" else "none", match[2], pairs)
         if match := re.fullmatch(r"(\S+) (is not|is|not in|in|<|>) (\S+)", text):
             self.check_names(match.group(1, 3), clause)
@@ -2250,7 +2259,7 @@ class RowParser:
         for test in condition.tests:
             if test.kind in ("some", "none"):
                 return False
-            if not self.params >= set(filter(is_name, (test.left, *test.right))):
+            if not self.params.keys() >= set(filter(is_name, (test.left, *test.right))):
                 return False
         return True
 
@@ -2273,9 +2282,8 @@ class RowParser:
             type, _, pairs_text = rest.partition(" ")
             check_word(type, self.catalogue.resources, "resource")
             pairs = pairs_of(pairs_text)
-            words = [value for _, value in pairs]
-            self.check_names(words, text)
-            lists = self.lists(words)
+            self.check_pairs(type, pairs, text)
+            lists = self.lists([value for _, value in pairs])
             return Clause(Add(type, pairs) if word == "add" else Drop(type, pairs), lists)
         if word == "when":
             condition, _, inner = rest.partition(": ")
@@ -2292,12 +2300,45 @@ class RowParser:
         check_word(text, EFFECTS, "effect")
         return Clause(Perform(EFFECTS[text]))
 
+    def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
+        for name, word in pairs:
+            if name not in self.catalogue.names_in_items(type):
+                raise ValueError(f"{clause!r}: {type} has no field {name}")
+            self.check_names([word], clause)
+
     def check_names(self, words: Iterable[str], clause: str) -> None:
         for word in words:
             for name in names_in(word):
-                if name.partition(".")[0] not in self.known:
-                    better = did_you_mean(name, self.known)
-                    raise ValueError(f"{clause!r}: there is no parameter or field {name}{better}")
+                self.check_path(name, clause)
+
+    def check_path(self, path: str, clause: str) -> None:
+        """Raise ValueError if a name or a step of a path means nothing."""
+        name, *steps = path.split(".")
+        if name == "configured":
+            check_word(f"{steps[0]}/{'.'.join(steps[1:])}", self.catalogue.configurations, "setting")
+            return
+        types = self.types
+        if name == "caller":
+            types = ["Account"]
+        elif name in self.params:
+            if self.params[name].type in ("map", "maps"):
+                return
+            types = [self.params[name].refers]
+        elif name != "now":
+            name = steps.pop(0) if name == "its" else name
+            if name not in self.fields:
+                better = did_you_mean(name, {*self.fields, *self.params})
+                raise ValueError(f"{clause!r}: there is no parameter or field {name}{better}")
+            types = self.targets(types, name)
+        for step in steps:
+            if not any(step in self.catalogue.names_in_items(type) for type in types):
+                raise ValueError(f"{clause!r}: nothing in {path} has a field {step}")
+            types = self.targets(types, step)
+
+    def targets(self, types: Iterable[str], key: str) -> list[str]:
+        """Return the resources to which a key of objects of some types leads."""
+        rows = [self.catalogue.resources[type] for type in types]
+        return [row.leads[key] for row in rows if key in row.leads]
 
     def lists(self, words: Iterable[str]) -> tuple[ListName, ...]:
         """Return the parameters among the words: one that holds a list repeats the clause."""
@@ -2367,8 +2408,8 @@ class Catalogue:
         self.naming_tags: list[str] = []
         for row in self.resources.values():
             with about_row(file, f"inventories, {row.name}"):
-                self.relate(row)
                 row.compile(self)
+                self.relate(row)
         for rule in (*self.tag_rules, *self.quotas.values()):
             with about_row(file, f"tags and quotas, {rule.type}"):
                 rule.compile(self)

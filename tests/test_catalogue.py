@@ -14,19 +14,16 @@ from tinydb import TinyDB
 from zmock import (
     BEHAVIOURS,
     EFFECTS,
-    FORMS,
-    ON_REMOVAL,
-    STAGE,
+    HOOKS,
     TABLES,
     Catalogue,
-    Param,
+    Perform,
     Rows,
     SettingsError,
-    checked,
-    is_name,
+    Value,
+    When,
     named,
-    pairs_of,
-    read_rule,
+    refuse_idle_rows,
     verb_of,
 )
 
@@ -75,10 +72,10 @@ def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
 
 @each("text", sorted(set(TEXTS)))
 def test_the_text_of_a_parameter_can_be_read_and_says_all_of_it(text):
-    param = Param.read(text)
+    param = Value.parse(text)
     assert re.fullmatch(r"\w+", param.name)
     assert param.type in ("str", "int", "long", "double", "bool", "list", "map", "maps")
-    assert Param.read(written(param)) == param
+    assert Value.parse(written(param)) == param
 
 
 def written(param):
@@ -95,10 +92,14 @@ def written(param):
 
 
 def test_every_constraint_of_a_parameter_is_read():
-    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes @Zone?any =22 nonempty nonblank verbatim used changed"
-    values = ("list", True, 2, 9, ("a", "b"), "x+", True, True, True, True, True, 1, 4094, "bytes", "Zone", True, True, "22")
-    assert Param.read(text) == Param("vlans", *values)
-    assert {field.name for field in fields(Param)} == set(vars(Param.read(text)))
+    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes >0 <8 @Zone?any nonempty nonblank optional verbatim used changed =22 or so"
+    value = Value.parse(text)
+    assert vars(value) == {
+        "name": "vlans", "type": "list", "required": True, "shortest": 2, "longest": 9, "values": ("a", "b"), "regex": "x+",
+        "low": 1, "high": 4094, "unit": "bytes", "above": 0, "below": 8, "refers": "Zone", "may_be_gone": True, "any_form": True,
+        "nonempty": True, "nonblank": True, "optional": True, "verbatim": True, "used": True, "changed": True, "default": "22 or so",
+    }  # fmt: skip
+    assert {field.name for field in fields(Value)} == set(vars(value))
 
 
 @each("row", RESOURCES, ids=names(RESOURCES))
@@ -137,94 +138,29 @@ def test_what_dies_with_another_or_outlives_it_is_found_by_a_key_that_leads_ther
     assert not below or key in ALL.resources[below].indexes
 
 
-RULED = [api for api in EVERY if api.does or api.refuses or api.only or api.sums or api.whether]
-
-
-class Words:
-    """Which names the rules of an API may use, and what its clauses are."""
-
-    def __init__(self, api):
-        self.api = api
-        subject = api.subject
-        self.row = ALL.resources.get(subject.refers if subject else api.type)
-
-    def lead(self, row, name):
-        return ALL.resources.get(row.leads.get(name, "")) if row else None
-
-    def know(self, name):
-        """Whether a name of a rule stands for something."""
-        first, *steps = name.split(".")
-        if first in ("caller", "now"):
-            return not steps
-        if first == "configured":
-            return "/".join(name.split(".", 2)[1:]) in ALL.configurations
-        if first in self.api.params:
-            row = ALL.resources.get(self.api.params[first].refers)
-            if self.api.params[first].type in ("map", "maps") and steps:
-                return len(steps) == 1
-        else:
-            first = steps.pop(0) if first == "its" else first
-            if not self.row or first not in {*self.row.all_fields, *INTERNAL, "password"}:
-                return False
-            row = self.lead(self.row, first)
-        for step in steps:
-            if not row or step not in row.all_fields:
-                return False
-            row = self.lead(row, step)
-        return True
-
-    def wrong_in(self, condition):
-        for kind, left, right in read_rule(condition):
-            words = [word for _, word in right] if kind.endswith("item") else [left, *right]
-            words += [name for word in words for name in re.findall(r"\{([\w.]+)\}", word)]
-            yield from (word for word in words if is_name(word) and not self.know(word))
-            yield from (word for word in right if not kind.endswith("item") and not is_name(word) and word in FORMS and kind not in ("is", "is not"))
-            if kind.endswith("item"):
-                yield from (field for field, _ in right if field not in {*ALL.resources[left].all_fields, *INTERNAL, "uuid"})
-
-    def wrong_in_clause(self, clause):
-        if clause.startswith("when "):
-            condition, _, clause = clause[5:].partition(": ")
-            yield from self.wrong_in(condition)
-        if infix := re.fullmatch(r"(\S+) (?:[?]?=|[+-]) (\S+)", clause):
-            yield from (word for word in infix.groups() if is_name(word) and not self.know(word))
-        elif not any(clause == words or clause.startswith(words + " ") for words in EFFECTS):
-            yield clause
-        elif clause not in EFFECTS and clause.startswith(("add ", "drop ")):
-            _, type, *pairs = clause.split()
-            for field, word in pairs_of(" ".join(pairs)):
-                yield from [f"{type}.{field}"] if field not in {*ALL.resources[type].all_fields, *INTERNAL, "uuid"} else ()
-                yield from (other for other in word.split("|") if is_name(other) and not self.know(other))
-
-
-@each("api", RULED, ids=names(RULED))
-def test_a_rule_speaks_of_parameters_and_fields_that_are_there_and_of_effects_that_are_known(api):
-    words = Words(api)
-    wrong = [word for condition, _, _ in api.refuses for word in words.wrong_in(condition)]
-    wrong += [name for _, _, text in api.refuses for name in re.findall(r"\{([\w.]+)\}", text) if not words.know(name)]
-    conditions = [api.whether] if isinstance(api.whether, str) and api.whether else [*dict(api.whether or {}).values()]
-    wrong += [word for condition in conditions for word in words.wrong_in(condition)]
-    wrong += [word for clause in api.does if not STAGE.fullmatch(clause) and clause != "prepared" for word in words.wrong_in_clause(clause)]
-    if api.only:
-        words.row = ALL.resources[api.type]
-        wrong += [word for condition in api.only for word in words.wrong_in(condition)]
+@each("api", SIMULATED, ids=names(SIMULATED))
+def test_what_a_get_adds_up_are_fields(api):
     if api.sums:
         assert {*api.answers.split(), *api.by.values()} <= {*ALL.resources[api.sums].all_fields}
         assert api.by.keys() <= api.params.keys()
-    assert wrong == []
-    assert {code for _, code, _ in api.refuses} <= ALL.errors.keys()
 
 
 @each("api", SIMULATED, ids=names(SIMULATED))
-def test_what_is_simulated_has_a_behaviour_or_a_verb_that_does_it(api):
-    assert api.name in BEHAVIOURS or (verb_of(api) and (api.type in ALL.resources or api.always is not None or api.sums or api.does[0].startswith("drop ")))
-    assert {param.refers for param in api.params.values() if param.refers} <= {*ALL.resources, "Resource"}
+def test_what_is_simulated_has_a_function_or_a_verb_that_does_it(api):
+    if not api.behaviour:
+        assert verb_of(api) and (api.type in ALL.resources or api.always is not None or api.sums or api.does[0].startswith("drop "))
 
 
-def test_every_effect_is_used_by_an_api_or_by_a_resource():
-    clauses = [clause for rows in (EVERY, RESOURCES) for row in rows for clause in getattr(row, "does", ()) or getattr(row, "ends", ())]
-    clauses += [clause.partition(": ")[2] for clause in clauses if clause.startswith("when ")]
-    assert {words for words in EFFECTS if not any(clause == words or clause.startswith(words + " ") for clause in clauses)} == set()
+def functions_of(clauses):
+    for clause in clauses:
+        effect = clause.effect.clause.effect if isinstance(clause.effect, When) else clause.effect
+        if isinstance(effect, Perform):
+            yield effect.function
+
+
+def test_every_function_that_rows_may_name_is_named_by_one():
+    clauses = [*(clause for api in EVERY for clause in api.clauses), *(clause for ending in ALL.endings.values() for clause in ending)]
+    assert {*EFFECTS.values()} == {*functions_of(clauses)}
 
 
 @each("row", RESOURCES, ids=names(RESOURCES))
@@ -248,9 +184,20 @@ def calls_of(api):
     return [(api.method, re.sub(r"\{\w+\}", "{}", path), api.key if api.method == "PUT" else "") for path in api.paths]
 
 
-def test_every_behaviour_belongs_to_a_row():
-    assert BEHAVIOURS.keys() - ALL.apis.keys() == set()
-    assert ON_REMOVAL.keys() - ALL.resources.keys() == set()
+def test_every_function_of_an_api_is_named_as_one():
+    assert BEHAVIOURS.keys() - {name.lower() for name in ALL.apis} == set()
+
+
+def test_every_hook_is_about_something_that_there_is():
+    subjects = {"removed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "called": {""}, "tagging": {""}}
+    for event, subject in HOOKS:
+        if event == "computed":
+            type, _, name = subject.partition(".")
+            assert name in ALL.item_fields(type), subject
+        elif event == "tagged":
+            assert any(pattern.startswith(f"{subject}::") for row in RESOURCES for pattern in row.tags), subject
+        else:
+            assert subject in subjects[event], (event, subject)
 
 
 def test_the_manuals_apis_are_backed_by_it():
@@ -329,11 +276,15 @@ def test_a_catalogue_that_cannot_be_read_says_so(tmp_path, text):
 
 
 WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start says besides file and record
-    ("apis", "SetVmHostname", {"does": ["tagg hostname::{hostname}"]}, "'tagg hostname::{hostname}' is no effect"),
+    ("apis", "SetVmHostname", {"does": ["tagg hostname::{hostname}"]}, "there is no effect 'tagg hostname::{hostname}'"),
+    ("apis", "SetVmHostname", {"does": ["take_vnis"]}, "there is no effect 'take_vnis', did you mean take_vni?"),
     ("apis", "SetVmHostname", {"does": ["when nonsense: tag hostname::{hostname}"]}, "'nonsense': there is no parameter or field nonsense"),
     ("apis", "SetVmHostname", {"does": ["hostUid = none"]}, "there is no parameter or field hostUid, did you mean hostUuid?"),
+    ("apis", "SetVmHostname", {"does": ["hostUuid.nme = none"]}, "nothing in hostUuid.nme has a field nme"),
     ("apis", "SetVmHostname", {"does": ["add Zonee name=hostname"]}, "there is no resource 'Zonee', did you mean Zone?"),
+    ("apis", "SetVmHostname", {"does": ["add Zone nam=hostname"]}, "Zone has no field nam"),
     ("apis", "SetVmHostname", {"refuses": [["hostnam is Enabled", "SYS.1006", "no"]]}, "'hostnam is Enabled': there is no parameter or field hostnam, did you mean hostname?"),
+    ("apis", "SetVmHostname", {"refuses": [["configured.vm.num is true", "SYS.1006", "no"]]}, "there is no setting 'vm/num', did you mean vm/numa?"),
     ("apis", "SetVmHostname", {"refuses": [["hostname is Enabled", "SYS.1006", "no {hostnam}"]]}, "there is no parameter or field hostnam"),
     ("apis", "SetVmHostname", {"refuses": [["no Zonee uuid=hostname", "SYS.1006", "no"]]}, "there is no resource 'Zonee'"),
     ("apis", "SetVmHostname", {"refuses": [["hostname", "SYS.9", "no"]]}, "there is no error code 'SYS.9'"),
@@ -344,24 +295,24 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
     ("apis", "SetVmHostname", {"backing": "servr"}, "there is no backing 'servr', did you mean server?"),
     ("apis", "SetVmHostname", {"caller": "admn"}, "there is no caller 'admn', did you mean admin?"),
     ("apis", "SetVmHostname", {"long": "maybe"}, "there is no kind of long job 'maybe'"),
-    ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstance", "hostname:strin!"]}, "'hostname:strin!': it is no parameter"),
-    ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstance", "hostname! ~5"]}, "'hostname! ~5': it is no parameter"),
+    ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstance", "hostname:strin!"]}, "'hostname:strin!' is no name with a type, did you mean str?"),
+    ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstance", "hostname! ~5"]}, "'~5' is no constraint"),
     ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstanc", "hostname!"]}, "there is no resource 'VmInstanc', did you mean VmInstance?"),
     ("apis", "SetVmHostname", {"takes": ["hostname!"]}, "there is no parameter 'uuid'"),
-    ("apis", "SetVmHostname", {"does": []}, "nothing does what the API is for"),
-    ("apis", "SetVmHostname", {"call": "PUTT /vm-instances/{uuid}/actions"}, "a call is a method and a path"),
+    ("apis", "SetVmHostname", {"does": []}, "nothing does its calls"),
+    ("apis", "SetVmHostname", {"call": "PUTT /vm-instances/{uuid}/actions"}, "is no method and path, such as GET /zones"),
     ("apis", "SetVmHostname", {"dose": "x"}, "there is no key 'dose', did you mean does?"),
     ("apis", "SetVmHostname", {"does": 5}, "does is a list of texts, not 5"),
-    ("apis", "GetVmMonitorNumber", {"tells": {"monitorNumber:inte =1": "VDIMonitorNumber::"}}, "there is no type of what a tag says 'inte', did you mean int?"),
+    ("apis", "GetVmMonitorNumber", {"tells": {"monitorNumber:inte =1": "VDIMonitorNumber::"}}, "'monitorNumber:inte' is no name with a type, did you mean int?"),
     ("apis", "GetPrimaryStorageCapacity", {"sums": "PrimaryStorag"}, "there is no resource 'PrimaryStorag'"),
-    ("inventories", "Certificate", {"fields": ["uuid", "name:strin"]}, "there is no type of a field 'strin'"),
-    ("inventories", "Certificate", {"relations": ["zone: zoneUuid=Zonee.uuid"]}, "there is no resource Zonee, did you mean Zone?"),
-    ("inventories", "Certificate", {"relations": ["zone: nonsense.zone"]}, "there is no relation nonsense"),
-    ("inventories", "Certificate", {"ends": ["dropp Zone uuid=uuid"]}, "'dropp Zone uuid=uuid' is no effect, did you mean drop?"),
+    ("inventories", "Certificate", {"fields": ["uuid", "name:strin"]}, "there is no type of name, 'strin', did you mean str?"),
+    ("inventories", "Certificate", {"relations": ["zone: zoneUuid=Zonee.uuid"]}, "there is no resource 'Zonee', did you mean Zone?"),
+    ("inventories", "Certificate", {"relations": ["zone: nonsense.zone"]}, "there is no relation 'nonsense'"),
+    ("inventories", "Certificate", {"ends": ["dropp Zone uuid=uuid"]}, "there is no effect 'dropp Zone uuid=uuid'"),
     ("inventories", "Certificate", {"dies_with": ["zoneUuid:Zonee"]}, "there is no resource 'Zonee'"),
-    ("inventories", "Certificate", {"of": "Nonsense"}, "of: there is no resource Nonsense"),
-    ("configurations", "host/load.all", {"type": "boolean"}, "there is no type of a configuration 'boolean', did you mean bool?"),
-    ("structs", "VipPortRange", {"fields": ["uuid", "ports:lists"]}, "there is no type of a field 'lists', did you mean list?"),
+    ("inventories", "Certificate", {"of": "Nonsense"}, "there is no resource 'Nonsense'"),
+    ("configurations", "host/load.all", {"value": "boolean"}, "'value:boolean' is no name with a type, did you mean bool?"),
+    ("structs", "VipPortRange", {"fields": ["uuid", "ports:lists"]}, "there is no type of ports, 'lists', did you mean list?"),
 )
 
 
@@ -370,7 +321,7 @@ def test_a_row_with_a_word_that_is_none_stops_the_start_and_names_row_and_clause
     ((number, row),) = ((number, row) for number, row in RECORDS[table].items() if row["name"] == name)
     (tmp_path / "catalogue.json").write_text(json.dumps(RECORDS | {table: RECORDS[table] | {number: row | wrong}}))
     with pytest.raises(SettingsError) as error:
-        checked(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
+        refuse_idle_rows(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
     told = str(error.value)
     assert str(tmp_path / "catalogue.json") in told and name in told and why in told and "\n" not in told
 

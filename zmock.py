@@ -1850,13 +1850,13 @@ class Resource:
         """Parse the clauses and the references. Raise ValueError for a wrong one."""
         for name, type in catalogue.item_fields(self.name).items():
             check_word(type, TYPES, f"type of {name},")
-        for name in self.embeds:
-            check_word(name, self.relations, "relation")
         for relation in self.relations.values():
             if relation.via:
                 check_word(relation.via[0], self.relations, "relation")
             else:
                 check_word(relation.target, catalogue.resources, "resource")
+        for name in self.embeds:
+            check_word(name, self.relations, "relation")
         for word in (*self.dies_with, *self.outlives):
             for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
                 check_word(type, catalogue.resources, "resource")
@@ -2396,7 +2396,6 @@ class Catalogue:
         self.tag_rules, self.providers = tables["tags"], tables["providers"]
         self.resources = with_indexes(with_subtypes(file, tables["inventories"]))
         self.collections = {row.path: row for row in self.resources.values() if row.path}
-        self.classes = java_classes(self.resources, self.structs, tables["enums"])
         self.apis = {api.name: api for api in tables["apis"]}
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
         self.referenced: list[str] = []  # the types of which AccountResourceRefs tell
@@ -2410,6 +2409,7 @@ class Catalogue:
             with about_row(file, f"inventories, {row.name}"):
                 row.compile(self)
                 self.relate(row)
+        self.classes = java_classes(self.resources, self.structs, tables["enums"])
         for rule in (*self.tag_rules, *self.quotas.values()):
             with about_row(file, f"tags and quotas, {rule.type}"):
                 rule.compile(self)

@@ -3,73 +3,68 @@
 # requires-python = ">=3.11"
 # dependencies = ["aiohttp>=3.9", "tinydb>=4.8"]
 # ///
-"""zmock: a ZStack 2.5.1 private cloud that is not there.
+"""zmock: a mock server for the ZStack 2.5.1 REST API.
 
-Read it from top to bottom; a section uses only what stands above it.
+One Python file simulates the API and a small data centre. It says how a mock cloud works.
+data/catalogue.json says what ZStack 2.5.1 is: APIs, resources, configurations, error codes.
 
-    Settings    what can be set; flags, ZMOCK_* variables, --help and the README table come from it
-    Dialect     where the manual and the real server differ, a row each
-    Errors      ApiError, and the codes with their descriptions
-    Clock       the only source of time: now, sleep, advance
-    Catalogue   what a record says: Value, Api, Resource
-    Catalogue: configurations    global configurations, quotas, rules for tags, and other small records
-    The words of rows       what calls do and refuse beyond their verbs, in a small vocabulary
-    Catalogue: the tables   data/catalogue.json, read and checked: all of the above together
-    Files       what TinyDB reads, and the ledger of what is not in it yet
-    Files: the folder     loading, committing, folding, faults of the world; snapshots
-    Store       the items of a type in memory: by uuid, by index, in order
-    Store: commits    all types; what changes is taken back, or kept in groups
-    Query       what a query says: conditions with their operators, sorting, paging, fields
-    Query: plans    which items satisfy it, from an index where one helps, through relations and tags
-    Faults      what can befall a call, and the words that say it
-    Faults: rules    rules as they are set, from files too, and what they decide
-    Jobs: runs  an operation under way, and its stages
-    Jobs        202, poll, web-hook, expiry
-    Verbs       what rows say, at work: conditions and effects
-    Verbs: calls    create, update, change state, delete, act, query, tell: what calls do that have no behaviour
-    Cloud       items, inventories, what is asked and what comes of it; knows no HTTP
-    Configuration    global configurations: what they may be, and what a change brings about
-    Accounts    whose things are, who sees them, who may do what, and how much of it
-    Accounts: calls    log in, share, give away, quotas, permissions
-    Allocation  addresses, numbers, space: what is taken from a stock, and given back; who keeps apart
-    Allocation: hosts and storage    which host has room for a virtual machine, which storage for a volume, and what is left
-    Allocation: virtual machines     the host, the addresses and the volumes that one takes, or could
-    Tags        what tags may say, of what, and what they bring about
-    Long jobs   what goes on after its api-job, and is a resource until then and after
-    Deletion    what was deleted and waits to be expunged
-    Behaviours  what a row cannot say; first: node, progress, notifications
-    Behaviours: licences                  and capacity, garbage collection: the rest of the manual's chapter 4
-    Behaviours: hosts and storage         zones, clusters, hosts, primary and backup storage
-    Behaviours: offerings and networks    offerings, L2 and L3 networks, address ranges
-    Behaviours: virtual machines          images changed, routers, clones
-    Behaviours: volumes and images        volumes, snapshots, images
-    Behaviours: consoles                  how a browser gets to a virtual machine
-    Schedules   jobs that a trigger has run at its moments
-    Demo cloud  what a cloud starts with, as the calls that build it
-    Cloud file  what people write: objects with names for references, dates, states
-    Kept cloud  a cloud from a file or a folder: what is odd about it, what was under way when it was kept
-    Incidents   hosts that go, storage that fills, a management node that dies
-    API: requests    what a request says: path, query string, body, headers
-    API: hints       what was perhaps meant: the nearest path, verb, action, field
-    API: answers     what is kept of a request, and what goes out
-    API: wire        answers that break: resets, half a body, one byte at a time
-    API         /zstack/v1: a request in, one answer out
-    Contract: schemas    parameters, bodies and inventories as JSON Schema
-    Contract    the APIs as OpenAPI 3.1
-    Control: watching    what happens, for who waits or listens
-    Control     /zmock: look inside, move time, reset
-    Catalogue: checks    rows that use a word that is none; a start refuses them
-    App         create_app, and what it does at the start and the end
-    Sockets     where it listens, and how its handle asks it: each request once, below every HTTP library
-    Fixtures: the handle    a running mock as a test holds it, in its own loop or in a thread
-    Fixtures    what pytest_plugins = ["zmock"] gives
-    Main        the command line
+Read it from top to bottom. A section uses only what stands above it.
 
-Words, as ZStack says them. A *resource* (a Zone) is described by a row; an *item* is one of them as it is stored, an
-*inventory* the same as a client sees it. An *api* is one documented call (CreateZone); a *call* is one use of it. An
-asynchronous call is an *api-job*: 202 and a location to poll. A *long job* is a resource that goes on after its api-job.
-A *session* is what a login gives. A *stage* is a step of an api-job that can be seen, and can fail. *Primary storage*
-holds volumes, *backup storage* holds images.
+    Settings         the settings, from flags, variables and keywords
+    Dialect          the differences between the manual and the real server
+    Errors           ApiError and its kinds
+    Clock            the only source of time; cron expressions
+    Values           what a parameter or a configuration may be: parse, check, explain
+    Catalogue        the rows of data/catalogue.json, parsed: APIs, resources, and their clauses
+    Files            the folder: TinyDB files, the ledger of commits, snapshots
+    Store            the TinyDB tables in memory, with indexes, transactions and commits
+    Query            conditions, sorting and paging: parse, plan, evaluate
+    Rules            fault rules: match, count, decide
+    Jobs             api-jobs: run in stages, poll, web-hook, expiry
+    Rows at work     the clauses of rows: conditions, effects, and the generic verbs
+    Cloud            objects and calls, without HTTP; global configurations; deletion
+    Accounts         sessions, permissions, sharing, quotas, logins
+    Behaviours       a function for each API that needs code, by area: hosts, storage, networks,
+                     network services, virtual machines, volumes, images, tags, long jobs,
+                     schedules, licences
+    Clouds           the demo cloud, large clouds, cloud files, and a restart on a kept folder
+    Incidents        failures with their consequences: a host is down, storage is full
+    API              /zstack/v1: requests, hints, answers, and how answers break
+    Contract         the APIs as OpenAPI 3.1
+    Control          /zmock: look inside, move time, add rules and incidents, reset
+    App              create_app(), its start and its end, and the sockets
+    Fixtures         the handle of a mock in a test, and the pytest plugin
+    Main             the command line
+
+How a call goes, from a request to the end of its job:
+
+    Rest.answer          the one way out; it records the call in the journal and sends the answer
+    Rest.dispatch        finds the API of the path, reads the body and the parameters
+      Cloud.check        checks the parameters against the row of the API
+      Faults.decide      returns the fault of the first rule that matches
+    Rest.run_now         for a GET: Cloud.perform, and 200 or 503
+    Rest.submit          for a change: Jobs.submit, and 202 with the location to poll
+      Run                waits on the Clock, stage by stage
+      Cloud.perform      refuses missing objects, permissions, the refusals of the row, quotas,
+                         then calls the function of the API (start_vm_instance) or its verb
+                         (create, update, delete, act)
+      Store.commit       writes the changes to the ledger
+      Jobs.publish       lets polls see the result, and calls the web-hook
+
+Terms, as ZStack uses them:
+
+    API              one documented call, CreateZone
+    call             one request to an API
+    api-job          an asynchronous call: 202, then polls until 200 or 503
+    stage            a step of an api-job, which progress shows and a rule can fail
+    long job         a resource that goes on after the api-job that began it
+    session          the result of a login
+    resource         a kind of object, as Zone, and its row in the catalogue
+    item             an object as it is stored; an inventory is what a client sees of it
+    primary storage  holds volumes; backup storage holds images
+    rule             makes calls slow, failing or broken; an incident breaks a part of the cloud
+    snapshot         a named copy of the whole state
+    journal          the calls that were made
 
 PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting, whoever imports it first.
 """

@@ -1168,7 +1168,7 @@ class Value:
         """Return the sentence for a problem, with the attributes, the value and `words` put in."""
         length = len(value) if isinstance(value, str) else 0
         choices = ", ".join(self.values)
-        words |= {"value": value, "length": length, "choices": choices, "noun": TYPES[self.type].noun}
+        words |= {"value": value, "length": length, "choices": choices}
         return sentences[problem].format(**vars(self), **words)
 
 
@@ -1192,7 +1192,8 @@ def parse_constraint(word: str) -> Item:
 
 # The sentences of the server for an illegal parameter (APIMessage.java).
 PARAMETER_PROBLEMS = {
-    "longest": "{where} exceeds max length of string. expected was <= {longest}, actual was {length}",
+    "longest": "{where} exceeds max length of string. "
+    "expected was <= {longest}, actual was {length}",
     "shortest": "{where} less than the min length of string. "
     "expected was >= {shortest}, actual was {length}",
     "required": "{where} is mandatory, can not be null",
@@ -1251,7 +1252,8 @@ def read_whole(spec: Value, value: Any) -> int:
         if number != int(number) or not -(1 << bits) <= number < 1 << bits:
             raise ValueError
     except (ValueError, OverflowError):
-        verdict = f"is excepted an int or long, but was [{text_of(value)}]."  # sic: TypeVerifier.java
+        # The words of TypeVerifier.java.
+        verdict = f"is excepted an int or long, but was [{text_of(value)}]."
         raise FrontError(400, f"[{spec.name}] field {verdict}") from None
     return int(number)
 
@@ -1358,15 +1360,19 @@ TYPES = {
 #     a global configuration. a|b is the first of two that is there. All else is a value: Enabled,
 #     22, 10G, 'https', '/a/{its.uuid}', true, false, none.
 #
-#     conditions   vmNicUuid        is there              no vmNicUuid      is not there
-#                  state is A|B     is one of them        state is not A|B  is there, and none of them
+#     conditions   vmNicUuid        is there
+#                  no vmNicUuid     is not there
+#                  state is A|B     is one of them
+#                  state is not A|B is there, and none of them
 #                  dns is IPv4      has a form of text (FORMS)
-#                  a in b           b is a list, a network '10.0.0.0/8', a range '{x}-{y}'; a not in b
-#                  a > b   a < b    numbers or addresses
+#                  a in b           b is a list, a network '10.0.0.0/8' or a range '{x}-{y}'
+#                  a not in b       is there, and not in it
+#                  a > b   a < b    compares numbers or addresses
 #                  several a        a list with more than one element
-#                  some User name accountUuid=caller     such an object exists; no User ...: none does
+#                  some User name accountUuid=caller     such an object exists
+#                  no User name accountUuid=caller       no such object exists
 #                  A and B          both
-#     effects      state = Stopped     sets a field of the object, vipUuid.useFor = Eip of another one
+#     effects      state = Stopped     sets a field of the object: vipUuid.useFor = Eip of another
 #                  port ?= otherPort   sets a field that is not there yet
 #                  dns + dns           adds an element to a list, dns - dns removes one
 #                  add Ref a=b c       adds an object, if all its values are there
@@ -1380,8 +1386,8 @@ TYPES = {
 #                  nothing             answers the inventory only
 #                  take_vni            calls the function of that name (see `named_in_rows`)
 #
-# Effects stand in place of what the verb of the API does, but Create, Add, Update and Change...State
-# do both. A clause that names a list parameter is for each of its elements. One that names map.key
+# Effects stand in place of what the verb of the API does. Create, Add, Update and Change...State do
+# both. A clause that names a list parameter is for each of its elements. One that names map.key
 # and map.value is for each entry. A refusal with SYS.1007 that names parameters only is an illegal
 # parameter.
 
@@ -1567,7 +1573,7 @@ class Api:
 
     @functools.cached_property
     def key(self) -> str:
-        """Return the member of a body with the parameters: params, or an action as logInByAccount."""
+        """Return the member of a body with the parameters: params, or an action."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
 
     @functools.cached_property
@@ -1711,7 +1717,8 @@ class Resource:
     discriminator  the field that tells the subtypes apart
     kinds          subtypes without a collection: {"KVM": [Java class, field, ...]} by the value of
                    the discriminator
-    owner          whose a new item is: "caller", or the key of what it is part of ("vmInstanceUuid")
+    owner          the owner of a new item: "caller", or that of what a key leads to
+                   ("vmInstanceUuid")
     account        the field that says whose an item is
     unreferenced   no AccountResourceRef tells of its items
     soft_deleted   a shadow stays of a deleted item: its uuid is never free again
@@ -1787,7 +1794,7 @@ class Resource:
 
     @functools.cached_property
     def worded(self) -> list[str]:
-        """Return the fields that inventories show in other words: dates, and references with dates."""
+        """Return the fields that inventories show in other words: dates, references with dates."""
         return [name for name, type in self.all_fields.items() if type in ("date", "maps")]
 
     @functools.cached_property
@@ -1973,7 +1980,10 @@ class Quota:
 
 @dataclass(eq=False)
 class TagRule:
-    """A rule that refuses a system tag: `tag` names its parts, and `when` is a condition on them."""
+    """A rule that refuses a system tag.
+
+    `tag` names the parts of the tag, and `when` is a condition on them.
+    """
 
     type: str
     tag: str
@@ -1981,7 +1991,8 @@ class TagRule:
     details: str
 
     def compile(self, catalogue: Catalogue) -> None:
-        self.condition = RowParser(catalogue, names=parts_of(self.tag, self.tag)).condition(self.when)
+        parser = RowParser(catalogue, names=parts_of(self.tag, self.tag))
+        self.condition = parser.condition(self.when)
 
 
 @dataclass(frozen=True)
@@ -2047,8 +2058,8 @@ class RowTest:
     """One test of a condition, of words; `some` and `none` are about items with pairs of values."""
 
     kind: str
-    left: str
-    right: tuple = ()
+    subject: str
+    words: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -2218,11 +2229,11 @@ class RowParser:
         words = []
         for test in tests:
             if test.kind in ("some", "none"):
-                words += [word for _, word in test.right]
+                words += [word for _, word in test.words]
             elif test.kind in ("in", "not in"):
-                words.append(test.left)
+                words.append(test.subject)
             elif test.kind != "several":
-                words += [test.left, *test.right]
+                words += [test.subject, *test.words]
         return RowCondition(text, tests, self.lists(words))
 
     def test(self, text: str, clause: str) -> RowTest:
@@ -2254,7 +2265,7 @@ class RowParser:
         for test in condition.tests:
             if test.kind in ("some", "none"):
                 return False
-            if not self.params.keys() >= set(filter(is_name, (test.left, *test.right))):
+            if not self.params.keys() >= set(filter(is_name, (test.subject, *test.words))):
                 return False
         return True
 
@@ -2267,6 +2278,7 @@ class RowParser:
         return [self.clause(text) for text in texts if text != "nothing"]
 
     def clause(self, text: str) -> Clause:
+        """Return the effect of a text."""
         word, _, rest = text.partition(" ")
         if match := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", text):
             self.check_names(match.group(1, 3), text)
@@ -2310,7 +2322,8 @@ class RowParser:
         """Raise ValueError if a name or a step of a path means nothing."""
         name, *steps = path.split(".")
         if name == "configured":
-            check_word(f"{steps[0]}/{'.'.join(steps[1:])}", self.catalogue.configurations, "setting")
+            setting = f"{steps[0]}/{'.'.join(steps[1:])}"
+            check_word(setting, self.catalogue.configurations, "setting")
             return
         types = self.types
         if name == "caller":
@@ -2449,16 +2462,16 @@ class Catalogue:
         return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
     def embedded_in(self, row: Resource) -> list[Resource]:
-        """Return the resources whose inventories are shown inside those of another, at any depth."""
+        """Return the resources whose inventories stand inside those of another, at any depth."""
         children = {}
         for kind in (row, *self.subtypes[row.name].values()):
             for child in self.embedded[kind.name].values():
                 if child is not row:
                     children[child.name] = child
-        found = []
+        resources = []
         for child in children.values():
-            found += [child, *self.embedded_in(child)]
-        return found
+            resources += [child, *self.embedded_in(child)]
+        return resources
 
     def members_answered(self, api: Api) -> dict[str, Member]:
         """Return the members of an API's answer that hold objects.
@@ -2802,7 +2815,10 @@ Speller = Callable[[Uuid], Uuid]
 
 
 def spell_in_tag(tag: str, patterns: Iterable[str], spell: Speller) -> str:
-    """Return a system tag with spell(uuid) in the place of each {uuid} of the pattern that it fits."""
+    """Return a system tag with its uuids replaced by spell(uuid).
+
+    They stand where the first pattern that the tag fits has {uuid}.
+    """
     for pattern in patterns:
         if parts_of(pattern, tag) is None:
             continue
@@ -3757,7 +3773,8 @@ class Database(tinydb.TinyDB):
         self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
         self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
-        self.call_in_loop: Callable[..., Any] = operator.call  # for TinyDB's methods, which may run in another thread
+        # TinyDB's methods may run in another thread than the loop.
+        self.call_in_loop: Callable[..., Any] = operator.call
 
     def table(self, name: str, **options: Any) -> Table:
         if name not in self.tables:
@@ -4207,7 +4224,8 @@ def configured(cloud: Cloud, category: str, name: str) -> Any:
     configured(cloud, "identity", "session.timeout") -> 7200
     """
     key = f"{category}/{name}"
-    return cloud.catalogue.configurations[key].read(cloud.store.peek("GlobalConfig", key).get("value"))
+    text = cloud.store.peek("GlobalConfig", key).get("value")
+    return cloud.catalogue.configurations[key].read(text)
 
 
 # ---- Query -------------------------------------------------------------------------------------------------------
@@ -6597,7 +6615,10 @@ def address_of(text: str | None) -> ipaddress.IPv4Address | None:
 
 
 def network_of(text: str, strict: bool = False) -> ipaddress.IPv4Network | None:
-    """Return the IPv4 network in a text, or None; strictly, the address must be the network's own."""
+    """Return the IPv4 network in a text, or None.
+
+    A strict network begins with its own address.
+    """
     try:
         return ipaddress.IPv4Network(text, strict)
     except ValueError:
@@ -6785,7 +6806,9 @@ class Scope:
             value = self.follow(match[1])[0]
             if isinstance(value, list):
                 return comma.join(map(str, value))
-            return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text_of(value)
+            if isinstance(value, dict):
+                return json.dumps(value, ensure_ascii=False)
+            return text_of(value)
 
         return re.sub(r"\{([\w.]+)\}", worded, sentence)
 
@@ -6809,7 +6832,7 @@ class Scope:
     # conditions
 
     def where(self, condition: RowCondition) -> Scope | None:
-        """Return the scope in which a condition holds: this one, or that of an element of a list."""
+        """Return the scope in which a condition holds: this one, or that of a list element."""
         for scope in self.repeated(condition.lists):
             if all(map(scope.holds, condition.tests)):
                 return scope
@@ -6817,23 +6840,25 @@ class Scope:
 
     def holds(self, test: RowTest) -> bool:
         if test.kind in ("some", "none"):
-            exists = any(True for _ in self.items(test.left, test.right))
+            exists = any(True for _ in self.items(test.subject, test.words))
             return exists == (test.kind == "some")
-        value = self.value(test.left)
+        value = self.value(test.subject)
         if test.kind in ("there", "no"):
             return is_there(value) == (test.kind == "there")
         if test.kind == "several":
             return len(set(value or ())) > 1
         if test.kind in ("in", "not in"):
-            return is_there(value) and contains(self.value(test.right[0]), value) == (test.kind == "in")
+            is_inside = contains(self.value(test.words[0]), value)
+            return is_there(value) and is_inside == (test.kind == "in")
         if test.kind in ("<", ">"):
-            low, high = comparable(value), comparable(self.value(test.right[0]))
+            low, high = comparable(value), comparable(self.value(test.words[0]))
             if test.kind == ">":
                 low, high = high, low
             return None not in (low, high) and low < high
-        is_form = test.right[0] in FORMS
+        is_form = test.words[0] in FORMS
         present = is_there(value) or (is_form and value in ("", {}))  # "" has none of the forms
-        return present and any(self.equals(value, word) for word in test.right) == (test.kind == "is")
+        equals_one = any(self.equals(value, word) for word in test.words)
+        return present and equals_one == (test.kind == "is")
 
     def equals(self, value: Any, word: str) -> bool:
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
@@ -6858,6 +6883,7 @@ class Scope:
         self.keep()
 
     def apply(self, effect: RowEffect) -> None:
+        """Apply an effect; perform() stores the fields that it sets."""
         cloud = self.cloud
         match effect:
             case Assign():
@@ -6994,7 +7020,7 @@ def refuse_by_row(cloud: Cloud, call: Call) -> None:
 
 
 def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
-    """Raise BadParameter for a refusal that names nothing but parameters, before the call begins."""
+    """Raise BadParameter for a refusal that names parameters only, before the call begins."""
     scope = Scope(cloud, Call(api, params))
     for refusal in api.refusals:
         if refusal.illegal and (match := scope.where(refusal.condition)):
@@ -7134,7 +7160,8 @@ def answer_facts(cloud: Cloud, call: Call) -> Item:
     scope, body = scope_of(cloud, call), {}
     for fact in call.api.facts:
         begin = scope.text(fact.begin)
-        texts = [tag["tag"].removeprefix(begin) for tag in tags_of(cloud, scope.item["uuid"], begin)]
+        tags = tags_of(cloud, scope.item["uuid"], begin)
+        texts = [tag["tag"].removeprefix(begin) for tag in tags]
         if fact.value.default:
             texts.append(fact.value.default)
         values = [TYPES[fact.value.type].parse(text) for text in texts]
@@ -7171,7 +7198,7 @@ def answer_always(cloud: Cloud, call: Call) -> Item:
 
 
 def verb_of(api: Api) -> Callable | None:
-    """Return the function that does the calls of an API without a behaviour, None if nothing can."""
+    """Return the function that does the calls of an API without a behaviour, or None."""
     if api.creates:
         return create
     if api.long == "always":
@@ -7325,7 +7352,7 @@ class Cloud:
         return self.acting
 
     def refer(self, row: Resource, reference: Item) -> None:
-        """Add a reference to the list of the item that it lies in, or its uuid to a list of uuids."""
+        """Add a reference to the list that it lies in; a list of uuids gets its uuid."""
         place = row.place
         owner = self.get(place.owner, reference[place.key])
         element: Any = reference
@@ -7417,7 +7444,7 @@ class Cloud:
         return computed
 
     def inventory(self, type: str, item: Item, only: Collection[str] | None = None) -> Inventory:
-        """Return an item as a client sees it: without nulls, with the inventories embedded in it."""
+        """Return an item as a client sees it: without nulls, with embedded inventories."""
         row = self.catalogue.resource(type)
         names = [name for name in row.all_fields if only is None or name in only]
         if row.stored in self.computing:
@@ -7456,19 +7483,23 @@ class Cloud:
 
     # parameters
 
-    def check(self, api: Api, given: Item) -> Item:
-        """Return parameters, read and found legal. Raise BadParameter or FrontError (APIMessage.java)."""
+    def check(self, api: Api, arguments: Item) -> Item:
+        """Return the legal parameters of a call, read as their types (APIMessage.java).
+
+        Raise BadParameter or FrontError for an illegal one.
+        """
         params = {}
         for param in api.params.values():
-            value = given.get(param.name)
+            value = arguments.get(param.name)
             params[param.name] = self.read(param, param.default if value is None else value)
-        missing_names = [p.name for p in api.params.values() if p.required and params[p.name] is None]
+        required = [param.name for param in api.params.values() if param.required]
+        missing_names = [name for name in required if params[name] is None]
         for param in api.params.values():
             self.check_param(api, param, params[param.name], missing_names)
         params = self.spelled(api, without_nulls(params))
-        if self.makes(api) and given.get("resourceUuid") not in (None, ""):
-            params["resourceUuid"] = self.check_uuid(given["resourceUuid"])
-        self.check_mode(api, given.get("deleteMode"))
+        if self.makes(api) and arguments.get("resourceUuid") not in (None, ""):
+            params["resourceUuid"] = self.check_uuid(arguments["resourceUuid"])
+        self.check_mode(api, arguments.get("deleteMode"))
         check = getattr(api.behaviour, "check", None)
         if check:
             check(self, params)
@@ -7575,7 +7606,8 @@ class Cloud:
         """Do a call, in the server's order: references, session, then the operation itself."""
         call.params = self.spelled(call.api, call.params)  # again: there may be more objects by now
         patterns = self.catalogue.naming_tags
-        call.system_tags = [spell_in_tag(tag, patterns, self.spell_uuid) for tag in call.system_tags]
+        tags = call.system_tags
+        call.system_tags = [spell_in_tag(tag, patterns, self.spell_uuid) for tag in tags]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         if self.needs_session(call.api) and not call.account:
@@ -7632,7 +7664,8 @@ class Cloud:
             if not isinstance(value, list):
                 raise missing(param.name, value, param.refers, hint)
             resource = f"resource[uuids:[{', '.join(map(str, absent))}], type:{param.refers}VO]"
-            raise ApiError("SYS.1003", f"invalid field[{param.name}], {resource} not found", hint=hint)
+            details = f"invalid field[{param.name}], {resource} not found"
+            raise ApiError("SYS.1003", details, hint=hint)
         return False
 
     def hint_on_type(self, uuid: Uuid, param: Value) -> str:
@@ -7656,7 +7689,7 @@ class Cloud:
     # queries
 
     def queries_of(self, call: Call) -> Rows:
-        """Return the evaluator of a caller's queries: over all for admin, else over what it sees."""
+        """Return the evaluator of a caller's queries, over all that it may see."""
         if self.by_admin(call) or call.account == ADMIN:
             return self.queries
         return self.accounts.queries(call.account)
@@ -7667,7 +7700,8 @@ class Cloud:
         items, total = (queries or self.queries).select(query, row)
         if query.count:
             return {"total": total}
-        body: Item = {"inventories": [self.inventory(row.name, item, query.fields) for item in items]}
+        inventories = [self.inventory(row.name, item, query.fields) for item in items]
+        body: Item = {"inventories": inventories}
         if query.with_count:
             body["total"] = total
         return body
@@ -7818,8 +7852,8 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
         cloud.remove(row.type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    what = f"Expunge{'DataVolume' if row.type == 'Volume' else row.type} {uuid}"
-    timers[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, what)
+    name = "DataVolume" if row.type == "Volume" else row.type
+    timers[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, f"Expunge{name} {uuid}")
 
 
 @on("configured", "vm/deletionPolicy", "vm/expungePeriod")
@@ -7858,7 +7892,7 @@ def texts_in(value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Statement:
-    """An action that a policy allows or denies: a class of messages, and perhaps some fields of it."""
+    """An action that a policy allows or denies: the messages of APIs, or some of their fields."""
 
     policy: Item
     effect: str
@@ -7887,7 +7921,10 @@ class Accounts:
     # sessions
 
     def session(self, uuid: Uuid) -> Item:
-        """Return a session. Raise ID.1001 if there is none, or if it is over. Use does not renew it."""
+        """Return a session. Raise ID.1001 if it does not exist or is over.
+
+        The use of a session does not renew it.
+        """
         session = self.store.peek("Session", uuid)
         if session and session["expiredDate"] > self.cloud.clock.stamp():
             return session
@@ -8061,7 +8098,7 @@ class Accounts:
                 raise ApiError("ID.1002", f"permission denied. {details}")
 
     def refuse_object(self, call: Call, param: Value, type: str, item: Item | None) -> None:
-        """Refuse a change of an object of another account, and the use of one that it does not share.
+        """Refuse to change an object of another account, or to use one that it does not share.
 
         All may use an object that nobody owns, as a host, but only admin may tag it. The source is
         OperationTargetAPIRequestChecker.java.
@@ -8207,7 +8244,8 @@ class View:
         owner = self.accounts.owner(type, item) if item else None
         if owner is None or self.account not in (ADMIN, owner):
             return []
-        reference = {"accountUuid": owner, "resourceUuid": item["uuid"], "resourceType": f"{type}VO"}
+        reference = {"accountUuid": owner, "resourceUuid": item["uuid"]}
+        reference["resourceType"] = f"{type}VO"
         for name in ("uuid", "createDate", "lastOpDate"):
             reference[name] = item.get(name)
         return [reference]
@@ -8268,9 +8306,10 @@ def change_resource_owner(cloud: Cloud, call: Call) -> Item:
         reason = "wrong resourceUuid or the resource is admin resource"
         raise refused(f"cannot find the {resource}; {reason}")
     if (type, item.get("type")) == ("Volume", "Root"):
+        # The words of VmInstanceManagerImpl.java.
         raise refused(
             f"the resource[uuid:{item['uuid']}] is a ROOT volume, you cannot change its owner, "
-            "instead,change the owner of the VM the root volume belongs to"  # sic: VmInstanceManagerImpl.java
+            "instead,change the owner of the VM the root volume belongs to"
         )
     old_owner = accounts.owner(type, item)
     if old_owner == new_owner:
@@ -8321,7 +8360,7 @@ def share_resource(cloud: Cloud, call: Call) -> None:
 
 @behaviour
 def revoke_resource_sharing(cloud: Cloud, call: Call) -> None:
-    """Remove shares: the first of `accountUuids`, `toPublic` and `all` counts (AccountBase.java)."""
+    """Remove shares. The first of accountUuids, toPublic and all counts (AccountBase.java)."""
     for uuid in call["resourceUuids"]:
         if call["accountUuids"]:
             shares = shares_of(cloud, uuid, call["accountUuids"])
@@ -8382,14 +8421,14 @@ def update_user(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def check_api_permission(cloud: Cloud, call: Call) -> Item:
     account, user = call.account, call.user
-    if found := cloud.look("User", call["userUuid"]):
-        if account not in (ADMIN, found["accountUuid"]):
+    if subject := cloud.look("User", call["userUuid"]):
+        if account not in (ADMIN, subject["accountUuid"]):
             raise refused(
-                f"the user specified by the userUuid[{found['uuid']}] does not belong to the current "
-                "account, and the current account is not an admin account, so it has no permission "
-                "to check the user'spermissions"  # sic: AccountManagerImpl.java
+                f"the user specified by the userUuid[{subject['uuid']}] does not belong to the "
+                "current account, and the current account is not an admin account, so it has no "
+                "permission to check the user'spermissions"  # sic: AccountManagerImpl.java
             )
-        account, user = found["accountUuid"], found["uuid"]
+        account, user = subject["accountUuid"], subject["uuid"]
     permissions = {}
     for name in call["apiNames"]:
         allowed = cloud.accounts.may_call(api_of_message(cloud, name), account, user)
@@ -8511,7 +8550,8 @@ def reserved_memory(cloud: Cloud, host: Item) -> int:
     )
     for level, uuid, begin in levels:
         size = size_of(rest_of_tag(cloud, uuid, begin) or "")
-        if size is not None and configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level"):
+        counts = configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level")
+        if size is not None and counts:
             return size
     return configured(cloud, "kvm", "reservedMemory")
 
@@ -8571,7 +8611,8 @@ def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
         sums["totalCpu"] += host["totalCpuCapacity"]
         sums["availableCpu"] += available_cpus(cloud, host)
         sums["totalMemory"] += host["totalMemoryCapacity"]
-        sums["availableMemory"] += max(0, available_memory(cloud, host) - reserved_memory(cloud, host))
+        memory = available_memory(cloud, host) - reserved_memory(cloud, host)
+        sums["availableMemory"] += max(0, memory)
         sums["managedCpuNum"] += host["cpuNum"]
     return sums
 
@@ -8651,7 +8692,7 @@ def update_hosts(cloud: Cloud, cluster: Item, call: Call) -> None:
 
 @behaviour(run="Run the script")
 def kvm_run_shell(cloud: Cloud, call: Call) -> Stages:
-    """Return the output of the script on each host, which is empty, or the error of one that is away."""
+    """Return the empty output of the script on each host, or the error of one that is away."""
     yield "run"
     results = {}
     for uuid in call["hostUuids"]:
@@ -8694,7 +8735,8 @@ def able_hosts(
     if not hosts:
         raise no_host("no host is Enabled and Connected")
     homes = homes_of(cloud, vm)
-    hosts = [host for host in hosts if homes <= {host["uuid"]} and reaches(cloud, vm, host["clusterUuid"])]
+    hosts = [host for host in hosts if homes <= {host["uuid"]}]
+    hosts = [host for host in hosts if reaches(cloud, vm, host["clusterUuid"])]
     if not hosts:
         raise no_host("no host's cluster has the networks and primary storage")
     hosts = [host for host in hosts if has_room_for(cloud, host, vm)]
@@ -8792,7 +8834,8 @@ def keep_apart(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
         free = [host for host in hosts if host["uuid"] not in taken or group["state"] != "Enabled"]
         if not free and group["policy"] == "antiHard":
             place = f"for itself in affinity group[uuid:{group['uuid']}]"
-            raise ApiError("HOST_ALLOCATION.1000", f"no host found that vm[uuid:{vm['uuid']}] has {place}")
+            details = f"no host found that vm[uuid:{vm['uuid']}] has {place}"
+            raise ApiError("HOST_ALLOCATION.1000", details)
         hosts = free or hosts
     return hosts
 
@@ -8803,8 +8846,8 @@ def refuse_shared_host(cloud: Cloud, group: Item, call: Call) -> None:
     host = cloud.look("VmInstance", call["uuid"]).get("hostUuid")
     is_strict = (group["policy"], group["state"]) == ("antiHard", "Enabled")
     if is_strict and host and host in hosts_of_group(cloud, group["uuid"]):
-        vm = f"vm[uuid:{call['uuid']}]"
-        raise refused(f"host[uuid:{host}] of {vm} has another vm of affinity group[uuid:{group['uuid']}]")
+        other = f"another vm of affinity group[uuid:{group['uuid']}]"
+        raise refused(f"host[uuid:{host}] of vm[uuid:{call['uuid']}] has {other}")
 
 
 @on("tagged", "affinityGroupUuid")
@@ -8868,7 +8911,7 @@ CAPACITIES = (
 
 @on("computed", "PrimaryStorage.totalCapacity")
 def total_capacity(cloud: Cloud, ps: Item) -> int:
-    """Return the bytes of a primary storage. Local storage is as large as the disks of its hosts."""
+    """Return the bytes of a primary storage, of local storage those of its hosts' disks."""
     if ps.get("type") == "LocalStorage":
         return LOCAL_DISK * len(hosts_of_storage(cloud, ps))
     return ps.get("totalCapacity", 0)
@@ -8912,7 +8955,8 @@ def used_capacity(cloud: Cloud, ps: Item) -> int:
 
 def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
     """Return True if a primary storage takes so many bytes and keeps what it reserves."""
-    available = available_capacity(cloud, ps) - configured(cloud, "primaryStorage", "reservedCapacity")
+    reserved = configured(cloud, "primaryStorage", "reservedCapacity")
+    available = available_capacity(cloud, ps) - reserved
     return works(ps) and available >= size and ps["uuid"] not in cloud.full
 
 
@@ -8938,7 +8982,10 @@ def pick_storage(cloud: Cloud, cluster: Uuid, size: int, wanted: Uuid | None = N
 
 @on("computed", "BackupStorage.availableCapacity")
 def room_for_images(cloud: Cloud, bs: Item) -> int:
-    """Return the bytes that the images of a backup storage leave of what it has when it is empty."""
+    """Return the bytes of a backup storage that its images leave.
+
+    The stored number is what there is when the storage is empty.
+    """
     images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])
     used = sum(image.get("size", 0) for image in images)
     return max(0, bs.get("availableCapacity", 0) - used)
@@ -9007,7 +9054,7 @@ def place_of_volume(cloud: Cloud, volume: Item, ps: Item) -> Item:
 
 
 def path_on(cloud: Cloud, ps: Item, kind: str, folder: str, name: str) -> str:
-    """Return a path on a primary storage: a file below its mount path, or an object in Ceph's pool."""
+    """Return a path on a primary storage: a file, or an object in a pool of Ceph."""
     for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]):
         if pool["type"] == kind:
             return f"ceph://{pool['poolName']}/{name}"
@@ -9015,7 +9062,10 @@ def path_on(cloud: Cloud, ps: Item, kind: str, folder: str, name: str) -> str:
 
 
 def cache_image(cloud: Cloud, ps: Item, image: Item, host: Uuid | None) -> None:
-    """Copy the image of a root volume to the cache of a primary storage; of local storage, on a host."""
+    """Copy the image of a root volume to the cache of a primary storage.
+
+    The cache of local storage is on a host.
+    """
     last = 0
     for cache in cloud.store.rows("ImageCache"):
         last = max(last, cache["id"])
@@ -9203,7 +9253,10 @@ def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
 
 @on("removed", "BackupStorage")
 def clean_up_after_backup_storage(cloud: Cloud, storage: Item) -> None:
-    """Take the copies on a removed backup storage from images; one without another copy is removed."""
+    """Take the copies on a removed backup storage from images.
+
+    An image without another copy is removed.
+    """
     for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
         copies = copies_elsewhere(image, storage["uuid"])
         if copies:
@@ -9237,7 +9290,7 @@ def is_in_range(ip: str | None, ip_range: Item) -> bool:
 
 @named_in_rows
 def set_bounds(cloud: Cloud, ip_range: Item, call: Call) -> None:
-    """Set a new range to a CIDR: the gateway is the first address, the range goes to the last one."""
+    """Set a new range to a CIDR: the first address is the gateway, all others are the range."""
     network = network_of(call["networkCidr"])
     cloud.change(
         "IpRange",
@@ -9264,8 +9317,8 @@ def set_cidr(cloud: Cloud, ip_range: Item, call: Call) -> None:
             refuse_overlap(ip_range, other)
             if neighbour["uuid"] == l3["uuid"] and other["networkCidr"] != cidr:
                 there = f"[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]"
-                details = "multiple CIDR on the same L3 network is not allowed. There has been a IP range"
-                raise ApiError("SYS.1007", details + there)
+                details = "multiple CIDR on the same L3 network is not allowed. "
+                raise ApiError("SYS.1007", f"{details}There has been a IP range{there}")  # sic
     cloud.change("IpRange", ip_range["uuid"], networkCidr=cidr)
 
 
@@ -9311,7 +9364,10 @@ def required_ip(cloud: Cloud, l3: Uuid, ip: str) -> tuple[str, Item]:
 
 
 def free_ip(cloud: Cloud, l3: Uuid) -> tuple[str, Item]:
-    """Return the next free address of an L3 network and its range. Raise L3.1000 if there is none."""
+    """Return the next free address of an L3 network and its range.
+
+    Raise L3.1000 if none is free.
+    """
     cursors = cloud.part(Cursors)
     for ip_range in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
         start, end = addresses(ip_range)
@@ -9512,11 +9568,12 @@ def refuse_taken_ports(cloud: Cloud, rule: Item, call: Call) -> None:
     for other in cloud.find("PortForwardingRule", "vipUuid", rule["vipUuid"]):
         if other["uuid"] == rule["uuid"] or other["protocolType"] != rule["protocolType"]:
             continue
-        if rule["vipPortStart"] <= other["vipPortEnd"] and other["vipPortStart"] <= rule["vipPortEnd"]:
+        start, end = rule["vipPortStart"], rule["vipPortEnd"]
+        other_start, other_end = other["vipPortStart"], other["vipPortEnd"]
+        if start <= other_end and other_start <= end:
             raise refused(
-                f"vip port range[vipStartPort:{rule['vipPortStart']}, vipEndPort:{rule['vipPortEnd']}] "
-                f"overlaps with rule[uuid:{other['uuid']}, vipStartPort:{other['vipPortStart']}, "
-                f"vipEndPort:{other['vipPortEnd']}]"
+                f"vip port range[vipStartPort:{start}, vipEndPort:{end}] overlaps with "
+                f"rule[uuid:{other['uuid']}, vipStartPort:{other_start}, vipEndPort:{other_end}]"
             )
 
 
@@ -9605,7 +9662,8 @@ def detach_nics(cloud: Cloud, group: Item, call: Call) -> None:
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
 
-GUEST = "4"  # metaData of a router's nic: a sum of 1 public, 2 management, 4 guest (VirtualRouterNicMetaData.java)
+# The metaData of a router's nic is the sum of 1 (public), 2 (management) and 4 (guest).
+GUEST = "4"  # VirtualRouterNicMetaData.java
 DISKS_OF_FIRST_START = (  # parameters that wait in the virtual machine until it has volumes
     "rootDiskOfferingUuid",
     "dataDiskOfferingUuids",
@@ -9810,7 +9868,8 @@ def update_vm_instance(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def change_instance_offering(cloud: Cloud, call: Call) -> Item:
     """Change the size of a virtual machine: at once, or with its next start if it runs."""
-    uuid, offering = call["vmInstanceUuid"], cloud.get("InstanceOffering", call["instanceOfferingUuid"])
+    uuid = call["vmInstanceUuid"]
+    offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
     before = get_vm(cloud, uuid)
     strategy = offering.get("allocatorStrategy")
     cloud.change(
@@ -10017,8 +10076,8 @@ def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None
 def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | None = None) -> None:
     """Give an address to each nic without one.
 
-    It is `ip` on the network `l3`, else that of a tag staticIp::, the gateway for the guest nic of a
-    router, or the next free one.
+    It is `ip` on the network `l3`, else that of a tag staticIp::, else the gateway for the guest
+    nic of a router, else the next free one.
     """
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
         if nic.get("ip"):
@@ -10430,7 +10489,7 @@ def place_snapshot(cloud: Cloud, snapshot: Item, call: Call) -> None:
 
 
 def longest_chain(cloud: Cloud, volume: Uuid) -> int:
-    """Return the number of snapshots that a chain may have, by a tag of the volume or configured."""
+    """Return the number of snapshots that a chain may have: a tag of the volume, or configured."""
     text = rest_of_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
     number = int_of(text)
     if number is None:
@@ -10445,7 +10504,8 @@ def create_volumes_snapshot(cloud: Cloud, call: Call) -> Stages:
     snapshots = []
     for uuid in call["volumeUuids"]:
         name = f"snapshot-of-{cloud.look('Volume', uuid)['name']}"
-        snapshots.append(create(cloud, replace(call, api=api, params={"volumeUuid": uuid, "name": name})))
+        params = {"volumeUuid": uuid, "name": name}
+        snapshots.append(create(cloud, replace(call, api=api, params=params)))
     for snapshot in snapshots:
         next(snapshot)
     yield "snapshot"
@@ -10486,7 +10546,10 @@ def remove_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
 
 @on("computed", "VolumeSnapshotTree.tree")
 def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
-    """Return the first snapshot of a tree, with those below it as children (VolumeSnapshotTree.java)."""
+    """Return the first snapshot of a tree, with those below it as children.
+
+    The source is VolumeSnapshotTree.java.
+    """
     snapshots = cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"])
     snapshots.sort(key=lambda snapshot: (snapshot["createDate"], snapshot.get("distance", 1)))
     leaves: dict[Uuid, Item] = {}
@@ -10529,8 +10592,8 @@ def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
         })  # fmt: skip
     if not copies:
         raise refused(
-            f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for adding"
-            " this image; they must be Enabled, Connected, and attached to a zone"
+            f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for "
+            "adding this image; they must be Enabled, Connected, and attached to a zone"
         )
     cloud.change("Image", image["uuid"], backupStorageRefs=copies)
 
@@ -10557,7 +10620,9 @@ def complete_image(cloud: Cloud, image: Item, call: Call) -> None:
     )
 
 
-def set_status_of_copies(cloud: Cloud, uuid: Uuid, status: str, storages: list[Uuid] | None) -> None:
+def set_status_of_copies(
+    cloud: Cloud, uuid: Uuid, status: str, storages: list[Uuid] | None
+) -> None:
     """Change the status of copies. An image is Deleted with the last of them."""
     image = cloud.get("Image", uuid)
     copies = with_status(image["backupStorageRefs"], status, storages)
@@ -10584,7 +10649,10 @@ def recover_image(cloud: Cloud, call: Call) -> Item:
 
 @behaviour
 def expunge_image(cloud: Cloud, call: Call) -> None:
-    """Remove the deleted copies of an image, on some backup storages or all, and it with the last."""
+    """Remove the deleted copies of an image, on some backup storages or on all.
+
+    The image is removed with its last copy.
+    """
     image, storages = cloud.get("Image", call["imageUuid"]), call["backupStorageUuids"]
     copies = []
     for ref in image["backupStorageRefs"]:
@@ -10601,7 +10669,8 @@ def expunge_image(cloud: Cloud, call: Call) -> None:
 def export_image_from_backup_storage(cloud: Cloud, call: Call) -> Stages:
     """Return an address from which to fetch an image."""
     yield "export"
-    image, bs = cloud.get("Image", call["imageUuid"]), cloud.get("BackupStorage", call["backupStorageUuid"])
+    image = cloud.get("Image", call["imageUuid"])
+    bs = cloud.get("BackupStorage", call["backupStorageUuid"])
     url = f"http://{bs['hostname']}:8001/imagestore/export/{image['uuid']}.{image['format']}"
     cloud.change("Image", image["uuid"], exportUrl=url, exportMd5Sum=image.get("md5Sum"))
     return {"imageUrl": url}
@@ -10664,7 +10733,9 @@ ONLY_ONE = ("hostname", "userdata", "sshkey")  # system tags of which a virtual 
 
 
 @on("tagging", "")
-def check_tag(cloud: Cloud, tag: str, vo: str, uuid: Uuid | None = None, l3s: Sequence[Uuid] = ()) -> None:
+def check_tag(
+    cloud: Cloud, tag: str, vo: str, uuid: Uuid | None = None, l3s: Sequence[Uuid] = ()
+) -> None:
     """Refuse a system tag of an object: by the rules for tags, or for what others have.
 
     `l3s` are the networks of a virtual machine that is being created.
@@ -10704,8 +10775,8 @@ def check_tags_of_call(cloud: Cloud, call: Call) -> None:
     is_free = cloud.dialect["free-system-tags"]
     rows = cloud.catalogue.resources
     for tag in call.system_tags:
-        is_known = tag.startswith("ephemeral::") or any(row.allows_tag(tag) for row in rows.values())
-        if not is_free and not is_known:
+        is_known = any(row.allows_tag(tag) for row in rows.values())
+        if not is_free and not is_known and not tag.startswith("ephemeral::"):
             raise ApiError("SYS.1007", f"no system tag matches {tag}")
         if call.api.creates:
             vo = f"{rows[call.api.type].stored}VO"
@@ -10724,8 +10795,8 @@ def tagged_resource(cloud: Cloud, vo: str) -> Resource:
     row = cloud.catalogue.of_vo(vo)
     if row:
         return row
-    known = [f"{name}VO" for name in cloud.catalogue.resources]
-    hint = f"unknown resourceType{did_you_mean(vo, known)}"
+    entities = [f"{name}VO" for name in cloud.catalogue.resources]
+    hint = f"unknown resourceType{did_you_mean(vo, entities)}"
     raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=hint)
 
 
@@ -10830,19 +10901,19 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
     """Return the call that a long job makes, from its jobData."""
     api = api_of_long_job(cloud, call["jobName"])
     try:
-        given = json.loads(call["jobData"])
+        arguments = json.loads(call["jobData"])
     except (ValueError, RecursionError) as error:
         raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
-    if not isinstance(given, dict):
+    if not isinstance(arguments, dict):
         raise ApiError("SYS.1000", "jobData is no JSON object")
     if api.target and call["targetResourceUuid"]:
-        given.setdefault(api.target.name, call["targetResourceUuid"])
+        arguments.setdefault(api.target.name, call["targetResourceUuid"])
     return replace(
         call,
         api=api,
-        params=cloud.check(api, given),
-        system_tags=texts_in(given.get("systemTags")),
-        user_tags=texts_in(given.get("userTags")),
+        params=cloud.check(api, arguments),
+        system_tags=texts_in(arguments.get("systemTags")),
+        user_tags=texts_in(arguments.get("userTags")),
     )
 
 
@@ -11002,19 +11073,21 @@ def task_row(
 
 # ---- Behaviours: schedules -----------------------------------------------------------------------------------------
 
-SCHEDULED = {  # by the type of a scheduler job: its API, and the resource and parameter of its target
+# By the type of a scheduler job: its API, and the resource and the parameter of its target.
+SCHEDULED = {
     "startVm": ("StartVmInstance", "VmInstance", "uuid"),
     "stopVm": ("StopVmInstance", "VmInstance", "uuid"),
     "rebootVm": ("RebootVmInstance", "VmInstance", "uuid"),
     "volumeSnapshot": ("CreateVolumeSnapshot", "Volume", "volumeUuid"),
 }
-PARAMETER_NAMES = {  # of scheduler jobs, by their names there (APICreateVolumeSnapshotSchedulerJobMsg.java)
+# The parameters of the call by their names in a scheduler job.
+PARAMETER_NAMES = {  # APICreateVolumeSnapshotSchedulerJobMsg.java
     "snapshotName": "name",
     "snapShotName": "name",
     "volumeSnapshotDescription": "description",
 }
 LAST_STOP = 2147454847  # the end of MySQL's timestamps (SchedulerApiInterceptor.java)
-MISFIRE = 60  # seconds after the beginning of a trigger: a job added until then is run for it (Quartz)
+MISFIRE = 60  # seconds after the beginning of a trigger in which added jobs run for it (Quartz)
 MOST_RUNS = 20_000  # of jobs, in one move of the Clock
 
 
@@ -11073,19 +11146,19 @@ class ScheduleTimers(dict[Uuid, Timer]):
 
 
 def scheduled_call(cloud: Cloud, job: Item, uuid: Uuid = "") -> Call:
-    """Return the call that a scheduler job makes. Raise SYS.1007 if its target is of another type."""
+    """Return the call that a scheduler job makes. Raise SYS.1007 for a target of another type."""
     name, type, target = SCHEDULED.get(job.get("type"), ("", "", ""))
     if not cloud.store.peek(type, job["targetResourceUuid"]):
         kind = f"what a job of type[{job.get('type')}] is for"
         details = f"resource[uuid:{job['targetResourceUuid']}] is not {kind}"
         raise ApiError("SYS.1007", details)
-    given, parameters = {"name": job["name"]}, job.get("parameters")
+    arguments, parameters = {"name": job["name"]}, job.get("parameters")
     if isinstance(parameters, dict):
         for key, value in parameters.items():
-            given[PARAMETER_NAMES.get(key, key)] = value
-    given[target] = job["targetResourceUuid"]
+            arguments[PARAMETER_NAMES.get(key, key)] = value
+    arguments[target] = job["targetResourceUuid"]
     api = cloud.catalogue.apis[name]
-    return Call(api, cloud.check(api, given), job=uuid)
+    return Call(api, cloud.check(api, arguments), job=uuid)
 
 
 @named_in_rows
@@ -11095,7 +11168,7 @@ def check_scheduled_call(cloud: Cloud, job: Item, call: Call) -> None:
 
 
 def plan(cloud: Cloud, tie: Item, since: Seconds) -> None:
-    """Set the timer of an enabled job to the first date of its trigger that is not before another."""
+    """Set the timer of an enabled job to the first date of its trigger from `since` on."""
     timers, uuid = cloud.part(ScheduleTimers), tie["uuid"]
     if uuid in timers:
         timers.pop(uuid).cancel()
@@ -11205,7 +11278,8 @@ def get_version(cloud: Cloud, call: Call) -> Item:
 def get_current_time(cloud: Cloud, call: Call) -> Item:
     now = cloud.clock.now()
     milliseconds, seconds = int(now * 1000), int(now)
-    return {"currentTime": {"MillionSeconds": milliseconds, "Seconds": seconds}}  # sic: ApiMediatorImpl.java
+    # The words of ApiMediatorImpl.java.
+    return {"currentTime": {"MillionSeconds": milliseconds, "Seconds": seconds}}
 
 
 @behaviour
@@ -11341,7 +11415,10 @@ def delete_license(cloud: Cloud, call: Call) -> None:
 
 @behaviour
 def update_license(cloud: Cloud, call: Call) -> Item:
-    """Install a licence. Any text is one; the base64 of a JSON object sets the fields that it names."""
+    """Install a licence from any text.
+
+    The base64 of a JSON object sets the fields that it names.
+    """
     changes: Item = {"licenseType": "Paid"}
     changes |= {"issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
     changes |= license_fields(cloud, call["license"])
@@ -12226,7 +12303,8 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
         if not changes:
             cloud.remove(row.name, uuid)
         elif row.name == "VmInstance" and key != "status":
-            leave_host(cloud, item["uuid"], changes["state"] if item.get("rootVolumeUuid") else "Created")
+            has_run = item.get("rootVolumeUuid")
+            leave_host(cloud, item["uuid"], changes["state"] if has_run else "Created")
         elif row.name == "Host" and key == "status":
             connect_host(cloud, cloud.get("Host", uuid))
         elif row.name == "Image" and changes["status"] == "Error":
@@ -13260,7 +13338,7 @@ class Rest:
         self.journal = journal
         self.seq = itertools.count(1)
         self.dropped = 0  # calls that the journal had no room for
-        self.watch: Callable[[str, Entry], None] = None  # called with events, while somebody listens
+        self.watch: Callable[[str, Entry], None] = None  # called with events, if somebody listens
         self.logged_hints: dict[str, None] = {}  # the oldest first
         self.standing = Standings(cloud.store)
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
@@ -15800,7 +15878,7 @@ class Mock:
         self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.settings = self.cloud.settings
-        self.db: tinydb.TinyDB = self.cloud.db  # mock.db.table("Zone").search(where("name") == "zone-1")
+        self.db: tinydb.TinyDB = self.cloud.db
         self.runner = web.AppRunner(
             self.app,
             access_log=None,

@@ -3593,11 +3593,14 @@ def undone(name: str, before: Item, after: Item, now: Item) -> Any:
 # what is in memory
 
 
+Amount = Callable[[Item], int]  # what an item adds to a total
+
+
 class Table(tinydb.table.Table):
     """The items of one type in memory: by uuid, by number (TinyDB's doc_id), and by indexed fields.
 
-    Items are frozen, and uuids compare without case. An index is made when it is first used, and
-    follows every change. The methods of TinyDB hand out copies, and change items through
+    Items are frozen, and uuids compare without case. An index or a total is made when it is first
+    used, and follows every change. The methods of TinyDB hand out copies, and change items through
     Database.change(), so that everybody sees their changes. Standing items are there from the
     start, and kept once they are changed.
     """
@@ -3617,6 +3620,7 @@ class Table(tinydb.table.Table):
         self.last = max(documents, default=0)  # the highest number so far
         self.version = object()  # another one after each change
         self.indexes: dict[str, dict[str, dict[str, None]]] = {}  # uuids by field and value
+        self.totals: dict[tuple[str, Amount], dict[str, int]] = {}  # by field and amount, then value
         self.order: list[str] | None = None  # uuids in MySQL's order, once they are needed
 
     def documents(self) -> dict[int, Item]:
@@ -3643,6 +3647,9 @@ class Table(tinydb.table.Table):
                 self.reindex(index, name, uuid, before, item)
         if (before is None) != (item is None) and self.order is not None:
             self.reorder(uuid, item is None)
+        for (name, amount), totals in self.totals.items():
+            self.add_to(totals, name, amount, before, -1)
+            self.add_to(totals, name, amount, item, 1)
         if item is None:
             self.items.pop(uuid, None)
             return before, self.numbers.pop(uuid, None)
@@ -3666,6 +3673,21 @@ class Table(tinydb.table.Table):
             for uuid, item in self.items.items():
                 self.reindex(self.indexes[name], name, uuid, None, item)
         return self.indexes[name]
+
+    @staticmethod
+    def add_to(
+        totals: dict[str, int], name: str, amount: Amount, item: Item | None, sign: int
+    ) -> None:
+        for value in each(item, name) if item else ():
+            totals[folded(value)] += sign * amount(item)
+
+    def total(self, name: str, value: Any, amount: Amount) -> int:
+        """Return the sum of amount(item) over the items whose field has a value."""
+        if (name, amount) not in self.totals:
+            totals = self.totals[name, amount] = defaultdict(int)
+            for item in self.items.values():
+                self.add_to(totals, name, amount, item, 1)
+        return self.totals[name, amount].get(folded(value), 0)
 
     def reorder(self, uuid: str, removed: bool) -> None:
         position = bisect.bisect_left(self.order, uuid)
@@ -6857,8 +6879,9 @@ class Scope:
             return None not in (low, high) and low < high
         is_form = test.words[0] in FORMS
         present = is_there(value) or (is_form and value in ("", {}))  # "" has none of the forms
-        equals_one = any(self.equals(value, word) for word in test.words)
-        return present and equals_one == (test.kind == "is")
+        if not present:
+            return False
+        return any(self.equals(value, word) for word in test.words) == (test.kind == "is")
 
     def equals(self, value: Any, word: str) -> bool:
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
@@ -8525,16 +8548,24 @@ GIB, TIB = 1 << 30, 1 << 40
 # capacity
 
 
+def cpus_of(vm: Item) -> int:
+    return vm.get("cpuNum", 0)
+
+
+def memory_of(vm: Item) -> int:
+    return vm.get("memorySize", 0)
+
+
 @on("computed", "Host.availableCpuCapacity")
 def available_cpus(cloud: Cloud, host: Item) -> int:
-    vms = cloud.store.find("VmInstance", "hostUuid", host["uuid"])
-    return host.get("totalCpuCapacity", 0) - sum(vm.get("cpuNum", 0) for vm in vms)
+    used = cloud.store.table("VmInstance").total("hostUuid", host["uuid"], cpus_of)
+    return host.get("totalCpuCapacity", 0) - used
 
 
 @on("computed", "Host.availableMemoryCapacity")
 def available_memory(cloud: Cloud, host: Item) -> int:
-    vms = cloud.store.find("VmInstance", "hostUuid", host["uuid"])
-    return host.get("totalMemoryCapacity", 0) - sum(vm.get("memorySize", 0) for vm in vms)
+    used = cloud.store.table("VmInstance").total("hostUuid", host["uuid"], memory_of)
+    return host.get("totalMemoryCapacity", 0) - used
 
 
 def reserved_memory(cloud: Cloud, host: Item) -> int:
@@ -8943,14 +8974,22 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
     return ps.get("availableCapacity", total_capacity(cloud, ps)) - used_capacity(cloud, ps)
 
 
+def space_of(item: Item) -> int:
+    """Return the bytes that a snapshot or a cached image takes on primary storage."""
+    return item.get("size", 0)
+
+
+def space_of_volume(volume: Item) -> int:
+    """Return the bytes that a volume takes, none before it has a place."""
+    return volume["size"] if "installPath" in volume else 0
+
+
 def used_capacity(cloud: Cloud, ps: Item) -> int:
     """Return the bytes of the volumes, snapshots and cached images on a primary storage."""
-    used = 0
-    for type in ("Volume", "VolumeSnapshot", "ImageCache"):
-        for item in cloud.store.find(type, "primaryStorageUuid", ps["uuid"]):
-            if type != "Volume" or "installPath" in item:
-                used += item["size"]
-    return used
+    uuid, store = ps["uuid"], cloud.store
+    used = store.table("Volume").total("primaryStorageUuid", uuid, space_of_volume)
+    used += store.table("VolumeSnapshot").total("primaryStorageUuid", uuid, space_of)
+    return used + store.table("ImageCache").total("primaryStorageUuid", uuid, space_of)
 
 
 def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
@@ -13293,7 +13332,7 @@ BREAKS = {
 }
 
 
-# ---- API ---------------------------------------------------------------------------------------------------------
+# calls
 
 
 class Unreachable(Exception):
@@ -13312,7 +13351,6 @@ KINDS_OF_APIS = {"POST": "creational", "GET": "query", "DELETE": "delete"}  # Re
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
 
 Variables = dict[str, str]  # the variables of a path: {"uuid": "..."}
-Arguments = list[tuple[str, str]]  # the query string as pairs
 
 
 class Rest:

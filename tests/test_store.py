@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 import tinydb
 from asking import one
+from hypothesis import given
+from hypothesis import strategies as st
 from tinydb import Query, TinyDB, operations, where
 from tinydb.table import Document
 
@@ -1068,3 +1070,21 @@ def test_a_mock_in_a_thread_has_the_database_too(tmp_path, data):
         assert vms.count(where("name") == "web-1") == 1 and isinstance(mock.db, TinyDB)
     with pytest.raises(RuntimeError, match="has ended"):
         vms.all()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(("x", "y", None)), st.integers(0, 9) | st.none()), max_size=30))
+def test_a_total_is_the_sum_over_the_items_whatever_is_put_and_removed(steps):
+    store = Store({"Zone": ("place",)})
+    table = store.table("Zone")
+
+    def size_of_item(item):
+        return item.get("size", 0)
+
+    table.total("place", "x", size_of_item)
+    for uuid, place, size in steps:
+        if size is None:
+            store.remove("Zone", uuid)
+        else:
+            store.put("Zone", {"uuid": uuid, "size": size} | ({"place": place} if place else {}))
+        for value in ("x", "y"):
+            assert table.total("place", value, size_of_item) == sum(item["size"] for item in table.items.values() if item.get("place") == value)

@@ -23,7 +23,7 @@ crash: $(READY)  ## kill it in the middle of its work, ROUNDS=200 times, and loo
 	ROUNDS=$(or $(ROUNDS),200) .venv/bin/python -m pytest -q tests/test_crash.py -k kills
 
 slow: $(READY)  ## the tests that take longer: the package in fresh environments, the whole contract, more clouds and queries
-	.venv/bin/python -m pytest -q -m slow -n auto --dist loadgroup $(ARGS)
+	.venv/bin/python -m pytest -q -m slow -n auto --dist loadfile $(ARGS)
 
 bench: $(READY)  ## how fast it is, beside a bare aiohttp server
 	@PYTHONPATH=. .venv/bin/python tests/bench.py

@@ -108,10 +108,10 @@ async def finished(mock, status, content):
 # tests of tables
 
 def each(names, rows, ids=None):
-    """Make one test of a table: it goes through all rows, and says at its end which went wrong, each with its name and why.
+    """Make one test of a table: it goes through all rows, and tells at its end which went wrong, and why.
 
-    It stands in place of @pytest.mark.parametrize, which makes a test of each row, where rows are many and quick. Each row
-    finds the mocks reset, nothing patched or logged, and a tmp_path of its own; other fixtures are made once for all rows.
+    It stands in place of @pytest.mark.parametrize, which makes a test of each row, where rows are many and quick. Each
+    row finds the mocks reset, nothing patched or logged, and a tmp_path of its own; other fixtures are made once.
     """
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
     rows = [*rows]
@@ -158,7 +158,7 @@ def each(names, rows, ids=None):
 
 
 async def end_of(done):
-    """What is awaited, or is there already."""
+    """Return what is awaited, or is there already."""
     return await done if inspect.isawaitable(done) else done
 
 
@@ -167,9 +167,11 @@ def values_of(row, count):
 
 
 def id_of(row, id):
-    """The name of a row in what is told."""
+    """Name a row, for what is told of it."""
     id = id or getattr(row, "id", None)
-    return str(id) if isinstance(id, str) else getattr(row, "name", None) or (row if isinstance(row, str) else repr(row)[:300])
+    if isinstance(id, str) or isinstance(row, str):
+        return id or row
+    return getattr(row, "name", None) or repr(row)[:300]
 
 
 @contextlib.contextmanager
@@ -180,12 +182,13 @@ def collected(wrong, name):
     except (Exception, pytest.fail.Exception) as error:
         frames = traceback.extract_tb(error.__traceback__)
         place = [frames[0], *(frame for frame in frames if Path(frame.filename).name.startswith("test_"))][-1]
-        wrong.append((name, f"{Path(place.filename).name}:{place.lineno}: {type(error).__name__}: {str(error)[:1000]}", error))
+        told = f"{type(error).__name__}: {str(error)[:1000]}"
+        wrong.append((name, f"{Path(place.filename).name}:{place.lineno}: {told}", error))
 
 
 @contextlib.contextmanager
 def renewed(fixtures, n):
-    """The fixtures as the row of this number finds them."""
+    """Give the fixtures as the row of this number finds them."""
     given = {**fixtures}
     with pytest.MonkeyPatch.context() as monkeypatch:
         if "monkeypatch" in given:

@@ -20,7 +20,6 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEN_LINES = next(block for block in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S) if "async def test_" in block)
-pytestmark = pytest.mark.xdist_group("package")  # the wheel, and the environment that has it, are made once
 WITHOUT_AWAIT = "def test_sync(zmock_server):\n    assert len(zmock_server.query('zones')) == 1\n"
 TYPED = "from zmock import named, serve\n\nwith serve() as mock:\n    reveal_type(mock.query('zones'))\n    reveal_type(named('zone-1'))\n"
 

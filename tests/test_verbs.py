@@ -73,7 +73,7 @@ def test_a_condition_says_what_it_reads_like(condition, holds):
 
 
 def parser_of(cloud, api):
-    return RowParser(cloud.catalogue, cloud.catalogue.names_in_items("VmInstance"), api.params)
+    return RowParser(cloud.catalogue, ["VmInstance"], api.params)
 
 
 WHEN = (  # what is done to a running vm, what is then its name
@@ -95,10 +95,10 @@ def test_an_effect_may_depend_on_a_condition(does, name):
 
 def test_a_condition_is_parsed_into_tests():
     cloud = create_app(Settings(**IN_TESTS))[CLOUD]
-    parser = RowParser(cloud.catalogue, ("a", "b", "c", "d"))
+    parser = RowParser(cloud.catalogue, names=("a", "b", "c", "d"))
     assert parser.condition("a is B|C and no d").tests == (RowTest("is", "a", ("B", "C")), RowTest("no", "d"))
-    some, inside = parser.condition("some Zone k=a b and c not in d").tests
-    assert (some, inside) == (RowTest("some", "Zone", (("k", "a"), ("b", "b"))), RowTest("not in", "c", ("d",)))
+    some, inside = parser.condition("some Zone name=a uuid=b and c not in d").tests
+    assert (some, inside) == (RowTest("some", "Zone", (("name", "a"), ("uuid", "b"))), RowTest("not in", "c", ("d",)))
 
 
 # what is kept in system tags: set it, what it is then, take it away, what it is without

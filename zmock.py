@@ -500,10 +500,10 @@ class Timer:
     `due` is a date where the timer is `dated`, else a second of Clock.steady().
     """
 
-    __slots__ = ("due", "order", "fire", "what", "awaited", "dated")
+    __slots__ = ("due", "order", "fire", "name", "awaited", "dated")
 
-    def __init__(self, due, order, fire, what, awaited=False, dated=False):
-        self.due, self.order, self.fire, self.what = due, order, fire, what
+    def __init__(self, due, order, fire, name, awaited=False, dated=False):
+        self.due, self.order, self.fire, self.name = due, order, fire, name
         self.awaited, self.dated = awaited, dated
 
     def __lt__(self, other):
@@ -512,7 +512,7 @@ class Timer:
     def cancel(self):
         self.fire = None
 
-    def hurry(self):
+    def fire_now(self):
         """Fires now instead."""
         fire, self.fire = self.fire, None
         if fire:
@@ -597,13 +597,13 @@ class Clock:
         moment = self.now() if moment is None else moment
         return stamp_of(math.floor(moment + self.utc_offset))
 
-    def moment(self, stamp):
+    def date_of_stamp(self, stamp):
         """The seconds since 1970 of a stamp."""
         return second_of(stamp) - self.utc_offset
 
     def is_stamp(self, text):
         try:
-            return self.stamp(self.moment(text)) == text
+            return self.stamp(self.date_of_stamp(text)) == text
         except ValueError:
             return False
 
@@ -645,7 +645,7 @@ class Clock:
             self.room = max(FEW, 2 * (len(self.timers) + len(self.dated)))
 
     def never(self, fire, what=""):
-        """A timer that no time brings about, only hurry()."""
+        """A timer that no time brings about, only fire_now()."""
         return Timer(math.inf, next(self.order), fire, what)
 
     def plan(self):
@@ -676,11 +676,11 @@ class Clock:
         while (timer := self.due_first()) and self.left(timer) <= 0:
             heapq.heappop(self.dated if timer.dated else self.timers)
             if timer.fire:
-                fired.append(timer.what)
+                fired.append(timer.name)
                 try:
-                    timer.hurry()
+                    timer.fire_now()
                 except Exception:  # a timer is nobody's call: there is no one else to tell
-                    log.exception("what was due failed: %s", timer.what or "a timer without a name")
+                    log.exception("what was due failed: %s", timer.name or "a timer without a name")
         return fired
 
     def notice(self):
@@ -833,28 +833,28 @@ class Clock:
             else:
                 self.wanted.clear()
 
-    def world(self):
+    def system_time(self):
         return time.time()
 
-    def uptime(self, since=0.0):
-        """Return the seconds of the world since another moment of it, however its clock is set."""
-        return time.monotonic() - since
+    def monotonic(self):
+        """Return the seconds of the world, however its clock is set."""
+        return time.monotonic()
 
-    def soon(self, seconds, fire):
+    def after_real_time(self, seconds, fire):
         """Call fire() when so many seconds of the world have passed; at once on a frozen clock."""
         if self.mode == "frozen":
             fire()
         else:
             asyncio.get_running_loop().call_later(seconds, fire)
 
-    def kept(self):
-        """What of it outlives the process; take_up() takes it."""
-        return {"mode": self.mode, "offset": round(self.now() - self.world(), 3), "at": self.now()}
+    def saved(self):
+        """What of it outlives the process; resume() takes it."""
+        return {"mode": self.mode, "offset": round(self.now() - self.system_time(), 3), "at": self.now()}
 
-    def take_up(self, kept):
+    def resume(self, kept):
         """Goes on from there: a clock that was set forth stays so, one that stood still stands at the same moment."""
         self.set_mode(kept["mode"] if self.mode == "real" else self.mode)
-        self.jump(kept["at"] if kept["mode"] == "frozen" else self.world() + kept["offset"])
+        self.jump(kept["at"] if kept["mode"] == "frozen" else self.system_time() + kept["offset"])
         self.plan()
 
     def stop(self):
@@ -869,7 +869,7 @@ class Clock:
         for wake in [*self.sleepers]:
             wake()
         self.timers.clear(), self.dated.clear()
-        self.show(self.world(), 0.0)
+        self.show(self.system_time(), 0.0)
         self.told_lead = 0.0
         self.set_mode(self.mode)
 
@@ -887,14 +887,14 @@ async def one_turn():
 LATEST = 2e11  # seconds since 1970, in the year 8307; dates end with 9999
 
 
-def is_moment(value, earliest=0):
+def can_be_date(value, earliest=0):
     return type(value) in (int, float) and earliest <= value <= LATEST
 
 
 def is_clock(kept):
-    """Whether it is what Clock.kept() says."""
-    moments = isinstance(kept, dict) and is_moment(kept.get("at")) and is_moment(kept.get("offset"), -LATEST)
-    return moments and kept.get("mode") in MODES and is_moment(time.time() + kept["offset"])
+    """Whether it is what Clock.saved() says."""
+    moments = isinstance(kept, dict) and can_be_date(kept.get("at")) and can_be_date(kept.get("offset"), -LATEST)
+    return moments and kept.get("mode") in MODES and can_be_date(time.time() + kept["offset"])
 
 
 @functools.lru_cache(4096)
@@ -916,7 +916,7 @@ def iso(moment):
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
 
 
-def moment_of(text):
+def date_of_iso(text):
     """Return the seconds since 1970 of a date and time in ISO 8601; without an offset it is UTC.
 
     Raises ValueError for other text.
@@ -6070,7 +6070,7 @@ class Run:
         while not self.over:
             self.timer.cancel()
             self.attempt()
-        self.timer.hurry()  # an error that waits until it is due
+        self.timer.fire_now()  # an error that waits until it is due
 
     def fail(self, error: ApiError) -> None:
         """Undo the work, and end with an error now."""
@@ -6414,7 +6414,7 @@ class Jobs:
     def left_now(self, uuid: Uuid) -> None:
         """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
         if event := self.left.pop(uuid, None):
-            self.clock.soon(GRACE, event.set)
+            self.clock.after_real_time(GRACE, event.set)
 
     def release_answer(self, uuid: Uuid) -> None:
         """Let a 202 leave that waits for its web-hook."""
@@ -7815,7 +7815,7 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
         never = configured(cloud, row.category, "deletionPolicy") == "Never"
         if never or not row.waits(item):
             return
-        changed = cloud.clock.moment(item["lastOpDate"])
+        changed = cloud.clock.date_of_stamp(item["lastOpDate"])
         ends = changed + configured(cloud, row.category, "expungePeriod")
         if ends >= due + 1:  # it was deleted anew, or there is more time now
             expunge_later(cloud, row, uuid, changed)
@@ -7835,7 +7835,7 @@ def expunge_all_later(cloud: Cloud) -> None:
     for row in EXPUNGING.values():
         for item in [*cloud.store.rows(row.type)]:
             if row.waits(item) and item.get("type") != "Root":
-                expunge_later(cloud, row, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+                expunge_later(cloud, row, item["uuid"], cloud.clock.date_of_stamp(item["lastOpDate"]))
 
 
 # ---- Accounts ------------------------------------------------------------------------------------------------------
@@ -8471,7 +8471,7 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def validate_session(cloud: Cloud, call: Call) -> Item:
     session = cloud.look("Session", call["sessionUuid"])
-    ends = cloud.clock.moment(session["expiredDate"]) if session else 0
+    ends = cloud.clock.date_of_stamp(session["expiredDate"]) if session else 0
     return {"valid": bool(session) and ends > cloud.clock.now()}
 
 
@@ -11035,7 +11035,8 @@ def next_moment(cloud: Cloud, trigger: Item, since: Seconds) -> Seconds | None:
         return None if second is None else second - offset
     if not trigger.get("startTime"):
         return None
-    begin, interval = cloud.clock.moment(trigger["startTime"]), trigger.get("schedulerInterval", 0)
+    begin = cloud.clock.date_of_stamp(trigger["startTime"])
+    interval = trigger.get("schedulerInterval", 0)
     most = trigger.get("repeatCount") or (math.inf if interval > 0 else 1)
     passed = max(0, math.ceil((since - begin) / max(1, interval)))
     return begin + passed * interval if passed < most else None
@@ -11048,7 +11049,7 @@ def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
         return
     begin = call["startTime"] or math.floor(cloud.clock.now())
     if call["startTime"] is None and trigger.get("startTime"):
-        begin = cloud.clock.moment(trigger["startTime"])
+        begin = cloud.clock.date_of_stamp(trigger["startTime"])
     length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
     if begin + length > LAST_STOP:
         raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")
@@ -11151,7 +11152,7 @@ def plan_new_tie(cloud: Cloud, tie: Item, call: Call) -> None:
     trigger = cloud.look("SchedulerTrigger", call["schedulerTriggerUuid"])
     since = now = cloud.clock.now()
     if trigger.get("startTime"):
-        begin = cloud.clock.moment(trigger["startTime"])
+        begin = cloud.clock.date_of_stamp(trigger["startTime"])
         since = begin if 0 <= now - begin < MISFIRE else now
     plan(cloud, tie, since)
 
@@ -11495,7 +11496,7 @@ def resume_long_jobs(cloud: Cloud) -> None:
     """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
     for job in [*cloud.store.rows("LongJob")]:
         if job["state"] == "Running" and job.get("duration"):
-            cloud.pretend = cloud.clock.moment(job["createDate"])
+            cloud.pretend = cloud.clock.date_of_stamp(job["createDate"])
             call = call_of_long_job(cloud, job)
             run_long_job(cloud, job["uuid"], call, job["duration"], cloud.pretend)
             cloud.pretend = None
@@ -11654,7 +11655,7 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
         return dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
     if type == "Notification":
         created = item.get("createDate") or cloud.clock.stamp()
-        return {"time": int(cloud.clock.moment(created) * 1000)}
+        return {"time": int(cloud.clock.date_of_stamp(created) * 1000)}
     return {}
 
 
@@ -11683,7 +11684,7 @@ def load_cloud(
     cloud = new_cloud(settings, catalogue)
     file = CloudFile(path, cloud)
     objects, date = file.read()
-    moment = cloud.clock.moment(date) if date else None
+    moment = cloud.clock.date_of_stamp(date) if date else None
     cloud.clock.stopped_at = now if moment is None else moment
     file.load(objects)
     return LoadedCloud(cloud.store.image(), moment)
@@ -11709,7 +11710,7 @@ def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
         elif name == "time" and isinstance(value, int):  # of a notification, in milliseconds
             changes[name] = value + int(seconds * 1000)
         elif name.endswith(("Date", "Time")) and isinstance(value, str) and clock.is_stamp(value):
-            moment = clock.moment(value) + seconds
+            moment = clock.date_of_stamp(value) + seconds
             changes[name] = clock.stamp(max(0, min(moment, LATEST)))
     return item | changes
 
@@ -12191,7 +12192,7 @@ def forget_faulty_jobs(cloud: Cloud) -> Iterator[str]:
         fields = JOB_FIELDS.items()
         wrong = [name for name, kind in fields if not isinstance(record.get(name), kind)]
         moments = {"finished": 0} | record
-        wrong += [name for name in JOB_MOMENTS if not is_moment(moments.get(name))]
+        wrong += [name for name in JOB_MOMENTS if not can_be_date(moments.get(name))]
         if wrong or record["api"] not in cloud.catalogue.apis:
             why = ", ".join(wrong) or record["api"]
             yield f"Job {record['uuid']} is no api-job ({why}); it is forgotten"
@@ -14741,7 +14742,7 @@ class Control:
         self.clock = rest.clock
         self.settings = rest.settings
         self.store = rest.cloud.store
-        self.began = self.clock.uptime()
+        self.began = self.clock.monotonic()
         self.watch = Watch(rest)
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
@@ -14883,7 +14884,7 @@ class Control:
             "commit": self.without_secrets(self.store.state),
             "data": "" if settings.memory else self.without_secrets(settings.data),
             "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
-            "uptime": round(self.clock.uptime(self.began), 3),
+            "uptime": round(self.clock.monotonic() - self.began, 3),
         }
 
     def without_secrets(self, text: str) -> str:
@@ -14937,7 +14938,7 @@ class Control:
             self.try_out(cloud)
         self.settings.cloud = cloud
         self.start_again()
-        self.began = self.clock.uptime()
+        self.began = self.clock.monotonic()
         await self.store.commit()
 
     def try_out(self, cloud: str) -> None:
@@ -15022,7 +15023,7 @@ class Control:
     def clock_state(self, fired: Sequence[str] = ()) -> Item:
         """Return the state of the clock. `fired` are the names of timers that came due."""
         now = self.clock.now()
-        offset = round(now - self.clock.world(), 3)
+        offset = round(now - self.clock.system_time(), 3)
         return {"now": iso(now), "mode": self.clock.mode, "offset": offset, "fired": [*fired]}
 
     async def set_clock(self, request: web.Request) -> Item:
@@ -15042,7 +15043,7 @@ class Control:
             fired = await self.set_date(value)
         else:
             self.set_mode("frozen" if key == "freeze" else "warp", value)
-        self.store.update("Mock", "mock", clock=self.clock.kept())
+        self.store.update("Mock", "mock", clock=self.clock.saved())
         await self.store.commit()
         return self.clock_state(fired)
 
@@ -15055,7 +15056,7 @@ class Control:
     async def set_date(self, text: Any) -> Sequence[str]:
         """Set the clock to a date. An advance under way ends where it is."""
         try:
-            moment = moment_of(text)
+            moment = date_of_iso(text)
         except ValueError:
             examples = "2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00"
             message = f"'set' is a date such as {examples}, not {text!r}"
@@ -15226,7 +15227,7 @@ class Control:
         name = request.match_info["name"]
         self.check_name(name)
         documents = self.store.image().documents
-        clock = {"clock": self.clock.kept()}
+        clock = {"clock": self.clock.saved()}
         mock = {number: frozen(item | clock) for number, item in documents["Mock"].items()}
         await self.on_disk(self.snapshots.take, name, documents | {"Mock": mock})
         return {"name": name, "objects": count_objects(documents)}
@@ -15490,7 +15491,7 @@ def take_up(rest, edited):
     starts = kept.get("starts", 0) + 1
     store.put("Mock", kept | facts_of(rest) | {"starts": starts})
     if "clock" in kept:
-        rest.clock.take_up(kept["clock"])
+        rest.clock.resume(kept["clock"])
     rest.cloud.random = random.Random(f"{rest.settings.seed}/{starts}")  # new uuids are new
     for line in repair(rest.cloud, edited):
         store.report(line)

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 import zmock
-from zmock import PATIENCE, Clock, iso, moment_of, named, serve, us_date
+from zmock import PATIENCE, Clock, date_of_iso, iso, named, serve, us_date
 
 HOUR, DAY = 3600, 86400
 VM = {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
@@ -282,7 +282,7 @@ def test_a_client_gets_dates_in_words(stamp, shown):
 def test_a_stamp_is_in_the_zone_of_the_cloud_and_leads_back_to_its_moment(hours, moment, stamp):
     clock = Clock("frozen", hours)
     assert clock.stamp(moment) == stamp
-    assert clock.moment(stamp) == moment // 1
+    assert clock.date_of_stamp(stamp) == moment // 1
 
 
 def test_a_stamp_is_of_now_unless_a_moment_is_given():
@@ -293,12 +293,12 @@ def test_a_stamp_is_of_now_unless_a_moment_is_given():
 @pytest.mark.parametrize(("moment", "text"), ((0, "1970-01-01T00:00:00.000Z"), (1531152000.25, "2018-07-09T16:00:00.250Z")))
 def test_a_moment_in_iso_leads_back_to_itself(moment, text):
     assert iso(moment) == text
-    assert moment_of(text) == moment
+    assert date_of_iso(text) == moment
 
 
 @pytest.mark.parametrize("text", ("2018-07-10T00:00:00Z", "2018-07-10T00:00:00", "2018-07-10T00:00:00.000Z"))
 def test_a_moment_may_be_written_shorter(text):
-    assert moment_of(text) == 1531180800
+    assert date_of_iso(text) == 1531180800
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_moment_may_be_written_shorter(text):
 )
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(ValueError):
-        moment_of(text)
+        date_of_iso(text)
 
 
 # a clock that is set back
@@ -458,10 +458,10 @@ async def test_a_clock_that_is_moved_goes_on_from_there_whatever_the_system_cloc
 async def test_a_kept_clock_is_taken_up_on_a_system_clock_that_was_set(world, mode, step):
     clock = Clock(mode)
     await clock.advance(1000)
-    kept, before = clock.kept(), clock.now()
+    kept, before = clock.saved(), clock.now()
     world.wall += 50 + step
     later = Clock("real")
-    later.take_up(kept)
+    later.resume(kept)
     assert later.now() == (before if mode == "frozen" else before + 50 + step)
     fired = []
     later.after(3, lambda: fired.append("due"))
@@ -596,17 +596,17 @@ async def test_dates_that_are_shown_of_waits_are_as_dates_are_now(world, step):
             await begin(mock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {action: {}})
         rule = (await control("POST", "rules", {"api": "QueryZone", "ttl": 30, "then": {"status": 502}}))["id"]
         uptime = (await control("GET", "health"))["uptime"]
-        dues = [moment_of(job["due"]) - mock.clock.now() for job in mock.jobs()]
+        dues = [date_of_iso(job["due"]) - mock.clock.now() for job in mock.jobs()]
         world.pass_on(1)
         world.wall += step
         mock.clock.tick()
         assert (await control("GET", "health"))["uptime"] == uptime + 1
-        assert [moment_of(job["due"]) - mock.clock.now() for job in mock.jobs()] == [due - 1 for due in dues]
+        assert [date_of_iso(job["due"]) - mock.clock.now() for job in mock.jobs()] == [due - 1 for due in dues]
         assert mock.cloud.store.peek("Rule", rule)["ends"] - mock.clock.now() == 29
         await control("POST", "incidents", {"management-node-down": 30})
         world.wall += step
         (incident,) = (await control("GET", "incidents"))["incidents"]
-        assert moment_of(incident["ends"]) - mock.clock.now() == 30
+        assert date_of_iso(incident["ends"]) - mock.clock.now() == 30
 
 
 @pytest.mark.parametrize("step", (-HOUR, HOUR))

@@ -75,7 +75,7 @@ import os
 import sys
 
 
-def refuse_to_start(reason):
+def refuse_to_start(reason: str) -> NoReturn:
     """End the program with one line and exit code 2. `import zmock` fails with that line instead."""
     program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     if __name__ == "__main__" or program in ("zmock", "-m"):
@@ -171,30 +171,34 @@ Inventory = dict[str, Any]  # an object as a client sees it
 Stages = Generator[str | None, None, Any]  # the work of a job: it yields the names of its stages
 
 
-def nearest(word, words, count=1):
-    """Return the known words most like a wrong one, those that begin with it first.
+def nearest(word: object, words: Iterable[str], count: int = 1) -> list[str]:
+    """Return up to `count` of the right words for a wrong one, those that begin with it first.
 
     nearest("zoms", ["zones"]) -> ["zones"]
     nearest("CreateVm", ["CreateVip", "CreateVmInstance"]) -> ["CreateVmInstance"]
     """
-    folded, wrong = {known.casefold(): known for known in words}, str(word)[:200].casefold()
-    begun = len(wrong) > 2
-    longer = sorted((known for known in folded if begun and known.startswith(wrong)), key=len)
-    like = difflib.get_close_matches(wrong, folded, count, 0.6)
-    return [folded[known] for known in dict.fromkeys([*longer, *like])][:count]
+    spellings = {right.casefold(): right for right in words}
+    wrong = str(word)[:200].casefold()
+    longer = []
+    if len(wrong) > 2:
+        longer = sorted((right for right in spellings if right.startswith(wrong)), key=len)
+    similar = difflib.get_close_matches(wrong, spellings, count, 0.6)
+    matches = dict.fromkeys([*longer, *similar])
+    return [spellings[match] for match in matches][:count]
 
 
-def did_you_mean(word, words):
-    """A sentence's end that helps: ", did you mean zones?", or nothing where nothing is near."""
+def did_you_mean(word: object, words: Iterable[str]) -> str:
+    """Return the end of an error: ", did you mean zones?", or nothing if no word is near."""
     return "".join(f", did you mean {near}?" for near in nearest(word, words))
 
 
-def a_noun(noun):
+def a_noun(noun: str) -> str:
     """Return a noun with its article: "an int", "a uuid", "an L2Network"."""
-    return f"an {noun}" if re.match("[AEIOaeio]|[Ll][0-9]|[LS][A-Z]", noun) else f"a {noun}"
+    takes_an = re.match("[AEIOaeio]|[Ll][0-9]|[LS][A-Z]", noun)
+    return f"an {noun}" if takes_an else f"a {noun}"
 
 
-def counted(number, noun):
+def counted(number: float, noun: str) -> str:
     """Return a number with its noun: "1 second", "1.5 seconds", "0 objects"."""
     text = f"{number:g}" if isinstance(number, float) else str(number)
     return f"{text} {noun}" if number == 1 else f"{text} {noun}s"
@@ -209,233 +213,478 @@ def digest(text: str) -> str:
 
 
 class SettingsError(Exception):
-    """A setting, file or folder that cannot be used; the message is one line that says what to do."""
+    """A setting, file or folder that cannot be used. The message is one line with a cure."""
 
 
-def setting(default, help, **more):
-    return field(default=default, metadata={"help": help, **more})
+def setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass
 class Settings:
-    """Everything that can be set, a line each; `create_app(Settings(...))` and the command line take the same."""
+    """The settings of a mock. A new line here is a flag, a ZMOCK_* variable and a line of --help.
 
-    host: str = setting("127.0.0.1", "address to listen on; localhost is 127.0.0.1 and ::1, and :: takes IPv4 too")
+    Raise SettingsError for a value that cannot be used.
+    """
+
+    host: str = setting(
+        "127.0.0.1", "address to listen on; localhost is 127.0.0.1 and ::1, and :: takes IPv4 too"
+    )
     port: int = setting(8080, "port to listen on; 0 takes a free one")
     data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
-    memory: bool = setting(False, "keep nothing: the cloud lives in memory and ends with the process")
-    durable: str = setting("on", "on: what was answered survives a kill and a power cut; off: answers do not wait for the disk, a kill takes what came last")
-    cloud: str = setting("demo", "what an empty cloud starts with: demo, empty, large:N (virtual machines), or a JSON file")
-    dialect: str = setting("manual", "manual: as the developer manual says; server: as the real 2.5.1 server does")
+    memory: bool = setting(
+        False, "keep nothing: the cloud lives in memory and ends with the process"
+    )
+    durable: str = setting(
+        "on",
+        "on: what was answered survives a kill and a power cut; "
+        "off: answers do not wait for the disk, a kill takes what came last",
+    )
+    cloud: str = setting(
+        "demo",
+        "what an empty cloud starts with: demo, empty, large:N (virtual machines), or a JSON file",
+    )
+    dialect: str = setting(
+        "manual", "manual: as the developer manual says; server: as the real 2.5.1 server does"
+    )
     delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
-    long_delay: str = setting("", "seconds that a long job takes, or a range; ten times --delay when not given")
-    rules: tuple = setting((), "JSON file with fault rules, read again when it changes; may be given more than once (several in ZMOCK_RULES: between them what is in PATH, : or ;)")
-    seed: int = setting(1, "where everything random comes from: the same seed gives the same uuids and faults")
-    clock: str = setting("real", "real: time passes; frozen: only POST /zmock/clock moves it; warp: what is waited for comes at once")
-    no_magic: bool = setting(False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions")
+    long_delay: str = setting(
+        "", "seconds that a long job takes, or a range; ten times --delay when not given"
+    )
+    rules: tuple = setting(
+        (),
+        "JSON file with fault rules, read again when it changes; may be given more than once "
+        "(several in ZMOCK_RULES: between them what is in PATH, : or ;)",
+    )
+    seed: int = setting(
+        1, "where everything random comes from: the same seed gives the same uuids and faults"
+    )
+    clock: str = setting(
+        "real",
+        "real: time passes; frozen: only POST /zmock/clock moves it; "
+        "warp: what is waited for comes at once",
+    )
+    no_magic: bool = setting(
+        False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions"
+    )
     open: bool = setting(False, "accept any session, also one that nobody logged in for")
-    base_url: str = setting("", "address in job locations, before /zstack/v1; when not given, what X-Forwarded-Proto, -Host and -Prefix say, else as the dialect does")
+    base_url: str = setting(
+        "",
+        "address in job locations, before /zstack/v1; when not given, "
+        "what X-Forwarded-Proto, -Host and -Prefix say, else as the dialect does",
+    )
     utc_offset: float = setting(8.0, "hours by which the dates in answers are ahead of UTC")
     body_limit: int = setting(1 << 20, "bytes that a request body may have")
     journal: int = setting(1000, "how many calls GET /zmock/calls remembers")
-    control_token: str = setting("", "token that /zmock asks for; needed to reach /zmock from another machine")
+    control_token: str = setting(
+        "", "token that /zmock asks for; needed to reach /zmock from another machine"
+    )
 
-    def __post_init__(self):
-        changed = [item for item in fields(self) if getattr(self, item.name) != item.default]
-        self.sources = {item.name: flag_of(item) for item in changed}  # "seed": "--seed", or "ZMOCK_SEED"
+    def __post_init__(self) -> None:
+        self.sources: dict[str, str] = {}  # where a value is from: {"seed": "--seed"}
         for item in fields(self):
-            check = CHECKS.get(item.name)
-            if check:
-                check(getattr(self, item.name))
+            if getattr(self, item.name) != item.default:
+                self.sources[item.name] = flag_of(item.name)
+        check_settings(self)
 
 
-def seconds_range(text):
-    """The lower and the upper bound of "0.3" or "0.5-2", in seconds."""
-    low, dash, high = str(text).partition("-")
-    try:
-        bounds = float(low), float(high if dash else low)
-    except ValueError:
-        bounds = (1, 0)
-    if not 0 <= bounds[0] <= bounds[1] < math.inf:
-        raise SettingsError(f"a delay is seconds (0.3) or a range (0.5-2), not {text!r}")
-    return bounds
+def check_settings(settings: Settings) -> None:
+    """Raise SettingsError for a value that cannot be used."""
+    check_not_empty("host", settings.host)
+    check_between("port", settings.port, 0, 65535)
+    check_not_empty("data", settings.data)
+    check_choice("durable", settings.durable, ("on", "off"))
+    check_choice("dialect", settings.dialect, ("manual", "server"))
+    seconds_range(settings.delay)
+    if settings.long_delay:
+        seconds_range(settings.long_delay)
+    check_choice("clock", settings.clock, ("real", "frozen", "warp"))
+    check_base_url(settings.base_url)
+    check_between("utc-offset", settings.utc_offset, -14, 14)
+    check_between("body-limit", settings.body_limit, 1, 1 << 30)
+    check_between("journal", settings.journal, 0, 1_000_000)
 
 
-def one_of(name, *allowed):
-    def check(value):
-        if value not in allowed:
-            raise SettingsError(f"--{name} is {' or '.join(allowed)}, not {value!r}{did_you_mean(value, allowed)}")
-
-    return check
+def check_not_empty(name: str, text: str) -> None:
+    if not text.strip():
+        raise SettingsError(f"--{name} is empty; leave it away for its default")
 
 
-def between(name, low, high):
-    def check(value):
-        if not low <= value <= high:
-            raise SettingsError(f"--{name} is a number from {low} to {high}, not {value}")
-
-    return check
+def check_between(name: str, number: float, low: int, high: int) -> None:
+    if not low <= number <= high:
+        raise SettingsError(f"--{name} is a number from {low} to {high}, not {number}")
 
 
-def not_empty(name):
-    def check(value):
-        if not value.strip():
-            raise SettingsError(f"--{name} is empty; leave it away for its default")
-
-    return check
+def check_choice(name: str, text: str, choices: tuple[str, ...]) -> None:
+    if text not in choices:
+        hint = did_you_mean(text, choices)
+        raise SettingsError(f"--{name} is {' or '.join(choices)}, not {text!r}{hint}")
 
 
-def check_base_url(value):
+def check_base_url(text: str) -> None:
     """Refuse an address that no job location can begin with."""
-    if value and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", value):
-        raise SettingsError(f"--base-url is an address such as https://cloud.example:8443, not {value!r}")
-    if shorter := re.fullmatch(r"(.*?)/zstack(/v1)?/?", value):
+    if text and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", text):
+        example = "https://cloud.example:8443"
+        raise SettingsError(f"--base-url is an address such as {example}, not {text!r}")
+    shorter = re.fullmatch(r"(.*?)/zstack(/v1)?/?", text)
+    if shorter:
         raise SettingsError(f"--base-url is the address before /zstack/v1: {shorter[1]}")
 
 
-CHECKS = {
-    "host": not_empty("host"),
-    "base_url": check_base_url,
-    "data": not_empty("data"),
-    "port": between("port", 0, 65535),
-    "dialect": one_of("dialect", "manual", "server"),
-    "clock": one_of("clock", "real", "frozen", "warp"),
-    "durable": one_of("durable", "on", "off"),
-    "delay": seconds_range,
-    "long_delay": lambda text: text and seconds_range(text),
-    "utc_offset": between("utc-offset", -14, 14),
-    "body_limit": between("body-limit", 1, 1 << 30),
-    "journal": between("journal", 0, 1_000_000),
-}
+def seconds_range(text: str) -> tuple[Seconds, Seconds]:
+    """Return the bounds of a delay: "0.5-2" -> (0.5, 2.0), "0.3" -> (0.3, 0.3).
+
+    Raise SettingsError for any other text.
+    """
+    first, dash, second = str(text).partition("-")
+    try:
+        low = float(first)
+        high = float(second) if dash else low
+    except ValueError:
+        low = high = math.inf
+    if not 0 <= low <= high < math.inf:
+        raise SettingsError(f"a delay is seconds (0.3) or a range (0.5-2), not {text!r}")
+    return low, high
 
 
-def read_settings(arguments, environment):
-    """Settings from flags, then ZMOCK_* variables, then defaults; raises SettingsError, exits for --help."""
-    parser = SettingsParser(prog="zmock", usage="zmock [openapi] [options]", description=__doc__.partition("\n")[0], allow_abbrev=False,
-                            epilog="zmock openapi prints the APIs as OpenAPI 3.1, for the dialect that is set")  # fmt: skip
+def flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    return "ZMOCK_" + name.upper()
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings from flags, then from ZMOCK_* variables, then from the defaults.
+
+    Raise SettingsError for a mistake. --help and --version end the program.
+    """
+    parser = SettingsParser(
+        prog="zmock",
+        usage="zmock [openapi] [options]",
+        description=__doc__.partition("\n")[0],
+        epilog="zmock openapi prints the APIs as OpenAPI 3.1, for the dialect that is set",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
     parser.add_argument("--version", action="version", version=__version__)
     for item in fields(Settings):
-        shown = "" if item.default in (False, (), "") else f" (default: {item.default})"
-        how = {"dest": item.name, "help": f"{item.metadata['help']}{shown}; {variable_of(item)}".replace("%", "%%")}
-        how |= {bool: {"action": "store_true"}, tuple: {"action": "append", "metavar": "FILE"}}.get(type(item.default), {"type": type(item.default), "metavar": item.name.upper()})
-        parser.add_argument(flag_of(item), default=argparse.SUPPRESS, **how)
-    variables, flags = read_variables(environment), vars(parser.parse_args(arguments))
-    given = variables | flags
-    settings = Settings(**given | {"rules": tuple(given.get("rules", ()))})
-    given_as = {item.name: (flag_of if item.name in flags else variable_of)(item) for item in fields(Settings)}
-    settings.sources = {name: given_as[name] for name in given}
+        parser.add_setting(item)
+    variables = read_variables(environment)
+    flags = vars(parser.parse_args(arguments))
+    if "rules" in flags:
+        flags["rules"] = tuple(flags["rules"])
+    settings = Settings(**variables | flags)
+    settings.sources = {name: variable_of(name) for name in variables}
+    settings.sources |= {name: flag_of(name) for name in flags}
     return settings
 
 
-def flag_of(item):
-    return "--" + item.name.replace("_", "-")
-
-
-def variable_of(item):
-    return "ZMOCK_" + item.name.upper()
-
-
-def read_variables(environment):
-    """What ZMOCK_* variables set; one that nobody reads is a mistake."""
-    known = {variable_of(item): item for item in fields(Settings)}
-    given = {}
-    for variable in sorted(name for name in environment if name.startswith("ZMOCK_")):
-        if variable not in known:
-            raise SettingsError(f"no setting reads {variable}{did_you_mean(variable, known)}")
-        kind, text = type(known[variable].default), environment[variable]
-        readers = {bool: truth, tuple: lambda _, text: tuple(filter(None, text.split(os.pathsep)))}
-        try:
-            given[known[variable].name] = readers.get(kind, lambda _, text: kind(text))(variable, text)  # noqa: B023 (called at once)
-        except ValueError:
-            raise SettingsError(f"{variable} is a number, not {text!r}") from None
-    return given
-
-
-def truth(variable, text):
-    words = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
-    if text.lower() not in words:
-        raise SettingsError(f"{variable} is true or false, not {text!r}")
-    return words[text.lower()]
-
-
 class SettingsParser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line that names the nearest right flag."""
+    """A parser of flags. A mistake is one line that names the nearest right flag."""
 
-    def error(self, message):
+    def add_setting(self, item: Field[Any]) -> None:
+        """Add the flag of a setting."""
+        is_default_shown = item.default not in (False, (), "")
+        default = f" (default: {item.default})" if is_default_shown else ""
+        text = f"{item.metadata['help']}{default}; {variable_of(item.name)}"
+        kind = type(item.default)
+        options: dict[str, Any] = {"type": kind, "metavar": item.name.upper()}
+        if item.default is False:
+            options = {"action": "store_true"}
+        elif item.default == ():
+            options = {"action": "append", "metavar": "FILE"}
+        flag = flag_of(item.name)
+        self.add_argument(flag, dest=item.name, help=text.replace("%", "%%"), **options)
+
+    def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
-        flags = ["openapi", *(flag for action in self._actions for flag in action.option_strings)]
         if unknown != message:
-            message = f"unknown argument {unknown.split()[0]}{did_you_mean(unknown.split()[0].split('=')[0], flags)}"
+            argument = unknown.partition(" ")[0]
+            flags = ["openapi"]
+            for action in self._actions:
+                flags += action.option_strings
+            hint = did_you_mean(argument.partition("=")[0], flags)
+            message = f"unknown argument {argument}{hint}"
         raise SettingsError(f"{message} (see --help)")
+
+
+def read_variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that ZMOCK_* variables set. Raise SettingsError for an unknown one."""
+    items = {variable_of(item.name): item for item in fields(Settings)}
+    values = {}
+    for variable in sorted(environment):
+        if not variable.startswith("ZMOCK_"):
+            continue
+        if variable not in items:
+            raise SettingsError(f"no setting reads {variable}{did_you_mean(variable, items)}")
+        item = items[variable]
+        values[item.name] = read_variable(variable, environment[variable], type(item.default))
+    return values
+
+
+def read_variable(variable: str, text: str, kind: type) -> Any:
+    """Return the value of a variable. Raise SettingsError for a text of another kind."""
+    if kind is tuple:
+        return tuple(filter(None, text.split(os.pathsep)))
+    if kind is bool:
+        return read_switch(variable, text)
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{variable} is a number, not {text!r}") from None
+
+
+def read_switch(variable: str, text: str) -> bool:
+    if text.lower() in ("1", "true", "yes"):
+        return True
+    if text.lower() in ("", "0", "false", "no"):
+        return False
+    raise SettingsError(f"{variable} is true or false, not {text!r}")
 
 
 # ---- Dialect -----------------------------------------------------------------------------------------------------
 
-DAY = 86400
-
 
 @dataclass(frozen=True)
 class Difference:
-    """One point where the manual and the server disagree: the value for the code, the words for people."""
+    """A point where the manual and the server disagree: in words for people, and as values."""
 
     name: str
-    manual: object
-    server: object
     manual_says: str
     server_does: str
     source: str
+    manual: Any = True
+    server: Any = False
 
 
 DIFFERENCES = (
-    Difference("login-key", True, False, "`logInByAccount` and the manual's `loginByAccount`", "`logInByAccount` only", "manual 3.7; RestServer.java"),
-    Difference("condition-alias", True, False, "`condition=` is `q=`", "`condition=` is ignored", "manual 3.2, 3.6; RestServer.java handleQueryApi"),
-    Difference("repeated-fields", True, False, "`fields=a&fields=b` and `fields=a,b`", "first occurrence only, commas", "manual 3.9; RestServer.java handleQueryApi"),
-    Difference("group-by", True, False, "`groupBy`: one row per distinct value, as MySQL", "accepted, ignored", "manual 3.9; QueryFacadeImpl.java"),
-    Difference("null-test", True, False, "`name=null`, `name!=null` test for null", "compare with the text \"null\"", "manual 3.9; ZQL"),
-    Difference("spaced-condition", True, False, "spaces around the operator: 400", "the left side is trimmed, the right is not", "manual 3.9; RestServer.java"),
-    Difference("date-formats", True, False, "dates in conditions as answers show them, or ISO 8601; other text: 400, SYS.1007", "as MySQL reads them: other text is the zero date", "zmock; MySQL"),
-    Difference("stray-percent", True, False, "a `%` without two hex digits is a percent sign", "drops the parameter", "manual 3.9 (`name~=IntelCore%`); Tomcat"),
-    Difference("poll-body", True, False, "202 repeats `{\"location\": ...}`", "202, empty body", "manual 3.7; RestServer.java handleJobQuery"),
-    Difference("empty-result", b"{}", b"", "`{}`", "a zero-length body", "manual 4.2.6; RestServer.java writeResponse"),
-    Difference("bad-parameter", True, False, "a missing or illegal parameter: at once 400, SYS.1007", "503, or 202 and then 503, SYS.1007", "manual 3.4; ApiMessageProcessorImpl.java"),
-    Difference("unknown-field", True, False, "an unknown field in a condition, `sort` or `fields`: 400, SYS.1007", "503, SYS.1000", "manual 3.4; ZQLMetadata.java"),
-    Difference("malformed-body", 400, 500, "a body that is no JSON object, or has wrong JSON types: 400", "500", "manual 3.4; RestServer.java"),
-    Difference("wrong-method", True, False, "405 with `Allow`", "a path with one API runs it for any verb; else 500, 405 for other verbs", "manual 3.4; RestServer.java handleNonUniqueApi"),
-    Difference("error-body", True, False, "JSON `{\"error\": ...}` for every status", "plain text for 400, 404, 405, 500", "manual 3.4; RestServer.java"),
-    Difference("job-uuid", True, False, "X-Job-UUID: v4, 32 hex, else 400; a used one: 400", "length 32, else 400; a used one: 500", "manual 3.3; RestServer.java"),
-    Difference("job-expiry", "seen", "created", "2 days after the job was last looked at", "3 h after submission", "manual 3.5; rest.xml completedApi.expiredPeriod"),
-    Difference("job-location", True, False, "built from the request's `Host`", "where zmock listens", "manual 3.5; RESTFacadeImpl.java"),
-    Difference("path-prefix", ("/zstack/v1", "/v1"), ("/zstack/v1",), "`/zstack/v1` and `/v1`", "`/zstack/v1`", "manual 3.5, 3.6; RestServerController.java"),
-    Difference("get-one", True, False, "`inventory` and `inventories`", "`inventories`", "manual 3.5, 3.7; RestServer.java"),
-    Difference("query-schema", True, False, "`schema` only with X-JSON-Schema", "always", "manual 4; RestServer.java writeResponse"),
-    Difference("delete-parameters", True, False, "DELETE parameters in the body or the query string", "query string", "manual 4.4.1; RestServer.java handleApi"),
-    Difference("license-writes", True, False, "licence changes are asynchronous (202)", "synchronous (200)", "manual 3.5; SDK needPoll"),
-    Difference("license-capabilities", True, False, "`{}`", "`{\"capabilities\": {...}}`", "manual 4.7.2; SDK GetLicenseCapabilitiesResult"),
-    Difference("is-ready", True, False, "returns `managementNodeId`", "returns nothing", "manual 4.1.4; APIIsReadyToGoReply.java"),
-    Difference("success-field", True, False, "no `success` where the example has none", "`\"success\": true` in replies of all fields", "manual 4.1.2, 4.1.3, 4.5.1; ApiResponse.java"),
-    Difference("free-system-tags", True, False, "any text", "must match a registered pattern of that type", "manual 4.2.3; TagManagerImpl.java"),
-    Difference("task-progress-fields", True, False, "`taskUuid` and `taskId`, `parentId`, `totalSteps`, `currentStep` too", "`taskUuid`, `parentUuid`", "manual 4.3.1; TaskProgressInventory.java"),
-    Difference("job-data-object", True, False, "`jobData` may be an object", "must be a string", "manual 4.8.1; Gson"),
-    Difference("gc-state", True, False, "`state` is an alias of `status` in conditions", "unknown field", "manual 4.6.3; GarbageCollectorInventory.java"),
-    Difference("eip-ip", True, False, "`ip` is an alias of `vipIp` in conditions", "unknown field", "manual 3.9; EipInventory.java"),
-    Difference("response-headers", True, False, "`Content-Type: application/json`", "none; a `JSESSIONID` cookie", "manual 4 (curl); RestServerController.java"),
-)  # fmt: skip
+    Difference(
+        "login-key",
+        "`logInByAccount` and the manual's `loginByAccount`",
+        "`logInByAccount` only",
+        "manual 3.7; RestServer.java",
+    ),
+    Difference(
+        "condition-alias",
+        "`condition=` is `q=`",
+        "`condition=` is ignored",
+        "manual 3.2, 3.6; RestServer.java handleQueryApi",
+    ),
+    Difference(
+        "repeated-fields",
+        "`fields=a&fields=b` and `fields=a,b`",
+        "first occurrence only, commas",
+        "manual 3.9; RestServer.java handleQueryApi",
+    ),
+    Difference(
+        "group-by",
+        "`groupBy`: one row per distinct value, as MySQL",
+        "accepted, ignored",
+        "manual 3.9; QueryFacadeImpl.java",
+    ),
+    Difference(
+        "null-test",
+        "`name=null`, `name!=null` test for null",
+        'compare with the text "null"',
+        "manual 3.9; ZQL",
+    ),
+    Difference(
+        "spaced-condition",
+        "spaces around the operator: 400",
+        "the left side is trimmed, the right is not",
+        "manual 3.9; RestServer.java",
+    ),
+    Difference(
+        "date-formats",
+        "dates in conditions as answers show them, or ISO 8601; other text: 400, SYS.1007",
+        "as MySQL reads them: other text is the zero date",
+        "zmock; MySQL",
+    ),
+    Difference(
+        "stray-percent",
+        "a `%` without two hex digits is a percent sign",
+        "drops the parameter",
+        "manual 3.9 (`name~=IntelCore%`); Tomcat",
+    ),
+    Difference(
+        "poll-body",
+        '202 repeats `{"location": ...}`',
+        "202, empty body",
+        "manual 3.7; RestServer.java handleJobQuery",
+    ),
+    Difference(
+        "empty-result",
+        "`{}`",
+        "a zero-length body",
+        "manual 4.2.6; RestServer.java writeResponse",
+        manual=b"{}",
+        server=b"",
+    ),
+    Difference(
+        "bad-parameter",
+        "a missing or illegal parameter: at once 400, SYS.1007",
+        "503, or 202 and then 503, SYS.1007",
+        "manual 3.4; ApiMessageProcessorImpl.java",
+    ),
+    Difference(
+        "unknown-field",
+        "an unknown field in a condition, `sort` or `fields`: 400, SYS.1007",
+        "503, SYS.1000",
+        "manual 3.4; ZQLMetadata.java",
+    ),
+    Difference(
+        "malformed-body",
+        "a body that is no JSON object, or has wrong JSON types: 400",
+        "500",
+        "manual 3.4; RestServer.java",
+        manual=400,
+        server=500,
+    ),
+    Difference(
+        "wrong-method",
+        "405 with `Allow`",
+        "a path with one API runs it for any verb; else 500, 405 for other verbs",
+        "manual 3.4; RestServer.java handleNonUniqueApi",
+    ),
+    Difference(
+        "error-body",
+        'JSON `{"error": ...}` for every status',
+        "plain text for 400, 404, 405, 500",
+        "manual 3.4; RestServer.java",
+    ),
+    Difference(
+        "job-uuid",
+        "X-Job-UUID: v4, 32 hex, else 400; a used one: 400",
+        "length 32, else 400; a used one: 500",
+        "manual 3.3; RestServer.java",
+    ),
+    Difference(
+        "job-expiry",
+        "2 days after the job was last looked at",
+        "3 h after submission",
+        "manual 3.5; rest.xml completedApi.expiredPeriod",
+        manual="seen",
+        server="created",
+    ),
+    Difference(
+        "job-location",
+        "built from the request's `Host`",
+        "where zmock listens",
+        "manual 3.5; RESTFacadeImpl.java",
+    ),
+    Difference(
+        "path-prefix",
+        "`/zstack/v1` and `/v1`",
+        "`/zstack/v1`",
+        "manual 3.5, 3.6; RestServerController.java",
+        manual=("/zstack/v1", "/v1"),
+        server=("/zstack/v1",),
+    ),
+    Difference(
+        "get-one",
+        "`inventory` and `inventories`",
+        "`inventories`",
+        "manual 3.5, 3.7; RestServer.java",
+    ),
+    Difference(
+        "query-schema",
+        "`schema` only with X-JSON-Schema",
+        "always",
+        "manual 4; RestServer.java writeResponse",
+    ),
+    Difference(
+        "delete-parameters",
+        "DELETE parameters in the body or the query string",
+        "query string",
+        "manual 4.4.1; RestServer.java handleApi",
+    ),
+    Difference(
+        "license-writes",
+        "licence changes are asynchronous (202)",
+        "synchronous (200)",
+        "manual 3.5; SDK needPoll",
+    ),
+    Difference(
+        "license-capabilities",
+        "`{}`",
+        '`{"capabilities": {...}}`',
+        "manual 4.7.2; SDK GetLicenseCapabilitiesResult",
+    ),
+    Difference(
+        "is-ready",
+        "returns `managementNodeId`",
+        "returns nothing",
+        "manual 4.1.4; APIIsReadyToGoReply.java",
+    ),
+    Difference(
+        "success-field",
+        "no `success` where the example has none",
+        '`"success": true` in replies of all fields',
+        "manual 4.1.2, 4.1.3, 4.5.1; ApiResponse.java",
+    ),
+    Difference(
+        "free-system-tags",
+        "any text",
+        "must match a registered pattern of that type",
+        "manual 4.2.3; TagManagerImpl.java",
+    ),
+    Difference(
+        "task-progress-fields",
+        "`taskUuid` and `taskId`, `parentId`, `totalSteps`, `currentStep` too",
+        "`taskUuid`, `parentUuid`",
+        "manual 4.3.1; TaskProgressInventory.java",
+    ),
+    Difference(
+        "job-data-object",
+        "`jobData` may be an object",
+        "must be a string",
+        "manual 4.8.1; Gson",
+    ),
+    Difference(
+        "gc-state",
+        "`state` is an alias of `status` in conditions",
+        "unknown field",
+        "manual 4.6.3; GarbageCollectorInventory.java",
+    ),
+    Difference(
+        "eip-ip",
+        "`ip` is an alias of `vipIp` in conditions",
+        "unknown field",
+        "manual 3.9; EipInventory.java",
+    ),
+    Difference(
+        "response-headers",
+        "`Content-Type: application/json`",
+        "none; a `JSESSIONID` cookie",
+        "manual 4 (curl); RestServerController.java",
+    ),
+)
 
 
 class Dialect:
-    """The column in force: dialect["empty-result"] -> b"{}"."""
+    """The values of the dialect in force: Dialect("manual")["empty-result"] -> b"{}"."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.values = {row.name: getattr(row, name) for row in DIFFERENCES}
+        self.values: dict[str, Any] = {}
+        for row in DIFFERENCES:
+            self.values[row.name] = row.manual if name == "manual" else row.server
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def described(self):
-        """The table as `GET /zmock/dialect` shows it."""
+    def described(self) -> list[Item]:
+        """Return the table as `GET /zmock/dialect` shows it."""
         return [
-            {"name": row.name, "manual": row.manual_says, "server": row.server_does, "source": row.source, "inForce": self.name}
+            {
+                "name": row.name,
+                "manual": row.manual_says,
+                "server": row.server_does,
+                "source": row.source,
+                "inForce": self.name,
+            }
             for row in DIFFERENCES
         ]
 
@@ -444,523 +693,624 @@ class Dialect:
 
 
 class ApiError(Exception):
-    """What an api answers when it fails: 503 and {"error": {code, description, details[, cause]}} (manual 3.4)."""
+    """The failure of an API: by default 503, with {"error": {code, description, details[, cause]}}.
 
-    def __init__(self, code, details, cause=None, status=503, hint=""):
+    (manual 3.4)
+    """
+
+    def __init__(
+        self,
+        code: str,
+        details: str,
+        cause: ApiError | None = None,
+        status: int = 503,
+        hint: str = "",
+    ) -> None:
         super().__init__(details)
-        self.code, self.details, self.cause, self.status, self.hint = code, details, cause, status, hint
+        self.code = code
+        self.details = details
+        self.cause = cause
+        self.status = status
+        self.hint = hint
 
 
 class BadParameter(ApiError):
-    """A missing or illegal parameter; what becomes of it is dialect row bad-parameter."""
+    """A missing or illegal parameter. The dialect says with which status (bad-parameter)."""
 
-    def __init__(self, details, hint="", code="SYS.1007"):
+    def __init__(self, details: str, hint: str = "", code: str = "SYS.1007") -> None:
         super().__init__(code, details, hint=hint)
 
 
-class FrontError(ApiError):
-    """A request that never became a call: wrong path, verb, header or body. The server says it in plain text."""
+FRONT_CODES = {404: "SYS.1003", 405: "SYS.1014", 500: "SYS.1000", 501: "SYS.1014"}  # by status
 
-    def __init__(self, status, details, hint="", allow=()):
-        code = {404: "SYS.1003", 405: "SYS.1014", 501: "SYS.1014", 500: "SYS.1000"}.get(status, "SYS.1007")
+
+class FrontError(ApiError):
+    """A request with a wrong path, verb, header or body. It never becomes a call.
+
+    The server answers it in plain text (error-body).
+    """
+
+    def __init__(
+        self, status: int, details: str, hint: str = "", allow: Collection[str] = ()
+    ) -> None:
+        code = FRONT_CODES.get(status, "SYS.1007")
         super().__init__(code, details, status=status, hint=hint)
         self.allow = allow
 
 
-def refused(details, cause=None):
-    """The error of an operation that is not possible now."""
+def refused(details: str, cause: ApiError | None = None) -> ApiError:
+    """Return the error of an operation that is not possible now."""
     return ApiError("SYS.1006", details, cause)
 
 
-def missing(what, uuid, kind, hint=""):
-    """The error of a reference that leads nowhere (RestServer: 503, never 404)."""
-    return ApiError("SYS.1003", f"invalid field[{what}], resource[uuid:{uuid}, type:{kind}VO] not found", hint=hint)
+def missing(name: str, uuid: Any, type: str, hint: str = "") -> ApiError:
+    """Return the error of a parameter that names no object (RestServer: 503, never 404)."""
+    details = f"invalid field[{name}], resource[uuid:{uuid}, type:{type}VO] not found"
+    return ApiError("SYS.1003", details, hint=hint)
 
 
 # ---- Clock -------------------------------------------------------------------------------------------------------
 
-
+DAY = 86400  # seconds
 MODES = ("real", "frozen", "warp")
-PATIENCE = 1  # second of the world's time that one move of the Clock waits for others in vain: a web-hook's receiver may never answer
-BREATH = 0.005  # seconds of the world's time that a warping Clock leaves whoever has more to ask, and any move when its patience is used up
-FEW = 1000  # timers that are too few to look for cancelled ones among them
-LOOK = 1  # second between two looks at the system's clock, which somebody may have set
-ROUNDED = 1e-6  # seconds; a date as a float is exact to a quarter of that, and dates are added up in several ways
-STEP = 0.5  # seconds by which it must have been set to be noticed; less is a correction of its own
+PATIENCE = 1  # seconds of real time that one move waits for work that may never end, as web-hooks
+BREATH = 0.005  # seconds of real time between leaps, for clients; and for moves without patience
+FEW_TIMERS = 1000  # up to here, cancelled timers are not cleared away
+LOOK_INTERVAL = 1  # seconds of real time between two looks at the system's clock
+SMALLEST_STEP = 0.5  # seconds; the system corrects its clock by less
+ROUNDING = 1e-6  # seconds; a float holds a date to a quarter of that
+LATEST = 2e11  # a date in the year 8307; stamps end with the year 9999
 
 
+@dataclass(slots=True, eq=False)
 class Timer:
-    """Something due at a moment of the Clock; cancel() keeps it from firing.
+    """A function that is called when it is due. cancel() prevents that.
 
-    `due` is a date where the timer is `dated`, else a second of Clock.steady().
+    `due` is a date if the timer is `dated`, else a second of Clock.steady().
     """
 
-    __slots__ = ("due", "order", "fire", "what", "awaited", "dated")
+    due: Seconds
+    order: int  # of timers that are due at once
+    fire: Callable[[], Any] | None  # None after the call
+    name: str = ""
+    awaited: bool = False  # a client may wait for it: a warping clock goes there
+    dated: bool = False
 
-    def __init__(self, due, order, fire, what, awaited=False, dated=False):
-        self.due, self.order, self.fire, self.what = due, order, fire, what
-        self.awaited, self.dated = awaited, dated
-
-    def __lt__(self, other):
+    def __lt__(self, other: Timer) -> bool:
         return (self.due, self.order) < (other.due, other.order)
 
-    def cancel(self):
+    def cancel(self) -> None:
         self.fire = None
 
-    def hurry(self):
-        """Fires now instead."""
+    def fire_now(self) -> None:
         fire, self.fire = self.fire, None
         if fire:
             fire()
 
 
 class TooFar(ValueError):
-    """A move on which more would fall due than can be waited for; says what, and what to do."""
+    """A move on which too much would fall due. The message says what."""
 
 
 class Clock:
-    """The only source of time. `real` runs, `frozen` moves only by advance(); what is due fires in order.
+    """The only source of time.
 
-    `warp` runs too, and when all that is left to do is to wait, it goes to the next moment that somebody waits for.
+    It has two time lines. now() is a date, in seconds since 1970: the system's clock, plus all that
+    advance() and set_back() have moved it by. steady() is a second that never jumps, and waits are
+    measured on it. At 10:00 a job of 30 seconds starts, and a backup is scheduled for 10:05; then
+    somebody sets the system's clock to 10:04. The job still ends after 30 seconds, and the backup
+    runs in a minute. `date_offset` is the date less the steady second; date_of() adds it to a
+    second, due_date() to that of a timer. A *stamp* is a date as items hold it.
 
-    now() is a date: the system's clock, and what set_back() and advance() have made of it. Waits
-    are measured on steady(), which runs on the monotonic clock. They keep their length when the
-    system's clock is set, after a sleep for instance.
+    In the mode `real` time runs. In `frozen` it stands, and only advance(), go_to() and set_back()
+    move it. In `warp` it runs, and leaps to the next timer that a client may wait for whenever
+    nothing else is left to do.
     """
 
-    def __init__(self, mode="real", utc_offset=0.0):
-        self.mode, self.utc_offset, self.advancing = mode, utc_offset * 3600, None
+    def __init__(self, mode: str = "real", utc_offset: float = 0.0) -> None:
+        self.mode = mode
+        self.utc_offset: Seconds = utc_offset * 3600  # of stamps
         self.show(time.time(), 0.0)
-        self.moved = []  # functions of the seconds by which dates have moved, and waits have not
-        self.told_lead = 0.0  # the lead() that those in `moved` know of
-        self.moving = asyncio.Lock()  # one move at a time; `advancing` is that, until halt()
+        self.on_clock_set: list[Callable[[Seconds], None]] = []  # called when dates have jumped
+        self.known_offset: Seconds = 0.0  # the date_offset that they know of
+        self.move_checks: list[Callable[[Seconds], None]] = []  # raise TooFar for a date
+        self.moving = asyncio.Lock()  # held by a move of advance(), go_to() or leap()
+        self.advancing: object | None = None  # a move that is under way; halt() ends it
         self.order = itertools.count()
-        self.timers = []  # a heap: after() adds, fire_due() and tidy() take away
-        self.dated = []  # as timers, a heap: what is due on a date; at() adds
-        self.room = FEW  # timers, above which tidy() looks
-        self.wakeup, self.started = None, False  # the loop's call of tick(), made anew by plan()
-        self.sleepers = set()  # what wakes each sleep(), which adds and takes it away itself; restart() calls them all
-        self.tasks = set()  # what the mock runs beside its requests: from spawn() until it is done
-        self.awake = set()  # those of them that a move waits for: rouse() adds, rest() takes away when one sleeps, ends or is given up
-        self.quiet = asyncio.Event()  # set while none is awake, by rest() and rouse()
-        self.awaited = []  # on a warping clock, a heap of the timers that draw it on
-        self.wanted, self.leaper = asyncio.Event(), None  # whether there may be any, for leap(), and the task that runs it
-        self.guards = []  # functions of a moment that raise TooFar where too much would fall due until then
+        self.timers: list[Timer] = []  # a heap of those that wait
+        self.dated: list[Timer] = []  # a heap of those that are due on a date
+        self.may_leap = asyncio.Event()  # set when there may be awaited timers
+        self.leaper: asyncio.Task[None] | None = None  # runs leap()
+        self.most_timers = FEW_TIMERS  # tidy() works when there are more
+        self.started = False
+        self.wakeup: asyncio.TimerHandle | None = None  # the next call of tick()
+        self.sleepers: set[Callable[[], None]] = set()  # wake the sleep() calls under way
+        self.tasks: set[asyncio.Task[Any]] = set()  # the work beside the requests, of spawn()
+        self.awake: set[asyncio.Task[Any]] = set()  # tasks that do not sleep: moves wait for them
+        self.all_asleep = asyncio.Event()
+
+    # reading
 
     @property
-    def still(self):
-        return self.mode == "frozen" or self.advancing
+    def is_stopped(self) -> bool:
+        return self.mode == "frozen" or self.advancing is not None
 
-    def now(self):
-        """Seconds since 1970, as the cloud sees them."""
-        return self.stopped_at if self.still else time.time() + self.offset
+    def now(self) -> Seconds:
+        """Return the date: seconds since 1970."""
+        return self.stopped_at if self.is_stopped else time.time() + self.system_offset
 
-    def steady(self, date=None):
-        """Return the second that waits are measured on, or that of a date. It never jumps."""
+    def steady(self, date: Seconds | None = None) -> Seconds:
+        """Return the steady second of a date, or of now."""
         if date is not None:
-            return date - self.lead()
-        return self.stopped_at - self.ahead if self.still else time.monotonic() + self.base
+            return date - self.date_offset
+        if self.is_stopped:
+            return self.stopped_at - self.stopped_offset
+        return time.monotonic() + self.monotonic_offset
 
-    def lead(self):
-        """Return how many seconds dates are ahead of steady(). It changes when a clock is set."""
-        return self.ahead if self.still else self.now() - self.steady()
+    @property
+    def date_offset(self) -> Seconds:
+        """The seconds by which dates are ahead of steady(). They change when a clock is set."""
+        return self.stopped_offset if self.is_stopped else self.now() - self.steady()
 
-    def date_of(self, second):
-        """Return the date of a second of steady(), as dates are now."""
-        return second + self.lead()
+    def date_of(self, second: Seconds) -> Seconds:
+        """Return the date of a steady second, as the clock is set now."""
+        return second + self.date_offset
 
-    def due_date(self, timer):
-        """Return the date on which a timer is due, as dates are now."""
+    def due_date(self, timer: Timer) -> Seconds:
+        """Return the date on which a timer is due, as the clock is set now."""
         return timer.due if timer.dated else self.date_of(timer.due)
 
-    def left(self, timer):
+    def seconds_until(self, timer: Timer) -> Seconds:
         """Return the seconds until a timer is due."""
-        if timer.dated:
-            return timer.due - self.now()
-        return timer.due + self.ahead - self.stopped_at if self.still else timer.due - self.steady()
+        if timer.dated or self.is_stopped:
+            return self.due_date(timer) - self.now()
+        return timer.due - self.steady()
 
-    def due_first(self):
-        """Return the timer that is due before all others, or None."""
-        if not (self.timers and self.dated):
-            return self.timers[0] if self.timers else self.dated[0] if self.dated else None
-        waiting, dated = self.timers[0], self.dated[0]
-        before = (self.date_of(waiting.due), waiting.order) < (dated.due, dated.order)
-        return waiting if before else dated
+    def stamp(self, date: Seconds | None = None) -> Stamp:
+        """Return a date, or now, as items hold it, in the zone of the cloud."""
+        date = self.now() if date is None else date
+        return stamp_of(math.floor(date + self.utc_offset))
 
-    def stamp(self, moment=None):
-        """A moment as items hold it, in the zone of the cloud: "2018-07-10 09:31:06"."""
-        moment = self.now() if moment is None else moment
-        return stamp_of(math.floor(moment + self.utc_offset))
-
-    def moment(self, stamp):
-        """The seconds since 1970 of a stamp."""
+    def date_of_stamp(self, stamp: Stamp) -> Seconds:
         return second_of(stamp) - self.utc_offset
 
-    def is_stamp(self, text):
+    def is_stamp(self, text: str) -> bool:
         try:
-            return self.stamp(self.moment(text)) == text
+            return self.stamp(self.date_of_stamp(text)) == text
         except ValueError:
             return False
 
-    def at(self, date, fire, what=""):
-        """Call fire() when the Clock shows `date`; once the caller is done if that is past.
+    def system_time(self) -> Seconds:
+        """Return the date of the system's clock."""
+        return time.time()
 
-        The timer follows the date when a clock is set, as a schedule does. after() is for waits.
+    def monotonic(self) -> Seconds:
+        """Return a second of real time, for measuring. It never jumps."""
+        return time.monotonic()
+
+    # timers
+
+    def at(self, date: Seconds, fire: Callable[[], Any], name: str = "") -> Timer:
+        """Call fire() on a date, or soon if that is past, as a schedule does.
+
+        The timer keeps its date when a clock is set. after() is for waits.
         """
-        return self.add(self.dated, Timer(date, next(self.order), fire, what, dated=True))
+        return self.add(self.dated, Timer(date, next(self.order), fire, name, dated=True))
 
-    def after(self, seconds, fire, what="", awaited=False):
-        """Call fire() when `seconds` have passed, whatever date it is then; never inside this call.
+    def after(
+        self, seconds: Seconds, fire: Callable[[], Any], name: str = "", awaited: bool = False
+    ) -> Timer:
+        """Call fire() when some seconds have passed, however a clock is set. Never call it at once.
 
-        `awaited` is what a client may wait for: a job's end, an answer. The sweeps of a management node are not.
+        `awaited` timers are those that a client may wait for: the end of a job, an answer.
         """
-        return self.at_second(self.steady() + seconds, fire, what, awaited)
+        return self.at_second(self.steady() + seconds, fire, name, awaited)
 
-    def at_second(self, second, fire, what="", awaited=False):
+    def at_second(
+        self, second: Seconds, fire: Callable[[], Any], name: str = "", awaited: bool = False
+    ) -> Timer:
         """Call fire() at a second of steady(), as after() does."""
-        timer = self.add(self.timers, Timer(second, next(self.order), fire, what, awaited))
-        if awaited and self.mode == "warp":
-            heapq.heappush(self.awaited, timer)
-            self.wanted.set()
-        return timer
+        if awaited:
+            self.may_leap.set()
+        return self.add(self.timers, Timer(second, next(self.order), fire, name, awaited))
 
-    def add(self, heap, timer):
+    def never(self, fire: Callable[[], Any], name: str = "") -> Timer:
+        """Return a timer that only fire_now() fires."""
+        return Timer(math.inf, next(self.order), fire, name)
+
+    def add(self, heap: list[Timer], timer: Timer) -> Timer:
         heapq.heappush(heap, timer)
         if heap[0] is timer:
-            self.plan()
-        self.tidy()
+            self.plan_tick()
+        if len(self.timers) + len(self.dated) >= self.most_timers:
+            self.tidy()
         return timer
 
-    def tidy(self):
-        """Drops what was cancelled, each time that the timers have become twice as many."""
-        if len(self.timers) + len(self.dated) >= self.room:
-            for heap in (self.timers, self.dated, self.awaited):
-                heap[:] = [timer for timer in heap if timer.fire]
-                heapq.heapify(heap)
-            self.room = max(FEW, 2 * (len(self.timers) + len(self.dated)))
+    def tidy(self) -> None:
+        """Drop cancelled timers, and do so again when there are twice as many timers."""
+        for heap in (self.timers, self.dated):
+            heap[:] = [timer for timer in heap if timer.fire]
+            heapq.heapify(heap)
+        self.most_timers = max(FEW_TIMERS, 2 * (len(self.timers) + len(self.dated)))
 
-    def never(self, fire, what=""):
-        """A timer that no time brings about, only hurry()."""
-        return Timer(math.inf, next(self.order), fire, what)
+    def next_timer(self) -> Timer | None:
+        """Return the timer that is due before all others."""
+        heads = self.timers[:1] + self.dated[:1]
+        return min(heads, key=self.due_order, default=None)
 
-    def plan(self):
-        """Has the loop call tick() when the next timer is due."""
-        if self.wakeup:
-            self.wakeup.cancel()
-            self.wakeup = None
-        timer = self.due_first() if self.started else None
-        if timer and (self.mode != "frozen" or self.left(timer) <= 0):
-            loop = asyncio.get_running_loop()
-            self.wakeup = loop.call_later(min(max(0, self.left(timer)), LOOK), self.tick)
+    def awaited_timers(self) -> list[Timer]:
+        return [timer for timer in self.timers if timer.awaited and timer.fire]
 
-    def start(self):
-        """From now on, inside the running loop, what is due fires by itself."""
+    def due_order(self, timer: Timer) -> tuple[Seconds, int]:
+        return self.due_date(timer), timer.order
+
+    # firing
+
+    def start(self) -> None:
+        """Fire timers by itself from now on. The event loop has to run."""
         self.started = True
         self.set_mode(self.mode)
 
-    def tick(self):
+    def plan_tick(self) -> None:
+        """Let the event loop call tick() when the next timer is due."""
+        if self.wakeup:
+            self.wakeup.cancel()
+            self.wakeup = None
+        if not self.started:
+            return
+        timer = self.next_timer()
+        if timer is None:
+            return
+        seconds = self.seconds_until(timer)
+        if seconds <= 0 or self.mode != "frozen":
+            delay = min(max(0, seconds), LOOK_INTERVAL)
+            self.wakeup = asyncio.get_running_loop().call_later(delay, self.tick)
+
+    def tick(self) -> None:
         try:
             self.fire_due()
-            self.notice()
+            self.detect_clock_set()
         finally:
-            self.plan()
+            self.plan_tick()
 
-    def fire_due(self):
-        """Fire what is due, and return what it was. One that raises is logged and stops nothing."""
-        fired = []
-        while (timer := self.due_first()) and self.left(timer) <= 0:
+    def fire_due(self) -> list[str]:
+        """Fire the timers that are due, in order. Return their names.
+
+        A timer that raises is logged and stops nothing.
+        """
+        names = []
+        while (timer := self.next_timer()) and self.seconds_until(timer) <= 0:
             heapq.heappop(self.dated if timer.dated else self.timers)
-            if timer.fire:
-                fired.append(timer.what)
-                try:
-                    timer.hurry()
-                except Exception:  # a timer is nobody's call: there is no one else to tell
-                    log.exception("what was due failed: %s", timer.what or "a timer without a name")
-        return fired
+            if not timer.fire:
+                continue
+            if timer.name:
+                names.append(timer.name)
+            try:
+                timer.fire_now()
+            except Exception:  # no call waits for a timer, so there is nobody else to tell
+                log.exception("what was due failed: %s", timer.name or "a timer without a name")
+        return names
 
-    def notice(self):
-        """Call the functions in `moved` if somebody has set the system's clock."""
-        seconds = self.lead() - self.told_lead
-        if abs(seconds) > STEP:
-            self.tell_moved(seconds)
+    def detect_clock_set(self) -> None:
+        """Announce it if somebody has set the system's clock."""
+        seconds = self.date_offset - self.known_offset
+        if abs(seconds) > SMALLEST_STEP:
+            self.announce_clock_set(seconds)
 
-    def tell_moved(self, seconds):
-        self.told_lead = self.lead()
-        for tell in self.moved:
-            tell(seconds)
+    def announce_clock_set(self, seconds: Seconds) -> None:
+        self.known_offset = self.date_offset
+        for listener in self.on_clock_set:
+            listener(seconds)
 
-    async def sleep(self, seconds):
-        """Returns when the Clock has moved on by that much."""
+    # work beside the requests
+
+    async def sleep(self, seconds: Seconds) -> None:
+        """Return when some seconds have passed on this clock."""
         if seconds <= 0:
             return
-        done, task = asyncio.get_running_loop().create_future(), asyncio.current_task()
+        is_over = asyncio.get_running_loop().create_future()
+        task = asyncio.current_task()
 
-        def wake():
-            if not done.done():
-                done.set_result(None)
-                self.rouse(task) if task in self.tasks else None
+        def wake() -> None:
+            if is_over.done():
+                return
+            is_over.set_result(None)
+            if task in self.tasks:
+                self.mark_awake(task)
 
         timer = self.after(seconds, wake, awaited=True)
         self.sleepers.add(wake)
-        self.rest(task)
+        self.mark_asleep(task)
         try:
-            await done
+            await is_over
         finally:
             timer.cancel()
             self.sleepers.discard(wake)
 
-    def spawn(self, work):
-        """Runs a coroutine beside the requests; advance() waits until it is done or sleeps on this clock."""
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine beside the requests. Moves wait until it ends or sleeps on this clock."""
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
-        self.rouse(task)
-        task.add_done_callback(self.rest)
+        self.mark_awake(task)
+        task.add_done_callback(self.mark_asleep)
         task.add_done_callback(self.tasks.discard)
         return task
 
-    def rouse(self, task):
+    def mark_awake(self, task: asyncio.Task[Any]) -> None:
         self.awake.add(task)
-        self.quiet.clear()
+        self.all_asleep.clear()
 
-    def rest(self, task):
+    def mark_asleep(self, task: asyncio.Task[Any]) -> None:
         self.awake.discard(task)
         if not self.awake:
-            self.quiet.set()
+            self.all_asleep.set()
 
-    async def settle(self, patience=PATIENCE):
-        """Waits until nothing that the mock runs beside its requests has work left for this moment.
+    async def settle(self, patience: Seconds = PATIENCE) -> Seconds:
+        """Fire what is due now, and wait until the work beside the requests has ended or sleeps.
 
-        Answers the patience that is left: whoever uses it up is waited for no more, until it has slept on this clock.
+        Return the patience for the next time. Work that uses it up is not waited for again until it
+        has slept on this clock.
         """
         self.fire_due()
         until = time.monotonic() + patience
         while self.awake:
             try:
                 async with asyncio.timeout(until - time.monotonic()):
-                    await self.quiet.wait()
+                    await self.all_asleep.wait()
             except TimeoutError:
                 patience = BREATH
                 for task in [*self.awake]:
-                    self.rest(task)
-            await asyncio.sleep(0)
+                    self.mark_asleep(task)
+            await one_turn()
             self.fire_due()
         return patience
 
-    async def advance(self, seconds):
-        """Moves time on, stopping at each moment where something is due; answers what fired. Raises TooFar where that is too much."""
-        self.mind(self.now() + seconds)
-        async with self.moving:
-            return await self.go_through(lambda: self.now() + seconds)
-
-    async def go_to(self, moment):
-        """As advance(), to a moment; nowhere if that is past."""
-        self.mind(moment)
-        async with self.moving:
-            return await self.go_through(lambda: moment)
-
-    def mind(self, moment):
-        for guard in self.guards:
-            guard(moment)
-
-    async def go_through(self, where):
-        target, fired = where(), []
-        self.jump(self.now())
-        self.advancing = move = object()  # meanwhile time stands still, so that what is due falls on its moment exactly
-        try:
-            patience = await self.settle()
-            while self.advancing is move and (timer := self.due_first()):
-                if self.due_date(timer) > target + ROUNDED:
-                    break
-                self.jump(max(self.due_date(timer), self.now()))
-                fired += self.fire_due()
-                patience = await self.settle(patience)
-                await asyncio.sleep(0)  # others may have something to ask
-            if self.advancing is move:
-                self.jump(max(target, self.now()))
-        finally:
-            if self.advancing is move:
-                self.halt()
-            self.plan()
-        return [what for what in fired if what]
-
-    def halt(self):
-        """Ends a move that is under way where it is."""
-        if self.advancing:
-            self.advancing = None
-            self.jump(self.stopped_at)
-
-    def jump(self, moment):
-        """Goes to a date, and waits with it."""
-        self.show(moment, self.lead())
-
-    def show(self, moment, ahead):
-        """Shows a date, by so many seconds ahead of steady()."""
-        self.stopped_at, self.ahead = moment, ahead
-        self.offset, self.base = moment - time.time(), moment - ahead - time.monotonic()
-
-    def set_back(self, moment):
-        """Shows an earlier moment. What is due in five seconds still is: waits run on a steady clock, dates do not."""
-        self.halt()
-        back = moment - self.now()
-        self.show(moment, self.lead() + back)
-        self.tell_moved(back)
-        self.plan()
-
-    def set_mode(self, mode):
-        self.jump(self.now())
-        self.mode = mode
-        self.awaited = [timer for timer in sorted(self.timers) if timer.awaited] if mode == "warp" else []
-        if self.leaper:
-            self.leaper.cancel()
-        self.leaper = asyncio.ensure_future(self.leap()) if self.started and mode == "warp" else None
-        self.wanted.set()
-        self.plan()
-
-    async def leap(self):
-        """Goes to the next moment that somebody waits for, as often as there is one and nothing else to do."""
-        while await self.wanted.wait():
-            await asyncio.sleep(BREATH)
-            while self.awaited and not self.awaited[0].fire:
-                heapq.heappop(self.awaited)
-            if self.awaited:
-                async with self.moving:
-                    await self.go_through(functools.partial(self.due_date, self.awaited[0]))
-            else:
-                self.wanted.clear()
-
-    def world(self):
-        return time.time()
-
-    def uptime(self, since=0.0):
-        """Return the seconds of the world since another moment of it, however its clock is set."""
-        return time.monotonic() - since
-
-    def soon(self, seconds, fire):
-        """Call fire() when so many seconds of the world have passed; at once on a frozen clock."""
+    def after_real_time(self, seconds: Seconds, fire: Callable[[], Any]) -> None:
+        """Call fire() when some seconds of real time have passed. A frozen clock calls it now."""
         if self.mode == "frozen":
             fire()
         else:
             asyncio.get_running_loop().call_later(seconds, fire)
 
-    def kept(self):
-        """What of it outlives the process; take_up() takes it."""
-        return {"mode": self.mode, "offset": round(self.now() - self.world(), 3), "at": self.now()}
+    # moving
 
-    def take_up(self, kept):
-        """Goes on from there: a clock that was set forth stays so, one that stood still stands at the same moment."""
-        self.set_mode(kept["mode"] if self.mode == "real" else self.mode)
-        self.jump(kept["at"] if kept["mode"] == "frozen" else self.world() + kept["offset"])
-        self.plan()
+    async def advance(self, seconds: Seconds) -> list[str]:
+        """Move on by some seconds. Return the names of the timers that fired.
 
-    def stop(self):
-        """Ends what runs beside the requests."""
-        for task in [*self.tasks, *filter(None, [self.leaper])]:
+        Raise TooFar, before anything fires, if that would be too much.
+        """
+        self.check_move(self.now() + seconds)
+        async with self.moving:
+            return await self.move_to(self.now() + seconds)
+
+    async def go_to(self, date: Seconds) -> list[str]:
+        """Move on to a date, as advance() does. Stay if it is past."""
+        self.check_move(date)
+        async with self.moving:
+            return await self.move_to(date)
+
+    def check_move(self, date: Seconds) -> None:
+        for check in self.move_checks:
+            check(date)
+
+    async def move_to(self, target: Seconds) -> list[str]:
+        """Stop at each moment when a timer is due, then at the target.
+
+        Meanwhile time does not run, so that each timer fires exactly on its date.
+        """
+        names: list[str] = []
+        self.jump(self.now())
+        self.advancing = move = object()
+        try:
+            patience = await self.settle()
+            while self.advancing is move and (timer := self.next_timer()):
+                date = self.due_date(timer)
+                if date > target + ROUNDING:
+                    break
+                self.jump(max(date, self.now()))
+                names += self.fire_due()
+                patience = await self.settle(patience)
+                await one_turn()  # for clients that have more to ask
+            if self.advancing is move:
+                self.jump(max(target, self.now()))
+        finally:
+            if self.advancing is move:
+                self.halt()
+            self.plan_tick()
+        return names
+
+    def halt(self) -> None:
+        """End a move where it is."""
+        if self.advancing:
+            self.advancing = None
+            self.jump(self.stopped_at)
+
+    def jump(self, date: Seconds) -> None:
+        """Show a date, and move steady() by as much. Nothing fires."""
+        self.show(date, self.date_offset)
+
+    def show(self, date: Seconds, date_offset: Seconds) -> None:
+        """Show a date that is so many seconds ahead of steady()."""
+        self.stopped_at = date
+        self.stopped_offset = date_offset
+        self.system_offset = date - time.time()
+        self.monotonic_offset = date - date_offset - time.monotonic()
+
+    def set_back(self, date: Seconds) -> None:
+        """Show an earlier date. Waits keep their length: steady() does not change."""
+        self.halt()
+        seconds = date - self.now()
+        self.show(date, self.date_offset + seconds)
+        self.announce_clock_set(seconds)
+        self.plan_tick()
+
+    def set_mode(self, mode: str) -> None:
+        """Change the mode. The date stays."""
+        self.jump(self.now())
+        self.mode = mode
+        if self.leaper:
+            self.leaper.cancel()
+            self.leaper = None
+        if mode == "warp" and self.started:
+            self.leaper = asyncio.ensure_future(self.leap())
+        self.plan_tick()
+
+    async def leap(self) -> None:
+        """Move to the next awaited timer, again and again."""
+        while await self.may_leap.wait():
+            await asyncio.sleep(BREATH)
+            async with self.moving:
+                awaited = self.awaited_timers()
+                if awaited:
+                    await self.move_to(self.due_date(min(awaited)))
+                else:
+                    self.may_leap.clear()
+
+    # saving and ending
+
+    def saved(self) -> Item:
+        """Return the state that resume() takes."""
+        offset = round(self.now() - self.system_time(), 3)
+        return {"mode": self.mode, "offset": offset, "at": self.now()}
+
+    def resume(self, saved: Item) -> None:
+        """Go on from a saved state: on its date if it was frozen, else as far ahead as it was."""
+        if self.mode == "real":
+            self.set_mode(saved["mode"])
+        is_frozen = saved["mode"] == "frozen"
+        self.jump(saved["at"] if is_frozen else self.system_time() + saved["offset"])
+        self.plan_tick()
+
+    def stop(self) -> None:
+        """Cancel the work beside the requests."""
+        for task in self.tasks:
             task.cancel()
+        if self.leaper:
+            self.leaper.cancel()
 
-    def restart(self):
-        """Back to the time of the world, with nothing due."""
+    def restart(self) -> None:
+        """Go back to the system's time, with nothing due."""
         self.stop()
         self.halt()
         for wake in [*self.sleepers]:
             wake()
-        self.timers.clear(), self.dated.clear()
-        self.show(self.world(), 0.0)
-        self.told_lead = 0.0
+        self.timers.clear()
+        self.dated.clear()
+        self.show(self.system_time(), 0.0)
+        self.known_offset = 0.0
         self.set_mode(self.mode)
 
 
-def is_span(seconds):
-    """Return True for a number of seconds that a Clock can be moved by."""
-    return not isinstance(seconds, bool) and isinstance(seconds, (int, float)) and 0 <= seconds <= 1e9
-
-
-async def one_turn():
-    """Let the event loop take one turn: whatever has arrived is seen."""
+async def one_turn() -> None:
+    """Let the event loop take one turn: it sees all that has arrived."""
     await asyncio.sleep(0)
 
 
-LATEST = 2e11  # seconds since 1970, in the year 8307; dates end with 9999
+# checks
 
 
-def is_moment(value, earliest=0):
+def is_span(seconds: Any) -> bool:
+    """Return True for a number of seconds that a Clock can be moved by."""
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    return is_number and 0 <= seconds <= 1e9
+
+
+def can_be_date(value: Any, earliest: Seconds = 0) -> bool:
     return type(value) in (int, float) and earliest <= value <= LATEST
 
 
-def is_clock(kept):
-    """Whether it is what Clock.kept() says."""
-    moments = isinstance(kept, dict) and is_moment(kept.get("at")) and is_moment(kept.get("offset"), -LATEST)
-    return moments and kept.get("mode") in MODES and is_moment(time.time() + kept["offset"])
+def is_saved_clock(value: Any) -> bool:
+    """Return True for a state that Clock.resume() can take."""
+    if not isinstance(value, dict) or value.get("mode") not in MODES:
+        return False
+    if not can_be_date(value.get("at")) or not can_be_date(value.get("offset"), -LATEST):
+        return False
+    return can_be_date(time.time() + value["offset"])
+
+
+# dates as texts
 
 
 @functools.lru_cache(4096)
-def stamp_of(second):
+def stamp_of(second: float) -> Stamp:
+    """Return the stamp of a second since 1970, both in the same zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
 
 
 @functools.lru_cache(4096)
-def second_of(stamp):
+def second_of(stamp: Stamp) -> int:
+    """Return the second since 1970 of a stamp. Raise ValueError for any other text."""
     return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
 
 
-def world_stamp():
-    """The world's time in the name of a file: 20180710T093106."""
+def world_stamp() -> str:
+    """Return the system's time in UTC for the name of a file: "20180710T093106"."""
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
 
 
-def iso(moment):
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
+def iso(date: Seconds) -> str:
+    """Return a date in ISO 8601: 1531152000.25 -> "2018-07-09T16:00:00.250Z"."""
+    milliseconds = int(date % 1 * 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(date)) + f".{milliseconds:03d}Z"
 
 
-def moment_of(text):
-    """Return the seconds since 1970 of a date and time in ISO 8601; without an offset it is UTC.
+def date_of_iso(text: Any) -> Seconds:
+    """Return the date of a date and time in ISO 8601, by default in UTC.
 
-    Raises ValueError for other text.
+    Raise ValueError for anything else.
     """
     if not isinstance(text, str) or "T" not in text:
         raise ValueError(f"{text!r} is no date and time such as 2018-07-10T00:00:00Z")
-    moment = iso_date(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    moment = parse_iso(text)
+    if not moment.tzinfo:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp()
 
 
-def iso_date(text):
-    """Return the datetime of a date in ISO 8601, or with a space for its T.
+def parse_iso(text: str) -> datetime:
+    """Return a date in ISO 8601, which may have a space for its T.
 
-    Raises ValueError for other text. In a URL, a plus that nobody encoded is a space.
+    A space before the offset is a plus that was not encoded in a URL. Raise ValueError for any
+    other text.
     """
     if not re.fullmatch(r"[\d.,:TWZ +-]+", text, re.ASCII):
         raise ValueError(f"{text!r} is no date")
     return datetime.fromisoformat(re.sub(r"(:[\d.]+) (\d\d:?\d\d)$", r"\1+\2", text))
 
 
-def stamp_from(text, ahead=0):
-    """Return the stamp of a date as answers show it, or in ISO 8601; raise ValueError for other text.
+def stamp_from(text: str, utc_offset: Seconds = 0) -> Stamp:
+    """Return the stamp of a date that somebody wrote. Raise ValueError for any other text.
 
     "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the zone
-    of the cloud, `ahead` seconds ahead of UTC. "2018-07-10T01:31:06Z" names its own.
+    of the cloud, which is ahead of UTC by `utc_offset`. "2018-07-10T01:31:06Z" names its own zone.
     """
     text = text.strip()
     with contextlib.suppress(ValueError):
-        shown = text if ":" in text else f"{text} 12:00:00 AM"
-        return stamp_of(calendar.timegm(time.strptime(shown, "%b %d, %Y %I:%M:%S %p")))
+        us_text = text if ":" in text else f"{text} 12:00:00 AM"
+        return stamp_of(calendar.timegm(time.strptime(us_text, "%b %d, %Y %I:%M:%S %p")))
     try:
-        moment = iso_date(text)
+        moment = parse_iso(text)
         if moment.tzinfo:
-            moment = moment.astimezone(timezone(timedelta(seconds=ahead)))
+            moment = moment.astimezone(timezone(timedelta(seconds=utc_offset)))
     except (ValueError, OverflowError):
         examples = "2018-07-10 09:31:06, Jul 10, 2018 9:31:06 AM or 2018-07-10T09:31:06+08:00"
         raise ValueError(f"{text!r} is no date such as {examples}") from None
     return moment.isoformat(" ", "seconds")[:19]
 
 
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @functools.lru_cache(4096)
-def us_date(stamp):
-    """A stamp as clients get it: "2017-01-06 03:51:16" -> "Jan 6, 2017 3:51:16 AM" (Gson's default under en_US)."""
+def us_date(stamp: Stamp) -> str:
+    """Return a stamp as clients get it (Gson's default under en_US).
+
+    "2017-01-06 03:51:16" -> "Jan 6, 2017 3:51:16 AM"
+    """
     year, month, day = stamp[:10].split("-")
     hour = int(stamp[11:13])
-    return f"{MONTHS[int(month) - 1]} {int(day)}, {year} {hour % 12 or 12}{stamp[13:]} {'AM' if hour < 12 else 'PM'}"
+    half = "AM" if hour < 12 else "PM"
+    return f"{MONTHS[int(month) - 1]} {int(day)}, {year} {hour % 12 or 12}{stamp[13:]} {half}"
 
 
 # cron expressions: seconds minutes hours days months weekdays
@@ -974,7 +1324,7 @@ CRON_FIELDS = (  # the lowest and the highest number, and the names of the numbe
     (1, 12, tuple(month.upper() for month in MONTHS)),
     (1, 7, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
 )
-DAYS_AHEAD = 366 * 8  # in which a 29th of February falls
+DAYS_AHEAD = 366 * 8  # a 29th of February falls in these days
 
 
 @dataclass(frozen=True)
@@ -987,7 +1337,7 @@ class Cron:
     weekdays: frozenset[int]
 
     def next(self, second: int) -> int | None:
-        """Return the first second since 1970 that is named and not before another, or None."""
+        """Return the first named second from another one on, both since 1970, or None."""
         today, passed = divmod(second, DAY)
         for day in range(today, today + DAYS_AHEAD):
             if not self.names_day(day):
@@ -1011,10 +1361,10 @@ def read_cron(text: str) -> Cron | None:
         return None
     if "?" not in words[3::2] or "?" in (*words[:3], words[4]):
         return None
-    fields = [cron_numbers(word, *bounds) for word, bounds in zip(words, CRON_FIELDS)]
-    if not all(fields):
+    sets = [cron_numbers(word, *bounds) for word, bounds in zip(words, CRON_FIELDS)]
+    if not all(sets):
         return None
-    seconds, minutes, hours, days, months, weekdays = fields
+    seconds, minutes, hours, days, months, weekdays = sets
     times = itertools.product(sorted(hours), sorted(minutes), sorted(seconds))
     seconds_of_day = tuple(3600 * hour + 60 * minute + second for hour, minute, second in times)
     return Cron(seconds_of_day, days, months, weekdays)
@@ -1022,26 +1372,31 @@ def read_cron(text: str) -> Cron | None:
 
 def cron_numbers(text: str, low: int, high: int, names: tuple[str, ...]) -> frozenset[int]:
     """Return the numbers of a field, none if a part is wrong: "MON-WED,7" -> {2, 3, 4, 7}."""
-
-    def number(word: str) -> int:
-        if word in names:
-            return names.index(word) + 1
-        return int(word) if word.isdecimal() else -1
-
     numbers: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"(?:([*?])|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
+        match = re.fullmatch(r"(?:[*?]|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
         if not match:
             return frozenset()
-        every, first, last, step = match.groups()
+        first, last, step = match.groups()
         begin, end = low, high
-        if not every:
-            begin = number(first)
-            end = number(last) if last else high if step else begin
-        if not low <= begin <= end <= high or step and not int(step):
+        if first:
+            begin = end = cron_number(first, names)
+        if last:
+            end = cron_number(last, names)
+        elif step:
+            end = high
+        width = int(step or 1)
+        if not low <= begin <= end <= high or not width:
             return frozenset()
-        numbers |= {*range(begin, end + 1, int(step or 1))}
+        numbers.update(range(begin, end + 1, width))
     return frozenset(numbers)
+
+
+def cron_number(word: str, names: tuple[str, ...]) -> int:
+    """Return a number of a field, or -1 for a word that is none."""
+    if word in names:
+        return names.index(word) + 1
+    return int(word) if word.isdecimal() else -1
 
 
 # ---- Values --------------------------------------------------------------------------------------------------------
@@ -6105,7 +6460,7 @@ class Run:
         while not self.over:
             self.timer.cancel()
             self.attempt()
-        self.timer.hurry()  # an error that waits until it is due
+        self.timer.fire_now()  # an error that waits until it is due
 
     def fail(self, error: ApiError) -> None:
         """Undo the work, and end with an error now."""
@@ -6449,7 +6804,7 @@ class Jobs:
     def left_now(self, uuid: Uuid) -> None:
         """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
         if event := self.left.pop(uuid, None):
-            self.clock.soon(GRACE, event.set)
+            self.clock.after_real_time(GRACE, event.set)
 
     def release_answer(self, uuid: Uuid) -> None:
         """Let a 202 leave that waits for its web-hook."""
@@ -7867,7 +8222,7 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
         never = configured(cloud, row.category, "deletionPolicy") == "Never"
         if never or not row.waits(item):
             return
-        changed = cloud.clock.moment(item["lastOpDate"])
+        changed = cloud.clock.date_of_stamp(item["lastOpDate"])
         ends = changed + configured(cloud, row.category, "expungePeriod")
         if ends >= due + 1:  # it was deleted anew, or there is more time now
             expunge_later(cloud, row, uuid, changed)
@@ -7887,7 +8242,7 @@ def expunge_all_later(cloud: Cloud) -> None:
     for row in EXPUNGING.values():
         for item in [*cloud.store.rows(row.type)]:
             if row.waits(item) and item.get("type") != "Root":
-                expunge_later(cloud, row, item["uuid"], cloud.clock.moment(item["lastOpDate"]))
+                expunge_later(cloud, row, item["uuid"], cloud.clock.date_of_stamp(item["lastOpDate"]))
 
 
 # ---- Accounts ------------------------------------------------------------------------------------------------------
@@ -8528,7 +8883,7 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def validate_session(cloud: Cloud, call: Call) -> Item:
     session = cloud.look("Session", call["sessionUuid"])
-    ends = cloud.clock.moment(session["expiredDate"]) if session else 0
+    ends = cloud.clock.date_of_stamp(session["expiredDate"]) if session else 0
     return {"valid": bool(session) and ends > cloud.clock.now()}
 
 
@@ -11142,7 +11497,8 @@ def next_moment(cloud: Cloud, trigger: Item, since: Seconds) -> Seconds | None:
         return None if second is None else second - offset
     if not trigger.get("startTime"):
         return None
-    begin, interval = cloud.clock.moment(trigger["startTime"]), trigger.get("schedulerInterval", 0)
+    begin = cloud.clock.date_of_stamp(trigger["startTime"])
+    interval = trigger.get("schedulerInterval", 0)
     most = trigger.get("repeatCount") or (math.inf if interval > 0 else 1)
     passed = max(0, math.ceil((since - begin) / max(1, interval)))
     return begin + passed * interval if passed < most else None
@@ -11155,7 +11511,7 @@ def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
         return
     begin = call["startTime"] or math.floor(cloud.clock.now())
     if call["startTime"] is None and trigger.get("startTime"):
-        begin = cloud.clock.moment(trigger["startTime"])
+        begin = cloud.clock.date_of_stamp(trigger["startTime"])
     length = (trigger.get("repeatCount") or 0) * (trigger.get("schedulerInterval") or 0)
     if begin + length > LAST_STOP:
         raise ApiError("SYS.1007", "stopTime out of mysql timestamp range")
@@ -11258,7 +11614,7 @@ def plan_new_tie(cloud: Cloud, tie: Item, call: Call) -> None:
     trigger = cloud.look("SchedulerTrigger", call["schedulerTriggerUuid"])
     since = now = cloud.clock.now()
     if trigger.get("startTime"):
-        begin = cloud.clock.moment(trigger["startTime"])
+        begin = cloud.clock.date_of_stamp(trigger["startTime"])
         since = begin if 0 <= now - begin < MISFIRE else now
     plan(cloud, tie, since)
 
@@ -11606,7 +11962,7 @@ def resume_long_jobs(cloud: Cloud) -> None:
     """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
     for job in [*cloud.store.rows("LongJob")]:
         if job["state"] == "Running" and job.get("duration"):
-            cloud.pretend = cloud.clock.moment(job["createDate"])
+            cloud.pretend = cloud.clock.date_of_stamp(job["createDate"])
             call = call_of_long_job(cloud, job)
             run_long_job(cloud, job["uuid"], call, job["duration"], cloud.pretend)
             cloud.pretend = None
@@ -11765,7 +12121,7 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
         return dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
     if type == "Notification":
         created = item.get("createDate") or cloud.clock.stamp()
-        return {"time": int(cloud.clock.moment(created) * 1000)}
+        return {"time": int(cloud.clock.date_of_stamp(created) * 1000)}
     return {}
 
 
@@ -11794,7 +12150,7 @@ def load_cloud(
     cloud = new_cloud(settings, catalogue)
     file = CloudFile(path, cloud)
     objects, date = file.read()
-    moment = cloud.clock.moment(date) if date else None
+    moment = cloud.clock.date_of_stamp(date) if date else None
     cloud.clock.stopped_at = now if moment is None else moment
     file.load(objects)
     return LoadedCloud(cloud.store.image(), moment)
@@ -11820,7 +12176,7 @@ def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
         elif name == "time" and isinstance(value, int):  # of a notification, in milliseconds
             changes[name] = value + int(seconds * 1000)
         elif name.endswith(("Date", "Time")) and isinstance(value, str) and clock.is_stamp(value):
-            moment = clock.moment(value) + seconds
+            moment = clock.date_of_stamp(value) + seconds
             changes[name] = clock.stamp(max(0, min(moment, LATEST)))
     return item | changes
 
@@ -12302,7 +12658,7 @@ def forget_faulty_jobs(cloud: Cloud) -> Iterator[str]:
         fields = JOB_FIELDS.items()
         wrong = [name for name, kind in fields if not isinstance(record.get(name), kind)]
         moments = {"finished": 0} | record
-        wrong += [name for name in JOB_MOMENTS if not is_moment(moments.get(name))]
+        wrong += [name for name in JOB_MOMENTS if not can_be_date(moments.get(name))]
         if wrong or record["api"] not in cloud.catalogue.apis:
             why = ", ".join(wrong) or record["api"]
             yield f"Job {record['uuid']} is no api-job ({why}); it is forgotten"
@@ -13382,7 +13738,7 @@ class Rest:
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
-        self.start = None  # the cloud as it was made, for a reset
+        self.start: Start | None = None  # the cloud as it was made, for a reset
         self.made: Item = {}  # the settings that filled the folder: {"cloud": "demo", "seed": 1}
         self.base = ""  # where zmock listens, once it does
 
@@ -14852,7 +15208,7 @@ class Control:
         self.clock = rest.clock
         self.settings = rest.settings
         self.store = rest.cloud.store
-        self.began = self.clock.uptime()
+        self.began = self.clock.monotonic()
         self.watch = Watch(rest)
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
@@ -14994,7 +15350,7 @@ class Control:
             "commit": self.without_secrets(self.store.state),
             "data": "" if settings.memory else self.without_secrets(settings.data),
             "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
-            "uptime": round(self.clock.uptime(self.began), 3),
+            "uptime": round(self.clock.monotonic() - self.began, 3),
         }
 
     def without_secrets(self, text: str) -> str:
@@ -15048,7 +15404,7 @@ class Control:
             self.try_out(cloud)
         self.settings.cloud = cloud
         self.start_again()
-        self.began = self.clock.uptime()
+        self.began = self.clock.monotonic()
         await self.store.commit()
 
     def try_out(self, cloud: str) -> None:
@@ -15133,7 +15489,7 @@ class Control:
     def clock_state(self, fired: Sequence[str] = ()) -> Item:
         """Return the state of the clock. `fired` are the names of timers that came due."""
         now = self.clock.now()
-        offset = round(now - self.clock.world(), 3)
+        offset = round(now - self.clock.system_time(), 3)
         return {"now": iso(now), "mode": self.clock.mode, "offset": offset, "fired": [*fired]}
 
     async def set_clock(self, request: web.Request) -> Item:
@@ -15153,7 +15509,7 @@ class Control:
             fired = await self.set_date(value)
         else:
             self.set_mode("frozen" if key == "freeze" else "warp", value)
-        self.store.update("Mock", "mock", clock=self.clock.kept())
+        self.store.update("Mock", "mock", clock=self.clock.saved())
         await self.store.commit()
         return self.clock_state(fired)
 
@@ -15166,7 +15522,7 @@ class Control:
     async def set_date(self, text: Any) -> Sequence[str]:
         """Set the clock to a date. An advance under way ends where it is."""
         try:
-            moment = moment_of(text)
+            moment = date_of_iso(text)
         except ValueError:
             examples = "2018-07-10T00:00:00Z or 2018-07-10T08:00:00+08:00"
             message = f"'set' is a date such as {examples}, not {text!r}"
@@ -15337,7 +15693,7 @@ class Control:
         name = request.match_info["name"]
         self.check_name(name)
         documents = self.store.image().documents
-        clock = {"clock": self.clock.kept()}
+        clock = {"clock": self.clock.saved()}
         mock = {number: frozen(item | clock) for number, item in documents["Mock"].items()}
         await self.on_disk(self.snapshots.take, name, documents | {"Mock": mock})
         return {"name": name, "objects": count_objects(documents)}
@@ -15419,98 +15775,158 @@ class Control:
 # ---- App ---------------------------------------------------------------------------------------------------------
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
-UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # what objects that somebody edited may bring about
+CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
+FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
-
-
-CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in the source tree as in an installation
+UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # of edited objects
 
 
 @functools.cache
-def catalogue():
-    """All rows, read and checked once in a process: nothing changes them."""
+def catalogue() -> Catalogue:
+    """Return the catalogue of this process. Nothing changes it."""
     rows = Catalogue(CATALOGUE_FILE)
     refuse_idle_rows(rows, CATALOGUE_FILE)
     return rows
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
-    """The whole mock as an aiohttp application; nothing is shared with another one. Without settings: as in tests."""
-    settings = copy.copy(settings or Settings(**IN_TESTS))  # a reset to another cloud changes its own
+    """Return a whole mock as an aiohttp application. It shares nothing with other mocks.
+
+    The default settings are those of tests. Raise SettingsError for a folder that cannot be used.
+    """
+    settings = copy.copy(settings or Settings(**IN_TESTS))  # a reset to another cloud changes it
     cloud = new_cloud(settings, catalogue())
-    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
-    start = functools.partial(start_again, rest)
-    control = Control(rest, start, functools.partial(go_back, rest))
-    cloud.clock.guards.append(functools.partial(refuse_many_runs, cloud))
-    follow, keep = functools.partial(follow_dates, cloud), functools.partial(keep_ends, rest)
-    cloud.clock.moved += [follow, keep]
-    with cloud.store.released_on_failure():
-        try:
-            load_kept(rest, start)
-        except UNUSABLE as error:
-            if settings.memory:
-                raise
-            raise SettingsError(f"{settings.data} holds what zmock cannot use ({error!r}); mend it, or choose another --data") from None
-        rest.faults.must_read()
+    journal: deque[Entry] = deque(maxlen=settings.journal)
+    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), journal)
+    reset, restore = functools.partial(reset_mock, rest), functools.partial(restore_mock, rest)
+    control = Control(rest, reset, restore)
+    cloud.clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
+    cloud.clock.on_clock_set.append(functools.partial(follow_dates, cloud))
+    cloud.clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
+    load_or_fill(rest)
     control.snapshots.tidy_if_possible()
-    app = web.Application(client_max_size=settings.body_limit, handler_args={"auto_decompress": False})  # unpack() says what is wrong
+
+    handler_args = {"auto_decompress": False}  # unpack() has better errors
+    app = web.Application(client_max_size=settings.body_limit, handler_args=handler_args)
     app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
     control.add_routes(app.router)
-    app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)  # (?s:) for a path may hold a line break
+    app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)  # (?s:) as paths may hold line breaks
     app.on_response_prepare.append(without_content_type)
     app.cleanup_ctx.append(functools.partial(lifetime, cloud))
     return app
 
 
-@dataclass
-class Start:
-    """A cloud as it was made, when and from which state of its file; a reset puts it back."""
-
-    cloud: str
-    moment: float
-    stamp: tuple | None
-    image: Image
-    random: tuple
-    cursors: dict
-
-    def is_of(self, cloud, now):
-        """Return True if a reset to that cloud can put this back: not too old, and its file unchanged."""
-        fresh = self.cloud == cloud and 0 <= now - self.moment < FRESH
-        return fresh and self.stamp == stamp_of_cloud(cloud)
-
-
-def stamp_of_cloud(what):
-    return file_stamp(what) if is_cloud_file(what) else None
+async def lifetime(cloud: Cloud, app: web.Application) -> AsyncIterator[None]:
+    """Run a cloud while its application runs."""
+    cloud.clock.start()
+    with cloud.store.released_on_failure():
+        try:
+            await cloud.store.commit()
+        except ApiError as error:
+            cloud.clock.stop()
+            cure = "make room there, or choose another folder with --data, or --memory"
+            raise SettingsError(f"{error.details}; {cure}") from None
+    cloud.store.start()
+    yield
+    cloud.clock.stop()
+    await cloud.jobs.close()
+    await cloud.store.rest()
+    cloud.store.close()
 
 
-FRESH = 600  # seconds; after that a reset makes the cloud anew, for the sake of its dates
+async def without_content_type(request: web.Request, response: web.StreamResponse) -> None:
+    """Remove the header that aiohttp adds and the server does not (RestServerController.java)."""
+    if CLOUD not in request.app or request.path.startswith("/zmock"):
+        return
+    if not request.app[CLOUD].dialect["response-headers"]:
+        response.headers.popall("Content-Type", None)
 
 
-def start_again(rest):
-    """The cloud that --cloud names, as at the start; rules as the files say; the journal empty."""
-    forget_all(rest)
-    cloud, start, now = rest.cloud, rest.start, rest.clock.now()
-    if start and start.is_of(rest.settings.cloud, now):
+# the state: from the folder, from the start, from a snapshot
+
+
+def load_or_fill(rest: Rest) -> None:
+    """Go on with the cloud that the folder keeps, or fill an empty folder."""
+    store = rest.cloud.store
+    with store.released_on_failure():
+        if rest.settings.memory:
+            reset_mock(rest)
+        else:
+            with refused_if_unusable(rest.settings.data, "choose another --data"):
+                load_folder(rest)
+        rest.faults.must_read()
+
+
+@contextlib.contextmanager
+def refused_if_unusable(source: str, cure: str) -> Iterator[None]:
+    """Raise SettingsError for an exception that objects of a folder or snapshot bring about."""
+    try:
+        yield
+    except UNUSABLE as error:
+        problem = f"{source} holds what zmock cannot use ({error!r})"
+        raise SettingsError(f"{problem}; mend it, or {cure}") from None
+
+
+def load_folder(rest: Rest) -> None:
+    """Go on with the cloud of the folder, or fill it. Raise SettingsError for a wrong flag."""
+    store = rest.cloud.store
+    store.open()
+    documents = {name: table.items for name, table in store.tables.items() if table.items}
+    if not documents:
+        reset_mock(rest)
+        return
+    check_documents(rest, documents, store.folder.path)
+    record = mock_record(rest)
+    filled_with: Item = {name: record[name] for name in ("cloud", "seed") if name in record}
+    rest.made = record.get("made") or filled_with
+    check_made_with(rest.settings, rest.made)
+    resume_cloud(rest, store.folder.edited)
+
+
+def resume_cloud(rest: Rest, edited: Container[str]) -> None:
+    """Go on with the cloud in the store as after a restart: nothing is under way any more.
+
+    Mend and report the objects of the types that somebody may have `edited`.
+    """
+    cloud, store, settings = rest.cloud, rest.cloud.store, rest.settings
+    record: Item = {"uuid": "mock", "seed": settings.seed} | mock_record(rest)
+    settings.cloud = record.get("cloud", settings.cloud)
+    settings.seed = record["seed"]
+    starts = record.get("starts", 0) + 1
+    store.put("Mock", record | facts_of(rest) | {"starts": starts})
+    if "clock" in record:
+        rest.clock.resume(record["clock"])
+    cloud.random = random.Random(f"{settings.seed}/{starts}")  # new uuids are new
+    for line in repair(cloud, edited):
+        store.report(line)
+    for job in [*store.rows("Job")]:
+        if job["state"] == "running":  # polls get 202 for ever (MysqlAsyncRestStore.java)
+            store.update("Job", job["uuid"], state="lost")
+    load_rules(rest)
+    recover(cloud)
+    sweep_regularly(rest)
+
+
+def reset_mock(rest: Rest) -> None:
+    """Go back to the start: the cloud of --cloud, the rules of the files, an empty journal."""
+    clear_mock(rest)
+    cloud, start = rest.cloud, rest.start
+    if start and start.is_of(rest.settings.cloud, rest.clock.now()):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
         cloud.part(Cursors).update(start.cursors)
     else:
-        cloud.store.clear()
-        stamp, served = stamp_of_cloud(rest.settings.cloud), {name: getattr(rest.settings, name) for name in MADE_WITH}
-        fill(cloud, rest.settings.cloud)
-        rest.made = rest.made or served | {"cloud": named_anywhere(rest.settings.cloud)}
-        cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | served | facts_of(rest))
-        rest.start = Start(rest.settings.cloud, now, stamp, cloud.store.image(), cloud.random.getstate(), dict(cloud.part(Cursors)))
+        make_cloud(rest)
     expunge_all_later(cloud)
     resume_long_jobs(cloud)
     plan_all(cloud)
-    read_rules(rest)
-    sweep_on(rest)
+    load_rules(rest)
+    sweep_regularly(rest)
 
 
-def forget_all(rest):
-    """Nothing is under way, nothing is due, and nobody has called."""
+def clear_mock(rest: Rest) -> None:
+    """Forget all jobs, calls and rules, and all that is due. The store stays."""
     rest.jobs.clear()
     rest.standing.clear()
     rest.cloud.clear()
@@ -15520,166 +15936,184 @@ def forget_all(rest):
     rest.faults.clear()
 
 
-MADE_WITH = ("cloud", "seed")  # settings that fill an empty folder only
+def make_cloud(rest: Rest) -> None:
+    """Make the cloud that --cloud names, and remember it as the start."""
+    cloud, settings = rest.cloud, rest.settings
+    date = rest.clock.now()
+    stamp = stamp_of_cloud(settings.cloud)
+    cloud.store.clear()
+    fill(cloud, settings.cloud)
+    filled_with = {"cloud": settings.cloud, "seed": settings.seed}
+    if not rest.made:
+        rest.made = filled_with | {"cloud": named_anywhere(settings.cloud)}
+    cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | filled_with | facts_of(rest))
+    image, cursors = cloud.store.image(), dict(cloud.part(Cursors))
+    rest.start = Start(settings.cloud, date, stamp, image, cloud.random.getstate(), cursors)
 
 
-def named_anywhere(cloud):
+@dataclass
+class Start:
+    """A new cloud, for resets."""
+
+    cloud: str  # as --cloud names it
+    date: Seconds
+    stamp: tuple | None  # of its file
+    image: Image
+    random: tuple
+    cursors: dict[Uuid, int]
+
+    def is_of(self, cloud: str, now: Seconds) -> bool:
+        """Return True if a reset to `cloud` can use it: it is fresh, and its file unchanged."""
+        is_fresh = 0 <= now - self.date < FRESH
+        return self.cloud == cloud and is_fresh and self.stamp == stamp_of_cloud(cloud)
+
+
+def stamp_of_cloud(cloud: str) -> tuple | None:
+    """Return the stamp of the file that --cloud names, if any."""
+    return file_stamp(cloud) if is_cloud_file(cloud) else None
+
+
+def restore_mock(rest: Rest, documents: Documents, source: str) -> None:
+    """Go on with the state of a snapshot as after a restart.
+
+    Raise SettingsError if it cannot be used. Nothing has changed then: another mock tries it first.
+    """
+    check_documents(rest, documents, source)
+    settings = replace(rest.settings, memory=True)
+    cloud = new_cloud(settings, rest.cloud.catalogue)
+    cloud.store.report = report_nothing  # type: ignore[method-assign]
+    other = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=0))
+    with refused_if_unusable(source, "take it anew"):
+        put_documents(other, documents)
+    clear_mock(rest)
+    put_documents(rest, documents)
+
+
+def report_nothing(line: str) -> None:
+    """Drop a report: the restored mock makes the same one."""
+
+
+def put_documents(rest: Rest, documents: Documents) -> None:
+    rest.cloud.store.put_back(Image(documents))
+    rest.cloud.store.found.clear()
+    resume_cloud(rest, documents.keys())
+
+
+# the record of the mock in the store
+
+FACTS = {  # of Mock.json: the type, and the noun for people
+    "format": (int, "whole number"),
+    "starts": (int, "whole number"),
+    "cloud": (str, "text"),
+    "seed": (int, "whole number"),
+    "made": (dict, "map of the settings that the folder was made with"),
+    "clock": (dict, 'clock such as {"mode": "frozen", "offset": 0, "at": 1532000000}'),
+}
+
+
+def mock_record(rest: Rest) -> Item:
+    return rest.cloud.store.get("Mock", "mock") or {}
+
+
+def facts_of(rest: Rest) -> Item:
+    """Return the facts that each start writes into the record."""
+    dialect = rest.settings.dialect
+    return {"format": FORMAT, "version": __version__, "dialect": dialect, "made": rest.made}
+
+
+def check_documents(rest: Rest, documents: Documents, source: Path | str) -> None:
+    """Raise SettingsError for a state that no zmock wrote, or a newer one.
+
+    It checks types of objects and the record of the mock. repair() mends the other objects.
+    """
+    types = {type for type, items in documents.items() if items}
+    for type in types - rest.cloud.store.indexes.keys() - OWN_TYPES:
+        problem = f"{source} holds {type}.json, which is no file of a cloud"
+        raise SettingsError(f"{problem}; move it away")
+    for record in documents.get("Mock", {}).values():
+        check_record(record, source)
+    if not documents.get("ManagementNode"):
+        problem = f"{source} holds only a part of a cloud: no management node"
+        raise SettingsError(f"{problem}; put its file back, or choose another --data")
+
+
+def check_record(record: Item, source: Path | str) -> None:
+    """Raise SettingsError for a wrong record of the mock, or that of a newer zmock."""
+    for name, (kind, noun) in FACTS.items():
+        value = record.get(name)
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if name == "clock":
+            fits = is_saved_clock(value)
+        if name in record and not fits:
+            text = json.dumps(value, ensure_ascii=False)[:80]
+            problem = f"{source} holds a Mock.json in which {name!r} is no {noun}: {text}"
+            raise SettingsError(f"{problem}; mend it")
+    if record.get("format", 0) > FORMAT:
+        problem = f"{source} was written by a newer zmock (format {record['format']})"
+        raise SettingsError(f"{problem}; use that one, or another --data")
+
+
+def check_made_with(settings: Settings, made: Item) -> None:
+    """Refuse a flag that differs from what the folder was made with. Warn of such a variable."""
+    for name, value in (("cloud", settings.cloud), ("seed", settings.seed)):
+        source = settings.sources.get(name)
+        if not source or (name in made and is_made_with(name, value, made[name])):
+            continue
+        is_variable = source.startswith("ZMOCK_")
+        text = f"{source}={value}" if is_variable else f"{source} {value}"
+        origin = f"that does not say with which --{name} it was made"
+        if name in made:
+            origin = f"made with --{name} {made[name]}"
+            if not is_variable:
+                problem = f"{settings.data} keeps a cloud {origin}, not {text}"
+                cure = "leave it out, choose another --data, or remove the folder"
+                raise SettingsError(f"{problem}; {cure}")
+        log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, origin, text)
+
+
+def is_made_with(name: str, value: Any, made: Any) -> bool:
+    """Return True if a folder was made with a setting. A file may be named from another folder."""
+    if name == "cloud":
+        return os.path.abspath(value) == os.path.abspath(made)
+    return value == made
+
+
+def named_anywhere(cloud: str) -> str:
     """Return what --cloud names so that it means the same in every folder."""
     return os.path.abspath(cloud) if is_cloud_file(cloud) else cloud
 
 
-def facts_of(rest):
-    return {"format": FORMAT, "version": __version__, "dialect": rest.settings.dialect, "made": rest.made}
+# rules and sweeps
 
 
-KEPT_FACTS = {
-    "format": (lambda value: type(value) is int, "whole number"),
-    "starts": (lambda value: type(value) is int, "whole number"),
-    "cloud": (lambda value: type(value) is str, "text"),
-    "seed": (lambda value: type(value) is int, "whole number"),
-    "made": (lambda value: isinstance(value, dict), "map of the settings that the folder was made with"),
-    "clock": (is_clock, "clock such as {\"mode\": \"frozen\", \"offset\": 0, \"at\": 1532000000}"),
-}
+def load_rules(rest: Rest) -> None:
+    """Put the rules of the files and of the store in force."""
+    rest.faults.reread()
+    for record in [*rest.cloud.store.rows("Rule")]:
+        body = {name: value for name, value in record.items() if name not in ("uuid", "ends")}
+        try:
+            rest.faults.add(body, ends=record.get("ends"))
+        except ValueError as error:
+            rest.cloud.store.report(f"the rule {record['uuid']} is not in force: {error}")
 
 
-def load_kept(rest, start):
-    """The cloud that the folder keeps, or a new one where it keeps none."""
+def store_ends_of_rules(rest: Rest, seconds: Seconds) -> None:
+    """Store the dates on which rules end, when a clock is set: their ttl goes on after a restart."""
     store = rest.cloud.store
-    store.open()
-    kept = {name: table.items for name, table in store.tables.items() if table.items}
-    if not kept:
-        start()
-        return
-    refuse_unusable(rest, kept, store.folder.path)
-    record = store.get("Mock", "mock") or {}
-    rest.made = record.get("made") or {name: record[name] for name in MADE_WITH if name in record}
-    mind_settings(rest.settings, rest.made)
-    take_up(rest, store.folder.edited)
+    for rule in rest.faults.rules:
+        if rule.timer and store.peek("Rule", rule.id):
+            store.update("Rule", rule.id, ends=rest.clock.due_date(rule.timer))
 
 
-def mind_settings(settings, made):
-    """Refuse a flag that differs from what the folder was made with; warn of such a variable."""
-    for name in MADE_WITH:
-        wanted, source = getattr(settings, name), settings.sources.get(name, "")
-        if not source or (name in made and is_made_with(name, wanted, made[name])):
-            continue
-        given = f"{source}{'=' if source.startswith('ZMOCK_') else ' '}{wanted}"
-        if name in made and not source.startswith("ZMOCK_"):
-            what = f"{settings.data} keeps a cloud made with --{name} {made[name]}, not {given}"
-            cure = "leave it out, choose another --data, or remove the folder"
-            raise SettingsError(f"{what}; {cure}")
-        known = f"made with --{name} {made[name]}" if name in made else f"that does not say with which --{name} it was made"
-        log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, known, given)
+def sweep_regularly(rest: Rest) -> None:
+    """Remove expired sessions and job records every now and then."""
 
-
-def is_made_with(name, wanted, made):
-    """Return True if a setting is the one that the folder was made with; a file may be named from another folder."""
-    if name == "cloud":
-        return os.path.abspath(wanted) == os.path.abspath(made)
-    return wanted == made
-
-
-def refuse_unusable(rest, kept, where):
-    """Refuses a state, {type: {key: item}}, that no zmock, or only a newer one, has written; objects may have anything else wrong."""
-    for type in {type for type, items in kept.items() if items} - rest.cloud.store.indexes.keys() - OWN_TYPES:
-        raise SettingsError(f"{where} holds {type}.json, which is no file of a cloud; move it away")
-    for item in kept.get("Mock", {}).values():
-        for name, (fits, meant) in KEPT_FACTS.items():
-            if name in item and not fits(item[name]):
-                raise SettingsError(f"{where} holds a Mock.json in which {name!r} is no {meant}: {json.dumps(item[name], ensure_ascii=False)[:80]}; mend it")
-        if item.get("format", 0) > FORMAT:
-            raise SettingsError(f"{where} was written by a newer zmock (format {item['format']}); use that one, or another --data")
-    if not kept.get("ManagementNode"):
-        raise SettingsError(f"{where} holds only a part of a cloud: no management node; put its file back, or choose another --data")
-
-
-def take_up(rest, edited):
-    """Goes on with the cloud that is in the store: what was under way is not any more, a moved clock is where it would be."""
-    store, settings = rest.cloud.store, rest.settings
-    kept = {"uuid": "mock", "seed": settings.seed} | (store.get("Mock", "mock") or {})
-    settings.cloud, settings.seed = kept.get("cloud", settings.cloud), kept["seed"]
-    starts = kept.get("starts", 0) + 1
-    store.put("Mock", kept | facts_of(rest) | {"starts": starts})
-    if "clock" in kept:
-        rest.clock.take_up(kept["clock"])
-    rest.cloud.random = random.Random(f"{rest.settings.seed}/{starts}")  # new uuids are new
-    for line in repair(rest.cloud, edited):
-        store.report(line)
-    for record in [r for r in store.rows("Job") if r["state"] == "running"]:
-        store.update("Job", record["uuid"], state="lost")  # a restart leaves them processing for ever (MysqlAsyncRestStore.java)
-    read_rules(rest)
-    recover(rest.cloud)
-    sweep_on(rest)
-
-
-def go_back(rest, documents, where):
-    """The state of a snapshot, as if it had been loaded at a start; a cloud beside this one goes first, lest anything be lost."""
-    refuse_unusable(rest, documents, where)
-    settings = replace(rest.settings, memory=True)
-    beside = new_cloud(settings, rest.cloud.catalogue)
-    beside.store.report = lambda line: None  # all is told when it is done
-    try:
-        put_on(Rest(settings, beside, beside.jobs, Faults(beside), deque(maxlen=0)), documents)
-    except UNUSABLE as error:
-        raise SettingsError(f"{where} holds what zmock cannot use ({error!r}); mend it, or take it anew") from None
-    forget_all(rest)
-    put_on(rest, documents)
-
-
-def put_on(rest, documents):
-    rest.cloud.store.put_back(Image(documents))
-    rest.cloud.store.found.clear()
-    take_up(rest, documents.keys())
-
-
-def sweep_on(rest):
-    """Forgets what is over, every now and then: sessions and job records."""
-
-    def sweep():
-        sweep_on(rest)  # first, lest a sweep that fails be the last one
+    def sweep() -> None:
+        sweep_regularly(rest)  # first, for a sweep that fails must not be the last one
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
 
     rest.clock.after(rest.jobs.scan_interval, sweep)
-
-
-def keep_ends(rest, seconds):
-    """Keep when each rule ends, as dates are now: a ttl goes on after a restart."""
-    store, clock = rest.cloud.store, rest.clock
-    for rule in [rule for rule in rest.faults.rules if rule.timer and store.peek("Rule", rule.id)]:
-        store.update("Rule", rule.id, ends=clock.due_date(rule.timer))
-
-
-def read_rules(rest):
-    """The rules of the files, and those that a call made."""
-    rest.faults.reread()
-    for kept in [*rest.cloud.store.rows("Rule")]:
-        try:
-            rest.faults.add({name: value for name, value in kept.items() if name not in ("uuid", "ends")}, ends=kept.get("ends"))
-        except ValueError as error:
-            rest.cloud.store.report(f"the rule {kept['uuid']} is not in force: {error}")
-
-
-async def without_content_type(request, response):
-    """The server sends none (RestServerController.java), and aiohttp always adds one."""
-    if CLOUD in request.app and not request.app[CLOUD].dialect["response-headers"] and not request.path.startswith("/zmock"):
-        response.headers.popall("Content-Type", None)
-
-
-async def lifetime(cloud, app):
-    cloud.clock.start()
-    with cloud.store.released_on_failure():
-        try:
-            await cloud.store.commit()
-        except ApiError as error:
-            cloud.clock.stop()
-            raise SettingsError(f"{error.details}; make room there, or choose another folder with --data, or --memory") from None
-    cloud.store.start()
-    yield
-    cloud.clock.stop()
-    await cloud.jobs.close()
-    await cloud.store.rest()
-    cloud.store.close()
 
 
 # listening, and one request
@@ -16090,8 +16524,7 @@ class Mock:
         now = self.clock.now()
         moments = [self.cloud.jobs.due(record)]
         if moments[0] <= now:
-            timers = [timer for timer in self.clock.timers if timer.fire and timer.awaited]
-            moments = [self.clock.due_date(timer) for timer in timers]
+            moments = [self.clock.due_date(timer) for timer in self.clock.awaited_timers()]
         if state in ("held", "lost") or not moments:
             uuid = record["uuid"]
             reason = f"job {uuid} is {state} and will not end by itself"
@@ -16695,8 +17128,33 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
 # ---- Main --------------------------------------------------------------------------------------------------------
 
-async def run(mock):
-    """Serves until SIGTERM or Ctrl-C."""
+COUNTED = ("Zone", "Host", "VmInstance", "Volume", "Image")  # types that the start tells of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    if arguments is None:
+        arguments = sys.argv[1:]
+    prints_contract = arguments[:1] == ["openapi"]
+    with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
+        # until run() has its handlers: a large cloud takes a while to make
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if prints_contract:
+            print_contract(read_settings(arguments[1:], os.environ))
+        else:
+            asyncio.run(run(Mock(read_settings(arguments, os.environ))))
+    except SettingsError as error:
+        print(f"zmock: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130 if prints_contract else 0  # half a contract is none
+    return 0
+
+
+async def run(mock: Mock) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -16706,42 +17164,30 @@ async def run(mock):
         await stop.wait()
 
 
-def welcome(mock):
+def welcome(mock: Mock) -> None:
+    """Print the address for programs on stdout, and the first steps for people on stderr."""
     print(f"export ZSTACK_URL={mock.url}", flush=True)
-    counts = {name: mock.cloud.store.count(name) for name in ("Zone", "Host", "VmInstance", "Volume", "Image")}
+    counts = ", ".join(f"{mock.cloud.store.count(type)} {type}" for type in COUNTED)
     where = "memory" if mock.settings.memory else mock.settings.data
-    login = json.dumps({"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
-    print(f"zmock {__version__}: ZStack 2.5.1, {mock.settings.dialect} dialect, cloud in {where}: "
-          + ", ".join(f"{count} {name}" for name, count in counts.items())
-          + f"\nlog in as admin / password:\n  curl -X PUT {mock.url}/accounts/login -d '{login}'\n"
-          + f"look inside: {mock.base}/zmock/health", file=sys.stderr, flush=True)  # fmt: skip
+    dialect = mock.settings.dialect
+    login = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
+    lines = [
+        f"zmock {__version__}: ZStack 2.5.1, {dialect} dialect, cloud in {where}: {counts}",
+        "log in as admin / password:",
+        f"  curl -X PUT {mock.url}/accounts/login -d '{json.dumps(login)}'",
+        f"look inside: {mock.base}/zmock/health",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def print_contract(settings):
-    """The APIs as OpenAPI, on stdout, for a mock that would listen as the settings say."""
+def print_contract(settings: Settings) -> None:
+    """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
     cloud = new_cloud(replace(settings, memory=True), catalogue())
-    document = Contract(cloud).document(settings.base_url or address(settings.host, settings.port))
+    url = settings.base_url or address(settings.host, settings.port)
+    document = Contract(cloud).document(url)
     if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # where the reader has seen enough
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may have seen enough
     print(json.dumps(document, indent=1, ensure_ascii=False))
-
-
-def main(arguments=None):
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    told = sys.argv[1:] if arguments is None else arguments
-    with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until run() minds it: a large cloud takes a while to make
-    try:
-        if told[:1] == ["openapi"]:
-            print_contract(read_settings(told[1:], os.environ))
-        else:
-            asyncio.run(run(Mock(read_settings(told, os.environ))))
-    except SettingsError as error:
-        print(f"zmock: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130 if told[:1] == ["openapi"] else 0  # half a contract is none
-    return 0
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def test_the_demo_cloud_is_a_cloud_file_like_any_other():
 def test_the_demo_cloud_is_a_month_old_and_the_same_with_all_settings(settings):
     cloud = cloud_of("demo", **settings)
     (zone,), (host,) = cloud.store.rows("Zone"), cloud.store.find("Host", "name", "host-4")
-    ago = [NOW - cloud.clock.moment(date) for date in (zone["createDate"], host["lastOpDate"])]
+    ago = [NOW - cloud.clock.date_of_stamp(date) for date in (zone["createDate"], host["lastOpDate"])]
     assert ago == pytest.approx([30 * 86400, 3600], abs=1) and host["status"] == "Disconnected"
     assert {item["time"] for item in cloud.store.rows("Notification")} == {int((NOW - 3600) * 1000)}
     assert cloud.store.get("ManagementNode", named("management-node"))["hostName"] == settings.get("host", "127.0.0.1")

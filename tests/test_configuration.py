@@ -258,7 +258,7 @@ class TestExpunging:
         _, uuid, _ = await DELETED[category](cloud)
         for period in ("600", "700", "500"):
             await configure(cloud, f"{category}/expungePeriod", period)
-        assert len([timer for timer in cloud.clock.timers if timer.fire and uuid in timer.what]) == 1
+        assert len([timer for timer in cloud.clock.timers if timer.fire and uuid in timer.name]) == 1
 
     async def test_what_waits_stays_when_it_is_never_and_goes_when_it_is_not(self, cloud, category):
         thing = await DELETED[category](cloud)

@@ -439,14 +439,14 @@ async def test_a_client_has_a_moment_to_read_its_202_before_the_web_hook_and_not
     url = str((await aiohttp_server(app)).make_url("/"))
     async with serve(clock="real", delay="0") as mock:
         await mock.login()
-        left_now, soon = mock.cloud.jobs.left_now, mock.clock.soon
+        left_now, soon = mock.cloud.jobs.left_now, mock.clock.after_real_time
 
         def leave(uuid):
             happened.setdefault("202", loop.time())
             left_now(uuid)
 
         monkeypatch.setattr(mock.cloud.jobs, "left_now", leave)
-        monkeypatch.setattr(mock.clock, "soon", lambda seconds, fire: later.append((seconds, fire)))
+        monkeypatch.setattr(mock.clock, "after_real_time", lambda seconds, fire: later.append((seconds, fire)))
         job = await create(mock, X_Web_Hook=url)
         while (await poll(mock, job))[0] == 202:
             await asyncio.sleep(0)
@@ -466,14 +466,14 @@ async def test_a_client_has_a_moment_to_read_its_202_before_the_web_hook_and_not
 async def test_only_a_clock_that_runs_leaves_that_moment(clock, waits):
     async with serve(clock=clock) as mock:
         fired = []
-        mock.clock.soon(GRACE, lambda: fired.append("at once"))
+        mock.clock.after_real_time(GRACE, lambda: fired.append("at once"))
         assert fired == ([] if waits else ["at once"])
 
 
 async def test_a_job_submitted_anew_within_that_moment_waits_for_its_own_202():
     async with serve(clock="real", delay="0") as mock:
         jobs, later = mock.cloud.jobs, []
-        mock.clock.soon = lambda seconds, fire: later.append(fire)
+        mock.clock.after_real_time = lambda seconds, fire: later.append(fire)
         jobs.left[JOB] = first = asyncio.Event()
         jobs.left_now(JOB)
         jobs.left[JOB] = second = asyncio.Event()

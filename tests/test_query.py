@@ -312,7 +312,7 @@ async def three_zones(dialect):
     """A mock with three zones of 2030, 8 hours ahead of UTC."""
     async with serve(cloud="empty", dialect=dialect) as mock:
         for name, stamp in (("first", "2030-01-01 00:00:00"), ("second", "2030-01-02 03:00:00"), ("third", "2030-01-03 00:00:00")):
-            await mock.advance(mock.clock.moment(stamp) - mock.clock.now())
+            await mock.advance(mock.clock.date_of_stamp(stamp) - mock.clock.now())
             mock.session = None
             await mock.create("CreateZone", name=name)
         yield mock

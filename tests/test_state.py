@@ -60,10 +60,10 @@ def tables(mock):
 def state(mock):
     """All that a mock knows, without what it was given and without the time of the world."""
     cloud, rest, now = mock.cloud, mock.rest, mock.clock.now()
-    due = Counter((timer.what, round((timer.due - now) / 600)) for timer in mock.clock.timers if timer.fire)
+    due = Counter((timer.name, round((timer.due - now) / 600)) for timer in mock.clock.timers if timer.fire)
     return {
         **tables(mock),
-        "clock": (mock.clock.mode, round((now - mock.clock.world()) / 600), due),
+        "clock": (mock.clock.mode, round((now - mock.clock.system_time()) / 600), due),
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
             "cursors", "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "pretend", "acting")],
@@ -245,7 +245,7 @@ async def test_data_volumes_that_go_with_their_virtual_machine_are_back_after_a_
 
 async def test_what_waits_to_be_expunged_waits_as_long_after_a_reset_as_at_the_start(zmock):
     def left():
-        (due,) = (timer.due - zmock.clock.now() for timer in zmock.clock.timers if timer.fire and timer.what == f"ExpungeVmInstance {named('vm-old-1')}")
+        (due,) = (timer.due - zmock.clock.now() for timer in zmock.clock.timers if timer.fire and timer.name == f"ExpungeVmInstance {named('vm-old-1')}")
         return round(due / 60)
 
     waited = left()

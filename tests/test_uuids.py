@@ -46,7 +46,7 @@ class Beside(Drive):
     async def outcome(self, api, besides, spell):
         """What a call answers, and what there is then."""
         await self.mock.reset()
-        self.mock.clock.jump(self.mock.rest.start.moment)
+        self.mock.clock.jump(self.mock.rest.start.date)
         self.mock.session = open_session(self.mock.cloud, ADMIN, ADMIN)["inventory"]["uuid"]
         await self.prepare(api)
         given = spell(await self.given(api, besides))

@@ -66,7 +66,7 @@ Terms, as ZStack uses them:
     snapshot         a named copy of the whole state
     journal          the calls that were made
 
-PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting, whoever imports it first.
+PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ import sys
 
 
 def refuse_to_start(reason: str) -> NoReturn:
-    """End the program with one line and exit code 2. `import zmock` fails with that line instead."""
+    """End the program with one line and exit code 2, or fail the import with that line."""
     program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     if __name__ == "__main__" or program in ("zmock", "-m"):
         sys.stderr.write("zmock: " + reason + "\n")
@@ -209,7 +209,7 @@ def digest(text: str) -> str:
     return hashlib.md5(text.encode(errors="replace"), usedforsecurity=False).hexdigest()
 
 
-# ---- Settings ----------------------------------------------------------------------------------------------------
+# ---- Settings ------------------------------------------------------------------------------------
 
 
 class SettingsError(Exception):
@@ -444,7 +444,7 @@ def read_switch(variable: str, text: str) -> bool:
     raise SettingsError(f"{variable} is true or false, not {text!r}")
 
 
-# ---- Dialect -----------------------------------------------------------------------------------------------------
+# ---- Dialect -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -689,7 +689,7 @@ class Dialect:
         ]
 
 
-# ---- Errors ------------------------------------------------------------------------------------------------------
+# ---- Errors --------------------------------------------------------------------------------------
 
 
 class ApiError(Exception):
@@ -749,7 +749,7 @@ def missing(name: str, uuid: Any, type: str, hint: str = "") -> ApiError:
     return ApiError("SYS.1003", details, hint=hint)
 
 
-# ---- Clock -------------------------------------------------------------------------------------------------------
+# ---- Clock ---------------------------------------------------------------------------------------
 
 DAY = 86400  # seconds
 MODES = ("real", "frozen", "warp")
@@ -1158,7 +1158,7 @@ class Clock:
     async def leap(self) -> None:
         """Move to the next awaited timer, again and again."""
         while await self.may_leap.wait():
-            await asyncio.sleep(BREATH)
+            await real_time(BREATH)
             async with self.moving:
                 awaited = self.awaited_timers()
                 if awaited:
@@ -1204,6 +1204,11 @@ class Clock:
 async def one_turn() -> None:
     """Let the event loop take one turn: it sees all that has arrived."""
     await asyncio.sleep(0)
+
+
+async def real_time(seconds: Seconds) -> None:
+    """Wait in real time, which no mode of a Clock changes."""
+    await asyncio.sleep(seconds)
 
 
 # checks
@@ -1281,8 +1286,8 @@ def parse_iso(text: str) -> datetime:
 def stamp_from(text: str, utc_offset: Seconds = 0) -> Stamp:
     """Return the stamp of a date that somebody wrote. Raise ValueError for any other text.
 
-    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the zone
-    of the cloud, which is ahead of UTC by `utc_offset`. "2018-07-10T01:31:06Z" names its own zone.
+    "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the
+    zone of the cloud, which is ahead of UTC by `utc_offset`. "2018-07-10T01:31:06Z" names its own.
     """
     text = text.strip()
     with contextlib.suppress(ValueError):
@@ -1399,7 +1404,7 @@ def cron_number(word: str, names: tuple[str, ...]) -> int:
     return int(word) if word.isdecimal() else -1
 
 
-# ---- Values --------------------------------------------------------------------------------------------------------
+# ---- Values --------------------------------------------------------------------------------------
 
 # One line of text says what a value may be, in data/catalogue.json and in this file:
 #
@@ -1702,7 +1707,7 @@ TYPES = {
 }
 
 
-# ---- Catalogue -----------------------------------------------------------------------------------------------------
+# ---- Catalogue -----------------------------------------------------------------------------------
 
 # data/catalogue.json is a TinyDB file with a table for each class of rows below. It is read once in
 # a process, and its clauses are parsed then. A wrong one is an error that names row and clause.
@@ -3202,7 +3207,7 @@ def spell_in(name: str, value: Any, spell: Speller) -> Any:
     return spell(value) if isinstance(value, str) and names_uuids(name) else value
 
 
-# ---- Files -------------------------------------------------------------------------------------------------------
+# ---- Files ---------------------------------------------------------------------------------------
 
 Documents = dict[str, dict[Any, Item]]  # a whole state: {type: {number: item}}
 Changes = dict[str, dict[int, Item | None]]  # the changes of a commit; None for a removed item
@@ -3873,7 +3878,7 @@ class Snapshots:
             self.tidy_if_possible()
 
 
-# ---- Store -------------------------------------------------------------------------------------------------------
+# ---- Store ---------------------------------------------------------------------------------------
 
 # values as items hold and compare them
 
@@ -3975,7 +3980,7 @@ class Table(tinydb.table.Table):
         self.last = max(documents, default=0)  # the highest number so far
         self.version = object()  # another one after each change
         self.indexes: dict[str, dict[str, dict[str, None]]] = {}  # uuids by field and value
-        self.totals: dict[tuple[str, Amount], dict[str, int]] = {}  # by field and amount, then value
+        self.totals: dict[tuple[str, Amount], dict[str, int]] = {}  # by field and amount; by value
         self.order: list[str] | None = None  # uuids in MySQL's order, once they are needed
 
     def documents(self) -> dict[int, Item]:
@@ -4510,7 +4515,7 @@ class Store(Database):
 
     async def tend_on(self) -> None:
         while True:
-            await asyncio.sleep(TICK)
+            await real_time(TICK)
             await self.tend()
 
     async def tend(self) -> None:
@@ -4605,7 +4610,7 @@ def configured(cloud: Cloud, category: str, name: str) -> Any:
     return cloud.catalogue.configurations[key].read(text)
 
 
-# ---- Query -------------------------------------------------------------------------------------------------------
+# ---- Query ---------------------------------------------------------------------------------------
 
 Fields = dict[str, str]  # the type of each field: {"cpuNum": "int"}
 Arguments = list[tuple[str, str]]  # the pairs of a query string
@@ -5571,7 +5576,7 @@ def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> li
     return [*groups.values()]
 
 
-# ---- Rules -------------------------------------------------------------------------------------------------------
+# ---- Rules ---------------------------------------------------------------------------------------
 
 # No API of ZStack, but rules can name it.
 POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes=("uuid!",), open=True, backing="manual")
@@ -6274,7 +6279,7 @@ MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.]*))?")
 SPELLS = ("fail", "delay", "hold")
 
 
-# ---- Jobs --------------------------------------------------------------------------------------------------------
+# ---- Jobs ----------------------------------------------------------------------------------------
 
 PROGRESS_KEPT = 300  # seconds (ProgressGlobalConfig.java)
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook; the gap is in seconds
@@ -6303,7 +6308,7 @@ class Call:
     fault: Fault = NO_FAULT
     refused: ApiError | None = None  # the error of an incident that refuses it
     key: str = ""  # its call_key()
-    given: Item = field(default_factory=dict)  # the parameters as the client sent them, with tags
+    arguments: Item = field(default_factory=dict)  # as the client sent them, with tags
     on_end: Any = None  # called with the state and the error code that its job ends with
 
     def __getitem__(self, name: str) -> Any:
@@ -6929,7 +6934,7 @@ def result_of(record: Item, api: Api | None = None) -> Any:
     return (body or {}) | {"schema": schema_of(body or {}, api.members)}
 
 
-# ---- Rows at work --------------------------------------------------------------------------------------------------
+# ---- Rows at work --------------------------------------------------------------------------------
 
 HOOKS: dict[tuple[str, str], list[Any]] = {}  # functions by what happens, and to what
 
@@ -7609,7 +7614,7 @@ def refuse_idle_rows(catalogue: Catalogue, file: Path) -> None:
             raise SettingsError(f"{file}, apis, {api.name}: nothing does its calls")
 
 
-# ---- Cloud ---------------------------------------------------------------------------------------------------------
+# ---- Cloud ---------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
@@ -8242,10 +8247,11 @@ def expunge_all_later(cloud: Cloud) -> None:
     for row in EXPUNGING.values():
         for item in [*cloud.store.rows(row.type)]:
             if row.waits(item) and item.get("type") != "Root":
-                expunge_later(cloud, row, item["uuid"], cloud.clock.date_of_stamp(item["lastOpDate"]))
+                deleted = cloud.clock.date_of_stamp(item["lastOpDate"])
+                expunge_later(cloud, row, item["uuid"], deleted)
 
 
-# ---- Accounts ------------------------------------------------------------------------------------------------------
+# ---- Accounts ------------------------------------------------------------------------------------
 
 
 def matches_names(pattern: str, name: str) -> bool:
@@ -8895,7 +8901,7 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
     return cloud.shown("Session", call["sessionUuid"])
 
 
-# ---- Behaviours: hosts ---------------------------------------------------------------------------------------------
+# ---- Behaviours: hosts ---------------------------------------------------------------------------
 
 GIB, TIB = 1 << 30, 1 << 40
 
@@ -9279,7 +9285,7 @@ def leave_for_collection(cloud: Cloud, vm: Item) -> None:
     )
 
 
-# ---- Behaviours: storage -------------------------------------------------------------------------------------------
+# ---- Behaviours: storage -------------------------------------------------------------------------
 
 EMPTY_DISK = 3 << 16  # bytes of a qcow2 file of three clusters
 LOCAL_DISK = 4 * TIB  # bytes that a host adds to the local storage of its cluster
@@ -9663,7 +9669,7 @@ def copies_elsewhere(image: Item, storage: Uuid) -> list[Item]:
     return [ref for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] != storage]
 
 
-# ---- Behaviours: networks ------------------------------------------------------------------------------------------
+# ---- Behaviours: networks ------------------------------------------------------------------------
 
 DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
 VXLAN_PORT = 8472
@@ -9942,7 +9948,7 @@ def add_vteps(cloud: Cloud, cluster: Uuid) -> None:
                 )
 
 
-# ---- Behaviours: network services ----------------------------------------------------------------------------------
+# ---- Behaviours: network services ----------------------------------------------------------------
 
 
 @named_in_rows
@@ -10054,7 +10060,7 @@ def detach_nics(cloud: Cloud, group: Item, call: Call) -> None:
             cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
-# ---- Behaviours: virtual machines ----------------------------------------------------------------------------------
+# ---- Behaviours: virtual machines ----------------------------------------------------------------
 
 # The metaData of a router's nic is the sum of 1 (public), 2 (management) and 4 (guest).
 GUEST = "4"  # VirtualRouterNicMetaData.java
@@ -10786,7 +10792,7 @@ def reconnect_console_proxy_agent(cloud: Cloud, call: Call) -> Stages:
     return {"inventory": results}
 
 
-# ---- Behaviours: volumes -------------------------------------------------------------------------------------------
+# ---- Behaviours: volumes -------------------------------------------------------------------------
 
 
 @named_in_rows
@@ -10961,7 +10967,7 @@ def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
     return root
 
 
-# ---- Behaviours: images --------------------------------------------------------------------------------------------
+# ---- Behaviours: images --------------------------------------------------------------------------
 
 
 @named_in_rows
@@ -11121,7 +11127,7 @@ def copy_image(cloud: Cloud, call: Call) -> Stages:
     return cloud.shown("Image", uuid)
 
 
-# ---- Behaviours: tags ----------------------------------------------------------------------------------------------
+# ---- Behaviours: tags ----------------------------------------------------------------------------
 
 ONLY_ONE = ("hostname", "userdata", "sshkey")  # system tags of which a virtual machine has one
 
@@ -11250,7 +11256,7 @@ def create_user_tag(cloud: Cloud, call: Call) -> Item:
     return add_tag(cloud, "UserTag", call)
 
 
-# ---- Behaviours: long jobs -----------------------------------------------------------------------------------------
+# ---- Behaviours: long jobs -----------------------------------------------------------------------
 
 
 class LongRuns(dict[Uuid, Run]):
@@ -11465,7 +11471,7 @@ def task_row(
     return row
 
 
-# ---- Behaviours: schedules -----------------------------------------------------------------------------------------
+# ---- Behaviours: schedules -----------------------------------------------------------------------
 
 # By the type of a scheduler job: its API, and the resource and the parameter of its target.
 SCHEDULED = {
@@ -11658,7 +11664,7 @@ def refuse_many_runs(cloud: Cloud, until: Seconds) -> None:
                 raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, {jobs}")
 
 
-# ---- Behaviours: licences ------------------------------------------------------------------------------------------
+# ---- Behaviours: licences ------------------------------------------------------------------------
 
 
 # management node (manual 4.1)
@@ -11846,7 +11852,7 @@ def license_fields(cloud: Cloud, text: str) -> Item:
     return values
 
 
-# ---- Clouds --------------------------------------------------------------------------------------------------------
+# ---- Clouds --------------------------------------------------------------------------------------
 
 NAMESPACE = UUIDv5("5a537461-636b-5000-8000-7a6d6f636b21")
 SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
@@ -12711,7 +12717,7 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
             cloud.change(row.name, uuid, **changes)
 
 
-# ---- Incidents ---------------------------------------------------------------------------------------------------
+# ---- Incidents -----------------------------------------------------------------------------------
 
 INCIDENTS: dict[str, Any] = {}  # by kind: a generator that begins one, yields its facts, ends it
 
@@ -12998,7 +13004,7 @@ def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
     return None
 
 
-# ---- API ---------------------------------------------------------------------------------------------------------
+# ---- API -----------------------------------------------------------------------------------------
 
 # requests
 
@@ -13412,6 +13418,9 @@ def bounded(value: Any) -> Any:
     return value if len(text) <= MOST_KEPT else f"{text[:MOST_KEPT]}…"
 
 
+MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
+
+
 @dataclass
 class Entry:
     """An entry of the journal: one request with its answer.
@@ -13443,6 +13452,11 @@ class Entry:
     def time(self) -> str:
         return iso(self.moment)
 
+    def add_params(self, params: Item) -> None:
+        """Add the parameters of the call, without passwords."""
+        for name in [*params][:MOST_JOURNAL_PARAMS]:
+            self.params[name[:200]] = "***" if name == "password" else bounded(params[name])
+
     def shown(self) -> Item:
         """Return the entry as /zmock/calls shows it."""
         row = {"seq": self.seq, "time": self.time} | vars(self) | {"hint": "; ".join(self.hints)}
@@ -13455,16 +13469,12 @@ class Entry:
 class Answer:
     """An answer to send. A body of None is the empty result.
 
-    job     the job to start once this 202 has left
-    drop    how the answer breaks, a key of BREAKS
     ready   the head as bytes without the date, if it is made already
     """
 
     status: int
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    job: str = ""
-    drop: str = ""
     ready: bytes = b""
 
 
@@ -13704,7 +13714,6 @@ VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
 HEADERS_OF_CALLS = "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema"
 PREFLIGHT_SECONDS = "600"  # how long a browser may keep the answer to a preflight
 KINDS_OF_APIS = {"POST": "creational", "GET": "query", "DELETE": "delete"}  # RestServer.java
-MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
 
 Variables = dict[str, str]  # the variables of a path: {"uuid": "..."}
 
@@ -13917,7 +13926,7 @@ class Rest:
         """Return the call that polls a job."""
         uuid = path.removeprefix("/api-jobs/")
         entry.api, entry.job = POLL_JOB.name, uuid[:MOST_KEPT]
-        return Call(POLL_JOB, {"uuid": uuid}, given={"uuid": uuid})
+        return Call(POLL_JOB, {"uuid": uuid}, arguments={"uuid": uuid})
 
     def read_call(
         self,
@@ -13944,10 +13953,9 @@ class Rest:
         params = without_nulls(params) | variables
         tags = self.take_tags(request, params, body)
         call = Call(api, {}, session, job, tags["systemTags"], tags["userTags"])
-        call.given = self.cloud.spelled(api, params)
-        call.given |= {name: values for name, values in tags.items() if values}
-        for name in [*params][:MOST_JOURNAL_PARAMS]:
-            entry.params[name[:200]] = "***" if name == "password" else bounded(params[name])
+        call.arguments = self.cloud.spelled(api, params)
+        call.arguments |= {name: values for name, values in tags.items() if values}
+        entry.add_params(params)
         entry.hints += unread(api, params, body, arguments, key, self.dialect)
         job_data = params.get("jobData") if api.name == "SubmitLongJob" else None
         if isinstance(job_data, dict) and self.dialect["job-data-object"]:
@@ -13990,8 +13998,7 @@ class Rest:
         self, api: Api, variables: Variables, arguments: Arguments, session: Uuid, entry: Entry
     ) -> Call:
         """Return the call of a Query API; its only parameter is the query."""
-        pairs = [*arguments[:MOST_JOURNAL_PARAMS], *variables.items()]
-        entry.params = {name[:200]: bounded(value) for name, value in pairs}
+        entry.add_params(dict(arguments) | variables)
         names = [name for name, _ in arguments]
         if "uuid" in variables:
             query = Query(uuid=variables["uuid"])
@@ -14005,7 +14012,7 @@ class Rest:
                 entry.hints.append(other_key(name, fields, self.dialect))
             if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
                 entry.hints.append("the server reads the first fields only: write fields=uuid,name")
-        return Call(api, {"query": query}, session, given=dict(arguments) | variables)
+        return Call(api, {"query": query}, session, arguments=dict(arguments) | variables)
 
     def job_uuid(self, request: web.Request, api: Api) -> Uuid:
         """Return X-Job-UUID, or a new uuid if the call becomes a job."""
@@ -14033,7 +14040,7 @@ class Rest:
             acting(entry.method),
             entry.path,
             entry.query,
-            call.given,
+            call.arguments,
             request.headers,
             self.jobs.shown(job) if job else self.object_of(call),
             job.get("key", "") if job else "",
@@ -14150,7 +14157,7 @@ class Rest:
             call.fault = replace(
                 call.fault, name="", error=call.refused, at="job", stage="", job=""
             )
-        call.key = call_key(acting(entry.method), entry.path, entry.query, call.given)
+        call.key = call_key(acting(entry.method), entry.path, entry.query, call.arguments)
         call.on_end = functools.partial(self.record_end, entry)
         entry.job = call.job
         self.cloud.admit(call)
@@ -14335,7 +14342,7 @@ def session_cookie(seq: int) -> str:
     return f"JSESSIONID={digest.upper()}; Path=/zstack; HttpOnly"
 
 
-# ---- Contract ----------------------------------------------------------------------------------------------------
+# ---- Contract ------------------------------------------------------------------------------------
 
 Schema = dict[str, Any]  # a JSON Schema
 Part = dict[str, Any]  # an object of an OpenAPI document
@@ -14903,7 +14910,7 @@ class Contract:
         }
 
 
-# ---- Control -----------------------------------------------------------------------------------------------------
+# ---- Control -------------------------------------------------------------------------------------
 
 Handler = Callable[[web.Request], Any]  # of a control call: returns its JSON answer, or a response
 
@@ -15772,7 +15779,7 @@ class Control:
         return {}
 
 
-# ---- App ---------------------------------------------------------------------------------------------------------
+# ---- App -----------------------------------------------------------------------------------------
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
 CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
@@ -16098,7 +16105,7 @@ def load_rules(rest: Rest) -> None:
 
 
 def store_ends_of_rules(rest: Rest, seconds: Seconds) -> None:
-    """Store the dates on which rules end, when a clock is set: their ttl goes on after a restart."""
+    """Store when rules end, once a clock is set: their ttl goes on after a restart."""
     store = rest.cloud.store
     for rule in rest.faults.rules:
         if rule.timer and store.peek("Rule", rule.id):
@@ -16235,9 +16242,7 @@ async def exchange(
         "Connection": "close" if idle is None else "keep-alive",
         "Content-Length": str(len(body)),
     }
-    lines = [f"{method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in with_defaults(headers, defaults).items()]
-    head = "\r\n".join([*lines, "", ""]).encode()
+    head = request_head(method, target, with_defaults(headers, defaults))
     broken = (OSError, EOFError, ValueError, asyncio.LimitOverrunError, http.client.HTTPException)
     try:
         async with asyncio.timeout(LONGEST_WAIT):
@@ -16255,6 +16260,13 @@ async def exchange(
     else:
         writer.close()
     return status, text
+
+
+def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
+    """Return the lines of a request before its body."""
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def with_defaults(headers: dict[str, str], defaults: dict[str, str]) -> dict[str, str]:
@@ -16317,7 +16329,7 @@ async def read_chunks(reader: asyncio.StreamReader) -> bytes:
             return octets
 
 
-# ---- Fixtures ----------------------------------------------------------------------------------------------------
+# ---- Fixtures ------------------------------------------------------------------------------------
 
 MOST_REPORTED = 50  # calls in the report of a failed test
 
@@ -17126,7 +17138,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
                 pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
 
 
-# ---- Main --------------------------------------------------------------------------------------------------------
+# ---- Main ----------------------------------------------------------------------------------------
 
 COUNTED = ("Zone", "Host", "VmInstance", "Volume", "Image")  # types that the start tells of
 

@@ -795,16 +795,17 @@ class TooFar(ValueError):
 class Clock:
     """The only source of time.
 
-    It has two time lines. now() is a date, in seconds since 1970: the system's clock, plus all that
-    advance() and set_back() have moved it by. steady() is a second that never jumps, and waits are
-    measured on it. At 10:00 a job of 30 seconds starts, and a backup is scheduled for 10:05; then
-    somebody sets the system's clock to 10:04. The job still ends after 30 seconds, and the backup
-    runs in a minute. `date_offset` is the date less the steady second; date_of() adds it to a
-    second, due_date() to that of a timer. A *stamp* is a date as items hold it.
+    It has two time lines. now() is a date, in seconds since 1970, and follows the system's clock
+    when somebody sets that. steady() is a second of a line that nobody sets: waits are measured on
+    it. Let a job of 30 seconds and a schedule for 10:05 begin at 10:00, and somebody set the
+    system's clock to 10:04. The job still takes 30 seconds, and the schedule is due in a minute.
+    advance() moves both lines, set_back() dates only. `date_offset` is the date less the steady
+    second: date_of(second) adds it, and due_date(timer) if the timer is a wait. A stamp is a date
+    as items hold it.
 
-    In the mode `real` time runs. In `frozen` it stands, and only advance(), go_to() and set_back()
-    move it. In `warp` it runs, and leaps to the next timer that a client may wait for whenever
-    nothing else is left to do.
+    In the mode `real` time runs. In `frozen` it stands until advance(), go_to() or set_back(). In
+    `warp` it runs, and leaps to the next timer that a client may wait for when nothing else is
+    left to do.
     """
 
     def __init__(self, mode: str = "real", utc_offset: float = 0.0) -> None:
@@ -891,7 +892,7 @@ class Clock:
     # timers
 
     def at(self, date: Seconds, fire: Callable[[], Any], name: str = "") -> Timer:
-        """Call fire() on a date, or soon if that is past, as a schedule does.
+        """Call fire() on a date, or in the next turn of the event loop if that is past.
 
         The timer keeps its date when a clock is set. after() is for waits.
         """
@@ -900,9 +901,9 @@ class Clock:
     def after(
         self, seconds: Seconds, fire: Callable[[], Any], name: str = "", awaited: bool = False
     ) -> Timer:
-        """Call fire() when some seconds have passed, however a clock is set. Never call it at once.
+        """Call fire() when some seconds have passed, but not before this call returns.
 
-        `awaited` timers are those that a client may wait for: the end of a job, an answer.
+        `awaited`: a client may wait for it, as for the end of a job.
         """
         return self.at_second(self.steady() + seconds, fire, name, awaited)
 
@@ -1130,9 +1131,11 @@ class Clock:
         self.show(date, self.date_offset)
 
     def show(self, date: Seconds, date_offset: Seconds) -> None:
-        """Show a date that is so many seconds ahead of steady()."""
+        """Show a date that is `date_offset` ahead of steady()."""
+        # for a clock that is stopped
         self.stopped_at = date
         self.stopped_offset = date_offset
+        # for one that runs
         self.system_offset = date - time.time()
         self.monotonic_offset = date - date_offset - time.monotonic()
 
@@ -1287,7 +1290,7 @@ def stamp_from(text: str, utc_offset: Seconds = 0) -> Stamp:
     """Return the stamp of a date that somebody wrote. Raise ValueError for any other text.
 
     "Jul 10, 2018 9:31:06 AM", "Jul 10, 2018", "2018-07-10 09:31:06" and "2018-07-10" are in the
-    zone of the cloud, which is ahead of UTC by `utc_offset`. "2018-07-10T01:31:06Z" names its own.
+    zone of the cloud, `utc_offset` ahead of UTC. "2018-07-10T01:31:06Z" names its own zone.
     """
     text = text.strip()
     with contextlib.suppress(ValueError):
@@ -8247,8 +8250,8 @@ def expunge_all_later(cloud: Cloud) -> None:
     for row in EXPUNGING.values():
         for item in [*cloud.store.rows(row.type)]:
             if row.waits(item) and item.get("type") != "Root":
-                deleted = cloud.clock.date_of_stamp(item["lastOpDate"])
-                expunge_later(cloud, row, item["uuid"], deleted)
+                since = cloud.clock.date_of_stamp(item["lastOpDate"])
+                expunge_later(cloud, row, item["uuid"], since)
 
 
 # ---- Accounts ------------------------------------------------------------------------------------
@@ -15205,10 +15208,10 @@ def count_objects(items_by_type: dict[str, Any]) -> dict[str, int]:
 class Control:
     """The calls below /zmock. They are never delayed, never faulted, and not in the journal."""
 
-    def __init__(self, rest: Rest, start_again: Callable, restore: Callable):
+    def __init__(self, rest: Rest, reset_mock: Callable, restore_mock: Callable):
         self.rest = rest
-        self.start_again = start_again
-        self.restore = restore
+        self.reset_mock = reset_mock
+        self.restore_mock = restore_mock
         self.cloud = rest.cloud
         self.jobs = rest.jobs
         self.faults = rest.faults
@@ -15410,7 +15413,7 @@ class Control:
         if not works:
             self.try_out(cloud)
         self.settings.cloud = cloud
-        self.start_again()
+        self.reset_mock()
         self.began = self.clock.monotonic()
         await self.store.commit()
 
@@ -15715,7 +15718,7 @@ class Control:
         name = request.match_info["name"]
         documents = await self.on_disk(self.read_snapshot, name)
         with refused_for(SettingsError, 409):
-            self.restore(documents, f"the snapshot {name}")
+            self.restore_mock(documents, f"the snapshot {name}")
         await self.store.commit()
         return self.health()
 
@@ -15804,19 +15807,23 @@ def create_app(settings: Settings | None = None) -> web.Application:
     """
     settings = copy.copy(settings or Settings(**IN_TESTS))  # a reset to another cloud changes it
     cloud = new_cloud(settings, catalogue())
-    journal: deque[Entry] = deque(maxlen=settings.journal)
-    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), journal)
-    reset, restore = functools.partial(reset_mock, rest), functools.partial(restore_mock, rest)
+    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
+    reset = functools.partial(reset_mock, rest)
+    restore = functools.partial(restore_mock, rest)
     control = Control(rest, reset, restore)
-    cloud.clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
-    cloud.clock.on_clock_set.append(functools.partial(follow_dates, cloud))
-    cloud.clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
+
+    clock = cloud.clock
+    clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
+    clock.on_clock_set.append(functools.partial(follow_dates, cloud))
+    clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
     load_or_fill(rest)
     control.snapshots.tidy_if_possible()
 
     handler_args = {"auto_decompress": False}  # unpack() has better errors
     app = web.Application(client_max_size=settings.body_limit, handler_args=handler_args)
-    app[CLOUD], app[REST], app[CONTROL] = cloud, rest, control
+    app[CLOUD] = cloud
+    app[REST] = rest
+    app[CONTROL] = control
     control.add_routes(app.router)
     app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)  # (?s:) as paths may hold line breaks
     app.on_response_prepare.append(without_content_type)
@@ -15855,8 +15862,7 @@ async def without_content_type(request: web.Request, response: web.StreamRespons
 
 def load_or_fill(rest: Rest) -> None:
     """Go on with the cloud that the folder keeps, or fill an empty folder."""
-    store = rest.cloud.store
-    with store.released_on_failure():
+    with rest.cloud.store.released_on_failure():
         if rest.settings.memory:
             reset_mock(rest)
         else:
@@ -15892,9 +15898,9 @@ def load_folder(rest: Rest) -> None:
 
 
 def resume_cloud(rest: Rest, edited: Container[str]) -> None:
-    """Go on with the cloud in the store as after a restart: nothing is under way any more.
+    """Go on with the cloud in the store, as the server does after a restart.
 
-    Mend and report the objects of the types that somebody may have `edited`.
+    Mend the objects of the types that somebody may have `edited`, and report them.
     """
     cloud, store, settings = rest.cloud, rest.cloud.store, rest.settings
     record: Item = {"uuid": "mock", "seed": settings.seed} | mock_record(rest)
@@ -15960,13 +15966,13 @@ def make_cloud(rest: Rest) -> None:
 
 @dataclass
 class Start:
-    """A new cloud, for resets."""
+    """A new cloud as it was made, for resets."""
 
     cloud: str  # as --cloud names it
     date: Seconds
-    stamp: tuple | None  # of its file
+    stamp: tuple | None  # of the file that --cloud names
     image: Image
-    random: tuple
+    random: tuple  # the state of the generator
     cursors: dict[Uuid, int]
 
     def is_of(self, cloud: str, now: Seconds) -> bool:
@@ -16029,9 +16035,9 @@ def facts_of(rest: Rest) -> Item:
 
 
 def check_documents(rest: Rest, documents: Documents, source: Path | str) -> None:
-    """Raise SettingsError for a state that no zmock wrote, or a newer one.
+    """Raise SettingsError for a state that no zmock wrote, or that a newer one wrote.
 
-    It checks types of objects and the record of the mock. repair() mends the other objects.
+    This checks the types and the record of the mock only. repair() mends all other objects.
     """
     types = {type for type, items in documents.items() if items}
     for type in types - rest.cloud.store.indexes.keys() - OWN_TYPES:
@@ -16071,10 +16077,10 @@ def check_made_with(settings: Settings, made: Item) -> None:
         origin = f"that does not say with which --{name} it was made"
         if name in made:
             origin = f"made with --{name} {made[name]}"
-            if not is_variable:
-                problem = f"{settings.data} keeps a cloud {origin}, not {text}"
-                cure = "leave it out, choose another --data, or remove the folder"
-                raise SettingsError(f"{problem}; {cure}")
+        if name in made and not is_variable:
+            problem = f"{settings.data} keeps a cloud {origin}, not {text}"
+            cure = "leave it out, choose another --data, or remove the folder"
+            raise SettingsError(f"{problem}; {cure}")
         log.warning("%s keeps a cloud %s; %s is for an empty folder", settings.data, origin, text)
 
 
@@ -16105,7 +16111,7 @@ def load_rules(rest: Rest) -> None:
 
 
 def store_ends_of_rules(rest: Rest, seconds: Seconds) -> None:
-    """Store when rules end, once a clock is set: their ttl goes on after a restart."""
+    """Store the dates on which rules end, after a clock was set. A restart reads them."""
     store = rest.cloud.store
     for rule in rest.faults.rules:
         if rule.timer and store.peek("Rule", rule.id):

@@ -2239,9 +2239,6 @@ def types_of(words: Sequence[str]) -> dict[str, str]:
     return types
 
 
-typed = types_of
-
-
 def parts_of(pattern: str, tag: str) -> dict[str, str] | None:
     """Return the {parts} of a pattern in a system tag, or None if the tag does not match.
 
@@ -2820,7 +2817,7 @@ class Catalogue:
             if type in self.resources:
                 self.dependents[self.resources[type].stored].append((row.name, key, lost))
 
-    def as_told(self, row: Resource, item: Item) -> Resource:
+    def subtype_row(self, row: Resource, item: Item) -> Resource:
         """Return the row that shows an item: the one of its subtype, if it has one."""
         return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
@@ -2885,7 +2882,7 @@ class Catalogue:
     def resource(self, name: str) -> Resource | None:
         return self.resources.get(name)
 
-    def of_vo(self, name: str) -> Resource | None:
+    def resource_of_vo(self, name: str) -> Resource | None:
         """Return the resource that ZStack calls ZoneVO, or None."""
         return self.resources.get(name.removesuffix("VO")) if name.endswith("VO") else None
 
@@ -4408,7 +4405,7 @@ class Store(Database):
         self.writes_done = self.writes_seen = 0  # of commits, now and at the last tick
         self.tending: asyncio.Future | None = None
         self.failures = Failures(folder)
-        self.found: list[str] = []  # reports on what was not as it should be at the start
+        self.reports: list[str] = []  # reports on what was not as it should be at the start
 
     def open(self) -> None:
         """Lock the folder for this process, and load the state that it keeps."""
@@ -4429,7 +4426,7 @@ class Store(Database):
     def report(self, line: str) -> None:
         """Tell people what is not as it should be, in the log and in /zmock/health."""
         log.error("%s", line)
-        self.found.append(line)
+        self.reports.append(line)
 
     @property
     def state(self) -> str:
@@ -5044,7 +5041,7 @@ class Term:
     index    the name of that index, "Zone.name"
     """
 
-    def __init__(self, rows: Rows, resource: Resource, passes: Predicate) -> None:
+    def __init__(self, rows: QueryEngine, resource: Resource, passes: Predicate) -> None:
         self.rows = rows
         self.resource = resource
         self.passes = passes
@@ -5077,7 +5074,12 @@ class Join(Term):
     """
 
     def __init__(
-        self, rows: Rows, resource: Resource, relation: Relation, condition: Term, negated: bool
+        self,
+        rows: QueryEngine,
+        resource: Resource,
+        relation: Relation,
+        condition: Term,
+        negated: bool,
     ) -> None:
         super().__init__(rows, resource, self.has_match)
         self.relation = relation
@@ -5128,7 +5130,7 @@ class Join(Term):
         return self.matches.get(key, False)
 
 
-class Rows:
+class QueryEngine:
     """The query engine: evaluates queries over a Store, or over the part that an account sees.
 
     select() takes these steps:
@@ -5409,7 +5411,7 @@ class Rows:
     ) -> str:
         """Return where a field may stand that is not legal here, or the nearest legal name."""
         for kind, (_, *words) in resource.kinds.items():
-            if name in typed(words):
+            if name in types_of(words):
                 return f"only {kind} has {name}: add q={resource.discriminator}={kind}"
         if name in resource.fields:
             sort = "" if resource.fields[name] in MANY else " and sort"
@@ -5529,7 +5531,7 @@ class Rows:
         """Return the names that a condition may hold: fields with types, relations, tags."""
         kinds = {}
         for kind, (_, *words) in resource.kinds.items():
-            kinds[f"{resource.discriminator}={kind}"] = typed(words)
+            kinds[f"{resource.discriminator}={kind}"] = types_of(words)
         return {
             "fields": {name: kind for name, kind in resource.fields.items() if kind != "maps"},
             "relations": {name: self.beyond(resource, name).path for name in resource.listed},
@@ -5618,7 +5620,7 @@ NO_FAULT = Fault()
 
 
 @dataclass
-class Occasion:
+class MatchedCall:
     """A call as rules see it."""
 
     api: Api
@@ -5688,7 +5690,7 @@ class Rule:
     timer: Timer | None = None  # of its ttl
     seen: Counter[str] = field(default_factory=Counter)  # matches by call, where chance decides
 
-    def decide(self, occasion: Occasion, seed: int) -> Fault | None:
+    def decide(self, occasion: MatchedCall, seed: int) -> Fault | None:
         """Return the fault of a call, or None if the rule does not match or does not fire."""
         if not self.is_for(occasion):
             return None
@@ -5699,7 +5701,7 @@ class Rule:
         self.hits += 1
         return self.fault(occasion, chance)
 
-    def is_for(self, occasion: Occasion) -> bool:
+    def is_for(self, occasion: MatchedCall) -> bool:
         """Return True if a call satisfies `api` and every condition of `when`."""
         if self.over or occasion.api.name not in self.moments:
             return False
@@ -5711,7 +5713,7 @@ class Rule:
                 return False
         return True
 
-    def random_for(self, occasion: Occasion, seed: int) -> random.Random | None:
+    def random_for(self, occasion: MatchedCall, seed: int) -> random.Random | None:
         """Return the random numbers of a call, or None if the rule needs none.
 
         They depend on the seed, the rule, the call and how often that call came, and on nothing
@@ -5735,7 +5737,7 @@ class Rule:
         probability = self.definition.get("probability")
         return probability is None or chance.random() < probability
 
-    def fault(self, occasion: Occasion, chance: random.Random | None) -> Fault:
+    def fault(self, occasion: MatchedCall, chance: random.Random | None) -> Fault:
         """Return the fault of the latest hit."""
         then, delay = self.then, draw_delay(self.definition.get("delay"), chance)
         fields = {key: then[key] for key in FAULT_KEYS if key in then}
@@ -5753,11 +5755,7 @@ class Rule:
     def end(self) -> None:
         self.over = True
 
-    @property
-    def told(self) -> Item:
-        return self.definition
-
-    def shown(self) -> Item:
+    def as_json(self) -> Item:
         """Return the rule as GET /zmock/rules shows it."""
         counts = {"matches": self.matches, "hits": self.hits}
         if self.over:
@@ -5828,10 +5826,9 @@ AN_ID = Allowed(
     pattern="[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
 )
 FROM_1 = Allowed(int, "a whole number from 1", low=1)
-a_text = ANY_TEXT.check
 
 
-def a_number(low: float) -> Any:
+def number_from(low: float) -> Any:
     return Allowed((int, float), f"a number from {low}", low).check
 
 
@@ -6049,7 +6046,7 @@ class Faults:
         self.magic = 0  # hits
         self.stamps: dict[str, Any] = {}  # of the files, as they were read last
 
-    def decide(self, occasion: Occasion) -> Fault:
+    def decide(self, occasion: MatchedCall) -> Fault:
         """Return the fault of a call: of the first rule that fires, else of magic, else none."""
         self.reread()
         for rule in self.rules:
@@ -6172,7 +6169,7 @@ class Faults:
 
     # magic
 
-    def by_magic(self, occasion: Occasion) -> Fault:
+    def by_magic(self, occasion: MatchedCall) -> Fault:
         """Return the fault that `#zmock ...` in an object's name or description asks for.
 
         It strikes the asynchronous calls that make the object or act on it. An update that names
@@ -6542,8 +6539,8 @@ class Jobs:
         self.cloud, self.clock, self.store = cloud, cloud.clock, cloud.store
         self.http: aiohttp.ClientSession | None = None
         self.watch: Any = None  # called with the uuid of each job that changes
-        self.left: dict[Uuid, asyncio.Event] = {}  # web-hooks wait until the 202 has left
-        self.told: dict[Uuid, asyncio.Event] = {}  # 202s wait until the web-hook is called
+        self.unanswered: dict[Uuid, asyncio.Event] = {}  # web-hooks wait until the 202 has left
+        self.hooks_first: dict[Uuid, asyncio.Event] = {}  # 202s wait until the web-hook is called
         self.clear()
 
     def clear(self) -> None:
@@ -6552,11 +6549,11 @@ class Jobs:
         self.runs: set[Run] = set()  # of jobs and of long jobs
         self.progress: dict[Uuid, Run] = {}  # for GetTaskProgress
         self.looked: dict[Uuid, float] = {}  # date of the last look; its record is a minute late
-        self.gone_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
-        self.telling: set[asyncio.Task[None]] = set()  # calls of web-hooks
-        for event in [*self.left.values(), *self.told.values()]:
+        self.expired_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
+        self.hook_tasks: set[asyncio.Task[None]] = set()  # calls of web-hooks
+        for event in [*self.unanswered.values(), *self.hooks_first.values()]:
             event.set()
-        self.left, self.told = {}, {}
+        self.unanswered, self.hooks_first = {}, {}
 
     @property
     def ended(self) -> set[Uuid]:
@@ -6598,9 +6595,9 @@ class Jobs:
         """Start a job behind those on the same object, as the server's queues do."""
         job = self.running[call.job] = Job(call, self.clock.steady())
         if hook and call.fault.webhook == "first":
-            self.told[call.job] = asyncio.Event()
+            self.hooks_first[call.job] = asyncio.Event()
         elif hook and call.fault.webhook != "never":
-            self.left[call.job] = job.answered
+            self.unanswered[call.job] = job.answered
         line = self.queues[line_of(call)]
         line.append(job)
         if len(line) == 1:
@@ -6671,13 +6668,13 @@ class Jobs:
         self.tell_end(job, record["state"], code_of(record))
         if record["hook"] and fault.webhook != "never":
             task = self.clock.spawn(self.call_hook(job, record))
-            self.telling.add(task)
-            task.add_done_callback(self.telling.discard)
+            self.hook_tasks.add(task)
+            task.add_done_callback(self.hook_tasks.discard)
         if fault.job == "expire":
             self.expire(uuid)
-            self.gone_by[uuid] = fault.name
-            if len(self.gone_by) > MOST_GONE:
-                del self.gone_by[next(iter(self.gone_by))]
+            self.expired_by[uuid] = fault.name
+            if len(self.expired_by) > MOST_GONE:
+                del self.expired_by[next(iter(self.expired_by))]
 
     async def write_result(self, job: Job) -> None:
         """Return when the result of a job is on the disk.
@@ -6703,7 +6700,7 @@ class Jobs:
     def withdraw(self, call: Call) -> None:
         """Take back a job whose submission could not be written."""
         job = self.running.pop(call.job, None)
-        self.left.pop(call.job, None)
+        self.unanswered.pop(call.job, None)
         self.release_answer(call.job)
         self.store.remove("Job", call.job)
         if job:
@@ -6809,14 +6806,14 @@ class Jobs:
             log.info("web-hook %s: %s", url, error)
             return False
 
-    def left_now(self, uuid: Uuid) -> None:
+    def answer_sent(self, uuid: Uuid) -> None:
         """Let the web-hook of a job follow its 202, which has left; after GRACE if time runs."""
-        if event := self.left.pop(uuid, None):
+        if event := self.unanswered.pop(uuid, None):
             self.clock.after_real_time(GRACE, event.set)
 
     def release_answer(self, uuid: Uuid) -> None:
         """Let a 202 leave that waits for its web-hook."""
-        if event := self.told.pop(uuid, None):
+        if event := self.hooks_first.pop(uuid, None):
             event.set()
 
     async def close(self) -> None:
@@ -6884,7 +6881,7 @@ class Jobs:
             due = self.clock.date_of(job.due)
             self.store.update("Job", uuid, state="lost", due=due, **unseen)
             self.note(uuid)
-        for task in self.telling:
+        for task in self.hook_tasks:
             task.cancel()
         self.clear()
 
@@ -6900,7 +6897,7 @@ class Jobs:
         job = self.running.get(record["uuid"])
         return self.clock.date_of(job.due) if job else record["due"]
 
-    def shown(self, record: Item) -> Item:
+    def as_json(self, record: Item) -> Item:
         """Return a job as GET /zmock/jobs shows it: running until its result is on the disk."""
         state = record["state"]
         if job := self.running.get(record["uuid"]):
@@ -7105,9 +7102,6 @@ FORMS: dict[str, Callable] = {
 
 def is_there(value: Any) -> bool:
     return value not in (None, "", [], {})
-
-
-there = is_there
 
 
 def comparable(value: Any) -> Any:
@@ -7425,7 +7419,7 @@ def new_item(cloud: Cloud, call: Call) -> Item:
 def create(cloud: Cloud, call: Call) -> Any:
     """Add an object from the parameters, and do what the row says."""
     scope = Scope(cloud, call, call.api.type, new_item(cloud, call))
-    return carry_out(scope, lambda: cloud.shown(scope.type, scope.item["uuid"]))
+    return carry_out(scope, lambda: cloud.inventory_of(scope.type, scope.item["uuid"]))
 
 
 def update(cloud: Cloud, call: Call) -> Any:
@@ -7451,7 +7445,7 @@ def change_state(cloud: Cloud, call: Call) -> Any:
 
     def answer() -> Item:
         set_state(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
-        return cloud.shown(call.api.type, call.target)
+        return cloud.inventory_of(call.api.type, call.target)
 
     return carry_out(scope, answer)
 
@@ -7517,7 +7511,7 @@ def answer_of(scope: Scope, api: Api) -> Item:
     if api.type not in (row.name, row.stored):
         keys = [key for key, type in row.leads.items() if type == api.type]
         key = keys[0] if keys else "uuid"
-    return scope.cloud.shown(api.type, scope.item[key])
+    return scope.cloud.inventory_of(api.type, scope.item[key])
 
 
 def query(cloud: Cloud, call: Call) -> Item:
@@ -7645,7 +7639,8 @@ class Cloud:
         self.settings, self.catalogue, self.store = settings, catalogue, store
         self.db = store  # the objects, as a tinydb.TinyDB
         self.clock, self.dialect = clock, dialect
-        self.queries = Rows(catalogue, dialect, store, self.computed_fields(), clock.utc_offset)
+        computed = self.computed_fields()
+        self.queries = QueryEngine(catalogue, dialect, store, computed, clock.utc_offset)
         self.computing = {type for type, _ in self.queries.computed}  # the types with such fields
         self.jobs: Jobs = None
         self.accounts: Accounts = None
@@ -7658,7 +7653,7 @@ class Cloud:
         self.parts: dict[Callable, Any] = {}
         self.used: Counter[str] = Counter()  # the calls of each API
         self.draws: Counter[tuple[str, bool]] = Counter()  # the durations drawn for each API
-        self.pretend: Seconds | None = None  # the date that new objects get instead of now
+        self.creation_moment: Seconds | None = None  # the date that new objects get instead of now
         self.acting: Uuid | None = None  # the account whose call is being done, but for admin
         self.resets += 1
         self.incidents: dict[str, Incident] = {}
@@ -7687,7 +7682,7 @@ class Cloud:
 
     def stamp(self) -> Stamp:
         """Return the date that an object gets which is made or changed now."""
-        return self.clock.stamp(self.pretend)
+        return self.clock.stamp(self.creation_moment)
 
     def get(self, type: str, uuid: Uuid) -> Item:
         """Return a copy of an item. Raise SYS.1003 if there is none."""
@@ -7841,7 +7836,7 @@ class Cloud:
                 is_date = row.all_fields[name] == "date"
                 shown[name] = us_date(shown[name]) if is_date else self.with_us_dates(shown[name])
         if only is None:
-            self.embed(self.catalogue.as_told(row, item), item, shown)
+            self.embed(self.catalogue.subtype_row(row, item), item, shown)
         return shown
 
     def embed(self, row: Resource, item: Item, shown: Inventory) -> None:
@@ -7862,7 +7857,7 @@ class Cloud:
             shown.append(worded)
         return shown
 
-    def shown(self, type: str, uuid: Uuid) -> Item:
+    def inventory_of(self, type: str, uuid: Uuid) -> Item:
         """Return the usual answer: {"inventory": {...}}."""
         item = self.get(self.catalogue.resources[type].stored, uuid)
         return {"inventory": self.inventory(type, item)}
@@ -8074,13 +8069,13 @@ class Cloud:
 
     # queries
 
-    def queries_of(self, call: Call) -> Rows:
+    def queries_of(self, call: Call) -> QueryEngine:
         """Return the evaluator of a caller's queries, over all that it may see."""
         if self.by_admin(call) or call.account == ADMIN:
             return self.queries
         return self.accounts.queries(call.account)
 
-    def query(self, api: Api, query: Query, queries: Rows | None = None) -> Item:
+    def query(self, api: Api, query: Query, queries: QueryEngine | None = None) -> Item:
         """Return the answer of a query: {"inventories": [...]}, and total if it is wanted."""
         row = self.catalogue.resource(api.type)
         items, total = (queries or self.queries).select(query, row)
@@ -8116,7 +8111,7 @@ class Cloud:
         **more: Any,
     ) -> None:
         """Add a notification: a text with %s, and the arguments for them."""
-        moment = self.clock.now() if self.pretend is None else self.pretend
+        moment = self.clock.now() if self.creation_moment is None else self.creation_moment
         self.add(
             "Notification",
             content=content,
@@ -8166,7 +8161,7 @@ def configure(cloud: Cloud, category: str, name: str, value: Any) -> None:
 @behaviour
 def update_global_config(cloud: Cloud, call: Call) -> Item:
     configure(cloud, call["category"], call["name"], call["value"])
-    return cloud.shown("GlobalConfig", f"{call['category']}/{call['name']}")
+    return cloud.inventory_of("GlobalConfig", f"{call['category']}/{call['name']}")
 
 
 # deleted objects, which wait to be expunged
@@ -8340,7 +8335,7 @@ class Accounts:
         A tag belongs to the owner of its object.
         """
         if type in ("SystemTag", "UserTag"):
-            row = self.catalogue.of_vo(item["resourceType"])
+            row = self.catalogue.resource_of_vo(item["resourceType"])
             if row is None:
                 return None
             return self.owner(row.stored, self.cloud.look(row.stored, item["resourceUuid"]))
@@ -8471,7 +8466,7 @@ class Accounts:
         if not param.refers and param.name not in ("resourceUuid", "resourceUuids"):
             return "", None
         type, item = self.find(uuid)
-        row = self.catalogue.of_vo(call["resourceType"] or "")
+        row = self.catalogue.resource_of_vo(call["resourceType"] or "")
         if not type and param.name == "resourceUuid" and row:
             return row.stored, self.store.peek(row.stored, uuid)
         return type, item
@@ -8513,13 +8508,14 @@ class Accounts:
         shares += self.store.find("SharedResource", "toPublic", True)
         return list(dict.fromkeys(share["resourceUuid"] for share in shares))
 
-    def queries(self, account: Uuid) -> Rows:
+    def queries(self, account: Uuid) -> QueryEngine:
         """Return the evaluator of queries over what an account sees."""
         queries = self.cloud.queries
         view = View(self, account)
-        return Rows(self.catalogue, self.cloud.dialect, view, queries.computed, queries.ahead)
+        dialect = self.cloud.dialect
+        return QueryEngine(self.catalogue, dialect, view, queries.computed, queries.ahead)
 
-    def queries_on(self, type: str) -> Rows:
+    def queries_on(self, type: str) -> QueryEngine:
         """Return the evaluator over all objects of a type.
 
         AccountResourceRefs are not stored: a view makes them.
@@ -8779,7 +8775,7 @@ def update_quota(cloud: Cloud, call: Call) -> Item:
     quotas = cloud.find("Quota", "identityUuid", call["identityUuid"])
     quota = next(quota for quota in quotas if folded(quota["name"]) == name)
     cloud.change("Quota", quota["uuid"], value=call["value"])
-    return cloud.shown("Quota", quota["uuid"])
+    return cloud.inventory_of("Quota", quota["uuid"])
 
 
 @behaviour
@@ -8854,7 +8850,7 @@ def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
     ends = cloud.clock.now() + configured(cloud, "identity", "session.timeout")
     end = cloud.clock.stamp(ends)
     session = cloud.add("Session", accountUuid=account, userUuid=user, expiredDate=end)
-    return cloud.shown("Session", session["uuid"])
+    return cloud.inventory_of("Session", session["uuid"])
 
 
 @behaviour
@@ -8901,7 +8897,7 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
     seconds = call["duration"] or configured(cloud, "identity", "session.timeout")
     end = cloud.clock.stamp(cloud.clock.now() + seconds)
     cloud.change("Session", call["sessionUuid"], expiredDate=end)
-    return cloud.shown("Session", call["sessionUuid"])
+    return cloud.inventory_of("Session", call["sessionUuid"])
 
 
 # ---- Behaviours: hosts ---------------------------------------------------------------------------
@@ -10023,7 +10019,7 @@ def set_vip_qos(cloud: Cloud, call: Call) -> Item:
     for name in ("inboundBandwidth", "outboundBandwidth"):
         if call[name]:
             cloud.change("VipQos", uuid, **{name: call[name]})
-    return cloud.shown("VipQos", uuid)
+    return cloud.inventory_of("VipQos", uuid)
 
 
 @behaviour
@@ -10052,7 +10048,7 @@ def add_security_group_rule(cloud: Cloud, call: Call) -> Item:
                 startPort=-1 if start is None else start,
                 endPort=-1 if end is None else end,
             )
-    return cloud.shown("SecurityGroup", uuid)
+    return cloud.inventory_of("SecurityGroup", uuid)
 
 
 @named_in_rows
@@ -10117,7 +10113,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     for l3 in call["l3NetworkUuids"]:
         add_nic(cloud, get_vm(cloud, uuid), l3)
     if call["strategy"] == "JustCreate":
-        return cloud.shown("VmInstance", uuid)
+        return cloud.inventory_of("VmInstance", uuid)
     set_state_of_vm(cloud, uuid, "Starting")
     yield
     choose_host(cloud, uuid, call)
@@ -10131,7 +10127,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
     set_state_of_vm(cloud, uuid, "Running")
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @behaviour(
@@ -10157,7 +10153,7 @@ def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
     set_state_of_vm(cloud, uuid, "Running")
     if get_vm(cloud, uuid).get("status"):  # that of a router
         cloud.change("VmInstance", uuid, status="Connected")
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @behaviour(work="Ask the hypervisor")
@@ -10168,7 +10164,7 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
         yield "work"
         refuse_unless(cloud, uuid, "Stopping")
         leave_host(cloud, uuid, "Stopped")
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
@@ -10177,7 +10173,7 @@ def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> 
     yield "work"
     refuse_unless(cloud, uuid, meanwhile)
     set_state_of_vm(cloud, uuid, state)
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @behaviour(work="Ask the hypervisor")
@@ -10207,7 +10203,7 @@ def migrate_vm(cloud: Cloud, call: Call) -> Stages:
     refuse_unless(cloud, uuid, "Migrating")
     choose_host(cloud, uuid, call)
     set_state_of_vm(cloud, uuid, "Running")
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @behaviour(work="Stop the vm on the hypervisor")
@@ -10265,7 +10261,7 @@ def update_vm_instance(cloud: Cloud, call: Call) -> Item:
             choose_host(cloud, uuid, call)
         give_addresses(cloud, uuid)
     refuse_overload(cloud, uuid, before)
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @behaviour
@@ -10283,7 +10279,7 @@ def change_instance_offering(cloud: Cloud, call: Call) -> Item:
     if before["state"] == "Stopped" or takes_now:
         take_pending_size(cloud, uuid)
     refuse_overload(cloud, uuid, before)
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 PENDING = (  # VmSystemTags.java
@@ -10332,7 +10328,7 @@ def change_vm_image(cloud: Cloud, call: Call) -> Stages:
     ps = storage_with_room(cloud, old["primaryStorageUuid"], size)
     more = {"size": size, "uuid": call["resourceUuid"], "rootImageUuid": image["uuid"]}
     new_volume_of_vm(cloud, vm, 0, ps, **more)
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @behaviour(copy="Copy the volumes")
@@ -10344,7 +10340,7 @@ def primary_storage_migrate_vm(cloud: Cloud, call: Call) -> Stages:
     for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
         if volume["type"] == "Root" or call["withDataVolumes"]:
             move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 # hosts
@@ -10505,7 +10501,7 @@ def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
     give_addresses(cloud, uuid, l3, call["staticIp"])
     if not vm.get("defaultL3NetworkUuid"):
         cloud.change("VmInstance", uuid, defaultL3NetworkUuid=l3)
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @on("removed", "VmNic")
@@ -10623,7 +10619,7 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
     cloud.change("VmInstance", uuid, state="Running", status="Connected")
-    return cloud.shown("VmInstance", uuid)
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 def add_routers(cloud: Cloud, vm: Item) -> None:
@@ -10727,7 +10723,7 @@ def clone_of(cloud: Cloud, call: Call, source: Item, name: str) -> Item:
                 cloud.accounts.charge(start)
                 for _ in cloud.act(start):
                     pass
-            return cloud.shown("VmInstance", vm["uuid"]) | {"started": is_started}
+            return cloud.inventory_of("VmInstance", vm["uuid"]) | {"started": is_started}
     except ApiError as error:
         return {"error": cloud.catalogue.error_body(error), "started": False}
 
@@ -10835,7 +10831,7 @@ def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Item:
         cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **attachment)
     else:
         cloud.change("Volume", volume["uuid"], **attachment)
-    return cloud.shown("Volume", volume["uuid"])
+    return cloud.inventory_of("Volume", volume["uuid"])
 
 
 @named_in_rows
@@ -11047,7 +11043,7 @@ def recover_image(cloud: Cloud, call: Call) -> Item:
     uuid = call["imageUuid"]
     status = "Ready" if cloud.get("Image", uuid).get("md5Sum") else "Error"
     set_status_of_copies(cloud, uuid, status, call["backupStorageUuids"])
-    return cloud.shown("Image", uuid)
+    return cloud.inventory_of("Image", uuid)
 
 
 @behaviour
@@ -11127,7 +11123,7 @@ def copy_image(cloud: Cloud, call: Call) -> Stages:
         "exportMd5Sum": None,
     }
     cloud.add("Image", **image)
-    return cloud.shown("Image", uuid)
+    return cloud.inventory_of("Image", uuid)
 
 
 # ---- Behaviours: tags ----------------------------------------------------------------------------
@@ -11195,7 +11191,7 @@ def check_tags_of_call(cloud: Cloud, call: Call) -> None:
 
 def tagged_resource(cloud: Cloud, vo: str) -> Resource:
     """Return the resource that ZStack names by its entity, as HostVO."""
-    row = cloud.catalogue.of_vo(vo)
+    row = cloud.catalogue.resource_of_vo(vo)
     if row:
         return row
     entities = [f"{name}VO" for name in cloud.catalogue.resources]
@@ -11204,7 +11200,8 @@ def tagged_resource(cloud: Cloud, vo: str) -> Resource:
 
 
 def check_pattern(cloud: Cloud, tag: str, vo: str) -> None:
-    if not cloud.dialect["free-system-tags"] and not cloud.catalogue.of_vo(vo).allows_tag(tag):
+    row = cloud.catalogue.resource_of_vo(vo)
+    if not cloud.dialect["free-system-tags"] and not row.allows_tag(tag):
         raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
 
 
@@ -11220,7 +11217,7 @@ def has_tag(cloud: Cloud, type: str, call: Call) -> bool:
 def add_tag(cloud: Cloud, type: str, call: Call) -> Item:
     names = ("resourceUuid", "resourceType", "tag")
     tag = cloud.add(type, **{name: call[name] for name in names})
-    return cloud.shown(type, tag["uuid"])
+    return cloud.inventory_of(type, tag["uuid"])
 
 
 @behaviour
@@ -11247,7 +11244,7 @@ def update_system_tag(cloud: Cloud, call: Call) -> Item:
     if tag["tag"] != call["tag"]:
         check_tag(cloud, call["tag"], tag["resourceType"], tag["resourceUuid"])
         cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
-    return cloud.shown("SystemTag", tag["uuid"])
+    return cloud.inventory_of("SystemTag", tag["uuid"])
 
 
 @behaviour
@@ -11332,7 +11329,7 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
     job = new_long_job(cloud, call, **values)
     if is_gone:
         end_long_job(cloud, job["uuid"], None, None)
-        return cloud.shown("LongJob", job["uuid"])
+        return cloud.inventory_of("LongJob", job["uuid"])
     run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
     return {"inventory": cloud.inventory("LongJob", job)}
 
@@ -11492,7 +11489,6 @@ PARAMETER_NAMES = {  # APICreateVolumeSnapshotSchedulerJobMsg.java
 LAST_STOP = 2147454847  # the end of MySQL's timestamps (SchedulerApiInterceptor.java)
 MISFIRE = 60  # seconds after the beginning of a trigger in which added jobs run for it (Quartz)
 MOST_RUNS = 20_000  # of jobs, in one move of the Clock
-
 
 
 # triggers
@@ -11971,10 +11967,10 @@ def resume_long_jobs(cloud: Cloud) -> None:
     """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
     for job in [*cloud.store.rows("LongJob")]:
         if job["state"] == "Running" and job.get("duration"):
-            cloud.pretend = cloud.clock.date_of_stamp(job["createDate"])
+            cloud.creation_moment = cloud.clock.date_of_stamp(job["createDate"])
             call = call_of_long_job(cloud, job)
-            run_long_job(cloud, job["uuid"], call, job["duration"], cloud.pretend)
-            cloud.pretend = None
+            run_long_job(cloud, job["uuid"], call, job["duration"], cloud.creation_moment)
+            cloud.creation_moment = None
 
 
 def call_of_long_job(cloud: Cloud, job: Item) -> Call:
@@ -12294,7 +12290,7 @@ class CloudFile:
         if isinstance(item.get("name"), str) and isinstance(uuid, str):
             self.uuids[row.stored, item["name"]][uuid] = None
         self.objects.append((row, item))
-        shown = self.catalogue.as_told(row, item)
+        shown = self.catalogue.subtype_row(row, item)
         for name, part_row in self.catalogue.embedded[shown.name].items():
             parts: Any = item.pop(name, None) or []
             if not fits(parts, "maps"):
@@ -12370,7 +12366,7 @@ class CloudFile:
         for name in item.keys() - self.catalogue.item_fields(row.name).keys():
             better = did_you_mean(name, row.all_fields)
             self.refuse(f"{owner or row.name} has no field {name}{better}")
-        row = self.catalogue.as_told(row, item)
+        row = self.catalogue.subtype_row(row, item)
         of = f" of {owner or row.name} {label_of(item)}".rstrip()
         for name, values in row.only.items():
             if name in item and item[name] not in values.split("|"):
@@ -12416,7 +12412,7 @@ class CloudFile:
             return type_referred_to(self.catalogue, inner, inner.place.value)
         type = type_referred_to(self.catalogue, row, name)
         if type == "Resource" and name == "resourceUuid":
-            tagged = self.catalogue.of_vo(str(item.get("resourceType")))
+            tagged = self.catalogue.resource_of_vo(str(item.get("resourceType")))
             return tagged.name if tagged else type
         return type
 
@@ -12725,7 +12721,7 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
 INCIDENTS: dict[str, Any] = {}  # by kind: a generator that begins one, yields its facts, ends it
 
 
-class Unknown(ValueError):
+class UnknownTarget(ValueError):
     """An incident on an object that is not there."""
 
 
@@ -12744,7 +12740,7 @@ class Incident:
     course: Generator
     timer: Timer | None = None
 
-    def shown(self, clock: Clock) -> Item:
+    def as_json(self, clock: Clock) -> Item:
         """Return the incident as /zmock/incidents answers it."""
         ends = {"ends": iso(clock.due_date(self.timer))} if self.timer else {}
         return {"id": self.id, self.kind: self.target, **self.facts, **ends}
@@ -12760,7 +12756,7 @@ def incident(kind: str) -> Callable:
     return register
 
 
-def strike(cloud: Cloud, body: object) -> Incident:
+def begin_incident(cloud: Cloud, body: object) -> Incident:
     """Begin an incident {kind: target}. Raise ValueError for one that cannot be."""
     kind = next(iter(body), None) if isinstance(body, dict) else body
     if not isinstance(body, dict) or len(body) != 1 or kind not in INCIDENTS:
@@ -12800,7 +12796,7 @@ def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
             if item["name"] == target:
                 return type, item
     better = did_you_mean(target, [item["name"] for item in items])
-    raise Unknown(f"no {' or '.join(types)} {target!r}{better}")
+    raise UnknownTarget(f"no {' or '.join(types)} {target!r}{better}")
 
 
 # hosts
@@ -12944,7 +12940,7 @@ def management_node_down(cloud: Cloud, target: object) -> Generator:
     """
     endless = target in ({}, None)
     if not endless:
-        a_number(0)("management-node-down", target)
+        number_from(0)("management-node-down", target)
     cloud.unreachable += 1
     stop_node(cloud)
     yield {} if endless else {"seconds": target}
@@ -13038,7 +13034,7 @@ def path_below(path: str, dialect: Dialect) -> str:
     raise FrontError(404, f"no api mapping to {text}", f"{below}; GET /zmock/apis lists the APIs")
 
 
-def acting(method: str) -> str:
+def effective_method(method: str) -> str:
     """Return the method that decides what a request does: HEAD is a GET without the body."""
     return "GET" if method == "HEAD" else method
 
@@ -13353,7 +13349,7 @@ def other_path(catalogue: Catalogue, method: str, path: str) -> str:
     return ""
 
 
-def elsewhere(catalogue: Catalogue, key: str, keys: Iterable[str]) -> str:
+def action_elsewhere(catalogue: Catalogue, key: str, keys: Iterable[str]) -> str:
     """Return a hint on an action that is none of the `keys` of a path: the path that has it."""
     for api in catalogue.apis.values():
         if api.key == key and api.method == "PUT" and key not in keys:
@@ -13361,7 +13357,7 @@ def elsewhere(catalogue: Catalogue, key: str, keys: Iterable[str]) -> str:
     return ""
 
 
-def unread(
+def unread_hints(
     api: Api, params: Item, body: Item, arguments: Arguments, key: str | None, dialect: Dialect
 ) -> list[str]:
     """Return hints on the parts of a call that nothing reads. `key` is the body's, if any."""
@@ -13410,15 +13406,15 @@ def unread_headers(headers: Iterable[str]) -> list[str]:
 
 # the journal and answers
 
-MOST_KEPT = 2000  # characters of a value in the journal
+LONGEST_VALUE = 2000  # characters of a value in the journal
 MOST_HINTS = 20  # of a call
-MOST_SAID = 1000  # hints whose repetition is no warning in the log
+MOST_LOGGED_HINTS = 1000  # hints whose repetition is no warning in the log
 
 
 def bounded(value: Any) -> Any:
     """Return a value as the journal keeps it: a long one is cut."""
     text = json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= MOST_KEPT else f"{text[:MOST_KEPT]}…"
+    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
@@ -13460,7 +13456,7 @@ class Entry:
         for name in [*params][:MOST_JOURNAL_PARAMS]:
             self.params[name[:200]] = "***" if name == "password" else bounded(params[name])
 
-    def shown(self) -> Item:
+    def as_json(self) -> Item:
         """Return the entry as /zmock/calls shows it."""
         row = {"seq": self.seq, "time": self.time} | vars(self) | {"hint": "; ".join(self.hints)}
         for name in ("moment", "hints", "drop", "end"):
@@ -13504,7 +13500,7 @@ def members_answered(call: Call) -> dict[str, Member]:
     return {name: replace(member, java=plain) for name, member in members.items()}
 
 
-def with_one(text: bytes) -> bytes:
+def with_inventory(text: bytes) -> bytes:
     """Return the text of an answer with its only inventory as `inventory` too.
 
     {"inventories":[X]} -> {"inventory":X,"inventories":[X]}
@@ -13556,7 +13552,7 @@ class Ready(Unanswered):
 
 
 @dataclass(slots=True)
-class Standing:
+class CachedAnswer:
     """An answer to a query that stands until an item of a type that it was read from changes.
 
     head       without the date
@@ -13575,7 +13571,7 @@ class Standing:
         return 2000 + len(self.body) + sum(len(str(value)) for value in self.params.values())
 
 
-class Standings:
+class AnswerCache:
     """The answers that stand, by path with query, up to STANDING_ROOM bytes."""
 
     def __init__(self, store: Store) -> None:
@@ -13583,10 +13579,10 @@ class Standings:
         self.clear()
 
     def clear(self) -> None:
-        self.answers: dict[str, Standing] = {}
+        self.answers: dict[str, CachedAnswer] = {}
         self.weight = 0
 
-    def find(self, path: str) -> Standing | None:
+    def find(self, path: str) -> CachedAnswer | None:
         """Return the answer to a path if it still stands."""
         answer = self.answers.get(path)
         if answer and all(self.is_current(*pair) for pair in answer.versions):
@@ -13598,7 +13594,7 @@ class Standings:
         tables = self.store.tables
         return type in tables and tables[type].version is version
 
-    def keep(self, path: str, answer: Standing) -> None:
+    def keep(self, path: str, answer: CachedAnswer) -> None:
         self.drop(path)
         size = len(path) + answer.weight
         if self.weight + size > STANDING_ROOM:
@@ -13613,7 +13609,7 @@ class Standings:
 
 # answers that break
 
-UNSAID = {"reset", "empty", "hang"}  # nothing at all is sent
+SILENT_BREAKS = {"reset", "empty", "hang"}  # nothing at all is sent
 DRIBBLE = 0.1  # seconds between two bytes
 
 
@@ -13746,7 +13742,7 @@ class Rest:
         self.dropped = 0  # calls that the journal had no room for
         self.watch: Callable[[str, Entry], None] = None  # called with events, if somebody listens
         self.logged_hints: dict[str, None] = {}  # the oldest first
-        self.standing = Standings(cloud.store)
+        self.standing = AnswerCache(cloud.store)
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
@@ -13758,7 +13754,7 @@ class Rest:
         """Answer a request: the one way out of every API call."""
         path, _, query = request.raw_path.partition("?")
         path = re.sub("^https?://[^/]*", "", path)
-        entry = Entry(next(self.seq), self.clock.now(), request.method, path, query[:MOST_KEPT])
+        entry = Entry(next(self.seq), self.clock.now(), request.method, path, query[:LONGEST_VALUE])
         try:
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
@@ -13840,7 +13836,7 @@ class Rest:
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
         versions = [(type, self.cloud.store.table(type).version) for type in types]
-        standing = Standing(call.api, entry.params, text, head.encode(), versions)
+        standing = CachedAnswer(call.api, entry.params, text, head.encode(), versions)
         self.standing.keep(request.raw_path, standing)
 
     # reading
@@ -13851,13 +13847,13 @@ class Rest:
         """Return the API that a request means, the variables of its path, and its body."""
         apis = self.catalogue.route(path)
         if not apis:
-            hint = path_hint(self.catalogue, acting(request.method), path)
+            hint = path_hint(self.catalogue, effective_method(request.method), path)
             raise FrontError(404, f"no api mapping to /v1{path}", hint)
         text = await read_body(request, self.settings.body_limit, self.dialect)
         body = parse_body(text, self.dialect, len(apis) == 1)
         match = apis[0]
         if self.dialect["wrong-method"] or len(apis) > 1:
-            method = acting(request.method)
+            method = effective_method(request.method)
             fitting = [match for match in apis if match[0].method == method]
             if not fitting:
                 raise self.wrong_method(request, [api for api, _ in apis], path)
@@ -13884,7 +13880,7 @@ class Rest:
         keys = [api.key for api, _ in matches]
         wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
         hint = f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}"
-        hint += f"; there are {', '.join(keys)}" + elsewhere(self.catalogue, wrong, keys)
+        hint += f"; there are {', '.join(keys)}" + action_elsewhere(self.catalogue, wrong, keys)
         raise no_action(path, hint)
 
     def wrong_method(self, request: web.Request, apis: list[Api], path: str) -> FrontError:
@@ -13894,7 +13890,7 @@ class Rest:
         hint += other_path(self.catalogue, request.method, path)
         if len(apis) == 1:
             hint += "; zmock --dialect server runs it for any verb, as the server does"
-        method = acting(request.method)
+        method = effective_method(request.method)
         if method in KINDS_OF_APIS and not self.dialect["wrong-method"]:
             details = f"No {KINDS_OF_APIS[method]} API found for the path[/zstack/v1{path}]"
             return FrontError(500, details, hint)
@@ -13928,7 +13924,7 @@ class Rest:
     def read_poll(self, path: str, entry: Entry) -> Call:
         """Return the call that polls a job."""
         uuid = path.removeprefix("/api-jobs/")
-        entry.api, entry.job = POLL_JOB.name, uuid[:MOST_KEPT]
+        entry.api, entry.job = POLL_JOB.name, uuid[:LONGEST_VALUE]
         return Call(POLL_JOB, {"uuid": uuid}, arguments={"uuid": uuid})
 
     def read_call(
@@ -13949,7 +13945,7 @@ class Rest:
             return self.read_query_call(api, variables, arguments, session, entry)
         job = self.job_uuid(request, api)
         key = self.key_of(api, body)
-        if acting(request.method) in ("GET", "DELETE"):
+        if effective_method(request.method) in ("GET", "DELETE"):
             params = self.read_url_params(request, api, arguments, body)
         else:
             params = member_of(body, key, self.dialect)
@@ -13959,7 +13955,7 @@ class Rest:
         call.arguments = self.cloud.spelled(api, params)
         call.arguments |= {name: values for name, values in tags.items() if values}
         entry.add_params(params)
-        entry.hints += unread(api, params, body, arguments, key, self.dialect)
+        entry.hints += unread_hints(api, params, body, arguments, key, self.dialect)
         job_data = params.get("jobData") if api.name == "SubmitLongJob" else None
         if isinstance(job_data, dict) and self.dialect["job-data-object"]:
             params["jobData"] = json.dumps(job_data)
@@ -14038,14 +14034,14 @@ class Rest:
         job = None
         if call.api is POLL_JOB:
             job = self.cloud.store.peek("Job", call["uuid"])
-        occasion = Occasion(
+        occasion = MatchedCall(
             call.api,
-            acting(entry.method),
+            effective_method(entry.method),
             entry.path,
             entry.query,
             call.arguments,
             request.headers,
-            self.jobs.shown(job) if job else self.object_of(call),
+            self.jobs.as_json(job) if job else self.object_of(call),
             job.get("key", "") if job else "",
         )
         fault = call.fault = self.faults.decide(occasion)
@@ -14143,7 +14139,7 @@ class Rest:
             body["schema"] = schema_of(body, members_answered(call))
             text = to_json(body)
         else:
-            text = with_one(to_json(body)) if single else to_json(body)
+            text = with_inventory(to_json(body)) if single else to_json(body)
         if not wants_schema:
             self.cache_answer(request, call, text, entry)
         return Answer(200, text)
@@ -14160,26 +14156,26 @@ class Rest:
             call.fault = replace(
                 call.fault, name="", error=call.refused, at="job", stage="", job=""
             )
-        call.key = call_key(acting(entry.method), entry.path, entry.query, call.arguments)
+        call.key = call_key(effective_method(entry.method), entry.path, entry.query, call.arguments)
         call.on_end = functools.partial(self.record_end, entry)
         entry.job = call.job
         self.cloud.admit(call)
         hook = header_of(request, "X-Web-Hook") or ""
         self.jobs.submit(call, hook.strip(), "X-JSON-Schema" in request.headers)
         await self.wait(store.commit(lambda error: self.jobs.withdraw(call)))
-        hook_first = self.jobs.told.get(call.job)
+        hook_first = self.jobs.hooks_first.get(call.job)
         if hook_first:
             await self.wait(hook_first.wait())
         return Answer(202, self.location(request, call.job))
 
     def poll(self, request: web.Request, uuid: Uuid, entry: Entry) -> Answer:
         """Return the result of a job, or 202 while it runs."""
-        if acting(request.method) != "GET":
+        if effective_method(request.method) != "GET":
             details = "only GET method is allowed for querying job status"
             hint = f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it"
             raise FrontError(405, details, hint, ("GET",))
         record = self.jobs.poll(uuid) or {}
-        rule = record.get("rule") or self.jobs.gone_by.get(uuid, "")
+        rule = record.get("rule") or self.jobs.expired_by.get(uuid, "")
         entry.rule = entry.rule or header_safe(rule)
         if not record:
             hint = "there is no such api-job, or not any more"
@@ -14262,7 +14258,7 @@ class Rest:
             headers["Set-Cookie"] = session_cookie(entry.seq)
         response = web.Response(status=answer.status, body=body, headers=headers)
         job = "" if entry.api == POLL_JOB.name else entry.job
-        if job not in self.jobs.left and not entry.drop:
+        if job not in self.jobs.unanswered and not entry.drop:
             return response
         try:
             if entry.drop:
@@ -14272,14 +14268,14 @@ class Rest:
         except ConnectionError:  # the client has gone
             return Unanswered()
         finally:
-            self.jobs.left_now(job)
+            self.jobs.answer_sent(job)
         return response
 
     # the journal
 
     def record(self, entry: Entry, status: int) -> None:
         """Add a call to the journal, tell the watchers, and log its hints."""
-        entry.status = 0 if entry.drop in UNSAID else status
+        entry.status = 0 if entry.drop in SILENT_BREAKS else status
         if entry.status < 400:
             entry.code = ""
         if entry.drop:
@@ -14290,14 +14286,14 @@ class Rest:
             entry.outcome = "error" if status >= 400 else "ok"
         if entry.outcome == "running" and entry.end:  # the job was quicker
             entry.outcome, entry.code = entry.end
-        entry.path, entry.params = entry.path[:MOST_KEPT], frozen(entry.params)
+        entry.path, entry.params = entry.path[:LONGEST_VALUE], frozen(entry.params)
         if len(self.journal) == self.journal.maxlen:
             self.dropped += 1
         self.journal.append(entry)
         if self.watch:
             self.watch("call", entry)
         if entry.hints:
-            entry.hints = [hint[:MOST_KEPT] for hint in entry.hints[:MOST_HINTS]]
+            entry.hints = [hint[:LONGEST_VALUE] for hint in entry.hints[:MOST_HINTS]]
             self.log_hints(entry)
 
     def record_end(self, entry: Entry, outcome: str, code: str) -> None:
@@ -14314,7 +14310,7 @@ class Rest:
             level = logging.INFO if hint in self.logged_hints else logging.WARNING
             log.log(level, "%s %s: %s", entry.method, entry.path, hint)
             self.logged_hints[hint] = None
-        for old in [*self.logged_hints][:-MOST_SAID]:
+        for old in [*self.logged_hints][:-MOST_LOGGED_HINTS]:
             del self.logged_hints[old]
 
     def forget_calls(self) -> None:
@@ -15060,14 +15056,15 @@ class Watch:
 
     def emit_call(self, kind: str, entry: Entry) -> None:
         """Emit a "call", or the "fault" that has met it."""
-        body = entry.shown()
+        body = entry.as_json()
         if kind == "fault":
             body = {key: body[key] for key in ("seq", "time", "api", "method", "path", "rule")}
         self.emit(kind, body)
 
     def emit_job(self, uuid: Uuid) -> None:
         record = self.store.peek("Job", uuid)
-        self.emit("job", self.jobs.shown(record) if record else {"uuid": uuid, "state": "expired"})
+        expired = {"uuid": uuid, "state": "expired"}
+        self.emit("job", self.jobs.as_json(record) if record else expired)
 
     def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
         """Note an item as it was. Its new state is announced after all changes of this call."""
@@ -15196,7 +15193,7 @@ def read_steering(body: Any, codes: dict[str, str]) -> tuple[str, ApiError | Non
     with refused_for(ValueError):
         check_code(code, codes)
         details = body.get("details", codes[code])
-        a_text("details", details)
+        ANY_TEXT.check("details", details)
     return action, ApiError(code, details)
 
 
@@ -15290,7 +15287,7 @@ class Control:
         """Return an aiohttp handler that guards a handler, and answers with JSON, errors too."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            public = request.path in PUBLIC and acting(request.method) == "GET"
+            public = request.path in PUBLIC and effective_method(request.method) == "GET"
             try:
                 if not public:
                     self.guard(request)
@@ -15359,7 +15356,7 @@ class Control:
             "objects": count_objects(tables),
             "commit": self.without_secrets(self.store.state),
             "data": "" if settings.memory else self.without_secrets(settings.data),
-            "found": [self.without_secrets(line) for line in self.store.found[:MOST_FOUND]],
+            "found": [self.without_secrets(line) for line in self.store.reports[:MOST_FOUND]],
             "uptime": round(self.clock.monotonic() - self.began, 3),
         }
 
@@ -15427,7 +15424,7 @@ class Control:
 
     async def list_rules(self, request: web.Request) -> Item:
         self.faults.reread()
-        answer: Item = {"rules": [rule.shown() for rule in self.faults.rules]}
+        answer: Item = {"rules": [rule.as_json() for rule in self.faults.rules]}
         if self.faults.problems:
             answer["problems"] = self.faults.problems
         return answer
@@ -15446,7 +15443,7 @@ class Control:
             self.store.remove("Rule", rule.id)
 
         await self.commit_rules(undo)
-        return rule.shown()
+        return rule.as_json()
 
     async def commit_rules(self, undo: Callable[[ApiError], None]) -> None:
         """Write a change of the rules to disk, or undo it and raise ControlError."""
@@ -15477,7 +15474,7 @@ class Control:
         await self.commit_rules(undo)
 
     async def show_rule(self, request: web.Request) -> Item:
-        return self.named_rule(request).shown()
+        return self.named_rule(request).as_json()
 
     async def drop_rule(self, request: web.Request) -> Item:
         await self.remove_rules({self.named_rule(request).id})
@@ -15552,7 +15549,7 @@ class Control:
     # jobs
 
     async def list_jobs(self, request: web.Request) -> Item:
-        return {"jobs": [self.jobs.shown(record) for record in self.store.rows("Job")]}
+        return {"jobs": [self.jobs.as_json(record) for record in self.store.rows("Job")]}
 
     async def steer_job(self, request: web.Request) -> Item:
         """Apply {"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
@@ -15570,12 +15567,12 @@ class Control:
         if action == "finish" and self.jobs.waits(uuid):
             text = f"job {uuid} waits for another one on the same object"
             raise ControlError(409, text, "finish that one first: GET /zmock/jobs")
-        before = self.jobs.shown(record)
+        before = self.jobs.as_json(record)
         self.jobs.control(uuid, action, error)
         await self.clock.settle()
         await self.store.commit()
         record = self.store.peek("Job", uuid)  # None if it has expired, by hand or by a rule
-        return self.jobs.shown(record) if record else before | {"state": "expired"}
+        return self.jobs.as_json(record) if record else before | {"state": "expired"}
 
     # the journal
 
@@ -15584,7 +15581,7 @@ class Control:
 
     def calls_passing(self, fits: Callable[[Entry], bool]) -> Item:
         """Return the calls that pass a filter."""
-        calls = [entry.shown() for entry in self.rest.journal if fits(entry)]
+        calls = [entry.as_json() for entry in self.rest.journal if fits(entry)]
         return {"calls": calls, "dropped": self.rest.dropped}
 
     async def drop_calls(self, request: web.Request) -> Item:
@@ -15762,15 +15759,15 @@ class Control:
 
     async def list_incidents(self, request: web.Request) -> Item:
         incidents = self.cloud.incidents.values()
-        return {"incidents": [incident.shown(self.clock) for incident in incidents]}
+        return {"incidents": [incident.as_json(self.clock) for incident in incidents]}
 
     async def add_incident(self, request: web.Request) -> Item:
         """Begin an incident, as {"host-down": "host-1"}."""
         body = await self.read_json(request)
-        with refused_for(ValueError), refused_for(Unknown, 404):
-            incident = strike(self.cloud, body)
+        with refused_for(ValueError), refused_for(UnknownTarget, 404):
+            incident = begin_incident(self.cloud, body)
         await self.store.commit()
-        return incident.shown(self.clock)
+        return incident.as_json(self.clock)
 
     async def drop_incident(self, request: web.Request) -> Item:
         id = request.match_info["name"]
@@ -16008,7 +16005,7 @@ def report_nothing(line: str) -> None:
 
 def put_documents(rest: Rest, documents: Documents) -> None:
     rest.cloud.store.put_back(Image(documents))
-    rest.cloud.store.found.clear()
+    rest.cloud.store.reports.clear()
     resume_cloud(rest, documents.keys())
 
 
@@ -16538,7 +16535,7 @@ class Mock:
         Raise RuntimeError if nothing will end it: it is held, lost, or behind such a job.
         """
         record = self.cloud.store.peek("Job", job)
-        state = self.cloud.jobs.shown(record)["state"]
+        state = self.cloud.jobs.as_json(record)["state"]
         now = self.clock.now()
         moments = [self.cloud.jobs.due(record)]
         if moments[0] <= now:
@@ -16624,9 +16621,9 @@ class Mock:
         """
         if not incident:
             incident = {kind.replace("_", "-"): subject for kind, subject in kinds.items()}
-        begun = strike(self.cloud, incident)
+        begun = begin_incident(self.cloud, incident)
         await self.cloud.store.commit()
-        return begun.shown(self.clock)
+        return begun.as_json(self.clock)
 
     async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)
@@ -16649,11 +16646,12 @@ class Mock:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the api-jobs, as GET /zmock/jobs shows them."""
-        return [self.cloud.jobs.shown(record) for record in self.cloud.store.rows("Job")]
+        return [self.cloud.jobs.as_json(record) for record in self.cloud.store.rows("Job")]
 
     def never_fired(self) -> list[Rule]:
         """Return the rules that no call has met, without those that depend on chance."""
-        return [rule for rule in self.rules if not rule.hits and "probability" not in rule.told]
+        silent = [rule for rule in self.rules if not rule.hits]
+        return [rule for rule in silent if "probability" not in rule.definition]
 
     def report(self) -> str:
         """Return the report of a failed test: calls, rules and their hits, jobs under way."""
@@ -16665,7 +16663,7 @@ class Mock:
         for entry in calls[-MOST_REPORTED:]:
             lines.append(report_line(entry, jobs.get(entry.job)))
         for rule in self.rules:
-            text = json.dumps(rule.told, ensure_ascii=False)
+            text = json.dumps(rule.definition, ensure_ascii=False)
             lines.append(f"{rule.id} fired {rule.hits} of {rule.matches} times: {text}")
         now = iso(self.clock.now())
         for uuid, job in jobs.items():
@@ -17091,7 +17089,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         for mock, strict in item.stash.get(MOCKS, ()):
             lines = []
             for rule in mock.never_fired() if strict else ():
-                text = json.dumps(rule.told, ensure_ascii=False)
+                text = json.dumps(rule.definition, ensure_ascii=False)
                 lines.append(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {text}")
             if lines:
                 rules = "".join(lines)

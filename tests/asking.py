@@ -134,7 +134,7 @@ def each(names, rows, ids=None):
                         await end_of(mock.reset())
                         await end_of(mock.login() if session else None)
                     await end_of(test(*self, **given, **row))
-                    assert not strict or [rule.told for mock, _ in mocks for rule in mock.never_fired()] == []
+                    assert not strict or [rule.definition for mock, _ in mocks for rule in mock.never_fired()] == []
             if wrong:
                 told = "\n".join(f"{name}\n    {why}" for name, why, _ in wrong)
                 raise AssertionError(f"{len(wrong)} of {len(table)} went wrong:\n{told}") from wrong[0][2]

@@ -18,7 +18,7 @@ from zmock import (
     TABLES,
     Catalogue,
     Perform,
-    Rows,
+    QueryEngine,
     SettingsError,
     Value,
     When,
@@ -107,7 +107,7 @@ def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
     for name, relation in row.relations.items():
         if relation.via:
             assert relation.via[0] in row.relations, f"{name} goes through {relation.via[0]}"
-            assert Rows(ALL, None, None, {}).beyond(row, name)
+            assert QueryEngine(ALL, None, None, {}).beyond(row, name)
             continue
         assert relation.own.partition(".")[0] in row.all_fields, f"{name} starts at {relation.own}"
         assert relation.target in ALL.resources, f"{name} leads to {relation.target}"
@@ -119,7 +119,7 @@ def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
 def test_a_relation_ends_where_an_index_finds_what_it_leads_to(row):
     for relation in row.relations.values():
         target = ALL.resources.get(relation.target)
-        assert not target or Rows(ALL, None, None, {}).indexed(target, relation.theirs), relation
+        assert not target or QueryEngine(ALL, None, None, {}).indexed(target, relation.theirs), relation
 
 
 def of_subtypes(row):

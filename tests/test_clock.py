@@ -488,23 +488,23 @@ async def test_who_has_to_know_is_told_by_how_much_the_system_clock_was_set_and_
 
 async def a_job(mock):
     job = await begin(mock, "POST", "/zones", {"params": {"name": "z"}})
-    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "succeeded"
+    return lambda: mock.cloud.jobs.as_json(mock.cloud.store.peek("Job", job))["state"] == "succeeded"
 
 
 async def a_job_in_stages(mock):
     job = await begin(mock, "POST", "/vm-instances", {"params": VM | {"name": "v"}})
-    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "succeeded"
+    return lambda: mock.cloud.jobs.as_json(mock.cloud.store.peek("Job", job))["state"] == "succeeded"
 
 
 async def a_job_that_fails(mock):
     job = await begin(mock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"startVmInstance": {}})
-    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "failed"
+    return lambda: mock.cloud.jobs.as_json(mock.cloud.store.peek("Job", job))["state"] == "failed"
 
 
 async def a_job_that_a_rule_fails(mock):
     mock.rule(api="CreateZone", then={"error": "SYS.1006"})
     job = await begin(mock, "POST", "/zones", {"params": {"name": "z"}})
-    return lambda: mock.cloud.jobs.shown(mock.cloud.store.peek("Job", job))["state"] == "failed"
+    return lambda: mock.cloud.jobs.as_json(mock.cloud.store.peek("Job", job))["state"] == "failed"
 
 
 async def a_long_job(mock):

@@ -127,7 +127,7 @@ async def test_an_edited_value_that_may_not_be_counts_as_the_default(tmp_path, w
     file.write_text(file.read_text().replace('"20"', wrong))
     async with serve(**settings) as mock:
         assert configured(mock.cloud, "host", "cpu.overProvisioning.ratio") == 10
-        assert [line for line in mock.cloud.store.found if CHANGED in line]
+        assert [line for line in mock.cloud.store.reports if CHANGED in line]
 
 
 async def test_a_cloud_from_a_file_may_say_some(tmp_path):

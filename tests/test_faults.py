@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from zmock import CLOUD, DISTRIBUTIONS, NO_FAULT, OWNERS, REST, RULE_KEYS, THEN, Occasion, create_app, named, raw_answer, serve
+from zmock import CLOUD, DISTRIBUTIONS, NO_FAULT, OWNERS, REST, RULE_KEYS, THEN, MatchedCall, create_app, named, raw_answer, serve
 
 pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
 
@@ -503,7 +503,7 @@ async def test_a_delay_is_drawn_from_its_distribution(zmock, delay, low, median,
 
 
 def occasion(path):
-    return Occasion(QUERY_ZONE, "GET", path, "", {}, CIMultiDict(), {})
+    return MatchedCall(QUERY_ZONE, "GET", path, "", {}, CIMultiDict(), {})
 
 
 QUERY_ZONE = create_app()[CLOUD].catalogue.apis["QueryZone"]
@@ -923,9 +923,9 @@ def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told)
     except ValueError as error:
         assert len(str(error)) > 10 and faults.rules == []
         return
-    assert json.loads(json.dumps(rule.shown())) | {"id": rule.id, "matches": 0, "hits": 0} == rule.shown()
+    assert json.loads(json.dumps(rule.as_json())) | {"id": rule.id, "matches": 0, "hits": 0} == rule.as_json()
     for api in ("CreateZone", "QueryZone", "PollJob"):
-        fault = faults.decide(Occasion(faults.apis[api], "GET", "/zstack/v1/zones", "q=a&b", {"name": "x"}, CIMultiDict({"X-Web-Hook": "x"}), {"name": "y"}))
+        fault = faults.decide(MatchedCall(faults.apis[api], "GET", "/zstack/v1/zones", "q=a&b", {"name": "x"}, CIMultiDict({"X-Web-Hook": "x"}), {"name": "y"}))
         assert fault is NO_FAULT or (fault.at in ("accept", "job", "after") and fault.delay >= 0)
         assert fault.answer is None or isinstance(raw_answer(*fault.answer).body, bytes)
 

@@ -416,7 +416,7 @@ class TestMarkers:
         zmock.rule(api="QueryZone", then={"error": "SYS.1006"})
         await zmock.control.reset_to("demo")
         await zmock.reset()
-        assert ([rule.told["api"] for rule in zmock.rules], await zmock.query("zones")) == (["CreateZone"], [])
+        assert ([rule.definition["api"] for rule in zmock.rules], await zmock.query("zones")) == (["CreateZone"], [])
         with pytest.raises(RuntimeError):
             await zmock.create("CreateZone", name="z")
 

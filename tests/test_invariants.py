@@ -331,4 +331,4 @@ async def test_whatever_is_called_all_adds_up(seed, dialect, tmp_path):
             told = mock.calls()[-3:]
             assert doubtful(mock.cloud) == set(), told
     async with serve(memory=False, data=str(tmp_path)) as again:
-        assert (doubtful(again.cloud), again.cloud.store.found) == (set(), [])
+        assert (doubtful(again.cloud), again.cloud.store.reports) == (set(), [])

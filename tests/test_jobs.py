@@ -439,13 +439,13 @@ async def test_a_client_has_a_moment_to_read_its_202_before_the_web_hook_and_not
     url = str((await aiohttp_server(app)).make_url("/"))
     async with serve(clock="real", delay="0") as mock:
         await mock.login()
-        left_now, soon = mock.cloud.jobs.left_now, mock.clock.after_real_time
+        answer_sent, soon = mock.cloud.jobs.answer_sent, mock.clock.after_real_time
 
         def leave(uuid):
             happened.setdefault("202", loop.time())
-            left_now(uuid)
+            answer_sent(uuid)
 
-        monkeypatch.setattr(mock.cloud.jobs, "left_now", leave)
+        monkeypatch.setattr(mock.cloud.jobs, "answer_sent", leave)
         monkeypatch.setattr(mock.clock, "after_real_time", lambda seconds, fire: later.append((seconds, fire)))
         job = await create(mock, X_Web_Hook=url)
         while (await poll(mock, job))[0] == 202:
@@ -474,11 +474,11 @@ async def test_a_job_submitted_anew_within_that_moment_waits_for_its_own_202():
     async with serve(clock="real", delay="0") as mock:
         jobs, later = mock.cloud.jobs, []
         mock.clock.after_real_time = lambda seconds, fire: later.append(fire)
-        jobs.left[JOB] = first = asyncio.Event()
-        jobs.left_now(JOB)
-        jobs.left[JOB] = second = asyncio.Event()
+        jobs.unanswered[JOB] = first = asyncio.Event()
+        jobs.answer_sent(JOB)
+        jobs.unanswered[JOB] = second = asyncio.Event()
         later[0]()
-        assert first.is_set() and not second.is_set() and jobs.left == {JOB: second}
+        assert first.is_set() and not second.is_set() and jobs.unanswered == {JOB: second}
 
 
 # by hand

@@ -66,10 +66,10 @@ def state(mock):
         "clock": (mock.clock.mode, round((now - mock.clock.system_time()) / 600), due),
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
-            "cursors", "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "pretend", "acting")],
+            "cursors", "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "creation_moment", "acting")],
         "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
-        "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "looked", "gone_by", "left", "told")],
-        "rules": [rule.shown() for rule in mock.rules],
+        "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "looked", "expired_by", "unanswered", "hooks_first")],
+        "rules": [rule.as_json() for rule in mock.rules],
         "journal": mock.calls(),
         "answers that stand": sorted(rest.standing.answers),
         "settings": vars(mock.cloud.settings).copy(),
@@ -149,7 +149,7 @@ mocks = st.fixed_dictionaries({"seed": st.integers(0, 3), "dialect": st.sampled_
 
 def written(mock):
     """The entries of the journal as text, without what a job's end adds to them."""
-    return {entry.seq: json.dumps({name: value for name, value in entry.shown().items() if name not in ("outcome", "code")}) for entry in mock.calls()}
+    return {entry.seq: json.dumps({name: value for name, value in entry.as_json().items() if name not in ("outcome", "code")}) for entry in mock.calls()}
 
 
 async def check_answers_that_stand(mock):
@@ -276,7 +276,7 @@ async def test_a_rule_stays_as_it_was_set_whatever_becomes_of_what_said_it(zmock
     then = {"error": "SYS.1006"}
     rule = zmock.rule(api="CreateZone", when={"params.name": "a"}, then=then)
     then["error"] = "SYS.1003"
-    assert rule.shown()["then"] == {"error": "SYS.1006"}
+    assert rule.as_json()["then"] == {"error": "SYS.1006"}
 
 
 async def test_an_answer_that_stands_tells_the_journal_what_was_asked_each_time(zmock):
@@ -355,6 +355,6 @@ async def test_all_that_is_kept_is_frozen(zmock):
     }  # fmt: skip
     items = {f"{what}: {type}": item for what, documents in held.items() for type, found in documents.items() for item in found.values()}
     logs = {f"undo of {run.call.api.name}": tuple(change[2:] for change in run.log) for run in zmock.cloud.jobs.runs}
-    others = {f"call {entry.seq}": entry.params for entry in zmock.calls()} | {rule.id: rule.told for rule in zmock.rules}
+    others = {f"call {entry.seq}": entry.params for entry in zmock.calls()} | {rule.id: rule.definition for rule in zmock.rules}
     assert len(items) > 20 and any(logs.values()) and any(others.values())
     assert [where for what, value in (items | logs | others).items() for where in changeable(value, what)] == []

@@ -273,7 +273,7 @@ async def test_a_web_hook_is_told_though_something_else_was_answered(mock, then)
         mock.rule(api="CreateZone", then=then | {"at": "after"})
         await wire(mock, *CREATE, X_Web_Hook=receiver.url)
         await mock.advance(10)
-        assert ([name for _, name in receiver.came], mock.clock.awake, mock.cloud.jobs.left) == (["z"], set(), {})
+        assert ([name for _, name in receiver.came], mock.clock.awake, mock.cloud.jobs.unanswered) == (["z"], set(), {})
 
 
 @pytest.mark.parametrize("end", ("finish", "expire"))
@@ -285,7 +285,7 @@ async def test_a_job_leaves_no_trace_of_its_web_hook(then, end):
         await wire(mock, *CREATE, X_Web_Hook="http://127.0.0.1:9/")
         await control(mock, f"jobs/{mock.jobs()[0]['uuid']}", {"do": end})
         await mock.advance(600)
-        assert (mock.cloud.jobs.left, mock.cloud.jobs.told, mock.cloud.jobs.queues) == ({}, {}, {})
+        assert (mock.cloud.jobs.unanswered, mock.cloud.jobs.hooks_first, mock.cloud.jobs.queues) == ({}, {}, {})
 
 
 DEATHS = {

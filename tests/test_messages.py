@@ -9,7 +9,16 @@ import aiohttp
 import pytest
 
 import zmock
-from zmock import CATALOGUE_FILE, Catalogue, a_noun, counted, did_you_mean, header_safe, nearest, serve
+from zmock import (
+    CATALOGUE_FILE,
+    Catalogue,
+    a_noun,
+    counted,
+    did_you_mean,
+    header_safe,
+    nearest,
+    serve,
+)
 
 SOURCE = Path(zmock.__file__).read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)

@@ -7265,33 +7265,37 @@ class Scope:
     def apply(self, effect: RowEffect) -> None:
         """Apply an effect; perform() stores the fields that it sets."""
         cloud = self.cloud
-        match effect:
-            case Assign():
-                self.assign(effect)
-            case When(condition, clause):
-                if self.where(condition):
-                    for scope in self.repeated(clause.lists):
-                        scope.apply(clause.effect)
-            case Add(type, pairs):
-                values = {name: self.value(word) for name, word in pairs}
-                if all(map(is_there, values.values())):
-                    cloud.add(type, **values)
-            case Drop(type, pairs):
-                for item in list(self.items(type, pairs)):
-                    cloud.drop(type, item)
-            case Tag(text, once):
-                begin = self.text(text.rpartition("::")[0] + "::" if "::" in text else text)
-                if not once or not tags_of(cloud, self.item["uuid"], begin):
-                    put_tag(cloud, self.stored, self.item["uuid"], begin, self.text(text, ","))
-            case Untag(begin):
-                remove_tags(cloud, self.item["uuid"], self.text(begin))
-            case Remove():
-                cloud.remove(self.stored, self.item["uuid"])
-            case Perform(function):
-                self.keep()
-                self.renew()
-                function(cloud, self.item, self.call)
-                self.renew()
+        if isinstance(effect, Assign):
+            self.assign(effect)
+        elif isinstance(effect, When):
+            if self.where(effect.condition):
+                for scope in self.repeated(effect.clause.lists):
+                    scope.apply(effect.clause.effect)
+        elif isinstance(effect, Add):
+            values = {name: self.value(word) for name, word in effect.pairs}
+            if all(map(is_there, values.values())):
+                cloud.add(effect.type, **values)
+        elif isinstance(effect, Drop):
+            for item in list(self.items(effect.type, effect.pairs)):
+                cloud.drop(effect.type, item)
+        elif isinstance(effect, Tag):
+            self.tag(effect)
+        elif isinstance(effect, Untag):
+            remove_tags(cloud, self.item["uuid"], self.text(effect.begin))
+        elif isinstance(effect, Remove):
+            cloud.remove(self.stored, self.item["uuid"])
+        elif isinstance(effect, Perform):
+            self.keep()
+            self.renew()
+            effect.function(cloud, self.item, self.call)
+            self.renew()
+
+    def tag(self, effect: Tag) -> None:
+        """Put a system tag on the item, in place of one that begins alike."""
+        text = effect.text
+        begin = self.text(text.rpartition("::")[0] + "::" if "::" in text else text)
+        if not effect.once or not tags_of(self.cloud, self.item["uuid"], begin):
+            put_tag(self.cloud, self.stored, self.item["uuid"], begin, self.text(text, ","))
 
     def assign(self, effect: Assign) -> None:
         """Set a field, of the item or of what a uuid leads to, or change an element of its list."""
@@ -11548,7 +11552,7 @@ class ScheduleTimers(dict[Uuid, Timer]):
 def scheduled_call(cloud: Cloud, job: Item, uuid: Uuid = "") -> Call:
     """Return the call that a scheduler job makes. Raise SYS.1007 for a target of another type."""
     name, type, target = SCHEDULED.get(job.get("type"), ("", "", ""))
-    if not cloud.store.peek(type, job["targetResourceUuid"]):
+    if not name or not cloud.store.peek(type, job["targetResourceUuid"]):
         kind = f"what a job of type[{job.get('type')}] is for"
         details = f"resource[uuid:{job['targetResourceUuid']}] is not {kind}"
         raise ApiError("SYS.1007", details)
@@ -11575,7 +11579,8 @@ def plan(cloud: Cloud, tie: Item, since: Seconds) -> None:
     due = next_moment(cloud, cloud.look("SchedulerTrigger", tie["schedulerTriggerUuid"]), since)
     is_enabled = cloud.look("SchedulerJob", tie["schedulerJobUuid"]).get("state") == "Enabled"
     if due is not None and is_enabled:
-        timers[uuid] = cloud.clock.at(due, lambda: run_scheduled_job(cloud, uuid))
+        name = f"run scheduler job {tie['schedulerJobUuid']}"
+        timers[uuid] = cloud.clock.at(due, lambda: run_scheduled_job(cloud, uuid), name)
 
 
 def run_scheduled_job(cloud: Cloud, uuid: Uuid) -> None:
@@ -13742,7 +13747,7 @@ class Rest:
         self.dropped = 0  # calls that the journal had no room for
         self.watch: Callable[[str, Entry], None] = None  # called with events, if somebody listens
         self.logged_hints: dict[str, None] = {}  # the oldest first
-        self.standing = AnswerCache(cloud.store)
+        self.cached = AnswerCache(cloud.store)
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
@@ -13812,15 +13817,15 @@ class Rest:
             return None
         if request.body_exists or "X-JSON-Schema" in request.headers:
             return None
-        standing = self.standing.find(request.raw_path)
-        if standing is None:
+        cached = self.cached.find(request.raw_path)
+        if cached is None:
             return None
-        entry.api, entry.params = standing.api.name, standing.params
-        session = self.cloud.accounts.session(self.check_session(request, standing.api))
+        entry.api, entry.params = cached.api.name, cached.params
+        session = self.cloud.accounts.session(self.check_session(request, cached.api))
         if session["userUuid"] != ADMIN:
             return None
-        self.cloud.used[standing.api.name] += 1
-        return Answer(200, standing.body, ready=standing.head)
+        self.cloud.used[cached.api.name] += 1
+        return Answer(200, cached.body, ready=cached.head)
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
@@ -13836,8 +13841,8 @@ class Rest:
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
         versions = [(type, self.cloud.store.table(type).version) for type in types]
-        standing = CachedAnswer(call.api, entry.params, text, head.encode(), versions)
-        self.standing.keep(request.raw_path, standing)
+        cached = CachedAnswer(call.api, entry.params, text, head.encode(), versions)
+        self.cached.keep(request.raw_path, cached)
 
     # reading
 
@@ -15938,7 +15943,7 @@ def reset_mock(rest: Rest) -> None:
 def clear_mock(rest: Rest) -> None:
     """Forget all jobs, calls and rules, and all that is due. The store stays."""
     rest.jobs.clear()
-    rest.standing.clear()
+    rest.cached.clear()
     rest.cloud.clear()
     rest.clock.mode = rest.settings.clock
     rest.clock.restart()

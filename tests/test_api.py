@@ -698,7 +698,7 @@ async def test_many_different_answers_do_not_pile_up(zmock, monkeypatch):
     await zmock.login()
     for n in range(200):
         await zmock.request("GET", f"/zones?limit={n + 1}")
-    assert 0 < zmock.rest.standing.weight <= 100_000 and len(zmock.rest.standing.answers) < 60
+    assert 0 < zmock.rest.cached.weight <= 100_000 and len(zmock.rest.cached.answers) < 60
 
 
 async def test_an_answer_that_is_kept_again_takes_its_room_once_and_a_reset_frees_it(zmock):
@@ -706,7 +706,7 @@ async def test_an_answer_that_is_kept_again_takes_its_room_once_and_a_reset_free
     for name in "abc":
         await zmock.create("CreateZone", name=name)
         await zmock.request("GET", "/zones?fields=uuid&limit=1")
-    standing = zmock.rest.standing
+    standing = zmock.rest.cached
     assert standing.weight == sum(len(path) + answer.weight for path, answer in standing.answers.items())
     await zmock.reset()
     assert (standing.weight, standing.answers) == (0, {})

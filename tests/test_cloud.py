@@ -6,7 +6,19 @@ from types import GeneratorType
 import pytest
 from asking import each
 
-from zmock import ADMIN, CLOUD, IN_TESTS, SHA512_OF_PASSWORD, UUID, Api, ApiError, Call, Settings, create_app, named
+from zmock import (
+    ADMIN,
+    CLOUD,
+    IN_TESTS,
+    SHA512_OF_PASSWORD,
+    UUID,
+    Api,
+    ApiError,
+    Call,
+    Settings,
+    create_app,
+    named,
+)
 
 
 def new_cloud(**settings):

@@ -11,7 +11,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from zmock import CLOUD, DISTRIBUTIONS, NO_FAULT, OWNERS, REST, RULE_KEYS, THEN, MatchedCall, create_app, named, raw_answer, serve
+from zmock import (
+    CLOUD,
+    DISTRIBUTIONS,
+    NO_FAULT,
+    OWNERS,
+    REST,
+    RULE_KEYS,
+    THEN,
+    MatchedCall,
+    create_app,
+    named,
+    raw_answer,
+    serve,
+)
 
 pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
 

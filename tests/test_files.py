@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from zmock import Broken, Folder, SettingsError, Snapshots, commits, read_documents, sealed, write_documents
+from zmock import (
+    Broken,
+    Folder,
+    SettingsError,
+    Snapshots,
+    commits,
+    read_documents,
+    sealed,
+    write_documents,
+)
 
 ROOT = Path(__file__).parent.parent
 KNOWN = {"Zone", "Host", "Mock"}

@@ -22,7 +22,18 @@ from asking import ask_control
 from test_every_api import BY_NAME, CATALOGUE, SIMULATED
 from test_invariants import OFTEN, Anything, doubtful
 
-from zmock import CATALOGUE_FILE, Catalogue, Contract, Settings, SettingsError, checked, fill, named, new_cloud, serve
+from zmock import (
+    CATALOGUE_FILE,
+    Catalogue,
+    Contract,
+    Settings,
+    SettingsError,
+    checked,
+    fill,
+    named,
+    new_cloud,
+    serve,
+)
 
 CALLS, FILES = (int(os.environ.get("FUZZ", 0)) or few for few in (100, 3))  # requests of each seed, and files of each kind
 DEEP = "[" * 100_000  # of JSON, more than any parser goes through

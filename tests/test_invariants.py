@@ -13,7 +13,16 @@ import pytest
 from asking import ask_control
 from test_every_api import CATALOGUE, GIVEN, SIMULATED, Drive
 
-from zmock import available_capacity, available_cpus, available_memory, catalogue, contains, named, serve, total_capacity
+from zmock import (
+    available_capacity,
+    available_cpus,
+    available_memory,
+    catalogue,
+    contains,
+    named,
+    serve,
+    total_capacity,
+)
 
 LEFT = {"Session.userUuid", "InstanceOffering.imageUuid", "Volume.diskOfferingUuid", "Volume.rootImageUuid", "VmInstance.imageUuid", "ImageCache.imageUuid", "LongJob.targetResourceUuid"}  # what they were made of
 OVER = ("Created", "Stopped", "Destroyed")

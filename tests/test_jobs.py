@@ -596,18 +596,18 @@ async def slow(tmp_path, monkeypatch):
     """A mock on a disk that takes its time while `gate` is closed; `told` is what web-hooks were told."""
     async with serve(memory=False, data=str(tmp_path / "cloud"), delay="10") as mock:
         await mock.login()
-        gate, told, write, jobs = threading.Event(), [], mock.cloud.store.write, mock.cloud.jobs
+        gate, told, write, jobs = threading.Event(), [], mock.cloud.store.folder.keep, mock.cloud.jobs
 
-        def write_slowly(whole, text):
+        def write_slowly(text, types):
             gate.wait(10)
-            write(whole, text)
+            write(text, types)
 
         async def post(url, body, headers):
             told.append((headers["X-Job-Success"], json.loads(body)))
             return True
 
         gate.set()
-        monkeypatch.setattr(mock.cloud.store, "write", write_slowly)
+        monkeypatch.setattr(mock.cloud.store.folder, "keep", write_slowly)
         monkeypatch.setattr(jobs, "post", post)
         yield SimpleNamespace(mock=mock, gate=gate, told=told, jobs=jobs)
         gate.set()

@@ -9,11 +9,21 @@ import aiohttp
 import pytest
 
 import zmock
-from zmock import CATALOGUE_FILE, Catalogue, a_noun, counted, did_you_mean, header_safe, nearest, serve
+from zmock import (
+    CATALOGUE_FILE,
+    Catalogue,
+    a_noun,
+    counted,
+    did_you_mean,
+    header_safe,
+    nearest,
+    serve,
+)
 
 SOURCE = Path(zmock.__file__).read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)
 APIS = Catalogue(CATALOGUE_FILE).apis
+RESOURCES = Catalogue(CATALOGUE_FILE).resources
 
 
 # the nearest right word
@@ -117,8 +127,8 @@ def test_each_name_in_a_sentence_of_a_row_is_one_that_it_can_fill():
     """{name} is a parameter of the API, a field of what it is about, or begins with a word of the vocabulary."""
     unknown = []
     for api in APIS.values():
-        types = {api.type, *(param.refers for param in api.params.values())} & api.resources.keys()
-        names = {"its", "caller", "configured", "now", *api.params, *(name for type in types for name in api.resources[type].all_fields)}
+        types = {api.type, *(param.refers for param in api.params.values())} & RESOURCES.keys()
+        names = {"its", "caller", "configured", "now", *api.params, *(name for type in types for name in RESOURCES[type].all_fields)}
         sentences = [sentence for _, _, sentence, *_ in api.refuses]
         unknown += [(api.name, name) for text in sentences for name in re.findall(r"\{([\w.]+)\}", text) if name.split(".")[0] not in names]
     assert unknown == []

@@ -7,7 +7,17 @@ import aiohttp
 import pytest
 from asking import each
 
-from zmock import MISFIRE, MOST_RUNS, SHA512_OF_PASSWORD, TooFar, named, read_cron, second_of, serve, stamp_of
+from zmock import (
+    MISFIRE,
+    MOST_RUNS,
+    SHA512_OF_PASSWORD,
+    TooFar,
+    named,
+    read_cron,
+    second_of,
+    serve,
+    stamp_of,
+)
 
 WEB, CI, DATA, SPARE = (named(name) for name in ("vm-web-1", "vm-ci-1", "volume-db-data-1", "volume-spare"))
 

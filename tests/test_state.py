@@ -24,6 +24,7 @@ from zmock import (
     CLOUD,
     CONTROL,
     IN_TESTS,
+    Cursors,
     ExpungeTimers,
     FrozenDict,
     FrozenList,
@@ -66,12 +67,13 @@ def state(mock):
         "clock": (mock.clock.mode, round((now - mock.clock.system_time()) / 600), due),
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
-            "cursors", "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "creation_moment", "acting")],
+            "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "creation_moment", "acting")],
+        "next addresses": dict(cloud.part(Cursors)),
         "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
         "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "looked", "expired_by", "unanswered", "hooks_first")],
         "rules": [rule.as_json() for rule in mock.rules],
         "journal": mock.calls(),
-        "answers that stand": sorted(rest.standing.answers),
+        "answers that stand": sorted(rest.cached.answers),
         "settings": vars(mock.cloud.settings).copy(),
         "catalogue": json.dumps([*standing_in(CATALOGUE)["GlobalConfig"].values(), *(row.new for row in CATALOGUE.resources.values())]),
     }  # fmt: skip
@@ -155,8 +157,8 @@ def written(mock):
 async def check_answers_that_stand(mock):
     """An answer that stands is what the same query answers anew."""
     await mock.login()
-    standing = {path: answer.body for path in [*mock.rest.standing.answers] if (answer := mock.rest.standing.find(path))}
-    mock.rest.standing.clear()
+    standing = {path: answer.body for path in [*mock.rest.cached.answers] if (answer := mock.rest.cached.find(path))}
+    mock.rest.cached.clear()
     mock.rest.faults.clear()
     for path, body in standing.items():
         assert (await mock.request("GET", path.removeprefix("/zstack/v1")))[1] == json.loads(body)

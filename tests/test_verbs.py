@@ -3,7 +3,19 @@
 import pytest
 from asking import each
 
-from zmock import ADMIN, CLOUD, IN_TESTS, Api, Call, RowParser, RowTest, Scope, Settings, create_app, named
+from zmock import (
+    ADMIN,
+    CLOUD,
+    IN_TESTS,
+    Api,
+    Call,
+    RowParser,
+    RowTest,
+    Scope,
+    Settings,
+    create_app,
+    named,
+)
 
 WEB, CI, PRIVATE, PUBLIC, ISO, SPARE, GIB = (*map(named, ("vm-web-1", "vm-ci-1", "l3-private", "l3-public", "image-debian9", "volume-spare")), 1 << 30)
 

@@ -5164,14 +5164,17 @@ class QueryEngine:
         if query.group_by:
             items = first_of_groups(items, self.order(resource, query.group_by))
         total = None
+        end = query.start + query.limit
         if not (terms or query.group_by or resource.only or resource.inside):
             total = self.count_of(resource)
+            if not query.sort:  # a page of a whole table is a part of a list
+                items = self.tables.in_order(resource.stored, query.start, end)
+                return [] if query.count else [*items], total
         elif query.count or query.with_count:
             items = [*items]
             total = len(items)
         if query.count:
             return [], total
-        end = query.start + query.limit
         if query.sort:
             pick = heapq.nlargest if query.descending else heapq.nsmallest
             items = pick(end, items, key=self.order(resource, query.sort))
@@ -7625,6 +7628,20 @@ FORGOTTEN = {  # keys that are lost with the object that they lead to, if it is 
 State = TypeVar("State")
 
 
+    """The incidents of a cloud, and what each kind has broken until it ends."""
+    """What incidents have broken in a cloud, until they end."""
+
+    def __init__(self) -> None:
+        self.incidents: dict[str, Incident] = {}  # those that have not ended, by id
+        self.numbers = itertools.count(1)  # for their ids
+        self.hosts: Counter[Uuid] = Counter()  # the incidents that keep a host away
+        self.full_storages: Counter[Uuid] = Counter()  # the incidents that fill a primary storage
+        self.licenses: dict[Uuid, tuple] = {}  # those that ended early: their end before and now
+        self.refusals: dict[str, Callable[[Call], ApiError | None]] = {}  # by kind of incident
+        self.nodes_away = 0  # the incidents that keep the management node away
+        self.node_deaths = 0  # how often that was killed
+
+
 class Cloud:
     """A simulated ZStack, driven by Call objects. It knows no HTTP.
 
@@ -7660,13 +7677,7 @@ class Cloud:
         self.creation_moment: Seconds | None = None  # the date that new objects get instead of now
         self.acting: Uuid | None = None  # the account whose call is being done, but for admin
         self.resets += 1
-        self.incidents: dict[str, Incident] = {}
-        self.numbers = itertools.count(1)
-        self.down: Counter[Uuid] = Counter()  # the incidents that keep a host away
-        self.full: Counter[Uuid] = Counter()  # the incidents that fill a primary storage
-        self.lapsed: dict[Uuid, tuple] = {}  # licences that ended early: their end before and now
-        self.refusals: dict[str, Callable[[Call], ApiError | None]] = {}
-        self.unreachable = self.deaths = 0  # of the management node
+        self.outages = Outages()
 
     def part(self, kind: Callable[[Cloud], State]) -> State:
         """Return the cloud's instance of a class that holds the state of a section.
@@ -7984,7 +7995,7 @@ class Cloud:
         with contextlib.suppress(ApiError):
             if self.needs_session(call.api):
                 self.accounts.enter(call)
-        for refuse in self.refusals.values():
+        for refuse in self.outages.refusals.values():
             call.refused = call.refused or refuse(call)
 
     def perform(self, call: Call) -> Any:
@@ -9050,7 +9061,7 @@ def disconnect_host(cloud: Cloud, uuid: Uuid) -> None:
 @named_in_rows
 def refuse_cut_off_host(cloud: Cloud, host: Item, call: Call) -> None:
     """Raise HOST.1002 for a host that an incident keeps away."""
-    if host["uuid"] in cloud.down:
+    if host["uuid"] in cloud.outages.hosts:
         cause = ApiError("HOST.1010", "the host does not answer")
         raise ApiError("HOST.1002", f"unable to connect to host[uuid:{host['uuid']}]", cause)
 
@@ -9319,7 +9330,7 @@ def total_physical_capacity(cloud: Cloud, ps: Item) -> int:
 
 @on("computed", "PrimaryStorage.availablePhysicalCapacity")
 def available_physical_capacity(cloud: Cloud, ps: Item) -> int:
-    if ps["uuid"] in cloud.full:
+    if ps["uuid"] in cloud.outages.full_storages:
         return 0
     return ps.get("availablePhysicalCapacity", total_physical_capacity(cloud, ps))
 
@@ -9330,7 +9341,7 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
 
     The stored number is what there is when the storage is empty, by default the total.
     """
-    if ps["uuid"] in cloud.full:
+    if ps["uuid"] in cloud.outages.full_storages:
         return 0
     if ps.get("type") == "LocalStorage":
         disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
@@ -9360,7 +9371,7 @@ def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
     """Return True if a primary storage takes so many bytes and keeps what it reserves."""
     reserved = configured(cloud, "primaryStorage", "reservedCapacity")
     available = available_capacity(cloud, ps) - reserved
-    return works(ps) and available >= size and ps["uuid"] not in cloud.full
+    return works(ps) and available >= size and ps["uuid"] not in cloud.outages.full_storages
 
 
 def storage_with_room(cloud: Cloud, uuid: Uuid | None, size: int) -> Item:
@@ -11594,7 +11605,7 @@ def run_scheduled_job(cloud: Cloud, uuid: Uuid) -> None:
         return
     plan(cloud, tie, math.floor(cloud.clock.now()) + 1)
     job = cloud.look("SchedulerJob", tie["schedulerJobUuid"])
-    if state_of_scheduler_job(cloud, job) != "Enabled" or cloud.unreachable:
+    if state_of_scheduler_job(cloud, job) != "Enabled" or cloud.outages.nodes_away:
         return
     try:
         call = scheduled_call(cloud, job, cloud.uuid())
@@ -11752,7 +11763,7 @@ def community_license(cloud: Cloud) -> Item:
 def end_of_license(cloud: Cloud, row: Item) -> Stamp | None:
     """Return the end of a licence: an earlier one while an incident lasts, unless it is renewed."""
     own_end = row.get("expiredDate")
-    end_then, end_now = cloud.lapsed.get(row["uuid"], (None, None))
+    end_then, end_now = cloud.outages.licenses.get(row["uuid"], (None, None))
     return end_now if end_now and own_end == end_then else own_end
 
 
@@ -12773,9 +12784,9 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     course = INCIDENTS[kind](cloud, target)
     with cloud.store.all_or_nothing():
         facts = next(course, None)
-    struck = Incident(f"incident-{next(cloud.numbers)}", kind, target, facts or {}, course)
+    struck = Incident(f"incident-{next(cloud.outages.numbers)}", kind, target, facts or {}, course)
     if facts is not None:
-        cloud.incidents[struck.id] = struck
+        cloud.outages.incidents[struck.id] = struck
     if "seconds" in struck.facts:
         seconds = struck.facts.pop("seconds")
         end = functools.partial(end_incident, cloud, struck.id)
@@ -12785,8 +12796,8 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
 
 def end_incident(cloud: Cloud, id: str) -> None:
     """End an incident, unless it has ended."""
-    if id in cloud.incidents:
-        next(cloud.incidents.pop(id).course, None)
+    if id in cloud.outages.incidents:
+        next(cloud.outages.incidents.pop(id).course, None)
         cloud.clock.spawn(cloud.store.try_commit())
 
 
@@ -12856,7 +12867,7 @@ def cut_off(cloud: Cloud, hosts: list[Uuid]) -> None:
     for uuid in hosts:
         if not cloud.store.peek("Host", uuid):
             continue
-        cloud.down[uuid] += 1
+        cloud.outages.hosts[uuid] += 1
         if cloud.look("Host", uuid)["status"] != "Disconnected":
             disconnect_host(cloud, uuid)
             cloud.change("Host", uuid, cutOff=True)
@@ -12876,9 +12887,9 @@ def host_needed_by(cloud: Cloud, run: Run, hosts: list[Uuid]) -> Uuid | None:
 
 def reach_again(cloud: Cloud, hosts: list[Uuid]) -> None:
     """Connect hosts again, unless another incident keeps them away, or they were away before."""
-    cloud.down -= Counter(hosts)
+    cloud.outages.hosts -= Counter(hosts)
     for uuid in hosts:
-        if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.down:
+        if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.outages.hosts:
             cloud.change("Host", uuid, cutOff=None)
             connect_host(cloud, cloud.get("Host", uuid))
     check_storage(cloud)
@@ -12893,7 +12904,7 @@ def check_storage(cloud: Cloud) -> None:
         statuses: set[str] = set()
         for cluster in storage["attachedClusterUuids"]:
             statuses.update(host["status"] for host in cloud.find("Host", "clusterUuid", cluster))
-        if statuses and "Connected" not in statuses and cloud.down:
+        if statuses and "Connected" not in statuses and cloud.outages.hosts:
             switch_storage(cloud, "PrimaryStorage", storage["uuid"], "Disconnected")
         elif storage.get("cutOff"):
             switch_storage(cloud, "PrimaryStorage", storage["uuid"], "Connected")
@@ -12915,11 +12926,11 @@ def primary_storage_full(cloud: Cloud, target: object) -> Generator:
     """Fill a primary storage: nothing more fits on it, whatever is deleted."""
     _, storage = item_named(cloud, target, "PrimaryStorage")
     uuid = storage["uuid"]
-    cloud.full[uuid] += 1
+    cloud.outages.full_storages[uuid] += 1
     content = "the primary storage[uuid:%s] has no space left"
     cloud.notify(content, [uuid], "PrimaryStorageVO", uuid, "Warning")
     yield {"uuid": uuid}
-    cloud.full = +(cloud.full - Counter([uuid]))
+    cloud.outages.full_storages = +(cloud.outages.full_storages - Counter([uuid]))
 
 
 # the management node
@@ -12946,11 +12957,11 @@ def management_node_down(cloud: Cloud, target: object) -> Generator:
     endless = target in ({}, None)
     if not endless:
         number_from(0)("management-node-down", target)
-    cloud.unreachable += 1
+    cloud.outages.nodes_away += 1
     stop_node(cloud)
     yield {} if endless else {"seconds": target}
-    cloud.unreachable -= 1
-    if not cloud.unreachable:
+    cloud.outages.nodes_away -= 1
+    if not cloud.outages.nodes_away:
         start_node(cloud)
 
 
@@ -12964,7 +12975,7 @@ def stop_node(cloud: Cloud) -> None:
     """Lose all that is under way on the management node."""
     cloud.jobs.lose()
     cloud.part(LongRuns).clear()
-    cloud.deaths += 1
+    cloud.outages.node_deaths += 1
 
 
 def start_node(cloud: Cloud) -> None:
@@ -12989,14 +13000,14 @@ def license_expired(cloud: Cloud, target: object) -> Generator:
     end = cloud.clock.stamp(cloud.clock.now() - 1)
     for type in ("License", "LicenseAddOn"):
         for item in cloud.store.rows(type):
-            cloud.lapsed[item["uuid"]] = item.get("expiredDate"), end
-    cloud.refusals["license-expired"] = functools.partial(refuse_without_license, cloud)
+            cloud.outages.licenses[item["uuid"]] = item.get("expiredDate"), end
+    cloud.outages.refusals["license-expired"] = functools.partial(refuse_without_license, cloud)
     uuid = license_of(cloud)["uuid"]
     cloud.notify("the license has expired", [], "LicenseVO", uuid, "Warning")
     yield {}
-    if all(other.kind != "license-expired" for other in cloud.incidents.values()):
-        cloud.lapsed.clear()
-        cloud.refusals.pop("license-expired")
+    if all(other.kind != "license-expired" for other in cloud.outages.incidents.values()):
+        cloud.outages.licenses.clear()
+        cloud.outages.refusals.pop("license-expired")
 
 
 def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
@@ -13776,7 +13787,7 @@ class Rest:
 
     async def dispatch(self, request: web.Request, entry: Entry) -> Answer:
         """Find the API of a request, read the call, match a rule, and run the call."""
-        if self.cloud.unreachable:
+        if self.cloud.outages.nodes_away:
             raise Unreachable
         path = path_below(entry.path, self.dialect)
         if request.method == "OPTIONS":
@@ -13802,18 +13813,18 @@ class Rest:
 
     async def wait(self, awaitable: Awaitable[object]) -> None:
         """Wait in the middle of a call. Raise if the mock is reset or its node dies meanwhile."""
-        resets, deaths = self.cloud.resets, self.cloud.deaths
+        resets, deaths = self.cloud.resets, self.cloud.outages.node_deaths
         await awaitable
         if resets != self.cloud.resets:
             raise ApiError("SYS.1012", "the mock was reset while the call waited")
-        if deaths != self.cloud.deaths:
+        if deaths != self.cloud.outages.node_deaths:
             raise Unreachable
 
     # cached answers
 
     def cached_answer(self, request: web.Request, entry: Entry) -> Answer | None:
         """Return the earlier answer to the same GET by admin, if it still stands."""
-        if self.faults.armed or self.cloud.unreachable:
+        if self.faults.armed or self.cloud.outages.nodes_away:
             return None
         if request.body_exists or "X-JSON-Schema" in request.headers:
             return None
@@ -15763,7 +15774,7 @@ class Control:
     # incidents
 
     async def list_incidents(self, request: web.Request) -> Item:
-        incidents = self.cloud.incidents.values()
+        incidents = self.cloud.outages.incidents.values()
         return {"incidents": [incident.as_json(self.clock) for incident in incidents]}
 
     async def add_incident(self, request: web.Request) -> Item:
@@ -15776,7 +15787,7 @@ class Control:
 
     async def drop_incident(self, request: web.Request) -> Item:
         id = request.match_info["name"]
-        incidents = self.cloud.incidents
+        incidents = self.cloud.outages.incidents
         if id not in incidents:
             raise no_such("incident", id, incidents)
         end_incident(self.cloud, id)

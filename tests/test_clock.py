@@ -530,7 +530,7 @@ async def a_rule(mock):
 
 async def an_incident(mock):
     id = (await mock.incident({"management-node-down": 3}))["id"]
-    return lambda: id not in mock.cloud.incidents
+    return lambda: id not in mock.cloud.outages.incidents
 
 
 async def a_deleted_vm(mock):

@@ -369,7 +369,7 @@ async def go_through(mock, random, log):
         named_ones = [item["uuid"] for item in mock.cloud.store.rows(type)] if type else []
         if named_ones or not type:
             await mock.incident({kind: random.choice(named_ones) if type else {}})
-    for id in [*mock.cloud.incidents]:
+    for id in [*mock.cloud.outages.incidents]:
         await mock.end_incident(id)
     await mock.advance(100_000)
     assert log.seen == []

@@ -351,14 +351,14 @@ async def stir(mock, random, n):
         lambda: mock.incident({"network-partition": random.choice(["cluster-1", "cluster-2", "zone-1", ["host-1", "host-3"]])}),
         lambda: mock.incident({"primary-storage-full": random.choice(["ps-nfs", "ps-local"])}),
         lambda: mock.incident(random.choice([{"license-expired": {}}, {"management-node-restart": {}}, {"management-node-down": 20}])),
-        lambda: mock.end_incident(random.choice([*mock.cloud.incidents, "none"])),
+        lambda: mock.end_incident(random.choice([*mock.cloud.outages.incidents, "none"])),
         lambda: control(mock, "POST", f"jobs/{job}", {"do": random.choice(["finish", "fail", "expire"])}),
         *[lambda: mock.advance(random.uniform(0, 8))] * 4,
     ))  # fmt: skip
     try:
         await happens()
     except aiohttp.ClientConnectionError:
-        assert mock.cloud.unreachable
+        assert mock.cloud.outages.nodes_away
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -375,13 +375,13 @@ async def test_when_all_is_over_capacities_states_and_lines_are_as_they_should_b
     for n in range(60):
         await stir(mock, random, n)
     mock.rest.faults.clear()
-    for id in [*mock.cloud.incidents]:
+    for id in [*mock.cloud.outages.incidents]:
         await mock.end_incident(id)
     while mock.cloud.jobs.running:
         for job in [job["uuid"] for job in mock.jobs() if job["state"] == "held" and not mock.cloud.jobs.waits(job["uuid"])]:
             assert (await control(mock, "POST", f"jobs/{job}", {"do": "finish"}))[0] == 200
         await mock.advance(300)
-    assert (sizes(), mock.cloud.jobs.queues, mock.cloud.down, mock.cloud.full, mock.cloud.refusals) == (before, {}, {}, {}, {})
+    assert (sizes(), mock.cloud.jobs.queues, mock.cloud.outages.hosts, mock.cloud.outages.full_storages, mock.cloud.outages.refusals) == (before, {}, {}, {}, {})
     for host in store.rows("Host"):
         vms = store.find("VmInstance", "hostUuid", host["uuid"])
         assert available_cpus(mock.cloud, host) >= 0 and available_memory(mock.cloud, host) >= 0

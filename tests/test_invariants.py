@@ -51,7 +51,7 @@ def doubtful_capacity(cloud):
     for ps in (ps for ps in cloud.store.rows("PrimaryStorage") if ps["type"] not in {"SimulatorPrimaryStorage", adding and "LocalStorage"}):
         kept = [item for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", ps["uuid"])]
         left = total_capacity(cloud, ps) - sum(item["size"] for item in kept if item.get("installPath", item.get("status") != "Creating" or "volumeUuid" in item))
-        available = left if ps["uuid"] in cloud.full else available_capacity(cloud, ps)
+        available = left if ps["uuid"] in cloud.outages.full_storages else available_capacity(cloud, ps)
         if not 0 <= available <= total_capacity(cloud, ps) or (ps["type"] != "LocalStorage" and available != left):
             yield f"{left} of {ps['name']} is left, not {available}"
 
@@ -317,7 +317,7 @@ class Anything(Drive):
 
     async def trouble(self):
         self.mock.rule(api=(api := self.random.choice(OFTEN)), times=1, then={"error": "SYS.1006", "stage": [*stages][-1]} if (stages := self.mock.cloud.stages(SIMULATED[api])) else {"error": "SYS.1006"})
-        for id in [*self.mock.cloud.incidents]:
+        for id in [*self.mock.cloud.outages.incidents]:
             await self.mock.end_incident(id)
         (kind, about), = self.random.choice(TROUBLE).items()
         if about == {} or any(item["name"] == about for type in ("Host", "Cluster", "PrimaryStorage") for item in self.store.rows(type)):

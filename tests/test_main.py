@@ -495,7 +495,7 @@ async def test_a_small_cloud_from_a_file_has_what_created_objects_have(tmp_path)
         assert (await mock.call("GetCpuMemoryCapacity", all=True))["availableCpu"] == 160
         await mock.incident({"network-partition": "z"})
         assert (await mock.query("hosts"))[0]["status"] == "Disconnected"
-        await mock.end_incident(next(iter(mock.cloud.incidents)))
+        await mock.end_incident(next(iter(mock.cloud.outages.incidents)))
         assert (await mock.act("hosts", host["uuid"], "reconnectHost"))["status"] == "Connected"
         await mock.delete("hosts", host["uuid"])
         assert await mock.query("hosts") == []

@@ -67,8 +67,9 @@ def state(mock):
         "clock": (mock.clock.mode, round((now - mock.clock.system_time()) / 600), due),
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
-            "used", "draws", "incidents", "numbers", "down", "full", "lapsed", "refusals", "unreachable", "deaths", "creation_moment", "acting")],
+            "used", "draws", "creation_moment", "acting")],
         "next addresses": dict(cloud.part(Cursors)),
+        "outages": {name: str(value) for name, value in vars(cloud.outages).items()},
         "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
         "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "looked", "expired_by", "unanswered", "hooks_first")],
         "rules": [rule.as_json() for rule in mock.rules],

@@ -176,7 +176,7 @@ async def test_a_call_is_told_again_with_the_same_seq_when_its_job_has_ended(moc
 
 async def test_what_is_taken_back_at_once_is_no_event(mock):
     async with Stream(mock) as stream:
-        mock.cloud.full[named("ps-nfs")] += 1
+        mock.cloud.outages.full_storages[named("ps-nfs")] += 1
         params = {"name": "d", "diskOfferingUuid": named("disk-100g"), "primaryStorageUuid": named("ps-nfs")}
         await mock.request("POST", "/volumes/data", {"params": params})  # the volume is there before its place is found wanting
         await mock.advance(10)

@@ -1439,7 +1439,7 @@ LIMITS = {"<=": "longest", ">=": "shortest", "<": "below", ">": "above"}
 
 
 @dataclass
-class Value:
+class ValueSpec:
     """The type and the constraints of a parameter, a global configuration or a key of a rule."""
 
     name: str
@@ -1466,7 +1466,7 @@ class Value:
     default: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Value:
+    def parse(cls, text: str) -> ValueSpec:
         """Return the value that a line of text describes. Raise ValueError for a wrong word."""
         line, has_default, default = text.partition(" =")
         head, *words = line.split(" ")
@@ -1592,7 +1592,7 @@ def gson_error(expected: str, value: Any, name: str) -> TypeError:
     return TypeError(f"{exception}: Expected {expected} but was {gson_word(value)} at field {name}")
 
 
-def read_text(spec: Value, value: Any) -> str:
+def read_text(spec: ValueSpec, value: Any) -> str:
     if isinstance(value, (dict, list)):
         raise gson_error("a string", value, spec.name)
     if isinstance(value, bool):
@@ -1605,7 +1605,7 @@ def read_text(spec: Value, value: Any) -> str:
     return value if spec.verbatim else value.strip()
 
 
-def read_whole(spec: Value, value: Any) -> int:
+def read_whole(spec: ValueSpec, value: Any) -> int:
     bits = 31 if spec.type == "int" else 63
     try:
         if isinstance(value, (bool, dict, list)):
@@ -1621,7 +1621,7 @@ def read_whole(spec: Value, value: Any) -> int:
     return int(number)
 
 
-def read_fraction(spec: Value, value: Any) -> float:
+def read_fraction(spec: ValueSpec, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -1629,7 +1629,7 @@ def read_fraction(spec: Value, value: Any) -> float:
         raise FrontError(400, f"[{spec.name}] field {verdict}") from None
 
 
-def read_bool(spec: Value, value: Any) -> bool:
+def read_bool(spec: ValueSpec, value: Any) -> bool:
     word = text_of(value).strip().lower()
     if word not in ("true", "false"):
         verdict = f"[{text_of(value)}] is not a valid boolean string[true, false]."
@@ -1637,19 +1637,19 @@ def read_bool(spec: Value, value: Any) -> bool:
     return word == "true"
 
 
-def read_list(spec: Value, value: Any) -> list[str | None]:
+def read_list(spec: ValueSpec, value: Any) -> list[str | None]:
     if not isinstance(value, list):
         raise gson_error("BEGIN_ARRAY", value, spec.name)
     return [None if element is None else read_text(spec, element) for element in value]
 
 
-def read_map(spec: Value, value: Any) -> Item:
+def read_map(spec: ValueSpec, value: Any) -> Item:
     if not isinstance(value, dict):
         raise gson_error("BEGIN_OBJECT", value, spec.name)
     return value
 
 
-def read_maps(spec: Value, value: Any) -> list[Item]:
+def read_maps(spec: ValueSpec, value: Any) -> list[Item]:
     if not isinstance(value, list):
         raise gson_error("BEGIN_ARRAY", value, spec.name)
     return [read_map(spec, element) for element in value]
@@ -1685,7 +1685,7 @@ class Type:
     """A type of values: how JSON and texts are read, and its names for people."""
 
     noun: str
-    read: Callable[[Value, Any], Any]
+    read: Callable[[ValueSpec, Any], Any]
     parse: Callable[[str], Any] = str
     words: str = "a text"
 
@@ -1890,7 +1890,7 @@ class Api:
         truths = {self.answers: self.whether} if isinstance(self.whether, str) else self.whether
         texts = dict(enumerate(self.only)) or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
-        self.facts = [Fact(Value.parse(text), begin) for text, begin in self.tells.items()]
+        self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
         self.charges = [parser.charge(text) for text in self.asks]
 
     def check_references(self, catalogue: Catalogue) -> None:
@@ -1905,8 +1905,8 @@ class Api:
             check_word(self.sums, catalogue.resources, "resource")
 
     @functools.cached_property
-    def params(self) -> dict[str, Value]:
-        return {param.name: param for param in map(Value.parse, self.takes)}
+    def params(self) -> dict[str, ValueSpec]:
+        return {param.name: param for param in map(ValueSpec.parse, self.takes)}
 
     @functools.cached_property
     def kind(self) -> str:
@@ -1972,21 +1972,21 @@ class Api:
         return f"{self.package or 'org.zstack.header'}.API{self.name}Msg"
 
     @functools.cached_property
-    def named(self) -> list[Value]:
+    def named(self) -> list[ValueSpec]:
         """Return the parameters that name an object: those in the path, and uuid."""
         params = [param for param in self.params.values() if param.refers]
         return [param for param in params if param.name == "uuid" or self.has_in_path(param)]
 
-    def has_in_path(self, param: Value) -> bool:
+    def has_in_path(self, param: ValueSpec) -> bool:
         return f"{{{param.name}}}" in self.path
 
     @functools.cached_property
-    def target(self) -> Value | None:
+    def target(self) -> ValueSpec | None:
         """Return the parameter that names the object acted on."""
         return next(iter(self.named), None)
 
     @functools.cached_property
-    def subject(self) -> Value | None:
+    def subject(self) -> ValueSpec | None:
         """Return the parameter that names the object whose fields the clauses of the row name.
 
         It refers to what is answered, else it is the target, else it is the first reference.
@@ -2271,8 +2271,8 @@ class Configuration:
     description: str = ""
 
     @functools.cached_property
-    def spec(self) -> Value:
-        return Value.parse(f"value:{self.value}")
+    def spec(self) -> ValueSpec:
+        return ValueSpec.parse(f"value:{self.value}")
 
     @functools.cached_property
     def usual(self) -> Any:
@@ -2461,7 +2461,7 @@ class Charge:
 class Fact:
     """A member of an answer that is read from a system tag, and how the tag begins."""
 
-    value: Value
+    value: ValueSpec
     begin: str
 
 
@@ -2575,7 +2575,7 @@ class RowParser:
         self,
         catalogue: Catalogue,
         types: Iterable[str] = (),
-        params: dict[str, Value] | None = None,
+        params: dict[str, ValueSpec] | None = None,
         names: Iterable[str] = (),
     ) -> None:
         self.catalogue, self.params = catalogue, params or {}
@@ -3215,7 +3215,7 @@ Pause = Callable[[], Any]
 
 FORMAT = 2  # of the files; a newer one is refused
 OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
-LEDGER_MOST = 16 << 20  # bytes; a longer ledger is folded though commits go on
+LONGEST_LEDGER = 16 << 20  # bytes; a longer ledger is folded though commits go on
 SLICE = 100  # objects that a fold writes at a stretch
 PAUSE: Seconds = 0.001  # after each slice, so that requests are answered meanwhile
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -3237,7 +3237,7 @@ def to_line(number: int, item: Item | None) -> bytes:
 
 # stored items are frozen
 
-ATOMS = (str, int, float, bool, type(None))
+SCALARS = (str, int, float, bool, type(None))
 
 
 def refuse_change(self: Any, *arguments: Any, **named: Any) -> None:
@@ -3267,7 +3267,7 @@ class FrozenList(list):
         return list, (list(self),)
 
 
-SOLID = {*ATOMS, FrozenDict, FrozenList}
+IMMUTABLE_TYPES = {*SCALARS, FrozenDict, FrozenList}
 
 
 def frozen(value: Any) -> Any:
@@ -3275,11 +3275,11 @@ def frozen(value: Any) -> Any:
 
     All state that outlives a call is frozen, so that several holders may share it.
     """
-    if type(value) in SOLID:
+    if type(value) in IMMUTABLE_TYPES:
         return value
     if isinstance(value, dict):
         copy = FrozenDict(value)
-        if not SOLID.issuperset(map(type, value.values())):  # a quick test, which most items pass
+        if not IMMUTABLE_TYPES.issuperset(map(type, value.values())):  # most items have no others
             for key, inner in value.items():
                 dict.__setitem__(copy, key, frozen(inner))
         return copy
@@ -3356,7 +3356,7 @@ def copy_over(source: Path, target: Path) -> None:
         shutil.copyfile(source, beside)
 
 
-def is_at(file: Any, path: Path) -> bool:
+def is_still_at(file: Any, path: Path) -> bool:
     """Return False if somebody has removed, moved or replaced an open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
@@ -3554,13 +3554,13 @@ class Folder(Storage):
         self.durable = durable
         self.lock: Any = None  # the locked file
         self.ledger: Ledger | None = None  # None until the next commit
-        self.last = 0  # the number of the last ledger
-        self.folded = 0  # the number of the last ledger that is in the files
-        self.behind: dict[str, int] = {}  # types to fold, each with its last ledger
-        self.edited: set[str] = set()  # types whose file was not as its spare, or not in ASCII
+        self.last_ledger = 0  # the number of the last ledger
+        self.last_folded = 0  # the number of the last ledger that is in the files
+        self.stale_types: dict[str, int] = {}  # types to fold, each with its last ledger
+        self.edited_types: set[str] = set()  # whose file was not as its spare, or not ASCII
         self.reports: list[str] = []  # on what read() mended
         self.appending, self.folding = threading.Lock(), threading.Lock()
-        self.hurry = threading.Event()
+        self.without_pauses = threading.Event()
 
     def open(self) -> None:
         """Make the folder and lock it for this process. Raise SettingsError if that cannot be."""
@@ -3578,7 +3578,7 @@ class Folder(Storage):
 
     def begin(self) -> None:
         self.spares.mkdir(parents=True, exist_ok=True)
-        if not (self.lock and is_at(self.lock, self.path / ".lock")):
+        if not (self.lock and is_still_at(self.lock, self.path / ".lock")):
             before, self.lock = self.lock, locked(self.path)
             if before:
                 before.close()
@@ -3591,9 +3591,9 @@ class Folder(Storage):
 
     def is_lost(self) -> bool:
         """Return True if somebody has removed or replaced the folder, its lock or its ledger."""
-        if not is_at(self.lock, self.path / ".lock"):
+        if not is_still_at(self.lock, self.path / ".lock"):
             return True
-        return self.ledger is not None and not is_at(self.ledger.file, self.ledger.path)
+        return self.ledger is not None and not is_still_at(self.ledger.file, self.ledger.path)
 
     # reading
 
@@ -3609,7 +3609,7 @@ class Folder(Storage):
                 for folder in (self.path, self.spares):
                     (folder / f"{type}.tmp").unlink(missing_ok=True)
             documents = {Path(name).stem: self.read_file(name) for name in names}
-            self.behind = dict.fromkeys(self.edited, 0)
+            self.stale_types = dict.fromkeys(self.edited_types, 0)
             self.replay(documents)
         except OSError as error:
             raise SettingsError(
@@ -3648,7 +3648,7 @@ class Folder(Storage):
         except Broken as error:
             return self.use_spare(path, str(error))
         if not (octets.isascii() and spare.exists() and spare.read_bytes() == octets):
-            self.edited.add(path.stem)
+            self.edited_types.add(path.stem)
         return items
 
     def use_spare(self, path: Path, reason: str) -> dict[int, Item]:
@@ -3682,8 +3682,8 @@ class Folder(Storage):
                     f"{path} is damaged: {bodies.count(None)} of {len(bodies)} commits are lost; "
                     f"it is kept as {self.set_aside(path)}"
                 )
-            self.last = int(path.stem)
-            self.behind = dict.fromkeys(documents, self.last)
+            self.last_ledger = int(path.stem)
+            self.stale_types = dict.fromkeys(documents, self.last_ledger)
 
     def ledgers(self) -> list[Path]:
         """Return the ledgers on the disk, oldest first."""
@@ -3709,19 +3709,19 @@ class Folder(Storage):
 
     def keep(self, text: bytes, types: Iterable[str]) -> None:
         if self.ledger is None:
-            self.last += 1
-            self.ledger = Ledger(self.path / f"{self.last:08d}.ledger")
+            self.last_ledger += 1
+            self.ledger = Ledger(self.path / f"{self.last_ledger:08d}.ledger")
         self.ledger.append(sealed(text), self.durable)
-        self.behind |= dict.fromkeys(types, self.last)
+        self.stale_types |= dict.fromkeys(types, self.last_ledger)
 
     @property
     def is_behind(self) -> bool:
         """True if fold() has something to do."""
-        return bool(self.behind) or self.folded < self.last
+        return bool(self.stale_types) or self.last_folded < self.last_ledger
 
     @property
     def is_long(self) -> bool:
-        return self.ledger is not None and self.ledger.end > LEDGER_MOST
+        return self.ledger is not None and self.ledger.end > LONGEST_LEDGER
 
     def end_ledger(self) -> int:
         """Close the ledger: the next commit begins another. Return the number of the last one."""
@@ -3729,7 +3729,7 @@ class Folder(Storage):
             if self.ledger:
                 self.ledger.cut()
             self.close_ledger()
-            return self.last
+            return self.last_ledger
 
     def fold(self, documents: Documents, last: int) -> None:
         """Write the files of the types that are behind. Remove the ledgers up to number `last`.
@@ -3737,7 +3737,7 @@ class Folder(Storage):
         `documents` is the state of these types after the last commit in those ledgers.
         """
         with self.folding:
-            if last < self.folded:  # a later fold was quicker
+            if last < self.last_folded:  # a later fold was quicker
                 return
             self.spares.mkdir(exist_ok=True)
             for type, items in documents.items():
@@ -3748,12 +3748,12 @@ class Folder(Storage):
             for path in self.ledgers():
                 if int(path.stem) <= last:
                     path.unlink(missing_ok=True)
-            self.folded = last
+            self.last_folded = last
             with self.appending:
-                self.behind = {type: n for type, n in self.behind.items() if n > last}
+                self.stale_types = {type: n for type, n in self.stale_types.items() if n > last}
 
     def pause(self) -> None:
-        self.hurry.wait(PAUSE)
+        self.without_pauses.wait(PAUSE)
 
     def close(self) -> None:
         """Close the folder as it is, for another process to use."""
@@ -3885,7 +3885,7 @@ class Snapshots:
 
 def clone(item: Item) -> Item:
     """Return a copy that shares nothing that could be changed."""
-    return {key: value if type(value) in ATOMS else copied(value) for key, value in item.items()}
+    return {key: value if type(value) in SCALARS else copied(value) for key, value in item.items()}
 
 
 def copied(value: Any) -> Any:
@@ -4542,7 +4542,7 @@ class Store(Database):
     def to_fold(self) -> tuple[Documents, int]:
         """End the ledger. Return the items of the types that it changed, and its number."""
         last = self.folder.end_ledger()
-        return {type: self.table(type).documents() for type in self.folder.behind}, last
+        return {type: self.table(type).documents() for type in self.folder.stale_types}, last
 
     # the end
 
@@ -4568,7 +4568,7 @@ class Store(Database):
             return
         if self.tending:
             self.tending.cancel()
-        self.folder.hurry.set()
+        self.folder.without_pauses.set()
         with contextlib.suppress(ApiError):
             self.write_now()
             with self.failures.guard("fold"):
@@ -6329,12 +6329,15 @@ class Call:
 class Run:
     """An operation under way: it works step by step, and ends with done(body, error).
 
-    An operation with stages begins at once, and each yield of its work ends a stage. The stages
-    share its seconds. An operation without stages waits for its seconds, then does all its work.
+    An operation with stages begins at once. It yields the name of a stage after the work of that
+    stage, and waits for the stage's equal share of its seconds. An operation without stages waits
+    for all its seconds, then does all its work.
 
         begin -> step -> plan_next -> step -> ... -> finish
 
-    An error undoes the work. The run then ends when it is due, and not before.
+    An error undoes the step that it ended, and the steps before if a rule says rollback. The run
+    then ends when it is due, and not before.
+
     `began` and `due` are seconds of Clock.steady(). The argument `began` is a date.
     """
 
@@ -6347,10 +6350,10 @@ class Run:
         self.began = self.clock.steady(began)
         self.due = self.began + seconds
         self.stages: dict[str, str] = self.cloud.stages(call.api, call.long)
-        self.seen: list[Seconds] = []  # when each stage ended; a second of Clock.steady()
+        self.stage_starts: list[Seconds] = []  # in seconds of Clock.steady()
         self.log: list[Any] = []  # the changes made, for undo()
         self.steps: Any = None  # the generator of its work
-        self.passed: str | None = None  # the stage that ended last
+        self.current_stage: str | None = None  # the name of the last one
         self.timer: Timer | None = None
         self.over = False  # no work is left
         self.ended = False
@@ -6410,7 +6413,7 @@ class Run:
         elif self.fails_next():
             raise self.call.fault.error
         try:
-            self.passed = next(self.steps)
+            self.current_stage = next(self.steps)
         except StopIteration as end:
             return True, end.value
         return False, None
@@ -6418,21 +6421,22 @@ class Run:
     def plan_next(self) -> None:
         """Take the next step when the stage has had its share of the time.
 
-        A bare yield is no stage: it ends the preparations. A first stage that is to fail fails at
-        once, even if nothing prepares it.
+        A bare yield is no stage: it ends the preparations. The first step has done the work of
+        the first stage already, so a first stage that is to fail fails here.
         """
-        fails_first = not self.seen and self.fails_next()
-        if self.passed is None or fails_first:
+        fails_first = not self.stage_starts and self.fails_next()
+        if self.current_stage is None or fails_first:
             self.attempt()
             return
-        self.seen.append(self.clock.steady())
+        self.stage_starts.append(self.clock.steady())
         share = (self.due - self.began) / max(1, len(self.stages))
-        self.timer = self.later(self.began + share * len(self.seen), self.attempt)
+        self.timer = self.later(self.began + share * len(self.stage_starts), self.attempt)
 
     def fails_next(self) -> bool:
-        """Return True if a rule fails the next stage."""
+        """Return True if a rule fails the next stage. Work yields all its stages, in order."""
         stage = self.call.fault.stage
-        return bool(stage) and [*self.stages, ""][len(self.seen)] == stage
+        upcoming = [*self.stages][len(self.stage_starts) :]
+        return bool(stage) and upcoming[:1] == [stage]
 
     def fail_in_time(self, error: ApiError) -> None:
         """End with an error, but not before the run is due."""
@@ -6551,7 +6555,7 @@ class Jobs:
         self.queues: dict[str, list[Job]] = defaultdict(list)  # by object; the first one runs
         self.runs: set[Run] = set()  # of jobs and of long jobs
         self.progress: dict[Uuid, Run] = {}  # for GetTaskProgress
-        self.looked: dict[Uuid, float] = {}  # date of the last look; its record is a minute late
+        self.last_looks: dict[Uuid, float] = {}  # dates of polls; records have them a minute late
         self.expired_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
         self.hook_tasks: set[asyncio.Task[None]] = set()  # calls of web-hooks
         for event in [*self.unanswered.values(), *self.hooks_first.values()]:
@@ -6616,7 +6620,7 @@ class Jobs:
         line.remove(job)
         if not line:
             del self.queues[key]
-        elif first is job:
+        elif first is job and not line[0].ended:  # one that was failed by hand leaves by itself
             self.start(line[0])
 
     def start(self, job: Job) -> None:
@@ -6642,8 +6646,9 @@ class Jobs:
         fault = job.call.fault
         result = {"state": "succeeded", "body": body}
         if error:
+            is_by_rule = fault.error is not None and fault.error in (error, error.cause)
             result = {
-                "rule": fault.name if fault.error in (error, error.cause) else None,
+                "rule": fault.name if is_by_rule else None,
                 "state": "failed",
                 "body": None,
                 "error": self.cloud.catalogue.error_body(error),
@@ -6730,18 +6735,20 @@ class Jobs:
         if record is None or self.expired(record):
             return None
         uuid, now = record["uuid"], self.clock.now()
-        self.looked[uuid] = now
+        self.last_looks[uuid] = now
         if abs(now - record["seen"]) >= LOOKS_APART:  # the clock may have been set back
             self.store.update("Job", uuid, seen=now)
             self.clock.spawn(self.store.try_commit())
-        return record | {"state": "running"} if uuid in self.running else record
+        if uuid in self.running:  # also while its result is being written
+            return record | {"state": "running", "rule": None, "hint": None}
+        return record
 
     def expired(self, record: Item) -> bool:
         if record["state"] not in OVER or record["uuid"] in self.running:
             return False
         finished = record.get("finished", 0)
         if self.cloud.dialect["job-expiry"] == "seen":
-            looked = max(record["seen"], self.looked.get(record["uuid"], 0), finished)
+            looked = max(record["seen"], self.last_looks.get(record["uuid"], 0), finished)
             return self.clock.now() >= looked + KEPT_SEEN
         period = configured(self.cloud, "rest", "completedApi.expiredPeriod")
         # A job that took longer than the period is kept until the next scan.
@@ -6759,7 +6766,7 @@ class Jobs:
 
     def expire(self, uuid: Uuid) -> None:
         self.store.remove("Job", uuid)
-        self.looked.pop(uuid, None)
+        self.last_looks.pop(uuid, None)
         self.note(uuid)
 
     # web-hooks
@@ -7115,8 +7122,9 @@ def comparable(value: Any) -> Any:
 class Scope:
     """The meaning of a row's words for one call or one item.
 
-    `item` is a copy of the object that the row is about. `bound` has the elements of lists for
-    which a clause is repeated, by the name of the parameter.
+    A name is configured, now or caller, else a parameter of the call, else a field of the item;
+    its.NAME is always a field. `item` is a copy of the object that the row is about. `bound` has
+    the elements of lists for which a clause is repeated, by the name of the parameter.
     """
 
     def __init__(
@@ -7207,6 +7215,7 @@ class Scope:
         return [self]
 
     def with_bound(self, name: str, value: Any) -> Scope:
+        """Return a scope in which a parameter means one value. It shares item and changes."""
         scope = copy.copy(self)
         scope.bound = self.bound | {name: value}
         return scope
@@ -7263,7 +7272,7 @@ class Scope:
         for clause in clauses:
             for scope in self.repeated(clause.lists):
                 scope.apply(clause.effect)
-        self.keep()
+        self.store_changes()
 
     def apply(self, effect: RowEffect) -> None:
         """Apply an effect; perform() stores the fields that it sets."""
@@ -7288,10 +7297,10 @@ class Scope:
         elif isinstance(effect, Remove):
             cloud.remove(self.stored, self.item["uuid"])
         elif isinstance(effect, Perform):
-            self.keep()
-            self.renew()
+            self.store_changes()
+            self.reread()
             effect.function(cloud, self.item, self.call)
-            self.renew()
+            self.reread()
 
     def tag(self, effect: Tag) -> None:
         """Put a system tag on the item, in place of one that begins alike."""
@@ -7323,21 +7332,23 @@ class Scope:
         self.changes |= changes
         self.item |= changes
 
-    def keep(self) -> None:
+    def store_changes(self) -> None:
         """Store the fields that were set. Create, Add and Update take none away."""
         if not self.changes:
             return
-        changes, self.changes = self.changes, {}
+        changes = dict(self.changes)
+        self.changes.clear()
         if self.call and self.call.api.kind in ("Create", "Add", "Update"):
             changes = without_nulls(changes)
         if self.cloud.store.peek(self.stored, self.item["uuid"]):
             self.cloud.change(self.stored, self.item["uuid"], **changes)
 
-    def renew(self) -> None:
+    def reread(self) -> None:
         """Read the item again: others may have changed it."""
         item = self.cloud.store.get(self.stored, self.item["uuid"])
         if item is not None:
-            self.item = item
+            self.item.clear()
+            self.item.update(item)
 
     @property
     def stored(self) -> str:
@@ -7628,8 +7639,8 @@ FORGOTTEN = {  # keys that are lost with the object that they lead to, if it is 
 State = TypeVar("State")
 
 
+class Outages:
     """The incidents of a cloud, and what each kind has broken until it ends."""
-    """What incidents have broken in a cloud, until they end."""
 
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}  # those that have not ended, by id
@@ -7787,22 +7798,22 @@ class Cloud:
             self.store.put("Gone", {"uuid": uuid})
         self.notice("removed", type, item)
         Scope(self, None, type, item).perform(self.catalogue.endings[type])
-        self.bereave(type, uuid)
+        self.update_dependents(type, uuid)
 
-    def bereave(self, type: str, uuid: Uuid) -> None:
+    def update_dependents(self, type: str, uuid: Uuid) -> None:
         """Remove what depends on a removed item, or the fields that it loses."""
         for child_type, key, lost in self.catalogue.dependents[type]:
             row = self.catalogue.resource(child_type)
             for child in list(self.queries.find(row, key, uuid)):
                 if lost:
-                    self.lose(child_type, child, uuid, lost)
+                    self.clear_references(child_type, child, uuid, lost)
                 else:
                     self.drop(child_type, child)
         for about in ("SystemTag", "UserTag", "SharedResource"):
             for item in self.find(about, "resourceUuid", uuid):
                 self.store.remove(about, item["uuid"])
 
-    def lose(self, type: str, item: Item, uuid: Uuid, names: list[str]) -> None:
+    def clear_references(self, type: str, item: Item, uuid: Uuid, names: list[str]) -> None:
         """Take from an item the key that led to a removed one, and the fields that went with it.
 
         A list loses the element.
@@ -7821,7 +7832,7 @@ class Cloud:
         touched = {change[:2] for change in changes if change[0] in self.catalogue.resources}
         for type, uuid in sorted(touched):
             if not self.store.peek(type, uuid):
-                self.bereave(type, uuid)
+                self.update_dependents(type, uuid)
 
     def notice(self, event: str, subject: str, *arguments: Any) -> None:
         """Call the functions that are registered for an event (see `on`)."""
@@ -7902,7 +7913,7 @@ class Cloud:
         refuse_arguments(self, api, params)
         return params
 
-    def read(self, param: Value, value: Any) -> Any:
+    def read(self, param: ValueSpec, value: Any) -> Any:
         if value is None:
             return None
         try:
@@ -7911,7 +7922,7 @@ class Cloud:
             hint = f"{param.name} is {a_noun(TYPES[param.type].noun)}"
             raise FrontError(self.dialect["malformed-body"], str(error), hint) from None
 
-    def check_param(self, api: Api, param: Value, value: Any, missing_names: list[str]) -> None:
+    def check_param(self, api: Api, param: ValueSpec, value: Any, missing_names: list[str]) -> None:
         """Raise BadParameter for an illegal value.
 
         The server reports the first parameter that is missing. The hint names all.
@@ -7962,7 +7973,7 @@ class Cloud:
                 spelled[name] = self.spell(api, param, params[name])
         return spelled
 
-    def spell(self, api: Api, param: Value, value: Any) -> Any:
+    def spell(self, api: Api, param: ValueSpec, value: Any) -> Any:
         if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
             return spell_in_tag(value, self.catalogue.naming_tags, self.spell_uuid)
         if param.refers in ("", "Resource"):
@@ -7987,7 +7998,7 @@ class Cloud:
     def needs_session(self, api: Api) -> bool:
         return not api.open
 
-    def admit(self, call: Call) -> None:
+    def note_caller(self, call: Call) -> None:
         """Note the account of the session of a call, which may end before the call does.
 
         perform() raises what is wrong, in its turn.
@@ -8064,7 +8075,7 @@ class Cloud:
             raise ApiError("SYS.1003", details, hint=hint)
         return False
 
-    def hint_on_type(self, uuid: Uuid, param: Value) -> str:
+    def hint_on_type(self, uuid: Uuid, param: ValueSpec) -> str:
         """Return the hint that a uuid is of another type, or "" if it is none."""
         types = [name for name in self.catalogue.resources if self.exists(name, uuid)]
         if not types:
@@ -8473,7 +8484,7 @@ class Accounts:
         principals = [name.removeprefix("user:") for name in texts_in(entry.get("principals"))]
         return not entry.get("principals") or any(matches_names(name, user) for name in principals)
 
-    def object_of(self, call: Call, param: Value, uuid: Uuid) -> tuple[str, Item | None]:
+    def object_of(self, call: Call, param: ValueSpec, uuid: Uuid) -> tuple[str, Item | None]:
         """Return the type and the item that a value of a parameter names, or ("", None)."""
         if param.refers not in ("", "Resource"):
             type = self.catalogue.resources[param.refers].stored
@@ -8494,7 +8505,7 @@ class Accounts:
                 details = f"The {kind} tag[uuid: {tag['uuid']}] {reason}[uuid: {call.account}]"
                 raise ApiError("ID.1002", f"permission denied. {details}")
 
-    def refuse_object(self, call: Call, param: Value, type: str, item: Item | None) -> None:
+    def refuse_object(self, call: Call, param: ValueSpec, type: str, item: Item | None) -> None:
         """Refuse to change an object of another account, or to use one that it does not share.
 
         All may use an object that nobody owns, as a host, but only admin may tag it. The source is
@@ -8962,7 +8973,7 @@ def reserved_memory(cloud: Cloud, host: Item) -> int:
     return configured(cloud, "kvm", "reservedMemory")
 
 
-def hardware(cloud: Cloud, cpus: int = 16, memory: int = 64 * GIB) -> Item:
+def default_hardware(cloud: Cloud, cpus: int = 16, memory: int = 64 * GIB) -> Item:
     """Return the processors and the memory of a new host."""
     ratio = configured(cloud, "host", "cpu.overProvisioning.ratio")
     return {
@@ -8974,12 +8985,12 @@ def hardware(cloud: Cloud, cpus: int = 16, memory: int = 64 * GIB) -> Item:
 
 
 @named_in_rows
-def add_hardware(cloud: Cloud, host: Item, call: Call) -> None:
-    cloud.change("Host", host["uuid"], **hardware(cloud))
+def set_default_hardware(cloud: Cloud, host: Item, call: Call) -> None:
+    cloud.change("Host", host["uuid"], **default_hardware(cloud))
 
 
 @on("configured", "host/cpu.overProvisioning.ratio")
-def provision_cpus(cloud: Cloud) -> None:
+def recompute_cpu_capacity(cloud: Cloud) -> None:
     ratio = configured(cloud, "host", "cpu.overProvisioning.ratio")
     for host in [*cloud.store.rows("Host")]:
         cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
@@ -9008,7 +9019,7 @@ def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
         ("totalCpu", "availableCpu", "totalMemory", "availableMemory", "managedCpuNum"), 0
     )
     for host in hosts:
-        if not works(host) or (
+        if not is_usable(host) or (
             call["hypervisorType"]
             and not everywhere
             and call["hypervisorType"] != host["hypervisorType"]
@@ -9023,7 +9034,7 @@ def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
     return sums
 
 
-def works(item: Item) -> bool:
+def is_usable(item: Item) -> bool:
     """Return True for a host or a storage that is enabled and connected."""
     return (item["state"], item["status"]) == ("Enabled", "Connected")
 
@@ -9067,7 +9078,7 @@ def refuse_cut_off_host(cloud: Cloud, host: Item, call: Call) -> None:
 
 
 @named_in_rows
-def empty_host(cloud: Cloud, host: Item, call: Call) -> None:
+def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
     """Move each virtual machine to another host of the cluster, or stop it if none has room."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         try:
@@ -9136,11 +9147,12 @@ def able_hosts(
     hosts = []
     for host in cloud.store.rows("Host"):
         is_wanted = all(host[key] == value for key, value in wanted.items() if value)
-        if is_wanted and host["uuid"] != exclude and works(host) and is_in_use(cloud, host):
-            hosts.append(host)
+        if is_wanted and host["uuid"] != exclude and is_usable(host):
+            if is_place_enabled(cloud, host):
+                hosts.append(host)
     if not hosts:
         raise no_host("no host is Enabled and Connected")
-    homes = homes_of(cloud, vm)
+    homes = hosts_with_local_volumes(cloud, vm)
     hosts = [host for host in hosts if homes <= {host["uuid"]}]
     hosts = [host for host in hosts if reaches(cloud, vm, host["clusterUuid"])]
     if not hosts:
@@ -9149,20 +9161,20 @@ def able_hosts(
     if not hosts:
         size = f"cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"
         raise no_host(f"no host having {size}")
-    return keep_apart(cloud, vm, hosts)
+    return filter_by_affinity(cloud, vm, hosts)
 
 
 def no_host(reason: str) -> ApiError:
     return ApiError("HOST_ALLOCATION.1000", f"{reason} found")
 
 
-def is_in_use(cloud: Cloud, host: Item) -> bool:
+def is_place_enabled(cloud: Cloud, host: Item) -> bool:
     """Return True if the cluster and the zone of a host are enabled."""
     cluster, zone = cloud.look("Cluster", host["clusterUuid"]), cloud.look("Zone", host["zoneUuid"])
     return cluster.get("state") == zone.get("state") == "Enabled"
 
 
-def homes_of(cloud: Cloud, vm: Item) -> set[Uuid]:
+def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
     """Return the hosts on whose local disks volumes of a virtual machine are."""
     homes = set()
     for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
@@ -9187,7 +9199,7 @@ def reaches(cloud: Cloud, vm: Item, cluster: Uuid) -> bool:
         if cluster not in l2.get("attachedClusterUuids", ()):
             return False
     storages = cloud.find("PrimaryStorage", "attachedClusterUuids", cluster)
-    uuids = {ps["uuid"] for ps in storages if works(ps)}
+    uuids = {ps["uuid"] for ps in storages if is_usable(ps)}
     root = cloud.look("Volume", vm.get("rootVolumeUuid"))
     return bool(uuids) and root.get("primaryStorageUuid") in {None, *uuids}
 
@@ -9229,7 +9241,7 @@ def hosts_of_group(cloud: Cloud, group: Uuid) -> set[Uuid]:
     return {cloud.look("VmInstance", usage["resourceUuid"]).get("hostUuid") for usage in usages}
 
 
-def keep_apart(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
+def filter_by_affinity(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
     """Return the hosts without another virtual machine of the affinity groups of one.
 
     If there is none, all hosts will do for a group that only prefers it.
@@ -9285,7 +9297,7 @@ def collect(cloud: Cloud, job: Item) -> None:
     cloud.change("GarbageCollector", job["uuid"], status="Done" if reached else "Idle")
 
 
-def leave_for_collection(cloud: Cloud, vm: Item) -> None:
+def add_gc_job_if_unreachable(cloud: Cloud, vm: Item) -> None:
     """Add a GC job for a virtual machine that cannot be cleaned up on a host out of reach."""
     host = cloud.look("Host", vm.get("hostUuid"))
     if host.get("status", "Connected") == "Connected":
@@ -9371,7 +9383,7 @@ def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
     """Return True if a primary storage takes so many bytes and keeps what it reserves."""
     reserved = configured(cloud, "primaryStorage", "reservedCapacity")
     available = available_capacity(cloud, ps) - reserved
-    return works(ps) and available >= size and ps["uuid"] not in cloud.outages.full_storages
+    return is_usable(ps) and available >= size and ps["uuid"] not in cloud.outages.full_storages
 
 
 def storage_with_room(cloud: Cloud, uuid: Uuid | None, size: int) -> Item:
@@ -10235,7 +10247,7 @@ def destroy_vm_instance(cloud: Cloud, call: Call) -> Stages:
     vm = cloud.look("VmInstance", uuid)
     if not vm:
         return None  # somebody else has removed it
-    leave_for_collection(cloud, vm)
+    add_gc_job_if_unreachable(cloud, vm)
     leave_host(cloud, uuid, "Destroyed")
     for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
         cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
@@ -10993,7 +11005,7 @@ def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
         wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)]
     copies = []
     for bs in wanted:
-        if not works(bs) or not bs["attachedZoneUuids"]:
+        if not is_usable(bs) or not bs["attachedZoneUuids"]:
             continue
         path = f"rootVolumeTemplates/acct-{ADMIN}/{image['uuid']}/{image['uuid']}.template"
         copies.append({
@@ -11451,7 +11463,7 @@ def task_rows(cloud: Cloud, progress: Run) -> tuple[Item, list[Item]]:
     root = task_row(cloud, progress, f"{job}/0", words, progress.began)
     root["taskName"] = f"class {api.message}" if is_long else api.message
     children = []
-    moments = progress.seen or [progress.began]
+    moments = progress.stage_starts or [progress.began]
     for number, (sentence, moment) in enumerate(zip(progress.stages.values(), moments), 1):
         row = task_row(cloud, progress, f"{job}/{number}", sentence, moment, root, number)
         children.append(row | {"taskName": words})
@@ -11480,7 +11492,7 @@ def task_row(
     if cloud.dialect["task-progress-fields"]:
         row["taskId"] = uuid
         row["totalSteps"] = max(1, len(progress.stages))
-        row["currentStep"] = step or max(1, len(progress.seen))
+        row["currentStep"] = step or max(1, len(progress.stage_starts))
         if parent:
             row["parentId"] = parent["taskUuid"]
     return row
@@ -11614,7 +11626,7 @@ def run_scheduled_job(cloud: Cloud, uuid: Uuid) -> None:
         cloud.notify(sentence, arguments, "SchedulerJobVO", job["uuid"], "Error")
         return
     call.seconds = draw_seconds(cloud, call.api)
-    cloud.admit(call)
+    cloud.note_caller(call)
     call.account = call.user = job.get("owner", ADMIN)
     cloud.jobs.submit(call)
 
@@ -12135,7 +12147,8 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
     if type in ("Account", "User"):
         return {"password": SHA512_OF_PASSWORD}
     if type == "Host":
-        return hardware(cloud, item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB))
+        cpus, memory = item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)
+        return default_hardware(cloud, cpus, memory)
     if type == "PrimaryStorage":
         return {"totalCapacity": 20 * TIB}
     if type == "BackupStorage":
@@ -12784,14 +12797,14 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     course = INCIDENTS[kind](cloud, target)
     with cloud.store.all_or_nothing():
         facts = next(course, None)
-    struck = Incident(f"incident-{next(cloud.outages.numbers)}", kind, target, facts or {}, course)
+    begun = Incident(f"incident-{next(cloud.outages.numbers)}", kind, target, facts or {}, course)
     if facts is not None:
-        cloud.outages.incidents[struck.id] = struck
-    if "seconds" in struck.facts:
-        seconds = struck.facts.pop("seconds")
-        end = functools.partial(end_incident, cloud, struck.id)
-        struck.timer = cloud.clock.after(seconds, end, f"{struck.id} ends", awaited=True)
-    return struck
+        cloud.outages.incidents[begun.id] = begun
+    if "seconds" in begun.facts:
+        seconds = begun.facts.pop("seconds")
+        end = functools.partial(end_incident, cloud, begun.id)
+        begun.timer = cloud.clock.after(seconds, end, f"{begun.id} ends", awaited=True)
+    return begun
 
 
 def end_incident(cloud: Cloud, id: str) -> None:
@@ -12871,7 +12884,7 @@ def cut_off(cloud: Cloud, hosts: list[Uuid]) -> None:
         if cloud.look("Host", uuid)["status"] != "Disconnected":
             disconnect_host(cloud, uuid)
             cloud.change("Host", uuid, cutOff=True)
-    check_storage(cloud)
+    update_storage_status(cloud)
 
 
 def host_needed_by(cloud: Cloud, run: Run, hosts: list[Uuid]) -> Uuid | None:
@@ -12892,13 +12905,13 @@ def reach_again(cloud: Cloud, hosts: list[Uuid]) -> None:
         if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.outages.hosts:
             cloud.change("Host", uuid, cutOff=None)
             connect_host(cloud, cloud.get("Host", uuid))
-    check_storage(cloud)
+    update_storage_status(cloud)
 
 
 # storage
 
 
-def check_storage(cloud: Cloud) -> None:
+def update_storage_status(cloud: Cloud) -> None:
     """Keep primary storage connected as long as one host of its clusters is."""
     for storage in [*cloud.store.rows("PrimaryStorage")]:
         statuses: set[str] = set()
@@ -13217,7 +13230,7 @@ def from_query(api: Api, arguments: Arguments, dialect: Dialect) -> Item:
             values.setdefault(head, []).append((index, value))
         elif tail and kind == "map":
             inner = values.setdefault(head, {})
-            if tail in inner:
+            if not isinstance(inner, dict) or tail in inner:
                 problem = "there has been a parameter with the same map key"
                 raise FrontError(400, f"duplicate map query parameter[{name}], {problem}")
             inner[tail] = value
@@ -13527,7 +13540,7 @@ def with_inventory(text: bytes) -> bytes:
 
 # answers that are ready, for GETs are repeated again and again
 
-LONGEST_STANDING = 1 << 16  # bytes of one answer
+LONGEST_CACHED = 1 << 16  # bytes of one answer
 STANDING_ROOM = 1 << 24  # bytes of all answers
 
 
@@ -13547,7 +13560,7 @@ class Unanswered(web.StreamResponse):
         return None
 
 
-class Ready(Unanswered):
+class PrebuiltResponse(Unanswered):
     """An answer whose bytes are ready. They leave in one write, past aiohttp's own headers."""
 
     def __init__(self, request: web.Request, octets: bytes) -> None:
@@ -13626,7 +13639,7 @@ class AnswerCache:
 # answers that break
 
 SILENT_BREAKS = {"reset", "empty", "hang"}  # nothing at all is sent
-DRIBBLE = 0.1  # seconds between two bytes
+DRIBBLE_SECONDS = 0.1  # seconds between two bytes
 
 
 async def break_reset(
@@ -13697,7 +13710,7 @@ async def break_dribble(
     body: Any = response.body
     stream = await begin(request, response, len(body))
     for place, byte in enumerate(body):
-        await clock.sleep(DRIBBLE if place else 0)
+        await clock.sleep(DRIBBLE_SECONDS if place else 0)
         await stream.write(bytes([byte]))
     await stream.write_eof()
     return stream
@@ -13725,8 +13738,8 @@ HEADERS_FOR_BROWSERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow",
 }
-VERBS_OF_HTTP = "GET, POST, PUT, DELETE"
-HEADERS_OF_CALLS = "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema"
+ALLOWED_METHODS = "GET, POST, PUT, DELETE"
+ALLOWED_HEADERS = "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema"
 PREFLIGHT_SECONDS = "600"  # how long a browser may keep the answer to a preflight
 KINDS_OF_APIS = {"POST": "creational", "GET": "query", "DELETE": "delete"}  # RestServer.java
 
@@ -13842,7 +13855,7 @@ class Rest:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
         if entry.hints or call.user != ADMIN or call.api.behaviour:
             return
-        if len(text) > LONGEST_STANDING:
+        if len(text) > LONGEST_CACHED:
             return
         row = self.catalogue.resource(call.api.type)
         types = self.cloud.queries.reads(call["query"], row)
@@ -14175,7 +14188,7 @@ class Rest:
         call.key = call_key(effective_method(entry.method), entry.path, entry.query, call.arguments)
         call.on_end = functools.partial(self.record_end, entry)
         entry.job = call.job
-        self.cloud.admit(call)
+        self.cloud.note_caller(call)
         hook = header_of(request, "X-Web-Hook") or ""
         self.jobs.submit(call, hook.strip(), "X-JSON-Schema" in request.headers)
         await self.wait(store.commit(lambda error: self.jobs.withdraw(call)))
@@ -14244,15 +14257,15 @@ class Rest:
 
     def preflight(self, request: web.Request, path: str) -> Answer:
         """Return the answer to the OPTIONS of a browser."""
-        headers = request.headers.get("Access-Control-Request-Headers", HEADERS_OF_CALLS)
+        headers = header_of(request, "Access-Control-Request-Headers") or ALLOWED_HEADERS
         methods = {api.method for api, _ in self.catalogue.route(path)}
         if path.startswith("/api-jobs/"):
             methods = {"GET"}
         return Answer(200, b"", {
-            "Access-Control-Allow-Methods": VERBS_OF_HTTP,
+            "Access-Control-Allow-Methods": ALLOWED_METHODS,
             "Access-Control-Allow-Headers": headers,
             "Access-Control-Max-Age": PREFLIGHT_SECONDS,
-            "Allow": ", ".join(sorted(methods)) or VERBS_OF_HTTP,
+            "Allow": ", ".join(sorted(methods)) or ALLOWED_METHODS,
         })
 
     async def send(
@@ -14260,9 +14273,9 @@ class Rest:
     ) -> web.StreamResponse:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
-        if answer.ready and self.dialect["response-headers"] and Ready.fits(request):
+        if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
             date = rfc822_formatted_time().encode()
-            return Ready(request, b"%b%b\r\n\r\n%b" % (answer.ready, date, body))
+            return PrebuiltResponse(request, b"%b%b\r\n\r\n%b" % (answer.ready, date, body))
         if not isinstance(body, bytes):
             body = to_json(body)
         headers = self.headers | answer.headers
@@ -14421,7 +14434,7 @@ def parameter(
     return described
 
 
-def param_schema(param: Value) -> Schema:
+def param_schema(param: ValueSpec) -> Schema:
     """Return the schema of a parameter with its constraints."""
     schema = dict(SCHEMAS[param.type])
     if param.type == "str":
@@ -14439,7 +14452,7 @@ def param_schema(param: Value) -> Schema:
     return schema
 
 
-def text_constraints(param: Value) -> Schema:
+def text_constraints(param: ValueSpec) -> Schema:
     """Return the constraints of a text parameter in words of JSON Schema."""
     constraints = {
         "pattern": NOT_BLANK["pattern"] if param.nonblank else "",
@@ -14459,7 +14472,7 @@ def member_schema(member: Member) -> Schema:
     return {"type": "array", "items": schema} if member.many else schema
 
 
-def params_outside_path(api: Api) -> list[Value]:
+def params_outside_path(api: Api) -> list[ValueSpec]:
     return [param for name, param in api.params.items() if f"{{{name}}}" not in api.path]
 
 
@@ -15907,7 +15920,7 @@ def load_folder(rest: Rest) -> None:
     filled_with: Item = {name: record[name] for name in ("cloud", "seed") if name in record}
     rest.made = record.get("made") or filled_with
     check_made_with(rest.settings, rest.made)
-    resume_cloud(rest, store.folder.edited)
+    resume_cloud(rest, store.folder.edited_types)
 
 
 def resume_cloud(rest: Rest, edited: Container[str]) -> None:

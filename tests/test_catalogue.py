@@ -20,7 +20,7 @@ from zmock import (
     Perform,
     QueryEngine,
     SettingsError,
-    Value,
+    ValueSpec,
     When,
     named,
     refuse_idle_rows,
@@ -72,10 +72,10 @@ def test_the_words_of_an_api_are_known_and_its_message_is_a_java_class(api):
 
 @each("text", sorted(set(TEXTS)))
 def test_the_text_of_a_parameter_can_be_read_and_says_all_of_it(text):
-    param = Value.parse(text)
+    param = ValueSpec.parse(text)
     assert re.fullmatch(r"\w+", param.name)
     assert param.type in ("str", "int", "long", "double", "bool", "list", "map", "maps")
-    assert Value.parse(written(param)) == param
+    assert ValueSpec.parse(written(param)) == param
 
 
 def written(param):
@@ -93,13 +93,13 @@ def written(param):
 
 def test_every_constraint_of_a_parameter_is_read():
     text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes >0 <8 @Zone?any nonempty nonblank optional verbatim used changed =22 or so"
-    value = Value.parse(text)
+    value = ValueSpec.parse(text)
     assert vars(value) == {
         "name": "vlans", "type": "list", "required": True, "shortest": 2, "longest": 9, "values": ("a", "b"), "regex": "x+",
         "low": 1, "high": 4094, "unit": "bytes", "above": 0, "below": 8, "refers": "Zone", "may_be_gone": True, "any_form": True,
         "nonempty": True, "nonblank": True, "optional": True, "verbatim": True, "used": True, "changed": True, "default": "22 or so",
     }  # fmt: skip
-    assert {field.name for field in fields(Value)} == set(vars(value))
+    assert {field.name for field in fields(ValueSpec)} == set(vars(value))
 
 
 @each("row", RESOURCES, ids=names(RESOURCES))

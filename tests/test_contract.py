@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
-from zmock import Contract, Settings, Value, catalogue, new_cloud, param_schema, serve
+from zmock import Contract, Settings, ValueSpec, catalogue, new_cloud, param_schema, serve
 
 ROOT = Path(__file__).parent.parent
 ALL = catalogue()
@@ -135,7 +135,7 @@ def test_links_lead_to_operations_with_the_parameters_that_they_name():
     ),
 )
 def test_a_constraint_of_a_row_is_one_of_json_schema(text, schema):
-    assert param_schema(Value.parse(text)) == schema
+    assert param_schema(ValueSpec.parse(text)) == schema
 
 
 def test_inventories_of_closed_modules_are_described_too():

@@ -44,7 +44,7 @@ def load(folder):
 def fold(folder):
     """Bring the files up to date with what the folder keeps."""
     documents = Folder(folder.path, KNOWN).read()
-    folder.fold({type: documents.get(type, {}) for type in folder.behind}, folder.end_ledger())
+    folder.fold({type: documents.get(type, {}) for type in folder.stale_types}, folder.end_ledger())
 
 
 def close(folder):
@@ -139,7 +139,7 @@ def test_a_file_that_was_edited_is_folded_though_nothing_has_changed(path, three
     file.write_text(file.read_text().replace("zone-a", "edited"))
     folder = opened(path)
     found, told = load(folder)
-    assert (found["Zone"][1]["name"], told, folder.edited) == ("edited", [], {"Zone"})
+    assert (found["Zone"][1]["name"], told, folder.edited_types) == ("edited", [], {"Zone"})
     close(folder)
     assert (path / ".spare" / "Zone.json").read_text() == file.read_text() and "edited" in file.read_text()
 

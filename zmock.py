@@ -9147,9 +9147,9 @@ def able_hosts(
     hosts = []
     for host in cloud.store.rows("Host"):
         is_wanted = all(host[key] == value for key, value in wanted.items() if value)
-        if is_wanted and host["uuid"] != exclude and is_usable(host):
-            if is_place_enabled(cloud, host):
-                hosts.append(host)
+        is_wanted = is_wanted and host["uuid"] != exclude
+        if is_wanted and is_usable(host) and is_place_enabled(cloud, host):
+            hosts.append(host)
     if not hosts:
         raise no_host("no host is Enabled and Connected")
     homes = hosts_with_local_volumes(cloud, vm)
@@ -11329,7 +11329,7 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
     api = api_of_long_job(cloud, call["jobName"])
     try:
         arguments = json.loads(call["jobData"])
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise ApiError("SYS.1000", "jobData is no JSON object")
@@ -11436,7 +11436,8 @@ def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
             run.fail(refused("canceled"))
         cloud.clock.spawn(cloud.store.try_commit())
 
-    if api_of_long_job(cloud, job["jobName"]).long == "cancellable":
+    api = api_of_long_job(cloud, job["jobName"])
+    if api and api.long == "cancellable":
         cloud.clock.after(0, cancel, f"cancel long job {uuid}")
 
 
@@ -12003,6 +12004,7 @@ def resume_long_jobs(cloud: Cloud) -> None:
 
 def call_of_long_job(cloud: Cloud, job: Item) -> Call:
     """Return the call that a long job makes. Raise KeyError or ApiError where it cannot be made."""
+    check_job_name(cloud, job)
     submitted = cloud.catalogue.apis["SubmitLongJob"]
     account = job.get("owner", ADMIN)
     return inner_call(cloud, Call(submitted, job, job=job["apiId"], account=account))
@@ -13367,11 +13369,13 @@ def names_of(apis: list[Api]) -> str:
 
 
 def other_path(catalogue: Catalogue, method: str, path: str) -> str:
-    """Return a hint on a method that a path does not take: the nearest path that takes it."""
+    """Return a hint on a method that a path does not take: the nearest of its collection."""
     for _, variables in catalogue.route(path):
         for value in variables.values():
             path = path.replace(f"/{value}", "/{}")
-    apis = [api for api in catalogue.apis.values() if api.method == method]
+    collection = "/" + path.split("/")[1]
+    apis = [api for api in catalogue.apis.values() if api.path.startswith(collection)]
+    apis = [api for api in apis if api.method == method]
     if near := nearest_path(apis, path):
         pattern, owners = near
         return f"; {method} is for {pattern} ({names_of(owners)})"

@@ -136,7 +136,7 @@ MISTAKES = (  # what a file adds to SMALL, and why it is refused
     ({"hosts": [HOST | {"name": name, "managementIp": "10.0.0.1"} for name in "hi"]}, "Host i has the managementIp 10.0.0.1 of Host h"),
     ({"instance-offerings": [{"name": "o", "memorySize": -1}]}, "memorySize of InstanceOffering o is not negative, as -1 is"),
     ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIAddImageMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: "),
-    ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIFlyMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: 'Fly'"),
+    ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIFlyMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: APIFlyMsg is not an API"),
     ({"zonez": []}, "'zonez' is no collection, did you mean zones?"),
     ({"vm-instance": []}, "'vm-instance' is no collection, did you mean vm-instances?"),
     ({"VmInstanc": []}, "'VmInstanc' is no collection, did you mean VmInstance?"),

@@ -28,10 +28,10 @@ from zmock import (
     Contract,
     Settings,
     SettingsError,
-    checked,
     fill,
     named,
     new_cloud,
+    refuse_idle_rows,
     serve,
 )
 
@@ -501,7 +501,8 @@ def test_a_catalogue_that_somebody_edited_is_refused_in_a_line_or_serves(seed, t
     table[number] = misprint(random, table[number])
     (tmp_path / "catalogue.json").write_text(as_json(tables))
     try:
-        catalogue = checked(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
+        catalogue = Catalogue(tmp_path / "catalogue.json")
+        refuse_idle_rows(catalogue, tmp_path / "catalogue.json")
         cloud = new_cloud(Settings(memory=True), catalogue)
         fill(cloud, "empty")
         assert Contract(cloud).document("")["paths"]

@@ -300,7 +300,7 @@ def test_an_old_python_is_told_in_one_line_which_one_is_needed(monkeypatch, caps
 def test_what_stands_before_the_check_of_the_version_needs_nothing_new():
     head = ZMOCK.read_text(encoding="utf-8").partition("\nimport argparse\n")[0]
     assert "sys.version_info < (3, 11)" in head
-    assert re.findall(r"^(?:from|import) (\S+)", head, re.M) == ["os", "sys"]
+    assert re.findall(r"^(?:from|import) (\S+)", head, re.M) == ["__future__", "os", "sys"]
 
 
 @pytest.mark.parametrize("missing", ("aiohttp", "tinydb"))

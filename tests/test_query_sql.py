@@ -30,7 +30,7 @@ TABLES = {
     "Cluster": "name description? state=Enabled|Disabled hypervisorType=KVM|Simulator createDate:date? zoneUuid>Zone",
     "Host": "name description? managementIp state=Enabled|Disabled|Maintenance hypervisorType=KVM|Simulator totalCpuCapacity:number "
             "cpuNum:number createDate:date? zoneUuid>Zone clusterUuid>Cluster username sshPort:number",
-    "PrimaryStorage": "name? url type=NFS|LocalStorage totalCapacity:number createDate:date? zoneUuid>Zone attachedClusterUuids>>Cluster",
+    "PrimaryStorage": "name? url type=NFS|SharedMountPoint totalCapacity:number createDate:date? zoneUuid>Zone attachedClusterUuids>>Cluster",
     "Image": "name size:number? platform=Linux|Windows? system:bool? createDate:date?",
     "ImageBackupStorageRef": "installPath status=Ready|Deleted createDate:date? imageUuid>Image backupStorageUuid>BackupStorage",
     "BackupStorage": "name url status=Connected|Disconnected lastOpDate:date? attachedZoneUuids>>Zone",

@@ -1421,16 +1421,18 @@ def cron_number(word: str, names: tuple[str, ...]) -> int:
 #     !              required
 #     <=255  >=1     the length of a text
 #     1..9           the range of a number; 1..9bytes of a size
-#     >0  <1000      the bounds of a number, exclusive
+#     >0  <1000      the bounds of a number, exclusive; of global configurations only
 #     {a|b}          the legal texts
 #     /regex/        matches the whole text
 #     nonempty       a list needs an element
 #     nonblank       neither a text nor an element of a list is ""
-#     optional       "" is legal, of a global configuration
+#     optional       a global configuration may be ""
 #     verbatim       the spaces around a text stay
-#     @Zone          the uuid of a Zone; @Zone? without it the call has nothing to do, and
-#                    @Zone?any not even if the text has the form of no uuid
-#     used, changed  the call uses or changes that Zone, if the path of the API does not tell
+#     @Zone          the uuid of a Zone
+#     @Zone?         if there is no such Zone, the call succeeds and does nothing; the text must
+#                    look like a uuid, which @Zone?any does not ask
+#     used, changed  the call uses or changes that Zone: quotas and permissions count it so. Else
+#                    the method of the API tells
 #     =22            the default: the rest of the line
 
 UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
@@ -1481,13 +1483,17 @@ class ValueSpec:
         return value
 
     def read(self, json_value: Any) -> Any:
-        """Return a JSON value of a request as this type. Raise TypeError in the words of Gson."""
+        """Return a JSON value of a request as this type.
+
+        Raise TypeError, in the words of Gson, for the wrong kind of JSON, and FrontError for a
+        number or a truth value that cannot be read.
+        """
         return TYPES[self.type].read(self, json_value)
 
     def problem(self, value: Any) -> str:
         """Return the constraint that a value breaks first, in the server's order, or ""."""
         if value is None and self.required and self.low:
-            value = 0  # a Java primitive cannot be missing: it is 0, and out of its range
+            value = 0  # a Java primitive that is missing is 0, which is below this range
         if value is None:
             return "required" if self.required else ""
         if isinstance(value, str):
@@ -1537,7 +1543,7 @@ class ValueSpec:
 
 @functools.cache
 def parse_constraint(word: str) -> Item:
-    """Return the attributes of a Value that a word sets: "1..9" -> {"low": 1, "high": 9}."""
+    """Return the attributes of a ValueSpec that a word sets: "1..9" -> {"low": 1, "high": 9}."""
     if word in FLAGS:
         return {word: True}
     if match := re.fullmatch(r"(<=|>=|<|>)(-?\d+)", word):
@@ -1895,6 +1901,8 @@ class Api:
 
     def check_references(self, catalogue: Catalogue) -> None:
         for param in self.params.values():
+            if param.above is not None or param.below is not None:
+                raise ValueError(f"{param.name}: the range of a parameter is written 1..9")
             if param.refers:
                 check_word(param.refers, {*catalogue.resources, "Resource"}, "resource")
         for type in re.findall(r"\w+:(\w+)", self.answers):
@@ -3626,7 +3634,7 @@ class Folder(Storage):
         for name in names:
             if Path(name).stem not in self.types:
                 raise SettingsError(
-                    f"{self.path / name} is no file of a cloud; "
+                    f"{self.path / name} is not a file of a cloud; "
                     "choose another folder with --data, or move it away"
                 )
         with contextlib.suppress(Broken, FileNotFoundError):
@@ -4302,7 +4310,7 @@ class Database(tinydb.TinyDB):
 # what a commit says
 
 Undo = Callable[[ApiError], Any]
-TICK: Seconds = 0.5  # of the world's time; the files are up to date two ticks after the last commit
+TICK: Seconds = 0.5  # of real time; the files are up to date two ticks after the last commit
 
 
 class Commit:
@@ -6286,7 +6294,7 @@ SPELLS = ("fail", "delay", "hold")
 
 PROGRESS_KEPT = 300  # seconds (ProgressGlobalConfig.java)
 HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook; the gap is in seconds
-GRACE = 0.025  # seconds of the world between a 202 and its web-hook: the client reads the 202 first
+GRACE = 0.025  # real seconds between a 202 and its web-hook: the client reads the 202 first
 KEPT_SEEN = 2 * DAY  # seconds that a job is kept after the last look at it
 LOOKS_APART = 60  # seconds; more frequent looks at a job are not written to its record
 MOST_GONE = 1000  # jobs that rules made expire, whose rules are remembered
@@ -7184,7 +7192,7 @@ class Scope:
         return row.leads.get(key, "") if row else ""
 
     def look(self, type: str, uuid: Uuid) -> Item:
-        """Return an item for looking at, or an empty one."""
+        """Return the item of a resource type, or {}."""
         if not type or not uuid:
             return {}
         return self.cloud.look(self.cloud.catalogue.resources[type].stored, uuid)
@@ -7310,13 +7318,13 @@ class Scope:
             put_tag(self.cloud, self.stored, self.item["uuid"], begin, self.text(text, ","))
 
     def assign(self, effect: Assign) -> None:
-        """Set a field, of the item or of what a uuid leads to, or change an element of its list."""
+        """Set a field, of the item or of what a uuid leads to, or add to or take from its list."""
         uuid, type = self.follow(effect.way) if effect.way else (None, "")
         item = self.look(type, uuid) if effect.way else self.item
         current, value = item.get(effect.field), self.value(effect.word)
         if effect.sign == "?=" and is_there(current):
             return
-        if effect.sign in "+-":
+        if effect.sign in ("+", "-"):
             if value is None:
                 return
             elements = [element for element in current or () if element != value]
@@ -7333,7 +7341,7 @@ class Scope:
         self.item |= changes
 
     def store_changes(self) -> None:
-        """Store the fields that were set. Create, Add and Update take none away."""
+        """Store the fields that were set. In a Create, Add or Update null changes nothing."""
         if not self.changes:
             return
         changes = dict(self.changes)
@@ -7633,7 +7641,7 @@ def refuse_idle_rows(catalogue: Catalogue, file: Path) -> None:
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
-FORGOTTEN = {  # keys that are lost with the object that they lead to, if it is so configured
+CLEARED_IF_CONFIGURED = {  # references that are cleared with their target if this is on
     "instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting"),
 }
 State = TypeVar("State")
@@ -7718,7 +7726,7 @@ class Cloud:
         return item
 
     def look(self, type: str, uuid: Uuid | None) -> Item:
-        """Return an item for looking at, or an empty one."""
+        """Return an item itself, which nobody may change, or {} if there is none."""
         return self.store.peek(type, uuid) or {}
 
     def find(self, type: str, key: str, value: Any) -> list[Item]:
@@ -7801,7 +7809,7 @@ class Cloud:
         self.update_dependents(type, uuid)
 
     def update_dependents(self, type: str, uuid: Uuid) -> None:
-        """Remove what depends on a removed item, or the fields that it loses."""
+        """Remove what cannot be without a removed item, and the references of others to it."""
         for child_type, key, lost in self.catalogue.dependents[type]:
             row = self.catalogue.resource(child_type)
             for child in list(self.queries.find(row, key, uuid)):
@@ -7814,12 +7822,12 @@ class Cloud:
                 self.store.remove(about, item["uuid"])
 
     def clear_references(self, type: str, item: Item, uuid: Uuid, names: list[str]) -> None:
-        """Take from an item the key that led to a removed one, and the fields that went with it.
+        """Take from an item the reference to a removed one: the first of `names`.
 
-        A list loses the element.
+        A list loses the element. The other names are fields that have no meaning without it.
         """
         key = names[0]
-        if key in FORGOTTEN and not configured(self, *FORGOTTEN[key]):
+        if key in CLEARED_IF_CONFIGURED and not configured(self, *CLEARED_IF_CONFIGURED[key]):
             return
         changes = dict.fromkeys(names)
         if isinstance(item[key], list):
@@ -7999,7 +8007,7 @@ class Cloud:
         return not api.open
 
     def note_caller(self, call: Call) -> None:
-        """Note the account of the session of a call, which may end before the call does.
+        """Set the account and user of a call by its session, which may end before the call does.
 
         perform() raises what is wrong, in its turn.
         """
@@ -9242,9 +9250,9 @@ def hosts_of_group(cloud: Cloud, group: Uuid) -> set[Uuid]:
 
 
 def filter_by_affinity(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
-    """Return the hosts without another virtual machine of the affinity groups of one.
+    """Return the hosts that hold no virtual machine of the affinity groups of this one.
 
-    If there is none, all hosts will do for a group that only prefers it.
+    If there is none, a soft group is ignored, and a hard one raises HOST_ALLOCATION.1000.
     """
     for usage in cloud.find("AffinityGroupUsage", "resourceUuid", vm["uuid"]):
         group = cloud.look("AffinityGroup", usage["affinityGroupUuid"])
@@ -12753,7 +12761,7 @@ INCIDENTS: dict[str, Any] = {}  # by kind: a generator that begins one, yields i
 
 
 class UnknownTarget(ValueError):
-    """An incident on an object that is not there."""
+    """The target of an incident is not there."""
 
 
 @dataclass
@@ -12817,7 +12825,7 @@ def end_incident(cloud: Cloud, id: str) -> None:
 
 
 def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
-    """Return the type and the item with a name or uuid. Raise Unknown, with the nearest name."""
+    """Return the type and the item with a name or uuid, or raise UnknownTarget."""
     items: list[Item] = []
     for type in types:
         if item := cloud.store.peek(type, target):
@@ -13485,7 +13493,7 @@ class Entry:
         return iso(self.moment)
 
     def add_params(self, params: Item) -> None:
-        """Add the parameters of the call, without passwords."""
+        """Add the parameters of the call. That of the name `password` is hidden."""
         for name in [*params][:MOST_JOURNAL_PARAMS]:
             self.params[name[:200]] = "***" if name == "password" else bounded(params[name])
 
@@ -14017,7 +14025,7 @@ class Rest:
     def take_tags(
         self, request: web.Request, params: Item, body: Item
     ) -> dict[str, list[str]]:
-        """Take the tags out of the parameters. Those beside the parameters come first."""
+        """Take the tags out of the parameters. Tags beside the parameters replace them."""
         has_tags = request.method in ("POST", "PUT") or self.dialect["delete-parameters"]
         tags = {}
         for name in ("systemTags", "userTags"):
@@ -14944,7 +14952,7 @@ class Contract:
 
 # ---- Control -------------------------------------------------------------------------------------
 
-Handler = Callable[[web.Request], Any]  # of a control call: returns its JSON answer, or a response
+Handler = Callable[[web.Request], Any]  # a coroutine function that returns JSON or a response
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
@@ -14995,7 +15003,7 @@ def control_error(request: web.Request, error: Exception) -> ControlError:
 
 @contextlib.contextmanager
 def refused_for(error_class: type[Exception], status: int = 400, hint: str = "") -> Iterator[None]:
-    """Refuse a control call for an exception of the block, in its words."""
+    """Turn an exception of the block into a ControlError with the same text."""
     try:
         yield
     except error_class as error:
@@ -16164,7 +16172,7 @@ def sweep_regularly(rest: Rest) -> None:
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
-LONGEST_WAIT = 300  # seconds of the world's time for an answer
+LONGEST_WAIT = 300  # real seconds for an answer
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
 PORT_TRIES = 20  # a port that is free at one address may be taken at the next
 UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # characters that the address of a request keeps

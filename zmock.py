@@ -1894,7 +1894,7 @@ class Api:
         self.refusals = [parser.refusal(clause) for clause in self.refuses]
         self.clauses = parser.clauses(self.does)
         truths = {self.answers: self.whether} if isinstance(self.whether, str) else self.whether
-        texts = dict(enumerate(self.only)) or truths
+        texts = {text: text for text in self.only} or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
         self.charges = [parser.charge(text) for text in self.asks]
@@ -3260,7 +3260,7 @@ class FrozenDict(dict):
     __setitem__ = __delitem__ = __ior__ = refuse_change
     clear = pop = popitem = setdefault = update = refuse_change
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
 
 
@@ -3271,7 +3271,7 @@ class FrozenList(list):
     __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse_change
     append = clear = extend = insert = pop = remove = reverse = sort = refuse_change
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
 
 
@@ -6429,7 +6429,7 @@ class Run:
     def plan_next(self) -> None:
         """Take the next step when the stage has had its share of the time.
 
-        A bare yield is no stage: it ends the preparations. The first step has done the work of
+        None is no stage: it ends the preparations. The first step has done the work of
         the first stage already, so a first stage that is to fail fails here.
         """
         fails_first = not self.stage_starts and self.fails_next()
@@ -10150,7 +10150,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     if call["strategy"] == "JustCreate":
         return cloud.inventory_of("VmInstance", uuid)
     set_state_of_vm(cloud, uuid, "Starting")
-    yield
+    yield None  # the preparations end
     choose_host(cloud, uuid, call)
     yield "host"
     make_volumes(cloud, get_vm(cloud, uuid))
@@ -10175,7 +10175,7 @@ def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
     uuid = call["uuid"]
     set_state_of_vm(cloud, uuid, "Starting")
     take_pending_size(cloud, uuid)
-    yield
+    yield None  # the preparations end
     choose_host(cloud, uuid, call)
     yield "host"
     make_volumes(cloud, get_vm(cloud, uuid))
@@ -10644,7 +10644,7 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     add_nic(cloud, get_vm(cloud, uuid), management)
     if public not in (None, management):
         add_nic(cloud, get_vm(cloud, uuid), public)
-    yield
+    yield None  # the preparations end
     choose_host(cloud, uuid, call)
     yield "host"
     make_volumes(cloud, get_vm(cloud, uuid))

@@ -6981,7 +6981,7 @@ def behaviour(function: Any = None, **stages: str) -> Any:
     """Let a function named as an API do its calls: create_zone(cloud, call) does CreateZone.
 
     It returns the body of the answer. A generator goes through `stages`: each `yield "name"` lets
-    the time of that stage pass, with its sentence as progress. A bare yield ends what is done
+    the time of that stage pass, with its sentence as progress. `yield None` ends what is done
     before the first stage begins.
     """
 

@@ -458,7 +458,7 @@ async def test_the_files_are_complete_when_it_is_quiet_and_not_before(kept, fold
 
 
 async def test_a_long_ledger_does_not_wait_for_quiet(kept, folder, monkeypatch):
-    monkeypatch.setattr("zmock.LEDGER_MOST", 10)
+    monkeypatch.setattr("zmock.LONGEST_LEDGER", 10)
     kept.put("Zone", zone("a"))
     await kept.commit()
     await kept.tend()

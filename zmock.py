@@ -6869,7 +6869,7 @@ class Jobs:
         elif job.run:
             job.run.fail(error or job.call.fault.job_error or FAILED_BY_HAND)
         else:
-            self.finish(job, None, error or FAILED_BY_HAND)
+            self.finish(job, None, error or job.call.fault.job_error or FAILED_BY_HAND)
 
     def expire_by_hand(self, uuid: Uuid) -> None:
         """Forget a job. Its work goes on, unless it is held or has not begun."""
@@ -15644,7 +15644,7 @@ class Control:
 
     async def wait_for_calls(self, request: web.Request, seconds: Seconds) -> Item:
         with refused_for(ValueError):
-            self.faults.named(request.query["api"])
+            self.faults.named(request.query["api"])  # refuses what names no API
         fits = journal_filter(request, "count", "timeout")
         count = read_number(request, "count", 1, self.rest.journal.maxlen)
 
@@ -15667,15 +15667,15 @@ class Control:
 
         def enough_objects() -> Item | None:
             with refused_for(ApiError):
-                rows = self.cloud.accounts.queries_on(api.type)
-                answer = self.cloud.query(api, query, rows)
+                queries = self.cloud.accounts.queries_on(api.type)
+                answer = self.cloud.query(api, query, queries)
             total = answer["total"]
             enough = total >= count if count else total == 0
             return answer if enough else None
 
         enough_objects()  # refuses a wrong query at once
-        rows = self.cloud.accounts.queries_on(api.type)
-        hints = rows.doubts(query, self.cloud.catalogue.resource(api.type))
+        queries = self.cloud.accounts.queries_on(api.type)
+        hints = queries.doubts(query, self.cloud.catalogue.resource(api.type))
         return await self.watch.until(enough_objects, seconds, hints)
 
     def query_api(self, path: str) -> Api:

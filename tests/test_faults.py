@@ -944,3 +944,22 @@ def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told)
 
 
 FUZZED = create_app()
+
+
+async def test_a_rule_that_only_delays_is_not_blamed_for_the_error_of_a_call(zmock):
+    await zmock.login()
+    zmock.rule(api="AddIpRange", delay=2)
+    private = (await zmock.query("l3-networks", f"uuid={named('l3-private')}"))[0]
+    of_another = {name: private["ipRanges"][0][name] for name in ("startIp", "endIp", "netmask", "gateway")}
+    with pytest.raises(RuntimeError, match="overlap|conflict|intersect"):
+        await zmock.call("AddIpRange", l3NetworkUuid=private["uuid"], name="again", **of_another)
+    added, *polls = [call for call in zmock.calls() if call.api in ("AddIpRange", "PollJob")]
+    assert added.rule.startswith("rule-1") and polls[-1].status == 503
+    assert {poll.rule for poll in polls} == {""}
+
+
+async def test_a_map_in_a_query_string_that_is_a_text_too_is_a_bad_request(zmock):
+    await zmock.login()
+    path = f"/l3-networks/{named('l3-private')}/network-services?networkServices=x&networkServices.k=v"
+    status, body = await zmock.request("DELETE", path)
+    assert (status, "duplicate map query parameter[networkServices.k]" in body["error"]["details"]) == (400, True)

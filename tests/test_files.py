@@ -249,7 +249,7 @@ def test_files_of_somebody_else_are_left_alone(path):
     for name in ("thesis.tmp", "package.json"):
         (path / name).write_text("{}")
     (path / "x.tmp").mkdir()
-    with pytest.raises(SettingsError, match="package.json is no file of a cloud"):
+    with pytest.raises(SettingsError, match="package.json is not a file of a cloud"):
         loaded(path)
     assert {"thesis.tmp", "package.json", "x.tmp"} <= {file.name for file in path.iterdir()}
 

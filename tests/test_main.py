@@ -771,7 +771,7 @@ async def test_a_folder_without_its_mock_file_is_still_the_state(tmp_path):
 async def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     text = '{"_default": {"1": {"uuid": "abc", "name": "x"}}}'
     (tmp_path / "contacts.json").write_text(text)
-    with pytest.raises(SettingsError, match="contacts.json is no file of a cloud"):
+    with pytest.raises(SettingsError, match="contacts.json is not a file of a cloud"):
         serve(memory=False, data=str(tmp_path))
     assert (tmp_path / "contacts.json").read_text() == text
 

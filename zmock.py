@@ -3221,7 +3221,7 @@ Documents = dict[str, dict[Any, Item]]  # a whole state: {type: {number: item}}
 Changes = dict[str, dict[int, Item | None]]  # the changes of a commit; None for a removed item
 Pause = Callable[[], Any]
 
-FORMAT = 2  # of the files; a newer one is refused
+FORMAT = 3  # of the files; a newer one is refused, an older one brought up to date
 OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
 LONGEST_LEDGER = 16 << 20  # bytes; a longer ledger is folded though commits go on
 SLICE = 100  # objects that a fold writes at a stretch
@@ -9369,6 +9369,18 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
     return ps.get("availableCapacity", total_capacity(cloud, ps)) - used_capacity(cloud, ps)
 
 
+def store_capacities_of_empty(cloud: Cloud) -> None:
+    """Let primary storage whose stored number is what is free now hold what is free when empty.
+
+    Cloud files have it so, and had the folders of format 2.
+    """
+    for ps in [*cloud.store.rows("PrimaryStorage")]:
+        available = ps.get("availableCapacity")
+        if available is not None:
+            empty = available + used_capacity(cloud, ps)
+            cloud.store.update("PrimaryStorage", ps["uuid"], availableCapacity=empty)
+
+
 def space_of(item: Item) -> int:
     """Return the bytes that a snapshot or a cached image takes on primary storage."""
     return item.get("size", 0)
@@ -12435,6 +12447,8 @@ class CloudFile:
         return value
 
     def date(self, name: str, text: str, of: str) -> Stamp:
+        if not isinstance(text, str):
+            self.refuse(f"{name}{of} is a date, not {json.dumps(text)}")
         try:
             stamp = stamp_from(text, self.cloud.clock.utc_offset)
         except ValueError as error:
@@ -12517,11 +12531,7 @@ class CloudFile:
             for item in [*store.rows(row.name)] if row.needs else ():
                 if changes := complete(cloud, row, item, self.only_one):
                     store.update(row.name, item["uuid"], **changes)
-        for storage in [*store.rows("PrimaryStorage")]:
-            available = storage.get("availableCapacity")
-            if available is not None:  # the stored number is what an empty storage has
-                empty = available + used_capacity(cloud, storage)
-                store.update("PrimaryStorage", storage["uuid"], availableCapacity=empty)
+        store_capacities_of_empty(cloud)
 
     def only_one(self, row: Resource, item: Item, name: str) -> Uuid:
         """Return the uuid for a reference that is left out: that of the only object there is."""
@@ -13369,10 +13379,10 @@ def paths_of_inner(name: str, paths: Iterable[str]) -> list[str]:
 
 
 def names_of(apis: list[Api]) -> str:
-    """Return the names of the first four APIs, "UpdateVmInstance, StartVmInstance, …"."""
+    """Return the names of the first four APIs, "UpdateVmInstance, StartVmInstance, ..."."""
     names = [api.name for api in apis[:4]]
     if len(apis) > 4:
-        names.append("…")
+        names.append("...")
     return ", ".join(names)
 
 
@@ -15951,6 +15961,8 @@ def resume_cloud(rest: Rest, edited: Container[str]) -> None:
     cloud.random = random.Random(f"{settings.seed}/{starts}")  # new uuids are new
     for line in repair(cloud, edited):
         store.report(line)
+    if record.get("format", FORMAT) < 3:
+        store_capacities_of_empty(cloud)
     for job in [*store.rows("Job")]:
         if job["state"] == "running":  # polls get 202 for ever (MysqlAsyncRestStore.java)
             store.update("Job", job["uuid"], state="lost")

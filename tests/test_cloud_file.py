@@ -137,6 +137,8 @@ MISTAKES = (  # what a file adds to SMALL, and why it is refused
     ({"instance-offerings": [{"name": "o", "memorySize": -1}]}, "memorySize of InstanceOffering o is not negative, as -1 is"),
     ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIAddImageMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: "),
     ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIFlyMsg", "jobData": "{}", "apiId": "a"}]}, "LongJob l cannot go on: APIFlyMsg is not an API"),
+    ({"now": 5}, "now is a date, not 5"), ({"now": {}}, "now is a date, not {}"),
+    ({"longjobs": [{"name": "l", "state": "Running", "duration": 9, "jobName": "APIAddImageMsg", "apiId": "a"}]}, "LongJob l cannot go on: "),
     ({"zonez": []}, "'zonez' is no collection, did you mean zones?"),
     ({"vm-instance": []}, "'vm-instance' is no collection, did you mean vm-instances?"),
     ({"VmInstanc": []}, "'VmInstanc' is no collection, did you mean VmInstance?"),

@@ -692,6 +692,19 @@ async def test_rules_sessions_and_a_moved_clock_are_kept(tmp_path):
         assert (kept["dialect"], kept["seed"], kept["format"]) == ("server", 1, FORMAT)
 
 
+async def test_free_space_of_a_folder_of_format_2_is_what_it_was(tmp_path):
+    """In that format the stored number was what is free now."""
+    async with again_on(tmp_path / "cloud", cloud="demo") as mock:
+        before = {ps["uuid"]: ps["availableCapacity"] for ps in await mock.query("primary-storage")}
+        for uuid, available in before.items():
+            mock.cloud.store.update("PrimaryStorage", uuid, availableCapacity=available)
+        mock.cloud.store.update("Mock", "mock", format=2)
+    for _ in range(2):
+        async with again_on(tmp_path / "cloud", cloud="demo") as mock:
+            assert {ps["uuid"]: ps["availableCapacity"] for ps in await mock.query("primary-storage")} == before
+            assert mock.cloud.store.get("Mock", "mock")["format"] == FORMAT
+
+
 async def test_a_clock_that_was_stopped_stands_where_it_stood(tmp_path):
     async with again_on(tmp_path / "cloud", clock="real") as mock:
         for told in ({"freeze": True}, {"set": "2030-01-01T00:00:00Z"}):

@@ -10572,7 +10572,7 @@ def make_volumes(cloud: Cloud, vm: Item) -> None:
     """Make the root volume from the image, and a data volume for each disk offering, once."""
     if vm.get("rootVolumeUuid"):
         return
-    image = cloud.get("Image", vm["imageUuid"])
+    image = cloud.get("Image", vm.get("imageUuid"))
     root_disk = cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid"))
     disks = [root_disk]
     for uuid in vm.get("dataDiskOfferingUuids") or ():

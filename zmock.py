@@ -3564,7 +3564,7 @@ class Folder(Storage):
         self.ledger: Ledger | None = None  # None until the next commit
         self.last_ledger = 0  # the number of the last ledger
         self.last_folded = 0  # the number of the last ledger that is in the files
-        self.stale_types: dict[str, int] = {}  # types to fold, each with its last ledger
+        self.stale_types: dict[str, int] = {}  # whose files lag, and the ledger to fold
         self.edited_types: set[str] = set()  # whose file was not as its spare, or not ASCII
         self.reports: list[str] = []  # on what read() mended
         self.appending, self.folding = threading.Lock(), threading.Lock()
@@ -4583,7 +4583,7 @@ class Store(Database):
                 if self.folder.is_behind:
                     self.folder.fold(*self.to_fold())
         self.folder.close()
-        self.folder = self.pending = None  # later changes are kept nowhere
+        self.folder = self.pending = None  # changes after this stay in memory only
 
 
 @contextlib.contextmanager
@@ -6790,7 +6790,7 @@ class Jobs:
             await self.deliver(record)
 
     async def deliver(self, record: Item) -> None:
-        """POST a result until any 2xx takes it, 15 times at most.
+        """POST a result to its web-hook, up to 15 times, until the answer is a 2xx.
 
         A 202 that waits for its web-hook leaves after the first time.
         """
@@ -8443,7 +8443,7 @@ class Accounts:
         return True
 
     def refuse_api(self, api: Api, params: Item, account: Uuid, user: Uuid) -> None:
-        """Refuse an API to an account if it is for admin, to a user if no policy allows it.
+        """Raise SYS.1006 for an API that is for admin only, or that no policy of the user allows.
 
         The source is RBACAPIRequestChecker.java.
         """
@@ -9864,7 +9864,7 @@ def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
 
 
 def networks_of(cloud: Cloud, call: Call) -> list[Uuid]:
-    """Return the L3 networks that a call names, or those of the zones that it names."""
+    """Return the uuids of the L3 networks that a call asks about: by uuid, by zone, or all."""
     if call["l3NetworkUuids"] and not call["all"]:
         return call["l3NetworkUuids"]
     zones = call["zoneUuids"] or ()
@@ -10110,12 +10110,12 @@ def detach_nics(cloud: Cloud, group: Item, call: Call) -> None:
 
 # The metaData of a router's nic is the sum of 1 (public), 2 (management) and 4 (guest).
 GUEST = "4"  # VirtualRouterNicMetaData.java
-DISKS_OF_FIRST_START = (  # parameters that wait in the virtual machine until it has volumes
+DISKS_OF_FIRST_START = (  # parameters of a creation that the first start needs
     "rootDiskOfferingUuid",
     "dataDiskOfferingUuids",
     "primaryStorageUuidForRootVolume",
 )
-OFFERED = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # fields of an offering
+OFFERED = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # by an instance offering
 
 
 def get_vm(cloud: Cloud, uuid: Uuid) -> Item:
@@ -12033,8 +12033,7 @@ def call_of_long_job(cloud: Cloud, job: Item) -> Call:
 # large clouds
 
 VMS_PER_HOST = 100
-OF_OFFERING = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # a virtual machine has
-OF_HOST = ("clusterUuid", "zoneUuid", "hypervisorType")  # these fields of the other object
+OF_HOST = ("clusterUuid", "zoneUuid", "hypervisorType")  # fields that a virtual machine has too
 GROUND = (  # what a large cloud takes from the demo cloud
     "Zone", "Cluster", "PrimaryStorage", "BackupStorage", "Image", "InstanceOffering",
     "DiskOffering", "L2Network", "L3Network",
@@ -12094,7 +12093,7 @@ def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
         platform=image["platform"],
         hostUuid=host["uuid"],
         defaultL3NetworkUuid=network,
-        **{key: offering[key] for key in OF_OFFERING},
+        **{key: offering[key] for key in OFFERED},
         **{key: host[key] for key in OF_HOST},
     )
     add_nic(cloud, vm, network)
@@ -12251,7 +12250,7 @@ class CloudFile:
         rows = self.catalogue.resources.values()
         self.inside = {(row.place.owner, row.place.list_name): row for row in rows if row.inside}
         self.basic: set[tuple[str, Uuid]] = set()  # the objects that every cloud has
-        self.loaded: set[str] = set()  # the uuids in use, folded
+        self.loaded: set[str] = set()  # the uuids in use, as folded() spells them
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
         self.nameless: Counter[str] = Counter()  # objects without a uuid, by type and name
         self.objects: list[tuple[Resource, Item]] = []
@@ -15723,8 +15722,8 @@ class Control:
         with refused_for(ApiError):
             query, unread = read_query(pairs, dialect)
             answer = self.cloud.accounts.queries_on(row.name).explain(query, row)
-        for name in unread:
-            raise ControlError(400, other_key(name, row.all_fields, dialect))
+        if unread:
+            raise ControlError(400, other_key(min(unread), row.all_fields, dialect))
         return answer
 
     def collection(self, path: str) -> Resource:
@@ -17172,7 +17171,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         return RUN_BY_NONE
 
     def guarded_mocks(config: pytest.Config) -> set[tuple[int, Mock]]:
-        """Return the set of mocks that refuse_to_hang() guards in this run of pytest."""
+        """Return the mocks of this run of pytest that refuse_to_hang() guards."""
         if IN_LOOPS not in config.stash:
             config.stash[IN_LOOPS] = set()
             sys.addaudithook(functools.partial(refuse_to_hang, config.stash[IN_LOOPS]))

@@ -167,20 +167,15 @@ def test_sigterm_ends_it_at_once_and_keeps_what_was_under_way(again, folder):
     assert not [*folder.glob("*.tmp")]
 
 
-def test_the_file_without_its_catalogue_says_in_a_line_what_it_needs(tmp_path):
-    shutil.copy(ZMOCK, tmp_path)
-    ended = subprocess.run([sys.executable, "zmock.py", "--port", "0"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert "catalogue.json is missing" in ended.stderr
-
-
-def test_the_file_without_its_demo_cloud_says_in_a_line_what_it_needs(tmp_path):
+@pytest.mark.parametrize(("there", "missing"), (((), "catalogue.json"), (("catalogue.json",), "demo.json")))
+def test_the_file_without_its_data_says_in_a_line_what_it_needs(tmp_path, there, missing):
     shutil.copy(ZMOCK, tmp_path)
     (tmp_path / "data").mkdir()
-    shutil.copy(ZMOCK.parent / "data" / "catalogue.json", tmp_path / "data")
+    for name in there:
+        shutil.copy(ZMOCK.parent / "data" / name, tmp_path / "data")
     ended = subprocess.run([sys.executable, "zmock.py", "--port", "0"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert "demo.json is missing" in ended.stderr
+    assert f"{missing} is missing" in ended.stderr
 
 
 def test_the_file_and_its_catalogue_are_a_mock_anywhere(tmp_path):

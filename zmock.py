@@ -34,6 +34,7 @@ Read it from top to bottom. A section uses only what stands above it.
     Control          /zmock: look inside, move time, add rules and incidents, reset
     App              create_app(), its start and its end, and the sockets
     Fixtures         the handle of a mock in a test, and the pytest plugin
+    Terminal         what people read on stderr: a line for each call, and what went wrong
     Main             the command line
 
 How a call goes, from a request to the end of its job:
@@ -112,6 +113,7 @@ import math
 import operator
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -140,7 +142,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Concatenate, NoReturn, ParamSpec, TextIO, TypeVar, get_type_hints
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
@@ -162,6 +164,8 @@ except ImportError as error:
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
+hint_log = logging.getLogger("zmock.hints")  # the terminal shows hints below their calls instead
+progress_log = logging.getLogger("zmock.progress")  # how far long work is
 
 Uuid = str  # 32 hex digits
 Stamp = str  # a date as it is stored: "2018-07-10 09:31:06"
@@ -264,6 +268,7 @@ class Settings:
         "real: time passes; frozen: only POST /zmock/clock moves it; "
         "warp: what is waited for comes at once",
     )
+    quiet: bool = setting(False, "leave only the banner and errors on stderr")
     no_magic: bool = setting(
         False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions"
     )
@@ -1212,6 +1217,23 @@ async def one_turn() -> None:
 async def real_time(seconds: Seconds) -> None:
     """Wait in real time, which no mode of a Clock changes."""
     await asyncio.sleep(seconds)
+
+
+FIRST_PROGRESS: Seconds = 0.5  # short work logs none
+PROGRESS_STEP: Seconds = 0.2
+
+
+def with_progress(items: Iterable[Any], total: int, work: str) -> Iterator[Any]:
+    """Yield items, and log now and then how many are done.
+
+    with_progress(names, 80, "reading the cloud: %s files") -> "reading the cloud: 12 of 80 files"
+    """
+    due = time.monotonic() + FIRST_PROGRESS
+    for count, item in enumerate(items):
+        if time.monotonic() >= due:
+            progress_log.info(work, f"{count} of {total}")
+            due = time.monotonic() + PROGRESS_STEP
+        yield item
 
 
 # checks
@@ -3610,13 +3632,16 @@ class Folder(Storage):
 
         Raise SettingsError for a folder that cannot be read, or that is not of this zmock.
         """
+        documents: Documents = {}
         try:
             names = sorted({*self.file_names(), *matching_names(self.spares, r".+\.json")})
             self.refuse_foreign(names)
             for type in self.types:
                 for folder in (self.path, self.spares):
                     (folder / f"{type}.tmp").unlink(missing_ok=True)
-            documents = {Path(name).stem: self.read_file(name) for name in names}
+            progress = f"reading {self.path}: %s files"
+            for name in with_progress(names, len(names), progress):
+                documents[Path(name).stem] = self.read_file(name)
             self.stale_types = dict.fromkeys(self.edited_types, 0)
             self.replay(documents)
         except OSError as error:
@@ -6222,20 +6247,36 @@ class Faults:
 
     def must_read(self) -> None:
         """Read the rule files; raise SettingsError if one cannot be used."""
-        self.reread()
+        self.read_changed_files()
         if self.problems:
             path, problem = next(iter(self.problems.items()))
             reason = f"{problem}; a rules file is a JSON list of rules"
             raise SettingsError(f"cannot use the rules in {path}: {reason}")
+        self.log_files(self.files)
 
     def reread(self) -> None:
         """Read the rule files that have changed. A file that cannot be used changes nothing."""
+        self.log_files(self.read_changed_files())
+
+    def log_files(self, paths: Iterable[str]) -> None:
+        """Log which rules of files are in force, and why others are not."""
+        for path in paths:
+            if path in self.problems:
+                log.warning("cannot use the rules in %s: %s", path, self.problems[path])
+            count = sum(rule.source == path for rule in self.rules)
+            log.info("%s in force from %s", counted(count, "rule"), path)
+
+    def read_changed_files(self) -> list[str]:
+        """Put the rules of changed files in force, and return the paths of these files."""
+        changed = []
         for path in self.files:
             stamp = file_stamp(path)
             if self.stamps.get(path, "") != stamp:
+                changed.append(path)
                 self.stamps[path] = stamp
                 self.problems.pop(path, None)
                 self.replace_from(path)
+        return changed
 
     def replace_from(self, path: str) -> None:
         """Put the rules of a file in force instead of those that it held before."""
@@ -6248,7 +6289,6 @@ class Faults:
         except (OSError, ValueError, RecursionError) as error:
             self.replace(before)
             self.problems[path] = str(error)
-            log.warning("cannot use the rules in %s: %s", path, error)
             return
         places = {path: place for place, path in enumerate(self.files)}
         rules = [*(rule for rule in before if rule.source != path), *rules]
@@ -6940,6 +6980,14 @@ def line_of(call: Call) -> str:
 def code_of(record: Item) -> str:
     """Return the code of the error that a job ended with, or ""."""
     return (record.get("error") or {}).get("code", "")
+
+
+def reason_of(record: Item) -> str:
+    """Return why a job failed, from the innermost cause: "no host has room"."""
+    error = record.get("error") or {}
+    while error.get("cause"):
+        error = error["cause"]
+    return text_of(error.get("details") or error.get("description") or "")
 
 
 def result_of(record: Item, api: Api | None = None) -> Any:
@@ -12055,7 +12103,7 @@ def add_large(cloud: Cloud, count: int) -> None:
         networkCidr="172.16.0.0/12",
     )
     hosts = [named(f"host-{n}") for n in range(max(1, math.ceil(count / VMS_PER_HOST)))]
-    for n, uuid in enumerate(hosts):
+    for n, uuid in with_progress(enumerate(hosts), len(hosts), "making the cloud: %s hosts"):
         call_now(
             cloud,
             "AddKVMHost",
@@ -12066,7 +12114,7 @@ def add_large(cloud: Cloud, count: int) -> None:
             password="password",
             clusterUuid=named(f"cluster-{n % 2 + 1}"),
         )
-    for n in range(count):
+    for n in with_progress(range(count), count, "making the cloud: %s virtual machines"):
         add_running_vm(cloud, f"vm-{n}", cloud.look("Host", hosts[n % len(hosts)]))
 
 
@@ -12307,7 +12355,8 @@ class CloudFile:
                 self.loaded.add(folded(item["uuid"]))
                 self.uuids[type, item.get("name", "")][item["uuid"]] = None
         self.identify_all(objects)
-        for row, item in self.objects:
+        progress = f"loading {self.path}: %s objects"
+        for row, item in with_progress(self.objects, len(self.objects), progress):
             self.load_item(row, item)
         for row, item in objects:
             if row.inside:
@@ -12819,6 +12868,7 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     begun = Incident(f"incident-{next(cloud.outages.numbers)}", kind, target, facts or {}, course)
     if facts is not None:
         cloud.outages.incidents[begun.id] = begun
+    log.info("%s began: %s %s", begun.id, kind, target_text(target))
     if "seconds" in begun.facts:
         seconds = begun.facts.pop("seconds")
         end = functools.partial(end_incident, cloud, begun.id)
@@ -12826,10 +12876,16 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     return begun
 
 
+def target_text(target: object) -> str:
+    """Return the target of an incident for people: "host-1", and "" for {}."""
+    return json.dumps(target, ensure_ascii=False).strip('"{}')
+
+
 def end_incident(cloud: Cloud, id: str) -> None:
     """End an incident, unless it has ended."""
     if id in cloud.outages.incidents:
         next(cloud.outages.incidents.pop(id).course, None)
+        log.info("%s ended", id)
         cloud.clock.spawn(cloud.store.try_commit())
 
 
@@ -13468,6 +13524,9 @@ def bounded(value: Any) -> Any:
 
 
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
+INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
+    "moment", "began", "hints", "drop", "end", "fault", "error", "is_last", "hung_up",
+)  # fmt: skip
 
 
 @dataclass
@@ -13477,12 +13536,22 @@ class Entry:
     code      of the error in the answer; of a 202, of the error that its job ended with
     outcome   ok, error, how the answer broke; of a 202 running, then succeeded or failed
     hints     sent in X-ZMock-Hint
+    ms        from the head of the request to the answer, in real time
     drop      how the answer breaks, a key of BREAKS
     end       the outcome and the code of its job, once that has ended
+
+    Only the terminal shows these:
+
+    began     when the request came, on the monotonic clock
+    fault     the fault that a rule chose for it
+    error     the text of the error in the answer
+    is_last   True for a poll that shows the end of its job
+    hung_up   True if the client was gone before the answer
     """
 
     seq: int
     moment: Seconds
+    began: Seconds
     method: str
     path: str
     query: str
@@ -13493,9 +13562,14 @@ class Entry:
     job: str = ""
     outcome: str = ""
     rule: str = ""
+    ms: float = 0
     hints: list[str] = field(default_factory=list)
     drop: str = ""
     end: tuple = ()
+    fault: Fault = NO_FAULT
+    error: str = ""
+    is_last: bool = False
+    hung_up: bool = False
 
     @property
     def time(self) -> str:
@@ -13509,7 +13583,7 @@ class Entry:
     def as_json(self) -> Item:
         """Return the entry as /zmock/calls shows it."""
         row = {"seq": self.seq, "time": self.time} | vars(self) | {"hint": "; ".join(self.hints)}
-        for name in ("moment", "hints", "drop", "end"):
+        for name in INNER_FIELDS:
             del row[name]
         return row
 
@@ -13790,7 +13864,7 @@ class Rest:
         self.journal = journal
         self.seq = itertools.count(1)
         self.dropped = 0  # calls that the journal had no room for
-        self.watch: Callable[[str, Entry], None] = None  # called with events, if somebody listens
+        self.watchers: list[Callable[[str, Entry], None]] = []  # of calls, see tell()
         self.logged_hints: dict[str, None] = {}  # the oldest first
         self.cached = AnswerCache(cloud.store)
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
@@ -13804,7 +13878,8 @@ class Rest:
         """Answer a request: the one way out of every API call."""
         path, _, query = request.raw_path.partition("?")
         path = re.sub("^https?://[^/]*", "", path)
-        entry = Entry(next(self.seq), self.clock.now(), request.method, path, query[:LONGEST_VALUE])
+        seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
+        entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
         try:
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
@@ -13816,6 +13891,7 @@ class Rest:
         except Exception as error:  # any exception of a service is SYS.1000 (MessageSafeAspect.aj)
             log.exception("%s %s failed", entry.method, entry.path)
             answer = self.error_answer(ApiError("SYS.1000", str(error)), entry)
+        entry.hung_up = request.transport is None
         self.record(entry, answer.status)
         return await self.send(request, answer, entry)
 
@@ -14098,8 +14174,9 @@ class Rest:
         entry.rule = header_safe(fault.name)
         if fault.hint:
             entry.hints.append(fault.hint)
-        if fault.name and self.watch:
-            self.watch("fault", entry)
+        if fault.name:
+            entry.fault = fault
+            self.tell("fault", entry)
 
     def object_of(self, call: Call) -> Item:
         """Return the object that a call reads or changes, {} if there is none."""
@@ -14234,7 +14311,7 @@ class Rest:
             entry.hints.append(record["hint"])
         if record["state"] not in OVER:
             return self.still_running(request, uuid)
-        entry.code = code_of(record)
+        entry.code, entry.error, entry.is_last = code_of(record), reason_of(record), True
         status = 503 if record["state"] == "failed" else 200
         wants_schema = "X-JSON-Schema" in request.headers
         api = self.catalogue.apis[record["api"]] if wants_schema else None
@@ -14265,7 +14342,7 @@ class Rest:
 
     def error_answer(self, error: ApiError, entry: Entry) -> Answer:
         """Return the answer of an error, in the shape of the dialect."""
-        entry.code = error.code
+        entry.code, entry.error = error.code, str(error)
         if error.hint:
             entry.hints.append(error.hint)
         headers = {}
@@ -14325,6 +14402,7 @@ class Rest:
 
     def record(self, entry: Entry, status: int) -> None:
         """Add a call to the journal, tell the watchers, and log its hints."""
+        entry.ms = round(1000 * (self.clock.monotonic() - entry.began), 1)
         entry.status = 0 if entry.drop in SILENT_BREAKS else status
         if entry.status < 400:
             entry.code = ""
@@ -14340,25 +14418,28 @@ class Rest:
         if len(self.journal) == self.journal.maxlen:
             self.dropped += 1
         self.journal.append(entry)
-        if self.watch:
-            self.watch("call", entry)
         if entry.hints:
             entry.hints = [hint[:LONGEST_VALUE] for hint in entry.hints[:MOST_HINTS]]
             self.log_hints(entry)
+        self.tell("call", entry)
 
     def record_end(self, entry: Entry, outcome: str, code: str) -> None:
         """Give the entry of a 202 the outcome of its job, and tell who watches again."""
         entry.end = outcome, code
         if entry.outcome == "running":
             entry.outcome, entry.code = entry.end
-            if self.watch:
-                self.watch("call", entry)
+            self.tell("end", entry)
+
+    def tell(self, kind: str, entry: Entry) -> None:
+        """Call the watchers with a "call", the "fault" that has met it, or the "end" of its job."""
+        for watch in self.watchers:
+            watch(kind, entry)
 
     def log_hints(self, entry: Entry) -> None:
         """Log the hints of a call. A repeated hint is no warning: clients repeat their mistakes."""
         for hint in entry.hints:
             level = logging.INFO if hint in self.logged_hints else logging.WARNING
-            log.log(level, "%s %s: %s", entry.method, entry.path, hint)
+            hint_log.log(level, "%s %s: %s", entry.method, entry.path, hint)
             self.logged_hints[hint] = None
         for old in [*self.logged_hints][:-MOST_LOGGED_HINTS]:
             del self.logged_hints[old]
@@ -15082,7 +15163,8 @@ class Watch:
     @contextlib.contextmanager
     def listening(self, listeners: set, listener: Any) -> Iterator[None]:
         """Keep a listener among the readers or the waiters while the block runs."""
-        self.rest.watch = self.emit_call
+        if not self.readers and not self.waiters:
+            self.rest.watchers.append(self.emit_call)
         self.jobs.watch = self.emit_job
         self.store.watch = self.note_change
         listeners.add(listener)
@@ -15091,7 +15173,8 @@ class Watch:
         finally:
             listeners.discard(listener)
             if not self.readers and not self.waiters:
-                self.rest.watch = self.jobs.watch = self.store.watch = None
+                self.rest.watchers.remove(self.emit_call)
+                self.jobs.watch = self.store.watch = None
 
     def wake(self) -> None:
         for waiter in self.waiters:
@@ -15105,8 +15188,9 @@ class Watch:
                 reader.hear(text)
 
     def emit_call(self, kind: str, entry: Entry) -> None:
-        """Emit a "call", or the "fault" that has met it."""
+        """Emit a "call", again when its job has ended, or the "fault" that has met it."""
         body = entry.as_json()
+        kind = "call" if kind == "end" else kind
         if kind == "fault":
             body = {key: body[key] for key in ("seq", "time", "api", "method", "path", "rule")}
         self.emit(kind, body)
@@ -15344,6 +15428,8 @@ class Control:
                 body = await handler(request)
             except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
                 refusal = control_error(request, error)
+                where = f"{request.method} {request.path}"
+                log.info("%d  %s\n%s\n%s", refusal.status, where, refusal.error, refusal.hint)
                 body = {"error": refusal.error, "hint": refusal.hint}
                 return json_answer(body, refusal.status)
             if isinstance(body, web.StreamResponse):
@@ -15461,6 +15547,8 @@ class Control:
             self.try_out(cloud)
         self.settings.cloud = cloud
         self.reset_mock()
+        log.info("reset to the cloud %s", cloud)
+        self.faults.log_files(self.faults.files)
         self.began = self.clock.monotonic()
         await self.store.commit()
 
@@ -15487,6 +15575,7 @@ class Control:
         if rule.timer:
             stored["ends"] = self.clock.due_date(rule.timer)
         self.store.put("Rule", stored)
+        log.info("%s is in force: %s", rule.id, json.dumps(body, ensure_ascii=False))
 
         def undo(error: ApiError) -> None:
             self.faults.remove(rule.id)
@@ -16008,7 +16097,8 @@ def make_cloud(rest: Rest) -> None:
     filled_with = {"cloud": settings.cloud, "seed": settings.seed}
     if not rest.made:
         rest.made = filled_with | {"cloud": named_anywhere(settings.cloud)}
-    cloud.store.put("Mock", {"uuid": "mock", "starts": 0} | filled_with | facts_of(rest))
+    record = {"uuid": "mock", "starts": 0, "since": round(date)}
+    cloud.store.put("Mock", record | filled_with | facts_of(rest))
     image, cursors = cloud.store.image(), dict(cloud.part(Cursors))
     rest.start = Start(settings.cloud, date, stamp, image, cloud.random.getstate(), cursors)
 
@@ -16063,11 +16153,12 @@ def put_documents(rest: Rest, documents: Documents) -> None:
 
 # the record of the mock in the store
 
-FACTS = {  # of Mock.json: the type, and the noun for people
+FACTS: dict[str, tuple[Any, str]] = {  # of Mock.json: the type, and the noun for people
     "format": (int, "whole number"),
     "starts": (int, "whole number"),
     "cloud": (str, "text"),
     "seed": (int, "whole number"),
+    "since": ((int, float), "date in seconds"),
     "made": (dict, "map of the settings that the folder was made with"),
     "clock": (dict, 'clock such as {"mode": "frozen", "offset": 0, "at": 1532000000}'),
 }
@@ -16150,7 +16241,7 @@ def named_anywhere(cloud: str) -> str:
 
 def load_rules(rest: Rest) -> None:
     """Put the rules of the files and of the store in force."""
-    rest.faults.reread()
+    rest.faults.read_changed_files()
     for record in [*rest.cloud.store.rows("Rule")]:
         body = {name: value for name, value in record.items() if name not in ("uuid", "ends")}
         try:
@@ -16185,10 +16276,12 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LONGEST_LINE = 1 << 16  # bytes of a URL or header: q=uuid?=... grows long
 LONGEST_WAIT = 300  # real seconds for an answer
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as for ::1 on a machine without IPv6
+TLS_MARKS = ("HTTPS traffic", r"\x16\x03")  # of TLS, in the text of an error of aiohttp
 PORT_TRIES = 20  # a port that is free at one address may be taken at the next
 UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # characters that the address of a request keeps
 
 server_log = logging.getLogger("zmock.http")
+server_log.setLevel(logging.DEBUG)  # as aiohttp logs bytes that are no HTTP
 
 
 @server_log.addFilter
@@ -16199,8 +16292,11 @@ def log_in_one_line(record: logging.LogRecord) -> bool:
     if isinstance(error, broken):
         record.levelno, record.levelname = logging.INFO, "INFO"
         record.exc_info = None
-        record.msg, record.args = "refused broken HTTP: %s", (" ".join(str(error).split()),)
-    return server_log.isEnabledFor(record.levelno)
+        text = " ".join(str(error).split())
+        record.msg, record.args = "refused broken HTTP: %s", (text,)
+        if any(mark in text for mark in TLS_MARKS):
+            record.msg, record.args = "a client speaks TLS to this port: use http, not https", ()
+    return record.levelno >= log.getEffectiveLevel()
 
 
 def address(host: str, port: int) -> str:
@@ -17194,6 +17290,334 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
                 pytest.fail(f"zmock: {BLOCKING if blocks else ELSEWHERE}", pytrace=False)
 
 
+# ---- Terminal ------------------------------------------------------------------------------------
+
+# People read stderr: a line for each call, and below it what went wrong.
+#
+#     21:04:12  202  POST /zstack/v1/vm-instances  CreateVmInstance  rule-1  2 ms
+#               rule-1 fired, hit 1: error HOST_ALLOCATION.1000
+#     21:04:13  503  GET /zstack/v1/api-jobs/3f2b...  CreateVmInstance  VM.1000  512 ms, 3 polls
+#               HOST_ALLOCATION.1000: no host has room
+#
+# The polls of a job are folded into the line of the last one, whose time is that of the whole job.
+
+BATCH_INTERVAL: Seconds = 0.1  # of real time; lines are written together
+MOST_LINES = 100  # lines of a batch that are written; further calls are counted
+MOST_UNWRITTEN = 1 << 16  # bytes that wait for a reader of stderr; further lines are dropped
+MOST_OPEN_JOBS = 10_000  # jobs whose polls are counted; the oldest are forgotten
+LONGEST_TARGET = 160  # characters of a path with its query
+LONGEST_TEXT = 500  # characters of a line below a call
+UNPOLLED: Seconds = 3  # of real time, after which the failure of a job is told without a poll
+PROGRESS_INTERVAL: Seconds = 3  # between two lines of progress where there is no terminal
+SAFE_CHUNK = getattr(select, "PIPE_BUF", 512)  # bytes that a ready pipe takes at once
+
+RED, GREEN, YELLOW, GREY = 31, 32, 33, 90  # ANSI colours
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(text: str, longest: int) -> str:
+    """Return a text without control characters, which could steer a terminal, and cut if long."""
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
+    return CONTROL_CHARACTER.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def duration(ms: float) -> str:
+    """Return a time for people: 4.2 -> "4 ms", 1500 -> "1.5 s"."""
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+
+
+def age(seconds: Seconds) -> str:
+    """Return an age for people: 7300 -> "2 hours old"."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return f"{counted(int(seconds // length), unit)} old"
+    return "less than a minute old"
+
+
+def describe_fault(fault: Fault) -> str:
+    """Return what a fault does to a call: "0.5 s late, error HOST.1010"."""
+    parts = []
+    if fault.delay:
+        parts.append(f"{fault.delay:.3g} s late")
+    if fault.error:
+        stage = f" at the stage {fault.stage}" if fault.stage else ""
+        parts.append(f"error {fault.error.code}{stage}")
+    if fault.answer:
+        parts.append(f"answer {fault.answer[0]}")
+    if fault.drop:
+        parts.append(f"connection broken ({fault.drop})")
+    if fault.job:
+        parts.append({"hold": "job held", "lose": "job lost", "expire": "job expires"}[fault.job])
+    if fault.webhook:
+        parts.append(f"web-hook {fault.webhook}")
+    return ", ".join(parts) or "no effect"
+
+
+class PatientStream:
+    """A stream of text that is written to without waiting for its reader.
+
+    A pipe that nobody reads is full after 64 KiB: writing to it would stop the mock. What the
+    reader does not take yet waits; what does not fit in MOST_UNWRITTEN bytes is dropped.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+        self.unwritten = b""
+        self.dropped = 0  # lines
+        self.number = -1  # of the file; -1 for a stream that has none, or cannot be waited for
+        if os.name != "nt":
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                self.number = stream.fileno()
+
+    def write(self, text: str) -> None:
+        """Write lines as far as the reader takes them. A stream that fails is given up."""
+        if self.stream is None:
+            return
+        try:
+            if self.number < 0:
+                self.stream.write(text)
+                self.stream.flush()
+            else:
+                self.enqueue(text)
+                self.write_ready()
+        except (OSError, ValueError):  # closed, or a full disk
+            self.stream = None
+
+    def enqueue(self, text: str) -> None:
+        if self.dropped and len(self.unwritten) < MOST_UNWRITTEN / 2:
+            text = f"… {counted(self.dropped, 'line')} were dropped: nobody read stderr\n{text}"
+            self.dropped = 0
+        octets = text.encode(self.stream.encoding or "utf-8", "backslashreplace")
+        if len(self.unwritten) + len(octets) > MOST_UNWRITTEN:
+            self.dropped += text.count("\n")
+        else:
+            self.unwritten += octets
+
+    def write_ready(self) -> None:
+        """Write what waits, as long as the reader takes it at once."""
+        self.stream.flush()
+        while self.unwritten:
+            ready = select.select([], [self.number], [], 0)[1]
+            if not ready:
+                return
+            try:
+                written = os.write(self.number, self.unwritten[:SAFE_CHUNK])
+            except BlockingIOError:
+                return
+            self.unwritten = self.unwritten[written:]
+
+
+@dataclass
+class OpenJob:
+    """A job that a client polls: its API, when its call came, and the polls until now."""
+
+    api: str
+    began: Seconds
+    polls: int = 0
+
+
+Line = str | tuple[Entry, OpenJob | None]  # a text, or a call; the last poll of a job with that job
+
+
+class Terminal(logging.Handler):
+    """The lines on stderr: of calls, and of all that is logged, in the order in which they come.
+
+    They are written in batches by the event loop, at once where none runs. With `quiet` only
+    warnings and errors are.
+    """
+
+    def __init__(self, stream: TextIO | None, quiet: bool = False) -> None:
+        super().__init__(logging.WARNING if quiet else logging.INFO)
+        self.stream = PatientStream(stream)
+        self.quiet = quiet
+        self.is_screen = stream is not None and stream.isatty()
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        self.has_colours = self.is_screen and not plain
+        self.rest: Rest = None
+        self.batch: list[Line] = []
+        self.left_out = 0  # calls that the batch has no room for
+        self.is_due = False  # True while a batch waits to be written
+        self.open_jobs: dict[Uuid, OpenJob] = {}
+        self.calls = self.failures = self.failures_by_rules = 0
+        self.next_progress: Seconds = 0
+        self.shows_progress = False  # True while the last line on the screen is one of progress
+
+    def __enter__(self) -> Terminal:
+        logging.getLogger().addHandler(self)
+        self.level_before = log.level
+        log.setLevel(logging.INFO)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        logging.getLogger().removeHandler(self)
+        log.setLevel(self.level_before)
+        self.write_batch()
+
+    def follow(self, rest: Rest) -> None:
+        """Show the calls to a mock from now on."""
+        self.rest = rest
+        if not self.quiet:
+            rest.watchers.append(self.hear)
+
+    # calls
+
+    def hear(self, kind: str, entry: Entry) -> None:
+        """Count a call, or the end of its job. Show it with the next batch."""
+        if kind == "call" and entry.method != "OPTIONS":
+            self.note_call(entry)
+        if kind == "end" or (kind == "call" and entry.end):
+            self.note_end(entry)
+
+    def note_call(self, entry: Entry) -> None:
+        self.calls += 1
+        is_poll = entry.api == POLL_JOB.name
+        failed = entry.outcome == "error" or entry.drop not in ("", "dribble")
+        if failed and not entry.is_last:  # a last poll repeats how its job has failed
+            self.count_failure(entry)
+        if is_poll and entry.outcome == "running" and not (entry.rule or entry.hints):
+            if entry.job in self.open_jobs:
+                self.open_jobs[entry.job].polls += 1
+            return
+        if entry.job and not is_poll:
+            self.open_jobs[entry.job] = OpenJob(entry.api, entry.began)
+            if len(self.open_jobs) > MOST_OPEN_JOBS:
+                del self.open_jobs[next(iter(self.open_jobs))]
+        self.add((entry, self.open_jobs.pop(entry.job, None) if entry.is_last else None))
+
+    def note_end(self, entry: Entry) -> None:
+        """Count the failure of a job, and tell it unless a poll does so soon."""
+        if entry.end[0] == "failed":
+            self.count_failure(entry)
+            tell = functools.partial(self.tell_failure, entry)
+            asyncio.get_running_loop().call_later(UNPOLLED, tell)
+
+    def tell_failure(self, entry: Entry) -> None:
+        if entry.job in self.open_jobs:
+            record = self.rest.jobs.store.peek("Job", entry.job) or {}
+            reason = reason_of(record) or entry.end[1]
+            log.info("%s failed, job %s: %s", entry.api, entry.job, reason)
+
+    def count_failure(self, entry: Entry) -> None:
+        self.failures += 1
+        if entry.rule:
+            self.failures_by_rules += 1
+
+    def summary(self, where: str) -> str:
+        """Return the last line: "27 calls, 9 failed (4 by rules); cloud kept in data/cloud"."""
+        by_rules = f" ({self.failures_by_rules} by rules)" if self.failures_by_rules else ""
+        return f"{counted(self.calls, 'call')}, {self.failures} failed{by_rules}; {where}"
+
+    # log records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == hint_log.name:
+            return
+        if record.name == progress_log.name:
+            self.show_progress(record.getMessage(), record.created)
+            return
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        colour = 0 if record.levelno < logging.WARNING else YELLOW
+        first, *others = (prefix + self.format(record)).splitlines()
+        now = datetime.fromtimestamp(record.created)
+        lines = [f"{now:%H:%M:%S}  {self.painted(printable(first, LONGEST_TEXT), colour)}"]
+        lines += [f"{'':10}{printable(line, LONGEST_TEXT)}" for line in others]
+        self.add("\n".join(lines))
+
+    def show_progress(self, text: str, moment: Seconds) -> None:
+        """Write progress at once: over the last line of a screen, else every few seconds."""
+        if self.is_screen:
+            self.stream.write(f"\r\x1b[K{text}")
+            self.shows_progress = True
+        elif moment >= self.next_progress:
+            self.stream.write(f"{text}\n")
+            self.next_progress = moment + PROGRESS_INTERVAL
+
+    # writing
+
+    def add(self, line: Line) -> None:
+        """Add a call, or lines of text, to the next batch."""
+        if len(self.batch) >= MOST_LINES and not isinstance(line, str):
+            self.left_out += 1
+        else:
+            self.batch.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.write_batch()
+            return
+        if not self.is_due:
+            self.is_due = True
+            loop.call_later(BATCH_INTERVAL, self.write_batch)
+
+    def write_batch(self) -> None:
+        with self.lock:
+            batch, self.batch = self.batch, []
+            lines = [line if isinstance(line, str) else self.call_text(*line) for line in batch]
+            if self.left_out:
+                lines.append(f"{'':10}… and {counted(self.left_out, 'more call')}")
+            self.left_out, self.is_due = 0, False
+            if lines or self.stream.unwritten:
+                self.write_lines(lines)
+
+    def write_lines(self, lines: Sequence[str]) -> None:
+        clear = "\r\x1b[K" if self.shows_progress else ""
+        self.shows_progress = False
+        self.stream.write(clear + "".join(f"{line}\n" for line in lines))
+
+    def call_text(self, entry: Entry, job: OpenJob | None) -> str:
+        """Return the line of a call, and the lines below it. `job` is the one that a poll ends."""
+        clock = self.rest.clock
+        wall = clock.system_time() - clock.monotonic() + entry.began + entry.ms / 1000
+        row = entry.as_json()
+        ending = duration(entry.ms)
+        if job:
+            row["api"] = job.api
+            ending = duration(1000 * (entry.began - job.began) + entry.ms)
+            ending += f", {counted(job.polls + 1, 'poll')}"
+        head = call_line(f"{datetime.fromtimestamp(wall):%H:%M:%S}", row, ending, self.painted)
+        return "\n".join([head, *self.lines_below(entry)])
+
+    def lines_below(self, entry: Entry) -> Iterator[str]:
+        """Yield what went wrong with a call, line by line."""
+        texts = []
+        if entry.fault.name:
+            name, _, hit = entry.fault.name.partition("; hit=")
+            texts.append(f"{name} fired, hit {hit}: {describe_fault(entry.fault)}")
+        if entry.error:
+            texts.append(entry.error)
+        texts += entry.hints
+        if entry.hung_up:
+            texts.append(f"the client hung up before the answer, which took {duration(entry.ms)}")
+        for text in texts:
+            yield f"{'':10}{self.painted(printable(text, LONGEST_TEXT), YELLOW)}"
+
+    def painted(self, text: str, colour: int) -> str:
+        """Return a text in a colour, where there are colours."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.has_colours and colour else text
+
+
+def call_line(time: str, row: Item, ending: str, painted: Callable[[str, int], str]) -> str:
+    """Return the line of a call: time, status, method and path, API, error code, rule, ending.
+
+    `row` is the call as /zmock/calls shows it. An answer of which nothing was sent has no status.
+    """
+    status = str(row["status"] or row["outcome"])
+    colour = GREEN if status < "4" else RED
+    target = f"{row['path']}?{row['query']}" if row["query"] else row["path"]
+    code = row["code"] if row["status"] >= 400 else ""
+    columns = [
+        time,
+        painted(status, colour),
+        f"{row['method']} {printable(target, LONGEST_TARGET)}",
+        row["api"],
+        painted(code, RED) if code else "",
+        row["rule"].partition(";")[0],
+        painted(ending, GREY),
+    ]
+    return "  ".join(filter(None, columns))
+
+
 # ---- Main ----------------------------------------------------------------------------------------
 
 COUNTED = ("Zone", "Host", "VmInstance", "Volume", "Image")  # types that the start tells of
@@ -17201,7 +17625,6 @@ COUNTED = ("Zone", "Host", "VmInstance", "Volume", "Image")  # types that the st
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     if arguments is None:
         arguments = sys.argv[1:]
     prints_contract = arguments[:1] == ["openapi"]
@@ -17212,7 +17635,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if prints_contract:
             print_contract(read_settings(arguments[1:], os.environ))
         else:
-            asyncio.run(run(Mock(read_settings(arguments, os.environ))))
+            settings = read_settings(arguments, os.environ)
+            with Terminal(sys.stderr, settings.quiet) as terminal:
+                asyncio.run(run(Mock(settings), terminal))
     except SettingsError as error:
         print(f"zmock: {error}", file=sys.stderr)
         return 2
@@ -17221,31 +17646,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def run(mock: Mock) -> None:
+async def run(mock: Mock, terminal: Terminal) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows knows Ctrl-C only
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with mock:
-        welcome(mock)
+        terminal.follow(mock.rest)
+        welcome(mock, terminal)
         await stop.wait()
+    if not mock.settings.quiet:
+        terminal.write_batch()
+        terminal.write_lines([terminal.summary(end_of_cloud(mock))])
 
 
-def welcome(mock: Mock) -> None:
+def welcome(mock: Mock, terminal: Terminal) -> None:
     """Print the address for programs on stdout, and the first steps for people on stderr."""
     print(f"export ZSTACK_URL={mock.url}", flush=True)
+    settings = mock.settings
     counts = ", ".join(f"{mock.cloud.store.count(type)} {type}" for type in COUNTED)
-    where = "memory" if mock.settings.memory else mock.settings.data
-    dialect = mock.settings.dialect
     login = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
-    lines = [
-        f"zmock {__version__}: ZStack 2.5.1, {dialect} dialect, cloud in {where}: {counts}",
+    terminal.write_lines([
+        f"zmock {__version__}: ZStack 2.5.1, {settings.dialect} dialect, seed {settings.seed}",
+        f"cloud {settings.cloud}, {origin_of(mock)}: {counts}",
         "log in as admin / password:",
         f"  curl -X PUT {mock.url}/accounts/login -d '{json.dumps(login)}'",
         f"look inside: {mock.base}/zmock/health",
-    ]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    ])
+
+
+def origin_of(mock: Mock) -> str:
+    """Return where the cloud is from: "made now, kept in data/cloud"."""
+    if mock.settings.memory:
+        return "made now, in memory"
+    record = mock_record(mock.rest)
+    folder = mock.settings.data
+    if not record["starts"]:
+        return f"made now, kept in {folder}"
+    if "since" not in record:
+        return f"resumed from {folder}"
+    return f"{age(mock.clock.now() - record['since'])}, resumed from {folder}"
+
+
+def end_of_cloud(mock: Mock) -> str:
+    """Return what becomes of the cloud when the mock ends: "cloud kept in data/cloud"."""
+    if mock.settings.memory:
+        return "cloud not kept (--memory)"
+    reason = mock.cloud.store.failures.reason
+    if reason:
+        return f"the last changes are not kept: {reason}"
+    return f"cloud kept in {mock.settings.data}"
 
 
 def print_contract(settings: Settings) -> None:

@@ -34,9 +34,9 @@ asyncio.run(main())
 class Server:
     """A process that answers: zmock with flags, or a bare one."""
 
-    def __init__(self, *command):
+    def __init__(self, *command, stderr=subprocess.DEVNULL):
         self.session, began = "", time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=stderr, text=True)
         self.url = self.process.stdout.readline().partition("=")[2].strip()
         self.ask("GET", self.url.replace("/zstack/v1", "/zmock/health"))
         self.started = time.perf_counter() - began
@@ -230,6 +230,23 @@ def creating(servers):
     print(f"{'1000 creates at once, polled to the end':<46}{seconds:8.2f} s", flush=True)
 
 
+def showing():
+    """What the lines on stderr cost, beside --quiet."""
+    with contextlib.ExitStack() as stack, tempfile.TemporaryFile() as terminal:
+        flags = (ZMOCK, "--port", 0, "--memory", "--delay", 0)
+        sides = [stack.enter_context(Server(*flags, *quiet, stderr=terminal)) for quiet in ((), ("--quiet",))]
+        for server in sides:
+            server.log_in()
+        path = f"/vm-instances/{named('vm-web-1')}"
+        for connections in (1, 32):
+            turns = [[load("gets", s.url + path, s.session, connections, SECONDS) for s in sides] for _ in range(2 * TURNS)]
+            shown, quiet = (max(side) for side in zip(*turns))
+            print(f"{f'GET with a line each, {connections} connections':<46}{shown:8.0f} /s   --quiet {quiet:8.0f} /s   ratio {shown / quiet:.2f}", flush=True)
+        turns = [[load("creates", s.url, s.session, 100, 1) * 10 for s in sides] for _ in range(2 * TURNS)]
+        shown, quiet = (min(side) for side in zip(*turns))
+        print(f"{'create and poll with a line each':<46}{shown:8.2f} ms   --quiet {quiet:8.2f} ms   ratio {shown / quiet:.2f}", flush=True)
+
+
 def resetting(folder):
     with zmock(folder, "large:330") as server:
         url, took = server.url.replace("/zstack/v1", "/zmock/reset"), []
@@ -250,6 +267,7 @@ def main(folder):
         creating([servers[name] for name in ("few", "more", "many")])
         reading(servers["thousand"], "1 000")
         reading(servers["many"], "100 000")
+    showing()
     resetting(folder / "reset")
     size = sum(path.stat().st_size for path in (folder / "many").glob("*.json"))
     with zmock(folder / "none", "empty") as server:

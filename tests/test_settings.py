@@ -20,6 +20,7 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "seed": (7, "7"),
     "clock": ("frozen", "frozen"),
     "durable": ("off", "off"),
+    "quiet": (True, "true"),
     "no_magic": (True, "true"),
     "open": (True, "true"),
     "base_url": ("http://zstack.example.com", "http://zstack.example.com"),

@@ -46,7 +46,7 @@ async def test_calls_are_waited_for(mock):
     assert (await control(mock, "wait?api=Create*&count=2&timeout=0"))[0] == 200  # what was before counts
     since = told["calls"][-1]["seq"]
     assert (await control(mock, f"wait?api=CreateZone&since={since}&timeout=0.01"))[0] == 408
-    assert not mock.control.watch.waiters and mock.rest.watch is mock.cloud.store.watch is mock.cloud.jobs.watch is None
+    assert not mock.control.watch.waiters and mock.rest.watchers == [] and mock.cloud.store.watch is mock.cloud.jobs.watch is None
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ async def test_readers_that_have_gone_are_forgotten(mock):
     for _ in range(5):
         await mock.request("GET", "/zones")
         await asyncio.sleep(0.01)
-    assert not mock.control.watch.readers and mock.rest.watch is None
+    assert not mock.control.watch.readers and mock.rest.watchers == []
 
 
 async def test_the_mock_ends_though_somebody_listens_and_waits():

@@ -17670,6 +17670,7 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
     terminal.write_lines([
         f"zmock {__version__}: ZStack 2.5.1, {settings.dialect} dialect, seed {settings.seed}",
         f"cloud {settings.cloud}, {origin_of(mock)}: {counts}",
+        *unusual_state(mock),
         "log in as admin / password:",
         f"  curl -X PUT {mock.url}/accounts/login -d '{json.dumps(login)}'",
         f"look inside: {mock.base}/zmock/health",
@@ -17687,6 +17688,21 @@ def origin_of(mock: Mock) -> str:
     if "since" not in record:
         return f"resumed from {folder}"
     return f"{age(mock.clock.now() - record['since'])}, resumed from {folder}"
+
+
+def unusual_state(mock: Mock) -> Iterator[str]:
+    """Yield what the folder has kept that changes how the mock answers: its rules, its clock."""
+    rules = [rule.id for rule in mock.rules if not rule.over]
+    if rules:
+        ids = ", ".join(rules[:5]) + (", …" if rules[5:] else "")
+        yield f"{counted(len(rules), 'rule')} in force: {ids}"
+    clock = mock.clock
+    if clock.mode == "frozen":
+        yield f"the clock is frozen at {iso(clock.now())}"
+    elif clock.mode == "warp":
+        yield "the clock warps: what is waited for comes at once"
+    elif abs(clock.now() - clock.system_time()) > 1:
+        yield f"the clock was set: it is {iso(clock.now())}"
 
 
 def end_of_cloud(mock: Mock) -> str:

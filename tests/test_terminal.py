@@ -271,6 +271,18 @@ def test_the_banner_says_where_the_cloud_is_from_and_how_old_it_is(tmp_path, sin
     assert f"cloud demo, {shown_age + ', ' if shown_age else ''}resumed from state: 1 Zone" in text
 
 
+def test_the_banner_tells_of_rules_and_of_a_clock_that_were_kept(tmp_path):
+    with Shown(tmp_path, "--data", "state") as shown:
+        shown.ask("POST", shown.control + "/rules", {"id": "slow", "api": "CreateZone", "delay": 1})
+        shown.ask("POST", shown.control + "/clock", {"advance": 3600})
+        assert "in force:" not in shown.end().partition("log in")[0]
+    with Shown(tmp_path, "--data", "state") as shown:
+        shown.ask("POST", shown.control + "/clock", {"freeze": True})
+        assert re.search("^1 rule in force: slow\nthe clock was set: it is 20.*\nlog in", shown.end(), re.M)
+    with Shown(tmp_path, "--data", "state") as shown:
+        assert re.search("^1 rule in force: slow\nthe clock is frozen at 20.*\nlog in", shown.end(), re.M)
+
+
 def test_a_pipe_that_nobody_reads_stops_nothing(tmp_path):
     reading, writing = os.pipe()
     with Shown(tmp_path, "--memory", stderr=writing) as shown:

@@ -118,6 +118,7 @@ import shutil
 import signal
 import socket
 import struct
+import sysconfig
 import threading
 import time
 import unicodedata
@@ -146,6 +147,24 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TextIO, TypeVar, get_t
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
+
+def ways_to_install() -> str:
+    """Return the commands that install aiohttp and tinydb, or run zmock with them.
+
+    A Python that is managed by the system (PEP 668) refuses `pip install` outside a venv.
+    """
+    python = sys.executable or "python3"
+    pip_install = f"install them: {python} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'"
+    if sys.prefix != sys.base_prefix:
+        return pip_install
+    makefile = os.path.join(os.path.dirname(os.path.abspath(__file__)), "Makefile")
+    run = "make run, or: uv run zmock.py" if os.path.exists(makefile) else "uv run zmock.py"
+    if os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")):
+        venv = f"{python} -m venv .venv && .venv/bin/pip install aiohttp tinydb"
+        return f"start it with: {run}, or: {venv} && .venv/bin/python zmock.py"
+    return f"{pip_install}, or start it with: {run}"
+
+
 try:
     import aiohttp
     import tinydb
@@ -159,8 +178,7 @@ try:
         raise ImportError(f"aiohttp {aiohttp.__version__} is too old")
 except ImportError as error:
     reason = " ".join(str(error).split())
-    install = f"{sys.executable or 'python3'} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'"
-    refuse_to_start(f"aiohttp and tinydb are needed ({reason}); install them: {install}")
+    refuse_to_start(f"aiohttp and tinydb are needed ({reason}); {ways_to_install()}")
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")

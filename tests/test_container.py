@@ -53,6 +53,7 @@ ENVIRONMENT = dict(assignment.split("=") for assignment in arguments_of("ENV")[0
 VOLUME = arguments_of("VOLUME")[0]
 HEALTH_CHECK = json.loads(arguments_of("HEALTHCHECK")[0].partition("CMD ")[2])
 ENTRYPOINT = json.loads(arguments_of("ENTRYPOINT")[0])
+USER, GROUP = map(int, arguments_of("USER")[0].split(":"))
 COPIED = [name for arguments in arguments_of("COPY") for name in arguments.split()[:-1]]
 
 
@@ -72,7 +73,7 @@ class Container:
             elif instruction == "COPY":
                 self.copy(*arguments.split())
             elif instruction == "RUN" and not arguments.startswith("pip install"):
-                subprocess.run(self.inside(["sh", "-ec", arguments], user=0, writable=True), check=True, timeout=60)
+                subprocess.run(self.inside(["sh", "-ec", arguments], user=0, group=0, writable=True), check=True, timeout=60)
         shutil.copytree(self.place(VOLUME), self.volume)  # as Docker fills a new volume
         os.chown(self.volume, self.place(VOLUME).stat().st_uid, self.place(VOLUME).stat().st_gid)
 
@@ -88,7 +89,7 @@ class Container:
             shutil.copy2(ROOT / name, folder)
             (folder / Path(name).name).chmod(0o600)  # as a checkout with a strict umask has it
 
-    def inside(self, command, user=NOBODY, writable=False, volume=True, **variables):
+    def inside(self, command, user=USER, group=GROUP, writable=False, volume=True, **variables):
         """Return the command that runs a command inside: in a root of its own, read-only, as process 1 of a user without rights."""
         mounts = ["mount --make-rprivate /", f"mount --bind {self.image} {self.image}"]
         mounts += [f"mount --rbind {folder} {self.place(folder)}" for folder in HOST_FOLDERS if os.path.isdir(folder)]
@@ -98,7 +99,7 @@ class Container:
             mounts.append(f"mount -o remount,bind,ro {self.image}")
         path = {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin"}
         environment = [f"{name}={value}" for name, value in (path | ENVIRONMENT | variables).items()]
-        rights = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs"]
+        rights = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs"]
         enter = ["chroot", str(self.image), *rights, "env", "-i", "-C", self.work, *environment, *command]
         return ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", f"{'; '.join(mounts)}; exec {shlex.join(enter)}"]
 

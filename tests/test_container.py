@@ -193,7 +193,7 @@ def test_it_runs_on_a_read_only_root_as_nobody_and_keeps_its_cloud_in_the_volume
         assert re.search(rf"^Uid:(\t{NOBODY}){{4}}$", process_1, re.M) and re.search(r"^NSpid:\t\d+\t1$", process_1, re.M)
         assert request(port, "PUT", "/zmock/snapshots/first")[0] == 200
         code, seconds = stop(process)
-        assert (code, seconds < 1) == (0, True), process.stderr.read()
+        assert code == 0 and seconds < 3, (seconds, process.stderr.read())  # 0.3 s where nothing else runs; Docker kills after 10
     assert {file.stat().st_uid for file in container.volume.rglob("*")} == {NOBODY}
     assert [*container.place("/zmock").rglob("*.pyc")] != []
     with container.running(port, "--control-token", "secret"):

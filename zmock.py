@@ -278,6 +278,7 @@ class Settings:
         "JSON file with fault rules, read again when it changes; may be given more than once "
         "(several in ZMOCK_RULES: between them what is in PATH, : or ;)",
     )
+    catalogue: tuple = setting((), "JSON file whose rows are added to data/catalogue.json")
     seed: int = setting(
         1, "where everything random comes from: the same seed gives the same uuids and faults"
     )
@@ -396,8 +397,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         parser.add_setting(item)
     variables = read_variables(environment)
     flags = vars(parser.parse_args(arguments))
-    if "rules" in flags:
-        flags["rules"] = tuple(flags["rules"])
+    for name, value in flags.items():
+        if isinstance(value, list):
+            flags[name] = tuple(value)
     settings = Settings(**variables | flags)
     settings.sources = {name: variable_of(name) for name in variables}
     settings.sources |= {name: flag_of(name) for name in flags}
@@ -1844,6 +1846,21 @@ class Member:
 
 # rows of APIs
 
+METHODS = ("GET", "POST", "PUT", "DELETE")
+BACKINGS = ("manual", "server", "generic", "none")
+API_NAME = re.compile(r"[A-Z]\w*")
+API_CALL = re.compile(r"(GET|POST|PUT|DELETE) (/[\w.-]*(\{\w+\}[\w.-]*)?)+")
+ANSWERS = re.compile(r"(\w+(:\w+)?( \w+(:\w+)?)*)?")
+FIELD = re.compile(r"\w+(:\w+)?")
+RELATION = re.compile(r"-?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)")
+PLACE = re.compile(r"\w+=\w+\.\w+\.\w+")
+
+
+def check_form(key: str, text: str, form: re.Pattern[str], words: str) -> None:
+    """Raise ValueError for the value of a key that has another form."""
+    if not form.fullmatch(text):
+        raise ValueError(f"{key} is {words}, not {text!r}")
+
 
 @dataclass(eq=False)
 class Api:
@@ -1918,14 +1935,8 @@ class Api:
 
     def compile(self, catalogue: Catalogue) -> None:
         """Parse the clauses of a simulated API. Raise ValueError for a wrong one."""
+        self.check_words()
         self.members = catalogue.members_answered(self)
-        check_word(self.backing, ("manual", "server", "generic", "none"), "backing")
-        check_word(self.caller, ("", "admin"), "caller")
-        check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
-        if not re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w{}/.-]*", self.call):
-            raise ValueError(f"{self.call!r} is no method and path, such as GET /zones")
-        if self.kind == "Query" and not re.fullmatch(r"inventories:\w+", self.answers):
-            raise ValueError(f"{self.answers!r}: a query answers inventories of a resource")
         if self.backing == "none":
             return  # nothing reads the rest of its row
         self.check_references(catalogue)
@@ -1937,20 +1948,58 @@ class Api:
         texts = {text: text for text in self.only} or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
+        parser.check_names(re.findall(r"\{([\w.]+)\}", " ".join(self.tells.values())), "tells")
         self.charges = [parser.charge(text) for text in self.asks]
 
+    def check_words(self) -> None:
+        """Raise ValueError for a word that no API has, or for another form of a word."""
+        check_form("name", self.name, API_NAME, "words with capitals, such as CreateZone")
+        check_word(self.backing, BACKINGS, "backing")
+        check_word(self.caller, ("", "admin"), "caller")
+        check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
+        if not API_CALL.fullmatch(self.call):
+            method = self.call.partition(" ")[0]
+            better = did_you_mean(method, METHODS)
+            raise ValueError(f"{self.call!r} is no method and path, such as GET /zones{better}")
+        check_form("answers", self.answers, ANSWERS, "members such as inventory:Zone")
+        if self.kind == "Query" and not re.fullmatch(r"inventories:\w+", self.answers):
+            raise ValueError(f"{self.answers!r}: a query answers inventories of a resource")
+
     def check_references(self, catalogue: Catalogue) -> None:
+        """Raise ValueError for a parameter, resource, error code or field that does not exist."""
+        if len(self.params) < len(self.takes):
+            names = Counter(ValueSpec.parse(text).name for text in self.takes)
+            raise ValueError(f"takes names {names.most_common(1)[0][0]} twice")
         for param in self.params.values():
-            if param.above is not None or param.below is not None:
-                raise ValueError(f"{param.name}: the range of a parameter is written 1..9")
-            if param.refers:
-                check_word(param.refers, {*catalogue.resources, "Resource"}, "resource")
+            self.check_param(catalogue, param)
         for type in re.findall(r"\w+:(\w+)", self.answers):
             check_word(type, catalogue.classes, "resource")
         for name in re.findall(r"{(\w+)}", self.path):
             check_word(name, self.params, "parameter")
+        if self.fails:
+            check_word(self.fails, catalogue.errors, "error code")
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
+            fields = catalogue.item_fields(self.sums)
+            for name in (*self.answers.split(), *self.by.values()):
+                check_word(name, fields, f"field of {self.sums}")
+            for name in self.by:
+                check_word(name, self.params, "parameter")
+
+    def check_param(self, catalogue: Catalogue, param: ValueSpec) -> None:
+        if param.above is not None or param.below is not None:
+            raise ValueError(f"{param.name}: the range of a parameter is written 1..9")
+        if param.regex:
+            re.compile(param.regex)
+        if param.refers and param.refers != "Resource":
+            check_word(param.refers, catalogue.resources, "resource")
+        if param.default is not None:
+            try:
+                is_wrong = param.problem(param.read(param.default))
+            except (TypeError, FrontError):
+                is_wrong = "type"
+            if is_wrong:
+                raise ValueError(f"{param.name}: its default {param.default!r} is not legal")
 
     @functools.cached_property
     def params(self) -> dict[str, ValueSpec]:
@@ -2262,20 +2311,72 @@ class Resource:
     def compile(self, catalogue: Catalogue) -> None:
         """Parse the clauses and the references. Raise ValueError for a wrong one."""
         for name, type in catalogue.item_fields(self.name).items():
-            check_word(type, TYPES, f"type of {name},")
+            if type not in TYPES:
+                check_word(type, TYPES, f"type of {name},")
         for relation in self.relations.values():
             if relation.via:
                 check_word(relation.via[0], self.relations, "relation")
             else:
                 check_word(relation.target, catalogue.resources, "resource")
+                theirs = relation.theirs.partition(".")[0]
+                if theirs not in catalogue.item_fields(relation.target):
+                    fields = catalogue.item_fields(relation.target)
+                    check_word(theirs, fields, f"field of {relation.target}")
         for name in self.embeds:
             check_word(name, self.relations, "relation")
         for word in (*self.dies_with, *self.outlives):
             for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
                 check_word(type, catalogue.resources, "resource")
+        self.check_fields(catalogue)
+        if self.switches:
+            type, _, key = self.switches.partition(".")
+            check_word(type, catalogue.resources, "resource")
+            check_word(key, catalogue.item_fields(type), f"field of {type}")
         parser = RowParser(catalogue, [self.name])
         catalogue.endings[self.name] = parser.clauses(self.ends)
         catalogue.inherited[self.name] = parser.clauses(self.inherits)
+
+
+    def check_forms(self) -> None:
+        """Raise ValueError for a text that has another form than its key wants."""
+        check_form("name", self.name, API_NAME, "words with capitals, such as VmInstance")
+        if self.path:
+            check_form("path", self.path, RESOURCE_PATH, "a path such as vm-instances/nics")
+        for word in self.field_words:
+            check_form("a field", word, FIELD, "a name, or a name with a type as cpuNum:int")
+        for word in self.relation_words:
+            check_form("a relation", word, RELATION, "such as 'zone: zoneUuid=Zone.uuid'")
+        if self.inside:
+            example = "imageUuid=Image.backupStorageRefs.backupStorageUuid"
+            check_form("inside", self.inside, PLACE, f"such as {example}")
+        for state, changes in self.interrupted.items():
+            if not isinstance(changes, dict):
+                raise ValueError(f"interrupted: {state} is an object of fields with values")
+
+    def check_fields(self, catalogue: Catalogue) -> None:
+        """Raise ValueError for a field that no item of this resource has."""
+        names = catalogue.item_fields(self.name).keys() | catalogue.fields_of_subtypes(self.stored)
+        words = [*self.new, *self.values, *self.remembers, *self.joined, *self.only]
+        words += [self.discriminator, self.account]
+        words += [word.partition("=")[0] for word in self.needs]
+        words += [word.partition(".")[0] for word in self.indexed]
+        for word in (*self.dies_with, *self.outlives):
+            words += [name.partition(":")[0] for name in word.split(",")]
+        if self.inside:
+            words.append(self.place.key)
+            check_word(self.place.owner, catalogue.resources, "resource")
+            lists = catalogue.item_fields(self.place.owner)
+            check_word(self.place.list_name, lists, f"field of {self.place.owner}")
+        for relation in self.relations.values():
+            words.append(relation.own.partition(".")[0])
+        for word in words:
+            if word and word not in names:
+                check_word(word, names, "field")
+        if self.owner not in ("", "caller"):
+            check_word(self.owner, self.leads, "key that leads to an owner:")
+
+
+RESOURCE_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
 
 def types_of(words: Sequence[str]) -> dict[str, str]:
@@ -2306,6 +2407,9 @@ def parts_of(pattern: str, tag: str) -> dict[str, str] | None:
 # other rows
 
 
+CONFIGURATION_NAME = re.compile(r"[^/\s]+/[^/\s]+")
+
+
 @dataclass(frozen=True)
 class Configuration:
     """A global configuration, "host/load.all": its category and its name.
@@ -2317,6 +2421,11 @@ class Configuration:
     value: str = "str"
     default: str | None = None
     description: str = ""
+
+    def compile(self, catalogue: Catalogue) -> None:
+        check_form("name", self.name, CONFIGURATION_NAME, "a category and a name, as vm/numa")
+        if self.default and self.fault(self.default):
+            raise ValueError(f"its default {self.fault(self.default)}")
 
     @functools.cached_property
     def spec(self) -> ValueSpec:
@@ -2382,6 +2491,10 @@ class Quota:
     when: str = ""
 
     def compile(self, catalogue: Catalogue) -> None:
+        check_word(self.type, catalogue.resources, "resource")
+        check_word(f"quota/{self.name}", catalogue.configurations, "global configuration")
+        if self.field:
+            check_word(self.field, catalogue.item_fields(self.type), f"field of {self.type}")
         parser = RowParser(catalogue, [self.type])
         self.condition = parser.condition(self.when) if self.when else None
 
@@ -2399,6 +2512,9 @@ class TagRule:
     details: str
 
     def compile(self, catalogue: Catalogue) -> None:
+        names = [f"{name}VO" for name in catalogue.resources]
+        if self.type not in names:
+            check_word(self.type, names, "type")
         parser = RowParser(catalogue, names=parts_of(self.tag, self.tag))
         self.condition = parser.condition(self.when)
 
@@ -2424,7 +2540,7 @@ class Struct:
     def fields(self) -> dict[str, str]:
         return types_of(self.field_words)
 
-    def compile(self) -> None:
+    def compile(self, catalogue: Catalogue) -> None:
         for name, type in self.fields.items():
             check_word(type, TYPES, f"type of {name},")
 
@@ -2438,12 +2554,18 @@ class Enum:
     constants: tuple[str, ...]
 
 
+ERROR_CODE = re.compile(r"[A-Z0-9_]+\.\d{4}")
+
+
 @dataclass(frozen=True)
 class ErrorCode:
     """An error code of the server with its description."""
 
     code: str
     description: str
+
+    def compile(self, catalogue: Catalogue) -> None:
+        check_form("code", self.code, ERROR_CODE, "such as SYS.1006")
 
 
 # functions that rows name
@@ -2611,6 +2733,9 @@ def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+EFFECT_WORDS = ("add", "drop", "remove", "tag", "untag", "when", "stage", "nothing")
+
+
 class RowParser:
     """Parses the clauses of one row. Raises ValueError for a word that means nothing there.
 
@@ -2680,6 +2805,7 @@ class RowParser:
     def charge(self, text: str) -> Charge:
         quota, _, words = text.partition(" = ")
         check_word(quota, self.catalogue.quotas, "quota")
+        self.check_names([words], text)
         return Charge(quota, tuple(words.split("|")))
 
     def clauses(self, texts: Iterable[str]) -> list[Clause]:
@@ -2701,24 +2827,34 @@ class RowParser:
             lists = self.lists([value for _, value in pairs])
             return Clause(Add(type, pairs) if word == "add" else Drop(type, pairs), lists)
         if word == "when":
-            condition, _, inner = rest.partition(": ")
+            condition, colon, inner = rest.partition(": ")
+            if not colon:
+                raise ValueError(f"{text!r}: it is written when CONDITION: EFFECT")
             return Clause(When(self.condition(condition), self.clause(inner)))
         if word == "stage":
             name, _, sentence = rest.partition(": ")
+            if not sentence:
+                raise ValueError(f"{text!r}: it is written stage NAME: SENTENCE")
             return Clause(Stage(name, sentence))
+        if word in ("tag", "untag"):
+            self.check_names(re.findall(r"\{([\w.]+)\}", rest), text)
         if word == "tag":
             return Clause(Tag(rest.removeprefix("once "), rest.startswith("once ")))
         if word == "untag":
             return Clause(Untag(rest))
         if text == "remove":
             return Clause(Remove())
-        check_word(text, EFFECTS, "effect")
+        if text not in EFFECTS:
+            words = [*EFFECTS, *EFFECT_WORDS]
+            near = did_you_mean(text, EFFECTS) or did_you_mean(word, words)
+            raise ValueError(f"there is no effect {text!r}{near}")
         return Clause(Perform(EFFECTS[text]))
 
     def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
         for name, word in pairs:
             if name not in self.catalogue.names_in_items(type):
-                raise ValueError(f"{clause!r}: {type} has no field {name}")
+                better = did_you_mean(name, self.catalogue.names_in_items(type))
+                raise ValueError(f"{clause!r}: {type} has no field {name}{better}")
             self.check_names([word], clause)
 
     def check_names(self, words: Iterable[str], clause: str) -> None:
@@ -2748,7 +2884,9 @@ class RowParser:
             types = self.targets(types, name)
         for step in steps:
             if not any(step in self.catalogue.names_in_items(type) for type in types):
-                raise ValueError(f"{clause!r}: nothing in {path} has a field {step}")
+                names = set().union(*map(self.catalogue.names_in_items, types))
+                better = did_you_mean(step, names)
+                raise ValueError(f"{clause!r}: nothing in {path} has a field {step}{better}")
             types = self.targets(types, step)
 
     def targets(self, types: Iterable[str], key: str) -> list[str]:
@@ -2803,16 +2941,18 @@ class Catalogue:
     naming_tags  the patterns of system tags that name the uuid of another item
     """
 
-    def __init__(self, file: Path) -> None:
-        tables = read_tables(file)
-        self.structs = {row.name: row for row in tables["structs"]}
-        self.configurations = {row.name: row for row in tables["configurations"]}
-        self.errors = {row.code: row.description for row in tables["errors"]}
-        self.quotas = {row.name: row for row in tables["quotas"]}
-        self.tag_rules, self.providers = tables["tags"], tables["providers"]
-        self.resources = with_indexes(with_subtypes(file, tables["inventories"]))
+    def __init__(self, file: Path, more: Iterable[str | Path] = ()) -> None:
+        self.rows = rows = Rows.read(file, more)
+        tables = rows.tables
+        self.structs: dict[str, Struct] = tables["structs"]
+        self.configurations: dict[str, Configuration] = tables["configurations"]
+        self.errors = {code: row.description for code, row in tables["errors"].items()}
+        self.quotas: dict[str, Quota] = tables["quotas"]
+        self.tag_rules: list[TagRule] = [*tables["tags"].values()]
+        self.providers: list[Provider] = [*tables["providers"].values()]
+        self.resources = with_indexes(with_subtypes(rows))
         self.collections = {row.path: row for row in self.resources.values() if row.path}
-        self.apis = {api.name: api for api in tables["apis"]}
+        self.apis: dict[str, Api] = tables["apis"]
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
         self.referenced: list[str] = []  # the types of which AccountResourceRefs tell
         self.embedded: dict[str, dict[str, Resource]] = {}
@@ -2821,26 +2961,50 @@ class Catalogue:
         self.endings: dict[str, list[Clause]] = {}
         self.inherited: dict[str, list[Clause]] = {}
         self.naming_tags: list[str] = []
+        self.fields_of_items: dict[str, dict[str, str]] = {}  # see item_fields
+        self.names_of_items: dict[str, frozenset[str]] = {}  # see names_in_items
+        self.roots = PathNode()
+        self.compile()
+
+    def compile(self) -> None:
+        """Parse the clauses of all rows. Raise SettingsError for a wrong one, which it names."""
+        rows = self.rows
         for row in self.resources.values():
-            with about_row(file, f"inventories, {row.name}"):
+            with rows.about("inventories", row.name):
                 row.compile(self)
                 self.relate(row)
-        self.classes = java_classes(self.resources, self.structs, tables["enums"])
-        for rule in (*self.tag_rules, *self.quotas.values()):
-            with about_row(file, f"tags and quotas, {rule.type}"):
-                rule.compile(self)
-        for row in self.structs.values():
-            with about_row(file, f"structs, {row.name}"):
-                row.compile()
-        for row in self.configurations.values():
-            with about_row(file, f"configurations, {row.name}"):
-                check_word(row.spec.type, TYPES, "type")
-        self.roots = PathNode()
+        self.classes = java_classes(self.resources, self.structs, rows)
+        for table in ("tags", "quotas", "structs", "configurations", "errors"):
+            for key, row in rows.tables[table].items():
+                with rows.about(table, key):
+                    row.compile(self)
         for api in self.apis.values():
-            with about_row(file, f"apis, {api.name}"):
+            with rows.about("apis", api.name):
                 api.compile(self)
                 for path in api.paths:
                     self.roots.add(path, api)
+        for row in rows.origins:
+            self.check_added(*row.split(", ", 1))
+
+    def check_added(self, table: str, key: str) -> None:
+        """Raise SettingsError for a row of --catalogue that cannot stand beside the others."""
+        with self.rows.about(table, key):
+            if table == "apis":
+                self.check_added_api(self.apis[key])
+            former = self.rows.replaced.get(f"{table}, {key}")
+            if table == "configurations" and former:
+                type = former.spec.type
+                if self.configurations[key].spec.type != type:
+                    raise ValueError(f"zmock reads it as {a_noun(type)}: its value begins {type}")
+
+    def check_added_api(self, api: Api) -> None:
+        if api.backing == "none":
+            api.check_references(self)
+        elif not api.behaviour and api.creates and api.type not in self.resources:
+            check_word(api.type, self.resources, "resource")
+        for other, _ in itertools.chain(*(self.route(path) for path in api.paths)):
+            if other is not api and other.call == api.call and api.key == other.key:
+                raise ValueError(f"{other.name} is {a_noun(api.method)} {api.path} already")
 
     def relate(self, row: Resource) -> None:
         """Note the relations of a resource to others."""
@@ -2886,7 +3050,7 @@ class Catalogue:
 
         "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
         """
-        members = members_of(api.holds, self.classes, api.name)
+        members = members_of(api.holds, self.classes)
         for word in api.answers.split():
             member, _, type = word.partition(":")
             if java := self.classes.get(type):
@@ -2895,25 +3059,39 @@ class Catalogue:
             members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
 
-    @functools.cache  # noqa: B019 (a catalogue lives as long as the process)
     def item_fields(self, type: str) -> dict[str, str]:
         """Return the types of all fields of an item, also of those that no inventory shows."""
-        row = self.resources[type]
-        stored = self.resources[row.stored]
-        fields = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
-        if stored.owner:
-            fields["owner"] = "str"
-        return fields | types_of(stored.hidden) | row.all_fields
+        if type not in self.fields_of_items:
+            row = self.resources[type]
+            stored = self.resources[row.stored]
+            fields = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
+            if stored.owner:
+                fields["owner"] = "str"
+            self.fields_of_items[type] = fields | types_of(stored.hidden) | row.all_fields
+        return self.fields_of_items[type]
 
-    @functools.cache  # noqa: B019
     def names_in_items(self, type: str) -> frozenset[str]:
         """Return the names that clauses may use for the fields of an item."""
         row = self.resources.get(type)
         if row is None:
             return frozenset()
-        stored = self.resources[row.stored]
-        names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads, *row.indexes}
-        return frozenset(names)
+        if type not in self.names_of_items:
+            stored = self.resources[row.stored]
+            names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads, *row.indexes}
+            self.names_of_items[type] = frozenset(names)
+        return self.names_of_items[type]
+
+    def fields_of_subtypes(self, type: str) -> set[str]:
+        """Return the fields that only the subtypes of a resource have."""
+        return self.added_fields.get(type, set())
+
+    @functools.cached_property
+    def added_fields(self) -> dict[str, set[str]]:
+        added = defaultdict(set)
+        for row in self.resources.values():
+            if row.of:
+                added[row.of] |= row.all_fields.keys()
+        return added
 
     def values_of(self, row: Resource, name: str) -> Sequence[str]:
         """Return the values that a field of a resource can have, if they are known."""
@@ -2958,10 +3136,11 @@ class PathNode:
     def add(self, path: str, api: Api) -> None:
         node = self
         for part in path.lstrip("/").split("/"):
-            begin, variable, end = re.fullmatch(r"([^{]*)(?:{(\w+)}(.*))?", part).groups()
-            if not variable:
+            if "{" not in part:
                 node = node.literals.setdefault(part, PathNode())
-            elif begin or end:
+                continue
+            begin, end = re.fullmatch(r"([^{]*){\w+}(.*)", part).groups()
+            if begin or end:
                 node = node.partly.setdefault((begin, end), PathNode())
             else:
                 node.variable = node.variable or PathNode()
@@ -2991,30 +3170,143 @@ class PathNode:
 # reading
 
 
-def read_tables(file: Path) -> dict[str, list[Any]]:
-    """Return the rows of each table of a catalogue file. Raise SettingsError for a wrong one."""
+@dataclass
+class Rows:
+    """The rows of the files of a catalogue: a later file adds rows, or replaces them by key.
+
+    tables    by name: {"apis": {"CreateZone": <Api>}}
+    origins   the file of each row that is not from the first: {"apis, CreateZone": FILE}
+    replaced  the rows of the first file that these replace
+    """
+
+    file: Path
+    tables: dict[str, dict[str, Any]]
+    origins: dict[str, Path] = field(default_factory=dict)
+    replaced: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path, more: Iterable[str | Path] = ()) -> Rows:
+        """Return the rows of files. Raise SettingsError for a wrong file or row."""
+        others = [(Path(path), read_tables(Path(path), is_whole=False)) for path in more]
+        rows = cls(file, read_tables(file, is_whole=True))
+        for path, tables in others:
+            for table, records in tables.items():
+                rows.add(path, table, records)
+        return rows
+
+    def add(self, path: Path, table: str, records: dict[str, Any]) -> None:
+        """Add the rows of a table of another file."""
+        for key, record in records.items():
+            row = f"{table}, {key}"
+            if key in self.tables[table]:
+                self.replaced.setdefault(row, self.tables[table][key])
+            self.tables[table][key] = record
+            self.origins[row] = path
+
+    def about(self, table: str, key: str) -> AboutRow:
+        """Return a context in which the exception of a wrong row becomes a SettingsError."""
+        return AboutRow(self, table, key)
+
+
+class AboutRow:
+    """A block on one row. An exception in it becomes a SettingsError that names file and row.
+
+    It is a class for speed: a start opens some thousand of them.
+    """
+
+    __slots__ = ("rows", "table", "key")
+
+    def __init__(self, rows: Rows, table: str, key: str) -> None:
+        self.rows, self.table, self.key = rows, table, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, WRONG):
+            return
+        row, reason = f"{self.table}, {self.key}", reason_of(error)
+        origins = self.rows.origins
+        if origins and row not in origins:
+            names = dict.fromkeys(map(str, origins.values()))
+            reason += f" (with the rows of {', '.join(names)})"
+        raise SettingsError(f"{origins.get(row, self.rows.file)}, {row}: {reason}") from None
+
+
+WRONG = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, re.error,
+)  # what a wrong row can bring about
+
+
+def reason_of(error: Exception) -> str:
+    """Return the text of an exception as one line."""
+    text = str(error) if isinstance(error, (ValueError, re.error)) else repr(error)
+    return " ".join(text.split())
+
+
+def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
+    """Return the rows of a catalogue file: by table, by key. A whole catalogue has all tables.
+
+    Raise SettingsError for a wrong file or row.
+    """
+    hooks: Item = {}
+    if not is_whole:
+        hooks = {"object_pairs_hook": object_of_pairs, "parse_constant": refuse_constant}
+    anew = GET_IT.replace("it", "it anew", 1)
+    cure = anew if is_whole else f'it is a JSON object of tables: {{"apis": [{{"name": ...}}]}}'
     try:
-        tables = json.loads(Path(file).read_text(encoding="utf-8-sig"))
-        for name in TABLES:
-            if not isinstance(tables[name], dict):
-                raise ValueError(f"{name} is no table of records by number")
+        tables = json.loads(Path(file).read_text(encoding="utf-8-sig"), **hooks)
+        if not isinstance(tables, dict):
+            raise ValueError("no JSON object of tables")
+        for name in TABLES if is_whole else ():
+            if name not in tables:
+                raise ValueError(f"the table {name} is missing")
+        for name in tables:
+            check_word(name, TABLES, "table")
+            if not isinstance(tables[name], (dict, list)):
+                raise ValueError(f"{name} is no table: neither a list of rows, nor rows by number")
     except FileNotFoundError:
-        reason = "it holds the APIs, and belongs in data/ beside zmock.py"
-        raise SettingsError(f"{file} is missing: {reason}; {GET_IT}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        anew = GET_IT.replace("it", "it anew", 1)
-        raise SettingsError(f"{file} is not a catalogue ({error!r}); {anew}") from None
-    return {name: read_rows(file, name, tables[name].values()) for name in TABLES}
+        reason = f"it holds the APIs, and belongs in data/ beside zmock.py; {GET_IT}"
+        reason = reason if is_whole else "--catalogue names a JSON file with rows"
+        raise SettingsError(f"{file} is missing: {reason}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{file} is not a catalogue ({reason_of(error)}); {cure}") from None
+    rows = {}
+    for name, records in tables.items():
+        listed = records.values() if isinstance(records, dict) else records
+        rows[name] = read_rows(file, name, listed)
+    return rows
 
 
-@contextlib.contextmanager
-def about_row(file: Path, name: str) -> Iterator[None]:
-    """Turn an exception of a wrong record into a SettingsError that names the record."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, re.error) as error:
-        reason = str(error) if isinstance(error, ValueError) else repr(error)
-        raise SettingsError(f"{file}, {name}: {reason}") from None
+def object_of_pairs(pairs: list[tuple[str, Any]]) -> Item:
+    """Return a JSON object. Raise ValueError for a key that it has twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        name = f" of {values['name']}" if "name" in values else ""
+        raise ValueError(f"the key {twice!r}{name} is there twice")
+    return values
+
+
+def refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_text_or_null(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def is_texts(value: Any) -> bool:
@@ -3029,53 +3321,114 @@ def is_object_of_texts(value: Any) -> bool:
     return isinstance(value, dict) and is_texts([*value.values()])
 
 
+def is_object_of_lists(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_texts, value.values()))
+
+
 def is_text_or_object(value: Any) -> bool:
     return isinstance(value, str) or is_object_of_texts(value)
 
 
+def is_anything(value: Any) -> bool:
+    return True
+
+
 SHAPES = {  # by the type of a column: a test of its JSON values, and the words for that
-    str: (str.__instancecheck__, "a text"),
-    bool: (bool.__instancecheck__, "true or false"),
+    str: (is_text, "a text"),
+    str | None: (is_text_or_null, "a text"),
+    bool: (is_bool, "true or false"),
     tuple[str, ...]: (is_texts, "a list of texts"),
     tuple[tuple[str, ...], ...]: (is_lists_of_texts, "a list of lists of texts"),
     dict[str, str]: (is_object_of_texts, "an object of texts"),
+    dict[str, tuple[str, ...]]: (is_object_of_lists, "an object of lists of texts"),
     str | dict[str, str]: (is_text_or_object, "a text, or an object of texts"),
-    Item: (dict.__instancecheck__, "an object"),
+    Item: (is_object, "an object"),
+    Any: (is_anything, "any value"),
 }
+KEYS = {"tags": ("type", "tag", "when"), "errors": ("code",), "providers": ("type",)}  # else name
 
 
-def read_rows(file: Path, table: str, records: Iterable[Any]) -> list[Any]:
-    """Return the rows of a table."""
-    row_class = TABLES[table]
-    columns = {column.name: column for column in fields(row_class)}
-    types = get_type_hints(row_class)
-    rows = []
-    for record in records:
-        with about_row(file, f"{table}, {name_of(record)}"):
-            if not isinstance(record, dict):
-                raise ValueError("a record is a JSON object")
-            values = {}
-            for key, value in record.items():
-                name = ATTRIBUTES.get(key, key)
-                check_word(name, columns, "key")
-                has_shape, words = SHAPES.get(types[name], (None, ""))
-                if has_shape and not has_shape(value):
-                    raise ValueError(f"{key} is {words}, not {json.dumps(value)[:80]}")
-                values[name] = value if types[name] is Any else tupled(value)
-            for name, column in columns.items():
-                is_needed = column.default is column.default_factory is MISSING
-                if is_needed and name not in values:
-                    raise ValueError(f"{name} is missing")
-            rows.append(row_class(**values))
+@dataclass(frozen=True)
+class Column:
+    """A key of the rows of a table: the attribute of its class, and what its values are."""
+
+    attribute: str
+    fits: Callable[[Any], bool]
+    words: str
+    is_plain: bool  # its values need not be copied
+    is_needed: bool
+
+
+def columns_of(table: str) -> dict[str, Column]:
+    """Return the columns of a table by their keys in JSON: "fields" for field_words."""
+    types = get_type_hints(TABLES[table])
+    keys = {attribute: key for key, attribute in ATTRIBUTES.items()}
+    columns = {}
+    for item in fields(TABLES[table]):
+        fits, words = SHAPES[types[item.name]]
+        is_plain = types[item.name] in (str, str | None, bool, Any)
+        is_needed = item.default is item.default_factory is MISSING
+        column = Column(item.name, fits, words, is_plain, is_needed)
+        columns[keys.get(item.name, item.name)] = column
+    return columns
+
+
+def read_rows(file: Path, table: str, records: Iterable[Any]) -> dict[str, Any]:
+    """Return the rows of a table by their keys. Raise SettingsError for a wrong one."""
+    columns, rows = columns_of(table), {}
+    needed = {key: column for key, column in columns.items() if column.is_needed}
+    for number, record in enumerate(records, 1):
+        try:
+            row = read_row(TABLES[table], columns, needed, record)
+            key = key_of_row(table, row)
+            if key in rows:
+                raise ValueError("a row of this name stands above; one of them is too many")
+        except WRONG as error:
+            name = name_of(table, record) or f"row {number}"
+            raise SettingsError(f"{file}, {table}, {name}: {reason_of(error)}") from None
+        rows[key] = row
     return rows
 
 
-def name_of(record: Any) -> str:
-    """Return the key or the text that tells a record from others of its table."""
-    name = record
-    if isinstance(record, dict):
-        name = record.get("name") or record.get("code") or record
-    return name if isinstance(name, str) else json.dumps(name)[:80]
+def read_row(
+    row_class: type, columns: dict[str, Column], needed: dict[str, Column], record: Any
+) -> Any:
+    """Return a row from a record. Raise ValueError for a wrong key or value."""
+    if not isinstance(record, dict):
+        raise ValueError(f"a row is a JSON object, not {short_json(record)}")
+    values = {}
+    for key, value in record.items():
+        column = columns.get(key)
+        if column is None:
+            check_word(key, columns, "key")
+        elif not column.fits(value):
+            raise ValueError(f"{key} is {column.words}, not {short_json(value)}")
+        else:
+            values[column.attribute] = value if column.is_plain else tupled(value)
+    for key, column in needed.items():
+        if not values.get(column.attribute):
+            raise ValueError(f"{key} is missing" if key not in record else f"{key} is empty")
+    return row_class(**values)
+
+
+def short_json(value: Any) -> str:
+    """Return a JSON value for a message, cut if it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
+def key_of_row(table: str, row: Any) -> str:
+    """Return the text that tells a row from others of its table: its name, or its code."""
+    return " ".join([getattr(row, name) for name in KEYS.get(table, ("name",))])
+
+
+def name_of(table: str, record: Any) -> str:
+    """Return the key of a record that may be wrong, or ""."""
+    parts = []
+    for name in KEYS.get(table, ("name",)):
+        value = record.get(name) if isinstance(record, dict) else None
+        parts += [value] if isinstance(value, str) else []
+    return " ".join(" ".join(parts).split())[:80]
 
 
 def tupled(value: Any) -> Any:
@@ -3085,11 +3438,14 @@ def tupled(value: Any) -> Any:
     return tuple(map(tupled, value)) if isinstance(value, list) else value
 
 
-def with_subtypes(file: Path, rows: list[Resource]) -> dict[str, Resource]:
+def with_subtypes(rows: Rows) -> dict[str, Resource]:
     """Return {name: row} in which a subtype has the fields and relations of its parent too."""
     complete: dict[str, Resource] = {}
-    for row in rows:
-        with about_row(file, f"inventories, {row.name}"):
+    for row in rows.tables["inventories"].values():
+        with rows.about("inventories", row.name):
+            row.check_forms()
+            if row.of in rows.tables["inventories"] and row.of not in complete:
+                raise ValueError(f"the row {row.of} stands below; a subtype stands after it")
             if row.of:
                 row = with_parent(complete, row)
             complete[row.name] = row
@@ -3100,6 +3456,9 @@ def with_parent(complete: dict[str, Resource], row: Resource) -> Resource:
     """Return a subtype with what its parent has, and add its kind to the parent and its parent."""
     check_word(row.of, complete, "resource")
     parent = complete[row.of]
+    if parent.discriminator and parent.discriminator not in row.only:
+        example = f'{{"{parent.discriminator}": "Ceph"}}'
+        raise ValueError(f"only says which {parent.name} it is: {example}")
     if parent.discriminator:
         values = row.only[parent.discriminator].split("|")
         kinds = dict.fromkeys(values, (row.java, *row.field_words))
@@ -3142,10 +3501,12 @@ def with_indexes(rows: dict[str, Resource]) -> dict[str, Resource]:
 
 
 def java_classes(
-    resources: dict[str, Resource], structs: dict[str, Struct], enums: list[Enum]
+    resources: dict[str, Resource], structs: dict[str, Struct], rows: Rows
 ) -> dict[str, JavaClass]:
     """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
-    classes = {enum.name: JavaClass(enum.java, constants=enum.constants) for enum in enums}
+    classes = {}
+    for enum in rows.tables["enums"].values():
+        classes[enum.name] = JavaClass(enum.java, constants=enum.constants)
     for part in structs.values():
         classes[part.name] = JavaClass(part.java)
     for row in resources.values():
@@ -3153,21 +3514,21 @@ def java_classes(
     by_java = {java.name: java for java in classes.values()}
     for part in structs.values():
         if part.name not in resources:
-            classes[part.name].members |= members_of(part.holds, classes, part.name)
+            with rows.about("structs", part.name):
+                classes[part.name].members |= members_of(part.holds, classes)
     for row in resources.values():
         java = classes[row.name]
         for member in row.embeds:
             java.members[member] = Member(classes[row.relations[member].target], many=True)
-        java.members |= members_of(row.holds, classes, row.name)
+        with rows.about("inventories", row.name):
+            java.members |= members_of(row.holds, classes)
         for kind, (name, *_) in row.kinds.items():
             java.kinds[kind] = by_java.get(name) or JavaClass(name, members=java.members)
     return classes
 
 
-def members_of(
-    holds: Iterable[str], classes: dict[str, JavaClass], name: str
-) -> dict[str, Member]:
-    """Return the members of a row with their classes. Raise SettingsError for an unknown class.
+def members_of(holds: Iterable[str], classes: dict[str, JavaClass]) -> dict[str, Member]:
+    """Return the members of a row with their classes. Raise ValueError for an unknown class.
 
     "dns:[VpcRouterDns]" -> {"dns": Member(<VpcRouterDnsInventory>, many=True)}
     """
@@ -3176,8 +3537,8 @@ def members_of(
         member, _, type = word.partition(":")
         class_name = type.strip("[]")
         if class_name not in classes:
-            problem = f"the row {name} of the catalogue holds {word}, which is no class"
-            raise SettingsError(problem + did_you_mean(class_name, classes))
+            better = did_you_mean(class_name, classes)
+            raise ValueError(f"it holds {word}, which is no class{better}")
         members[member] = Member(classes[class_name], type.startswith("["))
     return members
 
@@ -7696,11 +8057,12 @@ def verb_of(api: Api) -> Callable | None:
     return act if api.does else None
 
 
-def refuse_idle_rows(catalogue: Catalogue, file: Path) -> None:
+def refuse_idle_rows(catalogue: Catalogue) -> None:
     """Raise SettingsError for a simulated API that neither a function nor its row does."""
     for api in catalogue.apis.values():
         if api.backing != "none" and not (api.behaviour or verb_of(api)):
-            raise SettingsError(f"{file}, apis, {api.name}: nothing does its calls")
+            with catalogue.rows.about("apis", api.name):
+                raise ValueError("nothing does its calls")
 
 
 # ---- Cloud ---------------------------------------------------------------------------------------
@@ -15940,17 +16302,26 @@ class Control:
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
 CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
+MOST_CATALOGUES = 4  # in memory at a time: a test may use several
 FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
 UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # of edited objects
 
 
-@functools.cache
-def catalogue() -> Catalogue:
-    """Return the catalogue of this process. Nothing changes it."""
-    rows = Catalogue(CATALOGUE_FILE)
-    refuse_idle_rows(rows, CATALOGUE_FILE)
+def catalogue(files: Sequence[str | Path] = ()) -> Catalogue:
+    """Return the catalogue of this process, or another one with the rows of these files too.
+
+    Nothing changes a catalogue. Mocks share it.
+    """
+    return catalogue_of(tuple((str(file), file_stamp(str(file))) for file in files))
+
+
+@functools.lru_cache(MOST_CATALOGUES)
+def catalogue_of(stamps: tuple[tuple[str, Any], ...]) -> Catalogue:
+    """Return the catalogue with the rows of files, which are given with their stamps."""
+    rows = Catalogue(CATALOGUE_FILE, [file for file, _ in stamps])
+    refuse_idle_rows(rows)
     return rows
 
 
@@ -15960,7 +16331,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     The default settings are those of tests. Raise SettingsError for a folder that cannot be used.
     """
     settings = copy.copy(settings or Settings(**IN_TESTS))  # a reset to another cloud changes it
-    cloud = new_cloud(settings, catalogue())
+    cloud = new_cloud(settings, catalogue(settings.catalogue))
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     reset = functools.partial(reset_mock, rest)
     restore = functools.partial(restore_mock, rest)
@@ -17020,11 +17391,22 @@ def split_rules(rules: Any) -> tuple[tuple[str | Path, ...], list[Item]]:
     return files, [rule for rule in rules if isinstance(rule, dict)]
 
 
+def read_files(name: str, value: Any) -> tuple[str, ...]:
+    """Return the files of a setting. A single one needs no list."""
+    values = [value] if isinstance(value, (str, Path)) else value
+    is_list = isinstance(values, (list, tuple))
+    if not is_list or not all(isinstance(file, (str, Path)) for file in values):
+        raise SettingsError(f"{name} is a list of files, not {value!r}")
+    return tuple(map(str, values))
+
+
 def read_value(setting: Field[Any], value: Any) -> Any:
     """Return the value of a setting. A number or a path may stand for a text."""
     kind = type(setting.default)
     if kind is str and isinstance(value, (int, float, Path)):
         return str(value)
+    if kind is tuple:
+        return read_files(setting.name, value)
     kinds = (int, float) if kind is float else kind
     if not isinstance(value, kinds) or isinstance(value, bool) != (kind is bool):
         raise SettingsError(f"{setting.name} is {a_noun(kind.__name__)}, not {value!r}")
@@ -17735,7 +18117,7 @@ def end_of_cloud(mock: Mock) -> str:
 
 def print_contract(settings: Settings) -> None:
     """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
-    cloud = new_cloud(replace(settings, memory=True), catalogue())
+    cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
     url = settings.base_url or address(settings.host, settings.port)
     document = Contract(cloud).document(url)
     if hasattr(signal, "SIGPIPE"):

@@ -321,7 +321,7 @@ def test_a_row_with_a_word_that_is_none_stops_the_start_and_names_row_and_clause
     ((number, row),) = ((number, row) for number, row in RECORDS[table].items() if row["name"] == name)
     (tmp_path / "catalogue.json").write_text(json.dumps(RECORDS | {table: RECORDS[table] | {number: row | wrong}}))
     with pytest.raises(SettingsError) as error:
-        refuse_idle_rows(Catalogue(tmp_path / "catalogue.json"), tmp_path / "catalogue.json")
+        refuse_idle_rows(Catalogue(tmp_path / "catalogue.json"))
     told = str(error.value)
     assert str(tmp_path / "catalogue.json") in told and name in told and why in told and "\n" not in told
 
@@ -365,5 +365,5 @@ def test_a_row_that_holds_what_is_no_class_stops_the_start_and_is_told_which_is_
     right = next(filter(None, (re.search(r"\[(\w+)\]", word) for word in row["holds"])))[1]
     row["holds"] = [word.replace(f"[{right}]", f"[{right}x]") for word in row["holds"]]
     (tmp_path / "catalogue.json").write_text(json.dumps(rows))
-    with pytest.raises(SettingsError, match=rf"row {row['name']} .*\[{right}x\], which is no class, did you mean {right}\?"):
+    with pytest.raises(SettingsError, match=rf"{row['name']}: .*\[{right}x\], which is no class, did you mean {right}\?"):
         Catalogue(tmp_path / "catalogue.json")

@@ -502,7 +502,7 @@ def test_a_catalogue_that_somebody_edited_is_refused_in_a_line_or_serves(seed, t
     (tmp_path / "catalogue.json").write_text(as_json(tables))
     try:
         catalogue = Catalogue(tmp_path / "catalogue.json")
-        refuse_idle_rows(catalogue, tmp_path / "catalogue.json")
+        refuse_idle_rows(catalogue)
         cloud = new_cloud(Settings(memory=True), catalogue)
         fill(cloud, "empty")
         assert Contract(cloud).document("")["paths"]

@@ -740,10 +740,20 @@ class ApiError(Exception):
 
 
 class BadParameter(ApiError):
-    """A missing or illegal parameter. The dialect says with which status (bad-parameter)."""
+    """A missing or illegal parameter. The dialect says with which status (bad-parameter).
 
-    def __init__(self, details: str, hint: str = "", code: str = "SYS.1007") -> None:
+    `absent` has the names of all missing parameters, of which the details name the first.
+    """
+
+    def __init__(
+        self,
+        details: str,
+        hint: str = "",
+        code: str = "SYS.1007",
+        absent: Sequence[str] = (),
+    ) -> None:
         super().__init__(code, details, hint=hint)
+        self.absent = absent
 
 
 FRONT_CODES = {404: "SYS.1003", 405: "SYS.1014", 500: "SYS.1000", 501: "SYS.1014"}  # by status
@@ -2427,6 +2437,14 @@ class Configuration:
         if self.default and self.fault(self.default):
             raise ValueError(f"its default {self.fault(self.default)}")
 
+    def check_replaces(self, former: Configuration) -> None:
+        """Raise ValueError if the code that reads the former configuration cannot read this one."""
+        type = former.spec.type
+        if self.spec.type != type:
+            raise ValueError(f"zmock reads it as {a_noun(type)}: its value begins with {type}")
+        if former.default and not self.default and not self.spec.optional:
+            raise ValueError(f"default is missing; zmock's own is {former.default!r}")
+
     @functools.cached_property
     def spec(self) -> ValueSpec:
         return ValueSpec.parse(f"value:{self.value}")
@@ -2993,9 +3011,7 @@ class Catalogue:
                 self.check_added_api(self.apis[key])
             former = self.rows.replaced.get(f"{table}, {key}")
             if table == "configurations" and former:
-                type = former.spec.type
-                if self.configurations[key].spec.type != type:
-                    raise ValueError(f"zmock reads it as {a_noun(type)}: its value begins {type}")
+                self.configurations[key].check_replaces(former)
 
     def check_added_api(self, api: Api) -> None:
         if api.backing == "none":
@@ -4039,7 +4055,8 @@ class Folder(Storage):
             if Path(name).stem not in self.types:
                 raise SettingsError(
                     f"{self.path / name} is not a file of a cloud; "
-                    "choose another folder with --data, or move it away"
+                    "choose another folder with --data, move it away, "
+                    "or add the --catalogue whose objects it holds"
                 )
         with contextlib.suppress(Broken, FileNotFoundError):
             for item in read_documents(self.path / "Mock.json").values():
@@ -6193,6 +6210,25 @@ def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
 # checks of values
 
 
+class RuleError(ValueError):
+    """A rule that cannot be used. The hint lists the words that are right in that place."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
+
+
+@contextlib.contextmanager
+def hinted(hint: str) -> Iterator[None]:
+    """Raise a ValueError of the block as a RuleError with a hint, unless it has one."""
+    try:
+        yield
+    except RuleError:
+        raise
+    except ValueError as error:
+        raise RuleError(str(error), hint) from None
+
+
 @dataclass(frozen=True)
 class Allowed:
     """The values that a key may have: a type, and its bounds, its pattern or its words."""
@@ -6320,6 +6356,15 @@ THEN = {  # the moments at which each effect can strike
 ONLY_LATE = ("accept", "job")  # the moments of a rule without effect, which delays
 
 
+def hint_on_then() -> str:
+    """Return the keys of `then`: "keys of then: one of error, ...; with error: details, stage"."""
+    parts = [f"keys of then: one of {', '.join(THEN)}"]
+    for owner in dict.fromkeys(OWNERS.values()):
+        keys = [key for key in OWNERS if OWNERS[key] == owner]
+        parts.append(f"with {owner}: {', '.join(keys)}")
+    return "; ".join([*parts, f"at: {', '.join(THEN['error'])}"])
+
+
 def check_then(then: Any) -> None:
     """Raise ValueError for wrong keys or values of `then`, or for keys that exclude each other."""
     if not isinstance(then, dict):
@@ -6366,7 +6411,13 @@ def moments_of(then: Item) -> tuple[str, ...]:
 # checks of `when`
 
 PLACES = ("method", "path", "header", "query", "params", "resource")
+NAMED_PLACES = ("header", "query", "params", "resource")
 CONDITIONS = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
+MOST_LISTED = 30  # names in a hint
+
+
+def hint_on_when() -> str:
+    return f"keys of when: {', '.join(CONDITIONS)}"
 
 
 def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
@@ -6376,8 +6427,10 @@ def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
     for key, glob in when.items():
         place, _, name = key.partition(".")
         if (f"{place}.NAME" if name else key) not in CONDITIONS:
-            conditions = f"there are {', '.join(CONDITIONS)}"
-            raise ValueError(f"'when' has no {key!r}{did_you_mean(place, PLACES)}; {conditions}")
+            near = nearest(place, PLACES)
+            better = f"{near[0]}.{name or 'NAME'}" if near and near[0] in NAMED_PLACES else ""
+            better = f", did you mean {better or near[0]}?" if near else ""
+            raise ValueError(f"'when' has no {key!r}{better}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
         check_glob(key, text_of(glob))
@@ -6399,8 +6452,12 @@ def check_name(cloud: Cloud, key: str, apis: list[Api]) -> None:
     place, _, name = key.partition(".")
     names = set().union(*(names_at(cloud, place, api) for api in apis))
     if name not in names:
-        hint = did_you_mean(name, names) if names else f": there is no {place} at all"
-        raise ValueError(f"no call that 'api' names has {key!r}{hint}")
+        better = did_you_mean(name, names) if names else f": there is no {place} at all"
+        listed = [f"{place}.{each_name}" for each_name in sorted(names)]
+        if len(listed) > MOST_LISTED:
+            listed = [*listed[:MOST_LISTED], "..."]
+        hint = f"keys of when here: {', '.join(listed)}" if listed else hint_on_when()
+        raise RuleError(f"no call that 'api' names has {key!r}{better}", hint)
 
 
 def names_at(cloud: Cloud, place: str, api: Api) -> set[str]:
@@ -6438,6 +6495,9 @@ RULE_KEYS = {  # the check of each value; when and then have checks of their own
     "delay": check_delay,
     "then": None,
 }
+
+
+HINT_ON_RULE = f"keys of a rule: {', '.join(RULE_KEYS)}"
 
 
 class Faults:
@@ -6524,24 +6584,37 @@ class Faults:
 
     def check(self, definition: Any) -> dict[str, str]:
         """Return when a rule strikes, by API; raise ValueError if it can never fire."""
+        with hinted(HINT_ON_RULE):
+            self.check_keys(definition)
+        with hinted("GET /zmock/apis lists the APIs; * stands for any text"):
+            apis = self.named(definition.get("api"))
+        when, then = definition.get("when"), definition.get("then")
+        if when is not None:
+            with hinted(hint_on_when()):
+                check_when(self.cloud, when, apis)
+        with hinted(hint_on_then()):
+            if then is not None:
+                check_then(then)
+                if "error" in then:
+                    check_code(then["error"], self.cloud.catalogue.errors)
+            check_json("rule", definition)
+            return self.moments_by_api(definition["api"], then or {}, apis)
+
+    def check_keys(self, definition: Any) -> None:
+        """Raise ValueError for a wrong key of a rule, or a wrong value of a key."""
         if not isinstance(definition, dict):
-            raise ValueError("a rule is a JSON object")
+            raise ValueError(f"a rule is a JSON object, not {short_json(definition)}")
         for key in definition:
-            if key not in RULE_KEYS:
-                raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
-        apis = self.named(definition.get("api"))
+            if key in RULE_KEYS:
+                continue
+            if key in THEN_KEYS or key == "at":
+                raise ValueError(f"{key!r} is no key of a rule; it stands inside 'then'")
+            raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
+        if definition.get("api") is None:
+            raise ValueError("'api' is missing: the name of an API, or a pattern as Create*")
         for key, check in RULE_KEYS.items():
             if check and definition.get(key) is not None:
                 check(key, definition[key])
-        when, then = definition.get("when"), definition.get("then")
-        if when is not None:
-            check_when(self.cloud, when, apis)
-        if then is not None:
-            check_then(then)
-            if "error" in then:
-                check_code(then["error"], self.cloud.catalogue.errors)
-        check_json("rule", definition)
-        return self.moments_by_api(definition["api"], then or {}, apis)
 
     def named(self, glob: Any) -> list[Api]:
         """Return the simulated APIs whose names match; PollJob only matches its own name."""
@@ -6629,8 +6702,7 @@ class Faults:
         self.read_changed_files()
         if self.problems:
             path, problem = next(iter(self.problems.items()))
-            reason = f"{problem}; a rules file is a JSON list of rules"
-            raise SettingsError(f"cannot use the rules in {path}: {reason}")
+            raise SettingsError(f"cannot use the rules in {path}: {problem}")
         self.log_files(self.files)
 
     def reread(self) -> None:
@@ -6663,7 +6735,7 @@ class Faults:
         try:
             definitions = json.loads(Path(path).read_text(encoding="utf-8-sig"))
             if not isinstance(definitions, list):
-                raise ValueError(f"it holds {gson_word(definitions)}")
+                raise ValueError(f"it is a JSON list of rules, not {short_json(definitions)}")
             rules = self.renewed(path, definitions)
         except (OSError, ValueError, RecursionError) as error:
             self.replace(before)
@@ -6685,8 +6757,15 @@ class Faults:
             same = former[canonical(definition)]
             unchanged.append(same.pop(0) if same else None)
         self.rules = [rule for rule in self.rules if rule.source != path or rule in unchanged]
-        pairs = zip(unchanged, definitions)
-        return [rule or self.add(definition, path) for rule, definition in pairs]
+        rules = []
+        for number, (rule, definition) in enumerate(zip(unchanged, definitions), 1):
+            try:
+                rules.append(rule or self.add(definition, path))
+            except ValueError as error:
+                hint = getattr(error, "hint", "")
+                problem = f"rule {number} of {len(definitions)}: {error}"
+                raise ValueError(f"{problem}; {hint}" if hint else problem) from None
+        return rules
 
 
 def canonical(definition: Any) -> str:
@@ -8366,11 +8445,13 @@ class Cloud:
         problem = param.problem(value)
         if not problem:
             return
-        hint = f"missing: {', '.join(missing_names)}" if value is None else ""
-        if problem == "values":
-            hint = did_you_mean(value, param.values)[2:]
+        hint = did_you_mean(value, param.values)[2:] if problem == "values" else ""
         where = f"field[{param.name}] of message[{api.message}]"
-        raise BadParameter(param.explain(problem, value, PARAMETER_PROBLEMS, where=where), hint)
+        details = param.explain(problem, value, PARAMETER_PROBLEMS, where=where)
+        if value is None:
+            hint = f"{api.name} needs {', '.join(missing_names)}"
+            raise BadParameter(details, hint, absent=missing_names)
+        raise BadParameter(details, hint)
 
     def makes(self, api: Api) -> bool:
         """Return True if a call may say the uuid of what it makes."""
@@ -8501,22 +8582,16 @@ class Cloud:
             if param.may_be_gone:
                 if not param.any_form and not re.fullmatch(UUID, value):
                     details = f"invalid value[{value}] of field [{param.name}]"
-                    raise ApiError("SYS.1003", details)
+                    hint = Examples(self, call).hint_on_absent(value, param)
+                    raise ApiError("SYS.1003", details, hint=hint)
                 return True
-            hint = self.hint_on_type(absent[0], param)
+            hint = Examples(self, call).hint_on_absent(absent[0], param)
             if not isinstance(value, list):
                 raise missing(param.name, value, param.refers, hint)
             resource = f"resource[uuids:[{', '.join(map(str, absent))}], type:{param.refers}VO]"
             details = f"invalid field[{param.name}], {resource} not found"
             raise ApiError("SYS.1003", details, hint=hint)
         return False
-
-    def hint_on_type(self, uuid: Uuid, param: ValueSpec) -> str:
-        """Return the hint that a uuid is of another type, or "" if it is none."""
-        types = [name for name in self.catalogue.resources if self.exists(name, uuid)]
-        if not types:
-            return ""
-        return f"{uuid} is of type {types[-1]}, {param.name} of type {param.refers}"
 
     def refuse_used_uuid(self, call: Call) -> None:
         uuid = call["resourceUuid"] if self.makes(call.api) else None
@@ -8596,6 +8671,194 @@ class Cloud:
             sender="api",
             opaque={"success": False, "session": call.session},
         )
+
+
+# hints on parameters that are missing, or name no object
+
+LONGEST_HINT = 600  # characters of a hint on missing parameters
+MOST_TRIED = 500  # objects of a type that are looked at for a hint
+GOOD_STATES = ("Enabled", "Connected", "Ready", "Running")
+
+
+class Examples:
+    """Values for the parameters of a refused call: objects of the cloud that its caller sees."""
+
+    def __init__(self, cloud: Cloud, call: Call) -> None:
+        self.cloud, self.catalogue, self.call = cloud, cloud.catalogue, call
+        self.account = call.account
+        with contextlib.suppress(ApiError):
+            self.account = self.account or cloud.accounts.session(call.session)["accountUuid"]
+
+    @functools.cached_property
+    def tables(self) -> Store | View:
+        """Return the tables with what the caller sees."""
+        if self.account == ADMIN:
+            return self.cloud.store
+        return self.cloud.accounts.view(self.account)
+
+    # missing parameters
+
+    def hint_on_missing(self, names: Sequence[str]) -> str:
+        """Return the missing parameters, each with a place to find its values and an example.
+
+        "CreateVolume needs name, diskOfferingUuid (GET /disk-offerings: 1f6c... offering-small)"
+        """
+        api = self.call.api
+        texts = [self.text_on(api.params[name]) for name in names]
+        line = f"{api.name} needs {', '.join(texts)}"
+        for place in reversed(range(len(names))):
+            if len(line) > LONGEST_HINT:
+                texts[place] = names[place]
+                line = f"{api.name} needs {', '.join(texts)}"
+        return line
+
+    def text_on(self, param: ValueSpec) -> str:
+        """Return the name of a parameter with its legal values: "cpuNum (1..1024)"."""
+        if param.refers in self.catalogue.resources:
+            note = self.text_on_reference(param)
+        elif param.values:
+            note = " or ".join(param.values)
+        elif param.low is not None:
+            note = f"{param.low}..{param.high}"
+        else:
+            note = "" if param.type in ("str", "any") else f"a {TYPES[param.type].noun}"
+        return f"{param.name} ({note})" if note else param.name
+
+    def text_on_reference(self, param: ValueSpec) -> str:
+        """Return "GET /images?q=mediaType!=ISO: UUID image-1", or which API makes an image."""
+        type = param.refers
+        items = self.items(type)
+        path = self.path_of(type)
+        if not items:
+            creator = self.creator_of(type)
+            way = f": {creator.name}, {creator.call}" if creator else ""
+            return f"no {type} yet{way}" if self.account else path
+        conditions: dict[str, None] = {}
+        usable = [item for item in items if self.suits(param, item, conditions)]
+        path += "".join(f"{'&' if n else '?'}q={text}" for n, text in enumerate(conditions))
+        if not usable:
+            creator = self.creator_of(type)
+            way = f"; {creator.name}, {creator.call} makes one" if creator else ""
+            return f"{path}: none of them will do{way}"
+        return f"{path}: {self.words_for(max(usable, key=goodness))}".removeprefix(": ")
+
+    def items(self, type: str) -> list[Item]:
+        """Return some of the objects of a type that the caller sees, the oldest first."""
+        if not self.account:
+            return []
+        row = self.catalogue.resources[type]
+        if row.inside:
+            return []
+        waiting = EXPUNGING.get(row.stored)
+        items = []
+        for item in itertools.islice(self.tables.rows(row.stored), MOST_TRIED):
+            if row.has(item) and not (waiting and waiting.waits(item)):
+                items.append(item)
+        return items
+
+    def suits(self, param: ValueSpec, item: Item, conditions: dict[str, None]) -> bool:
+        """Return True if the row of the API lets the call use an item.
+
+        Else add the condition of a query that leaves it out to `conditions`, if there is one.
+        """
+        value = [item["uuid"]] if param.type == "list" else item["uuid"]
+        params = self.call.arguments | {param.name: value}
+        call = replace(self.call, params=params, account=self.account)
+        scope = Scope(self.cloud, call, type=self.call.api.type)
+        for refusal in self.call.api.refusals:
+            tests = [test for test in refusal.condition.tests if subject_of(test) == param.name]
+            try:
+                refuses = tests and scope.where(refusal.condition)
+            except (ApiError, *UNREADABLE):
+                refuses = None  # the condition is about other parameters too
+            if refuses:
+                if len(tests) == 1:
+                    conditions |= dict.fromkeys(negation(tests[0]))
+                return False
+        return True
+
+    def words_for(self, item: Item) -> str:
+        """Return the uuid of an item with its name."""
+        name = str(item.get("name") or "")
+        return f"{item['uuid']} {name[:40]}".rstrip()
+
+    def path_of(self, type: str) -> str:
+        """Return the query of a type: "GET /images"."""
+        row = self.catalogue.resources[type]
+        for name in (type, row.stored):
+            for api in self.catalogue.apis.values():
+                if api.kind == "Query" and api.type == name and self.cloud.simulated(api):
+                    return api.call
+        return ""
+
+    def creator_of(self, type: str) -> Api | None:
+        """Return the first API that makes an object of a type."""
+        types = [type, *(row.name for row in self.catalogue.resources.values() if row.of == type)]
+        for api in self.catalogue.apis.values():
+            if api.creates and api.type in types and self.cloud.simulated(api):
+                return api
+        return None
+
+    # parameters that name no object
+
+    def hint_on_absent(self, value: Any, param: ValueSpec) -> str:
+        """Return the hint on a value that is the uuid of no object: the object that it may mean."""
+        text = str(value)[:200]
+        if param.refers not in self.catalogue.resources:
+            return f"{param.name} is the uuid of an object, and {text} is none"
+        names = [name for name in self.catalogue.resources if self.cloud.exists(name, value)]
+        if names:
+            return f"{text} is of type {names[-1]}, {param.name} of type {param.refers}"
+        for item in self.named(param.refers, text):
+            return f"{text} is the name of {a_noun(param.refers)}; its uuid is {item['uuid']}"
+        near = self.nearest(text, self.items(param.refers))
+        if near:
+            return f"no {param.refers} has the uuid {text}, did you mean {self.words_for(near)}?"
+        place = self.text_on_reference(param)
+        return f"no {param.refers} has the uuid {text}" + (f"; {place}" if place else "")
+
+    def named(self, type: str, name: str) -> list[Item]:
+        """Return the objects of a type that the caller sees and that have a name."""
+        row = self.catalogue.resources[type]
+        if not self.account or row.inside or "name" not in row.all_fields:
+            return []
+        return [item for item in self.tables.find(row.stored, "name", name) if row.has(item)]
+
+    def nearest(self, text: str, items: list[Item]) -> Item | None:
+        """Return the item whose name or uuid is nearest to a text."""
+        by_text = {item["uuid"]: item for item in items}
+        if not re.fullmatch(r"(?=.*\d)[0-9a-zA-Z-]{24,40}", text):
+            by_text = {str(item.get("name")): item for item in items}
+        close = difflib.get_close_matches(text.replace("-", ""), by_text, 1, 0.8)
+        close = close or nearest(text, by_text)
+        return by_text[close[0]] if close else None
+
+
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+
+
+def goodness(item: Item) -> int:
+    """Return in how many ways an item is as the work of a cloud needs it."""
+    return sum(item.get(name) in GOOD_STATES for name in ("state", "status"))
+
+
+def subject_of(test: RowTest) -> str:
+    return test.subject.partition(".")[0]
+
+
+def negation(test: RowTest) -> list[str]:
+    """Return the condition of a query that leaves out what a test holds for, in a list.
+
+    "imageUuid.mediaType is ISO" -> ["mediaType!=ISO"]; [] for a test that no query can express.
+    """
+    _, _, name = test.subject.partition(".")
+    is_plain = name and "." not in name and not any(map(is_name, test.words))
+    if test.kind not in ("is", "is not") or not is_plain or FORMS.keys() & set(test.words):
+        return []
+    words = [word.strip("'") for word in test.words]
+    if len(words) == 1:
+        return [f"{name}{'!=' if test.kind == 'is' else '='}{words[0]}"]
+    return [f"{name}{'!?=' if test.kind == 'is' else '?='}{','.join(words)}"]
 
 
 def management_node(cloud: Cloud) -> Item:
@@ -8774,7 +9037,11 @@ class Accounts:
             return session
         if self.cloud.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
-        hint = "log in again: PUT /zstack/v1/accounts/login"
+        state = "is over" if session else "is unknown: it ended, or was never opened"
+        if not uuid:
+            state = "is missing behind OAuth"
+        hint = f"the session {uuid[:80]} {state}".replace("  ", " ")
+        hint += "; log in again: PUT /zstack/v1/accounts/login"
         raise ApiError("ID.1001", "Session expired", hint=hint)
 
     def enter(self, call: Call) -> None:
@@ -8970,10 +9237,13 @@ class Accounts:
         shares += self.store.find("SharedResource", "toPublic", True)
         return list(dict.fromkeys(share["resourceUuid"] for share in shares))
 
+    def view(self, account: Uuid) -> View:
+        return View(self, account)
+
     def queries(self, account: Uuid) -> QueryEngine:
         """Return the evaluator of queries over what an account sees."""
         queries = self.cloud.queries
-        view = View(self, account)
+        view = self.view(account)
         dialect = self.cloud.dialect
         return QueryEngine(self.catalogue, dialect, view, queries.computed, queries.ahead)
 
@@ -9320,8 +9590,27 @@ def log_in_by_account(cloud: Cloud, call: Call) -> Item:
     for account in cloud.find("Account", "name", call["accountName"]):
         if folded(account["password"]) == folded(call["password"]):
             return open_session(cloud, account["uuid"], account["uuid"])
-    hint = "the password is sent as the lower-case hex sha512 of its text"
+    accounts = [*cloud.store.rows("Account")]
+    hint = hint_on_login("account", call["accountName"], call["password"], accounts)
     raise ApiError("ID.1000", "wrong account name or password", hint=hint)
+
+
+def hint_on_login(kind: str, name: str, password: str, items: list[Item]) -> str:
+    """Return the hint on a login that failed: a wrong name, or a password in another form.
+
+    The SHA-512 of a password is shown only if it is a right one.
+    """
+    hints = []
+    names = [item["name"] for item in items]
+    passwords = [folded(item["password"]) for item in items]
+    if folded(name) not in map(folded, names):
+        hints.append(f"no {kind} {name[:80]}{did_you_mean(name, names)}")
+    if not re.fullmatch("[0-9a-fA-F]{128}", password):
+        hints.append("the password is sent as the hex SHA-512 of its text")
+        sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
+        if folded(sha512) in passwords:
+            hints[-1] += f": {sha512}"
+    return "; ".join(hints) or f"{kind} {name[:80]} has another password"
 
 
 def check_account_of_user(cloud: Cloud, params: Item) -> None:
@@ -9338,13 +9627,17 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
         key, value = "name", call["accountName"]
     accounts = cloud.find("Account", key, value)
     if not accounts:
-        raise ApiError("SYS.1007", f"account[{value}] not found")
+        names = [account[key] for account in cloud.store.rows("Account")]
+        hint = f"no account {value[:80]}{did_you_mean(value, names)}"
+        raise ApiError("SYS.1007", f"account[{value}] not found", hint=hint)
     account = accounts[0]["uuid"]
-    for user in cloud.find("User", "accountUuid", account):
+    users = cloud.find("User", "accountUuid", account)
+    for user in users:
         is_named = folded(user["name"]) == folded(call["userName"])
         if is_named and folded(user["password"]) == folded(call["password"]):
             return open_session(cloud, account, user["uuid"])
-    raise ApiError("ID.1000", "wrong account or username or password")
+    hint = hint_on_login("user", call["userName"], call["password"], users)
+    raise ApiError("ID.1000", "wrong account or username or password", hint=hint)
 
 
 @behaviour
@@ -12332,6 +12625,7 @@ def license_fields(cloud: Cloud, text: str) -> Item:
 
 NAMESPACE = UUIDv5("5a537461-636b-5000-8000-7a6d6f636b21")
 SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
+LOGIN = json.dumps({"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
 DEMO_FILE = Path(__file__).parent / "data" / "demo.json"
 
 
@@ -13500,7 +13794,7 @@ def malformed(dialect: Dialect, details: str, hint: str = "") -> FrontError:
 STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-def path_below(path: str, dialect: Dialect) -> str:
+def path_below(path: str, dialect: Dialect, catalogue: Catalogue) -> str:
     """Return the path below the prefix, percent-decoded, without double slashes."""
     if STRAY_PERCENT.search(path):
         details = f"malformed percent-encoding in {path}"
@@ -13514,8 +13808,11 @@ def path_below(path: str, dialect: Dialect) -> str:
         if text == prefix or text.startswith(f"{prefix}/"):
             return text.removeprefix(prefix) or "/"
     first = dialect["path-prefix"][0]
-    below = f"the APIs are below {first}, the controls below /zmock"
-    raise FrontError(404, f"no api mapping to {text}", f"{below}; GET /zmock/apis lists the APIs")
+    hint = f"the APIs are below {first}, the controls below /zmock"
+    inner = re.sub("^(/api|/zstack|/v[0-9.]+)+(?=/)", "", text)
+    if catalogue.route(inner) or inner.startswith("/api-jobs/"):
+        hint = f"write {first}{inner}; {hint}"
+    raise FrontError(404, f"no api mapping to {text}", f"{hint}; GET /zmock/apis lists the APIs")
 
 
 def effective_method(method: str) -> str:
@@ -13636,7 +13933,7 @@ def parse_body(text: str, dialect: Dialect, alone: bool) -> Item:
         json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate cannot be kept
     except (ValueError, RecursionError) as error:
         details = f"com.google.gson.stream.MalformedJsonException: {error}"
-        raise malformed(dialect, details, "the body is a JSON object") from None
+        raise malformed(dialect, details, hint_on_json(text, error)) from None
     if body is None or (alone and body == []):
         return {}
     if not isinstance(body, dict):
@@ -13644,6 +13941,22 @@ def parse_body(text: str, dialect: Dialect, alone: bool) -> Item:
         details = f"java.lang.IllegalStateException: {expected}"
         raise malformed(dialect, details, "the body is a JSON object")
     return body
+
+
+def hint_on_json(text: str, error: Exception) -> str:
+    """Return the hint on a body that is no JSON: the place of the first wrong character."""
+    hint = "the body is a JSON object"
+    if not isinstance(error, json.JSONDecodeError):
+        return hint
+    if re.match(r"\w+(=|$)", text):
+        return f'{hint} such as {{"params": {{"name": "x"}}}}, no form: {text[:40]!a}'
+    near = text[max(0, error.pos - 15) : error.pos + 15]
+    hint += f", and this is none at line {error.lineno}, column {error.colno}: {near!a}"
+    if text[error.pos : error.pos + 1] == "'":
+        return f"{hint}; JSON has double quotes"
+    is_end = text[error.pos : error.pos + 1] in ("}", "]")
+    has_comma = text[: error.pos].rstrip().endswith(",") or text[error.pos : error.pos + 1] == ","
+    return f"{hint}; no comma stands before the end" if is_end and has_comma else hint
 
 
 def refuse_number(text: str) -> float:
@@ -13800,7 +14113,12 @@ def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
     if collection not in collections:
         if inner := paths_of_inner(collection, paths):
             return f"no collection {collection}; there is {' and '.join(inner)}"
-        hints.append(f"no collection {collection}{did_you_mean(collection, collections)}")
+        begin = collection.removesuffix("s") + "-"  # vms stands for vm-instances
+        longer = sorted((name for name in collections if name.startswith(begin)), key=len)
+        better = f", did you mean {longer[0]}?" if longer else did_you_mean(collection, collections)
+        hints.append(f"no collection {collection}{better}")
+        if longer:
+            path = path.replace(collection, longer[0], 1)
     same_method = [api for api in apis if api.method == method]
     if near := nearest_path(same_method, path) or nearest_path(apis, path):
         pattern, owners = near
@@ -14279,7 +14597,7 @@ class Rest:
         """Find the API of a request, read the call, match a rule, and run the call."""
         if self.cloud.outages.nodes_away:
             raise Unreachable
-        path = path_below(entry.path, self.dialect)
+        path = path_below(entry.path, self.dialect, self.catalogue)
         if request.method == "OPTIONS":
             return self.preflight(request, path)
         if path.startswith("/api-jobs/"):
@@ -14385,15 +14703,25 @@ class Rest:
             raise FrontError(500, "")
         keys = [api.key for api, _ in matches]
         wrong = next((key for key in body if key not in OPEN_TO_ALL), "")
-        hint = f"{wrong or 'an empty body'} is no action here{did_you_mean(wrong, keys)}"
-        hint += f"; there are {', '.join(keys)}" + action_elsewhere(self.catalogue, wrong, keys)
+        readers = [api for api, _ in matches if wrong in api.params]
+        hint = f"{wrong[:200] or 'an empty body'} is no action here{did_you_mean(wrong, keys)}"
+        if wrong == "params" or readers:
+            api = readers[0] if readers else matches[0][0]
+            inner = ", ".join(f'"{name}": ...' for name in api.params if name in body)
+            hint += f'; parameters go inside the action: {{"{api.key}": {{{inner or "..."}}}}}'
+        hint += f"; there {'is' if len(keys) == 1 else 'are'} {', '.join(keys)}"
+        hint += action_elsewhere(self.catalogue, wrong, keys)
         raise no_action(path, hint)
 
     def wrong_method(self, request: web.Request, apis: list[Api], path: str) -> FrontError:
         """Return the error of a method that no API of a path has."""
         allowed = sorted({api.method for api in apis})
-        hint = f"{path} takes {', '.join(allowed)}: {', '.join(api.name for api in apis)}"
-        hint += other_path(self.catalogue, request.method, path)
+        hint = f"{path} takes {', '.join(allowed)}: {names_of(apis)}"
+        if path.endswith("/actions") and "PUT" in allowed:
+            action = next(api.key for api in apis if api.method == "PUT")
+            hint += f'; the key of the body names the action, as {{"{action}": {{}}}}'
+        else:
+            hint += other_path(self.catalogue, request.method, path)
         if len(apis) == 1:
             hint += "; zmock --dialect server runs it for any verb, as the server does"
         method = effective_method(request.method)
@@ -14419,11 +14747,14 @@ class Rest:
             return ""
         header = header_of(request, "Authorization")
         if header is None:
-            hint = "send Authorization: OAuth SESSION; a login gives the session's uuid"
+            login = f"curl -X PUT {self.base}/zstack/v1/accounts/login -d '{LOGIN}'"
+            uuid = "the uuid of its inventory"
+            hint = f"log in ({login}) and send {uuid} as Authorization: OAuth UUID"
             raise FrontError(400, "missing header 'Authorization'", hint)
         header = header.strip()
         if not header.startswith("OAuth"):
-            hint = "send Authorization: OAuth SESSION"
+            uuid = re.search("[0-9a-f]{32}", header)
+            hint = f"send Authorization: OAuth {uuid[0] if uuid else 'UUID, that of a session'}"
             raise FrontError(400, "Authorization type must be 'OAuth'", hint)
         return header.removeprefix("OAuth").strip()
 
@@ -14468,6 +14799,8 @@ class Rest:
         try:
             call.params = self.cloud.check(api, params)
         except BadParameter as error:
+            if error.absent:
+                error.hint = Examples(self.cloud, call).hint_on_missing(error.absent)
             if self.dialect["bad-parameter"]:
                 error.status = 400
                 raise
@@ -14637,6 +14970,10 @@ class Rest:
         """
         row = self.catalogue.resource(call.api.type)
         has_any = bool(body.get("total") or body.get("inventories"))
+        uuid = call["query"].uuid
+        if uuid and not has_any and not re.fullmatch("[0-9a-fA-F]{32}", uuid):
+            param = ValueSpec("uuid", refers=row.name)
+            entry.hints.append(Examples(self.cloud, call).hint_on_absent(uuid, param))
         entry.hints += self.cloud.queries_of(call).doubts(call["query"], row, has_any)
         wants_schema = "X-JSON-Schema" in request.headers
         single = call["query"].uuid and self.dialect["get-one"] and body["inventories"]
@@ -14685,8 +15022,7 @@ class Rest:
         rule = record.get("rule") or self.jobs.expired_by.get(uuid, "")
         entry.rule = entry.rule or header_safe(rule)
         if not record:
-            hint = "there is no such api-job, or not any more"
-            raise FrontError(404, "the job has been expired", hint)
+            raise FrontError(404, "the job has been expired", self.hint_on_job(uuid))
         if record.get("hint"):
             entry.hints.append(record["hint"])
         if record["state"] not in OVER:
@@ -14696,6 +15032,21 @@ class Rest:
         wants_schema = "X-JSON-Schema" in request.headers
         api = self.catalogue.apis[record["api"]] if wants_schema else None
         return Answer(status, result_of(record, api))
+
+    def hint_on_job(self, uuid: Uuid) -> str:
+        """Return the hint on a poll of no job: the uuid may be of an object, or nearly of a job."""
+        types = [type for type in self.catalogue.resources if self.cloud.exists(type, uuid)]
+        if types:
+            kind = a_noun(types[-1])
+            return f"this is the uuid of {kind}; the location in a 202 has that of the api-job"
+        jobs = {job["uuid"]: job["api"] for job in self.cloud.store.rows("Job")}
+        hint = "there is no such api-job, or not any more"
+        recent = dict([*jobs.items()][-MOST_TRIED:])
+        for near in difflib.get_close_matches(uuid[:80], recent, 1, 0.8) if uuid else ():
+            return f"{hint}, did you mean {near} ({jobs[near]})?"
+        if jobs:
+            return f"{hint}; GET /zmock/jobs lists {counted(len(jobs), 'api-job')}"
+        return f"{hint}; no call has made one yet"
 
     # answers
 
@@ -15949,7 +16300,7 @@ class Control:
 
     async def add_rule(self, request: web.Request) -> Item:
         body = await self.read_json(request)
-        with refused_for(ValueError, hint="the README describes rules"):
+        with refused_for(ValueError):
             rule = self.faults.add(body)
         stored = body | {"uuid": rule.id, "id": rule.id}
         if rule.timer:
@@ -16387,13 +16738,26 @@ async def without_content_type(request: web.Request, response: web.StreamRespons
 
 def load_or_fill(rest: Rest) -> None:
     """Go on with the cloud that the folder keeps, or fill an empty folder."""
-    with rest.cloud.store.released_on_failure():
+    with rest.cloud.store.released_on_failure(), refused_if_unsuited(rest.settings):
         if rest.settings.memory:
             reset_mock(rest)
         else:
             with refused_if_unusable(rest.settings.data, "choose another --data"):
                 load_folder(rest)
         rest.faults.must_read()
+
+
+@contextlib.contextmanager
+def refused_if_unsuited(settings: Settings) -> Iterator[None]:
+    """Raise SettingsError for an exception in making a cloud of the rows of --catalogue."""
+    try:
+        yield
+    except (*UNUSABLE, ApiError) as error:
+        if not settings.catalogue:
+            raise
+        files = " and ".join(map(str, settings.catalogue))
+        problem = f"no cloud {settings.cloud} can be made with the rows of {files} ({error!r})"
+        raise SettingsError(f"{problem}; change them, or choose --cloud empty") from None
 
 
 @contextlib.contextmanager
@@ -16571,7 +16935,8 @@ def check_documents(rest: Rest, documents: Documents, source: Path | str) -> Non
     types = {type for type, items in documents.items() if items}
     for type in types - rest.cloud.store.indexes.keys() - OWN_TYPES:
         problem = f"{source} holds {type}.json, which is no file of a cloud"
-        raise SettingsError(f"{problem}; move it away")
+        cure = f"move it away, or add the --catalogue with a row {type}"
+        raise SettingsError(f"{problem}; {cure}")
     for record in documents.get("Mock", {}).values():
         check_record(record, source)
     if not documents.get("ManagementNode"):
@@ -18066,13 +18431,12 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
     print(f"export ZSTACK_URL={mock.url}", flush=True)
     settings = mock.settings
     counts = ", ".join(f"{mock.cloud.store.count(type)} {type}" for type in COUNTED)
-    login = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
     terminal.write_lines([
         f"zmock {__version__}: ZStack 2.5.1, {settings.dialect} dialect, seed {settings.seed}",
         f"cloud {settings.cloud}, {origin_of(mock)}: {counts}",
         *unusual_state(mock),
         "log in as admin / password:",
-        f"  curl -X PUT {mock.url}/accounts/login -d '{json.dumps(login)}'",
+        f"  curl -X PUT {mock.url}/accounts/login -d '{LOGIN}'",
         f"look inside: {mock.base}/zmock/health",
     ])
 

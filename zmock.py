@@ -1857,7 +1857,6 @@ class Member:
 # rows of APIs
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
-BACKINGS = ("manual", "server", "generic", "none")
 API_NAME = re.compile(r"[A-Z]\w*")
 API_CALL = re.compile(r"(GET|POST|PUT|DELETE) (/[\w.-]*(\{\w+\}[\w.-]*)?)+")
 ANSWERS = re.compile(r"(\w+(:\w+)?( \w+(:\w+)?)*)?")
@@ -1964,7 +1963,7 @@ class Api:
     def check_words(self) -> None:
         """Raise ValueError for a word that no API has, or for another form of a word."""
         check_form("name", self.name, API_NAME, "words with capitals, such as CreateZone")
-        check_word(self.backing, BACKINGS, "backing")
+        check_word(self.backing, ("manual", "server", "generic", "none"), "backing")
         check_word(self.caller, ("", "admin"), "caller")
         check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
         if not API_CALL.fullmatch(self.call):
@@ -2320,24 +2319,8 @@ class Resource:
 
     def compile(self, catalogue: Catalogue) -> None:
         """Parse the clauses and the references. Raise ValueError for a wrong one."""
-        for name, type in catalogue.item_fields(self.name).items():
-            if type not in TYPES:
-                check_word(type, TYPES, f"type of {name},")
-        for relation in self.relations.values():
-            if relation.via:
-                check_word(relation.via[0], self.relations, "relation")
-            else:
-                check_word(relation.target, catalogue.resources, "resource")
-                theirs = relation.theirs.partition(".")[0]
-                if theirs not in catalogue.item_fields(relation.target):
-                    fields = catalogue.item_fields(relation.target)
-                    check_word(theirs, fields, f"field of {relation.target}")
         for name in self.embeds:
             check_word(name, self.relations, "relation")
-        for word in (*self.dies_with, *self.outlives):
-            for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
-                check_word(type, catalogue.resources, "resource")
-        self.check_fields(catalogue)
         if self.switches:
             type, _, key = self.switches.partition(".")
             check_word(type, catalogue.resources, "resource")
@@ -2364,7 +2347,13 @@ class Resource:
                 raise ValueError(f"interrupted: {state} is an object of fields with values")
 
     def check_fields(self, catalogue: Catalogue) -> None:
-        """Raise ValueError for a field that no item of this resource has."""
+        """Raise ValueError for a type, a resource or a field that does not exist."""
+        for name, type in catalogue.item_fields(self.name).items():
+            if type not in TYPES:
+                check_word(type, TYPES, f"type of {name},")
+        for word in (*self.dies_with, *self.outlives):
+            for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
+                check_word(type, catalogue.resources, "resource")
         names = catalogue.item_fields(self.name).keys() | catalogue.fields_of_subtypes(self.stored)
         words = [*self.new, *self.values, *self.remembers, *self.joined, *self.only]
         words += [self.discriminator, self.account]
@@ -2378,12 +2367,22 @@ class Resource:
             lists = catalogue.item_fields(self.place.owner)
             check_word(self.place.list_name, lists, f"field of {self.place.owner}")
         for relation in self.relations.values():
+            self.check_relation(catalogue, relation)
             words.append(relation.own.partition(".")[0])
         for word in words:
             if word and word not in names:
                 check_word(word, names, "field")
         if self.owner not in ("", "caller"):
             check_word(self.owner, self.leads, "key that leads to an owner:")
+
+    def check_relation(self, catalogue: Catalogue, relation: Relation) -> None:
+        if relation.via:
+            check_word(relation.via[0], self.relations, "relation")
+            return
+        check_word(relation.target, catalogue.resources, "resource")
+        names, theirs = catalogue.item_fields(relation.target), relation.theirs.partition(".")[0]
+        if theirs not in names:
+            check_word(theirs, names, f"field of {relation.target}")
 
 
 RESOURCE_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
@@ -2968,7 +2967,13 @@ class Catalogue:
         self.quotas: dict[str, Quota] = tables["quotas"]
         self.tag_rules: list[TagRule] = [*tables["tags"].values()]
         self.providers: list[Provider] = [*tables["providers"].values()]
-        self.resources = with_indexes(with_subtypes(rows))
+        self.fields_of_items: dict[str, dict[str, str]] = {}  # see item_fields
+        self.names_of_items: dict[str, frozenset[str]] = {}  # see names_in_items
+        self.resources = with_subtypes(rows)
+        for row in self.resources.values():
+            with rows.about("inventories", row.name):
+                row.check_fields(self)
+        self.resources = with_indexes(self.resources)
         self.collections = {row.path: row for row in self.resources.values() if row.path}
         self.apis: dict[str, Api] = tables["apis"]
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
@@ -2979,8 +2984,6 @@ class Catalogue:
         self.endings: dict[str, list[Clause]] = {}
         self.inherited: dict[str, list[Clause]] = {}
         self.naming_tags: list[str] = []
-        self.fields_of_items: dict[str, dict[str, str]] = {}  # see item_fields
-        self.names_of_items: dict[str, frozenset[str]] = {}  # see names_in_items
         self.roots = PathNode()
         self.compile()
 
@@ -3001,8 +3004,8 @@ class Catalogue:
                 api.compile(self)
                 for path in api.paths:
                     self.roots.add(path, api)
-        for row in rows.origins:
-            self.check_added(*row.split(", ", 1))
+        for added in rows.origins:
+            self.check_added(*added.split(", ", 1))
 
     def check_added(self, table: str, key: str) -> None:
         """Raise SettingsError for a row of --catalogue that cannot stand beside the others."""
@@ -3018,9 +3021,11 @@ class Catalogue:
             api.check_references(self)
         elif not api.behaviour and api.creates and api.type not in self.resources:
             check_word(api.type, self.resources, "resource")
+        shape = re.sub(r"{\w+}", "{}", api.call)
         for other, _ in itertools.chain(*(self.route(path) for path in api.paths)):
-            if other is not api and other.call == api.call and api.key == other.key:
-                raise ValueError(f"{other.name} is {a_noun(api.method)} {api.path} already")
+            is_alike = other is not api and re.sub(r"{\w+}", "{}", other.call) == shape
+            if is_alike and (api.method != "PUT" or api.key == other.key):
+                raise ValueError(f"{other.name} is {api.call} already")
 
     def relate(self, row: Resource) -> None:
         """Note the relations of a resource to others."""
@@ -3093,8 +3098,8 @@ class Catalogue:
             return frozenset()
         if type not in self.names_of_items:
             stored = self.resources[row.stored]
-            names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads, *row.indexes}
-            self.names_of_items[type] = frozenset(names)
+            names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads}
+            self.names_of_items[type] = frozenset(names | row.indexes)
         return self.names_of_items[type]
 
     def fields_of_subtypes(self, type: str) -> set[str]:
@@ -3103,7 +3108,7 @@ class Catalogue:
 
     @functools.cached_property
     def added_fields(self) -> dict[str, set[str]]:
-        added = defaultdict(set)
+        added: dict[str, set[str]] = defaultdict(set)
         for row in self.resources.values():
             if row.of:
                 added[row.of] |= row.all_fields.keys()
@@ -3269,7 +3274,7 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
     if not is_whole:
         hooks = {"object_pairs_hook": object_of_pairs, "parse_constant": refuse_constant}
     anew = GET_IT.replace("it", "it anew", 1)
-    cure = anew if is_whole else f'it is a JSON object of tables: {{"apis": [{{"name": ...}}]}}'
+    cure = anew if is_whole else 'it is a JSON object of tables: {"apis": [{"name": ...}]}'
     try:
         tables = json.loads(Path(file).read_text(encoding="utf-8-sig"), **hooks)
         if not isinstance(tables, dict):
@@ -6392,7 +6397,7 @@ def check_then(then: Any) -> None:
 def check_at(at: Any, effect: str) -> None:
     moments = THEN.get(effect, ONLY_LATE)
     if moments == ("job",):
-        refuse("at", f"for error, status and drop: {a_noun(effect)} is about", at)
+        raise ValueError(f"'at' is for error, status and drop, not for {effect}")
     among(*moments).check("at", at)
 
 
@@ -8721,7 +8726,7 @@ class Examples:
         elif param.low is not None:
             note = f"{param.low}..{param.high}"
         else:
-            note = "" if param.type in ("str", "any") else f"a {TYPES[param.type].noun}"
+            note = "" if param.type in ("str", "any") else a_noun(TYPES[param.type].noun)
         return f"{param.name} ({note})" if note else param.name
 
     def text_on_reference(self, param: ValueSpec) -> str:
@@ -14753,8 +14758,9 @@ class Rest:
             raise FrontError(400, "missing header 'Authorization'", hint)
         header = header.strip()
         if not header.startswith("OAuth"):
-            uuid = re.search("[0-9a-f]{32}", header)
-            hint = f"send Authorization: OAuth {uuid[0] if uuid else 'UUID, that of a session'}"
+            match = re.search("[0-9a-f]{32}", header)
+            uuid = match[0] if match else "UUID, that of a session"
+            hint = f"send Authorization: OAuth {uuid}"
             raise FrontError(400, "Authorization type must be 'OAuth'", hint)
         return header.removeprefix("OAuth").strip()
 
@@ -14773,10 +14779,7 @@ class Rest:
         session: Uuid,
         entry: Entry,
     ) -> Call:
-        """Return the call of a request, with legal parameters.
-
-        In the server dialect an illegal parameter refuses the call only when it runs.
-        """
+        """Return the call of a request, with legal parameters (see check_params)."""
         arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
         if api.kind == "Query":
             return self.read_query_call(api, variables, arguments, session, entry)
@@ -14793,11 +14796,19 @@ class Rest:
         call.arguments |= {name: values for name, values in tags.items() if values}
         entry.add_params(params)
         entry.hints += unread_hints(api, params, body, arguments, key, self.dialect)
-        job_data = params.get("jobData") if api.name == "SubmitLongJob" else None
+        self.check_params(call, params)
+        return call
+
+    def check_params(self, call: Call, params: Item) -> None:
+        """Give a call its parameters, as their types. Raise BadParameter for an illegal one.
+
+        In the server dialect the call is refused only when it runs.
+        """
+        job_data = params.get("jobData") if call.api.name == "SubmitLongJob" else None
         if isinstance(job_data, dict) and self.dialect["job-data-object"]:
             params["jobData"] = json.dumps(job_data)
         try:
-            call.params = self.cloud.check(api, params)
+            call.params = self.cloud.check(call.api, params)
         except BadParameter as error:
             if error.absent:
                 error.hint = Examples(self.cloud, call).hint_on_missing(error.absent)
@@ -14805,7 +14816,6 @@ class Rest:
                 error.status = 400
                 raise
             call.refused = error
-        return call
 
     def read_url_params(
         self, request: web.Request, api: Api, arguments: Arguments, body: Item

@@ -132,15 +132,15 @@ MISTAKES = {
     "a job that is no uuid": Mistake("GET /zstack/v1/api-jobs/latest", status=404, tells="expired"),
     "no job": Mistake("GET /zstack/v1/api-jobs/", status=404, tells="api"),
 
-    "no Authorization": Mistake("GET /zstack/v1/zones", headers={"Authorization": None}, tells="OAuth SESSION"),
-    "another kind of Authorization": Mistake("GET /zstack/v1/zones", headers={"Authorization": "Bearer x"}, tells="OAuth SESSION"),
+    "no Authorization": Mistake("GET /zstack/v1/zones", headers={"Authorization": None}, tells="OAuth UUID"),
+    "another kind of Authorization": Mistake("GET /zstack/v1/zones", headers={"Authorization": "Bearer x"}, tells="OAuth UUID"),
     "Authorization in small letters": Mistake("GET /zstack/v1/zones", headers={"Authorization": "oauth x"}, tells="must be 'OAuth'"),
     "no session": Mistake("GET /zstack/v1/zones", headers={"Authorization": "OAuth"}, status=503, tells="log in"),
     "a session that is none": Mistake("GET /zstack/v1/zones", headers={"Authorization": f"OAuth {NOBODY}"}, status=503,
         tells="Session expired"),
     "a session that is none, asynchronous": Mistake(ZONES, params(name="z"), {"Authorization": f"OAuth {NOBODY}"}, 503, "Session expired"),
     "a wrong password": Mistake("PUT /zstack/v1/accounts/login", {"logInByAccount": {"accountName": "admin", "password": "password"}},
-        status=503, tells="sha512"),
+        status=503, tells="SHA-512"),
     "no password": Mistake("PUT /zstack/v1/accounts/login", {"logInByAccount": {"accountName": "admin"}}, tells="field[password]"),
     "login in other words": Mistake("PUT /zstack/v1/accounts/login", {"login": {"accountName": "admin"}}, tells="logInByAccount"),
 
@@ -316,7 +316,7 @@ async def test_the_hint_names_the_nearest_right_thing(zmock, caplog, line, body,
     (
         ("StartVmInstance", {"uuid": HOST}, f"{HOST} is of type Host, uuid of type VmInstance"),
         ("CreateVmInstance", NEW_VM | {"l3NetworkUuids": [named("l2-private")]}, f"{named('l2-private')} is of type L2VlanNetwork, l3NetworkUuids of type L3Network"),
-        ("StartVmInstance", {"uuid": NOBODY}, None),
+        ("StartVmInstance", {"uuid": NOBODY}, f"no VmInstance has the uuid {NOBODY}; GET /vm-instances: {named('web-1')} web-1"),
     ),
 )
 async def test_the_hint_of_a_job_that_failed_says_what_was_taken_for_something_else(zmock, api, given, hint):

@@ -234,7 +234,7 @@ REFUSED = {
     "an address of another machine": (["--memory", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
     "rules that are not there": (["--rules", "nowhere.json"], "cannot use the rules in nowhere.json"),
     "rules that are no JSON": (file("--rules", "{"), "cannot use the rules in"),
-    "rules that are no list": (file("--rules", '{"api": "*"}'), "a rules file is a JSON list of rules"),
+    "rules that are no list": (file("--rules", '{"api": "*"}'), "it is a JSON list of rules, not"),
     "a rule for an unknown API": (file("--rules", '[{"api": "CreateZon"}]'), "did you mean CreateZone?"),
     "a rule with an unknown key": (file("--rules", '[{"api": "*", "delai": 3}]'), "did you mean delay?"),
     "a cloud that is none": (["--cloud", "demmo"], "did you mean demo?"),

@@ -1,0 +1,310 @@
+"""--catalogue FILE: rows that are added or replaced, who sees them, and how a wrong one stops the start."""
+
+import itertools
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from asking import ask_control, each, outcome
+
+import zmock as module
+from zmock import CATALOGUE_FILE, TABLES, Catalogue, Mock, Settings, SettingsError, main, refuse_idle_rows, serve
+
+RECORDS = json.loads(CATALOGUE_FILE.read_text(encoding="utf-8"))
+RACK = {
+    "name": "Rack", "path": "racks", "java": "org.acme.rack.RackInventory", "owner": "caller",
+    "fields": ["uuid", "name", "description", "state", "units:int", "zoneUuid", "createDate:date", "lastOpDate:date"],
+    "relations": ["zone: zoneUuid=Zone.uuid"], "new": {"state": "Enabled"}, "values": {"state": ["Enabled", "Disabled"]}, "dies_with": ["zoneUuid"],
+}  # fmt: skip
+CREATE = {"name": "CreateRack", "call": "POST /racks", "answers": "inventory:Rack", "backing": "generic", "takes": ["name! <=255", "description", "zoneUuid! @Zone", "units:int 1..60 =42"]}
+QUERY = {"name": "QueryRack", "call": "GET /racks", "answers": "inventories:Rack", "backing": "generic"}
+CHANGE = {"name": "ChangeRackState", "call": "PUT /racks/{uuid}/actions", "answers": "inventory:Rack", "backing": "generic", "takes": ["uuid! @Rack", "stateEvent! {enable|disable}"],
+          "refuses": [["stateEvent is 'enable' and state is Enabled", "SYS.1006", "rack[uuid:{uuid}] is {state}"]]}  # fmt: skip
+DELETE = {"name": "DeleteRack", "call": "DELETE /racks/{uuid}", "backing": "generic", "takes": ["uuid! @Rack?"]}
+RACKS = {"inventories": [RACK], "apis": [CREATE, QUERY, CHANGE, DELETE]}
+
+
+def write(path, tables):
+    path.write_text(tables if isinstance(tables, str) else json.dumps(tables), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def racks(tmp_path):
+    return write(tmp_path / "racks.json", RACKS)
+
+
+def record(table, key):
+    return next(row for row in RECORDS[table].values() if key in (row.get("name"), row.get("code"), row.get("type")))
+
+
+# what is added
+
+
+async def test_an_api_that_the_catalogue_lacks_is_made_called_queried_changed_and_deleted(racks):
+    async with serve(catalogue=[racks]) as mock:
+        await mock.login()
+        zone = (await mock.query("zones"))[0]
+        rack = await mock.create("CreateRack", name="r-1", zoneUuid=zone["uuid"])
+        assert (rack["units"], rack["state"]) == (42, "Enabled")
+        assert [row["uuid"] for row in await mock.query("racks", f"zone.name={zone['name']}")] == [rack["uuid"]]
+        assert (await outcome(mock, "PUT", f"/racks/{rack['uuid']}/actions", {"changeRackState": {"stateEvent": "enable"}}))[1]["error"]["details"] == f"rack[uuid:{rack['uuid']}] is Enabled"
+        assert (await mock.act("racks", rack["uuid"], "changeRackState", stateEvent="disable"))["state"] == "Disabled"
+        assert (await outcome(mock, "POST", "/racks", {"params": {"name": "r", "zoneUuid": zone["uuid"], "units": 61}}))[0] == 400
+        await mock.delete("zones", zone["uuid"])
+        assert await mock.query("racks") == []
+
+
+async def test_everything_that_tells_of_apis_and_resources_tells_of_the_added_ones(racks):
+    async with serve(catalogue=racks) as mock:
+        await mock.login()
+        queryable, apis, contract = [await ask_control(mock, "GET", path) for path in ("queryable/racks", "apis", "openapi.json")]
+        assert "units" in json.dumps(queryable) and "CreateRack" in json.dumps(apis) and "/racks" in contract["paths"]
+        mock.rule(api="CreateRack", then={"error": "SYS.1006", "details": "no"})
+        status, body = await outcome(mock, "POST", "/racks", {"params": {"name": "r", "zoneUuid": (await mock.query("zones"))[0]["uuid"]}})
+        assert (status, body["error"]["details"]) == (503, "no")
+
+
+@pytest.mark.zmock(catalogue=[str(Path(__file__).parent / "nowhere.json")])
+def test_a_marker_names_files_too(request):
+    with pytest.raises(pytest.fail.Exception, match=r"zmock: .*nowhere.json is missing: --catalogue names a JSON file with rows"):
+        request.getfixturevalue("zmock_server")
+
+
+async def test_a_large_cloud_and_a_cloud_file_are_made_with_the_added_rows(racks, tmp_path):
+    file = write(tmp_path / "cloud.json", {"zones": [{"name": "z"}], "racks": [{"name": "r", "zoneUuid": "@z", "units": 7}]})
+    for cloud, count in ((file, 1), ("large:20", 0)):
+        async with serve(catalogue=racks, cloud=cloud) as mock:
+            await mock.login()
+            assert len(await mock.query("racks")) == count
+
+
+async def test_a_kept_folder_goes_on_with_the_added_types_and_is_refused_without_them(racks, tmp_path):
+    folder = str(tmp_path / "cloud")
+    async with serve(catalogue=racks, data=folder) as mock:
+        await mock.login()
+        await mock.create("CreateRack", name="r-1", zoneUuid=(await mock.query("zones"))[0]["uuid"])
+    with pytest.raises(SettingsError, match=r"Rack.json is not a file of a cloud; .*--catalogue") as error:
+        Mock(Settings(data=folder, port=0))
+    assert "\n" not in str(error.value)
+    async with serve(catalogue=racks, data=folder) as mock:
+        await mock.login()
+        assert [row["name"] for row in await mock.query("racks")] == ["r-1"]
+
+
+# what is replaced
+
+
+async def test_a_row_of_a_file_replaces_the_one_of_its_name_and_the_later_file_wins(tmp_path):
+    zone = record("apis", "CreateZone")
+    first = write(tmp_path / "1.json", {"apis": [zone | {"takes": ["name! <=5", "description"]}], "errors": [{"code": "SYS.1007", "description": "mine"}]})
+    second = write(tmp_path / "2.json", {"apis": {"7": zone | {"takes": ["name! <=3", "description"]}}})
+    for files, too_long in (([first], "z23456"), ([first, second], "z234"), ([second, first], "z23456")):
+        async with serve(catalogue=files) as mock:
+            await mock.login()
+            await mock.create("CreateZone", name=too_long[:-1])
+            status, body = await mock.request("POST", "/zones", {"params": {"name": too_long}})
+            assert (status, body["error"]["description"]) == (400, "mine")
+
+
+async def test_a_mock_without_the_flag_shares_the_one_catalogue_and_knows_nothing_of_a_file(racks):
+    async with serve() as plain, serve(catalogue=racks) as other, serve(catalogue=racks) as third:
+        assert plain.cloud.catalogue is module.catalogue() and "CreateRack" not in plain.cloud.catalogue.apis
+        assert other.cloud.catalogue is third.cloud.catalogue is not plain.cloud.catalogue
+
+
+def test_a_file_that_has_changed_is_read_anew(racks):
+    assert "CreateRack" in module.catalogue([racks]).apis
+    write(Path(racks), {"apis": [], "enums": []})
+    assert "CreateRack" not in module.catalogue([racks]).apis
+
+
+def test_a_file_may_begin_with_a_bom_and_be_numbered_as_tinydb_numbers_it(tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps({"inventories": {"1": RACK}, "apis": {"1": CREATE, "9": QUERY}}), encoding="utf-8-sig")
+    assert {"CreateRack", "QueryRack"} <= module.catalogue([tmp_path / "c.json"]).apis.keys()
+
+
+def test_variables_name_files_and_flags_replace_them(tmp_path):
+    settings = module.read_settings([], {"ZMOCK_CATALOGUE": "a.json:b.json"})
+    assert settings.catalogue == ("a.json", "b.json")
+    assert module.read_settings(["--catalogue", "c", "--catalogue", "d"], {"ZMOCK_CATALOGUE": "a"}).catalogue == ("c", "d")
+
+
+# what is refused
+
+
+def api(**changes):
+    return {"inventories": [RACK], "apis": [CREATE | changes]}
+
+
+def resource(**changes):
+    return {"inventories": [RACK | changes]}
+
+
+def without(row, key):
+    return {name: value for name, value in row.items() if name != key}
+
+
+HOSTNAME = record("apis", "SetVmHostname")
+NUMA = record("configurations", "vm/numa")
+WRONG = {  # a file, and what the start says of it besides the file
+    "no JSON": ("{", "is not a catalogue (Expecting"),
+    "a list": ("[]", "is not a catalogue (no JSON object of tables)"),
+    "nothing": ("", "is not a catalogue"),
+    "a number that is none": ('{"apis": [NaN]}', "NaN is no JSON"),
+    "a table that is none": ({"api": [CREATE]}, "there is no table 'api', did you mean apis?"),
+    "a table of a wrong type": ({"apis": 5}, "apis is no table"),
+    "a row that is none": ({"apis": ["CreateRack"]}, "apis, row 1: a row is a JSON object, not \"CreateRack\""),
+    "a row without a name": ({"apis": [CREATE, without(QUERY, "name")]}, "apis, row 2: name is missing"),
+    "a row with an empty name": (api(name=""), "name is empty"),
+    "a row without a method": ({"apis": [without(CREATE, "call")]}, "apis, CreateRack: call is missing"),
+    "a configuration without a name": ({"configurations": [{"value": "bool"}]}, "name is missing"),
+    "an error without a description": ({"errors": [{"code": "ACME.1000"}]}, "errors, ACME.1000: description is missing"),
+    "a resource without fields": ({"structs": [{"name": "Leg", "java": "org.acme.Leg"}]}, "structs, Leg: fields is missing"),
+    "two rows of a name": ({"apis": [QUERY, QUERY]}, "apis, QueryRack: a row of this name stands above"),
+    "a key twice": ('{"apis": [{"name": "CreateRack", "call": "POST /racks", "call": "GET /racks"}]}', "the key 'call' of CreateRack is there twice"),
+    "an unknown key": (api(take=["name!"]), "apis, CreateRack: there is no key 'take', did you mean takes?"),
+    "an unknown key of a resource": (resource(field=["uuid"]), "inventories, Rack: there is no key 'field', did you mean fields?"),
+    "text for a list": (api(takes="name!"), 'takes is a list of texts, not "name!"'),
+    "text for true": (api(open="yes"), 'open is true or false, not "yes"'),
+    "null for a text": (api(answers=None), "answers is a text, not null"),
+    "a number for a text": (api(call=5), "call is a text, not 5"),
+    "a list for an object": (resource(new=["state"]), 'new is an object, not ["state"]'),
+    "an object for a list": (resource(fields={"uuid": "str"}), "fields is a list of texts"),
+    "a method that is none": (api(call="PSOT /racks"), "'PSOT /racks' is no method and path, such as GET /zones, did you mean POST?"),
+    "a path that is none": (api(call="POST racks"), "is no method and path"),
+    "a path with an open brace": (api(call="POST /racks/{uuid"), "is no method and path"),
+    "a variable that no parameter has": (api(call="POST /zones/{zonUuid}/racks"), "there is no parameter 'zonUuid', did you mean zoneUuid?"),
+    "a name that is none": (api(name="createRack"), "name is words with capitals"),
+    "an answer that is none": (api(answers="inventory:Rak"), "there is no resource 'Rak', did you mean Rack?"),
+    "a query without a resource": ({"inventories": [RACK], "apis": [QUERY | {"answers": "racks"}]}, "a query answers inventories of a resource"),
+    "a backing that is none": (api(backing="genric"), "there is no backing 'genric', did you mean generic?"),
+    "a type that is none": (api(takes=["name:strng!", "zoneUuid @Zone"]), "'name:strng!' is no name with a type, did you mean str?"),
+    "a constraint that is none": (api(takes=["name! nonempt"]), "'nonempt' is no constraint, did you mean nonempty?"),
+    "a regex that is none": (api(takes=["name! /(/"]), "apis, CreateRack: missing )"),
+    "a default that is not legal": (api(takes=["name!", "units:int 1..60 =61"]), "units: its default '61' is not legal"),
+    "a default of another type": (api(takes=["name!", "units:int =many"]), "units: its default 'many' is not legal"),
+    "a parameter twice": (api(takes=["name!", "name"]), "takes names name twice"),
+    "a reference to nothing": (api(takes=["name!", "zoneUuid! @Zonee"]), "there is no resource 'Zonee', did you mean Zone?"),
+    "a refusal that is short": (api(refuses=[["name"]]), "a refusal is a condition, an error code and a text"),
+    "a condition with a typo": (api(refuses=[["zoneUuid.stat is Disabled", "SYS.1006", "no"]]), "nothing in zoneUuid.stat has a field stat, did you mean state?"),
+    "a code that is none": (api(refuses=[["name", "SYS.106", "no"]]), "there is no error code 'SYS.106', did you mean SYS.1016?"),
+    "a sentence with a typo": (api(refuses=[["name", "SYS.1006", "no {nam}"]]), "there is no parameter or field nam, did you mean name?"),
+    "an effect with a typo": (api(does=["whn name: nothing"]), "there is no effect 'whn name: nothing', did you mean when?"),
+    "an effect on an unknown field": (api(does=["unit = 5"]), "there is no parameter or field unit, did you mean units?"),
+    "a when without effect": (api(does=["when name"]), "it is written when CONDITION: EFFECT"),
+    "a tag with a typo": ({"apis": [HOSTNAME | {"does": ["tag hostname::{hostnam}"]}]}, "apis, SetVmHostname: 'tag hostname::{hostnam}': there is no parameter or field hostnam, did you mean hostname?"),
+    "a stage without sentence": (api(does=["stage copy"]), "it is written stage NAME: SENTENCE"),
+    "a wrapper code that is none": (api(fails="SYS.9"), "there is no error code 'SYS.9'"),
+    "an api that nothing does": ({"apis": [{"name": "PaintRack", "call": "PUT /racks", "backing": "generic"}]}, "apis, PaintRack: nothing does its calls"),
+    "an api whose path another has": ({"inventories": [RACK], "apis": [QUERY, QUERY | {"name": "QueryShelf"}]}, "is GET /racks already"),
+    "an api whose path the catalogue has": ({"apis": [record("apis", "QueryZone") | {"name": "QueryArea"}]}, "apis, QueryArea: QueryZone is GET /zones already"),
+    "an api of the 501 with a wrong parameter": (api(backing="none", takes=["name:strng"]), "is no name with a type"),
+    "a field of no type": (resource(fields=["uuid", "name", "units:itn"]), "there is no type of units, 'itn', did you mean int?"),
+    "a field with a space": (resource(fields=["uuid", "my name"]), "a field is a name, or a name with a type as cpuNum:int, not 'my name'"),
+    "a start value of no field": (resource(new={"stat": "Enabled"}), "there is no field 'stat', did you mean state?"),
+    "values of no field": (resource(values={"stat": ["a"]}), "there is no field 'stat', did you mean state?"),
+    "values that are no list": (resource(values={"state": "Enabled"}), "values is an object of lists of texts"),
+    "a relation with a typo": (resource(relations=["zone zoneUuid=Zone.uuid"]), "a relation is such as"),
+    "a relation to nothing": (resource(relations=["zone: zoneUuid=Zoen.uuid"]), "there is no resource 'Zoen', did you mean Zone?"),
+    "a relation to no field": (resource(relations=["zone: zoneUuid=Zone.uid"]), "there is no field of Zone 'uid', did you mean uuid?"),
+    "a relation from no field": (resource(relations=["zone: zonUuid=Zone.uuid"]), "there is no field 'zonUuid', did you mean zoneUuid?"),
+    "an index on no field": (resource(indexed=["unit"]), "there is no field 'unit', did you mean units?"),
+    "an owner that is none": (resource(owner="zonUuid"), "zonUuid', did you mean zoneUuid?"),
+    "a subtype of nothing": (resource(of="Zoen"), "there is no resource 'Zoen', did you mean Zone?"),
+    "a subtype above its type": ({"inventories": [RACK | {"name": "IronRack", "of": "Rack", "path": "iron"}, RACK]}, "the row Rack stands below"),
+    "a subtype that says not which": (resource(of="Host"), "only says which Host it is"),
+    "a place that is none": (resource(inside="zoneUuid"), "inside is such as"),
+    "a member of no class": (resource(holds=["legs:[Leg]"]), "it holds legs:[Leg], which is no class"),
+    "a configuration of another type": ({"configurations": [NUMA | {"value": "int", "default": "1"}]}, "configurations, vm/numa: zmock reads it as a bool"),
+    "a configuration with a wrong default": ({"configurations": [NUMA | {"default": "maybe"}]}, "its default only allows true or false, but got maybe"),
+    "a configuration without a category": ({"configurations": [{"name": "numa", "value": "bool", "default": "true"}]}, "a category and a name"),
+    "a quota of nothing": ({"quotas": [{"name": "vm.num", "type": "VmInstanc"}]}, "there is no resource 'VmInstanc', did you mean VmInstance?"),
+    "a quota without a default": ({"quotas": [{"name": "rack.num", "type": "Zone"}]}, "there is no global configuration 'quota/rack.num'"),
+    "a rule for tags of nothing": ({"tags": [{"type": "VmInstance", "tag": "a::{b}", "when": "b", "details": "no"}]}, "there is no type 'VmInstance', did you mean VmInstanceVO?"),
+    "a rule for tags with a typo": ({"tags": [{"type": "VmInstanceVO", "tag": "a::{b}", "when": "c", "details": "no"}]}, "there is no parameter or field c"),
+    "an error code of another form": ({"errors": [{"code": "sys-1", "description": "d"}]}, "code is such as SYS.1006, not 'sys-1'"),
+    "a provider without services": ({"providers": [{"type": "Acme"}]}, "providers, Acme: services is missing"),
+}  # fmt: skip
+
+
+@each("mistake", WRONG)
+def test_a_wrong_file_stops_the_start_with_one_line_that_names_file_row_and_the_nearest_right_thing(tmp_path, monkeypatch, capsys, mistake):
+    async def run(mock):
+        pytest.fail("it started")
+
+    monkeypatch.setattr("zmock.run", run)
+    tables, why = WRONG[mistake]
+    file = write(tmp_path / "mine.json", tables)
+    assert main(["--memory", "--port", "0", "--catalogue", file]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(r"zmock: [^\n]+\n", err) and file in err and why in err
+    assert "Error(" not in err
+
+
+def test_a_file_that_is_missing_and_a_flag_without_a_file_are_a_line(tmp_path, capsys):
+    assert main(["--memory", "--catalogue", str(tmp_path / "none.json")]) == 2
+    assert re.fullmatch(r"zmock: .*none.json is missing: --catalogue names a JSON file with rows\n", capsys.readouterr().err)
+    assert main(["--memory", "--catalogue", str(tmp_path)]) == 2
+    assert re.fullmatch(r"zmock: .* is not a catalogue .*\n", capsys.readouterr().err)
+
+
+async def test_a_row_of_the_catalogue_that_a_replaced_one_breaks_tells_which_file_is_to_blame(tmp_path):
+    zone = record("inventories", "Zone")
+    file = write(tmp_path / "mine.json", {"inventories": [zone | {"fields": ["uuid", "name"], "values": {}, "new": {}, "needs": []}]})
+    with pytest.raises(SettingsError) as error:
+        Mock(Settings(memory=True, port=0, catalogue=(file,)))
+    assert file in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_shipped_file_itself_says_which_table_it_lacks(tmp_path):
+    file = write(tmp_path / "catalogue.json", {name: {} for name in TABLES if name != "enums"})
+    with pytest.raises(SettingsError, match="the table enums is missing"):
+        Catalogue(Path(file))
+
+
+# rows with a value of each kind of JSON
+
+VALUES = (None, True, 5, -1.5, "text", "", [], ["text"], [["text"]], {}, {"text": "text"}, {"text": ["text"]}, {"text": {}})
+
+
+def mutants():
+    """For each key of each table: a row of the catalogue that has it, with each kind of value in its place."""
+    for table, records in RECORDS.items():
+        keys = dict.fromkeys(key for row in records.values() for key in row)
+        for key in keys:
+            row = next(row for row in records.values() if key in row)
+            for value in VALUES:
+                yield table, row, key, value
+
+
+def test_a_row_with_a_value_of_any_kind_is_good_or_refused_in_a_line_that_names_it(tmp_path):
+    seen, file = Counter(), tmp_path / "mine.json"
+    for table, row, key, value in itertools.islice(mutants(), 0, None, 2):
+        write(file, {table: [row | {key: value}]})
+        try:
+            refuse_idle_rows(Catalogue(CATALOGUE_FILE, [file]))
+            seen["good"] += 1
+        except SettingsError as error:
+            told = str(error)
+            names = [row[name] for name in ("name", "code", "type") if name in row and name != key]
+            names += ["text", "row 1"] if key in ("name", "code", "type") else []
+            assert told.startswith(str(file)) and any(name in told for name in names) and "\n" not in told and "Error(" not in told, (table, key, value, told)
+            seen["refused"] += 1
+    assert seen["good"] > 20 and seen["refused"] > 300
+
+
+def test_a_row_of_the_catalogue_given_again_changes_nothing(tmp_path):
+    file = write(tmp_path / "same.json", RECORDS)
+    plain, again = Catalogue(CATALOGUE_FILE), Catalogue(CATALOGUE_FILE, [file])
+    assert [*plain.apis] == [*again.apis] and [*plain.resources] == [*again.resources]
+    assert {name: row.all_fields for name, row in plain.resources.items()} == {name: row.all_fields for name, row in again.resources.items()}
+
+
+def test_the_contract_is_printed_with_the_added_rows(racks, capsys, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *arguments: None)
+    assert main(["openapi", "--catalogue", racks]) == 0
+    paths = json.loads(capsys.readouterr().out)["paths"]
+    assert {*paths["/racks"]} >= {"get", "post"} and "delete" in paths["/racks/{uuid}"]

@@ -316,7 +316,7 @@ async def test_the_hint_names_the_nearest_right_thing(zmock, caplog, line, body,
     (
         ("StartVmInstance", {"uuid": HOST}, f"{HOST} is of type Host, uuid of type VmInstance"),
         ("CreateVmInstance", NEW_VM | {"l3NetworkUuids": [named("l2-private")]}, f"{named('l2-private')} is of type L2VlanNetwork, l3NetworkUuids of type L3Network"),
-        ("StartVmInstance", {"uuid": NOBODY}, f"no VmInstance has the uuid {NOBODY}; GET /vm-instances: {named('web-1')} web-1"),
+        ("StartVmInstance", {"uuid": NOBODY}, f"no VmInstance has the uuid {NOBODY}; GET /vm-instances: {VM} web-1"),
     ),
 )
 async def test_the_hint_of_a_job_that_failed_says_what_was_taken_for_something_else(zmock, api, given, hint):

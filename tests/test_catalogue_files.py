@@ -10,7 +10,17 @@ import pytest
 from asking import ask_control, each, outcome
 
 import zmock as module
-from zmock import CATALOGUE_FILE, TABLES, Catalogue, Mock, Settings, SettingsError, main, refuse_idle_rows, serve
+from zmock import (
+    CATALOGUE_FILE,
+    TABLES,
+    Catalogue,
+    Mock,
+    Settings,
+    SettingsError,
+    main,
+    refuse_idle_rows,
+    serve,
+)
 
 RECORDS = json.loads(CATALOGUE_FILE.read_text(encoding="utf-8"))
 RACK = {
@@ -289,7 +299,7 @@ def test_a_row_with_a_value_of_any_kind_is_good_or_refused_in_a_line_that_names_
             seen["good"] += 1
         except SettingsError as error:
             told = str(error)
-            names = [row[name] for name in ("name", "code", "type") if name in row and name != key]
+            names = [row[name] for name in ("name", "code", "tag", "type") if name in row and name != key]
             names += ["text", "row 1"] if key in ("name", "code", "type") else []
             assert told.startswith(str(file)) and any(name in told for name in names) and "\n" not in told and "Error(" not in told, (table, key, value, told)
             seen["refused"] += 1

@@ -1772,6 +1772,8 @@ TYPES = {
 
 # data/catalogue.json is a TinyDB file with a table for each class of rows below. It is read once in
 # a process, and its clauses are parsed then. A wrong one is an error that names row and clause.
+# A file of --catalogue has the same tables, of which it may lack some; a table may also be a list
+# of rows. Its rows are added, or replace those of the same name (see KEYS).
 #
 # The clauses of rows are written in these words:
 #
@@ -16760,12 +16762,16 @@ def load_or_fill(rest: Rest) -> None:
 @contextlib.contextmanager
 def refused_if_unsuited(settings: Settings) -> Iterator[None]:
     """Raise SettingsError for an exception in making a cloud of the rows of --catalogue."""
+    files = " and ".join(map(str, settings.catalogue))
     try:
         yield
-    except (*UNUSABLE, ApiError) as error:
-        if not settings.catalogue:
+    except SettingsError as error:
+        if not files or str(DEMO_FILE) not in str(error):
             raise
-        files = " and ".join(map(str, settings.catalogue))
+        raise SettingsError(f"{error} (with the rows of {files})") from None
+    except (*UNUSABLE, ApiError) as error:
+        if not files:
+            raise
         problem = f"no cloud {settings.cloud} can be made with the rows of {files} ({error!r})"
         raise SettingsError(f"{problem}; change them, or choose --cloud empty") from None
 

@@ -269,6 +269,18 @@ async def test_a_row_of_the_catalogue_that_a_replaced_one_breaks_tells_which_fil
     assert file in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("cloud", ("demo", "large:5"))
+def test_rows_that_the_start_cloud_cannot_be_made_of_are_named(tmp_path, cloud):
+    rows = [without(record("inventories", name), "path") for name in ("Cluster", "Image")]
+    file = write(tmp_path / "mine.json", {"inventories": rows, "apis": [without(record("apis", "AddKVMHost"), "answers")]})
+    try:
+        module.create_app(Settings(memory=True, cloud=cloud, catalogue=(file,)))
+    except SettingsError as error:
+        assert file in str(error) and "\n" not in str(error)
+    else:
+        assert cloud != "demo"
+
+
 def test_the_shipped_file_itself_says_which_table_it_lacks(tmp_path):
     file = write(tmp_path / "catalogue.json", {name: {} for name in TABLES if name != "enums"})
     with pytest.raises(SettingsError, match="the table enums is missing"):

@@ -278,7 +278,7 @@ class Settings:
         "JSON file with fault rules, read again when it changes; may be given more than once "
         "(several in ZMOCK_RULES: between them what is in PATH, : or ;)",
     )
-    catalogue: tuple = setting((), "JSON file whose rows are added to data/catalogue.json")
+    catalogue: tuple = setting((), "JSON file with rows that add to data/catalogue.json or replace")
     seed: int = setting(
         1, "where everything random comes from: the same seed gives the same uuids and faults"
     )
@@ -1863,6 +1863,7 @@ API_NAME = re.compile(r"[A-Z]\w*")
 API_CALL = re.compile(r"(GET|POST|PUT|DELETE) (/[\w.-]*(\{\w+\}[\w.-]*)?)+")
 ANSWERS = re.compile(r"(\w+(:\w+)?( \w+(:\w+)?)*)?")
 FIELD = re.compile(r"\w+(:\w+)?")
+RESOURCE_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 RELATION = re.compile(r"-?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)")
 PLACE = re.compile(r"\w+=\w+\.\w+\.\w+")
 
@@ -2385,9 +2386,6 @@ class Resource:
         names, theirs = catalogue.item_fields(relation.target), relation.theirs.partition(".")[0]
         if theirs not in names:
             check_word(theirs, names, f"field of {relation.target}")
-
-
-RESOURCE_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
 
 def types_of(words: Sequence[str]) -> dict[str, str]:
@@ -3253,7 +3251,8 @@ class AboutRow:
         if origins and row not in origins:
             names = dict.fromkeys(map(str, origins.values()))
             reason += f" (with the rows of {', '.join(names)})"
-        raise SettingsError(f"{origins.get(row, self.rows.file)}, {row}: {reason}") from None
+        label = " ".join(row.split())
+        raise SettingsError(f"{origins.get(row, self.rows.file)}, {label}: {reason}") from None
 
 
 WRONG = (
@@ -14696,8 +14695,15 @@ class Rest:
         if api.method != "GET":
             entry.hints += unread_headers(request.headers)
         if not self.cloud.simulated(api):
-            raise FrontError(501, f"{api.name} is not simulated", "GET /zmock/apis lists what is")
+            raise self.not_simulated(api)
         return api, variables, body
+
+    def not_simulated(self, api: Api) -> FrontError:
+        file = self.catalogue.rows.origins.get(f"apis, {api.name}")
+        hint = "GET /zmock/apis lists what is"
+        if file:
+            hint = f'its row in {file} needs "backing": "generic"'
+        return FrontError(501, f"{api.name} is not simulated", hint)
 
     def choose_action(
         self, matches: list[tuple[Api, Variables]], path: str, body: Item, text: str

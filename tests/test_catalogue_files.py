@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from asking import ask_control, each, outcome
+from asking import ask_control, each, exchange, outcome
 
 import zmock as module
 from zmock import (
@@ -125,6 +125,14 @@ async def test_a_mock_without_the_flag_shares_the_one_catalogue_and_knows_nothin
         assert other.cloud.catalogue is third.cloud.catalogue is not plain.cloud.catalogue
 
 
+async def test_an_added_api_without_backing_answers_501_and_says_what_its_row_lacks(tmp_path):
+    file = write(tmp_path / "mine.json", {"inventories": [RACK], "apis": [without(CREATE, "backing")]})
+    async with serve(catalogue=file) as mock:
+        await mock.login()
+        status, headers, _ = await exchange(mock, "POST /zstack/v1/racks", {"params": {"name": "r"}})
+        assert (status, headers["x-zmock-hint"]) == (501, f'its row in {file} needs "backing": "generic"')
+
+
 def test_a_file_that_has_changed_is_read_anew(racks):
     assert "CreateRack" in module.catalogue([racks]).apis
     write(Path(racks), {"apis": [], "enums": []})
@@ -217,6 +225,7 @@ WRONG = {  # a file, and what the start says of it besides the file
     "a start value of no field": (resource(new={"stat": "Enabled"}), "there is no field 'stat', did you mean state?"),
     "values of no field": (resource(values={"stat": ["a"]}), "there is no field 'stat', did you mean state?"),
     "values that are no list": (resource(values={"state": "Enabled"}), "values is an object of lists of texts"),
+    "a name of two lines": ({"structs": [{"name": "Leg\nArm", "java": "org.acme.Leg", "fields": ["uuid:x"]}]}, "structs, Leg Arm: there is no type of uuid, 'x'"),
     "a relation with a typo": (resource(relations=["zone zoneUuid=Zone.uuid"]), "a relation is such as"),
     "a relation to nothing": (resource(relations=["zone: zoneUuid=Zoen.uuid"]), "there is no resource 'Zoen', did you mean Zone?"),
     "a relation to no field": (resource(relations=["zone: zoneUuid=Zone.uid"]), "there is no field of Zone 'uid', did you mean uuid?"),

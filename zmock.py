@@ -3251,7 +3251,7 @@ class AboutRow:
         if origins and row not in origins:
             names = dict.fromkeys(map(str, origins.values()))
             reason += f" (with the rows of {', '.join(names)})"
-        label = " ".join(row.split())
+        label = " ".join(row.split()).encode(errors="backslashreplace").decode()
         raise SettingsError(f"{origins.get(row, self.rows.file)}, {label}: {reason}") from None
 
 
@@ -3263,7 +3263,7 @@ WRONG = (
 def reason_of(error: Exception) -> str:
     """Return the text of an exception as one line."""
     text = str(error) if isinstance(error, (ValueError, re.error)) else repr(error)
-    return " ".join(text.split())
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
 def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
@@ -3435,7 +3435,7 @@ def read_row(
 
 def short_json(value: Any) -> str:
     """Return a JSON value for a message, cut if it is long."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
     return text if len(text) <= 80 else text[:80] + "…"
 
 
@@ -3450,7 +3450,8 @@ def name_of(table: str, record: Any) -> str:
     for name in KEYS.get(table, ("name",)):
         value = record.get(name) if isinstance(record, dict) else None
         parts += [value] if isinstance(value, str) else []
-    return " ".join(" ".join(parts).split())[:80]
+    text = " ".join(" ".join(parts).split())[:80]
+    return text.encode(errors="backslashreplace").decode()
 
 
 def tupled(value: Any) -> Any:
@@ -6434,7 +6435,8 @@ def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
         place, _, name = key.partition(".")
         if (f"{place}.NAME" if name else key) not in CONDITIONS:
             near = nearest(place, PLACES)
-            better = f"{near[0]}.{name or 'NAME'}" if near and near[0] in NAMED_PLACES else ""
+            name = name if re.fullmatch(r"[\w-]{1,80}", name) else "NAME"
+            better = f"{near[0]}.{name}" if near and near[0] in NAMED_PLACES else ""
             better = f", did you mean {better or near[0]}?" if near else ""
             raise ValueError(f"'when' has no {key!r}{better}")
         if not isinstance(glob, (str, int, float)):

@@ -7448,7 +7448,7 @@ def code_of(record: Item) -> str:
     return (record.get("error") or {}).get("code", "")
 
 
-def reason_of(record: Item) -> str:
+def failure_of(record: Item) -> str:
     """Return why a job failed, from the innermost cause: "no host has room"."""
     error = record.get("error") or {}
     while error.get("cause"):
@@ -15047,7 +15047,7 @@ class Rest:
             entry.hints.append(record["hint"])
         if record["state"] not in OVER:
             return self.still_running(request, uuid)
-        entry.code, entry.error, entry.is_last = code_of(record), reason_of(record), True
+        entry.code, entry.error, entry.is_last = code_of(record), failure_of(record), True
         status = 503 if record["state"] == "failed" else 200
         wants_schema = "X-JSON-Schema" in request.headers
         api = self.catalogue.apis[record["api"]] if wants_schema else None
@@ -18284,7 +18284,7 @@ class Terminal(logging.Handler):
     def tell_failure(self, entry: Entry) -> None:
         if entry.job in self.open_jobs:
             record = self.rest.jobs.store.peek("Job", entry.job) or {}
-            reason = reason_of(record) or entry.end[1]
+            reason = failure_of(record) or entry.end[1]
             log.info("%s failed, job %s: %s", entry.api, entry.job, reason)
 
     def count_failure(self, entry: Entry) -> None:

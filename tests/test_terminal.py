@@ -130,7 +130,7 @@ def nobody_polls(shown):
 
 
 MISTAKES = {  # what a client does, and what the terminal says of it
-    "no Authorization": (("GET", "/zones", None, {"Authorization": None}), "  400  GET /zstack/v1/zones .*missing header 'Authorization'.*OAuth SESSION"),
+    "no Authorization": (("GET", "/zones", None, {"Authorization": None}), "  400  GET /zstack/v1/zones .*missing header 'Authorization'.*OAuth UUID"),
     "no OAuth": (("GET", "/zones", None, {"Authorization": "abc"}), "Authorization type must be 'OAuth'"),
     "an unknown session": (("GET", "/zones", None, {"Authorization": "OAuth abc"}), "  503  GET /zstack/v1/zones  QueryZone  ID.1001"),
     "a wrong password": (wrong_password, "LogInByAccount  ID.1000"),
@@ -239,7 +239,7 @@ def test_files_of_rules_are_told_of_when_they_are_read_and_when_they_cannot_be(t
         shown.wait_for("1 rule in force from rules.json")
         rules.write_text('[{"api": "CreateZon"}]')
         shown.ask("GET", "/zones")
-        shown.wait_for("warning: cannot use the rules in rules.json: 'api' names no API: 'CreateZon', did you mean CreateZone")
+        shown.wait_for("warning: cannot use the rules in rules.json: rule 1 of 1: 'api' names no API: 'CreateZon', did you mean CreateZone")
         rules.write_text("[]")
         shown.ask("GET", "/zones")
         shown.wait_for("0 rules in force from rules.json")

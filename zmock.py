@@ -10,7 +10,7 @@ data/catalogue.json says what ZStack 2.5.1 is: APIs, resources, configurations, 
 
 Read it from top to bottom. A section uses only what stands above it.
 
-    Settings         the settings, from flags, variables and keywords
+    Settings         the settings, from flags, variables and keywords; the commands
     Dialect          the differences between the manual and the real server
     Errors           ApiError and its kinds
     Clock            the only source of time; cron expressions
@@ -105,6 +105,7 @@ import hashlib
 import heapq
 import http.client
 import importlib.util
+import io
 import ipaddress
 import itertools
 import json
@@ -114,11 +115,14 @@ import operator
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
+import stat
 import struct
 import sysconfig
+import tempfile
 import threading
 import time
 import unicodedata
@@ -238,8 +242,14 @@ class SettingsError(Exception):
     """A setting, file or folder that cannot be used. The message is one line with a cure."""
 
 
-def setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, group: str = "", values: str = "", short: str = "") -> Any:
+    """Return a field that is a flag.
+
+    `group` is its heading in --help. `values` says what follows the flag: words to choose from,
+    FILE or DIR, or a name for the value: "manual|server", "demo|empty|FILE", "SECONDS".
+    """
+    words = {"help": help, "group": group, "values": values, "short": short}
+    return field(default=default, metadata=words)
 
 
 @dataclass
@@ -249,60 +259,62 @@ class Settings:
     Raise SettingsError for a value that cannot be used.
     """
 
-    host: str = setting(
-        "127.0.0.1", "address to listen on; localhost is 127.0.0.1 and ::1, and :: takes IPv4 too"
-    )
-    port: int = setting(8080, "port to listen on; 0 takes a free one")
-    data: str = setting("data/cloud", "folder that keeps the cloud, made when it is missing")
-    memory: bool = setting(
-        False, "keep nothing: the cloud lives in memory and ends with the process"
-    )
-    durable: str = setting(
-        "on",
-        "on: what was answered survives a kill and a power cut; "
-        "off: answers do not wait for the disk, a kill takes what came last",
-    )
     cloud: str = setting(
         "demo",
-        "what an empty cloud starts with: demo, empty, large:N (virtual machines), or a JSON file",
+        "content of an empty folder; large:N has N virtual machines",
+        "the cloud",
+        "demo|empty|FILE",
     )
     dialect: str = setting(
-        "manual", "manual: as the developer manual says; server: as the real 2.5.1 server does"
+        "manual",
+        "do as the developer manual says, or as the real server does",
+        "the cloud",
+        "manual|server",
     )
-    delay: str = setting("0.3", "seconds that an asynchronous call takes, or a range as 0.5-2")
-    long_delay: str = setting(
-        "", "seconds that a long job takes, or a range; ten times --delay when not given"
+    catalogue: tuple = setting(
+        (), "rows that replace or add to data/catalogue.json; repeatable", "the cloud", "FILE"
     )
-    rules: tuple = setting(
-        (),
-        "JSON file with fault rules, read again when it changes; may be given more than once "
-        "(several in ZMOCK_RULES: between them what is in PATH, : or ;)",
-    )
-    catalogue: tuple = setting((), "JSON file with rows that add to data/catalogue.json or replace")
-    seed: int = setting(
-        1, "where everything random comes from: the same seed gives the same uuids and faults"
+    seed: int = setting(1, "the same seed gives the same uuids and random faults", "the cloud")
+    open: bool = setting(False, "accept any session, also without a login", "the cloud")
+    utc_offset: float = setting(
+        8.0, "hours by which the dates in answers are ahead of UTC", "the cloud", "HOURS"
     )
     clock: str = setting(
         "real",
-        "real: time passes; frozen: only POST /zmock/clock moves it; "
-        "warp: what is waited for comes at once",
+        "time passes, stands until POST /zmock/clock, or skips all waits",
+        "time and trouble",
+        "real|frozen|warp",
     )
-    quiet: bool = setting(False, "leave only the banner and errors on stderr")
+    delay: str = setting(
+        "0.3", "how long asynchronous calls take; 0.5-2 is a range", "time and trouble", "SECONDS"
+    )
+    long_delay: str = setting(
+        "", "how long long jobs take; by default ten times --delay", "time and trouble", "SECONDS"
+    )
+    rules: tuple = setting(
+        (), "fault rules, read again when the file changes; repeatable", "time and trouble", "FILE"
+    )
     no_magic: bool = setting(
-        False, "pass over #zmock fail, #zmock delay=30, #zmock hold in names and descriptions"
+        False, "ignore #zmock fail, delay and hold in names and descriptions", "time and trouble"
     )
-    open: bool = setting(False, "accept any session, also one that nobody logged in for")
+    host: str = setting(
+        "127.0.0.1", "address to listen on; localhost is IPv4 and IPv6", "the network"
+    )
+    port: int = setting(8080, "port to listen on; 0 takes a free one", "the network")
     base_url: str = setting(
-        "",
-        "address in job locations, before /zstack/v1; when not given, "
-        "what X-Forwarded-Proto, -Host and -Prefix say, else as the dialect does",
+        "", "address in job locations; by default from the request", "the network", "URL"
     )
-    utc_offset: float = setting(8.0, "hours by which the dates in answers are ahead of UTC")
-    body_limit: int = setting(1 << 20, "bytes that a request body may have")
-    journal: int = setting(1000, "how many calls GET /zmock/calls remembers")
     control_token: str = setting(
-        "", "token that /zmock asks for; needed to reach /zmock from another machine"
+        "", "token that /zmock asks for; other machines need one", "the network", "TOKEN"
     )
+    body_limit: int = setting(1 << 20, "largest request body", "the network", "BYTES")
+    data: str = setting("data/cloud", "folder that keeps the cloud", "the folder", "DIR")
+    memory: bool = setting(False, "keep the cloud in memory, without a folder", "the folder")
+    durable: str = setting(
+        "on", "off: answers do not wait for the disk, a kill loses some", "the folder", "on|off"
+    )
+    journal: int = setting(1000, "calls that the journal holds", "the output", "CALLS")
+    quiet: bool = setting(False, "print only the banner and errors", "the output")
 
     def __post_init__(self) -> None:
         self.sources: dict[str, str] = {}  # where a value is from: {"seed": "--seed"}
@@ -317,12 +329,11 @@ def check_settings(settings: Settings) -> None:
     check_not_empty("host", settings.host)
     check_between("port", settings.port, 0, 65535)
     check_not_empty("data", settings.data)
-    check_choice("durable", settings.durable, ("on", "off"))
-    check_choice("dialect", settings.dialect, ("manual", "server"))
+    for item in fields(settings):
+        check_choice(item.name, getattr(settings, item.name), choices_of(item.metadata["values"]))
     seconds_range(settings.delay)
     if settings.long_delay:
         seconds_range(settings.long_delay)
-    check_choice("clock", settings.clock, ("real", "frozen", "warp"))
     check_base_url(settings.base_url)
     check_between("utc-offset", settings.utc_offset, -14, 14)
     check_between("body-limit", settings.body_limit, 1, 1 << 30)
@@ -339,8 +350,13 @@ def check_between(name: str, number: float, low: int, high: int) -> None:
         raise SettingsError(f"--{name} is a number from {low} to {high}, not {number}")
 
 
-def check_choice(name: str, text: str, choices: tuple[str, ...]) -> None:
-    if text not in choices:
+def choices_of(values: str) -> list[str]:
+    """Return the only values that a flag takes: "on|off" -> ["on", "off"], "FILE" -> []."""
+    return values.split("|") if values.islower() else []
+
+
+def check_choice(name: str, text: str, choices: list[str]) -> None:
+    if choices and text not in choices:
         hint = did_you_mean(text, choices)
         raise SettingsError(f"--{name} is {' or '.join(choices)}, not {text!r}{hint}")
 
@@ -379,60 +395,260 @@ def variable_of(name: str) -> str:
     return "ZMOCK_" + name.upper()
 
 
+# commands
+
+
+@dataclass
+class MockAddress:
+    """The options of a command that asks a running mock.
+
+    Raise SettingsError for a value that cannot be used.
+    """
+
+    url: str = setting(
+        "", "address of the mock; by default ZSTACK_URL, else --host and --port", values="URL"
+    )
+    host: str = setting(Settings.host, "host of the mock")
+    port: int = setting(Settings.port, "port of the mock")
+    control_token: str = setting("", "the --control-token of the mock", values="TOKEN")
+
+    def __post_init__(self) -> None:
+        self.sources: dict[str, str] = {}  # where a value is from, as in Settings
+        check_not_empty("host", self.host)
+        check_between("port", self.port, 0, 65535)
+
+
+@dataclass
+class EnvOptions(MockAddress):
+    """The options of `zmock env`."""
+
+    account: str = setting("admin", "account that logs in")
+    password: str = setting("password", "its password")
+
+
+@dataclass
+class WaitOptions(MockAddress):
+    """The options of `zmock wait`."""
+
+    timeout: float = setting(30.0, "give up after this time", values="SECONDS")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between("timeout", self.timeout, 0, 86400)
+
+
+@dataclass
+class CallsOptions(MockAddress):
+    """The options of `zmock calls`."""
+
+    follow: bool = setting(False, "then print each new call, and the end of its job", short="-f")
+    api: str = setting("", "only calls of these APIs: CreateVmInstance, Query*", values="GLOB")
+    path: str = setting("", "only calls of these paths: /vm-instances*", values="GLOB")
+    status: str = setting("", "only calls with this status: 503")
+    since: int = setting(0, "only calls after the one of this number", values="SEQ")
+
+
+@dataclass
+class Operands:
+    """The arguments of a command that are no flags."""
+
+    operands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line: its flags are the fields of `options`.
+
+    flags     the fields that are its flags, if not all are
+    operand   its further arguments: FILE, or words to choose from
+    """
+
+    name: str
+    help: str
+    options: type
+    flags: tuple[str, ...] = ()
+    operand: str = ""
+
+    @property
+    def program(self) -> str:
+        return f"zmock {self.name}".rstrip()
+
+    @property
+    def words(self) -> str:
+        """The command with its arguments: "check FILE..."."""
+        operand = "FILE..." if self.operand == "FILE" else self.operand
+        return f"{self.name} {operand}".rstrip()
+
+    def items(self) -> list[Field[Any]]:
+        """Return the fields that are its flags."""
+        items = [item for item in fields(self.options) if item.metadata]
+        return [item for item in items if not self.flags or item.name in self.flags]
+
+
+SERVER = Command("", __doc__.partition("\n")[0], Settings)
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("env", 'print the address and a new session, for eval "$(zmock env)"', EnvOptions),
+        Command("wait", "wait until a mock answers", WaitOptions),
+        Command("calls", "print the journal of a mock; -f follows it", CallsOptions),
+        Command("check", "check files of rules, clouds and catalogues", Operands, operand="FILE"),
+        Command(
+            "openapi",
+            "print the APIs as OpenAPI 3.1",
+            Settings,
+            ("dialect", "catalogue", "open", "host", "port", "base_url"),
+        ),
+        Command(
+            "completion",
+            "print a completion script for a shell",
+            Operands,
+            operand="bash|zsh|fish",
+        ),
+    )
+}
+
+
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Return the settings from flags, then from ZMOCK_* variables, then from the defaults.
 
     Raise SettingsError for a mistake. --help and --version end the program.
     """
-    parser = SettingsParser(
-        prog="zmock",
-        usage="zmock [openapi] [options]",
-        description=__doc__.partition("\n")[0],
-        epilog="zmock openapi prints the APIs as OpenAPI 3.1, for the dialect that is set",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    for item in fields(Settings):
-        parser.add_setting(item)
-    variables = read_variables(environment)
+    return read_options(SERVER, arguments, environment)
+
+
+def read_options(command: Command, arguments: Sequence[str], environment: Mapping[str, str]) -> Any:
+    """Return the options of a command, and in `sources` where each value is from."""
+    parser = CommandParser(command)
     flags = vars(parser.parse_args(arguments))
+    names = {item.name for item in command.items()}
+    variables = read_variables(environment)
+    variables = {name: value for name, value in variables.items() if name in names}
     for name, value in flags.items():
         if isinstance(value, list):
             flags[name] = tuple(value)
-    settings = Settings(**variables | flags)
-    settings.sources = {name: variable_of(name) for name in variables}
-    settings.sources |= {name: flag_of(name) for name in flags}
-    return settings
+    options = command.options(**variables | flags)
+    options.sources = {name: variable_of(name) for name in variables}
+    options.sources |= {name: flag_of(name) for name in flags}
+    check_operands(command, flags.get("operands", ()))
+    return options
 
 
-class SettingsParser(argparse.ArgumentParser):
-    """A parser of flags. A mistake is one line that names the nearest right flag."""
+def check_operands(command: Command, operands: tuple[str, ...]) -> None:
+    """Raise SettingsError for a missing or a wrong argument of a command."""
+    choices = choices_of(command.operand)
+    if command.operand and not operands:
+        words = " or ".join(choices) or "at least one file"
+        raise SettingsError(f"{command.program} needs {words} (see {command.program} --help)")
+    for word in operands[: 1 if choices else 0]:
+        if word not in choices:
+            hint = did_you_mean(word, choices)
+            raise SettingsError(f"{command.program} takes {' or '.join(choices)}, not {word}{hint}")
+    if choices and len(operands) > 1:
+        raise SettingsError(f"{command.program} takes one argument, not also {operands[1]}")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command. A mistake is one line that names the nearest right flag."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__(
+            prog=command.program, allow_abbrev=False, argument_default=argparse.SUPPRESS
+        )
+        self.command = command
+        for item in command.items():
+            self.add_setting(item)
+        if command is SERVER:
+            self.add_argument("--version", action="version", version=__version__)
+        if command.operand:
+            self.add_argument("operands", nargs="*")
 
     def add_setting(self, item: Field[Any]) -> None:
         """Add the flag of a setting."""
-        is_default_shown = item.default not in (False, (), "")
-        default = f" (default: {item.default})" if is_default_shown else ""
-        text = f"{item.metadata['help']}{default}; {variable_of(item.name)}"
-        kind = type(item.default)
-        options: dict[str, Any] = {"type": kind, "metavar": item.name.upper()}
+        options: dict[str, Any] = {"type": type(item.default)}
         if item.default is False:
             options = {"action": "store_true"}
         elif item.default == ():
-            options = {"action": "append", "metavar": "FILE"}
-        flag = flag_of(item.name)
-        self.add_argument(flag, dest=item.name, help=text.replace("%", "%%"), **options)
+            options = {"action": "append"}
+        names = [flag_of(item.name), item.metadata["short"]]
+        self.add_argument(*filter(None, names), dest=item.name, **options)
+
+    def format_help(self) -> str:
+        """Return the help: each flag is a line, below the heading of its group."""
+        command = self.command
+        lines = [f"usage: zmock {command.words} [options]".replace("  ", " ")]
+        lines += ["", command.help, ""]
+        if command is SERVER:
+            lines[1:1] = ["       zmock COMMAND [options]    (see zmock COMMAND --help)"]
+            lines += ["commands:"]
+            for other in COMMANDS.values():
+                lines.append(help_line(other.words, other.help))
+        group = None
+        for item in command.items():
+            if item.metadata["group"] != group:
+                group = item.metadata["group"]
+                lines.append(f"{group or 'options'}:")
+            lines.append(help_line(help_of_flag(item), help_of_value(item)))
+        lines.append(help_line("-h, --help", "print this help"))
+        if command is SERVER:
+            lines.append(help_line("--version", "print the version"))
+            lines += ["", *EPILOG]
+        return "\n".join([*lines, ""])
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
-            argument = unknown.partition(" ")[0]
-            flags = ["openapi"]
-            for action in self._actions:
-                flags += action.option_strings
-            hint = did_you_mean(argument.partition("=")[0], flags)
-            message = f"unknown argument {argument}{hint}"
-        raise SettingsError(f"{message} (see --help)")
+            message = self.unknown_argument(unknown.partition(" ")[0])
+        command = f"{self.prog} " if self.command.name else ""
+        raise SettingsError(f"{message} (see {command}--help)")
+
+    def unknown_argument(self, argument: str) -> str:
+        """Return why an argument is wrong: it is of another command, or of none."""
+        word = argument.partition("=")[0]
+        if word in COMMANDS:
+            return f"the command {word} goes first: zmock {word}"
+        programs = []
+        for other in (SERVER, *COMMANDS.values()):
+            if word in flags_of(other):
+                programs.append(other.program)
+        if programs:
+            return f"{word} goes with {' and '.join(programs)}, not with {self.prog}"
+        words = flags_of(self.command)
+        if self.command is SERVER:
+            words += COMMANDS
+        return f"unknown argument {argument}{did_you_mean(word, words)}"
+
+
+EPILOG = (
+    "[ ] is a default. A variable sets what its flag sets: ZMOCK_PORT=0, ZMOCK_MEMORY=1,",
+    "ZMOCK_RULES=a.json:b.json (separated as PATH is). A flag beats its variable.",
+)
+
+
+def help_line(words: str, text: str) -> str:
+    return f"  {words:<26}  {text}"
+
+
+def help_of_flag(item: Field[Any]) -> str:
+    """Return a flag with its value: "-f, --follow", "--port PORT"."""
+    value = "" if item.default is False else item.metadata["values"] or item.name.upper()
+    words = f"{flag_of(item.name)} {value}".rstrip()
+    return f"{item.metadata['short']}, {words}" if item.metadata["short"] else words
+
+
+def help_of_value(item: Field[Any]) -> str:
+    """Return the text of a setting with its default: "port to listen on [8080]"."""
+    has_default = item.default not in (False, (), "", 0)
+    default = f"{item.default:g}" if isinstance(item.default, float) else item.default
+    return item.metadata["help"] + (f" [{default}]" if has_default else "")
+
+
+def flags_of(command: Command) -> list[str]:
+    """Return the flags that a command takes, long and short."""
+    flags = ["--help", "-h"] + (["--version"] if command is SERVER else [])
+    for item in command.items():
+        flags += filter(None, [flag_of(item.name), item.metadata["short"]])
+    return flags
 
 
 def read_variables(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -18416,22 +18632,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return the exit code."""
     if arguments is None:
         arguments = sys.argv[1:]
-    prints_contract = arguments[:1] == ["openapi"]
+    command = COMMANDS.get(arguments[0], SERVER) if arguments else SERVER
     with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
         # until run() has its handlers: a large cloud takes a while to make
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if prints_contract:
-            print_contract(read_settings(arguments[1:], os.environ))
-        else:
-            settings = read_settings(arguments, os.environ)
-            with Terminal(sys.stderr, settings.quiet) as terminal:
-                asyncio.run(run(Mock(settings), terminal))
+        if command is not SERVER:
+            return run_command(command, read_options(command, arguments[1:], os.environ))
+        settings = read_settings(arguments, os.environ)
+        with Terminal(sys.stderr, settings.quiet) as terminal:
+            asyncio.run(run(Mock(settings), terminal))
     except SettingsError as error:
         print(f"zmock: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130 if prints_contract else 0  # half a contract is none
+        return 0 if command.name in ENDED_BY_HAND else 130  # half a contract is none
     return 0
 
 
@@ -18503,14 +18718,610 @@ def end_of_cloud(mock: Mock) -> str:
     return f"cloud kept in {mock.settings.data}"
 
 
-def print_contract(settings: Settings) -> None:
+# commands
+
+ENDED_BY_HAND = ("", "calls")  # the commands that Ctrl-C ends as meant
+BETWEEN_TRIES = 0.05  # real seconds
+LONGEST_ANSWER = 30  # real seconds until a command gives up
+LONGEST_EVENT = 1 << 26  # bytes
+MOST_PRINTED = 100_000  # calls of which `calls -f` remembers that they are printed
+MARGIN = " " * 10  # before the lines that belong to the line of a call
+NO_MOCK = (aiohttp.ClientError, OSError, ValueError, TimeoutError)
+
+
+def print_contract(settings: Settings) -> int:
     """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
     cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
     url = settings.base_url or address(settings.host, settings.port)
-    document = Contract(cloud).document(url)
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may have seen enough
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    print(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False))
+    sys.stdout.flush()
+    return 0
+
+
+class RunningMock:
+    """A mock in another process, which a command asks. It goes past the proxies of HTTP."""
+
+    def __init__(self, options: MockAddress) -> None:
+        self.base, self.source = base_of(options, os.environ)
+        token = options.control_token
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def __aenter__(self) -> RunningMock:
+        self.http = aiohttp.ClientSession(read_bufsize=LONGEST_EVENT)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.http.close()
+
+    async def ask(self, method: str, path: str, seconds: Seconds, body: Any = None) -> Any:
+        """Return the status and the JSON of an answer.
+
+        Raise one of NO_MOCK if there is none.
+        """
+        headers = self.headers if path.startswith("/zmock") else {}
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self.http.request(
+            method,
+            self.base + path,
+            json=body,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+        ) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def control(self, path: str) -> Item:
+        """Return the answer of GET /zmock/... Raise SettingsError if there is none."""
+        try:
+            status, body = await self.ask("GET", f"/zmock/{path}", LONGEST_ANSWER)
+        except NO_MOCK as error:
+            raise self.unreachable(error) from None
+        if status == 401:
+            cure = "give it with --control-token or ZMOCK_CONTROL_TOKEN"
+            raise SettingsError(f"the mock at {self.base} asks for its token; {cure}")
+        if status == 200 and isinstance(body, dict):
+            return body
+        if isinstance(body, dict) and isinstance(body.get("error"), str):
+            hint = f"; {body['hint']}" if body.get("hint") else ""
+            raise SettingsError(f"the mock at {self.base} refuses it: {body['error']}{hint}")
+        raise self.unreachable(ValueError())
+
+    async def health(self) -> Item:
+        """Return the health of the mock. Raise SettingsError if none is there."""
+        body = await self.control("health")
+        if "dialect" not in body:
+            raise self.unreachable(ValueError())
+        return body
+
+    def unreachable(self, error: Exception) -> SettingsError:
+        """Return the error for a mock that does not answer, with its cure."""
+        place = self.base + self.source
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
+            problem = f"no mock answers at {place}"
+        elif isinstance(error, TimeoutError):
+            problem = f"{place} does not answer in time"
+        else:
+            problem = f"{place} answers, but it is no zmock"
+        return SettingsError(f"{problem}; start zmock, or name its address with --url")
+
+
+def base_of(options: MockAddress, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the address of a mock, before /zstack/v1, and where it is from if not from a flag.
+
+    A flag goes before ZSTACK_URL, which goes before ZMOCK_HOST and ZMOCK_PORT.
+    """
+    sources = options.sources.values()
+    place = [flag for flag in ("--host", "--port") if flag in sources]
+    if options.url and place:
+        raise SettingsError(f"--url names the port and the host; leave {place[0]} out")
+    url, source = options.url, "--url"
+    if not url and not place:
+        url, source = environment.get("ZSTACK_URL", ""), "ZSTACK_URL"
+    if not url:
+        if not options.port:
+            cure = "name it by --port, --url or ZSTACK_URL"
+            raise SettingsError(f"port 0 is any port; {cure}")
+        return address(options.host, options.port), ""
+    if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
+        example = "http://127.0.0.1:8080/zstack/v1"
+        raise SettingsError(f"{source} is an address such as {example}, not {url!r}")
+    base = re.sub("/(zstack/v1|zmock)$", "", url.rstrip("/"))
+    return base, "" if source == "--url" else f" ({source})"
+
+
+# env and wait
+
+
+async def print_exports(options: EnvOptions) -> int:
+    """Print the addresses of a mock and a new session, for the eval of a shell."""
+    async with RunningMock(options) as mock:
+        await mock.health()  # before a password goes to a server that is no mock
+        exports = {
+            "ZSTACK_URL": f"{mock.base}/zstack/v1",
+            "ZSTACK_CONTROL_URL": f"{mock.base}/zmock",
+            "ZSTACK_SESSION": await session_of(mock, options.account, options.password),
+        }
+    for name, value in exports.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+async def session_of(mock: RunningMock, account: str, password: str) -> Uuid:
+    """Log in and return the uuid of the session. Raise SettingsError if that is refused."""
+    sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
+    body = {"logInByAccount": {"accountName": account, "password": sha512}}
+    try:
+        _, answer = await mock.ask("PUT", "/zstack/v1/accounts/login", LONGEST_ANSWER, body)
+        if "inventory" in answer:
+            return str(answer["inventory"]["uuid"])
+        reason = "{code}: {details}".format(**answer["error"])
+    except (*NO_MOCK, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split()) or "no answer"
+    cure = "if its password was changed, give --account and --password"
+    raise SettingsError(f"cannot log in as {account} at {mock.base}: {reason}; {cure}")
+
+
+async def wait_for_mock(options: WaitOptions) -> int:
+    """Wait until a mock answers. Return 0, or 1 when time is up."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + options.timeout
+    async with RunningMock(options) as mock:
+        while True:
+            try:
+                status, body = await mock.ask("GET", "/zmock/health", max(1, end - loop.time()))
+                if status == 200 and "dialect" in body:
+                    return 0
+                problem = mock.unreachable(ValueError())
+            except NO_MOCK as error:
+                problem = mock.unreachable(error)
+            if loop.time() >= end:
+                break
+            await real_time(BETWEEN_TRIES)
+    seconds = counted(options.timeout, "second")
+    print(f"zmock: after {seconds}, {problem}", file=sys.stderr)
+    return 1
+
+
+# calls
+
+
+def journal_line(row: Item, painted: Callable[[str, int], str]) -> str:
+    """Return a call of GET /zmock/calls as the terminal shows it, with its hints below it.
+
+    21:04:12  202  POST /zstack/v1/zones  CreateZone  rule-1  2 ms, job running
+    """
+    began = datetime.fromtimestamp(date_of_iso(row["time"]))
+    ending = [duration(row["ms"])]
+    if row["outcome"] in ("running", *OVER):
+        ending.append(f"job {row['outcome']}")
+        if row["code"]:
+            ending[-1] += f": {row['code']}"
+    elif row["outcome"] not in ("ok", "error") and row["status"]:
+        ending.append(f"drop: {row['outcome']}")
+    lines = [call_line(f"{began:%H:%M:%S}", row, ", ".join(ending), painted)]
+    if row["hint"]:
+        lines.append(MARGIN + painted(printable(row["hint"], LONGEST_TEXT), YELLOW))
+    return "\n".join(lines)
+
+
+def end_line(row: Item, painted: Callable[[str, int], str]) -> str:
+    """Return the end of a call's job as a line: "job UUID of CreateZone failed: SYS.1006"."""
+    code = f": {row['code']}" if row["code"] else ""
+    text = f"job {row['job']} of {row['api']} {row['outcome']}{code}"
+    return MARGIN + painted(text, RED if code else GREEN)
+
+
+async def print_calls(options: CallsOptions) -> int:
+    """Print the journal of a mock, and with --follow what comes after it."""
+    async with RunningMock(options) as mock:
+        if options.follow:
+            await ending_with_stdout(CallPrinter(mock, options).follow())
+            return 0
+        filters = {name: getattr(options, name) for name in FILTERS}
+        filters = {name: value for name, value in filters.items() if value}
+        answer = await mock.control(f"calls?{urllib.parse.urlencode(filters)}")
+    if answer["dropped"]:
+        count = counted(answer["dropped"], "earlier call")
+        print(f"zmock: the journal has no room for {count} (--journal)", file=sys.stderr)
+    painted = Terminal(sys.stdout).painted
+    for row in answer["calls"]:
+        print(journal_line(row, painted))
+    sys.stdout.flush()
+    return 0
+
+
+async def ending_with_stdout(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine until it ends, or the reader of a pipe at stdout has gone."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError, ValueError, NotImplementedError):  # stdout is no file
+        output = sys.stdout.fileno()
+        if stat.S_ISFIFO(os.fstat(output).st_mode):
+            loop.add_reader(output, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+class CallPrinter:
+    """Prints the calls of a mock as they come, each once, and the ends of their jobs."""
+
+    def __init__(self, mock: RunningMock, options: CallsOptions) -> None:
+        self.mock, self.options = mock, options
+        self.painted = Terminal(sys.stdout).painted
+        self.printed: dict[tuple[int, str], str] = {}  # outcomes, by seq and time
+        self.problem = ""  # printed last
+
+    async def follow(self) -> None:
+        """Print calls for ever. Raise SettingsError if no mock is there at first."""
+        await self.print_journal(self.options.since)
+        while True:
+            try:
+                await self.print_events()
+            except BrokenPipeError:  # of stdout
+                raise
+            except SettingsError as error:
+                self.warn(str(error))
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                self.warn(f"{self.mock.base} has gone; waiting for it")
+            await real_time(BETWEEN_TRIES)
+
+    def warn(self, problem: str) -> None:
+        """Print a problem once, until the mock is back."""
+        if problem != self.problem:
+            self.problem = problem
+            print(f"zmock: {problem}", file=sys.stderr, flush=True)
+
+    async def print_journal(self, since: int = 0) -> None:
+        """Print the calls of the journal that are not printed yet, from a number on."""
+        answer = await self.mock.control("calls")
+        for row in answer["calls"]:
+            if row["seq"] <= since:
+                self.note(row)
+            else:
+                self.print_news(row)
+
+    async def print_events(self) -> None:
+        """Print what the events tell, until the connection ends."""
+        url = f"{self.mock.base}/zmock/events"
+        silence = 3 * COMMENT_INTERVAL
+        timeout = aiohttp.ClientTimeout(sock_connect=LONGEST_ANSWER, sock_read=silence)
+        headers = self.mock.headers
+        async with self.mock.http.get(url, headers=headers, timeout=timeout) as response:
+            response.raise_for_status()
+            await response.content.readline()  # from now on each call is an event
+            await self.print_journal()
+            self.problem = kind = ""
+            async for octets in response.content:
+                name, _, text = octets.decode().rstrip("\n").partition(": ")
+                if name == "event":
+                    kind = text
+                elif name == "data" and kind == "call":
+                    self.print_news(json.loads(text))
+                elif name == "data" and kind == "dropped":
+                    await self.print_journal()
+        raise aiohttp.ServerDisconnectedError
+
+    def print_news(self, row: Item) -> None:
+        """Print a call, or the end of its job, unless that is printed already."""
+        before = self.printed.get((row["seq"], row["time"]))
+        if before == row["outcome"] or not self.fits(row):
+            return
+        if before is None:
+            print(journal_line(row, self.painted), flush=True)
+        elif row["outcome"] in OVER:
+            print(end_line(row, self.painted), flush=True)
+        self.note(row)
+
+    def note(self, row: Item) -> None:
+        self.printed[row["seq"], row["time"]] = row["outcome"]
+        while len(self.printed) > MOST_PRINTED:
+            del self.printed[next(iter(self.printed))]
+
+    def fits(self, row: Item) -> bool:
+        """Return True if a call passes the filters, as in GET /zmock/calls."""
+        options = self.options
+        if options.status not in ("", str(row["status"])):
+            return False
+        paths = (row["path"], without_prefix(row["path"]))
+        if options.path and not any(fnmatchcase(path, options.path) for path in paths):
+            return False
+        return not options.api or fnmatchcase(row["api"], options.api)
+
+
+# check
+
+
+def check_files(options: Operands) -> int:
+    """Check files of rules, clouds and catalogues. Return 2 if one cannot be used."""
+    return max(map(check_and_print, options.operands))
+
+
+def check_and_print(path: str) -> int:
+    """Print what a file holds, or why it cannot be used. Return 2 for that, else 0."""
+    try:
+        with seekable(path) as copy:
+            print(f"{path}: {check_file(copy)}", flush=True)
+    except SettingsError as error:
+        problem = str(error)
+        if not problem.startswith(path):
+            problem = f"{path}: {problem}"
+        print(f"zmock: {problem}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+@contextlib.contextmanager
+def seekable(path: str) -> Iterator[str]:
+    """Yield the path of a file that can be read twice: of a pipe, or of stdin as "-", a copy."""
+    is_pipe = os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
+    if path != "-" and not is_pipe:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy.json")
+        Path(copy).write_bytes(Path(path).read_bytes() if is_pipe else sys.stdin.buffer.read())
+        try:
+            yield copy
+        except SettingsError as error:
+            raise SettingsError(str(error).replace(copy, path)) from None
+
+
+def check_file(path: str) -> str:
+    """Return what a file holds: "rules, 3 rules". Raise SettingsError if it cannot be used."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SettingsError(error.strerror or str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"no JSON: {error}") from None
+    if isinstance(content, list):
+        if any(isinstance(row, dict) and "at" in row for row in content):
+            raise SettingsError("a scenario, which this zmock cannot play; it takes rules")
+        return check_rules(content)
+    if not isinstance(content, dict):
+        kinds = "a list of rules, a cloud, nor the tables of a catalogue"
+        raise SettingsError(f"{shortened(content)} is neither {kinds}")
+    if not content.keys().isdisjoint(TABLES):
+        return check_catalogue(path, content)
+    if "api" in content or "then" in content:
+        raise SettingsError("a rules file is a list of rules, and this is one rule; put it in [ ]")
+    return check_cloud(path, content)
+
+
+def check_rules(definitions: list[Any]) -> str:
+    """Return the number of rules. Raise SettingsError for the first that cannot be used."""
+    faults = Faults(new_cloud(Settings(**IN_TESTS), catalogue()))
+    for number, definition in enumerate(definitions, 1):
+        try:
+            faults.add(definition)
+        except ValueError as error:
+            raise SettingsError(f"rule {number}: {error}") from None
+    return f"rules, {counted(len(definitions), 'rule')}"
+
+
+def check_cloud(path: str, content: Item) -> str:
+    """Return the objects of a cloud file by type. Raise SettingsError if it cannot be used."""
+    cloud = new_cloud(Settings(**IN_TESTS), catalogue())
+    with refused_if_unusable(path, "start without it"):
+        add_loaded(cloud, load_cloud(path, cloud.settings, catalogue(), cloud.clock.now()))
+    counts: Counter[str] = Counter()
+    for key, items in content.items():
+        if key != "now":
+            counts[CloudFile(path, cloud).row_of(key).name] += len(items)
+    types = ", ".join(f"{count} {type}" for type, count in counts.items())
+    total = counted(counts.total(), "object")
+    return f"cloud, {total}: {types}" if types else f"cloud, {total}"
+
+
+def check_catalogue(path: str, content: Item) -> str:
+    """Return the rows of a catalogue by table. Raise SettingsError if it cannot be used."""
+    catalogue([path])
+    counts = [counted(len(rows), "row") + f" in {table}" for table, rows in content.items()]
+    return f"catalogue, {', '.join(counts)}"
+
+
+# completion
+
+BASH_SCRIPT = """\
+# bash completion of zmock: eval "$(zmock completion bash)"
+_zmock() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=
+    if [[ $word == = ]]; then
+        word=
+    elif [[ $before == = ]]; then
+        before=${COMP_WORDS[COMP_CWORD-2]}
+    fi
+    COMPREPLY=()
+    case $before in
+        <VALUES>
+    esac
+    case ${COMP_WORDS[1]}:$COMP_CWORD:$word in
+        *:1:*) words="<COMMANDS> <FLAGS>" ;;
+        <WORDS>
+        *) words="<FLAGS>" ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+}
+complete -o default -F _zmock zmock zmock.py
+"""
+ZSH_SCRIPT = """\
+#compdef zmock zmock.py
+# zsh completion of zmock: source <(zmock completion zsh)
+compdef _zmock zmock zmock.py
+_zmock() {
+    local -a commands=(
+        <COMMANDS>
+    )
+    local command=
+    if (( CURRENT > 2 )); then command=$words[2]; fi
+    case $command in
+        <WORDS>
+        *)
+            _arguments -S \\
+                '1: :{_describe command commands}' \\
+                <FLAGS>
+            ;;
+    esac
+}
+if [[ $funcstack[1] == _zmock ]]; then _zmock "$@"; fi
+"""
+FISH_SCRIPT = """\
+# fish completion of zmock: zmock completion fish | source
+complete -c zmock.py -w zmock
+complete -c zmock -f
+<LINES>
+"""
+
+
+def print_completion(options: Operands) -> int:
+    """Print the completion script of a shell."""
+    scripts = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
+    print(scripts[options.operands[0]](), end="", flush=True)
+    return 0
+
+
+def filled(script: str, parts: dict[str, list[str]]) -> str:
+    """Return a script with lines instead of <NAME>, each indented as that is."""
+    for name, lines in parts.items():
+        margin = re.search(f"( *)<{name}>", script)[1]
+        script = script.replace(f"<{name}>", f"\n{margin}".join(lines))
+    return script
+
+
+def words_of(values: str) -> list[str]:
+    """Return the words among the values of a flag: "demo|empty|FILE" -> ["demo", "empty"]."""
+    return [word for word in values.split("|") if word.islower()]
+
+
+def bash_completion() -> str:
+    """Return the script for bash. It completes file names where it knows no words."""
+    flags: dict[str, dict[str, None]] = defaultdict(dict)  # by the words that follow them
+    for command in (SERVER, *COMMANDS.values()):
+        for item in command.items():
+            if item.default is not False:
+                flags[" ".join(words_of(item.metadata["values"]))][flag_of(item.name)] = None
+    values = []
+    for words, names in flags.items():
+        reply = f'COMPREPLY=($(compgen -W "{words}" -- "$word")); ' if words else ""
+        values.append(f"{'|'.join(names)}) {reply}return ;;")
+    cases = []
+    for name, command in COMMANDS.items():
+        if command.operand == "FILE":
+            cases.append(f"{name}:*:[!-]*|{name}:*:) return ;;")
+        words = " ".join([*words_of(command.operand), *flags_of(command)])
+        cases.append(f'{name}:*) words="{words}" ;;')
+    script = BASH_SCRIPT.replace("<COMMANDS>", " ".join(COMMANDS))
+    script = script.replace("<FLAGS>", " ".join(flags_of(SERVER)))
+    return filled(script, {"VALUES": values, "WORDS": cases})
+
+
+def zsh_completion() -> str:
+    """Return the script for zsh."""
+    names = [shlex.quote(f"{name}:{command.help}") for name, command in COMMANDS.items()]
+    cases = []
+    for name, command in COMMANDS.items():
+        lines = zsh_arguments(command)
+        if command.operand:
+            lines.append(shlex.quote(f"*: :{zsh_values(command.operand)}"))
+        arguments = " \\\n                ".join(["_arguments -S", *lines])
+        cases += [f"{name})", "    shift words", "    (( CURRENT-- ))"]
+        cases += [f"    {arguments}", "    ;;"]
+    flags = " \\\n                ".join(zsh_arguments(SERVER))
+    return filled(ZSH_SCRIPT, {"COMMANDS": names, "WORDS": cases, "FLAGS": [flags]})
+
+
+def zsh_arguments(command: Command) -> list[str]:
+    """Return the flags of a command as the arguments of _arguments."""
+    lines = ["'(- *)'{-h,--help}'[print the help]'"]
+    if command is SERVER:
+        lines.append("'(- *)--version[print the version]'")
+    for item in command.items():
+        text = re.sub(r"([\[\]:\\])", r"\\\1", item.metadata["help"])
+        flag, short = flag_of(item.name), item.metadata["short"]
+        if short:
+            lines.append(f"'({short} {flag})'{{{short},{flag}}}{shlex.quote(f'[{text}]')}")
+        elif item.default is False:
+            lines.append(shlex.quote(f"{flag}[{text}]"))
+        else:
+            repeats = "*" if item.default == () else ""
+            values = zsh_values("FILE" if item.default == () else item.metadata["values"])
+            lines.append(shlex.quote(f"{repeats}{flag}=[{text}]: :{values}"))
+    return lines
+
+
+def zsh_values(values: str) -> str:
+    """Return the action of _arguments that completes the values of a flag."""
+    words = " ".join(words_of(values))
+    if "FILE" in values:
+        return f"{{compadd {words}; _files}}" if words else "_files"
+    if "DIR" in values:
+        return "_files -/"
+    return f"({words})" if words else " "
+
+
+def fish_completion() -> str:
+    """Return the script for fish."""
+    lines = []
+    for name, command in COMMANDS.items():
+        words = ["complete -c zmock -n __fish_use_subcommand -a", name, "-d", command.help]
+        lines.append(" ".join([words[0], *map(shlex.quote, words[1:])]))
+    for command in (SERVER, *COMMANDS.values()):
+        condition = f"__fish_seen_subcommand_from {command.name or ' '.join(COMMANDS)}"
+        condition = condition if command.name else f"not {condition}"
+        begin = f"complete -c zmock -n {shlex.quote(condition)}"
+        lines.append(f"{begin} -s h -l help -d 'print the help'")
+        if command is SERVER:
+            lines.append(f"{begin} -l version -d 'print the version'")
+        if command.operand:
+            lines.append(f"{begin} {fish_values(command.operand)}")
+        for item in command.items():
+            lines.append(f"{begin} {fish_flag(item)}")
+    return filled(FISH_SCRIPT, {"LINES": lines})
+
+
+def fish_flag(item: Field[Any]) -> str:
+    """Return a flag as the options of fish's complete."""
+    words = f"-l {flag_of(item.name).removeprefix('--')}"
+    if item.metadata["short"]:
+        words = f"-s {item.metadata['short'].removeprefix('-')} {words}"
+    if item.default is not False:
+        values = "FILE" if item.default == () else item.metadata["values"]
+        words += f" -r {fish_values(values)}"
+    text = item.metadata["help"].replace("\\", "\\\\").replace("'", "\\'")
+    return f"{words} -d '{text}'"
+
+
+def fish_values(values: str) -> str:
+    """Return the options of fish's complete for the values of a flag, or for an argument."""
+    words = words_of(values)
+    files = "-F" if "FILE" in values or "DIR" in values else "-f"
+    return f"{files} -a '{' '.join(words)}'" if words else files
+
+
+ASKING: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {  # commands that ask a mock
+    "env": print_exports,
+    "wait": wait_for_mock,
+    "calls": print_calls,
+}
+OFFLINE: dict[str, Callable[[Any], int]] = {  # commands that need no mock
+    "check": check_files,
+    "openapi": print_contract,
+    "completion": print_completion,
+}
+
+
+def run_command(command: Command, options: Any) -> int:
+    """Run a command other than the server. Return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if command.name in ASKING:
+            return asyncio.run(ASKING[command.name](options))
+        return OFFLINE[command.name](options)
+    except BrokenPipeError:  # the reader has seen enough
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

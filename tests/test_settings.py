@@ -1,11 +1,12 @@
 """Settings: a flag beats a ZMOCK_* variable, which beats the default; a mistake names the nearest right thing."""
 
+import re
 from dataclasses import fields
 
 import pytest
 from asking import each
 
-from zmock import Settings, SettingsError, read_settings
+from zmock import Settings, SettingsError, choices_of, read_settings
 
 ANOTHER = {  # a value for each setting that is not its default, and how it is written
     "host": ("0.0.0.0", "0.0.0.0"),
@@ -21,7 +22,6 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "seed": (7, "7"),
     "clock": ("frozen", "frozen"),
     "durable": ("off", "off"),
-    "quiet": (True, "true"),
     "no_magic": (True, "true"),
     "open": (True, "true"),
     "base_url": ("http://zstack.example.com", "http://zstack.example.com"),
@@ -29,6 +29,7 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "body_limit": (100, "100"),
     "journal": (0, "0"),
     "control_token": ("t", "t"),
+    "quiet": (True, "true"),
 }
 NAMES = [item.name for item in fields(Settings)]
 
@@ -71,8 +72,7 @@ def test_a_flag_beats_its_variable(name):
 
 
 @pytest.fixture
-def help_text(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "1000")
+def help_text(capsys):
     with pytest.raises(SystemExit) as leaves:
         read_settings(["--help"], {})
     assert leaves.value.code == 0
@@ -80,10 +80,36 @@ def help_text(capsys, monkeypatch):
 
 
 @each("item", fields(Settings), ids=NAMES)
-def test_help_has_a_line_for_each_setting(help_text, item):
-    default = "" if item.default in (False, (), "") else f" (default: {item.default})"
-    assert f"\n  {flag(item.name)} " in help_text
-    assert f" {item.metadata['help']}{default}; {variable(item.name)}\n" in help_text
+def test_help_has_a_line_for_each_setting_below_its_group(help_text, item):
+    (line,) = [line for line in help_text.splitlines() if line.startswith(f"  {flag(item.name)} ")]
+    default = "" if item.default in (False, (), "") else f" [{item.default:g}]" if isinstance(item.default, float) else f" [{item.default}]"
+    assert line.endswith(f"  {item.metadata['help']}{default}")
+    headings = re.findall(r"^(\w.*):$", help_text.partition(line)[0], re.M)
+    assert headings[-1] == item.metadata["group"]
+
+
+def test_help_fits_on_one_screen(help_text):
+    lines = help_text.splitlines()
+    assert len(lines) <= 50 and max(map(len, lines)) <= 100
+    assert re.findall(r"^(\w.*):$", help_text, re.M) == ["commands", "the cloud", "time and trouble", "the network", "the folder", "the output"]
+
+
+def test_help_explains_the_variables_once(help_text):
+    assert help_text.count("ZMOCK_PORT") == 1 and "[ ] is a default." in help_text
+
+
+def test_help_names_the_commands(help_text):
+    commands = help_text.partition("commands:\n")[2].partition("the cloud:")[0]
+    assert re.findall(r"^  (\w+)", commands, re.M) == ["env", "wait", "calls", "check", "openapi", "completion"]
+
+
+@each("name", [name for name in NAMES if choices_of(Settings.__dataclass_fields__[name].metadata["values"])])
+def test_a_setting_with_choices_shows_and_takes_these_only(name):
+    values = Settings.__dataclass_fields__[name].metadata["values"]
+    for choice in values.split("|"):
+        assert getattr(read_settings([flag(name), choice], {}), name) == choice
+    with pytest.raises(SettingsError, match=f"^{flag(name)} is {' or '.join(values.split('|'))}, not 'x'"):
+        read_settings([flag(name), "x"], {})
 
 
 def test_the_version_can_be_asked_for(capsys):
@@ -125,6 +151,11 @@ def test_other_variables_are_left_alone():
         (["--body_limit", "80"], "did you mean --body-limit?"),
         (["--memroy"], "did you mean --memory?"),
         (["start"], "unknown argument start"),
+        (["evn"], "unknown argument evn, did you mean env?"),
+        (["--port", "1", "env"], "the command env goes first: zmock env"),
+        (["--timeout", "3"], "--timeout goes with zmock wait, not with zmock"),
+        (["-f"], "-f goes with zmock calls, not with zmock"),
+        (["--url=http://x"], "--url goes with zmock env and zmock wait and zmock calls, not with zmock"),
         (["--port"], "--port: expected one argument"),
         (["--port", "http"], "--port: invalid int value: 'http'"),
         (["--memory=yes"], "--memory"),

@@ -1,0 +1,585 @@
+"""The commands beside the server: env, wait, calls, check, completion. A real mock answers them."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from asking import each
+
+from zmock import COMMANDS, SERVER, Entry, flags_of, journal_line, main, serve
+
+ROOT = Path(__file__).parent.parent
+NO_PROXY_HERE = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9"}
+
+
+@pytest.fixture(scope="module")
+def mock():
+    """A mock in another thread, whose jobs take 10 seconds of a clock that stands."""
+    with serve(delay="10") as mock:
+        yield mock
+
+
+@pytest.fixture
+def zmock_cli(capsys, monkeypatch):
+    """A command in this process: its exit code, its stdout and its stderr."""
+    for name in [name for name in os.environ if name.startswith(("ZMOCK_", "ZSTACK_"))]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments, **environment):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (NO_PROXY_HERE | environment).items():
+                patch.setenv(name, value)
+            try:
+                code = main(list(arguments))
+            except SystemExit as end:
+                code = end.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def command(*arguments, **environment):
+    """A command in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ZMOCK_", "ZSTACK_"))} | environment
+    words = [sys.executable, str(ROOT / "zmock.py"), *arguments]
+    return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def timeless(text):
+    """Lines of calls without the times in them."""
+    return re.sub(r"\d+ ms\b", "N ms", re.sub(r"^\d\d:\d\d:\d\d", "T", text, flags=re.M))
+
+
+def port_of(mock):
+    return mock.base.rpartition(":")[2]
+
+
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return str(taken.getsockname()[1])
+
+
+# finding the mock
+
+
+@each(
+    ("arguments", "environment"),
+    (
+        (["--url", "{base}"], {}),
+        (["--url={base}/"], {}),
+        (["--url", "{base}/zstack/v1"], {}),
+        (["--url", "{base}/zstack/v1/"], {}),
+        (["--url", "{base}/zmock"], {}),
+        (["--port", "{port}"], {}),
+        (["--host", "localhost", "--port", "{port}"], {}),
+        (["--host", "0.0.0.0", "--port", "{port}"], {}),
+        ([], {"ZMOCK_PORT": "{port}"}),
+        ([], {"ZMOCK_PORT": "{port}", "ZSTACK_URL": ""}),
+        ([], {"ZSTACK_URL": "{base}/zstack/v1"}),
+        ([], {"ZSTACK_URL": "{base}"}),
+        ([], {"ZSTACK_URL": "{base}/zstack/v1", "ZMOCK_PORT": "9"}),
+        (["--url", "{base}"], {"ZSTACK_URL": "http://127.0.0.1:9/zstack/v1"}),
+        (["--port", "{port}"], {"ZSTACK_URL": "http://127.0.0.1:9/zstack/v1"}),
+        (["--port", "{port}"], {"ZMOCK_PORT": "9"}),
+        (["--port", "{port}", "--control-token", "t"], {"ZMOCK_DELAY": "3"}),
+    ),
+)
+def test_a_mock_is_found_by_a_flag_then_by_zstack_url_then_by_its_variables(mock, zmock_cli, arguments, environment):
+    places = {"base": mock.base, "port": port_of(mock)}
+    arguments = [word.format(**places) for word in arguments]
+    environment = {name: value.format(**places) for name, value in environment.items()}
+    assert zmock_cli("wait", "--timeout", "0", *arguments, **environment) == (0, "", "")
+    code, out, err = zmock_cli("env", *arguments, **environment)
+    urls = "\n".join(f"export ZSTACK_{name}=http://[a-z0-9.]+:{places['port']}{path}" for name, path in (("URL", "/zstack/v1"), ("CONTROL_URL", "/zmock")))
+    assert (code, err) == (0, "") and re.fullmatch(urls + r"\nexport ZSTACK_SESSION=[0-9a-f]{32}\n", out), out
+    assert zmock_cli("calls", "--status", "299", *arguments, **environment) == (0, "", "")
+
+
+NOBODY = "http://127.0.0.1:9"
+START = "start zmock, or name its address with --url"
+
+
+@each(
+    ("line", "environment", "told"),
+    (
+        ("env --url http://127.0.0.1:9", {}, f"no mock answers at {NOBODY}; {START}"),
+        ("calls --port 9", {}, f"no mock answers at {NOBODY}; {START}"),
+        ("calls -f --port 9", {}, f"no mock answers at {NOBODY}; {START}"),
+        ("env", {"ZSTACK_URL": f"{NOBODY}/zstack/v1"}, f"no mock answers at {NOBODY} (ZSTACK_URL); {START}"),
+        ("env --url ftp://x", {}, "--url is an address such as http://127.0.0.1:8080/zstack/v1, not 'ftp://x'"),
+        ("wait", {"ZSTACK_URL": "127.0.0.1:8080"}, "ZSTACK_URL is an address such as http://127.0.0.1:8080/zstack/v1, not '127.0.0.1:8080'"),
+        ("env --url http://x --port 3", {}, "--url names the port and the host; leave --port out"),
+        ("env --port 0", {}, "port 0 is any port; name it by --port, --url or ZSTACK_URL"),
+        ("wait", {"ZMOCK_PORT": "0"}, "port 0 is any port; name it by --port, --url or ZSTACK_URL"),
+        ("env --port 99999", {}, "--port is a number from 0 to 65535, not 99999"),
+        ("env --port http", {}, "argument --port: invalid int value: 'http' (see zmock env --help)"),
+        ("env --host=", {}, "--host is empty; leave it away for its default"),
+        ("wait --timeout=-1", {}, "--timeout is a number from 0 to 86400, not -1.0"),
+        ("wait --timeout soon", {}, "argument --timeout: invalid float value: 'soon' (see zmock wait --help)"),
+        ("wait --timeout nan", {}, "--timeout is a number from 0 to 86400, not nan"),
+        ("wait", {"ZMOCK_PROT": "1"}, "no setting reads ZMOCK_PROT, did you mean ZMOCK_PORT?"),
+        ("evn", {}, "unknown argument evn, did you mean env? (see --help)"),
+        ("chekc a.json", {}, "unknown argument chekc, did you mean check? (see --help)"),
+        ("--port 1 wait", {}, "the command wait goes first: zmock wait (see --help)"),
+        ("env --cloud demo", {}, "--cloud goes with zmock, not with zmock env (see zmock env --help)"),
+        ("env --timeout 3", {}, "--timeout goes with zmock wait, not with zmock env (see zmock env --help)"),
+        ("openapi --seed 3", {}, "--seed goes with zmock, not with zmock openapi (see zmock openapi --help)"),
+        ("--follow", {}, "--follow goes with zmock calls, not with zmock (see --help)"),
+        ("wait --timout 3", {}, "unknown argument --timout, did you mean --timeout? (see zmock wait --help)"),
+        ("env now", {}, "unknown argument now (see zmock env --help)"),
+        ("check", {}, "zmock check needs at least one file (see zmock check --help)"),
+        ("completion", {}, "zmock completion needs bash or zsh or fish (see zmock completion --help)"),
+        ("completion bsh", {}, "zmock completion takes bash or zsh or fish, not bsh, did you mean bash?"),
+        ("completion bash zsh", {}, "zmock completion takes one argument, not also zsh"),
+    ),
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(zmock_cli, line, environment, told):
+    assert zmock_cli(*line.split(), **environment) == (2, "", f"zmock: {told}\n")
+
+
+def test_what_listens_and_is_no_zmock_is_told_apart(zmock_cli, tmp_path):
+    server = subprocess.Popen([sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        url = re.search(r"http://[\d.:]+", server.stdout.readline())[0]
+        for name in ("env", "calls"):
+            assert zmock_cli(name, "--url", url) == (2, "", f"zmock: {url} answers, but it is no zmock; {START}\n")
+        code, out, err = zmock_cli("wait", "--url", url, "--timeout", "0")
+        assert (code, out, err) == (1, "", f"zmock: after 0 seconds, {url} answers, but it is no zmock; {START}\n")
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@each("name", COMMANDS)
+def test_the_help_of_a_command_shows_its_own_flags_in_lines_of_100_columns(zmock_cli, name):
+    code, out, err = zmock_cli(name, "--help")
+    assert (code, err) == (0, "") and max(map(len, out.splitlines())) <= 100
+    assert {*re.findall(r"^  .*?(--[\w-]+)", out, re.M)} == {flag for flag in flags_of(COMMANDS[name]) if flag.startswith("--")}
+
+
+# env
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("bash", "curl"))), reason="evaluates it in bash, and calls with curl")
+def test_the_exports_of_env_are_evaluated_and_used_in_a_shell(mock):
+    zmock = f"{sys.executable} {ROOT / 'zmock.py'}"
+    script = f"""
+        eval "$({zmock} env --url {mock.base})"
+        curl -s --noproxy '*' -H "Authorization: OAuth $ZSTACK_SESSION" "$ZSTACK_URL/zones?fields=name"; echo
+        curl -s --noproxy '*' "$ZSTACK_CONTROL_URL/dialect" | head -c 21; echo
+        {zmock} wait && echo there"""  # which finds it by ZSTACK_URL
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ('{"inventories":[{"name":"zone-1"}]}\n{"dialect": "manual",\nthere\n', "")
+
+
+def test_env_quotes_for_the_shell(zmock_cli):
+    with serve(host="::1") as mock:
+        code, out, _ = zmock_cli("env", "--host", "::1", "--port", port_of(mock))
+    assert code == 0 and out.startswith(f"export ZSTACK_URL='http://[::1]:{port_of(mock)}/zstack/v1'\n")
+
+
+def test_env_says_when_the_login_is_refused_and_takes_another_account(zmock_cli):
+    with serve() as mock:
+        mock.login()
+        mock.create("CreateAccount", name="tester", password="b109f3bbbc244eb82441917ed06d618b9008dd09b3befd1b5e07394c706a8bb980b1d7785e5976ec049b46df5f1326af5a2ea6d103fd07c95385ffab0cacbc86")
+        refused = f"zmock: cannot log in as admin at {mock.base}: ID.1000: wrong account name or password; if its password was changed, give --account and --password\n"
+        assert zmock_cli("env", "--url", mock.base, "--password", "other") == (2, "", refused)
+        code, out, _ = zmock_cli("env", "--url", mock.base, "--account", "tester", "--password", "password")
+        assert code == 0 and re.search(r"ZSTACK_SESSION=(\w{32})\n$", out)
+        mock.rule(api="LogInByAccount", then={"error": "SYS.1006", "details": "not today"})
+        code, out, err = zmock_cli("env", "--url", mock.base)
+        assert (code, out, err.count("\n")) == (2, "", 1) and "SYS.1006: not today" in err
+        mock.reset()
+        mock.rule(api="LogInByAccount", then={"drop": "empty"})
+        code, out, err = zmock_cli("env", "--url", mock.base)
+        assert (code, out, err.count("\n")) == (2, "", 1) and f"cannot log in as admin at {mock.base}: Server disconnected" in err
+
+
+def test_env_sends_no_password_to_what_is_no_zmock(zmock_cli):
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = command("env", "--port", str(server.getsockname()[1]))
+        connection, _ = server.accept()
+        with connection:
+            asked.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "") and "it is no zmock" in err
+    assert asked[0].startswith(b"GET /zmock/health ")
+
+
+# wait
+
+
+def test_wait_begins_before_the_mock_listens_and_ends_with_it():
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        process = command("wait", "--port", str(port), "--timeout", "60")
+        connection, _ = first.accept()  # it has begun
+        connection.close()
+    with serve(port=port):
+        assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
+
+
+def test_wait_ends_with_1_when_time_is_up(zmock_cli):
+    told = zmock_cli("wait", "--port", unused_port(), "--timeout", "0.1")
+    assert told[:2] == (1, "") and re.fullmatch(rf"zmock: after 0.1 seconds, no mock answers at http://127.0.0.1:\d+; {START}\n", told[2])
+
+
+@each("number", (signal.SIGINT, signal.SIGTERM))
+def test_an_interrupted_wait_is_quiet_and_no_success(number):
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        process = command("wait", "--port", str(first.getsockname()[1]))
+        connection, _ = first.accept()
+        with connection:
+            process.send_signal(number)
+            assert process.communicate(timeout=30) == ("", "") and process.returncode == 130
+
+
+# calls
+
+
+@pytest.fixture
+def called():
+    """A mock that was called in each way that a line can show."""
+    with serve(delay="10") as mock:
+        mock.login()
+        mock.rule(api="CreateCluster", then={"error": "SYS.1006"})
+        mock.rule(api="QueryHost", then={"drop": "empty"})
+        mock.request("POST", "/zones", {"params": {"name": "a"}})
+        mock.request("POST", "/clusters", {"params": {"name": "c", "zoneUuid": "36c27e8ff05c4780bf6d2fa65700f22e", "hypervisorType": "KVM"}})
+        with contextlib.suppress(Exception):
+            mock.request("GET", "/hosts")
+        mock.rule(api="QueryImage", times=1, then={"drop": "truncate"})
+        with contextlib.suppress(Exception):
+            mock.request("GET", "/images")
+        mock.request("GET", "/vm-instances?q=stat=Running")
+        mock.advance(10)
+        mock.request("POST", "/zones", {"params": {"name": "b"}})
+        yield mock
+
+
+def test_calls_prints_a_line_for_each_call_and_its_hints_below(zmock_cli, called):
+    code, out, err = zmock_cli("calls", "--url", called.base)
+    assert (code, err) == (0, "")
+    assert timeless(out) == (
+        "T  200  PUT /zstack/v1/accounts/login  LogInByAccount  N ms\n"
+        "T  202  POST /zstack/v1/zones  CreateZone  N ms, job succeeded\n"
+        "T  202  POST /zstack/v1/clusters  CreateCluster  rule-1  N ms, job failed: SYS.1006\n"
+        "T  empty  GET /zstack/v1/hosts  QueryHost  rule-2  N ms\n"
+        "T  200  GET /zstack/v1/images  QueryImage  rule-3  N ms, drop: truncate\n"
+        "T  400  GET /zstack/v1/vm-instances?q=stat=Running  QueryVmInstance  SYS.1007  N ms\n"
+        "          VmInstance has no field stat, did you mean state?\n"
+        "T  202  POST /zstack/v1/zones  CreateZone  N ms, job running\n"
+    )
+
+
+@each(
+    ("filters", "count"),
+    (("--api CreateZone", 2), ("--api Create*", 3), ("--status 202 --api *Zone", 2), ("--path /zones", 2), ("--path *zones*", 2), ("--since 5", 1), ("--status 0", 1), ("--api NoSuch", 0)),
+)
+def test_calls_are_filtered_as_the_journal_is(zmock_cli, filters, count):
+    with serve(delay="10") as mock:
+        mock.login()
+        mock.rule(api="QueryHost", then={"drop": "empty"})
+        for name in "ab":
+            mock.request("POST", "/zones", {"params": {"name": name}})
+        mock.request("POST", "/accounts", {"params": {"name": "c", "password": "p"}})
+        with contextlib.suppress(Exception):
+            mock.request("GET", "/hosts")
+        mock.request("GET", "/images")
+        code, out, err = zmock_cli("calls", "--url", mock.base, *filters.split())
+        assert (code, len(out.splitlines()), err) == (0, count, "")
+
+
+def test_calls_names_what_the_journal_refuses_and_what_it_has_lost(zmock_cli):
+    with serve(journal=2) as mock:
+        for _ in range(3):
+            mock.login()
+        assert zmock_cli("calls", "--url", mock.base, "--status", "x") == (2, "", f"zmock: the mock at {mock.base} refuses it: 'status' is a number, not 'x'\n")
+        code, out, err = zmock_cli("calls", "--url", mock.base)
+        assert (code, len(out.splitlines()), err) == (0, 2, "zmock: the journal has no room for 1 earlier call (--journal)\n")
+
+
+def test_calls_sends_the_token_and_says_where_one_is_missing(zmock_cli):
+    with serve(control_token="secret") as mock:
+        asks = f"zmock: the mock at {mock.base} asks for its token; give it with --control-token or ZMOCK_CONTROL_TOKEN\n"
+        for wrong in ([], ["--control-token", "other"], ["-f"]):
+            assert zmock_cli("calls", "--url", mock.base, *wrong) == (2, "", asks)
+        mock.login()
+        assert zmock_cli("calls", "--url", mock.base, "--control-token", "secret")[1].count("LogInByAccount") == 1
+        assert zmock_cli("calls", "--url", mock.base, ZMOCK_CONTROL_TOKEN="secret")[1].count("LogInByAccount") == 1
+
+
+def test_a_line_escapes_what_would_steer_a_terminal():
+    row = {"time": "2026-01-01T00:00:00.000Z", "status": 200, "method": "GET", "path": "/a\x1b[2J", "query": "q=天", "api": "", "code": "", "rule": "rule-1; hit=3"}
+    line = journal_line(row | {"outcome": "ok", "hint": "no \x07", "ms": 3.6}, lambda text, colour: text)
+    assert timeless(line) == "T  200  GET /a\\x1b[2J?q=天  rule-1  N ms\n          no \\x07"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+@each(("environment", "coloured"), (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)))
+def test_calls_has_colours_on_a_terminal_only(called, environment, coloured):
+    called.request("GET", "/vm-instances?q=stat=Running")
+    ours, theirs = os.openpty()
+    words = [sys.executable, str(ROOT / "zmock.py"), "calls", "--url", called.base, "--api", "QueryVm*"]
+    assert subprocess.run(words, env=os.environ | environment, stdout=theirs, timeout=60).returncode == 0
+    text = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "400" in text and ("\x1b[31m400\x1b[0m" in text) is coloured
+
+
+@contextlib.contextmanager
+def following(mock, *arguments):
+    """`zmock calls -f` in a process of its own."""
+    process = command("calls", "-f", "--url", mock.base, *arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def next_line(process):
+    return timeless(process.stdout.readline())
+
+
+def test_following_prints_the_journal_then_each_call_once_and_the_end_of_its_job(called):
+    with following(called, "--since", "6") as process:
+        assert next_line(process) == "T  202  POST /zstack/v1/zones  CreateZone  N ms, job running\n"
+        called.request("GET", "/zones?q=nam=x")
+        assert next_line(process) == "T  400  GET /zstack/v1/zones?q=nam=x  QueryZone  SYS.1007  N ms\n"
+        assert next_line(process) == "          Zone has no field nam, did you mean name?\n"
+        called.advance(10)
+        assert re.fullmatch(r"          job [0-9a-f]{32} of CreateZone succeeded\n", next_line(process))
+        called.rule(api="CreateZone", then={"error": "SYS.1006"})
+        called.request("POST", "/zones", {"params": {"name": "b"}})
+        assert next_line(process) == "T  202  POST /zstack/v1/zones  CreateZone  rule-4  N ms, job running\n"
+        called.advance(10)
+        assert re.fullmatch(r"          job [0-9a-f]{32} of CreateZone failed: SYS.1006\n", next_line(process))
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
+
+
+def test_following_filters_too(called):
+    with following(called, "--api", "Query*", "--path", "/zon*", "--status", "200") as process:
+        called.request("GET", "/zones?limit=1")
+        assert next_line(process) == "T  200  GET /zstack/v1/zones?limit=1  QueryZone  N ms\n"
+
+
+def test_following_ends_when_its_reader_has_gone(called):
+    with following(called) as process:
+        assert next_line(process)
+        process.stdout.close()
+        assert process.wait(timeout=30) == 0  # without a further call
+        assert process.stderr.read() == ""
+
+
+def test_following_ends_with_the_next_line_where_stdout_is_no_pipe(called):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        words = [sys.executable, str(ROOT / "zmock.py"), "calls", "-f", "--url", called.base]
+        process = subprocess.Popen(words, stdout=theirs, stderr=subprocess.PIPE, text=True)
+        theirs.close()
+        assert ours.recv(1)
+    called.request("GET", "/images")
+    assert process.communicate(timeout=30) == (None, "") and process.returncode == 0
+
+
+def test_following_fetches_the_calls_of_which_too_many_came_at_once(called, monkeypatch):
+    monkeypatch.setattr("zmock.MOST_UNREAD", 3)
+    rest, clock = called.mock.rest, called.mock.clock
+
+    def burst():
+        for n in range(10):
+            rest.record(Entry(next(rest.seq), clock.now(), clock.monotonic(), "GET", f"/zstack/v1/{n}", ""), 404)
+
+    with following(called, "--since", "6") as process:
+        assert next_line(process).endswith("job running\n")
+        called.request("GET", "/images")  # its line comes from an event, or else from the journal
+        assert next_line(process).endswith("QueryImage  N ms\n")
+        called.mock.cloud.store.call_in_loop(burst)
+        called.request("GET", "/zones")
+        assert [next_line(process) for _ in range(11)] == [*(f"T  404  GET /zstack/v1/{n}  N ms\n" for n in range(10)), "T  200  GET /zstack/v1/zones  QueryZone  N ms\n"]
+
+
+def test_a_long_journal_into_a_reader_that_leaves_is_no_error(called):
+    rest, clock = called.mock.rest, called.mock.clock
+    for _ in range(900):
+        rest.record(Entry(next(rest.seq), clock.now(), clock.monotonic(), "GET", f"/{'x' * 1000}", ""), 404)
+    process = command("calls", "--url", called.base)
+    assert process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0 and process.stderr.read() == ""
+    process.communicate()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="pipes in bash")
+def test_following_into_head_ends_with_it(called):
+    script = f"set -o pipefail; {sys.executable} {ROOT / 'zmock.py'} calls -f --url {called.base} | head -n 2"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout.count("\n"), ended.stderr) == (0, 2, "")
+
+
+def test_following_goes_on_with_a_mock_that_was_away_and_with_its_successor():
+    with contextlib.ExitStack() as first:
+        mock = first.enter_context(serve())
+        gone = f"zmock: {mock.base} has gone; waiting for it\n"
+        mock.login()
+        with following(mock) as process:
+            assert next_line(process) == "T  200  PUT /zstack/v1/accounts/login  LogInByAccount  N ms\n"
+            mock.request("GET", "/zones")
+            assert next_line(process) == "T  200  GET /zstack/v1/zones  QueryZone  N ms\n"
+            mock.down()
+            assert process.stderr.readline() == gone
+            mock.up()
+            mock.request("GET", "/images")
+            assert next_line(process) == "T  200  GET /zstack/v1/images  QueryImage  N ms\n"
+            first.close()
+            assert process.stderr.readline() == gone
+            with serve(port=int(port_of(mock))) as successor:  # whose calls are numbered anew
+                successor.login()
+                assert next_line(process) == "T  200  PUT /zstack/v1/accounts/login  LogInByAccount  N ms\n"
+                process.send_signal(signal.SIGTERM)
+                assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
+
+
+# check
+
+
+RULES = [{"api": "CreateZone", "then": {"error": "SYS.1006"}}, {"api": "*", "delay": 2}, {"api": "PollJob", "skip": 1}]
+CLOUD = {"zones": [{"name": "z"}], "clusters": [{"name": "c"}], "hosts": [{"name": "h"}, {"name": "g"}]}
+CHECKED = {
+    "rules": (json.dumps(RULES), "rules, 3 rules"),
+    "rules with a BOM": ("\ufeff" + json.dumps(RULES[:1]), "rules, 1 rule"),
+    "no rules": ("[]", "rules, 0 rules"),
+    "a cloud": (json.dumps(CLOUD), "cloud, 4 objects: 1 Zone, 1 Cluster, 2 Host"),
+    "a cloud by types with a BOM": ("\ufeff" + '{"now": "2018-07-10 09:00:00", "Zone": [{"name": "z"}], "zones": [{"name": "y"}]}', "cloud, 2 objects: 2 Zone"),
+    "an empty cloud": ("{}", "cloud, 0 objects"),
+}
+REFUSED = {
+    "broken JSON": ('[{"api": "CreateZone",]', "no JSON: Expecting property name enclosed in double quotes: line 1 column 23 (char 22)"),
+    "an empty file": ("", "no JSON: Expecting value: line 1 column 1 (char 0)"),
+    "no UTF-8": (b"\xff\xfe", "no JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    "deep JSON": ("[" * 100_000, "no JSON: maximum recursion depth exceeded"),
+    "a number": ("5", "5 is neither a list of rules, a cloud, nor the tables of a catalogue"),
+    "a rule for no API": ('[{"api": "CreateZone"}, {"api": "CreateZon"}]', "rule 2: 'api' names no API: 'CreateZon', did you mean CreateZone?"),
+    "a rule with a wrong key": ('[{"api": "*", "delai": 3}]', "rule 1: 'delai' is no key of a rule, did you mean delay?"),
+    "rules of the same id": ('[{"api": "*", "id": "a"}, {"api": "*", "id": "a"}]', "rule 2: there is a rule 'a' already"),
+    "a single rule": ('{"api": "CreateZone"}', "a rules file is a list of rules, and this is one rule; put it in [ ]"),
+    "a scenario": ('[{"at": 3, "incident": {}}]', "a scenario, which this zmock cannot play; it takes rules"),
+    "a cloud of a wrong collection": ('{"zonez": []}', "'zonez' is no collection, did you mean zones?"),
+    "a cloud with a wrong field": ('{"zones": [{"nam": "z"}]}', "Zone has no field nam, did you mean name?"),
+    "a cloud with a dangling reference": ('{"zones": [{"name": "z"}], "clusters": [{"name": "c", "zoneUuid": "@y"}]}', "zoneUuid"),
+    "a cloud with a number for an object": ('{"hosts": [5]}', "5 in Host is no JSON object"),
+    "a catalogue with a wrong row": ('{"apis": {"1": {"name": "x"}}}', "apis, x: call is missing"),
+}  # fmt: skip
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+@each("name", CHECKED)
+def test_check_tells_the_kind_of_a_good_file_and_what_it_holds(zmock_cli, tmp_path, name):
+    content, told = CHECKED[name]
+    path = written(tmp_path / "file.json", content)
+    assert zmock_cli("check", path) == (0, f"{path}: {told}\n", "")
+
+
+@each("name", REFUSED)
+def test_check_refuses_a_bad_file_in_a_line_with_the_place(zmock_cli, tmp_path, name):
+    content, told = REFUSED[name]
+    path = written(tmp_path / "file.json", content)
+    code, out, err = zmock_cli("check", path)
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith(f"zmock: {path}") and told in err
+
+
+def test_check_goes_through_all_files_and_fails_if_one_does(zmock_cli, tmp_path):
+    good, bad = written(tmp_path / "good.json", "[]"), written(tmp_path / "bad.json", "{")
+    code, out, err = zmock_cli("check", bad, good, str(tmp_path), str(tmp_path / "nowhere.json"))
+    assert (code, out) == (2, f"{good}: rules, 0 rules\n")
+    assert [line.rpartition(": ")[2] for line in err.splitlines()[1:]] == ["Is a directory", "No such file or directory"]
+
+
+def test_check_knows_the_files_of_the_project(zmock_cli):
+    demo, rows = str(ROOT / "data" / "demo.json"), str(ROOT / "data" / "catalogue.json")
+    code, out, err = zmock_cli("check", demo, rows)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"{demo}: cloud, \d+ objects: .*4 Host.*12 VmInstance.*\n{rows}: catalogue, \d+ rows in apis, .*\n", out)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="substitutes processes in bash")
+def test_check_reads_pipes(tmp_path):
+    cloud, bad = written(tmp_path / "a.json", json.dumps(CLOUD)), written(tmp_path / "b.json", '{"zones": [{"nam": "z"}]}')
+    script = f"{sys.executable} {ROOT / 'zmock.py'} check - <(cat {bad}) < {cloud}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "-: cloud, 4 objects: 1 Zone, 1 Cluster, 2 Host\n")
+    assert re.fullmatch(r"zmock: /dev/fd/\d+: Zone has no field nam, did you mean name\?\n", ended.stderr)
+
+
+# completion
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """The completion scripts by shell."""
+    folder = tmp_path_factory.mktemp("completion")
+    for shell in ("bash", "zsh", "fish"):
+        process = command("completion", shell)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        (folder / shell).write_text(out)
+    return folder
+
+
+@each("shell", ("bash", "zsh", "fish"))
+def test_the_completion_script_is_correct_and_knows_all_flags(scripts, shell):
+    text = (scripts / shell).read_text()
+    if shutil.which(shell):
+        checked = subprocess.run([shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=60)
+        assert (checked.returncode, checked.stderr) == (0, "")
+    for known in (SERVER, *COMMANDS.values()):
+        assert known.name in text
+        for flag in flags_of(known):
+            assert (flag.lstrip("-") if shell == "fish" else flag) in text
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="completes in bash")
+@each(
+    ("line", "words"),
+    (
+        ("zmock e", "env"),
+        ("zmock ch", "check"),
+        ("zmock --cl", "--cloud --clock"),
+        ("zmock --port 1 --cl", "--cloud --clock"),
+        ("zmock --dialect ", "manual server"),
+        ("zmock --dialect = s", "server"),
+        ("zmock --dialect =", "manual server"),
+        ("zmock --cloud d", "demo"),
+        ("zmock --rules ", ""),  # then bash completes files
+        ("zmock --port ", ""),
+        ("zmock env --p", "--port --password"),
+        ("zmock calls --fo", "--follow"),
+        ("zmock wait --c", "--control-token"),
+        ("zmock check ", ""),
+        ("zmock check -", "--help -h"),
+        ("zmock completion z", "zsh"),
+        ("zmock openapi --dialect m", "manual"),
+    ),
+)
+def test_bash_completes(scripts, line, words):
+    typed = " ".join(f"'{word}'" for word in re.split(" ", line))
+    script = f'source {scripts / "bash"}; COMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _zmock; echo "${{COMPREPLY[*]}}"'
+    completed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (completed.stdout, completed.stderr) == (f"{words}\n", "")

@@ -5313,7 +5313,7 @@ class Operator:
     """A comparison in conditions.
 
     reads   the operand after the sign: "value", "list", "pattern" or "nothing"
-    says    the description in the README
+    says    the description in docs/queries.md
     holds   the test holds(operand, value) of a value that is not null
     """
 
@@ -16205,7 +16205,7 @@ class Watch:
                 raise ControlError(408, text, hint) from None
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Send events for as long as the client stays."""
+        """Send calls, jobs, states and faults as server-sent events while the client stays."""
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
         reader = Reader()
@@ -16444,6 +16444,7 @@ class Control:
     # zmock itself
 
     async def show_health(self, request: web.Request) -> Item:
+        """Return version, dialect, cloud, objects per type, and whether all changes are on disk."""
         return self.health()
 
     def health(self) -> Item:
@@ -16470,6 +16471,7 @@ class Control:
         return text.replace(str(folder), folder.name) if folder.is_absolute() else text
 
     async def list_apis(self, request: web.Request) -> Item:
+        """List all APIs: method, path, backing, and how often each was called."""
         apis = [
             {
                 "name": api.name,
@@ -16483,14 +16485,16 @@ class Control:
         return {"apis": apis}
 
     async def show_dialect(self, request: web.Request) -> Item:
+        """Return the table of dialects with its sources and the dialect in force."""
         dialect = self.cloud.dialect
         return {"dialect": dialect.name, "differences": dialect.described()}
 
     async def show_contract(self, request: web.Request) -> Item:
+        """Return the APIs as OpenAPI 3.1."""
         return Contract(self.cloud).document("")
 
     async def reset(self, request: web.Request) -> Item:
-        """Go back to the start, or to {"cloud": NAME}."""
+        """Go back to the start: cloud, rules, clock, journal; {"cloud": NAME} changes the cloud."""
         body = await self.read_json(request)
         fits = isinstance(body, dict) and body.keys() <= {"cloud"}
         cloud = body.get("cloud", self.settings.cloud) if fits else None
@@ -16528,6 +16532,7 @@ class Control:
     # rules
 
     async def list_rules(self, request: web.Request) -> Item:
+        """List the rules with their counts, and the rule files that cannot be used."""
         self.faults.reread()
         answer: Item = {"rules": [rule.as_json() for rule in self.faults.rules]}
         if self.faults.problems:
@@ -16535,6 +16540,7 @@ class Control:
         return answer
 
     async def add_rule(self, request: web.Request) -> Item:
+        """Add a rule behind the others."""
         body = await self.read_json(request)
         with refused_for(ValueError):
             rule = self.faults.add(body)
@@ -16560,6 +16566,7 @@ class Control:
             raise ControlError(error.status, str(error), hint) from None
 
     async def drop_rules(self, request: web.Request) -> Item:
+        """Remove all rules."""
         stored = {item["uuid"] for item in self.store.rows("Rule")}  # some may not be in force
         await self.remove_rules(stored | {rule.id for rule in self.faults.rules})
         return {"rules": []}
@@ -16580,9 +16587,11 @@ class Control:
         await self.commit_rules(undo)
 
     async def show_rule(self, request: web.Request) -> Item:
+        """Return a rule with its counts."""
         return self.named_rule(request).as_json()
 
     async def drop_rule(self, request: web.Request) -> Item:
+        """Remove a rule."""
         await self.remove_rules({self.named_rule(request).id})
         return {}
 
@@ -16597,6 +16606,7 @@ class Control:
     # the clock
 
     async def show_clock(self, request: web.Request) -> Item:
+        """Return the time and the mode of the clock."""
         return self.clock_state()
 
     def clock_state(self, fired: Sequence[str] = ()) -> Item:
@@ -16655,6 +16665,7 @@ class Control:
     # jobs
 
     async def list_jobs(self, request: web.Request) -> Item:
+        """List the api-jobs and their states."""
         return {"jobs": [self.jobs.as_json(record) for record in self.store.rows("Job")]}
 
     async def steer_job(self, request: web.Request) -> Item:
@@ -16683,6 +16694,7 @@ class Control:
     # the journal
 
     async def list_calls(self, request: web.Request) -> Item:
+        """List the journal; api, path, status and since filter it."""
         return self.calls_passing(journal_filter(request))
 
     def calls_passing(self, fits: Callable[[Entry], bool]) -> Item:
@@ -16691,6 +16703,7 @@ class Control:
         return {"calls": calls, "dropped": self.rest.dropped}
 
     async def drop_calls(self, request: web.Request) -> Item:
+        """Empty the journal."""
         self.rest.forget_calls()
         return {"calls": [], "dropped": 0}
 
@@ -16793,15 +16806,17 @@ class Control:
     # snapshots
 
     async def list_snapshots(self, request: web.Request) -> Item:
+        """List the names of the snapshots."""
         return {"snapshots": await self.on_disk(self.snapshots.names)}
 
     async def show_snapshot(self, request: web.Request) -> Item:
+        """Return the number of objects per type in a snapshot."""
         name = request.match_info["name"]
         documents = await self.on_disk(self.read_snapshot, name)
         return {"name": name, "objects": count_objects(documents)}
 
     async def take_snapshot(self, request: web.Request) -> Item:
-        """Copy the present state, clock included. A snapshot of that name is replaced."""
+        """Take a snapshot of the present state, or replace the one of that name."""
         await self.read_json(request)  # refuses a body that is no JSON
         name = request.match_info["name"]
         self.check_name(name)
@@ -16812,6 +16827,7 @@ class Control:
         return {"name": name, "objects": count_objects(documents)}
 
     async def drop_snapshot(self, request: web.Request) -> Item:
+        """Remove a snapshot."""
         await self.on_disk(self.remove_snapshot, request.match_info["name"])
         return {}
 
@@ -16864,6 +16880,7 @@ class Control:
     # incidents
 
     async def list_incidents(self, request: web.Request) -> Item:
+        """List the incidents that last."""
         incidents = self.cloud.outages.incidents.values()
         return {"incidents": [incident.as_json(self.clock) for incident in incidents]}
 
@@ -16876,6 +16893,7 @@ class Control:
         return incident.as_json(self.clock)
 
     async def drop_incident(self, request: web.Request) -> Item:
+        """End an incident."""
         id = request.match_info["name"]
         incidents = self.cloud.outages.incidents
         if id not in incidents:

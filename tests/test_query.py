@@ -195,11 +195,6 @@ async def test_a_condition_on_text_finds_what_mysql_would(mock, condition, found
     assert sorted(names(await mock.query("zones", condition))) == sorted(found)
 
 
-def test_the_readme_explains_every_operator_in_the_words_and_the_order_of_its_row():
-    table = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").partition("| operator |")[2].partition("\n\n")[0]
-    assert re.findall(r"^\| `(.+?)` \| (.+) \|$", table, re.M) == [(row.sign, row.says) for row in OPERATORS.values()]
-
-
 def test_the_table_has_every_operator():
     assert {read_condition(condition, Dialect(SERVER)).sign for condition, _ in TEXT} == OPERATORS.keys()
 

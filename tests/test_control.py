@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.test_utils import make_mocked_request
-from asking import each
+from asking import each, exchange
 from yarl import URL
 
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, ApiError, named, serve
@@ -773,6 +773,15 @@ async def test_another_machine_may_only_with_a_token(peer, token, status, method
         headers = {"Host": "127.0.0.1", "Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         asked = make_mocked_request(method, "/zmock/rules", headers=headers, transport=transport, payload=EMPTY_PAYLOAD)
         assert (await answer_to(mock, asked)).status == (400 if (method, status) == ("POST", 200) else status)
+
+
+@each("length", [{}, {"Content-Length": "0"}])
+async def test_a_control_call_without_a_body_needs_no_content_type(zmock, length):
+    client = aiohttp.ClientSession(skip_auto_headers=["Content-Type"])
+    async with client as http, http.post(f"{zmock.base}/zmock/reset", headers=length) as answer:
+        assert answer.status == 200
+    status, _, body = await exchange(zmock, "PUT /zmock/snapshots/a", headers={"Content-Length": None})
+    assert status == 200, body
 
 
 async def test_a_page_of_the_mock_itself_may_control(zmock):

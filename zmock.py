@@ -10,7 +10,7 @@ data/catalogue.json says what ZStack 2.5.1 is: APIs, resources, configurations, 
 
 Read it from top to bottom. A section uses only what stands above it.
 
-    Settings         the settings, from flags, variables and keywords; the commands
+    Settings         the settings, from flags, variables and keywords
     Dialect          the differences between the manual and the real server
     Errors           ApiError and its kinds
     Clock            the only source of time; cron expressions
@@ -35,7 +35,7 @@ Read it from top to bottom. A section uses only what stands above it.
     App              create_app(), its start and its end, and the sockets
     Fixtures         the handle of a mock in a test, and the pytest plugin
     Terminal         what people read on stderr: a line for each call, and what went wrong
-    Main             the command line
+    Main             the server, the other commands, and the command line
 
 How a call goes, from a request to the end of its job:
 
@@ -119,10 +119,8 @@ import shlex
 import shutil
 import signal
 import socket
-import stat
 import struct
 import sysconfig
-import tempfile
 import threading
 import time
 import unicodedata
@@ -393,262 +391,6 @@ def flag_of(name: str) -> str:
 
 def variable_of(name: str) -> str:
     return "ZMOCK_" + name.upper()
-
-
-# commands
-
-
-@dataclass
-class MockAddress:
-    """The options of a command that asks a running mock.
-
-    Raise SettingsError for a value that cannot be used.
-    """
-
-    url: str = setting(
-        "", "address of the mock; by default ZSTACK_URL, else --host and --port", values="URL"
-    )
-    host: str = setting(Settings.host, "host of the mock")
-    port: int = setting(Settings.port, "port of the mock")
-    control_token: str = setting("", "the --control-token of the mock", values="TOKEN")
-
-    def __post_init__(self) -> None:
-        self.sources: dict[str, str] = {}  # where a value is from, as in Settings
-        check_not_empty("host", self.host)
-        check_between("port", self.port, 0, 65535)
-
-
-@dataclass
-class EnvOptions(MockAddress):
-    """The options of `zmock env`."""
-
-    account: str = setting("admin", "account that logs in")
-    password: str = setting("password", "its password")
-
-
-@dataclass
-class WaitOptions(MockAddress):
-    """The options of `zmock wait`."""
-
-    timeout: float = setting(30.0, "give up after this time", values="SECONDS")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_between("timeout", self.timeout, 0, 86400)
-
-
-@dataclass
-class CallsOptions(MockAddress):
-    """The options of `zmock calls`."""
-
-    follow: bool = setting(False, "then print each new call, and the end of its job", short="-f")
-    api: str = setting("", "only calls of these APIs: CreateVmInstance, Query*", values="GLOB")
-    path: str = setting("", "only calls of these paths: /vm-instances*", values="GLOB")
-    status: str = setting("", "only calls with this status: 503")
-    since: int = setting(0, "only calls after the one of this number", values="SEQ")
-
-
-@dataclass
-class Operands:
-    """The arguments of a command that are no flags."""
-
-    operands: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command of the command line: its flags are the fields of `options`.
-
-    flags     the fields that are its flags, if not all are
-    operand   its further arguments: FILE, or words to choose from
-    """
-
-    name: str
-    help: str
-    options: type
-    flags: tuple[str, ...] = ()
-    operand: str = ""
-
-    @property
-    def program(self) -> str:
-        return f"zmock {self.name}".rstrip()
-
-    @property
-    def words(self) -> str:
-        """The command with its arguments: "check FILE..."."""
-        operand = "FILE..." if self.operand == "FILE" else self.operand
-        return f"{self.name} {operand}".rstrip()
-
-    def items(self) -> list[Field[Any]]:
-        """Return the fields that are its flags."""
-        items = [item for item in fields(self.options) if item.metadata]
-        return [item for item in items if not self.flags or item.name in self.flags]
-
-
-SERVER = Command("", __doc__.partition("\n")[0], Settings)
-COMMANDS = {
-    command.name: command
-    for command in (
-        Command("env", 'print the address and a new session, for eval "$(zmock env)"', EnvOptions),
-        Command("wait", "wait until a mock answers", WaitOptions),
-        Command("calls", "print the journal of a mock; -f follows it", CallsOptions),
-        Command("check", "check files of rules, clouds and catalogues", Operands, operand="FILE"),
-        Command(
-            "openapi",
-            "print the APIs as OpenAPI 3.1",
-            Settings,
-            ("dialect", "catalogue", "open", "host", "port", "base_url"),
-        ),
-        Command(
-            "completion",
-            "print a completion script for a shell",
-            Operands,
-            operand="bash|zsh|fish",
-        ),
-    )
-}
-
-
-def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Return the settings from flags, then from ZMOCK_* variables, then from the defaults.
-
-    Raise SettingsError for a mistake. --help and --version end the program.
-    """
-    return read_options(SERVER, arguments, environment)
-
-
-def read_options(command: Command, arguments: Sequence[str], environment: Mapping[str, str]) -> Any:
-    """Return the options of a command, and in `sources` where each value is from."""
-    parser = CommandParser(command)
-    flags = vars(parser.parse_args(arguments))
-    names = {item.name for item in command.items()}
-    variables = read_variables(environment)
-    variables = {name: value for name, value in variables.items() if name in names}
-    for name, value in flags.items():
-        if isinstance(value, list):
-            flags[name] = tuple(value)
-    options = command.options(**variables | flags)
-    options.sources = {name: variable_of(name) for name in variables}
-    options.sources |= {name: flag_of(name) for name in flags}
-    check_operands(command, flags.get("operands", ()))
-    return options
-
-
-def check_operands(command: Command, operands: tuple[str, ...]) -> None:
-    """Raise SettingsError for a missing or a wrong argument of a command."""
-    choices = choices_of(command.operand)
-    if command.operand and not operands:
-        words = " or ".join(choices) or "at least one file"
-        raise SettingsError(f"{command.program} needs {words} (see {command.program} --help)")
-    for word in operands[: 1 if choices else 0]:
-        if word not in choices:
-            hint = did_you_mean(word, choices)
-            raise SettingsError(f"{command.program} takes {' or '.join(choices)}, not {word}{hint}")
-    if choices and len(operands) > 1:
-        raise SettingsError(f"{command.program} takes one argument, not also {operands[1]}")
-
-
-class CommandParser(argparse.ArgumentParser):
-    """The parser of a command. A mistake is one line that names the nearest right flag."""
-
-    def __init__(self, command: Command) -> None:
-        super().__init__(
-            prog=command.program, allow_abbrev=False, argument_default=argparse.SUPPRESS
-        )
-        self.command = command
-        for item in command.items():
-            self.add_setting(item)
-        if command is SERVER:
-            self.add_argument("--version", action="version", version=__version__)
-        if command.operand:
-            self.add_argument("operands", nargs="*")
-
-    def add_setting(self, item: Field[Any]) -> None:
-        """Add the flag of a setting."""
-        options: dict[str, Any] = {"type": type(item.default)}
-        if item.default is False:
-            options = {"action": "store_true"}
-        elif item.default == ():
-            options = {"action": "append"}
-        names = [flag_of(item.name), item.metadata["short"]]
-        self.add_argument(*filter(None, names), dest=item.name, **options)
-
-    def format_help(self) -> str:
-        """Return the help: each flag is a line, below the heading of its group."""
-        command = self.command
-        lines = [f"usage: zmock {command.words} [options]".replace("  ", " ")]
-        lines += ["", command.help, ""]
-        if command is SERVER:
-            lines[1:1] = ["       zmock COMMAND [options]    (see zmock COMMAND --help)"]
-            lines += ["commands:"]
-            for other in COMMANDS.values():
-                lines.append(help_line(other.words, other.help))
-        group = None
-        for item in command.items():
-            if item.metadata["group"] != group:
-                group = item.metadata["group"]
-                lines.append(f"{group or 'options'}:")
-            lines.append(help_line(help_of_flag(item), help_of_value(item)))
-        lines.append(help_line("-h, --help", "print this help"))
-        if command is SERVER:
-            lines.append(help_line("--version", "print the version"))
-            lines += ["", *EPILOG]
-        return "\n".join([*lines, ""])
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            message = self.unknown_argument(unknown.partition(" ")[0])
-        command = f"{self.prog} " if self.command.name else ""
-        raise SettingsError(f"{message} (see {command}--help)")
-
-    def unknown_argument(self, argument: str) -> str:
-        """Return why an argument is wrong: it is of another command, or of none."""
-        word = argument.partition("=")[0]
-        if word in COMMANDS:
-            return f"the command {word} goes first: zmock {word}"
-        programs = []
-        for other in (SERVER, *COMMANDS.values()):
-            if word in flags_of(other):
-                programs.append(other.program)
-        if programs:
-            return f"{word} goes with {' and '.join(programs)}, not with {self.prog}"
-        words = flags_of(self.command)
-        if self.command is SERVER:
-            words += COMMANDS
-        return f"unknown argument {argument}{did_you_mean(word, words)}"
-
-
-EPILOG = (
-    "[ ] is a default. A variable sets what its flag sets: ZMOCK_PORT=0, ZMOCK_MEMORY=1,",
-    "ZMOCK_RULES=a.json:b.json (separated as PATH is). A flag beats its variable.",
-)
-
-
-def help_line(words: str, text: str) -> str:
-    return f"  {words:<26}  {text}"
-
-
-def help_of_flag(item: Field[Any]) -> str:
-    """Return a flag with its value: "-f, --follow", "--port PORT"."""
-    value = "" if item.default is False else item.metadata["values"] or item.name.upper()
-    words = f"{flag_of(item.name)} {value}".rstrip()
-    return f"{item.metadata['short']}, {words}" if item.metadata["short"] else words
-
-
-def help_of_value(item: Field[Any]) -> str:
-    """Return the text of a setting with its default: "port to listen on [8080]"."""
-    has_default = item.default not in (False, (), "", 0)
-    default = f"{item.default:g}" if isinstance(item.default, float) else item.default
-    return item.metadata["help"] + (f" [{default}]" if has_default else "")
-
-
-def flags_of(command: Command) -> list[str]:
-    """Return the flags that a command takes, long and short."""
-    flags = ["--help", "-h"] + (["--version"] if command is SERVER else [])
-    for item in command.items():
-        flags += filter(None, [flag_of(item.name), item.metadata["short"]])
-    return flags
 
 
 def read_variables(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -13223,7 +12965,7 @@ class CloudFile:
         for key, items in collections.items():
             row = self.row_of(key)
             if not isinstance(items, list):
-                self.refuse(f"{key!r} is a list of objects, not {shortened(items)}")
+                self.refuse(f"{key!r} is a list of objects, not {short_json(items)}")
             objects += zip(itertools.repeat(row), items)
         try:
             json.dumps(collections, ensure_ascii=False).encode()
@@ -13328,7 +13070,7 @@ class CloudFile:
         if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in keys):
             shape = '{"category": ..., "name": ..., "value": ...}'
             self.refuse(
-                f"a global configuration is {shape}, all texts, not {shortened(item)}"
+                f"a global configuration is {shape}, all texts, not {short_json(item)}"
             )
         try:
             configure(self.cloud, *(item[key] for key in keys))
@@ -13339,7 +13081,8 @@ class CloudFile:
         """Put a reference, as a network service of an L3 network, into the object that holds it."""
         place, keys = row.place, (row.place.key, row.place.value)
         if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in keys):
-            self.refuse(f"{row.name} needs {' and '.join(keys)}, both texts, not {shortened(item)}")
+            names = " and ".join(keys)
+            self.refuse(f"{row.name} needs {names}, both texts, not {short_json(item)}")
         item = self.checked(row, item)
         holder = self.cloud.store.peek(place.owner, item[place.key])
         if not holder:
@@ -13534,11 +13277,6 @@ def label_of(item: Item) -> str:
     return str(item.get("name") or item.get("uuid") or "")
 
 
-def shortened(value: object) -> str:
-    """Return the beginning of a value as JSON."""
-    return json.dumps(value, ensure_ascii=False)[:80]
-
-
 def type_referred_to(catalogue: Catalogue, row: Resource, name: str) -> str:
     """Return the type that a field refers to, "Resource" for any, "" if it is no reference.
 
@@ -13631,7 +13369,7 @@ def faults_of_item(
         if kind is None:
             yield name, f"{name} is unknown{did_you_mean(name, row.all_fields)}", True
         elif not fits(value, kind):
-            yield name, f"{name} is {a_noun(kind)}, not {shortened(value)}", False
+            yield name, f"{name} is {a_noun(kind)}, not {short_json(value)}", False
         elif kind == "date" and value is not None and not STAMP.fullmatch(value):
             yield name, f"{name} is no date", False
         elif isinstance(value, str):
@@ -18333,6 +18071,7 @@ LONGEST_TARGET = 160  # characters of a path with its query
 LONGEST_TEXT = 500  # characters of a line below a call
 UNPOLLED: Seconds = 3  # of real time, after which the failure of a job is told without a poll
 PROGRESS_INTERVAL: Seconds = 3  # between two lines of progress where there is no terminal
+MARGIN = " " * 10  # before the lines below a call
 SAFE_CHUNK = getattr(select, "PIPE_BUF", 512)  # bytes that a ready pipe takes at once
 
 RED, GREEN, YELLOW, GREY = 31, 32, 33, 90  # ANSI colours
@@ -18545,7 +18284,7 @@ class Terminal(logging.Handler):
         first, *others = (prefix + self.format(record)).splitlines()
         now = datetime.fromtimestamp(record.created)
         lines = [f"{now:%H:%M:%S}  {self.painted(printable(first, LONGEST_TEXT), colour)}"]
-        lines += [f"{'':10}{printable(line, LONGEST_TEXT)}" for line in others]
+        lines += [MARGIN + printable(line, LONGEST_TEXT) for line in others]
         self.add("\n".join(lines))
 
     def show_progress(self, text: str, moment: Seconds) -> None:
@@ -18579,7 +18318,7 @@ class Terminal(logging.Handler):
             batch, self.batch = self.batch, []
             lines = [line if isinstance(line, str) else self.call_text(*line) for line in batch]
             if self.left_out:
-                lines.append(f"{'':10}… and {counted(self.left_out, 'more call')}")
+                lines.append(f"{MARGIN}… and {counted(self.left_out, 'more call')}")
             self.left_out, self.is_due = 0, False
             if lines or self.stream.unwritten:
                 self.write_lines(lines)
@@ -18614,7 +18353,7 @@ class Terminal(logging.Handler):
         if entry.hung_up:
             texts.append(f"the client hung up before the answer, which took {duration(entry.ms)}")
         for text in texts:
-            yield f"{'':10}{self.painted(printable(text, LONGEST_TEXT), YELLOW)}"
+            yield MARGIN + self.painted(printable(text, LONGEST_TEXT), YELLOW)
 
     def painted(self, text: str, colour: int) -> str:
         """Return a text in a colour, where there are colours."""
@@ -18647,25 +18386,13 @@ def call_line(time: str, row: Item, ending: str, painted: Callable[[str, int], s
 COUNTED = ("Zone", "Host", "VmInstance", "Volume", "Image")  # types that the start tells of
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Return the exit code."""
-    if arguments is None:
-        arguments = sys.argv[1:]
-    command = COMMANDS.get(arguments[0], SERVER) if arguments else SERVER
-    with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
-        # until run() has its handlers: a large cloud takes a while to make
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if command is not SERVER:
-            return run_command(command, read_options(command, arguments[1:], os.environ))
-        settings = read_settings(arguments, os.environ)
-        with Terminal(sys.stderr, settings.quiet) as terminal:
-            asyncio.run(run(Mock(settings), terminal))
-    except SettingsError as error:
-        print(f"zmock: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0 if command.name in ENDED_BY_HAND else 130  # half a contract is none
+# the server
+
+
+def run_server(settings: Settings) -> int:
+    """Run a mock until SIGTERM or Ctrl-C. Return the exit code."""
+    with Terminal(sys.stderr, settings.quiet) as terminal:
+        asyncio.run(run(Mock(settings), terminal))
     return 0
 
 
@@ -18737,28 +18464,78 @@ def end_of_cloud(mock: Mock) -> str:
     return f"cloud kept in {mock.settings.data}"
 
 
-# commands
+# commands that ask a running mock
 
-ENDED_BY_HAND = ("", "calls")  # the commands that Ctrl-C ends as meant
-BETWEEN_TRIES = 0.05  # real seconds
-LONGEST_ANSWER = 30  # real seconds until a command gives up
+
+@dataclass
+class Options:
+    """The options of a command. Raise SettingsError for a value that cannot be used."""
+
+    def __post_init__(self) -> None:
+        self.sources: dict[str, str] = {}  # where a value is from, as in Settings
+
+
+@dataclass
+class MockAddress(Options):
+    """The options of a command that asks a running mock."""
+
+    url: str = setting(
+        "", "address of the mock; by default ZSTACK_URL, else --host and --port", values="URL"
+    )
+    host: str = setting(Settings.host, "host of the mock")
+    port: int = setting(Settings.port, "port of the mock")
+    control_token: str = setting("", "the --control-token of the mock", values="TOKEN")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_empty("host", self.host)
+        check_between("port", self.port, 0, 65535)
+
+
+@dataclass
+class EnvOptions(MockAddress):
+    """The options of `zmock env`."""
+
+    account: str = setting("admin", "account that logs in")
+    password: str = setting("password", "its password")
+
+
+@dataclass
+class WaitOptions(MockAddress):
+    """The options of `zmock wait`."""
+
+    timeout: float = setting(30.0, "give up after this time", values="SECONDS")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between("timeout", self.timeout, 0, 86400)
+
+
+@dataclass
+class CallsOptions(MockAddress):
+    """The options of `zmock calls`."""
+
+    follow: bool = setting(False, "then print each new call, and the end of its job", short="-f")
+    api: str = setting("", "only calls of these APIs: CreateVmInstance, Query*", values="GLOB")
+    path: str = setting("", "only calls of these paths: /vm-instances*", values="GLOB")
+    status: str = setting("", "only calls with this status: 503")
+    since: int = setting(0, "only calls after the one of this number", values="SEQ")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch("[0-9]*", self.status):
+            raise SettingsError(f"--status is a number, not {self.status!r}")
+
+
+BETWEEN_TRIES: Seconds = 0.05  # of real time
+LONGEST_ANSWER: Seconds = 30  # of real time, until a command gives up
 LONGEST_EVENT = 1 << 26  # bytes
 MOST_PRINTED = 100_000  # calls of which `calls -f` remembers that they are printed
-MARGIN = " " * 10  # before the lines that belong to the line of a call
-NO_MOCK = (aiohttp.ClientError, OSError, ValueError, TimeoutError)
-
-
-def print_contract(settings: Settings) -> int:
-    """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
-    cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
-    url = settings.base_url or address(settings.host, settings.port)
-    print(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False))
-    sys.stdout.flush()
-    return 0
+NO_ANSWER = (aiohttp.ClientError, OSError, ValueError)  # exceptions of RunningMock.ask()
 
 
 class RunningMock:
-    """A mock in another process, which a command asks. It goes past the proxies of HTTP."""
+    """A mock in another process, which a command asks. HTTP proxies are not used."""
 
     def __init__(self, options: MockAddress) -> None:
         self.base, self.source = base_of(options, os.environ)
@@ -18773,44 +18550,35 @@ class RunningMock:
         await self.http.close()
 
     async def ask(self, method: str, path: str, seconds: Seconds, body: Any = None) -> Any:
-        """Return the status and the JSON of an answer.
-
-        Raise one of NO_MOCK if there is none.
-        """
-        headers = self.headers if path.startswith("/zmock") else {}
-        timeout = aiohttp.ClientTimeout(total=seconds)
+        """Return the status and the JSON of an answer. Raise one of NO_ANSWER if none comes."""
         async with self.http.request(
             method,
             self.base + path,
             json=body,
-            headers=headers,
-            timeout=timeout,
+            headers=self.headers if path.startswith("/zmock") else {},
+            timeout=aiohttp.ClientTimeout(total=seconds),
             allow_redirects=False,
         ) as answer:
             return answer.status, json.loads(await answer.read())
 
-    async def control(self, path: str) -> Item:
-        """Return the answer of GET /zmock/... Raise SettingsError if there is none."""
+    async def control(self, path: str, member: str, seconds: Seconds = LONGEST_ANSWER) -> Item:
+        """Return the answer of GET /zmock/..., an object with this member.
+
+        Raise SettingsError if no mock gives one.
+        """
         try:
-            status, body = await self.ask("GET", f"/zmock/{path}", LONGEST_ANSWER)
-        except NO_MOCK as error:
+            status, body = await self.ask("GET", f"/zmock/{path}", seconds)
+        except NO_ANSWER as error:
             raise self.unreachable(error) from None
         if status == 401:
             cure = "give it with --control-token or ZMOCK_CONTROL_TOKEN"
             raise SettingsError(f"the mock at {self.base} asks for its token; {cure}")
-        if status == 200 and isinstance(body, dict):
+        if isinstance(body, dict) and member in body:
             return body
         if isinstance(body, dict) and isinstance(body.get("error"), str):
             hint = f"; {body['hint']}" if body.get("hint") else ""
             raise SettingsError(f"the mock at {self.base} refuses it: {body['error']}{hint}")
         raise self.unreachable(ValueError())
-
-    async def health(self) -> Item:
-        """Return the health of the mock. Raise SettingsError if none is there."""
-        body = await self.control("health")
-        if "dialect" not in body:
-            raise self.unreachable(ValueError())
-        return body
 
     def unreachable(self, error: Exception) -> SettingsError:
         """Return the error for a mock that does not answer, with its cure."""
@@ -18825,21 +18593,19 @@ class RunningMock:
 
 
 def base_of(options: MockAddress, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return the address of a mock, before /zstack/v1, and where it is from if not from a flag.
+    """Return the address of a mock, before /zstack/v1, and " (ZSTACK_URL)" if it is from there.
 
     A flag goes before ZSTACK_URL, which goes before ZMOCK_HOST and ZMOCK_PORT.
     """
-    sources = options.sources.values()
-    place = [flag for flag in ("--host", "--port") if flag in sources]
-    if options.url and place:
-        raise SettingsError(f"--url names the port and the host; leave {place[0]} out")
+    flags = [flag for flag in ("--host", "--port") if flag in options.sources.values()]
+    if options.url and flags:
+        raise SettingsError(f"--url names the port and the host; leave {flags[0]} out")
     url, source = options.url, "--url"
-    if not url and not place:
+    if not url and not flags:
         url, source = environment.get("ZSTACK_URL", ""), "ZSTACK_URL"
     if not url:
         if not options.port:
-            cure = "name it by --port, --url or ZSTACK_URL"
-            raise SettingsError(f"port 0 is any port; {cure}")
+            raise SettingsError("port 0 is any port; name it by --port, --url or ZSTACK_URL")
         return address(options.host, options.port), ""
     if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
         example = "http://127.0.0.1:8080/zstack/v1"
@@ -18848,13 +18614,10 @@ def base_of(options: MockAddress, environment: Mapping[str, str]) -> tuple[str, 
     return base, "" if source == "--url" else f" ({source})"
 
 
-# env and wait
-
-
 async def print_exports(options: EnvOptions) -> int:
     """Print the addresses of a mock and a new session, for the eval of a shell."""
     async with RunningMock(options) as mock:
-        await mock.health()  # before a password goes to a server that is no mock
+        await mock.control("health", "dialect")  # no password goes to another server
         exports = {
             "ZSTACK_URL": f"{mock.base}/zstack/v1",
             "ZSTACK_CONTROL_URL": f"{mock.base}/zmock",
@@ -18874,7 +18637,7 @@ async def session_of(mock: RunningMock, account: str, password: str) -> Uuid:
         if "inventory" in answer:
             return str(answer["inventory"]["uuid"])
         reason = "{code}: {details}".format(**answer["error"])
-    except (*NO_MOCK, KeyError, TypeError) as error:
+    except (*NO_ANSWER, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()) or "no answer"
     cure = "if its password was changed, give --account and --password"
     raise SettingsError(f"cannot log in as {account} at {mock.base}: {reason}; {cure}")
@@ -18887,12 +18650,10 @@ async def wait_for_mock(options: WaitOptions) -> int:
     async with RunningMock(options) as mock:
         while True:
             try:
-                status, body = await mock.ask("GET", "/zmock/health", max(1, end - loop.time()))
-                if status == 200 and "dialect" in body:
-                    return 0
-                problem = mock.unreachable(ValueError())
-            except NO_MOCK as error:
-                problem = mock.unreachable(error)
+                await mock.control("health", "dialect", max(1, end - loop.time()))
+                return 0
+            except SettingsError as error:
+                problem = error
             if loop.time() >= end:
                 break
             await real_time(BETWEEN_TRIES)
@@ -18901,68 +18662,21 @@ async def wait_for_mock(options: WaitOptions) -> int:
     return 1
 
 
-# calls
-
-
-def journal_line(row: Item, painted: Callable[[str, int], str]) -> str:
-    """Return a call of GET /zmock/calls as the terminal shows it, with its hints below it.
-
-    21:04:12  202  POST /zstack/v1/zones  CreateZone  rule-1  2 ms, job running
-    """
-    began = datetime.fromtimestamp(date_of_iso(row["time"]))
-    ending = [duration(row["ms"])]
-    if row["outcome"] in ("running", *OVER):
-        ending.append(f"job {row['outcome']}")
-        if row["code"]:
-            ending[-1] += f": {row['code']}"
-    elif row["outcome"] not in ("ok", "error") and row["status"]:
-        ending.append(f"drop: {row['outcome']}")
-    lines = [call_line(f"{began:%H:%M:%S}", row, ", ".join(ending), painted)]
-    if row["hint"]:
-        lines.append(MARGIN + painted(printable(row["hint"], LONGEST_TEXT), YELLOW))
-    return "\n".join(lines)
-
-
-def end_line(row: Item, painted: Callable[[str, int], str]) -> str:
-    """Return the end of a call's job as a line: "job UUID of CreateZone failed: SYS.1006"."""
-    code = f": {row['code']}" if row["code"] else ""
-    text = f"job {row['job']} of {row['api']} {row['outcome']}{code}"
-    return MARGIN + painted(text, RED if code else GREEN)
-
-
 async def print_calls(options: CallsOptions) -> int:
-    """Print the journal of a mock, and with --follow what comes after it."""
+    """Print the journal of a mock, and with --follow each later call."""
     async with RunningMock(options) as mock:
+        printer = CallPrinter(mock, options)
+        lost = await printer.print_journal(options.since)
         if options.follow:
-            await ending_with_stdout(CallPrinter(mock, options).follow())
-            return 0
-        filters = {name: getattr(options, name) for name in FILTERS}
-        filters = {name: value for name, value in filters.items() if value}
-        answer = await mock.control(f"calls?{urllib.parse.urlencode(filters)}")
-    if answer["dropped"]:
-        count = counted(answer["dropped"], "earlier call")
+            await printer.follow()
+    if lost:
+        count = counted(lost, "earlier call")
         print(f"zmock: the journal has no room for {count} (--journal)", file=sys.stderr)
-    painted = Terminal(sys.stdout).painted
-    for row in answer["calls"]:
-        print(journal_line(row, painted))
-    sys.stdout.flush()
     return 0
 
 
-async def ending_with_stdout(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine until it ends, or the reader of a pipe at stdout has gone."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError, ValueError, NotImplementedError):  # stdout is no file
-        output = sys.stdout.fileno()
-        if stat.S_ISFIFO(os.fstat(output).st_mode):
-            loop.add_reader(output, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
 class CallPrinter:
-    """Prints the calls of a mock as they come, each once, and the ends of their jobs."""
+    """Prints the calls of a mock, each once, and the ends of their jobs."""
 
     def __init__(self, mock: RunningMock, options: CallsOptions) -> None:
         self.mock, self.options = mock, options
@@ -18970,9 +18684,21 @@ class CallPrinter:
         self.printed: dict[tuple[int, str], str] = {}  # outcomes, by seq and time
         self.problem = ""  # printed last
 
+    async def print_journal(self, since: int = 0) -> int:
+        """Print the calls of the journal that are not printed yet, from a number on.
+
+        Return the number of calls that the journal has no room for.
+        """
+        answer = await self.mock.control("calls", "calls")
+        for row in answer["calls"]:
+            if row["seq"] <= since:
+                self.note(row)
+            else:
+                self.print_news(row)
+        return answer["dropped"]
+
     async def follow(self) -> None:
-        """Print calls for ever. Raise SettingsError if no mock is there at first."""
-        await self.print_journal(self.options.since)
+        """Print calls for ever, also those of a mock that is started anew."""
         while True:
             try:
                 await self.print_events()
@@ -18980,7 +18706,7 @@ class CallPrinter:
                 raise
             except SettingsError as error:
                 self.warn(str(error))
-            except (aiohttp.ClientError, OSError, TimeoutError):
+            except (aiohttp.ClientError, OSError):
                 self.warn(f"{self.mock.base} has gone; waiting for it")
             await real_time(BETWEEN_TRIES)
 
@@ -18990,17 +18716,8 @@ class CallPrinter:
             self.problem = problem
             print(f"zmock: {problem}", file=sys.stderr, flush=True)
 
-    async def print_journal(self, since: int = 0) -> None:
-        """Print the calls of the journal that are not printed yet, from a number on."""
-        answer = await self.mock.control("calls")
-        for row in answer["calls"]:
-            if row["seq"] <= since:
-                self.note(row)
-            else:
-                self.print_news(row)
-
     async def print_events(self) -> None:
-        """Print what the events tell, until the connection ends."""
+        """Print the calls of GET /zmock/events until the connection ends."""
         url = f"{self.mock.base}/zmock/events"
         silence = 3 * COMMENT_INTERVAL
         timeout = aiohttp.ClientTimeout(sock_connect=LONGEST_ANSWER, sock_read=silence)
@@ -19032,6 +18749,7 @@ class CallPrinter:
         self.note(row)
 
     def note(self, row: Item) -> None:
+        """Remember that a call is printed."""
         self.printed[row["seq"], row["time"]] = row["outcome"]
         while len(self.printed) > MOST_PRINTED:
             del self.printed[next(iter(self.printed))]
@@ -19047,19 +18765,49 @@ class CallPrinter:
         return not options.api or fnmatchcase(row["api"], options.api)
 
 
+def journal_line(row: Item, painted: Callable[[str, int], str]) -> str:
+    """Return a call of GET /zmock/calls as the terminal shows it, with its hints below it.
+
+    21:04:12  202  POST /zstack/v1/zones  CreateZone  rule-1  2 ms, job running
+    """
+    began = datetime.fromtimestamp(date_of_iso(row["time"]))
+    ending = duration(row["ms"])
+    if row["outcome"] in ("running", *OVER):
+        ending += f", job {row['outcome']}" + (f": {row['code']}" if row["code"] else "")
+    elif row["outcome"] not in ("ok", "error") and row["status"]:
+        ending += f", drop: {row['outcome']}"
+    line = call_line(f"{began:%H:%M:%S}", row, ending, painted)
+    if not row["hint"]:
+        return line
+    return f"{line}\n{MARGIN}{painted(printable(row['hint'], LONGEST_TEXT), YELLOW)}"
+
+
+def end_line(row: Item, painted: Callable[[str, int], str]) -> str:
+    """Return the end of a call's job as a line: "job UUID of CreateZone failed: SYS.1006"."""
+    code = f": {row['code']}" if row["code"] else ""
+    text = f"job {row['job']} of {row['api']} {row['outcome']}{code}"
+    return MARGIN + painted(text, RED if code else GREEN)
+
+
 # check
 
 
-def check_files(options: Operands) -> int:
+@dataclass
+class CheckOptions(Options):
+    """The files of `zmock check`."""
+
+    files: tuple[str, ...] = ()
+
+
+def check_files(options: CheckOptions) -> int:
     """Check files of rules, clouds and catalogues. Return 2 if one cannot be used."""
-    return max(map(check_and_print, options.operands))
+    return max(map(check_and_print, options.files))
 
 
 def check_and_print(path: str) -> int:
-    """Print what a file holds, or why it cannot be used. Return 2 for that, else 0."""
+    """Print the content of a file, or why it cannot be used. Return 2 for that, else 0."""
     try:
-        with seekable(path) as copy:
-            print(f"{path}: {check_file(copy)}", flush=True)
+        print(f"{path}: {check_file(path)}", flush=True)
     except SettingsError as error:
         problem = str(error)
         if not problem.startswith(path):
@@ -19069,24 +18817,8 @@ def check_and_print(path: str) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def seekable(path: str) -> Iterator[str]:
-    """Yield the path of a file that can be read twice: of a pipe, or of stdin as "-", a copy."""
-    is_pipe = os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
-    if path != "-" and not is_pipe:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = os.path.join(folder, "copy.json")
-        Path(copy).write_bytes(Path(path).read_bytes() if is_pipe else sys.stdin.buffer.read())
-        try:
-            yield copy
-        except SettingsError as error:
-            raise SettingsError(str(error).replace(copy, path)) from None
-
-
 def check_file(path: str) -> str:
-    """Return what a file holds: "rules, 3 rules". Raise SettingsError if it cannot be used."""
+    """Return the content of a file: "rules, 3 rules". Raise SettingsError if it cannot be used."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -19096,10 +18828,10 @@ def check_file(path: str) -> str:
     if isinstance(content, list):
         if any(isinstance(row, dict) and "at" in row for row in content):
             raise SettingsError("a scenario, which this zmock cannot play; it takes rules")
-        return check_rules(content)
+        return check_rules(path)
     if not isinstance(content, dict):
         kinds = "a list of rules, a cloud, nor the tables of a catalogue"
-        raise SettingsError(f"{shortened(content)} is neither {kinds}")
+        raise SettingsError(f"{short_json(content)} is neither {kinds}")
     if not content.keys().isdisjoint(TABLES):
         return check_catalogue(path, content)
     if "api" in content or "then" in content:
@@ -19107,15 +18839,13 @@ def check_file(path: str) -> str:
     return check_cloud(path, content)
 
 
-def check_rules(definitions: list[Any]) -> str:
+def check_rules(path: str) -> str:
     """Return the number of rules. Raise SettingsError for the first that cannot be used."""
-    faults = Faults(new_cloud(Settings(**IN_TESTS), catalogue()))
-    for number, definition in enumerate(definitions, 1):
-        try:
-            faults.add(definition)
-        except ValueError as error:
-            raise SettingsError(f"rule {number}: {error}") from None
-    return f"rules, {counted(len(definitions), 'rule')}"
+    faults = Faults(new_cloud(Settings(**IN_TESTS, rules=(path,)), catalogue()))
+    faults.read_changed_files()
+    if path in faults.problems:
+        raise SettingsError(faults.problems[path])
+    return f"rules, {counted(len(faults.rules), 'rule')}"
 
 
 def check_cloud(path: str, content: Item) -> str:
@@ -19139,204 +18869,265 @@ def check_catalogue(path: str, content: Item) -> str:
     return f"catalogue, {', '.join(counts)}"
 
 
-# completion
+# openapi and completion
 
-BASH_SCRIPT = """\
-# bash completion of zmock: eval "$(zmock completion bash)"
+
+def print_contract(settings: Settings) -> int:
+    """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
+    cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
+    url = settings.base_url or address(settings.host, settings.port)
+    print(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False), flush=True)
+    return 0
+
+
+COMPLETION = """\
+# completion of zmock in bash: source <(zmock completion)
 _zmock() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=
-    if [[ $word == = ]]; then
-        word=
-    elif [[ $before == = ]]; then
-        before=${COMP_WORDS[COMP_CWORD-2]}
+    local word=${COMP_WORDS[COMP_CWORD]} words=
+    if [[ $word == -* ]]; then
+        case ${COMP_WORDS[1]} in
+            FLAGS
+        esac
+    elif (( COMP_CWORD == 1 )); then
+        words="COMMANDS"
+    else
+        case ${COMP_WORDS[COMP_CWORD-1]} in
+            VALUES
+        esac
     fi
-    COMPREPLY=()
-    case $before in
-        <VALUES>
-    esac
-    case ${COMP_WORDS[1]}:$COMP_CWORD:$word in
-        *:1:*) words="<COMMANDS> <FLAGS>" ;;
-        <WORDS>
-        *) words="<FLAGS>" ;;
-    esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
 complete -o default -F _zmock zmock zmock.py
 """
-ZSH_SCRIPT = """\
-#compdef zmock zmock.py
-# zsh completion of zmock: source <(zmock completion zsh)
-compdef _zmock zmock zmock.py
-_zmock() {
-    local -a commands=(
-        <COMMANDS>
-    )
-    local command=
-    if (( CURRENT > 2 )); then command=$words[2]; fi
-    case $command in
-        <WORDS>
-        *)
-            _arguments -S \\
-                '1: :{_describe command commands}' \\
-                <FLAGS>
-            ;;
-    esac
-}
-if [[ $funcstack[1] == _zmock ]]; then _zmock "$@"; fi
-"""
-FISH_SCRIPT = """\
-# fish completion of zmock: zmock completion fish | source
-complete -c zmock.py -w zmock
-complete -c zmock -f
-<LINES>
-"""
 
 
-def print_completion(options: Operands) -> int:
-    """Print the completion script of a shell."""
-    scripts = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
-    print(scripts[options.operands[0]](), end="", flush=True)
+def print_completion(options: Options) -> int:
+    """Print the completion script for bash. Where it knows no words, bash completes files."""
+    flags, values = [], []
+    for command in (*COMMANDS.values(), SERVER):
+        flags.append(f'{command.name or "*"}) words="{" ".join(flags_of(command))}" ;;')
+    for item in SERVER.items():
+        words = [word for word in item.metadata["values"].split("|") if word.islower()]
+        if words:
+            values.append(f'{flag_of(item.name)}) words="{" ".join(words)}" ;;')
+    script = COMPLETION.replace("COMMANDS", " ".join(COMMANDS))
+    for mark, cases in (("FLAGS", flags), ("VALUES", values)):
+        script = script.replace(mark, f"\n{' ' * 12}".join(cases))
+    print(script, end="", flush=True)
     return 0
 
 
-def filled(script: str, parts: dict[str, list[str]]) -> str:
-    """Return a script with lines instead of <NAME>, each indented as that is."""
-    for name, lines in parts.items():
-        margin = re.search(f"( *)<{name}>", script)[1]
-        script = script.replace(f"<{name}>", f"\n{margin}".join(lines))
-    return script
+# the command line
 
 
-def words_of(values: str) -> list[str]:
-    """Return the words among the values of a flag: "demo|empty|FILE" -> ["demo", "empty"]."""
-    return [word for word in values.split("|") if word.islower()]
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
+
+    options      the class of its options, whose fields are its flags
+    run          the function that runs it and returns the exit code
+    flags        the fields that are its flags, if not all are
+    takes_files  True if files stand behind it
+    is_endless   True if Ctrl-C is its usual end
+    """
+
+    name: str
+    help: str
+    options: type
+    run: Callable[[Any], int | Coroutine[Any, Any, int]]
+    flags: tuple[str, ...] = ()
+    takes_files: bool = False
+    is_endless: bool = False
+
+    @property
+    def program(self) -> str:
+        return f"zmock {self.name}".rstrip()
+
+    @property
+    def words(self) -> str:
+        """The command with its arguments: "check FILE..."."""
+        return f"{self.name} FILE..." if self.takes_files else self.name
+
+    def items(self) -> list[Field[Any]]:
+        """Return the fields that are its flags."""
+        items = [item for item in fields(self.options) if item.metadata]
+        return [item for item in items if not self.flags or item.name in self.flags]
 
 
-def bash_completion() -> str:
-    """Return the script for bash. It completes file names where it knows no words."""
-    flags: dict[str, dict[str, None]] = defaultdict(dict)  # by the words that follow them
-    for command in (SERVER, *COMMANDS.values()):
-        for item in command.items():
-            if item.default is not False:
-                flags[" ".join(words_of(item.metadata["values"]))][flag_of(item.name)] = None
-    values = []
-    for words, names in flags.items():
-        reply = f'COMPREPLY=($(compgen -W "{words}" -- "$word")); ' if words else ""
-        values.append(f"{'|'.join(names)}) {reply}return ;;")
-    cases = []
-    for name, command in COMMANDS.items():
-        if command.operand == "FILE":
-            cases.append(f"{name}:*:[!-]*|{name}:*:) return ;;")
-        words = " ".join([*words_of(command.operand), *flags_of(command)])
-        cases.append(f'{name}:*) words="{words}" ;;')
-    script = BASH_SCRIPT.replace("<COMMANDS>", " ".join(COMMANDS))
-    script = script.replace("<FLAGS>", " ".join(flags_of(SERVER)))
-    return filled(script, {"VALUES": values, "WORDS": cases})
-
-
-def zsh_completion() -> str:
-    """Return the script for zsh."""
-    names = [shlex.quote(f"{name}:{command.help}") for name, command in COMMANDS.items()]
-    cases = []
-    for name, command in COMMANDS.items():
-        lines = zsh_arguments(command)
-        if command.operand:
-            lines.append(shlex.quote(f"*: :{zsh_values(command.operand)}"))
-        arguments = " \\\n                ".join(["_arguments -S", *lines])
-        cases += [f"{name})", "    shift words", "    (( CURRENT-- ))"]
-        cases += [f"    {arguments}", "    ;;"]
-    flags = " \\\n                ".join(zsh_arguments(SERVER))
-    return filled(ZSH_SCRIPT, {"COMMANDS": names, "WORDS": cases, "FLAGS": [flags]})
-
-
-def zsh_arguments(command: Command) -> list[str]:
-    """Return the flags of a command as the arguments of _arguments."""
-    lines = ["'(- *)'{-h,--help}'[print the help]'"]
-    if command is SERVER:
-        lines.append("'(- *)--version[print the version]'")
-    for item in command.items():
-        text = re.sub(r"([\[\]:\\])", r"\\\1", item.metadata["help"])
-        flag, short = flag_of(item.name), item.metadata["short"]
-        if short:
-            lines.append(f"'({short} {flag})'{{{short},{flag}}}{shlex.quote(f'[{text}]')}")
-        elif item.default is False:
-            lines.append(shlex.quote(f"{flag}[{text}]"))
-        else:
-            repeats = "*" if item.default == () else ""
-            values = zsh_values("FILE" if item.default == () else item.metadata["values"])
-            lines.append(shlex.quote(f"{repeats}{flag}=[{text}]: :{values}"))
-    return lines
-
-
-def zsh_values(values: str) -> str:
-    """Return the action of _arguments that completes the values of a flag."""
-    words = " ".join(words_of(values))
-    if "FILE" in values:
-        return f"{{compadd {words}; _files}}" if words else "_files"
-    if "DIR" in values:
-        return "_files -/"
-    return f"({words})" if words else " "
-
-
-def fish_completion() -> str:
-    """Return the script for fish."""
-    lines = []
-    for name, command in COMMANDS.items():
-        words = ["complete -c zmock -n __fish_use_subcommand -a", name, "-d", command.help]
-        lines.append(" ".join([words[0], *map(shlex.quote, words[1:])]))
-    for command in (SERVER, *COMMANDS.values()):
-        condition = f"__fish_seen_subcommand_from {command.name or ' '.join(COMMANDS)}"
-        condition = condition if command.name else f"not {condition}"
-        begin = f"complete -c zmock -n {shlex.quote(condition)}"
-        lines.append(f"{begin} -s h -l help -d 'print the help'")
-        if command is SERVER:
-            lines.append(f"{begin} -l version -d 'print the version'")
-        if command.operand:
-            lines.append(f"{begin} {fish_values(command.operand)}")
-        for item in command.items():
-            lines.append(f"{begin} {fish_flag(item)}")
-    return filled(FISH_SCRIPT, {"LINES": lines})
-
-
-def fish_flag(item: Field[Any]) -> str:
-    """Return a flag as the options of fish's complete."""
-    words = f"-l {flag_of(item.name).removeprefix('--')}"
-    if item.metadata["short"]:
-        words = f"-s {item.metadata['short'].removeprefix('-')} {words}"
-    if item.default is not False:
-        values = "FILE" if item.default == () else item.metadata["values"]
-        words += f" -r {fish_values(values)}"
-    text = item.metadata["help"].replace("\\", "\\\\").replace("'", "\\'")
-    return f"{words} -d '{text}'"
-
-
-def fish_values(values: str) -> str:
-    """Return the options of fish's complete for the values of a flag, or for an argument."""
-    words = words_of(values)
-    files = "-F" if "FILE" in values or "DIR" in values else "-f"
-    return f"{files} -a '{' '.join(words)}'" if words else files
-
-
-ASKING: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {  # commands that ask a mock
-    "env": print_exports,
-    "wait": wait_for_mock,
-    "calls": print_calls,
+SERVER = Command("", __doc__.partition("\n")[0], Settings, run_server, is_endless=True)
+CONTRACT_FLAGS = ("dialect", "catalogue", "open", "host", "port", "base_url")
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "env",
+            'print the address and a new session, for eval "$(zmock env)"',
+            EnvOptions,
+            print_exports,
+        ),
+        Command("wait", "wait until a mock answers", WaitOptions, wait_for_mock),
+        Command(
+            "calls",
+            "print the journal of a mock; -f follows it",
+            CallsOptions,
+            print_calls,
+            is_endless=True,
+        ),
+        Command(
+            "check",
+            "check files of rules, clouds and catalogues",
+            CheckOptions,
+            check_files,
+            takes_files=True,
+        ),
+        Command(
+            "openapi", "print the APIs as OpenAPI 3.1", Settings, print_contract, CONTRACT_FLAGS
+        ),
+        Command("completion", "print a completion script for bash", Options, print_completion),
+    )
 }
-OFFLINE: dict[str, Callable[[Any], int]] = {  # commands that need no mock
-    "check": check_files,
-    "openapi": print_contract,
-    "completion": print_completion,
-}
+USAGE = "zmock [options]\n       zmock COMMAND [options]    (see zmock COMMAND --help)"
+EPILOG = """\
+[ ] is a default. A variable sets what its flag sets: ZMOCK_PORT=0, ZMOCK_MEMORY=1,
+ZMOCK_RULES=a.json:b.json (separated as PATH is). A flag beats its variable."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command. A mistake is one line that names the nearest right flag."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        is_server = command is SERVER
+        description = command.help
+        if is_server:
+            lines = [f"  {other.words:<24}  {other.help}" for other in COMMANDS.values()]
+            description = "\n".join([description, "", "commands:", *lines])
+        super().__init__(
+            prog=command.program,
+            usage=USAGE if is_server else f"zmock {command.words} [options]",
+            description=description,
+            epilog=EPILOG if is_server else None,
+            formatter_class=HelpFormatter,
+            add_help=False,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        group = self.add_argument_group("options")
+        for item in command.items():
+            if group.title != (item.metadata["group"] or "options"):
+                group = self.add_argument_group(item.metadata["group"])
+            group.add_argument(*names_of_flag(item), dest=item.name, **argument_of(item))
+        group.add_argument("-h", "--help", action="help", help="print this help")
+        if is_server:
+            group.add_argument(
+                "--version", action="version", version=__version__, help="print the version"
+            )
+        if command.takes_files:
+            self.add_argument("files", nargs="+", metavar="FILE", help=argparse.SUPPRESS)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            message = self.unknown_argument(unknown.partition(" ")[0])
+        command = f"{self.prog} " if self.command.name else ""
+        raise SettingsError(f"{message} (see {command}--help)")
+
+    def unknown_argument(self, argument: str) -> str:
+        """Return why an argument is wrong: it is of another command, or of none."""
+        word = argument.partition("=")[0]
+        if word in COMMANDS:
+            return f"the command {word} goes first: zmock {word}"
+        programs = []
+        for other in (SERVER, *COMMANDS.values()):
+            if word in flags_of(other):
+                programs.append(other.program)
+        if programs:
+            return f"{word} goes with {' and '.join(programs)}, not with {self.prog}"
+        words = flags_of(self.command)
+        if self.command is SERVER:
+            words += COMMANDS
+        return f"unknown argument {argument}{did_you_mean(word, words)}"
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """The help in lines of 100 columns, whatever the width of the terminal is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+
+def names_of_flag(item: Field[Any]) -> list[str]:
+    """Return the names of a flag: ["-f", "--follow"]."""
+    return [*filter(None, [item.metadata["short"], flag_of(item.name)])]
+
+
+def argument_of(item: Field[Any]) -> dict[str, Any]:
+    """Return the keywords that add the flag of a setting to a parser."""
+    if item.default is False:
+        return {"action": "store_true", "help": item.metadata["help"]}
+    options: dict[str, Any] = {"metavar": item.metadata["values"] or item.name.upper()}
+    has_default = item.default not in ((), "", 0)
+    default = f"{item.default:g}" if isinstance(item.default, float) else item.default
+    options["help"] = item.metadata["help"] + (f" [{default}]" if has_default else "")
+    if item.default == ():
+        return options | {"action": "append"}
+    return options | {"type": type(item.default)}
+
+
+def flags_of(command: Command) -> list[str]:
+    """Return the flags that a command takes, long and short."""
+    return [*CommandParser(command)._option_string_actions]
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings from flags, then from ZMOCK_* variables, then from the defaults.
+
+    Raise SettingsError for a mistake. --help and --version end the program.
+    """
+    return read_options(SERVER, arguments, environment)
+
+
+def read_options(command: Command, arguments: Sequence[str], environment: Mapping[str, str]) -> Any:
+    """Return the options of a command, and in `sources` where each value is from."""
+    flags = vars(CommandParser(command).parse_args(arguments))
+    names = {item.name for item in command.items()}
+    variables = read_variables(environment)
+    variables = {name: value for name, value in variables.items() if name in names}
+    for name, value in flags.items():
+        if isinstance(value, list):
+            flags[name] = tuple(value)
+    options = command.options(**variables | flags)
+    options.sources = {name: variable_of(name) for name in variables}
+    options.sources |= {name: flag_of(name) for name in flags}
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return the exit code."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+    command = COMMANDS.get(arguments[0], SERVER) if arguments else SERVER
+    if command is not SERVER:
+        arguments = arguments[1:]
+    with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
+        # until run() has its handlers: a large cloud takes a while to make
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return run_command(command, read_options(command, arguments, os.environ))
+    except SettingsError as error:
+        print(f"zmock: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 0 if command.is_endless else 130  # half a contract is none
 
 
 def run_command(command: Command, options: Any) -> int:
-    """Run a command other than the server. Return the exit code."""
+    """Run a command. Return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if command.name in ASKING:
-            return asyncio.run(ASKING[command.name](options))
-        return OFFLINE[command.name](options)
+        code = command.run(options)
+        return asyncio.run(code) if asyncio.iscoroutine(code) else code
     except BrokenPipeError:  # the reader has seen enough
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())

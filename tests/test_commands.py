@@ -135,10 +135,9 @@ START = "start zmock, or name its address with --url"
         ("--follow", {}, "--follow goes with zmock calls, not with zmock (see --help)"),
         ("wait --timout 3", {}, "unknown argument --timout, did you mean --timeout? (see zmock wait --help)"),
         ("env now", {}, "unknown argument now (see zmock env --help)"),
-        ("check", {}, "zmock check needs at least one file (see zmock check --help)"),
-        ("completion", {}, "zmock completion needs bash or zsh or fish (see zmock completion --help)"),
-        ("completion bsh", {}, "zmock completion takes bash or zsh or fish, not bsh, did you mean bash?"),
-        ("completion bash zsh", {}, "zmock completion takes one argument, not also zsh"),
+        ("check", {}, "the following arguments are required: FILE (see zmock check --help)"),
+        ("calls --status 4xx", {}, "--status is a number, not '4xx'"),
+        ("completion bash", {}, "unknown argument bash (see zmock completion --help)"),
     ),
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(zmock_cli, line, environment, told):
@@ -300,13 +299,21 @@ def test_calls_are_filtered_as_the_journal_is(zmock_cli, filters, count):
         assert (code, len(out.splitlines()), err) == (0, count, "")
 
 
-def test_calls_names_what_the_journal_refuses_and_what_it_has_lost(zmock_cli):
+def test_calls_says_how_many_calls_the_journal_has_lost(zmock_cli):
     with serve(journal=2) as mock:
         for _ in range(3):
             mock.login()
-        assert zmock_cli("calls", "--url", mock.base, "--status", "x") == (2, "", f"zmock: the mock at {mock.base} refuses it: 'status' is a number, not 'x'\n")
         code, out, err = zmock_cli("calls", "--url", mock.base)
         assert (code, len(out.splitlines()), err) == (0, 2, "zmock: the journal has no room for 1 earlier call (--journal)\n")
+
+
+def test_what_a_mock_refuses_is_told_in_its_words(zmock_cli, monkeypatch):
+    async def refuse(mock, *arguments):
+        return 403, {"error": "/zmock does not answer for the host x", "hint": "--allow it"}
+
+    monkeypatch.setattr("zmock.RunningMock.ask", refuse)
+    told = "zmock: the mock at http://x:1 refuses it: /zmock does not answer for the host x; --allow it\n"
+    assert zmock_cli("calls", "--url", "http://x:1") == (2, "", told)
 
 
 def test_calls_sends_the_token_and_says_where_one_is_missing(zmock_cli):
@@ -325,17 +332,12 @@ def test_a_line_escapes_what_would_steer_a_terminal():
     assert timeless(line) == "T  200  GET /a\\x1b[2J?q=天  rule-1  N ms\n          no \\x07"
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 @each(("environment", "coloured"), (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)))
-def test_calls_has_colours_on_a_terminal_only(called, environment, coloured):
-    called.request("GET", "/vm-instances?q=stat=Running")
-    ours, theirs = os.openpty()
-    words = [sys.executable, str(ROOT / "zmock.py"), "calls", "--url", called.base, "--api", "QueryVm*"]
-    assert subprocess.run(words, env=os.environ | environment, stdout=theirs, timeout=60).returncode == 0
-    text = os.read(ours, 65536).decode()
-    os.close(ours)
-    os.close(theirs)
-    assert "400" in text and ("\x1b[31m400\x1b[0m" in text) is coloured
+def test_calls_has_colours_on_a_terminal_only(mock, zmock_cli, monkeypatch, environment, coloured):
+    mock.request("GET", "/vm-instances?q=stat=Running")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    out = zmock_cli("calls", "--url", mock.base, "--api", "QueryVm*", **environment)[1]
+    assert "400" in out and ("\x1b[31m400\x1b[0m" in out) is coloured
 
 
 @contextlib.contextmanager
@@ -376,15 +378,7 @@ def test_following_filters_too(called):
         assert next_line(process) == "T  200  GET /zstack/v1/zones?limit=1  QueryZone  N ms\n"
 
 
-def test_following_ends_when_its_reader_has_gone(called):
-    with following(called) as process:
-        assert next_line(process)
-        process.stdout.close()
-        assert process.wait(timeout=30) == 0  # without a further call
-        assert process.stderr.read() == ""
-
-
-def test_following_ends_with_the_next_line_where_stdout_is_no_pipe(called):
+def test_following_ends_with_the_next_line_when_its_reader_has_gone(called):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         words = [sys.executable, str(ROOT / "zmock.py"), "calls", "-f", "--url", called.base]
@@ -421,13 +415,6 @@ def test_a_long_journal_into_a_reader_that_leaves_is_no_error(called):
     process.stdout.close()
     assert process.wait(timeout=30) == 0 and process.stderr.read() == ""
     process.communicate()
-
-
-@pytest.mark.skipif(not shutil.which("bash"), reason="pipes in bash")
-def test_following_into_head_ends_with_it(called):
-    script = f"set -o pipefail; {sys.executable} {ROOT / 'zmock.py'} calls -f --url {called.base} | head -n 2"
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout.count("\n"), ended.stderr) == (0, 2, "")
 
 
 def test_following_goes_on_with_a_mock_that_was_away_and_with_its_successor():
@@ -472,9 +459,9 @@ REFUSED = {
     "no UTF-8": (b"\xff\xfe", "no JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     "deep JSON": ("[" * 100_000, "no JSON: maximum recursion depth exceeded"),
     "a number": ("5", "5 is neither a list of rules, a cloud, nor the tables of a catalogue"),
-    "a rule for no API": ('[{"api": "CreateZone"}, {"api": "CreateZon"}]', "rule 2: 'api' names no API: 'CreateZon', did you mean CreateZone?"),
-    "a rule with a wrong key": ('[{"api": "*", "delai": 3}]', "rule 1: 'delai' is no key of a rule, did you mean delay?"),
-    "rules of the same id": ('[{"api": "*", "id": "a"}, {"api": "*", "id": "a"}]', "rule 2: there is a rule 'a' already"),
+    "a rule for no API": ('[{"api": "CreateZone"}, {"api": "CreateZon"}]', "rule 2 of 2: 'api' names no API: 'CreateZon', did you mean CreateZone?"),
+    "a rule with a wrong key": ('[{"api": "*", "delai": 3}]', "rule 1 of 1: 'delai' is no key of a rule, did you mean delay?"),
+    "rules of the same id": ('[{"api": "*", "id": "a"}, {"api": "*", "id": "a"}]', "rule 2 of 2: there is a rule 'a' already"),
     "a single rule": ('{"api": "CreateZone"}', "a rules file is a list of rules, and this is one rule; put it in [ ]"),
     "a scenario": ('[{"at": 3, "incident": {}}]', "a scenario, which this zmock cannot play; it takes rules"),
     "a cloud of a wrong collection": ('{"zonez": []}', "'zonez' is no collection, did you mean zones?"),
@@ -519,40 +506,20 @@ def test_check_knows_the_files_of_the_project(zmock_cli):
     assert re.fullmatch(rf"{demo}: cloud, \d+ objects: .*4 Host.*12 VmInstance.*\n{rows}: catalogue, \d+ rows in apis, .*\n", out)
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="substitutes processes in bash")
-def test_check_reads_pipes(tmp_path):
-    cloud, bad = written(tmp_path / "a.json", json.dumps(CLOUD)), written(tmp_path / "b.json", '{"zones": [{"nam": "z"}]}')
-    script = f"{sys.executable} {ROOT / 'zmock.py'} check - <(cat {bad}) < {cloud}"
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (2, "-: cloud, 4 objects: 1 Zone, 1 Cluster, 2 Host\n")
-    assert re.fullmatch(r"zmock: /dev/fd/\d+: Zone has no field nam, did you mean name\?\n", ended.stderr)
-
-
 # completion
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory):
-    """The completion scripts by shell."""
-    folder = tmp_path_factory.mktemp("completion")
-    for shell in ("bash", "zsh", "fish"):
-        process = command("completion", shell)
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, err) == (0, "")
-        (folder / shell).write_text(out)
-    return folder
+@pytest.fixture
+def script(zmock_cli, tmp_path):
+    code, out, err = zmock_cli("completion")
+    assert (code, err) == (0, "")
+    return written(tmp_path / "completion.sh", out)
 
 
-@each("shell", ("bash", "zsh", "fish"))
-def test_the_completion_script_is_correct_and_knows_all_flags(scripts, shell):
-    text = (scripts / shell).read_text()
-    if shutil.which(shell):
-        checked = subprocess.run([shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=60)
-        assert (checked.returncode, checked.stderr) == (0, "")
-    for known in (SERVER, *COMMANDS.values()):
-        assert known.name in text
-        for flag in flags_of(known):
-            assert (flag.lstrip("-") if shell == "fish" else flag) in text
+def test_the_completion_script_knows_all_commands_and_flags(script):
+    text = Path(script).read_text()
+    for command in (SERVER, *COMMANDS.values()):
+        assert command.name in text and " ".join(flags_of(command)) in text
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="completes in bash")
@@ -564,8 +531,6 @@ def test_the_completion_script_is_correct_and_knows_all_flags(scripts, shell):
         ("zmock --cl", "--cloud --clock"),
         ("zmock --port 1 --cl", "--cloud --clock"),
         ("zmock --dialect ", "manual server"),
-        ("zmock --dialect = s", "server"),
-        ("zmock --dialect =", "manual server"),
         ("zmock --cloud d", "demo"),
         ("zmock --rules ", ""),  # then bash completes files
         ("zmock --port ", ""),
@@ -573,13 +538,12 @@ def test_the_completion_script_is_correct_and_knows_all_flags(scripts, shell):
         ("zmock calls --fo", "--follow"),
         ("zmock wait --c", "--control-token"),
         ("zmock check ", ""),
-        ("zmock check -", "--help -h"),
-        ("zmock completion z", "zsh"),
+        ("zmock check -", "-h --help"),
         ("zmock openapi --dialect m", "manual"),
     ),
 )
-def test_bash_completes(scripts, line, words):
+def test_bash_completes_commands_flags_and_values(script, line, words):
     typed = " ".join(f"'{word}'" for word in re.split(" ", line))
-    script = f'source {scripts / "bash"}; COMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _zmock; echo "${{COMPREPLY[*]}}"'
-    completed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    commands = f'source {script}; COMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _zmock; echo "${{COMPREPLY[*]}}"'
+    completed = subprocess.run(["bash", "-c", commands], capture_output=True, text=True, timeout=60)
     assert (completed.stdout, completed.stderr) == (f"{words}\n", "")

@@ -1816,22 +1816,6 @@ class Member:
 
 # rows of APIs
 
-METHODS = ("GET", "POST", "PUT", "DELETE")
-API_NAME = re.compile(r"[A-Z]\w*")
-API_CALL = re.compile(r"(GET|POST|PUT|DELETE) (/[\w.-]*(\{\w+\}[\w.-]*)?)+")
-ANSWERS = re.compile(r"(\w+(:\w+)?( \w+(:\w+)?)*)?")
-FIELD = re.compile(r"\w+(:\w+)?")
-RESOURCE_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
-RELATION = re.compile(r"-?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)")
-PLACE = re.compile(r"\w+=\w+\.\w+\.\w+")
-
-
-def check_form(key: str, text: str, form: re.Pattern[str], words: str) -> None:
-    """Raise ValueError for the value of a key that has another form."""
-    if not form.fullmatch(text):
-        raise ValueError(f"{key} is {words}, not {text!r}")
-
-
 @dataclass(eq=False)
 class Api:
     """One API of ZStack, a record of the table `apis`.
@@ -1905,11 +1889,17 @@ class Api:
 
     def compile(self, catalogue: Catalogue) -> None:
         """Parse the clauses of a simulated API. Raise ValueError for a wrong one."""
-        self.check_words()
+        check_word(self.backing, ("manual", "server", "generic", "none"), "backing")
+        check_word(self.caller, ("", "admin"), "caller")
+        check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
+        if self.kind == "Query" and not re.fullmatch(r"inventories:\w+", self.answers):
+            raise ValueError(f"{self.answers!r}: a query answers inventories of a resource")
         self.members = catalogue.members_answered(self)
+        self.check_references(catalogue)
         if self.backing == "none":
             return  # nothing reads the rest of its row
-        self.check_references(catalogue)
+        if self.creates and not self.behaviour:
+            check_word(self.type, catalogue.resources, "resource")
         subject = self.subject.refers if self.subject else ""
         parser = RowParser(catalogue, (self.type, subject), self.params)
         self.refusals = [parser.refusal(clause) for clause in self.refuses]
@@ -1920,20 +1910,6 @@ class Api:
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
         parser.check_names(re.findall(r"\{([\w.]+)\}", " ".join(self.tells.values())), "tells")
         self.charges = [parser.charge(text) for text in self.asks]
-
-    def check_words(self) -> None:
-        """Raise ValueError for a word that no API has, or for another form of a word."""
-        check_form("name", self.name, API_NAME, "words with capitals, such as CreateZone")
-        check_word(self.backing, ("manual", "server", "generic", "none"), "backing")
-        check_word(self.caller, ("", "admin"), "caller")
-        check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
-        if not API_CALL.fullmatch(self.call):
-            method = self.call.partition(" ")[0]
-            better = did_you_mean(method, METHODS)
-            raise ValueError(f"{self.call!r} is no method and path, such as GET /zones{better}")
-        check_form("answers", self.answers, ANSWERS, "members such as inventory:Zone")
-        if self.kind == "Query" and not re.fullmatch(r"inventories:\w+", self.answers):
-            raise ValueError(f"{self.answers!r}: a query answers inventories of a resource")
 
     def check_references(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a parameter, resource, error code or field that does not exist."""
@@ -2205,7 +2181,7 @@ class Resource:
     remembers: tuple[str, ...] = ()
     switches: str = ""
     ends: tuple[str, ...] = ()
-    interrupted: Item = field(default_factory=dict)
+    interrupted: dict[str, Item] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     holds: tuple[str, ...] = ()
@@ -2290,28 +2266,10 @@ class Resource:
         catalogue.endings[self.name] = parser.clauses(self.ends)
         catalogue.inherited[self.name] = parser.clauses(self.inherits)
 
-
-    def check_forms(self) -> None:
-        """Raise ValueError for a text that has another form than its key wants."""
-        check_form("name", self.name, API_NAME, "words with capitals, such as VmInstance")
-        if self.path:
-            check_form("path", self.path, RESOURCE_PATH, "a path such as vm-instances/nics")
-        for word in self.field_words:
-            check_form("a field", word, FIELD, "a name, or a name with a type as cpuNum:int")
-        for word in self.relation_words:
-            check_form("a relation", word, RELATION, "such as 'zone: zoneUuid=Zone.uuid'")
-        if self.inside:
-            example = "imageUuid=Image.backupStorageRefs.backupStorageUuid"
-            check_form("inside", self.inside, PLACE, f"such as {example}")
-        for state, changes in self.interrupted.items():
-            if not isinstance(changes, dict):
-                raise ValueError(f"interrupted: {state} is an object of fields with values")
-
     def check_fields(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a type, a resource or a field that does not exist."""
         for name, type in catalogue.item_fields(self.name).items():
-            if type not in TYPES:
-                check_word(type, TYPES, f"type of {name},")
+            check_word(type, TYPES, f"type of {name},")
         for word in (*self.dies_with, *self.outlives):
             for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
                 check_word(type, catalogue.resources, "resource")
@@ -2330,9 +2288,8 @@ class Resource:
         for relation in self.relations.values():
             self.check_relation(catalogue, relation)
             words.append(relation.own.partition(".")[0])
-        for word in words:
-            if word and word not in names:
-                check_word(word, names, "field")
+        for word in filter(None, words):
+            check_word(word, names, "field")
         if self.owner not in ("", "caller"):
             check_word(self.owner, self.leads, "key that leads to an owner:")
 
@@ -2341,9 +2298,8 @@ class Resource:
             check_word(relation.via[0], self.relations, "relation")
             return
         check_word(relation.target, catalogue.resources, "resource")
-        names, theirs = catalogue.item_fields(relation.target), relation.theirs.partition(".")[0]
-        if theirs not in names:
-            check_word(theirs, names, f"field of {relation.target}")
+        names = catalogue.item_fields(relation.target)
+        check_word(relation.theirs.partition(".")[0], names, f"field of {relation.target}")
 
 
 def types_of(words: Sequence[str]) -> dict[str, str]:
@@ -2374,9 +2330,6 @@ def parts_of(pattern: str, tag: str) -> dict[str, str] | None:
 # other rows
 
 
-CONFIGURATION_NAME = re.compile(r"[^/\s]+/[^/\s]+")
-
-
 @dataclass(frozen=True)
 class Configuration:
     """A global configuration, "host/load.all": its category and its name.
@@ -2390,17 +2343,8 @@ class Configuration:
     description: str = ""
 
     def compile(self, catalogue: Catalogue) -> None:
-        check_form("name", self.name, CONFIGURATION_NAME, "a category and a name, as vm/numa")
         if self.default and self.fault(self.default):
             raise ValueError(f"its default {self.fault(self.default)}")
-
-    def check_replaces(self, former: Configuration) -> None:
-        """Raise ValueError if the code that reads the former configuration cannot read this one."""
-        type = former.spec.type
-        if self.spec.type != type:
-            raise ValueError(f"zmock reads it as {a_noun(type)}: its value begins with {type}")
-        if former.default and not self.default and not self.spec.optional:
-            raise ValueError(f"default is missing; zmock's own is {former.default!r}")
 
     @functools.cached_property
     def spec(self) -> ValueSpec:
@@ -2487,9 +2431,7 @@ class TagRule:
     details: str
 
     def compile(self, catalogue: Catalogue) -> None:
-        names = [f"{name}VO" for name in catalogue.resources]
-        if self.type not in names:
-            check_word(self.type, names, "type")
+        check_word(self.type, [f"{name}VO" for name in catalogue.resources], "type")
         parser = RowParser(catalogue, names=parts_of(self.tag, self.tag))
         self.condition = parser.condition(self.when)
 
@@ -2529,18 +2471,12 @@ class Enum:
     constants: tuple[str, ...]
 
 
-ERROR_CODE = re.compile(r"[A-Z0-9_]+\.\d{4}")
-
-
 @dataclass(frozen=True)
 class ErrorCode:
     """An error code of the server with its description."""
 
     code: str
     description: str
-
-    def compile(self, catalogue: Catalogue) -> None:
-        check_form("code", self.code, ERROR_CODE, "such as SYS.1006")
 
 
 # functions that rows name
@@ -2953,7 +2889,7 @@ class Catalogue:
                 row.compile(self)
                 self.relate(row)
         self.classes = java_classes(self.resources, self.structs, rows)
-        for table in ("tags", "quotas", "structs", "configurations", "errors"):
+        for table in ("tags", "quotas", "structs", "configurations"):
             for key, row in rows.tables[table].items():
                 with rows.about(table, key):
                     row.compile(self)
@@ -2963,22 +2899,13 @@ class Catalogue:
                 for path in api.paths:
                     self.roots.add(path, api)
         for added in rows.origins:
-            self.check_added(*added.split(", ", 1))
-
-    def check_added(self, table: str, key: str) -> None:
-        """Raise SettingsError for a row of --catalogue that cannot stand beside the others."""
-        with self.rows.about(table, key):
+            table, _, key = added.partition(", ")
             if table == "apis":
-                self.check_added_api(self.apis[key])
-            former = self.rows.replaced.get(f"{table}, {key}")
-            if table == "configurations" and former:
-                self.configurations[key].check_replaces(former)
+                with rows.about(table, key):
+                    self.check_added_api(self.apis[key])
 
     def check_added_api(self, api: Api) -> None:
-        if api.backing == "none":
-            api.check_references(self)
-        elif not api.behaviour and api.creates and api.type not in self.resources:
-            check_word(api.type, self.resources, "resource")
+        """Raise ValueError for an API of --catalogue that cannot stand beside the others."""
         shape = re.sub(r"{\w+}", "{}", api.call)
         for other, _ in itertools.chain(*(self.route(path) for path in api.paths)):
             is_alike = other is not api and re.sub(r"{\w+}", "{}", other.call) == shape
@@ -3155,32 +3082,21 @@ class Rows:
 
     tables    by name: {"apis": {"CreateZone": <Api>}}
     origins   the file of each row that is not from the first: {"apis, CreateZone": FILE}
-    replaced  the rows of the first file that these replace
     """
 
     file: Path
     tables: dict[str, dict[str, Any]]
     origins: dict[str, Path] = field(default_factory=dict)
-    replaced: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path, more: Iterable[str | Path] = ()) -> Rows:
         """Return the rows of files. Raise SettingsError for a wrong file or row."""
-        others = [(Path(path), read_tables(Path(path), is_whole=False)) for path in more]
         rows = cls(file, read_tables(file, is_whole=True))
-        for path, tables in others:
-            for table, records in tables.items():
-                rows.add(path, table, records)
+        for path in map(Path, more):
+            for table, added in read_tables(path, is_whole=False).items():
+                rows.tables[table] |= added
+                rows.origins |= {f"{table}, {key}": path for key in added}
         return rows
-
-    def add(self, path: Path, table: str, records: dict[str, Any]) -> None:
-        """Add the rows of a table of another file."""
-        for key, record in records.items():
-            row = f"{table}, {key}"
-            if key in self.tables[table]:
-                self.replaced.setdefault(row, self.tables[table][key])
-            self.tables[table][key] = record
-            self.origins[row] = path
 
     def about(self, table: str, key: str) -> AboutRow:
         """Return a context in which the exception of a wrong row becomes a SettingsError."""
@@ -3209,8 +3125,8 @@ class AboutRow:
         if origins and row not in origins:
             names = dict.fromkeys(map(str, origins.values()))
             reason += f" (with the rows of {', '.join(names)})"
-        label = " ".join(row.split()).encode(errors="backslashreplace").decode()
-        raise SettingsError(f"{origins.get(row, self.rows.file)}, {label}: {reason}") from None
+        file = origins.get(row, self.rows.file)
+        raise SettingsError(f"{file}, {one_line(row)}: {reason}") from None
 
 
 WRONG = (
@@ -3220,7 +3136,11 @@ WRONG = (
 
 def reason_of(error: Exception) -> str:
     """Return the text of an exception as one line."""
-    text = str(error) if isinstance(error, (ValueError, re.error)) else repr(error)
+    return one_line(str(error) if isinstance(error, (ValueError, re.error)) else repr(error))
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, with lone surrogates as escapes."""
     return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
@@ -3229,13 +3149,11 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
 
     Raise SettingsError for a wrong file or row.
     """
-    hooks: Item = {}
-    if not is_whole:
-        hooks = {"object_pairs_hook": object_of_pairs, "parse_constant": refuse_constant}
-    anew = GET_IT.replace("it", "it anew", 1)
-    cure = anew if is_whole else 'it is a JSON object of tables: {"apis": [{"name": ...}]}'
+    cure = 'it is a JSON object of tables: {"apis": [{"name": ...}]}'
+    if is_whole:
+        cure = GET_IT.replace("it", "it anew", 1)
     try:
-        tables = json.loads(Path(file).read_text(encoding="utf-8-sig"), **hooks)
+        tables = json.loads(Path(file).read_text(encoding="utf-8-sig"))
         if not isinstance(tables, dict):
             raise ValueError("no JSON object of tables")
         for name in TABLES if is_whole else ():
@@ -3253,24 +3171,8 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
         raise SettingsError(f"{file} is not a catalogue ({reason_of(error)}); {cure}") from None
     rows = {}
     for name, records in tables.items():
-        listed = records.values() if isinstance(records, dict) else records
-        rows[name] = read_rows(file, name, listed)
+        rows[name] = read_rows(file, name, records.values() if is_object(records) else records)
     return rows
-
-
-def object_of_pairs(pairs: list[tuple[str, Any]]) -> Item:
-    """Return a JSON object. Raise ValueError for a key that it has twice."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        name = f" of {values['name']}" if "name" in values else ""
-        raise ValueError(f"the key {twice!r}{name} is there twice")
-    return values
-
-
-def refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
 
 
 def is_text(value: Any) -> bool:
@@ -3305,12 +3207,12 @@ def is_object_of_lists(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_texts, value.values()))
 
 
+def is_object_of_objects(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_object, value.values()))
+
+
 def is_text_or_object(value: Any) -> bool:
     return isinstance(value, str) or is_object_of_texts(value)
-
-
-def is_anything(value: Any) -> bool:
-    return True
 
 
 SHAPES = {  # by the type of a column: a test of its JSON values, and the words for that
@@ -3323,20 +3225,61 @@ SHAPES = {  # by the type of a column: a test of its JSON values, and the words 
     dict[str, tuple[str, ...]]: (is_object_of_lists, "an object of lists of texts"),
     str | dict[str, str]: (is_text_or_object, "a text, or an object of texts"),
     Item: (is_object, "an object"),
-    Any: (is_anything, "any value"),
+    dict[str, Item]: (is_object_of_objects, "an object of objects"),
+}
+CAPITALIZED = r"[A-Z]\w*"
+TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the words for that
+    ("apis", "name"): (CAPITALIZED, "words with capitals, such as CreateZone"),
+    ("apis", "call"): (
+        r"(GET|POST|PUT|DELETE) (/[\w.-]*(\{\w+\}[\w.-]*)?)+",
+        "a method and a path, such as GET /zones",
+    ),
+    ("apis", "answers"): (r"(\w+(:\w+)?( \w+(:\w+)?)*)?", "members such as inventory:Zone"),
+    ("inventories", "name"): (CAPITALIZED, "words with capitals, such as VmInstance"),
+    ("inventories", "path"): (r"([\w.-]+(/[\w.-]+)*)?", "a path such as vm-instances/nics"),
+    ("inventories", "fields"): (r"\w+(:\w+)?", "a name, or a name with a type as cpuNum:int"),
+    ("inventories", "relations"): (
+        r"-?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)",
+        "a relation such as zone: zoneUuid=Zone.uuid",
+    ),
+    ("inventories", "inside"): (
+        r"(\w+=\w+\.\w+\.\w+)?",
+        "a place such as imageUuid=Image.backupStorageRefs.backupStorageUuid",
+    ),
+    ("configurations", "name"): (r"[^/\s]+/[^/\s]+", "a category and a name, such as vm/numa"),
+    ("errors", "code"): (r"[A-Z0-9_]+\.\d{4}", "a code such as SYS.1006"),
 }
 KEYS = {"tags": ("type", "tag", "when"), "errors": ("code",), "providers": ("type",)}  # else name
 
 
 @dataclass(frozen=True)
 class Column:
-    """A key of the rows of a table: the attribute of its class, and what its values are."""
+    """A key of the rows of a table.
 
+    attribute  the attribute of a row that has its value
+    fits       the test of its values, and the words for that, if there is one
+    form       the pattern of its texts, and the words for that, if they have one
+    """
+
+    key: str
     attribute: str
-    fits: Callable[[Any], bool]
+    fits: Callable[[Any], bool] | None
     words: str
-    is_plain: bool  # its values need not be copied
+    form: tuple[str, str] | None
     is_needed: bool
+
+    def read(self, value: Any) -> Any:
+        """Return a value for a row. Raise ValueError for one of another type or form."""
+        if self.fits is None:
+            return value
+        if not self.fits(value):
+            raise ValueError(f"{self.key} is {self.words}, not {short_json(value)}")
+        if self.form:
+            pattern, words = self.form
+            for text in value if isinstance(value, list) else [value]:
+                if not re.fullmatch(pattern, text):
+                    raise ValueError(f"{self.key}: {text!r} is not {words}")
+        return tupled(value)
 
 
 def columns_of(table: str) -> dict[str, Column]:
@@ -3345,71 +3288,59 @@ def columns_of(table: str) -> dict[str, Column]:
     keys = {attribute: key for key, attribute in ATTRIBUTES.items()}
     columns = {}
     for item in fields(TABLES[table]):
-        fits, words = SHAPES[types[item.name]]
-        is_plain = types[item.name] in (str, str | None, bool, Any)
+        key = keys.get(item.name, item.name)
+        fits, words = SHAPES.get(types[item.name], (None, ""))
         is_needed = item.default is item.default_factory is MISSING
-        column = Column(item.name, fits, words, is_plain, is_needed)
-        columns[keys.get(item.name, item.name)] = column
+        form = TEXT_FORMS.get((table, key))
+        columns[key] = Column(key, item.name, fits, words, form, is_needed)
     return columns
 
 
 def read_rows(file: Path, table: str, records: Iterable[Any]) -> dict[str, Any]:
     """Return the rows of a table by their keys. Raise SettingsError for a wrong one."""
     columns, rows = columns_of(table), {}
-    needed = {key: column for key, column in columns.items() if column.is_needed}
     for number, record in enumerate(records, 1):
+        key = key_of(table, record)
         try:
-            row = read_row(TABLES[table], columns, needed, record)
-            key = key_of_row(table, row)
+            row = read_row(TABLES[table], columns, record)
             if key in rows:
                 raise ValueError("a row of this name stands above; one of them is too many")
         except WRONG as error:
-            name = name_of(table, record) or f"row {number}"
+            name = one_line(key)[:80] or f"row {number}"
             raise SettingsError(f"{file}, {table}, {name}: {reason_of(error)}") from None
         rows[key] = row
     return rows
 
 
-def read_row(
-    row_class: type, columns: dict[str, Column], needed: dict[str, Column], record: Any
-) -> Any:
+def read_row(row_class: type, columns: dict[str, Column], record: Any) -> Any:
     """Return a row from a record. Raise ValueError for a wrong key or value."""
     if not isinstance(record, dict):
         raise ValueError(f"a row is a JSON object, not {short_json(record)}")
     values = {}
     for key, value in record.items():
-        column = columns.get(key)
-        if column is None:
-            check_word(key, columns, "key")
-        elif not column.fits(value):
-            raise ValueError(f"{key} is {column.words}, not {short_json(value)}")
-        else:
-            values[column.attribute] = value if column.is_plain else tupled(value)
-    for key, column in needed.items():
-        if not values.get(column.attribute):
-            raise ValueError(f"{key} is missing" if key not in record else f"{key} is empty")
+        check_word(key, columns, "key")
+        values[columns[key].attribute] = columns[key].read(value)
+    for key, column in columns.items():
+        if column.is_needed and not record.get(key):
+            raise ValueError(f"{key} is {'empty' if key in record else 'missing'}")
     return row_class(**values)
 
 
 def short_json(value: Any) -> str:
     """Return a JSON value for a message, cut if it is long."""
-    text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
+    text = one_line(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= 80 else text[:80] + "…"
 
 
-def key_of_row(table: str, row: Any) -> str:
-    """Return the text that tells a row from others of its table: its name, or its code."""
-    return " ".join([getattr(row, name) for name in KEYS.get(table, ("name",))])
+def key_of(table: str, record: Any) -> str:
+    """Return the text that tells a record from others of its table: its name, or its code.
 
-
-def name_of(table: str, record: Any) -> str:
-    """Return the key of a record that may be wrong, or ""."""
-    parts = []
+    It is "" for a record that is not an object with that text.
+    """
+    values = []
     for name in KEYS.get(table, ("name",)):
-        value = record.get(name) if isinstance(record, dict) else None
-        parts += [value] if isinstance(value, str) else []
-    text = " ".join(" ".join(parts).split())[:80]
-    return text.encode(errors="backslashreplace").decode()
+        values.append(record.get(name) if isinstance(record, dict) else None)
+    return " ".join(value for value in values if isinstance(value, str))
 
 
 def tupled(value: Any) -> Any:
@@ -3424,7 +3355,6 @@ def with_subtypes(rows: Rows) -> dict[str, Resource]:
     complete: dict[str, Resource] = {}
     for row in rows.tables["inventories"].values():
         with rows.about("inventories", row.name):
-            row.check_forms()
             if row.of in rows.tables["inventories"] and row.of not in complete:
                 raise ValueError(f"the row {row.of} stands below; a subtype stands after it")
             if row.of:

@@ -300,7 +300,7 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
     ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstanc", "hostname!"]}, "there is no resource 'VmInstanc', did you mean VmInstance?"),
     ("apis", "SetVmHostname", {"takes": ["hostname!"]}, "there is no parameter 'uuid'"),
     ("apis", "SetVmHostname", {"does": []}, "nothing does its calls"),
-    ("apis", "SetVmHostname", {"call": "PUTT /vm-instances/{uuid}/actions"}, "is no method and path, such as GET /zones"),
+    ("apis", "SetVmHostname", {"call": "PUTT /vm-instances/{uuid}/actions"}, "is not a method and a path, such as GET /zones"),
     ("apis", "SetVmHostname", {"dose": "x"}, "there is no key 'dose', did you mean does?"),
     ("apis", "SetVmHostname", {"does": 5}, "does is a list of texts, not 5"),
     ("apis", "GetVmMonitorNumber", {"tells": {"monitorNumber:inte =1": "VDIMonitorNumber::"}}, "'monitorNumber:inte' is no name with a type, did you mean int?"),

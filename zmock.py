@@ -8621,22 +8621,18 @@ class Examples:
         return f"{param.name} ({note})" if note else param.name
 
     def text_on_reference(self, param: ValueSpec) -> str:
-        """Return "GET /images?q=mediaType!=ISO: UUID image-1", or which API makes an image."""
+        """Return "GET /images: UUID image-1", or which API makes an image."""
         type = param.refers
-        items = self.items(type)
-        path = self.path_of(type)
-        if not items:
-            creator = self.creator_of(type)
-            way = f": {creator.name}, {creator.call}" if creator else ""
-            return f"no {type} yet{way}" if self.account else path
-        conditions: dict[str, None] = {}
-        usable = [item for item in items if self.suits(param, item, conditions)]
-        path += "".join(f"{'&' if n else '?'}q={text}" for n, text in enumerate(conditions))
-        if not usable:
-            creator = self.creator_of(type)
-            way = f"; {creator.name}, {creator.call} makes one" if creator else ""
-            return f"{path}: none of them will do{way}"
-        return f"{path}: {self.words_for(max(usable, key=goodness))}".removeprefix(": ")
+        row = self.catalogue.resources[type]
+        path = f"GET /{row.path or self.catalogue.resources[row.stored].path}"
+        if not self.account:
+            return path
+        usable = [item for item in self.items(type) if self.suits(param, item)]
+        if usable:
+            return f"{path}: {words_for(max(usable, key=goodness))}"
+        creator = self.creator_of(type)
+        way = f": {creator.name}, {creator.call}" if creator else ""
+        return f"no usable {type}{way}"
 
     def items(self, type: str) -> list[Item]:
         """Return some of the objects of a type that the caller sees, the oldest first."""
@@ -8652,40 +8648,18 @@ class Examples:
                 items.append(item)
         return items
 
-    def suits(self, param: ValueSpec, item: Item, conditions: dict[str, None]) -> bool:
-        """Return True if the row of the API lets the call use an item.
-
-        Else add the condition of a query that leaves it out to `conditions`, if there is one.
-        """
+    def suits(self, param: ValueSpec, item: Item) -> bool:
+        """Return True if the row of the API lets the call use an item."""
         value = [item["uuid"]] if param.type == "list" else item["uuid"]
         params = self.call.arguments | {param.name: value}
         call = replace(self.call, params=params, account=self.account)
         scope = Scope(self.cloud, call, type=self.call.api.type)
         for refusal in self.call.api.refusals:
-            tests = [test for test in refusal.condition.tests if subject_of(test) == param.name]
-            try:
-                refuses = tests and scope.where(refusal.condition)
-            except (ApiError, *UNREADABLE):
-                refuses = None  # the condition is about other parameters too
-            if refuses:
-                if len(tests) == 1:
-                    conditions |= dict.fromkeys(negation(tests[0]))
-                return False
+            subjects = [test.subject.partition(".")[0] for test in refusal.condition.tests]
+            with contextlib.suppress(ApiError, *UNREADABLE):  # it is about other parameters too
+                if param.name in subjects and scope.where(refusal.condition):
+                    return False
         return True
-
-    def words_for(self, item: Item) -> str:
-        """Return the uuid of an item with its name."""
-        name = str(item.get("name") or "")
-        return f"{item['uuid']} {name[:40]}".rstrip()
-
-    def path_of(self, type: str) -> str:
-        """Return the query of a type: "GET /images"."""
-        row = self.catalogue.resources[type]
-        for name in (type, row.stored):
-            for api in self.catalogue.apis.values():
-                if api.kind == "Query" and api.type == name and self.cloud.simulated(api):
-                    return api.call
-        return ""
 
     def creator_of(self, type: str) -> Api | None:
         """Return the first API that makes an object of a type."""
@@ -8707,11 +8681,11 @@ class Examples:
             return f"{text} is of type {names[-1]}, {param.name} of type {param.refers}"
         for item in self.named(param.refers, text):
             return f"{text} is the name of {a_noun(param.refers)}; its uuid is {item['uuid']}"
-        near = self.nearest(text, self.items(param.refers))
-        if near:
-            return f"no {param.refers} has the uuid {text}, did you mean {self.words_for(near)}?"
-        place = self.text_on_reference(param)
-        return f"no {param.refers} has the uuid {text}" + (f"; {place}" if place else "")
+        by_name = {item.get("name"): item for item in self.items(param.refers)}
+        for name in nearest(text, filter(None, by_name)):
+            near = words_for(by_name[name])
+            return f"no {param.refers} has the uuid {text}, did you mean {near}?"
+        return f"no {param.refers} has the uuid {text}; {self.text_on_reference(param)}"
 
     def named(self, type: str, name: str) -> list[Item]:
         """Return the objects of a type that the caller sees and that have a name."""
@@ -8719,15 +8693,6 @@ class Examples:
         if not self.account or row.inside or "name" not in row.all_fields:
             return []
         return [item for item in self.tables.find(row.stored, "name", name) if row.has(item)]
-
-    def nearest(self, text: str, items: list[Item]) -> Item | None:
-        """Return the item whose name or uuid is nearest to a text."""
-        by_text = {item["uuid"]: item for item in items}
-        if not re.fullmatch(r"(?=.*\d)[0-9a-zA-Z-]{24,40}", text):
-            by_text = {str(item.get("name")): item for item in items}
-        close = difflib.get_close_matches(text.replace("-", ""), by_text, 1, 0.8)
-        close = close or nearest(text, by_text)
-        return by_text[close[0]] if close else None
 
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
@@ -8738,23 +8703,10 @@ def goodness(item: Item) -> int:
     return sum(item.get(name) in GOOD_STATES for name in ("state", "status"))
 
 
-def subject_of(test: RowTest) -> str:
-    return test.subject.partition(".")[0]
-
-
-def negation(test: RowTest) -> list[str]:
-    """Return the condition of a query that leaves out what a test holds for, in a list.
-
-    "imageUuid.mediaType is ISO" -> ["mediaType!=ISO"]; [] for a test that no query can express.
-    """
-    _, _, name = test.subject.partition(".")
-    is_plain = name and "." not in name and not any(map(is_name, test.words))
-    if test.kind not in ("is", "is not") or not is_plain or FORMS.keys() & set(test.words):
-        return []
-    words = [word.strip("'") for word in test.words]
-    if len(words) == 1:
-        return [f"{name}{'!=' if test.kind == 'is' else '='}{words[0]}"]
-    return [f"{name}{'!?=' if test.kind == 'is' else '?='}{','.join(words)}"]
+def words_for(item: Item) -> str:
+    """Return the uuid of an item with its name."""
+    name = str(item.get("name") or "")
+    return f"{item['uuid']} {name[:40]}".rstrip()
 
 
 def management_node(cloud: Cloud) -> Item:
@@ -14938,19 +14890,13 @@ class Rest:
         return Answer(status, result_of(record, api))
 
     def hint_on_job(self, uuid: Uuid) -> str:
-        """Return the hint on a poll of no job: the uuid may be of an object, or nearly of a job."""
+        """Return the hint on a poll of no job, whose uuid may be that of an object."""
         types = [type for type in self.catalogue.resources if self.cloud.exists(type, uuid)]
         if types:
             kind = a_noun(types[-1])
             return f"this is the uuid of {kind}; the location in a 202 has that of the api-job"
-        jobs = {job["uuid"]: job["api"] for job in self.cloud.store.rows("Job")}
-        hint = "there is no such api-job, or not any more"
-        recent = dict([*jobs.items()][-MOST_TRIED:])
-        for near in difflib.get_close_matches(uuid[:80], recent, 1, 0.8) if uuid else ():
-            return f"{hint}, did you mean {near} ({jobs[near]})?"
-        if jobs:
-            return f"{hint}; GET /zmock/jobs lists {counted(len(jobs), 'api-job')}"
-        return f"{hint}; no call has made one yet"
+        count = counted(self.cloud.store.count("Job"), "api-job")
+        return f"there is no such api-job, or not any more; GET /zmock/jobs lists {count}"
 
     # answers
 

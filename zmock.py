@@ -184,8 +184,8 @@ except ImportError as error:
 
 __version__ = "0.1.0"
 log = logging.getLogger("zmock")
-hint_log = logging.getLogger("zmock.hints")  # the terminal shows hints below their calls instead
-progress_log = logging.getLogger("zmock.progress")  # how far long work is
+hint_log = logging.getLogger("zmock.hints")  # the terminal shows these below their calls
+progress_log = logging.getLogger("zmock.progress")  # see with_progress
 
 Uuid = str  # 32 hex digits
 Stamp = str  # a date as it is stored: "2018-07-10 09:31:06"
@@ -241,10 +241,12 @@ class SettingsError(Exception):
 
 
 def setting(default: Any, help: str, group: str = "", values: str = "", short: str = "") -> Any:
-    """Return a field that is a flag.
+    """Return a field of a dataclass that is a flag, with its text in --help.
 
-    `group` is its heading in --help. `values` says what follows the flag: words to choose from,
-    FILE or DIR, or a name for the value: "manual|server", "demo|empty|FILE", "SECONDS".
+    group   its heading there
+    values  the value of the flag: words to choose from, a placeholder, or both:
+            "manual|server", "SECONDS", "demo|empty|FILE"
+    short   its short name: "-f"
     """
     words = {"help": help, "group": group, "values": values, "short": short}
     return field(default=default, metadata=words)
@@ -349,7 +351,7 @@ def check_between(name: str, number: float, low: int, high: int) -> None:
 
 
 def choices_of(values: str) -> list[str]:
-    """Return the only values that a flag takes: "on|off" -> ["on", "off"], "FILE" -> []."""
+    """Return the words that a flag chooses from: "on|off" -> ["on", "off"], "FILE" -> []."""
     return values.split("|") if values.islower() else []
 
 
@@ -700,7 +702,7 @@ class ApiError(Exception):
 class BadParameter(ApiError):
     """A missing or illegal parameter. The dialect says with which status (bad-parameter).
 
-    `absent` has the names of all missing parameters, of which the details name the first.
+    `absent` has the names of all missing parameters. The details name the first of them.
     """
 
     def __init__(
@@ -1207,12 +1209,12 @@ async def real_time(seconds: Seconds) -> None:
     await asyncio.sleep(seconds)
 
 
-FIRST_PROGRESS: Seconds = 0.5  # short work logs none
-PROGRESS_STEP: Seconds = 0.2
+FIRST_PROGRESS: Seconds = 0.5  # until the first message: short work logs none
+PROGRESS_STEP: Seconds = 0.2  # between two messages
 
 
 def with_progress(items: Iterable[Any], total: int, work: str) -> Iterator[Any]:
-    """Yield items, and log now and then how many are done.
+    """Yield items, and log from time to time how many have been taken.
 
     with_progress(names, 80, "reading the cloud: %s files") -> "reading the cloud: 12 of 80 files"
     """
@@ -1730,8 +1732,8 @@ TYPES = {
 
 # data/catalogue.json is a TinyDB file with a table for each class of rows below. It is read once in
 # a process, and its clauses are parsed then. A wrong one is an error that names row and clause.
-# A file of --catalogue has the same tables, of which it may lack some; a table may also be a list
-# of rows. Its rows are added, or replace those of the same name (see KEYS).
+# A file of --catalogue has some of these tables. A table may also be a list of rows. Its rows are
+# added, or replace the rows of the same name (see IDENTIFIERS).
 #
 # The clauses of rows are written in these words:
 #
@@ -3078,10 +3080,11 @@ class PathNode:
 
 @dataclass
 class Rows:
-    """The rows of the files of a catalogue: a later file adds rows, or replaces them by key.
+    """The rows of the files of a catalogue. A later file adds or replaces rows.
 
-    tables    by name: {"apis": {"CreateZone": <Api>}}
-    origins   the file of each row that is not from the first: {"apis, CreateZone": FILE}
+    file     the first file, which has all tables
+    tables   the rows by table and name: {"apis": {"CreateZone": <Api>}}
+    origins  the files of the rows of later files: {"apis, CreateZone": FILE}
     """
 
     file: Path
@@ -3099,14 +3102,14 @@ class Rows:
         return rows
 
     def about(self, table: str, key: str) -> AboutRow:
-        """Return a context in which the exception of a wrong row becomes a SettingsError."""
+        """Return a context manager that names the row in the error of a wrong one."""
         return AboutRow(self, table, key)
 
 
 class AboutRow:
-    """A block on one row. An exception in it becomes a SettingsError that names file and row.
+    """A context manager that turns an exception into a SettingsError that names file and row.
 
-    It is a class for speed: a start opens some thousand of them.
+    It is a class for speed: a start enters some thousand of them.
     """
 
     __slots__ = ("rows", "table", "key")
@@ -3131,7 +3134,7 @@ class AboutRow:
 
 WRONG = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, re.error,
-)  # what a wrong row can bring about
+)  # exceptions that a wrong row brings about
 
 
 def reason_of(error: Exception) -> str:
@@ -3145,7 +3148,7 @@ def one_line(text: str) -> str:
 
 
 def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
-    """Return the rows of a catalogue file: by table, by key. A whole catalogue has all tables.
+    """Return the rows of a catalogue file by table and name. A whole catalogue has all tables.
 
     Raise SettingsError for a wrong file or row.
     """
@@ -3249,7 +3252,11 @@ TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the wo
     ("configurations", "name"): (r"[^/\s]+/[^/\s]+", "a category and a name, such as vm/numa"),
     ("errors", "code"): (r"[A-Z0-9_]+\.\d{4}", "a code such as SYS.1006"),
 }
-KEYS = {"tags": ("type", "tag", "when"), "errors": ("code",), "providers": ("type",)}  # else name
+IDENTIFIERS = {  # the keys that tell a row from others of its table, if it is not the name
+    "tags": ("type", "tag", "when"),
+    "errors": ("code",),
+    "providers": ("type",),
+}
 
 
 @dataclass(frozen=True)
@@ -3300,7 +3307,7 @@ def read_rows(file: Path, table: str, records: Iterable[Any]) -> dict[str, Any]:
     """Return the rows of a table by their keys. Raise SettingsError for a wrong one."""
     columns, rows = columns_of(table), {}
     for number, record in enumerate(records, 1):
-        key = key_of(table, record)
+        key = record_key(table, record)
         try:
             row = read_row(TABLES[table], columns, record)
             if key in rows:
@@ -3332,13 +3339,13 @@ def short_json(value: Any) -> str:
     return text if len(text) <= 80 else text[:80] + "…"
 
 
-def key_of(table: str, record: Any) -> str:
+def record_key(table: str, record: Any) -> str:
     """Return the text that tells a record from others of its table: its name, or its code.
 
     It is "" for a record that is not an object with that text.
     """
     values = []
-    for name in KEYS.get(table, ("name",)):
+    for name in IDENTIFIERS.get(table, ("name",)):
         values.append(record.get(name) if isinstance(record, dict) else None)
     return " ".join(value for value in values if isinstance(value, str))
 
@@ -6106,7 +6113,7 @@ def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
 
 
 class RuleError(ValueError):
-    """A rule that cannot be used. The hint lists the words that are right in that place."""
+    """A rule that cannot be used. The hint lists the keys that are right in its wrong place."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -6115,7 +6122,7 @@ class RuleError(ValueError):
 
 @contextlib.contextmanager
 def hinted(hint: str) -> Iterator[None]:
-    """Raise a ValueError of the block as a RuleError with a hint, unless it has one."""
+    """Turn a ValueError of the block into a RuleError with a hint."""
     try:
         yield
     except RuleError:
@@ -6305,14 +6312,9 @@ def moments_of(then: Item) -> tuple[str, ...]:
 
 # checks of `when`
 
-PLACES = ("method", "path", "header", "query", "params", "resource")
-NAMED_PLACES = ("header", "query", "params", "resource")
 CONDITIONS = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
+HINT_ON_WHEN = f"keys of when: {', '.join(CONDITIONS)}"
 MOST_LISTED = 30  # names in a hint
-
-
-def hint_on_when() -> str:
-    return f"keys of when: {', '.join(CONDITIONS)}"
 
 
 def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
@@ -6322,11 +6324,7 @@ def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
     for key, glob in when.items():
         place, _, name = key.partition(".")
         if (f"{place}.NAME" if name else key) not in CONDITIONS:
-            near = nearest(place, PLACES)
-            name = name if re.fullmatch(r"[\w-]{1,80}", name) else "NAME"
-            better = f"{near[0]}.{name}" if near and near[0] in NAMED_PLACES else ""
-            better = f", did you mean {better or near[0]}?" if near else ""
-            raise ValueError(f"'when' has no {key!r}{better}")
+            raise ValueError(f"'when' has no {key!r}{did_you_mean(place, CONDITIONS)}")
         if not isinstance(glob, (str, int, float)):
             refuse(key, "a text, number, true or false", glob)
         check_glob(key, text_of(glob))
@@ -6349,10 +6347,9 @@ def check_name(cloud: Cloud, key: str, apis: list[Api]) -> None:
     names = set().union(*(names_at(cloud, place, api) for api in apis))
     if name not in names:
         better = did_you_mean(name, names) if names else f": there is no {place} at all"
-        listed = [f"{place}.{each_name}" for each_name in sorted(names)]
-        if len(listed) > MOST_LISTED:
-            listed = [*listed[:MOST_LISTED], "..."]
-        hint = f"keys of when here: {', '.join(listed)}" if listed else hint_on_when()
+        keys = [f"{place}.{known_name}" for known_name in sorted(names)]
+        more = ", ..." if len(keys) > MOST_LISTED else ""
+        hint = f"keys of when here: {', '.join(keys[:MOST_LISTED])}{more}" if keys else HINT_ON_WHEN
         raise RuleError(f"no call that 'api' names has {key!r}{better}", hint)
 
 
@@ -6394,6 +6391,7 @@ RULE_KEYS = {  # the check of each value; when and then have checks of their own
 
 
 HINT_ON_RULE = f"keys of a rule: {', '.join(RULE_KEYS)}"
+HINT_ON_APIS = "GET /zmock/apis lists the APIs; * stands for any text"
 
 
 class Faults:
@@ -6482,11 +6480,11 @@ class Faults:
         """Return when a rule strikes, by API; raise ValueError if it can never fire."""
         with hinted(HINT_ON_RULE):
             self.check_keys(definition)
-        with hinted("GET /zmock/apis lists the APIs; * stands for any text"):
+        with hinted(HINT_ON_APIS):
             apis = self.named(definition.get("api"))
         when, then = definition.get("when"), definition.get("then")
         if when is not None:
-            with hinted(hint_on_when()):
+            with hinted(HINT_ON_WHEN):
                 check_when(self.cloud, when, apis)
         with hinted(hint_on_then()):
             if then is not None:
@@ -6614,7 +6612,7 @@ class Faults:
             log.info("%s in force from %s", counted(count, "rule"), path)
 
     def read_changed_files(self) -> list[str]:
-        """Put the rules of changed files in force, and return the paths of these files."""
+        """Put the rules of changed files in force. Return the paths of these files."""
         changed = []
         for path in self.files:
             stamp = file_stamp(path)
@@ -8572,12 +8570,12 @@ class Cloud:
 # hints on parameters that are missing, or name no object
 
 LONGEST_HINT = 600  # characters of a hint on missing parameters
-MOST_TRIED = 500  # objects of a type that are looked at for a hint
+MOST_TRIED = 500  # objects of a type that are examples for a hint
 GOOD_STATES = ("Enabled", "Connected", "Ready", "Running")
 
 
 class Examples:
-    """Values for the parameters of a refused call: objects of the cloud that its caller sees."""
+    """Examples for the parameters of a refused call: objects that its caller sees."""
 
     def __init__(self, cloud: Cloud, call: Call) -> None:
         self.cloud, self.catalogue, self.call = cloud, cloud.catalogue, call
@@ -8672,7 +8670,7 @@ class Examples:
     # parameters that name no object
 
     def hint_on_absent(self, value: Any, param: ValueSpec) -> str:
-        """Return the hint on a value that is the uuid of no object: the object that it may mean."""
+        """Return the hint on a value that is the uuid of no object, with an object that is near."""
         text = str(value)[:200]
         if param.refers not in self.catalogue.resources:
             return f"{param.name} is the uuid of an object, and {text} is none"
@@ -8688,7 +8686,7 @@ class Examples:
         return f"no {param.refers} has the uuid {text}; {self.text_on_reference(param)}"
 
     def named(self, type: str, name: str) -> list[Item]:
-        """Return the objects of a type that the caller sees and that have a name."""
+        """Return the objects of a type that the caller sees and that have this name."""
         row = self.catalogue.resources[type]
         if not self.account or row.inside or "name" not in row.all_fields:
             return []
@@ -8699,7 +8697,7 @@ UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def goodness(item: Item) -> int:
-    """Return in how many ways an item is as the work of a cloud needs it."""
+    """Return how many of the state and the status of an item are good."""
     return sum(item.get(name) in GOOD_STATES for name in ("state", "status"))
 
 
@@ -8885,11 +8883,12 @@ class Accounts:
             return session
         if self.cloud.settings.open:
             return {"accountUuid": ADMIN, "userUuid": ADMIN}
-        state = "is over" if session else "is unknown: it ended, or was never opened"
-        if not uuid:
-            state = "is missing behind OAuth"
-        hint = f"the session {uuid[:80]} {state}".replace("  ", " ")
-        hint += "; log in again: PUT /zstack/v1/accounts/login"
+        reason = f"the session {uuid[:80]} is unknown: it ended, or was never opened"
+        if session:
+            reason = f"the session {uuid} is over"
+        elif not uuid:
+            reason = "the session is missing behind OAuth"
+        hint = f"{reason}; log in again: PUT /zstack/v1/accounts/login"
         raise ApiError("ID.1001", "Session expired", hint=hint)
 
     def enter(self, call: Call) -> None:
@@ -9444,9 +9443,9 @@ def log_in_by_account(cloud: Cloud, call: Call) -> Item:
 
 
 def hint_on_login(kind: str, name: str, password: str, items: list[Item]) -> str:
-    """Return the hint on a login that failed: a wrong name, or a password in another form.
+    """Return the hint on a failed login: the name is wrong, or the form of the password.
 
-    The SHA-512 of a password is shown only if it is a right one.
+    It shows the SHA-512 of a password only if that is the right one.
     """
     hints = []
     names = [item["name"] for item in items]
@@ -13798,9 +13797,9 @@ def hint_on_json(text: str, error: Exception) -> str:
     hint += f", and this is none at line {error.lineno}, column {error.colno}: {near!a}"
     if text[error.pos : error.pos + 1] == "'":
         return f"{hint}; JSON has double quotes"
-    is_end = text[error.pos : error.pos + 1] in ("}", "]")
-    has_comma = text[: error.pos].rstrip().endswith(",") or text[error.pos : error.pos + 1] == ","
-    return f"{hint}; no comma stands before the end" if is_end and has_comma else hint
+    if re.search(r",\s*[}\]]", near):
+        return f"{hint}; no comma stands before the end"
+    return hint
 
 
 def refuse_number(text: str) -> float:
@@ -14625,7 +14624,7 @@ class Rest:
         session: Uuid,
         entry: Entry,
     ) -> Call:
-        """Return the call of a request, with legal parameters (see check_params)."""
+        """Return the call of a request, with parameters that check_params has checked."""
         arguments = read_arguments(request.raw_path.partition("?")[2], self.dialect)
         if api.kind == "Query":
             return self.read_query_call(api, variables, arguments, session, entry)
@@ -14646,7 +14645,7 @@ class Rest:
         return call
 
     def check_params(self, call: Call, params: Item) -> None:
-        """Give a call its parameters, as their types. Raise BadParameter for an illegal one.
+        """Set the parameters of a call, as their types. Raise BadParameter for an illegal one.
 
         In the server dialect the call is refused only when it runs.
         """
@@ -15012,7 +15011,7 @@ class Rest:
             self.tell("end", entry)
 
     def tell(self, kind: str, entry: Entry) -> None:
-        """Call the watchers with a "call", the "fault" that has met it, or the "end" of its job."""
+        """Call the watchers with an entry: a "call", its "fault", or the "end" of its job."""
         for watch in self.watchers:
             watch(kind, entry)
 
@@ -15769,7 +15768,7 @@ class Watch:
                 reader.hear(text)
 
     def emit_call(self, kind: str, entry: Entry) -> None:
-        """Emit a "call", again when its job has ended, or the "fault" that has met it."""
+        """Emit a "call", or its "fault". The end of its job emits the "call" again."""
         body = entry.as_json()
         kind = "call" if kind == "end" else kind
         if kind == "fault":
@@ -16522,7 +16521,7 @@ class Control:
 
 IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
 CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
-MOST_CATALOGUES = 4  # in memory at a time: a test may use several
+MOST_CATALOGUES = 4  # in memory at a time: tests use several
 FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
@@ -16530,16 +16529,16 @@ UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  #
 
 
 def catalogue(files: Sequence[str | Path] = ()) -> Catalogue:
-    """Return the catalogue of this process, or another one with the rows of these files too.
+    """Return the catalogue, with the rows of these files.
 
-    Nothing changes a catalogue. Mocks share it.
+    Nothing changes a catalogue. The mocks of a process share it.
     """
     return catalogue_of(tuple((str(file), file_stamp(str(file))) for file in files))
 
 
 @functools.lru_cache(MOST_CATALOGUES)
 def catalogue_of(stamps: tuple[tuple[str, Any], ...]) -> Catalogue:
-    """Return the catalogue with the rows of files, which are given with their stamps."""
+    """Return the catalogue with the rows of files. A changed file has another stamp."""
     rows = Catalogue(CATALOGUE_FILE, [file for file, _ in stamps])
     refuse_idle_rows(rows)
     return rows
@@ -16618,7 +16617,7 @@ def load_or_fill(rest: Rest) -> None:
 
 @contextlib.contextmanager
 def refused_if_unsuited(settings: Settings) -> Iterator[None]:
-    """Raise SettingsError for an exception in making a cloud of the rows of --catalogue."""
+    """Turn an exception of the block into a SettingsError that names the files of --catalogue."""
     files = " and ".join(map(str, settings.catalogue))
     try:
         yield
@@ -17930,23 +17929,23 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
 # ---- Terminal ------------------------------------------------------------------------------------
 
-# People read stderr: a line for each call, and below it what went wrong.
+# stderr is for people: it shows a line for each call, and the problems of a call below its line.
 #
 #     21:04:12  202  POST /zstack/v1/vm-instances  CreateVmInstance  rule-1  2 ms
 #               rule-1 fired, hit 1: error HOST_ALLOCATION.1000
 #     21:04:13  503  GET /zstack/v1/api-jobs/3f2b...  CreateVmInstance  VM.1000  512 ms, 3 polls
 #               HOST_ALLOCATION.1000: no host has room
 #
-# The polls of a job are folded into the line of the last one, whose time is that of the whole job.
+# The polls of a job are folded into the line of the last one. Its time is that of the whole job.
 
-BATCH_INTERVAL: Seconds = 0.1  # of real time; lines are written together
-MOST_LINES = 100  # lines of a batch that are written; further calls are counted
+BATCH_INTERVAL: Seconds = 0.1  # of real time, between two batches of lines
+MOST_LINES = 100  # calls of a batch that are written; further ones are counted
 MOST_UNWRITTEN = 1 << 16  # bytes that wait for a reader of stderr; further lines are dropped
 MOST_OPEN_JOBS = 10_000  # jobs whose polls are counted; the oldest are forgotten
 LONGEST_TARGET = 160  # characters of a path with its query
 LONGEST_TEXT = 500  # characters of a line below a call
-UNPOLLED: Seconds = 3  # of real time, after which the failure of a job is told without a poll
-PROGRESS_INTERVAL: Seconds = 3  # between two lines of progress where there is no terminal
+UNPOLLED: Seconds = 3  # of real time, until a failed job that no poll has shown has a line
+PROGRESS_INTERVAL: Seconds = 3  # between two lines of progress, off a terminal
 MARGIN = " " * 10  # before the lines below a call
 SAFE_CHUNK = getattr(select, "PIPE_BUF", 512)  # bytes that a ready pipe takes at once
 
@@ -17955,7 +17954,7 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(text: str, longest: int) -> str:
-    """Return a text without control characters, which could steer a terminal, and cut if long."""
+    """Return a text for a terminal: its control characters are escapes, and it is cut if long."""
     if len(text) > longest:
         text = text[: longest - 1] + "…"
     return CONTROL_CHARACTER.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
@@ -17994,23 +17993,23 @@ def describe_fault(fault: Fault) -> str:
 
 
 class PatientStream:
-    """A stream of text that is written to without waiting for its reader.
+    """A stream of text that never waits for its reader.
 
-    A pipe that nobody reads is full after 64 KiB: writing to it would stop the mock. What the
-    reader does not take yet waits; what does not fit in MOST_UNWRITTEN bytes is dropped.
+    A pipe that nobody reads is full after 64 KiB, and a write to it would stop the mock. Here text
+    waits for the reader in memory. Lines that do not fit in MOST_UNWRITTEN bytes are dropped.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
         self.unwritten = b""
         self.dropped = 0  # lines
-        self.number = -1  # of the file; -1 for a stream that has none, or cannot be waited for
+        self.number = -1  # of its file; -1 if it has none, or select() does not take it
         if os.name != "nt":
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 self.number = stream.fileno()
 
     def write(self, text: str) -> None:
-        """Write lines as far as the reader takes them. A stream that fails is given up."""
+        """Write lines as far as the reader takes them. Write nothing after a failure."""
         if self.stream is None:
             return
         try:
@@ -18034,7 +18033,7 @@ class PatientStream:
             self.unwritten += octets
 
     def write_ready(self) -> None:
-        """Write what waits, as long as the reader takes it at once."""
+        """Write the waiting text as far as the reader takes it at once."""
         self.stream.flush()
         while self.unwritten:
             ready = select.select([], [self.number], [], 0)[1]
@@ -18049,21 +18048,21 @@ class PatientStream:
 
 @dataclass
 class OpenJob:
-    """A job that a client polls: its API, when its call came, and the polls until now."""
+    """A job that a client may poll: its API, the time of its call, and the polls until now."""
 
     api: str
     began: Seconds
     polls: int = 0
 
 
-Line = str | tuple[Entry, OpenJob | None]  # a text, or a call; the last poll of a job with that job
+Line = str | tuple[Entry, OpenJob | None]  # a text, or a call with the job that it polls last
 
 
 class Terminal(logging.Handler):
-    """The lines on stderr: of calls, and of all that is logged, in the order in which they come.
+    """The lines on stderr: calls and log records in their order.
 
-    They are written in batches by the event loop, at once where none runs. With `quiet` only
-    warnings and errors are.
+    The event loop writes them in batches. Where none runs, they are written at once. With `quiet`
+    there are only warnings and errors.
     """
 
     def __init__(self, stream: TextIO | None, quiet: bool = False) -> None:
@@ -18125,13 +18124,13 @@ class Terminal(logging.Handler):
         self.add((entry, self.open_jobs.pop(entry.job, None) if entry.is_last else None))
 
     def note_end(self, entry: Entry) -> None:
-        """Count the failure of a job, and tell it unless a poll does so soon."""
+        """Count the failure of a job. Log it later, unless a poll has shown it by then."""
         if entry.end[0] == "failed":
             self.count_failure(entry)
-            tell = functools.partial(self.tell_failure, entry)
-            asyncio.get_running_loop().call_later(UNPOLLED, tell)
+            log_failure = functools.partial(self.log_failure, entry)
+            asyncio.get_running_loop().call_later(UNPOLLED, log_failure)
 
-    def tell_failure(self, entry: Entry) -> None:
+    def log_failure(self, entry: Entry) -> None:
         if entry.job in self.open_jobs:
             record = self.rest.jobs.store.peek("Job", entry.job) or {}
             reason = failure_of(record) or entry.end[1]
@@ -18205,7 +18204,7 @@ class Terminal(logging.Handler):
         self.stream.write(clear + "".join(f"{line}\n" for line in lines))
 
     def call_text(self, entry: Entry, job: OpenJob | None) -> str:
-        """Return the line of a call, and the lines below it. `job` is the one that a poll ends."""
+        """Return the line of a call, and the lines below it. `job` is the one that it ends."""
         clock = self.rest.clock
         wall = clock.system_time() - clock.monotonic() + entry.began + entry.ms / 1000
         row = entry.as_json()
@@ -18218,7 +18217,7 @@ class Terminal(logging.Handler):
         return "\n".join([head, *self.lines_below(entry)])
 
     def lines_below(self, entry: Entry) -> Iterator[str]:
-        """Yield what went wrong with a call, line by line."""
+        """Yield the problems of a call: its fault, its error, its hints, a client that hung up."""
         texts = []
         if entry.fault.name:
             name, _, hit = entry.fault.name.partition("; hit=")
@@ -18239,7 +18238,7 @@ class Terminal(logging.Handler):
 def call_line(time: str, row: Item, ending: str, painted: Callable[[str, int], str]) -> str:
     """Return the line of a call: time, status, method and path, API, error code, rule, ending.
 
-    `row` is the call as /zmock/calls shows it. An answer of which nothing was sent has no status.
+    `row` is the call as /zmock/calls shows it. Where no status was sent, its outcome stands.
     """
     status = str(row["status"] or row["outcome"])
     colour = GREEN if status < "4" else RED
@@ -18303,7 +18302,7 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
 
 
 def origin_of(mock: Mock) -> str:
-    """Return where the cloud is from: "made now, kept in data/cloud"."""
+    """Return the origin of the cloud: "made now, kept in data/cloud"."""
     if mock.settings.memory:
         return "made now, in memory"
     record = mock_record(mock.rest)
@@ -18316,7 +18315,7 @@ def origin_of(mock: Mock) -> str:
 
 
 def unusual_state(mock: Mock) -> Iterator[str]:
-    """Yield what the folder has kept that changes how the mock answers: its rules, its clock."""
+    """Yield the state of the folder that a user may have forgotten: its rules, its clock."""
     rules = [rule.id for rule in mock.rules if not rule.over]
     if rules:
         ids = ", ".join(rules[:5]) + (", …" if rules[5:] else "")
@@ -18331,7 +18330,7 @@ def unusual_state(mock: Mock) -> Iterator[str]:
 
 
 def end_of_cloud(mock: Mock) -> str:
-    """Return what becomes of the cloud when the mock ends: "cloud kept in data/cloud"."""
+    """Return the fate of the cloud when the mock ends: "cloud kept in data/cloud"."""
     if mock.settings.memory:
         return "cloud not kept (--memory)"
     reason = mock.cloud.store.failures.reason
@@ -18345,7 +18344,7 @@ def end_of_cloud(mock: Mock) -> str:
 
 @dataclass
 class Options:
-    """The options of a command. Raise SettingsError for a value that cannot be used."""
+    """The options of a command. A value that cannot be used raises SettingsError."""
 
     def __post_init__(self) -> None:
         self.sources: dict[str, str] = {}  # where a value is from, as in Settings
@@ -18614,7 +18613,7 @@ class CallPrinter:
         raise aiohttp.ServerDisconnectedError
 
     def print_news(self, row: Item) -> None:
-        """Print a call, or the end of its job, unless that is printed already."""
+        """Print a call, or the end of its job, if it is new."""
         before = self.printed.get((row["seq"], row["time"]))
         if before == row["outcome"] or not self.fits(row):
             return

@@ -260,7 +260,7 @@ REFUSED = [
     ({"api": "*", "id": 5}, "'id' is a text"),
     ({"api": "*", "id": "magic"}, "there is a rule 'magic' already"),
     ({"api": "*", "when": []}, "'when' is a JSON object"),
-    ({"api": "*", "when": {"param.name": "x"}}, "did you mean params.name?"),
+    ({"api": "*", "when": {"param.name": "x"}}, "did you mean params.NAME?"),
     ({"api": "*", "when": {"name": "x"}}, "'when' has no 'name'"),
     ({"api": "*", "when": {"path.x": "x"}}, "'when' has no 'path.x'"),
     ({"api": "*", "when": {"header": "x"}}, "header.NAME"),

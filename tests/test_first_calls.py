@@ -226,7 +226,7 @@ RULES = (  # a wrong rule, its error, and what its hint lists
     ({"api": "CreateZone", "error": "SYS.1006"}, "'error' is no key of a rule; it stands inside 'then'", "keys of a rule"),
     ({"api": "CreateZone", "times": 0}, "'times' is a whole number from 1, not 0", "keys of a rule"),
     ({"api": "CreateVm"}, "did you mean CreateVmInstance?", "GET /zmock/apis lists the APIs"),
-    ({"api": "CreateZone", "when": {"param.name": "z"}}, "'when' has no 'param.name', did you mean params.name?", "keys of when: method, path, header.NAME, query.NAME"),
+    ({"api": "CreateZone", "when": {"param.name": "z"}}, "'when' has no 'param.name', did you mean params.NAME?", "keys of when: method, path, header.NAME, query.NAME"),
     ({"api": "CreateZone", "when": {"param.a\nb": "z"}}, "'when' has no 'param.a\\nb', did you mean params.NAME?", "keys of when"),
     (["\ud800"], 'a rule is a JSON object, not ["\\ud800"]', "keys of a rule"),
     ({"api": "CreateZone", "when": {"params": "z"}}, "did you mean params.NAME?", "keys of when: method, path, header.NAME, query.NAME"),

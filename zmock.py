@@ -159,9 +159,9 @@ def ways_to_install() -> str:
     pip_install = f"install them: {python} -m pip install 'aiohttp>=3.9' 'tinydb>=4.8'"
     if sys.prefix != sys.base_prefix:
         return pip_install
-    makefile = os.path.join(os.path.dirname(os.path.abspath(__file__)), "Makefile")
-    run = "make run, or: uv run zmock.py" if os.path.exists(makefile) else "uv run zmock.py"
-    if os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")):
+    has_makefile = Path(__file__).with_name("Makefile").exists()
+    run = "make run, or: uv run zmock.py" if has_makefile else "uv run zmock.py"
+    if Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists():
         venv = f"{python} -m venv .venv && .venv/bin/pip install aiohttp tinydb"
         return f"start it with: {run}, or: {venv} && .venv/bin/python zmock.py"
     return f"{pip_install}, or start it with: {run}"
@@ -2270,28 +2270,25 @@ class Resource:
 
     def check_fields(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a type, a resource or a field that does not exist."""
-        for name, type in catalogue.item_fields(self.name).items():
+        names = catalogue.item_fields(self.name)
+        for name, type in names.items():
             check_word(type, TYPES, f"type of {name},")
+        words = [*self.new, *self.values, *self.only, *self.remembers, *self.joined]
+        words += [*self.needs, *self.indexed, self.discriminator, self.account]
         for word in (*self.dies_with, *self.outlives):
-            for type in filter(None, word.partition(",")[0].partition(":")[2].split("|")):
+            words += word.split(",")
+            for type in re.findall(r"\w+", word.partition(",")[0].partition(":")[2]):
                 check_word(type, catalogue.resources, "resource")
-        names = catalogue.item_fields(self.name).keys() | catalogue.fields_of_subtypes(self.stored)
-        words = [*self.new, *self.values, *self.remembers, *self.joined, *self.only]
-        words += [self.discriminator, self.account]
-        words += [word.partition("=")[0] for word in self.needs]
-        words += [word.partition(".")[0] for word in self.indexed]
-        for word in (*self.dies_with, *self.outlives):
-            words += [name.partition(":")[0] for name in word.split(",")]
         if self.inside:
             words.append(self.place.key)
             check_word(self.place.owner, catalogue.resources, "resource")
             lists = catalogue.item_fields(self.place.owner)
             check_word(self.place.list_name, lists, f"field of {self.place.owner}")
         for relation in self.relations.values():
+            words.append(relation.own)
             self.check_relation(catalogue, relation)
-            words.append(relation.own.partition(".")[0])
         for word in filter(None, words):
-            check_word(word, names, "field")
+            check_word(re.split("[=.:]", word)[0], names, "field")
         if self.owner not in ("", "caller"):
             check_word(self.owner, self.leads, "key that leads to an owner:")
 
@@ -2988,18 +2985,6 @@ class Catalogue:
             names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads}
             self.names_of_items[type] = frozenset(names | row.indexes)
         return self.names_of_items[type]
-
-    def fields_of_subtypes(self, type: str) -> set[str]:
-        """Return the fields that only the subtypes of a resource have."""
-        return self.added_fields.get(type, set())
-
-    @functools.cached_property
-    def added_fields(self) -> dict[str, set[str]]:
-        added: dict[str, set[str]] = defaultdict(set)
-        for row in self.resources.values():
-            if row.of:
-                added[row.of] |= row.all_fields.keys()
-        return added
 
     def values_of(self, row: Resource, name: str) -> Sequence[str]:
         """Return the values that a field of a resource can have, if they are known."""
@@ -17618,23 +17603,18 @@ def read_keywords(keywords: dict[str, Any]) -> tuple[Settings, list[Item]]:
 
 def split_rules(rules: Any) -> tuple[tuple[str | Path, ...], list[Item]]:
     """Return the files of rules, and the rules themselves. A single one needs no list."""
-    if isinstance(rules, (dict, str, Path)):
-        rules = [rules]
-    is_list = isinstance(rules, (list, tuple))
-    if not is_list or not all(isinstance(rule, (dict, str, Path)) for rule in rules):
-        expected = "rules is a list of rules, or of files with rules"
-        raise SettingsError(f"{expected}, not {rules!r}")
+    rules = listed(rules, (dict, str, Path), "rules is a list of rules, or of files with rules")
     files = tuple(rule for rule in rules if not isinstance(rule, dict))
     return files, [rule for rule in rules if isinstance(rule, dict)]
 
 
-def read_files(name: str, value: Any) -> tuple[str, ...]:
-    """Return the files of a setting. A single one needs no list."""
-    values = [value] if isinstance(value, (str, Path)) else value
+def listed(value: Any, types: tuple[type, ...], wanted: str) -> Sequence[Any]:
+    """Return a list of values of these types. A single one needs no list."""
+    values = [value] if isinstance(value, types) else value
     is_list = isinstance(values, (list, tuple))
-    if not is_list or not all(isinstance(file, (str, Path)) for file in values):
-        raise SettingsError(f"{name} is a list of files, not {value!r}")
-    return tuple(map(str, values))
+    if not is_list or not all(isinstance(element, types) for element in values):
+        raise SettingsError(f"{wanted}, not {value!r}")
+    return values
 
 
 def read_value(setting: Field[Any], value: Any) -> Any:
@@ -17643,7 +17623,8 @@ def read_value(setting: Field[Any], value: Any) -> Any:
     if kind is str and isinstance(value, (int, float, Path)):
         return str(value)
     if kind is tuple:
-        return read_files(setting.name, value)
+        files = listed(value, (str, Path), f"{setting.name} is a list of files")
+        return tuple(map(str, files))
     kinds = (int, float) if kind is float else kind
     if not isinstance(value, kinds) or isinstance(value, bool) != (kind is bool):
         raise SettingsError(f"{setting.name} is {a_noun(kind.__name__)}, not {value!r}")

@@ -1,5 +1,6 @@
 """The terminal: the banner, a line for each call, what went wrong below it, and the summary."""
 
+import io
 import json
 import os
 import pty
@@ -16,10 +17,22 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from asking import each
+from asking import ask_control, each
 
 import zmock
-from zmock import SHA512_OF_PASSWORD, PatientStream, age, duration, named, printable
+from zmock import (
+    SHA512_OF_PASSWORD,
+    PatientStream,
+    Terminal,
+    age,
+    duration,
+    end_of_cloud,
+    named,
+    origin_of,
+    printable,
+    serve,
+    unusual_state,
+)
 
 ZMOCK = Path(zmock.__file__)
 LOGIN = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
@@ -251,36 +264,34 @@ def test_quiet_leaves_the_banner_and_errors(tmp_path):
         shown.ask("GET", shown.control + "/rule")
         lines = shown.end().splitlines()
     assert len(lines) == 5 and lines[0].startswith("zmock ")
+    assert lines[1].startswith("cloud demo, made now, in memory: 1 Zone, 4 Host, 12 VmInstance")
 
 
-@each("since, shown_age", [(3 * 86400, "3 days old"), (None, "")])
-def test_the_banner_says_where_the_cloud_is_from_and_how_old_it_is(tmp_path, since, shown_age):
-    with Shown(tmp_path, "--data", "state") as shown:
-        text = shown.end()
-    assert "cloud demo, made now, kept in state: 1 Zone, 4 Host, 12 VmInstance" in text
-    assert text.endswith("0 calls, 0 failed; cloud kept in state\n")
-    file = tmp_path / "state" / "Mock.json"
+@each("since, shown_age", [(3 * 86400, "3 days old, "), (None, "")])
+async def test_the_banner_says_where_the_cloud_is_from_and_how_old_it_is(tmp_path, since, shown_age):
+    async with serve(data=str(tmp_path), clock="real") as mock:
+        assert (origin_of(mock), end_of_cloud(mock)) == (f"made now, kept in {tmp_path}", f"cloud kept in {tmp_path}")
+    file = tmp_path / "Mock.json"
     mock = json.loads(file.read_text())
     for record in mock["_default"].values():
-        record["since"] = record["since"] - (since or 0)
+        record["since"] -= since or 0
         if since is None:
             del record["since"]
     file.write_text(json.dumps(mock))
-    with Shown(tmp_path, "--data", "state") as shown:
-        text = shown.end()
-    assert f"cloud demo, {shown_age + ', ' if shown_age else ''}resumed from state: 1 Zone" in text
+    async with serve(data=str(tmp_path), clock="real") as mock:
+        assert origin_of(mock) == f"{shown_age}resumed from {tmp_path}"
 
 
-def test_the_banner_tells_of_rules_and_of_a_clock_that_were_kept(tmp_path):
-    with Shown(tmp_path, "--data", "state") as shown:
-        shown.ask("POST", shown.control + "/rules", {"id": "slow", "api": "CreateZone", "delay": 1})
-        shown.ask("POST", shown.control + "/clock", {"advance": 3600})
-        assert "in force:" not in shown.end().partition("log in")[0]
-    with Shown(tmp_path, "--data", "state") as shown:
-        shown.ask("POST", shown.control + "/clock", {"freeze": True})
-        assert re.search("^1 rule in force: slow\nthe clock was set: it is 20.*\nlog in", shown.end(), re.M)
-    with Shown(tmp_path, "--data", "state") as shown:
-        assert re.search("^1 rule in force: slow\nthe clock is frozen at 20.*\nlog in", shown.end(), re.M)
+async def test_the_banner_tells_of_rules_and_of_a_clock_that_were_kept(tmp_path):
+    async with serve(data=str(tmp_path), clock="real") as mock:
+        assert [*unusual_state(mock)] == []
+        await ask_control(mock, "POST", "rules", {"id": "slow", "api": "CreateZone", "delay": 1})
+        await ask_control(mock, "POST", "clock", {"advance": 3600})
+    for clock in ("the clock was set: it is 20", "the clock is frozen at 20"):
+        async with serve(data=str(tmp_path), clock="real") as mock:
+            rules, shown_clock = unusual_state(mock)
+            assert rules == "1 rule in force: slow" and shown_clock.startswith(clock)
+            await ask_control(mock, "POST", "clock", {"freeze": True})
 
 
 def test_a_pipe_that_nobody_reads_stops_nothing(tmp_path):
@@ -313,10 +324,9 @@ def test_a_stderr_that_cannot_be_written_stops_nothing(tmp_path, stderr):
     assert process.wait(10) == 0
 
 
-def on_screen(folder, *flags, **variables):
-    """What a terminal gets of a start, a mistake and an end."""
+def test_a_screen_has_colours_and_one_line_of_progress(tmp_path):
     master, slave = pty.openpty()
-    with Shown(folder, "--memory", *flags, stderr=slave, **variables) as shown:
+    with Shown(tmp_path, "--memory", "--cloud", "large:2500", stderr=slave, TERM="xterm", NO_COLOR="") as shown:
         os.close(slave)
         shown.ask("GET", "/zone")
         text = b""
@@ -325,18 +335,21 @@ def on_screen(folder, *flags, **variables):
             text += os.read(master, 1 << 16)
         shown.end()
     os.close(master)
-    return text.decode()
-
-
-def test_a_screen_has_colours_and_one_line_of_progress(tmp_path):
-    text = on_screen(tmp_path, "--cloud", "large:2500", TERM="xterm", NO_COLOR="")
+    text = text.decode()
     assert "\x1b[31m404\x1b[0m" in text and "\r\x1b[Kmaking the cloud: " in text
     assert re.search(r"virtual machines\r\x1b\[Kzmock ", text)
 
 
-@each("variables", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "dumb"}])
-def test_without_colours_on_request_and_on_a_dumb_screen(tmp_path, variables):
-    assert "\x1b" not in on_screen(tmp_path, **variables)
+@each("variables", [{"NO_COLOR": "1", "TERM": "xterm"}, {"NO_COLOR": "", "TERM": "dumb"}])
+def test_without_colours_on_request_and_on_a_dumb_screen(monkeypatch, variables):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
+        monkeypatch.setenv(name, value)
+    assert Terminal(screen).painted("404", 31) == "404"
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.setenv("TERM", "xterm")
+    assert Terminal(screen).painted("404", 31) == "\x1b[31m404\x1b[0m"
 
 
 def test_off_a_screen_progress_is_a_line(tmp_path):

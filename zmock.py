@@ -1910,7 +1910,8 @@ class Api:
         texts = {text: text for text in self.only} or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
-        parser.check_names(re.findall(r"\{([\w.]+)\}", " ".join(self.tells.values())), "tells")
+        for sentence in self.tells.values():
+            parser.check_sentence(sentence)
         self.charges = [parser.charge(text) for text in self.asks]
 
     def check_references(self, catalogue: Catalogue) -> None:
@@ -2700,7 +2701,7 @@ class RowParser:
         text, code, details = clause
         check_word(code, self.catalogue.errors, "error code")
         condition = self.condition(text)
-        self.check_names(re.findall(r"\{([\w.]+)\}", details), details)
+        self.check_sentence(details)
         return Refusal(condition, code, details, code == "SYS.1007" and self.is_illegal(condition))
 
     def is_illegal(self, condition: RowCondition) -> bool:
@@ -2747,7 +2748,7 @@ class RowParser:
                 raise ValueError(f"{text!r}: it is written stage NAME: SENTENCE")
             return Clause(Stage(name, sentence))
         if word in ("tag", "untag"):
-            self.check_names(re.findall(r"\{([\w.]+)\}", rest), text)
+            self.check_sentence(text)
         if word == "tag":
             return Clause(Tag(rest.removeprefix("once "), rest.startswith("once ")))
         if word == "untag":
@@ -2755,9 +2756,8 @@ class RowParser:
         if text == "remove":
             return Clause(Remove())
         if text not in EFFECTS:
-            words = [*EFFECTS, *EFFECT_WORDS]
-            near = did_you_mean(text, EFFECTS) or did_you_mean(word, words)
-            raise ValueError(f"there is no effect {text!r}{near}")
+            better = did_you_mean(word, [*EFFECTS, *EFFECT_WORDS])
+            raise ValueError(f"there is no effect {text!r}{better}")
         return Clause(Perform(EFFECTS[text]))
 
     def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
@@ -2766,6 +2766,10 @@ class RowParser:
                 better = did_you_mean(name, self.catalogue.names_in_items(type))
                 raise ValueError(f"{clause!r}: {type} has no field {name}{better}")
             self.check_names([word], clause)
+
+    def check_sentence(self, sentence: str) -> None:
+        """Raise ValueError for a {name} in a sentence that means nothing."""
+        self.check_names(re.findall(r"\{([\w.]+)\}", sentence), sentence)
 
     def check_names(self, words: Iterable[str], clause: str) -> None:
         for word in words:
@@ -18089,6 +18093,7 @@ class Terminal(logging.Handler):
             self.note_end(entry)
 
     def note_call(self, entry: Entry) -> None:
+        """Count a call, and add it to the batch unless it is a poll of a job that goes on."""
         self.calls += 1
         is_poll = entry.api == POLL_JOB.name
         failed = entry.outcome == "error" or entry.drop not in ("", "dribble")
@@ -18105,15 +18110,16 @@ class Terminal(logging.Handler):
         self.add((entry, self.open_jobs.pop(entry.job, None) if entry.is_last else None))
 
     def note_end(self, entry: Entry) -> None:
-        """Count the failure of a job. Log it later, unless a poll has shown it by then."""
+        """Count the failure of a job. Log it after UNPOLLED seconds."""
         if entry.end[0] == "failed":
             self.count_failure(entry)
             log_failure = functools.partial(self.log_failure, entry)
             asyncio.get_running_loop().call_later(UNPOLLED, log_failure)
 
     def log_failure(self, entry: Entry) -> None:
+        """Log why the job of a call failed, unless a poll has shown it."""
         if entry.job in self.open_jobs:
-            record = self.rest.jobs.store.peek("Job", entry.job) or {}
+            record = self.rest.cloud.store.peek("Job", entry.job) or {}
             reason = failure_of(record) or entry.end[1]
             log.info("%s failed, job %s: %s", entry.api, entry.job, reason)
 
@@ -18135,9 +18141,10 @@ class Terminal(logging.Handler):
         if record.name == progress_log.name:
             self.show_progress(record.getMessage(), record.created)
             return
-        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        colour = 0 if record.levelno < logging.WARNING else YELLOW
-        first, *others = (prefix + self.format(record)).splitlines()
+        text, colour = self.format(record), 0
+        if record.levelno >= logging.WARNING:
+            text, colour = f"{record.levelname.lower()}: {text}", YELLOW
+        first, *others = text.splitlines()
         now = datetime.fromtimestamp(record.created)
         lines = [f"{now:%H:%M:%S}  {self.painted(printable(first, LONGEST_TEXT), colour)}"]
         lines += [MARGIN + printable(line, LONGEST_TEXT) for line in others]
@@ -18186,15 +18193,14 @@ class Terminal(logging.Handler):
 
     def call_text(self, entry: Entry, job: OpenJob | None) -> str:
         """Return the line of a call, and the lines below it. `job` is the one that it ends."""
-        clock = self.rest.clock
-        wall = clock.system_time() - clock.monotonic() + entry.began + entry.ms / 1000
+        now = datetime.fromtimestamp(self.rest.clock.system_time())
         row = entry.as_json()
         ending = duration(entry.ms)
         if job:
             row["api"] = job.api
             ending = duration(1000 * (entry.began - job.began) + entry.ms)
             ending += f", {counted(job.polls + 1, 'poll')}"
-        head = call_line(f"{datetime.fromtimestamp(wall):%H:%M:%S}", row, ending, self.painted)
+        head = call_line(f"{now:%H:%M:%S}", row, ending, self.painted)
         return "\n".join([head, *self.lines_below(entry)])
 
     def lines_below(self, entry: Entry) -> Iterator[str]:

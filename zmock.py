@@ -8586,14 +8586,12 @@ class Examples:
 
         "CreateVolume needs name, diskOfferingUuid (GET /disk-offerings: 1f6c... offering-small)"
         """
-        api = self.call.api
-        texts = [self.text_on(api.params[name]) for name in names]
-        line = f"{api.name} needs {', '.join(texts)}"
+        begin = f"{self.call.api.name} needs "
+        texts = [self.text_on(self.call.api.params[name]) for name in names]
         for place in reversed(range(len(names))):
-            if len(line) > LONGEST_HINT:
+            if len(begin + ", ".join(texts)) > LONGEST_HINT:
                 texts[place] = names[place]
-                line = f"{api.name} needs {', '.join(texts)}"
-        return line
+        return begin + ", ".join(texts)
 
     def text_on(self, param: ValueSpec) -> str:
         """Return the name of a parameter with its legal values: "cpuNum (1..1024)"."""
@@ -17945,6 +17943,21 @@ def printable(text: str, longest: int) -> str:
     return CONTROL_CHARACTER.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+Paint = Callable[[str, int], str]  # puts a text in a colour
+
+
+def paint_for(stream: TextIO | None) -> Paint:
+    """Return the paint for a stream. Off a terminal, and on a plain one, it changes nothing."""
+    is_screen = stream is not None and stream.isatty()
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    has_colours = is_screen and not is_plain
+
+    def paint(text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if has_colours and colour else text
+
+    return paint
+
+
 def duration(ms: float) -> str:
     """Return a time for people: 4.2 -> "4 ms", 1500 -> "1.5 s"."""
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
@@ -18055,8 +18068,7 @@ class Terminal(logging.Handler):
         self.stream = PatientStream(stream)
         self.quiet = quiet
         self.is_screen = stream is not None and stream.isatty()
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        self.has_colours = self.is_screen and not plain
+        self.paint = paint_for(stream)
         self.rest: Rest = None
         self.batch: list[Line] = []
         self.left_out = 0  # calls that the batch has no room for
@@ -18146,7 +18158,7 @@ class Terminal(logging.Handler):
             text, colour = f"{record.levelname.lower()}: {text}", YELLOW
         first, *others = text.splitlines()
         now = datetime.fromtimestamp(record.created)
-        lines = [f"{now:%H:%M:%S}  {self.painted(printable(first, LONGEST_TEXT), colour)}"]
+        lines = [f"{now:%H:%M:%S}  {self.paint(printable(first, LONGEST_TEXT), colour)}"]
         lines += [MARGIN + printable(line, LONGEST_TEXT) for line in others]
         self.add("\n".join(lines))
 
@@ -18200,7 +18212,7 @@ class Terminal(logging.Handler):
             row["api"] = job.api
             ending = duration(1000 * (entry.began - job.began) + entry.ms)
             ending += f", {counted(job.polls + 1, 'poll')}"
-        head = call_line(f"{now:%H:%M:%S}", row, ending, self.painted)
+        head = call_line(f"{now:%H:%M:%S}", row, ending, self.paint)
         return "\n".join([head, *self.lines_below(entry)])
 
     def lines_below(self, entry: Entry) -> Iterator[str]:
@@ -18215,14 +18227,10 @@ class Terminal(logging.Handler):
         if entry.hung_up:
             texts.append(f"the client hung up before the answer, which took {duration(entry.ms)}")
         for text in texts:
-            yield MARGIN + self.painted(printable(text, LONGEST_TEXT), YELLOW)
-
-    def painted(self, text: str, colour: int) -> str:
-        """Return a text in a colour, where there are colours."""
-        return f"\x1b[{colour}m{text}\x1b[0m" if self.has_colours and colour else text
+            yield MARGIN + self.paint(printable(text, LONGEST_TEXT), YELLOW)
 
 
-def call_line(time: str, row: Item, ending: str, painted: Callable[[str, int], str]) -> str:
+def call_line(time: str, row: Item, ending: str, paint: Paint) -> str:
     """Return the line of a call: time, status, method and path, API, error code, rule, ending.
 
     `row` is the call as /zmock/calls shows it. Where no status was sent, its outcome stands.
@@ -18233,12 +18241,12 @@ def call_line(time: str, row: Item, ending: str, painted: Callable[[str, int], s
     code = row["code"] if row["status"] >= 400 else ""
     columns = [
         time,
-        painted(status, colour),
+        paint(status, colour),
         f"{row['method']} {printable(target, LONGEST_TARGET)}",
         row["api"],
-        painted(code, RED) if code else "",
+        paint(code, RED) if code else "",
         row["rule"].partition(";")[0],
-        painted(ending, GREY),
+        paint(ending, GREY),
     ]
     return "  ".join(filter(None, columns))
 
@@ -18542,7 +18550,7 @@ class CallPrinter:
 
     def __init__(self, mock: RunningMock, options: CallsOptions) -> None:
         self.mock, self.options = mock, options
-        self.painted = Terminal(sys.stdout).painted
+        self.paint = paint_for(sys.stdout)
         self.printed: dict[tuple[int, str], str] = {}  # outcomes, by seq and time
         self.problem = ""  # printed last
 
@@ -18605,9 +18613,9 @@ class CallPrinter:
         if before == row["outcome"] or not self.fits(row):
             return
         if before is None:
-            print(journal_line(row, self.painted), flush=True)
+            print(journal_line(row, self.paint), flush=True)
         elif row["outcome"] in OVER:
-            print(end_line(row, self.painted), flush=True)
+            print(end_line(row, self.paint), flush=True)
         self.note(row)
 
     def note(self, row: Item) -> None:
@@ -18627,7 +18635,7 @@ class CallPrinter:
         return not options.api or fnmatchcase(row["api"], options.api)
 
 
-def journal_line(row: Item, painted: Callable[[str, int], str]) -> str:
+def journal_line(row: Item, paint: Paint) -> str:
     """Return a call of GET /zmock/calls as the terminal shows it, with its hints below it.
 
     21:04:12  202  POST /zstack/v1/zones  CreateZone  rule-1  2 ms, job running
@@ -18638,17 +18646,17 @@ def journal_line(row: Item, painted: Callable[[str, int], str]) -> str:
         ending += f", job {row['outcome']}" + (f": {row['code']}" if row["code"] else "")
     elif row["outcome"] not in ("ok", "error") and row["status"]:
         ending += f", drop: {row['outcome']}"
-    line = call_line(f"{began:%H:%M:%S}", row, ending, painted)
+    line = call_line(f"{began:%H:%M:%S}", row, ending, paint)
     if not row["hint"]:
         return line
-    return f"{line}\n{MARGIN}{painted(printable(row['hint'], LONGEST_TEXT), YELLOW)}"
+    return f"{line}\n{MARGIN}{paint(printable(row['hint'], LONGEST_TEXT), YELLOW)}"
 
 
-def end_line(row: Item, painted: Callable[[str, int], str]) -> str:
+def end_line(row: Item, paint: Paint) -> str:
     """Return the end of a call's job as a line: "job UUID of CreateZone failed: SYS.1006"."""
     code = f": {row['code']}" if row["code"] else ""
     text = f"job {row['job']} of {row['api']} {row['outcome']}{code}"
-    return MARGIN + painted(text, RED if code else GREEN)
+    return MARGIN + paint(text, RED if code else GREEN)
 
 
 # check

@@ -468,7 +468,7 @@ REFUSED = {
     "a cloud with a wrong field": ('{"zones": [{"nam": "z"}]}', "Zone has no field nam, did you mean name?"),
     "a cloud with a dangling reference": ('{"zones": [{"name": "z"}], "clusters": [{"name": "c", "zoneUuid": "@y"}]}', "zoneUuid"),
     "a cloud with a number for an object": ('{"hosts": [5]}', "5 in Host is no JSON object"),
-    "a catalogue with a wrong row": ('{"apis": {"1": {"name": "x"}}}', "apis, x: call is missing"),
+    "a catalogue with a wrong row": ('{"apis": {"1": {"name": "X"}}}', "apis, X: call is missing"),
 }  # fmt: skip
 
 

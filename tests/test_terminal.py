@@ -21,14 +21,15 @@ from asking import ask_control, each
 
 import zmock
 from zmock import (
+    RED,
     SHA512_OF_PASSWORD,
     PatientStream,
-    Terminal,
     age,
     duration,
     end_of_cloud,
     named,
     origin_of,
+    paint_for,
     printable,
     serve,
     unusual_state,
@@ -346,10 +347,10 @@ def test_without_colours_on_request_and_on_a_dumb_screen(monkeypatch, variables)
     screen.isatty = lambda: True
     for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
         monkeypatch.setenv(name, value)
-    assert Terminal(screen).painted("404", 31) == "404"
+    assert paint_for(screen)("404", RED) == "404"
     monkeypatch.setenv("NO_COLOR", "")
     monkeypatch.setenv("TERM", "xterm")
-    assert Terminal(screen).painted("404", 31) == "\x1b[31m404\x1b[0m"
+    assert paint_for(screen)("404", RED) == "\x1b[31m404\x1b[0m"
 
 
 def test_off_a_screen_progress_is_a_line(tmp_path):

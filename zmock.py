@@ -1936,19 +1936,21 @@ class Api:
                 check_word(name, self.params, "parameter")
 
     def check_param(self, catalogue: Catalogue, param: ValueSpec) -> None:
+        """Raise ValueError for a constraint, a reference or a default that cannot be."""
         if param.above is not None or param.below is not None:
             raise ValueError(f"{param.name}: the range of a parameter is written 1..9")
         if param.regex:
             re.compile(param.regex)
         if param.refers and param.refers != "Resource":
             check_word(param.refers, catalogue.resources, "resource")
-        if param.default is not None:
-            try:
-                is_wrong = param.problem(param.read(param.default))
-            except (TypeError, FrontError):
-                is_wrong = "type"
-            if is_wrong:
-                raise ValueError(f"{param.name}: its default {param.default!r} is not legal")
+        if param.default is None:
+            return
+        try:
+            problem = param.problem(param.read(param.default))
+        except (TypeError, FrontError):
+            problem = "type"
+        if problem:
+            raise ValueError(f"{param.name}: its default {param.default!r} is not legal")
 
     @functools.cached_property
     def params(self) -> dict[str, ValueSpec]:
@@ -3142,8 +3144,10 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
     Raise SettingsError for a wrong file or row.
     """
     cure = 'it is a JSON object of tables: {"apis": [{"name": ...}]}'
+    missing = "--catalogue names a JSON file with rows"
     if is_whole:
-        cure = GET_IT.replace("it", "it anew", 1)
+        cure = GET_IT
+        missing = f"it holds the APIs, and belongs in data/ beside zmock.py; {GET_IT}"
     try:
         tables = json.loads(Path(file).read_text(encoding="utf-8-sig"))
         if not isinstance(tables, dict):
@@ -3156,9 +3160,7 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
             if not isinstance(tables[name], (dict, list)):
                 raise ValueError(f"{name} is no table: neither a list of rows, nor rows by number")
     except FileNotFoundError:
-        reason = f"it holds the APIs, and belongs in data/ beside zmock.py; {GET_IT}"
-        reason = reason if is_whole else "--catalogue names a JSON file with rows"
-        raise SettingsError(f"{file} is missing: {reason}") from None
+        raise SettingsError(f"{file} is missing: {missing}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{file} is not a catalogue ({reason_of(error)}); {cure}") from None
     rows = {}
@@ -8680,7 +8682,7 @@ class Examples:
         return [item for item in self.tables.find(row.stored, "name", name) if row.has(item)]
 
 
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)  # of a call without its parameters
 
 
 def goodness(item: Item) -> int:

@@ -18723,8 +18723,7 @@ def check_rules(path: str) -> str:
 def check_cloud(path: str, content: Item) -> str:
     """Return the objects of a cloud file by type. Raise SettingsError if it cannot be used."""
     cloud = new_cloud(Settings(**IN_TESTS), catalogue())
-    with refused_if_unusable(path, "start without it"):
-        add_loaded(cloud, load_cloud(path, cloud.settings, catalogue(), cloud.clock.now()))
+    load_cloud(path, cloud.settings, catalogue(), cloud.clock.now())
     counts: Counter[str] = Counter()
     for key, items in content.items():
         if key != "now":

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -144,17 +146,25 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(zmock_cli, line, environmen
     assert zmock_cli(*line.split(), **environment) == (2, "", f"zmock: {told}\n")
 
 
-def test_what_listens_and_is_no_zmock_is_told_apart(zmock_cli, tmp_path):
-    server = subprocess.Popen([sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        url = re.search(r"http://[\d.:]+", server.stdout.readline())[0]
+class Silent(BaseHTTPRequestHandler):
+    """A server that is no zmock."""
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *words):
+        pass
+
+
+def test_what_listens_and_is_no_zmock_is_told_apart(zmock_cli):
+    with HTTPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
         for name in ("env", "calls"):
             assert zmock_cli(name, "--url", url) == (2, "", f"zmock: {url} answers, but it is no zmock; {START}\n")
         code, out, err = zmock_cli("wait", "--url", url, "--timeout", "0")
         assert (code, out, err) == (1, "", f"zmock: after 0 seconds, {url} answers, but it is no zmock; {START}\n")
-    finally:
-        server.kill()
-        server.communicate()
+        server.shutdown()
 
 
 @each("name", COMMANDS)
@@ -202,17 +212,16 @@ def test_env_says_when_the_login_is_refused_and_takes_another_account(zmock_cli)
         assert (code, out, err.count("\n")) == (2, "", 1) and f"cannot log in as admin at {mock.base}: Server disconnected" in err
 
 
-def test_env_sends_no_password_to_what_is_no_zmock(zmock_cli):
+def test_env_sends_no_password_to_what_is_no_zmock(zmock_cli, monkeypatch):
     asked = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        process = command("env", "--port", str(server.getsockname()[1]))
-        connection, _ = server.accept()
-        with connection:
-            asked.append(connection.recv(65536))
-            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (2, "") and "it is no zmock" in err
-    assert asked[0].startswith(b"GET /zmock/health ")
+
+    async def ask(mock, method, path, *arguments):
+        asked.append(path)
+        return 200, {"status": "UP"}
+
+    monkeypatch.setattr("zmock.RunningMock.ask", ask)
+    code, out, err = zmock_cli("env", "--url", "http://x:1")
+    assert (code, out, asked) == (2, "", ["/zmock/health"]) and "it is no zmock" in err
 
 
 # wait

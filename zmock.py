@@ -17931,18 +17931,22 @@ LONGEST_TARGET = 160  # characters of a path with its query
 LONGEST_TEXT = 500  # characters of a line below a call
 UNPOLLED: Seconds = 3  # of real time, until a failed job that no poll has shown has a line
 PROGRESS_INTERVAL: Seconds = 3  # between two lines of progress, off a terminal
+POLLS_SHOWN: Seconds = 10  # of real time, between two lines for the polls of one job
+LAST_TRIES = 5  # tenths of a second that the end waits for a reader of stderr
+MOST_LAST = 20  # jobs of which the end tells
 MARGIN = " " * 10  # before the lines below a call
 SAFE_CHUNK = getattr(select, "PIPE_BUF", 512)  # bytes that a ready pipe takes at once
 
 RED, GREEN, YELLOW, GREY = 31, 32, 33, 90  # ANSI colours
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(text: str, longest: int) -> str:
-    """Return a text for a terminal: its control characters are escapes, and it is cut if long."""
+    """Return a text for a terminal: what could steer it is escaped, and a long text is cut."""
     if len(text) > longest:
         text = text[: longest - 1] + "…"
-    return CONTROL_CHARACTER.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 Paint = Callable[[str, int], str]  # puts a text in a colour
@@ -18017,26 +18021,34 @@ class PatientStream:
                 self.stream.write(text)
                 self.stream.flush()
             else:
-                self.enqueue(text)
+                for line in text.splitlines(keepends=True):
+                    self.enqueue(line)
                 self.write_ready()
         except (OSError, ValueError):  # closed, or a full disk
             self.stream = None
 
-    def enqueue(self, text: str) -> None:
+    def enqueue(self, line: str) -> None:
+        """Let a line wait for the reader. Drop it if that reads too slowly."""
         if self.dropped and len(self.unwritten) < MOST_UNWRITTEN / 2:
-            text = f"… {counted(self.dropped, 'line')} were dropped: nobody read stderr\n{text}"
+            note = f"… {counted(self.dropped, 'line')} dropped: stderr was not read in time\n"
             self.dropped = 0
-        octets = text.encode(self.stream.encoding or "utf-8", "backslashreplace")
+            self.unwritten += self.encoded(note)
+        octets = self.encoded(line)
         if len(self.unwritten) + len(octets) > MOST_UNWRITTEN:
-            self.dropped += text.count("\n")
+            self.write_ready()
+        if len(self.unwritten) + len(octets) > MOST_UNWRITTEN:
+            self.dropped += 1
         else:
             self.unwritten += octets
 
-    def write_ready(self) -> None:
-        """Write the waiting text as far as the reader takes it at once."""
+    def encoded(self, text: str) -> bytes:
+        return text.encode(self.stream.encoding or "utf-8", "backslashreplace")
+
+    def write_ready(self, patience: Seconds = 0) -> None:
+        """Write the waiting text as far as the reader takes it, after at most `patience`."""
         self.stream.flush()
         while self.unwritten:
-            ready = select.select([], [self.number], [], 0)[1]
+            ready = select.select([], [self.number], [], patience)[1]
             if not ready:
                 return
             try:
@@ -18045,17 +18057,42 @@ class PatientStream:
                 return
             self.unwritten = self.unwritten[written:]
 
+    def finish(self) -> None:
+        """Write the rest, for a reader that takes it soon."""
+        with contextlib.suppress(OSError, ValueError):
+            for _ in range(LAST_TRIES):
+                if self.stream and self.unwritten:
+                    self.write_ready(patience=0.1)
+
 
 @dataclass
 class OpenJob:
-    """A job that a client may poll: its API, the time of its call, and the polls until now."""
+    """A job whose end no poll has shown yet.
+
+    began      the time of its call; of a job of an earlier run, that of its first poll
+    polls      until now
+    shown      the time of the last line on it
+    failed     True if its failure is counted
+    unlogged   the call of a failed job, until its failure is shown
+    """
 
     api: str
     began: Seconds
+    shown: Seconds
     polls: int = 0
+    failed: bool = False
+    unlogged: Entry | None = None
 
 
-Line = str | tuple[Entry, OpenJob | None]  # a text, or a call with the job that it polls last
+Line = str | tuple[Entry, OpenJob | None]  # a text, or a call with the job that it polls
+
+
+def is_failed_by_rule(entry: Entry) -> bool:
+    """Return True if a rule made a call fail, at once or by letting its job expire."""
+    fault = entry.fault
+    if fault.name:
+        return bool(fault.error or fault.answer or fault.drop)
+    return bool(entry.rule)
 
 
 class Terminal(logging.Handler):
@@ -18069,7 +18106,8 @@ class Terminal(logging.Handler):
         super().__init__(logging.WARNING if quiet else logging.INFO)
         self.stream = PatientStream(stream)
         self.quiet = quiet
-        self.is_screen = stream is not None and stream.isatty()
+        is_screen = stream is not None and stream.isatty()
+        self.rewrites = is_screen and os.environ.get("TERM") != "dumb"
         self.paint = paint_for(stream)
         self.rest: Rest = None
         self.batch: list[Line] = []
@@ -18090,6 +18128,9 @@ class Terminal(logging.Handler):
         logging.getLogger().removeHandler(self)
         log.setLevel(self.level_before)
         self.write_batch()
+        if self.shows_progress:
+            self.stream.write("\n")
+        self.stream.finish()
 
     def follow(self, rest: Rest) -> None:
         """Show the calls to a mock from now on."""
@@ -18110,42 +18151,72 @@ class Terminal(logging.Handler):
         """Count a call, and add it to the batch unless it is a poll of a job that goes on."""
         self.calls += 1
         is_poll = entry.api == POLL_JOB.name
-        failed = entry.outcome == "error" or entry.drop not in ("", "dribble")
-        if failed and not entry.is_last:  # a last poll repeats how its job has failed
-            self.count_failure(entry)
-        if is_poll and entry.outcome == "running" and not (entry.rule or entry.hints):
-            if entry.job in self.open_jobs:
-                self.open_jobs[entry.job].polls += 1
+        job = self.open_job(entry) if entry.job and entry.outcome != "error" else None
+        if entry.is_last:
+            job = self.open_jobs.pop(entry.job, None)
+        if is_poll and job:
+            job.polls += 1
+        has_failed = entry.outcome == "error" or entry.drop not in ("", "dribble")
+        if has_failed and not (entry.is_last and job and job.failed):
+            self.count_failure(is_failed_by_rule(entry))
+        goes_on = is_poll and entry.outcome == "running" and not entry.fault.name
+        if goes_on and job and entry.began - job.shown < POLLS_SHOWN:
             return
-        if entry.job and not is_poll:
-            self.open_jobs[entry.job] = OpenJob(entry.api, entry.began)
+        if job:
+            job.shown = entry.began
+        self.add((entry, job if is_poll else None))
+
+    def open_job(self, entry: Entry) -> OpenJob:
+        """Return the job that a call submits or polls. Forget the oldest of too many."""
+        job = self.open_jobs.get(entry.job)
+        if job is None or entry.api != POLL_JOB.name:
+            record = self.rest.cloud.store.peek("Job", entry.job) or {}
+            job = OpenJob(record.get("api", entry.api), entry.began, entry.began)
+            self.open_jobs[entry.job] = job
             if len(self.open_jobs) > MOST_OPEN_JOBS:
                 del self.open_jobs[next(iter(self.open_jobs))]
-        self.add((entry, self.open_jobs.pop(entry.job, None) if entry.is_last else None))
+        return job
 
     def note_end(self, entry: Entry) -> None:
-        """Count the failure of a job. Log it after UNPOLLED seconds."""
-        if entry.end[0] == "failed":
-            self.count_failure(entry)
-            log_failure = functools.partial(self.log_failure, entry)
+        """Count the failure of a job. Log it after UNPOLLED seconds, unless a poll shows it."""
+        if entry.end[0] != "failed":
+            return
+        record = self.rest.cloud.store.peek("Job", entry.job) or {}
+        self.count_failure(bool(record.get("rule")))
+        job = self.open_jobs.get(entry.job)
+        if job:
+            job.failed, job.unlogged = True, entry
+            log_failure = functools.partial(self.log_failure, job)
             asyncio.get_running_loop().call_later(UNPOLLED, log_failure)
 
-    def log_failure(self, entry: Entry) -> None:
-        """Log why the job of a call failed, unless a poll has shown it."""
-        if entry.job in self.open_jobs:
+    def log_failure(self, job: OpenJob) -> None:
+        """Log why a job failed, unless a poll has shown it."""
+        entry, job.unlogged = job.unlogged, None
+        if entry and self.open_jobs.get(entry.job) is job:
             record = self.rest.cloud.store.peek("Job", entry.job) or {}
             reason = failure_of(record) or entry.end[1]
             log.info("%s failed, job %s: %s", entry.api, entry.job, reason)
 
-    def count_failure(self, entry: Entry) -> None:
-        self.failures += 1
-        if entry.rule:
-            self.failures_by_rules += 1
+    def log_open_jobs(self) -> None:
+        """Log the failures that no poll has shown, and the polled jobs that go on."""
+        for uuid, job in [*self.open_jobs.items()][-MOST_LAST:]:
+            if job.unlogged:
+                self.log_failure(job)
+            elif job.polls and not job.failed:
+                polls = counted(job.polls, "poll")
+                log.info("%s goes on after %s, job %s", job.api, polls, uuid)
 
-    def summary(self, where: str) -> str:
-        """Return the last line: "27 calls, 9 failed (4 by rules); cloud kept in data/cloud"."""
+    def count_failure(self, is_by_rule: bool) -> None:
+        self.failures += 1
+        self.failures_by_rules += is_by_rule
+
+    def sum_up(self, where: str) -> None:
+        """Write the last line: "27 calls, 9 failed (4 by rules); cloud kept in data/cloud"."""
+        self.log_open_jobs()
+        self.write_batch()
         by_rules = f" ({self.failures_by_rules} by rules)" if self.failures_by_rules else ""
-        return f"{counted(self.calls, 'call')}, {self.failures} failed{by_rules}; {where}"
+        calls = counted(self.calls, "call")
+        self.write_lines([f"{calls}, {self.failures} failed{by_rules}; {where}"])
 
     # log records
 
@@ -18166,7 +18237,7 @@ class Terminal(logging.Handler):
 
     def show_progress(self, text: str, moment: Seconds) -> None:
         """Write progress at once: over the last line of a screen, else every few seconds."""
-        if self.is_screen:
+        if self.rewrites:
             self.stream.write(f"\r\x1b[K{text}")
             self.shows_progress = True
         elif moment >= self.next_progress:
@@ -18181,14 +18252,19 @@ class Terminal(logging.Handler):
             self.left_out += 1
         else:
             self.batch.append(line)
+        if not self.write_later():
+            self.write_batch()
+
+    def write_later(self) -> bool:
+        """Write the batch soon. Return False if no event loop runs in this thread."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self.write_batch()
-            return
+            return False
         if not self.is_due:
             self.is_due = True
             loop.call_later(BATCH_INTERVAL, self.write_batch)
+        return True
 
     def write_batch(self) -> None:
         with self.lock:
@@ -18199,6 +18275,8 @@ class Terminal(logging.Handler):
             self.left_out, self.is_due = 0, False
             if lines or self.stream.unwritten:
                 self.write_lines(lines)
+            if self.stream.unwritten:
+                self.write_later()
 
     def write_lines(self, lines: Sequence[str]) -> None:
         clear = "\r\x1b[K" if self.shows_progress else ""
@@ -18206,14 +18284,14 @@ class Terminal(logging.Handler):
         self.stream.write(clear + "".join(f"{line}\n" for line in lines))
 
     def call_text(self, entry: Entry, job: OpenJob | None) -> str:
-        """Return the line of a call, and the lines below it. `job` is the one that it ends."""
+        """Return the line of a call, and the lines below it. `job` is the one that it polls."""
         now = datetime.fromtimestamp(self.rest.clock.system_time())
         row = entry.as_json()
         ending = duration(entry.ms)
         if job:
             row["api"] = job.api
             ending = duration(1000 * (entry.began - job.began) + entry.ms)
-            ending += f", {counted(job.polls + 1, 'poll')}"
+            ending += f", {counted(job.polls, 'poll')}"
         head = call_line(f"{now:%H:%M:%S}", row, ending, self.paint)
         return "\n".join([head, *self.lines_below(entry)])
 
@@ -18279,8 +18357,7 @@ async def run(mock: Mock, terminal: Terminal) -> None:
         welcome(mock, terminal)
         await stop.wait()
     if not mock.settings.quiet:
-        terminal.write_batch()
-        terminal.write_lines([terminal.summary(end_of_cloud(mock))])
+        terminal.sum_up(end_of_cloud(mock))
 
 
 def welcome(mock: Mock, terminal: Terminal) -> None:

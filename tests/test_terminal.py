@@ -303,13 +303,98 @@ def test_a_pipe_that_nobody_reads_stops_nothing(tmp_path):
             assert shown.ask("GET", "/api-jobs/" + 140 * "1")[0] == 404
         read = b""
         until = time.monotonic() + 10
-        while b"dropped: nobody read stderr" not in read:
+        while b"dropped: stderr was not read in time" not in read:
             assert time.monotonic() < until
             if select.select([reading], [], [], 0.1)[0]:
                 read += os.read(reading, 1 << 16)
             shown.ask("GET", "/api-jobs/1")
         shown.end()
     os.close(reading)
+
+
+def test_a_reader_that_pauses_gets_all_lines_and_the_summary(tmp_path):
+    reading, writing = os.pipe()
+    with Shown(tmp_path, "--memory", stderr=writing) as shown:
+        os.close(writing)
+        for _ in range(250):
+            shown.ask("GET", "/api-jobs/" + 140 * "1")
+        read = b""
+        while read.count(b"  404  ") < 250:  # no call comes any more
+            assert select.select([reading], [], [], 10)[0], read[-200:]
+            read += os.read(reading, 1 << 16)
+        for _ in range(250):
+            shown.ask("GET", "/api-jobs/" + 140 * "1")
+        shown.process.send_signal(signal.SIGTERM)
+        while octets := os.read(reading, 1 << 12):
+            read += octets
+        assert shown.process.wait(10) == 0
+    os.close(reading)
+    assert read.endswith(b"500 calls, 500 failed; cloud not kept (--memory)\n") and b"dropped" not in read
+
+
+def test_long_lines_to_a_file_are_all_written(shown):
+    rule = {"api": "QueryZone", "then": {"error": "SYS.1000", "details": "\u4e91" * 600}}
+    shown.ask("POST", shown.control + "/rules", rule)
+    request = f"GET /zstack/v1/zones?q=name={200 * 'a'} HTTP/1.1\r\nHost: a\r\nAuthorization: OAuth {shown.session}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", shown.port)) as connection:
+        connection.sendall(request.encode() * 90)
+        received = 0
+        while received < 90:
+            received += connection.recv(1 << 16).count(b"HTTP/1.1 503")
+    text = shown.end()
+    assert text.count("  503  GET /zstack/v1/zones") == 90 and "dropped" not in text
+
+
+def test_only_failures_that_rules_make_count_as_theirs(shown):
+    for api in ("Query*", "StartVmInstance"):
+        shown.ask("POST", shown.control + "/rules", {"api": api, "delay": 0.01})
+    shown.ask("GET", "/zones?q=nam=a")
+    start_running(shown)
+    shown.finish("POST", "/zones", {"params": {"name": "#zmock fail"}})
+    assert re.search(r"\d+ calls, 3 failed \(1 by rules\); ", shown.end())
+
+
+def test_polls_are_counted_though_rules_meet_them_and_lost_jobs_are_folded(shown):
+    shown.ask("POST", shown.control + "/rules", {"api": "PollJob", "delay": 0.001, "times": 2})
+    shown.finish("POST", "/zones", {"params": {"name": "a"}})
+    polls = len(json.loads(shown.ask("GET", shown.control + "/calls?api=PollJob")[1])["calls"])
+    shown.ask("DELETE", shown.control + "/rules")
+    shown.ask("POST", shown.control + "/rules", {"api": "CreateZone", "then": {"job": "lose"}})
+    location = json.loads(shown.ask("POST", "/zones", {"params": {"name": "b"}})[1])["location"]
+    for _ in range(20):
+        assert shown.ask("GET", location)[0] == 202
+    text = shown.end()
+    assert re.search(rf"200  GET /zstack/v1/api-jobs/\w+  CreateZone  .*, {polls} polls?\n", text)
+    assert len(re.findall("202  GET /zstack/v1/api-jobs/", text)) <= 2
+    assert re.search(rf"CreateZone goes on after 20 polls, job {location[-32:]}\n", text)
+
+
+def test_a_failure_that_no_poll_has_shown_is_told_at_the_end(shown):
+    nobody_polls(shown)
+    while b'"failed"' not in shown.ask("GET", shown.control + "/jobs")[1]:
+        time.sleep(0.02)
+    assert re.search(r"StartVmInstance failed, job \w{32}: .*\n.* 1 failed; ", shown.end())
+
+
+def test_a_failure_before_a_reset_is_not_that_of_a_later_job_with_the_same_uuid(shown):
+    headers = {"X-Job-UUID": JOB}
+    shown.ask("POST", "/zones", {"params": {"name": "#zmock fail"}}, headers)
+    shown.ask("GET", shown.control + "/wait?path=/zones&timeout=0.2&q=name=none")
+    shown.ask("POST", shown.control + "/reset")
+    shown.log_in()
+    shown.ask("POST", "/zones", {"params": {"name": "#zmock hold"}}, headers)
+    shown.ask("GET", shown.control + "/wait?path=/zones&timeout=3.2&q=name=none")
+    assert "CreateZone failed" not in shown.end()
+
+
+def test_failures_of_an_earlier_run_are_counted_when_they_are_polled(tmp_path):
+    with Shown(tmp_path, "--data", "state", "--delay", "0.05") as shown:
+        shown.log_in()
+        shown.finish("POST", "/zones", {"params": {"name": "#zmock fail"}}, {"X-Job-UUID": JOB})
+        shown.end()
+    with Shown(tmp_path, "--data", "state") as shown:
+        assert shown.ask("GET", f"/api-jobs/{JOB}")[0] == 503
+        assert "1 call, 1 failed" in shown.end()
 
 
 @each("stderr", ["closed", "/dev/full"])
@@ -373,7 +458,7 @@ def test_a_burst_is_cut_and_counted(tmp_path):
     assert left_out > 0 and lines + left_out == 2000 and "2000 calls, 2000 failed" in text
 
 
-@each("text, shown_text", [("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\nb\r", r"a\x0ab\x0d"), ("\u2028", r"\x2028"), ("云主机", "云主机"), ("x" * 20, "xxxxxxxxx…")])
+@each("text, shown_text", [("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\nb\r", r"a\nb\r"), ("\u202e", r"\u202e"), ("云主机", "云主机"), ("x" * 20, "xxxxxxxxx…")])
 def test_what_comes_from_outside_does_not_steer_the_terminal(text, shown_text):
     assert printable(text, 10) == shown_text
 

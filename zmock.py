@@ -16907,7 +16907,7 @@ def log_in_one_line(record: logging.LogRecord) -> bool:
     if isinstance(error, broken):
         record.levelno, record.levelname = logging.INFO, "INFO"
         record.exc_info = None
-        text = " ".join(str(error).split())
+        text = one_line(str(error))
         record.msg, record.args = "refused broken HTTP: %s", (text,)
         if any(mark in text for mark in TLS_MARKS):
             record.msg, record.args = "a client speaks TLS to this port: use http, not https", ()
@@ -18398,7 +18398,7 @@ def unusual_state(mock: Mock) -> Iterator[str]:
     if clock.mode == "frozen":
         yield f"the clock is frozen at {iso(clock.now())}"
     elif clock.mode == "warp":
-        yield "the clock warps: what is waited for comes at once"
+        yield "the clock warps: every wait ends at once"
     elif abs(clock.now() - clock.system_time()) > 1:
         yield f"the clock was set: it is {iso(clock.now())}"
 
@@ -18587,7 +18587,7 @@ async def session_of(mock: RunningMock, account: str, password: str) -> Uuid:
             return str(answer["inventory"]["uuid"])
         reason = "{code}: {details}".format(**answer["error"])
     except (*NO_ANSWER, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split()) or "no answer"
+        reason = one_line(str(error)) or "no answer"
     cure = "if its password was changed, give --account and --password"
     raise SettingsError(f"cannot log in as {account} at {mock.base}: {reason}; {cure}")
 
@@ -18945,28 +18945,26 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        is_server = command is SERVER
-        description = command.help
-        if is_server:
-            lines = [f"  {other.words:<24}  {other.help}" for other in COMMANDS.values()]
-            description = "\n".join([description, "", "commands:", *lines])
         super().__init__(
             prog=command.program,
-            usage=USAGE if is_server else f"zmock {command.words} [options]",
-            description=description,
-            epilog=EPILOG if is_server else None,
+            usage=f"zmock {command.words} [options]",
+            description=command.help,
             formatter_class=HelpFormatter,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
         )
+        if command is SERVER:
+            lines = [f"  {other.words:<24}  {other.help}" for other in COMMANDS.values()]
+            self.description = "\n".join([command.help, "", "commands:", *lines])
+            self.usage, self.epilog = USAGE, EPILOG
         group = self.add_argument_group("options")
         for item in command.items():
             if group.title != (item.metadata["group"] or "options"):
                 group = self.add_argument_group(item.metadata["group"])
             group.add_argument(*names_of_flag(item), dest=item.name, **argument_of(item))
         group.add_argument("-h", "--help", action="help", help="print this help")
-        if is_server:
+        if command is SERVER:
             group.add_argument(
                 "--version", action="version", version=__version__, help="print the version"
             )

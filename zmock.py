@@ -18465,15 +18465,6 @@ class CallsOptions(MockAddress):
     """The options of `zmock calls`."""
 
     follow: bool = setting(False, "then print each new call, and the end of its job", short="-f")
-    api: str = setting("", "only calls of these APIs: CreateVmInstance, Query*", values="GLOB")
-    path: str = setting("", "only calls of these paths: /vm-instances*", values="GLOB")
-    status: str = setting("", "only calls with this status: 503")
-    since: int = setting(0, "only calls after the one of this number", values="SEQ")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not re.fullmatch("[0-9]*", self.status):
-            raise SettingsError(f"--status is a number, not {self.status!r}")
 
 
 BETWEEN_TRIES: Seconds = 0.05  # of real time
@@ -18614,8 +18605,8 @@ async def wait_for_mock(options: WaitOptions) -> int:
 async def print_calls(options: CallsOptions) -> int:
     """Print the journal of a mock, and with --follow each later call."""
     async with RunningMock(options) as mock:
-        printer = CallPrinter(mock, options)
-        lost = await printer.print_journal(options.since)
+        printer = CallPrinter(mock)
+        lost = await printer.print_journal()
         if options.follow:
             await printer.follow()
     if lost:
@@ -18627,23 +18618,17 @@ async def print_calls(options: CallsOptions) -> int:
 class CallPrinter:
     """Prints the calls of a mock, each once, and the ends of their jobs."""
 
-    def __init__(self, mock: RunningMock, options: CallsOptions) -> None:
-        self.mock, self.options = mock, options
+    def __init__(self, mock: RunningMock) -> None:
+        self.mock = mock
         self.paint = paint_for(sys.stdout)
         self.printed: dict[tuple[int, str], str] = {}  # outcomes, by seq and time
         self.problem = ""  # printed last
 
-    async def print_journal(self, since: int = 0) -> int:
-        """Print the calls of the journal that are not printed yet, from a number on.
-
-        Return the number of calls that the journal has no room for.
-        """
+    async def print_journal(self) -> int:
+        """Print the new calls of the journal. Return how many calls it has no room for."""
         answer = await self.mock.control("calls", "calls")
         for row in answer["calls"]:
-            if row["seq"] <= since:
-                self.note(row)
-            else:
-                self.print_news(row)
+            self.print_news(row)
         return answer["dropped"]
 
     async def follow(self) -> None:
@@ -18688,30 +18673,15 @@ class CallPrinter:
 
     def print_news(self, row: Item) -> None:
         """Print a call, or the end of its job, if it is new."""
-        before = self.printed.get((row["seq"], row["time"]))
-        if before == row["outcome"] or not self.fits(row):
-            return
+        key = row["seq"], row["time"]
+        before = self.printed.get(key)
         if before is None:
             print(journal_line(row, self.paint), flush=True)
-        elif row["outcome"] in OVER:
+        elif before != row["outcome"] and row["outcome"] in OVER:
             print(end_line(row, self.paint), flush=True)
-        self.note(row)
-
-    def note(self, row: Item) -> None:
-        """Remember that a call is printed."""
-        self.printed[row["seq"], row["time"]] = row["outcome"]
+        self.printed[key] = row["outcome"]
         while len(self.printed) > MOST_PRINTED:
             del self.printed[next(iter(self.printed))]
-
-    def fits(self, row: Item) -> bool:
-        """Return True if a call passes the filters, as in GET /zmock/calls."""
-        options = self.options
-        if options.status not in ("", str(row["status"])):
-            return False
-        paths = (row["path"], without_prefix(row["path"]))
-        if options.path and not any(fnmatchcase(path, options.path) for path in paths):
-            return False
-        return not options.api or fnmatchcase(row["api"], options.api)
 
 
 def journal_line(row: Item, paint: Paint) -> str:

@@ -8586,7 +8586,7 @@ class Examples:
     def hint_on_missing(self, names: Sequence[str]) -> str:
         """Return the missing parameters, each with a place to find its values and an example.
 
-        "CreateVolume needs name, diskOfferingUuid (GET /disk-offerings: 1f6c... offering-small)"
+        "CreateDataVolume needs name, diskOfferingUuid (GET /disk-offerings: 1f6c... small)"
         """
         begin = f"{self.call.api.name} needs "
         texts = [self.text_on(self.call.api.params[name]) for name in names]
@@ -8611,22 +8611,21 @@ class Examples:
         """Return "GET /images: UUID image-1", or which API makes an image."""
         type = param.refers
         row = self.catalogue.resources[type]
-        path = f"GET /{row.path or self.catalogue.resources[row.stored].path}"
-        if not self.account:
-            return path
+        path = row.path or self.catalogue.resources[row.stored].path
+        place = f"GET /{path}" if path else type
+        if not self.account or row.inside:
+            return place
         usable = [item for item in self.items(type) if self.suits(param, item)]
         if usable:
-            return f"{path}: {words_for(max(usable, key=goodness))}"
+            return f"{place}: {words_for(max(usable, key=goodness))}"
         creator = self.creator_of(type)
         way = f": {creator.name}, {creator.call}" if creator else ""
         return f"no usable {type}{way}"
 
     def items(self, type: str) -> list[Item]:
         """Return some of the objects of a type that the caller sees, the oldest first."""
-        if not self.account:
-            return []
         row = self.catalogue.resources[type]
-        if row.inside:
+        if not self.account or row.inside:
             return []
         waiting = EXPUNGING.get(row.stored)
         items = []

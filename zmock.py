@@ -16710,7 +16710,7 @@ def make_cloud(rest: Rest) -> None:
     filled_with = {"cloud": settings.cloud, "seed": settings.seed}
     if not rest.made:
         rest.made = filled_with | {"cloud": named_anywhere(settings.cloud)}
-    record = {"uuid": "mock", "starts": 0, "since": round(date)}
+    record = {"uuid": "mock", "starts": 0, "since": int(date)}
     cloud.store.put("Mock", record | filled_with | facts_of(rest))
     image, cursors = cloud.store.image(), dict(cloud.part(Cursors))
     rest.start = Start(settings.cloud, date, stamp, image, cloud.random.getstate(), cursors)

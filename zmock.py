@@ -1900,8 +1900,11 @@ class Api:
         self.check_references(catalogue)
         if self.backing == "none":
             return  # nothing reads the rest of its row
+        if self.kind == "Query":
+            self.check_query(catalogue)
         if self.creates and not self.behaviour:
             check_word(self.type, catalogue.resources, "resource")
+            check_uuid(catalogue.resources[self.type])
         subject = self.subject.refers if self.subject else ""
         parser = RowParser(catalogue, (self.type, subject), self.params)
         self.refusals = [parser.refusal(clause) for clause in self.refuses]
@@ -1916,9 +1919,7 @@ class Api:
 
     def check_references(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a parameter, resource, error code or field that does not exist."""
-        if len(self.params) < len(self.takes):
-            names = Counter(ValueSpec.parse(text).name for text in self.takes)
-            raise ValueError(f"takes names {names.most_common(1)[0][0]} twice")
+        check_unique("takes", [ValueSpec.parse(text).name for text in self.takes])
         for param in self.params.values():
             self.check_param(catalogue, param)
         for type in re.findall(r"\w+:(\w+)", self.answers):
@@ -1934,6 +1935,16 @@ class Api:
                 check_word(name, fields, f"field of {self.sums}")
             for name in self.by:
                 check_word(name, self.params, "parameter")
+
+    def check_query(self, catalogue: Catalogue) -> None:
+        """Raise ValueError for a query if its resource has another path, and no query there."""
+        check_word(self.type, catalogue.resources, "resource")
+        row = catalogue.resources[self.type]
+        call = f"GET /{row.path}"
+        if not any(api.call == call and api.type == self.type for api in catalogue.apis.values()):
+            raise ValueError(f"it queries {self.path}, but the path of {row.name} is {row.path!r}")
+        if self.by_uuid:
+            check_uuid(row)
 
     def check_param(self, catalogue: Catalogue, param: ValueSpec) -> None:
         """Raise ValueError for a constraint, a reference or a default that cannot be."""
@@ -2273,6 +2284,12 @@ class Resource:
 
     def check_fields(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a type, a resource or a field that does not exist."""
+        if self.name in NAMES_OF_ZMOCK:
+            raise ValueError(f"zmock uses the name {self.name} itself; choose another")
+        if self.name == "Session" and self.path:
+            raise ValueError("path: sessions have none, for the uuid of a session is a secret")
+        if not self.field_words:
+            raise ValueError("fields is empty")
         names = catalogue.item_fields(self.name)
         for name, type in names.items():
             check_word(type, TYPES, f"type of {name},")
@@ -2302,6 +2319,23 @@ class Resource:
         check_word(relation.target, catalogue.resources, "resource")
         names = catalogue.item_fields(relation.target)
         check_word(relation.theirs.partition(".")[0], names, f"field of {relation.target}")
+
+
+def check_uuid(row: Resource) -> None:
+    """Raise ValueError for a resource whose inventories no client could name in a call."""
+    if "uuid" not in row.all_fields:
+        raise ValueError(f"the fields of {row.name} lack uuid")
+
+
+def check_unique(key: str, names: Sequence[str]) -> None:
+    """Raise ValueError if a key of a row has a name twice."""
+    if len({*names}) < len(names):
+        raise ValueError(f"{key} names {repeated(names)} twice")
+
+
+def repeated(names: Iterable[str]) -> str:
+    """Return the name that is there most often."""
+    return Counter(names).most_common(1)[0][0]
 
 
 def types_of(words: Sequence[str]) -> dict[str, str]:
@@ -2460,6 +2494,7 @@ class Struct:
         return types_of(self.field_words)
 
     def compile(self, catalogue: Catalogue) -> None:
+        check_unique("fields", [word.partition(":")[0] for word in self.field_words])
         for name, type in self.fields.items():
             check_word(type, TYPES, f"type of {name},")
 
@@ -2828,6 +2863,8 @@ def check_word(word: str, words: Collection[str], noun: str) -> None:
 
 # the catalogue
 
+OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
+NAMES_OF_ZMOCK = {*OWN_TYPES, "Resource"}  # a reference to a Resource is one to anything
 TABLES = {
     "apis": Api,
     "inventories": Resource,
@@ -2873,7 +2910,7 @@ class Catalogue:
             with rows.about("inventories", row.name):
                 row.check_fields(self)
         self.resources = with_indexes(self.resources)
-        self.collections = {row.path: row for row in self.resources.values() if row.path}
+        self.collections: dict[str, Resource] = {}  # by path
         self.apis: dict[str, Api] = tables["apis"]
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
         self.referenced: list[str] = []  # the types of which AccountResourceRefs tell
@@ -2918,7 +2955,9 @@ class Catalogue:
                 raise ValueError(f"{other.name} is {api.call} already")
 
     def relate(self, row: Resource) -> None:
-        """Note the relations of a resource to others."""
+        """Note the collection of a resource, and its relations to others."""
+        if row.path and self.collections.setdefault(row.path, row) is not row:
+            raise ValueError(f"path: {row.path!r} is that of {self.collections[row.path].name}")
         if (row.owner or row.account) and not row.unreferenced:
             self.referenced.append(row.name)
         self.naming_tags += [pattern for pattern in row.tags if "{uuid}" in pattern]
@@ -3134,8 +3173,29 @@ def reason_of(error: Exception) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, with lone surrogates as escapes."""
-    return " ".join(text.split()).encode(errors="backslashreplace").decode()
+    """Return a text on one line, with escapes for what no terminal should get: ESC, surrogates."""
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+
+
+def read_json(file: Path | str) -> Any:
+    """Return the JSON of a file that somebody wrote.
+
+    Raise OSError, RecursionError, or ValueError also for a key that an object has twice.
+    """
+    text = Path(file).read_text(encoding="utf-8-sig")
+    return json.loads(text, object_pairs_hook=unique_keys)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> Item:
+    """Return a JSON object. Raise ValueError if a key is there twice."""
+    item = dict(pairs)
+    if len(item) < len(pairs):
+        key = repeated(key for key, _ in pairs)
+        raise ValueError(f"the key {key!r} is there twice in {short_json(item)}")
+    return item
 
 
 def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
@@ -3149,7 +3209,7 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
         cure = GET_IT
         missing = f"it holds the APIs, and belongs in data/ beside zmock.py; {GET_IT}"
     try:
-        tables = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+        tables = read_json(file)
         if not isinstance(tables, dict):
             raise ValueError("no JSON object of tables")
         for name in TABLES if is_whole else ():
@@ -3221,7 +3281,7 @@ SHAPES = {  # by the type of a column: a test of its JSON values, and the words 
     Item: (is_object, "an object"),
     dict[str, Item]: (is_object_of_objects, "an object of objects"),
 }
-CAPITALIZED = r"[A-Z]\w*"
+CAPITALIZED = r"[A-Z][A-Za-z0-9_]{0,99}"  # names of resources are names of files
 TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the words for that
     ("apis", "name"): (CAPITALIZED, "words with capitals, such as CreateZone"),
     ("apis", "call"): (
@@ -3355,6 +3415,8 @@ def with_subtypes(rows: Rows) -> dict[str, Resource]:
         with rows.about("inventories", row.name):
             if row.of in rows.tables["inventories"] and row.of not in complete:
                 raise ValueError(f"the row {row.of} stands below; a subtype stands after it")
+            check_unique("fields", [word.partition(":")[0] for word in row.field_words])
+            check_unique("relations", [text.partition(":")[0] for text in row.relation_words])
             if row.of:
                 row = with_parent(complete, row)
             complete[row.name] = row
@@ -3532,7 +3594,6 @@ Changes = dict[str, dict[int, Item | None]]  # the changes of a commit; None for
 Pause = Callable[[], Any]
 
 FORMAT = 3  # of the files; a newer one is refused, an older one brought up to date
-OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
 LONGEST_LEDGER = 16 << 20  # bytes; a longer ledger is folded though commits go on
 SLICE = 100  # objects that a fold writes at a stretch
 PAUSE: Seconds = 0.001  # after each slice, so that requests are answered meanwhile
@@ -3610,8 +3671,7 @@ def frozen_object(pairs: list[tuple[str, Any]]) -> FrozenDict:
     """Return an object that json.loads() reads, frozen. Raise KeyError if a key is there twice."""
     item = FrozenDict(pairs)
     if len(item) < len(pairs):
-        keys = Counter(key for key, _ in pairs)
-        raise KeyError(keys.most_common(1)[0][0])
+        raise KeyError(repeated(key for key, _ in pairs))
     for key, value in pairs:
         if type(value) is list:
             dict.__setitem__(item, key, frozen(value))

@@ -166,6 +166,7 @@ def without(row, key):
 
 
 HOSTNAME = record("apis", "SetVmHostname")
+BARE = ["name", "zoneUuid", "state"]  # the fields of a rack without a uuid
 NUMA = record("configurations", "vm/numa")
 WRONG = {  # a file, and what the start says of it besides the file
     "no JSON": ("{", "is not a catalogue (Expecting"),
@@ -243,6 +244,22 @@ WRONG = {  # a file, and what the start says of it besides the file
     "a rule for tags of nothing": ({"tags": [{"type": "VmInstance", "tag": "a::{b}", "when": "b", "details": "no"}]}, "there is no type 'VmInstance', did you mean VmInstanceVO?"),
     "a rule for tags with a typo": ({"tags": [{"type": "VmInstanceVO", "tag": "a::{b}", "when": "c", "details": "no"}]}, "there is no parameter or field c"),
     "an error code of another form": ({"errors": [{"code": "sys-1", "description": "d"}]}, "code: 'sys-1' is not a code such as SYS.1006"),
+    "a name that zmock uses": (resource(name="Job"), "inventories, Job: zmock uses the name Job itself; choose another"),
+    "a name that stands for all": (resource(name="Resource"), "zmock uses the name Resource itself"),
+    "a name that no file can have": (resource(name="R" * 300), "is not words with capitals"),
+    "a collection of sessions": ({"inventories": [record("inventories", "Session") | {"path": "sessions"}]}, "inventories, Session: path: sessions have none"),
+    "a path of another resource": (resource(path="zones"), "inventories, Rack: path: 'zones' is that of Zone"),
+    "a query of another path": ({"inventories": [RACK | {"path": "a/b"}], "apis": [QUERY]}, "apis, QueryRack: it queries /racks, but the path of Rack is 'a/b'"),
+    "a query of no path": ({"inventories": [without(RACK, "path")], "apis": [QUERY]}, "but the path of Rack is ''"),
+    "a query of a class without objects": ({"structs": [{"name": "Leg", "java": "org.acme.Leg", "fields": ["uuid"]}], "apis": [QUERY | {"answers": "inventories:Leg"}]}, "there is no resource 'Leg'"),
+    "a new object without uuid": ({"inventories": [RACK | {"fields": BARE}], "apis": [CREATE]}, "apis, CreateRack: the fields of Rack lack uuid"),
+    "a query of a uuid that is not there": ({"inventories": [RACK | {"fields": BARE}], "apis": [QUERY | {"by_uuid": True}]}, "apis, QueryRack: the fields of Rack lack uuid"),
+    "a resource of no fields": (resource(fields=[]), "inventories, Rack: fields is empty"),
+    "a field twice": (resource(fields=[*RACK["fields"], "uuid"]), "fields names uuid twice"),
+    "a field of a class twice": ({"structs": [{"name": "Leg", "java": "org.acme.Leg", "fields": ["uuid", "uuid"]}]}, "structs, Leg: fields names uuid twice"),
+    "a relation twice": (resource(relations=["zone: zoneUuid=Zone.uuid", "zone: zoneUuid=Zone.uuid"]), "relations names zone twice"),
+    "a name with a control character": ({"structs": [{"name": "\x1b[31m\u202e", "java": "org.acme.Leg"}]}, "structs, \\x1b[31m\\u202e: fields is missing"),
+    "a key twice": ('{"apis": [{"name": "A", "name": "B"}]}', "the key 'name' is there twice in {\"name\": \"B\"}"),
     "a provider without services": ({"providers": [{"type": "Acme"}]}, "providers, Acme: services is missing"),
 }  # fmt: skip
 
@@ -258,7 +275,14 @@ def test_a_wrong_file_stops_the_start_with_one_line_that_names_file_row_and_the_
     assert main(["--memory", "--port", "0", "--catalogue", file]) == 2
     out, err = capsys.readouterr()
     assert out == "" and re.fullmatch(r"zmock: [^\n]+\n", err) and file in err and why in err
-    assert "Error(" not in err
+    assert "Error(" not in err and err.strip().isprintable()
+
+
+def test_a_second_query_has_a_path_of_its_own_and_a_subtype_may_repeat_the_fields_of_its_type(tmp_path):
+    shelf = QUERY | {"name": "QueryShelf", "call": "GET /shelves"}
+    iron = RACK | {"name": "IronRack", "of": "Rack", "path": "iron"}
+    file = write(tmp_path / "mine.json", {"inventories": [RACK, iron], "apis": [QUERY, shelf]})
+    assert {"QueryRack", "QueryShelf"} <= Catalogue(CATALOGUE_FILE, [file]).apis.keys()
 
 
 def test_a_file_that_is_missing_and_a_flag_without_a_file_are_a_line(tmp_path, capsys):

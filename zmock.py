@@ -6678,7 +6678,7 @@ class Faults:
         """Put the rules of a file in force instead of those that it held before."""
         before = self.rules
         try:
-            definitions = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            definitions = read_json(path)
             if not isinstance(definitions, list):
                 raise ValueError(f"it is a JSON list of rules, not {short_json(definitions)}")
             rules = self.renewed(path, definitions)
@@ -12880,8 +12880,7 @@ class CloudFile:
     def read(self) -> tuple[list[tuple[Resource, Item]], Stamp]:
         """Return the objects of the file with the rows of their keys, and its "now" or ""."""
         try:
-            text = Path(self.path).read_text(encoding="utf-8-sig")
-            collections = json.loads(text)
+            collections = read_json(self.path)
         except (OSError, ValueError, RecursionError) as error:
             choices = "--cloud is demo, empty, large:N or a JSON file"
             raise SettingsError(
@@ -16099,7 +16098,7 @@ class Control:
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {counted(limit, 'byte')}") from None
         try:
-            return json.loads(text) if text.strip() else {}
+            return json.loads(text, object_pairs_hook=unique_keys) if text.strip() else {}
         except (ValueError, RecursionError) as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
 

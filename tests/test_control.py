@@ -570,7 +570,7 @@ def spoil(folder, type, change):
 
 @pytest.mark.parametrize(("type", "change", "told"), (
     ("Mock", {"starts": "x"}, "'starts' is no whole number"), ("Mock", {"clock": 5}, "'clock' is no clock"), ("Mock", {"format": "x"}, "'format' is no whole"),
-    ("Mock", {"format": None}, "'format' is no whole"), ("Mock", {"format": 99}, "newer zmock"), ("Foo", {}, "Foo.json, which is no file of a cloud"),
+    ("Mock", {"format": None}, "'format' is no whole"), ("Mock", {"format": 99}, "newer zmock"), ("Foo", {}, "objects of Foo, a type without a row; add the --catalogue with a row Foo"),
     ("Mock", {"format": "LONG"}, "Mock.json, line 1, column 1: Exceeds the limit"),
     ("VmInstance", {"state": "Destroyed", "lastOpDate": "0000-02-31 00:00:00"}, "holds what zmock cannot use"),
 ))  # fmt: skip
@@ -731,10 +731,11 @@ async def test_a_body_that_cannot_be_read_is_told(zmock, body, headers, told):
         assert (answer.status, told in (await answer.json())["error"]) == (400, True)
 
 
-async def test_a_body_that_is_no_json_is_told(zmock):
+@each(("body", "told"), ((b"{", "no JSON"), (b'{"freeze": true, "freeze": false}', "the key 'freeze' is there twice")))
+async def test_a_body_that_is_no_json_is_told(zmock, body, told):
     headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(headers=headers) as http, http.post(f"{zmock.base}/zmock/clock", data=b"{") as answer:
-        assert (answer.status, "no JSON" in (await answer.json())["error"]) == (400, True)
+    async with aiohttp.ClientSession(headers=headers) as http, http.post(f"{zmock.base}/zmock/clock", data=body) as answer:
+        assert (answer.status, told in (await answer.json())["error"]) == (400, True)
 
 
 # who may

@@ -206,7 +206,7 @@ def nearest(word: object, words: Iterable[str], count: int = 1) -> list[str]:
     longer = []
     if len(wrong) > 2:
         longer = sorted((right for right in spellings if right.startswith(wrong)), key=len)
-    similar = difflib.get_close_matches(wrong, spellings, count, 0.6)
+    similar = difflib.get_close_matches(wrong, spellings, count, 0.65)
     matches = dict.fromkeys([*longer, *similar])
     return [spellings[match] for match in matches][:count]
 
@@ -403,7 +403,9 @@ def read_variables(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith("ZMOCK_"):
             continue
         if variable not in items:
-            raise SettingsError(f"no setting reads {variable}{did_you_mean(variable, items)}")
+            near = nearest(variable.removeprefix("ZMOCK_"), [item.name for item in items.values()])
+            better = "".join(f", did you mean {variable_of(name)}?" for name in near)
+            raise SettingsError(f"no setting reads {variable}{better}")
         item = items[variable]
         values[item.name] = read_variable(variable, environment[variable], type(item.default))
     return values

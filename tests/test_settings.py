@@ -192,12 +192,15 @@ def test_a_wrong_argument_is_told_in_one_line(arguments, told):
         ({"ZMOCK_DIALECT": "manuel"}, "did you mean manual?"),
         ({"ZMOCK_DELAY": "soon"}, "not 'soon'"),
         ({"ZMOCK_PROT": "80"}, "ZMOCK_PROT, did you mean ZMOCK_PORT?"),
+        ({"ZMOCK_BASEURL": "http://a"}, "ZMOCK_BASEURL, did you mean ZMOCK_BASE_URL?"),
+        ({"ZMOCK_FOO": "1"}, "no setting reads ZMOCK_FOO$"),
+        ({"ZMOCK_URL": "http://a"}, "no setting reads ZMOCK_URL$"),
     ),
 )
 def test_a_wrong_variable_is_told_in_one_line(environment, told):
     with pytest.raises(SettingsError) as error:
         read_settings([], environment)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert told in f"{error.value}$" and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "value"), (("dialect", "servr"), ("delay", "soon"), ("port", -1), ("clock", "wrap")))

@@ -4008,9 +4008,11 @@ class Folder(Storage):
         """Refuse files of others and of a newer zmock before anything is done to them."""
         for name in names:
             if Path(name).stem not in self.types:
+                paths = [folder / name for folder in (self.path, self.spares)]
+                foreign = [str(path) for path in paths if os.path.lexists(path)]
                 raise SettingsError(
-                    f"{self.path / name} is not a file of a cloud; "
-                    "choose another folder with --data, move it away, "
+                    f"{foreign[0]} is not a file of a cloud; choose another folder with --data, "
+                    f"move {' and '.join(foreign)} away, "
                     "or add the --catalogue whose objects it holds"
                 )
         with contextlib.suppress(Broken, FileNotFoundError):
@@ -16855,9 +16857,8 @@ def check_documents(rest: Rest, documents: Documents, source: Path | str) -> Non
     """
     types = {type for type, items in documents.items() if items}
     for type in types - rest.cloud.store.indexes.keys() - OWN_TYPES:
-        problem = f"{source} holds {type}.json, which is no file of a cloud"
-        cure = f"move it away, or add the --catalogue with a row {type}"
-        raise SettingsError(f"{problem}; {cure}")
+        problem = f"{source} holds objects of {type}, a type without a row"
+        raise SettingsError(f"{problem}; add the --catalogue with a row {type}, or use another")
     for record in documents.get("Mock", {}).values():
         check_record(record, source)
     if not documents.get("ManagementNode"):

@@ -254,6 +254,20 @@ def test_files_of_somebody_else_are_left_alone(path):
     assert {"thesis.tmp", "package.json", "x.tmp"} <= {file.name for file in path.iterdir()}
 
 
+def test_a_file_of_somebody_else_is_named_wherever_it_lies(path):
+    (path / ".spare").mkdir(parents=True)
+    paths = [path / "Gad.json", path / ".spare" / "Gad.json"]
+    for file in paths:
+        file.write_text("{}")
+    for files in (paths, paths[1:]):
+        with pytest.raises(SettingsError) as error:
+            loaded(path)
+        told = f"{files[0]} is not a file of a cloud; choose another folder with --data, move {' and '.join(map(str, files))} away, or"
+        assert told in str(error.value)
+        files[0].unlink()
+    loaded(path)
+
+
 # the ledger
 
 

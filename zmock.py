@@ -5979,6 +5979,7 @@ DROPS = ("reset", "empty", "truncate", "garbage", "hang", "dribble")
 LATE = 5  # seconds by which a web-hook is late if its rule has no delay
 Z99 = 2.3263478740408408  # 99 of 100 draws of the standard normal distribution are below it
 LONGEST_GLOB = 500  # characters; matching takes time that grows with their square
+MOST_GLOBS = 1000  # whose APIs are remembered, for large files of rules
 MOST_SEEN = 100_000  # different calls that a rule counts; then it forgets the oldest
 
 
@@ -6313,6 +6314,7 @@ THEN = {  # the moments at which each effect can strike
 ONLY_LATE = ("accept", "job")  # the moments of a rule without effect, which delays
 
 
+@functools.cache
 def hint_on_then() -> str:
     """Return the keys of `then`: "keys of then: one of error, ...; with error: details, stage"."""
     parts = [f"keys of then: one of {', '.join(THEN)}"]
@@ -6399,8 +6401,8 @@ def check_method(cloud: Cloud, glob: Any, apis: list[Api]) -> None:
 
 def check_name(cloud: Cloud, key: str, apis: list[Api]) -> None:
     place, _, name = key.partition(".")
-    names = set().union(*(names_at(cloud, place, api) for api in apis))
-    if name not in names:
+    if not any(name in names_at(cloud, place, api) for api in apis):
+        names = set().union(*(names_at(cloud, place, api) for api in apis))
         better = did_you_mean(name, names) if names else f": there is no {place} at all"
         keys = [f"{place}.{known_name}" for known_name in sorted(names)]
         more = ", ..." if len(keys) > MOST_LISTED else ""
@@ -6449,6 +6451,12 @@ HINT_ON_RULE = f"keys of a rule: {', '.join(RULE_KEYS)}"
 HINT_ON_APIS = "GET /zmock/apis lists the APIs; * stands for any text"
 
 
+def apis_named(apis: dict[str, Api], glob: str) -> list[Api]:
+    if glob in apis:
+        return [apis[glob]]
+    return [api for name, api in apis.items() if fnmatchcase(name, glob)]
+
+
 class Faults:
     """The rules in force. The first that fires decides; if none does, magic in a name may."""
 
@@ -6457,15 +6465,21 @@ class Faults:
         self.apis = cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
         self.files = cloud.settings.rules
         self.problems: dict[str, str] = {}  # by file: why its rules are not in force
+        apis_of = functools.partial(apis_named, cloud.catalogue.apis)
+        self.apis_of = functools.lru_cache(MOST_GLOBS)(apis_of)
         self.clear()
 
     @property
     def armed(self) -> bool:
         """True if there are rules, or files that may come to hold some."""
-        return bool(self.rules or self.files)
+        return bool(self.by_id or self.files)
+
+    @property
+    def rules(self) -> list[Rule]:
+        return list(self.by_id.values())
 
     def clear(self) -> None:
-        self.rules: list[Rule] = []
+        self.by_id: dict[str, Rule] = {}
         self.ids = itertools.count(1)
         self.magic = 0  # hits
         self.stamps: dict[str, Any] = {}  # of the files, as they were read last
@@ -6473,7 +6487,7 @@ class Faults:
     def decide(self, occasion: MatchedCall) -> Fault:
         """Return the fault of a call: of the first rule that fires, else of magic, else none."""
         self.reread()
-        for rule in self.rules:
+        for rule in self.by_id.values():
             fault = rule.decide(occasion, self.cloud.settings.seed)
             if fault:
                 return fault
@@ -6492,20 +6506,19 @@ class Faults:
         description = self.cloud.catalogue.errors.get(then.get("error"), "")
         then = {"details": description} | then
         rule = Rule(self.id_for(definition), definition, then, moments, source)
-        self.rules.append(rule)
+        self.by_id[rule.id] = rule
         if "ttl" in definition:
             self.start_ttl(rule, ends)
         return rule
 
     def id_for(self, definition: Item) -> str:
         """Return the id of a new rule: its own, or the next free one."""
-        if not self.rules:  # the same rules again have the same ids, and the same random numbers
+        if not self.by_id:  # the same rules again have the same ids, and the same random numbers
             self.ids = itertools.count(1)
-        taken = {"magic", *(rule.id for rule in self.rules)}
         id = definition.get("id")
-        if id in taken:
+        if id == "magic" or id in self.by_id:
             raise ValueError(f"there is a rule {id!r} already")
-        while id is None or id in taken:
+        while id is None or id in self.by_id:
             id = f"rule-{next(self.ids)}"
         return id
 
@@ -6520,14 +6533,16 @@ class Faults:
             rule.timer = self.cloud.clock.after(ends - now, rule.end, f"rule {rule.id} is over")
 
     def remove(self, id: str) -> None:
-        self.replace([rule for rule in self.rules if rule.id != id])
+        rule = self.by_id.pop(id, None)
+        if rule and rule.timer:
+            rule.timer.cancel()
 
-    def replace(self, rules: list[Rule]) -> None:
+    def replace(self, rules: Iterable[Rule]) -> None:
         """Put these rules in force, and no others."""
-        for rule in self.rules:
-            if rule.timer and rule not in rules:
+        before, self.by_id = self.by_id, {rule.id: rule for rule in rules}
+        for id, rule in before.items():
+            if rule.timer and self.by_id.get(id) is not rule:
                 rule.timer.cancel()
-        self.rules = rules
 
     # checking rules
 
@@ -6570,9 +6585,7 @@ class Faults:
         apis = [POLL_JOB] if glob == POLL_JOB.name else []
         if isinstance(glob, str):
             check_glob("api", glob)
-            for name, api in self.cloud.catalogue.apis.items():
-                if fnmatchcase(name, glob):
-                    apis.append(api)
+            apis += self.apis_of(glob)
         if simulated := [api for api in apis if api.backing != "none"]:
             return simulated
         if apis:
@@ -6692,7 +6705,7 @@ class Faults:
             return
         places = {path: place for place, path in enumerate(self.files)}
         rules = [*(rule for rule in before if rule.source != path), *rules]
-        self.rules = before
+        self.by_id = {rule.id: rule for rule in before}
         self.replace(sorted(rules, key=lambda rule: places.get(rule.source, len(places))))
 
     def renewed(self, path: str, definitions: list[Any]) -> list[Rule]:
@@ -6705,7 +6718,9 @@ class Faults:
         for definition in definitions:
             same = former[canonical(definition)]
             unchanged.append(same.pop(0) if same else None)
-        self.rules = [rule for rule in self.rules if rule.source != path or rule in unchanged]
+        again = {*unchanged}
+        still = [rule for rule in self.rules if rule.source != path or rule in again]
+        self.by_id = {rule.id: rule for rule in still}
         rules = []
         for number, (rule, definition) in enumerate(zip(unchanged, definitions), 1):
             try:
@@ -16246,7 +16261,7 @@ class Control:
         def undo(error: ApiError) -> None:
             now = self.faults.rules
             old = [rule for rule in before if rule.id in ids or rule in now]
-            self.faults.rules = old + [rule for rule in now if rule not in before]
+            self.faults.replace(old + [rule for rule in now if rule not in before])
             self.store.take_back(changes)
 
         await self.commit_rules(undo)
@@ -16263,7 +16278,7 @@ class Control:
     def named_rule(self, request: web.Request) -> Rule:
         """Return the rule that the path names. Raise ControlError if there is none."""
         id = request.match_info["name"]
-        rules = {rule.id: rule for rule in self.faults.rules}
+        rules = self.faults.by_id
         if id not in rules:
             raise no_such("rule", id, rules)
         return rules[id]

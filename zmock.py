@@ -1996,6 +1996,11 @@ class Api:
         return (self.path,)
 
     @functools.cached_property
+    def shapes(self) -> list[str]:
+        """Return the paths without the names of their variables: "/zones/{}"."""
+        return [re.sub(r"{\w+}", "{}", path) for path in self.paths]
+
+    @functools.cached_property
     def key(self) -> str:
         """Return the member of a body with the parameters: params, or an action."""
         return "params" if self.method == "POST" else self.name[0].lower() + self.name[1:]
@@ -2950,10 +2955,9 @@ class Catalogue:
 
     def check_added_api(self, api: Api) -> None:
         """Raise ValueError for an API of --catalogue that cannot stand beside the others."""
-        shape = re.sub(r"{\w+}", "{}", api.call)
         for other, _ in itertools.chain(*(self.route(path) for path in api.paths)):
-            is_alike = other is not api and re.sub(r"{\w+}", "{}", other.call) == shape
-            if is_alike and (api.method != "PUT" or api.key == other.key):
+            is_alike = other.method == api.method and other.shapes[0] == api.shapes[0]
+            if other is not api and is_alike and (api.method != "PUT" or api.key == other.key):
                 raise ValueError(f"{other.name} is {api.call} already")
 
     def relate(self, row: Resource) -> None:
@@ -13991,6 +13995,11 @@ def header_safe(text: str) -> str:
 # hints
 
 
+def shape_of(path: str) -> str:
+    """Return a path without its uuids: "/zone/d825b1a26f4e474b8c59306081920ff2" -> "/zone/{}"."""
+    return re.sub(r"(?<=\w)/[0-9A-Fa-f-]{32,36}(?=/|$)", "/{}", path[:1000])
+
+
 def nearest_path(apis: Iterable[Api], path: str) -> tuple[str, list[Api]] | None:
     """Return the path of APIs that is most like a wrong path, and the APIs on it, if any is.
 
@@ -13999,19 +14008,19 @@ def nearest_path(apis: Iterable[Api], path: str) -> tuple[str, list[Api]] | None
     paths = {}
     owners = defaultdict(list)
     for api in apis:
-        for pattern in api.paths:
-            paths[re.sub(r"\{\w+\}", "{}", pattern)] = pattern
+        for pattern, shape in zip(api.paths, api.shapes):
+            paths[shape] = pattern
             owners[pattern].append(api)
-    shape = re.sub(r"/[0-9A-Fa-f-]{32,36}(?=/|$)", "/{}", path[:1000])
-    for near in difflib.get_close_matches(shape, paths, 1):
+    for near in difflib.get_close_matches(shape_of(path), paths, 1):
         return paths[near], owners[paths[near]]
     return None
 
 
 def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
-    """Return a hint on a path that no API has: the nearest one, with its method and APIs."""
-    if path.endswith("/") and catalogue.route(path.rstrip("/")):
-        return f"without the slash at the end: {path.rstrip('/')}"
+    """Return a hint on a path that no API has: the nearest one, with its method and APIs.
+
+    `path` is without its uuids, see shape_of.
+    """
     collection = path.split("/")[1]
     if not collection:
         return "an API is a collection below it, as /zones; GET /zmock/apis lists all"
@@ -14037,7 +14046,7 @@ def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
 
 def paths_of_inner(name: str, paths: Iterable[str]) -> list[str]:
     """Return the paths of a collection inside another: "users" -> ["/accounts/users"]."""
-    return sorted(path for path in paths if re.fullmatch(f"/[^/]+/{re.escape(name)}", path))
+    return sorted(path for path in paths if path.split("/")[2:] == [name])
 
 
 def names_of(apis: list[Api]) -> str:
@@ -14121,6 +14130,7 @@ def unread_headers(headers: Iterable[str]) -> list[str]:
 
 LONGEST_VALUE = 2000  # characters of a value in the journal
 MOST_HINTS = 20  # of a call
+MOST_WRONG_PATHS = 200  # whose hints are remembered: the search takes some milliseconds
 MOST_LOGGED_HINTS = 1000  # hints whose repetition is no warning in the log
 
 
@@ -14474,6 +14484,8 @@ class Rest:
         self.watchers: list[Callable[[str, Entry], None]] = []  # of calls, see tell()
         self.logged_hints: dict[str, None] = {}  # the oldest first
         self.cached = AnswerCache(cloud.store)
+        hint_on_path = functools.partial(path_hint, cloud.catalogue)
+        self.hint_on_path = functools.lru_cache(MOST_WRONG_PATHS)(hint_on_path)
         self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
@@ -14580,7 +14592,9 @@ class Rest:
         """Return the API that a request means, the variables of its path, and its body."""
         apis = self.catalogue.route(path)
         if not apis:
-            hint = path_hint(self.catalogue, effective_method(request.method), path)
+            hint = self.hint_on_path(effective_method(request.method), shape_of(path))
+            if self.catalogue.route(path.rstrip("/")):
+                hint = f"without the slash at the end: {path.rstrip('/')}"
             raise FrontError(404, f"no api mapping to /v1{path}", hint)
         text = await read_body(request, self.settings.body_limit, self.dialect)
         body = parse_body(text, self.dialect, len(apis) == 1)

@@ -7287,7 +7287,9 @@ class Jobs:
             async with self.http.post(url, data=body, headers=headers, **options) as answer:
                 return 200 <= answer.status < 300
         except (aiohttp.ClientError, ValueError, OSError, TimeoutError) as error:
-            log.info("web-hook %s: %s", url, error)
+            is_broken = isinstance(error, aiohttp.InvalidURL)
+            reason = "this is no address" if is_broken else str(error) or type(error).__name__
+            log.info("web-hook %s: %s", url, reason)
             return False
 
     def answer_sent(self, uuid: Uuid) -> None:
@@ -13859,8 +13861,12 @@ def parse_body(text: str, dialect: Dialect, alone: bool) -> Item:
 def hint_on_json(text: str, error: Exception) -> str:
     """Return the hint on a body that is no JSON: the place of the first wrong character."""
     hint = "the body is a JSON object"
+    if isinstance(error, UnicodeError):
+        return "a text of the body holds half of a surrogate pair, which no text in UTF-8 has"
+    if isinstance(error, RecursionError):
+        return "the body is nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
-        return hint
+        return str(error)
     if re.match(r"\w+(=|$)", text):
         return f'{hint} such as {{"params": {{"name": "x"}}}}, no form: {text[:40]!a}'
     near = text[max(0, error.pos - 15) : error.pos + 15]

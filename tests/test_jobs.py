@@ -414,10 +414,13 @@ async def test_a_web_hook_is_tried_again_each_two_seconds_until_it_takes_it(mock
 @pytest.mark.parametrize(
     "url", ("http://127.0.0.1:1/", "http://[", "nonsense", "ftp://127.0.0.1/", "file:///etc/passwd", "http://", "http://a b/")
 )
-async def test_a_web_hook_that_leads_nowhere_does_no_harm(mock, url):
+async def test_a_web_hook_that_leads_nowhere_does_no_harm_and_the_log_tells_why(mock, url, caplog):
+    caplog.set_level("INFO", "zmock")
     job = await create(mock, X_Web_Hook=url)
     await mock.advance(60)
     assert await status_of(mock, job) == [200]
+    told = [message for message in caplog.messages if "web-hook" in message]
+    assert told and not [message for message in told if message.count(url) > 1 or message.endswith(": ")]
 
 
 async def test_an_empty_web_hook_is_none_and_a_call_without_a_job_has_none(mock, receiver):

@@ -14598,9 +14598,9 @@ class Rest:
         """Return the API that a request means, the variables of its path, and its body."""
         apis = self.catalogue.route(path)
         if not apis:
-            hint = self.hint_on_path(effective_method(request.method), shape_of(path))
-            if self.catalogue.route(path.rstrip("/")):
-                hint = f"without the slash at the end: {path.rstrip('/')}"
+            hint = f"without the slash at the end: {path.rstrip('/')}"
+            if not self.catalogue.route(path.rstrip("/")):
+                hint = self.hint_on_path(effective_method(request.method), shape_of(path))
             raise FrontError(404, f"no api mapping to /v1{path}", hint)
         text = await read_body(request, self.settings.body_limit, self.dialect)
         body = parse_body(text, self.dialect, len(apis) == 1)

@@ -911,6 +911,14 @@ async def test_a_rules_file_that_cannot_be_used_is_an_error_of_the_start(tmp_pat
     assert str(file) in str(error.value)
 
 
+def test_the_apis_of_a_pattern_are_searched_once(monkeypatch):
+    faults = create_app()[REST].faults
+    faults.add({"api": "Create*"})
+    monkeypatch.setattr("zmock.fnmatchcase", None)
+    for api in ("Create*", "CreateZone"):
+        assert "CreateZone" in faults.add({"api": api}).moments
+
+
 # anything at all
 
 LEAVES = st.one_of(

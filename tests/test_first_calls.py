@@ -193,6 +193,15 @@ async def test_a_first_mistake_is_told_with_what_to_do_instead(cloud, line, body
     assert "\n" not in hint and len(hint) < 1000
 
 
+async def test_the_hint_on_a_wrong_path_is_searched_once_for_all_its_uuids(cloud, monkeypatch):
+    _, _, first = await ask(cloud, f"GET /zstack/v1/zone/{'a' * 32}")
+    assert "did you mean zones?; nearest: /zones/{uuid} by GET (QueryZone)" in first
+    monkeypatch.setattr("zmock.nearest_path", None)
+    assert (await ask(cloud, f"GET /zstack/v1/zone/{'b' * 32}"))[2] == first
+    path = f"/zones/{'c' * 32}"
+    assert (await ask(cloud, f"PUT /zstack/v1{path}/actions/"))[2] == f"without the slash at the end: {path}/actions"
+
+
 async def test_a_poll_of_a_wrong_uuid_tells_whose_it_is_or_where_the_jobs_are(cloud):
     vm = (await cloud.query("vm-instances"))[0]["uuid"]
     await cloud.request("POST", "/zones", {"params": {"name": "z"}})

@@ -2955,6 +2955,8 @@ class Catalogue:
 
     def check_added_api(self, api: Api) -> None:
         """Raise ValueError for an API of --catalogue that cannot stand beside the others."""
+        if any(path.startswith("/api-jobs/") for path in api.paths):
+            raise ValueError("polls of api-jobs have the paths below /api-jobs already")
         for other, _ in itertools.chain(*(self.route(path) for path in api.paths)):
             is_alike = other.method == api.method and other.shapes[0] == api.shapes[0]
             if other is not api and is_alike and (api.method != "PUT" or api.key == other.key):

@@ -219,6 +219,7 @@ WRONG = {  # a file, and what the start says of it besides the file
     "an api that nothing does": ({"apis": [{"name": "PaintRack", "call": "PUT /racks", "backing": "generic"}]}, "apis, PaintRack: nothing does its calls"),
     "an api whose path another has": ({"inventories": [RACK], "apis": [QUERY, QUERY | {"name": "QueryShelf"}]}, "is GET /racks already"),
     "an api whose path the catalogue has": ({"apis": [record("apis", "QueryZone") | {"name": "QueryArea"}]}, "apis, QueryArea: QueryZone is GET /zones already"),
+    "an api whose path polls have": (api(call="POST /api-jobs/{zoneUuid}"), "apis, CreateRack: polls of api-jobs have the paths below /api-jobs already"),
     "an api of the 501 with a wrong parameter": (api(backing="none", takes=["name:strng"]), "is no name with a type"),
     "a field of no type": (resource(fields=["uuid", "name", "units:itn"]), "there is no type of units, 'itn', did you mean int?"),
     "a field with a space": (resource(fields=["uuid", "my name"]), "fields: 'my name' is not a name, or a name with a type as cpuNum:int"),

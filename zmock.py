@@ -206,7 +206,7 @@ def nearest(word: object, words: Iterable[str], count: int = 1) -> list[str]:
     longer = []
     if len(wrong) > 2:
         longer = sorted((right for right in spellings if right.startswith(wrong)), key=len)
-    similar = difflib.get_close_matches(wrong, spellings, count, 0.65)
+    similar = difflib.get_close_matches(wrong, spellings, count, 0.61)
     matches = dict.fromkeys([*longer, *similar])
     return [spellings[match] for match in matches][:count]
 

@@ -233,6 +233,39 @@ def digest(text: str) -> str:
     return hashlib.md5(text.encode(errors="replace"), usedforsecurity=False).hexdigest()
 
 
+MOST_LEVELS = 200  # of lists and objects in JSON; Python has a frame for each to copy a value
+
+
+def load_json(text: str, **hooks: Any) -> Any:
+    """Return the value of a JSON text from outside. The hooks are those of json.loads().
+
+    Raise ValueError for any other text, and for a value of more than MOST_LEVELS levels.
+    """
+    too_deep = f"it is nested more than {MOST_LEVELS} levels deep"
+    try:
+        value = json.loads(text, **hooks)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    may_be_deep = text.count("[") + text.count("{") > MOST_LEVELS
+    if may_be_deep and is_deeper(value, MOST_LEVELS):
+        raise ValueError(too_deep)
+    return value
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return True if a JSON value has more levels of lists and objects."""
+    layer = [value]
+    for _ in range(levels + 1):
+        inner: list[Any] = []
+        for outer in layer:
+            if isinstance(outer, dict):
+                inner.extend(outer.values())
+            elif isinstance(outer, list):
+                inner.extend(outer)
+        layer = inner
+    return bool(layer)
+
+
 # ---- Settings ------------------------------------------------------------------------------------
 
 
@@ -3191,10 +3224,10 @@ def one_line(text: str) -> str:
 def read_json(file: Path | str) -> Any:
     """Return the JSON of a file that somebody wrote.
 
-    Raise OSError, RecursionError, or ValueError also for a key that an object has twice.
+    Raise OSError, or ValueError also for a key that an object has twice.
     """
     text = Path(file).read_text(encoding="utf-8-sig")
-    return json.loads(text, object_pairs_hook=unique_keys)
+    return load_json(text, object_pairs_hook=unique_keys)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> Item:
@@ -3229,7 +3262,7 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"{name} is no table: neither a list of rows, nor rows by number")
     except FileNotFoundError:
         raise SettingsError(f"{file} is missing: {missing}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{file} is not a catalogue ({reason_of(error)}); {cure}") from None
     rows = {}
     for name, records in tables.items():
@@ -6705,7 +6738,7 @@ class Faults:
             if not isinstance(definitions, list):
                 raise ValueError(f"it is a JSON list of rules, not {short_json(definitions)}")
             rules = self.renewed(path, definitions)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             self.replace(before)
             self.problems[path] = str(error)
             return
@@ -11991,8 +12024,8 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
     """Return the call that a long job makes, from its jobData."""
     api = api_of_long_job(cloud, call["jobName"])
     try:
-        arguments = json.loads(call["jobData"])
-    except (TypeError, ValueError, RecursionError) as error:
+        arguments = load_json(call["jobData"])
+    except (TypeError, ValueError) as error:
         raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise ApiError("SYS.1000", "jobData is no JSON object")
@@ -12524,7 +12557,7 @@ def license_fields(cloud: Cloud, text: str) -> Item:
     Raise SYS.1007 for an illegal value.
     """
     try:
-        values = json.loads(base64.b64decode(text, validate=True))
+        values = load_json(base64.b64decode(text, validate=True).decode("utf-8-sig"))
     except ValueError:
         return {}
     if not isinstance(values, dict):
@@ -12908,7 +12941,7 @@ class CloudFile:
         """Return the objects of the file with the rows of their keys, and its "now" or ""."""
         try:
             collections = read_json(self.path)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             choices = "--cloud is demo, empty, large:N or a JSON file"
             raise SettingsError(
                 f"cannot read the cloud in {self.path}: {error}; {choices}"
@@ -13846,9 +13879,9 @@ def parse_body(text: str, dialect: Dialect, alone: bool) -> Item:
     if not text.strip():
         return {}
     try:
-        body = json.loads(text, parse_constant=refuse_number, parse_float=finite_number)
+        body = load_json(text, parse_constant=refuse_number, parse_float=finite_number)
         json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate cannot be kept
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         details = f"com.google.gson.stream.MalformedJsonException: {error}"
         raise malformed(dialect, details, hint_on_json(text, error)) from None
     if body is None or (alone and body == []):
@@ -13865,8 +13898,6 @@ def hint_on_json(text: str, error: Exception) -> str:
     hint = "the body is a JSON object"
     if isinstance(error, UnicodeError):
         return "a text of the body holds half of a surrogate pair, which no text in UTF-8 has"
-    if isinstance(error, RecursionError):
-        return "the body is nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
     if re.match(r"\w+(=|$)", text):
@@ -16139,8 +16170,8 @@ class Control:
         except web.HTTPRequestEntityTooLarge:
             raise ControlError(400, f"the body has more than {counted(limit, 'byte')}") from None
         try:
-            return json.loads(text, object_pairs_hook=unique_keys) if text.strip() else {}
-        except (ValueError, RecursionError) as error:
+            return load_json(text, object_pairs_hook=unique_keys) if text.strip() else {}
+        except ValueError as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
 
     # zmock itself
@@ -16613,7 +16644,9 @@ MOST_CATALOGUES = 4  # in memory at a time: tests use several
 FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
-UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # of edited objects
+UNUSABLE = (  # exceptions that edited objects and other servers bring about
+    KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 
 
 def catalogue(files: Sequence[str | Path] = ()) -> Catalogue:
@@ -18597,7 +18630,7 @@ class RunningMock:
             timeout=aiohttp.ClientTimeout(total=seconds),
             allow_redirects=False,
         ) as answer:
-            return answer.status, json.loads(await answer.read())
+            return answer.status, load_json(await answer.text(errors="replace"))
 
     async def control(self, path: str, member: str, seconds: Seconds = LONGEST_ANSWER) -> Item:
         """Return the answer of GET /zmock/..., an object with this member.
@@ -18764,7 +18797,7 @@ class CallPrinter:
                 if name == "event":
                     kind = text
                 elif name == "data" and kind == "call":
-                    self.print_news(json.loads(text))
+                    self.print_news(load_json(text))
                 elif name == "data" and kind == "dropped":
                     await self.print_journal()
         raise aiohttp.ServerDisconnectedError
@@ -18837,10 +18870,10 @@ def check_and_print(path: str) -> int:
 def check_file(path: str) -> str:
     """Return the content of a file: "rules, 3 rules". Raise SettingsError if it cannot be used."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        content = load_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(error.strerror or str(error)) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SettingsError(f"no JSON: {error}") from None
     if isinstance(content, list):
         if any(isinstance(row, dict) and "at" in row for row in content):

@@ -368,6 +368,7 @@ def check_settings(settings: Settings) -> None:
     if settings.long_delay:
         seconds_range(settings.long_delay)
     check_base_url(settings.base_url)
+    check_token(settings.control_token)
     check_between("utc-offset", settings.utc_offset, -14, 14)
     check_between("body-limit", settings.body_limit, 1, 1 << 30)
     check_between("journal", settings.journal, 0, 1_000_000)
@@ -402,6 +403,13 @@ def check_base_url(text: str) -> None:
     shorter = re.fullmatch(r"(.*?)/zstack(/v1)?/?", text)
     if shorter:
         raise SettingsError(f"--base-url is the address before /zstack/v1: {shorter[1]}")
+
+
+def check_token(text: str) -> None:
+    """Refuse a token that a header cannot hold, or not as it is."""
+    if text != text.strip() or not text.isprintable():
+        reason = "a text without line breaks and outer spaces"
+        raise SettingsError(f"--control-token is {reason}, not {text!r}")
 
 
 def seconds_range(text: str) -> tuple[Seconds, Seconds]:
@@ -15972,35 +15980,42 @@ def read_number(request: web.Request, key: str, default: float, highest: float) 
     return float(text)
 
 
-FILTERS = ("api", "path", "status", "since")
+FILTERS: dict[str, Callable[[str, str], None]] = {  # of the journal: the check of each value
+    "api": check_glob,
+    "path": check_glob,
+    "status": Allowed(str, "a number such as 404, or 4xx", pattern="[0-9]{1,18}|[1-5]xx").check,
+    "outcome": among("ok", "error", "running", "succeeded", "failed", *DROPS).check,
+    "since": Allowed(str, "a number from 0", pattern="[0-9]{1,18}").check,
+}
 
 
 def journal_filter(request: web.Request, *more: str) -> Callable[[Entry], bool]:
-    """Return a test for entries of the journal by api and path (globs), status and since.
+    """Return the test for entries that the FILTERS of a request make.
 
     Raise ControlError for any other key but those in `more`.
     """
     text = f"the journal is filtered by {', '.join(FILTERS)}"
     refuse_other_keys(request, (*FILTERS, *more), text)
     query = request.query
-    for key in ("since", "status"):
-        if not re.fullmatch("[0-9]{1,18}", query.get(key, "0")):
-            raise ControlError(400, f"{key!r} is a number, not {query[key]!r}")
-    for key in ("api", "path"):
-        if len(query.get(key, "")) > LONGEST_GLOB:
-            raise ControlError(400, f"{key!r} has at most {LONGEST_GLOB} characters")
-    api = query.get("api", "*")
-    path = query.get("path", "*")
-    status = query.get("status")
+    with refused_for(ValueError):
+        for key in FILTERS.keys() & query.keys():
+            FILTERS[key](key, query[key])
     since = int(query.get("since", 0))
+    return lambda entry: entry.seq > since and passes(vars(entry), query)
 
-    def fits(entry: Entry) -> bool:
-        if entry.seq <= since or status not in (None, str(entry.status)):
-            return False
-        paths = (entry.path, without_prefix(entry.path))
-        return fnmatchcase(entry.api, api) and any(fnmatchcase(text, path) for text in paths)
 
-    return fits
+def passes(row: Item, filters: Mapping[str, str]) -> bool:
+    """Return True if a call of the journal passes the filters, all but `since`."""
+    status = str(row["status"])
+    if filters.get("status", status) not in (status, f"{status[:1]}xx"):
+        return False
+    if filters.get("outcome", row["outcome"]) != row["outcome"]:
+        return False
+    path = filters.get("path", "*")
+    paths = (row["path"], without_prefix(row["path"]))
+    if not any(fnmatchcase(text, path) for text in paths):
+        return False
+    return fnmatchcase(row["api"], filters.get("api", "*"))
 
 
 def read_steering(body: Any, codes: dict[str, str]) -> tuple[str, ApiError | None]:
@@ -16427,7 +16442,7 @@ class Control:
     # the journal
 
     async def list_calls(self, request: web.Request) -> Item:
-        """List the journal; api, path, status and since filter it."""
+        """List the journal; api, path, status, outcome and since filter it."""
         return self.calls_passing(journal_filter(request))
 
     def calls_passing(self, fits: Callable[[Entry], bool]) -> Item:
@@ -17066,11 +17081,16 @@ def listen(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not tries:
                     raise
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         cure = "choose another --port, or 0 for a free one"
-        if isinstance(error, socket.gaierror) or getattr(error, "errno", 0) in NOT_HERE:
+        if isinstance(error, UnicodeError):
+            reason = "it is no name of a host"
+        if (
+            isinstance(error, (socket.gaierror, UnicodeError))
+            or getattr(error, "errno", 0) in NOT_HERE
+        ):
             cure = "choose another --host"
         raise SettingsError(f"cannot listen on {place}: {reason}; {cure}") from None
 

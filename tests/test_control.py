@@ -353,20 +353,26 @@ async def test_the_journal_holds_every_call_and_no_password(zmock):
 @pytest.mark.parametrize(
     ("filter", "seqs"),
     (
-        ("", [1, 2, 3, 4]), ("?api=QueryZone", [2]), ("?api=Query*", [2, 3]), ("?path=*/hosts", [3]), ("?status=404", [4]),
-        ("?since=2", [3, 4]), ("?api=Query*&since=2", [3]), ("?api=Nothing", []),
+        ("", [1, 2, 3, 4, 5]), ("?api=QueryZone", [2]), ("?api=Query*", [2, 3]), ("?path=*/hosts", [3]), ("?status=404", [4]),
+        ("?since=2", [3, 4, 5]), ("?api=Query*&since=2", [3]), ("?api=Nothing", []),
+        ("?status=4xx", [4]), ("?status=2xx", [1, 2, 3, 5]), ("?outcome=error", [4]), ("?outcome=succeeded", [5]), ("?outcome=ok&api=Query*", [2, 3]), ("?outcome=failed", []),
     ),
 )  # fmt: skip
 async def test_the_journal_can_be_filtered(zmock, filter, seqs):
     await zmock.login()
     for path in ("/zones", "/hosts", "/zonez"):
         await zmock.request("GET", path)
+    await zmock.request("POST", "/zones", {"params": {"name": "z"}})
     assert [call["seq"] for call in (await ok(zmock, "GET", f"calls{filter}"))["calls"]] == seqs
 
 
-@pytest.mark.parametrize(
-    ("filter", "told"), (("?apis=x", "did you mean api?"), ("?since=x", "'since' is a number"), ("?status=x", "'status' is a number"))
-)
+@each(
+    ("filter", "told"),
+    (
+        ("?apis=x", "did you mean api?"), ("?since=x", "'since' is a number from 0, not 'x'"), ("?status=x", "'status' is a number such as 404, or 4xx, not 'x'"),
+        ("?status=44x", "not '44x'"), ("?status=0xx", "not '0xx'"), ("?outcome=eror", "not 'eror', did you mean error?"), ("?path=" + "a" * 501, "'path' is a text of at most 500 characters"),
+    ),
+)  # fmt: skip
 async def test_a_wrong_filter_is_told(zmock, filter, told):
     status, answer = await control(zmock, "GET", f"calls{filter}")
     assert status == 400 and told in answer["error"]
@@ -731,10 +737,16 @@ async def test_a_body_that_cannot_be_read_is_told(zmock, body, headers, told):
         assert (answer.status, told in (await answer.json())["error"]) == (400, True)
 
 
-@each(("body", "told"), ((b"{", "no JSON"), (b'{"freeze": true, "freeze": false}', "the key 'freeze' is there twice")))
-async def test_a_body_that_is_no_json_is_told(zmock, body, told):
+@each("path", ("rules", "clock", "reset", "incidents"))
+@each(("body", "told"), (
+    (b"{", "no JSON"),
+    (b'{"freeze": true, "freeze": false}', "the key 'freeze' is there twice"),
+    (b'{"api": "*", "then": {"status": 200, "body": %b}}' % (b"[" * 500 + b"]" * 500), "200 levels deep"),
+    (b'{"a":' * 300 + b"1" + b"}" * 300, "200 levels deep"),
+))
+async def test_a_body_that_is_no_json_is_told(zmock, path, body, told):
     headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(headers=headers) as http, http.post(f"{zmock.base}/zmock/clock", data=body) as answer:
+    async with aiohttp.ClientSession(headers=headers) as http, http.post(f"{zmock.base}/zmock/{path}", data=body) as answer:
         assert (answer.status, told in (await answer.json())["error"]) == (400, True)
 
 

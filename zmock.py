@@ -18485,6 +18485,35 @@ def call_line(time: str, row: Item, ending: str, paint: Paint) -> str:
 # ---- Main ----------------------------------------------------------------------------------------
 
 COUNTED = ("Zone", "Host", "VmInstance", "Volume", "Image")  # types that the start tells of
+LONGEST_PROBLEM = 2000  # characters
+
+
+# output
+
+
+def print_out(text: str) -> None:
+    """Print on stdout at once. Raise SettingsError if that fails.
+
+    Raise BrokenPipeError if the reader of stdout has gone: it has seen enough.
+    """
+    if sys.stdout is None:
+        raise SettingsError("cannot write to stdout: it is closed")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        with open(os.devnull, "w") as nothing:  # for what waits to be written
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise SettingsError(f"cannot write to stdout: {error.strerror}") from None
+
+
+def print_problem(text: str) -> None:
+    """Print a problem as one line on stderr."""
+    if sys.stderr:
+        with contextlib.suppress(OSError):
+            print(f"zmock: {printable(text, LONGEST_PROBLEM)}", file=sys.stderr, flush=True)
 
 
 # the server
@@ -18513,7 +18542,9 @@ async def run(mock: Mock, terminal: Terminal) -> None:
 
 def welcome(mock: Mock, terminal: Terminal) -> None:
     """Print the address for programs on stdout, and the first steps for people on stderr."""
-    print(f"export ZSTACK_URL={mock.url}", flush=True)
+    if sys.stdout:
+        with contextlib.suppress(BrokenPipeError):  # others may call the mock
+            print_out(f"export ZSTACK_URL={mock.url}\n")
     settings = mock.settings
     counts = ", ".join(f"{mock.cloud.store.count(type)} {type}" for type in COUNTED)
     terminal.write_lines([
@@ -18590,6 +18621,7 @@ class MockAddress(Options):
         super().__post_init__()
         check_not_empty("host", self.host)
         check_between("port", self.port, 0, 65535)
+        check_token(self.control_token)
 
 
 @dataclass
@@ -18619,14 +18651,22 @@ class CallsOptions(MockAddress):
 
 
 BETWEEN_TRIES: Seconds = 0.05  # of real time
+LONGEST_BETWEEN_TRIES: Seconds = 1
 LONGEST_ANSWER: Seconds = 30  # of real time, until a command gives up
 LONGEST_EVENT = 1 << 26  # bytes
 MOST_PRINTED = 100_000  # calls of which `calls -f` remembers that they are printed
 NO_ANSWER = (aiohttp.ClientError, OSError, ValueError)  # exceptions of RunningMock.ask()
 
 
+class NoMock(SettingsError):
+    """No mock answers at an address, or not yet."""
+
+
 class RunningMock:
-    """A mock in another process, which a command asks. HTTP proxies are not used."""
+    """A mock in another process, which a command asks. HTTP proxies are not used.
+
+    An answer of another shape than a mock's ends the block of `async with` with NoMock.
+    """
 
     def __init__(self, options: MockAddress) -> None:
         self.base, self.source = base_of(options, os.environ)
@@ -18637,8 +18677,10 @@ class RunningMock:
         self.http = aiohttp.ClientSession(read_bufsize=LONGEST_EVENT)
         return self
 
-    async def __aexit__(self, *failure: object) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         await self.http.close()
+        if isinstance(error, UNUSABLE):
+            raise self.unreachable(error) from None
 
     async def ask(self, method: str, path: str, seconds: Seconds, body: Any = None) -> Any:
         """Return the status and the JSON of an answer. Raise one of NO_ANSWER if none comes."""
@@ -18655,7 +18697,7 @@ class RunningMock:
     async def control(self, path: str, member: str, seconds: Seconds = LONGEST_ANSWER) -> Item:
         """Return the answer of GET /zmock/..., an object with this member.
 
-        Raise SettingsError if no mock gives one.
+        Raise NoMock if no mock gives one, and SettingsError if the mock refuses to.
         """
         try:
             status, body = await self.ask("GET", f"/zmock/{path}", seconds)
@@ -18671,16 +18713,16 @@ class RunningMock:
             raise SettingsError(f"the mock at {self.base} refuses it: {body['error']}{hint}")
         raise self.unreachable(ValueError())
 
-    def unreachable(self, error: Exception) -> SettingsError:
+    def unreachable(self, error: Exception) -> NoMock:
         """Return the error for a mock that does not answer, with its cure."""
         place = self.base + self.source
-        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):
             problem = f"no mock answers at {place}"
         elif isinstance(error, TimeoutError):
             problem = f"{place} does not answer in time"
         else:
             problem = f"{place} answers, but it is no zmock"
-        return SettingsError(f"{problem}; start zmock, or name its address with --url")
+        return NoMock(f"{problem}; start zmock, or name its address with --url")
 
 
 def base_of(options: MockAddress, environment: Mapping[str, str]) -> tuple[str, str]:
@@ -18715,7 +18757,7 @@ async def print_exports(options: EnvOptions) -> int:
             "ZSTACK_SESSION": await session_of(mock, options.account, options.password),
         }
     for name, value in exports.items():
-        print(f"export {name}={shlex.quote(value)}")
+        print_out(f"export {name}={shlex.quote(value)}\n")
     return 0
 
 
@@ -18728,8 +18770,10 @@ async def session_of(mock: RunningMock, account: str, password: str) -> Uuid:
         if "inventory" in answer:
             return str(answer["inventory"]["uuid"])
         reason = "{code}: {details}".format(**answer["error"])
-    except (*NO_ANSWER, KeyError, TypeError) as error:
+    except NO_ANSWER as error:
         reason = one_line(str(error)) or "no answer"
+    except (KeyError, TypeError):
+        reason = f"it answers {short_json(answer)}"
     cure = "if its password was changed, give --account and --password"
     raise SettingsError(f"cannot log in as {account} at {mock.base}: {reason}; {cure}")
 
@@ -18749,7 +18793,7 @@ async def wait_for_mock(options: WaitOptions) -> int:
                 break
             await real_time(BETWEEN_TRIES)
     seconds = counted(options.timeout, "second")
-    print(f"zmock: after {seconds}, {problem}", file=sys.stderr)
+    print_problem(f"after {seconds}, {problem}")
     return 1
 
 
@@ -18761,8 +18805,7 @@ async def print_calls(options: CallsOptions) -> int:
         if options.follow:
             await printer.follow()
     if lost:
-        count = counted(lost, "earlier call")
-        print(f"zmock: the journal has no room for {count} (--journal)", file=sys.stderr)
+        print_problem(f"the journal has no room for {counted(lost, 'earlier call')} (--journal)")
     return 0
 
 
@@ -18774,6 +18817,7 @@ class CallPrinter:
         self.paint = paint_for(sys.stdout)
         self.printed: dict[tuple[int, str], str] = {}  # outcomes, by seq and time
         self.problem = ""  # printed last
+        self.pause = BETWEEN_TRIES  # before the next try
 
     async def print_journal(self) -> int:
         """Print the new calls of the journal. Return how many calls it has no room for."""
@@ -18783,23 +18827,27 @@ class CallPrinter:
         return answer["dropped"]
 
     async def follow(self) -> None:
-        """Print calls for ever, also those of a mock that is started anew."""
+        """Print calls for ever, also those of a mock that is started anew.
+
+        Raise SettingsError if that one refuses to be asked, as it may have another token.
+        """
         while True:
             try:
                 await self.print_events()
             except BrokenPipeError:  # of stdout
                 raise
-            except SettingsError as error:
+            except NoMock as error:
                 self.warn(str(error))
             except (aiohttp.ClientError, OSError):
                 self.warn(f"{self.mock.base} has gone; waiting for it")
-            await real_time(BETWEEN_TRIES)
+            await real_time(self.pause)
+            self.pause = min(2 * self.pause, LONGEST_BETWEEN_TRIES)
 
     def warn(self, problem: str) -> None:
         """Print a problem once, until the mock is back."""
         if problem != self.problem:
             self.problem = problem
-            print(f"zmock: {problem}", file=sys.stderr, flush=True)
+            print_problem(problem)
 
     async def print_events(self) -> None:
         """Print the calls of GET /zmock/events until the connection ends."""
@@ -18808,10 +18856,12 @@ class CallPrinter:
         timeout = aiohttp.ClientTimeout(sock_connect=LONGEST_ANSWER, sock_read=silence)
         headers = self.mock.headers
         async with self.mock.http.get(url, headers=headers, timeout=timeout) as response:
-            response.raise_for_status()
+            if response.content_type != "text/event-stream":
+                await self.mock.control("dialect", "dialect")  # raises the reason
+                raise aiohttp.ClientConnectionError
             await response.content.readline()  # from now on each call is an event
             await self.print_journal()
-            self.problem = kind = ""
+            self.problem, self.pause, kind = "", BETWEEN_TRIES, ""
             async for octets in response.content:
                 name, _, text = octets.decode().rstrip("\n").partition(": ")
                 if name == "event":
@@ -18827,9 +18877,9 @@ class CallPrinter:
         key = row["seq"], row["time"]
         before = self.printed.get(key)
         if before is None:
-            print(journal_line(row, self.paint), flush=True)
+            print_out(journal_line(row, self.paint) + "\n")
         elif before != row["outcome"] and row["outcome"] in OVER:
-            print(end_line(row, self.paint), flush=True)
+            print_out(end_line(row, self.paint) + "\n")
         self.printed[key] = row["outcome"]
         while len(self.printed) > MOST_PRINTED:
             del self.printed[next(iter(self.printed))]
@@ -18864,30 +18914,30 @@ def end_line(row: Item, paint: Paint) -> str:
 
 @dataclass
 class CheckOptions(Options):
-    """The files of `zmock check`."""
+    """The files of `zmock check`, and the catalogue that they are checked with."""
 
     files: tuple[str, ...] = ()
+    catalogue: tuple = setting((), "rows of the mock's --catalogue; repeatable", values="FILE")
 
 
 def check_files(options: CheckOptions) -> int:
     """Check files of rules, clouds and catalogues. Return 2 if one cannot be used."""
-    return max(map(check_and_print, options.files))
+    settings = Settings(**IN_TESTS, catalogue=options.catalogue)
+    catalogue(settings.catalogue)  # refuses a wrong one once
+    code = 0
+    for path in options.files:
+        try:
+            content = check_file(path, settings)
+        except SettingsError as error:
+            problem = str(error)
+            print_problem(problem if problem.startswith(path) else f"{path}: {problem}")
+            code = 2
+        else:
+            print_out(f"{path}: {content}\n")
+    return code
 
 
-def check_and_print(path: str) -> int:
-    """Print the content of a file, or why it cannot be used. Return 2 for that, else 0."""
-    try:
-        print(f"{path}: {check_file(path)}", flush=True)
-    except SettingsError as error:
-        problem = str(error)
-        if not problem.startswith(path):
-            problem = f"{path}: {problem}"
-        print(f"zmock: {problem}", file=sys.stderr, flush=True)
-        return 2
-    return 0
-
-
-def check_file(path: str) -> str:
+def check_file(path: str, settings: Settings) -> str:
     """Return the content of a file: "rules, 3 rules". Raise SettingsError if it cannot be used."""
     try:
         content = load_json(Path(path).read_text(encoding="utf-8-sig"))
@@ -18898,30 +18948,30 @@ def check_file(path: str) -> str:
     if isinstance(content, list):
         if any(isinstance(row, dict) and "at" in row for row in content):
             raise SettingsError("a scenario, which this zmock cannot play; it takes rules")
-        return check_rules(path)
+        return check_rules(path, settings)
     if not isinstance(content, dict):
         kinds = "a list of rules, a cloud, nor the tables of a catalogue"
         raise SettingsError(f"{short_json(content)} is neither {kinds}")
     if not content.keys().isdisjoint(TABLES):
-        return check_catalogue(path, content)
+        return check_catalogue(path, content, settings)
     if "api" in content or "then" in content:
         raise SettingsError("a rules file is a list of rules, and this is one rule; put it in [ ]")
-    return check_cloud(path, content)
+    return check_cloud(path, content, settings)
 
 
-def check_rules(path: str) -> str:
+def check_rules(path: str, settings: Settings) -> str:
     """Return the number of rules. Raise SettingsError for the first that cannot be used."""
-    faults = Faults(new_cloud(Settings(**IN_TESTS, rules=(path,)), catalogue()))
+    faults = Faults(new_cloud(replace(settings, rules=(path,)), catalogue(settings.catalogue)))
     faults.read_changed_files()
     if path in faults.problems:
         raise SettingsError(faults.problems[path])
     return f"rules, {counted(len(faults.rules), 'rule')}"
 
 
-def check_cloud(path: str, content: Item) -> str:
+def check_cloud(path: str, content: Item, settings: Settings) -> str:
     """Return the objects of a cloud file by type. Raise SettingsError if it cannot be used."""
-    cloud = new_cloud(Settings(**IN_TESTS), catalogue())
-    load_cloud(path, cloud.settings, catalogue(), cloud.clock.now())
+    cloud = new_cloud(settings, catalogue(settings.catalogue))
+    load_cloud(path, settings, cloud.catalogue, cloud.clock.now())
     counts: Counter[str] = Counter()
     for key, items in content.items():
         if key != "now":
@@ -18931,9 +18981,9 @@ def check_cloud(path: str, content: Item) -> str:
     return f"cloud, {total}: {types}" if types else f"cloud, {total}"
 
 
-def check_catalogue(path: str, content: Item) -> str:
+def check_catalogue(path: str, content: Item, settings: Settings) -> str:
     """Return the rows of a catalogue by table. Raise SettingsError if it cannot be used."""
-    catalogue([path])
+    catalogue([*dict.fromkeys([*settings.catalogue, path])])
     counts = [counted(len(rows), "row") + f" in {table}" for table, rows in content.items()]
     return f"catalogue, {', '.join(counts)}"
 
@@ -18945,7 +18995,7 @@ def print_contract(settings: Settings) -> int:
     """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
     cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
     url = settings.base_url or address(settings.host, settings.port)
-    print(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False), flush=True)
+    print_out(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False) + "\n")
     return 0
 
 
@@ -18982,7 +19032,7 @@ def print_completion(options: Options) -> int:
     script = COMPLETION.replace("COMMANDS", " ".join(COMMANDS))
     for mark, cases in (("FLAGS", flags), ("VALUES", values)):
         script = script.replace(mark, f"\n{' ' * 12}".join(cases))
-    print(script, end="", flush=True)
+    print_out(script)
     return 0
 
 
@@ -18997,7 +19047,6 @@ class Command:
     run          the function that runs it and returns the exit code
     flags        the fields that are its flags, if not all are
     takes_files  True if files stand behind it
-    is_endless   True if Ctrl-C is its usual end
     """
 
     name: str
@@ -19006,7 +19055,6 @@ class Command:
     run: Callable[[Any], int | Coroutine[Any, Any, int]]
     flags: tuple[str, ...] = ()
     takes_files: bool = False
-    is_endless: bool = False
 
     @property
     def program(self) -> str:
@@ -19023,7 +19071,7 @@ class Command:
         return [item for item in items if not self.flags or item.name in self.flags]
 
 
-SERVER = Command("", __doc__.partition("\n")[0], Settings, run_server, is_endless=True)
+SERVER = Command("", __doc__.partition("\n")[0], Settings, run_server)
 CONTRACT_FLAGS = ("dialect", "catalogue", "open", "host", "port", "base_url")
 COMMANDS = {
     command.name: command
@@ -19035,13 +19083,7 @@ COMMANDS = {
             print_exports,
         ),
         Command("wait", "wait until a mock answers", WaitOptions, wait_for_mock),
-        Command(
-            "calls",
-            "print the journal of a mock; -f follows it",
-            CallsOptions,
-            print_calls,
-            is_endless=True,
-        ),
+        Command("calls", "print the journal of a mock; -f follows it", CallsOptions, print_calls),
         Command(
             "check",
             "check files of rules, clouds and catalogues",
@@ -19091,6 +19133,9 @@ class CommandParser(argparse.ArgumentParser):
             )
         if command.takes_files:
             self.add_argument("files", nargs="+", metavar="FILE", help=argparse.SUPPRESS)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print_out(message)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
@@ -19179,26 +19224,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
         # until run() has its handlers: a large cloud takes a while to make
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return run_command(command, read_options(command, arguments, os.environ))
-    except SettingsError as error:
-        print(f"zmock: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0 if command.is_endless else 130  # half a contract is none
-
-
-def run_command(command: Command, options: Any) -> int:
-    """Run a command. Return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    options: Any = None
     try:
+        options = read_options(command, arguments, os.environ)
         code = command.run(options)
         return asyncio.run(code) if asyncio.iscoroutine(code) else code
-    except BrokenPipeError:  # the reader has seen enough
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
+    except SettingsError as error:
+        print_problem(str(error))
+        return 2
+    except BrokenPipeError:  # see print_out()
         return 0
+    except KeyboardInterrupt:  # the end of a server and of calls -f; half a contract is none
+        is_usual = command is SERVER or getattr(options, "follow", False)
+        return 0 if is_usual else 130
 
 
 if __name__ == "__main__":

@@ -138,6 +138,11 @@ START = "start zmock, or name its address with --url"
         ("wait --timout 3", {}, "unknown argument --timout, did you mean --timeout? (see zmock wait --help)"),
         ("env now", {}, "unknown argument now (see zmock env --help)"),
         ("check", {}, "the following arguments are required: FILE (see zmock check --help)"),
+        ("env --host ..", {}, f"no mock answers at http://..:8080; {START}"),
+        ("env --account \x1b[31m --url http://127.0.0.1:9/\x1b[31m", {}, f"no mock answers at {NOBODY}/\\x1b[31m; {START}"),
+        ("env --control-token a\x00b", {}, r"--control-token is a text without line breaks and outer spaces, not 'a\x00b'"),
+        ("calls", {"ZMOCK_CONTROL_TOKEN": "a\nb"}, r"--control-token is a text without line breaks and outer spaces, not 'a\nb'"),
+        ("--control-token a\x7f", {}, r"--control-token is a text without line breaks and outer spaces, not 'a\x7f'"),
         ("completion bash", {}, "unknown argument bash (see zmock completion --help)"),
     ),
 )
@@ -145,25 +150,65 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(zmock_cli, line, environmen
     assert zmock_cli(*line.split(), **environment) == (2, "", f"zmock: {told}\n")
 
 
-class Silent(BaseHTTPRequestHandler):
-    """A server that is no zmock."""
+@contextlib.contextmanager
+def another_server(answer, port=0):
+    """A server that is no zmock. It answers everything alike, or with 404."""
 
-    def do_GET(self):
-        self.send_error(404)
+    class Alike(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if answer is None else 200)
+            self.end_headers()
+            self.wfile.write((answer or "no such page").encode("latin-1"))
 
-    def log_message(self, *words):
-        pass
+        do_PUT = do_GET
 
+        def log_message(self, *words):
+            pass
 
-def test_what_listens_and_is_no_zmock_is_told_apart(zmock_cli):
-    with HTTPServer(("127.0.0.1", 0), Silent) as server:
+    with HTTPServer(("127.0.0.1", port), Alike) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        for name in ("env", "calls"):
-            assert zmock_cli(name, "--url", url) == (2, "", f"zmock: {url} answers, but it is no zmock; {START}\n")
-        code, out, err = zmock_cli("wait", "--url", url, "--timeout", "0")
-        assert (code, out, err) == (1, "", f"zmock: after 0 seconds, {url} answers, but it is no zmock; {START}\n")
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+DEEP = '{"dialect": 1, "calls": %s}' % ("[" * 500 + "]" * 500)
+
+
+@each("answer", (None, "5", "null", '"dialect"', "[]", "{}", '{"calls": 5}', '{"calls": [{}], "dropped": 0}', '{"calls": []}', '{"dialec', "\xff", DEEP, "[" * 100_000))
+def test_what_listens_and_is_no_zmock_is_told_apart(zmock_cli, answer):
+    with another_server(answer) as url:
+        told = f"{url} answers, but it is no zmock; {START}\n"
+        for line in ("env", "calls", "calls -f"):
+            assert zmock_cli(*line.split(), "--url", url) == (2, "", f"zmock: {told}")
+        assert zmock_cli("wait", "--url", url, "--timeout", "0") == (1, "", f"zmock: after 0 seconds, {told}")
+
+
+def test_what_only_looks_like_a_mock_is_quoted(zmock_cli):
+    cure = "if its password was changed, give --account and --password"
+    with another_server('{"dialect": "x"}') as url:
+        told = f'cannot log in as \\x1b[31m at {url}: it answers {{"dialect": "x"}}; {cure}'
+        assert zmock_cli("env", "--account", "\x1b[31m", "--url", url) == (2, "", f"zmock: {told}\n")
+
+
+# stdout
+
+
+@each("line", ("--help", "--version", "env --url {base}", "calls --url {base}", "calls -f --url {base}", f"check {ROOT}/data/demo.json", "openapi", "completion", "wait --help"))
+def test_stdout_that_cannot_be_written_is_a_line_and_a_reader_that_has_gone_is_none(mock, zmock_cli, monkeypatch, line):
+    mock.login()
+    reader, writer = os.pipe()
+    os.close(reader)
+    problems = {"/dev/full": "zmock: cannot write to stdout: No space left on device\n", writer: "", None: "zmock: cannot write to stdout: it is closed\n"}
+    for place, told in problems.items():
+        with open(place, "w") if place else contextlib.nullcontext() as stdout:
+            monkeypatch.setattr(sys, "stdout", stdout)
+            assert zmock_cli(*line.format(base=mock.base).split()) == (2 if told else 0, "", told)
+
+
+def test_what_could_not_be_written_is_not_written_at_the_end_either():
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, ROOT / "zmock.py", "completion"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (process.returncode, process.stderr) == (2, "zmock: cannot write to stdout: No space left on device\n")
 
 
 @each("name", COMMANDS)
@@ -241,10 +286,10 @@ def test_wait_ends_with_1_when_time_is_up(zmock_cli):
     assert told[:2] == (1, "") and re.fullmatch(rf"zmock: after 0.1 seconds, no mock answers at http://127.0.0.1:\d+; {START}\n", told[2])
 
 
-@each("number", (signal.SIGINT, signal.SIGTERM))
-def test_an_interrupted_wait_is_quiet_and_no_success(number):
+@each(("name", "number"), (("wait", signal.SIGINT), ("wait", signal.SIGTERM), ("calls", signal.SIGINT), ("env", signal.SIGTERM)))
+def test_an_interrupted_command_is_quiet_and_no_success(name, number):
     with socket.create_server(("127.0.0.1", 0)) as first:
-        process = command("wait", "--port", str(first.getsockname()[1]))
+        process = command(name, "--port", str(first.getsockname()[1]))
         connection, _ = first.accept()
         with connection:
             process.send_signal(number)
@@ -299,10 +344,10 @@ def test_calls_says_how_many_calls_the_journal_has_lost(zmock_cli):
 
 def test_what_a_mock_refuses_is_told_in_its_words(zmock_cli, monkeypatch):
     async def refuse(mock, *arguments):
-        return 403, {"error": "/zmock does not answer for the host x", "hint": "--allow it"}
+        return 403, {"error": "/zmock does not answer for the host x", "hint": "--allow\n\x1b[31mit"}
 
     monkeypatch.setattr("zmock.RunningMock.ask", refuse)
-    told = "zmock: the mock at http://x:1 refuses it: /zmock does not answer for the host x; --allow it\n"
+    told = "zmock: the mock at http://x:1 refuses it: /zmock does not answer for the host x; --allow\\x0a\\x1b[31mit\n"
     assert zmock_cli("calls", "--url", "http://x:1") == (2, "", told)
 
 
@@ -431,6 +476,42 @@ def test_following_goes_on_with_a_mock_that_was_away_and_with_its_successor():
                 assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
 
 
+def test_following_ends_when_the_mock_comes_back_with_a_token_and_tells_of_another_server():
+    with contextlib.ExitStack() as first:
+        mock = first.enter_context(serve())
+        with following(mock) as process:
+            mock.login()
+            assert next_line(process) == "T  200  PUT /zstack/v1/accounts/login  LogInByAccount  N ms\n"
+            mock.request("GET", "/zones")
+            assert next_line(process) == "T  200  GET /zstack/v1/zones  QueryZone  N ms\n"
+            first.close()
+            gone = f"zmock: {mock.base} has gone; waiting for it\n"
+            assert process.stderr.readline() == gone
+            with another_server(None, int(port_of(mock))):
+                assert process.stderr.readline() == f"zmock: {mock.base} answers, but it is no zmock; {START}\n"
+            with serve(port=int(port_of(mock)), control_token="secret"):
+                out, err = process.communicate(timeout=30)
+            asks = f"zmock: the mock at {mock.base} asks for its token; give it with --control-token or ZMOCK_CONTROL_TOKEN\n"
+            assert (process.returncode, out, err.removeprefix(gone)) == (2, "", asks)
+
+
+def test_following_asks_less_and_less_often(zmock_cli, monkeypatch):
+    pauses = []
+
+    async def ask(mock, method, path, *arguments):
+        return (200, {"calls": [], "dropped": 0}) if path == "/zmock/calls" else (404, {})
+
+    async def real_time(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("zmock.RunningMock.ask", ask)
+    monkeypatch.setattr("zmock.real_time", real_time)
+    assert zmock_cli("calls", "-f", "--url", "http://x:1")[:2] == (0, "")
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1]
+
+
 # check
 
 
@@ -448,7 +529,7 @@ REFUSED = {
     "broken JSON": ('[{"api": "CreateZone",]', "no JSON: Expecting property name enclosed in double quotes: line 1 column 23 (char 22)"),
     "an empty file": ("", "no JSON: Expecting value: line 1 column 1 (char 0)"),
     "no UTF-8": (b"\xff\xfe", "no JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
-    "deep JSON": ("[" * 100_000, "no JSON: maximum recursion depth exceeded"),
+    "deep JSON": ("[" * 100_000, "no JSON: it is nested more than 200 levels deep"),
     "a number": ("5", "5 is neither a list of rules, a cloud, nor the tables of a catalogue"),
     "a rule for no API": ('[{"api": "CreateZone"}, {"api": "CreateZon"}]', "rule 2 of 2: 'api' names no API: 'CreateZon', did you mean CreateZone?"),
     "a rule with a wrong key": ('[{"api": "*", "delai": 3}]', "rule 1 of 1: 'delai' is no key of a rule, did you mean delay?"),
@@ -490,6 +571,24 @@ def test_check_goes_through_all_files_and_fails_if_one_does(zmock_cli, tmp_path)
     assert [line.rpartition(": ")[2] for line in err.splitlines()[1:]] == ["Is a directory", "No such file or directory"]
 
 
+GADGETS = {
+    "inventories": [{"name": "Gadget", "path": "gadgets", "java": "org.acme.GadgetInventory", "fields": ["uuid", "name"]}],
+    "apis": [{"name": "QueryGadget", "call": "GET /gadgets", "answers": "inventories:Gadget", "backing": "generic"}],
+}
+
+
+@each(("flags", "variables", "code"), ((["--catalogue", "rows.json"], {}, 0), ([], {"ZMOCK_CATALOGUE": "rows.json"}, 0), ([], {}, 2)))
+def test_check_knows_the_catalogue_of_the_mock(zmock_cli, monkeypatch, tmp_path, flags, variables, code):
+    monkeypatch.chdir(tmp_path)
+    written(Path("rows.json"), json.dumps(GADGETS))
+    written(Path("cloud.json"), '{"gadgets": [{"name": "g"}]}')
+    written(Path("rules.json"), '[{"api": "QueryGadget"}]')
+    told = zmock_cli("check", *flags, "cloud.json", "rules.json", **variables)
+    assert told[0] == code
+    if not code:
+        assert told == (0, "cloud.json: cloud, 1 object: 1 Gadget\nrules.json: rules, 1 rule\n", "")
+
+
 def test_check_knows_the_files_of_the_project(zmock_cli):
     demo, rows = str(ROOT / "data" / "demo.json"), str(ROOT / "data" / "catalogue.json")
     code, out, err = zmock_cli("check", demo, rows)
@@ -529,7 +628,7 @@ def test_the_completion_script_knows_all_commands_and_flags(script):
         ("zmock calls --fo", "--follow"),
         ("zmock wait --c", "--control-token"),
         ("zmock check ", ""),
-        ("zmock check -", "-h --help"),
+        ("zmock check -", "--catalogue -h --help"),
         ("zmock openapi --dialect m", "manual"),
     ),
 )

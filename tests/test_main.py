@@ -35,6 +35,7 @@ from zmock import (
     named,
     read_settings,
     serve,
+    welcome,
 )  # fmt: skip
 
 ZMOCK = Path(__file__).parent.parent / "zmock.py"
@@ -223,6 +224,7 @@ def kept(name, text):
 
 
 NEWER = '{"_default": {"1": {"uuid": "mock", "format": 99, "seed": 1, "starts": 0}}}'
+DEEP = '{"a":' * 700 + "1" + "}" * 700
 REF = {"l3NetworkUuid": "a", "networkServiceProviderUuid": "b", "networkServiceType": "DHCP"}
 REFUSED = {
     "a wrong value": (["--dialect", "servr"], "did you mean server?"),
@@ -232,6 +234,12 @@ REFUSED = {
     "a file with a number that is none": (kept("Zone.json", '{"_default": {"%s": {"uuid": "a"}}}' % ("9" * 5000)), "is no number of an object"),
     "a folder of a newer zmock": (kept("Mock.json", NEWER), "written by a newer zmock"),
     "an address of another machine": (["--memory", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
+    "an address that is none": (["--memory", "--host", ".."], "choose another --host"),
+    "an address that is too long": (["--memory", "--host", "a" * 300], "choose another --host"),
+    "a token of two lines": (["--control-token", "a\nb"], r"not 'a\nb'"),
+    "a word of two lines": (["a\nb\x1b[31m"], r"unknown argument a\x0ab\x1b[31m"),
+    "rules of many levels": (file("--rules", '[{"api": "*", "then": {"status": 200, "body": %s}}]' % DEEP), "nested more than 200 levels deep"),
+    "a cloud of many levels": (file("--cloud", '{"zones": [{"name": "z", "description": %s}]}' % DEEP), "nested more than 200 levels deep"),
     "rules that are not there": (["--rules", "nowhere.json"], "cannot use the rules in nowhere.json"),
     "rules that are no JSON": (file("--rules", "{"), "cannot use the rules in"),
     "rules that are no list": (file("--rules", '{"api": "*"}'), "it is a JSON list of rules, not"),
@@ -265,11 +273,29 @@ REFUSED = {
 @each("mistake", REFUSED)
 def test_what_cannot_start_says_what_to_do_in_one_line(tmp_path, monkeypatch, capsys, mistake):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("zmock.welcome", lambda mock: pytest.fail("it started"))
+    monkeypatch.setattr("zmock.welcome", lambda mock, terminal: pytest.fail("it started"))
     flags, told = REFUSED[mistake]
     assert main(["--port", "0", *(flags(tmp_path) if callable(flags) else flags)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and re.fullmatch(r"zmock: [^\n]+\n", err) and told in err
+
+
+@each(("place", "told"), (("/dev/full", "zmock: cannot write to stdout: No space left on device\n"), ("a reader that has gone", ""), (None, "")))
+def test_the_address_that_nobody_reads_is_no_reason_to_end(monkeypatch, capsys, place, told):
+    """Only where it gets lost, a program may wait for it for ever."""
+
+    def welcome_and_end(*arguments):
+        welcome(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("zmock.welcome", welcome_and_end)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(place if place == "/dev/full" else writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout if place else None)
+        code = main(["--memory", "--port", "0"])
+    err = capsys.readouterr().err
+    assert (code, err) == (2, told) if told else (code == 0 and err.endswith("0 calls, 0 failed; cloud not kept (--memory)\n"))
 
 
 def started(monkeypatch, capsys, *flags):
@@ -606,6 +632,14 @@ async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(sto
             answers.append((api.name, answer))
         assert len(answers) > 80
         assert [(name, answer) for name, answer in answers if "SYS.1000" in json.dumps(answer)] == []
+
+
+async def test_an_object_of_many_levels_is_refused_in_words(stopped):
+    path = stopped / "Zone.json"
+    path.write_text(path.read_text().replace('"name":"zone-1"', f'"name":{DEEP}'))
+    with pytest.raises(SettingsError, match="holds what zmock cannot use .*; mend it"):
+        async with again_on(stopped):
+            pass
 
 
 async def test_objects_that_share_a_uuid_are_told(stopped):

@@ -347,7 +347,7 @@ def test_what_a_mock_refuses_is_told_in_its_words(zmock_cli, monkeypatch):
         return 403, {"error": "/zmock does not answer for the host x", "hint": "--allow\n\x1b[31mit"}
 
     monkeypatch.setattr("zmock.RunningMock.ask", refuse)
-    told = "zmock: the mock at http://x:1 refuses it: /zmock does not answer for the host x; --allow\\x0a\\x1b[31mit\n"
+    told = "zmock: the mock at http://x:1 refuses it: /zmock does not answer for the host x; --allow\\n\\x1b[31mit\n"
     assert zmock_cli("calls", "--url", "http://x:1") == (2, "", told)
 
 

@@ -237,7 +237,7 @@ REFUSED = {
     "an address that is none": (["--memory", "--host", ".."], "choose another --host"),
     "an address that is too long": (["--memory", "--host", "a" * 300], "choose another --host"),
     "a token of two lines": (["--control-token", "a\nb"], r"not 'a\nb'"),
-    "a word of two lines": (["a\nb\x1b[31m"], r"unknown argument a\x0ab\x1b[31m"),
+    "a word of two lines": (["a\nb\x1b[31m"], r"unknown argument a\nb\x1b[31m"),
     "rules of many levels": (file("--rules", '[{"api": "*", "then": {"status": 200, "body": %s}}]' % DEEP), "nested more than 200 levels deep"),
     "a cloud of many levels": (file("--cloud", '{"zones": [{"name": "z", "description": %s}]}' % DEEP), "nested more than 200 levels deep"),
     "rules that are not there": (["--rules", "nowhere.json"], "cannot use the rules in nowhere.json"),

@@ -334,9 +334,10 @@ def mutants():
                 yield table, row, key, value
 
 
-def test_a_row_with_a_value_of_any_kind_is_good_or_refused_in_a_line_that_names_it(tmp_path):
+@pytest.mark.parametrize(("first", "step"), [(0, 24), pytest.param(1, 3, marks=pytest.mark.slow)], ids=["some", "many"])
+def test_a_row_with_a_value_of_any_kind_is_good_or_refused_in_a_line_that_names_it(tmp_path, first, step):
     seen, file = Counter(), tmp_path / "mine.json"
-    for table, row, key, value in itertools.islice(mutants(), 0, None, 8):
+    for table, row, key, value in itertools.islice(mutants(), first, None, step):
         write(file, {table: [row | {key: value}]})
         try:
             refuse_idle_rows(Catalogue(CATALOGUE_FILE, [file]))
@@ -345,9 +346,9 @@ def test_a_row_with_a_value_of_any_kind_is_good_or_refused_in_a_line_that_names_
             told = str(error)
             names = [row[name] for name in ("name", "code", "tag", "type") if name in row and name != key]
             names += ["text", "row 1"] if key in ("name", "code", "type") else []
-            assert told.startswith(str(file)) and any(name in told for name in names) and "\n" not in told and "Error(" not in told, (table, key, value, told)
+            assert str(file) in told and any(name in told for name in names) and "\n" not in told and "Error(" not in told, (table, key, value, told)
             seen["refused"] += 1
-    assert seen["good"] > 10 and seen["refused"] > 80
+    assert seen["good"] and seen["refused"] > 25
 
 
 def test_a_row_of_the_catalogue_given_again_changes_nothing(tmp_path):

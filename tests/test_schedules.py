@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 
 import aiohttp
 import pytest
@@ -225,10 +226,16 @@ async def test_a_snapshot_has_the_name_that_the_job_says_or_its_own(cloud):
     assert {(one["name"], one.get("description")) for one in made} == {("j", None), ("said", "why")}
 
 
+def moment(date):
+    """Return a date of an answer as one that can be compared: "Jan 6, 2017 3:51:16 AM"."""
+    return datetime.strptime(date, "%b %d, %Y %I:%M:%S %p")
+
+
 async def test_an_updated_trigger_goes_by_its_new_times(cloud):
     _, trigger = await set_up(cloud, "rebootVm", schedulerInterval=3600, startTime=int(cloud.clock.now()) + 3600, repeatCount=5)
     changed = await cloud.act("scheduler/triggers", trigger["uuid"], "updateSchedulerTrigger", schedulerInterval=60, repeatCount=0, startTime=0, name="often")
-    assert (changed["name"], changed["schedulerInterval"], changed["startTime"] < trigger["startTime"], "stopTime" in changed) == ("often", 60, True, False)
+    starts_earlier = moment(changed["startTime"]) < moment(trigger["startTime"])
+    assert (changed["name"], changed["schedulerInterval"], starts_earlier, "stopTime" in changed) == ("often", 60, True, False)
     await cloud.advance(600)
     assert len(await ran(cloud)) in (10, 11)
 

@@ -155,7 +155,9 @@ def test_a_stranger_gets_from_a_clone_to_a_failed_machine_with_the_pastes_alone(
     run, *pastes = blocks_of(readme, "sh")
     subprocess.run(["git", "clone", "-q", ROOT, tmp_path / "zmock"], check=True)
     command = run.splitlines()[0].partition("#")[0].strip() + ' ARGS="--port 0"'
-    server = subprocess.Popen(["bash", "-c", "exec " + command], cwd=tmp_path / "zmock", stdout=subprocess.PIPE, text=True, start_new_session=True)
+    outer = ("ARGS", "PYTHON", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of the make that runs this test
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    server = subprocess.Popen(["bash", "-c", "exec " + command], cwd=tmp_path / "zmock", env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
     port = re.search(r":(\d+)/", server.stdout.readline())[1]
     shell = Shell(tmp_path / "zmock", port)
     try:

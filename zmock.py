@@ -1820,7 +1820,7 @@ TYPES = {
 
 @dataclass
 class JavaClass:
-    """A class or an enum of the server. Typed clients read the objects of an answer into it.
+    """A class or an enum of the server, for typed clients: they parse answers into its objects.
 
     constants   the values of an enum; empty for a class
     members     the members that hold objects or enums: {"vmNics": Member(<VmNicInventory>, True)}
@@ -2862,7 +2862,7 @@ class RowParser:
                 self.check_path(name, clause)
 
     def check_path(self, path: str, clause: str) -> None:
-        """Raise ValueError if a name or a step of a path means nothing."""
+        """Raise ValueError for a path with a name or a step that is neither parameter nor field."""
         name, *steps = path.split(".")
         if name == "configured":
             setting = f"{steps[0]}/{'.'.join(steps[1:])}"
@@ -3644,7 +3644,7 @@ Pause = Callable[[], Any]
 
 FORMAT = 3  # of the files; a newer one is refused, an older one brought up to date
 LONGEST_LEDGER = 16 << 20  # bytes; a longer ledger is folded though commits go on
-SLICE = 100  # objects that a fold writes at a stretch
+SLICE = 100  # objects that a fold writes between two pauses
 PAUSE: Seconds = 0.001  # after each slice, so that requests are answered meanwhile
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 ESCAPED = json.JSONEncoder(separators=(",", ":"))
@@ -4170,7 +4170,7 @@ class Folder(Storage):
         `documents` is the state of these types after the last commit in those ledgers.
         """
         with self.folding:
-            if last < self.last_folded:  # a later fold was quicker
+            if last < self.last_folded:  # a later fold has written newer files already
                 return
             self.spares.mkdir(exist_ok=True)
             for type, items in documents.items():
@@ -5336,7 +5336,7 @@ def bad_field(dialect: Dialect, details: str, hint: str = "") -> ApiError:
 
 # hints on keys and conditions
 
-OTHER_KEYS = {  # the keys of other APIs, in lower case and without punctuation, by the key to write
+OTHER_KEYS = {  # by the right key: keys of other APIs, in lower case and without punctuation
     "limit": "pagesize perpage size max maxresults top take pagelimit rows",
     "start": "offset skip from startindex marker",
     "start and limit": "page pageno pagenum pagenumber pageindex currentpage",
@@ -8856,9 +8856,9 @@ def update_global_config(cloud: Cloud, call: Call) -> Item:
 
 @dataclass(frozen=True)
 class Expunging:
-    """The way in which deleted objects of a type wait to be expunged.
+    """The state in which deleted objects of a type wait to be expunged: `field` is `value`.
 
-    The category has the global configurations deletionPolicy and expungePeriod.
+    The global configurations deletionPolicy and expungePeriod of `category` apply to them.
     """
 
     type: str
@@ -18921,7 +18921,7 @@ class CheckOptions(Options):
 
 
 def check_files(options: CheckOptions) -> int:
-    """Check files of rules, clouds and catalogues. Return 2 if one cannot be used."""
+    """Check files of rules, clouds and catalogues. Return the exit code: 2 if one is unusable."""
     settings = Settings(**IN_TESTS, catalogue=options.catalogue)
     catalogue(settings.catalogue)  # refuses a wrong one once
     code = 0

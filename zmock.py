@@ -19214,6 +19214,14 @@ def read_options(command: Command, arguments: Sequence[str], environment: Mappin
     return options
 
 
+async def until_sigterm(work: Coroutine[Any, Any, int]) -> int:
+    """Run a command. SIGTERM cancels it, which leaves no connection half made."""
+    task = asyncio.current_task()
+    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # as in a thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return the exit code."""
     if arguments is None:
@@ -19230,13 +19238,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = read_options(command, arguments, os.environ)
         code = command.run(options)
-        return asyncio.run(code) if asyncio.iscoroutine(code) else code
+        return asyncio.run(until_sigterm(code)) if asyncio.iscoroutine(code) else code
     except SettingsError as error:
         print_problem(str(error))
         return 2
     except BrokenPipeError:  # see print_out()
         return 0
-    except KeyboardInterrupt:  # the end of a server and of calls -f; half a contract is none
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # This is how a server and calls -f end. Any other command has not done its work.
         is_usual = command is SERVER or getattr(options, "follow", False)
         return 0 if is_usual else 130
 

@@ -25,8 +25,8 @@ Read it from top to bottom. A section uses only what stands above it.
     Cloud            objects and calls, without HTTP; global configurations; deletion
     Accounts         sessions, permissions, sharing, quotas, logins
     Behaviours       a function for each API that needs code, by area: hosts, storage, networks,
-                     network services, virtual machines, volumes, images, tags, long jobs,
-                     schedules, licences
+                     network services, virtual machines, volumes and images, tags, long jobs,
+                     schedules, licences, monitoring
     Clouds           the demo cloud, large clouds, cloud files, and a restart on a kept folder
     Incidents        failures with their consequences: a host is down, storage is full
     API              /zstack/v1: requests, hints, answers, and how answers break
@@ -2529,6 +2529,23 @@ class Provider:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A metric of the virtual machines or of the hosts.
+
+    load    cpu, memory, read, write, in or out
+    shows   what is used of it or free, or that in percent
+    labels  for each a field of the object, "cpu" for the number of a processor, or its value
+    """
+
+    namespace: str
+    name: str
+    type: str
+    load: str
+    shows: str
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Struct:
     """A class of objects that no query reaches: they are only parts of answers."""
 
@@ -2923,6 +2940,7 @@ TABLES = {
     "quotas": Quota,
     "tags": TagRule,
     "providers": Provider,
+    "metrics": Metric,
 }
 ATTRIBUTES = {"fields": "field_words", "relations": "relation_words"}  # of keys that mean more here
 GET_IT = "get it from where zmock.py came from"
@@ -2951,6 +2969,7 @@ class Catalogue:
         self.quotas: dict[str, Quota] = tables["quotas"]
         self.tag_rules: list[TagRule] = [*tables["tags"].values()]
         self.providers: list[Provider] = [*tables["providers"].values()]
+        self.metrics: dict[str, Metric] = tables["metrics"]
         self.fields_of_items: dict[str, dict[str, str]] = {}  # see item_fields
         self.names_of_items: dict[str, frozenset[str]] = {}  # see names_in_items
         self.resources = with_subtypes(rows)
@@ -3351,11 +3370,18 @@ TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the wo
     ),
     ("configurations", "name"): (r"[^/\s]+/[^/\s]+", "a category and a name, such as vm/numa"),
     ("errors", "code"): (r"[A-Z0-9_]+\.\d{4}", "a code such as SYS.1006"),
+    ("metrics", "type"): ("VmInstance|Host", "VmInstance or Host"),
+    ("metrics", "load"): (
+        "cpu|memory|read|write|in|out",
+        "cpu, memory, read, write, in or out",
+    ),
+    ("metrics", "shows"): ("(used|free)%?", "used, free, used% or free%"),
 }
 IDENTIFIERS = {  # the keys that tell a row from others of its table, if it is not the name
     "tags": ("type", "tag", "when"),
     "errors": ("code",),
     "providers": ("type",),
+    "metrics": ("namespace", "name"),
 }
 
 
@@ -7621,6 +7647,7 @@ FORMS: dict[str, Callable] = {
     "Hostname": is_hostname,
     "IPv4": address_of,
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
+    "Label": re.compile(r"\w+ *=~? *[\w|.:-]*").fullmatch,
     "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "MonUrl": mon_of,
@@ -7630,6 +7657,8 @@ FORMS: dict[str, Callable] = {
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
     "Port": is_port,
+    "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))*\})?').fullmatch,
+    "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
     "Statement": is_statement,
 }
 
@@ -8435,10 +8464,10 @@ class Cloud:
         if self.makes(api) and arguments.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(arguments["resourceUuid"])
         self.check_mode(api, arguments.get("deleteMode"))
+        refuse_arguments(self, api, params)
         check = getattr(api.behaviour, "check", None)
         if check:
             check(self, params)
-        refuse_arguments(self, api, params)
         return params
 
     def read(self, param: ValueSpec, value: Any) -> Any:
@@ -10881,7 +10910,7 @@ def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
     get_vm(cloud, uuid)
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
-    set_state_of_vm(cloud, uuid, "Running")
+    cloud.change("VmInstance", uuid, state="Running", startDate=cloud.stamp())
     if get_vm(cloud, uuid).get("status"):  # that of a router
         cloud.change("VmInstance", uuid, status="Connected")
     return cloud.inventory_of("VmInstance", uuid)
@@ -11522,7 +11551,7 @@ def reconnect_console_proxy_agent(cloud: Cloud, call: Call) -> Stages:
     return {"inventory": results}
 
 
-# ---- Behaviours: volumes -------------------------------------------------------------------------
+# ---- Behaviours: volumes and images --------------------------------------------------------------
 
 
 @named_in_rows
@@ -11697,7 +11726,7 @@ def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
     return root
 
 
-# ---- Behaviours: images --------------------------------------------------------------------------
+# images
 
 
 @named_in_rows
@@ -12582,6 +12611,204 @@ def license_fields(cloud: Cloud, text: str) -> Item:
         if not is_right:
             raise ApiError("SYS.1007", f"{name} of a license is {right}, not {value!r}")
     return values
+
+
+# ---- Behaviours: monitoring ----------------------------------------------------------------------
+
+OWN_SHARE = 0.05  # of a host, for itself
+MOST_RATE = 100 << 20  # bytes a second that an object reads, writes, receives or sends itself
+MOST_VALUES = 120_000  # that a call computes
+LONG_SPANS = {"m": 60, "h": 3600, "d": DAY}  # seconds
+
+
+# what objects use
+
+
+def levels(cloud: Cloud, uuid: Uuid, load: str, times: range) -> list[float]:
+    """Return how busy an object is at some times, from 0.05 to 0.9: a daily wave with noise.
+
+    A level follows from the seed, the object, the load and the time alone.
+    """
+    chance = random.Random(f"{cloud.settings.seed} {uuid} {load}")
+    mean, phase, salt = chance.uniform(0.2, 0.6), chance.uniform(0, DAY), chance.getrandbits(32)
+    jitter = 0.02 if load == "memory" else 0.15
+    busy = []
+    for second in times:
+        wave = math.sin((second + phase) / DAY * math.tau)
+        noise = zlib.crc32(b"%d %d" % (salt, second // 10)) / 0xFFFFFFFF
+        busy.append(mean + wave * 0.15 + noise * jitter)
+    return busy
+
+
+def size_for(item: Item, load: str) -> int:
+    """Return the processors, the bytes of memory, or the bytes a second of an object."""
+    sizes = {"cpu": cpus_of(item), "memory": memory_of(item) or item.get("totalMemoryCapacity")}
+    return sizes.get(load, MOST_RATE) or 1
+
+
+def usage(cloud: Cloud, item: Item, load: str, times: range) -> list[float]:
+    """Return what an object uses at some times. A host also uses what its virtual machines use.
+
+    These share its processors if it has promised more of them than it has.
+    """
+    size: float = size_for(item, load)
+    host = cloud.look("Host", item.get("hostUuid"))
+    if not host:
+        size *= OWN_SHARE
+    elif load == "cpu":
+        promised = host["totalCpuCapacity"] - available_cpus(cloud, host)
+        size *= min(1, size_for(host, load) / promised)
+    amounts = [size * level for level in levels(cloud, item["uuid"], load, times)]
+    for vm in cloud.find("VmInstance", "hostUuid", item["uuid"]):
+        later = working_times(cloud, vm, times)
+        for index, amount in enumerate(usage(cloud, vm, load, later), len(times) - len(later)):
+            amounts[index] += amount
+    return amounts
+
+
+def working_times(cloud: Cloud, item: Item, times: range) -> range:
+    """Return the times since the start of an object, none if it does not work now."""
+    state = item["state"] if memory_of(item) else item["status"]
+    if state not in ("Running", "Rebooting", "Migrating", "Connected"):
+        return times[:0]
+    start = cloud.clock.date_of_stamp(item.get("startDate") or item["createDate"])
+    return times[bisect.bisect_left(times, start) :]
+
+
+# series
+
+
+def seconds_of(span: str) -> int:
+    """Return the seconds of a span: "90" and "90s" are 90."""
+    return int(span.rstrip("smhd")) * LONG_SPANS.get(span[-1], 1)
+
+
+def times_of(cloud: Cloud, params: Item) -> range:
+    """Return the seconds of the points that a call wants, by default of the last minute."""
+    now = int(cloud.clock.now())
+    end = params.get("endTime", now)
+    span = params.get("offsetAheadOfCurrentTime") or seconds_of(params.get("relativeTime", "1m"))
+    start = max(0, params.get("startTime", end - span))
+    period = params.get("period") or seconds_of(params.get("step", "0"))
+    times = range(start, min(end, now) + 1, period or max(10, (end - start) // 100))
+    return times[-1:] if params.get("instant") else times
+
+
+def metric_of(cloud: Cloud, params: Item) -> tuple[Metric, dict[str, list[str]]]:
+    """Return the metric that a call names, and the values of labels that it wants.
+
+    Raise BadParameter for the name of a metric or of a label that is unknown.
+    """
+    namespace, name = params.get("namespace", "Prometheus"), params.get("metricName")
+    texts = params.get("labels") or params.get("filterLabels") or []
+    if "expression" in params:
+        name, _, inner = params["expression"].rstrip("}").partition("{")
+        texts = inner.split(",") if inner else []
+    wanted = {"exported_instance": params["vmUuids"]} if "vmUuids" in params else {}
+    for text in texts:
+        label, _, value = text.partition("=")
+        wanted[label.strip()] = value.strip('~ "').split("|")
+    key, metrics = f"{namespace} {name}", cloud.catalogue.metrics
+    if key not in metrics:
+        hint = did_you_mean(key, metrics)[2:]
+        raise BadParameter(f"the namespace[{namespace}] has no metric[{name}]", hint)
+    labels = metrics[key].labels
+    for label in (*wanted, *params.get("labelNames", ())):
+        if label not in labels:
+            details = f"metric[{name}] of the namespace[{namespace}] has no label named {label}"
+            raise BadParameter(details, f"its labels are {', '.join(labels)}")
+    return metrics[key], wanted
+
+
+def series_of(cloud: Cloud, call: Call) -> Iterator[tuple[Item, list[tuple[int, float]]]]:
+    """Yield the labels and the points of each series that a call wants.
+
+    Raise SYS.1006 for too many values.
+    """
+    metric, wanted = metric_of(cloud, call.params)
+    times, room = times_of(cloud, call.params), MOST_VALUES
+    for item in cloud.queries_of(call).tables.in_order(metric.type):
+        later = working_times(cloud, item, times)
+        count = cpus_of(item) if "cpu" in metric.labels.values() else 1
+        vms = cloud.find("VmInstance", "hostUuid", item["uuid"])
+        for number in range(count if later else 0):
+            values = item | {"cpu": str(number)}
+            labels = {name: values.get(key, key) for name, key in metric.labels.items()}
+            if all(labels[name] in texts for name, texts in wanted.items()):
+                room -= len(later) * (1 + len(vms))
+                if room < 0:
+                    hint = "choose a longer period, a shorter time, or fewer series by their labels"
+                    details = f"the call needs more than {MOST_VALUES} values"
+                    raise ApiError("SYS.1006", details, hint=hint)
+                # the processors are not equally busy
+                tilt = 1 + (number - (count - 1) / 2) / count / 10
+                yield labels, points_of(cloud, metric, item, later, tilt)
+
+
+def points_of(
+    cloud: Cloud, metric: Metric, item: Item, times: range, tilt: float
+) -> list[tuple[int, float]]:
+    """Return the points of a series, as the metric shows what the object uses."""
+    size, points = size_for(item, metric.load), []
+    for second, used in zip(times, usage(cloud, item, metric.load, times)):
+        value = size - used * tilt if "free" in metric.shows else used * tilt
+        if "%" in metric.shows:
+            value *= 100 / size
+        points.append((second, round(value, 2)))
+    return points
+
+
+# ZWatch and Prometheus
+
+
+@behaviour
+def get_all_metric_metadata(cloud: Cloud, call: Call) -> Item:
+    metrics = []
+    for metric in cloud.catalogue.metrics.values():
+        if metric.namespace != "Prometheus":
+            names = {"namespace": metric.namespace, "name": metric.name}
+            metrics.append(names | {"labelNames": [*metric.labels]})
+    return {"metrics": metrics}
+
+
+@checks_parameters(metric_of)
+@behaviour
+def get_metric_data(cloud: Cloud, call: Call) -> Item:
+    points = []
+    for labels, series in series_of(cloud, call):
+        points += [{"value": value, "time": second, "labels": labels} for second, value in series]
+    return {"data": points}
+
+
+@checks_parameters(metric_of)
+@behaviour
+def get_metric_label_value(cloud: Cloud, call: Call) -> Item:
+    """Return each combination of the values that labels have now."""
+    combinations = {}
+    for labels, _ in series_of(cloud, call):
+        values = tuple(labels[name] for name in call["labelNames"])
+        combinations[values] = dict(zip(call["labelNames"], values))
+    return {"labels": [*combinations.values()]}
+
+
+@checks_parameters(metric_of)
+@behaviour
+def prometheus_query_pass_through(cloud: Cloud, call: Call) -> Item:
+    """Return series as Prometheus does: a matrix, or a vector of single points (instant)."""
+    result = []
+    for labels, points in series_of(cloud, call):
+        values = [[second, str(value)] for second, value in points]
+        shown = {"value": values[0]} if call["instant"] else {"values": values}
+        result.append({"metric": labels} | shown)
+    kind = "vector" if call["instant"] else "matrix"
+    body = {"status": "success", "data": {"resultType": kind, "result": result}}
+    return {"inventories": body}
+
+
+@checks_parameters(metric_of)
+@behaviour
+def prometheus_query_vm_monitoring_data(cloud: Cloud, call: Call) -> Item:
+    return prometheus_query_pass_through(cloud, call)
 
 
 # ---- Clouds --------------------------------------------------------------------------------------

@@ -7657,7 +7657,7 @@ FORMS: dict[str, Callable] = {
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
     "Port": is_port,
-    "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))*\})?').fullmatch,
+    "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))* *\})?').fullmatch,
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
     "Statement": is_statement,
 }
@@ -12703,7 +12703,7 @@ def metric_of(cloud: Cloud, params: Item) -> tuple[Metric, dict[str, list[str]]]
     texts = params.get("labels") or params.get("filterLabels") or []
     if "expression" in params:
         name, _, inner = params["expression"].rstrip("}").partition("{")
-        texts = inner.split(",") if inner else []
+        texts = filter(str.strip, inner.split(","))
     wanted = {"exported_instance": params["vmUuids"]} if "vmUuids" in params else {}
     for text in texts:
         label, _, value = text.partition("=")

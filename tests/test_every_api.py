@@ -98,6 +98,10 @@ GIVEN = {
     "UpdateQuota": {"identityUuid": "@made", "name": "vm.num"},
     "DetachL3NetworkFromVm": {"vmNicUuid": "@nic"},
     "GetLocalStorageHostDiskCapacity": {"primaryStorageUuid": "@ps-local"},
+    "GetMetricData": {"namespace": "ZStack/VM", "metricName": "CPUUsedUtilization"},
+    "GetMetricLabelValue": {"namespace": "ZStack/VM", "metricName": "CPUUsedUtilization", "labelNames": ["CPUNum"]},
+    "PrometheusQueryPassThrough": {"expression": "collectd:collectd_memory"},
+    "PrometheusQueryVmMonitoringData": {"expression": "collectd:collectd_virt_memory", "vmUuids": ["@vm-web-1"]},
     "LocalStorageMigrateVolume": {"volumeUuid": "@local", "destHostUuid": "@host-4"},
     **{api: {"uuid": "@stored", "srcBackupStorageUuid": "@store-1", "dstBackupStorageUuid": "@store-2"}
        for api in ("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage")},
@@ -242,8 +246,9 @@ def test_all_of_what_clients_use_is_simulated(collection):
 # members of answers that are maps, of which the server names nothing (JsonSchemaBuilder.java)
 MAPS = {"CheckApiPermission.inventory", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
-        "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "ReconnectConsoleProxyAgent.inventory"}  # fmt: skip
-UNTYPED = {"opaque", "attachedCidrs"}  # members of inventories that are maps of texts, or of anything
+        "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
+        "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory"}  # fmt: skip
+UNTYPED = {"opaque", "attachedCidrs", "labels"}  # members of inventories that are maps of texts, or of anything
 
 
 def objects_in(value, path=""):

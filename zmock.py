@@ -12649,15 +12649,15 @@ def size_for(item: Item, load: str) -> int:
 def usage(cloud: Cloud, item: Item, load: str, times: range) -> list[float]:
     """Return what an object uses at some times. A host also uses what its virtual machines use.
 
-    These share its processors if it has promised more of them than it has.
+    They share its processors and its memory if it has promised more than it has.
     """
     size: float = size_for(item, load)
-    host = cloud.look("Host", item.get("hostUuid"))
+    host, promise = item.get("hostUuid"), {"cpu": cpus_of, "memory": memory_of}.get(load)
     if not host:
         size *= OWN_SHARE
-    elif load == "cpu":
-        promised = host["totalCpuCapacity"] - available_cpus(cloud, host)
-        size *= min(1, size_for(host, load) / promised)
+    elif promise:
+        promised = cloud.store.table("VmInstance").total("hostUuid", host, promise)
+        size *= min(1, size_for(cloud.look("Host", host), load) / (promised or 1))
     amounts = [size * level for level in levels(cloud, item["uuid"], load, times)]
     for vm in cloud.find("VmInstance", "hostUuid", item["uuid"]):
         later = working_times(cloud, vm, times)

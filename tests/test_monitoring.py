@@ -197,18 +197,19 @@ async def test_no_machine_and_no_host_uses_more_than_it_has(cloud_name):
         assert min(used.values()) > 0 and min(busy.values()) > 0, "a host uses more than its machines do together"
 
 
-async def test_the_machines_of_an_overcommitted_host_share_its_processors(cloud):
-    before = await of_web(cloud)
-    cloud.cloud.change("VmInstance", named("vm-web-1"), cpuNum=100)
-    after = await of_web(cloud)
-    host = await of_host(cloud)
-    assert max(after.values()) < min(before.values()) and max(host.values()) < 100
+async def test_the_machines_of_an_overcommitted_host_share_its_processors_and_its_memory(cloud):
+    names = ("CPUAllUsedUtilization", "MemoryUsedInPercent")
+    before = [await of_web(cloud, name) for name in names]
+    cloud.cloud.change("VmInstance", WEB, cpuNum=100, memorySize=1 << 40)
+    for name, alone in zip(names, before):
+        shared, host = await of_web(cloud, name), await of_host(cloud, name)
+        assert max(shared.values()) < min(alone.values()) and max(host.values()) < 100
 
 
 # labels
 
 
-async def test_a_label_may_name_several_values_and_an_account_sees_only_its_own(cloud):
+async def test_a_label_may_name_several_values_and_an_account_sees_only_its_own_machines_and_no_host(cloud):
     other = named("vm-web-2")
     both = await data(cloud, "CPUAllUsedUtilization", labels=[f"VMUuid =~ {WEB}|{other}"], offsetAheadOfCurrentTime=1)
     assert {point["labels"]["VMUuid"] for point in both} == {WEB, other}
@@ -216,6 +217,13 @@ async def test_a_label_may_name_several_values_and_an_account_sees_only_its_own(
     await cloud.create("CreateAccount", name="a", password="b" * 128)
     cloud.session = (await cloud.call("LogInByAccount", accountName="a", password="b" * 128))["inventory"]["uuid"]
     assert await data(cloud, "CPUAllUsedUtilization") == []
+    for api, params in {
+        "GetMetricData": {"namespace": "ZStack/Host", "metricName": "MemoryUsedBytes"},
+        "GetMetricLabelValue": {"namespace": "ZStack/Host", "metricName": "MemoryUsedBytes", "labelNames": ["HostUuid"]},
+        "PrometheusQueryPassThrough": {"expression": SELECTOR},
+        "PrometheusQueryVmMonitoringData": {"expression": SELECTOR, "vmUuids": [WEB]},
+    }.items():
+        assert re.match(r"SYS\.1006: (operation is denied|the account.* has no access)", await failure(cloud, api, **params)), api
 
 
 # Prometheus

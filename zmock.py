@@ -5990,12 +5990,18 @@ class QueryEngine:
         return types
 
     def queryable(self, resource: Resource) -> dict[str, Any]:
-        """Return the names that a condition may hold: fields with types, relations, tags."""
+        """Return what a condition may name: fields with types and values, relations, tags.
+
+        `refers` has the collections of the objects whose uuids fields hold.
+        """
+        targets = {key: self.catalogue.resources[type] for key, type in resource.leads.items()}
         kinds = {}
         for kind, (_, *words) in resource.kinds.items():
             kinds[f"{resource.discriminator}={kind}"] = types_of(words)
         return {
             "fields": {name: kind for name, kind in resource.fields.items() if kind != "maps"},
+            "values": self.catalogue.resources[resource.stored].values | resource.values,
+            "refers": {key: target.path for key, target in targets.items() if target.path},
             "relations": {name: self.beyond(resource, name).path for name in resource.listed},
             "tags": [*TAGS],
             "kinds": kinds,
@@ -16039,6 +16045,63 @@ def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:
     return ControlError(404, f"no {kind} {name!r}{did_you_mean(name, names)}")
 
 
+# the page
+
+PAGE_FILE = Path(__file__).parent / "data" / "page.html"
+
+
+@dataclass
+class Page:
+    """The page at /, with headers that let it run its own script and call this server only."""
+
+    octets: bytes
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, text: str) -> Page:
+        octets = text.encode()
+        policy = {
+            "default-src": "'none'",
+            "script-src": hash_of_element(text, "script"),
+            "style-src": hash_of_element(text, "style"),
+            "img-src": "data:",
+            "connect-src": "'self'",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+            "frame-ancestors": "'none'",
+            "require-trusted-types-for": "'script'",
+            "trusted-types": "'none'",
+        }
+        return cls(octets, {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": "; ".join(f"{name} {policy[name]}" for name in policy),
+            "ETag": f'"{hashlib.sha256(octets).hexdigest()[:32]}"',
+            "Cache-Control": "no-cache",  # a browser asks each time whether it has changed
+            "Referrer-Policy": "no-referrer",
+            "Vary": "Accept",
+            "X-Content-Type-Options": "nosniff",
+        })
+
+    def answer(self, request: web.Request) -> web.Response:
+        """Return the page, or 304 to a browser that has it."""
+        if self.headers["ETag"] in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=self.headers)
+        return web.Response(body=self.octets, headers=self.headers)
+
+
+def hash_of_element(text: str, name: str) -> str:
+    """Return what a policy calls the content of the only inline <script> or <style>."""
+    content = text.partition(f"<{name}>")[2].partition(f"</{name}>")[0]
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@functools.lru_cache(2)
+def page_of(stamp: tuple | None) -> Page | None:
+    """Return the page of PAGE_FILE, None if there is no file. A changed file has another stamp."""
+    return Page.of(PAGE_FILE.read_text(encoding="utf-8")) if stamp else None
+
+
 # watching
 
 
@@ -16301,6 +16364,7 @@ class Control:
         return {
             "GET health": self.show_health,
             "GET apis": self.list_apis,
+            "GET apis/{name}": self.show_api,
             "GET dialect": self.show_dialect,
             "POST reset": self.reset,
             "GET rules": self.list_rules,
@@ -16316,6 +16380,8 @@ class Control:
             "DELETE calls": self.drop_calls,
             "GET wait": self.wait,
             "GET events": self.watch.stream,
+            "GET objects": self.list_collections,
+            "GET objects/{name}": self.query_objects,
             "GET queryable": self.show_queryable,
             "GET queryable/{name}": self.show_queryable,
             "GET explain": self.explain,
@@ -16333,7 +16399,11 @@ class Control:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
         refuse = self.answering(self.refuse_path)
-        resources = {}
+        page = self.answering(self.show_page)
+        router.add_get("/", page)  # the API answers other methods
+        resources = {"/": router.add_resource("/zmock{after:/*}")}
+        resources["/"].add_route("GET", page)
+        resources["/"].add_route("HEAD", page)
         for call, handler in self.handlers().items():
             method, path = call.split(" ")
             pattern = path.replace("{name}", "{name:(?s:.*?)}")
@@ -16418,6 +16488,20 @@ class Control:
 
     # zmock itself
 
+    async def show_page(self, request: web.Request) -> web.Response:
+        """Return the page to a browser, and the index of the control calls to others."""
+        page = page_of(file_stamp(str(PAGE_FILE)))
+        is_browser = "text/html" in request.headers.get("Accept", "")
+        if page and is_browser:
+            return page.answer(request)
+        calls = {}
+        for call, handler in self.handlers().items():
+            calls[call.replace(" ", " /zmock/")] = (handler.__doc__ or "").partition("\n")[0]
+        index: Item = {"zmock": __version__, "calls": calls}
+        if is_browser:
+            index["hint"] = f"the page is missing: zmock.py looks for it at {PAGE_FILE}"
+        return json_answer(index, headers={"Vary": "Accept"})
+
     async def show_health(self, request: web.Request) -> Item:
         """Return version, dialect, cloud, objects per type, and whether all changes are on disk."""
         return self.health()
@@ -16447,17 +16531,38 @@ class Control:
 
     async def list_apis(self, request: web.Request) -> Item:
         """List all APIs: method, path, backing, and how often each was called."""
-        apis = [
-            {
-                "name": api.name,
-                "method": api.method,
-                "path": api.path,
-                "backing": api.backing,
-                "calls": self.cloud.used[api.name],
-            }
-            for api in self.cloud.catalogue.apis.values()
-        ]
-        return {"apis": apis}
+        return {"apis": [*map(self.facts_of, self.cloud.catalogue.apis.values())]}
+
+    def facts_of(self, api: Api) -> Item:
+        return {
+            "name": api.name,
+            "method": api.method,
+            "path": api.path,
+            "backing": api.backing,
+            "calls": self.cloud.used[api.name],
+        }
+
+    async def show_api(self, request: web.Request) -> Item:
+        """Return an API with its parameters, and the key of the body that holds them."""
+        name, apis = request.match_info["name"], self.cloud.catalogue.apis
+        if name not in apis:
+            raise no_such("API", name, apis)
+        api = apis[name]
+        wrapper = api.key if api.method in ("POST", "PUT") else None
+        params = [self.facts_of_param(param) for param in api.params.values()]
+        return self.facts_of(api) | {"wrapper": wrapper, "params": params}
+
+    def facts_of_param(self, param: ValueSpec) -> Item:
+        """Return what a form needs to know of a parameter."""
+        facts: Item = {"name": param.name, "type": param.type, "required": param.required}
+        if param.values:
+            facts["values"] = param.values
+        row = self.cloud.catalogue.resource(param.refers)
+        if row and row.path:
+            facts["refers"] = row.path
+        if param.default is not None:
+            facts["default"] = param.default
+        return facts
 
     async def show_dialect(self, request: web.Request) -> Item:
         """Return the table of dialects with its sources and the dialect in force."""
@@ -16719,9 +16824,7 @@ class Control:
         query.with_count = True
 
         def enough_objects() -> Item | None:
-            with refused_for(ApiError):
-                queries = self.cloud.accounts.queries_on(api.type)
-                answer = self.cloud.query(api, query, queries)
+            answer = self.objects(api, query)
             total = answer["total"]
             enough = total >= count if count else total == 0
             return answer if enough else None
@@ -16754,6 +16857,41 @@ class Control:
             row = queries.beyond(row, step)
         return queries.queryable(row)
 
+    async def list_collections(self, request: web.Request) -> Item:
+        """List the collections: type, number of objects, and the API that creates one."""
+        apis = [*filter(self.cloud.simulated, self.cloud.catalogue.apis.values())]
+        creating = {api.call.removeprefix("POST /"): api.name for api in apis if api.creates}
+        queries = {api.path: api for api in apis if api.kind == "Query"}
+        collections = []
+        for path, row in self.cloud.catalogue.collections.items():
+            if f"/{path}" in queries:
+                total = self.objects(queries[f"/{path}"], Query(count=True))["total"]
+                facts = {"collection": path, "type": row.name, "count": total}
+                if path in creating:
+                    facts["create"] = creating[path]
+                collections.append(facts)
+        return {"collections": collections}
+
+    async def query_objects(self, request: web.Request) -> Item:
+        """Answer a query on a collection as the API does, without a session."""
+        api = self.query_api(request.match_info["name"])
+        row = self.cloud.catalogue.resource(api.type)
+        return self.objects(api, self.read_query(request.query.items(), row))
+
+    def objects(self, api: Api, query: Query) -> Item:
+        """Return the answer of a query to an admin. Raise ControlError for a wrong query."""
+        with refused_for(ApiError):
+            return self.cloud.query(api, query, self.cloud.accounts.queries_on(api.type))
+
+    def read_query(self, pairs: Iterable[tuple[str, str]], row: Resource) -> Query:
+        """Return the query of a query string. Raise ControlError for a key that none has."""
+        dialect = self.cloud.dialect
+        with refused_for(ApiError):
+            query, unread = read_query(pairs, dialect)
+        if unread:
+            raise ControlError(400, other_key(min(unread), row.all_fields, dialect))
+        return query
+
     async def explain(self, request: web.Request) -> Item:
         """Return what each condition of ?path=/vm-instances&q=... keeps and drops."""
         path = request.query.get("path")
@@ -16762,13 +16900,9 @@ class Control:
             raise ControlError(400, f"explain needs a collection: {example}")
         row = self.collection(without_prefix(path).strip("/"))
         pairs = [(key, text) for key, text in request.query.items() if key != "path"]
-        dialect = self.cloud.dialect
+        query = self.read_query(pairs, row)
         with refused_for(ApiError):
-            query, unread = read_query(pairs, dialect)
-            answer = self.cloud.accounts.queries_on(row.name).explain(query, row)
-        if unread:
-            raise ControlError(400, other_key(min(unread), row.all_fields, dialect))
-        return answer
+            return self.cloud.accounts.queries_on(row.name).explain(query, row)
 
     def collection(self, path: str) -> Resource:
         """Return the resource of "vm-instances". Raise ControlError if there is none."""
@@ -16958,7 +17092,7 @@ async def lifetime(cloud: Cloud, app: web.Application) -> AsyncIterator[None]:
 
 async def without_content_type(request: web.Request, response: web.StreamResponse) -> None:
     """Remove the header that aiohttp adds and the server does not (RestServerController.java)."""
-    if CLOUD not in request.app or request.path.startswith("/zmock"):
+    if CLOUD not in request.app or request.match_info.handler != request.app[REST].answer:
         return
     if not request.app[CLOUD].dialect["response-headers"]:
         response.headers.popall("Content-Type", None)

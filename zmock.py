@@ -15987,8 +15987,12 @@ Handler = Callable[[web.Request], Any]  # a coroutine function that returns JSON
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
 MOST_FOUND = 100  # lines of health; the log has all
-MOST_UNREAD = 1000  # events that wait for a reader; older ones are dropped and counted
+MOST_REMEMBERED = 1000  # events; readers that come later are told how many they missed
+MOST_IN_SUMMARY = 30  # calls
+EVENTS_INTERVAL = 0.1  # seconds of real time between two batches of events
+LINGERING = 60  # seconds of real time that events are recorded for a reader that comes back
 COMMENT_INTERVAL = 15  # seconds of real time; comments keep proxies from closing a silent stream
+UNSEEN_TYPES = OWN_TYPES - {"Rule"}  # types without events, but api-jobs have their own
 SILENT_TYPES = OWN_TYPES | {"Notification"}  # types without state events
 
 
@@ -16104,120 +16108,249 @@ def page_of(stamp: tuple | None) -> Page | None:
 
 # watching
 
+Event = tuple[int, str, Any]  # seq, kind, body; that of a call or a fault is its journal entry
+CALL_KINDS = ("call", "fault")
+FAULT_FIELDS = ("seq", "time", "api", "method", "path", "rule")
+seq_of = operator.attrgetter("seq")
+GONE = {"rule": {"removed": True}, "incident": {"ended": True}}
 
-def event_text(kind: str, body: Item) -> str:
-    """Return a server-sent event."""
-    return f"event: {kind}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+def event_text(seq: int, kind: str, body: Any) -> str:
+    """Return a server-sent event. In its body, the seq of a call comes before that of the event."""
+    if kind in CALL_KINDS:
+        body = body.as_json()
+    if kind == "fault":
+        body = {name: body[name] for name in FAULT_FIELDS}
+    text = json.dumps({"seq": seq} | body, ensure_ascii=False)
+    return f"event: {kind}\nid: {seq}\ndata: {text}\n\n"
 
 
+class Batch:
+    """Events that are sent together, calls and faults first. All readers share the texts."""
+
+    def __init__(self, events: list[Event], calls_made: int) -> None:
+        self.events = events
+        self.calls_made = calls_made  # the calls without those that are there for the end of a job
+        self.first_seq, self.last_seq = events[0][0], events[-1][0]
+
+    @functools.cached_property
+    def texts(self) -> list[tuple[int, str]]:
+        """Return the seqs and the texts of all events."""
+        return [(event[0], event_text(*event)) for event in self.events]
+
+    @functools.cached_property
+    def summary(self) -> list[tuple[int, str]]:
+        """Return the seqs and the texts with one "calls" in the place of calls and faults."""
+        events = [event for event in self.events if event[1] not in CALL_KINDS]
+        calls = [(seq, entry) for seq, kind, entry in self.events if kind == "call"]
+        if calls:
+            entries = sorted((entry for _, entry in calls[-MOST_IN_SUMMARY:]), key=seq_of)
+            last = [entry.as_json() for entry in entries]
+            events.insert(0, (calls[-1][0], "calls", {"count": self.calls_made, "last": last}))
+        return [(event[0], event_text(*event)) for event in events]
+
+
+@dataclass(eq=False)
 class Reader:
-    """A client of /zmock/events, with the events that it has not read yet."""
+    """A client of /zmock/events.
 
-    def __init__(self) -> None:
-        self.unread: deque[str] = deque(maxlen=MOST_UNREAD)
-        self.dropped = 0
+    summary  True for one "calls" a batch in the place of calls and faults
+    since    the seq of the event that it has read last
+    """
+
+    summary: bool
+    since: int = 0
+
+    def __post_init__(self) -> None:
         self.news = asyncio.Event()
         self.comment_due = asyncio.get_running_loop().time() + COMMENT_INTERVAL
 
-    def hear(self, event: str) -> None:
-        if len(self.unread) == MOST_UNREAD:
-            self.dropped += 1
-        self.unread.append(event)
-        self.news.set()
-
-    async def read(self) -> str:
-        """Wait for events, or until a comment is due. Return them as text."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self.comment_due):
-                await self.news.wait()
-        self.news.clear()
-        text = "".join(self.unread)
-        self.unread.clear()
-        if self.dropped:
-            text = event_text("dropped", {"events": self.dropped}) + text
-            self.dropped = 0
-        if not text or loop.time() >= self.comment_due:
-            text += ": still here\n\n"
-            self.comment_due = loop.time() + COMMENT_INTERVAL
-        return text
-
 
 class Watch:
-    """Announces calls, jobs, states and faults to the readers of events, and wakes waiting calls.
+    """Records what happens for the readers of events, and wakes waiting calls.
 
-    It is attached to the API, the jobs and the store only while somebody reads or waits.
+    It is attached to the API, the jobs and the store only while somebody reads or waits, and for
+    a while after the last reader has gone, who may come back. The way of a call only adds a note.
+    A tick makes events of the notes, and of the rules, the incidents and the clock if they differ.
     """
 
-    def __init__(self, rest: Rest):
+    def __init__(self, rest: Rest, show_clock: Callable[[], Item]):
         self.rest = rest
         self.jobs = rest.jobs
         self.store = rest.cloud.store
+        self.show_clock = show_clock
+        self.started = iso(rest.clock.system_time())
         self.readers: set[Reader] = set()
         self.waiters: set[asyncio.Event] = set()
         self.before: dict[tuple[str, Uuid], Item | None] = {}  # changed items, as they were
+        self.notes: dict[tuple[str, Any], Any] = {}  # by kind and subject
+        self.changed: set[tuple[str, Uuid]] = set()
+        self.calls_made = 0
+        self.seq = 0  # of the last event
+        self.batches: deque[Batch] = deque()
+        self.recording = False
+        self.last_read: Seconds = 0  # when there was a reader
+        self.orders = 0  # control calls that may change something
+        self.last_counts = self.counts()  # when recording ended
+
+    # listening
 
     @contextlib.contextmanager
     def listening(self, listeners: set, listener: Any) -> Iterator[None]:
         """Keep a listener among the readers or the waiters while the block runs."""
-        if not self.readers and not self.waiters:
-            self.rest.watchers.append(self.emit_call)
-        self.jobs.watch = self.emit_job
+        if not (self.readers or self.waiters or self.recording):
+            self.rest.watchers.append(self.note_call)
+        self.jobs.watch = self.note_job
         self.store.watch = self.note_change
         listeners.add(listener)
         try:
             yield
         finally:
             listeners.discard(listener)
-            if not self.readers and not self.waiters:
-                self.rest.watchers.remove(self.emit_call)
-                self.jobs.watch = self.store.watch = None
+            self.detach_if_idle()
+
+    def detach_if_idle(self) -> None:
+        if not (self.readers or self.waiters or self.recording):
+            self.rest.watchers.remove(self.note_call)
+            self.jobs.watch = self.store.watch = None
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return numbers of which one is another after all that makes events."""
+        return len(self.rest.journal) + self.rest.dropped, self.store.writes, self.orders
+
+    def record(self) -> None:
+        """Record from now on. Forget the events before a gap, and number what was in the gap."""
+        if self.recording:
+            return
+        counts = self.counts()
+        if counts != self.last_counts:
+            self.seq += max(1, sum(counts) - sum(self.last_counts))
+            self.batches.clear()
+        self.calls_made, self.facts = 0, self.present_facts()
+        self.recording = True
+        self.tick()
+
+    def tick(self) -> None:
+        """Make a batch, and go on until the last reader has been gone for a while."""
+        loop = asyncio.get_running_loop()
+        if self.readers:
+            self.last_read = loop.time()
+        self.recording = loop.time() <= self.last_read + LINGERING
+        if self.recording:
+            loop.call_later(EVENTS_INTERVAL, self.tick)  # first, for a tick may fail
+            self.make_batch()
+        else:
+            self.last_counts = self.counts()
+            self.detach_if_idle()
+
+    # noting
+
+    def note(self, kind: str, subject: Any, body: Any = None) -> None:
+        """Note an event of the next batch. Of two for a subject, it has the last one."""
+        self.wake()
+        if not self.recording:
+            return
+        if kind == "reset":
+            self.make_batch()  # of what was before
+        self.notes[kind, subject] = body
 
     def wake(self) -> None:
         for waiter in self.waiters:
             waiter.set()
 
-    def emit(self, kind: str, body: Item) -> None:
-        self.wake()
-        if self.readers:
-            text = event_text(kind, body)
-            for reader in self.readers:
-                reader.hear(text)
+    def note_call(self, kind: str, entry: Entry) -> None:
+        """Note a "call", or its "fault". The "end" of its job is the call again."""
+        self.calls_made += kind == "call"
+        self.note("fault" if kind == "fault" else "call", entry.seq, entry)
 
-    def emit_call(self, kind: str, entry: Entry) -> None:
-        """Emit a "call", or its "fault". The end of its job emits the "call" again."""
-        body = entry.as_json()
-        kind = "call" if kind == "end" else kind
-        if kind == "fault":
-            body = {key: body[key] for key in ("seq", "time", "api", "method", "path", "rule")}
-        self.emit(kind, body)
-
-    def emit_job(self, uuid: Uuid) -> None:
-        record = self.store.peek("Job", uuid)
-        expired = {"uuid": uuid, "state": "expired"}
-        self.emit("job", self.jobs.as_json(record) if record else expired)
+    def note_job(self, uuid: Uuid) -> None:
+        self.note("job", uuid)
 
     def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
-        """Note an item as it was. Its new state is announced after all changes of this call."""
+        """Note an item as it was. Its new state is noted after all changes of this call."""
         if not self.before:
-            asyncio.get_running_loop().call_soon(self.emit_changes)
+            asyncio.get_running_loop().call_soon(self.note_states)
         self.before.setdefault((type, uuid), before)
 
-    def emit_changes(self) -> None:
-        changed, self.before = self.before, {}
+    def note_states(self) -> None:
+        """Note the items that differ, and how their states changed."""
         self.wake()
+        changed, self.before = self.before, {}
         for (type, uuid), before in changed.items():
-            if self.readers and type not in SILENT_TYPES:
-                self.emit_states(type, before or {}, self.store.peek(type, uuid) or {})
+            after = self.store.peek(type, uuid)
+            if self.recording and after is not before and type not in UNSEEN_TYPES:
+                self.changed.add((type, uuid))
+                self.note_state(type, before or {}, after or {})
 
-    def emit_states(self, type: str, before: Item, after: Item) -> None:
-        """Emit changes of an item's state and status. An item that does not exist is {}."""
+    def note_state(self, type: str, before: Item, after: Item) -> None:
+        """Note changes of an item's state and status. An item that does not exist is {}."""
         item = after or before
         for name in ("state", "status"):
             change = {"field": name, "from": before.get(name), "to": after.get(name)}
-            if change["from"] != change["to"]:
+            if change["from"] != change["to"] and type not in SILENT_TYPES:
                 subject = {"type": type, "uuid": item["uuid"], "name": item.get("name")}
-                self.emit("state", subject | change)
+                self.note("state", len(self.notes), subject | change)
+
+    # events
+
+    def make_batch(self) -> None:
+        """Make a batch of what was noted since the last one, and wake the readers."""
+        notes, self.notes = self.notes, {}
+        calls = [(kind, body) for (kind, _), body in notes.items() if kind in CALL_KINDS]
+        bodies = calls + [
+            (kind, self.job_body(subject) if kind == "job" else body)
+            for (kind, subject), body in notes.items()
+            if kind not in CALL_KINDS
+        ]
+        bodies += self.changes_of_facts()
+        if self.changed:
+            bodies.append(("change", {"types": Counter(type for type, _ in self.changed)}))
+        if bodies:
+            self.publish(bodies)
+        self.calls_made, self.changed = 0, set()
+
+    def publish(self, bodies: list[tuple[str, Any]]) -> None:
+        """Number events, remember them, and wake the readers."""
+        events = [(seq, *event) for seq, event in enumerate(bodies, self.seq + 1)]
+        self.seq += len(events)
+        self.batches.append(Batch(events[-MOST_REMEMBERED:], self.calls_made))
+        while self.seq - self.batches[0].first_seq >= MOST_REMEMBERED:
+            self.batches.popleft()
+        for reader in self.readers:
+            reader.news.set()
+
+    def job_body(self, uuid: Uuid) -> Item:
+        record = self.store.peek("Job", uuid)
+        return self.jobs.as_json(record) if record else {"uuid": uuid, "state": "expired"}
+
+    def present_facts(self) -> dict[tuple[str, str], Any]:
+        """Return what is compared: rules and their hits, incidents, how the clock is set."""
+        facts: dict[tuple[str, str], Any] = {}
+        for rule in self.rest.faults.rules:
+            facts["rule", rule.id] = rule, rule.hits
+        for incident in self.rest.cloud.outages.incidents.values():
+            facts["incident", incident.id] = incident, 0
+        facts["clock", ""] = self.rest.clock.mode, self.rest.clock.system_offset
+        return facts
+
+    def changes_of_facts(self) -> list[tuple[str, Item]]:
+        """Return the kinds and the bodies of the events for facts that differ since last time."""
+        before, self.facts = self.facts, self.present_facts()
+        bodies = []
+        for key, fact in (before | self.facts).items():
+            kind, is_there = key[0], key in self.facts
+            if is_there and fact == before.get(key):
+                continue
+            if kind == "clock":
+                body = self.show_clock()
+            elif kind == "rule":
+                body = fact[0].as_json()
+            else:
+                body = fact[0].as_json(self.rest.clock)
+            bodies.append((kind, body if is_there else body | GONE[kind]))
+        return bodies
+
+    # reading
 
     async def until(self, result: Callable[[], Any], seconds: Seconds, hints: Sequence = ()) -> Any:
         """Return result() as soon as it is not None. Raise 408 with the hints when time is up."""
@@ -16235,19 +16368,63 @@ class Watch:
                 raise ControlError(408, text, hint) from None
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Send calls, jobs, states and faults as server-sent events while the client stays."""
+        """Send what happens as server-sent events, from ?since=SEQ on; see ?calls=summary."""
+        refuse_other_keys(request, ("since", "calls"), "events are chosen by since and calls")
+        since = request.headers.get("Last-Event-ID") or request.query.get("since", "")
+        with refused_for(ValueError):
+            FILTERS["since"]("since", since or "0")
+            among("all", "summary").check("calls", request.query.get("calls", "all"))
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        response = web.StreamResponse(headers=headers)
-        reader = Reader()
-        with self.listening(self.readers, reader), contextlib.suppress(ConnectionError):
+        response = web.StreamResponse(headers=headers | {"X-Accel-Buffering": "no"})
+        if request.method == "HEAD":
             await response.prepare(request)
-            if request.method == "HEAD":
-                return response
-            await response.write(b": what happens in zmock\n\n")
+            return response
+        reader = Reader(request.query.get("calls") == "summary")
+        with self.listening(self.readers, reader), contextlib.suppress(ConnectionError):
+            self.record()
+            reader.since = int(since or self.seq)
+            if reader.since > self.seq:  # of an earlier process
+                reader.since = 0
+            await response.prepare(request)
+            text = self.hello(reader) + self.news_for(reader)
             while True:
-                text = await reader.read()
                 await response.write(text.encode(errors="replace"))
+                text = await self.read(reader)
         return Unanswered()
+
+    def hello(self, reader: Reader) -> str:
+        """Return the first event. A page compares it with the one of an earlier connection."""
+        page = page_of(file_stamp(str(PAGE_FILE)))
+        etag = page.headers["ETag"] if page else None
+        body = {"version": __version__, "started": self.started, "seq": self.seq, "page": etag}
+        return event_text(reader.since, "hello", body)
+
+    async def read(self, reader: Reader) -> str:
+        """Wait for events, or until a comment is due. Return them as text."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(reader.comment_due):
+                await reader.news.wait()
+        text = self.news_for(reader)
+        if not text or loop.time() >= reader.comment_due:
+            text += ": still here\n\n"
+            reader.comment_due = loop.time() + COMMENT_INTERVAL
+        return text
+
+    def news_for(self, reader: Reader) -> str:
+        """Return the events that a reader has not read, after the number of those forgotten."""
+        first_seq = self.batches[0].first_seq if self.batches else self.seq + 1
+        missed = first_seq - 1 - reader.since
+        texts = []
+        if missed > 0:
+            texts.append(event_text(first_seq - 1, "dropped", {"events": missed}))
+        for batch in self.batches:
+            if batch.last_seq > reader.since:
+                pairs = batch.summary if reader.summary else batch.texts
+                texts += [text for seq, text in pairs if seq > reader.since]
+        reader.since = self.seq
+        reader.news.clear()
+        return "".join(texts)
 
 
 # reading requests
@@ -16354,7 +16531,7 @@ class Control:
         self.settings = rest.settings
         self.store = rest.cloud.store
         self.began = self.clock.monotonic()
-        self.watch = Watch(rest)
+        self.watch = Watch(rest, self.clock_state)
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
         self.snapshots = Snapshots(folder)
@@ -16437,6 +16614,7 @@ class Control:
                 if not public:
                     self.guard(request)
                 body = await handler(request)
+                self.watch.orders += request.method not in ("GET", "HEAD")
             except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
                 refusal = control_error(request, error)
                 where = f"{request.method} {request.path}"
@@ -16597,6 +16775,7 @@ class Control:
         if not works:
             self.try_out(cloud)
         self.settings.cloud = cloud
+        self.watch.note("reset", "", {"cloud": cloud})
         self.reset_mock()
         log.info("reset to the cloud %s", cloud)
         self.faults.log_files(self.faults.files)
@@ -16933,11 +17112,14 @@ class Control:
         clock = {"clock": self.clock.saved()}
         mock = {number: frozen(item | clock) for number, item in documents["Mock"].items()}
         await self.on_disk(self.snapshots.take, name, documents | {"Mock": mock})
+        self.watch.note("snapshot", name, {"name": name, "taken": True})
         return {"name": name, "objects": count_objects(documents)}
 
     async def drop_snapshot(self, request: web.Request) -> Item:
         """Remove a snapshot."""
-        await self.on_disk(self.remove_snapshot, request.match_info["name"])
+        name = request.match_info["name"]
+        await self.on_disk(self.remove_snapshot, name)
+        self.watch.note("snapshot", name, {"name": name, "removed": True})
         return {}
 
     async def restore_snapshot(self, request: web.Request) -> Item:
@@ -16947,6 +17129,7 @@ class Control:
         documents = await self.on_disk(self.read_snapshot, name)
         with refused_for(SettingsError, 409):
             self.restore_mock(documents, f"the snapshot {name}")
+        self.watch.note("snapshot", name, {"name": name, "restored": True})
         await self.store.commit()
         return self.health()
 
@@ -17051,13 +17234,13 @@ def create_app(settings: Settings | None = None) -> web.Application:
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     reset = functools.partial(reset_mock, rest)
     restore = functools.partial(restore_mock, rest)
-    control = Control(rest, reset, restore)
 
     clock = cloud.clock
     clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
     clock.on_clock_set.append(functools.partial(follow_dates, cloud))
     clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
     load_or_fill(rest)
+    control = Control(rest, reset, restore)
     control.snapshots.tidy_if_possible()
 
     handler_args = {"auto_decompress": False}  # unpack() has better errors
@@ -19220,7 +19403,7 @@ class CallPrinter:
             if response.content_type != "text/event-stream":
                 await self.mock.control("dialect", "dialect")  # raises the reason
                 raise aiohttp.ClientConnectionError
-            await response.content.readline()  # from now on each call is an event
+            await response.content.readline()  # of hello; from now on each call is an event
             await self.print_journal()
             self.problem, self.pause, kind = "", BETWEEN_TRIES, ""
             async for octets in response.content:

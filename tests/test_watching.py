@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from zmock import MOST_UNREAD, event_text, named, serve
+from zmock import MOST_REMEMBERED, named, serve
 
 VM = {"name": "v", "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 
@@ -115,14 +115,15 @@ async def test_polls_can_be_waited_for(mock):
 class Stream:
     """A reader of /zmock/events."""
 
-    def __init__(self, mock):
-        self.mock = mock
+    def __init__(self, mock, query="", headers=None):
+        self.mock, self.query, self.headers = mock, query, headers
 
     async def __aenter__(self):
         self.http = aiohttp.ClientSession()
-        self.answer = await self.http.get(f"{self.mock.base}/zmock/events")
+        self.answer = await self.http.get(f"{self.mock.base}/zmock/events{self.query}", headers=self.headers)
         assert (self.answer.status, self.answer.headers["Content-Type"]) == (200, "text/event-stream")
-        assert (await self.answer.content.readuntil(b"\n\n")).startswith(b":")
+        kind, self.hello = await self.next()
+        assert kind == "hello"
         return self
 
     async def __aexit__(self, *failure):
@@ -131,8 +132,12 @@ class Stream:
 
     async def next(self):
         lines = (await asyncio.wait_for(self.answer.content.readuntil(b"\n\n"), 5)).decode().splitlines()
-        assert [line.partition(": ")[0] for line in lines[:2]] == ["event", "data"]
-        return lines[0][7:], json.loads(lines[1][6:])
+        (_, kind), (_, seq), (_, text) = (line.split(": ", 1) for line in lines)
+        assert [line.split(": ")[0] for line in lines] == ["event", "id", "data"]
+        self.seq, body = int(seq), json.loads(text)
+        if kind not in ("hello", "call", "fault"):  # these have a seq of their own
+            assert body.pop("seq") == self.seq
+        return kind, body
 
     async def until(self, last):
         """The events up to one of a kind."""

@@ -15987,10 +15987,9 @@ Handler = Callable[[web.Request], Any]  # a coroutine function that returns JSON
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
 MOST_FOUND = 100  # lines of health; the log has all
-MOST_REMEMBERED = 1000  # events; readers that come later are told how many they missed
+MOST_REMEMBERED = 1000  # events; who reads later is told how many are forgotten
 MOST_IN_SUMMARY = 30  # calls
-EVENTS_INTERVAL = 0.1  # seconds of real time between two batches of events
-LINGERING = 60  # seconds of real time that events are recorded for a reader that comes back
+EVENTS_INTERVAL = 0.1  # seconds of real time between two writes of events
 COMMENT_INTERVAL = 15  # seconds of real time; comments keep proxies from closing a silent stream
 UNSEEN_TYPES = OWN_TYPES - {"Rule"}  # types without events, but api-jobs have their own
 SILENT_TYPES = OWN_TYPES | {"Notification"}  # types without state events
@@ -16108,70 +16107,42 @@ def page_of(stamp: tuple | None) -> Page | None:
 
 # watching
 
-Event = tuple[int, str, Any]  # seq, kind, body; that of a call or a fault is its journal entry
-CALL_KINDS = ("call", "fault")
+CALL_KINDS = ("call", "end", "fault")  # their bodies are entries of the journal
 FAULT_FIELDS = ("seq", "time", "api", "method", "path", "rule")
-seq_of = operator.attrgetter("seq")
 GONE = {"rule": {"removed": True}, "incident": {"ended": True}}
 
 
-def event_text(seq: int, kind: str, body: Any) -> str:
-    """Return a server-sent event. In its body, the seq of a call comes before that of the event."""
-    if kind in CALL_KINDS:
-        body = body.as_json()
-    if kind == "fault":
-        body = {name: body[name] for name in FAULT_FIELDS}
-    text = json.dumps({"seq": seq} | body, ensure_ascii=False)
-    return f"event: {kind}\nid: {seq}\ndata: {text}\n\n"
+@dataclass
+class Event:
+    """A server-sent event. Its text is made for the first reader, and shared with the others.
 
-
-class Batch:
-    """Events that are sent together, calls and faults first. All readers share the texts."""
-
-    def __init__(self, events: list[Event], calls_made: int) -> None:
-        self.events = events
-        self.calls_made = calls_made  # the calls without those that are there for the end of a job
-        self.first_seq, self.last_seq = events[0][0], events[-1][0]
-
-    @functools.cached_property
-    def texts(self) -> list[tuple[int, str]]:
-        """Return the seqs and the texts of all events."""
-        return [(event[0], event_text(*event)) for event in self.events]
-
-    @functools.cached_property
-    def summary(self) -> list[tuple[int, str]]:
-        """Return the seqs and the texts with one "calls" in the place of calls and faults."""
-        events = [event for event in self.events if event[1] not in CALL_KINDS]
-        calls = [(seq, entry) for seq, kind, entry in self.events if kind == "call"]
-        if calls:
-            entries = sorted((entry for _, entry in calls[-MOST_IN_SUMMARY:]), key=seq_of)
-            last = [entry.as_json() for entry in entries]
-            events.insert(0, (calls[-1][0], "calls", {"count": self.calls_made, "last": last}))
-        return [(event[0], event_text(*event)) for event in events]
-
-
-@dataclass(eq=False)
-class Reader:
-    """A client of /zmock/events.
-
-    summary  True for one "calls" a batch in the place of calls and faults
-    since    the seq of the event that it has read last
+    An "end" is sent as the "call" again, whose job has ended.
     """
 
-    summary: bool
-    since: int = 0
+    seq: int
+    kind: str
+    body: Any
 
-    def __post_init__(self) -> None:
-        self.news = asyncio.Event()
-        self.comment_due = asyncio.get_running_loop().time() + COMMENT_INTERVAL
+    @functools.cached_property
+    def json(self) -> str:
+        """Return the body as JSON. The seq of a call takes the place of that of the event."""
+        body = self.body.as_json() if self.kind in CALL_KINDS else self.body
+        if self.kind == "fault":
+            body = {name: body[name] for name in FAULT_FIELDS}
+        return json.dumps({"seq": self.seq} | body, ensure_ascii=False)
+
+    @property
+    def text(self) -> str:
+        kind = "call" if self.kind == "end" else self.kind
+        return f"event: {kind}\nid: {self.seq}\ndata: {self.json}\n\n"
 
 
 class Watch:
-    """Records what happens for the readers of events, and wakes waiting calls.
+    """Remembers the latest events for their readers, and wakes waiting calls.
 
-    It is attached to the API, the jobs and the store only while somebody reads or waits, and for
-    a while after the last reader has gone, who may come back. The way of a call only adds a note.
-    A tick makes events of the notes, and of the rules, the incidents and the clock if they differ.
+    It hears of calls, jobs and changes from the first reader or waiting call on. They cost a note.
+    The notes become events when a reader looks, at most every EVENTS_INTERVAL. Rules, incidents
+    and the clock make no notes: they are compared with what they were.
     """
 
     def __init__(self, rest: Rest, show_clock: Callable[[], Item]):
@@ -16180,88 +16151,44 @@ class Watch:
         self.store = rest.cloud.store
         self.show_clock = show_clock
         self.started = iso(rest.clock.system_time())
-        self.readers: set[Reader] = set()
         self.waiters: set[asyncio.Event] = set()
         self.before: dict[tuple[str, Uuid], Item | None] = {}  # changed items, as they were
-        self.notes: dict[tuple[str, Any], Any] = {}  # by kind and subject
-        self.changed: set[tuple[str, Uuid]] = set()
-        self.calls_made = 0
+        self.notes: dict[tuple[str, Any], Any] = {}  # the bodies of events, by kind and subject
+        self.events: deque[Event] = deque(maxlen=MOST_REMEMBERED)
         self.seq = 0  # of the last event
-        self.batches: deque[Batch] = deque()
-        self.recording = False
-        self.last_read: Seconds = 0  # when there was a reader
-        self.orders = 0  # control calls that may change something
-        self.last_counts = self.counts()  # when recording ended
+        self.facts: dict[tuple[str, str], Any] = {}
+        self.first_writes = self.store.writes
 
-    # listening
-
-    @contextlib.contextmanager
-    def listening(self, listeners: set, listener: Any) -> Iterator[None]:
-        """Keep a listener among the readers or the waiters while the block runs."""
-        if not (self.readers or self.waiters or self.recording):
-            self.rest.watchers.append(self.note_call)
+    def attach(self) -> None:
+        """Hear of what happens. What has happened before counts as events that are forgotten."""
+        if self.note_call in self.rest.watchers:
+            return
+        self.rest.watchers.append(self.note_call)
         self.jobs.watch = self.note_job
         self.store.watch = self.note_change
-        listeners.add(listener)
-        try:
-            yield
-        finally:
-            listeners.discard(listener)
-            self.detach_if_idle()
-
-    def detach_if_idle(self) -> None:
-        if not (self.readers or self.waiters or self.recording):
-            self.rest.watchers.remove(self.note_call)
-            self.jobs.watch = self.store.watch = None
-
-    def counts(self) -> tuple[int, int, int]:
-        """Return numbers of which one is another after all that makes events."""
-        return len(self.rest.journal) + self.rest.dropped, self.store.writes, self.orders
-
-    def record(self) -> None:
-        """Record from now on. Forget the events before a gap, and number what was in the gap."""
-        if self.recording:
-            return
-        counts = self.counts()
-        if counts != self.last_counts:
-            self.seq += max(1, sum(counts) - sum(self.last_counts))
-            self.batches.clear()
-        self.calls_made, self.facts = 0, self.present_facts()
-        self.recording = True
-        self.tick()
-
-    def tick(self) -> None:
-        """Make a batch, and go on until the last reader has been gone for a while."""
-        loop = asyncio.get_running_loop()
-        if self.readers:
-            self.last_read = loop.time()
-        self.recording = loop.time() <= self.last_read + LINGERING
-        if self.recording:
-            loop.call_later(EVENTS_INTERVAL, self.tick)  # first, for a tick may fail
-            self.make_batch()
-        else:
-            self.last_counts = self.counts()
-            self.detach_if_idle()
+        self.facts = self.present_facts()
+        calls = len(self.rest.journal) + self.rest.dropped
+        self.seq += calls + self.store.writes - self.first_writes
 
     # noting
 
     def note(self, kind: str, subject: Any, body: Any = None) -> None:
-        """Note an event of the next batch. Of two for a subject, it has the last one."""
-        self.wake()
-        if not self.recording:
-            return
-        if kind == "reset":
-            self.make_batch()  # of what was before
+        """Note an event. A later one about the same subject replaces it."""
+        if kind == "reset" or len(self.notes) >= MOST_REMEMBERED:
+            self.make_events()
         self.notes[kind, subject] = body
+        self.wake()
 
     def wake(self) -> None:
         for waiter in self.waiters:
             waiter.set()
 
     def note_call(self, kind: str, entry: Entry) -> None:
-        """Note a "call", or its "fault". The "end" of its job is the call again."""
-        self.calls_made += kind == "call"
-        self.note("fault" if kind == "fault" else "call", entry.seq, entry)
+        """Note a "call", its "fault", or the "end" of its job."""
+        if kind == "end" and ("call", entry.seq) in self.notes:
+            self.wake()
+        else:
+            self.note(kind, entry.seq, entry)
 
     def note_job(self, uuid: Uuid) -> None:
         self.note("job", uuid)
@@ -16269,21 +16196,21 @@ class Watch:
     def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
         """Note an item as it was. Its new state is noted after all changes of this call."""
         if not self.before:
-            asyncio.get_running_loop().call_soon(self.note_states)
+            asyncio.get_running_loop().call_soon(self.note_changes)
         self.before.setdefault((type, uuid), before)
 
-    def note_states(self) -> None:
-        """Note the items that differ, and how their states changed."""
+    def note_changes(self) -> None:
+        """Note the items that differ, and their states. An item that does not exist is {}."""
         self.wake()
         changed, self.before = self.before, {}
         for (type, uuid), before in changed.items():
             after = self.store.peek(type, uuid)
-            if self.recording and after is not before and type not in UNSEEN_TYPES:
-                self.changed.add((type, uuid))
-                self.note_state(type, before or {}, after or {})
+            if after is not before and type not in UNSEEN_TYPES:
+                self.note("change", (type, uuid))
+                self.note_states(type, before or {}, after or {})
 
-    def note_state(self, type: str, before: Item, after: Item) -> None:
-        """Note changes of an item's state and status. An item that does not exist is {}."""
+    def note_states(self, type: str, before: Item, after: Item) -> None:
+        """Note changes of an item's state and status."""
         item = after or before
         for name in ("state", "status"):
             change = {"field": name, "from": before.get(name), "to": after.get(name)}
@@ -16293,138 +16220,130 @@ class Watch:
 
     # events
 
-    def make_batch(self) -> None:
-        """Make a batch of what was noted since the last one, and wake the readers."""
+    def make_events(self) -> None:
+        """Turn the notes into events: calls first, and one "change" for all items."""
         notes, self.notes = self.notes, {}
-        calls = [(kind, body) for (kind, _), body in notes.items() if kind in CALL_KINDS]
-        bodies = calls + [
-            (kind, self.job_body(subject) if kind == "job" else body)
-            for (kind, subject), body in notes.items()
-            if kind not in CALL_KINDS
-        ]
+        types = Counter(subject[0] for kind, subject in notes if kind == "change")
+        bodies = [(kind, body) for (kind, _), body in notes.items() if kind in CALL_KINDS]
+        for (kind, subject), body in notes.items():
+            if kind == "job":
+                bodies.append((kind, self.job_body(subject)))
+            elif kind not in (*CALL_KINDS, "change"):
+                bodies.append((kind, body))
         bodies += self.changes_of_facts()
-        if self.changed:
-            bodies.append(("change", {"types": Counter(type for type, _ in self.changed)}))
-        if bodies:
-            self.publish(bodies)
-        self.calls_made, self.changed = 0, set()
-
-    def publish(self, bodies: list[tuple[str, Any]]) -> None:
-        """Number events, remember them, and wake the readers."""
-        events = [(seq, *event) for seq, event in enumerate(bodies, self.seq + 1)]
-        self.seq += len(events)
-        self.batches.append(Batch(events[-MOST_REMEMBERED:], self.calls_made))
-        while self.seq - self.batches[0].first_seq >= MOST_REMEMBERED:
-            self.batches.popleft()
-        for reader in self.readers:
-            reader.news.set()
+        if types:
+            bodies.append(("change", {"types": types}))
+        for kind, body in bodies:
+            self.seq += 1
+            self.events.append(Event(self.seq, kind, body))
 
     def job_body(self, uuid: Uuid) -> Item:
         record = self.store.peek("Job", uuid)
         return self.jobs.as_json(record) if record else {"uuid": uuid, "state": "expired"}
 
     def present_facts(self) -> dict[tuple[str, str], Any]:
-        """Return what is compared: rules and their hits, incidents, how the clock is set."""
-        facts: dict[tuple[str, str], Any] = {}
+        """Return the rules, the incidents, and how the clock is set."""
+        clock = self.rest.clock
+        facts: dict = {("clock", ""): (clock.mode, clock.system_offset)}
         for rule in self.rest.faults.rules:
-            facts["rule", rule.id] = rule, rule.hits
-        for incident in self.rest.cloud.outages.incidents.values():
-            facts["incident", incident.id] = incident, 0
-        facts["clock", ""] = self.rest.clock.mode, self.rest.clock.system_offset
+            facts["rule", rule.id] = rule.as_json()
+        for id, incident in self.rest.cloud.outages.incidents.items():
+            facts["incident", id] = self.facts.get(("incident", id)) or incident.as_json(clock)
         return facts
 
     def changes_of_facts(self) -> list[tuple[str, Item]]:
-        """Return the kinds and the bodies of the events for facts that differ since last time."""
+        """Return the events for facts that differ from what they were."""
         before, self.facts = self.facts, self.present_facts()
-        bodies = []
-        for key, fact in (before | self.facts).items():
-            kind, is_there = key[0], key in self.facts
-            if is_there and fact == before.get(key):
-                continue
-            if kind == "clock":
-                body = self.show_clock()
-            elif kind == "rule":
-                body = fact[0].as_json()
-            else:
-                body = fact[0].as_json(self.rest.clock)
-            bodies.append((kind, body if is_there else body | GONE[kind]))
+        bodies = [(key[0], before[key] | GONE[key[0]]) for key in before.keys() - self.facts.keys()]
+        for key, fact in self.facts.items():
+            if fact != before.get(key):
+                bodies.append((key[0], self.show_clock() if key[0] == "clock" else fact))
         return bodies
 
     # reading
 
     async def until(self, result: Callable[[], Any], seconds: Seconds, hints: Sequence = ()) -> Any:
         """Return result() as soon as it is not None. Raise 408 with the hints when time is up."""
+        self.attach()
         changed = asyncio.Event()
-        with self.listening(self.waiters, changed):
-            try:
-                async with asyncio.timeout(seconds):
-                    while (answer := result()) is None:
-                        await changed.wait()
-                        changed.clear()
-                    return answer
-            except TimeoutError:
-                text = f"it did not come about within {counted(seconds, 'second')}"
-                hint = "; ".join([*hints, "GET /zmock/calls shows what did"])
-                raise ControlError(408, text, hint) from None
+        self.waiters.add(changed)
+        try:
+            async with asyncio.timeout(seconds):
+                while (answer := result()) is None:
+                    await changed.wait()
+                    changed.clear()
+                return answer
+        except TimeoutError:
+            text = f"it did not come about within {counted(seconds, 'second')}"
+            hint = "; ".join([*hints, "GET /zmock/calls shows what did"])
+            raise ControlError(408, text, hint) from None
+        finally:
+            self.waiters.discard(changed)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Send what happens as server-sent events, from ?since=SEQ on; see ?calls=summary."""
         refuse_other_keys(request, ("since", "calls"), "events are chosen by since and calls")
         since = request.headers.get("Last-Event-ID") or request.query.get("since", "")
+        calls = request.query.get("calls", "all")
         with refused_for(ValueError):
             FILTERS["since"]("since", since or "0")
-            among("all", "summary").check("calls", request.query.get("calls", "all"))
+            among("all", "summary").check("calls", calls)
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers | {"X-Accel-Buffering": "no"})
-        if request.method == "HEAD":
+        with contextlib.suppress(ConnectionError):
             await response.prepare(request)
-            return response
-        reader = Reader(request.query.get("calls") == "summary")
-        with self.listening(self.readers, reader), contextlib.suppress(ConnectionError):
-            self.record()
-            reader.since = int(since or self.seq)
-            if reader.since > self.seq:  # of an earlier process
-                reader.since = 0
-            await response.prepare(request)
-            text = self.hello(reader) + self.news_for(reader)
-            while True:
+            if request.method == "HEAD":
+                return response
+            self.attach()
+            self.make_events()
+            seq = int(since or self.seq)
+            async for text in self.texts(request, 0 if seq > self.seq else seq, calls):
                 await response.write(text.encode(errors="replace"))
-                text = await self.read(reader)
         return Unanswered()
 
-    def hello(self, reader: Reader) -> str:
-        """Return the first event. A page compares it with the one of an earlier connection."""
+    async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[str]:
+        """Yield the events after one, and comments, while the client is there."""
+        loop = asyncio.get_running_loop()
+        comment_due = loop.time() + COMMENT_INTERVAL
+        yield self.hello(since)
+        while request.transport:
+            text = self.text_after(since, calls)
+            since = self.seq
+            if loop.time() >= comment_due:
+                comment_due = loop.time() + COMMENT_INTERVAL
+                text += ": still here\n\n"
+            if text:
+                yield text
+            await asyncio.sleep(EVENTS_INTERVAL)
+            self.make_events()
+
+    def hello(self, since: int) -> str:
+        """Return the first event. A page compares it with that of an earlier connection."""
         page = page_of(file_stamp(str(PAGE_FILE)))
         etag = page.headers["ETag"] if page else None
-        body = {"version": __version__, "started": self.started, "seq": self.seq, "page": etag}
-        return event_text(reader.since, "hello", body)
+        facts = {"version": __version__, "started": self.started, "seq": self.seq, "page": etag}
+        return Event(since, "hello", facts).text
 
-    async def read(self, reader: Reader) -> str:
-        """Wait for events, or until a comment is due. Return them as text."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(reader.comment_due):
-                await reader.news.wait()
-        text = self.news_for(reader)
-        if not text or loop.time() >= reader.comment_due:
-            text += ": still here\n\n"
-            reader.comment_due = loop.time() + COMMENT_INTERVAL
-        return text
+    def text_after(self, since: int, calls: str) -> str:
+        """Return the events after one as text, the number of forgotten ones first."""
+        forgotten = self.seq - len(self.events)  # the seq of the last one
+        events = [event for event in self.events if event.seq > since]
+        if calls == "summary":
+            events = with_summary(events)
+        if since < forgotten:
+            events.insert(0, Event(forgotten, "dropped", {"events": forgotten - since}))
+        return "".join(event.text for event in events)
 
-    def news_for(self, reader: Reader) -> str:
-        """Return the events that a reader has not read, after the number of those forgotten."""
-        first_seq = self.batches[0].first_seq if self.batches else self.seq + 1
-        missed = first_seq - 1 - reader.since
-        texts = []
-        if missed > 0:
-            texts.append(event_text(first_seq - 1, "dropped", {"events": missed}))
-        for batch in self.batches:
-            if batch.last_seq > reader.since:
-                pairs = batch.summary if reader.summary else batch.texts
-                texts += [text for seq, text in pairs if seq > reader.since]
-        reader.since = self.seq
-        reader.news.clear()
-        return "".join(texts)
+
+def with_summary(events: list[Event]) -> list[Event]:
+    """Return events with one "calls" for all calls and faults."""
+    calls = [event for event in events if event.kind in ("call", "end")]
+    others = [event for event in events if event.kind not in CALL_KINDS]
+    if calls:
+        count = sum(event.kind == "call" for event in calls)
+        last = [event.body.as_json() for event in calls[-MOST_IN_SUMMARY:]]
+        others.insert(0, Event(calls[-1].seq, "calls", {"count": count, "last": last}))
+    return others
 
 
 # reading requests
@@ -16614,7 +16533,6 @@ class Control:
                 if not public:
                     self.guard(request)
                 body = await handler(request)
-                self.watch.orders += request.method not in ("GET", "HEAD")
             except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
                 refusal = control_error(request, error)
                 where = f"{request.method} {request.path}"

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -425,7 +426,7 @@ def test_following_ends_with_the_next_line_when_its_reader_has_gone(called):
 
 
 def test_following_fetches_the_calls_of_which_too_many_came_at_once(called, monkeypatch):
-    monkeypatch.setattr("zmock.MOST_REMEMBERED", 3)
+    monkeypatch.setattr(called.mock.control.watch, "events", deque(maxlen=3))
     rest, clock = called.mock.rest, called.mock.clock
 
     def burst():

@@ -686,7 +686,6 @@ async def test_what_else_cannot_be_kept_is_done_and_says_so(full, path, body):
     ("method", "path", "status", "told"),
     (
         ("GET", "healt", 404, "did you mean health?"),
-        ("GET", "", 404, "/zmock/health"),
         ("GET", "nonsense", 404, "/zmock/health"),
         ("PUT", "clock", 405, "takes GET, POST"),
         ("GET", "reset", 405, "takes POST"),
@@ -877,7 +876,6 @@ async def test_a_head_answers_as_a_get(zmock, path):
 async def test_a_head_of_events_ends(zmock):
     async with aiohttp.ClientSession() as http, http.head(f"{zmock.base}/zmock/events") as answer:
         assert (answer.status, answer.content_type, await answer.read()) == (200, "text/event-stream", b"")
-    assert not zmock.control.watch.readers
 
 
 async def test_a_refused_reset_leaves_everything_as_it_was(zmock):

@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from zmock import MOST_REMEMBERED, named, serve
+from zmock import MOST_REMEMBERED, Entry, named, serve
 
 VM = {"name": "v", "instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"), "l3NetworkUuids": [named("l3-private")]}
 
@@ -46,7 +46,7 @@ async def test_calls_are_waited_for(mock):
     assert (await control(mock, "wait?api=Create*&count=2&timeout=0"))[0] == 200  # what was before counts
     since = told["calls"][-1]["seq"]
     assert (await control(mock, f"wait?api=CreateZone&since={since}&timeout=0.01"))[0] == 408
-    assert not mock.control.watch.waiters and mock.rest.watchers == [] and mock.cloud.store.watch is mock.cloud.jobs.watch is None
+    assert not mock.control.watch.waiters
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ class Stream:
         await self.http.close()
 
     async def next(self):
-        lines = (await asyncio.wait_for(self.answer.content.readuntil(b"\n\n"), 5)).decode().splitlines()
-        (_, kind), (_, seq), (_, text) = (line.split(": ", 1) for line in lines)
-        assert [line.split(": ")[0] for line in lines] == ["event", "id", "data"]
-        self.seq, body = int(seq), json.loads(text)
-        if kind not in ("hello", "call", "fault"):  # these have a seq of their own
+        text = (await asyncio.wait_for(self.answer.content.readuntil(b"\n\n"), 5)).decode()
+        lines = dict(line.split(": ", 1) for line in text.splitlines() if line)
+        assert [*lines] == ["event", "id", "data"]
+        self.seq, body = int(lines["id"]), json.loads(lines["data"])
+        if lines["event"] not in ("hello", "call", "fault"):  # a call has a seq of its own
             assert body.pop("seq") == self.seq
-        return kind, body
+        return lines["event"], body
 
     async def until(self, last):
         """The events up to one of a kind."""
@@ -152,15 +152,17 @@ async def test_events_tell_calls_jobs_states_and_faults_as_they_happen(mock):
     async with Stream(mock) as stream:
         _, body = await mock.request("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}})
         job = body["location"][-32:]
-        events = [await stream.next() for _ in range(4)]
-        assert sorted(kind for kind, _ in events) == ["call", "fault", "job", "state"]
+        events = await stream.until("change")
+        assert [kind for kind, _ in events] == ["fault", "call", "job", "state", "rule", "change"]
         told = dict(events)
         assert (told["fault"]["rule"], told["call"]["rule"], told["call"]["status"]) == ("slow; hit=1", "slow; hit=1", 202)
         assert (told["job"]["uuid"], told["job"]["state"]) == (job, "running")
+        assert told["rule"] == {"id": "slow", "api": "StopVmInstance", "delay": 5, "matches": 1, "hits": 1}
         web = {"type": "VmInstance", "uuid": named("vm-web-1"), "name": "web-1", "field": "state"}
         assert told["state"] == web | {"from": "Running", "to": "Stopping"}
+        assert told["change"] == {"types": {"VmInstance": 1}}
         await mock.advance(15)
-        events = [await stream.next() for _ in range(2)]
+        events = await stream.until("change")
         assert ("state", web | {"from": "Stopping", "to": "Stopped"}) in events
         assert [told["state"] for kind, told in events if kind == "job"] == ["succeeded"]
 
@@ -186,36 +188,156 @@ async def test_what_is_taken_back_at_once_is_no_event(mock):
         await mock.request("POST", "/volumes/data", {"params": params})  # the volume is there before its place is found wanting
         await mock.advance(10)
         await mock.request("GET", "/zones")
-        events = [await stream.next() for _ in range(4)]
-        assert sorted(kind for kind, _ in events) == ["call", "call", "job", "job"]
+        events = await stream.until("clock")
+        assert [kind for kind, _ in events] == ["call", "call", "job", "clock"]
+        assert mock.cloud.outages.full_storages and events[2][1]["state"] == "failed"
 
 
 async def test_what_is_made_and_what_goes_is_told(mock):
     async with Stream(mock) as stream:
         zone = await mock.create("CreateZone", name="z")
         await mock.delete("zones", zone["uuid"])
-        states = []
-        while len(states) < 2:
+        states, zones = [], 0
+        while len(states) < 2 or not zones:
             kind, told = await stream.next()
             states += [(told["name"], told["from"], told["to"])] if kind == "state" else []
+            zones += told["types"].get("Zone", 0) if kind == "change" else 0
         assert states == [("z", None, "Enabled"), ("z", "Enabled", None)]
+
+
+async def test_the_steps_of_control_are_told(mock):
+    async with Stream(mock) as stream:
+
+        async def after(path, body, kind, method="POST"):
+            status, answer = await control(mock, path, method, body)
+            assert status == 200
+            return answer, (await stream.until(kind))[-1][1]
+
+        rule, told = await after("rules", {"id": "r", "api": "QueryZone", "skip": 5}, "rule")
+        assert told == rule
+        assert await after("rules/r", None, "rule", "DELETE") == ({}, rule | {"removed": True})
+        incident, told = await after("incidents", {"host-down": "host-1"}, "incident")
+        assert told == incident
+        assert await after(f"incidents/{incident['id']}", None, "incident", "DELETE") == ({}, incident | {"ended": True})
+        for order in ({"advance": 5}, {"set": "2018-07-10T00:00:00Z"}, {"freeze": False}):
+            clock, told = await after("clock", order, "clock")
+            assert told["mode"] == clock["mode"] and told["now"][:16] == clock["now"][:16]
+        assert (await after("snapshots/a", None, "snapshot", "PUT"))[1] == {"name": "a", "taken": True}
+        assert (await after("snapshots/a/restore", None, "snapshot"))[1] == {"name": "a", "restored": True}
+        assert (await after("snapshots/a", None, "snapshot", "DELETE"))[1] == {"name": "a", "removed": True}
+        assert (await after("reset", {"cloud": "empty"}, "reset"))[1] == {"cloud": "empty"}
+
+
+async def test_calls_before_a_reset_come_before_it(mock):
+    async with Stream(mock, "?calls=summary") as stream:
+        await mock.request("GET", "/zones")
+        await control(mock, "reset", "POST")
+        await mock.request("GET", "/images")
+        kinds = [kind for kind, _ in await stream.until("reset")]
+        assert kinds[0] == "calls" and kinds[-1] == "reset"
+
+
+async def test_a_summary_has_the_number_of_calls_and_the_last_thirty(mock):
+    mock.rule(api="QueryImage", then={"status": 502})
+    async with Stream(mock, "?calls=summary") as stream:
+        for entry in 40 * ["zones"] + ["images"]:
+            await mock.request("GET", f"/{entry}")
+        events = []
+        while sum(told["count"] for kind, told in events if kind == "calls") < 41:
+            events.append(await stream.next())
+        assert {kind for kind, _ in events} <= {"calls", "rule"}
+        assert all(len(told["last"]) <= 30 and told["count"] >= len(told["last"]) for kind, told in events if kind == "calls")
+        (last,) = (await control(mock, "calls?path=*/images"))[1]["calls"]
+        assert [told for kind, told in events if kind == "calls"][-1]["last"][-1] == last
+
+
+async def test_a_call_comes_again_in_a_summary_when_its_job_has_ended_and_is_not_counted_again(mock):
+    async with Stream(mock, "?calls=summary") as stream:
+        await mock.request("POST", "/zones", {"params": {"name": "z"}})
+        first = (await stream.until("calls"))[-1][1]
+        await mock.advance(10)
+        again = (await stream.until("calls"))[-1][1]
+        assert (first["count"], first["last"][0]["outcome"]) == (1, "running")
+        assert again == {"count": 0, "last": [first["last"][0] | {"outcome": "succeeded"}]}
+
+
+@pytest.mark.parametrize("by", ("query", "header"))
+async def test_a_reader_goes_on_after_the_event_that_it_has_read_last(mock, by):
+    async with Stream(mock) as stream:
+        start = stream.hello["seq"]
+        for _ in range(2):
+            await mock.request("GET", "/zones")
+            await stream.next()
+    await mock.request("GET", "/images")  # while nobody reads
+    since = (f"?since={start + 1}", None) if by == "query" else ("?since=0", {"Last-Event-ID": str(start + 1)})
+    async with Stream(mock, *since) as stream:
+        calls = [await stream.next() for _ in range(2)]
+        assert [(kind, told["api"]) for kind, told in calls] == [("call", "QueryZone"), ("call", "QueryImage")]
+        assert stream.seq == start + 3
+    async with Stream(mock, f"?since={start}&calls=summary") as stream:
+        assert (await stream.next())[1]["count"] == 3
+
+
+async def test_what_happens_before_the_first_reader_is_not_recorded_and_counts_as_forgotten(mock):
+    await mock.request("GET", "/zones")
+    assert mock.rest.watchers == [] and mock.cloud.store.watch is mock.cloud.jobs.watch is None
+    async with Stream(mock, "?since=1") as stream:
+        seq = stream.hello["seq"]
+        assert seq >= 2 and await stream.next() == ("dropped", {"events": seq - 1})
+        assert stream.seq == seq
+        await mock.request("GET", "/images")
+        assert (await stream.next())[1]["api"] == "QueryImage" and stream.seq == seq + 1
+
+
+async def test_what_happens_while_nobody_reads_is_remembered_within_bounds(mock):
+    async with Stream(mock) as stream:
+        seq = stream.hello["seq"]
+    for n in range(MOST_REMEMBERED + 20):
+        mock.rest.record(Entry(next(mock.rest.seq), 0, 0, "GET", f"/{n}", ""), 404)
+    watch = mock.control.watch
+    assert len(watch.events) + len(watch.notes) <= 2 * MOST_REMEMBERED and not any("json" in vars(event) for event in watch.events)
+    async with Stream(mock, f"?since={seq}") as stream:
+        assert await stream.next() == ("dropped", {"events": 20})
+        assert [(await stream.next())[1]["path"] for _ in range(MOST_REMEMBERED)] == [f"/{n + 20}" for n in range(MOST_REMEMBERED)]
+
+
+async def test_a_reader_of_an_earlier_mock_reads_from_the_start(mock):
+    async with Stream(mock) as stream:
+        start = stream.hello["seq"]
+        await mock.request("GET", "/zones")
+        await stream.next()
+        async with Stream(mock, "?since=12345") as other:
+            assert await other.next() == ("dropped", {"events": start})
+            assert (await other.next())[1]["api"] == "QueryZone"
+            assert other.hello["started"] == stream.hello["started"]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    (
+        ("since=x", "'since' is a number from 0, not 'x'"),
+        ("calls=some", "'calls' is all or summary, not 'some'"),
+        ("sinse=4", "did you mean since?"),
+    ),
+)
+async def test_events_that_cannot_be_chosen_are_refused(mock, query, told):
+    status, answer = await control(mock, f"events?{query}")
+    assert status == 400 and told in answer["error"]
 
 
 async def test_a_reader_that_never_reads_costs_a_bounded_amount_and_is_told_what_it_missed(mock):
     async with Stream(mock) as stream:
-        reader = next(iter(mock.control.watch.readers))
-        for n in range(4000):
-            reader.hear(event_text("call", {"n": n, "ballast": "x" * 1000}))
+        start, watch = stream.seq, mock.control.watch
+        for n in range(8000):
+            watch.note("snapshot", n, {"ballast": "x" * 2000})
             if n % 100 == 0:
                 await asyncio.sleep(0)
-        assert len(reader.unread) <= MOST_UNREAD
-        for n in range(2 * MOST_UNREAD):  # more than all buffers hold while nobody awaits
-            reader.hear(event_text("call", {"n": 4000 + n}))
+        assert len(watch.events) + len(watch.notes) <= 2 * MOST_REMEMBERED
         events = []
-        while not events or events[-1][1].get("n") != 3999 + 2 * MOST_UNREAD:
+        while stream.seq < start + 8000:
             events.append(await stream.next())
         dropped = sum(told["events"] for kind, told in events if kind == "dropped")
-        assert dropped and dropped + sum(kind == "call" for kind, _ in events) == 4000 + 2 * MOST_UNREAD
+        assert dropped and dropped + sum(kind == "snapshot" for kind, _ in events) == 8000
 
 
 @pytest.mark.parametrize("busy", (False, True), ids=("quiet", "busy"))
@@ -226,20 +348,19 @@ async def test_a_comment_comes_every_15_seconds_of_the_world_whatever_else_does(
         monkeypatch.setattr(loop, "time", lambda: steady() + ahead)
         for ahead in range(5, 50, 5):  # noqa: B007 (the clock of the loop shows it)
             if busy:
-                mock.control.watch.emit("clock", {})
-                assert await stream.next() == ("clock", {})
+                mock.control.watch.note("snapshot", "a", {})
+                assert await stream.next() == ("snapshot", {})
             if ahead % 15 == 0:
                 assert await asyncio.wait_for(stream.answer.content.readuntil(b"\n\n"), 5) == b": still here\n\n"
 
 
-async def test_readers_that_have_gone_are_forgotten(mock):
+async def test_readers_that_have_gone_cost_nothing(mock):
+    before = len(asyncio.all_tasks())
     for _ in range(5):
         async with Stream(mock):
             pass
-    for _ in range(5):
-        await mock.request("GET", "/zones")
+    while len(asyncio.all_tasks()) > before:
         await asyncio.sleep(0.01)
-    assert not mock.control.watch.readers and mock.rest.watchers == []
 
 
 async def test_the_mock_ends_though_somebody_listens_and_waits():

@@ -19015,7 +19015,7 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
         *unusual_state(mock),
         "log in as admin / password:",
         f"  curl -X PUT {mock.url}/accounts/login -d '{LOGIN}'",
-        f"look inside: {mock.base}/zmock/health",
+        f"look at it in a browser: {mock.base}/",
     ])
 
 

@@ -1,11 +1,14 @@
 """/zmock: look inside, move time, steer jobs, reset; for nobody but whoever started it."""
 
 import asyncio
+import base64
 import errno
 import gzip
+import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -16,6 +19,7 @@ from aiohttp.test_utils import make_mocked_request
 from asking import each, exchange
 from yarl import URL
 
+import zmock as zmock_module
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, ApiError, named, serve
 
 pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
@@ -48,6 +52,143 @@ async def submit(mock, method, path, body=None):
     status, answer = await mock.request(method, path, body)
     assert status == 202
     return answer["location"][-32:]
+
+
+# the page and the index
+
+
+async def page(mock, path, accept="text/html,application/xhtml+xml,*/*;q=0.8", **headers):
+    async with aiohttp.ClientSession() as http, http.get(mock.base + path, headers={"Accept": accept} | headers) as answer:
+        return answer.status, answer.headers, await answer.text()
+
+
+@each("path", ("/", "/zmock", "/zmock/", "/zmock//", "/?world=a"))
+@pytest.mark.zmock(dialect="server", strict=False)
+async def test_a_browser_gets_the_page_and_others_the_index(zmock, path):
+    status, headers, text = await page(zmock, path)
+    assert (status, headers["Content-Type"], text) == (200, "text/html; charset=utf-8", zmock_module.PAGE_FILE.read_text(encoding="utf-8"))
+    for accept in ("*/*", "application/json", ""):
+        status, headers, text = await page(zmock, path, accept)
+        assert (status, headers["Content-Type"], headers["Vary"]) == (200, "application/json; charset=utf-8", "Accept")
+        index = json.loads(text)
+        assert index.keys() == {"zmock", "calls"} and index["zmock"] == zmock_module.__version__
+        assert index["calls"]["GET /zmock/dialect"] == "Return the table of dialects with its sources and the dialect in force."
+        assert all(text.endswith(".") for text in index["calls"].values())
+    assert zmock.calls() == []
+
+
+async def test_the_page_runs_its_own_script_and_calls_its_own_server_only(zmock):
+    _, headers, text = await page(zmock, "/")
+    policy = dict(clause.split(" ", 1) for clause in headers["Content-Security-Policy"].split("; "))
+    for name in ("script", "style"):
+        (element,) = re.findall(rf"<{name}\b[^>]*>(.*?)</{name}>", text, re.S)
+        digest = base64.b64encode(hashlib.sha256(element.encode()).digest()).decode()
+        assert policy.pop(f"{name}-src") == f"'sha256-{digest}'"
+    assert policy == {
+        "default-src": "'none'", "img-src": "data:", "connect-src": "'self'", "base-uri": "'none'", "form-action": "'none'",
+        "frame-ancestors": "'none'", "require-trusted-types-for": "'script'", "trusted-types": "'none'",
+    }  # fmt: skip
+    assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
+
+
+async def test_a_browser_that_has_the_page_gets_304_until_it_changes(zmock, tmp_path, monkeypatch):
+    file = tmp_path / "page.html"
+    file.write_text("<style>a</style><script>1</script>", encoding="utf-8")
+    monkeypatch.setattr("zmock.PAGE_FILE", file)
+    _, headers, _ = await page(zmock, "/")
+    for tag in (headers["ETag"], f'W/{headers["ETag"]}', f'"other", {headers["ETag"]}'):
+        status, again, text = await page(zmock, "/", **{"If-None-Match": tag})
+        assert (status, again["ETag"], text) == (304, headers["ETag"], "")
+    file.write_text("<style>a</style><script>12</script>", encoding="utf-8")
+    status, again, text = await page(zmock, "/", **{"If-None-Match": headers["ETag"]})
+    assert (status, text) == (200, "<style>a</style><script>12</script>") and again["ETag"] != headers["ETag"]
+
+
+async def test_without_its_file_the_page_is_the_index_that_says_so(zmock, tmp_path, monkeypatch):
+    monkeypatch.setattr("zmock.PAGE_FILE", tmp_path / "page.html")
+    status, headers, text = await page(zmock, "/")
+    assert status == 200 and str(tmp_path / "page.html") in json.loads(text)["hint"]
+    assert "hint" not in json.loads((await page(zmock, "/", "*/*"))[2])
+
+
+async def test_the_page_is_for_those_who_may_control(zmock):
+    assert (await page(zmock, "/", Origin="http://elsewhere:1"))[0] == 403
+    async with serve(control_token="secret") as other:
+        assert (await page(other, "/"))[0] == 401
+        assert (await page(other, "/", Authorization="Bearer secret"))[0] == 200
+
+
+@each(("method", "path", "status"), (("POST", "/", 404), ("POST", "/zmock", 405), ("DELETE", "/zmock/", 405), ("GET", "/zmocks", 404)))
+async def test_the_page_has_one_method_and_two_paths(zmock, method, path, status):
+    async with aiohttp.ClientSession() as http, http.request(method, zmock.base + path, headers={"Accept": "text/html"}) as answer:
+        assert answer.status == status
+
+
+# objects
+
+
+async def test_the_collections_say_what_they_hold_and_how_to_create_it(zmock):
+    collections = (await ok(zmock, "GET", "objects"))["collections"]
+    rows = {row["collection"]: row for row in collections}
+    assert rows["vm-instances"] == {"collection": "vm-instances", "type": "VmInstance", "count": 12, "create": "CreateVmInstance"}
+    assert rows["accounts/resources/refs"]["count"] > 50 and "create" not in rows["volumes"]
+    names = [*zmock.cloud.catalogue.collections]
+    assert [row["collection"] for row in collections] == [name for name in names if name in rows]
+    for row in collections:
+        answer = await ok(zmock, "GET", f"objects/{row['collection']}?count=true")
+        assert answer == {"total": row["count"]}, row
+
+
+@each("query", (
+    "", "q=state=Running&sort=-name&limit=3", "start=2&limit=2&fields=name,uuid", "count=true", "replyWithCount=true&limit=1", "q=vmNics.ip~=192%25&fields=name",
+))  # fmt: skip
+async def test_objects_are_queried_as_the_api_is_but_without_session_rules_and_journal(zmock, query):
+    await zmock.login()
+    async with aiohttp.ClientSession(headers={"Authorization": f"OAuth {zmock.session}"}) as http:
+        async with http.get(URL(f"{zmock.url}/vm-instances?{query}", encoded=True)) as answer:
+            expected = await answer.json()
+    calls = len(zmock.calls())
+    zmock.rule(api="QueryVmInstance", then={"error": "SYS.1000"})
+    assert await ok(zmock, "GET", f"objects/vm-instances?{query}") == expected
+    assert len(zmock.calls()) == calls
+
+
+@each(("path", "status", "told"), (
+    ("objects/vm-instance", 404, "did you mean /vm-instances?"),
+    ("objects/zones?limt=3", 400, "did you mean limit?"),
+    ("objects/zones?page=3", 400, "write start and limit"),
+    ("objects/zones?q=nam=x", 400, "not having field[nam]"),
+    ("objects/zones?limit=x", 400, "'limit' must be an integer"),
+    ("objects/zones?sort=x", 400, "x"),
+    ("apis/CreateZon", 404, "did you mean CreateZone?"),
+))
+async def test_objects_and_apis_that_cannot_be_found_are_told(zmock, path, status, told):
+    got, answer = await control(zmock, "GET", path)
+    assert got == status and told in answer["error"] + answer["hint"]
+
+
+async def test_an_api_is_shown_with_what_a_form_needs(zmock):
+    await zmock.login()
+    await zmock.create("CreateZone", name="z")
+    api = await ok(zmock, "GET", "apis/CreateZone")
+    params = api.pop("params")
+    assert api == {"name": "CreateZone", "method": "POST", "path": "/zones", "backing": "manual", "calls": 1, "wrapper": "params"}
+    assert {"name": "name", "type": "str", "required": True} in params
+    create = await ok(zmock, "GET", "apis/CreateVmInstance")
+    params = {param["name"]: param for param in create["params"]}
+    assert params["l3NetworkUuids"] == {"name": "l3NetworkUuids", "type": "list", "required": True, "refers": "l3-networks"}
+    assert params["type"]["values"] == ["UserVm", "ApplianceVm"]
+    assert (await ok(zmock, "GET", "apis/StartVmInstance"))["wrapper"] == "startVmInstance"
+    assert (await ok(zmock, "GET", "apis/DeleteZone"))["wrapper"] is None
+    stop = await ok(zmock, "GET", "apis/StopVmInstance")
+    assert {"name": "type", "type": "str", "required": False, "values": ["grace", "cold"], "default": "grace"} in stop["params"]
+
+
+async def test_what_a_query_may_name_has_values_and_the_collections_of_references(zmock):
+    queryable = await ok(zmock, "GET", "queryable/vm-instances")
+    assert "Running" in queryable["values"]["state"] and queryable["values"].keys() <= queryable["fields"].keys()
+    assert (queryable["refers"]["hostUuid"], queryable["refers"]["imageUuid"]) == ("hosts", "images")
+    assert "Connected" in (await ok(zmock, "GET", "queryable/primary-storage/ceph"))["values"]["status"]
 
 
 # what is there
@@ -859,7 +1000,7 @@ async def test_health_tells_no_secret(tmp_path, caplog):
         assert secret not in told
 
 
-READ = ("health", "apis", "dialect", "rules", "clock", "jobs", "calls", "queryable/zones", "explain?path=/zones", "openapi.json", "incidents", "snapshots",
+READ = ("", "health", "apis", "apis/CreateZone", "objects", "objects/zones", "dialect", "rules", "clock", "jobs", "calls", "queryable/zones", "explain?path=/zones", "openapi.json", "incidents", "snapshots",
         "wait?path=/zones", "nonsense", "rules/none", "reset")  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -60,6 +61,10 @@ class Server:
     def objects(self):
         return sum(json.loads(self.ask("GET", self.url.replace("/zstack/v1", "/zmock/health")))["objects"].values())
 
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def megabytes(self):
         status = Path(f"/proc/{self.process.pid}/status")
         return next((int(line.split()[1]) for line in status.open() if line.startswith("VmRSS")), 0) / 1024 if status.exists() else 0
@@ -112,6 +117,35 @@ async def gets(url, session, connections, seconds):
     before, began = sum(one.answers for one in asking), time.perf_counter()
     await asyncio.sleep(float(seconds))
     return (sum(one.answers for one in asking) - before) / (time.perf_counter() - began)
+
+
+async def steadily(url, session, rate, seconds):
+    """The number of answers to GETs that are sent at a rate, however fast they are answered."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: OAuth {session}\r\n\r\n".encode()
+    name, port = host.split(":")
+    connections = [await asyncio.open_connection(name, int(port)) for _ in range(16)]
+    began, sent, answers = time.perf_counter(), 0, 0
+
+    async def drain(reader):
+        nonlocal answers
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+            answers += 1
+
+    tasks = [asyncio.create_task(drain(reader)) for reader, _ in connections]
+    while (passed := time.perf_counter() - began) < float(seconds):
+        while sent < passed * float(rate):
+            connections[sent % 16][1].write(request)
+            sent += 1
+        await asyncio.sleep(0.001)
+    while answers < sent:
+        assert not any(task.done() for task in tasks)
+        await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    return answers
 
 
 async def creates(url, session, count, together):
@@ -247,6 +281,40 @@ def showing():
         print(f"{'create and poll with a line each':<46}{shown:8.2f} ms   --quiet {quiet:8.2f} ms   ratio {shown / quiet:.2f}", flush=True)
 
 
+READER = "import sys, urllib.request\nfor line in urllib.request.urlopen(sys.argv[1]): pass"
+
+
+def watching(rate=1000, seconds=2):
+    """What a reader of events costs the server for each call, at a rate of calls."""
+    if not Path("/proc/self/stat").exists():
+        return
+    with contextlib.ExitStack() as stack:
+        flags = (ZMOCK, "--port", 0, "--memory", "--quiet")
+        servers = [stack.enter_context(Server(*flags)) for _ in range(3)]
+        for server in servers:
+            server.log_in()
+        turns = []
+        for _ in range(2 * TURNS):
+            turns.append([microseconds(server, query, rate, seconds) for server, query in zip(servers, (None, "?calls=summary", ""))])
+        alone, summary, full = (statistics.median(side) for side in zip(*turns))
+    for label, watched in (("summary", summary), ("each call", full)):
+        print(f"{f'CPU of a GET at {rate} a second, a reader of events, {label}':<62}{watched:6.0f} us   no reader {alone:6.0f} us   ratio {watched / alone:.2f}", flush=True)
+
+
+def microseconds(server, query, rate, seconds):
+    """CPU time of the server per call, while a process reads its events if there is a query."""
+    url = server.url.replace("/zstack/v1", f"/zmock/events{query}")
+    reader = None if query is None else subprocess.Popen([sys.executable, "-c", READER, url])
+    time.sleep(0.3)
+    before = server.cpu_seconds()
+    answers = load("steadily", f"{server.url}/vm-instances/{named('vm-web-1')}", server.session, rate, seconds)
+    used = server.cpu_seconds() - before
+    if reader:
+        reader.kill()
+        reader.wait()
+    return used / answers * 1e6
+
+
 def resetting(folder):
     with zmock(folder, "large:330") as server:
         url, took = server.url.replace("/zstack/v1", "/zmock/reset"), []
@@ -268,6 +336,7 @@ def main(folder):
         reading(servers["thousand"], "1 000")
         reading(servers["many"], "100 000")
     showing()
+    watching()
     resetting(folder / "reset")
     size = sum(path.stat().st_size for path in (folder / "many").glob("*.json"))
     with zmock(folder / "none", "empty") as server:
@@ -279,7 +348,7 @@ def main(folder):
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print(json.dumps(asyncio.run({"gets": gets, "creates": creates}[sys.argv[1]](*sys.argv[2:]))))
+        print(json.dumps(asyncio.run({"gets": gets, "steadily": steadily, "creates": creates}[sys.argv[1]](*sys.argv[2:]))))
     else:
         with tempfile.TemporaryDirectory() as place:
             main(Path(place))

@@ -16051,90 +16051,62 @@ def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:
 # the page
 
 PAGE_FILE = Path(__file__).parent / "data" / "page.html"
-
-
-@dataclass
-class Page:
-    """The page at /, with headers that let it run its own script and call this server only."""
-
-    octets: bytes
-    headers: dict[str, str]
-
-    @classmethod
-    def of(cls, text: str) -> Page:
-        octets = text.encode()
-        policy = {
-            "default-src": "'none'",
-            "script-src": hash_of_element(text, "script"),
-            "style-src": hash_of_element(text, "style"),
-            "img-src": "data:",
-            "connect-src": "'self'",
-            "base-uri": "'none'",
-            "form-action": "'none'",
-            "frame-ancestors": "'none'",
-            "require-trusted-types-for": "'script'",
-            "trusted-types": "'none'",
-        }
-        return cls(octets, {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": "; ".join(f"{name} {policy[name]}" for name in policy),
-            "ETag": f'"{hashlib.sha256(octets).hexdigest()[:32]}"',
-            "Cache-Control": "no-cache",  # a browser asks each time whether it has changed
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept",
-            "X-Content-Type-Options": "nosniff",
-        })
-
-    def answer(self, request: web.Request) -> web.Response:
-        """Return the page, or 304 to a browser that has it."""
-        if self.headers["ETag"] in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=self.headers)
-        return web.Response(body=self.octets, headers=self.headers)
-
-
-def hash_of_element(text: str, name: str) -> str:
-    """Return what a policy calls the content of the only inline <script> or <style>."""
-    content = text.partition(f"<{name}>")[2].partition(f"</{name}>")[0]
-    digest = hashlib.sha256(content.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+PAGE_POLICY = (  # it runs its own script, and calls this server only
+    "default-src 'none'; script-src '%s'; style-src '%s'; img-src data:; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+    " require-trusted-types-for 'script'; trusted-types 'none'"
+)
 
 
 @functools.lru_cache(2)
-def page_of(stamp: tuple | None) -> Page | None:
-    """Return the page of PAGE_FILE, None if there is no file. A changed file has another stamp."""
-    return Page.of(PAGE_FILE.read_text(encoding="utf-8")) if stamp else None
+def page_of(stamp: tuple | None) -> tuple[bytes, dict[str, str]]:
+    """Return the page of PAGE_FILE and its headers, b"" without the file.
+
+    A changed file has another stamp.
+    """
+    page = PAGE_FILE.read_bytes() if stamp else b""
+    hashes = inline_hash(page, b"script"), inline_hash(page, b"style")
+    return page, {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": PAGE_POLICY % hashes,
+        "ETag": f'"{hashlib.sha256(page).hexdigest()}"',
+        "Cache-Control": "no-cache",  # a browser asks each time whether it has changed
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def inline_hash(page: bytes, name: bytes) -> str:
+    """Return what a policy calls the content of the inline <script> or <style>."""
+    content = page.partition(b"<%b>" % name)[2].partition(b"</%b>" % name)[0]
+    return "sha256-" + base64.b64encode(hashlib.sha256(content).digest()).decode()
 
 
 # watching
 
-CALL_KINDS = ("call", "end", "fault")  # their bodies are entries of the journal
-FAULT_FIELDS = ("seq", "time", "api", "method", "path", "rule")
+CALL_KINDS = ("call", "end", "fault")
 GONE = {"rule": {"removed": True}, "incident": {"ended": True}}
 
 
 @dataclass
 class Event:
-    """A server-sent event. Its text is made for the first reader, and shared with the others.
+    """A server-sent event. The JSON is made for the first reader, and shared with the others.
 
-    An "end" is sent as the "call" again, whose job has ended.
+    kind   its name; an "end" is a "call" that is sent again because its job has ended
+    facts  its body, or a function that returns it
     """
 
     seq: int
     kind: str
-    body: Any
+    facts: Any
 
     @functools.cached_property
-    def json(self) -> str:
-        """Return the body as JSON. The seq of a call takes the place of that of the event."""
-        body = self.body.as_json() if self.kind in CALL_KINDS else self.body
-        if self.kind == "fault":
-            body = {name: body[name] for name in FAULT_FIELDS}
-        return json.dumps({"seq": self.seq} | body, ensure_ascii=False)
-
-    @property
     def text(self) -> str:
+        """Return the event as it is sent. In the body, the seq of a call is that of the journal."""
         kind = "call" if self.kind == "end" else self.kind
-        return f"event: {kind}\nid: {self.seq}\ndata: {self.json}\n\n"
+        body = {"seq": self.seq} | (self.facts() if callable(self.facts) else self.facts)
+        return f"event: {kind}\nid: {self.seq}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
 class Watch:
@@ -16153,30 +16125,28 @@ class Watch:
         self.started = iso(rest.clock.system_time())
         self.waiters: set[asyncio.Event] = set()
         self.before: dict[tuple[str, Uuid], Item | None] = {}  # changed items, as they were
-        self.notes: dict[tuple[str, Any], Any] = {}  # the bodies of events, by kind and subject
+        self.notes: dict[tuple[str, Any], Any] = {}  # the facts of events, by kind and subject
         self.events: deque[Event] = deque(maxlen=MOST_REMEMBERED)
         self.seq = 0  # of the last event
-        self.facts: dict[tuple[str, str], Any] = {}
-        self.first_writes = self.store.writes
+        self.facts: dict[tuple[str, str], Any] = {}  # rules, incidents and the clock
 
     def attach(self) -> None:
-        """Hear of what happens. What has happened before counts as events that are forgotten."""
+        """Hear of what happens. The calls made before count as events that are forgotten."""
         if self.note_call in self.rest.watchers:
             return
         self.rest.watchers.append(self.note_call)
         self.jobs.watch = self.note_job
         self.store.watch = self.note_change
         self.facts = self.present_facts()
-        calls = len(self.rest.journal) + self.rest.dropped
-        self.seq += calls + self.store.writes - self.first_writes
+        self.seq += len(self.rest.journal) + self.rest.dropped
 
     # noting
 
-    def note(self, kind: str, subject: Any, body: Any = None) -> None:
+    def note(self, kind: str, subject: Any, facts: Any = None) -> None:
         """Note an event. A later one about the same subject replaces it."""
-        if kind == "reset" or len(self.notes) >= MOST_REMEMBERED:
+        if len(self.notes) >= MOST_REMEMBERED:
             self.make_events()
-        self.notes[kind, subject] = body
+        self.notes[kind, subject] = facts
         self.wake()
 
     def wake(self) -> None:
@@ -16186,12 +16156,16 @@ class Watch:
     def note_call(self, kind: str, entry: Entry) -> None:
         """Note a "call", its "fault", or the "end" of its job."""
         if kind == "end" and ("call", entry.seq) in self.notes:
-            self.wake()
+            self.wake()  # the event of the call will have the end
         else:
-            self.note(kind, entry.seq, entry)
+            self.note(kind, entry.seq, entry.as_json)
 
     def note_job(self, uuid: Uuid) -> None:
-        self.note("job", uuid)
+        self.note("job", uuid, functools.partial(self.facts_of_job, uuid))
+
+    def facts_of_job(self, uuid: Uuid) -> Item:
+        record = self.store.peek("Job", uuid)
+        return self.jobs.as_json(record) if record else {"uuid": uuid, "state": "expired"}
 
     def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
         """Note an item as it was. Its new state is noted after all changes of this call."""
@@ -16221,25 +16195,16 @@ class Watch:
     # events
 
     def make_events(self) -> None:
-        """Turn the notes into events: calls first, and one "change" for all items."""
+        """Turn the notes into events, and add one "change" for all items that differ."""
         notes, self.notes = self.notes, {}
         types = Counter(subject[0] for kind, subject in notes if kind == "change")
-        bodies = [(kind, body) for (kind, _), body in notes.items() if kind in CALL_KINDS]
-        for (kind, subject), body in notes.items():
-            if kind == "job":
-                bodies.append((kind, self.job_body(subject)))
-            elif kind not in (*CALL_KINDS, "change"):
-                bodies.append((kind, body))
-        bodies += self.changes_of_facts()
+        events = [(kind, facts) for (kind, _), facts in notes.items() if kind != "change"]
+        events += self.changes_of_facts()
         if types:
-            bodies.append(("change", {"types": types}))
-        for kind, body in bodies:
+            events.append(("change", {"types": types}))
+        for kind, facts in events:
             self.seq += 1
-            self.events.append(Event(self.seq, kind, body))
-
-    def job_body(self, uuid: Uuid) -> Item:
-        record = self.store.peek("Job", uuid)
-        return self.jobs.as_json(record) if record else {"uuid": uuid, "state": "expired"}
+            self.events.append(Event(self.seq, kind, facts))
 
     def present_facts(self) -> dict[tuple[str, str], Any]:
         """Return the rules, the incidents, and how the clock is set."""
@@ -16254,11 +16219,14 @@ class Watch:
     def changes_of_facts(self) -> list[tuple[str, Item]]:
         """Return the events for facts that differ from what they were."""
         before, self.facts = self.facts, self.present_facts()
-        bodies = [(key[0], before[key] | GONE[key[0]]) for key in before.keys() - self.facts.keys()]
-        for key, fact in self.facts.items():
-            if fact != before.get(key):
-                bodies.append((key[0], self.show_clock() if key[0] == "clock" else fact))
-        return bodies
+        events = []
+        for key, fact in (before | self.facts).items():
+            kind = key[0]
+            if key not in self.facts:
+                events.append((kind, fact | GONE[kind]))
+            elif fact != before.get(key):
+                events.append((kind, self.show_clock() if kind == "clock" else fact))
+        return events
 
     # reading
 
@@ -16314,14 +16282,13 @@ class Watch:
                 text += ": still here\n\n"
             if text:
                 yield text
-            await asyncio.sleep(EVENTS_INTERVAL)
+            await real_time(EVENTS_INTERVAL)
             self.make_events()
 
     def hello(self, since: int) -> str:
         """Return the first event. A page compares it with that of an earlier connection."""
-        page = page_of(file_stamp(str(PAGE_FILE)))
-        etag = page.headers["ETag"] if page else None
-        facts = {"version": __version__, "started": self.started, "seq": self.seq, "page": etag}
+        tag = page_of(file_stamp(str(PAGE_FILE)))[1]["ETag"]
+        facts = {"version": __version__, "started": self.started, "seq": self.seq, "page": tag}
         return Event(since, "hello", facts).text
 
     def text_after(self, since: int, calls: str) -> str:
@@ -16336,14 +16303,15 @@ class Watch:
 
 
 def with_summary(events: list[Event]) -> list[Event]:
-    """Return events with one "calls" for all calls and faults."""
-    calls = [event for event in events if event.kind in ("call", "end")]
+    """Return events with one "calls" for all calls and faults, without calls before a reset."""
+    reset = max((event.seq for event in events if event.kind == "reset"), default=0)
+    calls = [event for event in events if event.kind in ("call", "end") and event.seq > reset]
     others = [event for event in events if event.kind not in CALL_KINDS]
     if calls:
         count = sum(event.kind == "call" for event in calls)
-        last = [event.body.as_json() for event in calls[-MOST_IN_SUMMARY:]]
-        others.insert(0, Event(calls[-1].seq, "calls", {"count": count, "last": last}))
-    return others
+        last = [event.facts() for event in calls[-MOST_IN_SUMMARY:]]
+        others.append(Event(calls[-1].seq, "calls", {"count": count, "last": last}))
+    return sorted(others, key=operator.attrgetter("seq"))
 
 
 # reading requests
@@ -16495,11 +16463,9 @@ class Control:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
         refuse = self.answering(self.refuse_path)
-        page = self.answering(self.show_page)
-        router.add_get("/", page)  # the API answers other methods
-        resources = {"/": router.add_resource("/zmock{after:/*}")}
-        resources["/"].add_route("GET", page)
-        resources["/"].add_route("HEAD", page)
+        for path in ("/", "/zmock{after:/*}"):
+            router.add_get(path, self.answering(self.show_page))
+        resources = {}
         for call, handler in self.handlers().items():
             method, path = call.split(" ")
             pattern = path.replace("{name}", "{name:(?s:.*?)}")
@@ -16586,14 +16552,16 @@ class Control:
 
     async def show_page(self, request: web.Request) -> web.Response:
         """Return the page to a browser, and the index of the control calls to others."""
-        page = page_of(file_stamp(str(PAGE_FILE)))
+        page, headers = page_of(file_stamp(str(PAGE_FILE)))
         is_browser = "text/html" in request.headers.get("Accept", "")
-        if page and is_browser:
-            return page.answer(request)
-        calls = {}
+        if is_browser and headers["ETag"] in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+        if is_browser and page:
+            return web.Response(body=page, headers=headers)
+        index: Item = {"zmock": __version__, "calls": {}}
         for call, handler in self.handlers().items():
-            calls[call.replace(" ", " /zmock/")] = (handler.__doc__ or "").partition("\n")[0]
-        index: Item = {"zmock": __version__, "calls": calls}
+            line = (handler.__doc__ or "").partition("\n")[0]
+            index["calls"][call.replace(" ", " /zmock/")] = line
         if is_browser:
             index["hint"] = f"the page is missing: zmock.py looks for it at {PAGE_FILE}"
         return json_answer(index, headers={"Vary": "Accept"})
@@ -16630,13 +16598,8 @@ class Control:
         return {"apis": [*map(self.facts_of, self.cloud.catalogue.apis.values())]}
 
     def facts_of(self, api: Api) -> Item:
-        return {
-            "name": api.name,
-            "method": api.method,
-            "path": api.path,
-            "backing": api.backing,
-            "calls": self.cloud.used[api.name],
-        }
+        facts = {name: getattr(api, name) for name in ("name", "method", "path", "backing")}
+        return facts | {"calls": self.cloud.used[api.name]}
 
     async def show_api(self, request: web.Request) -> Item:
         """Return an API with its parameters, and the key of the body that holds them."""
@@ -16644,21 +16607,16 @@ class Control:
         if name not in apis:
             raise no_such("API", name, apis)
         api = apis[name]
-        wrapper = api.key if api.method in ("POST", "PUT") else None
-        params = [self.facts_of_param(param) for param in api.params.values()]
-        return self.facts_of(api) | {"wrapper": wrapper, "params": params}
-
-    def facts_of_param(self, param: ValueSpec) -> Item:
-        """Return what a form needs to know of a parameter."""
-        facts: Item = {"name": param.name, "type": param.type, "required": param.required}
-        if param.values:
-            facts["values"] = param.values
-        row = self.cloud.catalogue.resource(param.refers)
-        if row and row.path:
-            facts["refers"] = row.path
-        if param.default is not None:
+        params = []
+        for param in api.params.values():
+            facts = {"name": param.name, "type": param.type, "required": param.required}
+            if row := self.cloud.catalogue.resource(param.refers):
+                facts["refers"] = row.path or None
+            facts["values"] = param.values or None
             facts["default"] = param.default
-        return facts
+            params.append(without_nulls(facts))
+        wrapper = api.key if api.method in ("POST", "PUT") else None
+        return self.facts_of(api) | {"wrapper": wrapper, "params": params}
 
     async def show_dialect(self, request: web.Request) -> Item:
         """Return the table of dialects with its sources and the dialect in force."""
@@ -16693,7 +16651,7 @@ class Control:
         if not works:
             self.try_out(cloud)
         self.settings.cloud = cloud
-        self.watch.note("reset", "", {"cloud": cloud})
+        self.watch.note("reset", self.cloud.resets, {"cloud": cloud})
         self.reset_mock()
         log.info("reset to the cloud %s", cloud)
         self.faults.log_files(self.faults.files)
@@ -16956,17 +16914,16 @@ class Control:
 
     async def list_collections(self, request: web.Request) -> Item:
         """List the collections: type, number of objects, and the API that creates one."""
-        apis = [*filter(self.cloud.simulated, self.cloud.catalogue.apis.values())]
-        creating = {api.call.removeprefix("POST /"): api.name for api in apis if api.creates}
-        queries = {api.path: api for api in apis if api.kind == "Query"}
+        catalogue = self.cloud.catalogue
+        simulated = filter(self.cloud.simulated, catalogue.apis.values())
+        apis = {api.call: api for api in simulated if api.creates or api.kind == "Query"}
         collections = []
-        for path, row in self.cloud.catalogue.collections.items():
-            if f"/{path}" in queries:
-                total = self.objects(queries[f"/{path}"], Query(count=True))["total"]
+        for path, row in catalogue.collections.items():
+            query, create = apis.get(f"GET /{path}"), apis.get(f"POST /{path}")
+            if query:
+                total = self.objects(query, Query(count=True))["total"]
                 facts = {"collection": path, "type": row.name, "count": total}
-                if path in creating:
-                    facts["create"] = creating[path]
-                collections.append(facts)
+                collections.append(facts | ({"create": create.name} if create else {}))
         return {"collections": collections}
 
     async def query_objects(self, request: web.Request) -> Item:
@@ -17152,13 +17109,13 @@ def create_app(settings: Settings | None = None) -> web.Application:
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     reset = functools.partial(reset_mock, rest)
     restore = functools.partial(restore_mock, rest)
+    control = Control(rest, reset, restore)
 
     clock = cloud.clock
     clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
     clock.on_clock_set.append(functools.partial(follow_dates, cloud))
     clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
     load_or_fill(rest)
-    control = Control(rest, reset, restore)
     control.snapshots.tidy_if_possible()
 
     handler_args = {"auto_decompress": False}  # unpack() has better errors

@@ -242,7 +242,7 @@ def test_what_happens_beside_the_calls_is_told_too(shown, tmp_path):
     shown.ask("OPTIONS", "/zones")
     text = shown.end()
     assert re.search("incident-1 began: host-down host-1\n.*incident-1 ended\n.*reset to the cloud empty\n", text)
-    assert "OPTIONS" not in text and "/zmock/health\n" in text and "GET /zmock/health" not in text
+    assert "OPTIONS" not in text and "in a browser: http://" in text and "GET /zmock/health" not in text
 
 
 def test_files_of_rules_are_told_of_when_they_are_read_and_when_they_cannot_be(tmp_path):

@@ -266,6 +266,20 @@ async def test_a_call_comes_again_in_a_summary_when_its_job_has_ended_and_is_not
         assert again == {"count": 0, "last": [first["last"][0] | {"outcome": "succeeded"}]}
 
 
+async def test_a_call_whose_job_has_ended_before_anybody_looks_is_told_once(mock):
+    before = len(asyncio.all_tasks())
+    async with Stream(mock) as stream:
+        since = stream.seq
+    while len(asyncio.all_tasks()) > before:
+        await asyncio.sleep(0.01)
+    await mock.request("POST", "/zones", {"params": {"name": "z"}})
+    await mock.advance(10)
+    async with Stream(mock, f"?since={since}") as stream:
+        events = await stream.until("change")
+        assert sorted(kind for kind, _ in events) == ["call", "change", "clock", "job", "state"]
+        assert {(told.get("outcome"), told.get("state")) for kind, told in events if kind in ("call", "job")} == {("succeeded", None), (None, "succeeded")}
+
+
 @pytest.mark.parametrize("by", ("query", "header"))
 async def test_a_reader_goes_on_after_the_event_that_it_has_read_last(mock, by):
     async with Stream(mock) as stream:

@@ -103,6 +103,7 @@ import functools
 import gc
 import hashlib
 import heapq
+import hmac
 import http.client
 import importlib.util
 import io
@@ -119,6 +120,7 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import sysconfig
 import threading
@@ -334,8 +336,13 @@ class Settings:
         "127.0.0.1", "address to listen on; localhost is IPv4 and IPv6", "the network"
     )
     port: int = setting(8080, "port to listen on; 0 takes a free one", "the network")
+    cert: str = setting("", "certificate in PEM, to speak https", "the network", "FILE")
+    key: str = setting("", "its key, unless --cert holds it", "the network", "FILE")
     base_url: str = setting(
         "", "address in job locations; by default from the request", "the network", "URL"
+    )
+    allow_origin: tuple = setting(
+        (), "origin of pages that may call /zmock; repeatable", "the network", "ORIGIN"
     )
     control_token: str = setting(
         "", "token that /zmock asks for; other machines need one", "the network", "TOKEN"
@@ -368,6 +375,8 @@ def check_settings(settings: Settings) -> None:
     if settings.long_delay:
         seconds_range(settings.long_delay)
     check_base_url(settings.base_url)
+    for text in settings.allow_origin:
+        check_origin(text)
     check_token(settings.control_token)
     check_between("utc-offset", settings.utc_offset, -14, 14)
     check_between("body-limit", settings.body_limit, 1, 1 << 30)
@@ -403,6 +412,24 @@ def check_base_url(text: str) -> None:
     shorter = re.fullmatch(r"(.*?)/zstack(/v1)?/?", text)
     if shorter:
         raise SettingsError(f"--base-url is the address before /zstack/v1: {shorter[1]}")
+
+
+ORIGIN = re.compile(
+    r"(?!null$)(?:([a-z][a-z0-9+.-]*)://)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?(/.*)?", re.S
+)
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def check_origin(text: str) -> None:
+    """Refuse an origin that no browser sends. Name the one that it would send."""
+    problem = f"--allow-origin is an origin such as http://localhost:5173, not {text!r}"
+    match = ORIGIN.fullmatch(text.lower())
+    if not match:
+        raise SettingsError(problem)
+    scheme, host, port = match[1] or "http", match[2], match[3] or ""
+    origin = f"{scheme}://{host}{port}".removesuffix(DEFAULT_PORTS.get(scheme, "/"))
+    if text != origin:
+        raise SettingsError(f"{problem}, did you mean {origin}?")
 
 
 def check_token(text: str) -> None:
@@ -448,14 +475,16 @@ def read_variables(environment: Mapping[str, str]) -> dict[str, Any]:
             better = "".join(f", did you mean {variable_of(name)}?" for name in near)
             raise SettingsError(f"no setting reads {variable}{better}")
         item = items[variable]
-        values[item.name] = read_variable(variable, environment[variable], type(item.default))
+        values[item.name] = read_variable(variable, environment[variable], item)
     return values
 
 
-def read_variable(variable: str, text: str, kind: type) -> Any:
+def read_variable(variable: str, text: str, item: Field[Any]) -> Any:
     """Return the value of a variable. Raise SettingsError for a text of another kind."""
+    kind: type = type(item.default)
     if kind is tuple:
-        return tuple(filter(None, text.split(os.pathsep)))
+        separator = os.pathsep if item.metadata["values"] == "FILE" else ","
+        return tuple(filter(None, text.split(separator)))
     if kind is bool:
         return read_switch(variable, text)
     try:
@@ -14726,16 +14755,46 @@ class Unreachable(Exception):
 
 
 CLOUD = web.AppKey("cloud", Cloud)
-HEADERS_FOR_BROWSERS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "X-ZMock-Hint, X-ZMock-Rule, Allow",
-}
-ALLOWED_METHODS = "GET, POST, PUT, DELETE"
+EXPOSED_HEADERS = ("X-ZMock-Hint", "X-ZMock-Rule", "Allow", "Date")
+METHODS = ("GET", "POST", "PUT", "DELETE")
 ALLOWED_HEADERS = "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema"
 PREFLIGHT_SECONDS = "600"  # how long a browser may keep the answer to a preflight
 KINDS_OF_APIS = {"POST": "creational", "GET": "query", "DELETE": "delete"}  # RestServer.java
 
 Variables = dict[str, str]  # the variables of a path: {"uuid": "..."}
+
+
+def headers_for_page(request: web.Request, names: Iterable[str] = ()) -> dict[str, str]:
+    """Return the headers that let the page of a request read its answer, {} for no page.
+
+    `names` are those of the answer's own headers. They and the origin are listed, as with
+    credentials a browser does not accept "*".
+    """
+    origin = header_of(request, "Origin")
+    if not origin:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": ", ".join(dict.fromkeys([*EXPOSED_HEADERS, *names])),
+    }
+
+
+def headers_of_preflight(request: web.Request) -> dict[str, str]:
+    """Return the headers that allow the request which a browser asks about, whatever it is.
+
+    The page can then read why the request is wrong.
+    """
+    method = header_of(request, "Access-Control-Request-Method") or "GET"
+    headers = header_of(request, "Access-Control-Request-Headers") or ALLOWED_HEADERS
+    answer = {
+        "Access-Control-Allow-Methods": ", ".join(dict.fromkeys([*METHODS, method])),
+        "Access-Control-Allow-Headers": headers,
+        "Access-Control-Max-Age": PREFLIGHT_SECONDS,
+    }
+    if header_of(request, "Access-Control-Request-Private-Network"):
+        answer["Access-Control-Allow-Private-Network"] = "true"
+    return answer
 
 
 class Rest:
@@ -14766,7 +14825,7 @@ class Rest:
         self.cached = AnswerCache(cloud.store)
         hint_on_path = functools.partial(path_hint, cloud.catalogue)
         self.hint_on_path = functools.lru_cache(MOST_WRONG_PATHS)(hint_on_path)
-        self.headers = dict(HEADERS_FOR_BROWSERS)  # of every answer
+        self.headers = {"Vary": "Origin"}  # of every answer
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
         self.start: Start | None = None  # the cloud as it was made, for a reset
@@ -14798,9 +14857,9 @@ class Rest:
         """Find the API of a request, read the call, match a rule, and run the call."""
         if self.cloud.outages.nodes_away:
             raise Unreachable
-        path = path_below(entry.path, self.dialect, self.catalogue)
         if request.method == "OPTIONS":
-            return self.preflight(request, path)
+            return self.preflight(request, entry.path)
+        path = path_below(entry.path, self.dialect, self.catalogue)
         if path.startswith("/api-jobs/"):
             call = self.read_poll(path, entry)
         else:
@@ -15294,17 +15353,16 @@ class Rest:
         return Answer(error.status, {"error": self.catalogue.error_body(error)}, headers)
 
     def preflight(self, request: web.Request, path: str) -> Answer:
-        """Return the answer to the OPTIONS of a browser."""
-        headers = header_of(request, "Access-Control-Request-Headers") or ALLOWED_HEADERS
-        methods = {api.method for api, _ in self.catalogue.route(path)}
-        if path.startswith("/api-jobs/"):
-            methods = {"GET"}
-        return Answer(200, b"", {
-            "Access-Control-Allow-Methods": ALLOWED_METHODS,
-            "Access-Control-Allow-Headers": headers,
-            "Access-Control-Max-Age": PREFLIGHT_SECONDS,
-            "Allow": ", ".join(sorted(methods)) or ALLOWED_METHODS,
-        })
+        """Return the answer to an OPTIONS, as a browser sends it before a request."""
+        methods: Collection[str] = METHODS
+        with contextlib.suppress(FrontError):
+            path = path_below(path, self.dialect, self.catalogue)
+            apis = [api for api, _ in self.catalogue.route(path)]
+            if path.startswith("/api-jobs/"):
+                apis = [POLL_JOB]
+            methods = sorted({api.method for api in apis}) or METHODS
+        allow = {"Allow": ", ".join(methods)}
+        return Answer(200, b"", headers_of_preflight(request) | allow)
 
     async def send(
         self, request: web.Request, answer: Answer, entry: Entry
@@ -15312,8 +15370,10 @@ class Rest:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
-            date = rfc822_formatted_time().encode()
-            return PrebuiltResponse(request, b"%b%b\r\n\r\n%b" % (answer.ready, date, body))
+            lines = [rfc822_formatted_time()]
+            lines += [f"{name}: {value}" for name, value in headers_for_page(request).items()]
+            rest = "\r\n".join(lines).encode()
+            return PrebuiltResponse(request, b"%b%b\r\n\r\n%b" % (answer.ready, rest, body))
         if not isinstance(body, bytes):
             body = to_json(body)
         headers = self.headers | answer.headers
@@ -16317,6 +16377,17 @@ def with_summary(events: list[Event]) -> list[Event]:
 # reading requests
 
 
+def name_of_host(text: str) -> str:
+    """Return the name in a Host header: "[::1]:8080" -> "::1"."""
+    return re.sub(r":\d*$", "", text).strip("[]").lower()
+
+
+def is_secret(text: str, secret: str) -> bool:
+    """Compare a text from outside with a secret, in a time that tells nothing of it."""
+    octets, right = (part.encode(errors="surrogateescape") for part in (text, secret))
+    return hmac.compare_digest(octets, right)
+
+
 def without_prefix(path: str) -> str:
     """Return the path of an API below /zstack/v1, "/zstack/v1/zones" -> "/zones"."""
     return re.sub("^(/zstack)?/v1", "", path)
@@ -16422,6 +16493,10 @@ class Control:
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
         self.snapshots = Snapshots(folder)
+        allowed = [origin.partition("://")[2] for origin in self.settings.allow_origin]
+        self.hosts = LOOPBACK | {"", self.settings.host, *map(name_of_host, allowed)}
+        cookie = hmac.digest(self.settings.control_token.encode(), b"zmock", "sha256").hex()
+        self.cookie = f"zmock-{cookie[:8]}", cookie  # cookies of a host are those of all its ports
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers of the control calls, by method and path below /zmock."""
@@ -16496,6 +16571,11 @@ class Control:
         async def answer(request: web.Request) -> web.StreamResponse:
             public = request.path in PUBLIC and effective_method(request.method) == "GET"
             try:
+                if request.method == "OPTIONS" and self.is_open(request):
+                    return web.Response(headers=headers_of_preflight(request))
+                offers_token = handler == self.show_page and "token" in request.query
+                if offers_token and self.settings.control_token:
+                    return self.let_in(request)
                 if not public:
                     self.guard(request)
                 body = await handler(request)
@@ -16507,32 +16587,56 @@ class Control:
                 return json_answer(body, refusal.status)
             if isinstance(body, web.StreamResponse):
                 return body
-            return json_answer(body, headers=HEADERS_FOR_BROWSERS if public else None)
+            return json_answer(body)
 
         return answer
 
+    def is_open(self, request: web.Request) -> bool:
+        """Return True if the page of a request may read the answer."""
+        origin = request.headers.get("Origin")
+        return request.path in PUBLIC or origin in self.settings.allow_origin
+
     def guard(self, request: web.Request) -> None:
-        """Refuse requests without the token, from other machines, and from foreign pages."""
-        headers = request.headers
-        token = self.settings.control_token
-        if token and headers.get("Authorization") != f"Bearer {token}":
-            hint = "send Authorization: Bearer TOKEN, as given with --control-token"
+        """Refuse foreign pages, and requests without the token or from other machines."""
+        token, headers = self.settings.control_token, request.headers
+        origin, own = headers.get("Origin", ""), headers.get("Host", "")
+        is_own = origin.partition("://")[2] in {own, forwarded(request)[1]} - {""}
+        if origin and not is_own and not self.is_open(request):
+            hint = f"start with --allow-origin {origin}"
+            if origin == "null":
+                hint = "a file or a sandboxed frame has no origin; serve the page over http"
+            raise ControlError(403, f"/zmock does not answer pages of {origin}", hint)
+        if token and not self.is_authorised(request):
+            hint = "send Authorization: Bearer TOKEN of --control-token, or open /?token=TOKEN"
             raise ControlError(401, "/zmock asks for its token", hint)
         if not token and (request.remote or "127.0.0.1") not in LOOPBACK:
-            hint = "start with --control-token to reach it from another one"
+            hint = "start with --control-token TOKEN to reach it from another one"
             raise ControlError(403, "/zmock answers this machine only", hint)
-        host = re.sub(r":\d*$", "", headers.get("Host", "")).strip("[]").lower()
-        if not token and host not in LOOPBACK | {self.settings.host, ""}:
-            hint = "use the address that zmock printed"
-            raise ControlError(403, f"/zmock does not answer for the host {host}", hint)
-        origin = headers.get("Origin")
-        if origin and origin.partition("://")[2] != headers.get("Host"):
-            hint = "the API does, at /zstack/v1"
-            raise ControlError(403, f"/zmock does not answer pages of {origin}", hint)
+        if not token and name_of_host(own) not in self.hosts:
+            hint = f"use {self.rest.base}, or start with --allow-origin {request.scheme}://{own}"
+            raise ControlError(403, f"/zmock does not answer for the host {own}", hint)
         writes = request.method in ("POST", "PUT") and request.body_exists
         if writes and request.content_type != "application/json":
             hint = "send Content-Type: application/json"
             raise ControlError(415, "a control call is JSON", hint)
+
+    def is_authorised(self, request: web.Request) -> bool:
+        """Return True if a request has the token, or the cookie that let_in() sets."""
+        name, value = self.cookie
+        bearer = f"Bearer {self.settings.control_token}"
+        has_cookie = is_secret(request.cookies.get(name, ""), value)
+        return has_cookie or is_secret(request.headers.get("Authorization", ""), bearer)
+
+    def let_in(self, request: web.Request) -> web.Response:
+        """Give the cookie to a browser that opens /?token=TOKEN, and send it to the page."""
+        if not is_secret(request.query["token"], self.settings.control_token):
+            hint = "open /?token=TOKEN, with the TOKEN of --control-token"
+            raise ControlError(401, "this is not the token of /zmock", hint)
+        place = forwarded(request)[2] + request.path
+        response = web.Response(status=303, headers={"Location": place})
+        name, value = self.cookie
+        response.set_cookie(name, value, httponly=True, samesite="Strict")
+        return response
 
     async def read_json(self, request: web.Request) -> Any:
         """Return the JSON of a body, {} for an empty one."""
@@ -17125,7 +17229,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app[CONTROL] = control
     control.add_routes(app.router)
     app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)  # (?s:) as paths may hold line breaks
-    app.on_response_prepare.append(without_content_type)
+    app.on_response_prepare.append(complete_headers)
     app.cleanup_ctx.append(functools.partial(lifetime, cloud))
     return app
 
@@ -17148,12 +17252,20 @@ async def lifetime(cloud: Cloud, app: web.Application) -> AsyncIterator[None]:
     cloud.store.close()
 
 
-async def without_content_type(request: web.Request, response: web.StreamResponse) -> None:
-    """Remove the header that aiohttp adds and the server does not (RestServerController.java)."""
-    if CLOUD not in request.app or request.match_info.handler != request.app[REST].answer:
+async def complete_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Let pages read an answer that is open to them. Headers that a rule sets go before.
+
+    Remove the header that aiohttp adds and the server does not (RestServerController.java).
+    """
+    if CLOUD not in request.app:
         return
-    if not request.app[CLOUD].dialect["response-headers"]:
+    is_api = request.match_info.handler == request.app[REST].answer
+    if is_api and not request.app[CLOUD].dialect["response-headers"]:
         response.headers.popall("Content-Type", None)
+    if is_api or request.app[CONTROL].is_open(request):
+        headers = {"Vary": "Origin"} | headers_for_page(request, response.headers)
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
 
 
 # the state: from the folder, from the start, from a snapshot
@@ -17479,10 +17591,38 @@ def log_in_one_line(record: logging.LogRecord) -> bool:
     return record.levelno >= log.getEffectiveLevel()
 
 
-def address(host: str, port: int) -> str:
+def address(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL at which a client on this machine reaches a listening host."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS of --cert and --key, None without. Raise SettingsError for wrong files."""
+    if settings.key and not settings.cert:
+        raise SettingsError("--key goes with --cert, the certificate")
+    if not settings.cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    files = settings.cert, settings.key or settings.cert
+    try:
+        for file in files:
+            Path(file).read_bytes()  # an error of load_cert_chain() names no file
+        context.load_cert_chain(settings.cert, settings.key or None, password="")
+    except OSError as error:
+        place = error.filename or " with the key of ".join(files)
+        reason = str(error.strerror or error).partition(" (")[0]
+        cure = "--cert is a certificate in PEM, --key its key without a password"
+        raise SettingsError(f"cannot use {place}: {reason}; {cure}") from None
+    return context
+
+
+def trusting_tls() -> ssl.SSLContext:
+    """Return the TLS of a client that takes any certificate, as those of a test."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -17623,7 +17763,8 @@ async def connection_to(
         if not (reader.at_eof() or reader.exception() or writer.is_closing()):
             return reader, writer
         writer.close()
-    return await asyncio.open_connection(place.hostname, place.port)
+    tls = trusting_tls() if place.scheme == "https" else None
+    return await asyncio.open_connection(place.hostname, place.port, ssl=tls)
 
 
 async def read_answer(method: str, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
@@ -17695,6 +17836,7 @@ class Mock:
     """
 
     def __init__(self, settings: Settings, rules: Sequence[Item] = ()) -> None:
+        self.tls = tls_of(settings)
         self.app = create_app(settings)
         self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
         self.settings = self.cloud.settings
@@ -17736,7 +17878,8 @@ class Mock:
             self.listening = listen(self.settings.host, self.settings.port)
             try:
                 self.port = self.listening[0].getsockname()[1]
-                self.base = self.rest.base = address(self.settings.host, self.port)
+                scheme = "https" if self.tls else "http"
+                self.base = self.rest.base = address(self.settings.host, self.port, scheme)
                 await self.runner.setup()
                 await self._accept()
             except BaseException:
@@ -17769,7 +17912,7 @@ class Mock:
         for each_socket in self.listening:
             if each_socket.fileno() != -1:  # down() may close it meanwhile
                 server = await self.loop.create_server(
-                    self.runner.server, sock=each_socket, start_serving=False
+                    self.runner.server, sock=each_socket, ssl=self.tls, start_serving=False
                 )
                 self.servers.append(server)
                 await server.start_serving()
@@ -19093,7 +19236,9 @@ class RunningMock:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def __aenter__(self) -> RunningMock:
-        self.http = aiohttp.ClientSession(read_bufsize=LONGEST_EVENT)
+        host = urllib.parse.urlsplit(self.base).hostname
+        connector = aiohttp.TCPConnector(ssl=host not in LOOPBACK)  # may sign for itself
+        self.http = aiohttp.ClientSession(connector=connector, read_bufsize=LONGEST_EVENT)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -19413,7 +19558,8 @@ def check_catalogue(path: str, content: Item, settings: Settings) -> str:
 def print_contract(settings: Settings) -> int:
     """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
     cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
-    url = settings.base_url or address(settings.host, settings.port)
+    scheme = "https" if settings.cert else "http"
+    url = settings.base_url or address(settings.host, settings.port, scheme)
     print_out(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False) + "\n")
     return 0
 
@@ -19519,7 +19665,7 @@ COMMANDS = {
 USAGE = "zmock [options]\n       zmock COMMAND [options]    (see zmock COMMAND --help)"
 EPILOG = """\
 [ ] is a default. A variable sets what its flag sets: ZMOCK_PORT=0, ZMOCK_MEMORY=1,
-ZMOCK_RULES=a.json:b.json (separated as PATH is). A flag beats its variable."""
+ZMOCK_RULES=a.json:b.json (separated as PATH is; origins by commas). A flag beats its variable."""
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -16316,7 +16316,7 @@ class Watch:
         with refused_for(ValueError):
             FILTERS["since"]("since", since or "0")
             among("all", "summary").check("calls", calls)
-        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform"}
         response = web.StreamResponse(headers=headers | {"X-Accel-Buffering": "no"})
         with contextlib.suppress(ConnectionError):
             await response.prepare(request)

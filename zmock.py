@@ -363,6 +363,10 @@ class Settings:
                 self.sources[item.name] = flag_of(item.name)
         check_settings(self)
 
+    @property
+    def scheme(self) -> str:
+        return "https" if self.cert else "http"
+
 
 def check_settings(settings: Settings) -> None:
     """Raise SettingsError for a value that cannot be used."""
@@ -16378,14 +16382,13 @@ def with_summary(events: list[Event]) -> list[Event]:
 
 
 def name_of_host(text: str) -> str:
-    """Return the name in a Host header: "[::1]:8080" -> "::1"."""
-    return re.sub(r":\d*$", "", text).strip("[]").lower()
+    """Return the name in a Host header or an origin: "http://[::1]:8080" -> "::1"."""
+    return re.sub(r"^.*://|:\d*$", "", text).strip("[]").lower()
 
 
 def is_secret(text: str, secret: str) -> bool:
     """Compare a text from outside with a secret, in a time that tells nothing of it."""
-    octets, right = (part.encode(errors="surrogateescape") for part in (text, secret))
-    return hmac.compare_digest(octets, right)
+    return hmac.compare_digest(text.encode(errors="surrogateescape"), secret.encode())
 
 
 def without_prefix(path: str) -> str:
@@ -16493,8 +16496,8 @@ class Control:
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
         self.snapshots = Snapshots(folder)
-        allowed = [origin.partition("://")[2] for origin in self.settings.allow_origin]
-        self.hosts = LOOPBACK | {"", self.settings.host, *map(name_of_host, allowed)}
+        allowed = map(name_of_host, self.settings.allow_origin)
+        self.hosts = LOOPBACK | {"", self.settings.host, *allowed}
         cookie = hmac.digest(self.settings.control_token.encode(), b"zmock", "sha256").hex()
         self.cookie = f"zmock-{cookie[:8]}", cookie  # cookies of a host are those of all its ports
 
@@ -17878,8 +17881,8 @@ class Mock:
             self.listening = listen(self.settings.host, self.settings.port)
             try:
                 self.port = self.listening[0].getsockname()[1]
-                scheme = "https" if self.tls else "http"
-                self.base = self.rest.base = address(self.settings.host, self.port, scheme)
+                settings = self.settings
+                self.base = self.rest.base = address(settings.host, self.port, settings.scheme)
                 await self.runner.setup()
                 await self._accept()
             except BaseException:
@@ -19558,8 +19561,8 @@ def check_catalogue(path: str, content: Item, settings: Settings) -> str:
 def print_contract(settings: Settings) -> int:
     """Print the APIs as OpenAPI, for a mock that would listen as the settings say."""
     cloud = new_cloud(replace(settings, memory=True), catalogue(settings.catalogue))
-    scheme = "https" if settings.cert else "http"
-    url = settings.base_url or address(settings.host, settings.port, scheme)
+    own = address(settings.host, settings.port, settings.scheme)
+    url = settings.base_url or own
     print_out(json.dumps(Contract(cloud).document(url), indent=1, ensure_ascii=False) + "\n")
     return 0
 

@@ -19111,6 +19111,7 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
         with contextlib.suppress(BrokenPipeError):  # others may call the mock
             print_out(f"export ZSTACK_URL={mock.url}\n")
     settings = mock.settings
+    query = "?token=TOKEN" if settings.control_token else ""
     counts = ", ".join(f"{mock.cloud.store.count(type)} {type}" for type in COUNTED)
     terminal.write_lines([
         f"zmock {__version__}: ZStack 2.5.1, {settings.dialect} dialect, seed {settings.seed}",
@@ -19118,7 +19119,7 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
         *unusual_state(mock),
         "log in as admin / password:",
         f"  curl -X PUT {mock.url}/accounts/login -d '{LOGIN}'",
-        f"look at it in a browser: {mock.base}/",
+        f"look at it in a browser: {mock.base}/{query}",
     ])
 
 

@@ -591,7 +591,7 @@ async def test_thirty_thousand_calls_later_the_journal_is_as_large_as_at_ten_tho
 
 
 async def journal_size(mock):
-    """Calls, characters (but for the numbers and milliseconds of the calls) and how many were dropped."""
+    """Calls, characters (but for the numbers and times of the calls) and how many were dropped."""
     told = await ok(mock, "GET", "calls")
     return len(told["calls"]), len(json.dumps([call | {"seq": 0, "ms": 0} for call in told["calls"]])), told["dropped"]
 

@@ -5,6 +5,7 @@ import json
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -336,6 +337,23 @@ def test_commands_find_a_mock_with_a_certificate_of_its_own(files):
         assert "LogInByAccount" in done.stdout
 
 
+def test_the_health_check_of_the_container_speaks_https_too(files):
+    check = [sys.executable, "-S", str(Path(__file__).parent.parent / "package" / "health.py")]
+    with serve(cert=str(files / "both.pem")) as mock:
+        port = {"ZMOCK_PORT": mock.base.rpartition(":")[2]}
+        codes = [subprocess.run(check, env=port | cert, capture_output=True, timeout=30).returncode for cert in ({"ZMOCK_CERT": "c"}, {})]
+    assert codes == [0, 1]
+
+
+async def test_the_banner_says_how_a_browser_sends_the_token():
+    command = [sys.executable, "-m", "zmock", "--memory", "--port", "0", "--control-token", "s3cret"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    await process.stdout.readline()
+    process.terminate()
+    told = (await process.communicate())[1].decode()
+    assert "/?token=TOKEN\n" in told and "s3cret" not in told
+
+
 async def test_the_first_line_of_the_output_has_the_https_address(files):
     command = [sys.executable, "-m", "zmock", "--memory", "--port", "0", "--host", "::1", "--cert", str(files / "both.pem")]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -343,5 +361,5 @@ async def test_the_first_line_of_the_output_has_the_https_address(files):
     process.terminate()
     _, told = await process.communicate()
     base = first.removeprefix("export ZSTACK_URL=").removesuffix("/zstack/v1\n")
-    assert base.startswith("https://[::1]:") and told.decode().count(base) >= 2
+    assert base.startswith("https://[::1]:") and told.decode().count(base) == 2
     assert "http://" not in told.decode()

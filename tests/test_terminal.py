@@ -170,7 +170,9 @@ MISTAKES = {  # what a client does, and what the terminal says of it
     "a rule for no API": (("POST", "/zmock/rules", {"api": "CreateZon"}), "did you mean CreateZone"),
     "a control call that is none": (("GET", "/zmock/rule"), "  404  GET /zmock/rule$.*did you mean rules"),
     "a control call without JSON": (("POST", "/zmock/reset", b"x", {"Content-Type": "text/plain"}), "  415  POST /zmock/reset.*Content-Type: application/json"),
-    "a page of another origin": (("GET", "/zmock/jobs", None, {"Origin": "http://elsewhere.example"}), "  403  GET /zmock/jobs.*does not answer pages of http://elsewhere.example"),
+    "a page of another origin": (("GET", "/zmock/jobs", None, {"Origin": "http://elsewhere.example"}), "  403  GET /zmock/jobs.*does not answer pages of http://elsewhere.example.*start with --allow-origin http://elsewhere.example"),
+    "a page that asks before it calls": (("OPTIONS", "/zmock/jobs", None, {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "POST"}), "  403  OPTIONS /zmock/jobs.*start with --allow-origin http://elsewhere.example"),
+    "a name that leads to this machine": (("GET", "/zmock/jobs", None, {"Host": "elsewhere.example"}), "  403  GET /zmock/jobs.*does not answer for the host elsewhere.example.*use http://127.0.0.1:.*, or start with --allow-origin http://elsewhere.example"),
     "TLS": (speak_tls, "a client speaks TLS to this port: use http, not https"),
     "a client that hangs up": (hang_up, r"GET /zstack/v1/hosts  QueryHost  rule-\d.*the client hung up before the answer"),
 }  # fmt: skip

@@ -6537,7 +6537,7 @@ def names_at(cloud: Cloud, place: str, api: Api) -> set[str]:
 def fields_acted_on(cloud: Cloud, api: Api) -> set[str]:
     """Return the fields of the object that a call acts on; of a poll, those in GET /zmock/jobs."""
     if api is POLL_JOB:
-        return {"uuid", "api", "state", "resourceUuid"}
+        return {"uuid", "api", "state", "resourceUuid", "resourceName"}
     type = api.type if api.kind == "Query" and api.by_uuid else ""
     row = cloud.catalogue.resource(api.target.refers if api.target else type)
     return {"uuid", *row.all_fields} if row else set()
@@ -6937,6 +6937,7 @@ class Run:
         self.steps: Any = None  # the generator of its work
         self.current_stage: str | None = None  # the name of the last one
         self.timer: Timer | None = None
+        self.next_due = self.planned = self.began  # when the timer fires, and when it was set
         self.over = False  # no work is left
         self.ended = False
         if call.fault.job_error:  # there is no work, which is why no incident strikes it
@@ -6965,6 +6966,7 @@ class Run:
     def later(self, due: Seconds, fire: Any) -> Timer:
         """Return a timer of this run; it never fires while the job is held."""
         name = f"{self.call.api.name} {self.call.job}"
+        self.next_due, self.planned = due, self.clock.steady()
         if self.call.fault.job == "hold":
             return self.clock.never(fire, name)
         return self.clock.at_second(due, fire, name, self.awaited)
@@ -7043,11 +7045,13 @@ class Run:
 
     # from outside
 
-    def hold(self) -> None:
-        """Stop where it is; the fault of its call holds it."""
+    def plan_anew(self, pause: Seconds) -> None:
+        """Stop where it is if the fault of its call holds it now, or go on after a pause."""
+        self.began += pause
+        self.due += pause
         fire = self.timer.fire
         self.timer.cancel()
-        self.timer = self.later(self.due, fire)
+        self.timer = self.later(self.next_due + pause, fire)
 
     def hurry(self) -> None:
         """Take all remaining steps, and end."""
@@ -7137,7 +7141,9 @@ class Jobs:
         self.queues: dict[str, list[Job]] = defaultdict(list)  # by object; the first one runs
         self.runs: set[Run] = set()  # of jobs and of long jobs
         self.progress: dict[Uuid, Run] = {}  # for GetTaskProgress
+        self.last = ""  # the uuid of the job submitted last
         self.last_looks: dict[Uuid, float] = {}  # dates of polls; records have them a minute late
+        self.polls: Counter[Uuid] = Counter()  # since the start
         self.expired_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
         self.hook_tasks: set[asyncio.Task[None]] = set()  # calls of web-hooks
         for event in [*self.unanswered.values(), *self.hooks_first.values()]:
@@ -7169,10 +7175,12 @@ class Jobs:
             "seen": now,
             "due": now + call.seconds,
             "target": call.target,
+            "name": call["name"] or self.cloud.target_of(call).get("name"),
             "hook": hook,
             "schema": schema,
             "key": call.key,
         }
+        self.last = call.job
         if call.fault.job == "lose":
             self.store.put("Job", record | {"state": "lost", "rule": call.fault.name})
         else:
@@ -7318,6 +7326,7 @@ class Jobs:
             return None
         uuid, now = record["uuid"], self.clock.now()
         self.last_looks[uuid] = now
+        self.polls[uuid] += 1
         if abs(now - record["seen"]) >= LOOKS_APART:  # the clock may have been set back
             self.store.update("Job", uuid, seen=now)
             self.clock.spawn(self.store.try_commit())
@@ -7349,6 +7358,7 @@ class Jobs:
     def expire(self, uuid: Uuid) -> None:
         self.store.remove("Job", uuid)
         self.last_looks.pop(uuid, None)
+        del self.polls[uuid]
         self.note(uuid)
 
     # web-hooks
@@ -7417,12 +7427,14 @@ class Jobs:
     # by hand and by incidents
 
     def control(self, uuid: Uuid, action: str, error: ApiError | None = None) -> Item | None:
-        """Finish, fail, hold or expire a job; return its record, or None if it is gone."""
+        """Finish, fail, hold, release or expire a job; return its record, None if it is gone."""
         job = self.running.get(uuid)
         if action == "expire":
             self.expire_by_hand(uuid)
         elif action == "hold":
             self.hold(job)
+        elif action == "release":
+            self.release(job)
         elif action == "fail":
             self.fail(job, error)
         elif not job.ended:
@@ -7430,10 +7442,19 @@ class Jobs:
         return self.store.get("Job", uuid)
 
     def hold(self, job: Job) -> None:
-        """Stop a job where it is, or as soon as it starts. Only control() lets it go on."""
-        job.call.fault = replace(job.call.fault, job="hold")
+        """Stop a job where it is, or as soon as it starts, until release() or control()."""
+        if not job.held:
+            job.call.fault = replace(job.call.fault, job="hold")
+            if job.run:
+                job.run.plan_anew(0)
+            self.note(job.call.job)
+
+    def release(self, job: Job) -> None:
+        """Let a held job go on where it was. What it waits for takes as long as before."""
+        job.call.fault = replace(job.call.fault, job="")
         if job.run:
-            job.run.hold()
+            job.run.plan_anew(self.clock.steady() - job.run.planned)
+        self.note(job.call.job)
 
     def fail(self, job: Job, error: ApiError | None) -> None:
         """Fail a job with an error, or with that of the rule that would fail it."""
@@ -7491,21 +7512,54 @@ class Jobs:
         job = self.running.get(record["uuid"])
         return self.clock.date_of(job.due) if job else record["due"]
 
-    def as_json(self, record: Item) -> Item:
-        """Return a job as GET /zmock/jobs shows it: running until its result is on the disk."""
-        state = record["state"]
+    def state_of(self, record: Item) -> str:
+        """Return the state of a job: running or held until its result is on the disk."""
         if job := self.running.get(record["uuid"]):
-            state = "held" if job.held else "running"
+            return "held" if job.held else "running"
+        return record["state"]
+
+    def progress_of(self, record: Item, state: str) -> float | None:
+        """Return the progress of a job from 0 to 1, None if it is held, lost, or has failed."""
+        job = self.running.get(record["uuid"])
+        if state == "running" and job and job.run:
+            return job.run.percent(self.clock.steady()) / 100
+        return {"running": 0, "succeeded": 1}.get(state)
+
+    def as_json(self, record: Item) -> Item:
+        """Return a job as GET /zmock/jobs shows it."""
+        uuid, state, error = record["uuid"], self.state_of(record), None
+        if state == "failed":
+            error = {"code": code_of(record), "details": failure_of(record)}
         inventory = (record.get("body") or {}).get("inventory")
         made = inventory.get("uuid") if isinstance(inventory, dict) else None
+        job = self.running.get(uuid)
         return {
-            "uuid": record["uuid"],
+            "uuid": uuid,
             "api": record["api"],
             "state": state,
             "created": iso(record["created"]),
             "due": None if state == "held" else iso(self.due(record)),
             "resourceUuid": record.get("target") or made,
+            "resourceName": record.get("name"),
+            "error": error,
+            "polls": self.polls[uuid],
+            "progress": self.progress_of(record, state),
+            "rule": (job.call.fault.name if job else record.get("rule")) or None,
         }
+
+    def in_full(self, record: Item) -> Item:
+        """Return a job with its stages, as GET /zmock/jobs/{uuid} shows it.
+
+        They are known while it runs, and for PROGRESS_KEPT seconds afterwards.
+        """
+        job = self.running.get(record["uuid"])
+        run = job.run if job else self.progress.get(record["uuid"])
+        stages = []
+        if run:
+            dates = [iso(self.clock.date_of(moment)) for moment in run.stage_starts]
+            pairs = itertools.zip_longest(run.stages, dates)
+            stages = [{"stage": stage, "began": date} for stage, date in pairs]
+        return self.as_json(record) | {"stages": stages}
 
 
 def line_of(call: Call) -> str:
@@ -8316,6 +8370,11 @@ class Cloud:
     def look(self, type: str, uuid: Uuid | None) -> Item:
         """Return an item itself, which nobody may change, or {} if there is none."""
         return self.store.peek(type, uuid) or {}
+
+    def target_of(self, call: Call) -> Item:
+        """Return the object in the path of a call, {} if there is none."""
+        row = self.catalogue.resource(call.api.target.refers) if call.api.target else None
+        return self.look(row.stored, call.target) if row else {}
 
     def find(self, type: str, key: str, value: Any) -> list[Item]:
         return list(self.store.find(type, key, value))
@@ -12192,6 +12251,20 @@ def end_long_job(cloud: Cloud, uuid: Uuid, body: Item | None, error: ApiError | 
     cloud.clock.spawn(cloud.store.try_commit())
 
 
+def long_job_json(cloud: Cloud, job: Item) -> Item:
+    """Return a long job as GET /zmock/jobs shows it."""
+    run, state = cloud.part(LongRuns).get(job["uuid"]), job["state"].lower()
+    progress = 1 if state == "succeeded" else None
+    return {
+        "uuid": job["uuid"],
+        "name": job["name"],
+        "jobName": job["jobName"],
+        "state": state,
+        "progress": run.percent(cloud.clock.steady()) / 100 if run else progress,
+        "resourceUuid": job.get("targetResourceUuid"),
+    }
+
+
 @named_in_rows
 def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
     """End a long job soon if it can be cancelled.
@@ -14454,9 +14527,49 @@ def bounded(value: Any) -> Any:
 
 
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
+LONGEST_BODY = 1 << 14  # characters or bytes of a request's or an answer's body in the journal
+MOST_BODIES = 1000  # calls whose headers and bodies the journal holds
 INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
     "moment", "began", "hints", "drop", "end", "fault", "error", "is_last", "hung_up",
+    "request", "answer",
 )  # fmt: skip
+SECRET_VALUE = re.compile(
+    r"""(?i)
+    (\w*(?:password|secret|secretkey) (?: (\\*") \s*:\s* | = | :: ))
+    (?: \\*" (?: [^"\\] | \\. )* | [-\d.eE+]+ | [^"&\s]* )
+    """, re.VERBOSE
+)
+
+
+def masked(text: str) -> str:
+    return text
+
+
+@dataclass(slots=True)
+class Message:
+    """A request or an answer in the journal: headers and body, at most LONGEST_BODY of it.
+
+    size    of the whole body, in bytes or characters
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | bytes = b""
+    size: int = 0
+
+    def keep(self, body: str | bytes) -> None:
+        """Keep the begin of a body."""
+        self.body, self.size = body[:LONGEST_BODY], len(body)
+
+    @property
+    def text(self) -> str:
+        """The body without passwords."""
+        body = self.body
+        return masked(body if isinstance(body, str) else body.decode(errors="replace"))
+
+    def as_json(self) -> Item:
+        headers = {name: header_safe(value) for name, value in self.headers.items()}
+        row = {"headers": headers, "body": self.text, "size": self.size}
+        return row | {"truncated": True} if len(self.body) < self.size else row
 
 
 @dataclass
@@ -14500,6 +14613,8 @@ class Entry:
     error: str = ""
     is_last: bool = False
     hung_up: bool = False
+    request: Message = field(default_factory=Message)
+    answer: Message = field(default_factory=Message)
 
     @property
     def time(self) -> str:
@@ -14516,6 +14631,11 @@ class Entry:
         for name in INNER_FIELDS:
             del row[name]
         return row
+
+    def in_full(self) -> Item:
+        """Return the entry with its request and answer, as /zmock/calls/{seq} shows it."""
+        messages = {"request": self.request.as_json(), "answer": self.answer.as_json()}
+        return self.as_json() | messages
 
 
 @dataclass
@@ -14842,6 +14962,7 @@ class Rest:
         path = re.sub("^https?://[^/]*", "", path)
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
+        entry.request.headers = request.headers
         try:
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
@@ -14940,6 +15061,7 @@ class Rest:
                 hint = self.hint_on_path(effective_method(request.method), shape_of(path))
             raise FrontError(404, f"no api mapping to /v1{path}", hint)
         text = await read_body(request, self.settings.body_limit, self.dialect)
+        entry.request.keep(text)
         body = parse_body(text, self.dialect, len(apis) == 1)
         match = apis[0]
         if self.dialect["wrong-method"] or len(apis) > 1:
@@ -15171,15 +15293,11 @@ class Rest:
 
     def object_of(self, call: Call) -> Item:
         """Return the object that a call reads or changes, {} if there is none."""
-        query, target = call["query"], call.api.target
-        if query:
-            type, uuid = call.api.type, query.uuid
-        elif target:
-            type, uuid = target.refers, call.target
-        else:
-            return {}
-        row = self.catalogue.resource(type)
-        return self.cloud.look(row.stored, uuid) if row else {}
+        query = call["query"]
+        if not query:
+            return self.cloud.target_of(call)
+        row = self.catalogue.resource(call.api.type)
+        return self.cloud.look(row.stored, query.uuid) if row else {}
 
     async def run_with_fault(self, request: web.Request, call: Call, entry: Entry) -> Answer:
         """Return the answer to a call that a rule fails, breaks, slows down or answers itself."""
@@ -15388,6 +15506,8 @@ class Rest:
         if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = session_cookie(entry.seq)
         response = web.Response(status=answer.status, body=body, headers=headers)
+        entry.answer.headers = response.headers
+        entry.answer.keep(body)
         job = "" if entry.api == POLL_JOB.name else entry.job
         if job not in self.jobs.unanswered and not entry.drop:
             return response
@@ -16056,6 +16176,7 @@ MOST_IN_SUMMARY = 30  # calls
 EVENTS_INTERVAL = 0.1  # seconds of real time between two writes of events
 COMMENT_INTERVAL = 15  # seconds of real time; comments keep proxies from closing a silent stream
 UNSEEN_TYPES = OWN_TYPES - {"Rule"}  # types without events, but api-jobs have their own
+JOB_STATES = ("running", "held", "succeeded", "failed", "lost")
 SILENT_TYPES = OWN_TYPES | {"Notification"}  # types without state events
 
 
@@ -16451,11 +16572,9 @@ def read_steering(body: Any, codes: dict[str, str]) -> tuple[str, ApiError | Non
 
     Raise ControlError for a wrong body. `codes` has the error codes with their descriptions.
     """
-    actions = ("finish", "fail", "hold", "expire")
     action = body.get("do") if isinstance(body, dict) else None
-    if action not in actions:
-        text = f"'do' is finish, fail, hold or expire, not {action!r}"
-        raise ControlError(400, text + did_you_mean(action, actions))
+    with refused_for(ValueError):
+        among("finish", "fail", "hold", "release", "expire").check("do", action)
     keys = ("error", "details")
     for key in body.keys() - {"do", *keys}:
         text = f"{key!r} is no key here{did_you_mean(key, keys)}"
@@ -16517,8 +16636,10 @@ class Control:
             "GET clock": self.show_clock,
             "POST clock": self.set_clock,
             "GET jobs": self.list_jobs,
+            "GET jobs/{name}": self.show_job,
             "POST jobs/{name}": self.steer_job,
             "GET calls": self.list_calls,
+            "GET calls/{name}": self.show_call,
             "DELETE calls": self.drop_calls,
             "GET wait": self.wait,
             "GET events": self.watch.stream,
@@ -16907,31 +17028,95 @@ class Control:
     # jobs
 
     async def list_jobs(self, request: web.Request) -> Item:
-        """List the api-jobs and their states."""
-        return {"jobs": [self.jobs.as_json(record) for record in self.store.rows("Job")]}
+        """List api-jobs and long jobs; state=running,held, api and limit filter them."""
+        keys = ("state", "api", "limit")
+        refuse_other_keys(request, keys, f"jobs are filtered by {', '.join(keys)}")
+        states = [*filter(None, request.query.get("state", "").split(","))]
+        api = request.query.get("api", "*")
+        with refused_for(ValueError):
+            check_glob("api", api)
+            for state in states:
+                among(*JOB_STATES, "canceled").check("state", state)
+        limit = int(read_number(request, "limit", 1_000_000, 1_000_000))
+
+        def fits(state: str, name: str) -> bool:
+            return (not states or state in states) and fnmatchcase(name, api)
+
+        counts: Counter[str] = Counter()
+        jobs: deque[Item] = deque(maxlen=limit)
+        long_jobs: deque[Item] = deque(maxlen=limit)
+        for record in self.store.rows("Job"):
+            state = self.jobs.state_of(record)
+            counts[state] += 1
+            if fits(state, record["api"]):
+                jobs.append(record)
+        for item in self.store.rows("LongJob"):
+            if fits(item["state"].lower(), item["jobName"]):
+                long_jobs.append(long_job_json(self.cloud, item))
+        return {
+            "jobs": [*map(self.jobs.as_json, jobs)],
+            "longJobs": [*long_jobs],
+            "counts": {state: counts[state] for state in JOB_STATES},
+        }
+
+    def job_named(self, request: web.Request) -> tuple[str, Item]:
+        """Return "Job" or "LongJob" and the item of the job that a path names.
+
+        "last" is the api-job submitted last. Raise ControlError if there is none.
+        """
+        name = request.match_info["name"]
+        uuid = self.jobs.last or name if name == "last" else name
+        for type in ("Job", "LongJob"):
+            if item := self.store.peek(type, uuid):
+                return type, item
+        better = did_you_mean(name, ["last"]) if name != "last" else ""
+        hint = "it has expired, or never was; GET /zmock/jobs lists the others"
+        raise ControlError(404, f"no job {uuid}{better}", hint)
+
+    async def show_job(self, request: web.Request) -> Item:
+        """Return a job with its stages, or a long job; "last" is the job submitted last."""
+        type, item = self.job_named(request)
+        return self.jobs.in_full(item) if type == "Job" else long_job_json(self.cloud, item)
 
     async def steer_job(self, request: web.Request) -> Item:
-        """Apply {"do": "finish"}, "hold", "expire", or "fail" with an error and details."""
+        """Apply {"do": "finish"}, "hold", "release", "expire", or "fail" with error and details."""
         body = await self.read_json(request)
-        uuid = request.match_info["name"]
-        record = self.store.get("Job", uuid)
-        if not record:
-            raise ControlError(404, f"no job {uuid}")
+        type, record = self.job_named(request)
         uuid = record["uuid"]
         action, error = read_steering(body, self.cloud.catalogue.errors)
-        over = uuid not in self.jobs.running or (action == "hold" and uuid in self.jobs.ended)
+        if type == "LongJob":
+            return await self.steer_long_job(record, action, error)
+        job = self.jobs.running.get(uuid)
+        over = not job or (action in ("hold", "release") and job.ended)
         if over and action != "expire":
             state = "lost" if record["state"] == "lost" else "over"
             raise ControlError(409, f"job {uuid} is {state}")
         if action == "finish" and self.jobs.waits(uuid):
             text = f"job {uuid} waits for another one on the same object"
             raise ControlError(409, text, "finish that one first: GET /zmock/jobs")
+        if action == "release" and not job.held:
+            raise ControlError(409, f"job {uuid} is not held")
         before = self.jobs.as_json(record)
         self.jobs.control(uuid, action, error)
         await self.clock.settle()
         await self.store.commit()
         record = self.store.peek("Job", uuid)  # None if it has expired, by hand or by a rule
         return self.jobs.as_json(record) if record else before | {"state": "expired"}
+
+    async def steer_long_job(self, job: Item, action: str, error: ApiError | None) -> Item:
+        """Finish or fail a long job."""
+        run = self.cloud.part(LongRuns).get(job["uuid"])
+        if action not in ("finish", "fail"):
+            raise ControlError(409, f"a long job takes finish and fail, not {action}")
+        if not run:
+            raise ControlError(409, f"long job {job['uuid']} is {job['state'].lower()}")
+        if action == "finish":
+            run.hurry()
+        else:
+            run.fail(error or FAILED_BY_HAND)
+        await self.clock.settle()
+        await self.store.commit()
+        return long_job_json(self.cloud, self.cloud.look("LongJob", job["uuid"]))
 
     # the journal
 
@@ -16943,6 +17128,16 @@ class Control:
         """Return the calls that pass a filter."""
         calls = [entry.as_json() for entry in self.rest.journal if fits(entry)]
         return {"calls": calls, "dropped": self.rest.dropped}
+
+    async def show_call(self, request: web.Request) -> Item:
+        """Return a call with the headers and bodies of its request and answer."""
+        seq = request.match_info["name"]
+        journal = self.rest.journal
+        for entry in journal:
+            if str(entry.seq) == seq:
+                return entry.in_full()
+        hint = f"it has {journal[0].seq} to {journal[-1].seq}" if journal else "it is empty"
+        raise ControlError(404, f"no call {seq!r} in the journal", hint)
 
     async def drop_calls(self, request: web.Request) -> Item:
         """Empty the journal."""

@@ -6111,6 +6111,7 @@ class Fault:
     webhook: str = ""  # never, late, twice or first
     lateness: Seconds = 0
     hint: str = ""
+    definition: Item | None = None  # of the rule
 
     @property
     def job_error(self) -> ApiError | None:
@@ -6252,7 +6253,8 @@ class Rule:
         else:
             fields["delay"] = delay or 0
         at = self.moments[occasion.api.name]
-        return Fault(name=f"{self.id}; hit={self.hits}", at=at, **fields)
+        name = f"{self.id}; hit={self.hits}"
+        return Fault(name=name, at=at, definition=self.definition, **fields)
 
     def end(self) -> None:
         self.over = True
@@ -14201,16 +14203,19 @@ async def body_text(request: web.Request, limit: int) -> str:
     return decode(unpack(octets, encoding.strip().lower(), limit), request.charset)
 
 
-async def read_body(request: web.Request, limit: int, dialect: Dialect) -> str:
-    """Return the body as text. Raise FrontError if it is too large or cannot be read."""
+async def read_body(request: web.Request, limit: int, dialect: Dialect, entry: Entry) -> str:
+    """Return the body as text, and note it. Raise FrontError if it is too large or unreadable."""
     try:
-        return await body_text(request, limit)
+        text = await body_text(request, limit)
+        entry.request = Message.of(request.headers, text)
+        return text
     except web.HTTPRequestEntityTooLarge:
         details = f"the body has more than {counted(limit, 'byte')}"
         raise FrontError(400, details, "--body-limit sets how many are allowed") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise FrontError(400, f"the body cannot be read: {error}") from None
     except ValueError as error:
+        entry.request = Message.of(request.headers, await request.read())
         hint = (
             "a body is JSON in UTF-8 or in the charset that its Content-Type names, "
             "plain or packed as gzip or deflate"
@@ -14520,45 +14525,57 @@ MOST_WRONG_PATHS = 200  # whose hints are remembered: the search takes some mill
 MOST_LOGGED_HINTS = 1000  # hints whose repetition is no warning in the log
 
 
-def bounded(value: Any) -> Any:
-    """Return a value as the journal keeps it: a long one is cut."""
-    text = json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
-
-
-MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
-LONGEST_BODY = 1 << 14  # characters or bytes of a request's or an answer's body in the journal
+LONGEST_BODY = 1 << 14  # characters or bytes of a body in the journal
 MOST_BODIES = 1000  # calls whose headers and bodies the journal holds
+MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
 INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
     "moment", "began", "hints", "drop", "end", "fault", "error", "is_last", "hung_up",
     "request", "answer",
 )  # fmt: skip
-SECRET_VALUE = re.compile(
-    r"""(?i)
-    (\w*(?:password|secret|secretkey) (?: (\\*") \s*:\s* | = | :: ))
-    (?: \\*" (?: [^"\\] | \\. )* | [-\d.eE+]+ | [^"&\s]* )
-    """, re.VERBOSE
+SECRET_NAME = re.compile(r"\w*(?:passwords?|secret|secretkey)", re.IGNORECASE)
+SECRET = re.compile(  # a name, and its value in JSON, in a query string, or in a tag
+    rf"""({SECRET_NAME.pattern}(?:\\*"\s*:\s*(?:\\*")?|=|%3D|::))"""
+    r"""(?:(?<=")(?:[^"\\]|\\.)*|(?!true|false|null)[^"&\s,}\[{]+)""",
+    re.IGNORECASE,
 )
 
 
+def may_be_secret(text: str) -> bool:
+    """Return False for texts without passwords, quicker than a regular expression does."""
+    text = text.lower()
+    return "passw" in text or "secret" in text
+
+
 def masked(text: str) -> str:
-    return text
+    """Return a text without the passwords in it: '{"password":"x"}' -> '{"password":"***"}'."""
+    return SECRET.sub(r"\1***", text) if may_be_secret(text) else text
+
+
+def journalled(name: str, value: Any) -> Any:
+    """Return a parameter as the journal keeps it: a password is masked, a long value cut."""
+    if may_be_secret(name) and SECRET_NAME.fullmatch(name):
+        return "***"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    shown = masked(text)
+    if len(shown) > LONGEST_VALUE:
+        return f"{shown[:LONGEST_VALUE]}…"
+    return value if shown == text else shown
 
 
 @dataclass(slots=True)
 class Message:
-    """A request or an answer in the journal: headers and body, at most LONGEST_BODY of it.
+    """A request or an answer in the journal: its headers, and the begin of its body.
 
-    size    of the whole body, in bytes or characters
+    size    of the whole body
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: str | bytes = b""
+    body: str | bytes = b""  # bytes if it is no text
     size: int = 0
 
-    def keep(self, body: str | bytes) -> None:
-        """Keep the begin of a body."""
-        self.body, self.size = body[:LONGEST_BODY], len(body)
+    @classmethod
+    def of(cls, headers: Mapping[str, str], body: str | bytes) -> Message:
+        return cls(headers, body[:LONGEST_BODY], len(body))
 
     @property
     def text(self) -> str:
@@ -14569,7 +14586,7 @@ class Message:
     def as_json(self) -> Item:
         headers = {name: header_safe(value) for name, value in self.headers.items()}
         row = {"headers": headers, "body": self.text, "size": self.size}
-        return row | {"truncated": True} if len(self.body) < self.size else row
+        return row | {"truncated": True} if len(self.body) < self.size or not headers else row
 
 
 @dataclass
@@ -14620,10 +14637,15 @@ class Entry:
     def time(self) -> str:
         return iso(self.moment)
 
+    @property
+    def target(self) -> str:
+        """The path with the query string."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
     def add_params(self, params: Item) -> None:
-        """Add the parameters of the call. That of the name `password` is hidden."""
+        """Add the parameters of the call, without passwords."""
         for name in [*params][:MOST_JOURNAL_PARAMS]:
-            self.params[name[:200]] = "***" if name == "password" else bounded(params[name])
+            self.params[name[:200]] = journalled(name, params[name])
 
     def as_json(self) -> Item:
         """Return the entry as /zmock/calls shows it."""
@@ -14729,13 +14751,15 @@ class PrebuiltResponse(Unanswered):
 class CachedAnswer:
     """An answer to a query that stands until an item of a type that it was read from changes.
 
-    head       without the date
+    headers    without the date
+    head       the same, as bytes
     versions   of the tables of these types: [("Zone", version)]
     """
 
     api: Api
     params: Item
     body: bytes
+    headers: dict[str, str]
     head: bytes
     versions: list[tuple[str, object]]
 
@@ -14813,11 +14837,30 @@ async def break_hang(
     return Unanswered(keep_alive=True)
 
 
+class DoomedResponse(web.Response):
+    """An answer that is going to break, with its message in the journal."""
+
+    message: Message
+
+
+class BrokenResponse(web.StreamResponse):
+    """An answer that breaks. Its message has the bytes that were sent."""
+
+    message: Message
+
+    async def write(self, octets: Any) -> None:
+        await super().write(octets)
+        self.message.headers = self.headers
+        self.message.body = (self.message.body + octets)[:LONGEST_BODY]
+        self.message.size += len(octets)
+
+
 async def begin(
     request: web.Request, response: web.Response, size: int | None = None
 ) -> web.StreamResponse:
     """Send the head of an answer: chunked, or with the Content-Length `size`."""
-    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream = BrokenResponse(status=response.status, headers=response.headers)
+    stream.message = response.message  # type: ignore[attr-defined]
     if size is not None:
         stream.content_length = size
     elif request.version >= aiohttp.HttpVersion11:
@@ -14962,7 +15005,7 @@ class Rest:
         path = re.sub("^https?://[^/]*", "", path)
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
-        entry.request.headers = request.headers
+        entry.request = Message(request.headers)
         try:
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
@@ -15029,7 +15072,7 @@ class Rest:
         if session["userUuid"] != ADMIN:
             return None
         self.cloud.used[cached.api.name] += 1
-        return Answer(200, cached.body, ready=cached.head)
+        return Answer(200, cached.body, cached.headers, cached.head)
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
@@ -15041,11 +15084,11 @@ class Rest:
         types = self.cloud.queries.reads(call["query"], row)
         if not types:
             return
-        headers = self.headers | {"Content-Length": len(text), "Server": SERVER_SOFTWARE}
+        headers = self.headers | {"Content-Length": str(len(text)), "Server": SERVER_SOFTWARE}
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
         versions = [(type, self.cloud.store.table(type).version) for type in types]
-        cached = CachedAnswer(call.api, entry.params, text, head.encode(), versions)
+        cached = CachedAnswer(call.api, entry.params, text, headers, head.encode(), versions)
         self.cached.keep(request.raw_path, cached)
 
     # reading
@@ -15060,8 +15103,7 @@ class Rest:
             if not self.catalogue.route(path.rstrip("/")):
                 hint = self.hint_on_path(effective_method(request.method), shape_of(path))
             raise FrontError(404, f"no api mapping to /v1{path}", hint)
-        text = await read_body(request, self.settings.body_limit, self.dialect)
-        entry.request.keep(text)
+        text = await read_body(request, self.settings.body_limit, self.dialect, entry)
         body = parse_body(text, self.dialect, len(apis) == 1)
         match = apis[0]
         if self.dialect["wrong-method"] or len(apis) > 1:
@@ -15492,6 +15534,7 @@ class Rest:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
+            entry.answer = Message.of(answer.headers, body)
             lines = [rfc822_formatted_time()]
             lines += [f"{name}: {value}" for name, value in headers_for_page(request).items()]
             rest = "\r\n".join(lines).encode()
@@ -15505,14 +15548,15 @@ class Rest:
             headers["X-ZMock-Rule"] = entry.rule
         if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = session_cookie(entry.seq)
-        response = web.Response(status=answer.status, body=body, headers=headers)
-        entry.answer.headers = response.headers
-        entry.answer.keep(body)
+        kind = DoomedResponse if entry.drop else web.Response
+        response = kind(status=answer.status, body=body, headers=headers)
+        entry.answer = Message.of(response.headers, b"" if entry.drop else body)
         job = "" if entry.api == POLL_JOB.name else entry.job
         if job not in self.jobs.unanswered and not entry.drop:
             return response
         try:
             if entry.drop:
+                response.message = entry.answer  # type: ignore[attr-defined]
                 return await BREAKS[entry.drop](request, response, self.clock)
             await response.prepare(request)
             await response.write_eof()
@@ -15539,9 +15583,13 @@ class Rest:
         if entry.outcome == "running" and entry.end:  # the job was quicker
             entry.outcome, entry.code = entry.end
         entry.path, entry.params = entry.path[:LONGEST_VALUE], frozen(entry.params)
+        entry.query = masked(entry.query)
         if len(self.journal) == self.journal.maxlen:
             self.dropped += 1
         self.journal.append(entry)
+        if len(self.journal) > MOST_BODIES:
+            old = self.journal[-1 - MOST_BODIES]
+            old.request, old.answer = Message(size=old.request.size), Message(size=old.answer.size)
         if entry.hints:
             entry.hints = [hint[:LONGEST_VALUE] for hint in entry.hints[:MOST_HINTS]]
             self.log_hints(entry)
@@ -16567,6 +16615,319 @@ def passes(row: Item, filters: Mapping[str, str]) -> bool:
     return fnmatchcase(row["api"], filters.get("api", "*"))
 
 
+# calls as other programs read them
+
+HEADERS_REPEATED = re.compile(
+    "authorization|content-type|x-(job-uuid|web-hook|json-schema|zmock-.*)", re.IGNORECASE
+)
+HEX_UUID = re.compile("[0-9a-f]{32}")
+
+
+def as_curl(rest: Rest, entries: Sequence[Entry]) -> str:
+    """Return calls as commands for a shell, with the session and the headers that zmock reads."""
+    commands = []
+    for entry in entries:
+        words = ["curl", "--globoff", rest.base + entry.target]
+        if entry.method == "HEAD":
+            words.append("--head")
+        elif entry.method != "GET":
+            words += ["-X", entry.method]
+        for name, value in entry.request.headers.items():
+            if HEADERS_REPEATED.fullmatch(name):
+                words += ["-H", f"{name}: {header_safe(value)}"]
+        if entry.request.size:
+            words += ["--data-raw", entry.request.text]
+        commands.append(shlex.join(words) + "\n")
+    return "".join(commands)
+
+
+def as_har(rest: Rest, entries: Sequence[Entry]) -> str:
+    """Return calls as an HTTP archive (HAR 1.2), without the uuids of sessions."""
+    archive = {
+        "version": "1.2",
+        "creator": {"name": "zmock", "version": __version__},
+        "entries": [har_entry(entry, rest.base) for entry in entries],
+    }
+    sessions = {item["uuid"] for item in rest.cloud.store.rows("Session")}
+    sessions |= {session_sent(entry) for entry in entries}
+    text = json.dumps({"log": archive})
+    return HEX_UUID.sub(lambda match: "***" if match[0] in sessions else match[0], text)
+
+
+def session_sent(entry: Entry) -> Uuid:
+    """Return the session that a call carries, or ""."""
+    match = HEX_UUID.search(entry.request.headers.get("Authorization", ""))
+    return match[0] if match else ""
+
+
+def har_entry(entry: Entry, base: str) -> Item:
+    pairs = urllib.parse.parse_qsl(entry.query, keep_blank_values=True)
+    request = har_message(entry.request) | {
+        "method": entry.method,
+        "url": base + entry.target,
+        "queryString": named_values(pairs),
+    }
+    if entry.request.size:
+        request["postData"] = har_body(entry.request)
+    response = har_message(entry.answer) | {
+        "status": entry.status,
+        "statusText": http.client.responses.get(entry.status, ""),
+        "content": har_body(entry.answer) | {"size": entry.answer.size},
+        "redirectURL": "",
+    }
+    return {
+        "startedDateTime": entry.time,
+        "time": entry.ms,
+        "request": request,
+        "response": response,
+        "cache": {},
+        "timings": {"send": 0, "wait": entry.ms, "receive": 0},
+    }
+
+
+def named_values(pairs: Iterable[tuple[str, str]]) -> list[Item]:
+    return [{"name": name, "value": value} for name, value in pairs]
+
+
+def har_message(message: Message) -> Item:
+    """Return the members that requests and answers have in HAR."""
+    return {
+        "httpVersion": "HTTP/1.1",
+        "headers": named_values(message.as_json()["headers"].items()),
+        "cookies": [],
+        "headersSize": -1,
+        "bodySize": message.size,
+    }
+
+
+def har_body(message: Message) -> Item:
+    """Return a body in HAR: as base64 if it is no text."""
+    body = {"mimeType": message.headers.get("Content-Type", ""), "text": message.text}
+    if isinstance(message.body, bytes) and "\ufffd" in message.text[:-1]:
+        body |= {"text": base64.b64encode(message.body).decode(), "encoding": "base64"}
+    if len(message.body) < message.size:
+        body["comment"] = f"the first {len(message.body)} of {message.size}"
+    return body
+
+
+CUT_SHORT = {"reset", "empty", "truncate", "garbage", "after"}  # no client can read the answer
+RULE_PARTS = ("api", "method", "path", "when", "then")  # all but those that count
+
+
+class PytestWriter:
+    """Writes calls as a test for the fixture `zmock`, which makes them again, in their order.
+
+    A call of the test goes to the end of its job. Polls are left out, but for those that a rule
+    met. A uuid that a call made is taken from its answer.
+    """
+
+    def __init__(self, rest: Rest) -> None:
+        self.rest, self.apis = rest, rest.catalogue.apis
+        self.lines: list[str] = []
+        self.results: list[str] = []  # of the calls, as the last lines assert them
+        self.made: dict[Uuid, str] = {}  # the expressions of uuids that calls made
+        self.seen: set[Uuid] = set()  # uuids of earlier requests and answers
+        self.session = ""  # the recorded session that the handle has now
+        self.count: Counter[str] = Counter()  # variables by name, calls by API
+
+    def text(self, entries: Sequence[Entry]) -> str:
+        """Return the test."""
+        settings = {}
+        for name in ("cloud", "dialect", "seed"):
+            value = getattr(self.rest.settings, name)
+            if value != getattr(Settings, name):
+                settings[name] = value
+        for entry in entries:
+            if entry.drop not in ("", *CUT_SHORT):
+                settings["clock"] = "warp"  # slow answers
+            if self.repeats(entry):
+                self.add(entry)
+            texts = (entry.target, entry.request.text, entry.answer.text)
+            self.seen.update(HEX_UUID.findall(" ".join(texts)))
+        keywords = ", ".join(self.keywords(settings))
+        marker = f"@pytest.mark.zmock({keywords})\n" if keywords else ""
+        rows = "[[call.api, call.status, call.code] for call in zmock.calls()]"
+        check = 'assert [row for row in rows if row[0] != "PollJob"] == ['
+        lines = [*self.lines, f"rows = {rows}", check, *self.results, "]"]
+        body = "".join(f"    {line}\n" for line in lines)
+        return f"import pytest\n\n\n{marker}async def test_calls(zmock):\n{body}"
+
+    def repeats(self, entry: Entry) -> bool:
+        """Return True if the test makes a call too, and not its handle for it."""
+        if entry.api == POLL_JOB.name:
+            return bool(entry.fault.definition) or entry.job not in self.made
+        is_below = without_prefix(entry.path) != entry.path
+        return is_below and entry.method != "OPTIONS" and entry.drop != "hang"
+
+    def add(self, entry: Entry) -> None:
+        """Add the lines of a call: its session, the rule that it met, and how it ends."""
+        self.add_session(entry)
+        definition = entry.fault.definition or {}
+        if "then" in definition:
+            rule = {key: definition[key] for key in RULE_PARTS if key in definition}
+            self.add_line("zmock.rule", self.keywords(rule | {"times": 1}))
+        function, *words = self.by_handle(entry) or self.by_request(entry)
+        begin, failure = "", ""
+        if entry.drop in CUT_SHORT:
+            failure = "OSError"
+        elif function == "request":
+            begin = "status, _ = "
+        elif entry.code:
+            failure = f'RuntimeError, match="{entry.code}"'
+        else:
+            begin = self.variable(entry, function)
+        if failure:
+            self.lines.append(f"with pytest.raises({failure}):")
+        self.add_line(f"{begin}await zmock.{function}", words, "    " if failure else "")
+        if begin and function == "request":
+            self.lines.append(f"assert status == {entry.status}")
+        if function == "request" and entry.outcome in OVER:
+            self.lines.append("await zmock.advance(0)")
+        if entry.api != POLL_JOB.name:
+            self.results.append(f"    {self.literal([entry.api, entry.status, entry.code])},")
+        if entry.job:
+            place = f'zmock.calls("{entry.api}")[{self.count[entry.api]}].job'
+            self.made.setdefault(entry.job, place)
+        self.count[entry.api] += 1
+
+    def add_session(self, entry: Entry) -> None:
+        """Log in if the call has a session that no call made, or take up another session."""
+        session = session_sent(entry)
+        if session in ("", self.session) or entry.code == "ID.1001":
+            return
+        if session in self.made:
+            self.lines.append(f"zmock.session = {self.made[session]}")
+        else:
+            self.lines.append("session = await zmock.login()")
+            self.results.append('    ["LogInByAccount", 200, ""],')
+            self.made[session] = "session"
+            self.count.update(("session", "LogInByAccount"))
+        self.session = session
+
+    def by_handle(self, entry: Entry) -> list[str]:
+        """Return the method of the handle that makes a call and its arguments, [] if none can."""
+        api, fault, fails = self.apis.get(entry.api), entry.fault, entry.status >= 400
+        ends = entry.outcome in ("ok", "error", *OVER) and not (fault.answer or fault.job)
+        if not api or not ends or self.headers_of(entry):
+            return []
+        if fails and not entry.answer.text.startswith('{"error"'):
+            return []
+        if api.method == "GET":
+            pairs = urllib.parse.parse_qsl(entry.query)
+            conditions = [self.literal(text) for key, text in pairs if key == "q"]
+            is_plain = entry.path.endswith(api.path) and len(conditions) == len(pairs)
+            is_query = api.kind == "Query" and is_plain
+            return ["query", self.literal(api.path[1:]), *conditions] if is_query else []
+        if not fails and entry.params.get("accountName") == "admin":
+            return ["login"]
+        body = json_of(entry.request)
+        params = entry.params | (body.get(api.key) or body.get("params") or {})
+        params |= {key: body[key] for key in OPEN_TO_ALL if body.get(key)}
+        words = [self.literal(api.name), *self.keywords(params)]
+        if not fails:
+            words = [word.replace("***", "password") for word in words]
+        return ["create" if api.method == "POST" else "call", *words]
+
+    def by_request(self, entry: Entry) -> list[str]:
+        """Return request() with its arguments."""
+        words = [self.literal(entry.method), self.literal(without_prefix(entry.target))]
+        if entry.request.size:
+            words.append(self.literal(json_of(entry.request)))
+        if headers := self.headers_of(entry):
+            words.append(f"headers={self.literal(headers)}")
+        return ["request", *words]
+
+    def headers_of(self, entry: Entry) -> dict[str, str]:
+        """Return the headers without which a call would end in another way."""
+        sent, api = entry.request.headers, self.apis.get(entry.api)
+        headers = {name: sent[name] for name in sent if name.lower().startswith("x-zmock-")}
+        if api and self.rest.cloud.needs_session(api) and session_sent(entry) != self.session:
+            headers["Authorization"] = sent.get("Authorization", "")
+        return headers
+
+    def add_line(self, function: str, words: Sequence[str], margin: str = "") -> None:
+        """Add a function call: in one line, or in a line for each argument."""
+        line = f"{margin}{function}({', '.join(words)})"
+        if len(line) <= 96:
+            self.lines.append(line)
+        else:
+            inner = [f"{margin}    {word}," for word in words]
+            self.lines += [f"{margin}{function}(", *inner, f"{margin})"]
+
+    def variable(self, entry: Entry, function: str) -> str:
+        """Return "vm_instance = " for a call that makes uuids, and note their expressions, or ""."""
+        record = self.rest.cloud.look("Job", entry.job)
+        body = result_of(record) if record else json_of(entry.answer)
+        inventory = (body or {}).get("inventory")
+        places = [(uuid, place) for uuid, place in uuids_in(inventory) if uuid not in self.seen]
+        if not places:
+            return ""
+        words = re.findall("[A-Z][a-z0-9]*", entry.api)
+        name = "session" if words[0] == "Log" else "_".join(words[1:]).lower()
+        self.count[name] += 1
+        if self.count[name] > 1:
+            name += f"_{self.count[name]}"
+        member = '["inventory"]' if function == "call" else ""
+        if function == "login":
+            self.session = inventory["uuid"]
+            places = [(self.session, "")]
+        for uuid, place in places:
+            self.made.setdefault(uuid, name + member + place)
+        return f"{name} = "
+
+    def keywords(self, params: Item) -> list[str]:
+        """Return keyword arguments."""
+        return [f"{name}={self.literal(value)}" for name, value in params.items()]
+
+    def literal(self, value: Any) -> str:
+        """Return a value in Python, with the expressions of the uuids that calls made."""
+        if isinstance(value, dict):
+            pairs = (f"{self.literal(key)}: {self.literal(inner)}" for key, inner in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        if isinstance(value, list):
+            return f"[{', '.join(map(self.literal, value))}]"
+        if not isinstance(value, str):
+            return repr(value)
+        if value in self.made:
+            return self.made[value]
+        text = json.dumps(value)
+        made = [uuid for uuid in HEX_UUID.findall(value) if uuid in self.made]
+        if made:
+            text = "f" + text.replace("{", "{{").replace("}", "}}")
+        for uuid in made:
+            expression = self.made[uuid].replace('"', "'")
+            text = text.replace(uuid, f"{{{expression}}}")
+        return text
+
+
+def json_of(message: Message) -> Any:
+    """Return the JSON of a body, or its text if it is none."""
+    try:
+        return load_json(message.text)
+    except ValueError:
+        return message.text or {}
+
+
+def uuids_in(value: Any, place: str = "") -> Iterator[tuple[Uuid, str]]:
+    """Yield the uuids in an inventory with their places: ("36c2...", '["vmNics"][0]["uuid"]')."""
+    if isinstance(value, str) and HEX_UUID.fullmatch(value):
+        yield value, place
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from uuids_in(inner, f'{place}["{key}"]')
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from uuids_in(inner, f"{place}[{number}]")
+
+
+def as_pytest(rest: Rest, entries: Sequence[Entry]) -> str:
+    """Return calls as a test for the fixture zmock."""
+    return PytestWriter(rest).text(entries)
+
+
+EXPORTS = {"har": as_har, "curl": as_curl, "pytest": as_pytest}
+
+
 def read_steering(body: Any, codes: dict[str, str]) -> tuple[str, ApiError | None]:
     """Return what {"do": ...} does to a job, and the error that "fail" names, or None.
 
@@ -17120,22 +17481,35 @@ class Control:
 
     # the journal
 
-    async def list_calls(self, request: web.Request) -> Item:
-        """List the journal; api, path, status, outcome and since filter it."""
-        return self.calls_passing(journal_filter(request))
+    async def list_calls(self, request: web.Request) -> Any:
+        """List the journal; api, path, status, outcome and since filter it; as=har|curl|pytest."""
+        fits = journal_filter(request, "as")
+        form = self.export(request, [entry for entry in self.rest.journal if fits(entry)])
+        return form or self.calls_passing(fits)
 
     def calls_passing(self, fits: Callable[[Entry], bool]) -> Item:
         """Return the calls that pass a filter."""
         calls = [entry.as_json() for entry in self.rest.journal if fits(entry)]
         return {"calls": calls, "dropped": self.rest.dropped}
 
-    async def show_call(self, request: web.Request) -> Item:
-        """Return a call with the headers and bodies of its request and answer."""
-        seq = request.match_info["name"]
-        journal = self.rest.journal
+    def export(self, request: web.Request, entries: Sequence[Entry]) -> web.Response | None:
+        """Return calls in the form that `as` names, None if the request has no `as`."""
+        form = request.query.get("as")
+        if form is None:
+            return None
+        with refused_for(ValueError):
+            among(*EXPORTS).check("as", form)
+        octets = EXPORTS[form](self.rest, entries).encode(errors="backslashreplace")
+        kind = "application/json" if form == "har" else "text/plain"
+        return web.Response(body=octets, content_type=kind, charset="utf-8")
+
+    async def show_call(self, request: web.Request) -> Any:
+        """Return a call with the headers and bodies of its request and answer; as=... too."""
+        refuse_other_keys(request, ("as",), "a call is shown as=har, curl or pytest")
+        seq, journal = request.match_info["name"], self.rest.journal
         for entry in journal:
             if str(entry.seq) == seq:
-                return entry.in_full()
+                return self.export(request, [entry]) or entry.in_full()
         hint = f"it has {journal[0].seq} to {journal[-1].seq}" if journal else "it is empty"
         raise ControlError(404, f"no call {seq!r} in the journal", hint)
 

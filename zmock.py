@@ -6111,7 +6111,7 @@ class Fault:
     webhook: str = ""  # never, late, twice or first
     lateness: Seconds = 0
     hint: str = ""
-    definition: Item | None = None  # of the rule
+    definition: Item | None = field(default=None, repr=False)  # of the rule
 
     @property
     def job_error(self) -> ApiError | None:
@@ -7520,21 +7520,20 @@ class Jobs:
             return "held" if job.held else "running"
         return record["state"]
 
-    def progress_of(self, record: Item, state: str) -> float | None:
-        """Return the progress of a job from 0 to 1, None if it is held, lost, or has failed."""
-        job = self.running.get(record["uuid"])
-        if state == "running" and job and job.run:
-            return job.run.percent(self.clock.steady()) / 100
-        return {"running": 0, "succeeded": 1}.get(state)
-
     def as_json(self, record: Item) -> Item:
-        """Return a job as GET /zmock/jobs shows it."""
-        uuid, state, error = record["uuid"], self.state_of(record), None
+        """Return a job as GET /zmock/jobs shows it.
+
+        `progress` goes from 0 to 1. It is None if the job is held, lost, or has failed.
+        """
+        uuid, state = record["uuid"], self.state_of(record)
+        job, error = self.running.get(uuid), None
+        progress: float | None = {"running": 0, "succeeded": 1}.get(state)
+        if state == "running" and job and job.run:
+            progress = job.run.percent(self.clock.steady()) / 100
         if state == "failed":
             error = {"code": code_of(record), "details": failure_of(record)}
         inventory = (record.get("body") or {}).get("inventory")
         made = inventory.get("uuid") if isinstance(inventory, dict) else None
-        job = self.running.get(uuid)
         return {
             "uuid": uuid,
             "api": record["api"],
@@ -7545,7 +7544,7 @@ class Jobs:
             "resourceName": record.get("name"),
             "error": error,
             "polls": self.polls[uuid],
-            "progress": self.progress_of(record, state),
+            "progress": progress,
             "rule": (job.call.fault.name if job else record.get("rule")) or None,
         }
 
@@ -7554,13 +7553,12 @@ class Jobs:
 
         They are known while it runs, and for PROGRESS_KEPT seconds afterwards.
         """
-        job = self.running.get(record["uuid"])
+        job, stages = self.running.get(record["uuid"]), []
         run = job.run if job else self.progress.get(record["uuid"])
-        stages = []
-        if run:
-            dates = [iso(self.clock.date_of(moment)) for moment in run.stage_starts]
-            pairs = itertools.zip_longest(run.stages, dates)
-            stages = [{"stage": stage, "began": date} for stage, date in pairs]
+        for number, stage in enumerate(run.stages if run else ()):
+            starts = run.stage_starts[number : number + 1]
+            began = iso(self.clock.date_of(starts[0])) if starts else None
+            stages.append({"stage": stage, "began": began})
         return self.as_json(record) | {"stages": stages}
 
 
@@ -14574,8 +14572,10 @@ class Message:
     size: int = 0
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], body: str | bytes) -> Message:
-        return cls(headers, body[:LONGEST_BODY], len(body))
+    def of(cls, headers: Mapping[str, str], body: str | bytes = b"") -> Message:
+        """Return the message with its body cut, and no headers if they are longer than a body."""
+        fits = sum(map(len, headers.values())) <= LONGEST_BODY
+        return cls(headers if fits else {}, body[:LONGEST_BODY], len(body))
 
     @property
     def text(self) -> str:
@@ -14584,9 +14584,9 @@ class Message:
         return masked(body if isinstance(body, str) else body.decode(errors="replace"))
 
     def as_json(self) -> Item:
-        headers = {name: header_safe(value) for name, value in self.headers.items()}
-        row = {"headers": headers, "body": self.text, "size": self.size}
-        return row | {"truncated": True} if len(self.body) < self.size or not headers else row
+        row = {"headers": dict(self.headers), "body": self.text, "size": self.size}
+        is_whole = self.headers and len(self.body) == self.size
+        return row if is_whole else row | {"truncated": True}
 
 
 @dataclass
@@ -14630,8 +14630,8 @@ class Entry:
     error: str = ""
     is_last: bool = False
     hung_up: bool = False
-    request: Message = field(default_factory=Message)
-    answer: Message = field(default_factory=Message)
+    request: Message = field(default_factory=Message, repr=False)  # it may have passwords
+    answer: Message = field(default_factory=Message, repr=False)
 
     @property
     def time(self) -> str:
@@ -15005,7 +15005,7 @@ class Rest:
         path = re.sub("^https?://[^/]*", "", path)
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
-        entry.request = Message(request.headers)
+        entry.request = Message.of(request.headers)
         try:
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
@@ -16634,7 +16634,7 @@ def as_curl(rest: Rest, entries: Sequence[Entry]) -> str:
             words += ["-X", entry.method]
         for name, value in entry.request.headers.items():
             if HEADERS_REPEATED.fullmatch(name):
-                words += ["-H", f"{name}: {header_safe(value)}"]
+                words += ["-H", f"{name}: {value}"]
         if entry.request.size:
             words += ["--data-raw", entry.request.text]
         commands.append(shlex.join(words) + "\n")
@@ -16693,7 +16693,7 @@ def har_message(message: Message) -> Item:
     """Return the members that requests and answers have in HAR."""
     return {
         "httpVersion": "HTTP/1.1",
-        "headers": named_values(message.as_json()["headers"].items()),
+        "headers": named_values(message.headers.items()),
         "cookies": [],
         "headersSize": -1,
         "bodySize": message.size,
@@ -16705,12 +16705,11 @@ def har_body(message: Message) -> Item:
     body = {"mimeType": message.headers.get("Content-Type", ""), "text": message.text}
     if isinstance(message.body, bytes) and "\ufffd" in message.text[:-1]:
         body |= {"text": base64.b64encode(message.body).decode(), "encoding": "base64"}
-    if len(message.body) < message.size:
-        body["comment"] = f"the first {len(message.body)} of {message.size}"
     return body
 
 
 CUT_SHORT = {"reset", "empty", "truncate", "garbage", "after"}  # no client can read the answer
+PYTHON_WORDS = {"true": "True", "false": "False", "null": "None"}
 RULE_PARTS = ("api", "method", "path", "when", "then")  # all but those that count
 
 
@@ -16767,20 +16766,19 @@ class PytestWriter:
             rule = {key: definition[key] for key in RULE_PARTS if key in definition}
             self.add_line("zmock.rule", self.keywords(rule | {"times": 1}))
         function, *words = self.by_handle(entry) or self.by_request(entry)
-        begin, failure = "", ""
+        begin, end, failure = f"await zmock.{function}", "", ""
         if entry.drop in CUT_SHORT:
             failure = "OSError"
         elif function == "request":
-            begin = "status, _ = "
+            begin, end = f"assert ({begin}", f")[0] == {entry.status}"
         elif entry.code:
             failure = f'RuntimeError, match="{entry.code}"'
         else:
-            begin = self.variable(entry, function)
+            begin = self.variable(entry, function) + begin
         if failure:
             self.lines.append(f"with pytest.raises({failure}):")
-        self.add_line(f"{begin}await zmock.{function}", words, "    " if failure else "")
-        if begin and function == "request":
-            self.lines.append(f"assert status == {entry.status}")
+            begin = f"    {begin}"
+        self.add_line(begin, words, end)
         if function == "request" and entry.outcome in OVER:
             self.lines.append("await zmock.advance(0)")
         if entry.api != POLL_JOB.name:
@@ -16845,17 +16843,18 @@ class PytestWriter:
             headers["Authorization"] = sent.get("Authorization", "")
         return headers
 
-    def add_line(self, function: str, words: Sequence[str], margin: str = "") -> None:
+    def add_line(self, begin: str, words: Sequence[str], end: str = "") -> None:
         """Add a function call: in one line, or in a line for each argument."""
-        line = f"{margin}{function}({', '.join(words)})"
+        line = f"{begin}({', '.join(words)}){end}"
         if len(line) <= 96:
             self.lines.append(line)
         else:
+            margin = " " * (len(begin) - len(begin.lstrip()))
             inner = [f"{margin}    {word}," for word in words]
-            self.lines += [f"{margin}{function}(", *inner, f"{margin})"]
+            self.lines += [f"{begin}(", *inner, f"{margin}){end}"]
 
     def variable(self, entry: Entry, function: str) -> str:
-        """Return "vm_instance = " for a call that makes uuids, and note their expressions, or ""."""
+        """Return "vm_instance = " for a call that makes uuids, and note the expression of each."""
         record = self.rest.cloud.look("Job", entry.job)
         body = result_of(record) if record else json_of(entry.answer)
         inventory = (body or {}).get("inventory")
@@ -16881,23 +16880,14 @@ class PytestWriter:
 
     def literal(self, value: Any) -> str:
         """Return a value in Python, with the expressions of the uuids that calls made."""
-        if isinstance(value, dict):
-            pairs = (f"{self.literal(key)}: {self.literal(inner)}" for key, inner in value.items())
-            return f"{{{', '.join(pairs)}}}"
-        if isinstance(value, list):
-            return f"[{', '.join(map(self.literal, value))}]"
-        if not isinstance(value, str):
-            return repr(value)
-        if value in self.made:
-            return self.made[value]
-        text = json.dumps(value)
-        made = [uuid for uuid in HEX_UUID.findall(value) if uuid in self.made]
-        if made:
-            text = "f" + text.replace("{", "{{").replace("}", "}}")
-        for uuid in made:
-            expression = self.made[uuid].replace('"', "'")
-            text = text.replace(uuid, f"{{{expression}}}")
-        return text
+        return re.sub(r'"(\\.|[^"\\])*"|true|false|null', self.word, json.dumps(value))
+
+    def word(self, match: re.Match[str]) -> str:
+        """Return a text or a word of JSON in Python: "/zones/" + zone["uuid"]."""
+        text = PYTHON_WORDS.get(match[0], match[0])
+        for uuid in self.made.keys() & {*HEX_UUID.findall(text)}:
+            text = text.replace(uuid, f'" + {self.made[uuid]} + "')
+        return text.removeprefix('"" + ').replace(' + ""', "")
 
 
 def json_of(message: Message) -> Any:
@@ -17390,63 +17380,67 @@ class Control:
 
     async def list_jobs(self, request: web.Request) -> Item:
         """List api-jobs and long jobs; state=running,held, api and limit filter them."""
-        keys = ("state", "api", "limit")
+        keys, query = ("state", "api", "limit"), request.query
         refuse_other_keys(request, keys, f"jobs are filtered by {', '.join(keys)}")
-        states = [*filter(None, request.query.get("state", "").split(","))]
-        api = request.query.get("api", "*")
+        states = query["state"].split(",") if query.get("state") else []
+        api, limit = query.get("api", "*"), int(read_number(request, "limit", 0, 1_000_000))
         with refused_for(ValueError):
             check_glob("api", api)
             for state in states:
                 among(*JOB_STATES, "canceled").check("state", state)
-        limit = int(read_number(request, "limit", 1_000_000, 1_000_000))
 
         def fits(state: str, name: str) -> bool:
             return (not states or state in states) and fnmatchcase(name, api)
 
-        counts: Counter[str] = Counter()
-        jobs: deque[Item] = deque(maxlen=limit)
-        long_jobs: deque[Item] = deque(maxlen=limit)
-        for record in self.store.rows("Job"):
-            state = self.jobs.state_of(record)
-            counts[state] += 1
-            if fits(state, record["api"]):
-                jobs.append(record)
-        for item in self.store.rows("LongJob"):
-            if fits(item["state"].lower(), item["jobName"]):
-                long_jobs.append(long_job_json(self.cloud, item))
+        records, items = self.store.rows("Job"), self.store.rows("LongJob")
+        jobs = [record for record in records if fits(self.jobs.state_of(record), record["api"])]
+        long_jobs = [item for item in items if fits(item["state"].lower(), item["jobName"])]
+        counts = Counter(map(self.jobs.state_of, records))
         return {
-            "jobs": [*map(self.jobs.as_json, jobs)],
-            "longJobs": [*long_jobs],
+            "jobs": [*map(self.jobs.as_json, jobs[-limit:])],
+            "longJobs": [long_job_json(self.cloud, item) for item in long_jobs[-limit:]],
             "counts": {state: counts[state] for state in JOB_STATES},
         }
 
-    def job_named(self, request: web.Request) -> tuple[str, Item]:
-        """Return "Job" or "LongJob" and the item of the job that a path names.
+    def find_job(self, uuid: Uuid) -> Item | None:
+        """Return the record of an api-job, or a long job, or None."""
+        return self.store.peek("Job", uuid) or self.store.peek("LongJob", uuid)
 
-        "last" is the api-job submitted last. Raise ControlError if there is none.
-        """
+    def job_named(self, request: web.Request) -> Item:
+        """Return the job that the path names. "last" is the api-job submitted last."""
         name = request.match_info["name"]
         uuid = self.jobs.last or name if name == "last" else name
-        for type in ("Job", "LongJob"):
-            if item := self.store.peek(type, uuid):
-                return type, item
-        better = did_you_mean(name, ["last"]) if name != "last" else ""
-        hint = "it has expired, or never was; GET /zmock/jobs lists the others"
-        raise ControlError(404, f"no job {uuid}{better}", hint)
+        job = self.find_job(uuid)
+        if not job:
+            better = did_you_mean(name, ["last"]) if name != "last" else ""
+            hint = "GET /zmock/jobs lists the jobs that have not expired"
+            raise ControlError(404, f"no job {uuid}{better}", hint)
+        return job
 
     async def show_job(self, request: web.Request) -> Item:
         """Return a job with its stages, or a long job; "last" is the job submitted last."""
-        type, item = self.job_named(request)
-        return self.jobs.in_full(item) if type == "Job" else long_job_json(self.cloud, item)
+        job = self.job_named(request)
+        return long_job_json(self.cloud, job) if "jobName" in job else self.jobs.in_full(job)
 
     async def steer_job(self, request: web.Request) -> Item:
         """Apply {"do": "finish"}, "hold", "release", "expire", or "fail" with error and details."""
         body = await self.read_json(request)
-        type, record = self.job_named(request)
-        uuid = record["uuid"]
+        job = self.job_named(request)
         action, error = read_steering(body, self.cloud.catalogue.errors)
-        if type == "LongJob":
-            return await self.steer_long_job(record, action, error)
+        is_long = "jobName" in job
+        show = functools.partial(long_job_json, self.cloud) if is_long else self.jobs.as_json
+        before = show(job)
+        if is_long:
+            self.steer_long_job(job, action, error)
+        else:
+            self.steer_api_job(job, action, error)
+        await self.clock.settle()
+        await self.store.commit()
+        after = self.find_job(job["uuid"])  # None if it has expired, by hand or by a rule
+        return show(after) if after else before | {"state": "expired"}
+
+    def steer_api_job(self, record: Item, action: str, error: ApiError | None) -> None:
+        uuid = record["uuid"]
         job = self.jobs.running.get(uuid)
         over = not job or (action in ("hold", "release") and job.ended)
         if over and action != "expire":
@@ -17457,27 +17451,18 @@ class Control:
             raise ControlError(409, text, "finish that one first: GET /zmock/jobs")
         if action == "release" and not job.held:
             raise ControlError(409, f"job {uuid} is not held")
-        before = self.jobs.as_json(record)
         self.jobs.control(uuid, action, error)
-        await self.clock.settle()
-        await self.store.commit()
-        record = self.store.peek("Job", uuid)  # None if it has expired, by hand or by a rule
-        return self.jobs.as_json(record) if record else before | {"state": "expired"}
 
-    async def steer_long_job(self, job: Item, action: str, error: ApiError | None) -> Item:
-        """Finish or fail a long job."""
+    def steer_long_job(self, job: Item, action: str, error: ApiError | None) -> None:
         run = self.cloud.part(LongRuns).get(job["uuid"])
         if action not in ("finish", "fail"):
             raise ControlError(409, f"a long job takes finish and fail, not {action}")
         if not run:
-            raise ControlError(409, f"long job {job['uuid']} is {job['state'].lower()}")
+            raise ControlError(409, f"long job {job['uuid']} is over")
         if action == "finish":
             run.hurry()
         else:
             run.fail(error or FAILED_BY_HAND)
-        await self.clock.settle()
-        await self.store.commit()
-        return long_job_json(self.cloud, self.cloud.look("LongJob", job["uuid"]))
 
     # the journal
 

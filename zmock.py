@@ -14205,7 +14205,8 @@ async def read_body(request: web.Request, limit: int, dialect: Dialect, entry: E
     """Return the body as text, and note it. Raise FrontError if it is too large or unreadable."""
     try:
         text = await body_text(request, limit)
-        entry.request = Message.of(request.headers, text)
+        if text:
+            entry.request = Message.of(request.headers, text)
         return text
     except web.HTTPRequestEntityTooLarge:
         details = f"the body has more than {counted(limit, 'byte')}"
@@ -14560,14 +14561,14 @@ def journalled(name: str, value: Any) -> Any:
     return value if shown == text else shown
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Message:
     """A request or an answer in the journal: its headers, and the begin of its body.
 
     size    of the whole body
     """
 
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str]
     body: str | bytes = b""  # bytes if it is no text
     size: int = 0
 
@@ -14587,6 +14588,9 @@ class Message:
         row = {"headers": dict(self.headers), "body": self.text, "size": self.size}
         is_whole = self.headers and len(self.body) == self.size
         return row if is_whole else row | {"truncated": True}
+
+
+NO_MESSAGE = Message({})
 
 
 @dataclass
@@ -14630,8 +14634,8 @@ class Entry:
     error: str = ""
     is_last: bool = False
     hung_up: bool = False
-    request: Message = field(default_factory=Message, repr=False)  # it may have passwords
-    answer: Message = field(default_factory=Message, repr=False)
+    request: Message = field(default=NO_MESSAGE, repr=False)  # it may have passwords
+    answer: Message = field(default=NO_MESSAGE, repr=False)
 
     @property
     def time(self) -> str:
@@ -14751,16 +14755,16 @@ class PrebuiltResponse(Unanswered):
 class CachedAnswer:
     """An answer to a query that stands until an item of a type that it was read from changes.
 
-    headers    without the date
-    head       the same, as bytes
+    head       without the date
+    message    it, as the journal shows it
     versions   of the tables of these types: [("Zone", version)]
     """
 
     api: Api
     params: Item
     body: bytes
-    headers: dict[str, str]
     head: bytes
+    message: Message
     versions: list[tuple[str, object]]
 
     @property
@@ -15072,7 +15076,8 @@ class Rest:
         if session["userUuid"] != ADMIN:
             return None
         self.cloud.used[cached.api.name] += 1
-        return Answer(200, cached.body, cached.headers, cached.head)
+        entry.answer = cached.message
+        return Answer(200, cached.body, ready=cached.head)
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
@@ -15088,7 +15093,8 @@ class Rest:
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
         versions = [(type, self.cloud.store.table(type).version) for type in types]
-        cached = CachedAnswer(call.api, entry.params, text, headers, head.encode(), versions)
+        message = Message.of(headers, text)
+        cached = CachedAnswer(call.api, entry.params, text, head.encode(), message, versions)
         self.cached.keep(request.raw_path, cached)
 
     # reading
@@ -15534,7 +15540,6 @@ class Rest:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
-            entry.answer = Message.of(answer.headers, body)
             lines = [rfc822_formatted_time()]
             lines += [f"{name}: {value}" for name, value in headers_for_page(request).items()]
             rest = "\r\n".join(lines).encode()
@@ -15589,7 +15594,7 @@ class Rest:
         self.journal.append(entry)
         if len(self.journal) > MOST_BODIES:
             old = self.journal[-1 - MOST_BODIES]
-            old.request, old.answer = Message(size=old.request.size), Message(size=old.answer.size)
+            old.request, old.answer = NO_MESSAGE, NO_MESSAGE
         if entry.hints:
             entry.hints = [hint[:LONGEST_VALUE] for hint in entry.hints[:MOST_HINTS]]
             self.log_hints(entry)

@@ -410,10 +410,75 @@ class TestJobs:
     async def test_jobs_are_listed_with_what_they_are_about(self, zmock):
         running = await submit(zmock, "DELETE", f"/vm-instances/{named('vm-web-1')}")
         (job,) = (await ok(zmock, "GET", "jobs"))["jobs"]
-        assert job.keys() == {"uuid", "api", "state", "created", "due", "resourceUuid"}
-        assert (job["uuid"], job["api"], job["state"], job["resourceUuid"]) == (running, "DestroyVmInstance", "running", named("vm-web-1"))
+        assert job.keys() == {"uuid", "api", "state", "created", "due", "resourceUuid", "resourceName", "error", "polls", "progress", "rule"}
+        assert (job["uuid"], job["api"], job["state"]) == (running, "DestroyVmInstance", "running")
+        assert (job["resourceUuid"], job["resourceName"], job["error"], job["rule"]) == (named("vm-web-1"), "web-1", None, None)
+        await zmock.advance(4)
+        await zmock.request("GET", f"/api-jobs/{running}")
+        assert [(job["progress"], job["polls"]) for job in zmock.jobs()] == [(0.4, 1)]
+        await zmock.advance(6)
+        assert [(job["state"], job["progress"]) for job in (await ok(zmock, "GET", "jobs"))["jobs"]] == [("succeeded", 1)]
+        assert (await ok(zmock, "GET", "jobs"))["jobs"] == zmock.jobs()
+
+    async def test_jobs_are_filtered_and_counted(self, zmock):
+        zmock.rule(api="CreateZone", when={"params.name": "lost"}, then={"job": "lose"})
+        zmock.rule(api="CreateZone", when={"params.name": "full"}, then={"error": "HOST_ALLOCATION.1000", "details": "no room"})
+        zmock.rule(api="CreateZone", when={"params.name": "held"}, then={"job": "hold"})
+        for name in ("done", "full", "lost", "held"):
+            await submit(zmock, "POST", "/zones", {"params": {"name": name}})
         await zmock.advance(10)
-        assert [job["state"] for job in (await ok(zmock, "GET", "jobs"))["jobs"]] == ["succeeded"]
+        await submit(zmock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}})
+
+        async def names(query):
+            return [job["resourceName"] for job in (await ok(zmock, "GET", f"jobs?{query}"))["jobs"]]
+
+        assert await names("") == ["done", "full", "lost", "held", "web-1"]
+        assert await names("state=failed") == ["full"] and await names("state=held,running") == ["held", "web-1"]
+        assert await names("limit=2") == ["held", "web-1"] and await names("api=Create*&limit=1") == ["held"]
+        counts = (await ok(zmock, "GET", "jobs?state=lost"))["counts"]
+        assert counts == {"running": 1, "held": 1, "succeeded": 1, "failed": 1, "lost": 1}
+        done, full, lost, held, stopping = zmock.jobs()
+        assert full["error"] == {"code": "HOST_ALLOCATION.1000", "details": "no room"} and full["progress"] is None
+        assert [job["rule"] for job in (done, full, lost, held)] == [None, "rule-2; hit=1", "rule-1; hit=1", "rule-3; hit=1"]
+        assert (held["progress"], held["due"], lost["progress"]) == (None, None, None)
+
+    @each(
+        ("query", "told"),
+        (
+            ("state=runing", "'state' is running, held, succeeded, failed, lost or canceled, not 'runing', did you mean running?"),
+            ("stat=held", "jobs are filtered by state, api, limit, not 'stat', did you mean state?"), ("limit=x", "'limit' is a number from 0"), ("api=" + "a" * 501, "'api' is a text"),
+        ),
+    )  # fmt: skip
+    async def test_a_wrong_filter_of_jobs_is_told(self, zmock, query, told):
+        status, answer = await control(zmock, "GET", f"jobs?{query}")
+        assert status == 400 and told in answer["error"]
+
+    async def test_the_last_job_is_found_in_any_state(self, zmock):
+        status, answer = await control(zmock, "GET", "jobs/last")
+        assert (status, answer["error"]) == (404, "no job last")
+        await submit(zmock, "POST", "/zones", {"params": {"name": "a"}})
+        uuid = await submit(zmock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}})
+        await zmock.advance(1)
+        job = await ok(zmock, "GET", "jobs/last")
+        assert (job["uuid"], job["state"]) == (uuid, "running")
+        assert [stage["stage"] for stage in job["stages"]] == ["work"] and job["stages"][0]["began"] == job["created"]
+        assert (await ok(zmock, "POST", "jobs/last", {"do": "fail", "error": "HOST.1010"}))["error"]["code"] == "HOST.1010"
+        assert (await ok(zmock, "GET", f"jobs/{uuid}"))["state"] == (await ok(zmock, "GET", "jobs/last"))["state"] == "failed"
+        assert (await ok(zmock, "POST", "jobs/last", {"do": "expire"}))["state"] == "expired"
+        status, answer = await control(zmock, "GET", "jobs/last")
+        assert (status, answer["error"]) == (404, f"no job {uuid}")
+        assert (await control(zmock, "GET", "jobs/lst"))[1]["error"] == "no job lst, did you mean last?"
+
+    async def test_ten_thousand_jobs_are_listed_at_once(self, zmock):
+        await submit(zmock, "POST", "/zones", {"params": {"name": "z"}})
+        await zmock.advance(10)
+        (record,) = zmock.cloud.store.rows("Job")
+        for n in range(10_000):
+            zmock.cloud.store.put("Job", {**record, "uuid": f"{n:032x}"})
+        began = asyncio.get_running_loop().time()
+        answer = await ok(zmock, "GET", "jobs?limit=2&state=succeeded")
+        assert asyncio.get_running_loop().time() - began < 2
+        assert (answer["counts"]["succeeded"], [job["uuid"] for job in answer["jobs"]]) == (10_001, [f"{n:032x}" for n in (9998, 9999)])
 
     @pytest.mark.parametrize(
         ("what", "state", "status", "zones"),

@@ -552,9 +552,9 @@ async def test_a_job_fails_by_hand_with_the_error_that_is_said(mock, receiver, s
         ({"do": "finish", "error": "HOST.1010"}, "'error' goes with 'fail' only"),
         ({"do": "expire", "details": "x", "error": "HOST.1010"}, "'error' goes with 'fail' only"),
         ({"do": "fial"}, "did you mean fail?"),
-        ({"do": ["fail"]}, "'do' is finish, fail, hold or expire"),
-        ({"error": "HOST.1010"}, "'do' is finish, fail, hold or expire"),
-        ([], "'do' is finish, fail, hold or expire"),
+        ({"do": ["fail"]}, "'do' is finish, fail, hold, release or expire"),
+        ({"error": "HOST.1010"}, "'do' is finish, fail, hold, release or expire"),
+        ([], "'do' is finish, fail, hold, release or expire"),
     ),
 )
 async def test_what_a_job_cannot_be_told_is_refused_and_changes_nothing(mock, told, says):
@@ -579,6 +579,34 @@ async def test_a_job_that_is_held_by_hand_goes_on_by_hand_alone(mock, call, afte
     assert (await control(mock, "POST", f"jobs/{job}", {"do": "finish"}))[1]["state"] == ("failed" if failed else "succeeded")
     assert await status_of(mock, job) == [503 if failed else 200]
     assert (await control(mock, "POST", f"jobs/{job}", {"do": "hold"}))[0] == 409
+
+
+@pytest.mark.parametrize("call", (("POST", "/zones", {"params": ZONE}), ("POST", "/vm-instances", {"params": VM})))
+@pytest.mark.parametrize("after", (0, 4))
+async def test_a_held_job_that_is_released_takes_as_long_as_it_would_have(mock, call, after):
+    job = await submit(mock, *call)
+    await mock.advance(after)
+    for _ in range(2):
+        await control(mock, "POST", f"jobs/{job}", {"do": "hold"})
+        await mock.advance(1000)
+    shown = (await control(mock, "POST", f"jobs/{job}", {"do": "release"}))[1]
+    assert (shown["state"], shown["progress"]) == ("running", after / 10)
+    assert (await control(mock, "POST", f"jobs/{job}", {"do": "release"}))[1]["error"] == f"job {job} is not held"
+    await mock.advance(9.9 - after)
+    assert await status_of(mock, job) == [202]
+    await mock.advance(0.1)
+    assert await status_of(mock, job) == [200]
+
+
+async def test_a_job_that_a_rule_holds_is_released_at_its_begin(mock):
+    mock.rule(api="CreateZone", times=1, then={"job": "hold"})
+    job = await create(mock)
+    await mock.advance(1000)
+    await control(mock, "POST", f"jobs/{job}", {"do": "release"})
+    await mock.advance(9.9)
+    assert await status_of(mock, job) == [202]
+    await mock.advance(0.1)
+    assert await status_of(mock, job) == [200]
 
 
 async def test_a_job_in_line_that_is_held_by_hand_begins_and_waits(mock):

@@ -5,7 +5,7 @@ import json
 
 import aiohttp
 import pytest
-from asking import one, outcome, submit
+from asking import ask_control, one, outcome, submit
 
 from zmock import named, serve
 
@@ -32,6 +32,28 @@ LONG_JOBS = (
         "images", "backupStorage.name=bs-2", "uuid", CENTOS),
 )  # fmt: skip
 SECOND_BACKUP = {"name": "bs-2", "url": "/b", "hostname": "h", "username": "r", "password": "p", "resourceUuid": named("bs-2")}
+
+
+@pytest.mark.zmock(long_delay="100")
+@pytest.mark.parametrize(("action", "state", "image"), (("finish", "succeeded", ["Ready"]), ("fail", "failed", [])))
+async def test_a_long_job_is_ended_by_hand(cloud, action, state, image):
+    job = await cloud.create("SubmitLongJob", jobName="APIAddImageMsg", jobData=json.dumps(IMAGE))
+    await cloud.advance(40)
+    shown = await ask_control(cloud, "GET", f"jobs/{job['uuid']}")
+    row = {"uuid": job["uuid"], "name": "APIAddImageMsg", "jobName": "APIAddImageMsg", "state": "running", "progress": 0.4, "resourceUuid": None}
+    assert shown == row and row in (await ask_control(cloud, "GET", "jobs?state=running&api=APIAdd*"))["longJobs"]
+    ended = await ask_control(cloud, "POST", f"jobs/{job['uuid']}", {"do": action} | ({"error": "SYS.1001"} if action == "fail" else {}))
+    assert (ended["state"], ended["progress"]) == (state, 1 if state == "succeeded" else None)
+    assert [found["status"] for found in await cloud.query("images", "name=i")] == image
+    assert (await one(cloud, "longjobs", f"uuid={job['uuid']}"))["state"].lower() == state
+
+
+@pytest.mark.parametrize(("action", "error"), (("hold", "a long job takes finish and fail, not hold"), ("finish", "is over")))
+async def test_what_a_long_job_cannot_do_is_refused(cloud, action, error):
+    job = await cloud.create("SubmitLongJob", jobName="APIAddImageMsg", jobData=json.dumps(IMAGE))
+    await cloud.advance(100)
+    with pytest.raises(AssertionError, match=error):
+        await ask_control(cloud, "POST", f"jobs/{job['uuid']}", {"do": action})
 
 
 class TestLongJobs:

@@ -16632,9 +16632,9 @@ def as_curl(rest: Rest, entries: Sequence[Entry]) -> str:
     """Return calls as commands for a shell, with the session and the headers that zmock reads."""
     commands = []
     for entry in entries:
-        words = ["curl", "--globoff", rest.base + entry.target]
+        words = ["curl", "-g", rest.base + entry.target]
         if entry.method == "HEAD":
-            words.append("--head")
+            words.append("-I")
         elif entry.method != "GET":
             words += ["-X", entry.method]
         for name, value in entry.request.headers.items():

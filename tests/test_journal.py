@@ -175,7 +175,7 @@ async def test_a_curl_command_has_the_session_and_the_headers_that_zmock_reads(c
     headers = {"X-JSON-Schema": "true", "Cookie": "a=b", "Accept": "x/y"}
     await cloud.request("HEAD", "/zones", None, headers)
     words = shlex.split((await shown(cloud, f"/{cloud.calls()[-1].seq}?as=curl"))[2])
-    assert words == ["curl", "--globoff", f"{cloud.url}/zones", "--head", "-H", f"Authorization: OAuth {cloud.session}", "-H", "X-JSON-Schema: true"]
+    assert words == ["curl", "-g", f"{cloud.url}/zones", "-I", "-H", f"Authorization: OAuth {cloud.session}", "-H", "X-JSON-Schema: true"]
 
 
 # HAR 1.2: the members of each object, ? for those that it need not have

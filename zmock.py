@@ -16777,7 +16777,7 @@ class PytestWriter:
         elif function == "request":
             begin, end = f"assert ({begin}", f")[0] == {entry.status}"
         elif entry.code:
-            failure = f'RuntimeError, match="{entry.code}"'
+            failure = f"RuntimeError, match={self.literal(entry.code)}"
         else:
             begin = self.variable(entry, function) + begin
         if failure:
@@ -16816,16 +16816,21 @@ class PytestWriter:
         if fails and not entry.answer.text.startswith('{"error"'):
             return []
         if api.method == "GET":
-            pairs = urllib.parse.parse_qsl(entry.query)
+            pairs = urllib.parse.parse_qsl(entry.query, keep_blank_values=True)
             conditions = [self.literal(text) for key, text in pairs if key == "q"]
             is_plain = entry.path.endswith(api.path) and len(conditions) == len(pairs)
             is_query = api.kind == "Query" and is_plain
             return ["query", self.literal(api.path[1:]), *conditions] if is_query else []
-        if not fails and entry.params.get("accountName") == "admin":
+        if api.name == "LogInByAccount" and not fails and entry.params["accountName"] == "admin":
             return ["login"]
-        body = json_of(entry.request)
-        params = entry.params | (body.get(api.key) or body.get("params") or {})
-        params |= {key: body[key] for key in OPEN_TO_ALL if body.get(key)}
+        params, body = dict(entry.params), json_of(entry.request)
+        if entry.request.size:
+            inner = isinstance(body, dict) and (body.get(api.key) or body.get("params"))
+            if not isinstance(inner, dict):
+                return []
+            params |= inner | {key: body[key] for key in OPEN_TO_ALL if body.get(key)}
+        if not params.keys() <= {*api.params, *OPEN_TO_ALL}:
+            return []
         words = [self.literal(api.name), *self.keywords(params)]
         if not fails:
             words = [word.replace("***", "password") for word in words]
@@ -16846,7 +16851,7 @@ class PytestWriter:
         headers = {name: sent[name] for name in sent if name.lower().startswith("x-zmock-")}
         if api and self.rest.cloud.needs_session(api) and session_sent(entry) != self.session:
             headers["Authorization"] = sent.get("Authorization", "")
-        return headers
+        return {name: header_safe(value) for name, value in headers.items()}
 
     def add_line(self, begin: str, words: Sequence[str], end: str = "") -> None:
         """Add a function call: in one line, or in a line for each argument."""
@@ -16862,7 +16867,7 @@ class PytestWriter:
         """Return "vm_instance = " for a call that makes uuids, and note the expression of each."""
         record = self.rest.cloud.look("Job", entry.job)
         body = result_of(record) if record else json_of(entry.answer)
-        inventory = (body or {}).get("inventory")
+        inventory = body.get("inventory") if isinstance(body, dict) else None
         places = [(uuid, place) for uuid, place in uuids_in(inventory) if uuid not in self.seen]
         if not places:
             return ""

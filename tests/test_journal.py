@@ -354,3 +354,19 @@ async def test_an_exported_test_fails_where_the_calls_end_in_another_way(cloud, 
     text = (await shown(cloud, "?as=pytest"))[2].replace('["CreateZone", 202, ""]', '["CreateZone", 202, "SYS.1000"]')
     run = await run_pytest(text, tmp_path)
     assert run.returncode == 1 and "SYS.1000" in run.stdout
+
+
+async def test_odd_calls_are_exported_too(cloud, tmp_path):
+    """Names, bodies and queries that no client should send: each form answers, and the test is Python that passes."""
+    for body in (b"[]", b"null", b"7", b'"x"', b"{", b'{"params": []}', b'{"params": "x"}', b'{"params": {"name": 7, "class": 1, "x=1) or y(": 2}}', b"\xff"):
+        await exchange(cloud, "POST /zstack/v1/zones", body)
+        await exchange(cloud, f"PUT /zstack/v1/vm-instances/{named('vm-web-1')}/actions", body)
+        await exchange(cloud, "PUT /zstack/v1/accounts/login", body)
+    for target in ("/zstack/v1/zones?q=", "/zstack/v1/zones?q=name=%22%27%0a", "/zstack/v1/vm-instances", "/zstack/v1/%22%5C", "/elsewhere", "//zstack/v1/zones", "/zstack/v1/zones/\\"):
+        await exchange(cloud, f"GET {target}")
+    await exchange(cloud, "GET /zstack/v1/zones", headers={"Authorization": "Bearer \xe9"})
+    for form in ("curl", "har", "pytest"):
+        status, _, text = await shown(cloud, f"?as={form}")
+        assert status == 200, text
+    run = await run_pytest(text, tmp_path)
+    assert run.returncode == 0, text + run.stdout

@@ -6087,12 +6087,16 @@ def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> li
 # No API of ZStack, but rules can name it.
 POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes=("uuid!",), open=True, backing="manual")
 OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}  # parameters of any API
-DROPS = ("reset", "empty", "truncate", "garbage", "hang", "dribble")
+DROPS = {  # with bytes a second, or seconds
+    "reset": 0, "empty": 0, "truncate": 0, "garbage": 0, "hang": 0, "dribble": 10, "slow-close": 5,
+}  # fmt: skip
 LATE = 5  # seconds by which a web-hook is late if its rule has no delay
 Z99 = 2.3263478740408408  # 99 of 100 draws of the standard normal distribution are below it
 LONGEST_GLOB = 500  # characters; matching takes time that grows with their square
 MOST_GLOBS = 1000  # whose APIs are remembered, for large files of rules
 MOST_SEEN = 100_000  # different calls that a rule counts; then it forgets the oldest
+MOST_CLIENTS = 1000  # whose latest calls a rule remembers
+REPEAT_SECONDS = 0.2  # of real time, within which browsers repeat a call that was reset
 
 
 @dataclass(frozen=True)
@@ -6105,9 +6109,12 @@ class Fault:
     error: ApiError | None = None
     stage: str = ""  # the stage that fails with the error
     rollback: bool = True
-    answer: tuple[int, Any] | None = None  # a status and a body instead of the call's own
-    drop: str = ""  # one of DROPS
+    answer: tuple[int, Any, Item] | None = None  # a status, a body and headers
+    merge: Item | None = None  # a patch on the body of the answer, or of the job's result
+    drop: str = ""  # a key of BREAKS
+    amount: float = 0  # of bytes, of bytes a second, or of seconds
     job: str = ""  # hold, lose or expire
+    hold_for: Seconds = math.inf
     webhook: str = ""  # never, late, twice or first
     lateness: Seconds = 0
     hint: str = ""
@@ -6126,7 +6133,7 @@ NO_FAULT = Fault()
 class MatchedCall:
     """A call as rules see it."""
 
-    api: Api
+    api: Api | None  # None for a path that no API has
     method: str
     path: str
     query: str
@@ -6134,13 +6141,39 @@ class MatchedCall:
     headers: Any
     resource: Item  # the object that the call acts on
     made_by: str = ""  # of a poll: the key of the call that made the job
+    entry: Any = None  # in the journal
+    transport: Any = None
+    second: Seconds = 0  # of Clock.steady()
 
     @functools.cached_property
+    def client(self) -> tuple:
+        """The address and the port of the client."""
+        return self.transport.get_extra_info("peername")[:2] if self.transport else ("", 0)
+
+    @functools.cached_property
+    def request(self) -> str:
+        """A text that equal requests share."""
+        return call_key(self.method, self.path, self.query, self.params)
+
+    @property
     def key(self) -> str:
         """A text that equal calls share. Polls share it if equal calls made their jobs."""
-        if self.api is POLL_JOB:
-            return f"poll {self.made_by}"
-        return call_key(self.method, self.path, self.query, self.params)
+        return f"poll {self.made_by}" if self.made_by else self.request
+
+    @property
+    def name(self) -> str:
+        """The name of its API, or ""."""
+        return self.api.name if self.api else ""
+
+    @property
+    def caller(self) -> str:
+        """The session of the client, else its address."""
+        return self.headers.get("Authorization") or self.client[0]
+
+    def repeats(self, earlier: MatchedCall) -> bool:
+        """Return True for the repetition of an equal call whose connection broke just now."""
+        broke = earlier.entry.began + earlier.entry.ms / 1000
+        return self.client != earlier.client and self.entry.began - broke <= REPEAT_SECONDS
 
     def texts_at(self, place: str, name: str) -> list[str]:
         """Return the texts that a condition's glob can match.
@@ -6153,7 +6186,7 @@ class MatchedCall:
         if place == "path":
             return [self.path, re.sub("^(/zstack)?/v1", "", self.path)]
         if place == "header":
-            return self.headers.getall(name, [])
+            return self.headers.getall(name, []) if self.headers else []
         if place == "query":
             return urllib.parse.parse_qs(self.query, keep_blank_values=True).get(name, [])
         value = (self.params if place == "params" else self.resource).get(name)
@@ -6172,41 +6205,62 @@ def call_key(method: str, path: str, query: str, params: Item) -> str:
 # rules
 
 # Keys of `then` that are fields of a Fault.
-FAULT_KEYS = ("stage", "rollback", "drop", "job", "webhook")
+FAULT_KEYS = ("stage", "rollback", "merge", "job", "webhook")
 
 
 @dataclass(eq=False)
 class Rule:
     """A fault rule. decide() matches a call, counts it, and makes a fault if the rule fires.
 
-    The count decides first: skip, every and times. Chance decides then: probability.
+    The count decides first: limit, on, skip, every and times. Chance decides then: probability.
+    A stub is matched before zmock reads the call.
     """
 
     id: str
     definition: Item  # as it was set
     then: Item  # of the definition; an error has its details
-    moments: dict[str, str]  # by API, for each that the rule is for: when it strikes
+    moments: dict[str, str]  # when it strikes, by API; "" is none
+    stub: bool = False
     source: str = ""  # the file that holds the rule
     matches: int = 0
     hits: int = 0
+    last: int | None = None  # the seq of the latest hit
     over: bool = False  # its ttl has passed
     timer: Timer | None = None  # of its ttl
     seen: Counter[str] = field(default_factory=Counter)  # matches by call, where chance decides
+    windows: dict[str, deque[Seconds]] = field(default_factory=dict)  # calls within `limit`
+    decisions: dict[str, tuple[MatchedCall, Fault | None]] = field(default_factory=dict)
 
     def decide(self, occasion: MatchedCall, seed: int) -> Fault | None:
         """Return the fault of a call, or None if the rule does not match or does not fire."""
         if not self.is_for(occasion):
             return None
+        if "retries" not in self.definition:
+            return self.count(occasion, seed)
+        key = f"{occasion.caller} {occasion.request}"
+        earlier, fault = self.decisions.pop(key, (None, None))
+        if not earlier or not occasion.repeats(earlier):
+            fault = self.count(occasion, seed)
+        self.decisions[key] = occasion, fault
+        drop_oldest(self.decisions, MOST_CLIENTS)
+        return fault
+
+    def count(self, occasion: MatchedCall, seed: int) -> Fault | None:
+        """Count a match. Return its fault, or None if the rule does not fire."""
         self.matches += 1
         chance = self.random_for(occasion, seed)
-        if not self.fires(chance):
+        if not self.fires(occasion, chance):
             return None
         self.hits += 1
+        if occasion.entry:
+            self.last = occasion.entry.seq
         return self.fault(occasion, chance)
 
     def is_for(self, occasion: MatchedCall) -> bool:
-        """Return True if a call satisfies `api` and every condition of `when`."""
-        if self.over or occasion.api.name not in self.moments:
+        """Return True if a call satisfies `api`, `method`, `path` and all conditions of `when`."""
+        if self.over or occasion.name not in self.moments:
+            return False
+        if self.stub and not self.is_at(occasion.method, occasion.path):
             return False
         if "webhook" in self.then and "X-Web-Hook" not in occasion.headers:
             return False
@@ -6215,6 +6269,13 @@ class Rule:
             if not any(fnmatchcase(text, text_of(glob)) for text in occasion.texts_at(place, name)):
                 return False
         return True
+
+    def is_at(self, method: str, path: str) -> bool:
+        """Return True if a stub is for a method and a path. Only OPTIONS itself names OPTIONS."""
+        wanted, glob = self.definition.get("method"), self.definition.get("path", "*")
+        if method != wanted and (wanted or method == "OPTIONS"):
+            return False
+        return any(fnmatchcase(text, glob) for text in (path, urllib.parse.unquote(path)))
 
     def random_for(self, occasion: MatchedCall, seed: int) -> random.Random | None:
         """Return the random numbers of a call, or None if the rule needs none.
@@ -6226,12 +6287,15 @@ class Rule:
         if "probability" not in self.definition and not drawn:
             return None
         self.seen[occasion.key] += 1
-        if len(self.seen) > MOST_SEEN:
-            del self.seen[next(iter(self.seen))]
+        drop_oldest(self.seen, MOST_SEEN)
         return random.Random(f"{seed}/{self.id}/{occasion.key}/{self.seen[occasion.key]}")
 
-    def fires(self, chance: random.Random | None) -> bool:
-        """Return True if skip, every, times and probability let the latest match through."""
+    def fires(self, occasion: MatchedCall, chance: random.Random | None) -> bool:
+        """Return True if the counts and probability let the latest match through."""
+        if "limit" in self.definition and not self.exceeds_limit(occasion):
+            return False
+        if self.matches not in self.definition.get("on", [self.matches]):
+            return False
         match = self.matches - self.definition.get("skip", 0)
         if match <= 0 or match % self.definition.get("every", 1):
             return False
@@ -6240,6 +6304,17 @@ class Rule:
         probability = self.definition.get("probability")
         return probability is None or chance.random() < probability
 
+    def exceeds_limit(self, occasion: MatchedCall) -> bool:
+        """Return True for a call above the rate of its session, else of its address."""
+        limit = self.definition["limit"]
+        window = self.windows.setdefault(occasion.caller, deque(maxlen=limit["calls"]))
+        drop_oldest(self.windows, MOST_CLIENTS)
+        is_full = len(window) == limit["calls"]
+        if is_full and occasion.second - window[0] < limit["per"] - ROUNDING:
+            return True
+        window.append(occasion.second)  # and forget the first one, if it is full
+        return False
+
     def fault(self, occasion: MatchedCall, chance: random.Random | None) -> Fault:
         """Return the fault of the latest hit."""
         then, delay = self.then, draw_delay(self.definition.get("delay"), chance)
@@ -6247,13 +6322,18 @@ class Rule:
         if "error" in then:
             fields["error"] = ApiError(then["error"], then["details"])
         if "status" in then:
-            fields["answer"] = (then["status"], then.get("body"))
+            fields["answer"] = then["status"], then.get("body"), then.get("headers", {})
+        if "for" in then:
+            fields["hold_for"] = then["for"]
+        if "drop" in then:
+            drop = then["drop"]
+            words = drop if isinstance(drop, dict) else {drop: DROPS[drop]}
+            ((fields["drop"], fields["amount"]),) = words.items()
         if then.get("webhook") == "late":  # the delay is that of the web-hook
             fields["lateness"] = LATE if delay is None else delay
         else:
             fields["delay"] = delay or 0
-        at = self.moments[occasion.api.name]
-        name = f"{self.id}; hit={self.hits}"
+        name, at = f"{self.id}; hit={self.hits}", self.moments[occasion.name]
         return Fault(name=name, at=at, definition=self.definition, **fields)
 
     def end(self) -> None:
@@ -6261,10 +6341,16 @@ class Rule:
 
     def as_json(self) -> Item:
         """Return the rule as GET /zmock/rules shows it."""
-        counts = {"matches": self.matches, "hits": self.hits}
+        counts = {"matches": self.matches, "hits": self.hits, "last": self.last}
         if self.over:
             counts["over"] = True
         return {"id": self.id} | self.definition | counts
+
+
+def drop_oldest(memory: dict, most: int) -> None:
+    """Remove the oldest member of a dict that has more than so many."""
+    if len(memory) > most:
+        del memory[next(iter(memory))]
 
 
 def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
@@ -6275,6 +6361,8 @@ def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
         return chance.uniform(*delay["uniform"])
     if "normal" in delay:
         return max(0.0, chance.gauss(*delay["normal"]))
+    if "recorded" in delay:
+        return chance.choice(delay["recorded"])
     median, p99 = delay["lognormal"]["p50"], delay["lognormal"]["p99"]
     return chance.lognormvariate(math.log(median), math.log(p99 / median) / Z99)
 
@@ -6301,16 +6389,19 @@ def hinted(hint: str) -> Iterator[None]:
         raise RuleError(str(error), hint) from None
 
 
+NUMERIC = (int, float)
+
+
 @dataclass(frozen=True)
 class Allowed:
-    """The values that a key may have: a type, and its bounds, its pattern or its words."""
+    """The values that a key may have: types, and their bounds, their pattern or their words."""
 
     types: type | tuple[type, ...]
     meaning: str  # for people: "a whole number from 0"
     low: float = 0
     high: float = 1e9
     above_0: bool = False
-    pattern: str = ""
+    pattern: str = "(?s:.*)"
     words: tuple[str, ...] = ()
 
     def check(self, key: str, value: Any) -> None:
@@ -6321,16 +6412,93 @@ class Allowed:
             refuse(key, "above 0", value)
 
     def allows(self, value: Any) -> bool:
-        if isinstance(value, bool):
-            return self.types is bool
-        fits = isinstance(value, self.types)
-        if not fits:
+        if not isinstance(value, self.types):
             return False
-        if self.words:
-            return value in self.words
-        if self.pattern:
-            return re.fullmatch(self.pattern, value) is not None
-        return self.low <= value <= self.high
+        if isinstance(value, bool):
+            return self.types not in (int, NUMERIC)
+        if isinstance(value, str):
+            return value in self.words if self.words else bool(re.fullmatch(self.pattern, value))
+        return not isinstance(value, NUMERIC) or self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class AllowedList:
+    """The lists that a key may have."""
+
+    each: Allowed
+    meaning: str
+    least: int = 1
+    most: int = 1000
+    rising: bool = False  # no element is smaller than the one before
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError for any other value."""
+        if not isinstance(value, list) or not self.least <= len(value) <= self.most:
+            refuse(key, self.meaning, value)
+        for element in value:
+            self.each.check(key, element)
+        if self.rising:
+            check_rising(key, value)
+
+
+def check_rising(key: str, numbers: list[float]) -> None:
+    if sorted(numbers) != numbers:
+        refuse(key, "two numbers, the smaller one first", numbers)
+
+
+@dataclass(frozen=True)
+class AllowedObject:
+    """The JSON objects with exactly these keys."""
+
+    keys: dict[str, Allowed]
+    meaning: str
+    rising: bool = False  # no value is smaller than the one before
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError for any other value."""
+        if not isinstance(value, dict) or value.keys() != self.keys.keys():
+            refuse(key, self.meaning, value)
+        for name, allowed in self.keys.items():
+            allowed.check(f"{key}.{name}", value[name])
+        if self.rising:
+            check_rising(key, [value[name] for name in self.keys])
+
+
+@dataclass(frozen=True)
+class AllowedMap:
+    """The JSON objects with any keys."""
+
+    each: Allowed
+    meaning: str
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError for any other value."""
+        if not isinstance(value, dict):
+            refuse(key, self.meaning, value)
+        for name, inner in value.items():
+            self.each.check(name, inner)
+
+
+@dataclass(frozen=True)
+class Either:
+    """A plain value, or a JSON object with one of some keys."""
+
+    plain: Allowed
+    forms: dict[str, Allowed | AllowedList | AllowedObject]
+    meaning: str
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError for any other value."""
+        if not isinstance(value, dict):
+            self.plain.check(key, value)
+            return
+        names = " and ".join(value)
+        if names not in self.forms:
+            refuse(key, self.meaning, names or value, self.forms)
+        self.forms[names].check(f"{key}.{names}", value[names])
+
+
+Shape = Allowed | AllowedList | AllowedObject | AllowedMap | Either
 
 
 def refuse(key: str, meaning: str, value: Any, words: Sequence[str] | dict[str, Any] = ()) -> None:
@@ -6341,18 +6509,22 @@ def among(*words: str) -> Allowed:
     return Allowed(str, f"{', '.join(words[:-1])} or {words[-1]}", words=words)
 
 
-SECONDS = Allowed((int, float), "a number from 0")
+SECONDS = Allowed(NUMERIC, "a number from 0")
+ABOVE_0 = Allowed(NUMERIC, "a number above 0", above_0=True)
+ANY_JSON = Allowed(object, "any JSON")
 ANY_TEXT = Allowed(str, "a text", pattern="[^\ud800-\udfff]*")
 AN_ID = Allowed(
     str,
     "a text of letters, digits, - _ and ., 64 at most, not beginning with .",
     pattern="[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
 )
+FROM_0 = Allowed(int, "a whole number from 0")
 FROM_1 = Allowed(int, "a whole number from 1", low=1)
+CALLS_IN_WINDOW = Allowed(int, "a whole number from 1 to 10000", low=1, high=10_000)
 
 
 def number_from(low: float) -> Any:
-    return Allowed((int, float), f"a number from {low}", low).check
+    return Allowed(NUMERIC, f"a number from {low}", low).check
 
 
 def check_glob(key: str, glob: str) -> None:
@@ -6360,9 +6532,16 @@ def check_glob(key: str, glob: str) -> None:
         refuse(key, f"a text of at most {LONGEST_GLOB} characters", glob[:40] + "…")
 
 
-def check_code(code: Any, codes: dict[str, str]) -> None:
+def check_code(key: str, code: Any, codes: dict[str, str]) -> None:
     if not isinstance(code, str) or code not in codes:
-        refuse("error", "a code of ZStack", code, codes)
+        refuse(key, "a code of ZStack", code, codes)
+
+
+def read_seconds(key: str, text: str) -> Seconds:
+    """Return the seconds that a text holds. Raise ValueError for another text."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        refuse(key, SECONDS.meaning, text)
+    return float(text)
 
 
 def check_json(key: str, value: Any) -> None:
@@ -6373,54 +6552,56 @@ def check_json(key: str, value: Any) -> None:
         raise ValueError(f"{key!r} cannot be said in JSON: {error}") from None
 
 
-DISTRIBUTIONS = ("uniform", "normal", "lognormal")
-
-
-def check_delay(key: str, delay: Any) -> None:
-    """Raise ValueError for a delay that is neither seconds nor a distribution of them.
-
-    {"uniform": [low, high]}, {"normal": [mean, deviation]}, {"lognormal": {"p50": 0.2, "p99": 3}}
-    """
-    if not isinstance(delay, dict):
-        SECONDS.check(key, delay)
-        return
-    name = next(iter(delay), "")
-    if len(delay) != 1 or name not in DISTRIBUTIONS:
-        meaning = f"seconds, or {{NAME: ...}} with one of {', '.join(DISTRIBUTIONS)}"
-        refuse(key, meaning, delay, DISTRIBUTIONS)
-    key, numbers = f"{key}.{name}", delay[name]
-    if name == "lognormal":
-        if not isinstance(numbers, dict) or numbers.keys() != {"p50", "p99"}:
-            refuse(key, '{"p50": seconds, "p99": seconds}', numbers)
-        numbers = [numbers["p50"], numbers["p99"]]
-    if not isinstance(numbers, list) or len(numbers) != 2:
-        refuse(key, "a list of two numbers", numbers)
-    for number in numbers:
-        SECONDS.check(key, number)
-    if name != "normal" and numbers[0] > numbers[1]:
-        refuse(key, "a list of two numbers, the smaller one first", numbers)
-    if name == "lognormal" and not numbers[0]:
-        refuse(key, "above 0 at p50", delay[name])
+DISTRIBUTIONS: dict[str, Allowed | AllowedList | AllowedObject] = {
+    "uniform": AllowedList(SECONDS, "a list of two numbers", 2, 2, rising=True),
+    "normal": AllowedList(SECONDS, "a list of two numbers", 2, 2),
+    "lognormal": AllowedObject(
+        {"p50": ABOVE_0, "p99": ABOVE_0}, '{"p50": seconds, "p99": seconds}', rising=True
+    ),
+    "recorded": AllowedList(SECONDS, "a list of seconds, 1000 at most"),
+}
 
 
 # checks of `then`
 
-THEN_KEYS = {  # the check of each value
-    "error": check_json,
-    "details": ANY_TEXT.check,
-    "stage": ANY_TEXT.check,
-    "rollback": Allowed(bool, "true or false").check,
-    "status": Allowed(int, "a whole number from 200 to 599", low=200, high=599).check,
-    "body": check_json,
-    "drop": among(*DROPS).check,
-    "job": among("hold", "lose", "expire").check,
-    "webhook": among("never", "late", "twice", "first").check,
+HEADER_NAME = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+FRAMING = {  # headers that zmock must set itself
+    "connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade",
+}  # fmt: skip
+THEN_KEYS: dict[str, Shape] = {  # the values of each key
+    "error": Allowed(str, "a code of ZStack"),
+    "details": ANY_TEXT,
+    "stage": ANY_TEXT,
+    "rollback": Allowed(bool, "true or false"),
+    "status": Allowed(int, "a whole number from 200 to 599", low=200, high=599),
+    "headers": AllowedMap(
+        Allowed(str, "a text without line breaks", pattern=r"[\t -~\xa0-\xff]*"),
+        'a JSON object such as {"Retry-After": "5"}',
+    ),
+    "body": ANY_JSON,
+    "merge": Allowed(dict, 'a JSON object such as {"inventory": {"state": "Stopped"}}'),
+    "drop": Either(
+        among(*DROPS),
+        {"after": FROM_0, "rate": ABOVE_0},
+        'a word, {"after": bytes} or {"rate": bytes a second}',
+    ),
+    "job": among("hold", "lose", "expire"),
+    "for": SECONDS,
+    "webhook": among("never", "late", "twice", "first"),
 }
 # Keys that only go with another one.
-OWNERS = {"details": "error", "stage": "error", "rollback": "stage", "body": "status"}
+OWNERS = {
+    "details": "error",
+    "stage": "error",
+    "rollback": "stage",
+    "headers": "status",
+    "body": "status",
+    "for": "job",
+}
 THEN = {  # the moments at which each effect can strike
     "error": ("accept", "job", "after"),
     "status": ("accept", "after"),
+    "merge": ("accept", "job"),
     "drop": ("accept", "after"),
     "job": ("job",),
     "webhook": ("job",),
@@ -6438,10 +6619,8 @@ def hint_on_then() -> str:
     return "; ".join([*parts, f"at: {', '.join(THEN['error'])}"])
 
 
-def check_then(then: Any) -> None:
+def check_then(then: Item) -> None:
     """Raise ValueError for wrong keys or values of `then`, or for keys that exclude each other."""
-    if not isinstance(then, dict):
-        refuse("then", f"a JSON object with one of {', '.join(THEN)}", then)
     keys = [*THEN, *OWNERS, "at"]
     for key in then:
         if key not in keys:
@@ -6453,20 +6632,50 @@ def check_then(then: Any) -> None:
     for key in then:
         if key in OWNERS and OWNERS[key] not in then:
             raise ValueError(f"{key!r} goes with {OWNERS[key]!r} only")
-    for key, check in THEN_KEYS.items():
+    for key, shape in THEN_KEYS.items():
         if key in then:
-            check(key, then[key])
+            shape.check(key, then[key])
+    if "for" in then and then["job"] != "hold":
+        raise ValueError(f"'for' is the time of a hold, not of {then['job']}")
+    for name in then.get("headers", {}):
+        check_header(name)
     if "at" in then:
         check_at(then["at"], effects[0] if effects else "")
     if "stage" in then and then.get("at", "job") != "job":
         raise ValueError("a stage is one of the job: leave 'at' away")
 
 
+def check_header(name: str) -> None:
+    """Raise ValueError for the name of a header that a rule cannot set."""
+    if not re.fullmatch(HEADER_NAME, name):
+        refuse("headers", "a JSON object with names of letters, digits and -", name)
+    if name.lower() in FRAMING:
+        raise ValueError(f"'headers' cannot hold {name}: zmock sets it, and 'drop' breaks answers")
+
+
 def check_at(at: Any, effect: str) -> None:
     moments = THEN.get(effect, ONLY_LATE)
     if moments == ("job",):
-        raise ValueError(f"'at' is for error, status and drop, not for {effect}")
+        raise ValueError(f"'at' is for error, status, merge and drop, not for {effect}")
     among(*moments).check("at", at)
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for the path of a stub that no request can have."""
+    check_glob("path", path)
+    if not path.startswith(("/", "*")):
+        refuse("path", "a glob over the whole path of the server, as /zstack/v1/zones*", path)
+    if re.match(r"/+zmock(?![\w-])", path):
+        raise ValueError(f"'path' names control calls, which no rule touches: {path}")
+
+
+def check_stub(then: Item) -> None:
+    """Raise ValueError for what a rule with `path` or `method` cannot do."""
+    if "status" not in then:
+        when = 'write "when": {"path": ...}'
+        raise ValueError(f"a rule with 'path' or 'method' needs 'then.status'; for faults {when}")
+    if then.get("at", "accept") != "accept":
+        raise ValueError("a rule with 'path' or 'method' answers instead of the call: no 'at'")
 
 
 def moments_of(then: Item) -> tuple[str, ...]:
@@ -6488,17 +6697,20 @@ HINT_ON_WHEN = f"keys of when: {', '.join(CONDITIONS)}"
 MOST_LISTED = 30  # names in a hint
 
 
-def check_when(cloud: Cloud, when: Any, apis: list[Api]) -> None:
-    """Raise ValueError for a condition on something that no call of these APIs has."""
-    if not isinstance(when, dict):
-        refuse("when", 'a JSON object such as {"params.name": "db-*"}', when)
+def check_when(cloud: Cloud, when: Item, apis: list[Api], stub: bool) -> None:
+    """Raise ValueError for a condition on something that no call of these APIs has.
+
+    A stub answers before zmock reads the parameters.
+    """
     for key, glob in when.items():
         place, _, name = key.partition(".")
         if (f"{place}.NAME" if name else key) not in CONDITIONS:
             raise ValueError(f"'when' has no {key!r}{did_you_mean(place, CONDITIONS)}")
-        if not isinstance(glob, (str, int, float)):
-            refuse(key, "a text, number, true or false", glob)
         check_glob(key, text_of(glob))
+        if stub and place in ("params", "resource"):
+            raise ValueError(f"a rule with 'path' answers before zmock reads {key}")
+        if stub:
+            continue
         if place == "method":
             check_method(cloud, glob, apis)
         elif place not in ("path", "header"):
@@ -6547,17 +6759,37 @@ def fields_acted_on(cloud: Cloud, api: Api) -> set[str]:
 
 # the rules in force
 
-RULE_KEYS = {  # the check of each value; when and then have checks of their own
-    "id": AN_ID.check,
-    "api": ANY_TEXT.check,
-    "when": None,
-    "skip": Allowed(int, "a whole number from 0").check,
-    "times": FROM_1.check,
-    "every": FROM_1.check,
-    "probability": Allowed((int, float), "a number from 0 to 1", high=1, above_0=True).check,
-    "ttl": Allowed((int, float), "a number from 0", above_0=True).check,
-    "delay": check_delay,
-    "then": None,
+RULE_KEYS: dict[str, Shape] = {  # the values of each key
+    "id": AN_ID,
+    "api": ANY_TEXT,
+    "method": among("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+    "path": ANY_TEXT,
+    "when": AllowedMap(
+        Allowed((str, bool, int, float), "a text, number, true or false", -math.inf, math.inf),
+        'a JSON object such as {"params.name": "db-*"}',
+    ),
+    "skip": FROM_0,
+    "times": FROM_1,
+    "every": FROM_1,
+    "on": AllowedList(FROM_1, "a list of whole numbers from 1"),
+    "limit": AllowedObject(
+        {"calls": CALLS_IN_WINDOW, "per": ABOVE_0},
+        '{"calls": 10, "per": seconds}',
+    ),
+    "probability": Allowed(NUMERIC, "a number from 0 to 1", high=1, above_0=True),
+    "ttl": ABOVE_0,
+    "retries": Allowed(str, "the word same", words=("same",)),
+    "delay": Either(
+        SECONDS,
+        DISTRIBUTIONS,
+        f"seconds, or {{NAME: ...}} with one of {', '.join(DISTRIBUTIONS)}",
+    ),
+    "then": Allowed(dict, f"a JSON object with one of {', '.join(THEN)}"),
+}
+OF_STUBS = {"method", "path"}
+EXCLUDES = {  # keys that say otherwise on which matches a rule fires
+    "on": ("skip", "times", "every"),
+    "limit": ("on", "every"),
 }
 
 
@@ -6595,17 +6827,26 @@ class Faults:
     def clear(self) -> None:
         self.by_id: dict[str, Rule] = {}
         self.ids = itertools.count(1)
-        self.magic = 0  # hits
+        self.spelled: Counter[str] = Counter()  # faults by "magic" and by "header"
         self.stamps: dict[str, Any] = {}  # of the files, as they were read last
 
-    def decide(self, occasion: MatchedCall) -> Fault:
-        """Return the fault of a call: of the first rule that fires, else of magic, else none."""
-        self.reread()
+    @property
+    def stubs(self) -> list[Rule]:
+        return [rule for rule in self.by_id.values() if rule.stub]
+
+    def decide(self, occasion: MatchedCall, stubs: bool = False) -> Fault:
+        """Return the fault of a call: of the first rule that fires, else of magic, else none.
+
+        Only `stubs` decide on a request that is not read yet, and no other rules.
+        """
+        if self.by_id:
+            occasion.second = self.cloud.clock.steady()
         for rule in self.by_id.values():
-            fault = rule.decide(occasion, self.cloud.settings.seed)
-            if fault:
-                return fault
-        return self.by_magic(occasion)
+            if rule.stub == stubs:
+                fault = rule.decide(occasion, self.cloud.settings.seed)
+                if fault:
+                    return fault
+        return NO_FAULT if stubs else self.by_magic(occasion)
 
     # setting rules
 
@@ -6614,27 +6855,26 @@ class Faults:
 
         `ends` is the date on which its ttl ends, for a rule that was set before.
         """
-        moments = self.check(definition)
-        definition = frozen(without_nulls(definition))
-        then = definition.get("then", {})
-        description = self.cloud.catalogue.errors.get(then.get("error"), "")
-        then = {"details": description} | then
-        rule = Rule(self.id_for(definition), definition, then, moments, source)
+        rule = self.compile(definition, source)
+        if not self.by_id:  # the same rules again have the same ids, and the same random numbers
+            self.ids = itertools.count(1)
+        while not rule.id or rule.id in self.by_id:
+            rule.id = f"rule-{next(self.ids)}"
         self.by_id[rule.id] = rule
-        if "ttl" in definition:
+        if "ttl" in rule.definition:
             self.start_ttl(rule, ends)
         return rule
 
-    def id_for(self, definition: Item) -> str:
-        """Return the id of a new rule: its own, or the next free one."""
-        if not self.by_id:  # the same rules again have the same ids, and the same random numbers
-            self.ids = itertools.count(1)
-        id = definition.get("id")
-        if id == "magic" or id in self.by_id:
+    def compile(self, definition: Any, source: str = "") -> Rule:
+        """Return a rule that is not in force; raise ValueError for one that can never fire."""
+        moments, stub = self.check(definition)
+        definition = frozen(without_nulls(definition))
+        id, then = definition.get("id", ""), definition.get("then", {})
+        if id in ("magic", "header") or id in self.by_id:
             raise ValueError(f"there is a rule {id!r} already")
-        while id is None or id in self.by_id:
-            id = f"rule-{next(self.ids)}"
-        return id
+        description = self.cloud.catalogue.errors.get(then.get("error"), "")
+        then = {"details": description} | then
+        return Rule(id, definition, then, moments, stub, source)
 
     def start_ttl(self, rule: Rule, ends: float | None) -> None:
         """End a rule after its ttl, or on a date."""
@@ -6660,23 +6900,34 @@ class Faults:
 
     # checking rules
 
-    def check(self, definition: Any) -> dict[str, str]:
-        """Return when a rule strikes, by API; raise ValueError if it can never fire."""
+    def check(self, definition: Any) -> tuple[dict[str, str], bool]:
+        """Return when a rule strikes, by API, and True for a stub.
+
+        Raise ValueError if it can never fire.
+        """
         with hinted(HINT_ON_RULE):
             self.check_keys(definition)
-        with hinted(HINT_ON_APIS):
-            apis = self.named(definition.get("api"))
-        when, then = definition.get("when"), definition.get("then")
-        if when is not None:
-            with hinted(HINT_ON_WHEN):
-                check_when(self.cloud, when, apis)
+        definition = without_nulls(definition)
+        then, stub = definition.get("then", {}), not definition.keys().isdisjoint(OF_STUBS)
         with hinted(hint_on_then()):
-            if then is not None:
-                check_then(then)
-                if "error" in then:
-                    check_code(then["error"], self.cloud.catalogue.errors)
+            check_then(then)
+            if "error" in then:
+                check_code("error", then["error"], self.cloud.catalogue.errors)
+            if stub:
+                check_stub(then)
+        apis = []
+        with hinted(HINT_ON_APIS):
+            if "api" in definition:
+                apis = self.named(definition["api"], stub or "status" in then)
+        stub = stub or apis[0].backing == "none"
+        with hinted(HINT_ON_WHEN):
+            check_when(self.cloud, definition.get("when", {}), apis, stub)
+        with hinted(hint_on_then()):
             check_json("rule", definition)
-            return self.moments_by_api(definition["api"], then or {}, apis)
+            if stub:
+                names = [api.name for api in apis] or ["", *self.apis]
+                return dict.fromkeys(names, "accept"), True
+            return self.moments_by_api(definition["api"], then, apis), False
 
     def check_keys(self, definition: Any) -> None:
         """Raise ValueError for a wrong key of a rule, or a wrong value of a key."""
@@ -6688,22 +6939,30 @@ class Faults:
             if key in THEN_KEYS or key == "at":
                 raise ValueError(f"{key!r} is no key of a rule; it stands inside 'then'")
             raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
-        if definition.get("api") is None:
-            raise ValueError("'api' is missing: the name of an API, or a pattern as Create*")
-        for key, check in RULE_KEYS.items():
-            if check and definition.get(key) is not None:
-                check(key, definition[key])
+        definition = without_nulls(definition)
+        if "api" not in definition and "path" not in definition:
+            choice = "the name of an API, or a pattern as Create*"
+            raise ValueError(f"'api' is missing: {choice}; or the 'path' of a stub")
+        for key, value in definition.items():
+            RULE_KEYS[key].check(key, value)
+            for other in definition.keys() & EXCLUDES.get(key, ()):
+                raise ValueError(f"{key!r} does not go with {other!r}: leave one of them away")
+        check_path(definition.get("path", "*"))
 
-    def named(self, glob: Any) -> list[Api]:
-        """Return the simulated APIs whose names match; PollJob only matches its own name."""
-        apis = [POLL_JOB] if glob == POLL_JOB.name else []
-        if isinstance(glob, str):
-            check_glob("api", glob)
-            apis += self.apis_of(glob)
+    def named(self, glob: str, can_be_stub: bool = False) -> list[Api]:
+        """Return the APIs whose names match; PollJob only matches its own name.
+
+        They are simulated, unless a stub may answer for those that are not.
+        """
+        check_glob("api", glob)
+        apis = [POLL_JOB] if glob == POLL_JOB.name else self.apis_of(glob)
         if simulated := [api for api in apis if api.backing != "none"]:
             return simulated
+        if apis and can_be_stub:
+            return apis
         if apis:
-            raise ValueError(f"{glob} is not simulated: it answers 501")
+            stub = "a rule with 'then.status' answers for it"
+            raise ValueError(f"{glob} is not simulated: it answers 501; {stub}")
         names = [name for name, api in self.apis.items() if api.backing != "none"]
         hint = did_you_mean(glob, names) or did_you_mean(glob, self.apis)
         raise ValueError(f"'api' names no API: {glob!r}{hint}")
@@ -6742,34 +7001,37 @@ class Faults:
         api, params, resource = occasion.api, occasion.params, occasion.resource
         if self.cloud.settings.no_magic or self.cloud.at_once(api):
             return NO_FAULT
-        texts = [params.get("name"), params.get("description")]
-        if api.kind == "Update" and texts != [None, None]:
+        if api.kind == "Update" and not params.keys().isdisjoint(DESCRIBING):
             return NO_FAULT
-        texts += [resource.get("name"), resource.get("description")]
-        spells = MAGIC.findall(" ".join(text for text in texts if isinstance(text, str)))
-        return self.cast(spells) if spells else NO_FAULT
+        spells = spells_of(params, resource)
+        try:
+            return self.requested("magic", "job", spells) if spells else NO_FAULT
+        except ValueError as error:
+            choice = "there are #zmock fail, fail=CODE, delay=SECONDS, hold, hold=SECONDS"
+            return Fault(hint=f"{error}; {choice}")
 
-    def cast(self, spells: list[tuple[str, str]]) -> Fault:
-        """Return the fault of spells such as [("fail", "HOST.1010"), ("hold", "")].
+    def requested(self, source: str, at: str, words: dict[str, str]) -> Fault:
+        """Return the fault of words such as {"fail": "HOST.1010", "hold": "5"}.
 
-        A wrong spell makes a fault that only has a hint.
+        Raise ValueError for a wrong word or value.
         """
-        codes = self.cloud.catalogue.errors
         fields: Item = {}
-        for word, value in spells:
-            spell = f"#zmock {word}={value}" if value else f"#zmock {word}"
-            if word == "fail" and (not value or value in codes):
-                fields["error"] = ApiError(value or "SYS.1006", f"asked for by {spell}")
-            elif word == "delay" and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
-                fields["delay"] = float(value)
-            elif word == "hold" and not value:
+        for word, value in words.items():
+            name = SPELLS[word] if source == "header" else f"#zmock {word}"
+            if word == "fail":
+                code = value or "SYS.1006"
+                check_code(name, code, self.cloud.catalogue.errors)
+                details = f"asked for by {name}" + (f"={value}" if value else "")
+                fields["error"] = ApiError(code, details)
+            elif word == "delay":
+                fields["delay"] = read_seconds(name, value)
+            elif word == "hold":
                 fields["job"] = "hold"
+                fields["hold_for"] = read_seconds(name, value) if value else math.inf
             else:
-                near = did_you_mean(value or word, codes if word == "fail" else SPELLS)
-                choice = "there are #zmock fail, fail=CODE, delay=SECONDS, hold"
-                return Fault(hint=f"'{spell}' is no magic: {choice}{near}")
-        self.magic += 1
-        return Fault(name=f"magic; hit={self.magic}", at="job", **fields)
+                raise ValueError(f"{name!r} is no magic{did_you_mean(word, SPELLS)}")
+        self.spelled[source] += 1
+        return Fault(name=f"{source}; hit={self.spelled[source]}", at=at, **fields)
 
     # files
 
@@ -6863,7 +7125,18 @@ def file_stamp(path: str) -> tuple[int, int, int] | None:
 
 
 MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.]*))?")
-SPELLS = ("fail", "delay", "hold")
+DESCRIBING = ("name", "description")  # fields that may hold directives
+SPELLS = {  # the words of directives, with the headers that say the same
+    "fail": "X-ZMock-Fault",
+    "delay": "X-ZMock-Delay",
+    "hold": "X-ZMock-Hold",
+}
+
+
+def spells_of(*items: Item) -> dict[str, str]:
+    """Return the words of directives in names and descriptions, as {"fail": "HOST.1010"}."""
+    texts = [item.get(name) for item in items for name in DESCRIBING]
+    return dict(MAGIC.findall(" ".join(text for text in texts if isinstance(text, str))))
 
 
 # ---- Jobs ----------------------------------------------------------------------------------------
@@ -7119,6 +7392,16 @@ class Job:
     def held(self) -> bool:
         return self.call.fault.job == "hold" and not self.ended
 
+    @property
+    def stuck(self) -> bool:
+        """True if no time ends it."""
+        return self.held and self.call.fault.hold_for == math.inf
+
+    def touches(self, uuid: Uuid) -> bool:
+        """Return True if it acts on an object, or has made or changed it."""
+        changed = {change[1] for change in self.run.log} if self.run else set()
+        return uuid == self.call.target or uuid in changed
+
 
 class Jobs:
     """The api-jobs. Each has a record in the Store, and is a Job until clients can see its end.
@@ -7181,8 +7464,10 @@ class Jobs:
             "hook": hook,
             "schema": schema,
             "key": call.key,
+            "merge": call.fault.merge,
         }
         self.last = call.job
+        self.release_renamed(call)
         if call.fault.job == "lose":
             self.store.put("Job", record | {"state": "lost", "rule": call.fault.name})
         else:
@@ -7218,6 +7503,11 @@ class Jobs:
     def start(self, job: Job) -> None:
         done = functools.partial(self.finish, job)
         job.run = Run(self, job.call, job.call.seconds, done)
+        fault = job.call.fault
+        if fault.hold_for < math.inf:
+            end_hold = functools.partial(self.end_hold, job, fault)
+            name = f"{job.call.api.name} {job.call.job} is released"
+            self.clock.after(fault.hold_for, end_hold, name, awaited=True)
 
     def finish(self, job: Job, body: Any, error: ApiError | None) -> None:
         """Decide how a job ends; publish() lets it be seen."""
@@ -7236,11 +7526,12 @@ class Jobs:
     def set_result(self, job: Job, body: Any, error: ApiError | None) -> None:
         """Put a result into the record of a job, instead of the one that may be there."""
         fault = job.call.fault
-        result = {"state": "succeeded", "body": body}
+        by_merge = fault.name if fault.merge else None
+        result = {"state": "succeeded", "body": body, "rule": by_merge}
         if error:
             is_by_rule = fault.error is not None and fault.error in (error, error.cause)
             result = {
-                "rule": fault.name if is_by_rule else None,
+                "rule": fault.name if is_by_rule else by_merge,
                 "state": "failed",
                 "body": None,
                 "error": self.cloud.catalogue.error_body(error),
@@ -7446,7 +7737,7 @@ class Jobs:
     def hold(self, job: Job) -> None:
         """Stop a job where it is, or as soon as it starts, until release() or control()."""
         if not job.held:
-            job.call.fault = replace(job.call.fault, job="hold")
+            job.call.fault = replace(job.call.fault, job="hold", hold_for=math.inf)
             if job.run:
                 job.run.plan_anew(0)
             self.note(job.call.job)
@@ -7457,6 +7748,22 @@ class Jobs:
         if job.run:
             job.run.plan_anew(self.clock.steady() - job.run.planned)
         self.note(job.call.job)
+
+    def end_hold(self, job: Job, fault: Fault) -> None:
+        """Release a job unless it has ended, or was released, meanwhile."""
+        if self.running.get(job.call.job) is job and job.call.fault is fault:
+            self.release(job)
+
+    def release_renamed(self, call: Call) -> None:
+        """Release the jobs that `#zmock hold` holds if an update takes it out of their object."""
+        if call.api.kind != "Update" or call.arguments.keys().isdisjoint(DESCRIBING):
+            return
+        if "hold" in spells_of(self.cloud.target_of(call) | call.arguments):
+            return
+        for job in [*self.running.values()]:
+            is_by_magic = job.held and job.call.fault.name.startswith("magic")
+            if is_by_magic and job.touches(call.target):
+                self.release(job)
 
     def fail(self, job: Job, error: ApiError | None) -> None:
         """Fail a job with an error, or with that of the rule that would fail it."""
@@ -7582,12 +7889,27 @@ def failure_of(record: Item) -> str:
 
 def result_of(record: Item, api: Api | None = None) -> Any:
     """Return the body of a job's result, with the schema of its content if its API is given."""
-    if record["state"] == "failed":
-        return {"error": record["error"]}
     body = record.get("body")
+    if record["state"] == "failed":
+        body, api = {"error": record["error"]}, None
+    if record.get("merge"):
+        body = merged(body, record["merge"])
     if not api:
         return body
     return (body or {}) | {"schema": schema_of(body or {}, api.members)}
+
+
+def merged(body: Any, patch: Any) -> Any:
+    """Return a body after a JSON merge patch (RFC 7396), whose nulls remove members."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(body) if isinstance(body, dict) else {}
+    for name, inner in patch.items():
+        if inner is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), inner)
+    return result
 
 
 # ---- Rows at work --------------------------------------------------------------------------------
@@ -14196,7 +14518,7 @@ def decode(octets: bytes, charset: str | None) -> str:
 
 async def body_text(request: web.Request, limit: int) -> str:
     """Return the body as text. Raise ValueError if it cannot be unpacked or decoded."""
-    octets = await request.read() if request.can_read_body else b""
+    octets = await request.read() if request.body_exists else b""
     encoding = header_of(request, "Content-Encoding") or ""
     return decode(unpack(octets, encoding.strip().lower(), limit), request.charset)
 
@@ -14376,6 +14698,12 @@ def forwarded(request: web.Request) -> list[str]:
     return parts
 
 
+def has_spells(request: web.Request) -> bool:
+    """Return True if a header of a request asks for trouble."""
+    headers = request.headers
+    return "X-ZMock-Fault" in headers or "X-ZMock-Delay" in headers or "X-ZMock-Hold" in headers
+
+
 def header_safe(text: str) -> str:
     """Return text as a header carries it: one line, not too long, as UTF-8 (RFC 9110, 5.5)."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
@@ -14502,7 +14830,7 @@ def unread_body(api: Api, body: Item, key: str | None) -> list[str]:
     return [f"nothing reads {listed} beside {json.dumps(api.key if key is None else key)}"]
 
 
-HEADERS_READ = ("X-Job-UUID", "X-Web-Hook", "X-JSON-Schema")
+HEADERS_READ = ("X-Job-UUID", "X-Web-Hook", "X-JSON-Schema", *SPELLS.values())
 
 
 def unread_headers(headers: Iterable[str]) -> list[str]:
@@ -14510,7 +14838,7 @@ def unread_headers(headers: Iterable[str]) -> list[str]:
     read = {name.lower() for name in HEADERS_READ}
     hints = []
     for name in headers:
-        if name.lower() not in read and re.match("x-.*(job|hook|schema)", name, re.I):
+        if name.lower() not in read and re.match("x-(zmock|.*(job|hook|schema))", name, re.I):
             better = did_you_mean(name, HEADERS_READ)
             hints.append(f"no api reads the header {header_safe(name)}{better}")
     return hints
@@ -14677,13 +15005,24 @@ class Answer:
     ready: bytes = b""
 
 
-def raw_answer(status: int, body: Any) -> Answer:
+def json_or_none(body: Any) -> Any:
+    """Return the JSON value in the bytes of a body, None for other bytes."""
+    if not isinstance(body, bytes):
+        return body
+    try:
+        return load_json(body.decode())
+    except ValueError:
+        return None
+
+
+def raw_answer(status: int, body: Any, headers: Item) -> Answer:
     """Return an answer that is not ZStack's but of a proxy in between."""
+    headers = {name.title(): value for name, value in headers.items()}
     if not isinstance(body, str):
         octets = b"" if body is None else to_json(body)
-        return Answer(status, octets, {"Content-Type": "application/json"})
+        return Answer(status, octets, {"Content-Type": "application/json"} | headers)
     kind = "html" if body.lstrip().startswith("<") else "plain"
-    return Answer(status, body.encode(), {"Content-Type": f"text/{kind}; charset=utf-8"})
+    return Answer(status, body.encode(), {"Content-Type": f"text/{kind}; charset=utf-8"} | headers)
 
 
 def members_answered(call: Call) -> dict[str, Member]:
@@ -14812,11 +15151,11 @@ class AnswerCache:
 # answers that break
 
 SILENT_BREAKS = {"reset", "empty", "hang"}  # nothing at all is sent
-DRIBBLE_SECONDS = 0.1  # seconds between two bytes
+PIECE_SECONDS = 0.1  # seconds between two pieces of a slow answer
 
 
 async def break_reset(
-    request: web.Request, response: web.Response, clock: Clock
+    request: web.Request, response: web.Response, clock: Clock, amount: float
 ) -> web.StreamResponse:
     """Send a RST: the client sees "connection reset by peer"."""
     if request.transport:
@@ -14828,14 +15167,14 @@ async def break_reset(
 
 
 async def break_empty(
-    request: web.Request, response: web.Response, clock: Clock
+    request: web.Request, response: web.Response, clock: Clock, amount: float
 ) -> web.StreamResponse:
     """Send a FIN, and not one byte."""
     return Unanswered()
 
 
 async def break_hang(
-    request: web.Request, response: web.Response, clock: Clock
+    request: web.Request, response: web.Response, clock: Clock, amount: float
 ) -> web.StreamResponse:
     """Send nothing for as long as the client waits. That holds the connection, but no task."""
     return Unanswered(keep_alive=True)
@@ -14873,18 +15212,26 @@ async def begin(
     return stream
 
 
-async def break_truncate(
-    request: web.Request, response: web.Response, clock: Clock
+async def break_after(
+    request: web.Request, response: web.Response, clock: Clock, amount: float
 ) -> web.StreamResponse:
-    """Send a head that promises the whole body, half of it, and a FIN."""
+    """Send a head that promises the whole body, `amount` bytes of it, and a FIN."""
     body: Any = response.body
     stream = await begin(request, response, max(1, len(body)))
-    await stream.write(body[: len(body) // 2])
+    await stream.write(body[: int(amount)])
     return Unanswered()
 
 
+async def break_truncate(
+    request: web.Request, response: web.Response, clock: Clock, amount: float
+) -> web.StreamResponse:
+    """Send half of the body, and a FIN."""
+    body: Any = response.body
+    return await break_after(request, response, clock, len(body) // 2)
+
+
 async def break_garbage(
-    request: web.Request, response: web.Response, clock: Clock
+    request: web.Request, response: web.Response, clock: Clock, amount: float
 ) -> web.StreamResponse:
     """Send a chunked answer whose second chunk is none, and a FIN."""
     body: Any = response.body
@@ -14895,17 +15242,30 @@ async def break_garbage(
     return Unanswered()
 
 
-async def break_dribble(
-    request: web.Request, response: web.Response, clock: Clock
+async def break_rate(
+    request: web.Request, response: web.Response, clock: Clock, amount: float
 ) -> web.StreamResponse:
-    """Send the whole answer byte by byte."""
+    """Send the whole answer, `amount` bytes a second."""
     body: Any = response.body
     stream = await begin(request, response, len(body))
-    for place, byte in enumerate(body):
-        await clock.sleep(DRIBBLE_SECONDS if place else 0)
-        await stream.write(bytes([byte]))
+    size = max(1, int(amount * PIECE_SECONDS))
+    for place in range(0, len(body), size):
+        await clock.sleep(size / amount if place else 0)
+        await stream.write(body[place : place + size])
     await stream.write_eof()
     return stream
+
+
+async def break_slow_close(
+    request: web.Request, response: web.Response, clock: Clock, amount: float
+) -> web.StreamResponse:
+    """Send the whole body, and `amount` seconds later its end and a FIN."""
+    body: Any = response.body
+    stream = await begin(request, response)
+    await stream.write(body)
+    await clock.sleep(amount)
+    await stream.write_eof()
+    return Unanswered()
 
 
 BREAKS = {
@@ -14914,7 +15274,10 @@ BREAKS = {
     "truncate": break_truncate,
     "garbage": break_garbage,
     "hang": break_hang,
-    "dribble": break_dribble,
+    "dribble": break_rate,
+    "slow-close": break_slow_close,
+    "after": break_after,
+    "rate": break_rate,
 }
 
 
@@ -14927,8 +15290,8 @@ class Unreachable(Exception):
 
 CLOUD = web.AppKey("cloud", Cloud)
 EXPOSED_HEADERS = ("X-ZMock-Hint", "X-ZMock-Rule", "Allow", "Date")
-METHODS = ("GET", "POST", "PUT", "DELETE")
-ALLOWED_HEADERS = "Authorization, Content-Type, X-Job-UUID, X-Web-Hook, X-JSON-Schema"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+ALLOWED_HEADERS = ", ".join(["Authorization", "Content-Type", *HEADERS_READ])
 PREFLIGHT_SECONDS = "600"  # how long a browser may keep the answer to a preflight
 KINDS_OF_APIS = {"POST": "creational", "GET": "query", "DELETE": "delete"}  # RestServer.java
 
@@ -15029,6 +15392,8 @@ class Rest:
         """Find the API of a request, read the call, match a rule, and run the call."""
         if self.cloud.outages.nodes_away:
             raise Unreachable
+        if self.faults.armed and (stub := await self.answer_of_stub(request, entry)):
+            return stub
         if request.method == "OPTIONS":
             return self.preflight(request, entry.path)
         path = path_below(entry.path, self.dialect, self.catalogue)
@@ -15036,13 +15401,19 @@ class Rest:
             call = self.read_poll(path, entry)
         else:
             api, variables, body = await self.find_api(request, path, entry)
+            entry.api = api.name
+            if api.method != "GET":
+                entry.hints += unread_headers(request.headers)
+            if not self.cloud.simulated(api):
+                raise self.not_simulated(api)
             session = self.check_session(request, api)
             call = self.read_call(request, api, variables, body, session, entry)
         self.cloud.used[call.api.name] += 1
         at_once = self.cloud.at_once(call.api)
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
-        if self.faults.armed or not at_once:  # without rules, a job's object may name a fault
+        # Without rules, a job's object or headers may name a fault.
+        if self.faults.armed or not at_once or has_spells(request):
             self.match_rule(request, call, entry)
         if call.fault.at in ("accept", "after"):
             return await self.run_with_fault(request, call, entry)
@@ -15066,7 +15437,7 @@ class Rest:
         """Return the earlier answer to the same GET by admin, if it still stands."""
         if self.faults.armed or self.cloud.outages.nodes_away:
             return None
-        if request.body_exists or "X-JSON-Schema" in request.headers:
+        if request.body_exists or "X-JSON-Schema" in request.headers or has_spells(request):
             return None
         cached = self.cached.find(request.raw_path)
         if cached is None:
@@ -15121,11 +15492,6 @@ class Rest:
             if method == "PUT" and (len(apis) > 1 or body.keys() - OPEN_TO_ALL):
                 match = self.choose_action(fitting, path, body, text)
         api, variables = match
-        entry.api = api.name
-        if api.method != "GET":
-            entry.hints += unread_headers(request.headers)
-        if not self.cloud.simulated(api):
-            raise self.not_simulated(api)
         return api, variables, body
 
     def not_simulated(self, api: Api) -> FrontError:
@@ -15317,21 +15683,31 @@ class Rest:
     # rules
 
     def match_rule(self, request: web.Request, call: Call, entry: Entry) -> None:
-        """Set the fault of a call: that of the first rule that fires."""
-        job = None
-        if call.api is POLL_JOB:
-            job = self.cloud.store.peek("Job", call["uuid"])
-        occasion = MatchedCall(
-            call.api,
-            effective_method(entry.method),
-            entry.path,
-            entry.query,
-            call.arguments,
-            request.headers,
-            self.jobs.as_json(job) if job else self.object_of(call),
-            job.get("key", "") if job else "",
-        )
-        fault = call.fault = self.faults.decide(occasion)
+        """Set the fault of a call: what its headers ask for, else that of the first rule."""
+        if has_spells(request):
+            call.fault = self.fault_of_headers(request, call.api, entry)
+        if not call.fault.name:
+            occasion = self.occasion_of(entry, call.arguments, request.transport)
+            call.fault = self.faults.decide(occasion)
+        self.note_fault(call.fault, entry)
+
+    def fault_of_headers(self, request: web.Request, api: Api, entry: Entry) -> Fault:
+        """Return the fault that the headers of a request ask for, none with --no-magic."""
+        if self.settings.no_magic:
+            entry.hints.append(f"--no-magic: nothing reads {', '.join(SPELLS.values())}")
+            return NO_FAULT
+        words = {}
+        for word, name in SPELLS.items():
+            if name in request.headers:
+                words[word] = header_of(request, name) or " "
+        at = "accept" if self.cloud.at_once(api) else "job"
+        try:
+            return self.faults.requested("header", at, words)
+        except ValueError as error:
+            raise FrontError(400, str(error), str(error)) from None
+
+    def note_fault(self, fault: Fault, entry: Entry) -> None:
+        """Put a fault into the entry of its call, and tell the watchers."""
         entry.rule = header_safe(fault.name)
         if fault.hint:
             entry.hints.append(fault.hint)
@@ -15339,19 +15715,77 @@ class Rest:
             entry.fault = fault
             self.tell("fault", entry)
 
-    def object_of(self, call: Call) -> Item:
+    def occasion_of(
+        self, entry: Entry, arguments: Item, transport: Any = None
+    ) -> MatchedCall:
+        """Return a call as rules see it, with its object as it is now."""
+        job = self.cloud.store.peek("Job", entry.job) if entry.api == POLL_JOB.name else None
+        return MatchedCall(
+            self.faults.apis.get(entry.api),
+            effective_method(entry.method),
+            entry.path,
+            entry.query,
+            arguments,
+            entry.request.headers,
+            self.jobs.as_json(job) if job else self.object_of(entry.api, arguments),
+            job.get("key", "") if job else "",
+            entry,
+            transport,
+        )
+
+    def object_of(self, api_name: str, arguments: Item) -> Item:
         """Return the object that a call reads or changes, {} if there is none."""
-        query = call["query"]
-        if not query:
-            return self.cloud.target_of(call)
-        row = self.catalogue.resource(call.api.type)
-        return self.cloud.look(row.stored, query.uuid) if row else {}
+        api = self.catalogue.apis.get(api_name)
+        if api and api.kind == "Query":
+            type, uuid = api.type, arguments.get("uuid")
+        elif api and api.target:
+            type, uuid = api.target.refers, arguments.get(api.target.name)
+        else:
+            return {}
+        row = self.catalogue.resource(type)
+        return self.cloud.look(row.stored, uuid) if row else {}
+
+    def try_rule(self, definition: Any) -> Item:
+        """Return the calls of the journal that a rule matches, as the journal knows them."""
+        rule = self.faults.compile(definition)
+        occasions = [self.occasion_of(entry, entry.params) for entry in self.journal]
+        calls = [occasion.entry.seq for occasion in occasions if rule.is_for(occasion)]
+        return {"matches": len(calls), "of": len(self.journal), "calls": calls}
+
+    # stubs
+
+    async def answer_of_stub(self, request: web.Request, entry: Entry) -> Answer | None:
+        """Return the answer of the first stub that fires, or None."""
+        self.faults.reread()
+        if not self.faults.stubs:
+            return None
+        arguments = await self.read_for_stubs(request, entry)
+        occasion = self.occasion_of(entry, arguments, request.transport)
+        fault = self.faults.decide(occasion, stubs=True)
+        if fault.answer:
+            self.note_fault(fault, entry)
+            await self.wait(self.clock.sleep(fault.delay))
+            return raw_answer(*fault.answer)
+        return None
+
+    async def read_for_stubs(self, request: web.Request, entry: Entry) -> Item:
+        """Note the API and the body of a request. Return the body, as part of call_key()."""
+        with contextlib.suppress(FrontError):
+            await read_body(request, self.settings.body_limit, self.dialect, entry)
+            path = path_below(entry.path, self.dialect, self.catalogue)
+            if path.startswith("/api-jobs/"):
+                self.read_poll(path, entry)
+            else:
+                api, _, _ = await self.find_api(request, path, entry)
+                entry.api = api.name
+        return {"body": entry.request.body}
 
     async def run_with_fault(self, request: web.Request, call: Call, entry: Entry) -> Answer:
         """Return the answer to a call that a rule fails, breaks, slows down or answers itself."""
         fault, at_once = call.fault, self.cloud.at_once(call.api)
         if at_once or fault.at == "accept":
-            await self.wait(self.clock.sleep(fault.delay))
+            hold = fault.hold_for if fault.job == "hold" else 0
+            await self.wait(self.clock.sleep(fault.delay + hold))
         else:
             call.seconds += fault.delay
         entry.drop = fault.drop
@@ -15367,6 +15801,8 @@ class Rest:
             return self.stub_answer(request, call)
         if fault.error and (at_once or not answer):  # else the poll of its job returns the error
             raise fault.error
+        if answer and fault.merge:
+            answer.body = merged(json_or_none(answer.body), fault.merge)
         if answer:
             return answer
         if at_once:
@@ -15375,14 +15811,17 @@ class Rest:
 
     def stub_answer(self, request: web.Request, call: Call) -> Answer:
         """Return the answer that a rule gives. Without a body, a 2xx has that of the dialect."""
-        status, body = call.fault.answer
+        status, body, headers = call.fault.answer
+        answer = raw_answer(status, body, headers)
         if body is not None or not 200 <= status < 300 or status == 204:
-            return raw_answer(status, body)
+            return answer
         if status == 202 and call.api is POLL_JOB:
-            return self.still_running(request, call["uuid"])
-        if status == 202 and call.job:
-            return Answer(202, self.location(request, call.job))
-        return Answer(status)
+            answer.body = self.still_running(request, call["uuid"]).body
+        elif status == 202 and call.job:
+            answer.body = self.location(request, call.job)
+        else:
+            answer.body = None
+        return answer
 
     # running
 
@@ -15562,7 +16001,8 @@ class Rest:
         try:
             if entry.drop:
                 response.message = entry.answer  # type: ignore[attr-defined]
-                return await BREAKS[entry.drop](request, response, self.clock)
+                amount = entry.fault.amount
+                return await BREAKS[entry.drop](request, response, self.clock, amount)
             await response.prepare(request)
             await response.write_eof()
         except ConnectionError:  # the client has gone
@@ -15581,7 +16021,7 @@ class Rest:
             entry.code = ""
         if entry.drop:
             entry.outcome = entry.drop
-        elif status == 202:
+        elif status == 202 and entry.job:
             entry.outcome = "running"
         else:
             entry.outcome = "error" if status >= 400 else "ok"
@@ -16575,6 +17015,9 @@ def refuse_other_keys(request: web.Request, keys: Sequence[str], text: str) -> N
         raise ControlError(400, f"{text}, not {key!r}{did_you_mean(key, keys)}")
 
 
+THE_WORD_TRUE = Allowed(str, "true", words=("true",))
+
+
 def read_number(request: web.Request, key: str, default: float, highest: float) -> float:
     text = request.query.get(key, str(default))
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) > highest:
@@ -16586,7 +17029,7 @@ FILTERS: dict[str, Callable[[str, str], None]] = {  # of the journal: the check 
     "api": check_glob,
     "path": check_glob,
     "status": Allowed(str, "a number such as 404, or 4xx", pattern="[0-9]{1,18}|[1-5]xx").check,
-    "outcome": among("ok", "error", "running", "succeeded", "failed", *DROPS).check,
+    "outcome": among("ok", "error", "running", "succeeded", "failed", *BREAKS).check,
     "since": Allowed(str, "a number from 0", pattern="[0-9]{1,18}").check,
 }
 
@@ -16947,7 +17390,7 @@ def read_steering(body: Any, codes: dict[str, str]) -> tuple[str, ApiError | Non
         raise ControlError(400, f"{used[0]!r} goes with 'fail' only")
     code = body.get("error", FAILED_BY_HAND.code)
     with refused_for(ValueError):
-        check_code(code, codes)
+        check_code("error", code, codes)
         details = body.get("details", codes[code])
         ANY_TEXT.check("details", details)
     return action, ApiError(code, details)
@@ -17139,8 +17582,10 @@ class Control:
 
     # zmock itself
 
-    async def show_page(self, request: web.Request) -> web.Response:
+    async def show_page(self, request: web.Request) -> web.StreamResponse:
         """Return the page to a browser, and the index of the control calls to others."""
+        if request.path == "/" and any(stub.is_at("GET", "/") for stub in self.faults.stubs):
+            return await self.rest.answer(request)
         page, headers = page_of(file_stamp(str(PAGE_FILE)))
         is_browser = "text/html" in request.headers.get("Accept", "")
         if is_browser and headers["ETag"] in request.headers.get("If-None-Match", ""):
@@ -17264,9 +17709,13 @@ class Control:
         return answer
 
     async def add_rule(self, request: web.Request) -> Item:
-        """Add a rule behind the others."""
+        """Add a rule behind the others. With ?try=true, return the past calls that it matches."""
         body = await self.read_json(request)
+        refuse_other_keys(request, ["try"], "a rule is added, or tried with try=true")
         with refused_for(ValueError):
+            if "try" in request.query:
+                THE_WORD_TRUE.check("try", request.query["try"])
+                return self.rest.try_rule(body)
             rule = self.faults.add(body)
         stored = body | {"uuid": rule.id, "id": rule.id}
         if rule.timer:
@@ -18583,8 +19032,9 @@ class Mock:
         moments = [self.cloud.jobs.due(record)]
         if moments[0] <= now:
             moments = [self.clock.due_date(timer) for timer in self.clock.awaited_timers()]
-        if state in ("held", "lost") or not moments:
-            uuid = record["uuid"]
+        uuid = record["uuid"]
+        running = self.cloud.jobs.running.get(uuid)
+        if state == "lost" or (running and running.stuck) or not moments:
             reason = f"job {uuid} is {state} and will not end by itself"
             raise RuntimeError(f"{reason}: POST /zmock/jobs/{uuid}")
         return max(0, min(moments) - now)
@@ -19267,6 +19717,8 @@ def describe_fault(fault: Fault) -> str:
         parts.append(f"error {fault.error.code}{stage}")
     if fault.answer:
         parts.append(f"answer {fault.answer[0]}")
+    if fault.merge:
+        parts.append("answer patched")
     if fault.drop:
         parts.append(f"connection broken ({fault.drop})")
     if fault.job:
@@ -19586,7 +20038,7 @@ class Terminal(logging.Handler):
         texts += entry.hints
         if entry.hung_up:
             texts.append(f"the client hung up before the answer, which took {duration(entry.ms)}")
-        for text in texts:
+        for text in dict.fromkeys(texts):
             yield MARGIN + self.paint(printable(text, LONGEST_TEXT), YELLOW)
 
 

@@ -71,7 +71,8 @@ def then_keys_table():
 
 
 def drops_table():
-    return Table([[code(word)] for word in zmock.DROPS])
+    forms = ["{\"after\": BYTES}", "{\"rate\": BYTES_PER_SECOND}"]
+    return Table([[code(word)] for word in [*zmock.DROPS, *forms]])
 
 
 def incidents_table():

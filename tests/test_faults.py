@@ -21,6 +21,7 @@ from zmock import (
     THEN,
     MatchedCall,
     create_app,
+    merged,
     named,
     raw_answer,
     serve,
@@ -72,7 +73,7 @@ async def test_a_rule_comes_by_http_by_the_handle_or_from_a_file(tmp_path):
         assert (await control(by_http, "POST", "rules", rule))[0] == 200
         by_handle.rule(**rule)
         for mock in (from_file, by_http, by_handle):
-            assert await control(mock, "GET", "rules/full") == (200, rule | {"matches": 0, "hits": 0})
+            assert await control(mock, "GET", "rules/full") == (200, rule | {"matches": 0, "hits": 0, "last": None})
             assert await new_zone(mock) == "HOST_ALLOCATION.1000"
 
 
@@ -243,7 +244,7 @@ REFUSED = [
     ({"api": "*", "every": 0}, "'every' is a whole number from 1"),
     ({"api": "*", "probability": 1.1}, "'probability' is a number from 0 to 1, not 1.1"),
     ({"api": "*", "probability": [1]}, "'probability' is a number"),
-    ({"api": "*", "ttl": -1}, "'ttl' is a number from 0"),
+    ({"api": "*", "ttl": -1}, "'ttl' is a number above 0"),
     ({"api": "*", "delay": True}, "'delay' is a number from 0"),
     ({"api": "*", "delay": 1e10}, "'delay' is a number from 0"),
     ({"api": "*", "delay": "3"}, "'delay' is a number from 0"),
@@ -289,7 +290,7 @@ REFUSED = [
     ({"api": "*", "then": {"drop": "rest"}}, "did you mean reset?"),
     ({"api": "*", "then": {"drop": "reset", "at": "job"}}, "'at' is accept or after"),
     ({"api": "*", "then": {"job": "held"}}, "did you mean hold?"),
-    ({"api": "*", "then": {"job": "hold", "at": "job"}}, "'at' is for error, status and drop"),
+    ({"api": "*", "then": {"job": "hold", "at": "job"}}, "'at' is for error, status, merge and drop"),
     ({"api": "*", "then": {"webhook": "often"}}, "never, late, twice or first"),
     ({"api": "QueryZone", "then": {"job": "hold"}}, "without a job"),
     ({"api": "Get*", "then": {"error": "SYS.1006", "at": "job"}}, "without a job"),
@@ -302,6 +303,58 @@ REFUSED = [
     ({"api": "*", "then": {"status": 500, "body": ["\ud800"]}}, "is a text"),
     ({"api": "*", "when": {"params.name": "\ud800"}}, "is a text"),
     ({"api": "*", "then": "fail"}, "'then' is"),
+    ({"api": "*", "on": 2}, "'on' is a list of whole numbers from 1, not 2"),
+    ({"api": "*", "on": []}, "'on' is a list of whole numbers from 1"),
+    ({"api": "*", "on": [0]}, "'on' is a whole number from 1, not 0"),
+    ({"api": "*", "on": [2], "every": 2}, "'on' does not go with 'every'"),
+    ({"api": "*", "on": [2], "times": 1}, "'on' does not go with 'times'"),
+    ({"api": "*", "on": [2], "skip": 1}, "'on' does not go with 'skip'"),
+    ({"api": "*", "on": [2], "limit": {"calls": 1, "per": 1}}, "'limit' does not go with 'on'"),
+    ({"api": "*", "limit": 10}, "'limit' is {\"calls\": 10, \"per\": seconds}, not 10"),
+    ({"api": "*", "limit": {"calls": 10}}, "'limit' is {\"calls\": 10, \"per\": seconds}"),
+    ({"api": "*", "limit": {"calls": 10, "per": 1, "burst": 2}}, "'limit' is {\"calls\": 10"),
+    ({"api": "*", "limit": {"calls": 0, "per": 1}}, "'limit.calls' is a whole number from 1"),
+    ({"api": "*", "limit": {"calls": 10**6, "per": 1}}, "'limit.calls' is a whole number from 1 to 10000"),
+    ({"api": "*", "limit": {"calls": 1, "per": 0}}, "'limit.per' is above 0"),
+    ({"api": "*", "retries": "other"}, "'retries' is the word same, not 'other'"),
+    ({"api": "*", "retires": "same"}, "did you mean retries?"),
+    ({"api": "*", "delay": {"recorded": []}}, "'delay.recorded' is a list of seconds"),
+    ({"api": "*", "delay": {"recorded": [0.1, -1]}}, "'delay.recorded' is a number from 0, not -1"),
+    ({"api": "*", "delay": {"recrded": [1]}}, "did you mean recorded?"),
+    ({"api": "CreateZone", "then": {"job": "hold", "for": "5"}}, "'for' is a number from 0"),
+    ({"api": "CreateZone", "then": {"job": "lose", "for": 5}}, "'for' is the time of a hold, not of lose"),
+    ({"api": "CreateZone", "then": {"for": 5}}, "'for' goes with 'job' only"),
+    ({"api": "*", "then": {"headers": {"A": "b"}}}, "'headers' goes with 'status' only"),
+    ({"api": "*", "then": {"status": 200, "headers": []}}, "'headers' is a JSON object such as"),
+    ({"api": "*", "then": {"status": 200, "headers": {"Retry-After": 5}}}, "'Retry-After' is a text without line breaks, not 5"),
+    ({"api": "*", "then": {"status": 200, "headers": {"A": "b\r\nC: d"}}}, "'A' is a text without line breaks"),
+    ({"api": "*", "then": {"status": 200, "headers": {"A": "钱"}}}, "'A' is a text without line breaks"),
+    ({"api": "*", "then": {"status": 200, "headers": {"A b": "c"}}}, "names of letters, digits and -, not 'A b'"),
+    *(({"api": "*", "then": {"status": 200, "headers": {name: "5"}}}, f"'headers' cannot hold {name}: zmock sets it")
+      for name in ("Content-Length", "transfer-encoding", "Connection", "Upgrade")),
+    ({"api": "*", "then": {"merge": []}}, "'merge' is a JSON object such as"),
+    ({"api": "*", "then": {"merge": {"a": 1}, "status": 200}}, "make it two rules"),
+    ({"api": "*", "then": {"merge": {"a": 1}, "at": "after"}}, "'at' is accept or job"),
+    ({"api": "*", "then": {"drop": {"after": -1}}}, "'drop.after' is a whole number from 0"),
+    ({"api": "*", "then": {"drop": {"rate": 0}}}, "'drop.rate' is above 0"),
+    ({"api": "*", "then": {"drop": {"after": 1, "rate": 2}}}, "'drop' is a word"),
+    ({"api": "*", "then": {"drop": {"rat": 2}}}, "did you mean rate?"),
+    ({"api": "*", "then": {"drop": "after"}}, "'drop' is reset"),
+    ({"api": "*", "then": {"drop": "slowclose"}}, "did you mean slow-close?"),
+    ({"path": "/x"}, "needs 'then.status'"),
+    ({"api": "QueryZone", "path": "/zstack/v1/zones", "then": {"error": "SYS.1006"}}, "needs 'then.status'"),
+    ({"api": "QueryZone", "method": "GET", "then": {"drop": "reset"}}, 'write "when": {"path": ...}'),
+    ({"path": "/x", "then": {"status": 200, "at": "after"}}, "answers instead of the call: no 'at'"),
+    ({"path": "zones", "then": {"status": 200}}, "'path' is a glob over the whole path of the server"),
+    ({"path": 7, "then": {"status": 200}}, "'path' is a text, not 7"),
+    ({"path": "/" + "*a" * 500, "then": {"status": 200}}, "'path' is a text of at most 500 characters"),
+    *(({"path": path, "then": {"status": 200}}, f"control calls, which no rule touches: {path}")
+      for path in ("/zmock", "/zmock/rules", "//zmock/*", "/zmock*")),
+    ({"path": "/x", "method": "get", "then": {"status": 200}}, "did you mean GET?"),
+    ({"path": "/x", "method": "HEAD", "then": {"status": 200}}, "'method' is GET, POST, PUT, PATCH, DELETE or OPTIONS"),
+    ({"method": "GET", "then": {"status": 200}}, "'api' is missing"),
+    ({"path": "/x", "when": {"params.name": "x"}, "then": {"status": 200}}, "answers before zmock reads params.name"),
+    ({"id": "header", "api": "*"}, "there is a rule 'header' already"),
     ([], "a rule is a JSON object"),
     ("CreateZone", "a rule is a JSON object"),
 ]  # fmt: skip
@@ -383,7 +436,7 @@ async def test_a_rule_is_over_when_its_time_is(zmock):
     assert await zmock.advance(1) == ["rule rule-1 is over"]
     assert (await zmock.request("GET", "/zones"))[0] == 200
     assert (await control(zmock, "GET", "rules"))[1]["rules"] == [
-        {"id": "rule-1", "api": "QueryZone", "ttl": 60, "then": {"status": 500}, "matches": 1, "hits": 1, "over": True}]  # fmt: skip
+        {"id": "rule-1", "api": "QueryZone", "ttl": 60, "then": {"status": 500}, "matches": 1, "hits": 1, "last": 2, "over": True}]  # fmt: skip
     assert rule.over
 
 
@@ -503,6 +556,7 @@ async def test_polls_are_only_for_rules_that_name_them(zmock):
         ({"normal": [1, 0.2]}, 0, 1, 2),
         ({"normal": [0, 1]}, 0, 0, 5),
         ({"lognormal": {"p50": 0.2, "p99": 3}}, 0, 0.2, 60),
+        ({"recorded": [0.1, 3, 0.12]}, 0.1, 0.12, 3),
     ),
     ids=str,
 )
@@ -566,6 +620,30 @@ async def test_200_calls_meet_the_same_faults_in_any_interleaving(interleavings)
             faults.add((*distinct, *sorted(met[n] for n in range(190, 195)), *sorted(met[n] for n in range(195, 200))))
             assert {202, 200, 502, 503} <= set(distinct)
     assert len(faults) == 1
+
+
+@each("rule", ({"delay": delay} for delay in ({"uniform": [1, 3]}, {"normal": [1, 0.2]}, {"lognormal": {"p50": 0.2, "p99": 3}}, {"recorded": [1, 2, 3, 4]})))
+def test_200_calls_meet_the_same_delays_in_any_order(rule):
+    orders, random, delays = [[*range(200)] for _ in range(3)], Random(7), set()
+    for order in orders:
+        random.shuffle(order)
+        faults = create_app()[REST].faults
+        added = faults.add({"api": "QueryZone"} | rule)
+        drawn = {n: added.decide(occasion(path=f"/{n}"), 1).delay for n in order}
+        delays.add(tuple(drawn[n] for n in range(200)))
+    assert len(delays) == 1 and len({*delays.pop()}) > 3
+
+
+async def test_stubs_meet_the_same_chance_in_any_interleaving(zmock):
+    calls = [("POST", f"/zstack/v1/x/{n % 20}", {"n": n // 20}) for n in range(60)]
+    order, random, faults = [*range(60)], Random(7), set()
+    for _ in range(5):
+        await zmock.reset()
+        zmock.rule(path="/zstack/v1/x/*", probability=0.5, then={"status": 299})
+        random.shuffle(order)
+        met = dict(zip(order, await asyncio.gather(*(answered(zmock, *calls[n]) for n in order))))
+        faults.add(tuple(met[n][0] for n in range(60)))
+    assert len(faults) == 1 and {*faults.pop()} == {299, 404}
 
 
 @pytest.mark.parametrize("other", ({"seed": 2}, {"rule": "b"}))
@@ -656,7 +734,7 @@ async def test_magic_goes_with_the_object_and_an_update_is_the_way_in_and_out(zm
     ("name", "told"),
     (
         ("#zmock fial", "did you mean fail?"), ("#zmock fail=HOST.101", "did you mean HOST.1010?"), ("#zmock delay", "delay=SECONDS"),
-        ("#zmock delay=soon", "delay=SECONDS"), ("#zmock hold=5", "there are #zmock fail"),
+        ("#zmock delay=soon", "delay=SECONDS"), ("#zmock hold=on", "hold=SECONDS"),
     ),
 )  # fmt: skip
 async def test_magic_that_is_none_does_nothing_and_says_so(zmock, name, told):
@@ -944,7 +1022,7 @@ def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told)
     except ValueError as error:
         assert len(str(error)) > 10 and faults.rules == []
         return
-    assert json.loads(json.dumps(rule.as_json())) | {"id": rule.id, "matches": 0, "hits": 0} == rule.as_json()
+    assert json.loads(json.dumps(rule.as_json())) | {"id": rule.id, "matches": 0, "hits": 0, "last": None} == rule.as_json()
     for api in ("CreateZone", "QueryZone", "PollJob"):
         fault = faults.decide(MatchedCall(faults.apis[api], "GET", "/zstack/v1/zones", "q=a&b", {"name": "x"}, CIMultiDict({"X-Web-Hook": "x"}), {"name": "y"}))
         assert fault is NO_FAULT or (fault.at in ("accept", "job", "after") and fault.delay >= 0)
@@ -971,3 +1049,533 @@ async def test_a_map_in_a_query_string_that_is_a_text_too_is_a_bad_request(zmock
     path = f"/l3-networks/{named('l3-private')}/network-services?networkServices=x&networkServices.k=v"
     status, body = await zmock.request("DELETE", path)
     assert (status, "duplicate map query parameter[networkServices.k]" in body["error"]["details"]) == (400, True)
+
+
+# trouble from the request itself
+
+
+async def answered(mock, method, path, body=None, **headers):
+    """A call with headers in which - is _: the status, the headers and the body of the answer."""
+    sent = {"Authorization": f"OAuth {mock.session}"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    async with aiohttp.ClientSession() as http, http.request(method, mock.base + path, json=body, headers=sent) as answer:
+        return answer.status, answer.headers, await answer.text()
+
+
+ZONE = ("POST", "/zstack/v1/zones", {"params": {"name": "z"}})
+ZONES = ("GET", "/zstack/v1/zones")
+
+
+async def ended(mock, text):
+    """The end of a job whose 202 has this body: the status of the last poll and its body."""
+    return await mock.request("GET", "/api-jobs/" + json.loads(text)["location"][-32:])
+
+
+@pytest.mark.parametrize("dialect", ("manual", "server"))
+async def test_a_header_makes_a_call_fail_at_once_or_its_job(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        status, headers, text = await answered(mock, *ZONES, X_ZMock_Fault="SYS.1006")
+        assert (status, json.loads(text)["error"]["code"]) == (503, "SYS.1006")
+        assert (headers["X-ZMock-Rule"], headers["Access-Control-Allow-Origin"]) == ("header; hit=1", "*")
+        status, _, text = await answered(mock, *ZONE, X_ZMock_Fault="HOST.1010")
+        await mock.advance(0)
+        assert (status, (await ended(mock, text))[1]["error"]["code"]) == (202, "HOST.1010")
+        assert await mock.query("zones", "name=z") == []
+        assert [call.rule for call in mock.calls() if call.api in ("QueryZone", "CreateZone")] == ["header; hit=1", "header; hit=2", ""]
+        assert mock.calls("PollJob")[-1].rule == "header; hit=2"
+
+
+@each(
+    ("headers", "seconds", "status"),
+    (
+        ({"X_ZMock_Delay": "10"}, 10, 200),
+        ({"X_ZMock_Hold": "10"}, 10, 200),
+        ({"X_ZMock_Hold": "4", "X_ZMock_Delay": "6.5"}, 10.5, 200),
+        ({"X_ZMock_Hold": "10", "X_ZMock_Fault": "SYS.1006"}, 10, 503),
+        ({"x_zmock_hold": "0", "x_zmock_delay": "0"}, 0, 200),
+    ),
+)
+@pytest.mark.parametrize("call", (ZONE, ZONES), ids=("job", "answer"))
+async def test_a_header_makes_a_job_or_an_answer_wait(zmock, call, headers, seconds, status):
+    await zmock.login()
+    sent = asyncio.create_task(answered(zmock, *call, **headers))
+    while not (zmock.clock.sleepers or sent.done()):
+        await asyncio.sleep(0)
+    if seconds:
+        await zmock.advance(seconds - 1)
+        is_over = sent.done() if call is ZONES else (await ended(zmock, (await sent)[2]))[0] != 202
+        assert not is_over
+    await zmock.advance(1)
+    got, _, text = await sent
+    assert (got if call is ZONES else (await ended(zmock, text))[0]) == status
+
+
+async def test_a_header_on_a_poll_is_for_that_poll(zmock):
+    await zmock.login()
+    (job,) = await held(zmock, CALLS["create db"])
+    await zmock.advance(1)
+    polls = [(await answered(zmock, "GET", f"/zstack/v1/api-jobs/{job}", **headers))[0] for headers in ({"X_ZMock_Fault": "SYS.1006"}, {})]
+    assert polls == [503, 200]
+
+
+@each(
+    ("headers", "told"),
+    (
+        ({"X_ZMock_Fault": "HOST.101"}, "'X-ZMock-Fault' is a code of ZStack, not 'HOST.101', did you mean HOST.1010?"),
+        ({"X_ZMock_Fault": ""}, "'X-ZMock-Fault' is a code of ZStack"),
+        ({"X_ZMock_Delay": "soon"}, "'X-ZMock-Delay' is a number from 0, not 'soon'"),
+        ({"X_ZMock_Delay": "-1"}, "'X-ZMock-Delay' is a number from 0, not '-1'"),
+        ({"X_ZMock_Hold": ""}, "'X-ZMock-Hold' is a number from 0"),
+        ({"X_ZMock_Hold": "nan"}, "'X-ZMock-Hold' is a number from 0, not 'nan'"),
+        ({"X_ZMock_Fault": "SYS.1006", "X_ZMock_Hold": "1s"}, "'X-ZMock-Hold' is a number from 0, not '1s'"),
+    ),
+)
+@pytest.mark.parametrize("call", (ZONE, ZONES), ids=("job", "answer"))
+async def test_a_header_that_asks_for_nothing_is_a_bad_request_and_changes_nothing(zmock, call, headers, told):
+    await zmock.login()
+    status, came, text = await answered(zmock, *call, **headers)
+    assert (status, told in came["X-ZMock-Hint"], told in json.loads(text)["error"]["details"]) == (400, True, True)
+    assert await zmock.query("zones", "name=z") == []
+
+
+async def test_headers_win_over_rules_and_magic_and_no_magic_turns_them_off(zmock):
+    await zmock.login()
+    rule = zmock.rule(api="*Zone", then={"status": 502})
+    assert (await answered(zmock, *ZONES, X_ZMock_Fault="SYS.1006"))[0] == 503
+    assert (await answered(zmock, *ZONE, X_ZMock_Delay="1"))[0] == 202
+    assert (await answered(zmock, "POST", "/zstack/v1/zones", {"params": {"name": "#zmock fail"}}, X_ZMock_Delay="1"))[0] == 202
+    assert (rule.matches, rule.hits) == (0, 0)
+    await zmock.advance(1)
+    assert len(await zmock.query("disk-offerings")) and zmock.jobs()[-1]["state"] == "succeeded"
+    async with serve(no_magic=True) as mock:
+        await mock.login()
+        for _ in range(2):
+            status, headers, _ = await answered(mock, *ZONES, X_ZMock_Fault="none")
+            assert (status, headers["X-ZMock-Hint"]) == (200, "--no-magic: nothing reads X-ZMock-Fault, X-ZMock-Delay, X-ZMock-Hold")
+        mock.rule(api="QueryZone", then={"status": 502})
+        assert (await answered(mock, *ZONES, X_ZMock_Fault="SYS.1006"))[0] == 502
+
+
+async def test_an_answer_that_was_ready_is_not_sent_to_a_call_that_asks_for_trouble(zmock):
+    await zmock.login()
+    told = [(await answered(zmock, *ZONES, **headers))[0] for headers in ({}, {}, {"X_ZMock_Fault": "SYS.1006"}, {})]
+    assert told == [200, 200, 503, 200]
+
+
+async def test_a_misspelt_header_is_hinted(zmock):
+    await zmock.login()
+    _, headers, _ = await answered(zmock, *ZONE, X_ZMock_Falut="SYS.1006")
+    assert "no api reads the header X-ZMock-Falut, did you mean X-ZMock-Fault?" in headers["X-ZMock-Hint"]
+
+
+async def test_a_browser_may_send_the_headers(zmock):
+    asked = {"Origin": "http://localhost:5173", "Access_Control_Request_Method": "POST"}
+    _, headers, _ = await answered(zmock, "OPTIONS", "/zstack/v1/zones", **asked)
+    assert {"X-ZMock-Fault", "X-ZMock-Delay", "X-ZMock-Hold"} <= {*headers["Access-Control-Allow-Headers"].split(", ")}
+
+
+# a hold that ends by itself
+
+
+async def test_a_hold_ends_after_its_time_and_the_job_goes_on_at_its_own_pace():
+    async with serve(delay="10") as mock:
+        await mock.login()
+        mock.rule(api="StopVmInstance", then={"job": "hold", "for": 60})
+        (job,) = await held(mock, CALLS["web-1"])
+        await mock.advance(59)
+        assert mock.jobs()[0]["state"] == "held"
+        assert await mock.advance(1) == [f"StopVmInstance {job} is released"]
+        assert mock.jobs()[0]["state"] == "running"
+        await mock.advance(9)
+        assert (await mock.request("GET", f"/api-jobs/{job}"))[0] == 202
+        await mock.advance(1)
+        assert (await mock.request("GET", f"/api-jobs/{job}"))[0] == 200
+
+
+@pytest.mark.parametrize("what", ("finish", "fail", "expire", "release", "hold"))
+async def test_a_hold_that_was_ended_or_renewed_by_hand_is_released_no_more(what):
+    async with serve(delay="10") as mock:
+        await mock.login()
+        mock.rule(api="StopVmInstance", then={"job": "hold", "for": 60})
+        (job,) = await held(mock, CALLS["web-1"])
+        if what == "hold":
+            await control(mock, "POST", f"jobs/{job}", {"do": "release"})
+        await control(mock, "POST", f"jobs/{job}", {"do": what})
+        await mock.advance(1000)
+        states = {"finish": "succeeded", "fail": "failed", "expire": None, "release": "succeeded", "hold": "held"}
+        assert [row["state"] for row in mock.jobs()] == [state for state in [states[what]] if state]
+
+
+async def test_a_call_of_the_handle_waits_for_the_end_of_a_hold(zmock):
+    zmock.rule(api="StopVmInstance", then={"job": "hold", "for": 60})
+    before = zmock.clock.now()
+    assert (await zmock.act("vm-instances", named("vm-web-1"), "stopVmInstance"))["state"] == "Stopped"
+    assert zmock.clock.now() - before == 60
+
+
+# magic that a GUI can release
+
+RENAMED = {"name": "w"}
+
+
+@each(
+    ("where", "update", "state"),
+    (
+        ("name", RENAMED, "running"),
+        ("description", {"description": "fine"}, "running"),
+        ("description", RENAMED, "held"),
+        ("name", {"name": "still #zmock hold"}, "held"),
+        ("name", {"name": "v #zmock delay=1"}, "running"),
+    ),
+)
+async def test_an_update_that_takes_the_directive_away_releases_the_job(where, update, state):
+    async with serve(delay="10") as mock:
+        vm = named("vm-web-1")
+        await mock.call("UpdateVmInstance", uuid=vm, **{where: "x #zmock hold"})
+        (stop,) = await held(mock, CALLS["web-1"])
+        other = (await held(mock, ("POST", "/zones", {"params": {"name": "#zmock hold"}})))[0]
+        await mock.advance(100)
+        path = f"/vm-instances/{vm}/actions"
+        (renaming,) = await held(mock, ("PUT", path, {"updateVmInstance": update}))
+        states = {row["uuid"]: row["state"] for row in mock.jobs()}
+        assert (states[stop], states[other]) == (state, "held")
+        await mock.advance(20)
+        assert (await mock.request("GET", f"/api-jobs/{renaming}"))[0] == (202 if state == "held" else 200)
+
+
+async def test_a_machine_that_is_held_while_it_is_made_goes_on_when_it_is_renamed(zmock):
+    await zmock.login()
+    (job,) = await held(zmock, ("POST", "/vm-instances", {"params": VM | {"name": "v #zmock hold"}}))
+    vm = (await zmock.query("vm-instances", "name~=v #%"))[0]
+    assert vm["state"] == "Starting"
+    await zmock.call("UpdateVmInstance", uuid=vm["uuid"], name="v")
+    await zmock.advance(1)
+    assert (await zmock.request("GET", f"/api-jobs/{job}"))[0] == 200
+    assert (await residue(zmock))[0] == "Running"
+
+
+async def test_magic_holds_for_a_time(zmock):
+    before = zmock.clock.now()
+    await zmock.create("CreateZone", name="#zmock hold=30")
+    assert zmock.clock.now() - before == 30
+
+
+# patched answers
+
+
+@each(
+    ("body", "patch", "patched"),
+    (  # the examples of RFC 7396, appendix A
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}), ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}), ({"a": "b"}, {"a": None}, {}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}), ({"a": ["b"]}, {"a": "c"}, {"a": "c"}), ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}), ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        (["a", "b"], ["c", "d"], ["c", "d"]), ({"a": "b"}, ["c"], ["c"]), ({"a": "foo"}, None, None), ({"a": "foo"}, "bar", "bar"),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}), ([1, 2], {"a": "b", "c": None}, {"a": "b"}), ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ),
+)  # fmt: skip
+def test_a_patch_is_that_of_rfc_7396(body, patch, patched):
+    before = json.dumps(body)
+    assert (merged(body, patch), json.dumps(body)) == (patched, before)
+
+
+async def test_a_patch_changes_the_answer_but_not_the_cloud(zmock):
+    await zmock.login()
+    zmock.rule(api="QueryVmInstance", when={"query.limit": 1}, then={"merge": {"total": 7, "inventories": []}})
+    zmock.rule(api="QueryVmInstance", then={"merge": {"inventory": {"state": "Moved", "name": None, "new": {"a": [1]}}}})
+    zmock.rule(api="GetVersion", then={"merge": {"version": "9"}})
+    zmock.rule(api="CreateZone", times=1, then={"merge": {"location": "http://elsewhere"}, "at": "accept"})
+    path = f"/vm-instances/{named('vm-web-1')}"
+    vm = (await zmock.request("GET", path))[1]["inventory"]
+    assert (vm["state"], vm["new"], "name" in vm, vm["uuid"]) == ("Moved", {"a": [1]}, False, named("vm-web-1"))
+    assert await zmock.request("GET", "/vm-instances?limit=1") == (200, {"inventories": [], "total": 7})
+    assert (await zmock.request("PUT", "/management-nodes/actions", {"getVersion": {}}))[1]["version"] == "9"
+    assert (await zmock.request("POST", "/zones", {"params": {"name": "z"}})) == (202, {"location": "http://elsewhere"})
+    await control(zmock, "DELETE", "rules")
+    assert (await zmock.request("GET", path))[1]["inventory"]["state"] == "Running"
+
+
+@pytest.mark.parametrize("dialect", ("manual", "server"))
+async def test_a_patch_of_a_body_that_is_no_json_makes_one(dialect):
+    async with serve(dialect=dialect) as mock:
+        await mock.login()
+        mock.rule(api="PollJob", then={"merge": {"error": {"hint": "gone"}}})
+        status, _, text = await answered(mock, "GET", "/zstack/v1/api-jobs/x")
+        assert (status, json.loads(text)["error"]["hint"]) == (404, "gone")
+
+
+@pytest.mark.parametrize("memory", (True, False))
+async def test_a_patch_changes_the_result_of_a_job_in_every_poll(tmp_path, memory):
+    async with serve(memory=memory, data=str(tmp_path / "cloud")) as mock:
+        await mock.login()
+        rule = {"api": "[CD]*Zone", "then": {"merge": {"inventory": {"name": None, "type": "odd"}, "error": {"details": "why"}}}}
+        assert (await control(mock, "POST", "rules", rule))[0] == 200
+        make = (await held(mock, ("POST", "/zones", {"params": {"name": "z"}})))[0]
+        fail = (await held(mock, ("DELETE", "/zones/" + "0" * 32)))[0]
+        await mock.advance(0)
+        for _ in range(2):
+            status, body = await mock.request("GET", f"/api-jobs/{make}")
+            assert (status, body["inventory"]["type"], "name" in body["inventory"]) == (200, "odd", False)
+        status, body = await mock.request("GET", f"/api-jobs/{fail}")
+        assert body["error"]["details"] == "why"
+        assert {call.rule for call in mock.calls("PollJob")} == {"rule-1; hit=1", "rule-1; hit=2"}
+        assert (await mock.query("zones", "name=z"))[0]["type"] == "zstack"
+
+
+# stubs
+
+
+@each(
+    ("rule", "call", "status"),
+    (
+        ({"path": "/zstack/v1/zones"}, ("GET", "/zstack/v1/zones?limit=1"), 299),
+        ({"path": "/zstack/v1/*"}, ("POST", "/zstack/v1/zones/x/y", {"a": 1}), 299),
+        ({"path": "/zstack/v1/zones", "method": "GET"}, ("DELETE", "/zstack/v1/zones"), 405),
+        ({"api": "Query*", "path": "*"}, ("GET", "/zstack/v1/zones"), 299),
+        ({"path": "/zstack/v1/nothing"}, ("GET", "/zstack/v1/nothing"), 299),
+        ({"path": "/zstack/v1/ecs/vpc"}, ("POST", "/zstack/v1/ecs/vpc"), 299),
+        ({"path": "/"}, ("GET", "/"), 299),
+        ({"path": "/app/*.js"}, ("GET", "/app/a/b.js?v=1"), 299),
+        ({"path": "/app/*.js"}, ("GET", "/app/b.css"), 404),
+        ({"path": "/a b"}, ("GET", "/a%20b"), 299),
+        ({"path": "/图*"}, ("GET", "/%E5%9B%BE/1"), 299),
+        ({"path": "/x", "method": "PATCH"}, ("PATCH", "/x"), 299),
+        ({"path": "/x", "method": "GET"}, ("HEAD", "/x"), 299),
+        ({"path": "/x", "method": "OPTIONS"}, ("OPTIONS", "/x"), 299),
+        ({"path": "*", "when": {"header.x-a": "1*"}}, ("GET", "/x"), 404),
+        ({"path": "*", "when": {"query.q": "a*"}}, ("GET", "/x?q=ab"), 299),
+        ({"path": "*", "when": {"method": "P*"}}, ("PUT", "/x"), 299),
+        ({"api": "QueryZone", "path": "*/zones"}, ("GET", "/zstack/v1/zones"), 299),
+        ({"api": "QueryZone", "path": "*"}, ("POST", "/zstack/v1/zones", {"params": {"name": "z"}}), 400),
+        ({"api": "StopVmInstance", "method": "PUT"}, ("PUT", f"/zstack/v1/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}}), 299),
+        ({"api": "StopVmInstance", "method": "PUT"}, ("PUT", f"/zstack/v1/vm-instances/{named('vm-web-1')}/actions", {"startVmInstance": {}}), 400),
+        ({"api": "PollJob", "path": "*"}, ("GET", "/zstack/v1/api-jobs/x"), 299),
+        ({"api": "CreateEcsVpcRemote"}, ("POST", "/zstack/v1/hybrid/aliyun/vpc", {"params": {}}), 299),
+        ({"api": "CreateEcsVpcRemote"}, ("GET", "/zstack/v1/zones"), 400),
+    ),
+)
+async def test_a_stub_answers_without_a_session(zmock, rule, call, status):
+    zmock.rule(**rule, then={"status": 299, "headers": {"X-A": "b"}, "body": {"stub": 1}})
+    async with aiohttp.ClientSession() as http, http.request(call[0], zmock.base + call[1], json=(*call, None)[2]) as answer:
+        assert answer.status == status
+        if status == 299:
+            assert (answer.headers["X-A"], answer.headers["X-ZMock-Rule"]) == ("b", "rule-1; hit=1")
+            assert call[0] == "HEAD" or await answer.json() == {"stub": 1}
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    entry = zmock.calls()[-1]
+    assert (entry.status, entry.path, entry.rule) == (status, call[1].partition("?")[0], "rule-1; hit=1" if status == 299 else "")
+
+
+async def test_calls_that_no_stub_is_for_go_on_as_always(zmock):
+    zmock.rule(path="/x", then={"status": 299})
+    zmock.rule(api="StopVmInstance", path="*", skip=1, then={"status": 299})
+    assert (await zmock.create("CreateZone", name="z", userTags=["a"]))["name"] == "z"
+    assert (await zmock.act("vm-instances", named("vm-web-1"), "stopVmInstance"))["state"] == "Stopped"
+    assert (await zmock.request("GET", "/zonse"))[0] == 404 and "nearest: /zones" in zmock.calls()[-1].hints[0]
+
+
+async def test_a_stub_that_answers_202_is_no_job(zmock):
+    zmock.rule(path="/x", then={"status": 202})
+    await answered(zmock, "GET", "/x")
+    assert (zmock.calls()[0].outcome, zmock.jobs()) == ("ok", [])
+
+
+async def test_a_stub_of_an_api_names_it_in_the_journal(zmock):
+    zmock.rule(path="/zstack/v1/*", then={"status": 299})
+    for path in ("/zones", "/api-jobs/x", "/nothing"):
+        await zmock.request("GET", path)
+    assert [call.api for call in zmock.calls()] == ["QueryZone", "PollJob", ""]
+
+
+async def test_a_browser_may_call_a_stub_of_another_origin(zmock):
+    zmock.rule(path="/upload", method="PUT", then={"status": 201})
+    asked = {"Origin": "http://localhost:5173", "Access_Control_Request_Method": "PUT", "Access_Control_Request_Headers": "x-b"}
+    status, headers, _ = await answered(zmock, "OPTIONS", "/upload", **asked)
+    assert (status, headers["Access-Control-Allow-Headers"]) == (200, "x-b")
+    assert zmock.rules[0].matches == 0
+
+
+@each(
+    ("rule", "statuses"),
+    (
+        ({"skip": 1, "times": 1}, [404, 299, 404, 404]),
+        ({"every": 2}, [404, 299, 404, 299]),
+        ({"on": [1, 4]}, [299, 404, 404, 299]),
+        ({"limit": {"calls": 3, "per": 1}}, [404, 404, 404, 299]),
+        ({"probability": 1}, [299] * 4),
+        ({"delay": {"uniform": [0, 0]}}, [299] * 4),
+    ),
+)
+async def test_a_stub_counts_as_other_rules_do(zmock, rule, statuses):
+    zmock.rule(path="/x", then={"status": 299}, **rule)
+    assert [(await answered(zmock, "GET", "/x"))[0] for _ in statuses] == statuses
+
+
+async def test_a_delay_of_a_stub_is_one_of_the_clock(zmock):
+    zmock.rule(path="/x", delay=30, then={"status": 299})
+    sent = asyncio.create_task(answered(zmock, "GET", "/x"))
+    while not zmock.clock.sleepers:
+        await asyncio.sleep(0)
+    await zmock.advance(30)
+    assert (await sent)[0] == 299
+
+
+async def test_stubs_come_before_other_rules_and_the_control_calls_before_stubs(zmock):
+    zmock.rule(api="QueryZone", then={"status": 502})
+    zmock.rule(path="*", times=1, then={"status": 299})
+    assert [(await answered(zmock, *ZONES))[0] for _ in range(2)] == [299, 502]
+    assert (await control(zmock, "GET", "rules"))[0] == 200
+
+
+# which matches
+
+
+@each(
+    ("rule", "seconds", "fires"),
+    (
+        ({"on": [2, 5]}, [0] * 6, [2, 5]),
+        ({"on": [5, 2, 2]}, [0] * 6, [2, 5]),
+        ({"limit": {"calls": 2, "per": 1}}, [0, 0, 0, 0, 1, 1, 1], [3, 4, 7]),
+        ({"limit": {"calls": 2, "per": 1}}, [0, 0.4, 0.8, 1, 1.2, 1.4, 1.8], [3, 5, 7]),
+        ({"limit": {"calls": 1, "per": 0.1}}, [n / 10 for n in range(30)], []),
+        ({"limit": {"calls": 1, "per": 10}, "times": 1}, [0, 0, 0], [2]),
+        ({"limit": {"calls": 1, "per": 10}, "skip": 2}, [0, 0, 0], [3]),
+    ),
+)
+async def test_a_rule_fires_on_some_matches_and_above_a_rate(zmock, rule, seconds, fires):
+    await zmock.login()
+    zmock.rule(api="QueryZone", then={"status": 429}, **rule)
+    start, fired = zmock.clock.steady(), []
+    for n, second in enumerate(seconds, 1):
+        await zmock.advance(max(0, start + second - zmock.clock.steady()))
+        if (await zmock.request("GET", "/zones"))[0] == 429:
+            fired.append(n)
+    assert fired == fires
+
+
+async def test_a_rate_is_that_of_a_session_else_of_an_address(zmock, monkeypatch):
+    monkeypatch.setattr("zmock.MOST_CLIENTS", 10)
+    rule = zmock.rule(path="/zstack/v1/zones", limit={"calls": 1, "per": 1}, then={"status": 429})
+    told = []
+    for session in ("a", "b", "a", None, None, "b"):
+        headers = {"Authorization": f"OAuth {session}"} if session else {}
+        async with aiohttp.ClientSession() as http, http.get(f"{zmock.url}/zones", headers=headers) as answer:
+            told.append(answer.status == 429)
+    assert told == [False, False, True, False, True, True]
+    for n in range(30):
+        await answered(zmock, "GET", "/zstack/v1/zones", Authorization=f"OAuth {n}")
+    assert len(rule.windows) <= 10
+
+
+async def test_the_latest_call_that_a_rule_hit_is_named(zmock):
+    rule = zmock.rule(api="QueryZone", on=[1, 3], then={"status": 502})
+    await zmock.login()
+    for _ in range(4):
+        await zmock.request("GET", "/zones")
+    assert (await control(zmock, "GET", "rules/rule-1"))[1]["last"] == zmock.calls("QueryZone")[2].seq == rule.last
+
+
+# repeated calls
+
+
+async def repeat(mock, *times, path="/zones", session=None, keep=False):
+    """Send an equal GET at some real times, on a new connection each: the statuses."""
+    statuses = []
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=not keep)) as http:
+        for second in times:
+            mock.clock.monotonic = lambda second=second: second
+            async with http.get(mock.url + path, headers={"Authorization": f"OAuth {session or mock.session}"}) as answer:
+                statuses.append(answer.status)
+    return statuses
+
+
+@each(
+    ("rule", "times", "statuses", "counts"),
+    (
+        ({"times": 1}, [100, 100.1, 100.5, 101], [502, 502, 200, 200], (3, 1)),
+        ({"skip": 1, "times": 1}, [100, 100.1, 101, 101.15, 101.5], [200, 200, 502, 502, 200], (3, 1)),
+        ({"on": [2]}, [100, 100.1, 100.25, 100.6], [200, 200, 200, 502], (2, 1)),
+        ({"probability": 0.5}, [100 + n / 10 for n in range(5)], None, (1, None)),
+    ),
+)
+async def test_a_call_that_a_client_repeats_at_once_counts_once(zmock, rule, times, statuses, counts):
+    await zmock.login()
+    counted = zmock.rule(api="QueryZone", retries="same", then={"status": 502}, **rule)
+    told = await repeat(zmock, *times)
+    assert told == statuses if statuses else len({*told}) == 1
+    assert counted.matches == counts[0] and counts[1] in (None, counted.hits)
+
+
+async def test_other_calls_and_calls_of_the_same_connection_are_no_repetition(zmock):
+    await zmock.login()
+    rule = zmock.rule(api="*", retries="same", then={"status": 502})
+    await repeat(zmock, 100, 100, 100, keep=True)
+    assert rule.matches == 3
+    await repeat(zmock, 100.1, path="/zones?limit=1")
+    await repeat(zmock, 100.1, path="/hosts")
+    assert rule.matches == 5
+    await repeat(zmock, 100.2, session="a" * 32)
+    assert rule.matches == 6, "another session is another client"
+    for name in ("a", "b", "a"):
+        await answered(zmock, "POST", "/zstack/v1/zones", {"params": {"name": name}})
+    assert rule.matches == 8
+
+
+async def test_a_repetition_comes_within_200_ms_of_the_break_however_long_that_took(zmock):
+    await zmock.login()
+    rule = zmock.rule(api="QueryZone", retries="same", times=1, delay=3, then={"status": 502})
+    zmock.clock.monotonic = lambda: 100
+    first = asyncio.create_task(repeat(zmock, 100))
+    while not zmock.clock.sleepers:
+        await asyncio.sleep(0)
+    zmock.clock.monotonic = lambda: 103
+    await zmock.advance(3)
+    assert await first == [502]
+    again = asyncio.create_task(repeat(zmock, 103.1))
+    while not zmock.clock.sleepers:
+        await asyncio.sleep(0)
+    await zmock.advance(3)
+    assert (await again, rule.matches) == ([502], 1)
+
+
+async def test_a_rule_remembers_a_bounded_number_of_calls_to_be_repeated(zmock, monkeypatch):
+    monkeypatch.setattr("zmock.MOST_CLIENTS", 10)
+    rule = zmock.rule(api="PollJob", retries="same")
+    for n in range(30):
+        await zmock.request("GET", f"/api-jobs/{n}")
+    assert len(rule.decisions) <= 10
+
+
+# a rule that is tried
+
+
+@pytest.mark.zmock(delay="10")
+async def test_a_rule_is_tried_on_the_calls_of_the_journal(zmock):
+    await zmock.login()
+    for call in [*CALLS.values(), ("GET", "/nothing")]:
+        await zmock.request(*call)
+    before = await control(zmock, "GET", "rules")
+    seqs = {name: zmock.calls()[1 + n].seq for n, name in enumerate([*CALLS, "nothing"])}
+    rows = [row for row in WHEN if "resource.state" not in row[0]]  # objects are as they are now
+    rows += [({"resource.state": "Stopping"}, {"web-1", "db-1", "one"})]
+    for when, meets in rows:
+        _, told = await control(zmock, "POST", "rules?try=true", {"api": "*", "when": when, "then": {"status": 418}})
+        login = {zmock.calls()[0].seq} if when == {"header.user-agent": "*"} or when.get("method") == "P*" else set()
+        assert (when, {*told["calls"]} - login) == (when, {seqs[name] for name in meets})
+        assert (told["matches"], told["of"]) == (len(told["calls"]), len(zmock.calls()))
+    _, told = await control(zmock, "POST", "rules?try=true", {"path": "*/nothing", "then": {"status": 418}})
+    assert told == {"matches": 1, "of": len(zmock.calls()), "calls": [seqs["nothing"]]}
+    assert await control(zmock, "GET", "rules") == before == (200, {"rules": []})
+    assert zmock.rule(api="*").id == "rule-1"
+
+
+@each(
+    ("query", "rule", "told"),
+    (
+        ("try=true", {"api": "CreateZones"}, "did you mean CreateZone?"),
+        ("try=yes", {"api": "*"}, "'try' is true, not 'yes'"),
+        ("tyr=true", {"api": "*"}, "did you mean try?"),
+    ),
+)
+async def test_a_rule_that_cannot_be_tried_is_refused_as_it_would_be_added(zmock, query, rule, told):
+    status, body = await control(zmock, "POST", f"rules?{query}", rule)
+    assert (status, told in body["error"], zmock.rules) == (400, True, [])

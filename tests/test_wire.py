@@ -75,6 +75,7 @@ async def mock(zmock):
 
 QUERY, CREATE = ("GET /zones",), ("POST /zones", {"params": {"name": "z"}})
 VERSION = ("PUT /management-nodes/actions", {"getVersion": {}})
+EACH_DROP = [*({"drop": word} for word in DROPS), {"drop": {"after": 5}}, {"drop": {"rate": 20}}]
 CALLS = {"QueryZone": QUERY, "CreateZone": CREATE, "GetVersion": VERSION, "PollJob": ("GET /api-jobs/x",)}
 
 
@@ -100,6 +101,12 @@ ANSWERS = [
     *((api, {"drop": "truncate"}, lambda got: 0 < len(parts(got)[2]) < int(parts(got)[1]["content-length"]), FIN) for api in CALLS),
     *((api, {"drop": "garbage"}, lambda got: parts(got)[1]["transfer-encoding"] == "chunked" and not got.endswith(b"0\r\n\r\n")
        and not re.fullmatch(rb"[0-9a-fA-F]+\r\n.*", parts(got)[2].split(b"\r\n", 2)[2], re.S), FIN) for api in CALLS),
+    *(("QueryZone", {"drop": {"after": size}}, lambda got, size=size: len(parts(got)[2]) == size < int(parts(got)[1]["content-length"]), FIN)
+      for size in (0, 1, 17)),
+    ("QueryZone", {"drop": {"after": 1_000_000}}, whole, FIN),
+    ("QueryZone", {"status": 429, "headers": {"Retry-After": "5", "content-type": "text/csv", "Access-Control-Allow-Origin": "http://a"}, "body": "a,b"},
+     lambda got: (parts(got)[0], *map(parts(got)[1].get, ("retry-after", "content-type", "access-control-allow-origin")), parts(got)[2])
+     == (429, "5", "text/csv", "http://a", b"a,b") and got.lower().count(b"content-type") == 1, FIN),
 ]  # fmt: skip
 
 
@@ -115,7 +122,7 @@ async def test_what_arrives_instead_of_an_answer(mock, api, then, arrives, ends)
     assert (status, "x-zmock-rule" in headers) == ({"CreateZone": 202, "PollJob": 404}.get(api, 200), False)
 
 
-@pytest.mark.parametrize("then", [{"drop": kind} for kind in DROPS], ids=str)
+@pytest.mark.parametrize("then", EACH_DROP, ids=str)
 @pytest.mark.parametrize("first", (FULL, {"status": 502}), ids=("error", "status"))
 async def test_after_the_work_is_done_it_is_done_whatever_arrives(mock, then, first):
     for n, told in enumerate((then, first), 1):
@@ -141,6 +148,34 @@ async def test_a_dribbled_answer_comes_a_byte_each_100_ms_and_is_whole(mock):
         body += await asyncio.wait_for(reader.readexactly(1), 5)
     assert json.loads(body) == {"version": "2.5.1"}
     assert (await read_to_end(reader))[1] == FIN
+    writer.close()
+
+
+async def test_an_answer_comes_as_many_bytes_a_second_as_a_rule_says(mock):
+    mock.rule(api="GetVersion", then={"drop": {"rate": 50}, "at": "after"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
+    writer.write(request(mock, *VERSION))
+    await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(5)
+    while not body.endswith(b"}"):
+        assert (await read_to_end(reader, 0.02))[0] == b""
+        await mock.advance(0.1)
+        more, _ = await read_to_end(reader, 0.02)
+        assert 0 < len(more) <= 5
+        body += more
+    assert json.loads(body) == {"version": "2.5.1"}
+    assert mock.calls("GetVersion")[0].outcome == "rate"
+    writer.close()
+
+
+async def test_a_slow_close_has_the_whole_body_and_ends_seconds_later(mock):
+    mock.rule(api="GetVersion", then={"drop": "slow-close", "at": "after"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
+    writer.write(request(mock, *VERSION))
+    got, ended = await read_to_end(reader)
+    assert b'{"version":"2.5.1"}' in got and ended == OPEN
+    await mock.advance(5)
+    assert await read_to_end(reader) == (b"0\r\n\r\n", FIN)
     writer.close()
 
 
@@ -327,7 +362,7 @@ async def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(mock, 
     assert (await mock.query("zones"))[0]["name"] == "zone-1"
 
 
-@pytest.mark.parametrize("then", [{"drop": kind} for kind in DROPS] + [None], ids=str)
+@pytest.mark.parametrize("then", [*EACH_DROP, None], ids=str)
 async def test_a_client_that_hangs_up_is_no_error(mock, then, caplog):
     async with Receiver(mock) as receiver:
         receiver.began = mock.clock.now()
@@ -402,6 +437,15 @@ async def wire_until_end(mock):
     return await read_to_end(reader, 10)
 
 
+async def test_a_web_hook_gets_the_patched_result(mock):
+    async with Receiver(mock) as receiver:
+        receiver.began = mock.clock.now()
+        mock.rule(api="CreateZone", then={"merge": {"inventory": {"name": "patched"}}})
+        await wire(mock, *CREATE, X_Web_Hook=receiver.url)
+        await mock.advance(1)
+        assert [name for _, name in receiver.came] == ["patched"]
+
+
 async def test_an_action_on_an_object_can_be_reset_and_undone_by_nobody(mock):
     mock.rule(api="StopVmInstance", times=1, then={"drop": "reset", "at": "after"})
     path = f"PUT /vm-instances/{named('vm-web-1')}/actions"
@@ -411,4 +455,4 @@ async def test_an_action_on_an_object_can_be_reset_and_undone_by_nobody(mock):
 
 
 def test_every_way_to_break_an_answer_is_there():
-    assert tuple(BREAKS) == DROPS
+    assert tuple(BREAKS) == (*DROPS, "after", "rate")

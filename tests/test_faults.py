@@ -1056,7 +1056,7 @@ async def test_a_map_in_a_query_string_that_is_a_text_too_is_a_bad_request(zmock
 
 async def answered(mock, method, path, body=None, **headers):
     """A call with headers in which - is _: the status, the headers and the body of the answer."""
-    sent = {"Authorization": f"OAuth {mock.session}"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = {"Authorization": f"OAuth {mock.session}", "Origin": "http://page"} | {name.replace("_", "-"): value for name, value in headers.items()}
     async with aiohttp.ClientSession() as http, http.request(method, mock.base + path, json=body, headers=sent) as answer:
         return answer.status, answer.headers, await answer.text()
 
@@ -1076,7 +1076,7 @@ async def test_a_header_makes_a_call_fail_at_once_or_its_job(dialect):
         await mock.login()
         status, headers, text = await answered(mock, *ZONES, X_ZMock_Fault="SYS.1006")
         assert (status, json.loads(text)["error"]["code"]) == (503, "SYS.1006")
-        assert (headers["X-ZMock-Rule"], headers["Access-Control-Allow-Origin"]) == ("header; hit=1", "*")
+        assert (headers["X-ZMock-Rule"], headers["Access-Control-Allow-Origin"]) == ("header; hit=1", "http://page")
         status, _, text = await answered(mock, *ZONE, X_ZMock_Fault="HOST.1010")
         await mock.advance(0)
         assert (status, (await ended(mock, text))[1]["error"]["code"]) == (202, "HOST.1010")
@@ -1355,12 +1355,13 @@ async def test_a_patch_changes_the_result_of_a_job_in_every_poll(tmp_path, memor
 )
 async def test_a_stub_answers_without_a_session(zmock, rule, call, status):
     zmock.rule(**rule, then={"status": 299, "headers": {"X-A": "b"}, "body": {"stub": 1}})
-    async with aiohttp.ClientSession() as http, http.request(call[0], zmock.base + call[1], json=(*call, None)[2]) as answer:
+    headers = {} if call[1] == "/" else {"Origin": "http://page"}  # the page at / is for its own origin
+    async with aiohttp.ClientSession() as http, http.request(call[0], zmock.base + call[1], json=(*call, None)[2], headers=headers) as answer:
         assert answer.status == status
         if status == 299:
             assert (answer.headers["X-A"], answer.headers["X-ZMock-Rule"]) == ("b", "rule-1; hit=1")
             assert call[0] == "HEAD" or await answer.json() == {"stub": 1}
-            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+            assert answer.headers.get("Access-Control-Allow-Origin") == headers.get("Origin")
     entry = zmock.calls()[-1]
     assert (entry.status, entry.path, entry.rule) == (status, call[1].partition("?")[0], "rule-1; hit=1" if status == 299 else "")
 

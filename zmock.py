@@ -1076,7 +1076,7 @@ class Clock:
 
     # work beside the requests
 
-    async def sleep(self, seconds: Seconds) -> None:
+    async def sleep(self, seconds: Seconds, name: str = "") -> None:
         """Return when some seconds have passed on this clock."""
         if seconds <= 0:
             return
@@ -1090,7 +1090,7 @@ class Clock:
             if task in self.tasks:
                 self.mark_awake(task)
 
-        timer = self.after(seconds, wake, awaited=True)
+        timer = self.after(seconds, wake, name, awaited=True)
         self.sleepers.add(wake)
         self.mark_asleep(task)
         try:
@@ -6884,7 +6884,7 @@ class Faults:
         if ends <= now:
             rule.end()
         else:
-            rule.timer = self.cloud.clock.after(ends - now, rule.end, f"rule {rule.id} is over")
+            rule.timer = self.cloud.clock.after(ends - now, rule.end, f"{rule.id} ends")
 
     def remove(self, id: str) -> None:
         rule = self.by_id.pop(id, None)
@@ -7661,7 +7661,7 @@ class Jobs:
         fault = job.call.fault
         if fault.webhook != "first":
             await job.answered.wait()
-        await self.clock.sleep(fault.lateness)
+        await self.clock.sleep(fault.lateness, f"web-hook of {job.call.api.name}")
         await self.deliver(record)
         if fault.webhook == "twice":
             await self.deliver(record)
@@ -7681,7 +7681,7 @@ class Jobs:
         }
         for attempt in range(HOOK_TRIES):
             if attempt:
-                await self.clock.sleep(HOOK_GAP)
+                await self.clock.sleep(HOOK_GAP, f"web-hook of {record['api']}")
             taken = await self.post(record["hook"], body, headers)
             self.release_answer(uuid)
             if taken:
@@ -9369,8 +9369,8 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
         cloud.remove(row.type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
-    name = "DataVolume" if row.type == "Volume" else row.type
-    timers[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, f"Expunge{name} {uuid}")
+    name = f"expunge of {row.type} {uuid}"
+    timers[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, name)
 
 
 @on("configured", "vm/deletionPolicy", "vm/expungePeriod")
@@ -14165,7 +14165,7 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     if "seconds" in begun.facts:
         seconds = begun.facts.pop("seconds")
         end = functools.partial(end_incident, cloud, begun.id)
-        begun.timer = cloud.clock.after(seconds, end, f"{begun.id} ends", awaited=True)
+        begun.timer = cloud.clock.after(seconds, end, f"{kind} ends", awaited=True)
     return begun
 
 
@@ -15785,7 +15785,8 @@ class Rest:
         fault, at_once = call.fault, self.cloud.at_once(call.api)
         if at_once or fault.at == "accept":
             hold = fault.hold_for if fault.job == "hold" else 0
-            await self.wait(self.clock.sleep(fault.delay + hold))
+            name = f"answer of {call.api.name}"
+            await self.wait(self.clock.sleep(fault.delay + hold, name))
         else:
             call.seconds += fault.delay
         entry.drop = fault.drop
@@ -16664,6 +16665,7 @@ Handler = Callable[[web.Request], Any]  # a coroutine function that returns JSON
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
 MOST_FOUND = 100  # lines of health; the log has all
+MOST_PENDING = 100  # rows of the clock
 MOST_REMEMBERED = 1000  # events; who reads later is told how many are forgotten
 MOST_IN_SUMMARY = 30  # calls
 EVENTS_INTERVAL = 0.1  # seconds of real time between two writes of events
@@ -17779,17 +17781,48 @@ class Control:
     # the clock
 
     async def show_clock(self, request: web.Request) -> Item:
-        """Return the time and the mode of the clock."""
+        """Return the time, the mode of the clock, and what is pending."""
         return self.clock_state()
 
     def clock_state(self, fired: Sequence[str] = ()) -> Item:
         """Return the state of the clock. `fired` are the names of timers that came due."""
         now = self.clock.now()
         offset = round(now - self.clock.system_time(), 3)
-        return {"now": iso(now), "mode": self.clock.mode, "offset": offset, "fired": [*fired]}
+        state = {"now": iso(now), "mode": self.clock.mode, "offset": offset, "fired": [*fired]}
+        pending, rows = self.pending(), []
+        for (date, _), text in pending[:MOST_PENDING]:
+            words = re.sub(UUID, self.name_of, text)
+            rows.append({"in": round(date - now, 3), "at": iso(date), "what": words})
+        return state | {"pending": rows, "more": len(pending) - len(rows)}
+
+    def pending(self) -> list[tuple[tuple[Seconds, int], str]]:
+        """Return all that is due, in order: its date and place, and its words with uuids."""
+        clock = self.clock
+        pending = []
+        for timer in clock.timers + clock.dated:
+            if timer.name and timer.fire:  # a sweep has no name
+                pending.append((clock.due_order(timer), timer.name))
+        for session in self.store.rows("Session"):
+            ends = clock.date_of_stamp(session["expiredDate"])
+            if ends > clock.now():
+                pending.append(((ends, 0), f"session of {session['accountUuid']} ends"))
+        return sorted(pending)
+
+    def name_of(self, match: re.Match) -> str:
+        """Return the name of the object that a uuid stands for, or that a job with it is about."""
+        uuid = subject = match[0]
+        record, job = self.store.peek("Job", uuid), self.jobs.running.get(uuid)
+        if record:
+            subject = self.jobs.as_json(record)["resourceUuid"]
+        for long_job in self.store.find("LongJob", "apiId", uuid):
+            subject = long_job["uuid"]
+        for table in self.store.tables.values():
+            if name := table.items.get(folded(subject), {}).get("name"):
+                return str(name)
+        return (job and job.call["name"]) or uuid
 
     async def set_clock(self, request: web.Request) -> Item:
-        """Apply {"advance": SECONDS}, {"set": DATE}, {"freeze": BOOL} or {"warp": BOOL}."""
+        """Apply {"advance": SECONDS or "next"}, {"set": DATE}, {"freeze": BOOL}, {"warp": BOOL}."""
         body = await self.read_json(request)
         keys = {"advance", "set", "freeze", "warp"}
         if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= keys:
@@ -17810,8 +17843,15 @@ class Control:
         return self.clock_state(fired)
 
     async def advance(self, seconds: Any) -> Sequence[str]:
+        """Let some seconds pass, or the time until the "next" pending moment."""
+        if seconds == "next":
+            pending = self.pending()
+            if not pending:
+                raise ControlError(409, "nothing is pending")
+            [(date, _), _] = pending[0]
+            return await self.clock.go_to(date)
         if not is_span(seconds):
-            text = "'advance' is a number of seconds from 0 to 1e9"
+            text = "'advance' is a number of seconds from 0 to 1e9, or \"next\""
             raise ControlError(400, f"{text}, not {seconds!r}")
         return await self.clock.advance(seconds)
 

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 import zmock
+from asking import ask_control, submit
 from zmock import PATIENCE, Clock, date_of_iso, iso, named, serve, us_date
 
 HOUR, DAY = 3600, 86400
@@ -761,7 +762,7 @@ async def test_what_is_destroyed_is_expunged_after_a_day(mock):
     await mock.advance(DAY - 1)
     await mock.login()
     assert (await mock.query("vm-instances", f"uuid={named('vm-web-1')}"))[0]["state"] == "Destroyed"
-    assert f"ExpungeVmInstance {named('vm-web-1')}" in await mock.advance(2)
+    assert f"expunge of VmInstance {named('vm-web-1')}" in await mock.advance(2)
     assert await mock.query("vm-instances", f"uuid={named('vm-web-1')}") == await mock.query("volumes", f"uuid={volume}") == []
 
 
@@ -783,3 +784,73 @@ async def test_jobs_under_way_go_on_when_the_clock_is_set_back(clock):
         assert (await mock.query("zones", "name=z"))[0]["createDate"].startswith("Jan 1, 2001 8:00:")
         await mock.advance(DAY)
         assert (await mock.request("GET", vm))[0] == 200
+
+
+# what is pending
+
+
+def due(clock):
+    """What a clock shows as pending."""
+    return [(row["in"], row["what"]) for row in clock["pending"]]
+
+
+async def test_the_clock_lists_what_is_pending_in_words_and_in_order():
+    async with serve(delay="20") as mock:
+        shown = await ask_control(mock, "GET", "clock")
+        assert shown["more"] == 0 and not any("session" in row["what"] for row in shown["pending"])
+        usual = [what for _, what in due(shown)]  # of the demo cloud: its long job, its schedules, its deleted objects
+        assert "AddImage add-image" in usual and "expunge of VmInstance old-1" in usual
+        await mock.login()
+        await submit(mock, "POST", "/zones", {"params": {"name": "z"}})
+        await submit(mock, "PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"rebootVmInstance": {}})
+        await ask_control(mock, "POST", "rules", {"api": "QueryZone", "ttl": 600, "then": {"status": 500}})
+        await ask_control(mock, "POST", "incidents", {"management-node-down": 5})
+        shown = await ask_control(mock, "GET", "clock")
+        new = [row for row in due(shown) if row[1] not in usual]
+        assert new[0] == (5, "management-node-down ends") and new[-2:] == [(600, "rule-1 ends"), (pytest.approx(7200, abs=1), "session of admin ends")]
+        assert [row["at"] for row in shown["pending"]] == sorted(row["at"] for row in shown["pending"])
+        assert date_of_iso(shown["pending"][0]["at"]) == pytest.approx(date_of_iso(shown["now"]) + shown["pending"][0]["in"], abs=0.002)
+
+
+async def test_a_job_is_pending_under_the_name_of_what_it_makes_or_acts_on():
+    async with serve(delay="20", cloud="demo") as mock:
+        usual = due(await ask_control(mock, "GET", "clock"))
+        await mock.login()
+        await submit(mock, "POST", "/zones", {"params": {"name": "z"}})
+        await submit(mock, "DELETE", f"/images/{named('image-centos7')}")
+        mock.rule(api="QueryZone", delay=30)
+        query = asyncio.create_task(mock.request("GET", "/zones"))
+        while not [timer for timer in mock.clock.awaited_timers() if timer.name.startswith("answer")]:
+            await asyncio.sleep(0)
+        rows = [row for row in due(await ask_control(mock, "POST", "clock", {"advance": 19})) if row[1] not in dict(map(reversed, usual))]
+        assert rows[:3] == [(1, "CreateZone z"), (1, "DeleteImage image-centos7"), (11, "answer of QueryZone")]
+        await mock.advance(11)
+        await query
+
+
+async def test_at_most_a_hundred_pending_moments_are_listed():
+    async with serve(cloud="empty") as mock:
+        for n in range(103):
+            mock.rule(api="QueryZone", ttl=500 - n, then={"status": 500})
+        shown = await ask_control(mock, "GET", "clock")
+        assert (len(shown["pending"]), shown["more"], shown["pending"][0]["what"]) == (100, 3, "rule-103 ends")
+
+
+async def test_the_clock_goes_from_one_pending_moment_to_the_next():
+    async with serve(cloud="empty", delay="3") as mock:
+        await mock.login()
+        mock.rule(api="QueryZone", ttl=60, then={"status": 500})
+        job = await submit(mock, "POST", "/zones", {"params": {"name": "z"}})
+        steps = [await ask_control(mock, "POST", "clock", {"advance": "next"}) for _ in range(3)]
+        assert [step["fired"] for step in steps] == [[f"CreateZone {job}"], ["rule-1 ends"], []]
+        assert [(row["what"]) for row in steps[1]["pending"]] == ["session of admin ends"]
+        assert (await mock.request("GET", "/zones"))[0] == 503 and steps[2]["pending"] == []
+
+
+async def test_a_clock_with_nothing_pending_stays_where_it_is():
+    async with serve(cloud="empty") as mock, aiohttp.ClientSession() as http:
+        before = mock.clock.now()
+        for body, status, error in (({"advance": "next"}, 409, "nothing is pending"), ({"advance": "nxt"}, 400, 'or "next"')):
+            async with http.post(f"{mock.base}/zmock/clock", json=body) as answer:
+                assert answer.status == status and error in (await answer.json())["error"]
+        assert mock.clock.now() == before

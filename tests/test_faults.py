@@ -433,7 +433,7 @@ async def test_a_rule_is_over_when_its_time_is(zmock):
     rule = zmock.rule(api="QueryZone", ttl=60, then={"status": 500})
     await zmock.advance(59)
     assert (await zmock.request("GET", "/zones"))[0] == 500
-    assert await zmock.advance(1) == ["rule rule-1 is over"]
+    assert await zmock.advance(1) == ["rule-1 ends"]
     assert (await zmock.request("GET", "/zones"))[0] == 200
     assert (await control(zmock, "GET", "rules"))[1]["rules"] == [
         {"id": "rule-1", "api": "QueryZone", "ttl": 60, "then": {"status": 500}, "matches": 1, "hits": 1, "last": 2, "over": True}]  # fmt: skip

@@ -248,7 +248,7 @@ async def test_data_volumes_that_go_with_their_virtual_machine_are_back_after_a_
 
 async def test_what_waits_to_be_expunged_waits_as_long_after_a_reset_as_at_the_start(zmock):
     def left():
-        (due,) = (timer.due - zmock.clock.now() for timer in zmock.clock.timers if timer.fire and timer.name == f"ExpungeVmInstance {named('vm-old-1')}")
+        (due,) = (timer.due - zmock.clock.now() for timer in zmock.clock.timers if timer.fire and timer.name == f"expunge of VmInstance {named('vm-old-1')}")
         return round(due / 60)
 
     waited = left()

@@ -329,6 +329,12 @@ class Settings:
     rules: tuple = setting(
         (), "fault rules, read again when the file changes; repeatable", "time and trouble", "FILE"
     )
+    scenario: str = setting(
+        "",
+        "steps of trouble over time, read again when the file changes",
+        "time and trouble",
+        "FILE",
+    )
     no_magic: bool = setting(
         False, "ignore #zmock fail, delay and hold in names and descriptions", "time and trouble"
     )
@@ -886,6 +892,7 @@ class Clock:
         self.on_clock_set: list[Callable[[Seconds], None]] = []  # called when dates have jumped
         self.known_offset: Seconds = 0.0  # the date_offset that they know of
         self.move_checks: list[Callable[[Seconds], None]] = []  # raise TooFar for a date
+        self.looks: list[Callable[[], None]] = []  # called before a move, and while time runs
         self.moving = asyncio.Lock()  # held by a move of advance(), go_to() or leap()
         self.advancing: object | None = None  # a move that is under way; halt() ends it
         self.order = itertools.count()
@@ -1042,8 +1049,13 @@ class Clock:
         try:
             self.fire_due()
             self.detect_clock_set()
+            self.look()
         finally:
             self.plan_tick()
+
+    def look(self) -> None:
+        for look in self.looks:
+            look()
 
     def fire_due(self) -> list[str]:
         """Fire the timers that are due, in order. Return their names.
@@ -1162,6 +1174,7 @@ class Clock:
             return await self.move_to(date)
 
     def check_move(self, date: Seconds) -> None:
+        self.look()
         for check in self.move_checks:
             check(date)
 
@@ -6891,6 +6904,11 @@ class Faults:
         if rule and rule.timer:
             rule.timer.cancel()
 
+    def drop(self, rule: Rule) -> None:
+        """Remove a rule, unless that has happened."""
+        if self.by_id.get(rule.id) is rule:
+            self.remove(rule.id)
+
     def replace(self, rules: Iterable[Rule]) -> None:
         """Put these rules in force, and no others."""
         before, self.by_id = self.by_id, {rule.id: rule for rule in rules}
@@ -10502,12 +10520,12 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
     return ps.get("availableCapacity", total_capacity(cloud, ps)) - used_capacity(cloud, ps)
 
 
-def store_capacities_of_empty(cloud: Cloud) -> None:
+def store_capacities_of_empty(cloud: Cloud, storages: Iterable[Item]) -> None:
     """Let primary storage whose stored number is what is free now hold what is free when empty.
 
     Cloud files have it so, and had the folders of format 2.
     """
-    for ps in [*cloud.store.rows("PrimaryStorage")]:
+    for ps in [*storages]:
         available = ps.get("availableCapacity")
         if available is not None:
             empty = available + used_capacity(cloud, ps)
@@ -13361,7 +13379,8 @@ def loaded_demo(catalogue: Catalogue, host: str, utc_offset: float) -> LoadedClo
 def resume_long_jobs(cloud: Cloud) -> None:
     """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
     for job in [*cloud.store.rows("LongJob")]:
-        if job["state"] == "Running" and job.get("duration"):
+        is_under_way = job["uuid"] in cloud.part(LongRuns)
+        if job["state"] == "Running" and job.get("duration") and not is_under_way:
             cloud.creation_moment = cloud.clock.date_of_stamp(job["createDate"])
             call = call_of_long_job(cloud, job)
             run_long_job(cloud, job["uuid"], call, job["duration"], cloud.creation_moment)
@@ -13548,13 +13567,44 @@ def load_cloud(
     Its clock stands at the "now" of the file, else at `now`: the date of all that has none.
     Raise SettingsError for a file that is no cloud.
     """
+    try:
+        collections = read_json(path)
+    except (OSError, ValueError) as error:
+        choices = "--cloud is demo, empty, large:N or a JSON file"
+        raise SettingsError(f"cannot read the cloud in {path}: {error}; {choices}") from None
     cloud = new_cloud(settings, catalogue)
+    cloud.clock.stopped_at = now
+    return load_objects(path, collections, cloud)
+
+
+def load_objects(path: str, collections: Any, cloud: Cloud) -> LoadedCloud:
+    """Load the objects of a cloud file into a cloud whose clock stands."""
     file = CloudFile(path, cloud)
-    objects, date = file.read()
+    objects, date = file.read(collections)
     moment = cloud.clock.date_of_stamp(date) if date else None
-    cloud.clock.stopped_at = now if moment is None else moment
+    if moment is not None:
+        cloud.clock.stopped_at = moment
     file.load(objects)
     return LoadedCloud(cloud.store.image(), moment)
+
+
+def copy_of(cloud: Cloud) -> Cloud:
+    """Return a copy of a cloud in memory whose clock stands, to try something out."""
+    copy = new_cloud(replace(cloud.settings, memory=True, clock="frozen"), cloud.catalogue)
+    copy.clock.stopped_at = cloud.clock.now()
+    copy.store.put_back(cloud.store.image())
+    return copy
+
+
+def add_objects(cloud: Cloud, collections: Any) -> None:
+    """Add objects to a cloud, from JSON as in a cloud file. Those that are there are changed.
+
+    Raise SettingsError for a mistake.
+    """
+    add_loaded(cloud, load_objects("cloud", collections, copy_of(cloud)))
+    expunge_all_later(cloud)
+    resume_long_jobs(cloud)
+    plan_all(cloud)
 
 
 def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -> None:
@@ -13563,6 +13613,8 @@ def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -
     documents = loaded.image.documents
     for type in types or documents:
         for item in documents[type].values():
+            if item is cloud.store.peek(type, item["uuid"]):
+                continue  # it was there before
             cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
             if "nextIp" in item:
                 cloud.part(Cursors)[item["uuid"]] = int(address_of(item["nextIp"]) or 0)
@@ -13582,6 +13634,9 @@ def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
     return item | changes
 
 
+NO_COLLECTIONS = ("now", "$schema")  # keys of a cloud file
+
+
 class CloudFile:
     """A cloud file: {"now": DATE, "zones": [{...}], "Host": [...]}, objects by collection or type.
 
@@ -13595,7 +13650,7 @@ class CloudFile:
         self.path, self.cloud, self.catalogue = path, cloud, cloud.catalogue
         rows = self.catalogue.resources.values()
         self.inside = {(row.place.owner, row.place.list_name): row for row in rows if row.inside}
-        self.basic: set[tuple[str, Uuid]] = set()  # the objects that every cloud has
+        self.basic: set[tuple[str, Uuid]] = set()  # the objects that are there without the file
         self.loaded: set[str] = set()  # the uuids in use, as folded() spells them
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
         self.nameless: Counter[str] = Counter()  # objects without a uuid, by type and name
@@ -13606,20 +13661,15 @@ class CloudFile:
     def refuse(self, reason: str) -> NoReturn:
         raise SettingsError(f"{self.path}: {reason}")
 
-    def read(self) -> tuple[list[tuple[Resource, Item]], Stamp]:
+    def read(self, collections: Any) -> tuple[list[tuple[Resource, Item]], Stamp]:
         """Return the objects of the file with the rows of their keys, and its "now" or ""."""
-        try:
-            collections = read_json(self.path)
-        except (OSError, ValueError) as error:
-            choices = "--cloud is demo, empty, large:N or a JSON file"
-            raise SettingsError(
-                f"cannot read the cloud in {self.path}: {error}; {choices}"
-            ) from None
         if not isinstance(collections, dict):
             self.refuse('a cloud is a JSON object {"zones": [...], ...}')
-        now = collections.pop("now", None)
+        now = collections.get("now")
         objects: list[tuple[Resource, Item]] = []
         for key, items in collections.items():
+            if key in NO_COLLECTIONS:
+                continue
             row = self.row_of(key)
             if not isinstance(items, list):
                 self.refuse(f"{key!r} is a list of objects, not {short_json(items)}")
@@ -13645,7 +13695,8 @@ class CloudFile:
 
     def load(self, objects: list[tuple[Resource, Item]]) -> None:
         """Put the objects of the file into its cloud, with all that a created object has."""
-        add_basics(self.cloud)
+        if not self.cloud.store.count("ManagementNode"):
+            add_basics(self.cloud)
         for type in self.catalogue.resources:
             for item in self.cloud.store.rows(type):
                 self.basic.add((type, item["uuid"]))
@@ -13712,7 +13763,10 @@ class CloudFile:
             item = {"lastOpDate": item["createDate"]} | item
         if (type, uuid) in self.basic:
             self.basic.remove((type, uuid))
-            store.put(type, store.peek(type, uuid) | item)
+            before = store.peek(type, uuid)
+            if type == "PrimaryStorage" and "availableCapacity" in before:  # see complete_all()
+                item = {"availableCapacity": available_capacity(self.cloud, before)} | item
+            store.put(type, before | item)
             return
         if folded(uuid) in self.loaded:
             self.refuse(f"the uuid {uuid} is there twice")
@@ -13874,10 +13928,15 @@ class CloudFile:
         """Give each object what it lacks, and count what is left of hosts and storage."""
         cloud, store = self.cloud, self.cloud.store
         for row in self.catalogue.resources.values():  # an object stands behind those it refers to
-            for item in [*store.rows(row.name)] if row.needs else ():
+            for item in self.new_items(row.name) if row.needs else ():
                 if changes := complete(cloud, row, item, self.only_one):
                     store.update(row.name, item["uuid"], **changes)
-        store_capacities_of_empty(cloud)
+        store_capacities_of_empty(cloud, self.new_items("PrimaryStorage"))
+
+    def new_items(self, type: str) -> list[Item]:
+        """Return the items of a type that the file adds or changes."""
+        items = self.cloud.store.rows(type)
+        return [item for item in items if (type, item["uuid"]) not in self.basic]
 
     def only_one(self, row: Resource, item: Item, name: str) -> Uuid:
         """Return the uuid for a reference that is left out: that of the only object there is."""
@@ -14161,7 +14220,8 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     begun = Incident(f"incident-{next(cloud.outages.numbers)}", kind, target, facts or {}, course)
     if facts is not None:
         cloud.outages.incidents[begun.id] = begun
-    log.info("%s began: %s %s", begun.id, kind, target_text(target))
+    if cloud.clock.started:
+        log.info("%s began: %s %s", begun.id, kind, target_text(target))
     if "seconds" in begun.facts:
         seconds = begun.facts.pop("seconds")
         end = functools.partial(end_incident, cloud, begun.id)
@@ -14178,8 +14238,9 @@ def end_incident(cloud: Cloud, id: str) -> None:
     """End an incident, unless it has ended."""
     if id in cloud.outages.incidents:
         next(cloud.outages.incidents.pop(id).course, None)
-        log.info("%s ended", id)
-        cloud.clock.spawn(cloud.store.try_commit())
+        if cloud.clock.started:
+            log.info("%s ended", id)
+            cloud.clock.spawn(cloud.store.try_commit())
 
 
 def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
@@ -14398,6 +14459,190 @@ def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
     if is_expired(cloud, license_of(cloud)):
         return ApiError("LICENSE.1000", "the license has expired")
     return None
+
+
+# scenarios
+
+ACTIONS = {"rule": None, "incident": None, "end": AN_ID, "cloud": None}  # a step has one of them
+STEP_KEYS = {"at": SECONDS, "id": AN_ID} | ACTIONS  # the values of each key
+
+
+@dataclass
+class Step:
+    """A step of a scenario: {"at": 30, "id": "outage", "incident": {"host-down": "host-1"}}.
+
+    state  what came of it: {"played": True, "began": "incident-1"}
+    timer  of the step, until it is played
+    """
+
+    definition: Item
+    state: Item
+    timer: Timer | None = None
+
+    @property
+    def text(self) -> str:
+        """The words for it: "incident host-down: host-1"."""
+        [action] = self.definition.keys() & ACTIONS
+        return f"{action} " + re.sub(r'["{}\[\]]', "", short_json(self.definition[action]))
+
+
+class Scenario:
+    """Steps that begin and end rules and incidents, and add objects, each at a second of its own.
+
+    Seconds count from when it was first loaded. A step that the cloud refuses stops nothing.
+    """
+
+    def __init__(self, id: str, faults: Faults) -> None:
+        self.id, self.faults = id, faults
+        self.cloud, self.clock = faults.cloud, faults.cloud.clock
+        self.zero = self.clock.steady()
+        self.steps: list[Step] = []  # in the order of play
+        self.ends: dict[str, Callable[[], Any]] = {}  # of what it began, by the id of the step
+
+    def load(self, definitions: Any, since: Seconds = -1) -> None:
+        """Take these steps in the place of those before. Only those after `since` are played.
+
+        Raise ValueError, with nothing changed, if one of them cannot be.
+        """
+        check_steps(definitions)
+        ordered = sorted(enumerate(definitions, 1), key=lambda numbered: numbered[1]["at"])
+        rehearsal = Scenario(self.id, Faults(copy_of(self.cloud)))
+        for number, definition in ordered:
+            with about_step(number, definitions):
+                id = definition.get("id")
+                if id in rehearsal.ends:
+                    raise ValueError(f"there is a step {id!r} already")
+                if definition["at"] > since:
+                    rehearsal.perform(definition)
+                elif id:
+                    rehearsal.ends[id] = dict
+        states = {canonical(step.definition): step.state for step in self.steps}
+        self.stop()
+        self.steps = []
+        for _, definition in ordered:
+            step = Step(definition, {"played": False})
+            self.steps.append(step)
+            if definition["at"] > since:
+                second, play = self.zero + definition["at"], functools.partial(self.play, step)
+                name = f"{self.id}: {step.text}"
+                step.timer = self.clock.at_second(second, play, name, awaited=True)
+            else:
+                step.state = states.get(canonical(definition), step.state)
+
+    def stop(self) -> None:
+        for step in self.steps:
+            if step.timer:
+                step.timer.cancel()
+
+    def play(self, step: Step) -> None:
+        step.timer = None
+        try:
+            step.state = {"played": True} | self.perform(step.definition)
+        except (ValueError, SettingsError) as error:
+            step.state = {"played": False, "refused": str(error)}
+            log.warning("%s: %s is refused: %s", self.id, step.text, error)
+        else:
+            log.info("%s: %s", self.id, step.text)
+        self.clock.spawn(self.cloud.store.try_commit())
+
+    def perform(self, step: Item) -> Item:
+        """Do what a step says. Return {"began": ID} if it begins a rule or an incident."""
+        if "cloud" in step:
+            add_objects(self.cloud, step["cloud"])
+            return {}
+        if "end" in step:
+            if step["end"] not in self.ends:
+                refuse("end", "the id of a step before it", step["end"], self.ends)
+            self.ends[step["end"]]()
+            return {}
+        if "rule" in step:
+            rule = self.faults.add(step["rule"])
+            id, end = rule.id, functools.partial(self.faults.drop, rule)
+        else:
+            id = begin_incident(self.cloud, step["incident"]).id
+            end = functools.partial(end_incident, self.cloud, id)
+        self.ends[step.get("id", id)] = end
+        return {"began": id}
+
+    def as_json(self) -> Item:
+        """Return the scenario as GET /zmock/scenarios shows it."""
+        due = [iso(self.clock.due_date(step.timer)) for step in self.steps if step.timer]
+        steps = [step.definition | step.state for step in self.steps]
+        return {"id": self.id, "next": due[0] if due else None, "steps": steps}
+
+
+def check_steps(definitions: Any) -> None:
+    """Raise ValueError for what is no list of steps, or for a wrong key or `at` of a step."""
+    if not isinstance(definitions, list):
+        raise ValueError(f"a scenario is a JSON list of steps, not {short_json(definitions)}")
+    for number, step in enumerate(definitions, 1):
+        with about_step(number, definitions):
+            if not isinstance(step, dict):
+                raise ValueError(f"a step is a JSON object, not {short_json(step)}")
+            for key, value in ({"at": None} | step).items():
+                if key not in STEP_KEYS:
+                    raise ValueError(f"{key!r} is no key of a step{did_you_mean(key, STEP_KEYS)}")
+                if allowed := STEP_KEYS[key]:
+                    allowed.check(key, value)
+            if len(step.keys() & ACTIONS) != 1:
+                raise ValueError(f"a step has one of {', '.join(ACTIONS)}")
+
+
+@contextlib.contextmanager
+def about_step(number: int, definitions: list[Any]) -> Iterator[None]:
+    """Name a step in the errors of the block."""
+    try:
+        yield
+    except (ValueError, SettingsError) as error:
+        raise ValueError(f"step {number} of {len(definitions)}: {error}") from None
+
+
+class Scenarios:
+    """The scenarios under way: that of --scenario, and those of POST /zmock/scenarios."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults, self.file = faults, faults.cloud.settings.scenario
+        self.clear()
+
+    def clear(self) -> None:
+        self.by_id: dict[str, Scenario] = {}
+        self.stamp: Any = ""  # of the file, as it was read last
+        self.problem = ""  # why the file cannot be used
+
+    def add(self, definitions: Any, id: str = "") -> Scenario:
+        """Begin a scenario. Raise ValueError for one that cannot be played."""
+        scenario = Scenario(id or f"scenario-{len(self.by_id) + 1}", self.faults)
+        scenario.load(definitions)
+        self.by_id[scenario.id] = scenario
+        if scenario.clock.started:
+            scenario.clock.fire_due()
+        return scenario
+
+    def reread(self) -> None:
+        """Load the file if it has changed. A file that cannot be used changes nothing."""
+        stamp = file_stamp(self.file)
+        if stamp == self.stamp:
+            return
+        self.stamp, self.problem = stamp, ""
+        name = Path(self.file).name
+        scenario = self.by_id.get(name)
+        try:
+            definitions = read_json(self.file)
+            if scenario:
+                scenario.load(definitions, scenario.clock.steady() - scenario.zero)
+            else:
+                self.add(definitions, name)
+        except (OSError, ValueError) as error:
+            self.problem = f"cannot use the scenario in {self.file}: {error}"
+            log.warning("%s", self.problem)
+
+    def end(self) -> None:
+        """End all scenarios, with the rules and incidents that they began. Objects stay."""
+        for scenario in self.by_id.values():
+            scenario.stop()
+            for end in scenario.ends.values():
+                end()
+        self.by_id.clear()
 
 
 # ---- API -----------------------------------------------------------------------------------------
@@ -15350,6 +15595,7 @@ class Rest:
     ) -> None:
         self.settings = settings
         self.cloud, self.jobs, self.faults = cloud, jobs, faults
+        self.scenarios = Scenarios(faults)
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
         self.journal = journal
         self.seq = itertools.count(1)
@@ -17459,6 +17705,9 @@ class Control:
             "GET snapshots/{name}": self.show_snapshot,
             "PUT snapshots/{name}": self.take_snapshot,
             "DELETE snapshots/{name}": self.drop_snapshot,
+            "GET scenarios": self.list_scenarios,
+            "POST scenarios": self.add_scenario,
+            "DELETE scenarios": self.drop_scenarios,
             "GET incidents": self.list_incidents,
             "POST incidents": self.add_incident,
             "DELETE incidents/{name}": self.drop_incident,
@@ -18229,6 +18478,31 @@ class Control:
         await self.store.commit()
         return {}
 
+    # scenarios
+
+    async def list_scenarios(self, request: web.Request) -> Item:
+        """List the scenarios with their steps, and which of them were played."""
+        self.clock.look()
+        scenarios = self.rest.scenarios
+        answer: Item = {"scenarios": [each.as_json() for each in scenarios.by_id.values()]}
+        if scenarios.problem:
+            answer["problem"] = scenarios.problem
+        return answer
+
+    async def add_scenario(self, request: web.Request) -> Item:
+        """Play a scenario, a list of steps as {"at": 30, "incident": {"host-down": "host-1"}}."""
+        body = await self.read_json(request)
+        with refused_for(ValueError):
+            scenario = self.rest.scenarios.add(body)
+        await self.store.commit()
+        return scenario.as_json()
+
+    async def drop_scenarios(self, request: web.Request) -> Item:
+        """Remove all scenarios, with the rules and incidents that they began."""
+        self.rest.scenarios.end()
+        await self.store.commit()
+        return {"scenarios": []}
+
 
 # ---- App -----------------------------------------------------------------------------------------
 
@@ -18275,6 +18549,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
     clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
     clock.on_clock_set.append(functools.partial(follow_dates, cloud))
     clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
+    if settings.scenario:
+        clock.looks.append(rest.scenarios.reread)
     load_or_fill(rest)
     control.snapshots.tidy_if_possible()
 
@@ -18336,6 +18612,8 @@ def load_or_fill(rest: Rest) -> None:
             with refused_if_unusable(rest.settings.data, "choose another --data"):
                 load_folder(rest)
         rest.faults.must_read()
+        if rest.scenarios.problem:
+            raise SettingsError(rest.scenarios.problem)
 
 
 @contextlib.contextmanager
@@ -18398,13 +18676,14 @@ def resume_cloud(rest: Rest, edited: Container[str]) -> None:
     for line in repair(cloud, edited):
         store.report(line)
     if record.get("format", FORMAT) < 3:
-        store_capacities_of_empty(cloud)
+        store_capacities_of_empty(cloud, store.rows("PrimaryStorage"))
     for job in [*store.rows("Job")]:
         if job["state"] == "running":  # polls get 202 for ever (MysqlAsyncRestStore.java)
             store.update("Job", job["uuid"], state="lost")
     load_rules(rest)
     recover(cloud)
     sweep_regularly(rest)
+    rest.clock.look()
 
 
 def reset_mock(rest: Rest) -> None:
@@ -18422,6 +18701,7 @@ def reset_mock(rest: Rest) -> None:
     plan_all(cloud)
     load_rules(rest)
     sweep_regularly(rest)
+    rest.clock.look()
 
 
 def clear_mock(rest: Rest) -> None:
@@ -18433,6 +18713,7 @@ def clear_mock(rest: Rest) -> None:
     rest.clock.restart()
     rest.forget_calls()
     rest.faults.clear()
+    rest.scenarios.clear()
 
 
 def make_cloud(rest: Rest) -> None:
@@ -19158,6 +19439,12 @@ class Mock:
         await self.cloud.store.commit()
         return begun.as_json(self.clock)
 
+    async def scenario(self, steps: list[Item]) -> Item:
+        """Play a scenario. Return it as /zmock/scenarios shows it."""
+        scenario = self.rest.scenarios.add(steps)
+        await self.cloud.store.commit()
+        return scenario.as_json()
+
     async def end_incident(self, id: str) -> None:
         end_incident(self.cloud, id)
         await self.cloud.store.commit()
@@ -19320,6 +19607,7 @@ class MockInThread:
     advance = waiting(Mock.advance)
     incident = waiting(Mock.incident)
     end_incident = waiting(Mock.end_incident)
+    scenario = waiting(Mock.scenario)
     reset = waiting(Mock.reset)
     rule = calling(Mock.rule)
     calls = calling(Mock.calls)
@@ -20538,15 +20826,16 @@ def end_line(row: Item, paint: Paint) -> str:
 
 @dataclass
 class CheckOptions(Options):
-    """The files of `zmock check`, and the catalogue that they are checked with."""
+    """The files of `zmock check`, and the catalogue and the cloud that they are checked with."""
 
     files: tuple[str, ...] = ()
+    cloud: str = setting("demo", "the cloud that scenarios play in", values="demo|empty|FILE")
     catalogue: tuple = setting((), "rows of the mock's --catalogue; repeatable", values="FILE")
 
 
 def check_files(options: CheckOptions) -> int:
-    """Check files of rules, clouds and catalogues. Return the exit code: 2 if one is unusable."""
-    settings = Settings(**IN_TESTS, catalogue=options.catalogue)
+    """Check files as people write them. Return the exit code: 2 if one is unusable."""
+    settings = Settings(**IN_TESTS, catalogue=options.catalogue, cloud=options.cloud)
     catalogue(settings.catalogue)  # refuses a wrong one once
     code = 0
     for path in options.files:
@@ -20570,11 +20859,11 @@ def check_file(path: str, settings: Settings) -> str:
     except ValueError as error:
         raise SettingsError(f"no JSON: {error}") from None
     if isinstance(content, list):
-        if any(isinstance(row, dict) and "at" in row for row in content):
-            raise SettingsError("a scenario, which this zmock cannot play; it takes rules")
+        if any(isinstance(row, dict) and row.keys() & ACTIONS for row in content):
+            return check_scenario(path, settings)
         return check_rules(path, settings)
     if not isinstance(content, dict):
-        kinds = "a list of rules, a cloud, nor the tables of a catalogue"
+        kinds = "a list of rules or steps, a cloud, nor the tables of a catalogue"
         raise SettingsError(f"{short_json(content)} is neither {kinds}")
     if not content.keys().isdisjoint(TABLES):
         return check_catalogue(path, content, settings)
@@ -20592,13 +20881,25 @@ def check_rules(path: str, settings: Settings) -> str:
     return f"rules, {counted(len(faults.rules), 'rule')}"
 
 
+def check_scenario(path: str, settings: Settings) -> str:
+    """Return the number of steps. Raise SettingsError for the first that cannot be played."""
+    cloud = new_cloud(settings, catalogue(settings.catalogue))
+    fill(cloud, settings.cloud)
+    scenario = Scenario(path, Faults(cloud))
+    try:
+        scenario.load(read_json(path))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return f"scenario, {counted(len(scenario.steps), 'step')}"
+
+
 def check_cloud(path: str, content: Item, settings: Settings) -> str:
     """Return the objects of a cloud file by type. Raise SettingsError if it cannot be used."""
     cloud = new_cloud(settings, catalogue(settings.catalogue))
     load_cloud(path, settings, cloud.catalogue, cloud.clock.now())
     counts: Counter[str] = Counter()
     for key, items in content.items():
-        if key != "now":
+        if key not in NO_COLLECTIONS:
             counts[CloudFile(path, cloud).row_of(key).name] += len(items)
     types = ", ".join(f"{count} {type}" for type, count in counts.items())
     total = counted(counts.total(), "object")
@@ -20711,7 +21012,7 @@ COMMANDS = {
         Command("calls", "print the journal of a mock; -f follows it", CallsOptions, print_calls),
         Command(
             "check",
-            "check files of rules, clouds and catalogues",
+            "check files of rules, scenarios, clouds and catalogues",
             CheckOptions,
             check_files,
             takes_files=True,

@@ -132,7 +132,7 @@ START = "start zmock, or name its address with --url"
         ("evn", {}, "unknown argument evn, did you mean env? (see --help)"),
         ("chekc a.json", {}, "unknown argument chekc, did you mean check? (see --help)"),
         ("--port 1 wait", {}, "the command wait goes first: zmock wait (see --help)"),
-        ("env --cloud demo", {}, "--cloud goes with zmock, not with zmock env (see zmock env --help)"),
+        ("env --cloud demo", {}, "--cloud goes with zmock and zmock check, not with zmock env (see zmock env --help)"),
         ("env --timeout 3", {}, "--timeout goes with zmock wait, not with zmock env (see zmock env --help)"),
         ("openapi --seed 3", {}, "--seed goes with zmock, not with zmock openapi (see zmock openapi --help)"),
         ("--follow", {}, "--follow goes with zmock calls, not with zmock (see --help)"),
@@ -522,6 +522,7 @@ CHECKED = {
     "rules": (json.dumps(RULES), "rules, 3 rules"),
     "rules with a BOM": ("\ufeff" + json.dumps(RULES[:1]), "rules, 1 rule"),
     "no rules": ("[]", "rules, 0 rules"),
+    "a scenario": ('[{"at": 3, "id": "o", "incident": {"host-down": "host-1"}}, {"at": 5, "end": "o"}]', "scenario, 2 steps"),
     "a cloud": (json.dumps(CLOUD), "cloud, 4 objects: 1 Zone, 1 Cluster, 2 Host"),
     "a cloud by types with a BOM": ("\ufeff" + '{"now": "2018-07-10 09:00:00", "Zone": [{"name": "z"}], "zones": [{"name": "y"}]}', "cloud, 2 objects: 2 Zone"),
     "an empty cloud": ("{}", "cloud, 0 objects"),
@@ -531,12 +532,15 @@ REFUSED = {
     "an empty file": ("", "no JSON: Expecting value: line 1 column 1 (char 0)"),
     "no UTF-8": (b"\xff\xfe", "no JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     "deep JSON": ("[" * 100_000, "no JSON: it is nested more than 200 levels deep"),
-    "a number": ("5", "5 is neither a list of rules, a cloud, nor the tables of a catalogue"),
+    "a number": ("5", "5 is neither a list of rules or steps, a cloud, nor the tables of a catalogue"),
     "a rule for no API": ('[{"api": "CreateZone"}, {"api": "CreateZon"}]', "rule 2 of 2: 'api' names no API: 'CreateZon', did you mean CreateZone?"),
     "a rule with a wrong key": ('[{"api": "*", "delai": 3}]', "rule 1 of 1: 'delai' is no key of a rule, did you mean delay?"),
     "rules of the same id": ('[{"api": "*", "id": "a"}, {"api": "*", "id": "a"}]', "rule 2 of 2: there is a rule 'a' already"),
     "a single rule": ('{"api": "CreateZone"}', "a rules file is a list of rules, and this is one rule; put it in [ ]"),
-    "a scenario": ('[{"at": 3, "incident": {}}]', "a scenario, which this zmock cannot play; it takes rules"),
+    "a scenario with an unknown incident": ('[{"at": 3, "incident": {"host-dwn": "host-1"}}]', "step 1 of 1: an incident is {NAME: ...}, with one of host-down"),
+    "a scenario about a host that is not there": ('[{"at": 3, "incident": {"host-down": "hots-1"}}]', "step 1 of 1: no Host 'hots-1', did you mean host-1?"),
+    "a scenario without a moment": ('[{"at": 3, "rule": {"api": "*", "delay": 1}}, {"rule": {"api": "*"}}]', "step 2 of 2: 'at' is a number from 0, not None"),
+    "a rule with a moment outside of its then": ('[{"api": "*", "at": "job"}]', "'at' is no key of a rule; it stands inside 'then'"),
     "a cloud of a wrong collection": ('{"zonez": []}', "'zonez' is no collection, did you mean zones?"),
     "a cloud with a wrong field": ('{"zones": [{"nam": "z"}]}', "Zone has no field nam, did you mean name?"),
     "a cloud with a dangling reference": ('{"zones": [{"name": "z"}], "clusters": [{"name": "c", "zoneUuid": "@y"}]}', "zoneUuid"),
@@ -590,6 +594,13 @@ def test_check_knows_the_catalogue_of_the_mock(zmock_cli, monkeypatch, tmp_path,
         assert told == (0, "cloud.json: cloud, 1 object: 1 Gadget\nrules.json: rules, 1 rule\n", "")
 
 
+def test_check_plays_scenarios_in_the_cloud_that_a_flag_names(zmock_cli, tmp_path):
+    cloud = written(tmp_path / "cloud.json", json.dumps({"zones": [{"name": "z"}], "clusters": [{"name": "c"}], "hosts": [{"name": "h"}]}))
+    story = written(tmp_path / "story.json", '[{"at": 1, "incident": {"host-down": "h"}}]')
+    assert zmock_cli("check", "--cloud", cloud, story) == (0, f"{story}: scenario, 1 step\n", "")
+    assert zmock_cli("check", story)[0] == 2
+
+
 def test_check_knows_the_files_of_the_project(zmock_cli):
     demo, rows = str(ROOT / "data" / "demo.json"), str(ROOT / "data" / "catalogue.json")
     code, out, err = zmock_cli("check", demo, rows)
@@ -627,9 +638,10 @@ def test_the_completion_script_knows_all_commands_and_flags(script):
         ("zmock --port ", ""),
         ("zmock env --p", "--port --password"),
         ("zmock calls --fo", "--follow"),
+        ("zmock check --cloud d", "demo"),
         ("zmock wait --c", "--control-token"),
         ("zmock check ", ""),
-        ("zmock check -", "--catalogue -h --help"),
+        ("zmock check -", "--cloud --catalogue -h --help"),
         ("zmock openapi --dialect m", "manual"),
     ),
 )

@@ -14601,7 +14601,8 @@ class Scenarios:
     """The scenarios under way: that of --scenario, and those of POST /zmock/scenarios."""
 
     def __init__(self, faults: Faults) -> None:
-        self.faults, self.file = faults, faults.cloud.settings.scenario
+        self.faults, self.clock = faults, faults.cloud.clock
+        self.file = faults.cloud.settings.scenario
         self.clear()
 
     def clear(self) -> None:
@@ -14614,8 +14615,8 @@ class Scenarios:
         scenario = Scenario(id or f"scenario-{len(self.by_id) + 1}", self.faults)
         scenario.load(definitions)
         self.by_id[scenario.id] = scenario
-        if scenario.clock.started:
-            scenario.clock.fire_due()
+        if self.clock.started:
+            self.clock.fire_due()
         return scenario
 
     def reread(self) -> None:
@@ -14629,12 +14630,13 @@ class Scenarios:
         try:
             definitions = read_json(self.file)
             if scenario:
-                scenario.load(definitions, scenario.clock.steady() - scenario.zero)
+                scenario.load(definitions, self.clock.steady() - scenario.zero)
             else:
                 self.add(definitions, name)
         except (OSError, ValueError) as error:
             self.problem = f"cannot use the scenario in {self.file}: {error}"
-            log.warning("%s", self.problem)
+            if self.clock.started:  # else zmock does not start
+                log.warning("%s", self.problem)
 
     def end(self) -> None:
         """End all scenarios, with the rules and incidents that they began. Objects stay."""

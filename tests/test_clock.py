@@ -6,9 +6,9 @@ import time
 
 import aiohttp
 import pytest
+from asking import ask_control, submit
 
 import zmock
-from asking import ask_control, submit
 from zmock import PATIENCE, Clock, date_of_iso, iso, named, serve, us_date
 
 HOUR, DAY = 3600, 86400

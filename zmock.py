@@ -3326,6 +3326,7 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
         tables = read_json(file)
         if not isinstance(tables, dict):
             raise ValueError("no JSON object of tables")
+        tables.pop("$schema", None)
         for name in TABLES if is_whole else ():
             if name not in tables:
                 raise ValueError(f"the table {name} is missing")
@@ -14463,8 +14464,8 @@ def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
 
 # scenarios
 
-ACTIONS = {"rule": None, "incident": None, "end": AN_ID, "cloud": None}  # a step has one of them
-STEP_KEYS = {"at": SECONDS, "id": AN_ID} | ACTIONS  # the values of each key
+ACTIONS = {"rule": ANY_JSON, "incident": ANY_JSON, "end": AN_ID, "cloud": ANY_JSON}
+STEP_KEYS = {"at": SECONDS, "id": AN_ID} | ACTIONS  # the values of each key; one is an action
 
 
 @dataclass
@@ -14582,8 +14583,7 @@ def check_steps(definitions: Any) -> None:
             for key, value in ({"at": None} | step).items():
                 if key not in STEP_KEYS:
                     raise ValueError(f"{key!r} is no key of a step{did_you_mean(key, STEP_KEYS)}")
-                if allowed := STEP_KEYS[key]:
-                    allowed.check(key, value)
+                STEP_KEYS[key].check(key, value)
             if len(step.keys() & ACTIONS) != 1:
                 raise ValueError(f"a step has one of {', '.join(ACTIONS)}")
 
@@ -16578,6 +16578,7 @@ PARAMETERS = {
 }
 MODE_SCHEMA = {"type": "string", "enum": ["Permissive", "Enforcing"]}
 SUCCESS_SCHEMA = {"type": "string", "enum": ["true", "false"]}
+SCHEMA_FILE = Path(__file__).parent / "data" / "schema.json"  # of files; tests/schema.py writes it
 HOOK_HEADERS = [
     parameter("X-Job-UUID", "header", TEXT_SCHEMA, required=True),
     parameter("X-Job-Success", "header", SUCCESS_SCHEMA, required=True),
@@ -17714,6 +17715,7 @@ class Control:
             "POST incidents": self.add_incident,
             "DELETE incidents/{name}": self.drop_incident,
             "GET openapi.json": self.show_contract,
+            "GET schema.json": self.show_schema,
         }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -17913,6 +17915,11 @@ class Control:
     async def show_contract(self, request: web.Request) -> Item:
         """Return the APIs as OpenAPI 3.1."""
         return Contract(self.cloud).document("")
+
+    async def show_schema(self, request: web.Request) -> Item:
+        """Return the JSON Schema of files of rules, scenarios, clouds and catalogues."""
+        with refused_for(OSError, 404):
+            return read_json(SCHEMA_FILE)
 
     async def reset(self, request: web.Request) -> Item:
         """Go back to the start: cloud, rules, clock, journal; {"cloud": NAME} changes the cloud."""
@@ -20864,7 +20871,9 @@ def check_file(path: str, settings: Settings) -> str:
         if any(isinstance(row, dict) and row.keys() & ACTIONS for row in content):
             return check_scenario(path, settings)
         return check_rules(path, settings)
-    if not isinstance(content, dict):
+    if isinstance(content, dict):
+        content.pop("$schema", None)
+    else:
         kinds = "a list of rules or steps, a cloud, nor the tables of a catalogue"
         raise SettingsError(f"{short_json(content)} is neither {kinds}")
     if not content.keys().isdisjoint(TABLES):
@@ -20901,7 +20910,7 @@ def check_cloud(path: str, content: Item, settings: Settings) -> str:
     load_cloud(path, settings, cloud.catalogue, cloud.clock.now())
     counts: Counter[str] = Counter()
     for key, items in content.items():
-        if key not in NO_COLLECTIONS:
+        if key != "now":
             counts[CloudFile(path, cloud).row_of(key).name] += len(items)
     types = ", ".join(f"{count} {type}" for type, count in counts.items())
     total = counted(counts.total(), "object")

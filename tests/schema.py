@@ -18,7 +18,6 @@ from zmock import Allowed, AllowedList, AllowedObject
 NULL = {"type": "null"}
 TEXT = {"type": "string"}
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", NoneType: "null"}
-MOST_MISSING = 5000  # characters of a line
 
 
 def document():
@@ -100,6 +99,7 @@ def pattern_of_conditions():
 def then(catalogue):
     properties = {name: of_shape(shape) for name, shape in zmock.THEN_KEYS.items()}
     properties |= {"error": {"enum": [*catalogue.errors]}, "at": {"enum": [*zmock.THEN["error"]]}}
+    properties["headers"] = properties["headers"] | {"propertyNames": {"pattern": f"^(?:{zmock.HEADER_NAME})$"}}
     others = {"stage": {"at": {"const": "job"}}, "for": {"job": {"const": "hold"}}}
     for effect, moments in zmock.THEN.items():
         others[effect] = dict.fromkeys([other for other in zmock.THEN if other != effect], False)
@@ -133,10 +133,13 @@ def ref(row):
 
 def item(catalogue, row):
     """Return the schema of an object in a cloud file. A resource with subtypes has the fields of all."""
-    properties = {}
+    properties, rows = {}, catalogue.resources.values()
+    inside = {each.place.list_name: each for each in rows if each.inside and each.place.owner == row.stored}
     kinds = [row, *catalogue.subtypes[row.name].values()]
     for name, kind in catalogue.item_fields(row.name).items():
         properties[name] = field(name, kind, [catalogue.values_of(each, name) for each in kinds])
+        if kind == "maps" and name in inside:
+            properties[name]["items"] = ref(inside[name])
     for each in kinds:
         for name, part in catalogue.embedded[each.name].items():
             properties[name] = {"type": ["array", "null"], "items": ref(part)}

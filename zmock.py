@@ -14477,7 +14477,7 @@ class Step:
     """
 
     definition: Item
-    state: Item
+    state: Item = field(default_factory=lambda: {"played": False})
     timer: Timer | None = None
 
     @property
@@ -14503,32 +14503,34 @@ class Scenario:
     def load(self, definitions: Any, since: Seconds = -1) -> None:
         """Take these steps in the place of those before. Only those after `since` are played.
 
-        Raise ValueError, with nothing changed, if one of them cannot be.
+        Raise ValueError, with nothing changed, if one of them cannot be: a copy of the cloud plays
+        them first.
         """
-        check_steps(definitions)
-        ordered = sorted(enumerate(definitions, 1), key=lambda numbered: numbered[1]["at"])
-        rehearsal = Scenario(self.id, Faults(copy_of(self.cloud)))
-        for number, definition in ordered:
-            with about_step(number, definitions):
+        if not isinstance(definitions, list):
+            raise ValueError(f"a scenario is a JSON list of steps, not {short_json(definitions)}")
+        steps, rehearsal = [], Scenario(self.id, Faults(copy_of(self.cloud)))
+        for number, definition in sorted(enumerate(definitions, 1), key=moment_of_step):
+            former = [step for step in self.steps if step.definition == definition]
+            try:
+                check_step(definition)
                 id = definition.get("id")
                 if id in rehearsal.ends:
                     raise ValueError(f"there is a step {id!r} already")
                 if definition["at"] > since:
                     rehearsal.perform(definition)
+                    former = []
                 elif id:
                     rehearsal.ends[id] = dict
-        states = {canonical(step.definition): step.state for step in self.steps}
+            except (ValueError, SettingsError) as error:
+                raise ValueError(f"step {number} of {len(definitions)}: {error}") from None
+            steps.append(former[0] if former else Step(definition))
         self.stop()
-        self.steps = []
-        for _, definition in ordered:
-            step = Step(definition, {"played": False})
-            self.steps.append(step)
-            if definition["at"] > since:
-                second, play = self.zero + definition["at"], functools.partial(self.play, step)
+        self.steps = steps
+        for step in steps:
+            second, play = self.zero + step.definition["at"], functools.partial(self.play, step)
+            if step.definition["at"] > since:
                 name = f"{self.id}: {step.text}"
                 step.timer = self.clock.at_second(second, play, name, awaited=True)
-            else:
-                step.state = states.get(canonical(definition), step.state)
 
     def stop(self) -> None:
         for step in self.steps:
@@ -14572,29 +14574,23 @@ class Scenario:
         return {"id": self.id, "next": due[0] if due else None, "steps": steps}
 
 
-def check_steps(definitions: Any) -> None:
-    """Raise ValueError for what is no list of steps, or for a wrong key or `at` of a step."""
-    if not isinstance(definitions, list):
-        raise ValueError(f"a scenario is a JSON list of steps, not {short_json(definitions)}")
-    for number, step in enumerate(definitions, 1):
-        with about_step(number, definitions):
-            if not isinstance(step, dict):
-                raise ValueError(f"a step is a JSON object, not {short_json(step)}")
-            for key, value in ({"at": None} | step).items():
-                if key not in STEP_KEYS:
-                    raise ValueError(f"{key!r} is no key of a step{did_you_mean(key, STEP_KEYS)}")
-                STEP_KEYS[key].check(key, value)
-            if len(step.keys() & ACTIONS) != 1:
-                raise ValueError(f"a step has one of {', '.join(ACTIONS)}")
+def moment_of_step(numbered: tuple[int, Any]) -> Seconds:
+    """Return the second of a step, for sorting: a wrong one goes first, and is refused first."""
+    _, step = numbered
+    at = step.get("at") if isinstance(step, dict) else None
+    return at if is_span(at) else -1
 
 
-@contextlib.contextmanager
-def about_step(number: int, definitions: list[Any]) -> Iterator[None]:
-    """Name a step in the errors of the block."""
-    try:
-        yield
-    except (ValueError, SettingsError) as error:
-        raise ValueError(f"step {number} of {len(definitions)}: {error}") from None
+def check_step(step: Any) -> None:
+    """Raise ValueError for a step with a wrong key, or a wrong value of `at`, `id` or `end`."""
+    if not isinstance(step, dict):
+        raise ValueError(f"a step is a JSON object, not {short_json(step)}")
+    for key, value in ({"at": None} | step).items():
+        if key not in STEP_KEYS:
+            raise ValueError(f"{key!r} is no key of a step{did_you_mean(key, STEP_KEYS)}")
+        STEP_KEYS[key].check(key, value)
+    if len(step.keys() & ACTIONS) != 1:
+        raise ValueError(f"a step has one of {', '.join(ACTIONS)}")
 
 
 class Scenarios:
@@ -18068,16 +18064,10 @@ class Control:
 
     def name_of(self, match: re.Match) -> str:
         """Return the name of the object that a uuid stands for, or that a job with it is about."""
-        uuid = subject = match[0]
-        record, job = self.store.peek("Job", uuid), self.jobs.running.get(uuid)
-        if record:
-            subject = self.jobs.as_json(record)["resourceUuid"]
-        for long_job in self.store.find("LongJob", "apiId", uuid):
-            subject = long_job["uuid"]
-        for table in self.store.tables.values():
-            if name := table.items.get(folded(subject), {}).get("name"):
-                return str(name)
-        return (job and job.call["name"]) or uuid
+        items = [table.items.get(folded(match[0])) for table in self.store.tables.values()]
+        items += self.store.find("LongJob", "apiId", match[0])
+        names = [str(item["name"]) for item in items if item and item.get("name")]
+        return names[0] if names else match[0]
 
     async def set_clock(self, request: web.Request) -> Item:
         """Apply {"advance": SECONDS or "next"}, {"set": DATE}, {"freeze": BOOL}, {"warp": BOOL}."""

@@ -28,7 +28,8 @@ Read it from top to bottom. A section uses only what stands above it.
                      network services, virtual machines, volumes and images, tags, long jobs,
                      schedules, licences, monitoring
     Clouds           the demo cloud, large clouds, cloud files, and a restart on a kept folder
-    Incidents        failures with their consequences: a host is down, storage is full
+    Incidents        failures with their consequences: a host is down, storage is full; scenarios
+                     play them over time
     API              /zstack/v1: requests, hints, answers, and how answers break
     Contract         the APIs as OpenAPI 3.1
     Control          /zmock: look inside, move time, add rules and incidents, reset

@@ -99,7 +99,7 @@ def copy_project(folder):
     """Copy zmock to a folder, with a .venv whose python is this one."""
     shutil.copy(ROOT / "zmock.py", folder)
     (folder / "data").mkdir()
-    for name in ("catalogue.json", "demo.json", "page.html"):
+    for name in ("catalogue.json", "demo.json", "page.html", "schema.json"):
         shutil.copy(ROOT / "data" / name, folder / "data")
     python = folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)

@@ -318,7 +318,7 @@ def test_an_sdist_has_what_its_tests_and_its_readers_need(distributions):
 @pytest.mark.slow
 def test_a_wheel_has_all_of_it_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert sorted(names) == ["zmock/__init__.py", "zmock/__main__.py", "zmock/data/catalogue.json", "zmock/data/demo.json", "zmock/data/page.html", "zmock/py.typed"]
+    assert sorted(names) == ["zmock/__init__.py", "zmock/__main__.py", "zmock/data/catalogue.json", "zmock/data/demo.json", "zmock/data/page.html", "zmock/data/schema.json", "zmock/py.typed"]
     assert wheel.name.startswith(f"zmock-{zmock.__version__}-py3")
 
 

@@ -18,6 +18,7 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "delay": ("0.5-2", "0.5-2"),
     "long_delay": ("60", "60"),
     "rules": (("a.json",), "a.json"),
+    "scenario": ("a.json", "a.json"),
     "catalogue": (("c.json",), "c.json"),
     "seed": (7, "7"),
     "clock": ("frozen", "frozen"),

@@ -14608,10 +14608,12 @@ class Scenarios:
         self.problem = ""  # why the file cannot be used
 
     def add(self, definitions: Any, id: str = "") -> Scenario:
-        """Begin a scenario. Raise ValueError for one that cannot be played."""
-        scenario = Scenario(id or f"scenario-{len(self.by_id) + 1}", self.faults)
-        scenario.load(definitions)
-        self.by_id[scenario.id] = scenario
+        """Begin a scenario, or change the one with that id. Raise ValueError for a wrong one."""
+        id = id or f"scenario-{len(self.by_id) + 1}"
+        former = self.by_id.get(id)
+        scenario = former or Scenario(id, self.faults)
+        scenario.load(definitions, self.clock.steady() - scenario.zero if former else -1)
+        self.by_id[id] = scenario
         if self.clock.started:
             self.clock.fire_due()
         return scenario
@@ -14622,14 +14624,8 @@ class Scenarios:
         if stamp == self.stamp:
             return
         self.stamp, self.problem = stamp, ""
-        name = Path(self.file).name
-        scenario = self.by_id.get(name)
         try:
-            definitions = read_json(self.file)
-            if scenario:
-                scenario.load(definitions, self.clock.steady() - scenario.zero)
-            else:
-                self.add(definitions, name)
+            self.add(read_json(self.file), Path(self.file).name)
         except (OSError, ValueError) as error:
             self.problem = f"cannot use the scenario in {self.file}: {error}"
             if self.clock.started:  # else zmock does not start
@@ -18045,30 +18041,30 @@ class Control:
         offset = round(now - self.clock.system_time(), 3)
         state = {"now": iso(now), "mode": self.clock.mode, "offset": offset, "fired": [*fired]}
         pending, rows = self.pending(), []
-        for (date, _), text in pending[:MOST_PENDING]:
+        for date, text in pending[:MOST_PENDING]:
             words = re.sub(UUID, self.name_of, text)
             rows.append({"in": round(date - now, 3), "at": iso(date), "what": words})
         return state | {"pending": rows, "more": len(pending) - len(rows)}
 
-    def pending(self) -> list[tuple[tuple[Seconds, int], str]]:
-        """Return all that is due, in order: its date and place, and its words with uuids."""
-        clock = self.clock
-        pending = []
-        for timer in clock.timers + clock.dated:
+    def pending(self) -> list[tuple[Seconds, str]]:
+        """Return all that is due, in order: its date, and its words with uuids."""
+        clock, pending = self.clock, []
+        for timer in sorted(clock.timers + clock.dated, key=clock.due_order):
             if timer.name and timer.fire:  # a sweep has no name
-                pending.append((clock.due_order(timer), timer.name))
+                pending.append((clock.due_date(timer), timer.name))
         for session in self.store.rows("Session"):
             ends = clock.date_of_stamp(session["expiredDate"])
             if ends > clock.now():
-                pending.append(((ends, 0), f"session of {session['accountUuid']} ends"))
-        return sorted(pending)
+                pending.append((ends, f"session of {session['accountUuid']} ends"))
+        return sorted(pending, key=operator.itemgetter(0))
 
     def name_of(self, match: re.Match) -> str:
         """Return the name of the object that a uuid stands for, or that a job with it is about."""
-        items = [table.items.get(folded(match[0])) for table in self.store.tables.values()]
-        items += self.store.find("LongJob", "apiId", match[0])
-        names = [str(item["name"]) for item in items if item and item.get("name")]
-        return names[0] if names else match[0]
+        uuid = match[0]
+        items = [self.store.peek(type, uuid) for type in self.store.tables]
+        items += self.store.find("LongJob", "apiId", uuid)
+        names = [item["name"] for item in items if item and item.get("name")]
+        return str(names[0]) if names else uuid
 
     async def set_clock(self, request: web.Request) -> Item:
         """Apply {"advance": SECONDS or "next"}, {"set": DATE}, {"freeze": BOOL}, {"warp": BOOL}."""
@@ -18097,8 +18093,7 @@ class Control:
             pending = self.pending()
             if not pending:
                 raise ControlError(409, "nothing is pending")
-            [(date, _), _] = pending[0]
-            return await self.clock.go_to(date)
+            return await self.clock.go_to(pending[0][0])
         if not is_span(seconds):
             text = "'advance' is a number of seconds from 0 to 1e9, or \"next\""
             raise ControlError(400, f"{text}, not {seconds!r}")
@@ -20841,7 +20836,7 @@ def check_files(options: CheckOptions) -> int:
     for path in options.files:
         try:
             content = check_file(path, settings)
-        except SettingsError as error:
+        except (SettingsError, ValueError) as error:
             problem = str(error)
             print_problem(problem if problem.startswith(path) else f"{path}: {problem}")
             code = 2
@@ -20851,7 +20846,10 @@ def check_files(options: CheckOptions) -> int:
 
 
 def check_file(path: str, settings: Settings) -> str:
-    """Return the content of a file: "rules, 3 rules". Raise SettingsError if it cannot be used."""
+    """Return the content of a file: "rules, 3 rules".
+
+    Raise SettingsError or ValueError if it cannot be used.
+    """
     try:
         content = load_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -20884,14 +20882,11 @@ def check_rules(path: str, settings: Settings) -> str:
 
 
 def check_scenario(path: str, settings: Settings) -> str:
-    """Return the number of steps. Raise SettingsError for the first that cannot be played."""
+    """Return the number of steps. Raise ValueError for the first that cannot be played."""
     cloud = new_cloud(settings, catalogue(settings.catalogue))
     fill(cloud, settings.cloud)
     scenario = Scenario(path, Faults(cloud))
-    try:
-        scenario.load(read_json(path))
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
+    scenario.load(read_json(path))
     return f"scenario, {counted(len(scenario.steps), 'step')}"
 
 

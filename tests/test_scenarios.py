@@ -154,12 +154,25 @@ async def test_an_object_that_is_there_is_changed_and_keeps_the_rest(zmock):
     assert await one(zmock, "primary-storage", "name=ps-nfs") == before | {"state": "Disabled"}
 
 
+async def test_storage_that_is_changed_has_as_much_space_as_before(zmock):
+    await zmock.login()
+    storage = {"name": "ps-9", "zoneUuid": "@zone-1", "type": "NFS", "totalCapacity": 1 << 40, "availableCapacity": 1 << 39}
+    volume = {"name": "v", "type": "Data", "primaryStorageUuid": "@ps-9", "size": 1 << 30, "installPath": "/v"}
+    await zmock.scenario([{"at": 0, "cloud": {"primary-storage": [storage], "volumes": [volume]}}])
+    before = await one(zmock, "primary-storage", "name=ps-9")
+    assert before["availableCapacity"] == 1 << 39
+    await zmock.scenario([{"at": 0, "cloud": {"primary-storage": [{"uuid": before["uuid"], "state": "Disabled"}]}}])
+    assert await one(zmock, "primary-storage", "name=ps-9") == before | {"state": "Disabled"}
+
+
 async def test_dates_of_new_objects_count_from_the_now_of_their_step(zmock):
     await zmock.login()
+    before = await one(zmock, "zones")
     zones = [{"name": "old", "createDate": "2018-07-10 08:00:00"}]
     await ok(zmock, "POST", "scenarios", [{"at": 0, "cloud": {"now": "2018-07-10 09:00:00", "zones": zones}}])
     created = zmock.cloud.clock.date_of_stamp(next(item for item in zmock.cloud.store.rows("Zone") if item["name"] == "old")["createDate"])
     assert zmock.clock.now() - created == pytest.approx(3600, abs=1)
+    assert await one(zmock, "zones", "name=zone-1") == before
 
 
 async def test_a_warping_clock_plays_a_scenario_to_its_end(zmock):

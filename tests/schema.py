@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/tests/")[0])
 
 import zmock
-from zmock import Allowed, AllowedList, AllowedObject
+from zmock import Allowed, AllowedList, AllowedMap, AllowedObject, Either
 
 NULL = {"type": "null"}
 TEXT = {"type": "string"}
@@ -53,17 +53,27 @@ def beside(properties):
 
 def of_shape(shape):
     """Return the schema of the values that a shape of section Rules allows."""
-    if isinstance(shape, Allowed):
-        return of_allowed(shape)
-    if isinstance(shape, AllowedList):
-        return {"type": "array", "items": of_shape(shape.each), "minItems": shape.least, "maxItems": shape.most}
-    assert isinstance(shape, AllowedObject), shape
-    schema = closed({name: of_shape(inner) for name, inner in shape.keys.items()}, () if shape.only_one else shape.keys)
-    if shape.only_one:
-        schema |= {"minProperties": 1, "maxProperties": 1}
-    if shape.others:
-        schema["additionalProperties"] = of_shape(shape.others)
-    return {"anyOf": [schema, of_shape(shape.plain)]} if shape.plain else schema
+    match shape:
+        case Allowed():
+            return of_allowed(shape)
+        case AllowedList():
+            return {"type": "array", "items": of_shape(shape.each), "minItems": shape.least, "maxItems": shape.most}
+        case AllowedMap():
+            return {"type": "object", "additionalProperties": of_shape(shape.each)}
+        case AllowedObject():
+            return closed(of_shapes(shape.keys), shape.keys)
+        case Either():
+            return {"anyOf": [of_shape(shape.plain), single(of_shapes(shape.forms))]}
+    raise TypeError(f"no schema for {shape}")
+
+
+def of_shapes(shapes):
+    return {name: of_shape(shape) for name, shape in shapes.items()}
+
+
+def single(properties):
+    """Return the schema of an object with one of these properties."""
+    return closed(properties) | {"minProperties": 1, "maxProperties": 1}
 
 
 def of_allowed(allowed):
@@ -81,10 +91,10 @@ def of_allowed(allowed):
 
 
 def rule(catalogue):
-    properties = {name: of_shape(shape) for name, shape in zmock.RULE_KEYS.items()}
+    properties = of_shapes(zmock.RULE_KEYS)
     glob = {"type": "string", "pattern": r"[*?\[]", "maxLength": zmock.LONGEST_GLOB}
     properties["api"] = {"anyOf": [{"enum": [zmock.POLL_JOB.name, *catalogue.apis]}, glob]}
-    properties["when"] = of_shape(zmock.RULE_KEYS["when"]) | {"propertyNames": {"pattern": pattern_of_conditions()}}
+    properties["when"] |= {"propertyNames": {"pattern": pattern_of_conditions()}}
     properties["then"] = then(catalogue)
     schema = closed({name: nullable(inner) for name, inner in properties.items()})
     schema["anyOf"] = [{"required": [name], "properties": {name: TEXT}} for name in ("api", "path")]
@@ -97,9 +107,9 @@ def pattern_of_conditions():
 
 
 def then(catalogue):
-    properties = {name: of_shape(shape) for name, shape in zmock.THEN_KEYS.items()}
+    properties = of_shapes(zmock.THEN_KEYS)
     properties |= {"error": {"enum": [*catalogue.errors]}, "at": {"enum": [*zmock.THEN["error"]]}}
-    properties["headers"] = properties["headers"] | {"propertyNames": {"pattern": f"^(?:{zmock.HEADER_NAME})$"}}
+    properties["headers"] |= {"propertyNames": {"pattern": f"^(?:{zmock.HEADER_NAME})$"}}
     others = {"stage": {"at": {"const": "job"}}, "for": {"job": {"const": "hold"}}}
     for effect, moments in zmock.THEN.items():
         others[effect] = dict.fromkeys([other for other in zmock.THEN if other != effect], False)
@@ -109,9 +119,11 @@ def then(catalogue):
 
 
 def step():
-    incident = AllowedObject(dict.fromkeys(zmock.INCIDENTS, zmock.ANY_JSON), "an incident", only_one=True)
-    properties = {name: of_shape(shape) for name, shape in (zmock.STEP_KEYS | {"incident": incident}).items()}
-    properties |= {"rule": {"$ref": "#/$defs/rules/items"}, "cloud": {"$ref": "#/$defs/cloud"}}
+    properties = of_shapes(zmock.STEP_KEYS) | {
+        "rule": {"$ref": "#/$defs/rules/items"},
+        "incident": single(dict.fromkeys(zmock.INCIDENTS, {})),
+        "cloud": {"$ref": "#/$defs/cloud"},
+    }
     return closed(properties, ["at"]) | {"oneOf": [{"required": [action]} for action in zmock.ACTIONS]}
 
 

@@ -13713,7 +13713,9 @@ class CloudFile:
                 self.load_reference(row, item)
             elif row.name == "GlobalConfig":
                 self.load_configuration(item)
-        spell_references(self.cloud, self.catalogue.resources)
+        rows = [row for row, _ in (*objects, *self.objects)]
+        types = {row.place.owner if row.inside else row.stored for row in rows}
+        spell_references(self.cloud, types)
         self.refuse_dangling()
         self.complete_all()
         self.refuse_impossible()
@@ -14614,6 +14616,7 @@ class Scenarios:
         scenario = former or Scenario(id, self.faults)
         scenario.load(definitions, self.clock.steady() - scenario.zero if former else -1)
         self.by_id[id] = scenario
+        log.info("%s: %s", id, counted(len(scenario.steps), "step"))
         if self.clock.started:
             self.clock.fire_due()
         return scenario

@@ -17515,7 +17515,7 @@ class PytestWriter:
             return ["login"]
         params, body = dict(entry.params), json_of(entry.request)
         if entry.request.size:
-            inner = isinstance(body, dict) and (body.get(api.key) or body.get("params"))
+            inner = body.get(api.key, body.get("params")) if isinstance(body, dict) else None
             if not isinstance(inner, dict):
                 return []
             params |= inner | {key: body[key] for key in OPEN_TO_ALL if body.get(key)}

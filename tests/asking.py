@@ -105,6 +105,15 @@ async def finished(mock, status, content):
     return await mock.request("GET", "/api-jobs/" + json.loads(content)["location"].rpartition("/")[2])
 
 
+async def eventually(condition, seconds=30):
+    """Return what a condition of another task returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never became true"
+        await asyncio.sleep(0.01)
+    return value
+
+
 # tests of tables
 
 def each(names, rows, ids=None):

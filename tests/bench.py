@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from browser import CHROMIUM, Browser, running_chromium
+
 from zmock import SHA512_OF_PASSWORD, Catalogue, Settings, fill, named, new_cloud, read_query
 
 ROUNDS, TURNS, SECONDS = 5, 3, 0.8
@@ -315,6 +317,49 @@ def microseconds(server, query, rate, seconds):
     return used / answers * 1e6
 
 
+async def milliseconds_of_pages(address, pages, rounds):
+    """Open pages in a browser, in turns. Return the median time to the first paint of each, and to what it shows then."""
+    times = {url: [] for url in pages}
+    for _ in range(rounds):
+        for url, shown in pages.items():
+            async with Browser(address) as browser:
+                page = await browser.open(url)
+                complete = await page.until(f"document.body.innerText.includes('{shown}') && performance.now()")
+                first = await page.until("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+                times[url].append((first, complete))
+    return [[statistics.median(column) for column in zip(*times[url])] for url in pages]
+
+
+async def milliseconds_to_appear(address, server, rounds):
+    """The median time from the answer to a create until its row is on the page, which is open."""
+    times = []
+    async with Browser(address) as browser:
+        page = await browser.open(server.url.replace("/zstack/v1", "/#/cloud/zones"))
+        await page.see("live")
+        for n in range(rounds):
+            body = {"params": {"name": f"appears-{n}"}}
+            await asyncio.to_thread(server.ask, "POST", server.url + "/zones", body)
+            began = time.perf_counter()
+            await page.see(f"appears-{n}", "tbody")
+            times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
+
+
+def painting(folder, size=10_000):
+    """When a browser shows the page of many virtual machines, beside a page of the same server that is text alone."""
+    if not CHROMIUM:
+        print("the page: not measured, there is no chromium here", flush=True)
+        return
+    with zmock(folder / "cloud", f"large:{size}") as server, running_chromium(folder / "chromium") as address:
+        base = server.url.removesuffix("/zstack/v1")
+        mine, bare = asyncio.run(milliseconds_of_pages(address, {f"{base}/": "vm-", f"{base}/zmock/health": "VmInstance"}, ROUNDS))
+        beside(f"first paint of the page, {size} machines", mine[0], bare[0], "ms")
+        beside(f"its list of them, {size} machines", mine[1], bare[1], "ms")
+        server.log_in()
+        took = asyncio.run(milliseconds_to_appear(address, server, ROUNDS))
+        print(f"{f'a create until the page shows it, {size} machines':<46}{took:8.0f} ms", flush=True)
+
+
 def resetting(folder):
     with zmock(folder, "large:330") as server:
         url, took = server.url.replace("/zstack/v1", "/zmock/reset"), []
@@ -337,6 +382,7 @@ def main(folder):
         reading(servers["many"], "100 000")
     showing()
     watching()
+    painting(folder / "page")
     resetting(folder / "reset")
     size = sum(path.stat().st_size for path in (folder / "many").glob("*.json"))
     with zmock(folder / "none", "empty") as server:

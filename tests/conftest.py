@@ -2,6 +2,7 @@ import gc
 
 import pytest
 from asking import World
+from browser import CHROMIUM, Browser, running_chromium
 
 pytest_plugins = ["zmock"]
 
@@ -27,3 +28,20 @@ def world(monkeypatch):
     world = World()
     monkeypatch.setattr("zmock.time", world)
     return world
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """The address of a browser that runs as long as the tests."""
+    if not CHROMIUM:
+        pytest.skip("there is no chromium here (apt install chromium)")
+    with running_chromium(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
+@pytest.fixture
+async def browser(chromium):
+    """A window of the browser. The test fails if anything goes wrong in its pages that it does not expect."""
+    async with Browser(chromium) as browser:
+        yield browser
+    assert browser.problems() == []

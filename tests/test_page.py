@@ -1,5 +1,6 @@
 """The page at / in a real browser: stories of people who look at a cloud, and of what disturbs them."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -197,6 +198,17 @@ async def test_the_list_of_calls_stands_while_it_is_paused(zmock, page):
     assert not await page.run(row("QueryHost"))
     await page.click("#fresh")
     await page.until(row("QueryHost"))
+
+
+async def test_a_burst_of_calls_is_shown_in_full_or_its_gap_is_filled(zmock, page):
+    await go_to(page, "calls")
+    await page.until(row("LogInByAccount"))
+    await asyncio.gather(*(zmock.request("GET", "/zones") for _ in range(80)))
+    complete = "document.querySelector('.tall').style.height === 81 * document.querySelector('[data-seq]').offsetHeight + 'px'"
+    await page.until(f"document.querySelector('.gap') || {complete}")
+    while not await page.run(complete):
+        await page.click(".gap button")
+        await page.until("!document.querySelector('.gap')")
 
 
 # jobs

@@ -229,7 +229,7 @@ async def test_a_right_call_is_spared_the_search_for_examples(cloud, monkeypatch
 # rules
 
 RULES = (  # a wrong rule, its error, and what its hint lists
-    ([], "a rule is a JSON object, not []", "keys of a rule: id, api, when, skip, times, every, probability, ttl, delay, then"),
+    ([], "a rule is a JSON object, not []", "keys of a rule: id, api, method, path, when, skip, times, every, on, limit, probability, ttl"),
     ({}, "'api' is missing", "keys of a rule: id, api"),
     ({"api": "CreateZone", "tmies": 1}, "'tmies' is no key of a rule, did you mean times?", "keys of a rule: id, api"),
     ({"api": "CreateZone", "error": "SYS.1006"}, "'error' is no key of a rule; it stands inside 'then'", "keys of a rule"),
@@ -241,11 +241,11 @@ RULES = (  # a wrong rule, its error, and what its hint lists
     ({"api": "CreateZone", "when": {"params": "z"}}, "did you mean params.NAME?", "keys of when: method, path, header.NAME, query.NAME"),
     ({"api": "CreateZone", "when": {"params.nam": "z"}}, "has 'params.nam', did you mean name?", "keys of when here: params.deleteMode, params.description, params.name"),
     ({"api": "CreateZone", "when": {"resource.name": "z"}}, "there is no resource at all", "keys of when: method"),
-    ({"api": "CreateZone", "then": {"eror": "SYS.1006"}}, "'eror' is no key of 'then', did you mean error?", "keys of then: one of error, status, drop, job, webhook; with error: details, stage"),
+    ({"api": "CreateZone", "then": {"eror": "SYS.1006"}}, "'eror' is no key of 'then', did you mean error?", "keys of then: one of error, status, merge, drop, job, webhook; with error: details, stage"),
     ({"api": "CreateZone", "then": {"error": "SYS.106"}}, "did you mean SYS.1016?", "keys of then"),
-    ({"api": "CreateZone", "then": {"error": "SYS.1006", "status": 500}}, "make it two rules", "keys of then: one of error, status, drop, job, webhook"),
-    ({"api": "CreateZone", "then": {"details": "no"}}, "'details' goes with 'error' only", "with error: details, stage; with stage: rollback; with status: body; at: accept, job, after"),
-    ({"api": "CreateZone", "then": {"job": "hold", "at": "job"}}, "'at' is for error, status and drop, not for job", "keys of then"),
+    ({"api": "CreateZone", "then": {"error": "SYS.1006", "status": 500}}, "make it two rules", "keys of then: one of error, status, merge, drop, job, webhook"),
+    ({"api": "CreateZone", "then": {"details": "no"}}, "'details' goes with 'error' only", "with error: details, stage; with stage: rollback; with status: headers, body; with job: for; at: accept, job, after"),
+    ({"api": "CreateZone", "then": {"job": "hold", "at": "job"}}, "'at' is for error, status, merge and drop, not for job", "keys of then"),
     ({"api": "QueryZone", "then": {"job": "hold"}}, "QueryZone answers at once", "keys of then"),
 )  # fmt: skip
 

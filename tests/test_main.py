@@ -699,7 +699,7 @@ async def test_an_api_job_of_an_impossible_moment_is_forgotten_and_told(stopped,
     (stopped / "Job.json").write_text(json.dumps({"_default": {"1": job | {name: moment}}}))
     async with again_on(stopped) as mock:
         (line,) = mock.control.health()["found"]
-        assert f"is no api-job ({name}); it is forgotten" in line and await ask_control(mock, "GET", "jobs") == {"jobs": []}
+        assert f"is no api-job ({name}); it is forgotten" in line and (await ask_control(mock, "GET", "jobs"))["jobs"] == []
 
 
 # what a restart keeps

@@ -157,7 +157,7 @@ async def test_events_tell_calls_jobs_states_and_faults_as_they_happen(mock):
         told = dict(events)
         assert (told["fault"]["rule"], told["call"]["rule"], told["call"]["status"]) == ("slow; hit=1", "slow; hit=1", 202)
         assert (told["job"]["uuid"], told["job"]["state"]) == (job, "running")
-        assert told["rule"] == {"id": "slow", "api": "StopVmInstance", "delay": 5, "matches": 1, "hits": 1}
+        assert told["rule"] == {"id": "slow", "api": "StopVmInstance", "delay": 5, "matches": 1, "hits": 1, "last": told["call"]["seq"]}
         web = {"type": "VmInstance", "uuid": named("vm-web-1"), "name": "web-1", "field": "state"}
         assert told["state"] == web | {"from": "Running", "to": "Stopping"}
         assert told["change"] == {"types": {"VmInstance": 1}}

@@ -6126,7 +6126,7 @@ class Fault:
     rollback: bool = True
     answer: tuple[int, Any, Item] | None = None  # a status, a body and headers
     merge: Item | None = None  # a patch on the body of the answer, or of the job's result
-    drop: str = ""  # a key of BREAKS
+    drop: str = ""  # one of DROPS, after or rate
     amount: float = 0  # of bytes, of bytes a second, or of seconds
     job: str = ""  # hold, lose or expire
     hold_for: Seconds = math.inf
@@ -6802,10 +6802,6 @@ RULE_KEYS: dict[str, Shape] = {  # the values of each key
     "then": Allowed(dict, f"a JSON object with one of {', '.join(THEN)}"),
 }
 OF_STUBS = {"method", "path"}
-EXCLUDES = {  # keys that say otherwise on which matches a rule fires
-    "on": ("skip", "times", "every"),
-    "limit": ("on", "every"),
-}
 
 
 HINT_ON_RULE = f"keys of a rule: {', '.join(RULE_KEYS)}"
@@ -6965,8 +6961,6 @@ class Faults:
             raise ValueError(f"'api' is missing: {choice}; or the 'path' of a stub")
         for key, value in definition.items():
             RULE_KEYS[key].check(key, value)
-            for other in definition.keys() & EXCLUDES.get(key, ()):
-                raise ValueError(f"{key!r} does not go with {other!r}: leave one of them away")
         check_path(definition.get("path", "*"))
 
     def named(self, glob: str, can_be_stub: bool = False) -> list[Api]:
@@ -7874,19 +7868,6 @@ class Jobs:
             "progress": progress,
             "rule": (job.call.fault.name if job else record.get("rule")) or None,
         }
-
-    def in_full(self, record: Item) -> Item:
-        """Return a job with its stages, as GET /zmock/jobs/{uuid} shows it.
-
-        They are known while it runs, and for PROGRESS_KEPT seconds afterwards.
-        """
-        job, stages = self.running.get(record["uuid"]), []
-        run = job.run if job else self.progress.get(record["uuid"])
-        for number, stage in enumerate(run.stages if run else ()):
-            starts = run.stage_starts[number : number + 1]
-            began = iso(self.clock.date_of(starts[0])) if starts else None
-            stages.append({"stage": stage, "began": began})
-        return self.as_json(record) | {"stages": stages}
 
 
 def line_of(call: Call) -> str:
@@ -15172,7 +15153,7 @@ class Entry:
     outcome   ok, error, how the answer broke; of a 202 running, then succeeded or failed
     hints     sent in X-ZMock-Hint
     ms        from the head of the request to the answer, in real time
-    drop      how the answer breaks, a key of BREAKS
+    drop      how the answer breaks
     end       the outcome and the code of its job, once that has ended
 
     Only the terminal shows these:
@@ -15394,134 +15375,57 @@ class AnswerCache:
 # answers that break
 
 SILENT_BREAKS = {"reset", "empty", "hang"}  # nothing at all is sent
+SLOW_BREAKS = {"dribble", "rate"}  # the whole body is sent, piece by piece
+CHUNKED_BREAKS = {"garbage", "slow-close"}
 PIECE_SECONDS = 0.1  # seconds between two pieces of a slow answer
 
 
-async def break_reset(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
+def pieces_sent(drop: str, amount: float, body: bytes) -> list[bytes]:
+    """Return the pieces of a body that a broken answer sends, in order."""
+    if drop in SILENT_BREAKS:
+        return []
+    if drop in SLOW_BREAKS:
+        size = max(1, int(amount * PIECE_SECONDS))
+        return [body[place : place + size] for place in range(0, len(body), size)]
+    sizes = {"after": int(amount), "slow-close": len(body)}
+    return [body[: sizes.get(drop, len(body) // 2)]]
+
+
+async def send_broken(
+    request: web.Request, response: web.Response, clock: Clock, drop: str, amount: float
 ) -> web.StreamResponse:
-    """Send a RST: the client sees "connection reset by peer"."""
-    if request.transport:
-        at_once = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-        connection = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        request.transport.abort()
-    return Unanswered()
-
-
-async def break_empty(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send a FIN, and not one byte."""
-    return Unanswered()
-
-
-async def break_hang(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send nothing for as long as the client waits. That holds the connection, but no task."""
-    return Unanswered(keep_alive=True)
-
-
-class DoomedResponse(web.Response):
-    """An answer that is going to break, with its message in the journal."""
-
-    message: Message
-
-
-class BrokenResponse(web.StreamResponse):
-    """An answer that breaks. Its message has the bytes that were sent."""
-
-    message: Message
-
-    async def write(self, octets: Any) -> None:
-        await super().write(octets)
-        self.message.headers = self.headers
-        self.message.body = (self.message.body + octets)[:LONGEST_BODY]
-        self.message.size += len(octets)
-
-
-async def begin(
-    request: web.Request, response: web.Response, size: int | None = None
-) -> web.StreamResponse:
-    """Send the head of an answer: chunked, or with the Content-Length `size`."""
-    stream = BrokenResponse(status=response.status, headers=response.headers)
-    stream.message = response.message  # type: ignore[attr-defined]
-    if size is not None:
-        stream.content_length = size
+    """Send as much of an answer as `drop` lets through, and end the connection as it says."""
+    if drop == "reset":
+        send_reset(request.transport)
+    if drop in SILENT_BREAKS:  # a client may wait for a hanging answer: no task does
+        return Unanswered(keep_alive=drop == "hang")
+    body: Any = response.body
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    if drop in SLOW_BREAKS:
+        stream.content_length = len(body)
+    elif drop not in CHUNKED_BREAKS:
+        stream.content_length = max(1, len(body))
     elif request.version >= aiohttp.HttpVersion11:
         stream.enable_chunked_encoding()
     await stream.prepare(request)
-    return stream
-
-
-async def break_after(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send a head that promises the whole body, `amount` bytes of it, and a FIN."""
-    body: Any = response.body
-    stream = await begin(request, response, max(1, len(body)))
-    await stream.write(body[: int(amount)])
-    return Unanswered()
-
-
-async def break_truncate(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send half of the body, and a FIN."""
-    body: Any = response.body
-    return await break_after(request, response, clock, len(body) // 2)
-
-
-async def break_garbage(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send a chunked answer whose second chunk is none, and a FIN."""
-    body: Any = response.body
-    stream = await begin(request, response)
-    await stream.write(body[: len(body) // 2] or b" ")
-    if request.transport:
+    for number, piece in enumerate(pieces_sent(drop, amount, body)):
+        await clock.sleep(len(piece) / amount if number else 0)
+        await stream.write(piece)
+    if drop == "garbage" and request.transport:
         request.transport.write(b"\x00\xff\xfe no chunk begins like this\r\n")
-    return Unanswered()
+    if drop == "slow-close":
+        await clock.sleep(amount)
+    if drop == "slow-close" or drop in SLOW_BREAKS:
+        await stream.write_eof()
+    return stream if drop in SLOW_BREAKS else Unanswered()
 
 
-async def break_rate(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send the whole answer, `amount` bytes a second."""
-    body: Any = response.body
-    stream = await begin(request, response, len(body))
-    size = max(1, int(amount * PIECE_SECONDS))
-    for place in range(0, len(body), size):
-        await clock.sleep(size / amount if place else 0)
-        await stream.write(body[place : place + size])
-    await stream.write_eof()
-    return stream
-
-
-async def break_slow_close(
-    request: web.Request, response: web.Response, clock: Clock, amount: float
-) -> web.StreamResponse:
-    """Send the whole body, and `amount` seconds later its end and a FIN."""
-    body: Any = response.body
-    stream = await begin(request, response)
-    await stream.write(body)
-    await clock.sleep(amount)
-    await stream.write_eof()
-    return Unanswered()
-
-
-BREAKS = {
-    "reset": break_reset,
-    "empty": break_empty,
-    "truncate": break_truncate,
-    "garbage": break_garbage,
-    "hang": break_hang,
-    "dribble": break_rate,
-    "slow-close": break_slow_close,
-    "after": break_after,
-    "rate": break_rate,
-}
+def send_reset(transport: Any) -> None:
+    """Send a RST: the client sees "connection reset by peer"."""
+    if transport:
+        at_once = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        transport.abort()
 
 
 # calls
@@ -16237,17 +16141,16 @@ class Rest:
             headers["X-ZMock-Rule"] = entry.rule
         if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = session_cookie(entry.seq)
-        kind = DoomedResponse if entry.drop else web.Response
-        response = kind(status=answer.status, body=body, headers=headers)
-        entry.answer = Message.of(response.headers, b"" if entry.drop else body)
+        response = web.Response(status=answer.status, body=body, headers=headers)
+        drop, amount = entry.drop, entry.fault.amount
+        sent = b"".join(pieces_sent(drop, amount, body)) if drop else body
+        entry.answer = Message.of(response.headers, sent)
         job = "" if entry.api == POLL_JOB.name else entry.job
         if job not in self.jobs.unanswered and not entry.drop:
             return response
         try:
-            if entry.drop:
-                response.message = entry.answer  # type: ignore[attr-defined]
-                amount = entry.fault.amount
-                return await BREAKS[entry.drop](request, response, self.clock, amount)
+            if drop:
+                return await send_broken(request, response, self.clock, drop, amount)
             await response.prepare(request)
             await response.write_eof()
         except ConnectionError:  # the client has gone
@@ -17276,7 +17179,7 @@ FILTERS: dict[str, Callable[[str, str], None]] = {  # of the journal: the check 
     "api": check_glob,
     "path": check_glob,
     "status": Allowed(str, "a number such as 404, or 4xx", pattern="[0-9]{1,18}|[1-5]xx").check,
-    "outcome": among("ok", "error", "running", "succeeded", "failed", *BREAKS).check,
+    "outcome": among("ok", "error", "running", "succeeded", "failed", *DROPS, "after", "rate").check,
     "since": Allowed(str, "a number from 0", pattern="[0-9]{1,18}").check,
 }
 
@@ -18164,9 +18067,9 @@ class Control:
         return job
 
     async def show_job(self, request: web.Request) -> Item:
-        """Return a job with its stages, or a long job; "last" is the job submitted last."""
+        """Return a job or a long job; "last" is the job submitted last."""
         job = self.job_named(request)
-        return long_job_json(self.cloud, job) if "jobName" in job else self.jobs.in_full(job)
+        return long_job_json(self.cloud, job) if "jobName" in job else self.jobs.as_json(job)
 
     async def steer_job(self, request: web.Request) -> Item:
         """Apply {"do": "finish"}, "hold", "release", "expire", or "fail" with error and details."""

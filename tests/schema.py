@@ -98,7 +98,7 @@ def rule(catalogue):
     properties["then"] = then(catalogue)
     schema = closed({name: nullable(inner) for name, inner in properties.items()})
     schema["anyOf"] = [{"required": [name], "properties": {name: TEXT}} for name in ("api", "path")]
-    return schema | beside({key: dict.fromkeys(others, NULL) for key, others in zmock.EXCLUDES.items()})
+    return schema
 
 
 def pattern_of_conditions():

@@ -893,7 +893,7 @@ class Clock:
         self.on_clock_set: list[Callable[[Seconds], None]] = []  # called when dates have jumped
         self.known_offset: Seconds = 0.0  # the date_offset that they know of
         self.move_checks: list[Callable[[Seconds], None]] = []  # raise TooFar for a date
-        self.looks: list[Callable[[], None]] = []  # called before a move, and while time runs
+        self.file_readers: list[Callable[[], None]] = []  # before a move, and while time runs
         self.moving = asyncio.Lock()  # held by a move of advance(), go_to() or leap()
         self.advancing: object | None = None  # a move that is under way; halt() ends it
         self.order = itertools.count()
@@ -1050,13 +1050,13 @@ class Clock:
         try:
             self.fire_due()
             self.detect_clock_set()
-            self.look()
+            self.reread_files()
         finally:
             self.plan_tick()
 
-    def look(self) -> None:
-        for look in self.looks:
-            look()
+    def reread_files(self) -> None:
+        for reread in self.file_readers:
+            reread()
 
     def fire_due(self) -> list[str]:
         """Fire the timers that are due, in order. Return their names.
@@ -1175,7 +1175,7 @@ class Clock:
             return await self.move_to(date)
 
     def check_move(self, date: Seconds) -> None:
-        self.look()
+        self.reread_files()
         for check in self.move_checks:
             check(date)
 
@@ -6126,7 +6126,7 @@ class Fault:
     rollback: bool = True
     answer: tuple[int, Any, Item] | None = None  # a status, a body and headers
     merge: Item | None = None  # a patch on the body of the answer, or of the job's result
-    drop: str = ""  # one of DROPS, after or rate
+    drop: str = ""  # one of BREAKS
     amount: float = 0  # of bytes, of bytes a second, or of seconds
     job: str = ""  # hold, lose or expire
     hold_for: Seconds = math.inf
@@ -6158,7 +6158,7 @@ class MatchedCall:
     made_by: str = ""  # of a poll: the key of the call that made the job
     entry: Any = None  # in the journal
     transport: Any = None
-    second: Seconds = 0  # of Clock.steady()
+    second: Seconds = 0  # of Clock.steady(), when it came
 
     @functools.cached_property
     def client(self) -> tuple:
@@ -6309,10 +6309,10 @@ class Rule:
         """Return True if the counts and probability let the latest match through."""
         if "limit" in self.definition and not self.exceeds_limit(occasion):
             return False
-        if self.matches not in self.definition.get("on", [self.matches]):
-            return False
         match = self.matches - self.definition.get("skip", 0)
         if match <= 0 or match % self.definition.get("every", 1):
+            return False
+        if match not in self.definition.get("on", [match]):
             return False
         if self.hits >= self.definition.get("times", math.inf):
             return False
@@ -6404,7 +6404,19 @@ def hinted(hint: str) -> Iterator[None]:
         raise RuleError(str(error), hint) from None
 
 
+@contextlib.contextmanager
+def numbered(noun: str, number: int, total: int) -> Iterator[None]:
+    """Turn an error of the block into a ValueError that names its place: "rule 2 of 5: ..."."""
+    try:
+        yield
+    except (ValueError, SettingsError) as error:
+        hint = getattr(error, "hint", "")
+        problem = f"{noun} {number} of {total}: {error}"
+        raise ValueError(f"{problem}; {hint}" if hint else problem) from None
+
+
 NUMERIC = (int, float)
+TINY = math.ulp(0.0)  # the smallest number above 0
 
 
 @dataclass(frozen=True)
@@ -6415,7 +6427,6 @@ class Allowed:
     meaning: str  # for people: "a whole number from 0"
     low: float = 0
     high: float = 1e9
-    above_0: bool = False
     pattern: str = "(?s:.*)"
     words: tuple[str, ...] = ()
 
@@ -6423,8 +6434,6 @@ class Allowed:
         """Raise ValueError for any other value."""
         if not self.allows(value):
             refuse(key, self.meaning, value, self.words)
-        if self.above_0 and not value:
-            refuse(key, "above 0", value)
 
     def allows(self, value: Any) -> bool:
         if not isinstance(value, self.types):
@@ -6480,21 +6489,6 @@ class AllowedObject:
 
 
 @dataclass(frozen=True)
-class AllowedMap:
-    """The JSON objects with any keys."""
-
-    each: Allowed
-    meaning: str
-
-    def check(self, key: str, value: Any) -> None:
-        """Raise ValueError for any other value."""
-        if not isinstance(value, dict):
-            refuse(key, self.meaning, value)
-        for name, inner in value.items():
-            self.each.check(name, inner)
-
-
-@dataclass(frozen=True)
 class Either:
     """A plain value, or a JSON object with one of some keys."""
 
@@ -6513,7 +6507,7 @@ class Either:
         self.forms[names].check(f"{key}.{names}", value[names])
 
 
-Shape = Allowed | AllowedList | AllowedObject | AllowedMap | Either
+Shape = Allowed | AllowedList | AllowedObject | Either
 
 
 def refuse(key: str, meaning: str, value: Any, words: Sequence[str] | dict[str, Any] = ()) -> None:
@@ -6525,7 +6519,7 @@ def among(*words: str) -> Allowed:
 
 
 SECONDS = Allowed(NUMERIC, "a number from 0")
-ABOVE_0 = Allowed(NUMERIC, "a number above 0", above_0=True)
+ABOVE_0 = Allowed(NUMERIC, "a number above 0", TINY)
 ANY_JSON = Allowed(object, "any JSON")
 ANY_TEXT = Allowed(str, "a text", pattern="[^\ud800-\udfff]*")
 AN_ID = Allowed(
@@ -6536,10 +6530,6 @@ AN_ID = Allowed(
 FROM_0 = Allowed(int, "a whole number from 0")
 FROM_1 = Allowed(int, "a whole number from 1", low=1)
 CALLS_IN_WINDOW = Allowed(int, "a whole number from 1 to 10000", low=1, high=10_000)
-
-
-def number_from(low: float) -> Any:
-    return Allowed(NUMERIC, f"a number from {low}", low).check
 
 
 def check_glob(key: str, glob: str) -> None:
@@ -6555,7 +6545,7 @@ def check_code(key: str, code: Any, codes: dict[str, str]) -> None:
 def read_seconds(key: str, text: str) -> Seconds:
     """Return the seconds that a text holds. Raise ValueError for another text."""
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
-        refuse(key, SECONDS.meaning, text)
+        refuse(key, "a number from 0 to 999999999", text)
     return float(text)
 
 
@@ -6579,6 +6569,7 @@ DISTRIBUTIONS: dict[str, Allowed | AllowedList | AllowedObject] = {
 
 # checks of `then`
 
+HEADER_TEXT = Allowed(str, "a text without line breaks", pattern=r"[\t -~\xa0-\xff]*")
 HEADER_NAME = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 FRAMING = {  # headers that zmock must set itself
     "connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade",
@@ -6589,10 +6580,7 @@ THEN_KEYS: dict[str, Shape] = {  # the values of each key
     "stage": ANY_TEXT,
     "rollback": Allowed(bool, "true or false"),
     "status": Allowed(int, "a whole number from 200 to 599", low=200, high=599),
-    "headers": AllowedMap(
-        Allowed(str, "a text without line breaks", pattern=r"[\t -~\xa0-\xff]*"),
-        'a JSON object such as {"Retry-After": "5"}',
-    ),
+    "headers": Allowed(dict, 'a JSON object such as {"Retry-After": "5"}'),
     "body": ANY_JSON,
     "merge": Allowed(dict, 'a JSON object such as {"inventory": {"state": "Stopped"}}'),
     "drop": Either(
@@ -6634,7 +6622,7 @@ def hint_on_then() -> str:
     return "; ".join([*parts, f"at: {', '.join(THEN['error'])}"])
 
 
-def check_then(then: Item) -> None:
+def check_then(then: Item, codes: dict[str, str]) -> None:
     """Raise ValueError for wrong keys or values of `then`, or for keys that exclude each other."""
     keys = [*THEN, *OWNERS, "at"]
     for key in then:
@@ -6652,16 +6640,19 @@ def check_then(then: Item) -> None:
             shape.check(key, then[key])
     if "for" in then and then["job"] != "hold":
         raise ValueError(f"'for' is the time of a hold, not of {then['job']}")
-    for name in then.get("headers", {}):
-        check_header(name)
+    if "error" in then:
+        check_code("error", then["error"], codes)
+    for name, value in then.get("headers", {}).items():
+        check_header(name, value)
     if "at" in then:
         check_at(then["at"], effects[0] if effects else "")
     if "stage" in then and then.get("at", "job") != "job":
         raise ValueError("a stage is one of the job: leave 'at' away")
 
 
-def check_header(name: str) -> None:
-    """Raise ValueError for the name of a header that a rule cannot set."""
+def check_header(name: str, value: Any) -> None:
+    """Raise ValueError for a header that a rule cannot set."""
+    HEADER_TEXT.check(name, value)
     if not re.fullmatch(HEADER_NAME, name):
         refuse("headers", "a JSON object with names of letters, digits and -", name)
     if name.lower() in FRAMING:
@@ -6710,6 +6701,7 @@ def moments_of(then: Item) -> tuple[str, ...]:
 CONDITIONS = ("method", "path", "header.NAME", "query.NAME", "params.NAME", "resource.NAME")
 HINT_ON_WHEN = f"keys of when: {', '.join(CONDITIONS)}"
 MOST_LISTED = 30  # names in a hint
+GLOB = Allowed((str, bool, int, float), "a text, number, true or false", -math.inf, math.inf)
 
 
 def check_when(cloud: Cloud, when: Item, apis: list[Api], stub: bool) -> None:
@@ -6721,6 +6713,7 @@ def check_when(cloud: Cloud, when: Item, apis: list[Api], stub: bool) -> None:
         place, _, name = key.partition(".")
         if (f"{place}.NAME" if name else key) not in CONDITIONS:
             raise ValueError(f"'when' has no {key!r}{did_you_mean(place, CONDITIONS)}")
+        GLOB.check(key, glob)
         check_glob(key, text_of(glob))
         if stub and place in ("params", "resource"):
             raise ValueError(f"a rule with 'path' answers before zmock reads {key}")
@@ -6779,10 +6772,7 @@ RULE_KEYS: dict[str, Shape] = {  # the values of each key
     "api": ANY_TEXT,
     "method": among("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
     "path": ANY_TEXT,
-    "when": AllowedMap(
-        Allowed((str, bool, int, float), "a text, number, true or false", -math.inf, math.inf),
-        'a JSON object such as {"params.name": "db-*"}',
-    ),
+    "when": Allowed(dict, 'a JSON object such as {"params.name": "db-*"}'),
     "skip": FROM_0,
     "times": FROM_1,
     "every": FROM_1,
@@ -6791,7 +6781,7 @@ RULE_KEYS: dict[str, Shape] = {  # the values of each key
         {"calls": CALLS_IN_WINDOW, "per": ABOVE_0},
         '{"calls": 10, "per": seconds}',
     ),
-    "probability": Allowed(NUMERIC, "a number from 0 to 1", high=1, above_0=True),
+    "probability": Allowed(NUMERIC, "a number above 0 and up to 1", TINY, 1),
     "ttl": ABOVE_0,
     "retries": Allowed(str, "the word same", words=("same",)),
     "delay": Either(
@@ -6801,7 +6791,25 @@ RULE_KEYS: dict[str, Shape] = {  # the values of each key
     ),
     "then": Allowed(dict, f"a JSON object with one of {', '.join(THEN)}"),
 }
-OF_STUBS = {"method", "path"}
+
+
+def check_rule(definition: Any) -> None:
+    """Raise ValueError for a wrong key of a rule, or a wrong value of a key."""
+    if not isinstance(definition, dict):
+        raise ValueError(f"a rule is a JSON object, not {short_json(definition)}")
+    for key in definition:
+        if key in RULE_KEYS:
+            continue
+        if key in THEN_KEYS or key == "at":
+            raise ValueError(f"{key!r} is no key of a rule; it stands inside 'then'")
+        raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
+    definition = without_nulls(definition)
+    if "api" not in definition and "path" not in definition:
+        choice = "the name of an API, or a pattern as Create*"
+        raise ValueError(f"'api' is missing: {choice}; or the 'path' of a stub")
+    for key, value in definition.items():
+        RULE_KEYS[key].check(key, value)
+    check_path(definition.get("path", "*"))
 
 
 HINT_ON_RULE = f"keys of a rule: {', '.join(RULE_KEYS)}"
@@ -6850,8 +6858,6 @@ class Faults:
 
         Only `stubs` decide on a request that is not read yet, and no other rules.
         """
-        if self.by_id:
-            occasion.second = self.cloud.clock.steady()
         for rule in self.by_id.values():
             if rule.stub == stubs:
                 fault = rule.decide(occasion, self.cloud.settings.seed)
@@ -6878,14 +6884,29 @@ class Faults:
 
     def compile(self, definition: Any, source: str = "") -> Rule:
         """Return a rule that is not in force; raise ValueError for one that can never fire."""
-        moments, stub = self.check(definition)
+        with hinted(HINT_ON_RULE):
+            check_rule(definition)
         definition = frozen(without_nulls(definition))
         id, then = definition.get("id", ""), definition.get("then", {})
         if id in ("magic", "header") or id in self.by_id:
             raise ValueError(f"there is a rule {id!r} already")
+        stub = "path" in definition or "method" in definition
+        with hinted(hint_on_then()):
+            check_then(then, self.cloud.catalogue.errors)
+            if stub:
+                check_stub(then)
+        apis = []
+        with hinted(HINT_ON_APIS):
+            if "api" in definition:
+                apis = self.named(definition["api"], "status" in then)
+        stub = stub or apis[0].backing == "none"
+        with hinted(HINT_ON_WHEN):
+            check_when(self.cloud, definition.get("when", {}), apis, stub)
+        with hinted(hint_on_then()):
+            check_json("rule", definition)
+            moments = self.moments_by_api(definition.get("api", ""), then, apis, stub)
         description = self.cloud.catalogue.errors.get(then.get("error"), "")
-        then = {"details": description} | then
-        return Rule(id, definition, then, moments, stub, source)
+        return Rule(id, definition, {"details": description} | then, moments, stub, source)
 
     def start_ttl(self, rule: Rule, ends: float | None) -> None:
         """End a rule after its ttl, or on a date."""
@@ -6897,15 +6918,9 @@ class Faults:
         else:
             rule.timer = self.cloud.clock.after(ends - now, rule.end, f"{rule.id} ends")
 
-    def remove(self, id: str) -> None:
-        rule = self.by_id.pop(id, None)
-        if rule and rule.timer:
-            rule.timer.cancel()
-
-    def drop(self, rule: Rule) -> None:
+    def remove(self, rule: Rule) -> None:
         """Remove a rule, unless that has happened."""
-        if self.by_id.get(rule.id) is rule:
-            self.remove(rule.id)
+        self.replace(other for other in self.rules if other is not rule)
 
     def replace(self, rules: Iterable[Rule]) -> None:
         """Put these rules in force, and no others."""
@@ -6915,53 +6930,6 @@ class Faults:
                 rule.timer.cancel()
 
     # checking rules
-
-    def check(self, definition: Any) -> tuple[dict[str, str], bool]:
-        """Return when a rule strikes, by API, and True for a stub.
-
-        Raise ValueError if it can never fire.
-        """
-        with hinted(HINT_ON_RULE):
-            self.check_keys(definition)
-        definition = without_nulls(definition)
-        then, stub = definition.get("then", {}), not definition.keys().isdisjoint(OF_STUBS)
-        with hinted(hint_on_then()):
-            check_then(then)
-            if "error" in then:
-                check_code("error", then["error"], self.cloud.catalogue.errors)
-            if stub:
-                check_stub(then)
-        apis = []
-        with hinted(HINT_ON_APIS):
-            if "api" in definition:
-                apis = self.named(definition["api"], stub or "status" in then)
-        stub = stub or apis[0].backing == "none"
-        with hinted(HINT_ON_WHEN):
-            check_when(self.cloud, definition.get("when", {}), apis, stub)
-        with hinted(hint_on_then()):
-            check_json("rule", definition)
-            if stub:
-                names = [api.name for api in apis] or ["", *self.apis]
-                return dict.fromkeys(names, "accept"), True
-            return self.moments_by_api(definition["api"], then, apis), False
-
-    def check_keys(self, definition: Any) -> None:
-        """Raise ValueError for a wrong key of a rule, or a wrong value of a key."""
-        if not isinstance(definition, dict):
-            raise ValueError(f"a rule is a JSON object, not {short_json(definition)}")
-        for key in definition:
-            if key in RULE_KEYS:
-                continue
-            if key in THEN_KEYS or key == "at":
-                raise ValueError(f"{key!r} is no key of a rule; it stands inside 'then'")
-            raise ValueError(f"{key!r} is no key of a rule{did_you_mean(key, RULE_KEYS)}")
-        definition = without_nulls(definition)
-        if "api" not in definition and "path" not in definition:
-            choice = "the name of an API, or a pattern as Create*"
-            raise ValueError(f"'api' is missing: {choice}; or the 'path' of a stub")
-        for key, value in definition.items():
-            RULE_KEYS[key].check(key, value)
-        check_path(definition.get("path", "*"))
 
     def named(self, glob: str, can_be_stub: bool = False) -> list[Api]:
         """Return the APIs whose names match; PollJob only matches its own name.
@@ -6981,8 +6949,12 @@ class Faults:
         hint = did_you_mean(glob, names) or did_you_mean(glob, self.apis)
         raise ValueError(f"'api' names no API: {glob!r}{hint}")
 
-    def moments_by_api(self, glob: str, then: Item, apis: list[Api]) -> dict[str, str]:
+    def moments_by_api(
+        self, glob: str, then: Item, apis: list[Api], stub: bool
+    ) -> dict[str, str]:
         """Return when `then` strikes, by API, for those that have the job or the stage it needs."""
+        if stub:
+            return dict.fromkeys([api.name for api in apis] or ["", *self.apis], "accept")
         possible, moments = moments_of(then), {}
         for api in apis:
             if "job" in possible and not self.cloud.at_once(api):
@@ -7024,8 +6996,8 @@ class Faults:
             choice = "there are #zmock fail, fail=CODE, delay=SECONDS, hold, hold=SECONDS"
             return Fault(hint=f"{error}; {choice}")
 
-    def requested(self, source: str, at: str, words: dict[str, str]) -> Fault:
-        """Return the fault of words such as {"fail": "HOST.1010", "hold": "5"}.
+    def requested(self, source: str, at: str, words: dict[str, str | None]) -> Fault:
+        """Return the fault of words such as {"fail": "HOST.1010", "hold": None}.
 
         Raise ValueError for a wrong word or value.
         """
@@ -7033,15 +7005,15 @@ class Faults:
         for word, value in words.items():
             name = SPELLS[word] if source == "header" else f"#zmock {word}"
             if word == "fail":
-                code = value or "SYS.1006"
+                code = "SYS.1006" if value is None else value
                 check_code(name, code, self.cloud.catalogue.errors)
                 details = f"asked for by {name}" + (f"={value}" if value else "")
                 fields["error"] = ApiError(code, details)
             elif word == "delay":
-                fields["delay"] = read_seconds(name, value)
+                fields["delay"] = read_seconds(name, value or "")
             elif word == "hold":
                 fields["job"] = "hold"
-                fields["hold_for"] = read_seconds(name, value) if value else math.inf
+                fields["hold_for"] = math.inf if value is None else read_seconds(name, value)
             else:
                 raise ValueError(f"{name!r} is no magic{did_you_mean(word, SPELLS)}")
         self.spelled[source] += 1
@@ -7113,12 +7085,8 @@ class Faults:
         self.by_id = {rule.id: rule for rule in still}
         rules = []
         for number, (rule, definition) in enumerate(zip(unchanged, definitions), 1):
-            try:
+            with numbered("rule", number, len(definitions)):
                 rules.append(rule or self.add(definition, path))
-            except ValueError as error:
-                hint = getattr(error, "hint", "")
-                problem = f"rule {number} of {len(definitions)}: {error}"
-                raise ValueError(f"{problem}; {hint}" if hint else problem) from None
         return rules
 
 
@@ -7147,10 +7115,11 @@ SPELLS = {  # the words of directives, with the headers that say the same
 }
 
 
-def spells_of(*items: Item) -> dict[str, str]:
+def spells_of(*items: Item) -> dict[str, str | None]:
     """Return the words of directives in names and descriptions, as {"fail": "HOST.1010"}."""
     texts = [item.get(name) for item in items for name in DESCRIBING]
-    return dict(MAGIC.findall(" ".join(text for text in texts if isinstance(text, str))))
+    spells = MAGIC.findall(" ".join(text for text in texts if isinstance(text, str)))
+    return {word: value or None for word, value in spells}
 
 
 # ---- Jobs ----------------------------------------------------------------------------------------
@@ -7411,11 +7380,6 @@ class Job:
         """True if no time ends it."""
         return self.held and self.call.fault.hold_for == math.inf
 
-    def touches(self, uuid: Uuid) -> bool:
-        """Return True if it acts on an object, or has made or changed it."""
-        changed = {change[1] for change in self.run.log} if self.run else set()
-        return uuid == self.call.target or uuid in changed
-
 
 class Jobs:
     """The api-jobs. Each has a record in the Store, and is a Job until clients can see its end.
@@ -7474,7 +7438,7 @@ class Jobs:
             "seen": now,
             "due": now + call.seconds,
             "target": call.target,
-            "name": call["name"] or self.cloud.target_of(call).get("name"),
+            "name": call["name"] or self.cloud.resource_of(call.api, call.params).get("name"),
             "hook": hook,
             "schema": schema,
             "key": call.key,
@@ -7772,11 +7736,12 @@ class Jobs:
         """Release the jobs that `#zmock hold` holds if an update takes it out of their object."""
         if call.api.kind != "Update" or call.arguments.keys().isdisjoint(DESCRIBING):
             return
-        if "hold" in spells_of(self.cloud.target_of(call) | call.arguments):
+        if "hold" in spells_of(self.cloud.resource_of(call.api, call.params) | call.arguments):
             return
         for job in [*self.running.values()]:
-            is_by_magic = job.held and job.call.fault.name.startswith("magic")
-            if is_by_magic and job.touches(call.target):
+            changed = {change[1] for change in job.run.log} if job.run else set()
+            is_by_magic = job.held and job.call.fault.name.startswith("magic;")
+            if is_by_magic and call.target in (job.call.target, *changed):
                 self.release(job)
 
     def fail(self, job: Job, error: ApiError | None) -> None:
@@ -8694,10 +8659,16 @@ class Cloud:
         """Return an item itself, which nobody may change, or {} if there is none."""
         return self.store.peek(type, uuid) or {}
 
-    def target_of(self, call: Call) -> Item:
-        """Return the object in the path of a call, {} if there is none."""
-        row = self.catalogue.resource(call.api.target.refers) if call.api.target else None
-        return self.look(row.stored, call.target) if row else {}
+    def resource_of(self, api: Api | None, params: Item) -> Item:
+        """Return the object that a call reads or changes, {} if there is none."""
+        if api and api.kind == "Query":
+            type, uuid = api.type, params.get("uuid")
+        elif api and api.target:
+            type, uuid = api.target.refers, params.get(api.target.name)
+        else:
+            return {}
+        row = self.catalogue.resource(type)
+        return self.look(row.stored, uuid) if row else {}
 
     def find(self, type: str, key: str, value: Any) -> list[Item]:
         return list(self.store.find(type, key, value))
@@ -14383,7 +14354,7 @@ def management_node_down(cloud: Cloud, target: object) -> Generator:
     """
     endless = target in ({}, None)
     if not endless:
-        number_from(0)("management-node-down", target)
+        SECONDS.check("management-node-down", target)
     cloud.outages.nodes_away += 1
     stop_node(cloud)
     yield {} if endless else {"seconds": target}
@@ -14461,7 +14432,7 @@ class Step:
     """
 
     definition: Item
-    state: Item = field(default_factory=lambda: {"played": False})
+    state: Item
     timer: Timer | None = None
 
     @property
@@ -14487,34 +14458,35 @@ class Scenario:
     def load(self, definitions: Any, since: Seconds = -1) -> None:
         """Take these steps in the place of those before. Only those after `since` are played.
 
-        Raise ValueError, with nothing changed, if one of them cannot be: a copy of the cloud plays
-        them first.
+        Raise ValueError, with nothing changed, if one of them cannot be.
         """
-        if not isinstance(definitions, list):
-            raise ValueError(f"a scenario is a JSON list of steps, not {short_json(definitions)}")
-        steps, rehearsal = [], Scenario(self.id, Faults(copy_of(self.cloud)))
-        for number, definition in sorted(enumerate(definitions, 1), key=moment_of_step):
-            former = [step for step in self.steps if step.definition == definition]
-            try:
-                check_step(definition)
-                id = definition.get("id")
-                if id in rehearsal.ends:
-                    raise ValueError(f"there is a step {id!r} already")
-                if definition["at"] > since:
-                    rehearsal.perform(definition)
-                    former = []
-                elif id:
-                    rehearsal.ends[id] = dict
-            except (ValueError, SettingsError) as error:
-                raise ValueError(f"step {number} of {len(definitions)}: {error}") from None
-            steps.append(former[0] if former else Step(definition))
+        steps = self.rehearsed(definitions, since)
         self.stop()
         self.steps = steps
         for step in steps:
-            second, play = self.zero + step.definition["at"], functools.partial(self.play, step)
-            if step.definition["at"] > since:
+            at, play = step.definition["at"], functools.partial(self.play, step)
+            if at > since:
                 name = f"{self.id}: {step.text}"
-                step.timer = self.clock.at_second(second, play, name, awaited=True)
+                step.timer = self.clock.at_second(self.zero + at, play, name, awaited=True)
+
+    def rehearsed(self, definitions: Any, since: Seconds) -> list[Step]:
+        """Return the steps in the order of play, after a copy of the cloud has played them."""
+        if not isinstance(definitions, list):
+            raise ValueError(f"a scenario is a JSON list of steps, not {short_json(definitions)}")
+        steps, ids = [], []
+        copy = Scenario(self.id, Faults(copy_of(self.cloud)))
+        copy.ends = dict.fromkeys(self.ends, dict)
+        for number, definition in sorted(enumerate(definitions, 1), key=moment_of_step):
+            with numbered("step", number, len(definitions)):
+                check_step(definition)
+                if definition.get("id", 0) in ids:
+                    raise ValueError(f"there is a step {definition['id']!r} already")
+                if definition["at"] > since:
+                    copy.perform(definition)
+            ids.append(definition.get("id"))
+            former = [step for step in self.steps if step.definition == definition]
+            steps.append(former[0] if former else Step(definition, {"played": False}))
+        return steps
 
     def stop(self) -> None:
         for step in self.steps:
@@ -14544,7 +14516,7 @@ class Scenario:
             return {}
         if "rule" in step:
             rule = self.faults.add(step["rule"])
-            id, end = rule.id, functools.partial(self.faults.drop, rule)
+            id, end = rule.id, functools.partial(self.faults.remove, rule)
         else:
             id = begin_incident(self.cloud, step["incident"]).id
             end = functools.partial(end_incident, self.cloud, id)
@@ -14923,9 +14895,8 @@ def forwarded(request: web.Request) -> list[str]:
 
 
 def has_spells(request: web.Request) -> bool:
-    """Return True if a header of a request asks for trouble."""
-    headers = request.headers
-    return "X-ZMock-Fault" in headers or "X-ZMock-Delay" in headers or "X-ZMock-Hold" in headers
+    """Return True if a header of a request is for zmock, right or wrong."""
+    return any(name[:7].lower() == "x-zmock" for name in request.headers)
 
 
 def header_safe(text: str) -> str:
@@ -15374,6 +15345,7 @@ class AnswerCache:
 
 # answers that break
 
+BREAKS = (*DROPS, "after", "rate")
 SILENT_BREAKS = {"reset", "empty", "hang"}  # nothing at all is sent
 SLOW_BREAKS = {"dribble", "rate"}  # the whole body is sent, piece by piece
 CHUNKED_BREAKS = {"garbage", "slow-close"}
@@ -15400,6 +15372,7 @@ async def send_broken(
     if drop in SILENT_BREAKS:  # a client may wait for a hanging answer: no task does
         return Unanswered(keep_alive=drop == "hang")
     body: Any = response.body
+    pieces = [] if request.method == "HEAD" else pieces_sent(drop, amount, body)
     stream = web.StreamResponse(status=response.status, headers=response.headers)
     if drop in SLOW_BREAKS:
         stream.content_length = len(body)
@@ -15408,10 +15381,10 @@ async def send_broken(
     elif request.version >= aiohttp.HttpVersion11:
         stream.enable_chunked_encoding()
     await stream.prepare(request)
-    for number, piece in enumerate(pieces_sent(drop, amount, body)):
+    for number, piece in enumerate(pieces):
         await clock.sleep(len(piece) / amount if number else 0)
         await stream.write(piece)
-    if drop == "garbage" and request.transport:
+    if drop == "garbage" and pieces and request.transport:
         request.transport.write(b"\x00\xff\xfe no chunk begins like this\r\n")
     if drop == "slow-close":
         await clock.sleep(amount)
@@ -15550,7 +15523,7 @@ class Rest:
         else:
             api, variables, body = await self.find_api(request, path, entry)
             entry.api = api.name
-            if api.method != "GET":
+            if api.method != "GET" or has_spells(request):
                 entry.hints += unread_headers(request.headers)
             if not self.cloud.simulated(api):
                 raise self.not_simulated(api)
@@ -15847,7 +15820,9 @@ class Rest:
         words = {}
         for word, name in SPELLS.items():
             if name in request.headers:
-                words[word] = header_of(request, name) or " "
+                words[word] = header_of(request, name)
+        if not words:
+            return NO_FAULT
         at = "accept" if self.cloud.at_once(api) else "job"
         try:
             return self.faults.requested("header", at, words)
@@ -15867,31 +15842,21 @@ class Rest:
         self, entry: Entry, arguments: Item, transport: Any = None
     ) -> MatchedCall:
         """Return a call as rules see it, with its object as it is now."""
-        job = self.cloud.store.peek("Job", entry.job) if entry.api == POLL_JOB.name else None
+        api = self.faults.apis.get(entry.api)
+        job = self.cloud.store.peek("Job", entry.job) if api is POLL_JOB else None
         return MatchedCall(
-            self.faults.apis.get(entry.api),
+            api,
             effective_method(entry.method),
             entry.path,
             entry.query,
             arguments,
             entry.request.headers,
-            self.jobs.as_json(job) if job else self.object_of(entry.api, arguments),
+            self.jobs.as_json(job) if job else self.cloud.resource_of(api, arguments),
             job.get("key", "") if job else "",
             entry,
             transport,
+            self.clock.steady(),
         )
-
-    def object_of(self, api_name: str, arguments: Item) -> Item:
-        """Return the object that a call reads or changes, {} if there is none."""
-        api = self.catalogue.apis.get(api_name)
-        if api and api.kind == "Query":
-            type, uuid = api.type, arguments.get("uuid")
-        elif api and api.target:
-            type, uuid = api.target.refers, arguments.get(api.target.name)
-        else:
-            return {}
-        row = self.catalogue.resource(type)
-        return self.cloud.look(row.stored, uuid) if row else {}
 
     def try_rule(self, definition: Any) -> Item:
         """Return the calls of the journal that a rule matches, as the journal knows them."""
@@ -17179,7 +17144,7 @@ FILTERS: dict[str, Callable[[str, str], None]] = {  # of the journal: the check 
     "api": check_glob,
     "path": check_glob,
     "status": Allowed(str, "a number such as 404, or 4xx", pattern="[0-9]{1,18}|[1-5]xx").check,
-    "outcome": among("ok", "error", "running", "succeeded", "failed", *DROPS, "after", "rate").check,
+    "outcome": among("ok", "error", "running", "succeeded", "failed", *BREAKS).check,
     "since": Allowed(str, "a number from 0", pattern="[0-9]{1,18}").check,
 }
 
@@ -17883,7 +17848,7 @@ class Control:
         log.info("%s is in force: %s", rule.id, json.dumps(body, ensure_ascii=False))
 
         def undo(error: ApiError) -> None:
-            self.faults.remove(rule.id)
+            self.faults.remove(rule)
             self.store.remove("Rule", rule.id)
 
         await self.commit_rules(undo)
@@ -17906,8 +17871,8 @@ class Control:
     async def remove_rules(self, ids: set[str]) -> None:
         before = self.faults.rules
         with self.store.all_or_nothing() as changes:
+            self.faults.replace(rule for rule in before if rule.id not in ids)
             for id in ids:
-                self.faults.remove(id)
                 self.store.remove("Rule", id)
 
         def undo(error: ApiError) -> None:
@@ -18383,7 +18348,7 @@ class Control:
 
     async def list_scenarios(self, request: web.Request) -> Item:
         """List the scenarios with their steps, and which of them were played."""
-        self.clock.look()
+        self.clock.reread_files()
         scenarios = self.rest.scenarios
         answer: Item = {"scenarios": [each.as_json() for each in scenarios.by_id.values()]}
         if scenarios.problem:
@@ -18451,7 +18416,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     clock.on_clock_set.append(functools.partial(follow_dates, cloud))
     clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
     if settings.scenario:
-        clock.looks.append(rest.scenarios.reread)
+        clock.file_readers.append(rest.scenarios.reread)
     load_or_fill(rest)
     control.snapshots.tidy_if_possible()
 
@@ -18584,7 +18549,7 @@ def resume_cloud(rest: Rest, edited: Container[str]) -> None:
     load_rules(rest)
     recover(cloud)
     sweep_regularly(rest)
-    rest.clock.look()
+    rest.clock.reread_files()
 
 
 def reset_mock(rest: Rest) -> None:
@@ -18602,7 +18567,7 @@ def reset_mock(rest: Rest) -> None:
     plan_all(cloud)
     load_rules(rest)
     sweep_regularly(rest)
-    rest.clock.look()
+    rest.clock.reread_files()
 
 
 def clear_mock(rest: Rest) -> None:

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/tests/")[0])
 
 import zmock
-from zmock import Allowed, AllowedList, AllowedMap, AllowedObject, Either
+from zmock import Allowed, AllowedList, AllowedObject, Either
 
 NULL = {"type": "null"}
 TEXT = {"type": "string"}
@@ -58,8 +58,6 @@ def of_shape(shape):
             return of_allowed(shape)
         case AllowedList():
             return {"type": "array", "items": of_shape(shape.each), "minItems": shape.least, "maxItems": shape.most}
-        case AllowedMap():
-            return {"type": "object", "additionalProperties": of_shape(shape.each)}
         case AllowedObject():
             return closed(of_shapes(shape.keys), shape.keys)
         case Either():
@@ -86,7 +84,8 @@ def of_allowed(allowed):
     if allowed.pattern not in (Allowed.pattern, zmock.ANY_TEXT.pattern):  # a schema leaves half surrogates to zmock
         schema["pattern"] = f"^(?:{allowed.pattern})$"
     if {*types} <= {int, float}:
-        schema |= {"exclusiveMinimum" if allowed.above_0 else "minimum": allowed.low, "maximum": allowed.high}
+        low = {"exclusiveMinimum": 0} if allowed.low == zmock.TINY else {"minimum": allowed.low}
+        schema |= low | {"maximum": allowed.high}
     return schema
 
 
@@ -94,11 +93,10 @@ def rule(catalogue):
     properties = of_shapes(zmock.RULE_KEYS)
     glob = {"type": "string", "pattern": r"[*?\[]", "maxLength": zmock.LONGEST_GLOB}
     properties["api"] = {"anyOf": [{"enum": [zmock.POLL_JOB.name, *catalogue.apis]}, glob]}
-    properties["when"] |= {"propertyNames": {"pattern": pattern_of_conditions()}}
+    properties["when"] |= {"propertyNames": {"pattern": pattern_of_conditions()}, "additionalProperties": of_allowed(zmock.GLOB)}
     properties["then"] = then(catalogue)
     schema = closed({name: nullable(inner) for name, inner in properties.items()})
-    schema["anyOf"] = [{"required": [name], "properties": {name: TEXT}} for name in ("api", "path")]
-    return schema
+    return schema | {"anyOf": [{"required": [name], "properties": {name: TEXT}} for name in ("api", "path")]}
 
 
 def pattern_of_conditions():
@@ -109,7 +107,7 @@ def pattern_of_conditions():
 def then(catalogue):
     properties = of_shapes(zmock.THEN_KEYS)
     properties |= {"error": {"enum": [*catalogue.errors]}, "at": {"enum": [*zmock.THEN["error"]]}}
-    properties["headers"] |= {"propertyNames": {"pattern": f"^(?:{zmock.HEADER_NAME})$"}}
+    properties["headers"] |= {"propertyNames": {"pattern": f"^(?:{zmock.HEADER_NAME})$"}, "additionalProperties": of_allowed(zmock.HEADER_TEXT)}
     others = {"stage": {"at": {"const": "job"}}, "for": {"job": {"const": "hold"}}}
     for effect, moments in zmock.THEN.items():
         others[effect] = dict.fromkeys([other for other in zmock.THEN if other != effect], False)

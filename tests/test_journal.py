@@ -260,7 +260,7 @@ async def record_session(mock):
     await mock.create("CreateZone", name="bad but skipped")
     with pytest.raises(RuntimeError):
         await mock.create("CreateZone", name="bad")
-    mock.rest.faults.remove(rule.id)
+    mock.rest.faults.remove(rule)
     await mock.delete("vm-instances", vm["uuid"])
 
 

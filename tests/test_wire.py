@@ -135,6 +135,16 @@ async def test_after_the_work_is_done_it_is_done_whatever_arrives(mock, then, fi
     assert sorted(zone["name"] for zone in await mock.query("zones", "name~=z_")) == ["z1", "z2"]
 
 
+@pytest.mark.parametrize("then", [then for then in EACH_DROP if then["drop"] not in ("reset", "empty", "hang")], ids=str)
+async def test_a_broken_answer_to_head_has_no_body(mock, then):
+    mock.rule(api="QueryZone", then=then)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))
+    writer.write(request(mock, "HEAD /zones"))
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and (await read_to_end(reader, 0.05))[0] == b""
+    writer.close()
+
+
 async def test_a_dribbled_answer_comes_a_byte_each_100_ms_and_is_whole(mock):
     mock.rule(api="GetVersion", then={"drop": "dribble", "at": "after"})
     reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.base.rpartition(":")[2]))

@@ -6432,8 +6432,10 @@ class Allowed:
 
     def check(self, key: str, value: Any) -> None:
         """Raise ValueError for any other value."""
-        if not self.allows(value):
-            refuse(key, self.meaning, value, self.words)
+        if self.allows(value):
+            return
+        is_large = isinstance(value, NUMERIC) and value > self.high == Allowed.high
+        refuse(key, "at most 1000000000" if is_large else self.meaning, value, self.words)
 
     def allows(self, value: Any) -> bool:
         if not isinstance(value, self.types):
@@ -6511,7 +6513,8 @@ Shape = Allowed | AllowedList | AllowedObject | Either
 
 
 def refuse(key: str, meaning: str, value: Any, words: Sequence[str] | dict[str, Any] = ()) -> None:
-    raise ValueError(f"{key!r} is {meaning}, not {value!r}{did_you_mean(value, words)}")
+    shown = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
+    raise ValueError(f"{key!r} is {meaning}, not {shown}{did_you_mean(value, words)}")
 
 
 def among(*words: str) -> Allowed:
@@ -6552,9 +6555,11 @@ def read_seconds(key: str, text: str) -> Seconds:
 def check_json(key: str, value: Any) -> None:
     """Raise ValueError for a value that JSON in UTF-8 cannot hold: no file could keep it."""
     try:
-        ANY_TEXT.check(key, json.dumps(value, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise ValueError(f"{key!r} cannot be said in JSON: {error}") from None
+    if not ANY_TEXT.allows(text):
+        raise ValueError(f"a {key} holds half of a surrogate pair, which no text in UTF-8 has")
 
 
 DISTRIBUTIONS: dict[str, Allowed | AllowedList | AllowedObject] = {
@@ -6671,6 +6676,8 @@ def check_path(path: str) -> None:
     check_glob("path", path)
     if not path.startswith(("/", "*")):
         refuse("path", "a glob over the whole path of the server, as /zstack/v1/zones*", path)
+    if re.search(r"\?.*=", path):
+        raise ValueError("'path' is one without a query; 'when' has query.NAME")
     if re.match(r"/+zmock(?![\w-])", path):
         raise ValueError(f"'path' names control calls, which no rule touches: {path}")
 
@@ -6888,7 +6895,9 @@ class Faults:
             check_rule(definition)
         definition = frozen(without_nulls(definition))
         id, then = definition.get("id", ""), definition.get("then", {})
-        if id in ("magic", "header") or id in self.by_id:
+        if id in ("magic", "header"):
+            raise ValueError(f"the id {id!r} is that of directives in names and in headers")
+        if id in self.by_id:
             raise ValueError(f"there is a rule {id!r} already")
         stub = "path" in definition or "method" in definition
         with hinted(hint_on_then()):
@@ -7106,7 +7115,7 @@ def file_stamp(path: str) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.]*))?")
+MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.+-]*))?")
 DESCRIBING = ("name", "description")  # fields that may hold directives
 SPELLS = {  # the words of directives, with the headers that say the same
     "fail": "X-ZMock-Fault",
@@ -14998,10 +15007,11 @@ def unread_hints(
     """Return hints on the parts of a call that nothing reads. `key` is the body's, if any."""
     legal = api.params.keys() | OPEN_TO_ALL
     hints = []
-    for name in params:
-        if name not in legal and name not in ("id", "timeout", "session"):
-            better = did_you_mean(name[:200], legal)
-            hints.append(f"{api.name} does not read {name[:200]}{better}")
+    spared = legal | {"id", "timeout", "session"}
+    unread = [name for name in params if name not in spared]
+    for name in unread[:MOST_HINTS]:
+        better = did_you_mean(name[:200], legal)
+        hints.append(f"{api.name} does not read {name[:200]}{better}")
     if api.method == "DELETE":
         if body and not dialect["delete-parameters"]:
             names = ", ".join(sorted(body))

@@ -545,7 +545,7 @@ async def test_a_job_fails_by_hand_with_the_error_that_is_said(mock, receiver, s
     (
         ({"do": "fail", "error": "HOST.101"}, "did you mean HOST.1010?"),
         ({"do": "fail", "error": 7}, "'error' is a code of ZStack, not 7"),
-        ({"do": "fail", "error": None}, "'error' is a code of ZStack, not None"),
+        ({"do": "fail", "error": None}, "'error' is a code of ZStack, not null"),
         ({"do": "fail", "error": ["SYS.1006"]}, "'error' is a code of ZStack"),
         ({"do": "fail", "details": 7}, "'details' is a text, not 7"),
         ({"do": "fail", "errors": "HOST.1010"}, "'errors' is no key here, did you mean error?"),

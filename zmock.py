@@ -6552,14 +6552,14 @@ def read_seconds(key: str, text: str) -> Seconds:
     return float(text)
 
 
-def check_json(key: str, value: Any) -> None:
-    """Raise ValueError for a value that JSON in UTF-8 cannot hold: no file could keep it."""
+def check_json(rule: Item) -> None:
+    """Raise ValueError for a rule that JSON in UTF-8 cannot hold: no file could keep it."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(rule, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"{key!r} cannot be said in JSON: {error}") from None
+        raise ValueError(f"the rule cannot be said in JSON: {error}") from None
     if not ANY_TEXT.allows(text):
-        raise ValueError(f"a {key} holds half of a surrogate pair, which no text in UTF-8 has")
+        raise ValueError("a rule holds half of a surrogate pair, which no text in UTF-8 has")
 
 
 DISTRIBUTIONS: dict[str, Allowed | AllowedList | AllowedObject] = {
@@ -6912,7 +6912,7 @@ class Faults:
         with hinted(HINT_ON_WHEN):
             check_when(self.cloud, definition.get("when", {}), apis, stub)
         with hinted(hint_on_then()):
-            check_json("rule", definition)
+            check_json(definition)
             moments = self.moments_by_api(definition.get("api", ""), then, apis, stub)
         description = self.cloud.catalogue.errors.get(then.get("error"), "")
         return Rule(id, definition, {"details": description} | then, moments, stub, source)

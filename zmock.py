@@ -124,6 +124,7 @@ import socket
 import ssl
 import struct
 import sysconfig
+import textwrap
 import threading
 import time
 import unicodedata
@@ -223,6 +224,11 @@ def a_noun(noun: str) -> str:
     """Return a noun with its article: "an int", "a uuid", "an L2Network"."""
     takes_an = re.match("[AEIOaeio]|[Ll][0-9]|[LS][A-Z]", noun)
     return f"an {noun}" if takes_an else f"a {noun}"
+
+
+def spaced(name: str) -> str:
+    """Return a name as words: "CreateVmInstance" -> "Create Vm Instance"."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def counted(number: float, noun: str) -> str:
@@ -12608,7 +12614,7 @@ def get_task_progress(cloud: Cloud, call: Call) -> Item:
 def task_rows(cloud: Cloud, progress: Run) -> tuple[Item, list[Item]]:
     """Return the root row of an operation, and a row for each stage that began."""
     job, api, is_long = progress.call.job, progress.call.api, progress.call.long
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", api.name)
+    words = spaced(api.name)
     root = task_row(cloud, progress, f"{job}/0", words, progress.began)
     root["taskName"] = f"class {api.message}" if is_long else api.message
     children = []
@@ -16631,7 +16637,7 @@ class Contract:
     def operation_object(self, operation: Operation) -> Part:
         """Return an operation as OpenAPI describes it."""
         apis = operation.apis
-        names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", api.name) for api in apis]
+        names = [spaced(api.name) for api in apis]
         described = {
             "operationId": operation.id,
             "tags": [operation.path.split("/")[1]],
@@ -17283,197 +17289,158 @@ def har_body(message: Message) -> Item:
 
 CUT_SHORT = {"reset", "empty", "truncate", "garbage", "after"}  # no client can read the answer
 PYTHON_WORDS = {"true": "True", "false": "False", "null": "None"}
+NO_SESSION = "none"  # the recorded session of a login that the handle needs
 RULE_PARTS = ("api", "method", "path", "when", "then")  # all but those that count
 
 
 class PytestWriter:
     """Writes calls as a test for the fixture `zmock`, which makes them again, in their order.
 
-    A call of the test goes to the end of its job. Polls are left out, but for those that a rule
-    met. A uuid that a call made is taken from its answer.
+    A call of the test goes to the end of its job, so polls are left out. A uuid that a call made
+    is taken from its answer.
     """
 
     def __init__(self, rest: Rest) -> None:
-        self.rest, self.apis = rest, rest.catalogue.apis
+        self.rest = rest
         self.lines: list[str] = []
-        self.results: list[str] = []  # of the calls, as the last lines assert them
+        self.rows: list[str] = []  # of the calls, as the last lines assert them
         self.made: dict[Uuid, str] = {}  # the expressions of uuids that calls made
         self.seen: set[Uuid] = set()  # uuids of earlier requests and answers
         self.session = ""  # the recorded session that the handle has now
-        self.count: Counter[str] = Counter()  # variables by name, calls by API
+        self.names: Counter[str] = Counter()  # of variables
 
     def text(self, entries: Sequence[Entry]) -> str:
         """Return the test."""
-        settings = {}
+        for entry in entries:
+            is_below = without_prefix(entry.path) != entry.path
+            is_poll = entry.api == POLL_JOB.name
+            if is_below and not is_poll and entry.method != "OPTIONS" and entry.drop != "hang":
+                self.add(entry)
+            texts = (entry.target, entry.request.text, entry.answer.text)
+            self.seen.update(HEX_UUID.findall(" ".join(texts)))
+        settings = {"clock": "warp"}  # slow calls and jobs take no time
         for name in ("cloud", "dialect", "seed"):
             value = getattr(self.rest.settings, name)
             if value != getattr(Settings, name):
                 settings[name] = value
-        for entry in entries:
-            if entry.drop not in ("", *CUT_SHORT):
-                settings["clock"] = "warp"  # slow answers
-            if self.repeats(entry):
-                self.add(entry)
-            texts = (entry.target, entry.request.text, entry.answer.text)
-            self.seen.update(HEX_UUID.findall(" ".join(texts)))
-        keywords = ", ".join(self.keywords(settings))
-        marker = f"@pytest.mark.zmock({keywords})\n" if keywords else ""
-        rows = "[[call.api, call.status, call.code] for call in zmock.calls()]"
-        check = 'assert [row for row in rows if row[0] != "PollJob"] == ['
-        lines = [*self.lines, f"rows = {rows}", check, *self.results, "]"]
-        body = "".join(f"    {line}\n" for line in lines)
-        return f"import pytest\n\n\n{marker}async def test_calls(zmock):\n{body}"
-
-    def repeats(self, entry: Entry) -> bool:
-        """Return True if the test makes a call too, and not its handle for it."""
-        if entry.api == POLL_JOB.name:
-            return bool(entry.fault.definition) or entry.job not in self.made
-        is_below = without_prefix(entry.path) != entry.path
-        return is_below and entry.method != "OPTIONS" and entry.drop != "hang"
+        marker = self.call("@pytest.mark.zmock", **settings)
+        calls = f'[call for call in zmock.calls() if call.api != "{POLL_JOB.name}"]'
+        check = "assert [[call.api, call.status, call.code] for call in calls] == ["
+        lines = "\n".join([*self.lines, f"calls = {calls}", check, *self.rows, "]"])
+        body = textwrap.indent(lines, "    ")
+        return f"import pytest\n\n\n{marker}\nasync def test_calls(zmock):\n{body}\n"
 
     def add(self, entry: Entry) -> None:
-        """Add the lines of a call: its session, the rule that it met, and how it ends."""
-        self.add_session(entry)
-        definition = entry.fault.definition or {}
+        """Add a call with its session, the rule that it met, and how it ends."""
+        fault = entry.fault
+        is_whole = entry.outcome in ("ok", *OVER) and not (fault.answer or fault.job)
+        inventory = self.inventory_of(entry) if is_whole else {}
+        if inventory and entry.params.get("accountName") == "admin":
+            self.log_in(inventory["uuid"])
+            return
+        headers = self.take_session(entry)
+        definition = fault.definition or {}
         if "then" in definition:
             rule = {key: definition[key] for key in RULE_PARTS if key in definition}
-            self.add_line("zmock.rule", self.keywords(rule | {"times": 1}))
-        function, *words = self.by_handle(entry) or self.by_request(entry)
-        begin, end, failure = f"await zmock.{function}", "", ""
+            self.lines.append(self.call("zmock.rule", **rule, times=1))
+        values: list[Any] = [entry.method, without_prefix(entry.target)]
+        if entry.request.size or headers:
+            values.append(json_of(entry.request))
+        if headers:
+            values.append(headers)
+            is_whole = False
+        call = self.call(f"await zmock.{'finish' if is_whole else 'request'}", *values)
         if entry.drop in CUT_SHORT:
-            failure = "OSError"
-        elif function == "request":
-            begin, end = f"assert ({begin}", f")[0] == {entry.status}"
+            self.add_failure("OSError", call)
+        elif not is_whole:
+            self.lines.append(f"assert ({call})[0] == {entry.status}")
         elif entry.code:
-            failure = f"RuntimeError, match={self.literal(entry.code)}"
+            self.add_failure(f"RuntimeError, match={self.literal(entry.code)}", call)
         else:
-            begin = self.variable(entry, function) + begin
-        if failure:
-            self.lines.append(f"with pytest.raises({failure}):")
-            begin = f"    {begin}"
-        self.add_line(begin, words, end)
-        if function == "request" and entry.outcome in OVER:
-            self.lines.append("await zmock.advance(0)")
-        if entry.api != POLL_JOB.name:
-            self.results.append(f"    {self.literal([entry.api, entry.status, entry.code])},")
-        if entry.job:
-            place = f'zmock.calls("{entry.api}")[{self.count[entry.api]}].job'
-            self.made.setdefault(entry.job, place)
-        self.count[entry.api] += 1
+            call = call.replace("***", "password")
+            self.lines.append(self.assigned(call, entry, inventory))
+        self.rows.append(f"    {self.literal([entry.api, entry.status, entry.code])},")
 
-    def add_session(self, entry: Entry) -> None:
-        """Log in if the call has a session that no call made, or take up another session."""
-        session = session_sent(entry)
-        if session in ("", self.session) or entry.code == "ID.1001":
-            return
-        if session in self.made:
-            self.lines.append(f"zmock.session = {self.made[session]}")
-        else:
-            self.lines.append("session = await zmock.login()")
-            self.results.append('    ["LogInByAccount", 200, ""],')
-            self.made[session] = "session"
-            self.count.update(("session", "LogInByAccount"))
-        self.session = session
+    def add_failure(self, error: str, call: str) -> None:
+        self.lines += [f"with pytest.raises({error}):", textwrap.indent(call, "    ")]
 
-    def by_handle(self, entry: Entry) -> list[str]:
-        """Return the method of the handle that makes a call and its arguments, [] if none can."""
-        api, fault, fails = self.apis.get(entry.api), entry.fault, entry.status >= 400
-        ends = entry.outcome in ("ok", "error", *OVER) and not (fault.answer or fault.job)
-        if not api or not ends or self.headers_of(entry):
-            return []
-        if fails and not entry.answer.text.startswith('{"error"'):
-            return []
-        if api.method == "GET":
-            pairs = urllib.parse.parse_qsl(entry.query, keep_blank_values=True)
-            conditions = [self.literal(text) for key, text in pairs if key == "q"]
-            is_plain = entry.path.endswith(api.path) and len(conditions) == len(pairs)
-            is_query = api.kind == "Query" and is_plain
-            return ["query", self.literal(api.path[1:]), *conditions] if is_query else []
-        if api.name == "LogInByAccount" and not fails and entry.params["accountName"] == "admin":
-            return ["login"]
-        params, body = dict(entry.params), json_of(entry.request)
-        if entry.request.size:
-            inner = body.get(api.key, body.get("params")) if isinstance(body, dict) else None
-            if not isinstance(inner, dict):
-                return []
-            params |= inner | {key: body[key] for key in OPEN_TO_ALL if body.get(key)}
-        if not params.keys() <= {*api.params, *OPEN_TO_ALL}:
-            return []
-        words = [self.literal(api.name), *self.keywords(params)]
-        if not fails:
-            words = [word.replace("***", "password") for word in words]
-        return ["create" if api.method == "POST" else "call", *words]
+    def take_session(self, entry: Entry) -> dict[str, str]:
+        """Let the handle have the session of a call.
 
-    def by_request(self, entry: Entry) -> list[str]:
-        """Return request() with its arguments."""
-        words = [self.literal(entry.method), self.literal(without_prefix(entry.target))]
-        if entry.request.size:
-            words.append(self.literal(json_of(entry.request)))
-        if headers := self.headers_of(entry):
-            words.append(f"headers={self.literal(headers)}")
-        return ["request", *words]
-
-    def headers_of(self, entry: Entry) -> dict[str, str]:
-        """Return the headers without which a call would end in another way."""
-        sent, api = entry.request.headers, self.apis.get(entry.api)
+        Return the headers without which the call would end in another way.
+        """
+        sent, session = entry.request.headers, session_sent(entry)
         headers = {name: sent[name] for name in sent if name.lower().startswith("x-zmock-")}
-        if api and self.rest.cloud.needs_session(api) and session_sent(entry) != self.session:
+        api = self.rest.catalogue.apis.get(entry.api)
+        needs_session = api and self.rest.cloud.needs_session(api)
+        if needs_session and (not session or entry.code == "ID.1001"):
             headers["Authorization"] = sent.get("Authorization", "")
+        elif session not in self.made and (session or not self.session):
+            self.log_in(session or NO_SESSION)
+        elif session not in ("", self.session):
+            self.session = session
+            self.lines.append(f"zmock.session = {self.made[session]}")
         return {name: header_safe(value) for name, value in headers.items()}
 
-    def add_line(self, begin: str, words: Sequence[str], end: str = "") -> None:
-        """Add a function call: in one line, or in a line for each argument."""
-        line = f"{begin}({', '.join(words)}){end}"
-        if len(line) <= 96:
-            self.lines.append(line)
-        else:
-            margin = " " * (len(begin) - len(begin.lstrip()))
-            inner = [f"{margin}    {word}," for word in words]
-            self.lines += [f"{begin}(", *inner, f"{margin}){end}"]
+    def log_in(self, session: Uuid) -> None:
+        """Add a login as admin, whose session stands for a recorded one."""
+        self.session, self.made[session] = session, self.variable("session")
+        self.lines.append(f"{self.made[session]} = await zmock.login()")
+        self.rows.append('    ["LogInByAccount", 200, ""],')
 
-    def variable(self, entry: Entry, function: str) -> str:
-        """Return "vm_instance = " for a call that makes uuids, and note the expression of each."""
+    def inventory_of(self, entry: Entry) -> Item:
+        """Return the inventory that a call answers, or its job, {} for none."""
         record = self.rest.cloud.look("Job", entry.job)
         body = result_of(record) if record else json_of(entry.answer)
         inventory = body.get("inventory") if isinstance(body, dict) else None
+        return inventory if isinstance(inventory, dict) else {}
+
+    def assigned(self, call: str, entry: Entry, inventory: Item) -> str:
+        """Return "zone = ..." for a call that makes uuids, and note the expression of each."""
         places = [(uuid, place) for uuid, place in uuids_in(inventory) if uuid not in self.seen]
         if not places:
-            return ""
-        words = re.findall("[A-Z][a-z0-9]*", entry.api)
-        name = "session" if words[0] == "Log" else "_".join(words[1:]).lower()
-        self.count[name] += 1
-        if self.count[name] > 1:
-            name += f"_{self.count[name]}"
-        member = '["inventory"]' if function == "call" else ""
-        if function == "login":
-            self.session = inventory["uuid"]
-            places = [(self.session, "")]
+            return call
+        name = spaced(self.rest.catalogue.apis[entry.api].type or "answer")
+        name = self.variable(name.replace(" ", "_").lower())
         for uuid, place in places:
-            self.made.setdefault(uuid, name + member + place)
-        return f"{name} = "
+            self.made.setdefault(uuid, name + place)
+        return f'{name} = ({call})["inventory"]'
 
-    def keywords(self, params: Item) -> list[str]:
-        """Return keyword arguments."""
-        return [f"{name}={self.literal(value)}" for name, value in params.items()]
+    def variable(self, name: str) -> str:
+        """Return a name that no variable has yet: zone, zone_2, ..."""
+        self.names[name] += 1
+        number = self.names[name]
+        return name if number == 1 else f"{name}_{number}"
 
-    def literal(self, value: Any) -> str:
+    def call(self, function: str, *values: Any, **keywords: Any) -> str:
+        """Return a function call in Python, with a line for each member if it is long."""
+        for indent in (None, 4):
+            words = [self.literal(value, indent) for value in values]
+            words += [f"{name}={self.literal(keywords[name], indent)}" for name in keywords]
+            text = f"{function}({', '.join(words)})"
+            if len(text) < 80:
+                break
+        return text
+
+    def literal(self, value: Any, indent: int | None = None) -> str:
         """Return a value in Python, with the expressions of the uuids that calls made."""
-        return re.sub(r'"(\\.|[^"\\])*"|true|false|null', self.word, json.dumps(value))
+        text = json.dumps(value, indent=indent)
+        return re.sub(r'"(\\.|[^"\\])*"|true|false|null', self.word, text)
 
     def word(self, match: re.Match[str]) -> str:
         """Return a text or a word of JSON in Python: "/zones/" + zone["uuid"]."""
         text = PYTHON_WORDS.get(match[0], match[0])
         for uuid in self.made.keys() & {*HEX_UUID.findall(text)}:
             text = text.replace(uuid, f'" + {self.made[uuid]} + "')
-        return text.removeprefix('"" + ').replace(' + ""', "")
+        return text.removeprefix('"" + ').removesuffix(' + ""')
 
 
 def json_of(message: Message) -> Any:
-    """Return the JSON of a body, or its text if it is none."""
+    """Return the JSON of a body, its text if it is none, or None."""
     try:
         return load_json(message.text)
     except ValueError:
-        return message.text or {}
+        return message.text or None
 
 
 def uuids_in(value: Any, place: str = "") -> Iterator[tuple[Uuid, str]]:
@@ -17489,7 +17456,6 @@ def uuids_in(value: Any, place: str = "") -> Iterator[tuple[Uuid, str]]:
 
 
 def as_pytest(rest: Rest, entries: Sequence[Entry]) -> str:
-    """Return calls as a test for the fixture zmock."""
     return PytestWriter(rest).text(entries)
 
 

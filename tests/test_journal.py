@@ -319,7 +319,7 @@ async def test_an_exported_test_makes_the_calls_again(cloud, tmp_path, recorded)
     run = await run_pytest(text, tmp_path)
     assert run.returncode == 0, text + run.stdout
     assert cloud.session not in text and all(job["uuid"] not in text for job in cloud.jobs())
-    assert all(len(line) <= 110 for line in text.splitlines())
+    assert all(len(line) <= 120 for line in text.splitlines())
 
 
 async def test_an_exported_test_of_another_dialect_and_cloud_says_so(tmp_path):
@@ -331,19 +331,20 @@ async def test_an_exported_test_of_another_dialect_and_cloud_says_so(tmp_path):
         text = (await shown(mock, "?as=pytest"))[2]
     run = await run_pytest(text, tmp_path)
     assert run.returncode == 0, text + run.stdout
-    assert '@pytest.mark.zmock(cloud="empty", dialect="server", seed=7)' in text
+    assert '@pytest.mark.zmock(clock="warp", cloud="empty", dialect="server", seed=7)' in text
 
 
 async def test_an_exported_test_reads_as_if_a_person_had_written_it(cloud):
     await record_session(cloud)
     text = (await shown(cloud, "?as=pytest"))[2]
     for lines in (
-        'session = await zmock.login()\n    await zmock.query("vm-instances", "name=web-1")\n',
-        'vm_instance = await zmock.create(\n        "CreateVmInstance",\n        name="web-9",\n',
-        'await zmock.call("StopVmInstance", uuid=vm_instance["uuid"])\n',
-        'assert (await zmock.request("GET", "/vm-instances/" + vm_instance["uuid"]))[0] == 200\n',
-        'with pytest.raises(RuntimeError, match="VM.1001"):\n        await zmock.call("StartVmInstance", uuid=vm_instance["uuid"])\n',
-        'then={"error": "HOST_ALLOCATION.1000", "details": "no \\"room\\""},\n        times=1,\n    )\n    with pytest.raises(RuntimeError, match="HOST_ALLOCATION.1000"):\n        await zmock.create("CreateZone", name="bad")\n',
+        'session = await zmock.login()\n    await zmock.finish("GET", "/vm-instances?q=name%3Dweb-1")\n',
+        'vm_instance = (await zmock.finish("POST", "/vm-instances", {\n        "params": {\n            "name": "web-9",\n',
+        'await zmock.finish("PUT", "/vm-instances/" + vm_instance["uuid"] + "/actions", {\n        "stopVmInstance": {}\n    })\n',
+        'await zmock.finish("GET", "/vm-instances/" + vm_instance["uuid"])\n',
+        'with pytest.raises(RuntimeError, match="VM.1001"):\n        await zmock.finish("PUT", "/vm-instances/" + vm_instance["uuid"] + "/actions", {\n',
+        'zmock.rule(api="CreateZone", when={\n        "params.name": "b*"\n    }, then={\n        "error": "HOST_ALLOCATION.1000",\n        "details": "no \\"room\\""\n    }, times=1)\n',
+        'assert (await zmock.request("POST", "/zones", {"params": {}}))[0] == 400\n',
         '        ["CreateZone", 202, "HOST_ALLOCATION.1000"],\n        ["DestroyVmInstance", 202, ""],\n    ]\n',
     ):  # fmt: skip
         assert lines in text, text

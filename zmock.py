@@ -14784,6 +14784,8 @@ def hint_on_json(text: str, error: Exception) -> str:
         return "a text of the body holds half of a surrogate pair, which no text in UTF-8 has"
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
+    if may_be_secret(text):
+        return hint
     if re.match(r"\w+(=|$)", text):
         return f'{hint} such as {{"params": {{"name": "x"}}}}, no form: {text[:40]!a}'
     near = text[max(0, error.pos - 15) : error.pos + 15]
@@ -15070,34 +15072,55 @@ INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
     "moment", "began", "hints", "drop", "end", "fault", "error", "is_last", "hung_up",
     "request", "answer",
 )  # fmt: skip
-SECRET_NAME = re.compile(r"\w*(?:passwords?|secret|secretkey)", re.IGNORECASE)
-SECRET = re.compile(  # a name, and its value in JSON, in a query string, or in a tag
-    rf"""({SECRET_NAME.pattern}(?:\\*"\s*:\s*(?:\\*")?|=|%3D|::))"""
-    r"""(?:(?<=")(?:[^"\\]|\\.)*|(?!true|false|null)[^"&\s,}\[{]+)""",
+SECRET_NAME = re.compile(
+    r"\w*(?:passwords?|secret(?:_?key)?|authkey|privatekey|psk)", re.IGNORECASE
+)
+SECRET = re.compile(  # a name, and its value in a tag, in a query string, or in broken JSON
+    rf"""({SECRET_NAME.pattern}(?:\\*["']\s*:[\[{{\s]*(?:\\*["'])?|=|%3D|::))"""
+    r"""(?:(?<=["'])(?:[^"'\\]|\\.)*|(?!true|false|null)[^"'&\s,}\]]+)""",
     re.IGNORECASE,
 )
+SECRET_HEADERS = re.compile("(set-)?cookie|proxy-authorization|x-api-key", re.IGNORECASE)
 
 
 def may_be_secret(text: str) -> bool:
     """Return False for texts without passwords, quicker than a regular expression does."""
     text = text.lower()
-    return "passw" in text or "secret" in text
+    is_named = "passw" in text or "secret" in text or "key" in text or "psk" in text
+    return is_named or "\\u00" in text
 
 
-def masked(text: str) -> str:
-    """Return a text without the passwords in it: '{"password":"x"}' -> '{"password":"***"}'."""
-    return SECRET.sub(r"\1***", text) if may_be_secret(text) else text
+def masked(value: Any, name: str = "") -> Any:
+    """Return a JSON value without passwords: {"password": "x"} -> {"password": "***"}.
+
+    A text may be JSON itself.
+    """
+    if value and value is not True and may_be_secret(name) and SECRET_NAME.fullmatch(name):
+        return "***"
+    if isinstance(value, dict):
+        return {key: masked(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [masked(inner) for inner in value]
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def masked_text(text: str) -> str:
+    """Return a text without passwords. What it has in JSON is written anew if that has any."""
+    if not may_be_secret(text):
+        return text
+    try:
+        value = load_json(text)
+    except ValueError:
+        return SECRET.sub(r"\1***", text)
+    shown = masked(value)
+    return text if shown == value else json.dumps(shown, ensure_ascii=False)
 
 
 def journalled(name: str, value: Any) -> Any:
     """Return a parameter as the journal keeps it: a password is masked, a long value cut."""
-    if may_be_secret(name) and SECRET_NAME.fullmatch(name):
-        return "***"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    shown = masked(text)
-    if len(shown) > LONGEST_VALUE:
-        return f"{shown[:LONGEST_VALUE]}…"
-    return value if shown == text else shown
+    shown = masked(value, name)
+    text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    return f"{text[:LONGEST_VALUE]}…" if len(text) > LONGEST_VALUE else shown
 
 
 @dataclass(slots=True, eq=False)
@@ -15121,10 +15144,18 @@ class Message:
     def text(self) -> str:
         """The body without passwords."""
         body = self.body
-        return masked(body if isinstance(body, str) else body.decode(errors="replace"))
+        return masked_text(body if isinstance(body, str) else body.decode(errors="replace"))
+
+    def open_headers(self) -> dict[str, str]:
+        """Return the headers without passwords but that of the API's session."""
+        headers = {}
+        for name, value in self.headers.items():
+            is_secret = SECRET_HEADERS.fullmatch(name)
+            headers[name] = "***" if is_secret else re.sub("//[^/@]*@", "//***@", value)
+        return headers
 
     def as_json(self) -> Item:
-        row = {"headers": dict(self.headers), "body": self.text, "size": self.size}
+        row = {"headers": self.open_headers(), "body": self.text, "size": self.size}
         is_whole = self.headers and len(self.body) == self.size
         return row if is_whole else row | {"truncated": True}
 
@@ -16157,7 +16188,7 @@ class Rest:
         if entry.outcome == "running" and entry.end:  # the job was quicker
             entry.outcome, entry.code = entry.end
         entry.path, entry.params = entry.path[:LONGEST_VALUE], frozen(entry.params)
-        entry.query = masked(entry.query)
+        entry.query = masked_text(entry.query)
         if len(self.journal) == self.journal.maxlen:
             self.dropped += 1
         self.journal.append(entry)
@@ -17060,10 +17091,11 @@ class Watch:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Send what happens as server-sent events, from ?since=SEQ on; see ?calls=summary."""
         refuse_other_keys(request, ("since", "calls"), "events are chosen by since and calls")
-        since = request.headers.get("Last-Event-ID") or request.query.get("since", "")
+        last = request.headers.get("Last-Event-ID", "")
+        since = last or request.query.get("since", "")
         calls = request.query.get("calls", "all")
         with refused_for(ValueError):
-            FILTERS["since"]("since", since or "0")
+            FILTERS["since"]("Last-Event-ID" if last else "since", since or "0")
             among("all", "summary").check("calls", calls)
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform"}
         response = web.StreamResponse(headers=headers | {"X-Accel-Buffering": "no"})
@@ -17272,7 +17304,7 @@ def har_message(message: Message) -> Item:
     """Return the members that requests and answers have in HAR."""
     return {
         "httpVersion": "HTTP/1.1",
-        "headers": named_values(message.headers.items()),
+        "headers": named_values(message.open_headers().items()),
         "cookies": [],
         "headersSize": -1,
         "bodySize": message.size,
@@ -17599,7 +17631,7 @@ class Control:
                 offers_token = handler == self.show_page and "token" in request.query
                 if offers_token and self.settings.control_token:
                     return self.let_in(request)
-                if not public:
+                if not public and not self.is_stub(request):
                     self.guard(request)
                 body = await handler(request)
             except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
@@ -17617,7 +17649,13 @@ class Control:
     def is_open(self, request: web.Request) -> bool:
         """Return True if the page of a request may read the answer."""
         origin = request.headers.get("Origin")
-        return request.path in PUBLIC or origin in self.settings.allow_origin
+        is_public = request.path in PUBLIC or self.is_stub(request)
+        return is_public or origin in self.settings.allow_origin
+
+    def is_stub(self, request: web.Request) -> bool:
+        """Return True if a rule answers GET /, in the place of the page."""
+        stubs = self.faults.stubs if request.path == "/" else ()
+        return any(stub.is_at("GET", "/") for stub in stubs)
 
     def guard(self, request: web.Request) -> None:
         """Refuse foreign pages, and requests without the token or from other machines."""
@@ -17646,9 +17684,9 @@ class Control:
     def is_authorised(self, request: web.Request) -> bool:
         """Return True if a request has the token, or the cookie that let_in() sets."""
         name, value = self.cookie
-        bearer = f"Bearer {self.settings.control_token}"
-        has_cookie = is_secret(request.cookies.get(name, ""), value)
-        return has_cookie or is_secret(request.headers.get("Authorization", ""), bearer)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        has_token = is_secret(token, self.settings.control_token) and scheme.lower() == "bearer"
+        return has_token or is_secret(request.cookies.get(name, ""), value)
 
     def let_in(self, request: web.Request) -> web.Response:
         """Give the cookie to a browser that opens /?token=TOKEN, and send it to the page."""
@@ -17679,7 +17717,7 @@ class Control:
 
     async def show_page(self, request: web.Request) -> web.StreamResponse:
         """Return the page to a browser, and the index of the control calls to others."""
-        if request.path == "/" and any(stub.is_at("GET", "/") for stub in self.faults.stubs):
+        if self.is_stub(request):
             return await self.rest.answer(request)
         page, headers = page_of(file_stamp(str(PAGE_FILE)))
         is_browser = "text/html" in request.headers.get("Accept", "")
@@ -17973,7 +18011,7 @@ class Control:
         keys, query = ("state", "api", "limit"), request.query
         refuse_other_keys(request, keys, f"jobs are filtered by {', '.join(keys)}")
         states = query["state"].split(",") if query.get("state") else []
-        api, limit = query.get("api", "*"), int(read_number(request, "limit", 0, 1_000_000))
+        api, limit = query.get("api", "*"), int(read_number(request, "limit", 1_000_000, 1_000_000))
         with refused_for(ValueError):
             check_glob("api", api)
             for state in states:
@@ -17987,8 +18025,8 @@ class Control:
         long_jobs = [item for item in items if fits(item["state"].lower(), item["jobName"])]
         counts = Counter(map(self.jobs.state_of, records))
         return {
-            "jobs": [*map(self.jobs.as_json, jobs[-limit:])],
-            "longJobs": [long_job_json(self.cloud, item) for item in long_jobs[-limit:]],
+            "jobs": [*map(self.jobs.as_json, deque(jobs, limit))],
+            "longJobs": [long_job_json(self.cloud, item) for item in deque(long_jobs, limit)],
             "counts": {state: counts[state] for state in JOB_STATES},
         }
 
@@ -18002,9 +18040,8 @@ class Control:
         uuid = self.jobs.last or name if name == "last" else name
         job = self.find_job(uuid)
         if not job:
-            better = did_you_mean(name, ["last"]) if name != "last" else ""
-            hint = "GET /zmock/jobs lists the jobs that have not expired"
-            raise ControlError(404, f"no job {uuid}{better}", hint)
+            hint = "GET /zmock/jobs lists the jobs that have not expired; last is the newest"
+            raise ControlError(404, f"no job {uuid}", hint)
         return job
 
     async def show_job(self, request: web.Request) -> Item:
@@ -18142,13 +18179,11 @@ class Control:
 
     def query_api(self, path: str) -> Api:
         """Return the simulated API that queries "zones". Raise ControlError if there is none."""
-        path = "/" + without_prefix(path).strip("/")
-        catalogue = self.cloud.catalogue
-        for api, _ in catalogue.route(path):
+        row = self.collection(path)
+        for api, _ in self.cloud.catalogue.route(f"/{row.path}"):
             if api.kind == "Query" and self.cloud.simulated(api):
                 return api
-        paths = [f"/{collection}" for collection in catalogue.collections]
-        raise ControlError(404, f"no collection {path}{did_you_mean(path, paths)}")
+        raise ControlError(404, f"no simulated API queries {row.path}")
 
     # queries
 
@@ -18203,7 +18238,7 @@ class Control:
         if not path:
             example = "?path=/vm-instances&q=state=Running"
             raise ControlError(400, f"explain needs a collection: {example}")
-        row = self.collection(without_prefix(path).strip("/"))
+        row = self.collection(path)
         pairs = [(key, text) for key, text in request.query.items() if key != "path"]
         query = self.read_query(pairs, row)
         with refused_for(ApiError):
@@ -18211,7 +18246,7 @@ class Control:
 
     def collection(self, path: str) -> Resource:
         """Return the resource of "vm-instances". Raise ControlError if there is none."""
-        collections = self.cloud.catalogue.collections
+        path, collections = without_prefix(path).strip("/"), self.cloud.catalogue.collections
         if path not in collections:
             text = f"no collection {path or 'is named'}{did_you_mean(path, collections)}"
             raise ControlError(404, text, f"there are {', '.join(sorted(collections))}")

@@ -158,11 +158,12 @@ async def test_objects_are_queried_as_the_api_is_but_without_session_rules_and_j
 
 
 @each(("path", "status", "told"), (
-    ("objects/vm-instance", 404, "did you mean /vm-instances?"),
+    ("objects/vm-instance", 404, "did you mean vm-instances?"),
     ("objects/zones?limt=3", 400, "did you mean limit?"),
     ("objects/zones?page=3", 400, "write start and limit"),
     ("objects/zones?q=nam=x", 400, "not having field[nam]"),
     ("objects/zones?limit=x", 400, "'limit' must be an integer"),
+    ("objects/zones/" + "0" * 32, 404, "no collection zones/" + "0" * 32),
     ("objects/zones?sort=x", 400, "x"),
     ("apis/CreateZon", 404, "did you mean CreateZone?"),
 ))
@@ -434,7 +435,7 @@ class TestJobs:
 
         assert await names("") == ["done", "full", "lost", "held", "web-1"]
         assert await names("state=failed") == ["full"] and await names("state=held,running") == ["held", "web-1"]
-        assert await names("limit=2") == ["held", "web-1"] and await names("api=Create*&limit=1") == ["held"]
+        assert await names("limit=2") == ["held", "web-1"] and await names("api=Create*&limit=1") == ["held"] and await names("limit=0") == []
         counts = (await ok(zmock, "GET", "jobs?state=lost"))["counts"]
         assert counts == {"running": 1, "held": 1, "succeeded": 1, "failed": 1, "lost": 1}
         done, full, lost, held, stopping = zmock.jobs()
@@ -466,7 +467,7 @@ class TestJobs:
         assert (await ok(zmock, "POST", "jobs/last", {"do": "expire"}))["state"] == "expired"
         status, answer = await control(zmock, "GET", "jobs/last")
         assert (status, answer["error"]) == (404, f"no job {uuid}")
-        assert (await control(zmock, "GET", "jobs/lst"))[1]["error"] == "no job lst, did you mean last?"
+        assert (await control(zmock, "GET", "jobs/lst"))[1]["error"] == "no job lst"
 
     async def test_ten_thousand_jobs_are_listed_at_once(self, zmock):
         await submit(zmock, "POST", "/zones", {"params": {"name": "z"}})
@@ -1010,7 +1011,7 @@ async def test_a_page_of_the_mock_itself_may_control(zmock):
 
 
 @pytest.mark.parametrize(
-    ("header", "status"), ((None, 401), ("Bearer wrong", 401), ("secret", 401), ("OAuth secret", 401), ("Bearer secret", 200))
+    ("header", "status"), ((None, 401), ("Bearer wrong", 401), ("secret", 401), ("OAuth secret", 401), ("Bearer secret", 200), ("bearer secret", 200))
 )
 async def test_a_token_is_asked_for_where_there_is_one(header, status):
     async with serve(control_token="secret") as mock:

@@ -66,7 +66,8 @@ async def test_an_answer_that_is_sent_again_is_shown_as_the_first(cloud):
         ("GET", "/zones?password=sesame&limit=1", None),
         ("GET", "/zones?q=password%3Dsesame", None),
         ("POST", "/zones", {"params": {"accessKeySecret": "sesame", "secretKey": "sesame", "rootPassword": 7_000_000}}),
-        ("POST", "/zones", {"params": {"inner": [{"password": "sesame"}]}}),
+        ("POST", "/zones", {"params": {"inner": [{"password": "sesame"}], "passwords": ["sesame"], "password": {"a": "sesame"}}}),
+        ("POST", "/ipsec", {"params": {"name": "x", "authKey": "sesame", "peerAddress": "1.2.3.4", "vipUuid": "0" * 32}}),
     ),
 )  # fmt: skip
 async def test_no_password_is_shown(cloud, method, path, body):
@@ -76,6 +77,26 @@ async def test_no_password_is_shown(cloud, method, path, body):
     for text in (call, str(cloud.calls()), cloud.report(), *exports):
         assert "sesame" not in text and "ses\\" not in text and "7000000" not in text
     assert "***" in call
+
+
+@each(
+    "body",
+    (
+        b"accountName=admin&password=sesame", b'{"logInByAccount": {"password": "sesame"', b"{'logInByAccount': {'password': 'sesame'}}",
+        b'{"pass\\u0077ord": "sesame"}', b'{"password": ["sesame"', b'{"params": {"password": "sesame"}, "x"}',
+    ),
+)  # fmt: skip
+async def test_no_password_of_a_wrong_body_is_shown(cloud, body):
+    await exchange(cloud, "PUT /zstack/v1/accounts/login", body)
+    texts = [json.dumps(await last_call(cloud)), cloud.report(), *[(await shown(cloud, f"?as={form}"))[2] for form in ("curl", "har", "pytest")]]
+    assert not any("sesame" in text for text in texts), texts
+
+
+async def test_headers_with_secrets_are_masked(cloud):
+    secrets = {"Cookie": "a=sesame", "Proxy-Authorization": "Basic sesame", "X-Api-Key": "sesame", "X-Web-Hook": "http://user:sesame@127.0.0.1:1/hook"}
+    await cloud.request("POST", "/zones", {"params": {"name": "z"}}, secrets)
+    texts = [json.dumps(await last_call(cloud)), *[(await shown(cloud, f"?as={form}"))[2] for form in ("har", "pytest")]]
+    assert not any("sesame" in text for text in texts) and "http://***@127.0.0.1:1/hook" in texts[0]
 
 
 async def test_what_only_looks_like_a_password_is_shown(cloud):

@@ -57,6 +57,12 @@ async def test_a_page_of_any_origin_reads_every_answer_of_the_api_with_credentia
         assert {"X-ZMock-Hint", "X-ZMock-Rule", "Allow"} <= set(answered["access-control-expose-headers"].split(", "))
 
 
+async def test_a_stub_in_the_place_of_the_page_is_open_to_pages_of_any_origin(zmock):
+    zmock.rule(path="/", then={"status": 299, "body": "x"})
+    status, headers, _ = await ask(zmock, "GET /", {"Origin": PAGE, "Host": "cloud.example"})
+    assert status == 299 and READABLE.items() <= {name.lower(): value for name, value in headers.items()}.items()
+
+
 async def test_a_cached_answer_names_the_origin_of_each_page(zmock):
     await zmock.login()
     for origin in (PAGE, OTHER, None, PAGE):

@@ -91,7 +91,7 @@ async def test_time_is_up_in_the_time_of_the_world(mock):
         ("api=CreateZone&count=x", 400, "'count' is a number"),
         ("api=CreateZone&count=5000", 400, "'count' is a number from 0 to 1000"),
         ("api=CreateZone&timeout=601", 400, "'timeout' is a number from 0 to 600"),
-        ("path=/zone", 404, "did you mean /zones?"),
+        ("path=/zone", 404, "did you mean zones?"),
         ("path=/zones&q=nmae=x", 400, "not having field[nmae]"),
         ("path=/zones&q=nonsense", 400, "doesn't contain any query operator"),
         ("path=/zones&limit=5", 400, "path, q, count and timeout"),

@@ -7712,8 +7712,8 @@ class Jobs:
 
     # by hand and by incidents
 
-    def control(self, uuid: Uuid, action: str, error: ApiError | None = None) -> Item | None:
-        """Finish, fail, hold, release or expire a job; return its record, None if it is gone."""
+    def control(self, uuid: Uuid, action: str, error: ApiError | None = None) -> None:
+        """Finish, fail, hold, release or expire a job."""
         job = self.running.get(uuid)
         if action == "expire":
             self.expire_by_hand(uuid)
@@ -7725,7 +7725,6 @@ class Jobs:
             self.fail(job, error)
         elif not job.ended:
             job.run.hurry()
-        return self.store.get("Job", uuid)
 
     def hold(self, job: Job) -> None:
         """Stop a job where it is, or as soon as it starts, until release() or control()."""
@@ -7821,8 +7820,13 @@ class Jobs:
             return "held" if job.held else "running"
         return record["state"]
 
+    def find(self, uuid: Uuid) -> Item | None:
+        """Return a job as GET /zmock/jobs shows it, None if there is none."""
+        record = self.store.peek("Job", uuid)
+        return self.as_json(record) if record else None
+
     def as_json(self, record: Item) -> Item:
-        """Return a job as GET /zmock/jobs shows it.
+        """Return the record of a job as GET /zmock/jobs shows it.
 
         `progress` goes from 0 to 1. It is None if the job is held, lost, or has failed.
         """
@@ -16968,6 +16972,7 @@ class Watch:
         self.notes: dict[tuple[str, Any], Any] = {}  # the facts of events, by kind and subject
         self.events: deque[Event] = deque(maxlen=MOST_REMEMBERED)
         self.seq = 0  # of the last event
+        self.batches: dict[tuple[int, str], str] = {}  # texts of the events up to the last
         self.facts: dict[tuple[str, str], Any] = {}  # rules, incidents and the clock
 
     def attach(self) -> None:
@@ -17004,8 +17009,7 @@ class Watch:
         self.note("job", uuid, functools.partial(self.facts_of_job, uuid))
 
     def facts_of_job(self, uuid: Uuid) -> Item:
-        record = self.store.peek("Job", uuid)
-        return self.jobs.as_json(record) if record else {"uuid": uuid, "state": "expired"}
+        return self.jobs.find(uuid) or {"uuid": uuid, "state": "expired"}
 
     def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
         """Note an item as it was. Its new state is noted after all changes of this call."""
@@ -17045,6 +17049,7 @@ class Watch:
         for kind, facts in events:
             self.seq += 1
             self.events.append(Event(self.seq, kind, facts))
+            self.batches.clear()
 
     def present_facts(self) -> dict[tuple[str, str], Any]:
         """Return the rules, the incidents, and how the clock is set."""
@@ -17123,7 +17128,7 @@ class Watch:
                 text += ": still here\n\n"
             if text:
                 yield text
-            await real_time(EVENTS_INTERVAL)
+            await real_time(EVENTS_INTERVAL - loop.time() % EVENTS_INTERVAL)  # all readers at once
             self.make_events()
 
     def hello(self, since: int) -> str:
@@ -17133,6 +17138,12 @@ class Watch:
         return Event(since, "hello", facts).text
 
     def text_after(self, since: int, calls: str) -> str:
+        """Return the events after one as text. Readers that are up to date share it."""
+        if (since, calls) not in self.batches:
+            self.batches[since, calls] = self.text_of(since, calls)
+        return self.batches[since, calls]
+
+    def text_of(self, since: int, calls: str) -> str:
         """Return the events after one as text, the number of forgotten ones first."""
         forgotten = self.seq - len(self.events)  # the seq of the last one
         events = [event for event in self.events if event.seq > since]
@@ -17549,46 +17560,7 @@ class Control:
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers of the control calls, by method and path below /zmock."""
-        return {
-            "GET health": self.show_health,
-            "GET apis": self.list_apis,
-            "GET apis/{name}": self.show_api,
-            "GET dialect": self.show_dialect,
-            "POST reset": self.reset,
-            "GET rules": self.list_rules,
-            "POST rules": self.add_rule,
-            "DELETE rules": self.drop_rules,
-            "GET rules/{name}": self.show_rule,
-            "DELETE rules/{name}": self.drop_rule,
-            "GET clock": self.show_clock,
-            "POST clock": self.set_clock,
-            "GET jobs": self.list_jobs,
-            "GET jobs/{name}": self.show_job,
-            "POST jobs/{name}": self.steer_job,
-            "GET calls": self.list_calls,
-            "GET calls/{name}": self.show_call,
-            "DELETE calls": self.drop_calls,
-            "GET wait": self.wait,
-            "GET events": self.watch.stream,
-            "GET objects": self.list_collections,
-            "GET objects/{name}": self.query_objects,
-            "GET queryable": self.show_queryable,
-            "GET queryable/{name}": self.show_queryable,
-            "GET explain": self.explain,
-            "GET snapshots": self.list_snapshots,
-            "POST snapshots/{name}/restore": self.restore_snapshot,
-            "GET snapshots/{name}": self.show_snapshot,
-            "PUT snapshots/{name}": self.take_snapshot,
-            "DELETE snapshots/{name}": self.drop_snapshot,
-            "GET scenarios": self.list_scenarios,
-            "POST scenarios": self.add_scenario,
-            "DELETE scenarios": self.drop_scenarios,
-            "GET incidents": self.list_incidents,
-            "POST incidents": self.add_incident,
-            "DELETE incidents/{name}": self.drop_incident,
-            "GET openapi.json": self.show_contract,
-            "GET schema.json": self.show_schema,
-        }
+        return {call: handler.__get__(self) for call, handler in self.CALLS.items()}
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
@@ -18031,8 +18003,9 @@ class Control:
         }
 
     def find_job(self, uuid: Uuid) -> Item | None:
-        """Return the record of an api-job, or a long job, or None."""
-        return self.store.peek("Job", uuid) or self.store.peek("LongJob", uuid)
+        """Return an api-job or a long job as its list shows it, None if there is none."""
+        item = self.store.peek("LongJob", uuid)
+        return long_job_json(self.cloud, item) if item else self.jobs.find(uuid)
 
     def job_named(self, request: web.Request) -> Item:
         """Return the job that the path names. "last" is the api-job submitted last."""
@@ -18046,32 +18019,25 @@ class Control:
 
     async def show_job(self, request: web.Request) -> Item:
         """Return a job or a long job; "last" is the job submitted last."""
-        job = self.job_named(request)
-        return long_job_json(self.cloud, job) if "jobName" in job else self.jobs.as_json(job)
+        return self.job_named(request)
 
     async def steer_job(self, request: web.Request) -> Item:
         """Apply {"do": "finish"}, "hold", "release", "expire", or "fail" with error and details."""
         body = await self.read_json(request)
         job = self.job_named(request)
         action, error = read_steering(body, self.cloud.catalogue.errors)
-        is_long = "jobName" in job
-        show = functools.partial(long_job_json, self.cloud) if is_long else self.jobs.as_json
-        before = show(job)
-        if is_long:
-            self.steer_long_job(job, action, error)
-        else:
-            self.steer_api_job(job, action, error)
+        steer = self.steer_long_job if "jobName" in job else self.steer_api_job
+        steer(job, action, error)
         await self.clock.settle()
         await self.store.commit()
-        after = self.find_job(job["uuid"])  # None if it has expired, by hand or by a rule
-        return show(after) if after else before | {"state": "expired"}
+        return self.find_job(job["uuid"]) or job | {"state": "expired"}
 
-    def steer_api_job(self, record: Item, action: str, error: ApiError | None) -> None:
-        uuid = record["uuid"]
+    def steer_api_job(self, shown: Item, action: str, error: ApiError | None) -> None:
+        uuid = shown["uuid"]
         job = self.jobs.running.get(uuid)
         over = not job or (action in ("hold", "release") and job.ended)
         if over and action != "expire":
-            state = "lost" if record["state"] == "lost" else "over"
+            state = "lost" if shown["state"] == "lost" else "over"
             raise ControlError(409, f"job {uuid} is {state}")
         if action == "finish" and self.jobs.waits(uuid):
             text = f"job {uuid} waits for another one on the same object"
@@ -18130,7 +18096,11 @@ class Control:
         self.rest.forget_calls()
         return {"calls": [], "dropped": 0}
 
-    # waiting
+    # watching
+
+    async def stream_events(self, request: web.Request) -> web.StreamResponse:
+        """Send what happens as server-sent events, from ?since=SEQ on; see ?calls=summary."""
+        return await self.watch.stream(request)
 
     async def wait(self, request: web.Request) -> Item:
         """Wait until `count` calls were made or objects are there; 408 after `timeout` seconds."""
@@ -18379,6 +18349,46 @@ class Control:
         self.rest.scenarios.end()
         await self.store.commit()
         return {"scenarios": []}
+
+    CALLS: dict[str, Callable[..., Any]] = {
+        "GET health": show_health,
+        "GET apis": list_apis,
+        "GET apis/{name}": show_api,
+        "GET dialect": show_dialect,
+        "POST reset": reset,
+        "GET rules": list_rules,
+        "POST rules": add_rule,
+        "DELETE rules": drop_rules,
+        "GET rules/{name}": show_rule,
+        "DELETE rules/{name}": drop_rule,
+        "GET clock": show_clock,
+        "POST clock": set_clock,
+        "GET jobs": list_jobs,
+        "GET jobs/{name}": show_job,
+        "POST jobs/{name}": steer_job,
+        "GET calls": list_calls,
+        "GET calls/{name}": show_call,
+        "DELETE calls": drop_calls,
+        "GET wait": wait,
+        "GET events": stream_events,
+        "GET objects": list_collections,
+        "GET objects/{name}": query_objects,
+        "GET queryable/{name}": show_queryable,
+        "GET explain": explain,
+        "GET snapshots": list_snapshots,
+        "POST snapshots/{name}/restore": restore_snapshot,
+        "GET snapshots/{name}": show_snapshot,
+        "PUT snapshots/{name}": take_snapshot,
+        "DELETE snapshots/{name}": drop_snapshot,
+        "GET scenarios": list_scenarios,
+        "POST scenarios": add_scenario,
+        "DELETE scenarios": drop_scenarios,
+        "GET incidents": list_incidents,
+        "POST incidents": add_incident,
+        "DELETE incidents/{name}": drop_incident,
+        "GET openapi.json": show_contract,
+        "GET schema.json": show_schema,
+    }
 
 
 # ---- App -----------------------------------------------------------------------------------------

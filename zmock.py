@@ -77,10 +77,15 @@ import os
 import sys
 
 
+def is_program() -> bool:
+    """Return True if this file is run, and False if something else imports it."""
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    return __name__ == "__main__" or program in ("zmock", "-m")
+
+
 def refuse_to_start(reason: str) -> NoReturn:
     """End the program with one line and exit code 2, or fail the import with that line."""
-    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-    if __name__ == "__main__" or program in ("zmock", "-m"):
+    if is_program():
         sys.stderr.write("zmock: " + reason + "\n")
         sys.exit(2)
     raise ImportError(reason) from None
@@ -89,6 +94,11 @@ def refuse_to_start(reason: str) -> NoReturn:
 if sys.version_info < (3, 11):  # noqa: UP036 (a copied file has no installer that checks this)
     version = "%d.%d" % sys.version_info[:2]
     refuse_to_start(version + " is too old a Python; use 3.11 or newer: python3.12 zmock.py")
+
+import signal
+
+if is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main(): else a traceback of the imports
 
 import argparse
 import asyncio
@@ -119,7 +129,6 @@ import re
 import select
 import shlex
 import shutil
-import signal
 import socket
 import ssl
 import struct
@@ -1366,8 +1375,12 @@ def world_stamp() -> str:
 
 def iso(date: Seconds) -> str:
     """Return a date in ISO 8601: 1531152000.25 -> "2018-07-09T16:00:00.250Z"."""
-    milliseconds = int(date % 1 * 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(date)) + f".{milliseconds:03d}Z"
+    return f"{iso_second(int(date // 1))}.{int(date % 1 * 1000):03d}Z"
+
+
+@functools.lru_cache(maxsize=64)  # most dates are of the same few seconds
+def iso_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def date_of_iso(text: Any) -> Seconds:
@@ -13623,6 +13636,10 @@ class CloudFile:
         self.path, self.cloud, self.catalogue = path, cloud, cloud.catalogue
         rows = self.catalogue.resources.values()
         self.inside = {(row.place.owner, row.place.list_name): row for row in rows if row.inside}
+        self.named = {  # the types whose APIs ask for a name
+            api.type for api in self.catalogue.apis.values()
+            if api.creates and "name" in api.params and api.params["name"].required
+        }  # fmt: skip
         self.basic: set[tuple[str, Uuid]] = set()  # the objects that are there without the file
         self.loaded: set[str] = set()  # the uuids in use, as folded() spells them
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
@@ -13745,6 +13762,8 @@ class CloudFile:
             return
         if folded(uuid) in self.loaded:
             self.refuse(f"the uuid {uuid} is there twice")
+        if row.name in self.named and not item.get("name"):
+            self.refuse(f"{a_noun(row.name)} has no name")
         self.loaded.add(folded(uuid))
         if type == "Host":
             item = {"status": "Connected"} | item  # a created one is, once it is there
@@ -16972,7 +16991,8 @@ class Watch:
         self.notes: dict[tuple[str, Any], Any] = {}  # the facts of events, by kind and subject
         self.events: deque[Event] = deque(maxlen=MOST_REMEMBERED)
         self.seq = 0  # of the last event
-        self.batches: dict[tuple[int, str], str] = {}  # texts of the events up to the last
+        self.batches: dict[tuple[int, str], bytes] = {}  # texts of the events up to the last
+        self.tick = 0  # when readers looked last, in units of EVENTS_INTERVAL
         self.facts: dict[tuple[str, str], Any] = {}  # rules, incidents and the clock
 
     def attach(self) -> None:
@@ -17112,24 +17132,27 @@ class Watch:
             self.make_events()
             seq = int(since or self.seq)
             async for text in self.texts(request, 0 if seq > self.seq else seq, calls):
-                await response.write(text.encode(errors="replace"))
+                await response.write(text)
         return Unanswered()
 
-    async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[str]:
+    async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[bytes]:
         """Yield the events after one, and comments, while the client is there."""
         loop = asyncio.get_running_loop()
         comment_due = loop.time() + COMMENT_INTERVAL
-        yield self.hello(since)
+        yield self.hello(since).encode()
         while request.transport:
             text = self.text_after(since, calls)
             since = self.seq
             if loop.time() >= comment_due:
                 comment_due = loop.time() + COMMENT_INTERVAL
-                text += ": still here\n\n"
+                text += b": still here\n\n"
             if text:
                 yield text
             await real_time(EVENTS_INTERVAL - loop.time() % EVENTS_INTERVAL)  # all readers at once
-            self.make_events()
+            tick = round(loop.time() / EVENTS_INTERVAL)
+            if tick != self.tick:
+                self.tick = tick
+                self.make_events()
 
     def hello(self, since: int) -> str:
         """Return the first event. A page compares it with that of an earlier connection."""
@@ -17137,16 +17160,16 @@ class Watch:
         facts = {"version": __version__, "started": self.started, "seq": self.seq, "page": tag}
         return Event(since, "hello", facts).text
 
-    def text_after(self, since: int, calls: str) -> str:
+    def text_after(self, since: int, calls: str) -> bytes:
         """Return the events after one as text. Readers that are up to date share it."""
         if (since, calls) not in self.batches:
-            self.batches[since, calls] = self.text_of(since, calls)
+            self.batches[since, calls] = self.text_of(since, calls).encode(errors="replace")
         return self.batches[since, calls]
 
     def text_of(self, since: int, calls: str) -> str:
         """Return the events after one as text, the number of forgotten ones first."""
         forgotten = self.seq - len(self.events)  # the seq of the last one
-        events = [event for event in self.events if event.seq > since]
+        events = [*self.events][since - self.seq :] if since < self.seq else []
         if calls == "summary":
             events = with_summary(events)
         if since < forgotten:
@@ -17182,6 +17205,16 @@ def is_secret(text: str, secret: str) -> bool:
 def without_prefix(path: str) -> str:
     """Return the path of an API below /zstack/v1, "/zstack/v1/zones" -> "/zones"."""
     return re.sub("^(/zstack)?/v1", "", path)
+
+
+def without_query(handler: Handler) -> Handler:
+    """Return a handler of a control call that refuses every key in the query string."""
+
+    async def answer(request: web.Request) -> Any:
+        refuse_other_keys(request, (), f"{request.method} {request.path} takes no query")
+        return await handler(request)
+
+    return answer
 
 
 def refuse_other_keys(request: web.Request, keys: Sequence[str], text: str) -> None:
@@ -17572,7 +17605,8 @@ class Control:
             method, path = call.split(" ")
             pattern = path.replace("{name}", "{name:(?s:.*?)}")
             resource = router.add_resource(f"/zmock{{before:/+}}{pattern}{{after:/*}}")
-            answer = self.answering(handler)
+            takes_query = call in self.CALLS_WITH_QUERY
+            answer = self.answering(handler if takes_query else without_query(handler))
             resource.add_route(method, answer)
             if method == "GET":
                 resource.add_route("HEAD", answer)
@@ -17985,7 +18019,7 @@ class Control:
         states = query["state"].split(",") if query.get("state") else []
         api, limit = query.get("api", "*"), int(read_number(request, "limit", 1_000_000, 1_000_000))
         with refused_for(ValueError):
-            check_glob("api", api)
+            self.faults.named(re.sub("^API|Msg$", "", api) or "*", can_be_stub=True)
             for state in states:
                 among(*JOB_STATES, "canceled").check("state", state)
 
@@ -18061,6 +18095,8 @@ class Control:
 
     async def list_calls(self, request: web.Request) -> Any:
         """List the journal; api, path, status, outcome and since filter it; as=har|curl|pytest."""
+        with refused_for(ValueError):
+            self.faults.named(request.query.get("api") or "*", can_be_stub=True)
         fits = journal_filter(request, "as")
         form = self.export(request, [entry for entry in self.rest.journal if fits(entry)])
         return form or self.calls_passing(fits)
@@ -18160,6 +18196,7 @@ class Control:
     async def show_queryable(self, request: web.Request) -> Item:
         """Return what a query on a collection may name, or on its relation ?at=vmNics.eip."""
         row = self.collection(request.match_info.get("name", ""))
+        refuse_other_keys(request, ["at"], "a relation is shown with at=vmNics.eip")
         queries = self.cloud.queries
         for step in filter(None, request.query.get("at", "").split(".")):
             if step not in row.relations:
@@ -18339,6 +18376,8 @@ class Control:
     async def add_scenario(self, request: web.Request) -> Item:
         """Play a scenario, a list of steps as {"at": 30, "incident": {"host-down": "host-1"}}."""
         body = await self.read_json(request)
+        if body == []:
+            raise ControlError(400, "a scenario has steps, and this list is empty")
         with refused_for(ValueError):
             scenario = self.rest.scenarios.add(body)
         await self.store.commit()
@@ -18389,6 +18428,10 @@ class Control:
         "GET openapi.json": show_contract,
         "GET schema.json": show_schema,
     }
+    CALLS_WITH_QUERY = (  # they refuse other keys themselves
+        "POST rules", "GET jobs", "GET calls", "GET calls/{name}", "GET wait", "GET events",
+        "GET objects/{name}", "GET queryable/{name}", "GET explain",
+    )  # fmt: skip
 
 
 # ---- App -----------------------------------------------------------------------------------------
@@ -21047,6 +21090,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(ValueError):  # in a thread, signals are somebody else's
         # until run() has its handlers: a large cloud takes a while to make
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     options: Any = None

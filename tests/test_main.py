@@ -323,7 +323,7 @@ def test_an_old_python_is_told_in_one_line_which_one_is_needed(monkeypatch, caps
 def test_what_stands_before_the_check_of_the_version_needs_nothing_new():
     head = ZMOCK.read_text(encoding="utf-8").partition("\nimport argparse\n")[0]
     assert "sys.version_info < (3, 11)" in head
-    assert re.findall(r"^(?:from|import) (\S+)", head, re.M) == ["__future__", "os", "sys"]
+    assert re.findall(r"^(?:from|import) (\S+)", head, re.M) == ["__future__", "os", "sys", "signal"]
 
 
 @pytest.mark.parametrize("missing", ("aiohttp", "tinydb"))
@@ -354,6 +354,12 @@ def test_an_interrupt_while_the_cloud_is_made_ends_it_without_a_traceback(monkey
         monkeypatch.setattr("zmock.Mock", lambda settings, number=number: signal.raise_signal(number))
         assert main(["--memory", "--port", "0"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_while_modules_are_imported_is_no_traceback(tmp_path):
+    (tmp_path / "difflib.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run([sys.executable, str(ZMOCK), "--version"], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 
 # where it listens

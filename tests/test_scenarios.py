@@ -358,6 +358,11 @@ async def test_a_wrong_scenario_is_refused_whole_by_its_step(zmock, name):
     assert zmock.rules == [] and (await ok(zmock, "GET", "incidents"))["incidents"] == []
 
 
+async def test_an_empty_scenario_is_refused(zmock):
+    assert await control(zmock, "POST", "scenarios", []) == (400, {"error": "a scenario has steps, and this list is empty", "hint": ""})
+    assert await ok(zmock, "GET", "scenarios") == {"scenarios": []}
+
+
 @each("name", ["no list", "an unknown target", "an unknown end"])
 def test_a_mock_does_not_start_with_a_wrong_scenario(capsys, story, name):
     scenario, why = WRONG[name]

@@ -13636,10 +13636,6 @@ class CloudFile:
         self.path, self.cloud, self.catalogue = path, cloud, cloud.catalogue
         rows = self.catalogue.resources.values()
         self.inside = {(row.place.owner, row.place.list_name): row for row in rows if row.inside}
-        self.named = {  # the types whose APIs ask for a name
-            api.type for api in self.catalogue.apis.values()
-            if api.creates and "name" in api.params and api.params["name"].required
-        }  # fmt: skip
         self.basic: set[tuple[str, Uuid]] = set()  # the objects that are there without the file
         self.loaded: set[str] = set()  # the uuids in use, as folded() spells them
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
@@ -13762,8 +13758,6 @@ class CloudFile:
             return
         if folded(uuid) in self.loaded:
             self.refuse(f"the uuid {uuid} is there twice")
-        if row.name in self.named and not item.get("name"):
-            self.refuse(f"{a_noun(row.name)} has no name")
         self.loaded.add(folded(uuid))
         if type == "Host":
             item = {"status": "Connected"} | item  # a created one is, once it is there

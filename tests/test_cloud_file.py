@@ -126,8 +126,6 @@ MISTAKES = (  # what a file adds to SMALL, and why it is refused
     ({"images": [{"name": "i", "backupStorageRefs": [{"status": "Redy"}]}]}, "status of backupStorageRefs of Image i is"),
     ({"zones": [ZONE | {"createDate": "yesterday"}]}, "createDate of Zone z: 'yesterday' is no date such as"),
     ({"zones": [ZONE | {"createDate": "2018-02-30"}]}, "createDate of Zone z: '2018-02-30' is no date"),
-    ({"zones": [ZONE, {}]}, "a Zone has no name"),
-    ({"hosts": [HOST | {"name": ""}]}, "a Host has no name"),
     ({"zones": [ZONE | {"stat": "Enabled"}]}, "Zone has no field stat, did you mean state?"),
     ({"instance-offerings": [{"name": "o", "cpuNum": "4"}]}, "cpuNum of InstanceOffering o is an int, not '4'"),
     ({"backup-storage/sftp": [{"name": "b", "type": "Ceph"}]}, "type of SftpBackupStorage b is SftpBackupStorage, not 'Ceph'"),

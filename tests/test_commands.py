@@ -539,7 +539,7 @@ REFUSED = {
     "a single rule": ('{"api": "CreateZone"}', "a rules file is a list of rules, and this is one rule; put it in [ ]"),
     "a scenario with an unknown incident": ('[{"at": 3, "incident": {"host-dwn": "host-1"}}]', "step 1 of 1: an incident is {NAME: ...}, with one of host-down"),
     "a scenario about a host that is not there": ('[{"at": 3, "incident": {"host-down": "hots-1"}}]', "step 1 of 1: no Host 'hots-1', did you mean host-1?"),
-    "a scenario without a moment": ('[{"at": 3, "rule": {"api": "*", "delay": 1}}, {"rule": {"api": "*"}}]', "step 2 of 2: 'at' is a number from 0, not None"),
+    "a scenario without a moment": ('[{"at": 3, "rule": {"api": "*", "delay": 1}}, {"rule": {"api": "*"}}]', "step 2 of 2: 'at' is a number from 0, not null"),
     "a rule with a moment outside of its then": ('[{"api": "*", "at": "job"}]', "'at' is no key of a rule; it stands inside 'then'"),
     "a cloud of a wrong collection": ('{"zonez": []}', "'zonez' is no collection, did you mean zones?"),
     "a cloud with a wrong field": ('{"zones": [{"nam": "z"}]}', "Zone has no field nam, did you mean name?"),

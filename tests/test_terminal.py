@@ -373,7 +373,7 @@ def test_polls_are_counted_though_rules_meet_them_and_lost_jobs_are_folded(shown
 
 def test_a_failure_that_no_poll_has_shown_is_told_at_the_end(shown):
     nobody_polls(shown)
-    while b'"failed"' not in shown.ask("GET", shown.control + "/jobs")[1]:
+    while b'"state": "failed"' not in shown.ask("GET", shown.control + "/jobs")[1]:
         time.sleep(0.02)
     assert re.search(r"StartVmInstance failed, job \w{32}: .*\n.* 1 failed; ", shown.end())
 

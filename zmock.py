@@ -15433,7 +15433,7 @@ async def send_broken(
     """Send as much of an answer as `drop` lets through, and end the connection as it says."""
     if drop == "reset":
         send_reset(request.transport)
-    if drop in SILENT_BREAKS:  # a client may wait for a hanging answer: no task does
+    if drop in SILENT_BREAKS:  # a hanging answer keeps the client waiting, but no task
         return Unanswered(keep_alive=drop == "hang")
     body: Any = response.body
     pieces = [] if request.method == "HEAD" else pieces_sent(drop, amount, body)

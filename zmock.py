@@ -251,6 +251,12 @@ def digest(text: str) -> str:
     return hashlib.md5(text.encode(errors="replace"), usedforsecurity=False).hexdigest()
 
 
+def uuid_from(digits: str, version: int) -> Uuid:
+    """Return 32 hex digits as a uuid of a version, without dashes."""
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:12]}{version}{digits[13:16]}{variant}{digits[17:]}"
+
+
 MOST_LEVELS = 200  # of lists and objects in JSON; Python has a frame for each to copy a value
 
 
@@ -326,6 +332,9 @@ class Settings:
         (), "rows that replace or add to data/catalogue.json; repeatable", "the cloud", "FILE"
     )
     seed: int = setting(1, "the same seed gives the same uuids and random faults", "the cloud")
+    addresses: str = setting(
+        "random", "how a new nic or VIP gets its address", "the cloud", "random|first"
+    )
     open: bool = setting(False, "accept any session, also without a login", "the cloud")
     utc_offset: float = setting(
         8.0, "hours by which the dates in answers are ahead of UTC", "the cloud", "HOURS"
@@ -738,6 +747,14 @@ DIFFERENCES = (
         "manual 3.9; EipInventory.java",
     ),
     Difference(
+        "enforced-deletion",
+        "DeleteTag with `deleteMode=Enforcing` removes an inherent tag too",
+        "`Enforcing` ignores only what fails during the deletion",
+        "manual 4.2.6; TagApiInterceptor.java",
+        manual=("DeleteTag",),
+        server=(),
+    ),
+    Difference(
         "response-headers",
         "`Content-Type: application/json`",
         "none; a `JSESSIONID` cookie",
@@ -778,7 +795,7 @@ class Dialect:
 class ApiError(Exception):
     """The failure of an API: by default 503, with {"error": {code, description, details[, cause]}}.
 
-    (manual 3.4)
+    It has `causes` if each of several attempts failed (manual 3.4; ErrorCodeList.java).
     """
 
     def __init__(
@@ -788,13 +805,19 @@ class ApiError(Exception):
         cause: ApiError | None = None,
         status: int = 503,
         hint: str = "",
+        causes: Sequence[ApiError] = (),
     ) -> None:
         super().__init__(details)
         self.code = code
         self.details = details
         self.cause = cause
+        self.causes = causes
         self.status = status
         self.hint = hint
+
+
+class ThrownError(ApiError):
+    """An error that no code wraps: the server throws it before its flows (AsyncBackupAspect)."""
 
 
 class BadParameter(ApiError):
@@ -836,10 +859,18 @@ def refused(details: str, cause: ApiError | None = None) -> ApiError:
     return ApiError("SYS.1006", details, cause)
 
 
+def chained(codes: Sequence[str], details: str) -> ApiError:
+    """Return an error with its causes, all with the same details; the outer code is the first."""
+    error = None
+    for code in reversed(codes):
+        error = ApiError(code, details, error)
+    return error
+
+
 def missing(name: str, uuid: Any, type: str, hint: str = "") -> ApiError:
     """Return the error of a parameter that names no object (RestServer: 503, never 404)."""
     details = f"invalid field[{name}], resource[uuid:{uuid}, type:{type}VO] not found"
-    return ApiError("SYS.1003", details, hint=hint)
+    return ThrownError("SYS.1003", details, hint=hint)
 
 
 # ---- Clock ---------------------------------------------------------------------------------------
@@ -1861,6 +1892,7 @@ TYPES = {
 #                  a not in b       is there, and not in it
 #                  a > b   a < b    compares numbers or addresses
 #                  several a        a list with more than one element
+#                  repeated a       an element that the list a has twice
 #                  some User name accountUuid=caller     such an object exists
 #                  no User name accountUuid=caller       no such object exists
 #                  A and B          both
@@ -1947,10 +1979,13 @@ class Api:
     unnamed   its parameters are inside "", as well as inside params
     by_uuid   False for a query that has no GET by uuid
     does      the effects that it has besides its verb
-    refuses   (condition, error code, details), in the order in which they are checked
+    refuses   (condition, error code, details), in the order in which they are checked. The code
+              may have a cause with the same details: "VM.1001 <- VM.1010". A fourth word, job, lets
+              a long job begin nevertheless, and fail
     fails     the code that wraps an error which comes up on the way
     long      "always" a long job, "possible" as one, or "cancellable" as one
-    asks      "vm.cpuNum = its.cpuNum": the quotas that it uses up, besides one of what it creates
+    asks      "vm.num = 1 when no hostUuid": the quotas that it uses up, besides one of what it
+              creates if that is not named here
     only      the conditions for the inventories that a Get answers
     tells     {"mtu:int =1500": "l3NetworkUuid::{l3NetworkUuid}::mtu::"}: the members that a Get
               reads from the system tag of its object which begins so, each with type and default
@@ -2690,12 +2725,16 @@ class ListName:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A condition under which a call is refused; `illegal` if it names nothing but parameters."""
+    """A condition under which a call is refused; `illegal` if it names nothing but parameters.
+
+    It is `late` if a long job finds it out, and not who submits it.
+    """
 
     condition: RowCondition
-    code: str
+    codes: list[str]  # the outer one first
     details: str
     illegal: bool
+    late: bool
 
 
 @dataclass(frozen=True)
@@ -2704,6 +2743,7 @@ class Charge:
 
     quota: str
     words: tuple[str, ...]
+    condition: RowCondition | None
 
 
 @dataclass(frozen=True)
@@ -2858,19 +2898,22 @@ class RowParser:
             self.check_names(match.group(1, 3), clause)
             return RowTest(match[2], match[1], tuple(match[3].split("|")))
         kind, _, name = text.partition(" ")
-        if kind not in ("no", "several"):
+        if kind not in ("no", "several", "repeated"):
             kind, name = "there", text
         self.check_names([name], clause)
         return RowTest(kind, name)
 
     def refusal(self, clause: tuple[str, ...]) -> Refusal:
-        if len(clause) != 3:
+        text, code, details, *words = [*clause, "", "", ""][: max(3, len(clause))]
+        if not details or words not in ([], ["job"]):
             raise ValueError(f"{clause!r}: a refusal is a condition, an error code and a text")
-        text, code, details = clause
-        check_word(code, self.catalogue.errors, "error code")
+        codes = code.split(" <- ")
+        for each_code in codes:
+            check_word(each_code, self.catalogue.errors, "error code")
         condition = self.condition(text)
         self.check_sentence(details)
-        return Refusal(condition, code, details, code == "SYS.1007" and self.is_illegal(condition))
+        illegal = code == "SYS.1007" and self.is_illegal(condition)
+        return Refusal(condition, codes, details, illegal, bool(words))
 
     def is_illegal(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""
@@ -2882,10 +2925,12 @@ class RowParser:
         return True
 
     def charge(self, text: str) -> Charge:
-        quota, _, words = text.partition(" = ")
+        quota, _, rest = text.partition(" = ")
+        words, _, condition = rest.partition(" when ")
         check_word(quota, self.catalogue.quotas, "quota")
         self.check_names([words], text)
-        return Charge(quota, tuple(words.split("|")))
+        condition_of_row = self.condition(condition) if condition else None
+        return Charge(quota, tuple(words.split("|")), condition_of_row)
 
     def clauses(self, texts: Iterable[str]) -> list[Clause]:
         return [self.clause(text) for text in texts if text != "nothing"]
@@ -3190,6 +3235,8 @@ class Catalogue:
         body = {"code": error.code, "description": description, "details": error.details}
         if error.cause:
             body["cause"] = self.error_body(error.cause)
+        if error.causes:
+            body["causes"] = [self.error_body(cause) for cause in error.causes]
         return body
 
 
@@ -7177,7 +7224,9 @@ class Call:
     seconds: Seconds = 0
     long: bool = False  # it is the work of a long job
     fault: Fault = NO_FAULT
+    begun: bool = False  # nothing has refused it
     refused: ApiError | None = None  # the error of an incident that refuses it
+    failures: list[Item] = field(default_factory=list)  # of parts of it, for its answer
     key: str = ""  # its call_key()
     arguments: Item = field(default_factory=dict)  # as the client sent them, with tags
     on_end: Any = None  # called with the state and the error code that its job ends with
@@ -7312,7 +7361,8 @@ class Run:
         """End with an error, but not before the run is due."""
         if self.call.fault.rollback:
             self.undo()
-        error = wrapped(error, self.call.api)
+            self.cloud.notice("failed", self.call.api.name, self.call, error)
+        error = wrapped(error, self.call)
         if self.clock.steady() < self.due:
             self.fail_when_due(error)
         else:
@@ -7371,14 +7421,15 @@ def steps_of(work: Any) -> Any:
     return work
 
 
-def wrapped(error: ApiError, api: Api) -> ApiError:
-    """Return the error of an API with its cause: VM.1001 caused by HOST_ALLOCATION.1000.
+def wrapped(error: ApiError, call: Call) -> ApiError:
+    """Return the error of a call with its cause: VM.1001 caused by HOST_ALLOCATION.1000.
 
-    Errors of the system, and of sessions and permissions, are returned as they are.
+    A call that was refused before its work began has no other error than that.
     """
-    if not api.fails or error.code.startswith(("SYS.", "ID.")):
+    code = call.api.fails
+    if not code or not call.begun or isinstance(error, ThrownError):
         return error
-    return ApiError(api.fails, error.details, error, hint=error.hint)
+    return ApiError(code, error.details, error, hint=error.hint)
 
 
 # jobs
@@ -7918,12 +7969,23 @@ HOOKS: dict[tuple[str, str], list[Any]] = {}  # functions by what happens, and t
 def on(event: str, *subjects: str) -> Callable:
     """Register a function to be called when something happens.
 
+    An expunged object and a detached nic are removed.
+
     on("removed", "Host")          (cloud, item)         an item of that type was removed
     on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
     on("configured", "host/x")     (cloud)               that global configuration was changed
+    on("failed", "StartVm...")     (cloud, call, error)  a call of that API was undone
     on("connected", "Host")        (cloud, item)         a host was connected
+    on("started", "VmInstance")    (cloud, item)         it runs, or runs again
+    on("stopped", "VmInstance")    (cloud, item)         it was taken off its host
+    on("moved", "VmInstance")      (cloud, item)         it runs on another host
+    on("destroying", "VmInstance") (cloud, item)         its destruction begins
+    on("destroyed", "VmInstance")  (cloud, item)         its nics and volumes are still there
+    on("readdressed", "VmNic")     (cloud, item)         its address became another one
+    on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
     on("called", "")               (cloud, call)         may refuse a call before its row does
-    on("tagging", "")              (cloud, tag, vo, uuid, l3s)   may refuse a system tag
+    on("called", "SetVmBootOrder") (cloud, call)         the same for one API
+    on("tagging", "")              (cloud, tag, vo, uuid, l3)    may refuse a system tag
     on("computed", "Host.x")       (cloud, item)         works out a field when it is looked at
     """
 
@@ -8070,9 +8132,11 @@ FORMS: dict[str, Callable] = {
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
     "Port": is_port,
+    "RiskyPassword": re.compile("password").match,
     "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))* *\})?').fullmatch,
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
     "Statement": is_statement,
+    "SystemPath": re.compile("/(dev|proc|sys).*", re.S).match,
 }
 
 
@@ -8206,7 +8270,9 @@ class Scope:
         if test.kind in ("there", "no"):
             return is_there(value) == (test.kind == "there")
         if test.kind == "several":
-            return len(set(value or ())) > 1
+            return len(value or ()) > 1
+        if test.kind == "repeated":
+            return (self.call[test.subject] or ()).count(value) > 1
         if test.kind in ("in", "not in"):
             is_inside = contains(self.value(test.words[0]), value)
             return is_there(value) and is_inside == (test.kind == "in")
@@ -8358,7 +8424,16 @@ def put_tag(cloud: Cloud, type: str, uuid: Uuid, begin: str, text: str) -> None:
     """Give an object a system tag in the place of those that begin alike."""
     cloud.notice("tagging", "", text, f"{type}VO", uuid)
     remove_tags(cloud, uuid, begin)
-    cloud.add("SystemTag", resourceUuid=uuid, resourceType=f"{type}VO", tag=text)
+    add_tag_of_server(cloud, type, uuid, text)
+
+
+def add_tag_of_server(
+    cloud: Cloud, type: str, uuid: Uuid, text: str, inherent: bool = False
+) -> None:
+    """Add a system tag. Its uuid follows from the object and the text (SystemTag.java)."""
+    vo = f"{type}VO"
+    tag = {"uuid": uuid_from(digest(f"{uuid}-{vo}-{text}"), version=3), "tag": text}
+    cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, inherent=inherent, **tag)
 
 
 # the verbs
@@ -8376,14 +8451,15 @@ def scope_of(cloud: Cloud, call: Call) -> Scope:
     return Scope(cloud, call, subject.refers, item)
 
 
-def refuse_by_row(cloud: Cloud, call: Call) -> None:
+def refuse_by_row(cloud: Cloud, call: Call, is_submitted: bool) -> None:
     """Raise the first refusal of the API whose condition holds."""
     if not call.api.refusals:
         return
     scope = scope_of(cloud, call)
     for refusal in call.api.refusals:
-        if match := scope.where(refusal.condition):
-            raise ApiError(refusal.code, match.text(refusal.details))
+        match = scope.where(refusal.condition)
+        if match and not (refusal.late and is_submitted):
+            raise chained(refusal.codes, match.text(refusal.details))
 
 
 def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
@@ -8406,7 +8482,12 @@ def new_item(cloud: Cloud, call: Call) -> Item:
 def create(cloud: Cloud, call: Call) -> Any:
     """Add an object from the parameters, and do what the row says."""
     scope = Scope(cloud, call, call.api.type, new_item(cloud, call))
-    return carry_out(scope, lambda: cloud.inventory_of(scope.type, scope.item["uuid"]))
+
+    def answer() -> Item:
+        body = cloud.inventory_of(scope.type, scope.item["uuid"])
+        return body | {"failures": call.failures} if call.failures else body
+
+    return carry_out(scope, answer)
 
 
 def update(cloud: Cloud, call: Call) -> Any:
@@ -8414,7 +8495,8 @@ def update(cloud: Cloud, call: Call) -> Any:
     scope = scope_of(cloud, call)
     names = cloud.catalogue.resource(scope.type).all_fields.keys() - {"uuid"}
     changes = {name: value for name, value in call.params.items() if name in names}
-    cloud.change(scope.stored, scope.item.get("uuid", call.target), **changes)
+    if changes:  # else lastOpDate stays
+        cloud.change(scope.stored, scope.item.get("uuid", call.target), **changes)
     return carry_out(scope, lambda: answer_of(scope, call.api))
 
 
@@ -8450,6 +8532,19 @@ def set_state(cloud: Cloud, type: str, uuid: Uuid, state: str) -> None:
             set_state(cloud, child_type, child["uuid"], state)
 
 
+def enforced(work: Callable) -> Callable:
+    """Return the work of a deletion whose errors are ignored (CascadeFacadeImpl.java).
+
+    The step that fails ends the work. What was done before stays.
+    """
+
+    def go_on(cloud: Cloud, call: Call) -> Stages:
+        with contextlib.suppress(ApiError):
+            yield from steps_of(work(cloud, call))
+
+    return go_on
+
+
 def delete(cloud: Cloud, call: Call) -> None:
     cloud.remove(cloud.catalogue.resource(call.api.type).stored, call.target)
 
@@ -8481,7 +8576,10 @@ def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
         may_be_gone = api.subject and api.subject.may_be_gone
         if may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
             return None  # somebody else has removed it, as this call should
-        scope.item = scope.cloud.get(scope.stored, scope.item["uuid"])
+        uuid = scope.item["uuid"]
+        if api.creates and not scope.cloud.store.peek(scope.stored, uuid):
+            raise refused(f"{scope.type.lower()} [uuid:{uuid}] has been deleted")
+        scope.item = scope.cloud.get(scope.stored, uuid)
     scope.perform(clauses)
     return answer()
 
@@ -8673,8 +8771,7 @@ class Cloud:
 
     def uuid(self) -> Uuid:
         """Return a random v4 uuid without dashes, from the seed."""
-        digits = f"{self.random.getrandbits(128):032x}"
-        return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) % 4]}{digits[17:]}"
+        return uuid_from(f"{self.random.getrandbits(128):032x}", version=4)
 
     def stamp(self) -> Stamp:
         """Return the date that an object gets which is made or changed now."""
@@ -8726,7 +8823,7 @@ class Cloud:
             self.refer(row, item)
             return None
         item |= {"uuid": values.get("uuid") or self.uuid(), "createDate": now, "lastOpDate": now}
-        if row.owner:
+        if row.owner and "owner" not in item:
             item["owner"] = self.owner_of_new(row, item)
         self.store.put(type, without_nulls(item))
         return self.store.get(type, item["uuid"])
@@ -8887,7 +8984,10 @@ class Cloud:
         params = self.spelled(api, without_nulls(params))
         if self.makes(api) and arguments.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(arguments["resourceUuid"])
-        self.check_mode(api, arguments.get("deleteMode"))
+        mode = arguments.get("deleteMode")
+        self.check_mode(api, mode)
+        if mode == "Enforcing":
+            params["deleteMode"] = mode
         refuse_arguments(self, api, params)
         check = getattr(api.behaviour, "check", None)
         if check:
@@ -9004,20 +9104,29 @@ class Cloud:
             self.accounts.enter(call)
         if call.refused:
             raise call.refused
+        self.validate(call)
+        if "ephemeral::validationOnly" in call.system_tags:
+            return None
+        call.begun = True
+        return self.act(call)
+
+    def validate(self, call: Call, is_submitted: bool = False) -> None:
+        """Raise what keeps a call from beginning, or from being submitted as a long job."""
         if not self.by_admin(call):
             self.accounts.admit(call)
         self.refuse_used_uuid(call)
         self.notice("called", "", call)
-        if "ephemeral::validationOnly" in call.system_tags:
-            return None
-        refuse_by_row(self, call)
+        self.notice("called", call.api.name, call)
+        if not call["deleteMode"] or call.api.name not in self.dialect["enforced-deletion"]:
+            refuse_by_row(self, call, is_submitted)
         if not self.by_admin(call):
             self.accounts.charge(call)
-        return self.act(call)
 
     def act(self, call: Call) -> Any:
         """Do a call that nothing refuses, by the behaviour of its API or by its verb."""
         work = self.behaviour(call.api, call.long) or verb_of(call.api)
+        if call["deleteMode"] and call.api.fails == "SYS.1004":
+            work = enforced(work)
         if call.account in ("", ADMIN):
             return work(self, call)
         return self.accounts.act(call, work)
@@ -9311,7 +9420,8 @@ def update_global_config(cloud: Cloud, call: Call) -> Item:
 class Expunging:
     """The state in which deleted objects of a type wait to be expunged: `field` is `value`.
 
-    The global configurations deletionPolicy and expungePeriod of `category` apply to them.
+    Of an image, single copies wait. The global configurations deletionPolicy and expungePeriod of
+    `category` apply to them.
     """
 
     type: str
@@ -9319,8 +9429,16 @@ class Expunging:
     value: str
     category: str
 
+    def waiting(self, item: Item) -> list[Item]:
+        """Return what waits of an item: itself, or copies of an image."""
+        parts = item.get("backupStorageRefs", ()) if self.type == "Image" else (item,)
+        return [part for part in parts if part.get(self.field) == self.value]
+
     def waits(self, item: Item) -> bool:
-        return item.get(self.field) == self.value
+        return bool(self.waiting(item))
+
+    def last_change(self, item: Item) -> Stamp:
+        return max(part["lastOpDate"] for part in self.waiting(item))
 
 
 EXPUNGING = {
@@ -9365,12 +9483,15 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
         never = configured(cloud, row.category, "deletionPolicy") == "Never"
         if never or not row.waits(item):
             return
-        changed = cloud.clock.date_of_stamp(item["lastOpDate"])
+        changed = cloud.clock.date_of_stamp(row.last_change(item))
         ends = changed + configured(cloud, row.category, "expungePeriod")
         if ends >= due + 1:  # it was deleted anew, or there is more time now
             expunge_later(cloud, row, uuid, changed)
             return
-        cloud.remove(row.type, uuid)
+        if row.type == "Image":
+            cloud.notice("expunged", "Image", item, row.waiting(item))
+        else:
+            cloud.remove(row.type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
     name = f"expunge of {row.type} {uuid}"
@@ -9385,7 +9506,7 @@ def expunge_all_later(cloud: Cloud) -> None:
     for row in EXPUNGING.values():
         for item in [*cloud.store.rows(row.type)]:
             if row.waits(item) and item.get("type") != "Root":
-                since = cloud.clock.date_of_stamp(item["lastOpDate"])
+                since = cloud.clock.date_of_stamp(row.last_change(item))
                 expunge_later(cloud, row, item["uuid"], since)
 
 
@@ -9696,12 +9817,17 @@ class Accounts:
     def charge(self, call: Call) -> None:
         """Refuse a call that needs more than the quotas of its account leave (QuotaUtil.java)."""
         wanted: Counter[str] = Counter()
+        named = {charge.quota for charge in call.api.charges}
         for quota in self.catalogue.quotas.values():
-            if call.api.creates and quota.type == call.api.type and not quota.field:
+            is_made = call.api.creates and quota.type == call.api.type and not quota.field
+            if is_made and quota.name not in named:
                 wanted[quota.name] = 1
         for charge in call.api.charges:
-            wanted[charge.quota] += self.worth(scope_of(self.cloud, call), charge.words)
-        if call.account == ADMIN:
+            scope = scope_of(self.cloud, call)
+            if not charge.condition or scope.where(charge.condition):
+                wanted[charge.quota] += self.worth(scope, charge.words)
+        is_idle = call.api.creates and call["strategy"] == "JustCreate"  # VmQuotaOperator.java
+        if call.account == ADMIN or is_idle:
             return
         for name, number in wanted.items():
             used = self.amount(call.account, self.catalogue.quotas[name])
@@ -9867,6 +9993,18 @@ def shares_of(cloud: Cloud, uuid: Uuid, receivers: Iterable[Uuid]) -> list[Item]
         if folded(share.get("receiverAccountUuid", "")) in wanted:
             shares.append(share)
     return shares
+
+
+@behaviour
+def get_resource_names(cloud: Cloud, call: Call) -> Item:
+    """Answer the names and types of objects, whoever owns them (AccountManagerImpl.java)."""
+    inventories = []
+    for uuid in call["uuids"]:
+        for type in cloud.catalogue.resources:
+            if item := cloud.look(type, uuid):
+                names = {"resourceName": item.get("name"), "resourceType": f"{type}VO"}
+                inventories.append(without_nulls({"uuid": uuid} | names))
+    return {"inventories": inventories}
 
 
 @behaviour
@@ -10080,11 +10218,12 @@ GIB, TIB = 1 << 30, 1 << 40
 
 
 def cpus_of(vm: Item) -> int:
-    return vm.get("cpuNum", 0)
+    """Return the processors that a virtual machine takes from its host, none before it starts."""
+    return vm.get("cpuNum", 0) if vm.get("state") != "Created" else 0
 
 
 def memory_of(vm: Item) -> int:
-    return vm.get("memorySize", 0)
+    return vm.get("memorySize", 0) if vm.get("state") != "Created" else 0
 
 
 @on("computed", "Host.availableCpuCapacity")
@@ -10197,9 +10336,7 @@ def connect_host(cloud: Cloud, host: Item, call: Call | None = None) -> None:
             state = vm.get("stateBefore", "Running")
             cloud.change("VmInstance", vm["uuid"], state=state, stateBefore=None)
     cloud.notice("connected", "Host", host)
-    for job in [*cloud.store.rows("GarbageCollector")]:
-        if job["status"] != "Done" and uuid in job.get("context", ""):
-            collect(cloud, job)
+    collect_for(cloud, uuid)
 
 
 def disconnect_host(cloud: Cloud, uuid: Uuid) -> None:
@@ -10222,24 +10359,19 @@ def refuse_cut_off_host(cloud: Cloud, host: Item, call: Call) -> None:
         raise ApiError("HOST.1002", f"unable to connect to host[uuid:{host['uuid']}]", cause)
 
 
-@named_in_rows
-def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
-    """Move each virtual machine to another host of the cluster, or stop it if none has room."""
-    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
-        try:
-            bounds = {"exclude": host["uuid"], "clusterUuid": vm.get("clusterUuid")}
-            put_on_host(cloud, vm["uuid"], pick_host(cloud, vm, **bounds))
-        except ApiError:
-            leave_host(cloud, vm["uuid"], "Stopped")
-
-
 @on("removed", "Host")
 def clean_up_after_host(cloud: Cloud, host: Item) -> None:
-    """Stop the virtual machines of a removed host, and remove the volumes on its disks."""
+    """Stop the virtual machines of a removed host. One that is paused stays so, nowhere."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
+        uuids = {"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}
+        if vm["state"] == "Paused":
+            cloud.change("VmInstance", vm["uuid"], hostUuid=None)
+            continue
+        if host["status"] != "Connected":
+            name = f"gc-stop-vm-{vm['uuid']}-{vm['name']}-on-host-{host['uuid']}"
+            add_gc_job(cloud, name, "compute.vm.StopVmGC", "EventBased", **uuids)
         leave_host(cloud, vm["uuid"], "Stopped")
-    for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host["uuid"]):
-        cloud.remove("Volume", ref["resourceUuid"])
+    collect_for(cloud, host["uuid"])
     arguments = [host["uuid"], host["name"]]
     sentence = "the host[uuid:%s, name:%s] went away"
     cloud.notify(sentence, arguments, "HostVO", host["uuid"], "Warning")
@@ -10264,89 +10396,6 @@ def kvm_run_shell(cloud: Cloud, call: Call) -> Stages:
             error_body = cloud.catalogue.error_body(error)
             results[uuid] = {"returnCode": -1, "errorCode": error_body}
     return {"inventory": results}
-
-
-# the host for a virtual machine
-
-
-def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None) -> Item:
-    """Return the host with the fewest virtual machines among those that can take one.
-
-    The server does so in LeastVmPreferredHostAllocatorStrategy.java.
-    """
-
-    def load(host: Item) -> tuple[int, Uuid]:
-        return len(cloud.find("VmInstance", "hostUuid", host["uuid"])), host["uuid"]
-
-    return min(able_hosts(cloud, vm, exclude, **wanted), key=load)
-
-
-def able_hosts(
-    cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None
-) -> list[Item]:
-    """Return the hosts that can take a virtual machine, but `exclude`.
-
-    `wanted` are values of the keys of a host; None is any. Raise HOST_ALLOCATION.1000 if there is
-    no such host.
-    """
-    hosts = []
-    for host in cloud.store.rows("Host"):
-        is_wanted = all(host[key] == value for key, value in wanted.items() if value)
-        is_wanted = is_wanted and host["uuid"] != exclude
-        if is_wanted and is_usable(host) and is_place_enabled(cloud, host):
-            hosts.append(host)
-    if not hosts:
-        raise no_host("no host is Enabled and Connected")
-    homes = hosts_with_local_volumes(cloud, vm)
-    hosts = [host for host in hosts if homes <= {host["uuid"]}]
-    hosts = [host for host in hosts if reaches(cloud, vm, host["clusterUuid"])]
-    if not hosts:
-        raise no_host("no host's cluster has the networks and primary storage")
-    hosts = [host for host in hosts if has_room_for(cloud, host, vm)]
-    if not hosts:
-        size = f"cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"
-        raise no_host(f"no host having {size}")
-    return filter_by_affinity(cloud, vm, hosts)
-
-
-def no_host(reason: str) -> ApiError:
-    return ApiError("HOST_ALLOCATION.1000", f"{reason} found")
-
-
-def is_place_enabled(cloud: Cloud, host: Item) -> bool:
-    """Return True if the cluster and the zone of a host are enabled."""
-    cluster, zone = cloud.look("Cluster", host["clusterUuid"]), cloud.look("Zone", host["zoneUuid"])
-    return cluster.get("state") == zone.get("state") == "Enabled"
-
-
-def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
-    """Return the hosts on whose local disks volumes of a virtual machine are."""
-    homes = set()
-    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
-        ref = cloud.store.peek("LocalStorageResourceRef", volume["uuid"])
-        if ref:
-            homes.add(ref.get("hostUuid"))
-    return homes - {None}
-
-
-def has_room_for(cloud: Cloud, host: Item, vm: Item) -> bool:
-    memory = available_memory(cloud, host) - reserved_memory(cloud, host)
-    return available_cpus(cloud, host) >= vm["cpuNum"] and memory >= vm["memorySize"]
-
-
-def reaches(cloud: Cloud, vm: Item, cluster: Uuid) -> bool:
-    """Return True if a cluster has the networks and the primary storage of a virtual machine."""
-    l3s = vm.get("l3NetworkUuids")
-    if not l3s:
-        l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
-    for l3 in l3s:
-        l2 = cloud.look("L2Network", cloud.look("L3Network", l3).get("l2NetworkUuid"))
-        if cluster not in l2.get("attachedClusterUuids", ()):
-            return False
-    storages = cloud.find("PrimaryStorage", "attachedClusterUuids", cluster)
-    uuids = {ps["uuid"] for ps in storages if is_usable(ps)}
-    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
-    return bool(uuids) and root.get("primaryStorageUuid") in {None, *uuids}
 
 
 # on a host and off it
@@ -10375,6 +10424,8 @@ def leave_host(cloud: Cloud, uuid: Uuid, state: str) -> None:
     if "status" in vm:  # a router
         changes["status"] = "Disconnected"
     cloud.change("VmInstance", uuid, **changes)
+    if state in ("Stopped", "Destroyed"):
+        cloud.notice(state.lower(), "VmInstance", vm)
 
 
 # affinity groups
@@ -10436,24 +10487,39 @@ def trigger_gc_job(cloud: Cloud, call: Call) -> None:
 
 
 def collect(cloud: Cloud, job: Item) -> None:
-    """Try a GC job: it is Done if its host can be reached, else Idle again."""
-    host = cloud.look("Host", json.loads(job.get("context") or "{}").get("hostUuid"))
-    reached = not host or host["status"] == "Connected"
+    """Try a GC job: it is Done if its host or backup storage can be reached, else Idle again."""
+    context = json.loads(job.get("context") or "{}")
+    host = cloud.look("Host", context.get("hostUuid"))
+    target = host or cloud.look("BackupStorage", context.get("backupStorageUuid"))
+    reached = not target or target["status"] == "Connected"
     cloud.change("GarbageCollector", job["uuid"], status="Done" if reached else "Idle")
+
+
+def collect_for(cloud: Cloud, uuid: Uuid) -> None:
+    """Try the waiting GC jobs of a host or backup storage that is back, or removed."""
+    for job in [*cloud.store.rows("GarbageCollector")]:
+        if job["status"] != "Done" and uuid in job.get("context", ""):
+            collect(cloud, job)
+
+
+def add_gc_job(cloud: Cloud, name: str, runner: str, type: str, **uuids: Uuid) -> Item:
+    return cloud.add(
+        "GarbageCollector",
+        name=name,
+        runnerClass=f"org.zstack.{runner}",
+        type=type,
+        context=json.dumps(uuids),
+        managementNodeUuid=management_node(cloud)["uuid"],
+    )
 
 
 def add_gc_job_if_unreachable(cloud: Cloud, vm: Item) -> None:
     """Add a GC job for a virtual machine that cannot be cleaned up on a host out of reach."""
     host = cloud.look("Host", vm.get("hostUuid"))
-    if host.get("status", "Connected") == "Connected":
-        return
-    cloud.add(
-        "GarbageCollector",
-        name=f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}",
-        runnerClass="org.zstack.compute.vm.DeleteVmGC",
-        context=json.dumps({"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}),
-        managementNodeUuid=management_node(cloud)["uuid"],
-    )
+    if host.get("status", "Connected") != "Connected":
+        name = f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}"
+        uuids = {"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}
+        add_gc_job(cloud, name, "compute.vm.DeleteVmGC", "EventBased", **uuids)
 
 
 # ---- Behaviours: storage -------------------------------------------------------------------------
@@ -10496,6 +10562,8 @@ def available_physical_capacity(cloud: Cloud, ps: Item) -> int:
 def available_capacity(cloud: Cloud, ps: Item) -> int:
     """Return the bytes of a primary storage that nothing uses, 0 while an incident fills it.
 
+    Snapshots are not refused for want of room.
+
     The stored number is what there is when the storage is empty, by default the total.
     """
     if ps["uuid"] in cloud.outages.full_storages:
@@ -10503,7 +10571,8 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
     if ps.get("type") == "LocalStorage":
         disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
         return sum(disk["availableCapacity"] for disk in disks)
-    return ps.get("availableCapacity", total_capacity(cloud, ps)) - used_capacity(cloud, ps)
+    empty = ps.get("availableCapacity", total_capacity(cloud, ps))
+    return max(0, empty - used_capacity(cloud, ps))
 
 
 def store_capacities_of_empty(cloud: Cloud, storages: Iterable[Item]) -> None:
@@ -10519,8 +10588,9 @@ def store_capacities_of_empty(cloud: Cloud, storages: Iterable[Item]) -> None:
 
 
 def space_of(item: Item) -> int:
-    """Return the bytes that a snapshot or a cached image takes on primary storage."""
-    return item.get("size", 0)
+    """Return the bytes that a snapshot or a cached image takes, none for that of a reimage."""
+    is_counted = "imageUuid" in item or "type" in item
+    return item.get("size", 0) if is_counted else 0
 
 
 def space_of_volume(volume: Item) -> int:
@@ -10544,23 +10614,37 @@ def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
 
 
 def storage_with_room(cloud: Cloud, uuid: Uuid | None, size: int) -> Item:
-    """Return a primary storage. Raise PS.1000 if it has no room for so many bytes."""
+    """Return a primary storage. Raise SYS.1006 if it has no room for so many bytes."""
     ps = cloud.look("PrimaryStorage", uuid)
     if ps and not has_room(cloud, ps, size):
-        raise ApiError("PS.1000", f"primary storage[uuid:{uuid}] has no {size} bytes available")
+        raise no_storage(cloud, [ps], size, uuid)
     return ps
 
 
 def pick_storage(cloud: Cloud, cluster: Uuid, size: int, wanted: Uuid | None = None) -> Item:
     """Return the first primary storage of a cluster with room for so many bytes, or the wanted one.
 
-    Raise PS.1000 if there is none.
+    Raise SYS.1006 if there is none.
     """
-    for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-        if wanted in (None, ps["uuid"]) and has_room(cloud, ps, size):
+    storages = cloud.find("PrimaryStorage", "attachedClusterUuids", cluster)
+    storages = [ps for ps in storages if wanted in (None, ps["uuid"])]
+    for ps in storages:
+        if has_room(cloud, ps, size):
             return ps
-    place = f"found for cluster[uuid:{cluster}]"
-    raise ApiError("PS.1000", f"no primary storage with {size} bytes available {place}")
+    raise no_storage(cloud, storages, size, wanted)
+
+
+def no_storage(cloud: Cloud, storages: list[Item], size: int, wanted: Uuid | None) -> ApiError:
+    """Return the error of primary storage without room (PrimaryStorageMainAllocatorFlow.java)."""
+    for ps in storages:
+        if is_usable(ps) and available_capacity(cloud, ps) >= size:
+            reserved = configured(cloud, "primaryStorage", "reservedCapacity")
+            reason = f"there is no primary storage having required size[{size} bytes]"
+            return refused(f"after subtracting reserved capacity[{reserved}], {reason}")
+    conditions = f"conditions[state:Enabled, status:Connected, size:{size}]"
+    if wanted:
+        return refused(f"required primary storage[uuid:{wanted}] cannot satisfy {conditions}")
+    return refused(f"cannot find primary storage satisfying {conditions}")
 
 
 @on("computed", "BackupStorage.availableCapacity")
@@ -10570,7 +10654,7 @@ def room_for_images(cloud: Cloud, bs: Item) -> int:
     The stored number is what there is when the storage is empty.
     """
     images = cloud.find("Image", "backupStorageRefs.backupStorageUuid", bs["uuid"])
-    used = sum(image.get("size", 0) for image in images)
+    used = sum(image.get("actualSize", image.get("size", 0)) for image in images)
     return max(0, bs.get("availableCapacity", 0) - used)
 
 
@@ -10613,16 +10697,15 @@ def add_shared_block_capacity(cloud: Cloud, ps: Item, call: Call) -> None:
 # places of volumes
 
 
-def place_of_volume(cloud: Cloud, volume: Item, ps: Item) -> Item:
-    """Return the changes that put a volume on a primary storage. Raise PS.1000 if it cannot be."""
-    if not ps:
-        raise ApiError("PS.1000", f"there is no primary storage for volume[uuid:{volume['uuid']}]")
+def place_of_volume(cloud: Cloud, volume: Item, ps: Item, host: Uuid | None = None) -> Item:
+    """Return the changes that put a volume on a primary storage, a local one on a host's disk."""
     uuid, is_root = volume["uuid"], volume["type"] == "Root"
     folder = "rootVolumes" if is_root else "dataVolumes"
     path = path_on(cloud, ps, volume["type"], f"{folder}/acct-{ADMIN}/vol-{uuid}", uuid)
     image = cloud.look("Image", volume.get("rootImageUuid"))
     cloud.remove("LocalStorageResourceRef", uuid)
-    host = host_for_volume(cloud, volume, ps) if ps["type"] == "LocalStorage" else None
+    if ps["type"] == "LocalStorage":
+        host = host or host_for_volume(cloud, volume, ps)
     if is_root and image:
         cache_image(cloud, ps, image, host)
     if host:
@@ -10671,6 +10754,8 @@ def cache_image(cloud: Cloud, ps: Item, image: Item, host: Uuid | None) -> None:
         mediaType=image["mediaType"],
         size=image["size"],
     )
+    if host:
+        add_local_ref(cloud, "ImageCacheVO", image["uuid"], ps["uuid"], host, image["size"])
 
 
 @named_in_rows
@@ -10730,12 +10815,12 @@ def used_on_host(cloud: Cloud, ps: Item, host: Uuid) -> int:
         if cache["primaryStorageUuid"] == ps["uuid"]:
             used += cache["size"]
     for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host):
-        if ref["primaryStorageUuid"] != ps["uuid"]:
+        if (ref["primaryStorageUuid"], ref["resourceType"]) != (ps["uuid"], "VolumeVO"):
             continue
         used += size_of_local_volume(cloud, ref)
         for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", ref["resourceUuid"]):
             if "primaryStorageUuid" in snapshot:
-                used += snapshot["size"]
+                used += space_of(snapshot)
     return used
 
 
@@ -10752,7 +10837,7 @@ def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
     """Return the host for a volume on local storage.
 
     It is that of the virtual machine, else the one of the tag localStorage::hostUuid::, else the
-    one with the most room. Raise PS.1000 if there is none.
+    one with the most room.
     """
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
     for host in (vm.get("hostUuid"), vm.get("lastHostUuid")):
@@ -10763,29 +10848,39 @@ def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
         return host
     disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
     if not disks:
-        storage = f"the local primary storage[uuid:{ps['uuid']}]"
-        raise ApiError("PS.1000", f"no host is in a cluster of {storage}")
+        raise no_storage(cloud, [], volume["size"], ps["uuid"])
     return max(disks, key=operator.itemgetter("availableCapacity"))["hostUuid"]
 
 
 def keep_on_host(cloud: Cloud, volume: Item, ps: Item, host: Uuid) -> None:
-    """Note the host of a volume on local storage. Raise PS.1000 if its disk has no room."""
-    storage = f"local primary storage[uuid:{ps['uuid']}]"
+    """Note the host of a volume on local storage. Raise SYS.1006 if its disk has no room."""
+    uuid, size = volume["uuid"], volume["size"]
     if not is_in_storage(cloud, host, ps):
-        raise refused(f"the host[uuid:{host}] doesn't belong to the {storage}")
-    disk = local_disks(cloud, ps, [host])[0]
-    if disk["availableCapacity"] < volume["size"]:
-        size = f"no {volume['size']} bytes available"
-        raise ApiError("PS.1000", f"host[uuid:{host}] has {size} on {storage}")
+        storage = f"local primary storage[uuid:{ps['uuid']}]"
+        raise ApiError("SYS.1007", f"the host[uuid:{host}] doesn't belong to the {storage}")
+    if local_disks(cloud, ps, [host])[0]["availableCapacity"] < size:
+        raise no_storage(cloud, [], size, ps["uuid"])
+    add_local_ref(cloud, "VolumeVO", uuid, ps["uuid"], host, size)
+
+
+def add_local_ref(
+    cloud: Cloud, type: str, resource: Uuid, ps: Uuid, host: Uuid, size: int
+) -> None:
+    """Note the host on whose disk something lies of a local storage."""
     cloud.add(
         "LocalStorageResourceRef",
-        uuid=volume["uuid"],
-        resourceUuid=volume["uuid"],
-        primaryStorageUuid=ps["uuid"],
+        uuid=None if type == "ImageCacheVO" else resource,
+        resourceUuid=resource,
+        primaryStorageUuid=ps,
         hostUuid=host,
-        size=volume["size"],
-        resourceType="VolumeVO",
+        size=size,
+        resourceType=type,
     )
+
+
+def local_host(cloud: Cloud, uuid: Uuid | None) -> Uuid | None:
+    """Return the host of a volume or a snapshot on local storage, or None."""
+    return cloud.look("LocalStorageResourceRef", uuid).get("hostUuid")
 
 
 @named_in_rows
@@ -10794,12 +10889,23 @@ def move_to_host(cloud: Cloud, volume: Item, call: Call) -> None:
     cloud.remove("LocalStorageResourceRef", volume["uuid"])
     ps = cloud.look("PrimaryStorage", volume["primaryStorageUuid"])
     keep_on_host(cloud, volume, ps, call["destHostUuid"])
+    move_local_refs(cloud, volume["uuid"], call["destHostUuid"])
+
+
+def move_local_refs(cloud: Cloud, volume: Uuid | None, host: Uuid) -> None:
+    """Note a new host for a volume and its snapshots, if they are on local storage."""
+    for item in ({"uuid": volume}, *cloud.find("VolumeSnapshot", "volumeUuid", volume)):
+        if local_host(cloud, item["uuid"]):
+            cloud.change("LocalStorageResourceRef", item["uuid"], hostUuid=host)
 
 
 @behaviour
 def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
-    ps = cloud.get("PrimaryStorage", call["primaryStorageUuid"])
-    hosts = [call["hostUuid"]] if call["hostUuid"] else hosts_of_storage(cloud, ps)
+    """Answer the disks of the hosts of a local storage, zeros for another host that is away."""
+    ps, host = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"]
+    if host and not is_in_storage(cloud, host, ps):
+        return {"inventories": [{"hostUuid": host, **dict.fromkeys(CAPACITIES, 0)}]}
+    hosts = [host] if host else hosts_of_storage(cloud, ps)
     return {"inventories": local_disks(cloud, ps, hosts)}
 
 
@@ -10827,10 +10933,11 @@ def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
 
 @named_in_rows
 def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Stop the virtual machines with a volume on a primary storage."""
+    """Stop the virtual machines with a volume on a primary storage, those of a cluster or all."""
     volumes = cloud.find("Volume", "primaryStorageUuid", ps["uuid"])
     for uuid in dict.fromkeys(volume.get("vmInstanceUuid") for volume in volumes):
-        if cloud.look("VmInstance", uuid).get("hostUuid"):
+        vm, cluster = cloud.look("VmInstance", uuid), call["clusterUuid"]
+        if vm.get("hostUuid") and cluster in (None, vm["clusterUuid"]):
             leave_host(cloud, uuid, "Stopped")
 
 
@@ -10838,18 +10945,33 @@ def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
 def clean_up_after_backup_storage(cloud: Cloud, storage: Item) -> None:
     """Take the copies on a removed backup storage from images.
 
-    An image without another copy is removed.
+    An image that is not complete, or without another copy, is removed (ImageCascadeExtension.java).
     """
     for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
-        copies = copies_elsewhere(image, storage["uuid"])
-        if copies:
+        copies = []
+        for ref in image["backupStorageRefs"]:
+            if ref["backupStorageUuid"] != storage["uuid"]:
+                copies.append(ref)
+        if copies and not is_on_its_way(image):
             cloud.change("Image", image["uuid"], backupStorageRefs=copies)
         else:
             cloud.remove("Image", image["uuid"])
+    collect_for(cloud, storage["uuid"])
 
 
-def copies_elsewhere(image: Item, storage: Uuid) -> list[Item]:
-    return [ref for ref in image["backupStorageRefs"] if ref["backupStorageUuid"] != storage]
+def works_with(bs: Item, ps: Item) -> bool:
+    """Return True if images of a backup storage can go to a primary storage.
+
+    The source is HostAllocatorManager.xml.
+    """
+    if bs["type"] == "SftpBackupStorage":
+        return ps["type"] not in ("Ceph", "Fusionstor")
+    return bs["type"] in (ps["type"], "ImageStoreBackupStorage")
+
+
+def is_on_its_way(image: Item) -> bool:
+    """Return True for an image that is still downloaded or made."""
+    return any(ref["status"] in ("Creating", "Downloading") for ref in image["backupStorageRefs"])
 
 
 # ---- Behaviours: networks ------------------------------------------------------------------------
@@ -10914,12 +11036,7 @@ def refuse_overlap(ip_range: Item, other: Item) -> None:
 
 # free addresses
 
-
-class Cursors(dict[Uuid, int]):
-    """The number at which the search for a free address begins, by the uuid of the range."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        super().__init__()
+RANDOM_IP = "RandomIpAllocatorStrategy"
 
 
 def is_taken(cloud: Cloud, l3: Uuid, ip: str) -> bool:
@@ -10941,33 +11058,44 @@ def range_with(cloud: Cloud, l3: Uuid, ip: str) -> Item | None:
 def required_ip(cloud: Cloud, l3: Uuid, ip: str) -> tuple[str, Item]:
     """Return an address and its range. Raise L3.1000 if it is not free."""
     ip_range = range_with(cloud, l3, ip)
-    if not ip_range or is_taken(cloud, l3, ip):
-        raise ApiError("L3.1000", f"ip[{ip}] is not available on the l3Network[uuid:{l3}]")
+    if not ip_range:
+        details = f"cannot find ip range that has ip[{ip}] in l3Network[uuid:{l3}]"
+        raise ApiError("L3.1000", details)
+    if is_taken(cloud, l3, ip):
+        raise no_address(RANDOM_IP, f"IP[{ip}] is not available")
     return ip, ip_range
 
 
-def free_ip(cloud: Cloud, l3: Uuid) -> tuple[str, Item]:
-    """Return the next free address of an L3 network and its range.
+def no_address(strategy: str, reason: str) -> ApiError:
+    return ApiError("L3.1000", f"IP allocator strategy[{strategy}] failed, because {reason}")
+
+
+def free_ip(cloud: Cloud, l3: Uuid, strategy: str = RANDOM_IP) -> tuple[str, Item]:
+    """Return a free address of an L3 network and its range: any one, or the first one.
 
     Raise L3.1000 if none is free.
     """
-    cursors = cloud.part(Cursors)
-    for ip_range in sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses):
+    ranges = sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses)
+    is_random = strategy == RANDOM_IP and cloud.settings.addresses == "random"
+    if is_random:
+        cloud.random.shuffle(ranges)
+    for ip_range in ranges:
         start, end = addresses(ip_range)
-        first = cursors.get(ip_range["uuid"], start)
+        first = cloud.random.randint(start, max(start, end)) if is_random else start
         for number in itertools.chain(range(first, end + 1), range(start, first)):
             ip = str(ipaddress.IPv4Address(number))
             if not is_taken(cloud, l3, ip):
-                cursors[ip_range["uuid"]] = number + 1
                 return ip, ip_range
-    raise ApiError("L3.1000", f"no ip is available on the l3Network[uuid:{l3}]")
+    network = f"l3Network[name:{cloud.look('L3Network', l3)['name']}, uuid:{l3}]"
+    raise no_address(strategy, f"no ip is available in this {network}")
 
 
 @named_in_rows
 def take_address(cloud: Cloud, vip: Item, call: Call) -> None:
-    """Give a virtual IP the required address of its L3 network, or the next free one."""
+    """Give a virtual IP the required address of its L3 network, or a free one."""
     l3, wanted = vip["l3NetworkUuid"], call["requiredIp"]
-    ip, ip_range = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3)
+    strategy = call["allocatorStrategy"] or RANDOM_IP
+    ip, ip_range = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3, strategy)
     cloud.change(
         "Vip",
         vip["uuid"],
@@ -11107,6 +11235,24 @@ def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
         add_vteps(cloud, cluster)
 
 
+@named_in_rows
+def detach_nics_of_cluster(cloud: Cloud, l2: Item, call: Call) -> None:
+    """Remove the nics on an L2 network from the virtual machines of a cluster."""
+    for l3 in cloud.find("L3Network", "l2NetworkUuid", l2["uuid"]):
+        for nic in cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]):
+            vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+            if vm.get("clusterUuid") == call["clusterUuid"]:
+                cloud.remove("VmNic", nic["uuid"])
+
+
+@on("removed", "L3Network")
+def untag_addresses(cloud: Cloud, l3: Item) -> None:
+    """Remove the tags of addresses on a removed network."""
+    for tag in [*cloud.store.rows("SystemTag")]:
+        if tag["tag"].startswith(f"staticIp::{l3['uuid']}::"):
+            cloud.remove("SystemTag", tag["uuid"])
+
+
 @on("connected", "Host")
 def add_vteps_of_host(cloud: Cloud, host: Item) -> None:
     add_vteps(cloud, host["clusterUuid"])
@@ -11243,11 +11389,65 @@ def detach_nics(cloud: Cloud, group: Item, call: Call) -> None:
             cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
+# the life of virtual machines and their nics (VmReleaseResourceFlow.java)
+
+
+def users_of_nics(cloud: Cloud, vm: Item, type: str) -> Iterator[Item]:
+    """Yield the objects of a type that serve a nic of a virtual machine."""
+    row = cloud.catalogue.resources[type]
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        yield from list(cloud.queries.find(row, "vmNicUuid", nic["uuid"]))
+
+
+@on("destroying", "VmInstance")
+def leave_security_groups(cloud: Cloud, vm: Item) -> None:
+    for ref in users_of_nics(cloud, vm, "VmNicSecurityGroupRef"):
+        cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
+
+
+@on("destroyed", "VmInstance")
+def leave_services(cloud: Cloud, vm: Item) -> None:
+    """Take EIPs, port forwarding and load balancing from the nics of a virtual machine."""
+    for type in ("Eip", "PortForwardingRule"):
+        for item in users_of_nics(cloud, vm, type):
+            cloud.change(type, item["uuid"], vmNicUuid=None, guestIp=None)
+    for ref in users_of_nics(cloud, vm, "LoadBalancerListenerVmNicRef"):
+        cloud.drop("LoadBalancerListenerVmNicRef", ref)
+
+
+@on("started", "VmInstance")
+def activate_balancing(cloud: Cloud, vm: Item) -> None:
+    set_status_of_balancing(cloud, vm, "Active")
+
+
+@on("stopped", "VmInstance")
+def deactivate_balancing(cloud: Cloud, vm: Item) -> None:
+    set_status_of_balancing(cloud, vm, "Inactive")
+
+
+def set_status_of_balancing(cloud: Cloud, vm: Item, status: str) -> None:
+    """Change the status that the nics of a virtual machine have in listeners."""
+    for ref in users_of_nics(cloud, vm, "LoadBalancerListenerVmNicRef"):
+        listener = cloud.get("LoadBalancerListener", ref["listenerUuid"])
+        for inner in listener["vmNicRefs"]:
+            if inner["vmNicUuid"] == ref["vmNicUuid"]:
+                inner["status"] = status
+        cloud.change("LoadBalancerListener", listener["uuid"], vmNicRefs=listener["vmNicRefs"])
+
+
+@on("readdressed", "VmNic")
+def lead_eips_to(cloud: Cloud, nic: Item) -> None:
+    """Let EIPs lead to the new address of a nic; port forwarding does not (EipManagerImpl.java)."""
+    for eip in cloud.find("Eip", "vmNicUuid", nic["uuid"]):
+        cloud.change("Eip", eip["uuid"], guestIp=nic["ip"])
+
+
 # ---- Behaviours: virtual machines ----------------------------------------------------------------
 
 # The metaData of a router's nic is the sum of 1 (public), 2 (management) and 4 (guest).
 GUEST = "4"  # VirtualRouterNicMetaData.java
-DISKS_OF_FIRST_START = (  # parameters of a creation that the first start needs
+OF_FIRST_START = (  # parameters of a creation that the first start needs
+    "l3NetworkUuids",
     "rootDiskOfferingUuid",
     "dataDiskOfferingUuids",
     "primaryStorageUuidForRootVolume",
@@ -11270,6 +11470,225 @@ def refuse_unless(cloud: Cloud, uuid: Uuid, state: str) -> None:
         raise ApiError("VM.1010", f"vm[uuid:{uuid}] became {current} while it was {state}")
 
 
+# the host for a virtual machine (HostAllocatorManager.xml)
+
+
+def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None) -> Item:
+    """Return the host with the fewest virtual machines among those that can take one.
+
+    The server does so in LeastVmPreferredHostAllocatorStrategy.java. Raise SYS.1006 if they would
+    have to give what they reserve.
+    """
+
+    hosts = sorted_by_load(cloud, able_hosts(cloud, vm, exclude, **wanted))
+    for host in hosts:
+        if available_memory(cloud, host) - reserved_memory(cloud, host) >= vm["memorySize"]:
+            return host
+    place = f"the host[uuid:{host['uuid']}] on host[uuid:{host['uuid']}]"
+    size = f"no enough memory[{vm['memorySize']}]"
+    raise refused(f"[Host Allocation]: {size} on {place}. try next one")  # sic
+
+
+def sorted_by_load(cloud: Cloud, hosts: list[Item]) -> list[Item]:
+    """Return hosts, that with the fewest virtual machines first."""
+
+    def load(host: Item) -> tuple[int, Uuid]:
+        return len(cloud.find("VmInstance", "hostUuid", host["uuid"])), host["uuid"]
+
+    return sorted(hosts, key=load)
+
+
+def able_hosts(
+    cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None
+) -> list[Item]:
+    """Return the hosts that can take a virtual machine.
+
+    `exclude` is the host that it leaves. `wanted` are values of the keys of a host; None is any.
+    Raise HOST_ALLOCATION.1000 if there is no such host.
+    """
+    hosts = hosts_on_networks(cloud, vm, exclude)
+    if not exclude:
+        hosts = wanted_hosts(cloud, hosts, wanted)
+    hosts = working_hosts(cloud, hosts, vm.get("hypervisorType") or "KVM")
+    if not vm.get("rootVolumeUuid"):
+        hosts = hosts_with_image(cloud, vm, hosts)
+    hosts = [host for host in hosts if has_capacity_for(cloud, host, vm)]
+    size = f"cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"
+    hosts = some_of(cloud, hosts, f"no host having {size} found")
+    hosts = hosts_with_storage(cloud, vm, hosts)
+    if exclude:
+        hosts = wanted_hosts(cloud, hosts, wanted)
+        others = [host for host in hosts if host["uuid"] != exclude]
+        reason = f"after rule out avoided host[{exclude}], there is no host left in candidates"
+        hosts = hosts_of_version(cloud, exclude, some_of(cloud, others, reason))
+    elif homes := hosts_with_local_volumes(cloud, vm):
+        hosts = [host for host in hosts if homes <= {host["uuid"]}]
+        hosts = some_of(cloud, hosts, "no host has the local primary storage")
+    return filter_by_affinity(cloud, vm, hosts)
+
+
+def some_of(cloud: Cloud, hosts: list[Item], reason: str) -> list[Item]:
+    """Return hosts. Raise HOST_ALLOCATION.1000 if there is none (HostAllocatorChain.java)."""
+    if hosts:
+        return hosts
+    if configured(cloud, "hostAllocator", "usePagination"):
+        pages = "due to pagination is enabled, there might be several allocation failures happened"
+        reason = f"unable to allocate hosts; {pages} before; the error list is [{{{reason}}}]"
+    raise ApiError("HOST_ALLOCATION.1000", reason)
+
+
+def hosts_on_networks(cloud: Cloud, vm: Item, exclude: Uuid | None) -> list[Item]:
+    """Return the hosts in clusters that have the networks of a virtual machine."""
+    l3s = vm.get("l3NetworkUuids")
+    if not l3s:
+        l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
+    if not l3s and not exclude:
+        raise ApiError(
+            "SYS.1000", "l3Network uuids can not be empty AttachedL2NetworkAllocatorFlow"
+        )
+    hosts = []
+    for host in cloud.store.rows("Host"):
+        if all(host["clusterUuid"] in clusters_of(cloud, l3) for l3 in l3s):
+            hosts.append(host)
+    if not hosts:
+        place = f"L2Networks which have L3Networks[{', '.join(l3s)}]"
+        details = f"no host found in clusters that has attached to {place}"
+        raise ApiError("HOST_ALLOCATION.1000", details)
+    return hosts
+
+
+def clusters_of(cloud: Cloud, l3: Uuid) -> list[Uuid]:
+    """Return the clusters to which a network is attached."""
+    l2 = cloud.look("L2Network", cloud.look("L3Network", l3).get("l2NetworkUuid"))
+    return l2.get("attachedClusterUuids", [])
+
+
+def wanted_hosts(cloud: Cloud, hosts: list[Item], wanted: dict[str, Uuid | None]) -> list[Item]:
+    """Return the hosts with values that a call asks for."""
+    wanted = without_nulls(wanted)
+    hosts = [host for host in hosts if all(host[key] == wanted[key] for key in wanted)]
+    words = " ".join(f"{key}={wanted[key]}" for key in wanted)
+    return some_of(cloud, hosts, f"No host with {words} found")
+
+
+def working_hosts(cloud: Cloud, hosts: list[Item], hypervisor: str) -> list[Item]:
+    """Return the hosts that are usable and have a hypervisor."""
+    number = f"hosts found in the [{len(hosts)}] candidate hosts"
+    connected = [host for host in hosts if host["status"] == "Connected"]
+    enabled = [host for host in hosts if host["state"] == "Enabled"]
+    fitting = [host for host in enabled if host["hypervisorType"] == hypervisor]
+    usable = [host for host in fitting if host in connected]
+    some_of(cloud, connected, f"no Connected {number}")
+    some_of(cloud, enabled, f"no Enabled {number}")
+    some_of(cloud, fitting, f"no Enabled {number} having the hypervisor type [{hypervisor}]")
+    kind = f"state=Enabled status=Connected hypervisorType={hypervisor}"
+    return some_of(cloud, usable, f"no host having {kind} found")
+
+
+def hosts_with_image(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
+    """Return the hosts in zones of a backup storage that has the image of a new virtual machine.
+
+    The image may be deleted if all the primary storage of the hosts has it in its cache.
+    """
+    image = cloud.get("Image", vm.get("imageUuid"))
+    copies = [ref for ref in image.get("backupStorageRefs", ()) if ref["status"] != "Deleted"]
+    storages = [cloud.look("BackupStorage", ref["backupStorageUuid"]) for ref in copies]
+    connected = [storage for storage in storages if storage["status"] == "Connected"]
+    if not storages:
+        caches = cloud.find("ImageCache", "imageUuid", image["uuid"])
+        needed = {ps["uuid"] for host in hosts for ps in storages_of(cloud, host)}
+        if needed <= {cache["primaryStorageUuid"] for cache in caches}:
+            return hosts
+        name = f"image[uuid:{image['uuid']}, name:{image['name']}]"
+        raise refused(f"the {name} is deleted on all backup storage")
+    if not connected:
+        place = f"all backup storage that image[uuid:{image['uuid']}] is on"
+        details = f"{place} can not satisfy conditions[status = Connected]"
+        raise ApiError("HOST_ALLOCATION.1000", details)
+    zones = list(itertools.chain(*(storage["attachedZoneUuids"] for storage in connected)))
+    place = f"zones[uuids:[{', '.join(zones)}]] that attaches to backup storage where"
+    hosts = [host for host in hosts if host["zoneUuid"] in zones]
+    return some_of(cloud, hosts, f"no host found in {place} image[{image['uuid']}] is on")
+
+
+def storages_of(cloud: Cloud, host: Item) -> list[Item]:
+    return cloud.find("PrimaryStorage", "attachedClusterUuids", host["clusterUuid"])
+
+
+def has_capacity_for(cloud: Cloud, host: Item, vm: Item) -> bool:
+    has_cpus = available_cpus(cloud, host) >= vm["cpuNum"]
+    return has_cpus and available_memory(cloud, host) >= vm["memorySize"]
+
+
+def hosts_with_storage(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
+    """Return the hosts that reach all volumes of a virtual machine, or have room for new ones."""
+    volumes = cloud.find("Volume", "vmInstanceUuid", vm["uuid"])
+    needed = {volume["primaryStorageUuid"] for volume in volumes}
+    conditions, states, size = "state: Enabled or Disabled, status: Connected", ["Disabled"], 0
+    if not needed:
+        size = sum(size for size, _ in disks_of_new(cloud, vm))
+        conditions = f"state: Enabled, status: Connected, available capacity {size} bytes"
+        states = []
+    candidates, hosts = hosts, []
+    for host in candidates:
+        if needed <= {ps["uuid"] for ps in storages_of(cloud, host)}:
+            hosts.append(host)
+    place = f"primary storage[{', '.join(sorted(needed))}] where vm[uuid:{vm['uuid']}]'s"
+    reason = f"no host found in clusters which have attached to all {place} volumes locate"
+    candidates, hosts = some_of(cloud, hosts, reason), []
+    for host in candidates:
+        for ps in storages_of(cloud, host):
+            works = ps["status"] == "Connected" and ps["state"] in ("Enabled", *states)
+            if works and available_capacity(cloud, ps) >= size and host not in hosts:
+                hosts.append(host)
+    cure = "Check the state/status of primary storage and make sure they have been attached"
+    reason = f"cannot find available primary storage[{conditions}]. {cure} to clusters"
+    return some_of(cloud, hosts, reason)
+
+
+def disks_of_new(cloud: Cloud, vm: Item) -> list[tuple[int, Item]]:
+    """Return the size of each volume that a new virtual machine gets, with its disk offering.
+
+    The first one is the root volume. Its offering counts for an ISO only.
+    """
+    image = cloud.look("Image", vm.get("imageUuid"))
+    root = cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid"))
+    root = root if image.get("mediaType") == "ISO" else {}
+    disks = [(root.get("diskSize") or image.get("size", 0), root)]
+    for uuid in vm.get("dataDiskOfferingUuids") or ():
+        if disk := cloud.look("DiskOffering", uuid):
+            disks.append((disk["diskSize"], disk))
+    return disks
+
+
+def hosts_of_version(cloud: Cloud, current: Uuid, hosts: list[Item]) -> list[Item]:
+    """Return the hosts with the version of the operating system of the current one."""
+    begin = "os::version::"
+    version = rest_of_tag(cloud, current, begin)
+    same = [host for host in hosts if rest_of_tag(cloud, host["uuid"], begin) == version]
+    return some_of(cloud, same, f"no candidate host has version[{version}]")
+
+
+def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
+    """Return the hosts on whose local disks volumes of a virtual machine are."""
+    homes = set()
+    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
+        ref = cloud.store.peek("LocalStorageResourceRef", volume["uuid"])
+        if ref:
+            homes.add(ref.get("hostUuid"))
+    return homes - {None}
+
+
+@named_in_rows
+def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
+    """Move each virtual machine to another host, or stop it if none has room."""
+    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
+        try:
+            put_on_host(cloud, vm["uuid"], pick_host(cloud, vm, host["uuid"]))
+        except ApiError:
+            leave_host(cloud, vm["uuid"], "Stopped")
+
+
 # the life of a virtual machine
 
 
@@ -11280,38 +11699,80 @@ def refuse_unless(cloud: Cloud, uuid: Uuid, state: str) -> None:
     start="Start the vm on the hypervisor",
 )
 def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
-    """Add a virtual machine with its nics, and start it unless it is only to be created."""
-    uuid = new_item(cloud, call)["uuid"]
+    """Add a virtual machine, and start it unless it is only to be created."""
+    vm = new_item(cloud, call)
+    uuid, l3s = vm["uuid"], call["l3NetworkUuids"]
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
-    default_l3 = call["defaultL3NetworkUuid"] or call["l3NetworkUuids"][0]
+    host, cluster = call["hostUuid"], call["clusterUuid"]
+    zone = None if host or cluster else call["zoneUuid"]
     cloud.change(
         "VmInstance",
         uuid,
-        hostUuid=None,
-        hypervisorType="KVM",
+        clusterUuid=None if host else cluster,
+        zoneUuid=zone or cloud.get("L3Network", l3s[0])["zoneUuid"],
         platform=cloud.get("Image", call["imageUuid"]).get("platform"),
-        defaultL3NetworkUuid=default_l3,
+        defaultL3NetworkUuid=call["defaultL3NetworkUuid"] or l3s[0],
         **{name: offering.get(name) for name in OFFERED},
-        **{name: call[name] for name in DISKS_OF_FIRST_START},
+        **{name: call[name] for name in OF_FIRST_START},
     )
-    for l3 in call["l3NetworkUuids"]:
-        add_nic(cloud, get_vm(cloud, uuid), l3)
+    for source in (call["instanceOfferingUuid"], call["imageUuid"]):
+        for tag in tags_of(cloud, source, ""):
+            if not tag["inherent"]:
+                copied = {"resourceUuid": uuid, "resourceType": "VmInstanceVO", "tag": tag["tag"]}
+                cloud.add("SystemTag", **copied)
     if call["strategy"] == "JustCreate":
         return cloud.inventory_of("VmInstance", uuid)
     set_state_of_vm(cloud, uuid, "Starting")
     yield None  # the preparations end
-    choose_host(cloud, uuid, call)
+    yield from start_for_the_first_time(cloud, uuid, ("host", "volume", "nic", "start"))
+    return cloud.inventory_of("VmInstance", uuid)
+
+
+def is_image_near(cloud: Cloud, zone: Uuid, image: Uuid, *statuses: str) -> bool:
+    """Return True if an image is on a backup storage of a zone, in one of the statuses."""
+    for ref in cloud.look("Image", image).get("backupStorageRefs", ()):
+        storage = cloud.look("BackupStorage", ref["backupStorageUuid"])
+        is_near = zone in storage["attachedZoneUuids"]
+        if is_near and (not statuses or storage["status"] in statuses):
+            return True
+    return False
+
+
+def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -> Stages:
+    """Start a virtual machine with new nics and volumes, in some of the stages."""
+    vm = get_vm(cloud, uuid)
+    for l3 in vm.get("l3NetworkUuids", ()):
+        if not cloud.look("L3Network", l3):
+            reason = "to start the current vm, it may have been deleted, Operation suggestion: "
+            cure = "delete this vm, recreate a new vm"
+            details = f"Unable to find L3Network[uuid:{l3}] {reason}{cure}"
+            raise ThrownError("SYS.1006", details)
+    copies = cloud.get("Image", vm.get("imageUuid")).get("backupStorageRefs", ())
+    if len(copies) > 1 and not is_image_near(cloud, vm["zoneUuid"], vm["imageUuid"], "Connected"):
+        raise refused(
+            f"cannot find the image[uuid:{vm['imageUuid']}] in any connected backup storage "
+            f"attached to the zone[uuid:{vm['zoneUuid']}]. check below:\n1. if the backup storage "
+            f"is attached to the zone where the VM[name: {vm['name']}, uuid:{uuid}] is in\n"
+            "2. if the backup storage is in connected status, if not, try reconnecting it"
+        )
+    wanted = {"uuid": vm.get("hostUuid"), "clusterUuid": vm.get("clusterUuid")}
+    cloud.change("VmInstance", uuid, hostUuid=None)
+    host = pick_host(cloud, get_vm(cloud, uuid), **wanted)
+    put_on_host(cloud, uuid, host)
     yield "host"
     make_volumes(cloud, get_vm(cloud, uuid))
-    yield "volume"
+    if "volume" in stages:
+        yield "volume"
+    for l3 in vm.get("l3NetworkUuids", ()):
+        add_nic(cloud, get_vm(cloud, uuid), l3)
     add_routers(cloud, get_vm(cloud, uuid))
     give_addresses(cloud, uuid)
     yield "nic"
     get_vm(cloud, uuid)
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
-    set_state_of_vm(cloud, uuid, "Running")
-    return cloud.inventory_of("VmInstance", uuid)
+    done = dict.fromkeys(OF_FIRST_START)
+    cloud.change("VmInstance", uuid, state="Running", lastHostUuid=host["uuid"], **done)
 
 
 @behaviour(
@@ -11320,35 +11781,104 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     start="Start the vm on the hypervisor",
 )
 def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
-    """Start a virtual machine on a host, with volumes, routers and addresses if it has none yet."""
+    """Start a virtual machine on a host that has its volumes. One that never ran gets all parts."""
     uuid = call["uuid"]
+    vm = get_vm(cloud, uuid)
+    if vm["state"] != "Created":
+        check_isos(cloud, vm)
+        if not cloud.find("VmNic", "vmInstanceUuid", uuid):
+            reason = "It doesn't have any nic, please attach a nic and try again"
+            raise ThrownError("SYS.1006", f"unable to start the vm[uuid:{uuid}]. {reason}")
     set_state_of_vm(cloud, uuid, "Starting")
-    take_pending_size(cloud, uuid)
     yield None  # the preparations end
-    choose_host(cloud, uuid, call)
+    if vm["state"] == "Created":
+        try:
+            yield from start_for_the_first_time(cloud, uuid, ("host", "nic", "start"))
+        except ThrownError:
+            raise
+        except ApiError as error:
+            raise refused(error.details, error) from None
+        return cloud.inventory_of("VmInstance", uuid)
+    cluster = call["clusterUuid"] if call["clusterUuid"] != vm.get("clusterUuid") else None
+    wanted = {"uuid": call["hostUuid"], "clusterUuid": None if call["hostUuid"] else cluster}
+    put_on_host(cloud, uuid, pick_host(cloud, vm, **wanted))
     yield "host"
-    make_volumes(cloud, get_vm(cloud, uuid))
     add_routers(cloud, get_vm(cloud, uuid))
     give_addresses(cloud, uuid)
     yield "nic"
     get_vm(cloud, uuid)
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
+    boot_once(cloud, uuid)
     cloud.change("VmInstance", uuid, state="Running", startDate=cloud.stamp())
     if get_vm(cloud, uuid).get("status"):  # that of a router
         cloud.change("VmInstance", uuid, status="Connected")
+    cloud.notice("started", "VmInstance", get_vm(cloud, uuid))
     return cloud.inventory_of("VmInstance", uuid)
+
+
+@on("failed", "StartVmInstance")
+def remove_if_never_started(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Remove a virtual machine whose first start has failed (startVmFromNewCreate)."""
+    is_undone = call.begun and not isinstance(error, ThrownError)
+    if is_undone and cloud.look("VmInstance", call["uuid"]).get("state") == "Created":
+        cloud.remove("VmInstance", call["uuid"])
+
+
+def isos_of(cloud: Cloud, uuid: Uuid) -> list[list[str]]:
+    """Return the images and the device numbers of the ISOs of a virtual machine."""
+    return [tag["tag"].split("::")[1:3] for tag in tags_of(cloud, uuid, "iso::")]
+
+
+def check_isos(cloud: Cloud, vm: Item) -> None:
+    """Refuse ISOs that nobody could attach (IsoOperator.java), or that are out of reach."""
+    isos, reason = isos_of(cloud, vm["uuid"]), ""
+    images, devices = [image for image, _ in isos], [device for _, device in isos]
+    if len(isos) > 3:
+        reason = "can only attach up to 3 ISOs，Please detach the extra iso"  # noqa: RUF001
+    elif len({*images}) < len(images):
+        image = repeated(images)
+        reason = f"attached duplicate ios[uuid:{image}]，Please detach the extra iso"  # noqa: RUF001
+    elif len({*devices}) < len(devices):
+        first, image = [image for image, device in isos if device == repeated(devices)][:2]
+        cure = f"please detach the iso[{first}], and then re-attach iso[{first}]"
+        reason = f"attached ios[{image}] deviceId repeat，{cure}"  # noqa: RUF001
+    if reason:
+        raise ThrownError("SYS.1006", f"VM[uuid:{vm['uuid']}] {reason}")
+    for image in images:
+        if not is_image_near(cloud, vm["zoneUuid"], image):
+            place = f"no backup storage attached to the zone[uuid:{vm['zoneUuid']}]"
+            raise refused(f"{place} contains the ISO[uuid:{image}]")
+
+
+def boot_once(cloud: Cloud, uuid: Uuid) -> None:
+    """Forget the boot order that was for one start."""
+    if tags_of(cloud, uuid, "cdromBootOnce::"):
+        remove_tags(cloud, uuid, "cdromBootOnce::")
+        remove_tags(cloud, uuid, "bootOrder::")
 
 
 @behaviour(work="Ask the hypervisor")
 def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
-    uuid = call["uuid"]
-    if get_vm(cloud, uuid)["state"] != "Stopped":
-        set_state_of_vm(cloud, uuid, "Stopping")
+    vm = get_vm(cloud, call["uuid"])
+    if vm["state"] != "Stopped":
+        refuse_lost_host(cloud, vm)
+        set_state_of_vm(cloud, vm["uuid"], "Stopping")
         yield "work"
-        refuse_unless(cloud, uuid, "Stopping")
-        leave_host(cloud, uuid, "Stopped")
-    return cloud.inventory_of("VmInstance", uuid)
+        refuse_unless(cloud, vm["uuid"], "Stopping")
+        leave_host(cloud, vm["uuid"], "Stopped")
+    return cloud.inventory_of("VmInstance", vm["uuid"])
+
+
+def refuse_lost_host(cloud: Cloud, vm: Item) -> None:
+    """Raise HOST.1011 for a virtual machine whose host is not connected (HostBase.java)."""
+    host = cloud.look("Host", vm.get("hostUuid"))
+    status = host.get("status", "Connected")
+    if status != "Connected":
+        place = f"host[uuid:{host['uuid']}, name:{host['name']}] is in status[{status}]"
+        cause = ApiError("HOST.1010", f"{place}, cannot perform required operation")
+        reason = f"because the host is in status of {status}"
+        raise ApiError("HOST.1011", f"unable to do the operation {reason}", cause)
 
 
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
@@ -11362,7 +11892,14 @@ def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> 
 
 @behaviour(work="Ask the hypervisor")
 def reboot_vm_instance(cloud: Cloud, call: Call) -> Stages:
-    return change_for_a_while(cloud, call["uuid"], "Rebooting", "Running")
+    """Stop and start a virtual machine on its host."""
+    vm = get_vm(cloud, call["uuid"])
+    check_isos(cloud, vm)
+    boot_once(cloud, vm["uuid"])
+    cloud.notice("stopped", "VmInstance", vm)
+    body = yield from change_for_a_while(cloud, vm["uuid"], "Rebooting", "Running")
+    cloud.notice("started", "VmInstance", vm)
+    return body
 
 
 @behaviour(work="Ask the hypervisor")
@@ -11377,16 +11914,20 @@ def resume_vm_instance(cloud: Cloud, call: Call) -> Stages:
 
 @behaviour(choose="Choose a destination host", move="Move the vm's memory")
 def migrate_vm(cloud: Cloud, call: Call) -> Stages:
-    """Move a running virtual machine to another host of its cluster."""
+    """Move a virtual machine to another host, where it runs. Its local volumes go with it."""
     uuid = call["vmInstanceUuid"]
-    host_for_vm(cloud, get_vm(cloud, uuid), call)  # refuses if there is none
+    vm = get_vm(cloud, uuid)
+    pick_host(cloud, vm, vm["hostUuid"], uuid=call["hostUuid"])  # refuses if there is none
     set_state_of_vm(cloud, uuid, "Migrating")
     yield "choose"
     get_vm(cloud, uuid)
     yield "move"
     refuse_unless(cloud, uuid, "Migrating")
-    choose_host(cloud, uuid, call)
+    host = pick_host(cloud, vm, vm["hostUuid"], uuid=call["hostUuid"])
+    put_on_host(cloud, uuid, host)
+    move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
     set_state_of_vm(cloud, uuid, "Running")
+    cloud.notice("moved", "VmInstance", get_vm(cloud, uuid))
     return cloud.inventory_of("VmInstance", uuid)
 
 
@@ -11400,17 +11941,59 @@ def destroy_vm_instance(cloud: Cloud, call: Call) -> Stages:
     if state in ("Created", "Destroyed"):
         return None
     set_state_of_vm(cloud, uuid, "Destroying")
+    cloud.notice("destroying", "VmInstance", get_vm(cloud, uuid))
     yield "work"
     vm = cloud.look("VmInstance", uuid)
     if not vm:
         return None  # somebody else has removed it
+    destroy(cloud, vm)
+    return None
+
+
+def destroy(cloud: Cloud, vm: Item) -> None:
+    """Take a virtual machine off its host, free its parts, and let it wait to be expunged."""
+    uuid = vm["uuid"]
     add_gc_job_if_unreachable(cloud, vm)
     leave_host(cloud, uuid, "Destroyed")
     for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
         cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
     release_parts(cloud, uuid)
     expunge(cloud, "VmInstance", uuid)
-    return None
+
+
+@on("removed", "Host")
+def clean_up_local_storage(cloud: Cloud, host: Item) -> None:
+    """Remove the data volumes on the disk of a removed host, and destroy virtual machines.
+
+    What is deleted already stays.
+    """
+    for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host["uuid"]):
+        volume = cloud.look("Volume", ref["resourceUuid"])
+        vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
+        if volume.get("status", "Deleted") == "Deleted":
+            continue
+        if volume["type"] == "Data":
+            remove_record(cloud, volume["uuid"])
+        else:
+            cloud.notice("destroying", "VmInstance", vm)
+            destroy(cloud, vm)
+
+
+def remove_record(cloud: Cloud, uuid: Uuid) -> None:
+    """Remove a volume, but not its snapshots, which are of no volume then (DBOnly)."""
+    for type in ("VolumeSnapshotTree", "VolumeSnapshot"):
+        for item in cloud.find(type, "volumeUuid", uuid):
+            cloud.change(type, item["uuid"], volumeUuid=None)
+    cloud.remove("Volume", uuid)
+
+
+@named_in_rows
+def untag_taken_addresses(cloud: Cloud, vm: Item, call: Call) -> None:
+    """Remove the tags of addresses that others have by now."""
+    for tag in tags_of(cloud, vm["uuid"], "staticIp::"):
+        _, l3, ip = tag["tag"].split("::")
+        if is_taken(cloud, l3, ip):
+            cloud.remove("SystemTag", tag["uuid"])
 
 
 def release_parts(cloud: Cloud, uuid: Uuid) -> None:
@@ -11433,68 +12016,60 @@ def release_parts(cloud: Cloud, uuid: Uuid) -> None:
 
 @behaviour
 def update_vm_instance(cloud: Cloud, call: Call) -> Item:
-    """Change fields. A given state takes the virtual machine off its host, or to one."""
-    uuid = call["uuid"]
-    before = get_vm(cloud, uuid)
+    """Change fields; a given state is written as it is. A tag iso:: makes that ISO the first."""
+    before = get_vm(cloud, call["uuid"])
     update(cloud, call)
-    vm = get_vm(cloud, uuid)
-    if call["state"] == "Stopped":
-        leave_host(cloud, uuid, "Stopped")
-    if call["state"] == "Running":
-        if not vm.get("hostUuid"):
-            choose_host(cloud, uuid, call)
-        give_addresses(cloud, uuid)
-    refuse_overload(cloud, uuid, before)
-    return cloud.inventory_of("VmInstance", uuid)
+    resize_vm(cloud, before, {})
+    for tag in call.system_tags:
+        if tag.startswith("iso::"):
+            put_iso_first(cloud, before["uuid"], tag.split("::")[1])
+    return cloud.inventory_of("VmInstance", before["uuid"])
+
+
+def put_iso_first(cloud: Cloud, uuid: Uuid, iso: Uuid) -> None:
+    """Give an ISO of a virtual machine the number 0, and the others those after it."""
+    isos = sorted(isos_of(cloud, uuid), key=operator.itemgetter(1))
+    images = [image for image, _ in isos]
+    if iso not in images:
+        raise refused(f"ISO[uuid:{iso}] is not attached to VM[uuid:{uuid}]")
+    images.remove(iso)
+    remove_tags(cloud, uuid, "iso::")
+    for number, image in enumerate([iso, *images]):
+        add_iso(cloud, uuid, image, number)
+
+
+def add_iso(cloud: Cloud, uuid: Uuid, image: Uuid, number: int | str) -> None:
+    add_tag_of_server(cloud, "VmInstance", uuid, f"iso::{image}::{number}", inherent=True)
 
 
 @behaviour
 def change_instance_offering(cloud: Cloud, call: Call) -> Item:
-    """Change the size of a virtual machine: at once, or with its next start if it runs."""
-    uuid = call["vmInstanceUuid"]
+    """Give a virtual machine the size and the strategy of an offering."""
+    before = get_vm(cloud, call["vmInstanceUuid"])
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
-    before = get_vm(cloud, uuid)
-    strategy = offering.get("allocatorStrategy")
-    cloud.change(
-        "VmInstance", uuid, instanceOfferingUuid=offering["uuid"], allocatorStrategy=strategy
-    )
-    put_tag(cloud, "VmInstance", uuid, "pendingCapacityChange::", PENDING.format(**offering))
-    takes_now = before["state"] == "Running" and configured(cloud, "vm", "numa")
-    if before["state"] == "Stopped" or takes_now:
-        take_pending_size(cloud, uuid)
-    refuse_overload(cloud, uuid, before)
-    return cloud.inventory_of("VmInstance", uuid)
+    changes = {name: offering[name] for name in ("cpuNum", "memorySize", "allocatorStrategy")}
+    resize_vm(cloud, before, changes | {"instanceOfferingUuid": offering["uuid"]})
+    return cloud.inventory_of("VmInstance", before["uuid"])
 
 
-PENDING = (  # VmSystemTags.java
-    "pendingCapacityChange::cpuNum::{cpuNum}::cpuSpeed::{cpuSpeed}::memory::{memorySize}"
-)
+MEMORY_STEP = 128 << 20  # bytes by which the memory of a running virtual machine grows
 
 
-def take_pending_size(cloud: Cloud, uuid: Uuid) -> None:
-    """Set the size of the offering that waits in a tag, and remove the tag."""
-    for tag in tags_of(cloud, uuid, "pendingCapacityChange::"):
-        for name, text in (parts_of(PENDING, tag["tag"]) or {}).items():
-            number = whole_of(text)
-            if number is not None and number >= 0:
-                cloud.change("VmInstance", uuid, **{name: number})
-        cloud.remove("SystemTag", tag["uuid"])
-
-
-def refuse_overload(cloud: Cloud, uuid: Uuid, before: Item) -> None:
-    """Refuse a change of size for which the host has no room."""
-    vm = get_vm(cloud, uuid)
-    host = cloud.look("Host", vm.get("hostUuid"))
-    if not host:
-        return
-    is_new = before.get("hostUuid") != host["uuid"]
-    for name, available, unit in (
-        ("cpuNum", available_cpus(cloud, host), "cpus"),
-        ("memorySize", available_memory(cloud, host), "bytes"),
-    ):
-        grown = vm[name] - (0 if is_new else before[name])
-        if available < 0 and grown > 0:
-            raise refused(f"host[uuid:{host['uuid']}] has no room for {grown} more {unit}")
+def resize_vm(cloud: Cloud, before: Item, changes: Item) -> None:
+    """Change a virtual machine. While it runs, its memory grows in steps, if its host has room."""
+    vm = get_vm(cloud, before["uuid"]) | changes
+    cpus, memory = vm["cpuNum"] - before["cpuNum"], vm["memorySize"] - before["memorySize"]
+    if before["state"] == "Running" and memory:
+        memory = max(1, (memory + MEMORY_STEP // 2) // MEMORY_STEP) * MEMORY_STEP
+        changes = changes | {"memorySize": before["memorySize"] + memory}
+    if changes:
+        cloud.change("VmInstance", before["uuid"], **changes)
+    host = cloud.look("Host", before.get("hostUuid"))
+    lacks = host and (available_cpus(cloud, host) < 0 or available_memory(cloud, host) < 0)
+    if lacks and (cpus or memory):
+        reason = f"host[uuid:{host['uuid']}] capacity is not enough to offer"
+        codes = ("SYS.1006", "HOST_ALLOCATION.1000")
+        raise chained(codes, f"{reason} cpu[{cpus}], memory[{memory} bytes]")
 
 
 @behaviour(copy="Make the new root volume")
@@ -11507,7 +12082,6 @@ def change_vm_image(cloud: Cloud, call: Call) -> Stages:
     size = max(image["size"], old["size"])
     platform = image.get("platform")
     cloud.change("VmInstance", uuid, imageUuid=image["uuid"], platform=platform)
-    cloud.change("Volume", old["uuid"], vmInstanceUuid=None)  # else the vm is removed with it
     cloud.remove("Volume", old["uuid"])
     ps = storage_with_room(cloud, old["primaryStorageUuid"], size)
     more = {"size": size, "uuid": call["resourceUuid"], "rootImageUuid": image["uuid"]}
@@ -11530,54 +12104,42 @@ def primary_storage_migrate_vm(cloud: Cloud, call: Call) -> Stages:
 # hosts
 
 
-def bounds_of(vm: Item, call: Call) -> dict[str, Uuid | None]:
-    """Return the hosts among which the one for a virtual machine is chosen (see able_hosts).
-
-    One that is on a host goes to another one of its cluster.
-    """
-    host = vm.get("hostUuid")
-    return {
-        "exclude": host,
-        "zoneUuid": vm.get("zoneUuid") or call["zoneUuid"],
-        "clusterUuid": vm.get("clusterUuid") if host else call["clusterUuid"],
-    }
-
-
-def host_for_vm(cloud: Cloud, vm: Item, call: Call) -> Item:
-    return pick_host(cloud, vm, **bounds_of(vm, call), uuid=call["hostUuid"])
-
-
-def choose_host(cloud: Cloud, uuid: Uuid, call: Call) -> None:
-    """Put a virtual machine on the best of the hosts that the call allows."""
-    put_on_host(cloud, uuid, host_for_vm(cloud, get_vm(cloud, uuid), call))
-
-
 @behaviour
 def get_candidate_zones_clusters_hosts_for_creating_vm(cloud: Cloud, call: Call) -> Item:
-    vm = cloud.look("InstanceOffering", call["instanceOfferingUuid"]) | imagined_vm(call)
-    return destinations(cloud, call, vm)
+    vm = vm_of_call(call)
+    offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
+    vm |= {"cpuNum": offering["cpuNum"], "memorySize": offering["memorySize"]}
+    wanted = {"zoneUuid": call["zoneUuid"], "clusterUuid": call["clusterUuid"]}
+    return destinations(cloud, call, vm, None, **wanted)
+
+
+def vm_of_call(call: Call) -> Item:
+    """Return the virtual machine that a call would create, each disk offering once."""
+    vm: Item = {name: call[name] for name in ("imageUuid", *OF_FIRST_START)}
+    disks = dict.fromkeys(call["dataDiskOfferingUuids"] or ())
+    return vm | {"uuid": "", "dataDiskOfferingUuids": [*disks]}
 
 
 @behaviour
 def get_vm_starting_candidate_clusters_hosts(cloud: Cloud, call: Call) -> Item:
-    return destinations(cloud, call, get_vm(cloud, call["uuid"]))
+    return destinations(cloud, call, get_vm(cloud, call["uuid"]), None)
 
 
 @behaviour
 def get_vm_migration_candidate_hosts(cloud: Cloud, call: Call) -> Item:
-    return destinations(cloud, call, get_vm(cloud, call["vmInstanceUuid"]))
+    vm = get_vm(cloud, call["vmInstanceUuid"])
+    return destinations(cloud, call, vm, vm["hostUuid"])
 
 
-def imagined_vm(call: Call) -> Item:
-    """Return the virtual machine that a call would create, as able_hosts takes it."""
-    return {"uuid": "", "l3NetworkUuids": call["l3NetworkUuids"]}
-
-
-def destinations(cloud: Cloud, call: Call, vm: Item) -> Item:
+def destinations(
+    cloud: Cloud, call: Call, vm: Item, exclude: Uuid | None, **wanted: Uuid | None
+) -> Item:
     """Return the hosts that could take a virtual machine, with their clusters and zones."""
     try:
-        hosts = able_hosts(cloud, vm, **bounds_of(vm, call))
-    except ApiError:
+        hosts = sorted_by_load(cloud, able_hosts(cloud, vm, exclude, **wanted))
+    except ApiError as error:
+        if error.code != "HOST_ALLOCATION.1000":
+            raise
         hosts = []
     body = {}
     for member, type in re.findall(r"(\w+):(\w+)", call.api.answers):
@@ -11590,29 +12152,49 @@ def destinations(cloud: Cloud, call: Call, vm: Item) -> Item:
 @behaviour
 def get_candidate_primary_storages_for_creating_vm(cloud: Cloud, call: Call) -> Item:
     """Return the primary storage with room for each volume that a call would create."""
-    clusters = set()
-    for cluster in cloud.store.in_order("Cluster"):
-        in_zone = call["zoneUuid"] in (None, cluster["zoneUuid"])
-        is_wanted = in_zone and call["clusterUuid"] in (None, cluster["uuid"])
-        if is_wanted and reaches(cloud, imagined_vm(call), cluster["uuid"]):
-            clusters.add(cluster["uuid"])
-
-    def with_room(size: int) -> list[Inventory]:
-        inventories: list[Inventory] = []
+    clusters: set[Uuid] = set()
+    for l3 in call["l3NetworkUuids"]:
+        clusters |= {*clusters_of(cloud, l3)}
+    storages: list[list[Inventory]] = []
+    disks = disks_of_new(cloud, vm_of_call(call))
+    for size, _ in disks:
+        storages.append([])
         for ps in cloud.store.in_order("PrimaryStorage"):
             if clusters & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size):
-                inventories.append(cloud.inventory("PrimaryStorage", ps))
-        return inventories
-
-    root = cloud.look("DiskOffering", call["rootDiskOfferingUuid"])
-    root_size = root.get("diskSize") or cloud.get("Image", call["imageUuid"])["size"]
+                storages[-1].append(cloud.inventory("PrimaryStorage", ps))
     data = {}
-    for uuid in call["dataDiskOfferingUuids"] or ():
-        data[uuid] = with_room(cloud.look("DiskOffering", uuid)["diskSize"])
-    return {
-        "rootVolumePrimaryStorages": with_room(root_size),
-        "dataVolumePrimaryStorages": data,
-    }
+    for (_, disk), inventories in zip(disks[1:], storages[1:]):
+        if inventories:
+            data[disk["uuid"]] = inventories
+    return {"rootVolumePrimaryStorages": storages[0], "dataVolumePrimaryStorages": data}
+
+
+@behaviour
+def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
+    """Return the networks on which an image can be used, or the images for networks, of a zone."""
+    zone, image, inventories = call["zoneUuid"], call["imageUuid"], []
+    if image:
+        if not is_image_near(cloud, zone, image):
+            place = f"any backup storage that has been attached to the zone[uuid:{zone}]"
+            raise ApiError("SYS.1007", f"the image[uuid:{image}] is not on {place}")
+        for l3 in cloud.queries_of(call).tables.in_order("L3Network"):
+            if l3["zoneUuid"] == zone and storages_near(cloud, l3["uuid"]):
+                inventories.append(cloud.inventory("L3Network", l3))
+        return {"inventories": inventories}
+    shared = set.intersection(*(storages_near(cloud, l3) for l3 in call["l3NetworkUuids"]))
+    for item in cloud.store.in_order("Image") if shared else ():
+        if is_image_near(cloud, zone, item["uuid"]):
+            inventories.append(cloud.inventory("Image", item))
+    return {"inventories": inventories}
+
+
+def storages_near(cloud: Cloud, l3: Uuid) -> set[Uuid]:
+    """Return the primary storage in the clusters of a network."""
+    storages = set()
+    for cluster in clusters_of(cloud, l3):
+        for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+            storages.add(ps["uuid"])
+    return storages
 
 
 # nics
@@ -11627,7 +12209,11 @@ def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
         raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")  # sic
     device = next(number for number in itertools.count() if number not in nics)
     digits = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
-    mac = rest_of_tag(cloud, vm["uuid"], f"customMac::{l3}::")
+    custom = f"customMac::{l3}::"
+    mac = (rest_of_tag(cloud, vm["uuid"], custom) or "").lower()
+    remove_tags(cloud, vm["uuid"], custom)
+    if mac and cloud.find("VmNic", "mac", mac):
+        mac = ""
     is_public = l3 == vm.get("publicNetworkUuid")
     is_management = l3 == vm.get("managementNetworkUuid")
     use = str(is_public + 2 * is_management or GUEST)
@@ -11642,7 +12228,7 @@ def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
 
 
 def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None:
-    """Give a nic an address of a range, or none. EIPs and port forwarding lead to the new one."""
+    """Give a nic an address of a range, or none."""
     cloud.change(
         "VmNic",
         nic["uuid"],
@@ -11651,16 +12237,15 @@ def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None
         netmask=ip_range.get("netmask"),
         gateway=ip_range.get("gateway"),
     )
-    for type in ("Eip", "PortForwardingRule"):
-        for public in cloud.find(type, "vmNicUuid", nic["uuid"]):
-            cloud.change(type, public["uuid"], guestIp=ip)
+    if ip and nic.get("ip"):
+        cloud.notice("readdressed", "VmNic", nic | {"ip": ip})
 
 
 def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | None = None) -> None:
     """Give an address to each nic without one.
 
     It is `ip` on the network `l3`, else that of a tag staticIp::, else the gateway for the guest
-    nic of a router, else the next free one.
+    nic of a router, else a free one.
     """
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
         if nic.get("ip"):
@@ -11677,27 +12262,220 @@ def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | N
         set_address(cloud, nic, address, ip_range)
 
 
+def put_tag_in_place(cloud: Cloud, uuid: Uuid, begin: str, rest: str) -> None:
+    """Change the system tag that begins so, or add one, which is checked (SystemTag.java)."""
+    if tags := tags_of(cloud, uuid, begin):
+        cloud.change("SystemTag", tags[0]["uuid"], tag=begin + rest)
+    else:
+        put_tag(cloud, "VmInstance", uuid, begin, begin + rest)
+
+
 @behaviour
 def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
-    uuid, l3 = call["vmInstanceUuid"], call["l3NetworkUuid"]
+    """Add a nic on a network, with the address that is asked for or a free one."""
+    uuid, l3, ip = call["vmInstanceUuid"], call["l3NetworkUuid"], call["staticIp"]
     vm = get_vm(cloud, uuid)
+    if ip and not range_with(cloud, l3, ip):
+        place = f"any IP range of the L3 network[uuid:{l3}]"
+        raise ApiError("SYS.1007", f"the static IP[{ip}] is not in {place}")
+    if ip and is_taken(cloud, l3, ip):
+        raise refused(f"the static IP[{ip}] has been occupied on the L3 network[uuid:{l3}]")
+    refuse_network_of_eip(cloud, vm, l3)
     add_nic(cloud, vm, l3)
-    give_addresses(cloud, uuid, l3, call["staticIp"])
+    give_addresses(cloud, uuid, l3, ip)
+    if ip:
+        put_tag_in_place(cloud, uuid, f"staticIp::{l3}::", ip)
     if not vm.get("defaultL3NetworkUuid"):
         cloud.change("VmInstance", uuid, defaultL3NetworkUuid=l3)
     return cloud.inventory_of("VmInstance", uuid)
 
 
+def refuse_network_of_eip(cloud: Cloud, vm: Item, l3: Uuid) -> None:
+    """Refuse the network of an EIP of a virtual machine (EipManagerImpl.java)."""
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        for eip in cloud.find("Eip", "vmNicUuid", nic["uuid"]):
+            if cloud.look("Vip", eip["vipUuid"]).get("l3NetworkUuid") == l3:
+                network = f"L3 network[uuid:{l3}, name:{cloud.look('L3Network', l3)['name']}]"
+                place = f"the vm[uuid:{vm['uuid']}, name:{vm['name']}]"
+                reason = "because the L3 network is providing EIP to one of the vm's nic"
+                raise refused(f"unable to attach the {network} to {place}, {reason}")
+
+
 @on("removed", "VmNic")
-def choose_default_network(cloud: Cloud, nic: Item) -> None:
-    """Make the network of the first nic the default one if the nic on that is removed."""
-    vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
-    if vm.get("defaultL3NetworkUuid") != nic["l3NetworkUuid"]:
+def forget_network(cloud: Cloud, nic: Item) -> None:
+    """Forget the static address of a detached nic, and choose another default network."""
+    vm, l3 = cloud.look("VmInstance", nic["vmInstanceUuid"]), nic["l3NetworkUuid"]
+    if not vm or vm["state"] == "Destroyed":
+        return
+    remove_tags(cloud, vm["uuid"], f"staticIp::{l3}::")
+    if vm.get("defaultL3NetworkUuid") not in (None, l3):
         return
     nics = cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
     nics.sort(key=operator.itemgetter("deviceId"))
     default = nics[0]["l3NetworkUuid"] if nics else None
     cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=default)
+
+
+@behaviour
+def set_vm_static_ip(cloud: Cloud, call: Call) -> None:
+    """Give the nic on a network an address at once."""
+    uuid, l3, ip = call["vmInstanceUuid"], call["l3NetworkUuid"], call["ip"]
+    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+        if nic["l3NetworkUuid"] == l3 and nic.get("ip") != ip:
+            set_address(cloud, nic, *required_ip(cloud, l3, ip))
+    put_tag_in_place(cloud, uuid, f"staticIp::{l3}::", ip)
+
+
+def storage_of_root(cloud: Cloud, vm: Item) -> Item:
+    """Return the primary storage of the root volume, {} without one."""
+    root = cloud.look("Volume", vm.get("rootVolumeUuid"))
+    return cloud.look("PrimaryStorage", root.get("primaryStorageUuid"))
+
+
+@behaviour
+def get_vm_attachable_l3_network(cloud: Cloud, call: Call) -> Item:
+    """Answer the networks that a cluster of a virtual machine has."""
+    vm = get_vm(cloud, call["vmInstanceUuid"])
+    clusters = {vm.get("clusterUuid")}
+    if clusters == {None}:
+        clusters = {*storage_of_root(cloud, vm).get("attachedClusterUuids", ())}
+        for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+            clusters &= {*clusters_of(cloud, nic["l3NetworkUuid"])}
+    inventories = []
+    for l3 in answer_candidates(cloud, call)["inventories"]:
+        if clusters & {*clusters_of(cloud, l3["uuid"])}:
+            inventories.append(l3)
+    return {"inventories": inventories}
+
+
+# ISOs, boot order, hostname and keys
+
+
+@on("called", "AttachIsoToVmInstance")
+def refuse_attached_iso(cloud: Cloud, call: Call) -> None:
+    uuid, iso = call["vmInstanceUuid"], call["isoUuid"]
+    if tags_of(cloud, uuid, f"iso::{iso}::"):
+        raise refused(f"VM[uuid:{uuid}] already has an ISO[uuid:{iso}] attached")
+
+
+@behaviour
+def attach_iso_to_vm_instance(cloud: Cloud, call: Call) -> Item:
+    """Attach an ISO under the first free number. It may be any image (IsoOperator.java)."""
+    vm, iso = get_vm(cloud, call["vmInstanceUuid"]), cloud.get("Image", call["isoUuid"])
+    ps = storage_of_root(cloud, vm)
+    caches = cloud.find("ImageCache", "imageUuid", iso["uuid"])
+    is_cached = ps.get("uuid") in [cache["primaryStorageUuid"] for cache in caches]
+    if ps and not is_cached and not goes_with(cloud, iso, ps):
+        place = f"where the VM[name:{vm['name']}, uuid:{vm['uuid']}] is on"
+        storage = f"backup storage that is not compatible of the primary storage[uuid:{ps['uuid']}]"
+        raise refused(f"the ISO[uuid:{iso['uuid']}] is on {storage} {place}")
+    numbers = [number for _, number in isos_of(cloud, vm["uuid"])]
+    if len(numbers) > 2:
+        raise refused(f"VM[uuid:{vm['uuid']}] can only attach up to 3 ISOs")
+    add_iso(cloud, vm["uuid"], iso["uuid"], next(digit for digit in "012" if digit not in numbers))
+    return cloud.inventory_of("VmInstance", vm["uuid"])
+
+
+def goes_with(cloud: Cloud, image: Item, ps: Item, zone: Uuid | None = None) -> bool:
+    """Return True if a backup storage of an image works with a primary storage.
+
+    With `zone`, it is one that is attached to this zone.
+    """
+    for ref in image.get("backupStorageRefs", ()):
+        bs = cloud.look("BackupStorage", ref["backupStorageUuid"])
+        if bs and works_with(bs, ps) and (zone is None or zone in bs["attachedZoneUuids"]):
+            return True
+    return False
+
+
+@on("called", "DetachIsoFromVmInstance")
+def refuse_unnamed_iso(cloud: Cloud, call: Call) -> None:
+    uuid = call["vmInstanceUuid"]
+    if len(isos_of(cloud, uuid)) > 1 and not call["isoUuid"]:
+        reason = "has multiple ISOs attached, specify the isoUuid when detaching"
+        raise refused(f"VM[uuid:{uuid}] {reason}")
+
+
+@behaviour
+def get_candidate_iso_for_attaching_vm(cloud: Cloud, call: Call) -> Item:
+    """Answer the ISOs within reach of a virtual machine, of all accounts."""
+    vm, inventories = get_vm(cloud, call["vmInstanceUuid"]), []
+    if vm["state"] not in ("Running", "Stopped"):
+        return {"inventories": []}
+    ps = storage_of_root(cloud, vm)
+    if not ps:
+        raise ApiError("SYS.1000", "null")  # sic
+    attached = [iso for iso, _ in isos_of(cloud, vm["uuid"])]
+    for image in cloud.store.in_order("Image"):
+        is_iso = image["mediaType"] == "ISO" and image["status"] == "Ready"
+        usable = is_iso and not image.get("system") and image["uuid"] not in attached
+        if usable and goes_with(cloud, image, ps, vm["zoneUuid"]):
+            inventories.append(cloud.inventory("Image", image))
+    return {"inventories": inventories}
+
+
+@behaviour
+def get_candidate_vm_for_attaching_iso(cloud: Cloud, call: Call) -> Item:
+    """Answer the virtual machines that an ISO can reach, of all accounts."""
+    iso, inventories = cloud.get("Image", call["isoUuid"]), []
+    for vm in cloud.store.in_order("VmInstance"):
+        ps = storage_of_root(cloud, vm)
+        if ps and vm["state"] in ("Running", "Stopped") and goes_with(cloud, iso, ps):
+            inventories.append(cloud.inventory("VmInstance", vm))
+    return {"inventories": inventories}
+
+
+def check_boot_order(cloud: Cloud, params: Item) -> None:
+    devices = params.get("bootOrder") or ()
+    for device in devices:
+        if device not in ("HardDisk", "CdRom"):
+            order = ", ".join(devices)
+            raise BadParameter(f"invalid boot device[{device}] in boot order[{order}]")
+
+
+@behaviour
+@checks_parameters(check_boot_order)
+def set_vm_boot_order(cloud: Cloud, call: Call) -> Item:
+    """Set or forget the order of devices. A tag of the call makes it one for a single start."""
+    uuid, order = call["uuid"], call["bootOrder"]
+    remove_tags(cloud, uuid, "bootOrder::")
+    remove_tags(cloud, uuid, "cdromBootOnce::")
+    if order == []:
+        raise ApiError("SYS.1000", "bootOrder:: is not a valid tag")
+    if order:
+        add_tag_of_server(cloud, "VmInstance", uuid, f"bootOrder::{','.join(order)}", inherent=True)
+    once = "cdromBootOnce::true"
+    if once in call.system_tags:
+        add_tag_of_server(cloud, "VmInstance", uuid, once, inherent=True)
+    return cloud.inventory_of("VmInstance", uuid)
+
+
+@behaviour
+def get_vm_boot_order(cloud: Cloud, call: Call) -> Item:
+    order = rest_of_tag(cloud, call["uuid"], "bootOrder::")
+    if order:
+        return {"orders": order.split(",")}
+    return {"orders": ["HardDisk", "CdRom"] if isos_of(cloud, call["uuid"]) else ["HardDisk"]}
+
+
+@behaviour
+def set_vm_hostname(cloud: Cloud, call: Call) -> None:
+    """Name a virtual machine. Only its first name is checked (SystemTag.java)."""
+    try:
+        put_tag_in_place(cloud, call["uuid"], "hostname::", call["hostname"])
+    except ApiError as error:
+        body: Item = {"causes": []} | cloud.catalogue.error_body(error)
+        raise ApiError("SYS.1000", json.dumps(body, separators=(",", ":"))) from None
+
+
+@behaviour
+def delete_vm_ssh_key(cloud: Cloud, call: Call) -> None:
+    """Remove a key. An unknown virtual machine fails late (VmInstanceManagerImpl.java)."""
+    uuid = call["uuid"]
+    if not cloud.look("VmInstance", uuid):
+        details = f"Cannot find VmInstance[uuid:{uuid}], it may have been deleted"
+        raise ApiError("SYS.1000", details)
+    remove_tags(cloud, uuid, "sshkey::")
 
 
 # volumes of a virtual machine
@@ -11710,20 +12488,15 @@ def make_volumes(cloud: Cloud, vm: Item) -> None:
     if vm.get("rootVolumeUuid"):
         return
     image = cloud.get("Image", vm.get("imageUuid"))
-    root_disk = cloud.look("DiskOffering", vm.get("rootDiskOfferingUuid"))
-    disks = [root_disk]
-    for uuid in vm.get("dataDiskOfferingUuids") or ():
-        if disk := cloud.look("DiskOffering", uuid):
-            disks.append(disk)
-    for device, disk in enumerate(disks):
-        size = disk.get("diskSize") or image["size"]
+    for device, (size, disk) in enumerate(disks_of_new(cloud, vm)):
         wanted = storage_wanted(cloud, vm, device, disk)
         ps = pick_storage(cloud, vm["clusterUuid"], size, wanted)
         if device:
             new_volume_of_vm(cloud, vm, device, ps, size=size, diskOfferingUuid=disk["uuid"])
         else:
             new_volume_of_vm(cloud, vm, device, ps, size=size, rootImageUuid=image["uuid"])
-    cloud.change("VmInstance", vm["uuid"], **dict.fromkeys(DISKS_OF_FIRST_START))
+    if image["mediaType"] == "ISO":
+        add_iso(cloud, vm["uuid"], image["uuid"], 0)
 
 
 def storage_wanted(cloud: Cloud, vm: Item, device: int, disk: Item) -> Uuid | None:
@@ -11740,7 +12513,7 @@ def storage_wanted(cloud: Cloud, vm: Item, device: int, disk: Item) -> Uuid | No
 
 def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: Any) -> None:
     """Add a volume of a virtual machine. The first one is its root volume."""
-    name, type, description = f"DATA-for-{vm['name']}", "Data", None
+    name, type, description = f"DATA-for-{vm['name']}", "Data", f"DataVolume-{vm['uuid']}"
     if device == 0:
         name, type = f"ROOT-for-{vm['name']}", "Root"
         description = f"Root volume for VM[uuid:{vm['uuid']}]"
@@ -11753,7 +12526,10 @@ def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: An
         deviceId=device,
         **values,
     )
-    cloud.change("Volume", volume["uuid"], **place_of_volume(cloud, volume, ps))
+    place = place_of_volume(cloud, volume, ps)
+    if device:
+        place["actualSize"] = volume["actualSize"]
+    cloud.change("Volume", volume["uuid"], **place)
     if device == 0:
         cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
 
@@ -11794,7 +12570,7 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     if public not in (None, management):
         add_nic(cloud, get_vm(cloud, uuid), public)
     yield None  # the preparations end
-    choose_host(cloud, uuid, call)
+    put_on_host(cloud, uuid, pick_host(cloud, get_vm(cloud, uuid)))
     yield "host"
     make_volumes(cloud, get_vm(cloud, uuid))
     give_addresses(cloud, uuid)
@@ -11933,15 +12709,20 @@ CONSOLE_PORT, VNC_PORT = 4900, 5900
 
 @behaviour
 def request_console_access(cloud: Cloud, call: Call) -> Item:
-    """Return where a browser finds the console. The token changes with the host."""
+    """Return where a browser finds the console, with a token for this session."""
     vm = get_vm(cloud, call["vmInstanceUuid"])
     agent = next(iter(cloud.store.rows("ConsoleProxyAgent")))
+    if agent["status"] != "Connected":
+        cure = "please wait for the console agent connected."
+        cause = "it's mostly like the management node just starts"
+        raise refused(f"the console agent is not connected; {cause}, {cure}")  # sic
+    if not vm.get("hostUuid"):
+        raise refused(f"cannot find host IP of the vm[uuid:{vm['uuid']}], is the vm running???")
     hostname = agent["consoleProxyOverriddenIp"]
     if hostname in ("", "0.0.0.0"):
         hostname = agent["managementIp"]
-    token = digest(f"{cloud.settings.seed}/{vm['uuid']}/{vm.get('hostUuid')}")
     console = {"scheme": "http", "hostname": hostname, "port": CONSOLE_PORT}
-    return {"inventory": console | {"token": f"{vm['uuid']}_{token}"}}
+    return {"inventory": console | {"token": f"{call.session}_{vm['uuid']}"}}
 
 
 @behaviour
@@ -11984,38 +12765,216 @@ def place_new_volume(cloud: Cloud, volume: Item, call: Call) -> None:
 
     The tag ephemeral::shareable of the call makes it shareable (VolumeSystemTags.java).
     """
-    shareable = "ephemeral::shareable" in call.system_tags
-    changes: Item = {"type": "Data", "isShareable": shareable}
-    volume = volume | changes
+    changes: Item = {"isShareable": "ephemeral::shareable" in call.system_tags}
     if volume.get("primaryStorageUuid"):
         ps = storage_with_room(cloud, volume["primaryStorageUuid"], volume["size"])
-        changes |= place_of_volume(cloud, volume, ps)
+        host = host_of_new_volume(cloud, volume, call) if ps["type"] == "LocalStorage" else None
+        changes |= place_of_volume(cloud, volume, ps, host)
     cloud.change("Volume", volume["uuid"], **changes)
 
 
+def host_of_new_volume(cloud: Cloud, volume: Item, call: Call) -> Uuid:
+    """Return the host on whose local disk a call wants a volume. Refuse a call without one."""
+    uuid, ps = volume["uuid"], volume["primaryStorageUuid"]
+    if call["volumeSnapshotUuid"]:
+        return local_host(cloud, call["volumeSnapshotUuid"])
+    if not call["imageUuid"]:
+        host = rest_of_tag(cloud, uuid, "localStorage::hostUuid::")
+        place = "the host that the data volume is going to be created using the system tag"
+        cure = f"you must specify {place} [localStorage::hostUuid::{{hostUuid}}]"
+        details = f"To create data volume on the local primary storage, {cure}"
+        error = ApiError("SYS.1007", details)
+    else:
+        host = call["hostUuid"]
+        place = f"a local primary storage[uuid:{ps}], because the hostUuid is not specified."
+        error = refused(f"unable to create the data volume[uuid: {uuid}] on {place}")
+    if not host:
+        raise error
+    return host
+
+
+@named_in_rows
+def choose_copy_of_template(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Refuse a template that no usable backup storage has in the zone of a new volume."""
+    image, ps = cloud.get("Image", call["imageUuid"]), volume["primaryStorageUuid"]
+    zone = cloud.get("PrimaryStorage", ps)["zoneUuid"]
+    for ref in image["backupStorageRefs"]:
+        storage = cloud.look("BackupStorage", ref["backupStorageUuid"])
+        if is_usable(storage) and zone in storage["attachedZoneUuids"]:
+            return
+    states = "1. has state Enabled 2. has status Connected. 3 has attached to zone in which"
+    conditions = f"satisfies all conditions of: {states} primary storage[uuid:{ps}] is"
+    place = f"a backup storage on which the image[uuid:{image['uuid']}] is"
+    raise refused(f"cannot find {place} that {conditions}")
+
+
+@on("failed", "CreateDataVolumeFromVolumeSnapshot")
+def leave_volume(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave the volume of a failed call, without size and place (VolumeManagerImpl.java)."""
+    if call.begun or error.code == "VOLUME_SNAPSHOT.1000":
+        values = {name: call[name] for name in ("name", "description")}
+        values |= {"uuid": call["resourceUuid"], "owner": call.account}
+        cloud.add("Volume", status="Creating", size=0, **values)
+
+
 @behaviour
-def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Item:
+def get_vm_attachable_data_volume(cloud: Cloud, call: Call) -> Item:
+    """Answer the data volumes that a virtual machine can reach, and all that have no place yet."""
+    vm = get_vm(cloud, call["vmInstanceUuid"])
+    if vm["state"] != "Stopped" and vm.get("platform") == "Other":
+        return {"inventories": []}
+    homes = hosts_with_local_volumes(cloud, vm) or {vm.get("hostUuid")} - {None}
+    formats, inventories = [], []
+    for row in cloud.catalogue.apis["GetVolumeFormat"].always:
+        if vm["hypervisorType"] in row["supportingHypervisorTypes"]:
+            formats.append(row["format"])
+    for volume in answer_candidates(cloud, call)["inventories"]:
+        ps = cloud.look("PrimaryStorage", volume.get("primaryStorageUuid"))
+        is_attached = vm.get("clusterUuid") in ps.get("attachedClusterUuids", ())
+        ref = cloud.look("LocalStorageResourceRef", volume["uuid"])
+        is_near = not (ref and homes) or ref["hostUuid"] in homes
+        fits = is_attached and is_near and volume["format"] in formats
+        if fits or volume["status"] == "NotInstantiated":
+            inventories.append(volume)
+    return {"inventories": inventories}
+
+
+@behaviour(attach="Attach the volume")
+def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Stages:
     """Attach a volume under the next free number. It gets a place if it has none yet."""
-    volume, vm = cloud.get("Volume", call["volumeUuid"]), get_vm(cloud, call["vmInstanceUuid"])
-    numbers = {0}  # that of the root volume
+    uuid, vm = call["volumeUuid"], get_vm(cloud, call["vmInstanceUuid"])
+    volume, numbers = cloud.get("Volume", uuid), {0}  # that of the root volume
     for type in ("Volume", "ShareableVolumeVmInstanceRef"):
         for item in cloud.find(type, "vmInstanceUuid", vm["uuid"]):
             numbers.add(item.get("deviceId"))
     most = configured(cloud, "kvm", "dataVolume.maxNum")
     if len(numbers) > most:
         limit = f"only allows max {most} data volumes to be attached to a single vm"
-        raise refused(f"hypervisor[{vm['hypervisorType']}] {limit}")
+        present = f"there have been {len(numbers) - 1} data volumes attached to"
+        details = f"hypervisor[{vm.get('hypervisorType')}] {limit}; {present} vm[uuid:{vm['uuid']}]"
+        raise ThrownError("SYS.1006", details)
+    refuse_other_disk(cloud, volume, vm)
     if volume["status"] == "NotInstantiated":
-        ps = pick_storage(cloud, vm.get("clusterUuid"), volume["size"])
+        host = cloud.look("Host", vm.get("hostUuid") or vm.get("lastHostUuid"))
+        if not host:
+            cure = f"please start the vm[{vm['uuid']}], then mount the disk"
+            raise refused(f" Can not find the vm's host, {cure}")  # sic: it begins with a space
+        ps = pick_storage(cloud, host["clusterUuid"], volume["size"])
         place = place_of_volume(cloud, volume | {"vmInstanceUuid": vm["uuid"]}, ps)
-        cloud.change("Volume", volume["uuid"], **place)
+        cloud.change("Volume", uuid, **place)
     number = next(number for number in itertools.count(1) if number not in numbers)
     attachment = {"vmInstanceUuid": vm["uuid"], "deviceId": number}
     if volume["isShareable"]:
-        cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=volume["uuid"], **attachment)
+        cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=uuid, **attachment)
     else:
-        cloud.change("Volume", volume["uuid"], **attachment)
-    return cloud.inventory_of("Volume", volume["uuid"])
+        cloud.change("Volume", uuid, **attachment)
+    yield "attach"
+    return cloud.inventory_of("Volume", uuid)
+
+
+def refuse_other_disk(cloud: Cloud, volume: Item, vm: Item) -> None:
+    """Refuse a volume on the local disk of another host than that of the root volume."""
+    root = vm.get("rootVolumeUuid")
+    here, there = local_host(cloud, root), local_host(cloud, volume["uuid"])
+    if not here or not there or here == there:
+        return
+    pair = f"data volume[uuid:{volume['uuid']}] to the vm[uuid:{vm['uuid']}]"
+    both = "Both vm's root volume and the data volume are on local primary storage"
+    hosts = f"is on the host[uuid:{here}] but the data volume[uuid: {volume['uuid']}]"
+    reason = f"{both}, but they are on different hosts. The root volume[uuid:{root}] {hosts}"
+    details = f"cannot attach the {pair}. {reason} is on the host[uuid: {there}]"
+    raise ThrownError("SYS.1006", details)
+
+
+@behaviour
+def get_data_volume_attachable_vm(cloud: Cloud, call: Call) -> Item:
+    """Answer the virtual machines that can take a volume, by the row and by what they reach."""
+    volume = cloud.get("Volume", call["volumeUuid"])
+    inventories = []
+    for vm in answer_candidates(cloud, call)["inventories"]:
+        is_fixed = vm.get("platform") == "Other" and vm["state"] != "Stopped"
+        if not is_fixed and reaches_volume(cloud, vm, volume):
+            inventories.append(vm)
+    return {"inventories": inventories}
+
+
+def reaches_volume(cloud: Cloud, vm: Item, volume: Item) -> bool:
+    """Return True if a volume is, or can be, where a virtual machine reaches it."""
+    storages = cloud.find("PrimaryStorage", "attachedClusterUuids", vm.get("clusterUuid"))
+    if volume["status"] == "NotInstantiated":
+        for ps in storages:
+            if ps["state"] == "Enabled" and available_capacity(cloud, ps) > volume["size"]:
+                return True
+        return False
+    is_near = volume["primaryStorageUuid"] in [ps["uuid"] for ps in storages]
+    host = local_host(cloud, volume["uuid"])
+    if host:
+        root_host = local_host(cloud, vm.get("rootVolumeUuid"))
+        is_near = is_near and root_host == host and vm.get("hostUuid", host) == host
+    return is_near and vm.get("hypervisorType") == "KVM"
+
+
+@behaviour
+def get_volume_capabilities(cloud: Cloud, call: Call) -> Item:
+    """Answer what the primary storage of a volume can do, nothing before it is Ready."""
+    is_ready = cloud.get("Volume", call["uuid"])["status"] == "Ready"
+    return answer_truths(cloud, call) if is_ready else {"capabilities": {}}
+
+
+@named_in_rows
+def measure_volume(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Set the size of the file of a volume, with the sizes of its snapshots."""
+    if volume["status"] == "Ready":
+        uuid, snapshots = volume["uuid"], cloud.store.table("VolumeSnapshot")
+        size = size_of_file(cloud, volume) + snapshots.total("volumeUuid", uuid, space_of)
+        cloud.change("Volume", uuid, actualSize=size)
+
+
+def size_of_file(cloud: Cloud, volume: Item) -> int:
+    """Return the bytes of the file of a volume. It starts empty above a snapshot."""
+    for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
+        if snapshot["status"] != "Creating" and not volume["installPath"].startswith("ceph:"):
+            return EMPTY_DISK
+    return volume["actualSize"]
+
+
+@named_in_rows
+def refuse_to_part_from_vm(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Refuse to move a root volume away from data volumes, or from networks."""
+    if volume["type"] != "Root":
+        return
+    uuid, vm = volume["uuid"], get_vm(cloud, volume["vmInstanceUuid"])
+    disks = cloud.find("Volume", "vmInstanceUuid", vm["uuid"])
+    if len(disks) > 1:
+        root = f"the volume[uuid:{uuid}] is the root volume of the vm[uuid:{vm['uuid']}]"
+        reason = f"the vm still has {len(disks) - 1} data volumes attached"
+        raise refused(f"{root}. Currently {reason}, please detach them before migration")
+    here, there = vm["clusterUuid"], cloud.get("Host", call["destHostUuid"])["clusterUuid"]
+    if here != there and not has_networks(cloud, there, vm["uuid"]):
+        pair = f"The two clusters[uuid:{here},uuid:{there}]"
+        step = f"when migrate the vm[uuid:{vm['uuid']}] to another cluster"
+        raise refused(f"{pair} cannot access each other in l2 network  {step}")  # sic: two spaces
+
+
+@behaviour
+def local_storage_get_volume_migratable_hosts(cloud: Cloud, call: Call) -> Item:
+    """Answer the hosts with room for a volume that have the networks of its virtual machine."""
+    volume = cloud.get("Volume", call["volumeUuid"])
+    vm = volume.get("vmInstanceUuid")
+    ps = cloud.look("PrimaryStorage", volume.get("primaryStorageUuid"))
+    inventories = []
+    for host in answer_candidates(cloud, call)["inventories"]:
+        (disk,) = local_disks(cloud, ps, [host["uuid"]])
+        has_room = disk["availableCapacity"] > volume["size"]
+        if has_room and has_networks(cloud, host["clusterUuid"], vm):
+            inventories.append(host)
+    return {"inventories": inventories}
+
+
+def has_networks(cloud: Cloud, cluster: Uuid, vm: Uuid | None) -> bool:
+    """Return True if a cluster has the networks of a virtual machine."""
+    nics = cloud.find("VmNic", "vmInstanceUuid", vm)
+    return all(cluster in clusters_of(cloud, nic["l3NetworkUuid"]) for nic in nics)
 
 
 @named_in_rows
@@ -12029,6 +12988,25 @@ def expunge_volume_later(cloud: Cloud, volume: Item, call: Call) -> None:
     expunge(cloud, "Volume", volume["uuid"])
 
 
+@on("removed", "Account")
+def delete_volumes_of_account(cloud: Cloud, account: Item) -> None:
+    """Delete the data volumes of a removed account, which belong to nobody then."""
+    for volume in cloud.find("Volume", "owner", account["uuid"]):
+        if volume["type"] == "Data":
+            changes = {"status": "Deleted", "vmInstanceUuid": None, "owner": None}
+            cloud.change("Volume", volume["uuid"], **changes)
+            expunge(cloud, "Volume", volume["uuid"])
+
+
+@on("removed", "PrimaryStorage")
+def clean_up_after_primary_storage(cloud: Cloud, ps: Item) -> None:
+    """Remove what was on a removed primary storage: virtual machines, and volumes."""
+    for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
+        remove_record(cloud, volume["uuid"])
+        if volume["type"] == "Root":
+            cloud.remove("VmInstance", volume["vmInstanceUuid"])
+
+
 @named_in_rows
 def move_to_storage(cloud: Cloud, volume: Item, call: Call) -> None:
     move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
@@ -12038,37 +13016,77 @@ def move_to_storage(cloud: Cloud, volume: Item, call: Call) -> None:
 
 
 @named_in_rows
-def place_snapshot(cloud: Cloud, snapshot: Item, call: Call) -> None:
-    """Put a snapshot where its volume is, below the latest one of the current tree.
+def hang_in_tree(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Put a new snapshot below the latest one of the current tree.
 
-    A new tree begins if there is none, or if its chain is long enough.
+    A new tree begins if there is none, if its chain is long enough, and for each snapshot of Ceph.
     """
-    volume = cloud.get("Volume", snapshot["volumeUuid"])
-    storage = volume.get("primaryStorageUuid")
-    storage_with_room(cloud, storage, snapshot["size"])
-    latest, tree = {}, {}
-    for candidate in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]):
-        if candidate["current"]:
-            tree = candidate
-    for other in cloud.find("VolumeSnapshot", "treeUuid", tree["uuid"]) if tree else ():
-        if other["latest"]:
-            latest = other
+    volume, latest, tree = cloud.get("Volume", snapshot["volumeUuid"]), {}, None
+    for other in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
+        hangs_in = cloud.look("VolumeSnapshotTree", other.get("treeUuid"))
+        if other["latest"] and hangs_in.get("current"):
+            latest, tree = other, other["treeUuid"]
     distance = latest.get("distance", 1)
-    if latest and distance < longest_chain(cloud, volume["uuid"]):
+    on_ceph = volume["installPath"].startswith("ceph:")
+    if latest and distance < longest_chain(cloud, volume["uuid"]) and not on_ceph:
         cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
-        branch = {"treeUuid": tree["uuid"], "parentUuid": latest["uuid"], "distance": distance + 1}
+        branch = {"treeUuid": tree, "parentUuid": latest["uuid"], "distance": distance + 1}
     else:
         if tree:
-            cloud.change("VolumeSnapshotTree", tree["uuid"], current=False)
+            cloud.change("VolumeSnapshotTree", tree, current=False)
         new_tree = cloud.add("VolumeSnapshotTree", volumeUuid=volume["uuid"])
-        branch = {"treeUuid": new_tree["uuid"], "distance": 1}
-    cloud.change(
+        branch = {"treeUuid": new_tree["uuid"], "distance": 0 if tree else 1}
+    cloud.change("VolumeSnapshot", snapshot["uuid"], **branch)
+
+
+@named_in_rows
+def place_snapshot(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Give a snapshot the file of its volume, which goes on in a new one, but not on Ceph."""
+    uuid, volume = snapshot["uuid"], cloud.get("Volume", snapshot["volumeUuid"])
+    path, ps, size = volume["installPath"], volume["primaryStorageUuid"], snapshot["size"]
+    if not size:
+        size = size_of_file(cloud, volume)
+    place: Item = {"size": size, "primaryStorageUuid": ps, "primaryStorageInstallPath": path}
+    if path.startswith("ceph:"):
+        place |= {"type": "Storage", "primaryStorageInstallPath": f"{path}@{uuid}"}
+    cloud.change("Volume", volume["uuid"], installPath=path_beside(path, f"snapshots/{uuid}"))
+    if host := local_host(cloud, volume["uuid"]):
+        add_local_ref(cloud, "VolumeSnapshotVO", uuid, ps, host, size)
+    cloud.change("VolumeSnapshot", uuid, **place)
+
+
+@named_in_rows
+def reset_root_volume(cloud: Cloud, vm: Item, call: Call) -> None:
+    """Leave the content of a root volume in a snapshot. The next one begins a new tree.
+
+    The sources are VmInstanceBase.reimageVmInstance, VolumeSnapshotManagerImpl.java.
+    """
+    volume = cloud.get("Volume", vm["rootVolumeUuid"])
+    snapshot = cloud.add(
         "VolumeSnapshot",
-        snapshot["uuid"],
-        primaryStorageUuid=storage,
-        primaryStorageInstallPath=volume.get("installPath"),
-        **branch,
+        name="reimage-vm-point",
+        description=f"save snapshot for reimage vm [uuid:{vm['uuid']}]",
+        type=None,
+        volumeUuid=volume["uuid"],
+        volumeType=volume["type"],
+        format=volume["format"],
+        size=volume["size"],
     )
+    hang_in_tree(cloud, snapshot, call)
+    place_snapshot(cloud, snapshot, call)
+    for other in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
+        cloud.change("VolumeSnapshot", other["uuid"], latest=False)
+    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]):
+        cloud.change("VolumeSnapshotTree", tree["uuid"], current=False)
+    path = path_beside(volume["installPath"], cloud.uuid())
+    cloud.change("Volume", volume["uuid"], installPath=path)
+
+
+def path_beside(path: str, name: str) -> str:
+    """Return the path of another file in the folder of a volume. The object of Ceph stays."""
+    if path.startswith("ceph:"):
+        return path
+    return f"{path.rpartition('/')[0].removesuffix('/snapshots')}/{name}.qcow2"
 
 
 def longest_chain(cloud: Cloud, volume: Uuid) -> int:
@@ -12101,7 +13119,14 @@ def create_volumes_snapshot(cloud: Cloud, call: Call) -> Stages:
 
 @named_in_rows
 def revert_volume(cloud: Cloud, snapshot: Item, call: Call) -> None:
-    """Make a snapshot the latest one of its tree, and that the current one of the volume."""
+    """Make a snapshot the latest one of its tree, and that the current one of the volume.
+
+    The volume goes on in a new file, with the size that it had. On Ceph, the file stays.
+    """
+    volume = cloud.get("Volume", snapshot["volumeUuid"])
+    path = path_beside(volume["installPath"], cloud.uuid())
+    size = snapshot.get("volumeSize") or volume["size"]
+    cloud.change("Volume", volume["uuid"], installPath=path, size=size)
     for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", snapshot["volumeUuid"]):
         is_current = tree["uuid"] == snapshot["treeUuid"]
         cloud.change("VolumeSnapshotTree", tree["uuid"], current=is_current)
@@ -12110,21 +13135,49 @@ def revert_volume(cloud: Cloud, snapshot: Item, call: Call) -> None:
         cloud.change("VolumeSnapshot", other["uuid"], latest=is_latest)
 
 
-@named_in_rows
-def remove_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
-    """Remove a snapshot with all below it, and its tree with the first one.
-
-    The parent becomes the latest snapshot if that is removed.
-    """
-    branch, had_latest = [snapshot], False
+def branch_of(cloud: Cloud, snapshot: Item) -> list[Item]:
+    """Return a snapshot with all below it."""
+    branch = [snapshot]
     for other in branch:  # it grows by what is below
         branch += cloud.find("VolumeSnapshot", "parentUuid", other["uuid"])
-        had_latest = had_latest or other["latest"]
+    return branch
+
+
+@named_in_rows
+def begin_to_delete_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Set the status of a snapshot and of all below it.
+
+    If the latest one of the current tree is among them, the chain above it is merged into the
+    volume. Refuse that unless the virtual machine runs or is stopped (KVMHost.java).
+    """
+    is_current = cloud.look("VolumeSnapshotTree", snapshot["treeUuid"]).get("current")
+    volume = cloud.look("Volume", snapshot.get("volumeUuid"))
+    state = cloud.look("VmInstance", volume.get("vmInstanceUuid")).get("state")
+    for other in branch_of(cloud, snapshot):
+        is_merged = is_current and other["latest"] and other.get("type") != "Storage"
+        if is_merged and state not in (None, "Running", "Stopped"):
+            name = f"vm[uuid:{volume['uuid']}]"  # sic: the uuid of the volume
+            reason = "The operation is only allowed when vm is Running or Stopped"
+            place = f"when {name} is in state of {state}. {reason}"
+            raise refused(f"cannot do volume snapshot merge {place}")
+        cloud.change("VolumeSnapshot", other["uuid"], status="Deleting")
+
+
+@named_in_rows
+def remove_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Remove a snapshot with all below it, from the leaves to the first."""
+    for other in reversed(branch_of(cloud, snapshot)):
         cloud.remove("VolumeSnapshot", other["uuid"])
-    if not snapshot.get("parentUuid"):
+
+
+@on("removed", "VolumeSnapshot")
+def mend_tree(cloud: Cloud, snapshot: Item) -> None:
+    """Make the parent of a removed snapshot the latest one, and remove an empty tree."""
+    parent = snapshot.get("parentUuid")
+    if snapshot["latest"] and cloud.look("VolumeSnapshot", parent):
+        cloud.change("VolumeSnapshot", parent, latest=True)
+    if not cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
         cloud.remove("VolumeSnapshotTree", snapshot["treeUuid"])
-    elif had_latest:
-        cloud.change("VolumeSnapshot", snapshot["parentUuid"], latest=True)
 
 
 @on("computed", "VolumeSnapshotTree.tree")
@@ -12154,98 +13207,320 @@ def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
 
 
 @named_in_rows
-def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
-    """Add a copy of a new image on each wanted backup storage, or on all, that can take it."""
-    uuids, now = call["backupStorageUuids"], cloud.stamp()
-    wanted: Iterable[Item] = cloud.store.rows("BackupStorage")
-    if uuids:
-        wanted = [cloud.look("BackupStorage", uuid) for uuid in dict.fromkeys(uuids)]
-    copies = []
-    for bs in wanted:
-        if not is_usable(bs) or not bs["attachedZoneUuids"]:
-            continue
-        path = f"rootVolumeTemplates/acct-{ADMIN}/{image['uuid']}/{image['uuid']}.template"
+def choose_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
+    """Add a copy of an image on each given backup storage that is usable, to be downloaded."""
+    uuids = dict.fromkeys(call["backupStorageUuids"])
+    storages = [uuid for uuid in uuids if is_usable(cloud.get("BackupStorage", uuid))]
+    if not storages:
+        raise refused(
+            f"no backup storage specified in uuids[{', '.join(uuids)}] is available for adding "
+            "this image; they are not in status Connected or not in state Enabled, or the uuid is "
+            "invalid backup storage uuid"
+        )
+    add_copies(cloud, image, storages, "Downloading")
+
+
+def add_copies(cloud: Cloud, image: Item, storages: Iterable[Uuid], status: str) -> None:
+    """Add a copy of a new image on each of some backup storages. It has no path yet."""
+    now, copies = cloud.stamp(), []
+    for uuid in storages:
         copies.append({
             "imageUuid": image["uuid"],
-            "backupStorageUuid": bs["uuid"],
-            "installPath": f"{bs['url']}/{path}",
-            "status": image["status"],
+            "backupStorageUuid": uuid,
+            "installPath": "",
+            "status": status,
             "createDate": now,
             "lastOpDate": now,
         })  # fmt: skip
-    if not copies:
-        raise refused(
-            f"no backup storage specified in uuids[{', '.join(uuids or ())}] is available for "
-            "adding this image; they must be Enabled, Connected, and attached to a zone"
-        )
     cloud.change("Image", image["uuid"], backupStorageRefs=copies)
 
 
-def with_status(copies: list[Item], status: str, storages: list[Uuid] | None = None) -> list[Item]:
-    """Return the copies of an image with a status for those on some storages, or for all."""
-    changed = []
-    for ref in copies:
-        is_meant = not storages or ref["backupStorageUuid"] in storages
-        changed.append(ref | {"status": status} if is_meant else ref)
-    return changed
+def refuse_snapshot(snapshot: Item, message: str) -> ApiError:
+    """Return the error of a snapshot that is not Ready (VolumeSnapshotTreeBase.java)."""
+    name = f"snapshot[uuid:{snapshot['uuid']}, name:{snapshot['name']}]"
+    place = f"message[org.zstack.header.storage.snapshot.{message}]"
+    details = f"{name}'s status[{snapshot['status']}] is not allowed for {place}"
+    return ApiError("VOLUME_SNAPSHOT.1000", f"{details}, allowed status[Ready]")
+
+
+def storages_for_image(
+    cloud: Cloud, call: Call, zone: Uuid, size: int
+) -> tuple[list[Uuid], dict[Uuid, ApiError]]:
+    """Return the given backup storage that can take an image, else any, and why other cannot."""
+    wanted = [cloud.get("BackupStorage", uuid) for uuid in call["backupStorageUuids"] or ()]
+    conditions = f"available capacity > {size} bytes, status = Connected, state = Enabled"
+    storages, errors = [], {}
+    for bs in wanted or cloud.store.in_order("BackupStorage"):
+        is_near = zone in bs["attachedZoneUuids"]
+        if is_near and is_usable(bs) and room_for_images(cloud, bs) > size:
+            storages.append(bs["uuid"])
+        else:
+            place = f"backup storage[uuid:{bs['uuid']}]"
+            reason = f"can not satisfy one or more conditions[{conditions}]"
+            details = f"{place} {reason}, or it doesn't attach to zone[uuid:{zone}]"
+            errors[bs["uuid"]] = refused(details)
+    if wanted:
+        return storages, errors
+    reason = f"satisfies conditions[{conditions}, attached zone uuid={zone}]"
+    return storages[:1], {"": refused(f"no backup storage that {reason} found")}
+
+
+def no_storage_for_template(cloud: Cloud, call: Call, errors: list[ApiError]) -> ApiError:
+    """Return the error of a template for which there is no backup storage."""
+    uuids = f"[{', '.join(call['backupStorageUuids'] or ())}]"
+    bodies = json.dumps([cloud.catalogue.error_body(error) for error in errors])
+    if call["snapshotUuid"]:
+        place = f"volume snapshot[uuid:{call['snapshotUuid']}] on backup storage[uuids:{uuids}]"
+        details = f"failed to create template from the {place}"
+        return ApiError("SYS.1006", details, causes=errors)
+    if call["rootVolumeUuid"]:
+        place = f"backup storage specified by uuids{uuids}"
+        details = f"unable to allocate {place}, list errors are: {bodies}"
+        return refused(details) if call["backupStorageUuids"] else errors[0]
+    if not call["backupStorageUuids"]:
+        return refused("cannot find proper backup storage", errors[0])
+    place = f"all backup storage[uuid:{uuids}]"
+    return refused(f"failed to allocate {place}, a list of error: {bodies}")
+
+
+@named_in_rows
+def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
+    """Add a copy of a template on each given backup storage that can take it, else on any."""
+    snapshot = cloud.look("VolumeSnapshot", call["snapshotUuid"])
+    uuid = call["rootVolumeUuid"] or call["volumeUuid"] or snapshot.get("volumeUuid")
+    volume = cloud.look("Volume", uuid)
+    storage = (snapshot or volume).get("primaryStorageUuid")
+    zone = cloud.look("PrimaryStorage", storage).get("zoneUuid", "")
+    storages, errors = storages_for_image(cloud, call, zone, image.get("actualSize", 0))
+    if snapshot and snapshot["status"] != "Ready":
+        storages = []
+        errors = {"": refuse_snapshot(snapshot, "CreateTemplateFromVolumeSnapshotMsg")}
+    if not storages:
+        raise no_storage_for_template(cloud, call, [*errors.values()])
+    add_copies(cloud, image, storages, "Creating")
+    if snapshot:
+        for uuid, error in errors.items():
+            error_body = cloud.catalogue.error_body(error)
+            call.failures.append({"backupStorageUuid": uuid, "error": error_body})
+    elif call["rootVolumeUuid"]:
+        cloud.change("Image", image["uuid"], owner=volume.get("owner"))
+    else:
+        cloud.change("Image", image["uuid"], platform=None)
+
+
+FILES = {  # directory and suffix of an image file, by media type (BackupStoragePathMaker.java)
+    "RootVolumeTemplate": ("rootVolumeTemplates", "template"),
+    "DataVolumeTemplate": ("dataVolumeTemplates", "volume"),
+    "ISO": ("dataVolumeTemplates", "iso"),
+}
 
 
 @named_in_rows
 def complete_image(cloud: Cloud, image: Item, call: Call) -> None:
-    """Make an image Ready, with all its copies."""
-    cloud.change(
-        "Image",
-        image["uuid"],
-        status="Ready",
-        actualSize=image["size"],
-        md5Sum=digest(image["uuid"]),
-        backupStorageRefs=with_status(image["backupStorageRefs"], "Ready"),
-    )
+    """Make an image Ready, with all its copies. The file of a template has its uuid as name."""
+    uuid, url, copies = image["uuid"], image["url"], []
+    directory, suffix = FILES[image["mediaType"]]
+    name = uuid if url.startswith("volume") else os.path.splitext(os.path.basename(url))[0]
+    path = f"{directory}/acct-{image.get('owner') or ADMIN}/{uuid}/{name}.{suffix}"
+    for ref in with_status(cloud, image["backupStorageRefs"], "Ready", image["backupStorageRefs"]):
+        bs = cloud.get("BackupStorage", ref["backupStorageUuid"])
+        copies.append(ref | {"installPath": f"{bs['url']}/{path}"})
+    cloud.change("Image", uuid, status="Ready", backupStorageRefs=copies)
 
 
-def set_status_of_copies(
-    cloud: Cloud, uuid: Uuid, status: str, storages: list[Uuid] | None
-) -> None:
-    """Change the status of copies. An image is Deleted with the last of them."""
-    image = cloud.get("Image", uuid)
-    copies = with_status(image["backupStorageRefs"], status, storages)
-    others = [ref["status"] for ref in copies if ref["status"] != "Deleted"]
-    status = others[0] if others else status
-    cloud.change("Image", uuid, backupStorageRefs=copies, status=status)
+@named_in_rows
+def download_image(cloud: Cloud, image: Item, call: Call) -> None:
+    """Download an image to each of its backup storages. One that fails is left out."""
+    copies, errors = [], []
+    for ref in image["backupStorageRefs"]:
+        bs = cloud.get("BackupStorage", ref["backupStorageUuid"])
+        room = room_for_images(cloud, bs)
+        if bs["status"] != "Connected":
+            message = "org.zstack.header.storage.backup.DownloadImageMsg"
+            reason = f"backup storage cannot proceed message[{message}] because its status is"
+            errors.append(refused(f"{reason} {bs['status']}"))
+        elif room <= IMAGE_SIZE:
+            errors.append(refused(
+                f"the backup storage[uuid:{bs['uuid']}, name:{bs['name']}] has not enough capacity "
+                f"to download the image[{image['name']}].Required size:{IMAGE_SIZE}, available "
+                f"size:{room}"
+            ))  # fmt: skip
+        else:
+            copies.append(ref)
+    if not copies:
+        uuids = ", ".join(ref["backupStorageUuid"] for ref in image["backupStorageRefs"])
+        place = f"Failed to download image[name:{image['name']}] on all backup storage[{uuids}]."
+        raise ApiError("SYS.1002", place, causes=errors)
+    if image["url"].startswith("upload://"):
+        cloud.clock.after(30, functools.partial(end_upload, cloud, image["uuid"]), "upload")
+        return
+    changes: Item = {"size": IMAGE_SIZE, "actualSize": IMAGE_SIZE, "backupStorageRefs": copies}
+    changes["url"] = re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1", image["url"])
+    cloud.change("Image", image["uuid"], md5Sum=digest(image["uuid"]), **changes)
+    complete_image(cloud, image | changes, call)
+
+
+IMAGE_SIZE = 10 * GIB
+
+
+def end_upload(cloud: Cloud, uuid: Uuid) -> None:
+    """Remove an image to which nobody uploads anything (ImageManagerImpl.java)."""
+    if cloud.look("Image", uuid).get("status") == "Downloading":
+        cloud.remove("Image", uuid)
+        cloud.clock.spawn(cloud.store.try_commit())
+
+
+@named_in_rows
+def refuse_template(cloud: Cloud, image: Item, call: Call) -> None:
+    """Refuse to make an image of the root volume of a virtual machine that is on its way."""
+    volume = cloud.look("Volume", call["rootVolumeUuid"])
+    state = cloud.look("VmInstance", volume.get("vmInstanceUuid")).get("state", "Stopped")
+    if state not in ("Running", "Stopped", "Paused"):
+        message = "message[org.zstack.header.vm.CreateTemplateFromVmRootVolumeMsg]"
+        reason = f"current vm instance state[{state}] doesn't allow to proceed {message}"
+        details = f"{reason}, allowed states are [Running, Stopped, Paused]"
+        place = f"image from root volume[uuid:{volume['uuid']}] on all backup storage"
+        outer = f"failed to create {place}, see cause for one of errors"
+        raise refused(outer, chained(("SYS.1006", "VM.1010"), details))
+
+
+def with_status(cloud: Cloud, copies: list[Item], status: str, some: list[Item]) -> list[Item]:
+    """Return the copies of an image, some of them with another status."""
+    changed = []
+    for ref in copies:
+        changes = {"status": status, "lastOpDate": cloud.stamp()}
+        changed.append(ref | changes if ref in some else ref)
+    return changed
+
+
+def copies_on(copies: list[Item], storages: list[Uuid] | None) -> list[Item]:
+    """Return the copies on some backup storages, or all."""
+    return [ref for ref in copies if not storages or ref["backupStorageUuid"] in storages]
+
+
+def is_reached(cloud: Cloud, ref: Item) -> bool:
+    return cloud.look("BackupStorage", ref["backupStorageUuid"])["status"] == "Connected"
 
 
 @behaviour
 def delete_image(cloud: Cloud, call: Call) -> None:
-    """Delete the copies of an image on some backup storages, or all. They wait to be expunged."""
-    set_status_of_copies(cloud, call["uuid"], "Deleted", call["backupStorageUuids"])
-    expunge(cloud, "Image", call["uuid"])
+    delete_copies(cloud, cloud.get("Image", call["uuid"]), call["backupStorageUuids"])
+
+
+def delete_copies(cloud: Cloud, image: Item, storages: list[Uuid] | None) -> None:
+    """Delete the copies of an image on some backup storages, or all. They wait to be expunged.
+
+    An image that is not complete is removed.
+    """
+    uuid, copies = image["uuid"], image["backupStorageRefs"]
+    if is_on_its_way(image) or not copies:
+        cloud.remove("Image", uuid)
+        return
+    deleted = copies_on(copies, storages)
+    if not deleted:
+        details = "you must call then() to add flow before calling start() or allowEmptyFlow()"
+        raise ApiError("SYS.1000", f"{details} to run empty flow chain on purpose")
+    if configured(cloud, "image", "deletionPolicy") == "Direct":
+        deleted = [ref for ref in deleted if is_reached(cloud, ref)]
+        keep_copies(cloud, image, [ref for ref in copies if ref not in deleted])
+        return
+    keep_copies(cloud, image, with_status(cloud, copies, "Deleted", deleted))
+    expunge(cloud, "Image", uuid)
+
+
+def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
+    """Leave an image with some copies. It is Deleted if all are, and removed with the last one."""
+    if not copies:
+        cloud.remove("Image", image["uuid"])
+        return
+    is_deleted = all(ref["status"] == "Deleted" for ref in copies)
+    status = "Deleted" if is_deleted else image["status"]
+    cloud.change("Image", image["uuid"], backupStorageRefs=copies, status=status)
+
+
+@on("removed", "Account")
+def delete_images_of(cloud: Cloud, account: Item) -> None:
+    """Delete the images of a removed account. Those that wait to be expunged are admin's."""
+    for image in cloud.find("Image", "owner", account["uuid"]):
+        cloud.change("Image", image["uuid"], owner=None)
+        delete_copies(cloud, image, None)
 
 
 @behaviour
 def recover_image(cloud: Cloud, call: Call) -> Item:
-    """Recover the copies of an image. One that was never complete is in Error."""
-    uuid = call["imageUuid"]
-    status = "Ready" if cloud.get("Image", uuid).get("md5Sum") else "Error"
-    set_status_of_copies(cloud, uuid, status, call["backupStorageUuids"])
-    return cloud.inventory_of("Image", uuid)
+    """Make deleted copies of an image Ready, on some backup storages or on all."""
+    image = cloud.get("Image", call["imageUuid"])
+    deleted = copies_on(EXPUNGING["Image"].waiting(image), call["backupStorageUuids"])
+    copies = with_status(cloud, image["backupStorageRefs"], "Ready", deleted)
+    cloud.change("Image", image["uuid"], status="Ready", backupStorageRefs=copies)
+    return cloud.inventory_of("Image", image["uuid"])
 
 
 @behaviour
 def expunge_image(cloud: Cloud, call: Call) -> None:
-    """Remove the deleted copies of an image, on some backup storages or on all.
+    """Remove the deleted copies of an image, on some backup storages or on all."""
+    image = cloud.get("Image", call["imageUuid"])
+    copies = EXPUNGING["Image"].waiting(image)
+    expunge_copies(cloud, image, copies_on(copies, call["backupStorageUuids"]))
 
-    The image is removed with its last copy.
-    """
-    image, storages = cloud.get("Image", call["imageUuid"]), call["backupStorageUuids"]
-    copies = []
-    for ref in image["backupStorageRefs"]:
-        is_deleted = "Deleted" in (image["status"], ref["status"])
-        if not is_deleted or (storages and ref["backupStorageUuid"] not in storages):
-            copies.append(ref)
-    if copies:
-        cloud.change("Image", image["uuid"], backupStorageRefs=copies)
-    else:
-        cloud.remove("Image", image["uuid"])
+
+@on("expunged", "Image")
+def expunge_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
+    """Remove copies of an image. A GC job deletes them on a backup storage that is away."""
+    keep_copies(cloud, image, [ref for ref in image["backupStorageRefs"] if ref not in copies])
+    for ref in copies:
+        if not is_reached(cloud, ref):
+            bs, uuid = ref["backupStorageUuid"], image["uuid"]
+            name = f"gc-delete-bits-{uuid}-on-backup-storage-{bs}"
+            uuids = {"backupStorageUuid": bs, "imageUuid": uuid}
+            job = add_gc_job(cloud, name, "image.BackupStorageDeleteBitGC", "TimeBased", **uuids)
+            collect_later(cloud, job["uuid"])
+
+
+def collect_later(cloud: Cloud, uuid: Uuid) -> None:
+    """Try a GC job in each interval until it is Done."""
+
+    def try_again() -> None:
+        job = cloud.look("GarbageCollector", uuid)
+        if job.get("status", "Done") == "Done":
+            return
+        collect(cloud, job)
+        cloud.clock.spawn(cloud.store.try_commit())
+        collect_later(cloud, uuid)
+
+    interval = configured(cloud, "image", "deletion.gcInterval")
+    cloud.clock.after(interval, try_again, f"GC job {uuid}")
+
+
+@named_in_rows
+def refuse_image_out_of_reach(cloud: Cloud, image: Item, call: Call) -> None:
+    """Refuse to ask for the size of an image on backup storage that is away."""
+    if not any(is_reached(cloud, ref) for ref in image["backupStorageRefs"]):
+        name = f"image[uuid:{image['uuid']}, name:{image['name']}]"
+        raise refused(f"No connected backup storage found for {name}")
+
+
+@behaviour
+def get_backup_storage_for_creating_image_from_volume(cloud: Cloud, call: Call) -> Item:
+    """Return the usable backup storage of a zone whose type goes with a primary storage."""
+    volume = cloud.look("Volume", call["volumeUuid"])
+    snapshot = cloud.look("VolumeSnapshot", call["volumeSnapshotUuid"])
+    ps = cloud.look("PrimaryStorage", (volume or snapshot).get("primaryStorageUuid"))
+    if not ps:
+        raise ApiError("SYS.1000", "cannot find primary storage")
+    inventories = []
+    for bs in cloud.queries_of(call).tables.in_order("BackupStorage"):
+        fits = bs["type"] == ps["type"] or bs["type"] == "ImageStoreBackupStorage"
+        if bs["type"] == "SftpBackupStorage":
+            fits = ps["type"] not in ("Ceph", "Fusionstor")
+        if fits and is_usable(bs) and ps["zoneUuid"] in bs["attachedZoneUuids"]:
+            inventories.append(cloud.inventory("BackupStorage", bs))
+    return {"inventories": inventories}
+
+
+@behaviour
+def get_backup_storage_for_creating_image_from_volume_snapshot(cloud: Cloud, call: Call) -> Item:
+    return get_backup_storage_for_creating_image_from_volume(cloud, call)
 
 
 @behaviour(export="Export the image")
@@ -12312,16 +13587,13 @@ def copy_image(cloud: Cloud, call: Call) -> Stages:
 
 # ---- Behaviours: tags ----------------------------------------------------------------------------
 
-ONLY_ONE = ("hostname", "userdata", "sshkey")  # system tags of which a virtual machine has one
-
-
 @on("tagging", "")
 def check_tag(
-    cloud: Cloud, tag: str, vo: str, uuid: Uuid | None = None, l3s: Sequence[Uuid] = ()
+    cloud: Cloud, tag: str, vo: str, uuid: Uuid | None = None, l3: Uuid | None = None
 ) -> None:
     """Refuse a system tag of an object: by the rules for tags, or for what others have.
 
-    `l3s` are the networks of a virtual machine that is being created.
+    `l3` is the default network of a virtual machine that is being created.
     """
     for rule in cloud.catalogue.tag_rules:
         parts = parts_of(rule.tag, tag) if rule.type == vo else None
@@ -12329,26 +13601,25 @@ def check_tag(
         if scope:
             raise ApiError("SYS.1007", scope.text(rule.details))
     if vo == "VmInstanceVO":
-        nics = cloud.find("VmNic", "vmInstanceUuid", uuid)
-        networks = [nic["l3NetworkUuid"] for nic in nics] or l3s
-        refuse_taken_hostname(cloud, tag, uuid, networks)
+        l3 = l3 or cloud.look("VmInstance", uuid).get("defaultL3NetworkUuid")
+        refuse_taken_hostname(cloud, tag, uuid, l3)
         static = parts_of("staticIp::{l3}::{ip}", tag)
-        own_ips = [nic.get("ip") for nic in nics]
-        if static and static["l3"] in networks and static["ip"] not in own_ips:
-            required_ip(cloud, static["l3"], static["ip"])
+        own_ips = [nic.get("ip") for nic in cloud.find("VmNic", "vmInstanceUuid", uuid)]
+        if static and static["ip"] not in own_ips:
+            network, ip = static.values()
+            if is_taken(cloud, network, ip) or not range_with(cloud, network, ip):
+                raise refused(f"IP[{ip}] is not available on the L3 network[uuid:{network}]")
 
 
-def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3s: Sequence[Uuid]) -> None:
-    """Refuse a hostname that another virtual machine has on the same network."""
-    if not tag.startswith("hostname::"):
-        return
-    for other in cloud.find("SystemTag", "tag", tag):
-        nics = cloud.find("VmNic", "vmInstanceUuid", other["resourceUuid"])
-        shared = {nic["l3NetworkUuid"] for nic in nics} & {*l3s}
-        if shared and other["resourceUuid"] != vm:
-            owner = f"a VM[uuid:{other['resourceUuid']}] having hostname[{tag.partition('::')[2]}]"
-            place = f"on L3 network[uuid:{min(shared)}]"
-            details = f"conflict hostname in system; there has been {owner} {place}"
+def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3: Uuid | None) -> None:
+    """Refuse a hostname that another virtual machine on a network has."""
+    for other in cloud.find("SystemTag", "tag", tag) if tag.startswith("hostname::") else ():
+        uuid = other["resourceUuid"]
+        l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", uuid)]
+        if l3 in l3s and uuid != vm:
+            owner = f"a VM[uuid:{uuid}] having hostname[{tag.partition('::')[2]}]"
+            place = f"on L3 network[uuid:{l3}]"
+            details = f"conflict hostname in system tag[{tag}]; there has been {owner} {place}"
             raise ApiError("SYS.1007", details)
 
 
@@ -12363,14 +13634,20 @@ def check_tags_of_call(cloud: Cloud, call: Call) -> None:
             raise ApiError("SYS.1007", f"no system tag matches {tag}")
         if call.api.creates:
             vo = f"{rows[call.api.type].stored}VO"
-            check_tag(cloud, tag, vo, l3s=call["l3NetworkUuids"] or ())
+            check_tag(cloud, tag, vo, l3=call["defaultL3NetworkUuid"])
     if not call.api.creates or call.api.type != "VmInstance":
         return
-    for name in ONLY_ONE:
-        count = sum(tag.startswith(f"{name}::") for tag in call.system_tags)
+    tags = [tag.partition("::") for tag in call.system_tags]
+    names = Counter(name for name, _, _ in tags)
+    if names["hostname"] > 1:
+        raise ApiError("SYS.1007", "only one hostname system tag is allowed, but 2 got")
+    if names["userdata"] > 1:
+        details = "Shouldn't be more than one userdata systemTag for one vm."
+        raise ApiError("SYS.1007", details)
+    macs = Counter(rest.partition("::")[2].lower() for name, _, rest in tags if name == "customMac")
+    for mac, count in macs.items():
         if count > 1:
-            details = f"only one {name} system tag is allowed, but {count} got"
-            raise ApiError("SYS.1007", details)
+            raise refused(f"Not allowed same mac [{mac}]")
 
 
 def tagged_resource(cloud: Cloud, vo: str) -> Resource:
@@ -12504,15 +13781,22 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
 @checks_parameters(check_job_name)
 @behaviour
 def submit_long_job(cloud: Cloud, call: Call) -> Item:
-    """Begin a long job. Deleting what is gone already has succeeded."""
+    """Begin a long job, if nothing keeps its call from beginning.
+
+    Deleting what is gone already has succeeded.
+    """
     inner = inner_call(cloud, call)
     is_gone = cloud.is_gone(inner)
-    names = ("description", "jobName", "jobData", "targetResourceUuid")
+    if not is_gone:
+        cloud.validate(inner, is_submitted=True)
+    names = ("description", "jobName", "targetResourceUuid")
     values = {name: call[name] for name in names}
     values |= {"uuid": call["resourceUuid"], "name": call["name"] or call["jobName"]}
+    tags = {"systemTags": inner.system_tags, "userTags": inner.user_tags}
+    values["jobData"] = json.dumps(inner.params | {key: tags[key] for key in tags if tags[key]})
     job = new_long_job(cloud, call, **values)
     if is_gone:
-        end_long_job(cloud, job["uuid"], None, None)
+        end_long_job(cloud, job["uuid"], None)
         return cloud.inventory_of("LongJob", job["uuid"])
     run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
     return {"inventory": cloud.inventory("LongJob", job)}
@@ -12544,7 +13828,7 @@ def run_long_job(
     inner = replace(call, long=True, fault=NO_FAULT)
 
     def done(body: Any, error: ApiError | None) -> None:
-        end_long_job(cloud, uuid, body, error)
+        end_long_job(cloud, uuid, error)
 
     run = runs[uuid] = Run(cloud.jobs, inner, seconds, done, began)
     limit = configured(cloud, "longJob", "longJob.api.timeout")
@@ -12559,7 +13843,7 @@ def run_long_job(
     cloud.clock.at_second(run.began + limit, time_out, f"timeout of long job {uuid}")
 
 
-def end_long_job(cloud: Cloud, uuid: Uuid, body: Item | None, error: ApiError | None) -> None:
+def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
     """Set the state and the result of a long job whose work is over, but for a canceled one."""
     cloud.part(LongRuns).pop(uuid, None)
     job = cloud.look("LongJob", uuid)
@@ -12571,8 +13855,6 @@ def end_long_job(cloud: Cloud, uuid: Uuid, body: Item | None, error: ApiError | 
         result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False)
         sentence = "long job[uuid:%s] failed: %s"
         cloud.notify(sentence, [uuid, error.details], "LongJobVO", uuid, "Error")
-    elif body and "inventory" in body:
-        result = json.dumps(body["inventory"], ensure_ascii=False)
     cloud.change("LongJob", uuid, state=state, jobResult=result)
     cloud.clock.spawn(cloud.store.try_commit())
 
@@ -13602,8 +14884,6 @@ def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -
             if item is cloud.store.peek(type, item["uuid"]):
                 continue  # it was there before
             cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
-            if "nextIp" in item:
-                cloud.part(Cursors)[item["uuid"]] = int(address_of(item["nextIp"]) or 0)
 
 
 def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
@@ -14293,7 +15573,7 @@ def cut_off(cloud: Cloud, hosts: list[Uuid]) -> None:
     for run in [*cloud.jobs.runs]:
         if host := host_needed_by(cloud, run, hosts):
             error = ApiError("HOST.1010", f"host[uuid:{host}] is disconnected")
-            run.fail(wrapped(error, run.call.api))
+            run.fail(wrapped(error, run.call))
     for uuid in hosts:
         if not cloud.store.peek("Host", uuid):
             continue
@@ -16549,7 +17829,7 @@ def checks_more(api: Api) -> bool:
     maps = [param for param in api.params.values() if param.type == "map" and param.required]
     if maps and api.method in ("GET", "DELETE"):
         return True
-    codes = [code for _, code, _ in api.refuses]
+    codes = [refusal.codes[0] for refusal in api.refusals]
     return "SYS.1007" in codes or bool(getattr(api.behaviour, "check", None))
 
 
@@ -18617,7 +19897,6 @@ def reset_mock(rest: Rest) -> None:
     if start and start.is_of(rest.settings.cloud, rest.clock.now()):
         cloud.store.put_back(start.image)
         cloud.random.setstate(start.random)
-        cloud.part(Cursors).update(start.cursors)
     else:
         make_cloud(rest)
     expunge_all_later(cloud)
@@ -18652,8 +19931,7 @@ def make_cloud(rest: Rest) -> None:
         rest.made = filled_with | {"cloud": named_anywhere(settings.cloud)}
     record = {"uuid": "mock", "starts": 0, "since": int(date)}
     cloud.store.put("Mock", record | filled_with | facts_of(rest))
-    image, cursors = cloud.store.image(), dict(cloud.part(Cursors))
-    rest.start = Start(settings.cloud, date, stamp, image, cloud.random.getstate(), cursors)
+    rest.start = Start(settings.cloud, date, stamp, cloud.store.image(), cloud.random.getstate())
 
 
 @dataclass
@@ -18665,7 +19943,6 @@ class Start:
     stamp: tuple | None  # of the file that --cloud names
     image: Image
     random: tuple  # the state of the generator
-    cursors: dict[Uuid, int]
 
     def is_of(self, cloud: str, now: Seconds) -> bool:
         """Return True if a reset to `cloud` can use it: it is fresh, and its file unchanged."""

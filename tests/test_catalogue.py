@@ -189,7 +189,8 @@ def test_every_function_of_an_api_is_named_as_one():
 
 
 def test_every_hook_is_about_something_that_there_is():
-    subjects = {"removed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "called": {""}, "tagging": {""}}
+    subjects = {"removed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "called": {"", *ALL.apis}, "tagging": {""}, "failed": {*ALL.apis},
+                **dict.fromkeys(("started", "stopped", "moved", "destroying", "destroyed"), {"VmInstance"}), "readdressed": {"VmNic"}, "expunged": {"Image"}}  # fmt: skip
     for event, subject in HOOKS:
         if event == "computed":
             type, _, name = subject.partition(".")
@@ -289,6 +290,7 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
     ("apis", "SetVmHostname", {"refuses": [["no Zonee uuid=hostname", "SYS.1006", "no"]]}, "there is no resource 'Zonee'"),
     ("apis", "SetVmHostname", {"refuses": [["hostname", "SYS.9", "no"]]}, "there is no error code 'SYS.9'"),
     ("apis", "SetVmHostname", {"refuses": [["hostname"]]}, "a refusal is a condition, an error code and a text"),
+    ("apis", "SetVmHostname", {"refuses": [["hostname", "SYS.1006", "no", "later"]]}, "a refusal is a condition, an error code and a text"),
     ("apis", "SetVmHostname", {"refuses": ["hostname"]}, "refuses is a list of lists of texts"),
     ("apis", "SetVmHostname", {"nowe": True}, "there is no key 'nowe', did you mean now?"),
     ("apis", "SetVmHostname", {"now": 1}, "now is true or false, not 1"),
@@ -299,7 +301,7 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
     ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstance", "hostname! ~5"]}, "'~5' is no constraint"),
     ("apis", "SetVmHostname", {"takes": ["uuid! @VmInstanc", "hostname!"]}, "there is no resource 'VmInstanc', did you mean VmInstance?"),
     ("apis", "SetVmHostname", {"takes": ["hostname!"]}, "there is no parameter 'uuid'"),
-    ("apis", "SetVmHostname", {"does": []}, "nothing does its calls"),
+    ("apis", "SetVmSshKey", {"does": []}, "nothing does its calls"),
     ("apis", "SetVmHostname", {"call": "PUTT /vm-instances/{uuid}/actions"}, "is not a method and a path, such as GET /zones"),
     ("apis", "SetVmHostname", {"dose": "x"}, "there is no key 'dose', did you mean does?"),
     ("apis", "SetVmHostname", {"does": 5}, "does is a list of texts, not 5"),

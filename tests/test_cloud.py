@@ -353,7 +353,7 @@ VMS = {"web-1", "web-2", "web-3", "db-1", "db-2", "cache-1", "ci-1", "ci-2", "of
         ("L3Network", "l3-private", {"L2Network": {"l2-public", "l2-private"}, "IpRange": {"range-public"}, "VmNic": set(),
                                      "VmInstance": VMS}),
         ("IpRange", "range-public", {"L3Network": {"l3-public", "l3-private"}, "Vip": set(), "Eip": set()}),
-        ("PrimaryStorage", "ps-nfs", {"VmInstance": set(), "Volume": {"spare"}, "VolumeSnapshot": set()}),
+        ("PrimaryStorage", "ps-nfs", {"VmInstance": set(), "Volume": {"spare"}, "VolumeSnapshot": {"before-upgrade-1", "before-upgrade-2"}}),
         ("BackupStorage", "bs-1", {"Image": set(), "VmInstance": VMS}),
         ("Image", "image-centos7", {"VmInstance": VMS}),
         ("DiskOffering", "disk-100g", {"Volume": {"spare", "db-data-1", "db-data-2"}}),

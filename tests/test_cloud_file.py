@@ -292,12 +292,12 @@ async def test_a_long_job_of_a_file_goes_on_where_it_has_a_duration(tmp_path):
             assert {job["name"]: job["state"] for job in await mock.query("longjobs")} == {"going": state, "standing": "Running"}
 
 
-async def test_a_virtual_machine_of_a_file_that_has_no_image_cannot_start_and_says_so(tmp_path):
+async def test_a_virtual_machine_of_a_file_that_has_no_nic_cannot_start_and_says_so(tmp_path):
     storage = [{"name": "p", "attachedClusterUuids": ["@c"]}]
     (tmp_path / "cloud.json").write_text(json.dumps(SMALL | {"primary-storage": storage, "vm-instances": [{"name": "v", "state": "Stopped"}]}))
     async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
         await mock.login()
-        with pytest.raises(RuntimeError, match="SYS.1003.*ImageVO.*not found"):
+        with pytest.raises(RuntimeError, match="SYS.1006.*doesn't have any nic"):
             await mock.act("vm-instances", named("VmInstance/v"), "startVmInstance")
 
 

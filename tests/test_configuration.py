@@ -273,7 +273,7 @@ class TestExpunging:
 async def test_primary_storage_keeps_what_it_reserves(cloud):
     (storage,) = await cloud.query("primary-storage", "name=ps-nfs")
     await configure(cloud, "primaryStorage/reservedCapacity", str(storage["availableCapacity"] - (50 << 30)))
-    with pytest.raises(RuntimeError, match="PS.1000"):
+    with pytest.raises(RuntimeError, match="SYS.1006"):
         await cloud.create("CreateDataVolume", name="v", diskOfferingUuid=named("disk-100g"), primaryStorageUuid=storage["uuid"])
     assert await cloud.create("CreateDataVolume", name="v", diskOfferingUuid=named("disk-20g"), primaryStorageUuid=storage["uuid"])
 

@@ -99,6 +99,16 @@ async def text_of_an_empty_result(mock):
     return (await end(mock, await send(mock, "DELETE", f"/zones/{named('nobody')}"))).text
 
 
+def deletion_of_an_inherent_tag(mode):
+    """The last status of a DeleteTag, and the code of its error."""
+
+    async def ask(mock):
+        _, answer = await mock.request("GET", "/system-tags?q=inherent=true")
+        return await outcome("DELETE", f"/tags/{answer['inventories'][0]['uuid']}?deleteMode={mode}")(mock)
+
+    return ask
+
+
 def used_job_uuid(uuid):
     async def ask(mock):
         headers = {"X-Job-UUID": uuid}
@@ -262,6 +272,8 @@ ROWS = [
     ("eip-ip", outcome("GET", "/eips?q=ip=10.20.0.2"), "200", "503 SYS.1000"),
     ("eip-ip", outcome("GET", "/vm-instances?q=vmNics.eip.ip=10.20.0.2"), "200", "503 SYS.1000"),
     ("eip-ip", outcome("GET", "/eips?q=vipIp=10.20.0.2"), "200", "200"),
+    ("enforced-deletion", deletion_of_an_inherent_tag("Enforcing"), "202 200", "202 503 SYS.1006"),
+    ("enforced-deletion", deletion_of_an_inherent_tag("Permissive"), *["202 503 SYS.1006"] * 2),
     ("response-headers", headers_of_an_answer, ("application/json", False), (None, True)),
     ("response-headers", cookie, False, False),
 ]  # fmt: skip

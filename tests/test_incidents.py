@@ -66,7 +66,7 @@ async def test_a_host_that_goes_takes_its_virtual_machines_jobs_and_capacity_wit
     now = await mock.call("GetCpuMemoryCapacity", all="true")
     assert (before["managedCpuNum"] - now["managedCpuNum"], before["totalMemory"] - now["totalMemory"]) == (host["cpuNum"], host["totalMemoryCapacity"])
     await mock.advance(0)
-    assert [await polled(mock, job) for job in (stop, migrate)] == [(503, "VM.1002", "HOST.1010"), (503, "VM.1008", "HOST.1010")]
+    assert [await polled(mock, job) for job in (stop, migrate)] == [(503, "VM.1002", "HOST.1010"), (503, "HOST.1010", None)]
     await mock.advance(10)
     assert (await polled(mock, other))[0] == 200
     assert "the host[uuid:{}] becomes Disconnected" in await warnings(mock)
@@ -84,7 +84,7 @@ async def test_a_creation_on_a_host_that_goes_fails_and_leaves_nothing(mock):
     assert (await mock.query("vm-instances", "name=v"))[0]["hostUuid"] == named("host-2")
     incident = await strike(mock, "host-down", "host-2")
     await mock.advance(1)
-    assert (await polled(mock, job), await mock.query("vm-instances", "name=v")) == ((503, "VM.1000", "HOST.1010"), [])
+    assert (await polled(mock, job), await mock.query("vm-instances", "name=v")) == ((503, "SYS.1006", "HOST.1010"), [])
     await end(mock, incident)
     await mock.advance(60)
     assert await mock.query("vm-instances", "name=v") == []
@@ -143,7 +143,7 @@ async def test_nothing_can_be_placed_where_nobody_gets_to(mock):
     await strike(mock, "network-partition", "zone-1")
     job = await submit(mock, "POST", "/vm-instances", {"params": VM})
     await mock.advance(10)
-    assert await polled(mock, job) == (503, "VM.1000", "HOST_ALLOCATION.1000")
+    assert await polled(mock, job) == (503, "SYS.1006", "HOST_ALLOCATION.1000")
     assert any("primary storage" in text for text in await warnings(mock)) and any("backup storage" in text for text in await warnings(mock))
 
 
@@ -159,9 +159,9 @@ async def test_on_full_storage_there_is_no_room_whatever_is_taken_away(mock):
     job = await submit(mock, "POST", "/vm-instances", {"params": VM})
     await mock.delete("volumes", named("volume-spare"))
     await mock.advance(10)
-    assert await polled(mock, job) == (503, "VM.1000", "PS.1000")
+    assert await polled(mock, job) == (503, "SYS.1006", "HOST_ALLOCATION.1000")
     assert await mock.query("vm-instances", "name=v") == []
-    with pytest.raises(RuntimeError, match=r"PS\.1000"):
+    with pytest.raises(RuntimeError, match="SYS.1006: required primary storage"):
         await mock.create("CreateDataVolume", name="d", diskOfferingUuid=named("disk-100g"), primaryStorageUuid=named("ps-nfs"))
     assert "the primary storage[uuid:{}] has no space left" in await warnings(mock)
 
@@ -183,7 +183,7 @@ async def test_a_volume_under_way_to_full_storage_does_not_arrive(mock):
     await mock.advance(1)
     await strike(mock, "primary-storage-full", "ps-local")
     await mock.advance(10)
-    assert (await polled(mock, job))[:2] == (503, "PS.1000")
+    assert (await polled(mock, job))[:2] == (503, "SYS.1006")
     (volume,) = await mock.query("volumes", f"uuid={uuid}")
     assert (volume["status"], volume["primaryStorageUuid"]) == ("Ready", named("ps-nfs"))
 

@@ -104,11 +104,11 @@ class TestLongJobs:
         await cloud.advance(100)
         assert (await one(cloud, "vm-instances", f"uuid={vm}"))["lastHostUuid"] == named("host-1")
 
-    async def test_what_a_long_job_made_is_its_result(self, cloud):
+    async def test_a_long_job_has_its_own_name_and_the_word_succeeded_as_result(self, cloud):
         job = await self.start(cloud, "AddImage", IMAGE, name="fetch", description="d")
         assert (job["name"], job["description"], job["jobName"], job["managementNodeUuid"]) == ("fetch", "d", "APIAddImageMsg", NODE)
         await cloud.advance(100)
-        assert json.loads((await self.job(cloud, job))["jobResult"]) == await one(cloud, "images", "name=i")
+        assert (await self.job(cloud, job))["jobResult"] == "Succeeded"
 
     async def test_progress_rises_from_0_to_100(self, cloud):
         job = await self.start(cloud, "AddImage", IMAGE)

@@ -37,7 +37,7 @@ TCP = {"type": "Ingress", "protocol": "TCP", "startPort": 80, "endPort": 81}
 REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("CreateVip", {"l3NetworkUuid": PUBLIC, "requiredIp": "x"}), "SYS.1007: requiredIp[x] is not in valid IPv4 mediaType"),
     ((), ("CreateVip", {"l3NetworkUuid": PUBLIC, "requiredIp": "10.20.0.2"}), f"SYS.1007: there is already a vip[10.20.0.2] on l3Network[uuid:{PUBLIC}]"),
-    ((), ("CreateVip", {"l3NetworkUuid": PUBLIC, "requiredIp": "10.30.0.2"}), f"L3.1000: ip[10.30.0.2] is not available on the l3Network[uuid:{PUBLIC}]"),
+    ((), ("CreateVip", {"l3NetworkUuid": PUBLIC, "requiredIp": "10.30.0.2"}), f"L3.1000: cannot find ip range that has ip[10.30.0.2] in l3Network[uuid:{PUBLIC}]"),
     ((), ("CreateEip", {"vipUuid": "@used"}), "SYS.1006: vip[uuid:@used] has been occupied other network service entity[Eip]"),
     ((), ("CreateEip", {"vipUuid": "@idle"}), "SYS.1006: vip[uuid:@idle] is not in state[Enabled], current state is Disabled"),
     ((), ("CreateEip", {"vipUuid": "@vip", "vmNicUuid": "@old-1"}), "SYS.1006: vm[uuid:%s] is Destroyed, it has to be Running or Stopped" % named("vm-old-1")),

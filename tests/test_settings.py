@@ -21,6 +21,7 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "scenario": ("a.json", "a.json"),
     "catalogue": (("c.json",), "c.json"),
     "seed": (7, "7"),
+    "addresses": ("first", "first"),
     "clock": ("frozen", "frozen"),
     "durable": ("off", "off"),
     "no_magic": (True, "true"),

@@ -24,7 +24,6 @@ from zmock import (
     CLOUD,
     CONTROL,
     IN_TESTS,
-    Cursors,
     ExpungeTimers,
     FrozenDict,
     FrozenList,
@@ -68,7 +67,6 @@ def state(mock):
         "next uuid": cloud.random.getstate(),
         "of the cloud": [str(getattr(cloud, name)) for name in (
             "used", "draws", "creation_moment", "acting")],
-        "next addresses": dict(cloud.part(Cursors)),
         "outages": {name: str(value) for name, value in vars(cloud.outages).items()},
         "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
         "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "last_looks", "expired_by", "unanswered", "hooks_first")],

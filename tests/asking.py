@@ -5,12 +5,20 @@ import contextlib
 import functools
 import inspect
 import json
+import sys
 import time
 import traceback
 from pathlib import Path
 
 import aiohttp
 import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# The command of a zmock in a process of its own, with IMPORTABLE in its environment. As a script it is the same, but Python
+# keeps no bytecode of scripts: it starts half a second later.
+PROGRAM = (sys.executable, "-m", "zmock")
+IMPORTABLE = {"PYTHONPATH": str(ROOT)}
 
 
 class World:

@@ -1,5 +1,6 @@
 """The pages of the documentation, and a shell that types what they show."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -8,7 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from asking import PROGRAM, ROOT
+
 ENGLISH = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 CHINESE = sorted([ROOT / "README.zh-CN.md", *(ROOT / "docs/zh").glob("*.md")]) if (ROOT / "docs/zh").exists() else []
 PAGES = [*ENGLISH, *CHINESE]
@@ -96,21 +98,24 @@ def as_shown(text):
 
 
 def copy_project(folder):
-    """Copy zmock to a folder, with a .venv whose python is this one."""
-    shutil.copy(ROOT / "zmock.py", folder)
+    """Copy zmock to a folder with the bytecode that it has, and a .venv whose python is this one, and keeps that."""
+    shutil.copy2(ROOT / "zmock.py", folder)
+    if (bytecode := Path(importlib.util.cache_from_source(ROOT / "zmock.py"))).exists():
+        (folder / "__pycache__").mkdir()
+        shutil.copy2(bytecode, folder / "__pycache__")
     (folder / "data").mkdir()
     for name in ("catalogue.json", "demo.json", "page.html", "schema.json"):
         shutil.copy(ROOT / "data" / name, folder / "data")
     python = folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nif [ "$1" = zmock.py ]; then shift; set -- -m zmock "$@"; fi\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
 
 
 def start(folder, *flags):
     """Start the zmock of a folder. Return the process and its port."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ZMOCK_")}
-    command = [sys.executable, "zmock.py", "--port", "0", *flags]
+    command = [*PROGRAM, "--port", "0", *flags]
     with open(folder / "zmock.log", "w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
     return server, re.search(r":(\d+)/", server.stdout.readline())[1]

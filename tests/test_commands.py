@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -15,11 +16,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from asking import each
+from asking import IMPORTABLE, PROGRAM, ROOT, each
 
 from zmock import COMMANDS, SERVER, Entry, flags_of, journal_line, main, serve
 
-ROOT = Path(__file__).parent.parent
 NO_PROXY_HERE = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9"}
 
 
@@ -51,8 +51,8 @@ def zmock_cli(capsys, monkeypatch):
 
 def command(*arguments, **environment):
     """A command in a process of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ZMOCK_", "ZSTACK_"))} | environment
-    words = [sys.executable, str(ROOT / "zmock.py"), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ZMOCK_", "ZSTACK_"))} | IMPORTABLE | environment
+    words = [*PROGRAM, *arguments]
     return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -224,13 +224,13 @@ def test_the_help_of_a_command_shows_its_own_flags_in_lines_of_100_columns(zmock
 
 @pytest.mark.skipif(not all(map(shutil.which, ("bash", "curl"))), reason="evaluates it in bash, and calls with curl")
 def test_the_exports_of_env_are_evaluated_and_used_in_a_shell(mock):
-    zmock = f"{sys.executable} {ROOT / 'zmock.py'}"
+    zmock = shlex.join(PROGRAM)
     script = f"""
         eval "$({zmock} env --url {mock.base})"
         curl -s --noproxy '*' -H "Authorization: OAuth $ZSTACK_SESSION" "$ZSTACK_URL/zones?fields=name"; echo
         curl -s --noproxy '*' "$ZSTACK_CONTROL_URL/dialect" | head -c 21; echo
         {zmock} wait && echo there"""  # which finds it by ZSTACK_URL
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(["bash", "-c", script], env=os.environ | IMPORTABLE, capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.stderr) == ('{"inventories":[{"name":"zone-1"}]}\n{"dialect": "manual",\nthere\n', "")
 
 
@@ -417,8 +417,8 @@ def test_following_prints_the_journal_then_each_call_once_and_the_end_of_its_job
 def test_following_ends_with_the_next_line_when_its_reader_has_gone(called):
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        words = [sys.executable, str(ROOT / "zmock.py"), "calls", "-f", "--url", called.base]
-        process = subprocess.Popen(words, stdout=theirs, stderr=subprocess.PIPE, text=True)
+        words = [*PROGRAM, "calls", "-f", "--url", called.base]
+        process = subprocess.Popen(words, env=os.environ | IMPORTABLE, stdout=theirs, stderr=subprocess.PIPE, text=True)
         theirs.close()
         assert ours.recv(1)
     called.request("GET", "/images")

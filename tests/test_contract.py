@@ -1,6 +1,7 @@
 """The contract: it is valid OpenAPI, says what the rows say, and the running mock keeps it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,11 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from asking import IMPORTABLE, PROGRAM, ROOT
 from openapi_spec_validator import validate
 
 from zmock import Contract, Settings, ValueSpec, catalogue, new_cloud, param_schema, serve
 
-ROOT = Path(__file__).parent.parent
 ALL = catalogue()
 
 
@@ -212,7 +213,7 @@ async def test_it_is_served_where_other_tools_look_for_it(aiohttp_client, zmock)
 
 @pytest.mark.parametrize("dialect", DOCUMENTS)
 def test_the_command_line_prints_the_same(dialect):
-    run = subprocess.run([sys.executable, ROOT / "zmock.py", "openapi", "--dialect", dialect], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([*PROGRAM, "openapi", "--dialect", dialect], env=os.environ | IMPORTABLE, capture_output=True, text=True, timeout=60)
     assert run.stderr == ""
     assert json.loads(run.stdout) == json.loads(json.dumps(DOCUMENTS[dialect]))
 

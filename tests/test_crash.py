@@ -12,18 +12,16 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 from uuid import UUID
 
 import aiohttp
 import pytest
+from asking import IMPORTABLE, PROGRAM
 from tinydb import TinyDB
 
 from zmock import SHA512_OF_PASSWORD, named, serve
 
 ROUNDS = int(os.environ.get("ROUNDS", 6))
-ZMOCK = Path(__file__).parent.parent / "zmock.py"
 LOG_IN = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
 GONE = None
 
@@ -32,8 +30,8 @@ class Process:
     """A zmock with a folder."""
 
     def __init__(self, folder):
-        command = [sys.executable, ZMOCK, "--port", "0", "--data", folder, "--delay", "0-0.05"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [*PROGRAM, "--port", "0", "--data", folder, "--delay", "0-0.05"]
+        self.process = subprocess.Popen(command, env=os.environ | IMPORTABLE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip().partition("=")[2]
         assert self.url, self.process.communicate()[1]
 

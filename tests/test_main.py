@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from asking import ask_control, each
+from asking import IMPORTABLE, PROGRAM, ask_control, each
 from tinydb import TinyDB
 from tinydb.table import Document
 
@@ -44,9 +44,10 @@ ZMOCK = Path(__file__).parent.parent / "zmock.py"
 class Process:
     """A zmock in a process of its own, as a shell starts it."""
 
-    def __init__(self, *flags, script=ZMOCK, cwd=None, **variables):
-        command = [sys.executable, str(script), "--port", "0", *map(str, flags)]
-        self.process = subprocess.Popen(command, cwd=cwd, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, *flags, script=None, cwd=None, **variables):
+        program = PROGRAM if script is None else (sys.executable, script)
+        command = [*program, "--port", "0", *map(str, flags)]
+        self.process = subprocess.Popen(command, cwd=cwd, env=os.environ | IMPORTABLE | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.first = self.process.stdout.readline()
         self.url = self.first.strip().partition("=")[2]
         self.session = None

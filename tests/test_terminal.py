@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from asking import ask_control, each
+from asking import IMPORTABLE, PROGRAM, ask_control, each
 
 import zmock
 from zmock import (
@@ -47,9 +47,9 @@ class Shown:
     def __init__(self, folder, *flags, stderr=None, **variables):
         self.file = folder / "stderr"
         self.written = self.file.open("wb") if stderr is None else stderr
-        command = [sys.executable, str(ZMOCK), "--port", "0", *flags]
+        command = [*PROGRAM, "--port", "0", *flags]
         self.process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | variables, stdout=subprocess.PIPE, stderr=self.written
+            command, cwd=folder, env=os.environ | IMPORTABLE | variables, stdout=subprocess.PIPE, stderr=self.written
         )
         self.url = self.process.stdout.readline().decode().strip().partition("=")[2]
         self.port = int(self.url.rpartition(":")[2].partition("/")[0])

@@ -1951,10 +1951,19 @@ class JavaClass:
 
 @dataclass(frozen=True)
 class Member:
-    """The Java class of a member of an object; with `many`, of the items of a list."""
+    """The Java class of a member of an object; with `many`, of the items of a list.
+
+    Items that have the members of the class `other` are of that class.
+    """
 
     java: JavaClass
     many: bool = False
+    other: JavaClass | None = None
+
+    def java_of(self, value: Any) -> JavaClass:
+        if self.other and isinstance(value, dict) and self.other.members.keys() <= value.keys():
+            return self.other
+        return self.java
 
 
 # rows of APIs
@@ -1994,7 +2003,7 @@ class Api:
     always    the value that a Get answers
     whether   the condition, or the conditions by name, whose truth a Get answers
     holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an
-              object, "usages:[QuotaUsage]" a list
+              object, "usages:[QuotaUsage]" a list, "inventories:[L3Network|Image]" a list of either
     """
 
     name: str
@@ -3695,11 +3704,13 @@ def members_of(holds: Iterable[str], classes: dict[str, JavaClass]) -> dict[str,
     members = {}
     for word in holds:
         member, _, type = word.partition(":")
-        class_name = type.strip("[]")
-        if class_name not in classes:
-            better = did_you_mean(class_name, classes)
-            raise ValueError(f"it holds {word}, which is no class{better}")
-        members[member] = Member(classes[class_name], type.startswith("["))
+        names = type.strip("[]").split("|")
+        for name in names:
+            if name not in classes:
+                better = did_you_mean(name, classes)
+                raise ValueError(f"it holds {word}, which is no class{better}")
+        java, *others = [classes[name] for name in names]
+        members[member] = Member(java, type.startswith("["), *others)
     return members
 
 
@@ -3722,10 +3733,10 @@ def note_members(
     for name, member in members.items():
         value, path = item.get(name), prefix + name
         if not member.many:
-            note_value(schema, path, value, member.java)
+            note_value(schema, path, value, member.java_of(value))
         elif isinstance(value, list):
             for index, element in enumerate(value):
-                note_value(schema, f"{path}[{index}]", element, member.java)
+                note_value(schema, f"{path}[{index}]", element, member.java_of(element))
 
 
 def note_value(schema: dict[str, str], path: str, value: Any, java: JavaClass) -> None:
@@ -17644,7 +17655,8 @@ def text_constraints(param: ValueSpec) -> Schema:
 
 def member_schema(member: Member) -> Schema:
     """Return the schema of a member of an object: its class, or a list of it."""
-    schema = ref("schemas", member.java.simple)
+    kinds = filter(None, (member.java, member.other))
+    schema = any_of([ref("schemas", java.simple) for java in kinds])
     return {"type": "array", "items": schema} if member.many else schema
 
 

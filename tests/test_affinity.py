@@ -130,10 +130,12 @@ async def test_a_virtual_machine_is_not_made_in_a_group_that_is_not_there(cloud)
 # consoles
 
 
-async def test_a_console_is_reached_through_the_agent_by_a_token_that_lasts_as_long_as_the_place(cloud):
+async def test_a_console_is_reached_through_the_agent_by_a_token_of_the_session_and_the_machine(cloud):
     first, again, other = [(await cloud.call("RequestConsoleAccess", vmInstanceUuid=uuid))["inventory"] for uuid in (WEB[0], WEB[0], WEB[1])]
     assert (first, first["scheme"], first["port"]) == (again, "http", 4900) and first["token"] != other["token"]
     await cloud.act("vm-instances", WEB[0], "migrateVm")
+    assert (await cloud.call("RequestConsoleAccess", vmInstanceUuid=WEB[0]))["inventory"] == first
+    await cloud.login()
     assert (await cloud.call("RequestConsoleAccess", vmInstanceUuid=WEB[0]))["inventory"]["token"] != first["token"]
 
 

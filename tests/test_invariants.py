@@ -80,7 +80,7 @@ def doubtful_vms(cloud):
         disks = [disk.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for disk in cloud.find(type, "vmInstanceUuid", vm["uuid"])]
         host = cloud.look("Host", vm.get("hostUuid"))
         checks = {
-            "is on a host": not (state in OVER and vm.get("hostUuid")), "is on no host": state in {*OVER, *UNSETTLED} or vm.get("hostUuid"),
+            "is on a host": not (state in OVER and vm.get("hostUuid")), "is on no host": state in {*OVER, "Paused", *UNSETTLED} or vm.get("hostUuid"),  # a removed host leaves paused machines as they are
             "has no root volume": ("rootVolumeUuid" not in vm and state in {*OVER, *UNSETTLED}) or root.get("vmInstanceUuid") == vm["uuid"],
             "has a Deleted root volume": state in UNSETTLED or not root or root["status"] != "Deleted" or state == "Destroyed",
             "has two disks with one number": len({*disks}) == len(disks) and None not in disks,
@@ -89,7 +89,7 @@ def doubtful_vms(cloud):
             "is elsewhere than its host": not host or (host["clusterUuid"], host["zoneUuid"]) == (vm["clusterUuid"], vm["zoneUuid"]),
             "is on a host in maintenance": host.get("state") != "Maintenance",
             "is known on a host out of reach": host.get("status") != "Disconnected" or state in {"Unknown", *UNSETTLED},
-            "has another network by default": vm["type"] != "UserVm" or state in {"Created", *UNSETTLED} or vm.get("defaultL3NetworkUuid") in (None, *(nic["l3NetworkUuid"] for nic in nics)),
+            "has another network by default": vm["type"] != "UserVm" or state in {"Created", "Destroyed", *UNSETTLED} or vm.get("defaultL3NetworkUuid") in (None, *(nic["l3NetworkUuid"] for nic in nics)),
         }  # fmt: skip
         yield from (f"a {state} vm {said}" for said, well in checks.items() if not well)
 
@@ -126,7 +126,8 @@ def doubtful(cloud):
     """What does not add up, in words."""
     found = {*doubtful_keys(cloud), *doubtful_capacity(cloud), *doubtful_addresses(cloud), *doubtful_vms(cloud), *doubtful_volumes(cloud)}
     for type in ("Host", "PrimaryStorage", "BackupStorage", "VmInstance", "Volume", "VolumeSnapshot", "Image") if not cloud.jobs.runs else ():
-        found |= {f"a {type} is {state} for ever" for item in cloud.store.rows(type) for state in {type != "PrimaryStorage" and item.get("state"), item.get("status")} & UNDER_WAY}
+        here = [item for item in cloud.store.rows(type) if type != "Volume" or item["size"] or item["status"] != "Creating"]  # one of a snapshot that failed stays
+        found |= {f"a {type} is {state} for ever" for item in here for state in {type != "PrimaryStorage" and item.get("state"), item.get("status")} & UNDER_WAY}
     return found
 
 

@@ -22,7 +22,7 @@ async def free(cloud, uuid=PS):
 # from nothing to a virtual machine that can be reached
 
 
-@pytest.mark.zmock(cloud="empty")
+@pytest.mark.zmock(cloud="empty", addresses="first")
 async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_and_a_data_volume(cloud):
     zone = await cloud.create("CreateZone", name="z")
     cluster = await cloud.create("CreateCluster", name="c", zoneUuid=zone["uuid"], hypervisorType="KVM")
@@ -299,6 +299,7 @@ async def test_an_image_is_creating_while_it_is_copied_and_its_progress_tells_th
 # networks
 
 
+@pytest.mark.zmock(addresses="first")
 async def test_the_dhcp_server_of_a_flat_network_has_an_address_of_its_own(cloud):
     assert "Cannot find DhcpIp" in await failure(cloud, "GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC)
     await cloud.call("AttachNetworkServiceToL3Network", l3NetworkUuid=PUBLIC, networkServices={FLAT: ["DHCP"]})

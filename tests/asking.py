@@ -124,6 +124,11 @@ async def eventually(condition, seconds=30):
 
 # tests of tables
 
+def each_nth(step, cases):
+    """Leave every `step`-th case of a table to `make check`, and the others to `make slow`, where each takes long."""
+    return [case if number % step == 0 else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(cases)]
+
+
 def each(names, rows, ids=None):
     """Make one test of a table: it goes through all rows, and tells at its end which went wrong, and why.
 

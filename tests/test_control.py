@@ -660,6 +660,7 @@ async def test_control_answers_fast_while_everything_hangs_and_a_thousand_jobs_a
             task.cancel()
 
 
+@pytest.mark.slow
 async def test_thirty_thousand_calls_later_the_journal_is_as_large_as_at_ten_thousand(zmock):
     """The first ten thousand come down one connection, the others go in where that leads to."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(zmock.base.rpartition(":")[2]))

@@ -763,7 +763,7 @@ def outcomes(told):
     return {name: reason for _, name, reason in lines}
 
 
-@pytest.mark.parametrize(("mode", "scope"), (("strict", "function"), ("auto", "session")))
+@pytest.mark.parametrize(("mode", "scope"), (("strict", "function"), pytest.param("auto", "session", marks=pytest.mark.slow)))
 def test_a_fixture_works_in_any_loop_or_fails_at_once_with_its_cure(tmp_path, mode, scope):
     flags = ("-W", "error", "-rA", "--asyncio-mode", mode, "-o", f"asyncio_default_test_loop_scope={scope}")
     with_anyio = importlib.util.find_spec("anyio")
@@ -793,7 +793,7 @@ def test_the_fixtures_work_in_another_project(tmp_path, mode, flags):
     assert "arning" not in told
 
 
-@pytest.mark.parametrize("flags", ((), ("-n", "1")), ids=("alone", "in parallel"))
+@pytest.mark.parametrize("flags", ((), pytest.param(("-n", "1"), marks=pytest.mark.slow)), ids=("alone", "in parallel"))
 def test_a_report_tells_what_happened_and_a_mistake_is_named(tmp_path, flags):
     told = run_elsewhere(tmp_path, IN_ANOTHER_PROJECT + THAT_FAIL, *flags)
     assert "2 failed, 4 passed, 4 errors" in told, told

@@ -1989,8 +1989,8 @@ class Api:
     by_uuid   False for a query that has no GET by uuid
     does      the effects that it has besides its verb
     refuses   (condition, error code, details), in the order in which they are checked. The code
-              may have a cause with the same details: "VM.1001 <- VM.1010". A fourth word, job, lets
-              a long job begin nevertheless, and fail
+              may have a cause with the same details: "VM.1001 <- VM.1010". A fourth word, job, is
+              for what the work itself refuses: a long job begins nevertheless, and fails
     fails     the code that wraps an error which comes up on the way
     long      "always" a long job, "possible" as one, or "cancellable" as one
     asks      "vm.num = 1 when no hostUuid": the quotas that it uses up, besides one of what it
@@ -2595,19 +2595,23 @@ class Quota:
     """A quota of an account: the number of items of a type, or the sum of a field of theirs.
 
     With `when`, only the items for which this condition holds count. The default of a quota is the
-    global configuration of that name in the category quota.
+    global configuration of that name in the category quota. The error of an API in `brief` does not
+    tell what is used and what is wanted.
     """
 
     name: str
     type: str
     field: str = ""
     when: str = ""
+    brief: tuple[str, ...] = ()
 
     def compile(self, catalogue: Catalogue) -> None:
         check_word(self.type, catalogue.resources, "resource")
         check_word(f"quota/{self.name}", catalogue.configurations, "global configuration")
         if self.field:
             check_word(self.field, catalogue.item_fields(self.type), f"field of {self.type}")
+        for api in self.brief:
+            check_word(api, catalogue.apis, "API")
         parser = RowParser(catalogue, [self.type])
         self.condition = parser.condition(self.when) if self.when else None
 
@@ -2736,7 +2740,8 @@ class ListName:
 class Refusal:
     """A condition under which a call is refused; `illegal` if it names nothing but parameters.
 
-    It is `late` if a long job finds it out, and not who submits it.
+    A `late` one is an error of the work: a long job can be submitted nevertheless, and
+    deleteMode=Enforcing ignores it.
     """
 
     condition: RowCondition
@@ -8462,14 +8467,14 @@ def scope_of(cloud: Cloud, call: Call) -> Scope:
     return Scope(cloud, call, subject.refers, item)
 
 
-def refuse_by_row(cloud: Cloud, call: Call, is_submitted: bool) -> None:
+def refuse_by_row(cloud: Cloud, call: Call, with_late: bool = True) -> None:
     """Raise the first refusal of the API whose condition holds."""
     if not call.api.refusals:
         return
     scope = scope_of(cloud, call)
     for refusal in call.api.refusals:
-        match = scope.where(refusal.condition)
-        if match and not (refusal.late and is_submitted):
+        match = scope.where(refusal.condition) if with_late or not refusal.late else None
+        if match:
             raise chained(refusal.codes, match.text(refusal.details))
 
 
@@ -8551,6 +8556,7 @@ def enforced(work: Callable) -> Callable:
 
     def go_on(cloud: Cloud, call: Call) -> Stages:
         with contextlib.suppress(ApiError):
+            refuse_by_row(cloud, call)
             yield from steps_of(work(cloud, call))
 
     return go_on
@@ -9129,7 +9135,7 @@ class Cloud:
         self.notice("called", "", call)
         self.notice("called", call.api.name, call)
         if not call["deleteMode"] or call.api.name not in self.dialect["enforced-deletion"]:
-            refuse_by_row(self, call, is_submitted)
+            refuse_by_row(self, call, with_late=not is_submitted and not call["deleteMode"])
         if not self.by_admin(call):
             self.accounts.charge(call)
 
@@ -9842,7 +9848,7 @@ class Accounts:
             return
         for name, number in wanted.items():
             used = self.amount(call.account, self.catalogue.quotas[name])
-            self.refuse_excess(call.account, name, used, number)
+            self.refuse_excess(call, call.account, name, used, number)
 
     @staticmethod
     def worth(scope: Scope, words: Iterable[str]) -> int:
@@ -9861,18 +9867,19 @@ class Accounts:
                 return total
         return 0
 
-    def refuse_excess(self, account: Uuid, name: str, used: int, wanted: int) -> None:
-        limit = self.limit(account, name)
-        if account == ADMIN or not wanted or used + wanted <= limit:
+    def refuse_excess(self, call: Call, owner: Uuid, name: str, used: int, wanted: int) -> None:
+        """Raise ID.1003 if an account would own more than its quota allows (QuotaUtil.java)."""
+        limit = self.limit(owner, name)
+        if owner == ADMIN or not wanted or used + wanted <= limit:
             return
-        name_of_account = self.cloud.look("Account", account).get("name", "")
-        raise ApiError(
-            "ID.1003",
-            "quota exceeding.The resource owner(or target resource owner) "  # sic: no space
-            f"account[uuid: {account} name: {name_of_account}] exceeds a "
-            f"quota[name: {name}, value: {limit}], Current used:{used}, Request:{wanted}. "
-            "Please contact the administrator.",
-        )
+        excess = f"account[uuid: {owner}] exceeds a quota[name: {name}, value: {limit}]"
+        if call.api.name in self.catalogue.quotas[name].brief:
+            text = f"The {excess}"
+        else:
+            text = f"Current account is [uuid: {call.account}]. The resource target owner {excess}"
+            text += f", Current used:{used}, Request:{wanted}"
+        details = f"quota exceeding. {text}. Please contact the administrator."
+        raise ApiError("ID.1003", details)
 
 
 class View:
@@ -9991,7 +9998,7 @@ def change_resource_owner(cloud: Cloud, call: Call) -> Item:
     accounts.give(type, item, new_owner)
     for name, quota in quotas.items():
         wanted = accounts.amount(new_owner, quota) - used[name]
-        accounts.refuse_excess(new_owner, name, used[name], wanted)
+        accounts.refuse_excess(call, new_owner, name, used[name], wanted)
     reference = View(accounts, ADMIN).references(*accounts.find(item["uuid"]))[0]
     return {"inventory": cloud.inventory("AccountResourceRef", reference)}
 

@@ -386,8 +386,8 @@ async def test_a_quota_is_reached_raised_and_given_back(cast):
     await cast.admin("UpdateQuota", identityUuid=ann, name="vm.totalNum", value=1)
     first = await cast.vm("ann", "first")
     refusal = await cast.refusal("ann", "CreateVmInstance", name="second", **VM)
-    assert refusal == (f"ID.1003: quota exceeding.The resource owner(or target resource owner) account[uuid: {ann} name: ann] exceeds a "
-                       "quota[name: vm.totalNum, value: 1], Current used:1, Request:1. Please contact the administrator.")  # fmt: skip
+    assert refusal == (f"ID.1003: quota exceeding. The account[uuid: {ann}] exceeds a quota[name: vm.totalNum, value: 1]. "
+                       "Please contact the administrator.")  # fmt: skip
     assert await cast.names("ann", "vm-instances") == ["first"]
     await cast.vm("bob", "of another")
     await cast.admin("UpdateQuota", identityUuid=ann, name="vm.totalNum", value=2)
@@ -402,7 +402,7 @@ async def test_what_stands_still_counts_less(cast):
     ann = cast.uuids["ann"]
     await cast.admin("UpdateQuota", identityUuid=ann, name="vm.cpuNum", value=1)
     first = await cast.vm("ann", "first")
-    assert "quota[name: vm.cpuNum, value: 1], Current used:1, Request:1" in await cast.refusal("ann", "CreateVmInstance", name="second", **VM)
+    assert "quota[name: vm.cpuNum, value: 1]" in await cast.refusal("ann", "CreateVmInstance", name="second", **VM)
     await cast("ann", "StopVmInstance", uuid=first)
     await cast.vm("ann", "second")
     assert "vm.cpuNum" in await cast.refusal("ann", "StartVmInstance", uuid=first)

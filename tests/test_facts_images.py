@@ -940,7 +940,7 @@ FACTS = (
         "they are not in status Connected or not in state Enabled, or the uuid is invalid backup storage uuid")),
     Fact("AddImage", "refuses another url", Refused(IMAGE | {"url": "x:/y"}, "SYS.1007", "url must starts with 'file:///', 'http://', 'https://'*")),
     Fact("AddImage", "refuses more images than the quota", Refused(over("image_num", 0, IMAGE), "ID.1003", "*image.num*")),
-    Fact("AddImage", "refuses larger images than the quota", Refused(over("image_size", GIB, IMAGE), "ID.1003", "*image.size*")),
+    Fact("AddImage", "refuses larger images than the quota", Refused(over("image_size", GIB, IMAGE), "ID.1003", "quota exceeding. The account[uuid: *] exceeds a quota[name: image.size, value: *]. Please*")),
     Fact("AddImage", "fails with the causes of each backup storage; nothing stays", Shown(fails_on_all)),
     Fact("AddImage", "fails on backup storage that is Disconnected meanwhile", Shown(fails_if_disconnected)),
     Fact("AddImage", "fails if its url cannot be read", Uncovered("zmock downloads nothing")),

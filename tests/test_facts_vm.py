@@ -18,6 +18,7 @@ C1, C2, ZONE, PRIVATE, PUBLIC = map(named, ("cluster-1", "cluster-2", "zone-1", 
 NFS, LOCAL, BS, ISO, CENTOS = map(named, ("ps-nfs", "ps-local", "bs-1", "image-debian9", "image-centos7"))
 SMALL, MEDIUM, DISK, BIG_DISK = map(named, ("offering-small", "offering-medium", "disk-20g", "disk-100g"))
 GIB, NEW, NOBODY, DATA = 1 << 30, named("vm-new"), named("nobody"), named("volume-new")
+EXCESS = "quota exceeding. Current account is [uuid: *]. The resource target owner account[uuid: *] exceeds a quota"
 VM = {"name": "new", "resourceUuid": NEW, "instanceOfferingUuid": SMALL, "imageUuid": CENTOS, "l3NetworkUuids": [PRIVATE]}
 ISO_VM = VM | {"imageUuid": ISO, "rootDiskOfferingUuid": DISK}
 ABSENT = object()
@@ -804,7 +805,7 @@ FACTS = (
         ("does not check the form of a MAC, nor whether a nic has it", leaves(made(f"customMac::{PRIVATE}::fa:08:d6:af:57:00"), state="Running")),
         ("refuses several networks without a default one", create("SYS.1007", "there are more than one L3 network specified in l3NetworkUuids, but defaultL3NetworkUuid is null", l3NetworkUuids=[PRIVATE, PUBLIC])),
         ("refuses a default network that is not among them", create("SYS.1007", f"defaultL3NetworkUuid[uuid:{PUBLIC}] is not in l3NetworkUuids[{PRIVATE}]", defaultL3NetworkUuid=PUBLIC)),
-        *[(f"checks the quota {quota}", Refused(as_ann(quota, 0, **VM, dataDiskOfferingUuids=[DISK]), "ID.1003", f"quota exceeding*[name: {quota}, value: 0]*Please contact the administrator."))
+        *[(f"checks the quota {quota}", Refused(as_ann(quota, 0, **VM, dataDiskOfferingUuids=[DISK]), "ID.1003", f"quota exceeding. The account[uuid: *] exceeds a quota[name: {quota}, value: 0]. Please contact the administrator."))
           for quota in ("vm.totalNum", "vm.num", "vm.cpuNum", "vm.memorySize", "volume.data.num", "volume.capacity")],
         ("has no quotas if it is only created", answers(as_ann("vm.num", 0), JUST_CREATE, state="Created")),
         ("does not refuse the type ApplianceVm", leaves(("CreateVmInstance", VM | {"type": "ApplianceVm"}), type="ApplianceVm")),
@@ -841,8 +842,8 @@ FACTS = (
         ("takes the host rather than the cluster", leaves(act("StartVmInstance", CI, hostUuid=HOST3, clusterUuid=C1), of=("VmInstance", CI), hostUuid=HOST3, clusterUuid=C2)),
         ("goes to another cluster that is given", leaves(act("StartVmInstance", CI, clusterUuid=C2), of=("VmInstance", CI), clusterUuid=C2)),
         ("goes to any host that fits, not only of its cluster", leaves(changed("Host", HOST1, state="Disabled"), changed("Host", HOST2, state="Disabled"), act("StartVmInstance", CI, clusterUuid=C1), of=("VmInstance", CI), hostUuid=HOST3)),
-        ("checks the quotas of what runs", Refused(as_ann("vm.num", 0, uuid=CI, owns=CI), "ID.1003", "quota exceeding*[name: vm.num, value: 0]*")),
-        ("checks vm.totalNum for one without a last host", Refused(as_ann("vm.totalNum", 0, JUST_CREATE, uuid=NEW, owns=NEW), "ID.1003", "quota exceeding*[name: vm.totalNum, value: 0]*")),
+        ("checks the quotas of what runs", Refused(as_ann("vm.num", 0, uuid=CI, owns=CI), "ID.1003", f"{EXCESS}[name: vm.num, value: 0], Current used:*, Request:1. Please contact the administrator.")),
+        ("checks vm.totalNum for one without a last host", Refused(as_ann("vm.totalNum", 0, JUST_CREATE, uuid=NEW, owns=NEW), "ID.1003", f"{EXCESS}[name: vm.totalNum, value: 0], Current used:*, Request:1. Please contact the administrator.")),
         ("does not check vm.totalNum for one with a last host", Shown(starts_again_above_its_quota)),
         ("refuses a machine that runs", wrong_state("StartVmInstance", "VM.1001", WEB, "Running", "Created, Stopped")),
         ("refuses more than 3 ISOs", Refused(after(tagged(CI, *(f"iso::{str(n) * 32}::{n}" for n in range(4))), uuid=CI), "SYS.1006", f"VM[uuid:{CI}] can only attach up to 3 ISOs，Please detach the extra iso")),
@@ -973,7 +974,7 @@ FACTS = (
         ("asks the host for its state if the host fails", Uncovered("no agent answers, see the faults")),
     ),
     *facts("RecoverVmInstance",
-        ("checks quotas", Refused(as_ann("vm.totalNum", 0, uuid=OLD, owns=OLD), "ID.1003", "quota exceeding*[name: vm.totalNum, value: 0]*")),
+        ("checks quotas", Refused(as_ann("vm.totalNum", 0, uuid=OLD, owns=OLD), "ID.1003", f"{EXCESS}[name: vm.totalNum, value: 0], Current used:*, Request:1. Please contact the administrator.")),
         ("refuses a running machine", wrong_state("RecoverVmInstance", "SYS.1006", WEB, "Running", "Destroyed")),
         ("refuses one whose local host is gone", V("SYS.1006", {"uuid": NEW}, f"unable to recover the vm[uuid:{NEW}, name:new]. The vm's root volume is on the local storage[uuid:{LOCAL}]; however, the host on which the root volume is has been deleted", first_volumes_on_local_storage, act("DestroyVmInstance", NEW), ("DeleteHost", {"uuid": HOST3}))),
         ("removes the tags of addresses that others have", tags(tagged(OLD, f"staticIp::{PRIVATE}::192.168.100.2", f"staticIp::{PRIVATE}::192.168.100.200"), act("RecoverVmInstance", OLD), uuid=OLD, are=[f"staticIp::{PRIVATE}::192.168.100.200"])),

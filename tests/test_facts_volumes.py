@@ -917,6 +917,9 @@ DELETED_SNAPSHOTS = (
     Fact("DeleteVolumeSnapshot", "refuses a snapshot that is Deleted", Refused(
         after(changed("VolumeSnapshot", SNAP2, status="Deleted"), uuid=SNAP2), "SYS.1004 <- VOLUME_SNAPSHOT.1000",
         f"snapshot[uuid:{SNAP2}, name:before-upgrade-2]'s status[Deleted] is not allowed for message[*], allowed status[Ready, Deleting, Creating]")),
+    Fact("DeleteVolumeSnapshot", "ignores with Enforcing that the snapshot is Deleted, and leaves it", leaves(
+        changed("VolumeSnapshot", SNAP2, status="Deleted"), ("DeleteVolumeSnapshot", {"uuid": SNAP2, "deleteMode": "Enforcing"}),
+        of=("VolumeSnapshot", SNAP2), status="Deleted")),
     Fact("DeleteVolumeSnapshot", "takes a snapshot that is Deleting or Creating", gone(
         changed("VolumeSnapshot", SNAP2, status="Creating"), ("DeleteVolumeSnapshot", {"uuid": SNAP2}), of=("VolumeSnapshot", SNAP2))),
     Fact("DeleteVolumeSnapshot", "refuses a merge while the machine is neither Running nor Stopped", Refused(

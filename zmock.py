@@ -1894,7 +1894,8 @@ TYPES = {
 #                  several a        a list with more than one element
 #                  repeated a       an element that the list a has twice
 #                  some User name accountUuid=caller     such an object exists
-#                  no User name accountUuid=caller       no such object exists
+#                  no Eip vipUuid vmNicUuid.ip=ip        no such object exists
+#                  is_away          calls the function of that name (see `named_in_rows`)
 #                  A and B          both
 #     effects      state = Stopped     sets a field of the object: vipUuid.useFor = Eip of another
 #                  port ?= otherPort   sets a field that is not there yet
@@ -2698,11 +2699,11 @@ class ErrorCode:
 # functions that rows name
 
 BEHAVIOURS: dict[str, Any] = {}  # the functions of APIs, by the name of the API in lower case
-EFFECTS: dict[str, Any] = {}  # the functions that effects name, by their own name
+EFFECTS: dict[str, Any] = {}  # the functions that clauses name, by their own name
 
 
 def named_in_rows(function: Callable) -> Callable:
-    """Let rows name a function of (cloud, item, call) as an effect."""
+    """Let rows name a function of (cloud, item, call) as an effect, or as a test if it is one."""
     EFFECTS[function.__name__] = function
     return function
 
@@ -2712,7 +2713,10 @@ def named_in_rows(function: Callable) -> Callable:
 
 @dataclass(frozen=True)
 class RowTest:
-    """One test of a condition, of words; `some` and `none` are about items with pairs of values."""
+    """One test of a condition, of words.
+
+    `some` and `none` are about items with pairs of values, `call` is a function that a row names.
+    """
 
     kind: str
     subject: str
@@ -2903,6 +2907,8 @@ class RowParser:
         return RowCondition(text, tests, self.lists(words))
 
     def test(self, text: str, clause: str) -> RowTest:
+        if text in EFFECTS:
+            return RowTest("call", text)
         if match := re.fullmatch(r"(some|no) ([A-Z]\w*)((?: \S+)*)", text):
             check_word(match[2], self.catalogue.resources, "resource")
             pairs = pairs_of(match[3])
@@ -2932,7 +2938,7 @@ class RowParser:
     def is_illegal(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""
         for test in condition.tests:
-            if test.kind in ("some", "none"):
+            if test.kind in ("some", "none", "call"):
                 return False
             if not self.params.keys() >= set(filter(is_name, (test.subject, *test.words))):
                 return False
@@ -2988,10 +2994,13 @@ class RowParser:
         return Clause(Perform(EFFECTS[text]))
 
     def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
-        for name, word in pairs:
+        for path, word in pairs:
+            name, *steps = path.split(".")
             if name not in self.catalogue.names_in_items(type):
                 better = did_you_mean(name, self.catalogue.names_in_items(type))
                 raise ValueError(f"{clause!r}: {type} has no field {name}{better}")
+            if steps:
+                RowParser(self.catalogue, [type]).check_path(path, clause)
             self.check_names([word], clause)
 
     def check_sentence(self, sentence: str) -> None:
@@ -8282,6 +8291,8 @@ class Scope:
         if test.kind in ("some", "none"):
             exists = any(True for _ in self.items(test.subject, test.words))
             return exists == (test.kind == "some")
+        if test.kind == "call":
+            return EFFECTS[test.subject](self.cloud, self.item, self.call)
         value = self.value(test.subject)
         if test.kind in ("there", "no"):
             return is_there(value) == (test.kind == "there")
@@ -8307,14 +8318,23 @@ class Scope:
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
 
     def items(self, type: str, pairs: Iterable[tuple[str, str]]) -> Iterator[Item]:
-        """Yield the items of a type that have certain values."""
+        """Yield the items of a type that have certain values, or lead to them."""
         row = self.cloud.catalogue.resource(type)
-        (key, wanted), *others = [(name, self.value(word)) for name, word in pairs]
-        if not is_there(wanted) or not all(is_there(value) for _, value in others):
+        values = {path: self.value(word) for path, word in pairs}
+        if not all(map(is_there, values.values())):
             return
-        for item in self.cloud.queries.find(row, key, wanted):
-            if all(folded(value) in map(folded, each(item, name)) for name, value in others):
+        key = next(path for path in values if "." not in path)
+        for item in self.cloud.queries.find(row, key, values[key]):
+            scope = Scope(self.cloud, None, type, item)
+            if all(folded(values[path]) in scope.folded_at(path) for path in values):
                 yield item
+
+    def folded_at(self, path: str) -> list[Any]:
+        """Return the value to which a path leads from the item, or the elements of that list."""
+        way, _, name = path.rpartition(".")
+        uuid, type = self.follow(f"its.{way}") if way else (None, "")
+        item = self.look(type, uuid) if way else self.item
+        return [folded(value) for value in each(item, name)]
 
     # effects
 

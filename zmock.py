@@ -1997,6 +1997,7 @@ class Api:
     asks      "vm.num = 1 when no hostUuid": the quotas that it uses up, besides one of what it
               creates if that is not named here
     only      the conditions for the inventories that a Get answers
+    public    these are of all accounts
     tells     {"mtu:int =1500": "l3NetworkUuid::{l3NetworkUuid}::mtu::"}: the members that a Get
               reads from the system tag of its object which begins so, each with type and default
     sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose
@@ -2027,6 +2028,7 @@ class Api:
     long: str = ""
     asks: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    public: bool = False
     tells: dict[str, str] = field(default_factory=dict)
     sums: str = ""
     by: dict[str, str] = field(default_factory=dict)
@@ -8009,7 +8011,6 @@ def on(event: str, *subjects: str) -> Callable:
     on("readdressed", "VmNic")     (cloud, item)         its address became another one
     on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
     on("called", "")               (cloud, call)         may refuse a call before its row does
-    on("called", "SetVmBootOrder") (cloud, call)         the same for one API
     on("tagging", "")              (cloud, tag, vo, uuid, l3)    may refuse a system tag
     on("computed", "Host.x")       (cloud, item)         works out a field when it is looked at
     """
@@ -8647,7 +8648,8 @@ def answer_candidates(cloud: Cloud, call: Call) -> Item:
     """Answer the objects of a type for which all conditions of the row hold, by uuid."""
     row = cloud.catalogue.resource(call.api.type)
     inventories = []
-    for item in cloud.queries_of(call).tables.in_order(row.stored):
+    queries = cloud.queries if call.api.public else cloud.queries_of(call)
+    for item in queries.tables.in_order(row.stored):
         scope = Scope(cloud, call, row.name, item)
         if all(map(scope.where, call.api.conditions.values())):
             inventories.append(cloud.inventory(row.name, item))
@@ -9153,7 +9155,6 @@ class Cloud:
             self.accounts.admit(call)
         self.refuse_used_uuid(call)
         self.notice("called", "", call)
-        self.notice("called", call.api.name, call)
         if not call["deleteMode"] or call.api.name not in self.dialect["enforced-deletion"]:
             refuse_by_row(self, call, with_late=not is_submitted and not call["deleteMode"])
         if not self.by_admin(call):
@@ -11601,6 +11602,12 @@ def clusters_of(cloud: Cloud, l3: Uuid) -> list[Uuid]:
     return l2.get("attachedClusterUuids", [])
 
 
+def has_networks(cloud: Cloud, cluster: Uuid, vm: Uuid | None) -> bool:
+    """Return True if a cluster has the networks of a virtual machine."""
+    nics = cloud.find("VmNic", "vmInstanceUuid", vm)
+    return all(cluster in clusters_of(cloud, nic["l3NetworkUuid"]) for nic in nics)
+
+
 def wanted_hosts(cloud: Cloud, hosts: list[Item], wanted: dict[str, Uuid | None]) -> list[Item]:
     """Return the hosts with values that a call asks for."""
     wanted = without_nulls(wanted)
@@ -11766,14 +11773,16 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     return cloud.inventory_of("VmInstance", uuid)
 
 
-def is_image_near(cloud: Cloud, zone: Uuid, image: Uuid, *statuses: str) -> bool:
-    """Return True if an image is on a backup storage of a zone, in one of the statuses."""
-    for ref in cloud.look("Image", image).get("backupStorageRefs", ()):
-        storage = cloud.look("BackupStorage", ref["backupStorageUuid"])
-        is_near = zone in storage["attachedZoneUuids"]
-        if is_near and (not statuses or storage["status"] in statuses):
-            return True
-    return False
+def storages_of_image(cloud: Cloud, uuid: Uuid, zone: Uuid | None = None) -> list[Item]:
+    """Return the backup storage that has an image, in one zone or in all."""
+    refs = cloud.look("Image", uuid).get("backupStorageRefs", ())
+    storages = [cloud.look("BackupStorage", ref["backupStorageUuid"]) for ref in refs]
+    return [bs for bs in storages if zone in (None, *bs["attachedZoneUuids"])]
+
+
+def goes_with(cloud: Cloud, image: Uuid, ps: Item, zone: Uuid | None = None) -> bool:
+    """Return True if an image is on backup storage that works with a primary storage."""
+    return any(works_with(bs, ps) for bs in storages_of_image(cloud, image, zone))
 
 
 def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -> Stages:
@@ -11785,8 +11794,9 @@ def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -
             cure = "delete this vm, recreate a new vm"
             details = f"Unable to find L3Network[uuid:{l3}] {reason}{cure}"
             raise ThrownError("SYS.1006", details)
-    copies = cloud.get("Image", vm.get("imageUuid")).get("backupStorageRefs", ())
-    if len(copies) > 1 and not is_image_near(cloud, vm["zoneUuid"], vm["imageUuid"], "Connected"):
+    near = storages_of_image(cloud, vm["imageUuid"], vm["zoneUuid"])
+    is_reached = any(bs["status"] == "Connected" for bs in near)
+    if len(cloud.get("Image", vm["imageUuid"])["backupStorageRefs"]) > 1 and not is_reached:
         raise refused(
             f"cannot find the image[uuid:{vm['imageUuid']}] in any connected backup storage "
             f"attached to the zone[uuid:{vm['zoneUuid']}]. check below:\n1. if the backup storage "
@@ -11884,7 +11894,7 @@ def check_isos(cloud: Cloud, vm: Item) -> None:
     if reason:
         raise ThrownError("SYS.1006", f"VM[uuid:{vm['uuid']}] {reason}")
     for image in images:
-        if not is_image_near(cloud, vm["zoneUuid"], image):
+        if not storages_of_image(cloud, image, vm["zoneUuid"]):
             place = f"no backup storage attached to the zone[uuid:{vm['zoneUuid']}]"
             raise refused(f"{place} contains the ISO[uuid:{image}]")
 
@@ -12211,17 +12221,17 @@ def get_candidate_primary_storages_for_creating_vm(cloud: Cloud, call: Call) -> 
 def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
     """Return the networks on which an image can be used, or the images for networks, of a zone."""
     zone, image, inventories = call["zoneUuid"], call["imageUuid"], []
+    if image and not storages_of_image(cloud, image, zone):
+        place = f"any backup storage that has been attached to the zone[uuid:{zone}]"
+        raise ApiError("SYS.1007", f"the image[uuid:{image}] is not on {place}")
+    for l3 in cloud.queries_of(call).tables.in_order("L3Network") if image else ():
+        if l3["zoneUuid"] == zone and storages_near(cloud, l3["uuid"]):
+            inventories.append(cloud.inventory("L3Network", l3))
     if image:
-        if not is_image_near(cloud, zone, image):
-            place = f"any backup storage that has been attached to the zone[uuid:{zone}]"
-            raise ApiError("SYS.1007", f"the image[uuid:{image}] is not on {place}")
-        for l3 in cloud.queries_of(call).tables.in_order("L3Network"):
-            if l3["zoneUuid"] == zone and storages_near(cloud, l3["uuid"]):
-                inventories.append(cloud.inventory("L3Network", l3))
         return {"inventories": inventories}
     shared = set.intersection(*(storages_near(cloud, l3) for l3 in call["l3NetworkUuids"]))
     for item in cloud.store.in_order("Image") if shared else ():
-        if is_image_near(cloud, zone, item["uuid"]):
+        if storages_of_image(cloud, item["uuid"], zone):
             inventories.append(cloud.inventory("Image", item))
     return {"inventories": inventories}
 
@@ -12313,12 +12323,6 @@ def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
     """Add a nic on a network, with the address that is asked for or a free one."""
     uuid, l3, ip = call["vmInstanceUuid"], call["l3NetworkUuid"], call["staticIp"]
     vm = get_vm(cloud, uuid)
-    if ip and not range_with(cloud, l3, ip):
-        place = f"any IP range of the L3 network[uuid:{l3}]"
-        raise ApiError("SYS.1007", f"the static IP[{ip}] is not in {place}")
-    if ip and is_taken(cloud, l3, ip):
-        raise refused(f"the static IP[{ip}] has been occupied on the L3 network[uuid:{l3}]")
-    refuse_network_of_eip(cloud, vm, l3)
     add_nic(cloud, vm, l3)
     give_addresses(cloud, uuid, l3, ip)
     if ip:
@@ -12328,15 +12332,24 @@ def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
     return cloud.inventory_of("VmInstance", uuid)
 
 
-def refuse_network_of_eip(cloud: Cloud, vm: Item, l3: Uuid) -> None:
-    """Refuse the network of an EIP of a virtual machine (EipManagerImpl.java)."""
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-        for eip in cloud.find("Eip", "vmNicUuid", nic["uuid"]):
-            if cloud.look("Vip", eip["vipUuid"]).get("l3NetworkUuid") == l3:
-                network = f"L3 network[uuid:{l3}, name:{cloud.look('L3Network', l3)['name']}]"
-                place = f"the vm[uuid:{vm['uuid']}, name:{vm['name']}]"
-                reason = "because the L3 network is providing EIP to one of the vm's nic"
-                raise refused(f"unable to attach the {network} to {place}, {reason}")
+@named_in_rows
+def has_foreign_ip(cloud: Cloud, vm: Item, call: Call) -> bool:
+    ip = call["staticIp"]
+    return bool(ip) and not range_with(cloud, call["l3NetworkUuid"], ip)
+
+
+@named_in_rows
+def has_taken_ip(cloud: Cloud, vm: Item, call: Call) -> bool:
+    return bool(call["staticIp"]) and is_taken(cloud, call["l3NetworkUuid"], call["staticIp"])
+
+
+@named_in_rows
+def has_eip_of_network(cloud: Cloud, vm: Item, call: Call) -> bool:
+    """Return True if a network provides an EIP to a virtual machine (EipManagerImpl.java)."""
+    for eip in users_of_nics(cloud, vm, "Eip"):
+        if cloud.look("Vip", eip["vipUuid"]).get("l3NetworkUuid") == call["l3NetworkUuid"]:
+            return True
+    return False
 
 
 @on("removed", "VmNic")
@@ -12370,97 +12383,69 @@ def storage_of_root(cloud: Cloud, vm: Item) -> Item:
     return cloud.look("PrimaryStorage", root.get("primaryStorageUuid"))
 
 
-@behaviour
-def get_vm_attachable_l3_network(cloud: Cloud, call: Call) -> Item:
-    """Answer the networks that a cluster of a virtual machine has."""
-    vm = get_vm(cloud, call["vmInstanceUuid"])
-    clusters = {vm.get("clusterUuid")}
-    if clusters == {None}:
-        clusters = {*storage_of_root(cloud, vm).get("attachedClusterUuids", ())}
-        for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-            clusters &= {*clusters_of(cloud, nic["l3NetworkUuid"])}
-    inventories = []
-    for l3 in answer_candidates(cloud, call)["inventories"]:
-        if clusters & {*clusters_of(cloud, l3["uuid"])}:
-            inventories.append(l3)
-    return {"inventories": inventories}
+@named_in_rows
+def is_near_vm(cloud: Cloud, l3: Item, call: Call) -> bool:
+    """Return True if the cluster of a virtual machine has a network.
+
+    Before it has one, it may be any cluster with its networks and its primary storage.
+    """
+    vm, clusters = get_vm(cloud, call["vmInstanceUuid"]), clusters_of(cloud, l3["uuid"])
+    if vm.get("clusterUuid"):
+        return vm["clusterUuid"] in clusters
+    reached = storage_of_root(cloud, vm).get("attachedClusterUuids", ())
+    return any(has_networks(cloud, cluster, vm["uuid"]) for cluster in {*reached} & {*clusters})
 
 
 # ISOs, boot order, hostname and keys
 
 
-@on("called", "AttachIsoToVmInstance")
-def refuse_attached_iso(cloud: Cloud, call: Call) -> None:
-    uuid, iso = call["vmInstanceUuid"], call["isoUuid"]
-    if tags_of(cloud, uuid, f"iso::{iso}::"):
-        raise refused(f"VM[uuid:{uuid}] already has an ISO[uuid:{iso}] attached")
+@named_in_rows
+def has_iso(cloud: Cloud, vm: Item, call: Call) -> bool:
+    return bool(tags_of(cloud, vm["uuid"], f"iso::{call['isoUuid']}::"))
+
+
+@named_in_rows
+def has_several_isos(cloud: Cloud, vm: Item, call: Call) -> bool:
+    return len(isos_of(cloud, vm["uuid"])) > 1
+
+
+@named_in_rows
+def has_all_isos(cloud: Cloud, vm: Item, call: Call) -> bool:
+    return len(isos_of(cloud, vm["uuid"])) > 2
+
+
+@named_in_rows
+def is_out_of_reach(cloud: Cloud, vm: Item, call: Call) -> bool:
+    """Return True if an ISO cannot go to the primary storage of a virtual machine."""
+    ps, iso = storage_of_root(cloud, vm), call["isoUuid"]
+    for cache in cloud.find("ImageCache", "imageUuid", iso):
+        if cache["primaryStorageUuid"] == ps.get("uuid"):
+            return False
+    return bool(ps) and not goes_with(cloud, iso, ps)
 
 
 @behaviour
 def attach_iso_to_vm_instance(cloud: Cloud, call: Call) -> Item:
     """Attach an ISO under the first free number. It may be any image (IsoOperator.java)."""
-    vm, iso = get_vm(cloud, call["vmInstanceUuid"]), cloud.get("Image", call["isoUuid"])
-    ps = storage_of_root(cloud, vm)
-    caches = cloud.find("ImageCache", "imageUuid", iso["uuid"])
-    is_cached = ps.get("uuid") in [cache["primaryStorageUuid"] for cache in caches]
-    if ps and not is_cached and not goes_with(cloud, iso, ps):
-        place = f"where the VM[name:{vm['name']}, uuid:{vm['uuid']}] is on"
-        storage = f"backup storage that is not compatible of the primary storage[uuid:{ps['uuid']}]"
-        raise refused(f"the ISO[uuid:{iso['uuid']}] is on {storage} {place}")
-    numbers = [number for _, number in isos_of(cloud, vm["uuid"])]
-    if len(numbers) > 2:
-        raise refused(f"VM[uuid:{vm['uuid']}] can only attach up to 3 ISOs")
-    add_iso(cloud, vm["uuid"], iso["uuid"], next(digit for digit in "012" if digit not in numbers))
-    return cloud.inventory_of("VmInstance", vm["uuid"])
-
-
-def goes_with(cloud: Cloud, image: Item, ps: Item, zone: Uuid | None = None) -> bool:
-    """Return True if a backup storage of an image works with a primary storage.
-
-    With `zone`, it is one that is attached to this zone.
-    """
-    for ref in image.get("backupStorageRefs", ()):
-        bs = cloud.look("BackupStorage", ref["backupStorageUuid"])
-        if bs and works_with(bs, ps) and (zone is None or zone in bs["attachedZoneUuids"]):
-            return True
-    return False
-
-
-@on("called", "DetachIsoFromVmInstance")
-def refuse_unnamed_iso(cloud: Cloud, call: Call) -> None:
     uuid = call["vmInstanceUuid"]
-    if len(isos_of(cloud, uuid)) > 1 and not call["isoUuid"]:
-        reason = "has multiple ISOs attached, specify the isoUuid when detaching"
-        raise refused(f"VM[uuid:{uuid}] {reason}")
+    numbers = [number for _, number in isos_of(cloud, uuid)]
+    add_iso(cloud, uuid, call["isoUuid"], next(digit for digit in "012" if digit not in numbers))
+    return cloud.inventory_of("VmInstance", uuid)
 
 
-@behaviour
-def get_candidate_iso_for_attaching_vm(cloud: Cloud, call: Call) -> Item:
-    """Answer the ISOs within reach of a virtual machine, of all accounts."""
-    vm, inventories = get_vm(cloud, call["vmInstanceUuid"]), []
-    if vm["state"] not in ("Running", "Stopped"):
-        return {"inventories": []}
+@named_in_rows
+def is_attachable_iso(cloud: Cloud, image: Item, call: Call) -> bool:
+    """Return True if a virtual machine can reach an image that it has not yet."""
+    vm, uuid = get_vm(cloud, call["vmInstanceUuid"]), image["uuid"]
+    is_attached = tags_of(cloud, vm["uuid"], f"iso::{uuid}::")
+    return not is_attached and goes_with(cloud, uuid, storage_of_root(cloud, vm), vm["zoneUuid"])
+
+
+@named_in_rows
+def reaches_iso(cloud: Cloud, vm: Item, call: Call) -> bool:
+    """Return True if an ISO can go to the primary storage of a virtual machine."""
     ps = storage_of_root(cloud, vm)
-    if not ps:
-        raise ApiError("SYS.1000", "null")  # sic
-    attached = [iso for iso, _ in isos_of(cloud, vm["uuid"])]
-    for image in cloud.store.in_order("Image"):
-        is_iso = image["mediaType"] == "ISO" and image["status"] == "Ready"
-        usable = is_iso and not image.get("system") and image["uuid"] not in attached
-        if usable and goes_with(cloud, image, ps, vm["zoneUuid"]):
-            inventories.append(cloud.inventory("Image", image))
-    return {"inventories": inventories}
-
-
-@behaviour
-def get_candidate_vm_for_attaching_iso(cloud: Cloud, call: Call) -> Item:
-    """Answer the virtual machines that an ISO can reach, of all accounts."""
-    iso, inventories = cloud.get("Image", call["isoUuid"]), []
-    for vm in cloud.store.in_order("VmInstance"):
-        ps = storage_of_root(cloud, vm)
-        if ps and vm["state"] in ("Running", "Stopped") and goes_with(cloud, iso, ps):
-            inventories.append(cloud.inventory("VmInstance", vm))
-    return {"inventories": inventories}
+    return bool(ps) and goes_with(cloud, call["isoUuid"], ps)
 
 
 def check_boot_order(cloud: Cloud, params: Item) -> None:
@@ -12831,21 +12816,6 @@ def host_of_new_volume(cloud: Cloud, volume: Item, call: Call) -> Uuid:
     return host
 
 
-@named_in_rows
-def choose_copy_of_template(cloud: Cloud, volume: Item, call: Call) -> None:
-    """Refuse a template that no usable backup storage has in the zone of a new volume."""
-    image, ps = cloud.get("Image", call["imageUuid"]), volume["primaryStorageUuid"]
-    zone = cloud.get("PrimaryStorage", ps)["zoneUuid"]
-    for ref in image["backupStorageRefs"]:
-        storage = cloud.look("BackupStorage", ref["backupStorageUuid"])
-        if is_usable(storage) and zone in storage["attachedZoneUuids"]:
-            return
-    states = "1. has state Enabled 2. has status Connected. 3 has attached to zone in which"
-    conditions = f"satisfies all conditions of: {states} primary storage[uuid:{ps}] is"
-    place = f"a backup storage on which the image[uuid:{image['uuid']}] is"
-    raise refused(f"cannot find {place} that {conditions}")
-
-
 @on("failed", "CreateDataVolumeFromVolumeSnapshot")
 def leave_volume(cloud: Cloud, call: Call, error: ApiError) -> None:
     """Leave the volume of a failed call, without size and place (VolumeManagerImpl.java)."""
@@ -12855,26 +12825,34 @@ def leave_volume(cloud: Cloud, call: Call, error: ApiError) -> None:
         cloud.add("Volume", status="Creating", size=0, **values)
 
 
-@behaviour
-def get_vm_attachable_data_volume(cloud: Cloud, call: Call) -> Item:
-    """Answer the data volumes that a virtual machine can reach, and all that have no place yet."""
+@named_in_rows
+def is_attachable_volume(cloud: Cloud, volume: Item, call: Call) -> bool:
+    """Return True if a virtual machine reaches a data volume, or if that has no place yet."""
     vm = get_vm(cloud, call["vmInstanceUuid"])
-    if vm["state"] != "Stopped" and vm.get("platform") == "Other":
-        return {"inventories": []}
-    homes = hosts_with_local_volumes(cloud, vm) or {vm.get("hostUuid")} - {None}
-    formats, inventories = [], []
+    if volume["status"] == "NotInstantiated":
+        return can_plug(vm)
+    host = local_host(cloud, volume["uuid"])
+    homes = hosts_with_local_volumes(cloud, vm) or {vm.get("hostUuid", host)}
+    return host in (None, *homes) and can_plug(vm) and can_use(cloud, vm, volume)
+
+
+def can_plug(vm: Item) -> bool:
+    """Return True unless the guest of a virtual machine cannot get a volume while it runs."""
+    return vm["state"] == "Stopped" or vm.get("platform") != "Other"
+
+
+def can_use(cloud: Cloud, vm: Item, volume: Item) -> bool:
+    """Return True if the cluster of a virtual machine has the storage of a volume, and can read it.
+
+    The hypervisors for a format are those that GetVolumeFormat answers.
+    """
+    ps = cloud.look("PrimaryStorage", volume["primaryStorageUuid"])
+    if vm.get("clusterUuid") not in ps["attachedClusterUuids"]:
+        return False
     for row in cloud.catalogue.apis["GetVolumeFormat"].always:
-        if vm["hypervisorType"] in row["supportingHypervisorTypes"]:
-            formats.append(row["format"])
-    for volume in answer_candidates(cloud, call)["inventories"]:
-        ps = cloud.look("PrimaryStorage", volume.get("primaryStorageUuid"))
-        is_attached = vm.get("clusterUuid") in ps.get("attachedClusterUuids", ())
-        ref = cloud.look("LocalStorageResourceRef", volume["uuid"])
-        is_near = not (ref and homes) or ref["hostUuid"] in homes
-        fits = is_attached and is_near and volume["format"] in formats
-        if fits or volume["status"] == "NotInstantiated":
-            inventories.append(volume)
-    return {"inventories": inventories}
+        if row["format"] == volume["format"]:
+            return vm.get("hypervisorType") in row["supportingHypervisorTypes"]
+    return False
 
 
 @behaviour(attach="Attach the volume")
@@ -12924,32 +12902,18 @@ def refuse_other_disk(cloud: Cloud, volume: Item, vm: Item) -> None:
     raise ThrownError("SYS.1006", details)
 
 
-@behaviour
-def get_data_volume_attachable_vm(cloud: Cloud, call: Call) -> Item:
-    """Answer the virtual machines that can take a volume, by the row and by what they reach."""
-    volume = cloud.get("Volume", call["volumeUuid"])
-    inventories = []
-    for vm in answer_candidates(cloud, call)["inventories"]:
-        is_fixed = vm.get("platform") == "Other" and vm["state"] != "Stopped"
-        if not is_fixed and reaches_volume(cloud, vm, volume):
-            inventories.append(vm)
-    return {"inventories": inventories}
-
-
-def reaches_volume(cloud: Cloud, vm: Item, volume: Item) -> bool:
+@named_in_rows
+def can_take_volume(cloud: Cloud, vm: Item, call: Call) -> bool:
     """Return True if a volume is, or can be, where a virtual machine reaches it."""
-    storages = cloud.find("PrimaryStorage", "attachedClusterUuids", vm.get("clusterUuid"))
+    volume = cloud.get("Volume", call["volumeUuid"])
     if volume["status"] == "NotInstantiated":
-        for ps in storages:
-            if ps["state"] == "Enabled" and available_capacity(cloud, ps) > volume["size"]:
-                return True
-        return False
-    is_near = volume["primaryStorageUuid"] in [ps["uuid"] for ps in storages]
+        storages = cloud.find("PrimaryStorage", "attachedClusterUuids", vm.get("clusterUuid"))
+        rooms = [available_capacity(cloud, ps) for ps in storages if ps["state"] == "Enabled"]
+        return can_plug(vm) and max(rooms, default=0) > volume["size"]
     host = local_host(cloud, volume["uuid"])
-    if host:
-        root_host = local_host(cloud, vm.get("rootVolumeUuid"))
-        is_near = is_near and root_host == host and vm.get("hostUuid", host) == host
-    return is_near and vm.get("hypervisorType") == "KVM"
+    root_host = local_host(cloud, vm.get("rootVolumeUuid"))
+    is_near = host is None or host == root_host == vm.get("hostUuid", host)
+    return is_near and can_plug(vm) and can_use(cloud, vm, volume)
 
 
 @behaviour
@@ -12994,25 +12958,14 @@ def refuse_to_part_from_vm(cloud: Cloud, volume: Item, call: Call) -> None:
         raise refused(f"{pair} cannot access each other in l2 network  {step}")  # sic: two spaces
 
 
-@behaviour
-def local_storage_get_volume_migratable_hosts(cloud: Cloud, call: Call) -> Item:
-    """Answer the hosts with room for a volume that have the networks of its virtual machine."""
+@named_in_rows
+def can_hold_volume(cloud: Cloud, host: Item, call: Call) -> bool:
+    """Return True if a host has room for a local volume, and the networks of its machine."""
     volume = cloud.get("Volume", call["volumeUuid"])
-    vm = volume.get("vmInstanceUuid")
-    ps = cloud.look("PrimaryStorage", volume.get("primaryStorageUuid"))
-    inventories = []
-    for host in answer_candidates(cloud, call)["inventories"]:
-        (disk,) = local_disks(cloud, ps, [host["uuid"]])
-        has_room = disk["availableCapacity"] > volume["size"]
-        if has_room and has_networks(cloud, host["clusterUuid"], vm):
-            inventories.append(host)
-    return {"inventories": inventories}
-
-
-def has_networks(cloud: Cloud, cluster: Uuid, vm: Uuid | None) -> bool:
-    """Return True if a cluster has the networks of a virtual machine."""
-    nics = cloud.find("VmNic", "vmInstanceUuid", vm)
-    return all(cluster in clusters_of(cloud, nic["l3NetworkUuid"]) for nic in nics)
+    ps = cloud.get("PrimaryStorage", volume["primaryStorageUuid"])
+    (disk,) = local_disks(cloud, ps, [host["uuid"]])
+    has_room = disk["availableCapacity"] > volume["size"]
+    return has_room and has_networks(cloud, host["clusterUuid"], volume.get("vmInstanceUuid"))
 
 
 @named_in_rows
@@ -13531,34 +13484,12 @@ def collect_later(cloud: Cloud, uuid: Uuid) -> None:
 
 
 @named_in_rows
-def refuse_image_out_of_reach(cloud: Cloud, image: Item, call: Call) -> None:
-    """Refuse to ask for the size of an image on backup storage that is away."""
-    if not any(is_reached(cloud, ref) for ref in image["backupStorageRefs"]):
-        name = f"image[uuid:{image['uuid']}, name:{image['name']}]"
-        raise refused(f"No connected backup storage found for {name}")
-
-
-@behaviour
-def get_backup_storage_for_creating_image_from_volume(cloud: Cloud, call: Call) -> Item:
-    """Return the usable backup storage of a zone whose type goes with a primary storage."""
+def takes_images_of_volume(cloud: Cloud, bs: Item, call: Call) -> bool:
+    """Return True if a backup storage works with the primary storage of a volume or snapshot."""
     volume = cloud.look("Volume", call["volumeUuid"])
-    snapshot = cloud.look("VolumeSnapshot", call["volumeSnapshotUuid"])
-    ps = cloud.look("PrimaryStorage", (volume or snapshot).get("primaryStorageUuid"))
-    if not ps:
-        raise ApiError("SYS.1000", "cannot find primary storage")
-    inventories = []
-    for bs in cloud.queries_of(call).tables.in_order("BackupStorage"):
-        fits = bs["type"] == ps["type"] or bs["type"] == "ImageStoreBackupStorage"
-        if bs["type"] == "SftpBackupStorage":
-            fits = ps["type"] not in ("Ceph", "Fusionstor")
-        if fits and is_usable(bs) and ps["zoneUuid"] in bs["attachedZoneUuids"]:
-            inventories.append(cloud.inventory("BackupStorage", bs))
-    return {"inventories": inventories}
-
-
-@behaviour
-def get_backup_storage_for_creating_image_from_volume_snapshot(cloud: Cloud, call: Call) -> Item:
-    return get_backup_storage_for_creating_image_from_volume(cloud, call)
+    volume = volume or cloud.look("VolumeSnapshot", call["volumeSnapshotUuid"])
+    ps = cloud.get("PrimaryStorage", volume["primaryStorageUuid"])
+    return works_with(bs, ps) and ps["zoneUuid"] in bs["attachedZoneUuids"]
 
 
 @behaviour(export="Export the image")

@@ -160,7 +160,9 @@ def functions_of(clauses):
 
 def test_every_function_that_rows_may_name_is_named_by_one():
     clauses = [*(clause for api in EVERY for clause in api.clauses), *(clause for ending in ALL.endings.values() for clause in ending)]
-    assert {*EFFECTS.values()} == {*functions_of(clauses)}
+    conditions = [condition for api in EVERY for condition in (*(refusal.condition for refusal in api.refusals), *api.conditions.values())]
+    tests = {EFFECTS[test.subject] for condition in conditions for test in condition.tests if test.kind == "call"}
+    assert {*EFFECTS.values()} == {*functions_of(clauses)} | tests
 
 
 @each("row", RESOURCES, ids=names(RESOURCES))

@@ -1992,7 +1992,7 @@ class Api:
     refuses   (condition, error code, details), in the order in which they are checked. The code
               may have a cause with the same details: "VM.1001 <- VM.1010". A fourth word, job, is
               for what the work itself refuses: a long job begins nevertheless, and fails
-    fails     the code that wraps an error which comes up on the way
+    fails     the code that wraps an error which comes up on the way, or two: "VM.1 <- VM.1"
     long      "always" a long job, "possible" as one, or "cancellable" as one
     asks      "vm.num = 1 when no hostUuid": the quotas that it uses up, besides one of what it
               creates if that is not named here
@@ -2004,6 +2004,7 @@ class Api:
               them
     always    the value that a Get answers
     whether   the condition, or the conditions by name, whose truth a Get answers
+    plain     answers the inventory without what the subtypes of the resource add
     holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an
               object, "usages:[QuotaUsage]" a list, "inventories:[L3Network|Image]" a list of either
     """
@@ -2034,6 +2035,7 @@ class Api:
     by: dict[str, str] = field(default_factory=dict)
     always: Any = None
     whether: str | dict[str, str] = ""
+    plain: bool = False
     holds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -2082,8 +2084,8 @@ class Api:
             check_word(type, catalogue.classes, "resource")
         for name in re.findall(r"{(\w+)}", self.path):
             check_word(name, self.params, "parameter")
-        if self.fails:
-            check_word(self.fails, catalogue.errors, "error code")
+        for code in filter(None, self.fails.split(" <- ")):
+            check_word(code, catalogue.errors, "error code")
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
             fields = catalogue.item_fields(self.sums)
@@ -7453,10 +7455,11 @@ def wrapped(error: ApiError, call: Call) -> ApiError:
 
     A call that was refused before its work began has no other error than that.
     """
-    code = call.api.fails
-    if not code or not call.begun or isinstance(error, ThrownError):
+    if not call.api.fails or not call.begun or isinstance(error, ThrownError):
         return error
-    return ApiError(code, error.details, error, hint=error.hint)
+    for code in reversed(call.api.fails.split(" <- ")):
+        error = ApiError(code, error.details, error, hint=error.hint)
+    return error
 
 
 # jobs
@@ -8551,7 +8554,7 @@ def change_state(cloud: Cloud, call: Call) -> Any:
 
     def answer() -> Item:
         set_state(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
-        return cloud.inventory_of(call.api.type, call.target)
+        return cloud.inventory_of(call.api.type, call.target, call.api.plain)
 
     return carry_out(scope, answer)
 
@@ -8634,7 +8637,7 @@ def answer_of(scope: Scope, api: Api) -> Item:
     if api.type not in (row.name, row.stored):
         keys = [key for key, type in row.leads.items() if type == api.type]
         key = keys[0] if keys else "uuid"
-    return scope.cloud.inventory_of(api.type, scope.item[key])
+    return scope.cloud.inventory_of(api.type, scope.item[key], api.plain)
 
 
 def query(cloud: Cloud, call: Call) -> Item:
@@ -8900,10 +8903,15 @@ class Cloud:
         self.change(place.owner, owner["uuid"], **{place.list_name: elements})
 
     def change(self, type: str, uuid: Uuid, /, **changes: Any) -> None:
-        """Change fields of an item; None takes a field away. Raise SYS.1003 if there is none."""
-        if not self.store.peek(type, uuid):
+        """Change fields of an item; None takes a field away. Raise SYS.1003 if there is none.
+
+        Its date stays if it is as before.
+        """
+        item = self.store.peek(type, uuid)
+        if not item:
             raise missing("uuid", uuid, type)
-        self.store.update(type, uuid, **changes, lastOpDate=self.stamp())
+        if any(item.get(name) != changes[name] for name in changes):
+            self.store.update(type, uuid, **changes, lastOpDate=self.stamp())
 
     def remove(self, type: str, uuid: Uuid) -> None:
         """Remove an item with its tags and all that depends on it (the cascade extensions)."""
@@ -9000,10 +9008,11 @@ class Cloud:
             shown.append(worded)
         return shown
 
-    def inventory_of(self, type: str, uuid: Uuid) -> Item:
-        """Return the usual answer: {"inventory": {...}}."""
-        item = self.get(self.catalogue.resources[type].stored, uuid)
-        return {"inventory": self.inventory(type, item)}
+    def inventory_of(self, type: str, uuid: Uuid, plain: bool = False) -> Item:
+        """Return the usual answer: {"inventory": {...}}, a plain one without fields of subtypes."""
+        row = self.catalogue.resources[type]
+        item = self.get(row.stored, uuid)
+        return {"inventory": self.inventory(type, item, row.fields if plain else None)}
 
     # parameters
 

@@ -10265,13 +10265,16 @@ GIB, TIB = 1 << 30, 1 << 40
 # capacity
 
 
+TAKES_NOTHING = ("Created", "Destroyed", "Destroying", "Stopped")  # HostAllocatorManagerImpl.java
+
+
 def cpus_of(vm: Item) -> int:
-    """Return the processors that a virtual machine takes from its host, none before it starts."""
-    return vm.get("cpuNum", 0) if vm.get("state") != "Created" else 0
+    """Return the processors that a virtual machine takes from its host."""
+    return vm.get("cpuNum", 0) if vm.get("state") not in TAKES_NOTHING else 0
 
 
 def memory_of(vm: Item) -> int:
-    return vm.get("memorySize", 0) if vm.get("state") != "Created" else 0
+    return vm.get("memorySize", 0) if vm.get("state") not in TAKES_NOTHING else 0
 
 
 @on("computed", "Host.availableCpuCapacity")
@@ -10290,7 +10293,7 @@ def reserved_memory(cloud: Cloud, host: Item) -> int:
     """Return the bytes that a host keeps for itself.
 
     A tag of the host, of its cluster or of its zone says so, if the level is configured to count,
-    else the global configuration.
+    else the global configuration. Only the host's own tag counts while it is not usable.
     """
     levels = (
         ("host", host["uuid"], "reservedMemory::"),
@@ -10300,9 +10303,10 @@ def reserved_memory(cloud: Cloud, host: Item) -> int:
     for level, uuid, begin in levels:
         size = size_of(rest_of_tag(cloud, uuid, begin) or "")
         counts = configured(cloud, "hostAllocator", f"reservedCapacity.{level}Level")
-        if size is not None and counts:
+        if size is not None and counts and (level == "host" or is_usable(host)):
             return size
-    return configured(cloud, "kvm", "reservedMemory")
+    is_default = is_usable(host) and host["hypervisorType"] == "KVM"
+    return configured(cloud, "kvm", "reservedMemory") if is_default else 0
 
 
 def default_hardware(cloud: Cloud, cpus: int = 16, memory: int = 64 * GIB) -> Item:
@@ -10332,38 +10336,28 @@ def recompute_cpu_capacity(cloud: Cloud) -> None:
 def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
     """Return the capacity of hosts that work, chosen by host, cluster or zone (manual 4.5).
 
-    The first of these lists that is given counts.
+    The first of these lists that is given counts. All hosts that it names reserve memory. Of hosts
+    that are named themselves, only the first does (HostCapacityReserveManagerImpl.java).
     """
     everywhere = call["all"] and not call["zoneUuids"]
-    zones = call["zoneUuids"]
-    if everywhere:
-        zones = [zone["uuid"] for zone in cloud.store.rows("Zone")]
+    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
+    keys = {"uuid": call["hostUuids"], "clusterUuid": call["clusterUuids"], "zoneUuid": zones}
+    key = next((key for key in keys if keys[key]), "uuid")
     hosts = []
-    for key, uuids in (
-        ("uuid", call["hostUuids"]),
-        ("clusterUuid", call["clusterUuids"]),
-        ("zoneUuid", zones),
-    ):
-        if uuids:
-            hosts = [host for host in cloud.store.rows("Host") if host[key] in uuids]
-            break
-    sums = dict.fromkeys(
-        ("totalCpu", "availableCpu", "totalMemory", "availableMemory", "managedCpuNum"), 0
-    )
+    for uuid in dict.fromkeys(keys[key] or ()):
+        hosts += cloud.find("Host", key, uuid)
+    hypervisor = None if everywhere else call["hypervisorType"]
+    sums = dict.fromkeys(call.api.answers.split(), 0)
     for host in hosts:
-        if not is_usable(host) or (
-            call["hypervisorType"]
-            and not everywhere
-            and call["hypervisorType"] != host["hypervisorType"]
-        ):
-            continue
-        sums["totalCpu"] += host["totalCpuCapacity"]
-        sums["availableCpu"] += available_cpus(cloud, host)
-        sums["totalMemory"] += host["totalMemoryCapacity"]
-        memory = available_memory(cloud, host) - reserved_memory(cloud, host)
-        sums["availableMemory"] += max(0, memory)
-        sums["managedCpuNum"] += host["cpuNum"]
-    return sums
+        if is_usable(host) and hypervisor in (None, host["hypervisorType"]):
+            sums["totalCpu"] += host["totalCpuCapacity"]
+            sums["availableCpu"] += available_cpus(cloud, host)
+            sums["totalMemory"] += host["totalMemoryCapacity"]
+            sums["availableMemory"] += available_memory(cloud, host)
+            sums["managedCpuNum"] += host["cpuNum"]
+    reserved = [reserved_memory(cloud, host) for host in hosts]
+    memory = sums["availableMemory"] - sum(reserved[:1] if key == "uuid" else reserved)
+    return sums | {"availableMemory": max(0, memory)}
 
 
 def is_usable(item: Item) -> bool:
@@ -10401,17 +10395,89 @@ def disconnect_host(cloud: Cloud, uuid: Uuid) -> None:
 
 @named_in_rows
 def refuse_cut_off_host(cloud: Cloud, host: Item, call: Call) -> None:
-    """Raise HOST.1002 for a host that an incident keeps away."""
+    """Raise SYS.1006 for a host that an incident keeps away."""
     if host["uuid"] in cloud.outages.hosts:
-        cause = ApiError("HOST.1010", "the host does not answer")
-        raise ApiError("HOST.1002", f"unable to connect to host[uuid:{host['uuid']}]", cause)
+        raise no_ssh(host, "] to check the management node connectivity,")
+
+
+def no_ssh(host: Item, purpose: str) -> ApiError:
+    """Return the error of a host that does not answer (KVMHost.java)."""
+    names = {"ip": "managementIp", "username": "username", "sshPort": "sshPort"}
+    place = ", ".join(f"{name}:{host.get(key)}" for name, key in names.items())
+    cure = "please check if username/password is wrong; the host does not answer"
+    return refused(f"unable to connect to KVM[{place}{purpose}{cure}")
+
+
+@on("failed", "ReconnectHost")
+def lose_host(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave a host that could not be reconnected Disconnected."""
+    if call.begun and cloud.look("Host", call["uuid"])["status"] != "Disconnected":
+        disconnect_host(cloud, call["uuid"])
+
+
+@named_in_rows
+def reconnect_later(cloud: Cloud, host: Item, call: Call) -> None:
+    """Reconnect a host that is in use again, beside the call (HostBase.java)."""
+    api = cloud.catalogue.apis["ReconnectHost"]
+    inner = Call(api, {"uuid": host["uuid"]}, job=cloud.uuid(), account=ADMIN)
+
+    def done(body: Any, error: ApiError | None) -> None:
+        cloud.clock.spawn(cloud.store.try_commit())
+
+    def reconnect() -> None:
+        Run(cloud.jobs, inner, call.seconds, done)
+
+    cloud.clock.after(0, reconnect, f"reconnect of host {host['uuid']}")
+
+
+# The tags of hosts of a cluster that have to be alike, with the words for them (KVMHost.java).
+ALIKE = {
+    "qemu-img::version::": "qemu/libvirt version",
+    "libvirt::version::": "qemu/libvirt version",
+    "cpuModelName::": "cpu model name",
+}
+
+
+def system_of(cloud: Cloud, host: Uuid) -> str:
+    """Return the operating system of a host: "CentOS;Core;7"."""
+    names = ("distribution", "release", "version")
+    parts = [rest_of_tag(cloud, host, f"os::{name}::") or "" for name in names]
+    return ";".join([*parts[:2], parts[2].partition(".")[0]])
+
+
+@named_in_rows
+def refuse_unlike_host(cloud: Cloud, host: Item, call: Call) -> None:
+    """Refuse a new host that is unlike another one of its cluster, or has too little memory."""
+    uuid, cluster = host["uuid"], host["clusterUuid"]
+    others = cloud.find("Host", "clusterUuid", cluster)  # the host itself too: it is like itself
+    for begin, words in ALIKE.items():
+        values = {rest_of_tag(cloud, other["uuid"], begin) for other in others} - {None}
+        counts = begin != "cpuModelName::" or configured(cloud, "kvm", "checkHostCpuModelName")
+        if counts and values - {rest_of_tag(cloud, uuid, begin)}:
+            place = f"host [uuid:{uuid}] cannot be added to cluster [uuid:{cluster}]"
+            raise refused(f"{place} because {words} does not match")
+    memory, reserved = host["totalMemoryCapacity"], configured(cloud, "kvm", "reservedMemory")
+    if memory < reserved:
+        capacity = f"The host[uuid:{uuid}]'s available memory capacity[{memory}]"
+        cause = refused(f"{capacity} is lower than the reserved capacity[{reserved}]")
+        place = f"KVM host[uuid:{uuid}, ip:{host['managementIp']}]"
+        raise ApiError("HOST.1003", f"connection error for {place}", cause)
+    system = system_of(cloud, uuid)
+    for other in others:
+        current = system_of(cloud, other["uuid"])
+        if other["status"] != "Connecting" and current not in (";;", system):
+            new = f"new added host[name:{host['name']} ip:{host['managementIp']}]"
+            place = f"cluster[uuid:{cluster}] already has host with os version[{current}]"
+            raise refused(f"{place}, but {new} has host os version[{system}]")
 
 
 @on("removed", "Host")
 def clean_up_after_host(cloud: Cloud, host: Item) -> None:
-    """Stop the virtual machines of a removed host. One that is paused stays so, nowhere."""
+    """Stop the user's virtual machines on a removed host. One that is paused stays so, nowhere."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         uuids = {"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}
+        if vm["type"] != "UserVm":
+            continue  # see move_appliances
         if vm["state"] == "Paused":
             cloud.change("VmInstance", vm["uuid"], hostUuid=None)
             continue
@@ -10426,23 +10492,55 @@ def clean_up_after_host(cloud: Cloud, host: Item) -> None:
 
 
 @named_in_rows
-def update_hosts(cloud: Cloud, cluster: Item, call: Call) -> None:
-    """Note the update of the operating system of each host of a cluster."""
+def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Take the hosts of a cluster out of use. Refuse if one serves the root volume of a vm."""
+    hosts = cloud.find("Host", "clusterUuid", cluster["uuid"])
+    servers = [host["managementIp"] for host in hosts if serves_vms(cloud, host)]
+    if servers:
+        cure = "stop releated vm instances before update host os."  # sic
+        raise refused(f"nfs server running on hosts [{','.join(servers)}], {cure}")
+    for host in hosts:
+        if host["state"] != "Maintenance":
+            before, state = host["state"], "PreMaintenance"
+            cloud.change("Host", host["uuid"], state=state, stateBefore=before)
+
+
+def serves_vms(cloud: Cloud, host: Item) -> bool:
+    """Return True if a host is the NFS server of a root volume whose vm is not Stopped."""
+    for ps in cloud.find("PrimaryStorage", "type", "NFS"):
+        if ps["url"].startswith(f"{host['managementIp']}:/"):
+            for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
+                vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
+                if volume["type"] == "Root" and vm and vm["state"] != "Stopped":
+                    return True
+    return False
+
+
+@named_in_rows
+def end_update(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Take hosts with new packages into use again, and note how each of them has fared."""
+    results = {}
     for host in cloud.find("Host", "clusterUuid", cluster["uuid"]):
-        cloud.change("Host", host["uuid"])
+        results[host["uuid"]] = "success"
+        if host["status"] != "Connected":
+            results[host["uuid"]] = "host is not in the connected status, cannot update os"
+        if "stateBefore" in host:
+            cloud.change("Host", host["uuid"], state=host["stateBefore"], stateBefore=None)
+            reconnect_later(cloud, host, call)
+    for job in cloud.find("LongJob", "apiId", call.job):
+        cloud.change("LongJob", job["uuid"], jobResult=json.dumps(results))
 
 
 @behaviour(run="Run the script")
 def kvm_run_shell(cloud: Cloud, call: Call) -> Stages:
-    """Return the empty output of the script on each host, or the error of one that is away."""
+    """Return the empty output of the script on each host, or the error of one out of reach."""
     yield "run"
     results = {}
     for uuid in call["hostUuids"]:
         results[uuid] = {"returnCode": 0, "stdout": "", "stderr": ""}
-        if cloud.get("Host", uuid)["status"] != "Connected":
-            error = ApiError("HOST.1010", f"host[uuid:{uuid}] is not Connected")
-            error_body = cloud.catalogue.error_body(error)
-            results[uuid] = {"returnCode": -1, "errorCode": error_body}
+        if uuid in cloud.outages.hosts:
+            error = no_ssh(cloud.get("Host", uuid), " ] to do DNS check, ")  # sic
+            results[uuid] = {"returnCode": 0, "errorCode": cloud.catalogue.error_body(error)}
     return {"inventory": results}
 
 
@@ -11566,7 +11664,10 @@ def able_hosts(
     hosts = hosts_with_storage(cloud, vm, hosts)
     if exclude:
         hosts = wanted_hosts(cloud, hosts, wanted)
-        others = [host for host in hosts if host["uuid"] != exclude]
+        others = []
+        for host in hosts:
+            if host["uuid"] != exclude and cloud.look("Cluster", host["clusterUuid"]):
+                others.append(host)  # those of a removed cluster are going too
         reason = f"after rule out avoided host[{exclude}], there is no host left in candidates"
         hosts = hosts_of_version(cloud, exclude, some_of(cloud, others, reason))
     elif homes := hosts_with_local_volumes(cloud, vm):
@@ -11733,14 +11834,64 @@ def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
     return homes - {None}
 
 
+def move_away(cloud: Cloud, vm: Item) -> bool:
+    """Move a virtual machine to any other host. Return False if it cannot move."""
+    if storage_of_root(cloud, vm).get("type") == "LocalStorage":
+        return False
+    try:
+        host = pick_host(cloud, vm, vm["hostUuid"])
+    except ApiError:
+        return False
+    put_on_host(cloud, vm["uuid"], host)
+    set_state_of_vm(cloud, vm["uuid"], "Running")
+    cloud.notice("moved", "VmInstance", get_vm(cloud, vm["uuid"]))
+    return True
+
+
+def evacuate(cloud: Cloud, host: Uuid) -> list[Uuid]:
+    """Move the virtual machines of a host away, or stop them. Return those that stay.
+
+    Unknown ones do not count. The source is maintenanceHook in HostBase.java.
+    """
+    staying = []
+    for vm in cloud.find("VmInstance", "hostUuid", host):
+        if vm["state"] in ("Running", "Paused"):
+            if not move_away(cloud, vm):
+                leave_host(cloud, vm["uuid"], "Stopped")
+        elif vm["state"] != "Unknown":
+            staying.append(vm["uuid"])
+    return staying
+
+
 @named_in_rows
 def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
-    """Move each virtual machine to another host, or stop it if none has room."""
+    """Empty a host. Raise HOST.1001 if a virtual machine cannot be stopped."""
+    staying = evacuate(cloud, host["uuid"])
+    if staying and not configured(cloud, "host", "maintenanceMode.ignoreError"):
+        place = f"host[uuid:{host['uuid']}, name:{host['name']}, ip:{host['managementIp']}]"
+        details = f"failed to stop vm[uuids:[{', '.join(staying)}]] on {place}"
+        raise chained(("HOST.1001", "SYS.1006"), details)
+
+
+@on("failed", "ChangeHostState")
+def leave_evacuated(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Let virtual machines that have left the host be where they are."""
+    if error.code == "HOST.1001":
+        evacuate(cloud, call["uuid"])
+
+
+@on("removed", "Host")
+def move_appliances(cloud: Cloud, host: Item) -> None:
+    """Move the appliances of a removed host, or remove them (ApplianceVmCascadeExtension.java)."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
-        try:
-            put_on_host(cloud, vm["uuid"], pick_host(cloud, vm, host["uuid"]))
-        except ApiError:
-            leave_host(cloud, vm["uuid"], "Stopped")
+        if vm["type"] == "ApplianceVm":
+            move_or_remove(cloud, vm)
+
+
+def move_or_remove(cloud: Cloud, vm: Item) -> None:
+    """Move an appliance that runs to another host, or remove it if that is not possible."""
+    if vm["state"] != "Running" or not move_away(cloud, vm):
+        cloud.remove("VmInstance", vm["uuid"])
 
 
 # the life of a virtual machine
@@ -12015,7 +12166,10 @@ def destroy(cloud: Cloud, vm: Item) -> None:
     for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
         cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
     release_parts(cloud, uuid)
-    expunge(cloud, "VmInstance", uuid)
+    if vm["type"] == "ApplianceVm":
+        cloud.remove("VmInstance", uuid)  # ApplianceVmBase.java destroyHook
+    else:
+        expunge(cloud, "VmInstance", uuid)
 
 
 @on("removed", "Host")
@@ -13783,9 +13937,9 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def update_cluster_os(cloud: Cloud, call: Call) -> Item:
     """Begin a long job, though nobody submits one: each call of this API is one."""
-    name = f"API{call.api.name}Msg"
-    target, body = call.target, json.dumps(call.params)
-    values = {"name": name, "jobName": name, "jobData": body, "targetResourceUuid": target}
+    name, packages = f"API{call.api.name}Msg", ",".join(call["excludePackages"] or ())
+    values = {"uuid": call["resourceUuid"], "name": name, "jobName": name}
+    values["jobData"] = f"{{'uuid':'{call.target}', 'excludePackages':'{packages}'}}"  # sic
     job = new_long_job(cloud, call, **values)
     run_long_job(cloud, job["uuid"], call, draw_seconds(cloud, call.api, long=True))
     return {"inventory": cloud.inventory("LongJob", job)}
@@ -13827,7 +13981,7 @@ def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
     job = cloud.look("LongJob", uuid)
     if not job or job["state"] == "Canceled":
         return
-    state, result = "Succeeded", "Succeeded"
+    state, result = "Succeeded", job.get("jobResult", "Succeeded")
     if error:
         state = "Failed"
         result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False)
@@ -15401,7 +15555,10 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
             has_run = item.get("rootVolumeUuid")
             leave_host(cloud, item["uuid"], changes["state"] if has_run else "Created")
         elif row.name == "Host" and key == "status":
-            connect_host(cloud, cloud.get("Host", uuid))
+            if uuid in cloud.outages.hosts:
+                cloud.change("Host", uuid, status="Disconnected")
+            else:
+                connect_host(cloud, cloud.get("Host", uuid))
         elif row.name == "Image" and changes["status"] == "Error":
             copies = [reference | changes for reference in item["backupStorageRefs"]]
             cloud.change("Image", uuid, backupStorageRefs=copies, **changes)

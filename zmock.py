@@ -10332,6 +10332,15 @@ def recompute_cpu_capacity(cloud: Cloud) -> None:
         cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
 
 
+CAPACITY = (  # of a host, in the order of the answer of GetCpuMemoryCapacity
+    "totalCpuCapacity",
+    "availableCpuCapacity",
+    "totalMemoryCapacity",
+    "availableMemoryCapacity",
+    "cpuNum",
+)
+
+
 @behaviour
 def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
     """Return the capacity of hosts that work, chosen by host, cluster or zone (manual 4.5).
@@ -10347,14 +10356,11 @@ def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
     for uuid in dict.fromkeys(keys[key] or ()):
         hosts += cloud.find("Host", key, uuid)
     hypervisor = None if everywhere else call["hypervisorType"]
-    sums = dict.fromkeys(call.api.answers.split(), 0)
+    row, sums = cloud.catalogue.resource("Host"), dict.fromkeys(call.api.answers.split(), 0)
     for host in hosts:
         if is_usable(host) and hypervisor in (None, host["hypervisorType"]):
-            sums["totalCpu"] += host["totalCpuCapacity"]
-            sums["availableCpu"] += available_cpus(cloud, host)
-            sums["totalMemory"] += host["totalMemoryCapacity"]
-            sums["availableMemory"] += available_memory(cloud, host)
-            sums["managedCpuNum"] += host["cpuNum"]
+            for name, field_name in zip(sums, CAPACITY):
+                sums[name] += cloud.queries.value(row, host, field_name)
     reserved = [reserved_memory(cloud, host) for host in hosts]
     memory = sums["availableMemory"] - sum(reserved[:1] if key == "uuid" else reserved)
     return sums | {"availableMemory": max(0, memory)}
@@ -10402,10 +10408,10 @@ def refuse_cut_off_host(cloud: Cloud, host: Item, call: Call) -> None:
 
 def no_ssh(host: Item, purpose: str) -> ApiError:
     """Return the error of a host that does not answer (KVMHost.java)."""
-    names = {"ip": "managementIp", "username": "username", "sshPort": "sshPort"}
-    place = ", ".join(f"{name}:{host.get(key)}" for name, key in names.items())
+    user = f"username:{host.get('username')}, sshPort:{host.get('sshPort')}"
+    place = f"KVM[ip:{host['managementIp']}, {user}{purpose}"
     cure = "please check if username/password is wrong; the host does not answer"
-    return refused(f"unable to connect to KVM[{place}{purpose}{cure}")
+    return refused(f"unable to connect to {place}{cure}")
 
 
 @on("failed", "ReconnectHost")
@@ -10418,16 +10424,18 @@ def lose_host(cloud: Cloud, call: Call, error: ApiError) -> None:
 @named_in_rows
 def reconnect_later(cloud: Cloud, host: Item, call: Call) -> None:
     """Reconnect a host that is in use again, beside the call (HostBase.java)."""
-    api = cloud.catalogue.apis["ReconnectHost"]
-    inner = Call(api, {"uuid": host["uuid"]}, job=cloud.uuid(), account=ADMIN)
+    call_beside(cloud, call, "ReconnectHost", host["uuid"])
+
+
+def call_beside(cloud: Cloud, call: Call, name: str, uuid: Uuid) -> None:
+    """Make another call, about an object, that nobody waits for. It takes as long as this one."""
+    inner = Call(cloud.catalogue.apis[name], {"uuid": uuid}, job=cloud.uuid(), account=ADMIN)
 
     def done(body: Any, error: ApiError | None) -> None:
         cloud.clock.spawn(cloud.store.try_commit())
 
-    def reconnect() -> None:
-        Run(cloud.jobs, inner, call.seconds, done)
-
-    cloud.clock.after(0, reconnect, f"reconnect of host {host['uuid']}")
+    begin = functools.partial(Run, cloud.jobs, inner, call.seconds, done)
+    cloud.clock.after(0, begin, f"{name} of {uuid}")
 
 
 # The tags of hosts of a cluster that have to be alike, with the words for them (KVMHost.java).
@@ -10447,23 +10455,16 @@ def system_of(cloud: Cloud, host: Uuid) -> str:
 
 @named_in_rows
 def refuse_unlike_host(cloud: Cloud, host: Item, call: Call) -> None:
-    """Refuse a new host that is unlike another one of its cluster, or has too little memory."""
+    """Refuse a new host that is unlike another one of its cluster."""
     uuid, cluster = host["uuid"], host["clusterUuid"]
-    others = cloud.find("Host", "clusterUuid", cluster)  # the host itself too: it is like itself
-    for begin, words in ALIKE.items():
-        values = {rest_of_tag(cloud, other["uuid"], begin) for other in others} - {None}
-        counts = begin != "cpuModelName::" or configured(cloud, "kvm", "checkHostCpuModelName")
-        if counts and values - {rest_of_tag(cloud, uuid, begin)}:
-            place = f"host [uuid:{uuid}] cannot be added to cluster [uuid:{cluster}]"
-            raise refused(f"{place} because {words} does not match")
-    memory, reserved = host["totalMemoryCapacity"], configured(cloud, "kvm", "reservedMemory")
-    if memory < reserved:
-        capacity = f"The host[uuid:{uuid}]'s available memory capacity[{memory}]"
-        cause = refused(f"{capacity} is lower than the reserved capacity[{reserved}]")
-        place = f"KVM host[uuid:{uuid}, ip:{host['managementIp']}]"
-        raise ApiError("HOST.1003", f"connection error for {place}", cause)
     system = system_of(cloud, uuid)
-    for other in others:
+    for other in cloud.find("Host", "clusterUuid", cluster):
+        for begin, words in ALIKE.items():
+            value, own = (rest_of_tag(cloud, key, begin) for key in (other["uuid"], uuid))
+            counts = begin != "cpuModelName::" or configured(cloud, "kvm", "checkHostCpuModelName")
+            if counts and value not in (None, own):
+                place = f"host [uuid:{uuid}] cannot be added to cluster [uuid:{cluster}]"
+                raise refused(f"{place} because {words} does not match")
         current = system_of(cloud, other["uuid"])
         if other["status"] != "Connecting" and current not in (";;", system):
             new = f"new added host[name:{host['name']} ip:{host['managementIp']}]"
@@ -10489,46 +10490,6 @@ def clean_up_after_host(cloud: Cloud, host: Item) -> None:
     arguments = [host["uuid"], host["name"]]
     sentence = "the host[uuid:%s, name:%s] went away"
     cloud.notify(sentence, arguments, "HostVO", host["uuid"], "Warning")
-
-
-@named_in_rows
-def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
-    """Take the hosts of a cluster out of use. Refuse if one serves the root volume of a vm."""
-    hosts = cloud.find("Host", "clusterUuid", cluster["uuid"])
-    servers = [host["managementIp"] for host in hosts if serves_vms(cloud, host)]
-    if servers:
-        cure = "stop releated vm instances before update host os."  # sic
-        raise refused(f"nfs server running on hosts [{','.join(servers)}], {cure}")
-    for host in hosts:
-        if host["state"] != "Maintenance":
-            before, state = host["state"], "PreMaintenance"
-            cloud.change("Host", host["uuid"], state=state, stateBefore=before)
-
-
-def serves_vms(cloud: Cloud, host: Item) -> bool:
-    """Return True if a host is the NFS server of a root volume whose vm is not Stopped."""
-    for ps in cloud.find("PrimaryStorage", "type", "NFS"):
-        if ps["url"].startswith(f"{host['managementIp']}:/"):
-            for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
-                vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
-                if volume["type"] == "Root" and vm and vm["state"] != "Stopped":
-                    return True
-    return False
-
-
-@named_in_rows
-def end_update(cloud: Cloud, cluster: Item, call: Call) -> None:
-    """Take hosts with new packages into use again, and note how each of them has fared."""
-    results = {}
-    for host in cloud.find("Host", "clusterUuid", cluster["uuid"]):
-        results[host["uuid"]] = "success"
-        if host["status"] != "Connected":
-            results[host["uuid"]] = "host is not in the connected status, cannot update os"
-        if "stateBefore" in host:
-            cloud.change("Host", host["uuid"], state=host["stateBefore"], stateBefore=None)
-            reconnect_later(cloud, host, call)
-    for job in cloud.find("LongJob", "apiId", call.job):
-        cloud.change("LongJob", job["uuid"], jobResult=json.dumps(results))
 
 
 @behaviour(run="Run the script")
@@ -11848,25 +11809,19 @@ def move_away(cloud: Cloud, vm: Item) -> bool:
     return True
 
 
-def evacuate(cloud: Cloud, host: Uuid) -> list[Uuid]:
-    """Move the virtual machines of a host away, or stop them. Return those that stay.
+@named_in_rows
+def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
+    """Move the virtual machines of a host away, or stop them, but for Unknown ones (HostBase.java).
 
-    Unknown ones do not count. The source is maintenanceHook in HostBase.java.
+    Raise HOST.1001 if one cannot be stopped.
     """
     staying = []
-    for vm in cloud.find("VmInstance", "hostUuid", host):
+    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         if vm["state"] in ("Running", "Paused"):
             if not move_away(cloud, vm):
                 leave_host(cloud, vm["uuid"], "Stopped")
         elif vm["state"] != "Unknown":
             staying.append(vm["uuid"])
-    return staying
-
-
-@named_in_rows
-def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
-    """Empty a host. Raise HOST.1001 if a virtual machine cannot be stopped."""
-    staying = evacuate(cloud, host["uuid"])
     if staying and not configured(cloud, "host", "maintenanceMode.ignoreError"):
         place = f"host[uuid:{host['uuid']}, name:{host['name']}, ip:{host['managementIp']}]"
         details = f"failed to stop vm[uuids:[{', '.join(staying)}]] on {place}"
@@ -11877,7 +11832,8 @@ def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
 def leave_evacuated(cloud: Cloud, call: Call, error: ApiError) -> None:
     """Let virtual machines that have left the host be where they are."""
     if error.code == "HOST.1001":
-        evacuate(cloud, call["uuid"])
+        with contextlib.suppress(ApiError):
+            evacuate_host(cloud, cloud.get("Host", call["uuid"]), call)
 
 
 @on("removed", "Host")
@@ -13932,6 +13888,43 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
         return cloud.inventory_of("LongJob", job["uuid"])
     run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
     return {"inventory": cloud.inventory("LongJob", job)}
+
+
+@named_in_rows
+def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Take the hosts of a cluster out of use.
+
+    Refuse if one is the NFS server of a virtual machine that is not Stopped.
+    """
+    servers = set()
+    for vm in cloud.store.rows("VmInstance"):
+        ps = storage_of_root(cloud, vm)
+        if vm["state"] != "Stopped" and ps.get("type") == "NFS":
+            servers.add(ps["url"].partition(":/")[0])
+    hosts = cloud.find("Host", "clusterUuid", cluster["uuid"])
+    busy = [host["managementIp"] for host in hosts if host["managementIp"] in servers]
+    if busy:
+        cure = "stop releated vm instances before update host os."  # sic
+        raise refused(f"nfs server running on hosts [{','.join(busy)}], {cure}")
+    for host in hosts:
+        if host["state"] != "Maintenance":
+            before, state = host["state"], "PreMaintenance"
+            cloud.change("Host", host["uuid"], state=state, stateBefore=before)
+
+
+@named_in_rows
+def end_update(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Take hosts with new packages into use again, and note how each of them has fared."""
+    results = {}
+    for host in cloud.find("Host", "clusterUuid", cluster["uuid"]):
+        results[host["uuid"]] = "success"
+        if host["status"] != "Connected":
+            results[host["uuid"]] = "host is not in the connected status, cannot update os"
+        if "stateBefore" in host:
+            cloud.change("Host", host["uuid"], state=host["stateBefore"], stateBefore=None)
+            reconnect_later(cloud, host, call)
+    for job in cloud.find("LongJob", "apiId", call.job):
+        cloud.change("LongJob", job["uuid"], jobResult=json.dumps(results))
 
 
 @behaviour

@@ -2305,6 +2305,7 @@ class Resource:
     owner          the owner of a new item: "caller", or that of what a key leads to
                    ("vmInstanceUuid")
     account        the field that says whose an item is
+    line           the key to the item in whose line the calls on an item stand: "vmInstanceUuid"
     unreferenced   no AccountResourceRef tells of its items
     soft_deleted   a shadow stays of a deleted item: its uuid is never free again
     field_words    "cpuNum:int": a field and its type, str when none is given
@@ -2343,6 +2344,7 @@ class Resource:
     kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)
     owner: str = ""
     account: str = ""
+    line: str = ""
     unreferenced: bool = False
     soft_deleted: bool = False
     field_words: tuple[str, ...] = ()
@@ -7471,6 +7473,7 @@ class Job:
 
     call: Call
     submitted: Seconds  # second of Clock.steady()
+    line: str  # the key of its queue
     run: Run | None = None  # None while it waits in line
     ended: bool = False  # its result is being written
     answered: asyncio.Event = field(default_factory=asyncio.Event)  # set when its 202 has left
@@ -7564,26 +7567,34 @@ class Jobs:
 
     def enter_line(self, call: Call, hook: str) -> None:
         """Start a job behind those on the same object, as the server's queues do."""
-        job = self.running[call.job] = Job(call, self.clock.steady())
+        job = self.running[call.job] = Job(call, self.clock.steady(), self.line_of(call))
         if hook and call.fault.webhook == "first":
             self.hooks_first[call.job] = asyncio.Event()
         elif hook and call.fault.webhook != "never":
             self.unanswered[call.job] = job.answered
-        line = self.queues[line_of(call)]
+        line = self.queues[job.line]
         line.append(job)
         if len(line) == 1:
             self.start(job)
 
+    def line_of(self, call: Call) -> str:
+        """Return the key of a call's line: the object that it acts on, or that it is to make."""
+        target = call.target or call["resourceUuid"] or call.job
+        type = call.api.target.refers if call.api.target else ""
+        if type in self.cloud.catalogue.resources:
+            row = self.cloud.catalogue.resource(type)
+            target = self.cloud.look(row.stored, call.target).get(row.line) or target
+        return folded(target)
+
     def leave_line(self, job: Job) -> None:
         """Take a job out of its line, and start the next one if it was the first."""
-        key = line_of(job.call)
-        line = self.queues.get(key, [])
+        line = self.queues.get(job.line, [])
         if job not in line:
             return
         first = line[0]
         line.remove(job)
         if not line:
-            del self.queues[key]
+            del self.queues[job.line]
         elif first is job and not line[0].ended:  # one that was failed by hand leaves by itself
             self.start(line[0])
 
@@ -7946,11 +7957,6 @@ class Jobs:
             "progress": progress,
             "rule": (job.call.fault.name if job else record.get("rule")) or None,
         }
-
-
-def line_of(call: Call) -> str:
-    """Return the key of a call's line: the object that it acts on, or that it is to make."""
-    return folded(call.target or call["resourceUuid"] or call.job)
 
 
 def code_of(record: Item) -> str:
@@ -10629,6 +10635,11 @@ def add_gc_job_if_unreachable(cloud: Cloud, vm: Item) -> None:
         add_gc_job(cloud, name, "compute.vm.DeleteVmGC", "EventBased", **uuids)
 
 
+def no_resource() -> ApiError:
+    """Return the error of work for an object that is nowhere (CloudBusImpl2.java)."""
+    return ApiError("SYS.1000", "resourceUuid cannot be null")
+
+
 # ---- Behaviours: storage -------------------------------------------------------------------------
 
 EMPTY_DISK = 3 << 16  # bytes of a qcow2 file of three clusters
@@ -11779,10 +11790,15 @@ def disks_of_new(cloud: Cloud, vm: Item) -> list[tuple[int, Item]]:
 
 def hosts_of_version(cloud: Cloud, current: Uuid, hosts: list[Item]) -> list[Item]:
     """Return the hosts with the version of the operating system of the current one."""
-    begin = "os::version::"
-    version = rest_of_tag(cloud, current, begin)
-    same = [host for host in hosts if rest_of_tag(cloud, host["uuid"], begin) == version]
+    version = os_version(cloud, current)
+    same = [host for host in hosts if os_version(cloud, host["uuid"]) == version]
     return some_of(cloud, same, f"no candidate host has version[{version}]")
+
+
+def os_version(cloud: Cloud, host: Uuid) -> str:
+    """Return the version of the operating system of a host: "CentOS;Core;7.4.1708"."""
+    parts = ("distribution", "release", "version")
+    return ";".join(rest_of_tag(cloud, host, f"os::{part}::") or "null" for part in parts)
 
 
 def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
@@ -12035,8 +12051,13 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
 
 
 def refuse_lost_host(cloud: Cloud, vm: Item) -> None:
-    """Raise HOST.1011 for a virtual machine whose host is not connected (HostBase.java)."""
+    """Raise HOST.1011 for a virtual machine whose host is not connected (HostBase.java).
+
+    A paused one has no host once that is removed.
+    """
     host = cloud.look("Host", vm.get("hostUuid"))
+    if not host:
+        raise no_resource()
     status = host.get("status", "Connected")
     if status != "Connected":
         place = f"host[uuid:{host['uuid']}, name:{host['name']}] is in status[{status}]"
@@ -12047,6 +12068,7 @@ def refuse_lost_host(cloud: Cloud, vm: Item) -> None:
 
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
     """Go through a stage in a state, and end in another one."""
+    refuse_lost_host(cloud, get_vm(cloud, uuid))
     set_state_of_vm(cloud, uuid, meanwhile)
     yield "work"
     refuse_unless(cloud, uuid, meanwhile)
@@ -12081,13 +12103,14 @@ def migrate_vm(cloud: Cloud, call: Call) -> Stages:
     """Move a virtual machine to another host, where it runs. Its local volumes go with it."""
     uuid = call["vmInstanceUuid"]
     vm = get_vm(cloud, uuid)
-    pick_host(cloud, vm, vm["hostUuid"], uuid=call["hostUuid"])  # refuses if there is none
+    source = vm.get("hostUuid", "null")
+    pick_host(cloud, vm, source, uuid=call["hostUuid"])  # refuses if there is none
     set_state_of_vm(cloud, uuid, "Migrating")
     yield "choose"
     get_vm(cloud, uuid)
     yield "move"
     refuse_unless(cloud, uuid, "Migrating")
-    host = pick_host(cloud, vm, vm["hostUuid"], uuid=call["hostUuid"])
+    host = pick_host(cloud, vm, source, uuid=call["hostUuid"])
     put_on_host(cloud, uuid, host)
     move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
     set_state_of_vm(cloud, uuid, "Running")
@@ -12295,7 +12318,7 @@ def get_vm_starting_candidate_clusters_hosts(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def get_vm_migration_candidate_hosts(cloud: Cloud, call: Call) -> Item:
     vm = get_vm(cloud, call["vmInstanceUuid"])
-    return destinations(cloud, call, vm, vm["hostUuid"])
+    return destinations(cloud, call, vm, vm.get("hostUuid", "null"))
 
 
 def destinations(
@@ -12912,6 +12935,8 @@ def place_new_volume(cloud: Cloud, volume: Item, call: Call) -> None:
         ps = storage_with_room(cloud, volume["primaryStorageUuid"], volume["size"])
         host = host_of_new_volume(cloud, volume, call) if ps["type"] == "LocalStorage" else None
         changes |= place_of_volume(cloud, volume, ps, host)
+    elif call["volumeSnapshotUuid"]:  # its primary storage was removed
+        raise no_resource()
     cloud.change("Volume", volume["uuid"], **changes)
 
 
@@ -13357,7 +13382,8 @@ def storages_for_image(
     cloud: Cloud, call: Call, zone: Uuid, size: int
 ) -> tuple[list[Uuid], dict[Uuid, ApiError]]:
     """Return the given backup storage that can take an image, else any, and why other cannot."""
-    wanted = [cloud.get("BackupStorage", uuid) for uuid in call["backupStorageUuids"] or ()]
+    uuids = dict.fromkeys(call["backupStorageUuids"] or ())
+    wanted = [cloud.get("BackupStorage", uuid) for uuid in uuids]
     conditions = f"available capacity > {size} bytes, status = Connected, state = Enabled"
     storages, errors = [], {}
     for bs in wanted or cloud.store.in_order("BackupStorage"):

@@ -189,6 +189,7 @@ def act(api, uuid=WEB, **params):
 
 
 STOP, START, PAUSE, DESTROY, RECOVER = (act(f"{verb}VmInstance") for verb in ("Stop", "Start", "Pause", "Destroy", "Recover"))
+LOST = (PAUSE, ("DeleteHost", {"uuid": HOST1}))  # leaves WEB paused, on no host
 CREATE, JUST_CREATE = ("CreateVmInstance", VM), ("CreateVmInstance", VM | {"strategy": "JustCreate"})
 NUMA = configured("vm", "numa", "true")
 NO_PAGES = configured("hostAllocator", "usePagination", "false")
@@ -876,6 +877,7 @@ FACTS = (
         ("moves the host to the last one", leaves(STOP, of=("VmInstance", WEB), state="Stopped", hostUuid=ABSENT, lastHostUuid=HOST1, clusterUuid=C1, zoneUuid=ZONE)),
         ("gives back what it took", capacity(STOP, cpus=-1, memory=-GIB)),
         ("fails if its host is away, and stays Unknown", Refused(after(uuid=BATCH), "VM.1002 <- HOST.1011 <- HOST.1010", f"host[uuid:{HOST4}, name:host-4] is in status[Disconnected], cannot perform required operation")),
+        ("fails if its host was removed while it was paused", V("VM.1002 <- SYS.1000", {"uuid": WEB}, "resourceUuid cannot be null", *LOST)),
         ("fails as the host does", faulty("StopVmInstance", "HOST.1006", "VM.1002")),
         ("leaves EIPs", served(STOP)),
         ("leaves port forwarding", served(STOP, of=RULE)),
@@ -910,6 +912,7 @@ FACTS = (
     *facts("ResumeVmInstance",
         ("refuses a running machine", wrong_state("ResumeVmInstance", "VM.1013", WEB, "Running", "Paused")),
         ("fails as the host does", faulty("ResumeVmInstance", "HOST.1006", "VM.1013", WEB, PAUSE)),
+        ("fails if its host was removed", V("VM.1013 <- SYS.1000", {"uuid": WEB}, "resourceUuid cannot be null", *LOST)),
         ("lets it run", leaves(PAUSE, act("ResumeVmInstance"), of=("VmInstance", WEB), state="Running", hostUuid=HOST1)),
         ("answers the machine after", answers(PAUSE, act("ResumeVmInstance"), state="Running")),
     ),
@@ -930,7 +933,8 @@ FACTS = (
         ("keeps its addresses", leaves(act("MigrateVm", WEB), of=("VmNic", "vmInstanceUuid", WEB), ip="192.168.100.2")),
         ("keeps its data volumes", leaves(act("MigrateVm", DB), of=("Volume", "name", "db-data-1"), vmInstanceUuid=DB)),
         ("leaves EIPs", served(act("MigrateVm", WEB))),
-        ("goes only to a host of the same version", V("HOST_ALLOCATION.1000", {"vmInstanceUuid": WEB}, OUTER % "no candidate host has version[7.4.1708]", other_versions)),
+        ("goes only to a host of the same version", V("HOST_ALLOCATION.1000", {"vmInstanceUuid": WEB}, OUTER % "no candidate host has version[CentOS;Core;7.4.1708]", other_versions)),
+        ("finds no host of the version of a host that was removed", V("HOST_ALLOCATION.1000", {"vmInstanceUuid": WEB}, OUTER % "no candidate host has version[null;null;null]", *LOST)),
         ("does nothing more with migrateFromDestination", leaves(act("MigrateVm", WEB, hostUuid=HOST2, migrateFromDestination=True), of=("VmInstance", WEB), hostUuid=HOST2)),
         ("answers the machine after", answers(act("MigrateVm", WEB, hostUuid=HOST2), state="Running", hostUuid=HOST2)),
     ),
@@ -977,6 +981,7 @@ FACTS = (
         ("checks quotas", Refused(as_ann("vm.totalNum", 0, uuid=OLD, owns=OLD), "ID.1003", f"{EXCESS}[name: vm.totalNum, value: 0], Current used:*, Request:1. Please contact the administrator.")),
         ("refuses a running machine", wrong_state("RecoverVmInstance", "SYS.1006", WEB, "Running", "Destroyed")),
         ("refuses one whose local host is gone", V("SYS.1006", {"uuid": NEW}, f"unable to recover the vm[uuid:{NEW}, name:new]. The vm's root volume is on the local storage[uuid:{LOCAL}]; however, the host on which the root volume is has been deleted", first_volumes_on_local_storage, act("DestroyVmInstance", NEW), ("DeleteHost", {"uuid": HOST3}))),
+        ("fails if its root volume was expunged", V("SYS.1000", {"uuid": OLD}, "resourceUuid cannot be null", changed("VmInstance", OLD, rootVolumeUuid=None))),
         ("removes the tags of addresses that others have", tags(tagged(OLD, f"staticIp::{PRIVATE}::192.168.100.2", f"staticIp::{PRIVATE}::192.168.100.200"), act("RecoverVmInstance", OLD), uuid=OLD, are=[f"staticIp::{PRIVATE}::192.168.100.200"])),
         ("makes the root volume Ready", Shown(recovered_root_volume)),
         ("leaves it Stopped", leaves(DESTROY, RECOVER, of=("VmInstance", WEB), state="Stopped", hostUuid=ABSENT, lastHostUuid=HOST1)),

@@ -364,6 +364,8 @@ CREATE_FROM_SNAPSHOT = (
         f"snapshot[uuid:{SNAP2}, name:before-upgrade-2]'s status[Deleting] is not allowed for message[*", changes=True)),
     Fact("CreateDataVolumeFromVolumeSnapshot", "fails as the storage does", Refused(
         after(("ChangePrimaryStorageState", {"uuid": NFS, "stateEvent": "disable"}), **FROM_SNAPSHOT), "SYS.1006", "required primary storage*", changes=True)),
+    Fact("CreateDataVolumeFromVolumeSnapshot", "fails if the primary storage of the snapshot was removed", Refused(
+        after(changed("VolumeSnapshot", FROM_SNAPSHOT["volumeSnapshotUuid"], primaryStorageUuid=None), **FROM_SNAPSHOT), "SYS.1000", "resourceUuid cannot be null", changes=True)),
     Fact("CreateDataVolumeFromVolumeSnapshot", "leaves its volume Creating when it fails", Shown(failed_from_snapshot)),
     Fact("CreateDataVolumeFromVolumeSnapshot", "looks neither at the state of the snapshot nor at quotas", Shown(snapshot_without_quota)),
     Fact("CreateDataVolumeFromVolumeSnapshot", "is Creating without size, then Ready, and takes space", Shown(from_snapshot_before_and_after)),

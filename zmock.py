@@ -14539,7 +14539,7 @@ def usage(cloud: Cloud, item: Item, load: str, times: range) -> list[float]:
 
 def working_times(cloud: Cloud, item: Item, times: range) -> range:
     """Return the times since the start of an object, none if it does not work now."""
-    state = item["state"] if memory_of(item) else item["status"]
+    state = item["state"] if "memorySize" in item else item["status"]
     if state not in ("Running", "Rebooting", "Migrating", "Connected"):
         return times[:0]
     start = cloud.clock.date_of_stamp(item.get("startDate") or item["createDate"])

@@ -47,6 +47,7 @@ GIVEN = {
     "DeleteCephPrimaryStoragePool": {"uuid": "@made"},
     "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
     "AddLocalPrimaryStorage": {"url": "/other"},
+    "GetZone": {"uuid": "@zone-1"},
     "AddSecurityGroupRule": {"rules": [{"type": "Ingress", "protocol": "ALL"}]},
     "AddImage": {"backupStorageUuids": ["@bs-1"]},
     "AttachNetworkServiceToL3Network": {"networkServices": {named("provider-Flat"): ["DHCP"]}},

@@ -1896,6 +1896,7 @@ TYPES = {
 #                  some User name accountUuid=caller     such an object exists
 #                  no Eip vipUuid vmNicUuid.ip=ip        no such object exists
 #                  is_away          calls the function of that name (see `named_in_rows`)
+#                  other.uuid       a field of the object that `some` or the function has met
 #                  A and B          both
 #     effects      state = Stopped     sets a field of the object: vipUuid.useFor = Eip of another
 #                  port ?= otherPort   sets a field that is not there yet
@@ -2001,7 +2002,7 @@ class Api:
     tells     {"mtu:int =1500": "l3NetworkUuid::{l3NetworkUuid}::mtu::"}: the members that a Get
               reads from the system tag of its object which begins so, each with type and default
     sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose
-              them
+              them: the first parameter that is given counts, and without a field it means all
     always    the value that a Get answers
     whether   the condition, or the conditions by name, whose truth a Get answers
     plain     answers the inventory without what the subtypes of the resource add
@@ -2089,7 +2090,7 @@ class Api:
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
             fields = catalogue.item_fields(self.sums)
-            for name in (*self.answers.split(), *self.by.values()):
+            for name in (*self.answers.split(), *filter(None, self.by.values())):
                 check_word(name, fields, f"field of {self.sums}")
             for name in self.by:
                 check_word(name, self.params, "parameter")
@@ -2964,7 +2965,7 @@ class RowParser:
     def clause(self, text: str) -> Clause:
         """Return the effect of a text."""
         word, _, rest = text.partition(" ")
-        if match := re.fullmatch(r"(\S+) ([?]?=|[+-]) (\S+)", text):
+        if match := re.fullmatch(r"(\S+) ([?]?=|[+-]) ('.*'|\S+)", text):
             self.check_names(match.group(1, 3), text)
             way, _, field_name = match[1].removeprefix("its.").rpartition(".")
             effect = Assign(way, field_name, match[2], match[3])
@@ -3032,6 +3033,8 @@ class RowParser:
             if self.params[name].type in ("map", "maps"):
                 return
             types = [self.params[name].refers]
+        elif name == "other":
+            return  # the resource of the condition, which may have any field
         elif name != "now":
             name = steps.pop(0) if name == "its" else name
             if name not in self.fields:
@@ -3512,7 +3515,7 @@ TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the wo
         "a place such as imageUuid=Image.backupStorageRefs.backupStorageUuid",
     ),
     ("configurations", "name"): (r"[^/\s]+/[^/\s]+", "a category and a name, such as vm/numa"),
-    ("errors", "code"): (r"[A-Z0-9_]+\.\d{4}", "a code such as SYS.1006"),
+    ("errors", "code"): (r"[A-Z0-9_.]+\.\d{4}", "a code such as SYS.1006"),
     ("metrics", "type"): ("VmInstance|Host", "VmInstance or Host"),
     ("metrics", "load"): (
         "cpu|memory|read|write|in|out",
@@ -5915,13 +5918,14 @@ class QueryEngine:
             raise bad_field(self.dialect, details, right_value(condition, name, kind)) from None
         is_null = condition.sign == "is null"
         read = self.reader(resource, name)
+        values = each if read is dict.get else read
 
         def value_passes(item: Item) -> bool:
             value = read(item, name)
             return is_null if value is None else holds(convert(value))
 
         def any_passes(item: Item) -> bool:  # as in a join: where there is no row, there is no null
-            return any(holds(convert(value)) for value in each(item, name))
+            return any(holds(convert(value)) for value in values(item, name))
 
         return any_passes if kind == "list" else value_passes
 
@@ -8148,8 +8152,15 @@ def mon_of(url: str) -> Item | None:
     return mon
 
 
+def has_ssh_port(url: str) -> bool:
+    """Return False for the url of a monitor with a port that cannot be."""
+    port = re.search(r"@[^@:]*:(\d+)", url)
+    return not port or 0 < int(port[1][:9]) < 1 << 16
+
+
 FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
+    "Blank": re.compile("").fullmatch,
     "Cidr": is_cidr,
     "Cron": read_cron,
     "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
@@ -8160,6 +8171,9 @@ FORMS: dict[str, Callable] = {
     "Label": re.compile(r"\w+ *=~? *[\w|.:-]*").fullmatch,
     "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
+    "MonHost": re.compile(r".*@[\w.-]+([:/?].*)?", re.A).fullmatch,
+    "MonLogin": re.compile(".+:.+@[^@]*").fullmatch,
+    "MonPort": has_ssh_port,
     "MonUrl": mon_of,
     "Narrow": is_narrow,
     "Netmask": is_netmask,
@@ -8202,6 +8216,7 @@ class Scope:
         self.item = dict(item or {})
         self.params = call.api.params if call else {}
         self.bound: Item = {}
+        self.other: Item = {}  # the object that a condition `some` has met
         self.changes: Item = {}  # fields that were set and are not yet stored
 
     # values
@@ -8227,6 +8242,8 @@ class Scope:
             return configured(self.cloud, steps[0], ".".join(steps[1:])), ""
         if name == "now":
             return self.cloud.clock.stamp(), ""
+        if name == "other":
+            return self.other.get(steps[0]), ""
         if name == "caller":
             value, type = self.call.account, "Account"
         elif name in self.params:
@@ -8299,10 +8316,12 @@ class Scope:
 
     def holds(self, test: RowTest) -> bool:
         if test.kind in ("some", "none"):
-            exists = any(True for _ in self.items(test.subject, test.words))
-            return exists == (test.kind == "some")
+            self.other = next(self.items(test.subject, test.words), {})
+            return bool(self.other) == (test.kind == "some")
         if test.kind == "call":
-            return EFFECTS[test.subject](self.cloud, self.item, self.call)
+            met = EFFECTS[test.subject](self.cloud, self.item, self.call)
+            self.other = met if isinstance(met, dict) else {}
+            return bool(met)
         value = self.value(test.subject)
         if test.kind in ("there", "no"):
             return is_there(value) == (test.kind == "there")
@@ -8512,6 +8531,8 @@ def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
     """Raise BadParameter for a refusal that names parameters only, before the call begins."""
     scope = Scope(cloud, Call(api, params))
     for refusal in api.refusals:
+        if not refusal.illegal and not cloud.dialect["bad-parameter"]:
+            return  # the server goes through its refusals in order
         if refusal.illegal and (match := scope.where(refusal.condition)):
             raise BadParameter(match.text(refusal.details))
 
@@ -8685,11 +8706,18 @@ def answer_facts(cloud: Cloud, call: Call) -> Item:
 
 
 def answer_sums(cloud: Cloud, call: Call) -> Item:
-    """Answer sums over the objects that the first list given names, or over all of the type."""
-    row, items = cloud.catalogue.resource(call.api.sums), None
+    """Answer sums over the objects that the first list given names, or over all of the type.
+
+    An object counts for each element of the list that it belongs to.
+    """
+    row = cloud.catalogue.resource(call.api.sums)
+    items: Iterable[Item] | None = None
     for param, key in call.api.by.items():
-        if call[param] and items is None:
-            items = cloud.queries.by_keys(row, key, call[param])
+        if call[param] and key:
+            finds = [cloud.queries.find(row, key, uuid) for uuid in dict.fromkeys(call[param])]
+            items = itertools.chain(*finds)
+        if call[param]:
+            break
     if items is None:
         items = cloud.store.rows(row.name)
     sums = dict.fromkeys(call.api.answers.split(), 0)
@@ -11030,23 +11058,59 @@ def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
 # monitors and users of storage
 
 
+@on("called", "")
+def refuse_mons(cloud: Cloud, call: Call) -> None:
+    """Refuse a host that is twice among new monitors, or is one already (CephApiInterceptor.java).
+
+    A monitor is of one primary storage and of one backup storage.
+    """
+    if not call["monUrls"]:
+        return
+    mons = cloud.catalogue.resources[call.api.type].relations["mons"].target
+    hostnames = [mon_of(url)["hostname"] for url in call["monUrls"]]
+    if len({*hostnames}) < len(hostnames):
+        raise ApiError("SYS.1007", f"Cannot add same host[{repeated(hostnames)}] in mons")
+    used = [name for name in hostnames if cloud.find(mons, "hostname", name)]
+    if used and call["uuid"]:
+        raise ApiError("SYS.1007", "Adding the same Mon node is not allowed")
+    if used:
+        storage = f"{maker_of(call.api)} {noun_of(call.api)}"
+        reason = f"there has been some {storage} using mon[hostnames:[{', '.join(used)}]]"
+        raise ApiError("SYS.1007", f"cannot add {storage}, {reason}")
+
+
+def maker_of(api: Api) -> str:
+    """Return "ceph" or "fusionstor"."""
+    return api.path.split("/")[2]
+
+
+def noun_of(api: Api) -> str:
+    """Return "backup storage" or "primary storage"."""
+    return api.path.split("/")[1].replace("-", " ")
+
+
 @named_in_rows
 def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
-    """Add a monitor for each url to a storage of Ceph; one monitor is of one storage only."""
+    """Add a monitor for each url to a storage of Ceph. The first one stands for the cluster.
+
+    Raise SYS.1006 for a cluster that is another storage of this kind already.
+    """
     row = cloud.catalogue.resources[call.api.type]
-    relation = row.relations["mons"]
-    for url in call["monUrls"]:
-        mon = mon_of(url)
-        hostname = mon["hostname"]
-        if cloud.find(relation.target, "hostname", hostname):
-            details = f"mon[hostname:{hostname}] is of a storage of this type already"
-            raise ApiError("SYS.1007", details)
+    relation, mons = row.relations["mons"], [mon_of(url) for url in call["monUrls"]]
+    for mon in mons:
         key = {relation.theirs: storage["uuid"]}
-        item = cloud.add(relation.target, **key, monAddr=hostname, **mon)
+        item = cloud.add(relation.target, **key, monAddr=mon["hostname"], **mon)
         cloud.change(relation.target, item["uuid"], monUuid=item["uuid"])
-        if not cloud.get(row.stored, storage["uuid"]).get("fsid"):
-            fsid = str(uuid5(NAMESPACE_OID, hostname))  # the same for all storage of one Ceph
-            cloud.change(row.stored, storage["uuid"], fsid=fsid)
+    if call["uuid"]:
+        return
+    fsid = str(uuid5(NAMESPACE_OID, mons[0]["hostname"]))  # the same for primary and backup storage
+    for other in cloud.find(row.stored, "fsid", fsid):
+        if other["type"] == storage["type"]:
+            maker, noun = maker_of(call.api).upper(), noun_of(call.api)
+            place = f"{maker} {noun}[name:{other['name']}, uuid:{other['uuid']}]"
+            reason = f"you cannot add the same {maker} setup as two different {noun}"
+            raise refused(f"there is another {place} with the same FSID[{fsid}], {reason}")
+    cloud.change(row.stored, storage["uuid"], fsid=fsid)
 
 
 @named_in_rows
@@ -11057,6 +11121,13 @@ def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
         vm, cluster = cloud.look("VmInstance", uuid), call["clusterUuid"]
         if vm.get("hostUuid") and cluster in (None, vm["clusterUuid"]):
             leave_host(cloud, uuid, "Stopped")
+
+
+@on("failed", "ReconnectBackupStorage")
+def lose_backup_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave a backup storage that could not be reconnected Disconnected."""
+    if call.begun:
+        cloud.change("BackupStorage", call["uuid"], status="Disconnected")
 
 
 @on("removed", "BackupStorage")
@@ -11095,7 +11166,9 @@ def is_on_its_way(image: Item) -> bool:
 # ---- Behaviours: networks ------------------------------------------------------------------------
 
 DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
-VXLAN_PORT = 8472
+BRIDGE = "kvm::bridge::"  # KVMSystemTags.java
+CIDR_OF_CLUSTER = re.compile(r".*::clusterUuid::(.*)::cidr::\{(.*)\}")  # VxlanSystemTags.java
+VXLAN_PORT = 4789
 
 
 # ranges of addresses
@@ -11326,43 +11399,6 @@ def get_l3_network_dhcp_ip_address(cloud: Cloud, call: Call) -> Item:
     return {"ip": ip}
 
 
-# VXLAN
-
-
-@named_in_rows
-def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
-    """Set the number of a VXLAN network: the wanted one, or the first free one of its pool."""
-    pool, wanted = network["poolUuid"], call["vni"]
-    networks = cloud.find("L2Network", "poolUuid", pool)
-    used = {other["vni"] for other in networks if other["uuid"] != network["uuid"]}
-    for vni_range in cloud.find("VniRange", "l2NetworkUuid", pool):
-        for vni in range(vni_range["startVni"], vni_range["endVni"] + 1):
-            if vni not in used and wanted in (None, vni):
-                cloud.change("L2Network", network["uuid"], vni=vni)
-                return
-    raise ApiError("L2.1001", f"no vni is available in the vxlan network pool[uuid:{pool}]")
-
-
-@named_in_rows
-def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
-    """Attach the networks of a VXLAN pool to the clusters of the pool, with the ends of tunnels."""
-    for network in cloud.find("L2Network", "poolUuid", pool["uuid"]):
-        clusters = pool["attachedClusterUuids"]
-        cloud.change("L2Network", network["uuid"], attachedClusterUuids=clusters)
-    for cluster in pool["attachedClusterUuids"]:
-        add_vteps(cloud, cluster)
-
-
-@named_in_rows
-def detach_nics_of_cluster(cloud: Cloud, l2: Item, call: Call) -> None:
-    """Remove the nics on an L2 network from the virtual machines of a cluster."""
-    for l3 in cloud.find("L3Network", "l2NetworkUuid", l2["uuid"]):
-        for nic in cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]):
-            vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
-            if vm.get("clusterUuid") == call["clusterUuid"]:
-                cloud.remove("VmNic", nic["uuid"])
-
-
 @on("removed", "L3Network")
 def untag_addresses(cloud: Cloud, l3: Item) -> None:
     """Remove the tags of addresses on a removed network."""
@@ -11371,28 +11407,194 @@ def untag_addresses(cloud: Cloud, l3: Item) -> None:
             cloud.remove("SystemTag", tag["uuid"])
 
 
-@on("connected", "Host")
-def add_vteps_of_host(cloud: Cloud, host: Item) -> None:
-    add_vteps(cloud, host["clusterUuid"])
+# L2 networks
 
 
-def add_vteps(cloud: Cloud, cluster: Uuid) -> None:
-    """Add an end of tunnels for each host of a cluster and each VXLAN pool attached to it."""
-    for pool in cloud.find("L2Network", "attachedClusterUuids", cluster):
-        if pool["type"] != "VxlanNetworkPool":
+@on("computed", "NetworkServiceProvider.attachedL2NetworkUuids")
+def networks_of_provider(cloud: Cloud, provider: Item) -> list[Uuid]:
+    """Return the L2 networks that can have services of a provider: of any type for Flat."""
+    is_flat, networks = provider.get("type") == "Flat", cloud.store.rows("L2Network")
+    return [l2["uuid"] for l2 in networks if is_flat or not l2["type"].startswith("Vxlan")]
+
+
+def tag_bridge(cloud: Cloud, l2: Item, bridge: str) -> None:
+    """Tag an L2 network with the name of its bridge on hosts, unless it has one."""
+    if not tags_of(cloud, l2["uuid"], BRIDGE):
+        add_tag_of_server(cloud, "L2Network", l2["uuid"], BRIDGE + bridge, inherent=True)
+
+
+@named_in_rows
+def prepare_hosts(cloud: Cloud, l2: Item, call: Call) -> None:
+    """Make the bridge of an L2 network on each host of a cluster that works.
+
+    A VXLAN pool gets the tags of the call. Raise SYS.1006 for a host outside its CIDR.
+    """
+    uuid, cluster = l2["uuid"], call["clusterUuid"]
+    is_pool = l2["type"] == "VxlanNetworkPool"
+    for tag in call.system_tags if is_pool else ():
+        cloud.add("SystemTag", resourceUuid=uuid, resourceType="L2NetworkVO", tag=tag)
+    cidr = (cidrs_of_pool(cloud, l2) or {}).get(cluster)
+    for host in cloud.find("Host", "clusterUuid", cluster):
+        if host["status"] != "Connected" or host["state"] in ("PreMaintenance", "Maintenance"):
             continue
-        ends = {end["hostUuid"] for end in cloud.find("Vtep", "poolUuid", pool["uuid"])}
-        for host in cloud.find("Host", "clusterUuid", cluster):
-            if host["uuid"] not in ends:
-                cloud.add(
-                    "Vtep",
-                    poolUuid=pool["uuid"],
-                    hostUuid=host["uuid"],
-                    clusterUuid=cluster,
-                    vtepIp=host["managementIp"],
-                    port=VXLAN_PORT,
-                    type="KVM_HOST_VXLAN",
-                )
+        if not is_pool:
+            name, vlan = l2["physicalInterface"], l2.get("vlan")
+            tag_bridge(cloud, l2, f"br_{name[:7]}_{vlan}" if vlan else f"br_{name}")
+        elif not contains(cidr, host["managementIp"]):
+            place = f"l2VxlanNetworkPool[uuid:{uuid}, name:{l2['name']}]"
+            reason = f"on kvm host[uuid:{host['uuid']}], no interface has an address in it"
+            raise refused(f"failed to check cidr[{cidr}] for {place} {reason}")
+
+
+@named_in_rows
+def detach_nics_of_cluster(cloud: Cloud, l2: Item, call: Call) -> None:
+    """Remove the nics on an L2 network, or on those of a pool, from machines of a cluster.
+
+    A virtual machine that is on its way somewhere keeps its nic (VmCascadeExtension.java).
+    """
+    for network in [l2, *cloud.find("L2Network", "poolUuid", l2["uuid"])]:
+        for l3 in cloud.find("L3Network", "l2NetworkUuid", network["uuid"]):
+            for nic in cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]):
+                vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+                is_settled = vm.get("state") in ("Running", "Stopped", "Paused", "Destroyed")
+                if is_settled and vm.get("clusterUuid") == call["clusterUuid"]:
+                    cloud.remove("VmNic", nic["uuid"])
+
+
+@on("removed", "Account")
+def keep_networks(cloud: Cloud, account: Item) -> None:
+    """Give admin the L2 networks of a removed account, but for its VXLAN networks."""
+    for l2 in cloud.find("L2Network", "owner", account["uuid"]):
+        if l2["type"] != "VxlanNetwork":
+            cloud.change("L2Network", l2["uuid"], owner=None)
+
+
+# VXLAN
+
+
+@on("computed", "L2Network.attachedCidrs")
+def cidrs_of_pool(cloud: Cloud, pool: Item) -> Item | None:
+    """Return the CIDR of each cluster of a VXLAN pool: {"a4de...": "10.10.0.0/24"}."""
+    if pool.get("type") != "VxlanNetworkPool":
+        return None
+    cidrs = {}
+    for tag in tags_of(cloud, pool["uuid"], "l2NetworkUuid::"):
+        if match := CIDR_OF_CLUSTER.fullmatch(tag["tag"]):
+            cidrs[match[1]] = match[2]
+    return cidrs
+
+
+@on("called", "AttachL2NetworkToCluster")
+def refuse_wrong_cidr(cloud: Cloud, call: Call) -> None:
+    """Refuse a VXLAN pool without a CIDR, or with numbers that another one has in the cluster.
+
+    A pool without numbers is refused where there are any (VxlanNetworkCheckerImpl.java).
+    """
+    pool = cloud.look("L2Network", call["l2NetworkUuid"])
+    if pool["type"] != "VxlanNetworkPool":
+        return
+    example = "like : l2NetworkUuid::XXX::clusterUuid::XXX::cidr::{X.X.X.X/Y}"
+    if not call.system_tags:
+        raise ApiError("SYS.1007", f"need to input one system tag {example}")
+    for tag in call.system_tags:
+        match = re.fullmatch(r".*cidr::\{(.*)\}", tag)
+        if not match:
+            raise ApiError("SYS.1007", f"wrong system tag format, shoud be {example}")  # sic
+        if "/" not in match[1] or not network_of(match[1]):
+            raise ApiError("SYS.1007", "wrong cidr format in system tag")
+    ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
+    for other in cloud.find("L2Network", "attachedClusterUuids", call["clusterUuid"]):
+        for vni_range in cloud.find("VniRange", "l2NetworkUuid", other["uuid"]):
+            if all(overlap(vni_range, own) for own in ranges):
+                pools = f"vxlan network pool [{other['uuid']}]"
+                raise ApiError("SYS.1007", f"overlap vni range with {pools}")
+
+
+def overlap(first: Item, second: Item) -> bool:
+    """Return True if two ranges have a VNI in common."""
+    return first["startVni"] <= second["endVni"] and second["startVni"] <= first["endVni"]
+
+
+@on("called", "CreateVniRange")
+def refuse_vni_range(cloud: Cloud, call: Call) -> None:
+    """Refuse a range that overlaps another one of its pool."""
+    start, end = call["startVni"], call["endVni"]
+    for other in cloud.find("VniRange", "l2NetworkUuid", call["l2NetworkUuid"]):
+        if overlap(call.params, other):
+            both = f"this vni range[start:{start}, end:{end}] has overlapped with vni range"
+            bounds = f"which start vni is [{other['startVni']}], end vni is [{other['endVni']}]"
+            raise ApiError("SYS.1007", f"{both} [{other['uuid']}], {bounds}")
+
+
+@named_in_rows
+def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
+    """Set the number of a VXLAN network: the wanted one, or a free one of its pool.
+
+    Nobody chooses the number of a range that has no other (RandomVniAllocatorStrategy.java).
+    """
+    pool, wanted = network["poolUuid"], call["vni"]
+    used = {other.get("vni") for other in cloud.find("L2Network", "poolUuid", pool)}
+    ranges = cloud.find("VniRange", "l2NetworkUuid", pool)
+    is_random = cloud.settings.addresses == "random"
+    if is_random:
+        cloud.random.shuffle(ranges)
+    for vni_range in ranges:
+        start, end = vni_range["startVni"], vni_range["endVni"]
+        if wanted is not None and start <= wanted <= end:
+            return
+        first = cloud.random.randint(start, end) if is_random else start
+        for vni in itertools.chain(range(first, end + 1), range(start, first)):
+            if wanted is None and vni not in used and start < end:
+                cloud.change("L2Network", network["uuid"], vni=vni)
+                return
+    reason = f"cannot allocate vni[{wanted}] in l2Network[uuid:{pool}], out of vni range"
+    if wanted is None:
+        place = f"VxlanNetwork[name:{cloud.look('L2Network', pool)['name']}, uuid:{pool}]"
+        strategy = "Vni allocator strategy[RandomVniAllocatorStrategy]"
+        reason = f"{strategy} returns nothing, because no vni is available in this {place}"
+    raise ApiError("L2.1001", reason)
+
+
+@on("removed", "VniRange")
+def remove_networks_of_range(cloud: Cloud, vni_range: Item) -> None:
+    """Remove the VXLAN networks with a number of a removed range."""
+    for network in cloud.find("L2Network", "poolUuid", vni_range["l2NetworkUuid"]):
+        if vni_range["startVni"] <= network["vni"] <= vni_range["endVni"]:
+            cloud.remove("L2Network", network["uuid"])
+
+
+@named_in_rows
+def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
+    """Attach the networks of a VXLAN pool to the clusters of the pool."""
+    for network in cloud.find("L2Network", "poolUuid", pool["uuid"]):
+        clusters = pool["attachedClusterUuids"]
+        cloud.change("L2Network", network["uuid"], attachedClusterUuids=clusters)
+
+
+@on("started", "VmInstance")
+@on("moved", "VmInstance")
+def end_tunnels(cloud: Cloud, vm: Item) -> None:
+    """Let the host of a virtual machine end the tunnels of its VXLAN networks.
+
+    The first machine of a pool on a host does so (KVMRealizeL2VxlanNetworkBackend.java).
+    """
+    host = cloud.look("Host", vm.get("hostUuid"))
+    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+        l2 = cloud.look("L2Network", cloud.look("L3Network", nic["l3NetworkUuid"])["l2NetworkUuid"])
+        if l2["type"] != "VxlanNetwork":
+            continue
+        tag_bridge(cloud, l2, f"br_vx_{l2['vni']}")
+        ends = cloud.find("Vtep", "poolUuid", l2["poolUuid"])
+        if host["managementIp"] not in [end["vtepIp"] for end in ends]:
+            cloud.add(
+                "Vtep",
+                poolUuid=l2["poolUuid"],
+                hostUuid=host["uuid"],
+                clusterUuid=host["clusterUuid"],
+                vtepIp=host["managementIp"],
+                port=VXLAN_PORT,
+                type="KVM_HOST_VXLAN",
+            )
 
 
 # ---- Behaviours: network services ----------------------------------------------------------------
@@ -11953,6 +12155,7 @@ def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -
     refuse_unless(cloud, uuid, "Starting")
     done = dict.fromkeys(OF_FIRST_START)
     cloud.change("VmInstance", uuid, state="Running", lastHostUuid=host["uuid"], **done)
+    cloud.notice("started", "VmInstance", get_vm(cloud, uuid))
 
 
 @behaviour(
@@ -13471,10 +13674,11 @@ def download_image(cloud: Cloud, image: Item, call: Call) -> None:
     for ref in image["backupStorageRefs"]:
         bs = cloud.get("BackupStorage", ref["backupStorageUuid"])
         room = room_for_images(cloud, bs)
-        if bs["status"] != "Connected":
+        if not is_usable(bs):
             message = "org.zstack.header.storage.backup.DownloadImageMsg"
-            reason = f"backup storage cannot proceed message[{message}] because its status is"
-            errors.append(refused(f"{reason} {bs['status']}"))
+            name = "state" if bs["state"] != "Enabled" else "status"
+            reason = f"because its {name} is {bs[name]}"
+            errors.append(refused(f"backup storage cannot proceed message[{message}] {reason}"))
         elif room <= IMAGE_SIZE:
             errors.append(refused(
                 f"the backup storage[uuid:{bs['uuid']}, name:{bs['name']}] has not enough capacity "
@@ -13535,7 +13739,7 @@ def copies_on(copies: list[Item], storages: list[Uuid] | None) -> list[Item]:
 
 
 def is_reached(cloud: Cloud, ref: Item) -> bool:
-    return cloud.look("BackupStorage", ref["backupStorageUuid"])["status"] == "Connected"
+    return is_usable(cloud.look("BackupStorage", ref["backupStorageUuid"]))
 
 
 @behaviour
@@ -13739,8 +13943,8 @@ def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3: Uuid | No
 
 @on("called", "")
 def check_tags_of_call(cloud: Cloud, call: Call) -> None:
-    """Refuse wrong system tags of a call (TagManagerImpl.java)."""
-    is_free = cloud.dialect["free-system-tags"]
+    """Refuse wrong system tags of a call that makes something (TagManagerImpl.java)."""
+    is_free = cloud.dialect["free-system-tags"] or call.api.bare
     rows = cloud.catalogue.resources
     for tag in call.system_tags:
         is_known = any(row.allows_tag(tag) for row in rows.values())

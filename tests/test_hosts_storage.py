@@ -74,9 +74,9 @@ async def test_the_answer_names_the_class_of_what_a_kind_has_inside(cloud):
 
 REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": ["10.0.0.1"]}), "SYS.1007: invalid monUrl[10.0.0.1]. A valid monUrl is in format of"),
-    ((), ("AddCephBackupStorage", {"monUrls": [MON, "u:p@h:65536"]}), "SYS.1007: invalid monUrl[u:p@h:65536]. A valid monUrl is in format of"),
+    ((), ("AddCephBackupStorage", {"monUrls": [MON, "u:p@h:65536"]}), "SYS.1007: invalid monUrl[u:p@h:65536], the ssh port is greater than 65535"),
     ((("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": [MON]}),), ("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": MONS}),
-        "SYS.1007: mon[hostname:10.10.0.91] is of a storage of this type already"),
+        "SYS.1007: cannot add ceph primary storage, there has been some ceph primary storage using mon[hostnames:[10.10.0.91]]"),
     ((("AddCephPrimaryStorage", {"zoneUuid": ZONE, "monUrls": [MON], "resourceUuid": named("c")}),),
         ("RemoveMonFromCephPrimaryStorage", {"uuid": named("c"), "monHostnames": ["10.0.0.9"]}), f"SYS.1007: mon[hostname:10.0.0.9] is not of primary storage[uuid:{named('c')}]"),
     ((), ("AddMonToCephPrimaryStorage", {"uuid": NFS, "monUrls": [MON]}), "SYS.1003"),
@@ -93,8 +93,6 @@ REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("GetPrimaryStorageCapacity", {}), "SYS.1007: zoneUuids, clusterUuids, primaryStorageUuids must have at least one be none-empty list, or all is set to true"),
     ((), ("GetBackupStorageCapacity", {"all": False}), "SYS.1007: zoneUuids, backupStorageUuids must have at least one be none-empty list, or all is set to true"),
     ((), ("GetLocalStorageHostDiskCapacity", {"primaryStorageUuid": NFS}), f"SYS.1007: primary storage[uuid:{NFS}] is not a local storage"),
-    ((), ("ExportImageFromBackupStorage", {"backupStorageUuid": SFTP, "imageUuid": named("image-centos7")}),
-        f"SYS.1006: backup storage[uuid:{SFTP}] of type SftpBackupStorage does not support to export image"),
 )  # fmt: skip
 
 
@@ -380,8 +378,8 @@ async def test_primary_storage_in_maintenance_stops_the_vms_on_it(cloud):
 
 
 @pytest.mark.parametrize(("collection", "name", "action", "code"), (
-    ("primary-storage", "ps-nfs", "reconnectPrimaryStorage", "PS.1003"), ("backup-storage", "bs-1", "reconnectBackupStorage", "BS.1500"),
-    ("backup-storage/sftp", "bs-1", "reconnectSftpBackupStorage", "BS.1500"), ("hosts", "host-1", "reconnectHost", "HOST.1002"),
+    ("primary-storage", "ps-nfs", "reconnectPrimaryStorage", "PS.1003"), ("backup-storage", "bs-1", "reconnectBackupStorage", "SYS.1006"),
+    ("backup-storage/sftp", "bs-1", "reconnectSftpBackupStorage", "BS.SFTP.1000"), ("hosts", "host-1", "reconnectHost", "HOST.1002"),
 ))  # fmt: skip
 async def test_what_an_incident_keeps_away_cannot_be_reconnected_before_it_is_over(cloud, collection, name, action, code):
     struck = await cloud.incident({"network-partition": "zone-1"})

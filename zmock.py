@@ -13663,7 +13663,10 @@ def complete_image(cloud: Cloud, image: Item, call: Call) -> None:
     path = f"{directory}/acct-{image.get('owner') or ADMIN}/{uuid}/{name}.{suffix}"
     for ref in with_status(cloud, image["backupStorageRefs"], "Ready", image["backupStorageRefs"]):
         bs = cloud.get("BackupStorage", ref["backupStorageUuid"])
-        copies.append(ref | {"installPath": f"{bs['url']}/{path}"})
+        place = f"{bs['url']}/{path}"
+        if "poolName" in bs:
+            place = f"{bs['type'].lower()}://{bs['poolName']}/{uuid}"
+        copies.append(ref | {"installPath": place})
     cloud.change("Image", uuid, status="Ready", backupStorageRefs=copies)
 
 

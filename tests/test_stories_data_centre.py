@@ -1,0 +1,160 @@
+"""Long stories of a data centre over HTTP: storage, networks and hosts are added, taken away and put back."""
+
+import pytest
+from test_stories import DELAY, Client, client  # noqa: F401
+
+from zmock import named, serve
+
+GIB, TIB = 1 << 30, 1 << 40
+ZONE, C1, C2, L2, PRIVATE = map(named, ("zone-1", "cluster-1", "cluster-2", "l2-private", "l3-private"))
+HOST_1, HOST_3, WEB, WEB_3, CI = map(named, ("host-1", "host-3", "vm-web-1", "vm-web-3", "vm-ci-1"))
+SMALL, CENTOS = named("offering-small"), named("image-centos7")
+
+
+@pytest.fixture(params=["manual", "server"])
+async def empty(request):
+    """A client of an empty cloud."""
+    async with serve(dialect=request.param, delay=DELAY, cloud="empty") as mock:
+        await mock.login()
+        yield Client(mock)
+
+
+async def nics(client, vm):
+    return (await client.look("vm-instances", vm))["vmNics"]
+
+
+# VXLAN
+
+
+def cidr(pool, cluster, network="10.10.0.0/24"):
+    return {"l2NetworkUuid": pool, "clusterUuid": cluster, "systemTags": [f"l2NetworkUuid::{pool}::clusterUuid::{cluster}::cidr::{{{network}}}"]}
+
+
+async def ends(client):
+    """The addresses at which tunnels end."""
+    _, answer = await client.mock.request("GET", "/l2-networks/vteps")
+    return sorted(end["vtepIp"] for end in answer["inventories"])
+
+
+async def machine(client, l3, host):
+    return await client.call("CreateVmInstance", name="v", instanceOfferingUuid=SMALL, imageUuid=CENTOS, l3NetworkUuids=[l3], hostUuid=host)
+
+
+async def test_a_vxlan_pool_with_two_clusters(client):  # noqa: F811
+    pool = (await client.call("CreateL2VxlanNetworkPool", name="pool", zoneUuid=ZONE))["uuid"]
+    first = await client.call("CreateVniRange", name="r", l2NetworkUuid=pool, startVni=100, endVni=199)
+    await client.fails("SYS.1007: this vni range[start:150, end:250] has overlapped*", "CreateVniRange", name="s", l2NetworkUuid=pool, startVni=150, endVni=250)
+    early = await client.call("CreateL2VxlanNetwork", name="early", poolUuid=pool, vni=100)
+    assert early["attachedClusterUuids"] == []
+
+    # it is attached to two clusters, each with the network of its tunnels
+    await client.fails("SYS.1007: need to input one system tag*", "AttachL2NetworkToCluster", l2NetworkUuid=pool, clusterUuid=C1)
+    await client.fails("L2.1000 <- SYS.1006: failed to check cidr[172.16.0.0/16]*", "AttachL2NetworkToCluster", **cidr(pool, C1, "172.16.0.0/16"))
+    assert await client.tags(pool) == []
+    await client.call("AttachL2NetworkToCluster", **cidr(pool, C1))
+    shown = await client.call("AttachL2NetworkToCluster", **cidr(pool, C2, "10.0.0.0/8"))
+    assert shown["attachedCidrs"] == {C1: "10.10.0.0/24", C2: "10.0.0.0/8"} and shown["attachedVtepRefs"] == []
+    assert (await client.look("l2-networks/vxlan", early["uuid"]))["attachedClusterUuids"] == [C1, C2]
+
+    # machines on both sides of the tunnel
+    l3 = (await client.call("CreateL3Network", name="l3", l2NetworkUuid=early["uuid"]))["uuid"]
+    await client.call("AddIpRange", name="r", l3NetworkUuid=l3, startIp="10.99.0.2", endIp="10.99.0.99", netmask="255.255.255.0", gateway="10.99.0.1")
+    here = await machine(client, l3, HOST_1)
+    assert await ends(client) == ["10.10.0.11"]
+    there = await machine(client, l3, HOST_3)
+    assert await ends(client) == ["10.10.0.11", "10.10.0.13"]
+    assert await client.tags(early["uuid"]) == ["kvm::bridge::br_vx_100"]
+
+    # another pool with these numbers cannot be in the cluster
+    rival = (await client.call("CreateL2VxlanNetworkPool", name="rival", zoneUuid=ZONE))["uuid"]
+    await client.call("CreateVniRange", name="r", l2NetworkUuid=rival, startVni=190, endVni=300)
+    await client.fails(f"SYS.1007: overlap vni range with vxlan network pool [{pool}]", "AttachL2NetworkToCluster", **cidr(rival, C1))
+
+    # a cluster is taken away and put back
+    await client.call("DetachL2NetworkFromCluster", l2NetworkUuid=pool, clusterUuid=C1)
+    assert await nics(client, here["uuid"]) == [] and len(await nics(client, there["uuid"])) == 1
+    assert await ends(client) == ["10.10.0.13"] and (await client.look("vm-instances", here["uuid"]))["state"] == "Running"
+    assert (await client.look("l2-networks/vxlan-pool", pool))["attachedCidrs"] == {C2: "10.0.0.0/8"}
+    await client.call("AttachL2NetworkToCluster", **cidr(pool, C1))
+    await client.call("AttachL3NetworkToVm", vmInstanceUuid=here["uuid"], l3NetworkUuid=l3, staticIp=here["vmNics"][0]["ip"])
+    await client.call("MigrateVm", vmInstanceUuid=here["uuid"], hostUuid=named("host-2"))
+    assert await ends(client) == ["10.10.0.12", "10.10.0.13"]
+
+    # with the range goes all that has its numbers
+    await client.call("DeleteVniRange", uuid=first["uuid"])
+    assert await client.look("l2-networks/vxlan", early["uuid"]) is None and await client.look("l3-networks", l3) is None
+    assert await nics(client, here["uuid"]) == await nics(client, there["uuid"]) == []
+    await client.fails("L2.1001: *no vni is available*", "CreateL2VxlanNetwork", name="late", poolUuid=pool)
+    await client.call("DeleteL2Network", uuid=pool)
+    assert await ends(client) == []
+
+
+# an L2 network goes from under running machines, and comes back
+
+
+async def test_an_l2_network_taken_away_and_put_back(client):  # noqa: F811
+    (nic,) = await nics(client, WEB)
+    there = await machine(client, PRIVATE, HOST_3)
+    await client.fails(f"SYS.1006: l2Network[uuid:{L2}] has attached to cluster[uuid:{C1}], can't attach again", "AttachL2NetworkToCluster", l2NetworkUuid=L2, clusterUuid=C1)
+    shown = await client.call("DetachL2NetworkFromCluster", l2NetworkUuid=L2, clusterUuid=C1)
+    assert shown["attachedClusterUuids"] == [C2]
+    for vm in (WEB, CI):
+        assert await nics(client, vm) == [] and "defaultL3NetworkUuid" not in await client.look("vm-instances", vm)
+    assert (await client.look("vm-instances", WEB))["state"] == "Running" and len(await nics(client, there["uuid"])) == 1
+    assert (await client.call("CheckIpAvailability", l3NetworkUuid=PRIVATE, ip=nic["ip"]))["available"]
+    await client.fails("SYS.1006 <- HOST_ALLOCATION.1000: *", "CreateVmInstance", name="n", instanceOfferingUuid=SMALL, imageUuid=CENTOS, l3NetworkUuids=[PRIVATE], hostUuid=HOST_1)
+
+    # meanwhile another network has its interface and its vlan there
+    rival = (await client.call("CreateL2VlanNetwork", name="rival", zoneUuid=ZONE, physicalInterface="eth1", vlan=100))["uuid"]
+    await client.call("AttachL2NetworkToCluster", l2NetworkUuid=rival, clusterUuid=C1)
+    assert await client.tags(rival) == ["kvm::bridge::br_eth1_100"]
+    await client.fails(f"SYS.1007: There has been a L2VlanNetwork[uuid:{rival}, name:rival] attached*", "AttachL2NetworkToCluster", l2NetworkUuid=L2, clusterUuid=C1)
+    await client.call("DeleteL2Network", uuid=rival)
+
+    await client.call("AttachL2NetworkToCluster", l2NetworkUuid=L2, clusterUuid=C1)
+    back = await client.call("AttachL3NetworkToVm", vmInstanceUuid=WEB, l3NetworkUuid=PRIVATE, staticIp=nic["ip"])
+    assert [new["ip"] for new in back["vmNics"]] == [nic["ip"]] and back["defaultL3NetworkUuid"] == PRIVATE
+    await client.call("CreateVmInstance", name="n", instanceOfferingUuid=SMALL, imageUuid=CENTOS, l3NetworkUuids=[PRIVATE], hostUuid=HOST_1)
+
+
+# backup storage
+
+
+async def test_two_kinds_of_backup_storage_in_an_empty_cloud(empty):
+    zone = (await empty.call("CreateZone", name="z"))["uuid"]
+    sftp = {"name": "s", "hostname": "10.0.0.7", "username": "root", "password": "p", "url": "/bs"}
+    begun = await empty.begin("AddSftpBackupStorage", **sftp)
+    await empty.mock.advance(1)
+    _, answer = await empty.mock.request("GET", "/backup-storage")
+    assert [storage["status"] for storage in answer["inventories"]] == ["Connecting"]
+    _, answer = await empty.end(*begun)
+    first = answer["inventory"]["uuid"]
+    assert answer["inventory"]["status"] == "Connected" and "password" not in answer["inventory"]
+    await empty.fails("SYS.1006: duplicate backup storage. There has been a sftp*", "AddSftpBackupStorage", **sftp)
+    second = (await empty.call("AddCephBackupStorage", name="c", monUrls=["root:p@10.0.0.8", "root:p@10.0.0.9"], poolName="images"))["uuid"]
+    assert await empty.tags(second) == ["ceph::predefinedPool"]
+    await empty.fails("SYS.1007: cannot add ceph backup storage, there has been some ceph*[10.0.0.9]]", "AddCephBackupStorage", name="d", monUrls=["root:p@10.0.0.9"])
+    for uuid in (first, second):
+        await empty.call("AttachBackupStorageToZone", zoneUuid=zone, backupStorageUuid=uuid)
+    total = await empty.call("GetBackupStorageCapacity", zoneUuids=[zone])
+    assert total["totalCapacity"] == 150 * TIB
+
+    # an image on each, and one on both
+    image = {"name": "i", "url": "http://mirror.example.com/i.qcow2", "format": "qcow2"}
+    on_first, on_second, on_both = [(await empty.call("AddImage", **image, backupStorageUuids=uuids))["uuid"] for uuids in ([first], [second], [first, second])]
+    room = await empty.call("GetBackupStorageCapacity", all=True)
+    assert total["availableCapacity"] - room["availableCapacity"] == 4 * 10 * GIB
+    assert (await empty.look("images", on_second))["backupStorageRefs"][0]["installPath"].startswith("ceph://images/")
+
+    # a disabled one takes no image, a removed one takes its images along
+    await empty.call("ChangeBackupStorageState", uuid=first, stateEvent="disable")
+    await empty.fails("*", "AddImage", **image, backupStorageUuids=[first])
+    await empty.call("DeleteBackupStorage", uuid=first)
+    assert await empty.look("images", on_first) is None
+    assert [ref["backupStorageUuid"] for ref in (await empty.look("images", on_both))["backupStorageRefs"]] == [second]
+    shown = await empty.call("RemoveMonFromCephBackupStorage", uuid=second, monHostnames=["10.0.0.8"])
+    assert [mon["hostname"] for mon in shown["mons"]] == ["10.0.0.9"]
+    await empty.call("DetachBackupStorageFromZone", zoneUuid=zone, backupStorageUuid=second)
+    assert await empty.call("GetBackupStorageCapacity", zoneUuids=[zone]) == {name: 0 for name in room} | ({"success": True} if "success" in room else {})
+    await empty.call("DeleteZone", uuid=zone)
+    assert (await empty.look("images", on_second))["status"] == "Ready"

@@ -1,7 +1,7 @@
 """Long stories of a data centre over HTTP: storage, networks and hosts are added, taken away and put back."""
 
 import pytest
-from test_stories import DELAY, Client, client  # noqa: F401
+from test_stories import DELAY, Client
 
 from zmock import named, serve
 
@@ -9,6 +9,14 @@ GIB, TIB = 1 << 30, 1 << 40
 ZONE, C1, C2, L2, PRIVATE = map(named, ("zone-1", "cluster-1", "cluster-2", "l2-private", "l3-private"))
 HOST_1, HOST_3, WEB, WEB_3, CI = map(named, ("host-1", "host-3", "vm-web-1", "vm-web-3", "vm-ci-1"))
 SMALL, CENTOS = named("offering-small"), named("image-centos7")
+
+
+@pytest.fixture(params=["manual", "server"])
+async def client(request):
+    """A client of the demo cloud."""
+    async with serve(dialect=request.param, delay=DELAY) as mock:
+        await mock.login()
+        yield Client(mock)
 
 
 @pytest.fixture(params=["manual", "server"])
@@ -40,7 +48,7 @@ async def machine(client, l3, host):
     return await client.call("CreateVmInstance", name="v", instanceOfferingUuid=SMALL, imageUuid=CENTOS, l3NetworkUuids=[l3], hostUuid=host)
 
 
-async def test_a_vxlan_pool_with_two_clusters(client):  # noqa: F811
+async def test_a_vxlan_pool_with_two_clusters(client):
     pool = (await client.call("CreateL2VxlanNetworkPool", name="pool", zoneUuid=ZONE))["uuid"]
     first = await client.call("CreateVniRange", name="r", l2NetworkUuid=pool, startVni=100, endVni=199)
     await client.fails("SYS.1007: this vni range[start:150, end:250] has overlapped*", "CreateVniRange", name="s", l2NetworkUuid=pool, startVni=150, endVni=250)
@@ -92,7 +100,7 @@ async def test_a_vxlan_pool_with_two_clusters(client):  # noqa: F811
 # an L2 network goes from under running machines, and comes back
 
 
-async def test_an_l2_network_taken_away_and_put_back(client):  # noqa: F811
+async def test_an_l2_network_taken_away_and_put_back(client):
     (nic,) = await nics(client, WEB)
     there = await machine(client, PRIVATE, HOST_3)
     await client.fails(f"SYS.1006: l2Network[uuid:{L2}] has attached to cluster[uuid:{C1}], can't attach again", "AttachL2NetworkToCluster", l2NetworkUuid=L2, clusterUuid=C1)

@@ -8152,12 +8152,6 @@ def mon_of(url: str) -> Item | None:
     return mon
 
 
-def has_ssh_port(url: str) -> bool:
-    """Return False for the url of a monitor with a port that cannot be."""
-    port = re.search(r"@[^@:]*:(\d+)", url)
-    return not port or 0 < int(port[1][:9]) < 1 << 16
-
-
 FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "Blank": re.compile("").fullmatch,
@@ -8173,7 +8167,10 @@ FORMS: dict[str, Callable] = {
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "MonHost": re.compile(r".*@[\w.-]+([:/?].*)?", re.A).fullmatch,
     "MonLogin": re.compile(".+:.+@[^@]*").fullmatch,
-    "MonPort": has_ssh_port,
+    "MonPort": re.compile(
+        r".*@[^@:]*(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
+        r"([/?].*)?"
+    ).fullmatch,
     "MonUrl": mon_of,
     "Narrow": is_narrow,
     "Netmask": is_netmask,
@@ -11074,19 +11071,9 @@ def refuse_mons(cloud: Cloud, call: Call) -> None:
     if used and call["uuid"]:
         raise ApiError("SYS.1007", "Adding the same Mon node is not allowed")
     if used:
-        storage = f"{maker_of(call.api)} {noun_of(call.api)}"
+        storage = spaced(call.api.type).lower()
         reason = f"there has been some {storage} using mon[hostnames:[{', '.join(used)}]]"
         raise ApiError("SYS.1007", f"cannot add {storage}, {reason}")
-
-
-def maker_of(api: Api) -> str:
-    """Return "ceph" or "fusionstor"."""
-    return api.path.split("/")[2]
-
-
-def noun_of(api: Api) -> str:
-    """Return "backup storage" or "primary storage"."""
-    return api.path.split("/")[1].replace("-", " ")
 
 
 @named_in_rows
@@ -11106,9 +11093,10 @@ def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
     fsid = str(uuid5(NAMESPACE_OID, mons[0]["hostname"]))  # the same for primary and backup storage
     for other in cloud.find(row.stored, "fsid", fsid):
         if other["type"] == storage["type"]:
-            maker, noun = maker_of(call.api).upper(), noun_of(call.api)
-            place = f"{maker} {noun}[name:{other['name']}, uuid:{other['uuid']}]"
-            reason = f"you cannot add the same {maker} setup as two different {noun}"
+            maker, _, noun = spaced(row.name).partition(" ")
+            place = f"{maker.upper()} {noun.lower()}[name:{other['name']}, uuid:{other['uuid']}]"
+            setup = f"{maker.upper()} setup as two different {noun.lower()}"
+            reason = f"you cannot add the same {setup}"
             raise refused(f"there is another {place} with the same FSID[{fsid}], {reason}")
     cloud.change(row.stored, storage["uuid"], fsid=fsid)
 

@@ -170,6 +170,22 @@ async def keeps_other_nics(mock):
     assert nics_of(mock, MOVING, NEW, NET) == [1, 1, 1]
 
 
+async def router(mock):
+    mock.cloud.change("VmInstance", WEB, type="ApplianceVm", state="Running")
+
+
+async def router_moves(mock):
+    await take(mock, [router, DETACH])
+    look_at(mock, ("VmInstance", WEB), {"state": "Running", "clusterUuid": C2, "hostUuid": HOST3})
+    assert nics_of(mock, WEB) == [1]
+
+
+async def router_goes(mock):
+    mock.cloud.change("Host", HOST3, status="Disconnected")
+    await take(mock, [router, DETACH])
+    assert not mock.cloud.look("VmInstance", WEB)
+
+
 async def as_ann(mock, *owned):
     """Log in as a new account that sees the pool."""
     await mock.call("CreateAccount", name="ann", password=zmock.SHA512_OF_PASSWORD, resourceUuid=ANN)
@@ -364,6 +380,8 @@ FACTS = (
         ("refuses a network that is not attached", Refused(after(MAKE_NO_VLAN, **TO_C1), "SYS.1006", f"l2Network[uuid:{NEW}] has not attached to cluster[uuid:{C1}]")),
         ("detaches the nics of running, stopped, paused and destroyed machines, and frees their addresses", Shown(detaches_nics)),
         ("a machine in another state, never started, or in another cluster keeps its nic", Shown(keeps_other_nics)),
+        ("a router moves to another cluster", Shown(router_moves)),
+        ("a router that cannot move is deleted", Shown(router_goes)),
         ("the network, its range and its addresses stay", leaves(DETACH, of=("L3Network", PRIVATE), state="Enabled")),
         ("answers the typed inventory", answers(DETACH, attachedClusterUuids=[C2], vlan=100)),
         ("can be attached again", leaves(DETACH, ("AttachL2NetworkToCluster", FROM_C1), of=("L2Network", L2_PRIVATE), attachedClusterUuids=[C2, C1])),

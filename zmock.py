@@ -8312,6 +8312,7 @@ class Scope:
         return None
 
     def holds(self, test: RowTest) -> bool:
+        """Return True if a test of a condition holds, and note what `some` or a function meets."""
         if test.kind in ("some", "none"):
             self.other = next(self.items(test.subject, test.words), {})
             return bool(self.other) == (test.kind == "some")
@@ -11479,30 +11480,40 @@ def cidrs_of_pool(cloud: Cloud, pool: Item) -> Item | None:
     return cidrs
 
 
-@on("called", "AttachL2NetworkToCluster")
-def refuse_wrong_cidr(cloud: Cloud, call: Call) -> None:
-    """Refuse a VXLAN pool without a CIDR, or with numbers that another one has in the cluster.
+@named_in_rows
+def wrong_cidr(cloud: Cloud, pool: Item, call: Call) -> Item | None:
+    """Return why a VXLAN pool cannot have the tags of a call, or None.
 
-    A pool without numbers is refused where there are any (VxlanNetworkCheckerImpl.java).
+    The source is VxlanNetworkCheckerImpl.java.
     """
-    pool = cloud.look("L2Network", call["l2NetworkUuid"])
     if pool["type"] != "VxlanNetworkPool":
-        return
+        return None
     example = "like : l2NetworkUuid::XXX::clusterUuid::XXX::cidr::{X.X.X.X/Y}"
     if not call.system_tags:
-        raise ApiError("SYS.1007", f"need to input one system tag {example}")
+        return {"reason": f"need to input one system tag {example}"}
     for tag in call.system_tags:
         match = re.fullmatch(r".*cidr::\{(.*)\}", tag)
         if not match:
-            raise ApiError("SYS.1007", f"wrong system tag format, shoud be {example}")  # sic
+            return {"reason": f"wrong system tag format, shoud be {example}"}  # sic
         if "/" not in match[1] or not network_of(match[1]):
-            raise ApiError("SYS.1007", "wrong cidr format in system tag")
+            return {"reason": "wrong cidr format in system tag"}
+    return None
+
+
+@named_in_rows
+def overlapped_pool(cloud: Cloud, pool: Item, call: Call) -> Item | None:
+    """Return a VXLAN pool of the cluster with a range that overlaps all ranges of a new one.
+
+    A new one without ranges overlaps any range, too (getOverlapVniRangePool).
+    """
+    if pool["type"] != "VxlanNetworkPool":
+        return None
     ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
     for other in cloud.find("L2Network", "attachedClusterUuids", call["clusterUuid"]):
         for vni_range in cloud.find("VniRange", "l2NetworkUuid", other["uuid"]):
             if all(overlap(vni_range, own) for own in ranges):
-                pools = f"vxlan network pool [{other['uuid']}]"
-                raise ApiError("SYS.1007", f"overlap vni range with {pools}")
+                return other
+    return None
 
 
 def overlap(first: Item, second: Item) -> bool:
@@ -11510,15 +11521,11 @@ def overlap(first: Item, second: Item) -> bool:
     return first["startVni"] <= second["endVni"] and second["startVni"] <= first["endVni"]
 
 
-@on("called", "CreateVniRange")
-def refuse_vni_range(cloud: Cloud, call: Call) -> None:
-    """Refuse a range that overlaps another one of its pool."""
-    start, end = call["startVni"], call["endVni"]
-    for other in cloud.find("VniRange", "l2NetworkUuid", call["l2NetworkUuid"]):
-        if overlap(call.params, other):
-            both = f"this vni range[start:{start}, end:{end}] has overlapped with vni range"
-            bounds = f"which start vni is [{other['startVni']}], end vni is [{other['endVni']}]"
-            raise ApiError("SYS.1007", f"{both} [{other['uuid']}], {bounds}")
+@named_in_rows
+def overlapped_range(cloud: Cloud, pool: Item, call: Call) -> Item | None:
+    """Return a range of the pool that a new one overlaps, or None."""
+    ranges = cloud.find("VniRange", "l2NetworkUuid", call["l2NetworkUuid"])
+    return next((other for other in ranges if overlap(call.params, other)), None)
 
 
 @named_in_rows

@@ -859,11 +859,14 @@ def refused(details: str, cause: ApiError | None = None) -> ApiError:
     return ApiError("SYS.1006", details, cause)
 
 
-def chained(codes: Sequence[str], details: str) -> ApiError:
-    """Return an error with its causes, all with the same details; the outer code is the first."""
-    error = None
+def chained(codes: Sequence[str], texts: Sequence[str]) -> ApiError:
+    """Return an error with its causes, the outer one first. Without a text, it has the next one's.
+
+    chained(["VM.1001", "VM.1010"], ["no"]) -> VM.1001: no, caused by VM.1010: no
+    """
+    error, rest = None, [*texts]
     for code in reversed(codes):
-        error = ApiError(code, details, error)
+        error = ApiError(code, rest.pop() if len(rest) > 1 else rest[0], error)
     return error
 
 
@@ -1991,8 +1994,9 @@ class Api:
     by_uuid   False for a query that has no GET by uuid
     does      the effects that it has besides its verb
     refuses   (condition, error code, details), in the order in which they are checked. The code
-              may have a cause with the same details: "VM.1001 <- VM.1010". A fourth word, job, is
-              for what the work itself refuses: a long job begins nevertheless, and fails
+              may have causes: "VM.1001 <- VM.1010". They have the same details if these are not
+              written likewise. A fourth word, job, is for what the work itself refuses: a long
+              job begins nevertheless, and fails
     fails     the code that wraps an error which comes up on the way, or two: "VM.1 <- VM.1"
     long      "always" a long job, "possible" as one, or "cancellable" as one
     asks      "vm.num = 1 when no hostUuid": the quotas that it uses up, besides one of what it
@@ -2757,7 +2761,7 @@ class Refusal:
 
     condition: RowCondition
     codes: list[str]  # the outer one first
-    details: str
+    texts: list[str]
     illegal: bool
     late: bool
 
@@ -2940,7 +2944,7 @@ class RowParser:
         condition = self.condition(text)
         self.check_sentence(details)
         illegal = code == "SYS.1007" and self.is_illegal(condition)
-        return Refusal(condition, codes, details, illegal, bool(words))
+        return Refusal(condition, codes, details.split(" <- "), illegal, bool(words))
 
     def is_illegal(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""
@@ -8522,7 +8526,7 @@ def refuse_by_row(cloud: Cloud, call: Call, with_late: bool = True) -> None:
     for refusal in call.api.refusals:
         match = scope.where(refusal.condition) if with_late or not refusal.late else None
         if match:
-            raise chained(refusal.codes, match.text(refusal.details))
+            raise chained(refusal.codes, [*map(match.text, refusal.texts)])
 
 
 def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
@@ -8532,7 +8536,7 @@ def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
         if not refusal.illegal and not cloud.dialect["bad-parameter"]:
             return  # the server goes through its refusals in order
         if refusal.illegal and (match := scope.where(refusal.condition)):
-            raise BadParameter(match.text(refusal.details))
+            raise BadParameter(match.text(refusal.texts[0]))
 
 
 def new_item(cloud: Cloud, call: Call) -> Item:
@@ -8922,16 +8926,21 @@ class Cloud:
 
     def drop(self, type: str, item: Item) -> None:
         """Remove an item, or a reference from the list that it lies in."""
-        row = self.catalogue.resource(type)
-        if not row.inside:
+        if self.catalogue.resource(type).inside:
+            self.change_inside(type, item, None)
+        else:
             self.remove(type, item["uuid"])
-            return
-        place = row.place
+
+    def change_inside(self, type: str, item: Item, changes: Item | None) -> None:
+        """Change a reference in the list that it lies in, or remove it."""
+        place = self.catalogue.resource(type).place
         owner = self.look(place.owner, item[place.key])
         elements = []
         for element, reference in zip(owner[place.list_name], place.rows(owner)):
             if reference != item:
                 elements.append(element)
+            elif changes is not None:
+                elements.append(element | changes)
         self.change(place.owner, owner["uuid"], **{place.list_name: elements})
 
     def change(self, type: str, uuid: Uuid, /, **changes: Any) -> None:
@@ -10508,15 +10517,12 @@ def refuse_unlike_host(cloud: Cloud, host: Item, call: Call) -> None:
 def clean_up_after_host(cloud: Cloud, host: Item) -> None:
     """Stop the user's virtual machines on a removed host. One that is paused stays so, nowhere."""
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
-        uuids = {"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}
         if vm["type"] != "UserVm":
             continue  # see move_appliances
         if vm["state"] == "Paused":
             cloud.change("VmInstance", vm["uuid"], hostUuid=None)
             continue
-        if host["status"] != "Connected":
-            name = f"gc-stop-vm-{vm['uuid']}-{vm['name']}-on-host-{host['uuid']}"
-            add_gc_job(cloud, name, "compute.vm.StopVmGC", "EventBased", **uuids)
+        add_gc_job_if_away(cloud, vm, host, "StopVmGC", f"stop-vm-{vm['uuid']}-{vm['name']}")
         leave_host(cloud, vm["uuid"], "Stopped")
     collect_for(cloud, host["uuid"])
     arguments = [host["uuid"], host["name"]]
@@ -10652,13 +10658,11 @@ def add_gc_job(cloud: Cloud, name: str, runner: str, type: str, **uuids: Uuid) -
     )
 
 
-def add_gc_job_if_unreachable(cloud: Cloud, vm: Item) -> None:
-    """Add a GC job for a virtual machine that cannot be cleaned up on a host out of reach."""
-    host = cloud.look("Host", vm.get("hostUuid"))
+def add_gc_job_if_away(cloud: Cloud, vm: Item, host: Item, runner: str, task: str) -> None:
+    """Add a GC job for what cannot be done to a virtual machine on a host out of reach."""
     if host.get("status", "Connected") != "Connected":
-        name = f"gc-vm-{vm['uuid']}-on-host-{host['uuid']}"
-        uuids = {"hostUuid": host["uuid"], "vmUuid": vm["uuid"]}
-        add_gc_job(cloud, name, "compute.vm.DeleteVmGC", "EventBased", **uuids)
+        name, uuids = f"gc-{task}-on-host-{host['uuid']}", {"hostUuid": host["uuid"]}
+        add_gc_job(cloud, name, f"compute.vm.{runner}", "EventBased", **uuids, vmUuid=vm["uuid"])
 
 
 def no_resource() -> ApiError:
@@ -11750,11 +11754,7 @@ def deactivate_balancing(cloud: Cloud, vm: Item) -> None:
 def set_status_of_balancing(cloud: Cloud, vm: Item, status: str) -> None:
     """Change the status that the nics of a virtual machine have in listeners."""
     for ref in users_of_nics(cloud, vm, "LoadBalancerListenerVmNicRef"):
-        listener = cloud.get("LoadBalancerListener", ref["listenerUuid"])
-        for inner in listener["vmNicRefs"]:
-            if inner["vmNicUuid"] == ref["vmNicUuid"]:
-                inner["status"] = status
-        cloud.change("LoadBalancerListener", listener["uuid"], vmNicRefs=listener["vmNicRefs"])
+        cloud.change_inside("LoadBalancerListenerVmNicRef", ref, {"status": status})
 
 
 @on("readdressed", "VmNic")
@@ -11801,9 +11801,7 @@ def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uui
     The server does so in LeastVmPreferredHostAllocatorStrategy.java. Raise SYS.1006 if they would
     have to give what they reserve.
     """
-
-    hosts = sorted_by_load(cloud, able_hosts(cloud, vm, exclude, **wanted))
-    for host in hosts:
+    for host in able_hosts(cloud, vm, exclude, **wanted):
         if available_memory(cloud, host) - reserved_memory(cloud, host) >= vm["memorySize"]:
             return host
     place = f"the host[uuid:{host['uuid']}] on host[uuid:{host['uuid']}]"
@@ -11811,45 +11809,35 @@ def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uui
     raise refused(f"[Host Allocation]: {size} on {place}. try next one")  # sic
 
 
-def sorted_by_load(cloud: Cloud, hosts: list[Item]) -> list[Item]:
-    """Return hosts, that with the fewest virtual machines first."""
-
-    def load(host: Item) -> tuple[int, Uuid]:
-        return len(cloud.find("VmInstance", "hostUuid", host["uuid"])), host["uuid"]
-
-    return sorted(hosts, key=load)
-
-
 def able_hosts(
     cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None
 ) -> list[Item]:
-    """Return the hosts that can take a virtual machine.
+    """Return the hosts that can take a virtual machine, that with the fewest ones first.
 
     `exclude` is the host that it leaves. `wanted` are values of the keys of a host; None is any.
     Raise HOST_ALLOCATION.1000 if there is no such host.
     """
+
+    def load(host: Item) -> tuple[int, Uuid]:
+        return len(cloud.find("VmInstance", "hostUuid", host["uuid"])), host["uuid"]
+
     hosts = hosts_on_networks(cloud, vm, exclude)
     if not exclude:
         hosts = wanted_hosts(cloud, hosts, wanted)
     hosts = working_hosts(cloud, hosts, vm.get("hypervisorType") or "KVM")
     if not vm.get("rootVolumeUuid"):
         hosts = hosts_with_image(cloud, vm, hosts)
-    hosts = [host for host in hosts if has_capacity_for(cloud, host, vm)]
     size = f"cpu[{vm['cpuNum']}], memory[{vm['memorySize']} bytes]"
-    hosts = some_of(cloud, hosts, f"no host having {size} found")
+    strong = [host for host in hosts if has_capacity_for(cloud, host, vm)]
+    hosts = some_of(cloud, strong, f"no host having {size} found")
     hosts = hosts_with_storage(cloud, vm, hosts)
     if exclude:
         hosts = wanted_hosts(cloud, hosts, wanted)
-        others = []
-        for host in hosts:
-            if host["uuid"] != exclude and cloud.look("Cluster", host["clusterUuid"]):
-                others.append(host)  # those of a removed cluster are going too
-        reason = f"after rule out avoided host[{exclude}], there is no host left in candidates"
-        hosts = hosts_of_version(cloud, exclude, some_of(cloud, others, reason))
+        hosts = hosts_to_move_to(cloud, hosts, exclude)
     elif homes := hosts_with_local_volumes(cloud, vm):
-        hosts = [host for host in hosts if homes <= {host["uuid"]}]
-        hosts = some_of(cloud, hosts, "no host has the local primary storage")
-    return filter_by_affinity(cloud, vm, hosts)
+        near = [host for host in hosts if homes <= {host["uuid"]}]
+        hosts = some_of(cloud, near, "no host has the local primary storage")
+    return sorted(filter_by_affinity(cloud, vm, hosts), key=load)
 
 
 def some_of(cloud: Cloud, hosts: list[Item], reason: str) -> list[Item]:
@@ -11868,9 +11856,8 @@ def hosts_on_networks(cloud: Cloud, vm: Item, exclude: Uuid | None) -> list[Item
     if not l3s:
         l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
     if not l3s and not exclude:
-        raise ApiError(
-            "SYS.1000", "l3Network uuids can not be empty AttachedL2NetworkAllocatorFlow"
-        )
+        details = "l3Network uuids can not be empty AttachedL2NetworkAllocatorFlow"
+        raise ApiError("SYS.1000", details)
     hosts = []
     for host in cloud.store.rows("Host"):
         if all(host["clusterUuid"] in clusters_of(cloud, l3) for l3 in l3s):
@@ -11897,8 +11884,8 @@ def has_networks(cloud: Cloud, cluster: Uuid, vm: Uuid | None) -> bool:
 def wanted_hosts(cloud: Cloud, hosts: list[Item], wanted: dict[str, Uuid | None]) -> list[Item]:
     """Return the hosts with values that a call asks for."""
     wanted = without_nulls(wanted)
-    hosts = [host for host in hosts if all(host[key] == wanted[key] for key in wanted)]
-    words = " ".join(f"{key}={wanted[key]}" for key in wanted)
+    hosts = [host for host in hosts if wanted.items() <= host.items()]
+    words = " ".join(f"{key}={value}" for key, value in wanted.items())
     return some_of(cloud, hosts, f"No host with {words} found")
 
 
@@ -11908,11 +11895,11 @@ def working_hosts(cloud: Cloud, hosts: list[Item], hypervisor: str) -> list[Item
     connected = [host for host in hosts if host["status"] == "Connected"]
     enabled = [host for host in hosts if host["state"] == "Enabled"]
     fitting = [host for host in enabled if host["hypervisorType"] == hypervisor]
-    usable = [host for host in fitting if host in connected]
     some_of(cloud, connected, f"no Connected {number}")
     some_of(cloud, enabled, f"no Enabled {number}")
     some_of(cloud, fitting, f"no Enabled {number} having the hypervisor type [{hypervisor}]")
     kind = f"state=Enabled status=Connected hypervisorType={hypervisor}"
+    usable = [host for host in fitting if host in connected]
     return some_of(cloud, usable, f"no host having {kind} found")
 
 
@@ -11954,27 +11941,29 @@ def has_capacity_for(cloud: Cloud, host: Item, vm: Item) -> bool:
 def hosts_with_storage(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
     """Return the hosts that reach all volumes of a virtual machine, or have room for new ones."""
     volumes = cloud.find("Volume", "vmInstanceUuid", vm["uuid"])
-    needed = {volume["primaryStorageUuid"] for volume in volumes}
-    conditions, states, size = "state: Enabled or Disabled, status: Connected", ["Disabled"], 0
+    needed, size = {volume["primaryStorageUuid"] for volume in volumes}, 0
+    states, conditions = ["Enabled", "Disabled"], "state: Enabled or Disabled, status: Connected"
     if not needed:
         size = sum(size for size, _ in disks_of_new(cloud, vm))
+        states = ["Enabled"]
         conditions = f"state: Enabled, status: Connected, available capacity {size} bytes"
-        states = []
-    candidates, hosts = hosts, []
-    for host in candidates:
-        if needed <= {ps["uuid"] for ps in storages_of(cloud, host)}:
-            hosts.append(host)
+
+    def has_volumes(host: Item) -> bool:
+        return needed <= {ps["uuid"] for ps in storages_of(cloud, host)}
+
+    def has_usable_storage(host: Item) -> bool:
+        for ps in storages_of(cloud, host):
+            is_usable = ps["status"] == "Connected" and ps["state"] in states
+            if is_usable and available_capacity(cloud, ps) >= size:
+                return True
+        return False
+
     place = f"primary storage[{', '.join(sorted(needed))}] where vm[uuid:{vm['uuid']}]'s"
     reason = f"no host found in clusters which have attached to all {place} volumes locate"
-    candidates, hosts = some_of(cloud, hosts, reason), []
-    for host in candidates:
-        for ps in storages_of(cloud, host):
-            works = ps["status"] == "Connected" and ps["state"] in ("Enabled", *states)
-            if works and available_capacity(cloud, ps) >= size and host not in hosts:
-                hosts.append(host)
+    hosts = some_of(cloud, [*filter(has_volumes, hosts)], reason)
     cure = "Check the state/status of primary storage and make sure they have been attached"
     reason = f"cannot find available primary storage[{conditions}]. {cure} to clusters"
-    return some_of(cloud, hosts, reason)
+    return some_of(cloud, [*filter(has_usable_storage, hosts)], reason)
 
 
 def disks_of_new(cloud: Cloud, vm: Item) -> list[tuple[int, Item]]:
@@ -11992,10 +11981,16 @@ def disks_of_new(cloud: Cloud, vm: Item) -> list[tuple[int, Item]]:
     return disks
 
 
-def hosts_of_version(cloud: Cloud, current: Uuid, hosts: list[Item]) -> list[Item]:
-    """Return the hosts with the version of the operating system of the current one."""
-    version = os_version(cloud, current)
-    same = [host for host in hosts if os_version(cloud, host["uuid"]) == version]
+def hosts_to_move_to(cloud: Cloud, hosts: list[Item], origin: Uuid) -> list[Item]:
+    """Return the hosts besides the present one that have its version of the operating system."""
+    others = []
+    for host in hosts:
+        if host["uuid"] != origin and cloud.look("Cluster", host["clusterUuid"]):
+            others.append(host)  # those of a removed cluster are going too
+    reason = f"after rule out avoided host[{origin}], there is no host left in candidates"
+    others = some_of(cloud, others, reason)
+    version = os_version(cloud, origin)
+    same = [host for host in others if os_version(cloud, host["uuid"]) == version]
     return some_of(cloud, same, f"no candidate host has version[{version}]")
 
 
@@ -12045,7 +12040,7 @@ def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
     if staying and not configured(cloud, "host", "maintenanceMode.ignoreError"):
         place = f"host[uuid:{host['uuid']}, name:{host['name']}, ip:{host['managementIp']}]"
         details = f"failed to stop vm[uuids:[{', '.join(staying)}]] on {place}"
-        raise chained(("HOST.1001", "SYS.1006"), details)
+        raise chained(("HOST.1001", "SYS.1006"), [details])
 
 
 @on("failed", "ChangeHostState")
@@ -12115,7 +12110,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
         return cloud.inventory_of("VmInstance", uuid)
     set_state_of_vm(cloud, uuid, "Starting")
     yield None  # the preparations end
-    yield from start_for_the_first_time(cloud, uuid, ("host", "volume", "nic", "start"))
+    yield from start_for_the_first_time(cloud, uuid, with_volumes=True)
     return cloud.inventory_of("VmInstance", uuid)
 
 
@@ -12131,8 +12126,8 @@ def goes_with(cloud: Cloud, image: Uuid, ps: Item, zone: Uuid | None = None) -> 
     return any(works_with(bs, ps) for bs in storages_of_image(cloud, image, zone))
 
 
-def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -> Stages:
-    """Start a virtual machine with new nics and volumes, in some of the stages."""
+def start_for_the_first_time(cloud: Cloud, uuid: Uuid, with_volumes: bool = False) -> Stages:
+    """Start a virtual machine where its creation wanted it, with new nics and volumes."""
     vm = get_vm(cloud, uuid)
     for l3 in vm.get("l3NetworkUuids", ()):
         if not cloud.look("L3Network", l3):
@@ -12151,11 +12146,21 @@ def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -
         )
     wanted = {"uuid": vm.get("hostUuid"), "clusterUuid": vm.get("clusterUuid")}
     cloud.change("VmInstance", uuid, hostUuid=None)
-    host = pick_host(cloud, get_vm(cloud, uuid), **wanted)
-    put_on_host(cloud, uuid, host)
+    yield from bring_up(cloud, uuid, wanted, with_volumes)
+    host, done = get_vm(cloud, uuid)["hostUuid"], dict.fromkeys(OF_FIRST_START)
+    cloud.change("VmInstance", uuid, lastHostUuid=host, **done)
+
+
+def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False) -> Stages:
+    """Go through the stages of a start: choose a host, make the parts that are missing, and run.
+
+    `wanted` are values of the keys of the host.
+    """
+    vm = get_vm(cloud, uuid)
+    put_on_host(cloud, uuid, pick_host(cloud, vm, **wanted))
     yield "host"
     make_volumes(cloud, get_vm(cloud, uuid))
-    if "volume" in stages:
+    if with_volumes:
         yield "volume"
     for l3 in vm.get("l3NetworkUuids", ()):
         add_nic(cloud, get_vm(cloud, uuid), l3)
@@ -12165,8 +12170,10 @@ def start_for_the_first_time(cloud: Cloud, uuid: Uuid, stages: Container[str]) -
     get_vm(cloud, uuid)
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
-    done = dict.fromkeys(OF_FIRST_START)
-    cloud.change("VmInstance", uuid, state="Running", lastHostUuid=host["uuid"], **done)
+    boot_once(cloud, uuid)
+    cloud.change("VmInstance", uuid, state="Running", startDate=cloud.stamp())
+    if vm.get("status"):  # that of a router
+        cloud.change("VmInstance", uuid, status="Connected")
     cloud.notice("started", "VmInstance", get_vm(cloud, uuid))
 
 
@@ -12181,34 +12188,20 @@ def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
     vm = get_vm(cloud, uuid)
     if vm["state"] != "Created":
         check_isos(cloud, vm)
-        if not cloud.find("VmNic", "vmInstanceUuid", uuid):
-            reason = "It doesn't have any nic, please attach a nic and try again"
-            raise ThrownError("SYS.1006", f"unable to start the vm[uuid:{uuid}]. {reason}")
     set_state_of_vm(cloud, uuid, "Starting")
     yield None  # the preparations end
     if vm["state"] == "Created":
         try:
-            yield from start_for_the_first_time(cloud, uuid, ("host", "nic", "start"))
+            yield from start_for_the_first_time(cloud, uuid)
         except ThrownError:
             raise
         except ApiError as error:
             raise refused(error.details, error) from None
-        return cloud.inventory_of("VmInstance", uuid)
-    cluster = call["clusterUuid"] if call["clusterUuid"] != vm.get("clusterUuid") else None
-    wanted = {"uuid": call["hostUuid"], "clusterUuid": None if call["hostUuid"] else cluster}
-    put_on_host(cloud, uuid, pick_host(cloud, vm, **wanted))
-    yield "host"
-    add_routers(cloud, get_vm(cloud, uuid))
-    give_addresses(cloud, uuid)
-    yield "nic"
-    get_vm(cloud, uuid)
-    yield "start"
-    refuse_unless(cloud, uuid, "Starting")
-    boot_once(cloud, uuid)
-    cloud.change("VmInstance", uuid, state="Running", startDate=cloud.stamp())
-    if get_vm(cloud, uuid).get("status"):  # that of a router
-        cloud.change("VmInstance", uuid, status="Connected")
-    cloud.notice("started", "VmInstance", get_vm(cloud, uuid))
+    else:
+        host, cluster = call["hostUuid"], call["clusterUuid"]
+        is_elsewhere = not host and cluster != vm.get("clusterUuid")
+        wanted = {"uuid": host, "clusterUuid": cluster if is_elsewhere else None}
+        yield from bring_up(cloud, uuid, wanted)
     return cloud.inventory_of("VmInstance", uuid)
 
 
@@ -12257,7 +12250,6 @@ def boot_once(cloud: Cloud, uuid: Uuid) -> None:
 def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
     vm = get_vm(cloud, call["uuid"])
     if vm["state"] != "Stopped":
-        refuse_lost_host(cloud, vm)
         set_state_of_vm(cloud, vm["uuid"], "Stopping")
         yield "work"
         refuse_unless(cloud, vm["uuid"], "Stopping")
@@ -12265,25 +12257,8 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
     return cloud.inventory_of("VmInstance", vm["uuid"])
 
 
-def refuse_lost_host(cloud: Cloud, vm: Item) -> None:
-    """Raise HOST.1011 for a virtual machine whose host is not connected (HostBase.java).
-
-    A paused one has no host once that is removed.
-    """
-    host = cloud.look("Host", vm.get("hostUuid"))
-    if not host:
-        raise no_resource()
-    status = host.get("status", "Connected")
-    if status != "Connected":
-        place = f"host[uuid:{host['uuid']}, name:{host['name']}] is in status[{status}]"
-        cause = ApiError("HOST.1010", f"{place}, cannot perform required operation")
-        reason = f"because the host is in status of {status}"
-        raise ApiError("HOST.1011", f"unable to do the operation {reason}", cause)
-
-
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
     """Go through a stage in a state, and end in another one."""
-    refuse_lost_host(cloud, get_vm(cloud, uuid))
     set_state_of_vm(cloud, uuid, meanwhile)
     yield "work"
     refuse_unless(cloud, uuid, meanwhile)
@@ -12355,7 +12330,8 @@ def destroy_vm_instance(cloud: Cloud, call: Call) -> Stages:
 def destroy(cloud: Cloud, vm: Item) -> None:
     """Take a virtual machine off its host, free its parts, and let it wait to be expunged."""
     uuid = vm["uuid"]
-    add_gc_job_if_unreachable(cloud, vm)
+    host = cloud.look("Host", vm.get("hostUuid"))
+    add_gc_job_if_away(cloud, vm, host, "DeleteVmGC", f"vm-{uuid}")
     leave_host(cloud, uuid, "Destroyed")
     for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
         cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
@@ -12473,8 +12449,8 @@ def resize_vm(cloud: Cloud, before: Item, changes: Item) -> None:
     lacks = host and (available_cpus(cloud, host) < 0 or available_memory(cloud, host) < 0)
     if lacks and (cpus or memory):
         reason = f"host[uuid:{host['uuid']}] capacity is not enough to offer"
-        codes = ("SYS.1006", "HOST_ALLOCATION.1000")
-        raise chained(codes, f"{reason} cpu[{cpus}], memory[{memory} bytes]")
+        text = f"{reason} cpu[{cpus}], memory[{memory} bytes]"
+        raise refused(text, ApiError("HOST_ALLOCATION.1000", text))
 
 
 @behaviour(copy="Make the new root volume")
@@ -12541,7 +12517,7 @@ def destinations(
 ) -> Item:
     """Return the hosts that could take a virtual machine, with their clusters and zones."""
     try:
-        hosts = sorted_by_load(cloud, able_hosts(cloud, vm, exclude, **wanted))
+        hosts = able_hosts(cloud, vm, exclude, **wanted)
     except ApiError as error:
         if error.code != "HOST_ALLOCATION.1000":
             raise
@@ -12950,15 +12926,7 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     if public not in (None, management):
         add_nic(cloud, get_vm(cloud, uuid), public)
     yield None  # the preparations end
-    put_on_host(cloud, uuid, pick_host(cloud, get_vm(cloud, uuid)))
-    yield "host"
-    make_volumes(cloud, get_vm(cloud, uuid))
-    give_addresses(cloud, uuid)
-    yield "nic"
-    get_vm(cloud, uuid)
-    yield "start"
-    refuse_unless(cloud, uuid, "Starting")
-    cloud.change("VmInstance", uuid, state="Running", status="Connected")
+    yield from bring_up(cloud, uuid, {})
     return cloud.inventory_of("VmInstance", uuid)
 
 
@@ -13092,12 +13060,6 @@ def request_console_access(cloud: Cloud, call: Call) -> Item:
     """Return where a browser finds the console, with a token for this session."""
     vm = get_vm(cloud, call["vmInstanceUuid"])
     agent = next(iter(cloud.store.rows("ConsoleProxyAgent")))
-    if agent["status"] != "Connected":
-        cure = "please wait for the console agent connected."
-        cause = "it's mostly like the management node just starts"
-        raise refused(f"the console agent is not connected; {cause}, {cure}")  # sic
-    if not vm.get("hostUuid"):
-        raise refused(f"cannot find host IP of the vm[uuid:{vm['uuid']}], is the vm running???")
     hostname = agent["consoleProxyOverriddenIp"]
     if hostname in ("", "0.0.0.0"):
         hostname = agent["managementIp"]
@@ -13301,20 +13263,20 @@ def size_of_file(cloud: Cloud, volume: Item) -> int:
 
 @named_in_rows
 def refuse_to_part_from_vm(cloud: Cloud, volume: Item, call: Call) -> None:
-    """Refuse to move a root volume away from data volumes, or from networks."""
-    if volume["type"] != "Root":
-        return
-    uuid, vm = volume["uuid"], get_vm(cloud, volume["vmInstanceUuid"])
-    disks = cloud.find("Volume", "vmInstanceUuid", vm["uuid"])
-    if len(disks) > 1:
-        root = f"the volume[uuid:{uuid}] is the root volume of the vm[uuid:{vm['uuid']}]"
-        reason = f"the vm still has {len(disks) - 1} data volumes attached"
+    """Refuse to move a root volume away from data volumes."""
+    uuid, vm = volume["uuid"], volume.get("vmInstanceUuid")
+    number = len(cloud.find("Volume", "vmInstanceUuid", vm)) - 1
+    if volume["type"] == "Root" and number:
+        root = f"the volume[uuid:{uuid}] is the root volume of the vm[uuid:{vm}]"
+        reason = f"the vm still has {number} data volumes attached"
         raise refused(f"{root}. Currently {reason}, please detach them before migration")
-    here, there = vm["clusterUuid"], cloud.get("Host", call["destHostUuid"])["clusterUuid"]
-    if here != there and not has_networks(cloud, there, vm["uuid"]):
-        pair = f"The two clusters[uuid:{here},uuid:{there}]"
-        step = f"when migrate the vm[uuid:{vm['uuid']}] to another cluster"
-        raise refused(f"{pair} cannot access each other in l2 network  {step}")  # sic: two spaces
+
+
+@named_in_rows
+def lacks_networks(cloud: Cloud, volume: Item, call: Call) -> bool:
+    """Return True if the cluster of a host lacks a network of the machine of a volume."""
+    cluster = cloud.get("Host", call["destHostUuid"])["clusterUuid"]
+    return not has_networks(cloud, cluster, volume["vmInstanceUuid"])
 
 
 @named_in_rows
@@ -13371,22 +13333,34 @@ def hang_in_tree(cloud: Cloud, snapshot: Item, call: Call) -> None:
 
     A new tree begins if there is none, if its chain is long enough, and for each snapshot of Ceph.
     """
-    volume, latest, tree = cloud.get("Volume", snapshot["volumeUuid"]), {}, None
+    volume, latest = cloud.get("Volume", snapshot["volumeUuid"]), {}
     for other in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
-        hangs_in = cloud.look("VolumeSnapshotTree", other.get("treeUuid"))
-        if other["latest"] and hangs_in.get("current"):
-            latest, tree = other, other["treeUuid"]
-    distance = latest.get("distance", 1)
-    on_ceph = volume["installPath"].startswith("ceph:")
-    if latest and distance < longest_chain(cloud, volume["uuid"]) and not on_ceph:
-        cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
-        branch = {"treeUuid": tree, "parentUuid": latest["uuid"], "distance": distance + 1}
-    else:
+        tree = cloud.look("VolumeSnapshotTree", other.get("treeUuid"))
+        if other["latest"] and tree.get("current"):
+            latest = other
+    tree, distance = latest.get("treeUuid"), latest.get("distance", 1)
+    is_full = distance >= longest_chain(cloud, volume["uuid"])
+    branch = {"treeUuid": tree, "parentUuid": latest.get("uuid"), "distance": distance + 1}
+    if not tree or is_full or volume["installPath"].startswith("ceph:"):
         if tree:
             cloud.change("VolumeSnapshotTree", tree, current=False)
         new_tree = cloud.add("VolumeSnapshotTree", volumeUuid=volume["uuid"])
         branch = {"treeUuid": new_tree["uuid"], "distance": 0 if tree else 1}
+    else:
+        cloud.change("VolumeSnapshot", latest["uuid"], latest=False)
     cloud.change("VolumeSnapshot", snapshot["uuid"], **branch)
+
+
+def make_latest(cloud: Cloud, volume: Uuid, snapshot: Item | None = None) -> None:
+    """Make a snapshot the latest one of its tree, and that the current one, or let none be so."""
+    wanted = snapshot or {}
+    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume):
+        is_current = tree["uuid"] == wanted.get("treeUuid")
+        cloud.change("VolumeSnapshotTree", tree["uuid"], current=is_current)
+    for other in cloud.find("VolumeSnapshot", "volumeUuid", volume):
+        if wanted.get("treeUuid") in (None, other["treeUuid"]):
+            is_latest = other["uuid"] == wanted.get("uuid")
+            cloud.change("VolumeSnapshot", other["uuid"], latest=is_latest)
 
 
 @named_in_rows
@@ -13424,10 +13398,7 @@ def reset_root_volume(cloud: Cloud, vm: Item, call: Call) -> None:
     )
     hang_in_tree(cloud, snapshot, call)
     place_snapshot(cloud, snapshot, call)
-    for other in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
-        cloud.change("VolumeSnapshot", other["uuid"], latest=False)
-    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", volume["uuid"]):
-        cloud.change("VolumeSnapshotTree", tree["uuid"], current=False)
+    make_latest(cloud, volume["uuid"])
     path = path_beside(volume["installPath"], cloud.uuid())
     cloud.change("Volume", volume["uuid"], installPath=path)
 
@@ -13477,12 +13448,7 @@ def revert_volume(cloud: Cloud, snapshot: Item, call: Call) -> None:
     path = path_beside(volume["installPath"], cloud.uuid())
     size = snapshot.get("volumeSize") or volume["size"]
     cloud.change("Volume", volume["uuid"], installPath=path, size=size)
-    for tree in cloud.find("VolumeSnapshotTree", "volumeUuid", snapshot["volumeUuid"]):
-        is_current = tree["uuid"] == snapshot["treeUuid"]
-        cloud.change("VolumeSnapshotTree", tree["uuid"], current=is_current)
-    for other in cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
-        is_latest = other["uuid"] == snapshot["uuid"]
-        cloud.change("VolumeSnapshot", other["uuid"], latest=is_latest)
+    make_latest(cloud, volume["uuid"], snapshot)
 
 
 def branch_of(cloud: Cloud, snapshot: Item) -> list[Item]:
@@ -13557,32 +13523,23 @@ def tree_of_snapshots(cloud: Cloud, tree: Item) -> Item | None:
 
 
 @named_in_rows
+def has_no_usable_storage(cloud: Cloud, item: Item, call: Call) -> bool:
+    uuids = call["backupStorageUuids"]
+    return not any(is_usable(cloud.get("BackupStorage", uuid)) for uuid in uuids)
+
+
+@named_in_rows
 def choose_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
     """Add a copy of an image on each given backup storage that is usable, to be downloaded."""
-    uuids = dict.fromkeys(call["backupStorageUuids"])
-    storages = [uuid for uuid in uuids if is_usable(cloud.get("BackupStorage", uuid))]
-    if not storages:
-        raise refused(
-            f"no backup storage specified in uuids[{', '.join(uuids)}] is available for adding "
-            "this image; they are not in status Connected or not in state Enabled, or the uuid is "
-            "invalid backup storage uuid"
-        )
-    add_copies(cloud, image, storages, "Downloading")
+    for uuid in dict.fromkeys(call["backupStorageUuids"]):
+        if is_usable(cloud.get("BackupStorage", uuid)):
+            add_copy(cloud, image, uuid, "Downloading")
 
 
-def add_copies(cloud: Cloud, image: Item, storages: Iterable[Uuid], status: str) -> None:
-    """Add a copy of a new image on each of some backup storages. It has no path yet."""
-    now, copies = cloud.stamp(), []
-    for uuid in storages:
-        copies.append({
-            "imageUuid": image["uuid"],
-            "backupStorageUuid": uuid,
-            "installPath": "",
-            "status": status,
-            "createDate": now,
-            "lastOpDate": now,
-        })  # fmt: skip
-    cloud.change("Image", image["uuid"], backupStorageRefs=copies)
+def add_copy(cloud: Cloud, image: Item, bs: Uuid, status: str) -> None:
+    """Add a copy of a new image on a backup storage. It has no path yet."""
+    place = {"imageUuid": image["uuid"], "backupStorageUuid": bs, "installPath": ""}
+    cloud.add("ImageBackupStorageRef", status=status, **place)
 
 
 def refuse_snapshot(snapshot: Item, message: str) -> ApiError:
@@ -13648,7 +13605,8 @@ def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
         errors = {"": refuse_snapshot(snapshot, "CreateTemplateFromVolumeSnapshotMsg")}
     if not storages:
         raise no_storage_for_template(cloud, call, [*errors.values()])
-    add_copies(cloud, image, storages, "Creating")
+    for bs in storages:
+        add_copy(cloud, image, bs, "Creating")
     if snapshot:
         for uuid, error in errors.items():
             error_body = cloud.catalogue.error_body(error)
@@ -13673,12 +13631,13 @@ def complete_image(cloud: Cloud, image: Item, call: Call) -> None:
     directory, suffix = FILES[image["mediaType"]]
     name = uuid if url.startswith("volume") else os.path.splitext(os.path.basename(url))[0]
     path = f"{directory}/acct-{image.get('owner') or ADMIN}/{uuid}/{name}.{suffix}"
-    for ref in with_status(cloud, image["backupStorageRefs"], "Ready", image["backupStorageRefs"]):
+    for ref in image["backupStorageRefs"]:
         bs = cloud.get("BackupStorage", ref["backupStorageUuid"])
         place = f"{bs['url']}/{path}"
         if "poolName" in bs:
             place = f"{bs['type'].lower()}://{bs['poolName']}/{uuid}"
-        copies.append(ref | {"installPath": place})
+        changes = {"status": "Ready", "installPath": place, "lastOpDate": cloud.stamp()}
+        copies.append(ref | changes)
     cloud.change("Image", uuid, status="Ready", backupStorageRefs=copies)
 
 
@@ -13723,20 +13682,6 @@ def end_upload(cloud: Cloud, uuid: Uuid) -> None:
     if cloud.look("Image", uuid).get("status") == "Downloading":
         cloud.remove("Image", uuid)
         cloud.clock.spawn(cloud.store.try_commit())
-
-
-@named_in_rows
-def refuse_template(cloud: Cloud, image: Item, call: Call) -> None:
-    """Refuse to make an image of the root volume of a virtual machine that is on its way."""
-    volume = cloud.look("Volume", call["rootVolumeUuid"])
-    state = cloud.look("VmInstance", volume.get("vmInstanceUuid")).get("state", "Stopped")
-    if state not in ("Running", "Stopped", "Paused"):
-        message = "message[org.zstack.header.vm.CreateTemplateFromVmRootVolumeMsg]"
-        reason = f"current vm instance state[{state}] doesn't allow to proceed {message}"
-        details = f"{reason}, allowed states are [Running, Stopped, Paused]"
-        place = f"image from root volume[uuid:{volume['uuid']}] on all backup storage"
-        outer = f"failed to create {place}, see cause for one of errors"
-        raise refused(outer, chained(("SYS.1006", "VM.1010"), details))
 
 
 def with_status(cloud: Cloud, copies: list[Item], status: str, some: list[Item]) -> list[Item]:
@@ -13784,12 +13729,13 @@ def delete_copies(cloud: Cloud, image: Item, storages: list[Uuid] | None) -> Non
 
 
 def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
-    """Leave an image with some copies. It is Deleted if all are, and removed with the last one."""
+    """Leave an image with some copies. It is Deleted while all are, and removed with the last."""
     if not copies:
         cloud.remove("Image", image["uuid"])
         return
-    is_deleted = all(ref["status"] == "Deleted" for ref in copies)
-    status = "Deleted" if is_deleted else image["status"]
+    status = "Ready" if image["status"] == "Deleted" else image["status"]
+    if all(ref["status"] == "Deleted" for ref in copies):
+        status = "Deleted"
     cloud.change("Image", image["uuid"], backupStorageRefs=copies, status=status)
 
 
@@ -13806,8 +13752,7 @@ def recover_image(cloud: Cloud, call: Call) -> Item:
     """Make deleted copies of an image Ready, on some backup storages or on all."""
     image = cloud.get("Image", call["imageUuid"])
     deleted = copies_on(EXPUNGING["Image"].waiting(image), call["backupStorageUuids"])
-    copies = with_status(cloud, image["backupStorageRefs"], "Ready", deleted)
-    cloud.change("Image", image["uuid"], status="Ready", backupStorageRefs=copies)
+    keep_copies(cloud, image, with_status(cloud, image["backupStorageRefs"], "Ready", deleted))
     return cloud.inventory_of("Image", image["uuid"])
 
 
@@ -16851,6 +16796,8 @@ class Entry:
     error     the text of the error in the answer
     is_last   True for a poll that shows the end of its job
     hung_up   True if the client was gone before the answer
+
+    is_spelled  True if a header of the request is for zmock
     """
 
     seq: int
@@ -16874,6 +16821,7 @@ class Entry:
     error: str = ""
     is_last: bool = False
     hung_up: bool = False
+    is_spelled: bool = False
     request: Message = field(default=NO_MESSAGE, repr=False)  # it may have passwords
     answer: Message = field(default=NO_MESSAGE, repr=False)
 
@@ -17211,6 +17159,7 @@ class Rest:
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
         entry.request = Message.of(request.headers)
+        entry.is_spelled = has_spells(request)
         try:
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
@@ -17240,7 +17189,7 @@ class Rest:
         else:
             api, variables, body = await self.find_api(request, path, entry)
             entry.api = api.name
-            if api.method != "GET" or has_spells(request):
+            if api.method != "GET" or entry.is_spelled:
                 entry.hints += unread_headers(request.headers)
             if not self.cloud.simulated(api):
                 raise self.not_simulated(api)
@@ -17251,7 +17200,7 @@ class Rest:
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
         # Without rules, a job's object or headers may name a fault.
-        if self.faults.armed or not at_once or has_spells(request):
+        if self.faults.armed or not at_once or entry.is_spelled:
             self.match_rule(request, call, entry)
         if call.fault.at in ("accept", "after"):
             return await self.run_with_fault(request, call, entry)
@@ -17275,7 +17224,7 @@ class Rest:
         """Return the earlier answer to the same GET by admin, if it still stands."""
         if self.faults.armed or self.cloud.outages.nodes_away:
             return None
-        if request.body_exists or "X-JSON-Schema" in request.headers or has_spells(request):
+        if request.body_exists or "X-JSON-Schema" in request.headers or entry.is_spelled:
             return None
         cached = self.cached.find(request.raw_path)
         if cached is None:
@@ -17522,7 +17471,7 @@ class Rest:
 
     def match_rule(self, request: web.Request, call: Call, entry: Entry) -> None:
         """Set the fault of a call: what its headers ask for, else that of the first rule."""
-        if has_spells(request):
+        if entry.is_spelled:
             call.fault = self.fault_of_headers(request, call.api, entry)
         if not call.fault.name:
             occasion = self.occasion_of(entry, call.arguments, request.transport)

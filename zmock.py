@@ -8013,7 +8013,7 @@ HOOKS: dict[tuple[str, str], list[Any]] = {}  # functions by what happens, and t
 def on(event: str, *subjects: str) -> Callable:
     """Register a function to be called when something happens.
 
-    An expunged object and a detached nic are removed.
+    Expunging an object and detaching a nic remove it.
 
     on("removed", "Host")          (cloud, item)         an item of that type was removed
     on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
@@ -9558,22 +9558,19 @@ def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
 
 def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> None:
     """Plan to remove an object when it has been deleted for its period, unless policy is Never."""
-    if configured(cloud, row.category, "deletionPolicy") == "Never":
-        return
     timers = cloud.part(ExpungeTimers)
-    due = since + configured(cloud, row.category, "expungePeriod")
     if uuid in timers:
         timers.pop(uuid).cancel()
+    if configured(cloud, row.category, "deletionPolicy") == "Never":
+        return
 
     def remove() -> None:
         del timers[uuid]
         item = cloud.look(row.type, uuid)
-        never = configured(cloud, row.category, "deletionPolicy") == "Never"
-        if never or not row.waits(item):
+        if not row.waits(item):
             return
         changed = cloud.clock.date_of_stamp(row.last_change(item))
-        ends = changed + configured(cloud, row.category, "expungePeriod")
-        if ends >= due + 1:  # it was deleted anew, or there is more time now
+        if changed >= since + 1:  # it was deleted anew
             expunge_later(cloud, row, uuid, changed)
             return
         if row.type == "Image":
@@ -9582,6 +9579,7 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
             cloud.remove(row.type, uuid)
         cloud.clock.spawn(cloud.store.try_commit())
 
+    due = since + configured(cloud, row.category, "expungePeriod")
     name = f"expunge of {row.type} {uuid}"
     timers[uuid] = cloud.clock.after(due - cloud.clock.now(), remove, name)
 
@@ -9914,8 +9912,8 @@ class Accounts:
             scope = scope_of(self.cloud, call)
             if not charge.condition or scope.where(charge.condition):
                 wanted[charge.quota] += self.worth(scope, charge.words)
-        is_idle = call.api.creates and call["strategy"] == "JustCreate"  # VmQuotaOperator.java
-        if call.account == ADMIN or is_idle:
+        only_adds = call.api.creates and call["strategy"] == "JustCreate"  # VmQuotaOperator.java
+        if call.account == ADMIN or only_adds:
             return
         for name, number in wanted.items():
             used = self.amount(call.account, self.catalogue.quotas[name])
@@ -10570,7 +10568,7 @@ def leave_host(cloud: Cloud, uuid: Uuid, state: str) -> None:
         changes["status"] = "Disconnected"
     cloud.change("VmInstance", uuid, **changes)
     if state in ("Stopped", "Destroyed"):
-        cloud.notice(state.lower(), "VmInstance", vm)
+        cloud.notice(state.lower(), "VmInstance", vm)  # stopped, destroyed
 
 
 # affinity groups
@@ -10710,9 +10708,8 @@ def available_physical_capacity(cloud: Cloud, ps: Item) -> int:
 def available_capacity(cloud: Cloud, ps: Item) -> int:
     """Return the bytes of a primary storage that nothing uses, 0 while an incident fills it.
 
-    Snapshots are not refused for want of room.
-
-    The stored number is what there is when the storage is empty, by default the total.
+    Snapshots may exceed them: they are taken without asking for room. The stored number is what
+    there is when the storage is empty, by default the total.
     """
     if ps["uuid"] in cloud.outages.full_storages:
         return 0
@@ -10736,7 +10733,10 @@ def store_capacities_of_empty(cloud: Cloud, storages: Iterable[Item]) -> None:
 
 
 def space_of(item: Item) -> int:
-    """Return the bytes that a snapshot or a cached image takes, none for that of a reimage."""
+    """Return the bytes that a snapshot or a cached image takes.
+
+    The snapshot that a reimage leaves has no type, and takes none (VolumeSnapshotManagerImpl.java).
+    """
     is_counted = "imageUuid" in item or "type" in item
     return item.get("size", 0) if is_counted else 0
 
@@ -11134,7 +11134,7 @@ def clean_up_after_backup_storage(cloud: Cloud, storage: Item) -> None:
         for ref in image["backupStorageRefs"]:
             if ref["backupStorageUuid"] != storage["uuid"]:
                 copies.append(ref)
-        if copies and not is_on_its_way(image):
+        if copies and not is_incomplete(image):
             cloud.change("Image", image["uuid"], backupStorageRefs=copies)
         else:
             cloud.remove("Image", image["uuid"])
@@ -11151,8 +11151,8 @@ def works_with(bs: Item, ps: Item) -> bool:
     return bs["type"] in (ps["type"], "ImageStoreBackupStorage")
 
 
-def is_on_its_way(image: Item) -> bool:
-    """Return True for an image that is still downloaded or made."""
+def is_incomplete(image: Item) -> bool:
+    """Return True for an image of which a copy is still downloaded or made."""
     return any(ref["status"] in ("Creating", "Downloading") for ref in image["backupStorageRefs"])
 
 
@@ -13119,22 +13119,21 @@ def place_new_volume(cloud: Cloud, volume: Item, call: Call) -> None:
 
 def host_of_new_volume(cloud: Cloud, volume: Item, call: Call) -> Uuid:
     """Return the host on whose local disk a call wants a volume. Refuse a call without one."""
-    uuid, ps = volume["uuid"], volume["primaryStorageUuid"]
+    uuid, template = volume["uuid"], call["imageUuid"]
     if call["volumeSnapshotUuid"]:
         return local_host(cloud, call["volumeSnapshotUuid"])
-    if not call["imageUuid"]:
-        host = rest_of_tag(cloud, uuid, "localStorage::hostUuid::")
-        place = "the host that the data volume is going to be created using the system tag"
-        cure = f"you must specify {place} [localStorage::hostUuid::{{hostUuid}}]"
-        details = f"To create data volume on the local primary storage, {cure}"
-        error = ApiError("SYS.1007", details)
-    else:
-        host = call["hostUuid"]
-        place = f"a local primary storage[uuid:{ps}], because the hostUuid is not specified."
-        error = refused(f"unable to create the data volume[uuid: {uuid}] on {place}")
-    if not host:
-        raise error
-    return host
+    tag = "localStorage::hostUuid::"
+    host = call["hostUuid"] if template else rest_of_tag(cloud, uuid, tag)
+    if host:
+        return host
+    if template:
+        ps = f"a local primary storage[uuid:{volume['primaryStorageUuid']}]"
+        reason = "because the hostUuid is not specified."
+        raise refused(f"unable to create the data volume[uuid: {uuid}] on {ps}, {reason}")
+    place = "the host that the data volume is going to be created using the system tag"
+    cure = f"you must specify {place} [{tag}{{hostUuid}}]"
+    details = f"To create data volume on the local primary storage, {cure}"
+    raise ApiError("SYS.1007", details)
 
 
 @on("failed", "CreateDataVolumeFromVolumeSnapshot")
@@ -13460,22 +13459,21 @@ def branch_of(cloud: Cloud, snapshot: Item) -> list[Item]:
 
 
 @named_in_rows
-def begin_to_delete_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
-    """Set the status of a snapshot and of all below it.
+def needs_merge(cloud: Cloud, snapshot: Item, call: Call) -> bool:
+    """Return True if the latest snapshot of the current tree is at or below one.
 
-    If the latest one of the current tree is among them, the chain above it is merged into the
-    volume. Refuse that unless the virtual machine runs or is stopped (KVMHost.java).
+    Then the chain above it is merged into the volume, but not on Ceph.
     """
-    is_current = cloud.look("VolumeSnapshotTree", snapshot["treeUuid"]).get("current")
-    volume = cloud.look("Volume", snapshot.get("volumeUuid"))
-    state = cloud.look("VmInstance", volume.get("vmInstanceUuid")).get("state")
+    if not cloud.look("VolumeSnapshotTree", snapshot["treeUuid"]).get("current"):
+        return False
+    branch = branch_of(cloud, snapshot)
+    return any(other["latest"] and other.get("type") != "Storage" for other in branch)
+
+
+@named_in_rows
+def begin_to_delete_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
+    """Set the status of a snapshot and of all below it."""
     for other in branch_of(cloud, snapshot):
-        is_merged = is_current and other["latest"] and other.get("type") != "Storage"
-        if is_merged and state not in (None, "Running", "Stopped"):
-            name = f"vm[uuid:{volume['uuid']}]"  # sic: the uuid of the volume
-            reason = "The operation is only allowed when vm is Running or Stopped"
-            place = f"when {name} is in state of {state}. {reason}"
-            raise refused(f"cannot do volume snapshot merge {place}")
         cloud.change("VolumeSnapshot", other["uuid"], status="Deleting")
 
 
@@ -13553,7 +13551,10 @@ def refuse_snapshot(snapshot: Item, message: str) -> ApiError:
 def storages_for_image(
     cloud: Cloud, call: Call, zone: Uuid, size: int
 ) -> tuple[list[Uuid], dict[Uuid, ApiError]]:
-    """Return the given backup storage that can take an image, else any, and why other cannot."""
+    """Return the backup storage that can take an image, and the error of each that cannot.
+
+    If the call names none, the first one of all is returned.
+    """
     uuids = dict.fromkeys(call["backupStorageUuids"] or ())
     wanted = [cloud.get("BackupStorage", uuid) for uuid in uuids]
     conditions = f"available capacity > {size} bytes, status = Connected, state = Enabled"
@@ -13574,7 +13575,10 @@ def storages_for_image(
 
 
 def no_storage_for_template(cloud: Cloud, call: Call, errors: list[ApiError]) -> ApiError:
-    """Return the error of a template for which there is no backup storage."""
+    """Return the error of a template for which there is no backup storage.
+
+    Templates of snapshots, of root volumes and of data volumes differ (ImageManagerImpl.java).
+    """
     uuids = f"[{', '.join(call['backupStorageUuids'] or ())}]"
     bodies = json.dumps([cloud.catalogue.error_body(error) for error in errors])
     if call["snapshotUuid"]:
@@ -13595,8 +13599,7 @@ def no_storage_for_template(cloud: Cloud, call: Call, errors: list[ApiError]) ->
 def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
     """Add a copy of a template on each given backup storage that can take it, else on any."""
     snapshot = cloud.look("VolumeSnapshot", call["snapshotUuid"])
-    uuid = call["rootVolumeUuid"] or call["volumeUuid"] or snapshot.get("volumeUuid")
-    volume = cloud.look("Volume", uuid)
+    volume = cloud.look("Volume", call["rootVolumeUuid"] or call["volumeUuid"])
     storage = (snapshot or volume).get("primaryStorageUuid")
     zone = cloud.look("PrimaryStorage", storage).get("zoneUuid", "")
     storages, errors = storages_for_image(cloud, call, zone, image.get("actualSize", 0))
@@ -13684,13 +13687,10 @@ def end_upload(cloud: Cloud, uuid: Uuid) -> None:
         cloud.clock.spawn(cloud.store.try_commit())
 
 
-def with_status(cloud: Cloud, copies: list[Item], status: str, some: list[Item]) -> list[Item]:
-    """Return the copies of an image, some of them with another status."""
-    changed = []
-    for ref in copies:
-        changes = {"status": status, "lastOpDate": cloud.stamp()}
-        changed.append(ref | changes if ref in some else ref)
-    return changed
+def with_status(cloud: Cloud, copies: list[Item], status: str, chosen: list[Item]) -> list[Item]:
+    """Return the copies of an image, the chosen ones with another status."""
+    changes = {"status": status, "lastOpDate": cloud.stamp()}
+    return [ref | changes if ref in chosen else ref for ref in copies]
 
 
 def copies_on(copies: list[Item], storages: list[Uuid] | None) -> list[Item]:
@@ -13713,7 +13713,7 @@ def delete_copies(cloud: Cloud, image: Item, storages: list[Uuid] | None) -> Non
     An image that is not complete is removed.
     """
     uuid, copies = image["uuid"], image["backupStorageRefs"]
-    if is_on_its_way(image) or not copies:
+    if is_incomplete(image) or not copies:
         cloud.remove("Image", uuid)
         return
     deleted = copies_on(copies, storages)
@@ -13740,7 +13740,7 @@ def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
 
 
 @on("removed", "Account")
-def delete_images_of(cloud: Cloud, account: Item) -> None:
+def delete_images_of_account(cloud: Cloud, account: Item) -> None:
     """Delete the images of a removed account. Those that wait to be expunged are admin's."""
     for image in cloud.find("Image", "owner", account["uuid"]):
         cloud.change("Image", image["uuid"], owner=None)

@@ -927,6 +927,9 @@ DELETED_SNAPSHOTS = (
     Fact("DeleteVolumeSnapshot", "refuses a merge while the machine is neither Running nor Stopped", Refused(
         after(changed("VmInstance", DB, state="Paused"), uuid=SNAP2), "SYS.1004 <- SYS.1006",
         f"cannot do volume snapshot merge when vm[uuid:{DATA}] is in state of Paused. The operation is only allowed when vm is Running or Stopped")),
+    Fact("DeleteVolumeSnapshot", "ignores with Enforcing that a merge fails, and leaves it", leaves(
+        changed("VmInstance", DB, state="Unknown"), ("DeleteVolumeSnapshot", {"uuid": SNAP1, "deleteMode": "Enforcing"}),
+        of=("VolumeSnapshot", SNAP1), status="Ready")),
     Fact("DeleteVolumeSnapshot", "merges nothing outside the current tree", Shown(outside_the_current_tree)),
     Fact("DeleteVolumeSnapshot", "removes a snapshot with all below it and their space, and the parent is the latest", Shown(a_branch)),
     Fact("DeleteVolumeSnapshot", "removes the tree with its first snapshot", gone(("DeleteVolumeSnapshot", {"uuid": SNAP1}), of=("VolumeSnapshotTree", TREE))),

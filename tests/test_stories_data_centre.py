@@ -1,6 +1,9 @@
 """Long stories of a data centre over HTTP: storage, networks and hosts are added, taken away and put back."""
 
+from types import SimpleNamespace
+
 import pytest
+from asking import one
 from test_stories import DELAY, Client
 
 from zmock import named, serve
@@ -166,3 +169,162 @@ async def test_two_kinds_of_backup_storage_in_an_empty_cloud(empty):
     assert await empty.call("GetBackupStorageCapacity", zoneUuids=[zone]) == dict.fromkeys(room, 0) | ({"success": True} if "success" in room else {})
     await empty.call("DeleteZone", uuid=zone)
     assert (await empty.look("images", on_second))["status"] == "Ready"
+
+
+# hosts that go from under running machines, and come back
+
+LOGIN = {"username": "root", "password": "secret"}
+
+
+@pytest.fixture(params=["manual", "server"])
+async def mock(request):
+    """An empty cloud, whose jobs end at once."""
+    async with serve(cloud="empty", dialect=request.param) as mock:
+        await mock.login()
+        yield mock
+
+
+async def data_centre(mock, hosts=2, clusters=1):
+    """Build a zone with clusters, hosts, shared and backup storage, an image, a network and an offering: their uuids."""
+    made = SimpleNamespace()
+    made.zone = (await mock.create("CreateZone", name="zone"))["uuid"]
+    made.clusters = [(await mock.create("CreateCluster", name=f"c{n}", zoneUuid=made.zone, hypervisorType="KVM"))["uuid"] for n in range(clusters)]
+    made.ps = (await mock.create("AddNfsPrimaryStorage", name="nfs", zoneUuid=made.zone, url="10.0.0.100:/export"))["uuid"]
+    made.bs = (await mock.create("AddSftpBackupStorage", name="bs", url="/bs", hostname="10.0.0.101", **LOGIN))["uuid"]
+    await mock.call("AttachBackupStorageToZone", zoneUuid=made.zone, backupStorageUuid=made.bs)
+    made.l2 = (await mock.create("CreateL2NoVlanNetwork", name="l2", zoneUuid=made.zone, physicalInterface="eth0"))["uuid"]
+    made.hosts = []
+    for cluster in made.clusters:
+        for _ in range(hosts):
+            number = len(made.hosts)
+            host = await mock.create("AddKVMHost", name=f"h{number}", clusterUuid=cluster, managementIp=f"10.0.0.{number + 1}", **LOGIN)
+            made.hosts.append(host["uuid"])
+        await mock.call("AttachPrimaryStorageToCluster", clusterUuid=cluster, primaryStorageUuid=made.ps)
+        await mock.call("AttachL2NetworkToCluster", clusterUuid=cluster, l2NetworkUuid=made.l2)
+    made.l3 = (await mock.create("CreateL3Network", name="l3", l2NetworkUuid=made.l2))["uuid"]
+    await mock.call("AddIpRange", name="r", l3NetworkUuid=made.l3, startIp="10.1.0.2", endIp="10.1.0.99", netmask="255.255.255.0", gateway="10.1.0.1")
+    made.image = (await mock.create("AddImage", name="image", url="http://x/i.qcow2", format="qcow2", backupStorageUuids=[made.bs]))["uuid"]
+    made.offering = (await mock.create("CreateInstanceOffering", name="o", cpuNum=1, memorySize=GIB))["uuid"]
+    return made
+
+
+async def machines(mock, made, count, **more):
+    """Create running virtual machines: their uuids."""
+    values = {"instanceOfferingUuid": made.offering, "imageUuid": made.image, "l3NetworkUuids": [made.l3]} | more
+    return [(await mock.create("CreateVmInstance", name=f"vm{n}", **values))["uuid"] for n in range(count)]
+
+
+async def states(mock, uuids):
+    """The states of virtual machines, in the order of their uuids."""
+    return [(await one(mock, "vm-instances", f"uuid={uuid}"))["state"] for uuid in uuids]
+
+
+async def places(mock, uuids):
+    return [(await one(mock, "vm-instances", f"uuid={uuid}")).get("hostUuid") for uuid in uuids]
+
+
+async def free_memory(mock):
+    """The memory that the hosts have left, by their names."""
+    return {host["name"]: host["availableMemoryCapacity"] // GIB for host in await mock.query("hosts")}
+
+
+async def test_a_host_goes_into_maintenance_and_its_machines_move_or_stop(mock):
+    made = await data_centre(mock)
+    first, second = made.hosts
+    vms = await machines(mock, made, 4, hostUuid=first)
+    answer = await mock.act("hosts", first, "changeHostState", stateEvent="maintain")
+    assert answer["state"] == "Maintenance" and "username" not in answer
+    assert (await states(mock, vms), await places(mock, vms)) == (["Running"] * 4, [second] * 4)
+    assert await free_memory(mock) == {"h0": 64, "h1": 60}
+
+    await mock.act("hosts", second, "changeHostState", stateEvent="maintain")
+    assert (await states(mock, vms), await places(mock, vms)) == (["Stopped"] * 4, [None] * 4), "nobody can take them"
+    with pytest.raises(RuntimeError, match="no Enabled hosts"):
+        await mock.act("vm-instances", vms[0], "startVmInstance")
+    with pytest.raises(RuntimeError, match="HOST.1002"):
+        await mock.act("hosts", first, "reconnectHost")
+
+    for host, event in ((first, "enable"), (second, "disable")):
+        await mock.act("hosts", host, "changeHostState", stateEvent=event)
+    assert {host["name"]: (host["state"], host["status"]) for host in await mock.query("hosts")} == {"h0": ("Enabled", "Connected"), "h1": ("Disabled", "Connected")}
+    assert await states(mock, vms) == ["Stopped"] * 4, "nobody starts them"
+    for vm in vms:
+        assert (await mock.act("vm-instances", vm, "startVmInstance"))["hostUuid"] == first
+
+
+async def test_a_host_is_disabled_under_running_machines_and_takes_no_more(mock):
+    made = await data_centre(mock)
+    first, second = made.hosts
+    (vm,) = await machines(mock, made, 1, hostUuid=first)
+    await mock.act("hosts", first, "changeHostState", stateEvent="disable")
+    assert (await states(mock, [vm]), await places(mock, [vm])) == (["Running"], [first])
+    assert await places(mock, await machines(mock, made, 3)) == [second] * 3
+    await mock.act("vm-instances", vm, "stopVmInstance")
+    assert (await mock.act("vm-instances", vm, "startVmInstance"))["hostUuid"] == second
+    await mock.act("zones", made.zone, "changeZoneState", stateEvent="enable")
+    assert (await one(mock, "hosts", "name=h0"))["state"] == "Enabled", "the event of the zone reaches it"
+    assert (await mock.act("vm-instances", vm, "migrateVm"))["hostUuid"] == first
+
+
+async def test_a_host_is_deleted_under_running_machines_and_added_again(mock):
+    made = await data_centre(mock)
+    first, second = made.hosts
+    vms = await machines(mock, made, 3, hostUuid=first)
+    await mock.act("vm-instances", vms[2], "pauseVmInstance")
+    await mock.delete("hosts", first)
+    assert (await states(mock, vms), await places(mock, vms)) == (["Stopped", "Stopped", "Paused"], [None] * 3)
+    assert "lastHostUuid" not in await one(mock, "vm-instances", f"uuid={vms[0]}")
+    assert len(await mock.query("volumes", "type=Root", "status=Ready")) == 3, "their volumes are on shared storage"
+    assert (await mock.act("vm-instances", vms[0], "startVmInstance"))["hostUuid"] == second
+    again = await mock.create("AddKVMHost", name="h0", clusterUuid=made.clusters[0], managementIp="10.0.0.1", **LOGIN)
+    assert again["uuid"] != first and again["status"] == "Connected"
+    assert (await mock.act("vm-instances", vms[1], "startVmInstance", hostUuid=again["uuid"]))["hostUuid"] == again["uuid"]
+    assert await free_memory(mock) == {"h0": 63, "h1": 63}
+
+
+async def test_a_host_is_lost_under_running_machines_and_comes_back(mock):
+    made = await data_centre(mock)
+    first, second = made.hosts
+    vms = await machines(mock, made, 2, hostUuid=first)
+    incident = await mock.incident({"host-down": "h0"})
+    assert (await states(mock, vms), await places(mock, vms)) == (["Unknown"] * 2, [first] * 2)
+    assert (await free_memory(mock))["h0"] == 62, "they may still run there"
+    for action, why in (("stopVmInstance", "HOST.1011|VM.1002"), ("startVmInstance", "VM.1001")):
+        with pytest.raises(RuntimeError, match=why):
+            await mock.act("vm-instances", vms[0], action)
+    with pytest.raises(RuntimeError, match="HOST.1002: unable to connect to KVM"):
+        await mock.act("hosts", first, "reconnectHost")
+    with pytest.raises(RuntimeError, match="SYS.1006: can not maintain host"):
+        await mock.act("hosts", first, "changeHostState", stateEvent="maintain")
+    assert await places(mock, await machines(mock, made, 2)) == [second] * 2
+
+    await mock.end_incident(incident["id"])
+    assert (await states(mock, vms), await places(mock, vms)) == (["Running"] * 2, [first] * 2)
+    assert (await mock.act("vm-instances", vms[0], "migrateVm"))["hostUuid"] == second
+
+
+async def test_a_lost_host_is_given_up(mock):
+    made = await data_centre(mock)
+    first, second = made.hosts
+    vms = await machines(mock, made, 2, hostUuid=first)
+    incident = await mock.incident({"host-down": "h0"})
+    await mock.delete("hosts", first)
+    assert await states(mock, vms) == ["Stopped"] * 2
+    assert {job["name"] for job in await mock.query("gc-jobs")} == {f"gc-stop-vm-{vm}-vm{n}-on-host-{first}" for n, vm in enumerate(vms)}
+    await mock.end_incident(incident["id"])
+    assert [host["name"] for host in await mock.query("hosts")] == ["h1"]
+    assert (await mock.act("vm-instances", vms[0], "startVmInstance"))["hostUuid"] == second
+
+
+async def test_a_cluster_and_then_the_zone_go_with_all_that_runs_there(mock):
+    made = await data_centre(mock, hosts=1, clusters=2)
+    vms = [*await machines(mock, made, 2, clusterUuid=made.clusters[0]), *await machines(mock, made, 1, clusterUuid=made.clusters[1])]
+    await mock.delete("clusters", made.clusters[0])
+    assert await states(mock, vms) == ["Stopped", "Stopped", "Running"]
+    assert (await one(mock, "primary-storage", "name=nfs"))["attachedClusterUuids"] == [made.clusters[1]]
+    assert (await mock.act("vm-instances", vms[0], "startVmInstance"))["clusterUuid"] == made.clusters[1]
+    await mock.delete("zones", made.zone)
+    for collection in ("clusters", "hosts", "primary-storage", "l2-networks", "l3-networks", "vm-instances", "vm-instances/nics", "volumes"):
+        assert await mock.query(collection) == [], collection
+    assert (await one(mock, "backup-storage", "name=bs"))["attachedZoneUuids"] == []
+    assert [image["name"] for image in await mock.query("images")] == ["image"]

@@ -10317,15 +10317,16 @@ def memory_of(vm: Item) -> int:
 
 
 @on("computed", "Host.availableCpuCapacity")
-def available_cpus(cloud: Cloud, host: Item) -> int:
+def available_cpus(cloud: Cloud, host: Item) -> Any:
+    """Return the processors that nothing uses, None before the host was connected once."""
     used = cloud.store.table("VmInstance").total("hostUuid", host["uuid"], cpus_of)
-    return host.get("totalCpuCapacity", 0) - used
+    return host["totalCpuCapacity"] - used if "cpuNum" in host else None
 
 
 @on("computed", "Host.availableMemoryCapacity")
-def available_memory(cloud: Cloud, host: Item) -> int:
+def available_memory(cloud: Cloud, host: Item) -> Any:
     used = cloud.store.table("VmInstance").total("hostUuid", host["uuid"], memory_of)
-    return host.get("totalMemoryCapacity", 0) - used
+    return host["totalMemoryCapacity"] - used if "cpuNum" in host else None
 
 
 def reserved_memory(cloud: Cloud, host: Item) -> int:
@@ -10359,16 +10360,12 @@ def default_hardware(cloud: Cloud, cpus: int = 16, memory: int = 64 * GIB) -> It
     }
 
 
-@named_in_rows
-def set_default_hardware(cloud: Cloud, host: Item, call: Call) -> None:
-    cloud.change("Host", host["uuid"], **default_hardware(cloud))
-
-
 @on("configured", "host/cpu.overProvisioning.ratio")
 def recompute_cpu_capacity(cloud: Cloud) -> None:
     ratio = configured(cloud, "host", "cpu.overProvisioning.ratio")
     for host in [*cloud.store.rows("Host")]:
-        cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
+        if "cpuNum" in host:
+            cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
 
 
 CAPACITY = (  # of a host, in the order of the answer of GetCpuMemoryCapacity
@@ -10415,9 +10412,12 @@ def is_usable(item: Item) -> bool:
 
 @named_in_rows
 def connect_host(cloud: Cloud, host: Item, call: Call | None = None) -> None:
-    """Connect a host: its virtual machines are known again, and waiting GC jobs are tried."""
-    uuid = host["uuid"]
-    cloud.change("Host", uuid, status="Connected")
+    """Connect a host: its virtual machines are known again, and waiting GC jobs are tried.
+
+    A new one shows its hardware.
+    """
+    uuid, hardware = host["uuid"], {} if "cpuNum" in host else default_hardware(cloud)
+    cloud.change("Host", uuid, status="Connected", **hardware)
     for vm in cloud.find("VmInstance", "hostUuid", uuid):
         if vm["state"] == "Unknown":
             state = vm.get("stateBefore", "Running")

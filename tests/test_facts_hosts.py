@@ -121,6 +121,13 @@ def meanwhile(api, params, of, then=(), **fields):
 # zones and clusters
 
 
+async def disabled_storage(mock):
+    before = await mock.call("GetPrimaryStorageCapacity", all=True)
+    for uuid, changes in ((NFS, {"state": "Disabled"}), (LOCAL, {"status": "Disconnected"})):
+        mock.cloud.change("PrimaryStorage", uuid, **changes)
+    assert await mock.call("GetPrimaryStorageCapacity", all=True) == before
+
+
 async def dated(mock):
     mock.before = mock.cloud.look("Zone", ZONE)["lastOpDate"]
     await mock.advance(100)
@@ -279,6 +286,7 @@ async def away_in_between(mock):
     mock.cloud.change("Host", HOST4, status="Disconnected")
     await mock.advance(60)
     await mock.login()
+    assert mock.cloud.look("Host", HOST4)["state"] == "Enabled"
     job = await one(mock, "longjobs", f"uuid={job['uuid']}")
     assert (job["state"], json.loads(job["jobResult"])) == (
         "Succeeded", {HOST3: "success", HOST4: "host is not in the connected status, cannot update os"})  # fmt: skip
@@ -312,6 +320,13 @@ async def no_trace(mock):
     assert (status, answer["error"]["code"], "cause" in answer["error"]) == (503, "SYS.1006", False)
     assert not mock.cloud.look("Host", NEW) and not mock.cloud.find("UserTag", "resourceUuid", NEW)
     assert (await mock.create("AddKVMHost", **HOST))["uuid"] == NEW, "the uuid is free again"
+
+
+async def no_more_disk(mock):
+    before = await mock.call("GetPrimaryStorageCapacity", primaryStorageUuids=[LOCAL])
+    mock.rule(api="AddKVMHost", then={"error": "SYS.1006", "stage": "prepare"})
+    assert await error_of(mock, "AddKVMHost", HOST | {"clusterUuid": C2})
+    assert await mock.call("GetPrimaryStorageCapacity", primaryStorageUuids=[LOCAL]) == before
 
 
 def retagged(host, begin, text):
@@ -508,6 +523,11 @@ FACTS = (
     Fact("AddKVMHost", "takes a Disabled cluster", children_under(("Cluster", C1), "AddKVMHost", HOST, "Host")),
     Fact("CreateL2NoVlanNetwork", "takes a Disabled zone", leaves(changed("Zone", ZONE, state="Disabled"),
         ("CreateL2NoVlanNetwork", {"name": "l2", "zoneUuid": ZONE, "physicalInterface": "eth9", "resourceUuid": NEW}), of=("L2Network", NEW), name="l2")),
+    Fact("AddNfsPrimaryStorage", "takes a Disabled zone", children_under(("Zone", ZONE), "AddNfsPrimaryStorage", {"zoneUuid": ZONE, "url": "10.0.0.9:/nfs"}, "PrimaryStorage")),
+    Fact("CreateL3Network", "takes a Disabled zone", children_under(("Zone", ZONE), "CreateL3Network", {"l2NetworkUuid": named("l2-private")}, "L3Network")),
+    Fact("AttachPrimaryStorageToCluster", "takes what is Disabled", leaves(changed("Cluster", C1, state="Disabled"), changed("PrimaryStorage", LOCAL, state="Disabled"),
+        ("AttachPrimaryStorageToCluster", {"primaryStorageUuid": LOCAL, "clusterUuid": C1}), of=("PrimaryStorage", LOCAL), attachedClusterUuids=[C2, C1])),
+    Fact("GetPrimaryStorageCapacity", "counts storage in any state", Shown(disabled_storage)),
     Fact("CreateVmInstance", "states count when a host is chosen", V("SYS.1006 <- HOST_ALLOCATION.1000", VM, "*", every_host(state="Disabled"))),
     *(Fact(api, "an error of the cascade is SYS.1004 with its cause", Refused(breaks(api, "Permissive"), "SYS.1004 <- HOST.1005")) for api in ("DeleteZone", "DeleteCluster", "DeleteHost")),
     *(Fact(api, "succeeds at once for an unknown uuid, with an empty body", unknown_uuid(api)) for api in ("DeleteZone", "DeleteCluster", "DeleteHost")),
@@ -601,6 +621,7 @@ FACTS = (
     Fact("AddKVMHost", "local storage grows by its disk", answers(("AddKVMHost", HOST | {"clusterUuid": C2}), ("GetPrimaryStorageCapacity", {"primaryStorageUuids": [LOCAL]}),
         totalCapacity=3 * 4 << 40)),
     Fact("AddKVMHost", "an error comes bare, and leaves no trace", Shown(no_trace)),
+    Fact("AddKVMHost", "local storage is as before after an error", Shown(no_more_disk)),
     Fact("UpdateHost", "refuses the address of any host, its own too", Refused({"uuid": HOST1, "managementIp": "10.10.0.11"}, "SYS.1007", "there has been a host having managementIp[10.10.0.11]")),
     Fact("UpdateHost", "refuses a host that is Connecting, after the address", V("SYS.1006", {"uuid": HOST1, "name": "n"}, f"can not update host[uuid:{HOST1}]which is connecting or creating, please wait.", changed("Host", HOST1, status="Connecting"))),
     Fact("UpdateHost", "looks at the address first", V("SYS.1007", {"uuid": HOST1, "managementIp": "10.10.0.12"}, "*", changed("Host", HOST1, status="Connecting"))),
@@ -609,6 +630,7 @@ FACTS = (
     Fact("UpdateHost", "answers the inventory of KVM", answers(("UpdateHost", {"uuid": HOST1, "name": "n"}), name="n", username="root", sshPort=22)),
     Fact("UpdateKVMHost", "refuses no address", leaves(("UpdateKVMHost", {"uuid": HOST1, "managementIp": "10.10.0.11"}), of=("Host", HOST1), managementIp="10.10.0.11")),
     Fact("UpdateKVMHost", "refuses no host that is Connecting", leaves(changed("Host", HOST1, status="Connecting"), ("UpdateKVMHost", {"uuid": HOST1, "name": "n"}), of=("Host", HOST1), name="n", status="Connecting")),
+    Fact("UpdateKVMHost", "refuses a port out of range with all other parameters", Refused({"uuid": HOST1, "sshPort": 0}, "SYS.1007")),
     Fact("UpdateKVMHost", "writes username, password and port, and does not reconnect", answers(("UpdateKVMHost", {"uuid": HOST4, "username": "u", "password": "p", "sshPort": 23, "description": "d"}),
         username="u", sshPort=23, description="d", password=ABSENT, status="Disconnected")),
     Fact("ChangeHostState", "refuses to maintain a host that is not Connected", V("SYS.1006", {"uuid": HOST4, "stateEvent": "maintain"}, f"can not maintain host[uuid:{HOST4}]which is not Connected")),
@@ -653,6 +675,8 @@ FACTS = (
     Fact("DeleteHost", "a stop on a host that is away becomes a GC job", Shown(gc_of_the_deletion)),
     Fact("DestroyVmInstance", "destroys an appliance at once", gone(router(), ("DestroyVmInstance", {"uuid": ROUTER}), of=("VmInstance", ROUTER))),
     Fact("RecoverVmInstance", "finds no appliance", V("SYS.1003", {"uuid": ROUTER}, "*", router(), ("DestroyVmInstance", {"uuid": ROUTER}))),
+    Fact("QueryHost", "shows neither processors nor memory of one that was never connected", meanwhile("AddKVMHost", HOST, ("Host", NEW), {"availableCpuCapacity": 160, "cpuNum": 16},
+        **dict.fromkeys(("totalCpuCapacity", "availableCpuCapacity", "cpuSockets", "totalMemoryCapacity", "availableMemoryCapacity", "cpuNum"), ABSENT))),
     Fact("GetHypervisorTypes", "answers KVM", answers(("GetHypervisorTypes", {}), hypervisorTypes=["KVM"])),
     Fact("KvmRunShell", "answers by host; one that fails fails alone, one in any state runs", Shown(shells)),
 

@@ -46,7 +46,7 @@ def doubtful_keys(cloud):
 
 def doubtful_capacity(cloud):
     for host in cloud.store.rows("Host"):
-        if available_cpus(cloud, host) < 0 or available_memory(cloud, host) < 0:
+        if "cpuNum" in host and (available_cpus(cloud, host) < 0 or available_memory(cloud, host) < 0):
             yield f"{host['name']} has more virtual machines than it has room for"
     adding = any(host["status"] == "Connecting" for host in cloud.store.rows("Host"))  # nobody knows its disk yet
     for ps in (ps for ps in cloud.store.rows("PrimaryStorage") if ps["type"] not in {"SimulatorPrimaryStorage", adding and "LocalStorage"}):

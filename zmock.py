@@ -11439,36 +11439,6 @@ def prepare_hosts(cloud: Cloud, l2: Item, call: Call) -> None:
             raise refused(f"failed to check cidr[{cidr}] for {place} {reason}")
 
 
-def nics_of_cluster(cloud: Cloud, l2: Uuid, cluster: Uuid) -> list[Item]:
-    """Return the nics of machines of a cluster on an L2 network, or on those of a VXLAN pool."""
-    nics: list[Item] = []
-    for network in (l2, *(item["uuid"] for item in cloud.find("L2Network", "poolUuid", l2))):
-        for l3 in cloud.find("L3Network", "l2NetworkUuid", network):
-            nics += cloud.find("VmNic", "l3NetworkUuid", l3["uuid"])
-    vms = {vm["uuid"] for vm in cloud.find("VmInstance", "clusterUuid", cluster)}
-    return [nic for nic in nics if nic["vmInstanceUuid"] in vms]
-
-
-@named_in_rows
-def detach_nics_of_cluster(cloud: Cloud, l2: Item, call: Call) -> None:
-    """Remove the nics of machines of a cluster on an L2 network that it loses.
-
-    A virtual machine that is on its way somewhere keeps its nic (VmCascadeExtension.java).
-    """
-    for nic in nics_of_cluster(cloud, l2["uuid"], call["clusterUuid"]):
-        state = cloud.look("VmInstance", nic["vmInstanceUuid"])["state"]
-        if state in ("Running", "Stopped", "Paused", "Destroyed"):
-            cloud.remove("VmNic", nic["uuid"])
-
-
-@on("removed", "Account")
-def keep_networks(cloud: Cloud, account: Item) -> None:
-    """Give admin the L2 networks of a removed account, but for its VXLAN networks."""
-    for l2 in cloud.find("L2Network", "owner", account["uuid"]):
-        if l2["type"] != "VxlanNetwork":
-            cloud.change("L2Network", l2["uuid"], owner=None)
-
-
 # VXLAN
 
 
@@ -12066,13 +12036,22 @@ def move_or_remove(cloud: Cloud, vm: Item) -> None:
 
 
 @named_in_rows
-def move_routers(cloud: Cloud, l2: Item, call: Call) -> None:
-    """Move the appliances of a cluster on an L2 network that it has lost, or remove them."""
-    nics = nics_of_cluster(cloud, l2["uuid"], call["clusterUuid"])
-    for uuid in dict.fromkeys(nic["vmInstanceUuid"] for nic in nics):
-        vm = cloud.look("VmInstance", uuid)
-        if vm["type"] == "ApplianceVm":
-            move_or_remove(cloud, vm)
+def part_from_network(cloud: Cloud, l2: Item, call: Call) -> None:
+    """Detach the machines of a cluster from an L2 network, or from those of a VXLAN pool.
+
+    Appliances move away, or are removed. A virtual machine that is on its way somewhere keeps its
+    nic (VmCascadeExtension.java).
+    """
+    for network in (l2, *cloud.find("L2Network", "poolUuid", l2["uuid"])):
+        for l3 in cloud.find("L3Network", "l2NetworkUuid", network["uuid"]):
+            for nic in cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]):
+                vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+                if vm.get("clusterUuid") != call["clusterUuid"]:
+                    continue
+                if vm["type"] == "ApplianceVm":
+                    move_or_remove(cloud, vm)
+                elif vm["state"] in ("Running", "Stopped", "Paused", "Destroyed"):
+                    cloud.remove("VmNic", nic["uuid"])
 
 
 # the life of a virtual machine

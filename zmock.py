@@ -1990,6 +1990,8 @@ class Api:
     later     is a job although it is a GET
     whole     answers all members of the server's reply, `success` too
     bare      takes no body
+    line      the parameter with the object for which its calls wait for each other, instead of the
+              object that they act on
     unnamed   its parameters are inside "", as well as inside params
     by_uuid   False for a query that has no GET by uuid
     does      the effects that it has besides its verb
@@ -2026,6 +2028,7 @@ class Api:
     later: bool = False
     whole: bool = False
     bare: bool = False
+    line: str = ""
     unnamed: bool = False
     by_uuid: bool = True
     does: tuple[str, ...] = ()
@@ -2091,6 +2094,8 @@ class Api:
             check_word(name, self.params, "parameter")
         for code in filter(None, self.fails.split(" <- ")):
             check_word(code, catalogue.errors, "error code")
+        if self.line:
+            check_word(self.line, self.params, "parameter")
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
             fields = catalogue.item_fields(self.sums)
@@ -7587,6 +7592,8 @@ class Jobs:
 
     def line_of(self, call: Call) -> str:
         """Return the key of a call's line: the object that it acts on, or that it is to make."""
+        if call.api.line:
+            return folded(call[call.api.line])
         target = call.target or call["resourceUuid"] or call.job
         type = call.api.target.refers if call.api.target else ""
         if type in self.cloud.catalogue.resources:
@@ -11545,6 +11552,13 @@ def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
     for network in cloud.find("L2Network", "poolUuid", pool["uuid"]):
         clusters = pool["attachedClusterUuids"]
         cloud.change("L2Network", network["uuid"], attachedClusterUuids=clusters)
+
+
+@on("connected", "Host")
+def move_ends(cloud: Cloud, host: Item) -> None:
+    """Let the tunnels of a host with another address end there."""
+    for end in cloud.find("Vtep", "hostUuid", host["uuid"]):
+        cloud.change("Vtep", end["uuid"], vtepIp=host["managementIp"])
 
 
 @on("started", "VmInstance")

@@ -338,6 +338,15 @@ async def queried(mock):
     assert found == {"": {"l2-public", "l2-private", "n", "p", "v"}, "/vlan": {"l2-private"}, "/vxlan": {"v"}, "/vxlan-pool": {"p"}, "/vxlan-pool/vni-range": {"r"}}
 
 
+async def one_after_the_other(mock):
+    """Two networks with one vlan, attached to a cluster at the same time."""
+    await take(mock, [MAKE_VLAN, ("CreateL2VlanNetwork", VLAN | {"resourceUuid": SECOND})])
+    mock.rule(api="AttachL2NetworkToCluster", delay=30)
+    jobs = [(await mock.request("POST", f"/l2-networks/{uuid}/clusters/{C1}"))[1]["location"][-32:] for uuid in (NEW, SECOND)]
+    await mock.advance(60)
+    assert [(await mock.request("GET", f"/api-jobs/{job}"))[0] for job in jobs] == [200, 503]
+
+
 FACTS = (
     *facts("CreateL2NoVlanNetwork",
         ("the row has the type of the message", leaves(MAKE_NO_VLAN, of=("L2Network", NEW), type="L2NoVlanNetwork", physicalInterface="eth7", zoneUuid=ZONE)),
@@ -362,7 +371,7 @@ FACTS = (
         ("the vlan of another interface is no clash", leaves(("CreateL2VlanNetwork", VLAN | {"vlan": 100}), ATTACH, of=("L2Network", NEW), attachedClusterUuids=[C1])),
         ("the vlan of another cluster is no clash", leaves(DETACH, ("CreateL2VlanNetwork", VLAN | {"vlan": 100, "physicalInterface": "eth1"}), ATTACH, of=("L2Network", NEW), attachedClusterUuids=[C1])),
         ("networks with and without vlan on an interface do not clash", leaves(("CreateL2NoVlanNetwork", NO_VLAN | {"physicalInterface": "eth1"}), ATTACH, of=("L2Network", NEW), attachedClusterUuids=[C1])),
-        ("one after the other in a cluster", Uncovered("calls wait for calls on the same object only")),
+        ("one after the other in a cluster", Shown(one_after_the_other)),
         ("a host that has not the interface: L2.1000 with the cause", failing_on_hosts(MAKE_NO_VLAN, params=TO_C1)),
         ("the text of a host that has not the interface", Uncovered("each host has each interface")),
         ("makes a bridge", bridges(MAKE_NO_VLAN, ATTACH, are=["br_eth7"])),
@@ -443,7 +452,7 @@ FACTS = (
         ("attaches the networks of the pool too", leaves(*BASIS, tied(), tied(C2), of=("L2Network", NET), attachedClusterUuids=[C1, C2])),
         ("makes no tunnel", items("Vtep", *BASIS, tied(), are=[], fields=["uuid"])),
         ("a host ends tunnels when a machine is first started or moved there", Shown(one_end_a_host)),
-        ("an end whose address has changed is replaced", Uncovered("the tunnels end at the management address, and another one is a new host")),
+        ("an end whose address has changed is replaced when the host is connected", items("Vtep", *ON_VXLAN, ("UpdateHost", {"uuid": HOST1, "managementIp": "10.10.0.77"}), ("ReconnectHost", {"uuid": HOST1}), are=[(HOST1, "10.10.0.77")], fields=["hostUuid", "vtepIp"])),
         ("answers the typed inventory with the CIDRs of clusters", Shown(answers_cidrs)),
     ),
     *facts("DetachL2NetworkFromCluster",  # of a pool

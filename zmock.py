@@ -755,6 +755,14 @@ DIFFERENCES = (
         server=(),
     ),
     Difference(
+        "unanswered-query",
+        "a ZQL statement or batch query that fails: at once 503, with the reason",
+        "no answer; 503, SYS.1001 after 300 s",
+        "zmock; QueryFacadeImpl.java, DispatchQueueImpl.java",
+        manual=0,
+        server=300,
+    ),
+    Difference(
         "response-headers",
         "`Content-Type: application/json`",
         "none; a `JSESSIONID` cookie",
@@ -818,6 +826,14 @@ class ApiError(Exception):
 
 class ThrownError(ApiError):
     """An error that no code wraps: the server throws it before its flows (AsyncBackupAspect)."""
+
+
+class NeverAnswered(ApiError):
+    """The failure of a call that the server leaves without an answer until it times out."""
+
+    def __init__(self, message: str, seconds: Seconds, hint: str) -> None:
+        super().__init__("SYS.1001", f"{message} timeout after {seconds} seconds", hint=hint)
+        self.seconds = seconds
 
 
 class BadParameter(ApiError):
@@ -1984,6 +2000,7 @@ class Api:
     backing   how it is simulated: "manual", "server", "generic" (parameters and fields alone) or
               "none" (501)
     caller    "admin": normal accounts may not call it, unless identity/account.api.control lists it
+    actionless  its message has no @Action: in a batch query it finds nothing for normal accounts
     takes     its parameters, see the section Values
     open      needs no session
     now       answers at once although it is no GET
@@ -2022,6 +2039,7 @@ class Api:
     package: str = ""
     backing: str = "none"
     caller: str = ""
+    actionless: bool = False
     takes: tuple[str, ...] = ()
     open: bool = False
     now: bool = False
@@ -2247,7 +2265,7 @@ class Relation:
 
     It leads to the items of `target` whose key `theirs` is among the values of `own`. An alias
     leads through other relations instead (`via`). A hidden relation may be queried, but is not
-    listed.
+    listed. One with a weight, "1 Zone", is for `restrict by` of ZQL alone.
     """
 
     name: str
@@ -3081,6 +3099,7 @@ def check_word(word: str, words: Collection[str], noun: str) -> None:
 # the catalogue
 
 OWN_TYPES = {"Job", "Mock", "Gone", "Rule"}  # api-jobs, the mock, uuids once used, fault rules
+NOT_QUERIED = ("Session", "TaskProgress")  # their classes have no @Inventory
 NAMES_OF_ZMOCK = {*OWN_TYPES, "Resource"}  # a reference to a Resource is one to anything
 TABLES = {
     "apis": Api,
@@ -3265,6 +3284,12 @@ class Catalogue:
 
     def resource(self, name: str) -> Resource | None:
         return self.resources.get(name)
+
+    @functools.cached_property
+    def entities(self) -> dict[str, Resource]:
+        """Return the resources by the names that ZQL has for them: {"vminstance": ...}."""
+        rows = [row for row in self.resources.values() if row.name not in NOT_QUERIED]
+        return {row.name.lower(): row for row in rows}
 
     def resource_of_vo(self, name: str) -> Resource | None:
         """Return the resource that ZStack calls ZoneVO, or None."""
@@ -3516,7 +3541,7 @@ TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the wo
     ("inventories", "path"): (r"([\w.-]+(/[\w.-]+)*)?", "a path such as vm-instances/nics"),
     ("inventories", "fields"): (r"\w+(:\w+)?", "a name, or a name with a type as cpuNum:int"),
     ("inventories", "relations"): (
-        r"-?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)",
+        r"-?(\d )?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)",
         "a relation such as zone: zoneUuid=Zone.uuid",
     ),
     ("inventories", "inside"): (
@@ -5279,12 +5304,14 @@ class Operator:
     reads   the operand after the sign: "value", "list", "pattern" or "nothing"
     says    the description in docs/queries.md
     holds   the test holds(operand, value) of a value that is not null
+    in_zql  the sign in ZQL, if it is another
     """
 
     sign: str
     reads: str
     says: str
     holds: Callable[[Any, Any], bool]
+    in_zql: str = ""
 
 
 LIKE_HELP = "like: `%` is any run, `_` one character, `\\` escapes"
@@ -5297,15 +5324,15 @@ OPERATORS = {
         Operator("!=", "value", "not equal", operator.ne),
         Operator(">=", "value", "greater or equal", operator.le),
         Operator("<=", "value", "less or equal", operator.ge),
-        Operator("!?=", "list", "none of a list, `a,b`", is_none_of),
-        Operator("!~=", "pattern", "not like", is_unlike),
-        Operator("~=", "pattern", LIKE_HELP, operator.call),
-        Operator("?=", "list", "one of a list, `a,b`", operator.contains),
+        Operator("!?=", "list", "none of a list, `a,b`", is_none_of, "not in"),
+        Operator("!~=", "pattern", "not like", is_unlike, "not like"),
+        Operator("~=", "pattern", LIKE_HELP, operator.call, "like"),
+        Operator("?=", "list", "one of a list, `a,b`", operator.contains, "in"),
         Operator("=", "value", "equal", operator.eq),
         Operator(">", "value", "greater", operator.lt),
         Operator("<", "value", "less", operator.gt),
         Operator("is null", "nothing", "has no value", operator.is_),
-        Operator("not null", "nothing", "has a value", operator.is_not),
+        Operator("not null", "nothing", "has a value", operator.is_not, "is not null"),
     )
 }
 
@@ -5357,12 +5384,22 @@ AS_TEXT = (folded, folded)
 
 @dataclass
 class Condition:
-    """One condition: "vmNics.ip=10.0.0.1" has the path ("vmNics", "ip")."""
+    """One condition: "vmNics.ip=10.0.0.1" has the path ("vmNics", "ip").
+
+    One of ZQL, "vmNics.ip in ('10.0.0.1')", has more:
+
+    operands   its values, in which a comma separates nothing
+    query      the sub-query that has the values
+    resource   the resource that it is about, if it stands behind `restrict by`
+    """
 
     text: str
     path: tuple[str, ...]
     sign: str
     value: str
+    operands: list[str] | None = None
+    query: ZqlStatement | None = None
+    resource: Resource | None = None
 
     @property
     def field(self) -> str:
@@ -5382,6 +5419,8 @@ class Condition:
 
         The comma inside a date as answers show it, "Jul 10, 2018", separates nothing.
         """
+        if self.operands is not None:
+            return self.operands
         if OPERATORS[self.sign].reads != "list":
             return [self.value]
         comma = r",(?! \d{4}(?: |,|$))" if kind == "date" else ","
@@ -5409,6 +5448,19 @@ class Condition:
         elif row.reads == "value":
             operand = parse(self.value)
         return convert, functools.partial(row.holds, operand)
+
+
+@dataclass
+class Compound:
+    """Conditions joined by `and`, or by `or`."""
+
+    word: str
+    parts: list[Condition | Compound]
+
+    @property
+    def text(self) -> str:
+        """The conditions in the brackets that the server puts around them."""
+        return f"({f' {self.word} '.join(part.text for part in self.parts)})"
 
 
 def read_condition(text: str, dialect: Dialect) -> Condition:
@@ -5439,7 +5491,7 @@ class Query:
     """A query of a collection. With a uuid, nothing else counts (RestServer.java)."""
 
     uuid: str = ""
-    conditions: list[Condition] = field(default_factory=list)
+    conditions: list[Any] = field(default_factory=list)
     limit: int = 1000
     start: int = 0
     count: bool = False
@@ -5448,12 +5500,26 @@ class Query:
     descending: bool = False
     fields: list[str] | None = None
     group_by: str = ""
+    resource: Resource | None = None  # in ZQL, see Catalogue.entities
 
     def kind(self, discriminator: str) -> str | None:
         """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
         for condition in self.conditions:
             if condition.path == (discriminator,) and condition.sign == "=":
                 return condition.value
+        return None
+
+
+MOST_ROWS = 1 << 31
+
+
+@dataclass
+class ZqlStatement(Query):
+    """A query in ZQL. Its entity may be a subtype; no condition names one."""
+
+    limit: int = MOST_ROWS
+
+    def kind(self, discriminator: str) -> None:
         return None
 
 
@@ -5613,6 +5679,8 @@ TWO_CONDITIONS = re.compile(
 
 def another_reading(condition: Condition, kind: str) -> str:
     """Return what the writer of a condition without matches may have meant, or ""."""
+    if condition.operands is not None:  # ZQL has other words
+        return ""
     name, value = ".".join(condition.path), condition.value
     sign = condition.sign
     like_sign = sign.replace("~", "").replace("=", "~=")
@@ -5849,8 +5917,12 @@ class QueryEngine:
 
     # compiling conditions
 
-    def term(self, condition: Condition, resource: Resource) -> Term:
+    def term(self, condition: Condition | Compound, resource: Resource) -> Term:
         """Compile a condition. Raise the server's error for an unknown field or relation."""
+        if isinstance(condition, Compound):
+            return self.several(condition, resource)
+        if condition.resource:
+            return self.restricted(condition, resource)
         name, *rest = condition.path
         if len(rest) > DEEPEST:
             details = f"a condition goes through {DEEPEST} relations at most, not {len(rest)}"
@@ -5861,7 +5933,7 @@ class QueryEngine:
                 return self.term(replace(condition, path=(*relation.via, *rest)), resource)
             return self.join(resource, relation, replace(condition, path=tuple(rest)))
         if name in TAGS:
-            self.refuse_quotes(condition.value, condition.text, "%s")
+            self.refuse_quotes("".join(condition.values("str")), condition.text, "%s")
             on_tag = replace(condition.positive, path=("tag",))
             return self.join(resource, TAGS[name], on_tag, condition.negative)
         self.refuse_quotes(condition.value, condition.text)
@@ -5874,7 +5946,8 @@ class QueryEngine:
         """
         for unfit in ("'", besides):
             if unfit in value:
-                hint = meant(text) or f"a value cannot hold {unfit!r}, and nothing escapes it"
+                hint = meant(text) if unfit == "'" else ""
+                hint = hint or f"a value cannot hold {unfit!r}, and nothing escapes it"
                 details = f"the server cannot parse the condition {text}"
                 raise ApiError("SYS.1000", details, hint=hint)
 
@@ -5903,6 +5976,8 @@ class QueryEngine:
         legal = {field for field, kind in resource.fields.items() if kind != "maps"}
         details = f"inventory class[class {resource.java}] not having field"
         self.require(name, legal, details, resource, condition.text)
+        if condition.query:
+            condition = self.with_values(condition, condition.query)
         kind = resource.fields[name]
         term = Term(self, resource, self.item_test(condition, resource, name, kind))
         is_key = condition.sign in ("=", "?=") and kind in ("str", "list")
@@ -5925,7 +6000,7 @@ class QueryEngine:
         except ValueError as error:
             details = f"the condition {condition.text} cannot be read: {error}"
             raise bad_field(self.dialect, details, right_value(condition, name, kind)) from None
-        is_null = condition.sign == "is null"
+        is_null = condition.sign == "is null" or condition.operands == [] and condition.negative
         read = self.reader(resource, name)
         values = each if read is dict.get else read
 
@@ -5937,6 +6012,56 @@ class QueryEngine:
             return any(holds(convert(value)) for value in values(item, name))
 
         return any_passes if kind == "list" else value_passes
+
+    def several(self, compound: Compound, resource: Resource) -> Term:
+        """Compile conditions of which an item has to satisfy all, or any."""
+        terms = [self.term(part, resource) for part in compound.parts]
+        for term in terms:
+            term.plan(math.inf)
+        combine = all if compound.word == "and" else any
+        return Term(self, resource, lambda item: combine(term.passes(item) for term in terms))
+
+    def with_values(self, condition: Condition, query: ZqlStatement) -> Condition:
+        """Return a condition with the values of its sub-query.
+
+        No item passes where MySQL has to compare with null.
+        """
+        items, _ = self.select(query, query.resource)
+        values = [self.value(query.resource, item, query.fields[0]) for item in items]
+        texts = [text_of(value) for value in values if value is not None]
+        if OPERATORS[condition.sign].reads == "list":
+            is_null = condition.negative and len(texts) < len(values)
+        else:
+            is_null = not texts
+            if len(values) > 1:
+                raise ApiError("SYS.1000", "Subquery returns more than 1 row", hint="write in")
+        if is_null:
+            return replace(condition, sign="?=", operands=[], query=None)
+        return replace(condition, value="".join(texts[:1]), operands=texts, query=None)
+
+    def restricted(self, condition: Condition, resource: Resource) -> Term:
+        """Compile a condition on another resource. The server ignores it if no way leads there."""
+        way = self.way(resource, condition.resource)
+        if way is None:
+            return Term(self, resource, lambda item: True)
+        return self.term(replace(condition, path=(*way, condition.field), resource=None), resource)
+
+    def way(self, start: Resource, end: Resource) -> list[str] | None:
+        """Return the relations with the smallest weight to a resource, if any (DBGraph.java)."""
+        ways: list[tuple[int, str, list[str]]] = [(0, start.name, [])]
+        passed = set()
+        while ways:
+            weight, name, way = heapq.heappop(ways)
+            if name == end.name:
+                return way
+            if name in passed:
+                continue
+            passed.add(name)
+            for step in self.catalogue.resource(name).relations.values():
+                if step.name[0].isdigit():
+                    more = int(step.name[0])
+                    heapq.heappush(ways, (weight + more, step.target, [*way, step.name]))
+        return None
 
     def parse_date(self, text: str) -> Stamp:
         """Return the stamp that a date in a condition means (dialect row date-formats)."""
@@ -6063,6 +6188,10 @@ class QueryEngine:
 
     def doubt(self, condition: Condition, resource: Resource, has_matches: bool = False) -> str:
         """Return a hint on a legal condition that reads strangely, or ""."""
+        if condition.resource:
+            reached = self.way(resource, condition.resource) is not None
+            names = f"{resource.name} to {condition.resource.name}"
+            return "" if reached else f"the server ignores it: no key leads from {names}"
         operand = OPERATORS[condition.sign].reads
         if operand == "nothing":
             return ""
@@ -6076,7 +6205,7 @@ class QueryEngine:
             return ""
         for text in condition.values(kind):
             hint = self.odd_value(condition, text, resource)
-            if not hint and operand == "list" and text.startswith(" "):
+            if not hint and operand == "list" and text.startswith(" ") and not condition.operands:
                 hint = self.odd_space(condition, text, resource)
             if hint:
                 return hint
@@ -6095,7 +6224,7 @@ class QueryEngine:
         compares = f"{condition.text} compares with"
         if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
             hint = f"{compares} {mysql_number(text)}: {text!r} is no number"
-            better = meant(condition.text)
+            better = meant(condition.text) if condition.operands is None else ""
             return f"{hint}, {better}" if better else hint
         if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
             return f"{compares} the zero date, before all others: write 2018-07-10 09:31:06"
@@ -6173,29 +6302,44 @@ class QueryEngine:
         """
         resource = self.native(resource, query)
         self.check_names(query, resource)
-        terms = [self.term(condition, resource) for condition in query.conditions]
-        _, first = self.narrow(terms, resource)
         items, _ = self.narrow([], resource)
-        items = [*items]
+        whole = Compound("and", query.conditions)
+        conditions, items = self.explain_parts(whole, resource, [*items])
+        return {"total": len(items), "conditions": conditions}
+
+    def explain_parts(
+        self, compound: Compound, resource: Resource, items: list[Item]
+    ) -> tuple[list[Item], list[Item]]:
+        """Return what each part keeps and drops, and the items that all keep.
+
+        Parts joined by `or` are tried on the same items. `of` has the parts of a part.
+        """
+        terms = [self.term(part, resource) for part in compound.parts]
+        _, first = self.narrow(terms, resource)
         conditions = []
-        for condition, term in zip(query.conditions, terms):
+        for condition, term in zip(compound.parts, terms):
             dropped = [*itertools.filterfalse(term.passes, items)]
-            items = [*filter(term.passes, items)]
-            row = {"q": condition.text, "kept": len(items), "dropped": len(dropped), "index": None}
+            passing = [*filter(term.passes, items)]
+            row = {"q": condition.text, "kept": len(passing), "dropped": len(dropped)}
+            row["index"] = None
             if term is first or isinstance(term, Join):
                 row["index"] = term.index or None
             row["examples"] = [*map(uuid_of, dropped[:EXAMPLES])]
-            if hint := self.doubt(condition, resource):
+            if isinstance(condition, Compound):
+                row["of"], _ = self.explain_parts(condition, resource, items)
+            elif hint := self.doubt(condition, resource):
                 row["hint"] = hint
             conditions.append(row)
-        return {"total": len(items), "conditions": conditions}
+            if compound.word == "and":
+                items = passing
+        return conditions, items
 
 
 def right_value(condition: Condition, name: str, kind: str) -> str:
     """Return the hint on a value that is no date, or neither true nor false."""
     if kind == "bool":
         return f"write {name}=true or {name}=false"
-    begin = f"{name}{condition.sign}"
+    begin = f"{name}{condition.sign}" if condition.operands is None else ""
     return f"write {begin}2018-07-10 09:31:06 or {begin}2018-07-10T09:31:06+08:00"
 
 
@@ -6205,6 +6349,200 @@ def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> li
     for item in sorted(items, key=uuid_of):
         groups.setdefault(order(item)[:2], item)
     return [*groups.values()]
+
+
+# ZQL
+
+DEEPEST_BRACKETS = 50  # brackets in brackets, and changes between `and` and `or`
+ZQL_SIGNS = {row.in_zql or row.sign: row.sign for row in OPERATORS.values()}
+ZQL_LITERALS = ("STRING", "INT", "FLOAT", "BOOLEAN")
+# The longest word counts: "12" is a number, "12ab" a name. Other characters are dropped (ZQL.g4).
+ZQL_TOKEN = re.compile(
+    r"""(?P<STRING>'[^']*')|(?P<FLOAT>-?\d+\.\d+|-\d+)|(?P<INT>\d{1,19}(?!\w))
+    |(?P<BOOLEAN>(?:true|false)(?!\w))
+    |is[ ]not[ ]null|is[ ]null|not[ ]in|not[ ]like|(?:filter|order|restrict)[ ]by|return[ ]with
+    |(?:query|count|where|and|or|asc|desc|limit|offset|in|like)(?!\w)|[!<>]=|[=<>(),.]
+    |(?P<BLOCK>\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})|(?P<QUOTED>"[^"]*")|(?P<ID>\w+)|\Z""",
+    re.A | re.X,
+)
+
+
+class ZqlParser:
+    """Parses a statement of ZQL: a method for each rule of ZQL.g4.
+
+    Texts in double quotes are refused at once; on the server, its database refuses them.
+
+    kinds      the kinds of the tokens: a keyword or a sign is its own kind
+    expected   the kinds that the next token could have been
+    """
+
+    def __init__(self, text: str, catalogue: Catalogue) -> None:
+        self.text, self.entities = text, catalogue.entities
+        self.tokens = [*ZQL_TOKEN.finditer(text)]
+        self.kinds = [token.lastgroup or token[0] or "<EOF>" for token in self.tokens]
+        self.position, self.depth = 0, 0
+        self.expected: list[str] = []
+
+    # tokens
+
+    def sees(self, *kinds: str) -> bool:
+        self.expected += kinds
+        return self.kinds[self.position] in kinds
+
+    def skip(self, *kinds: str) -> str:
+        """Go past the next token and return its text if it is of one of the kinds, else ""."""
+        if not self.sees(*kinds):
+            return ""
+        self.position += 1
+        self.expected = []
+        return self.tokens[self.position - 1][0]
+
+    def take(self, *kinds: str) -> str:
+        """Go past the next token and return its text. Refuse one of another kind."""
+        text = self.skip(*kinds)
+        if not text:
+            raise self.unexpected()
+        return text
+
+    def separated(self, read: Callable[[], Any]) -> list[Any]:
+        """Return what stands between commas."""
+        elements = [read()]
+        while self.skip(","):
+            elements.append(read())
+        return elements
+
+    # rules
+
+    def statement(self) -> ZqlStatement:
+        is_count = self.take("query", "count") == "count"
+        statement = self.selection()
+        statement.count = is_count
+        if self.skip("restrict by"):
+            self.take("(")
+            statement.conditions += self.separated(self.restriction)
+            self.take(")")
+        if not is_count and self.skip("return with"):
+            self.take("(")
+            statement.with_count = ["total"] in self.separated(self.returned)
+            self.take(")")
+        if self.skip("order by"):
+            statement.sort = self.take("ID")
+            statement.descending = self.take("asc", "desc") == "desc"
+        if self.skip("limit"):
+            statement.limit = min(int(self.take("INT")), MOST_ROWS)
+        if self.skip("offset"):
+            statement.start = min(int(self.take("INT")), MOST_ROWS)
+        if not is_count and self.skip("filter by"):
+            self.separated(lambda: self.take("ID") + self.take("BLOCK"))
+        if not self.sees("<EOF>"):
+            raise self.unexpected()
+        return statement
+
+    def selection(self) -> ZqlStatement:
+        """Return an entity with the fields and the conditions behind it."""
+        name, *path = self.path()
+        selection = ZqlStatement(resource=self.entity(name), fields=path[:1] or None)
+        while len(path) == 1 and self.skip(","):
+            selection.fields.append(self.take("ID"))
+        if self.skip("where"):
+            condition = self.condition()
+            selection.conditions = [condition]
+            if isinstance(condition, Compound) and condition.word == "and":
+                selection.conditions = condition.parts
+        return selection
+
+    def path(self) -> list[str]:
+        names = [self.take("ID")]
+        while self.skip("."):
+            names.append(self.take("ID"))
+        return names
+
+    def entity(self, name: str) -> Resource:
+        if name.lower() not in self.entities:
+            hint = did_you_mean(name, self.entities)[2:]
+            raise ApiError("SYS.1000", f"cannot find inventory with name[{name}]", hint=hint)
+        return self.entities[name.lower()]
+
+    def condition(self) -> Condition | Compound:
+        """Return conditions in the brackets of the server: a and b or c is a and (b or c)."""
+        self.depth += 1
+        if self.depth > DEEPEST_BRACKETS:
+            raise self.unreadable("so many brackets in brackets")
+        parts = [self.operand()]
+        word = first = self.skip("and", "or")
+        while word and word == first:
+            parts.append(self.operand())
+            word = self.skip("and", "or")
+        if word:
+            parts[-1] = Compound(word, [parts[-1], self.condition()])
+        self.depth -= 1
+        return Compound(first, parts) if first else parts[0]
+
+    def operand(self) -> Condition | Compound:
+        if self.skip("("):
+            condition = self.condition()
+            self.take(")")
+            return condition
+        return self.comparison()
+
+    def comparison(self) -> Condition:
+        begin, path = self.tokens[self.position].start(), self.path()
+        sign = ZQL_SIGNS[self.take(*ZQL_SIGNS)]
+        query, values, is_list = None, [], self.skip("(")
+        if is_list and self.skip("query"):
+            query = self.selection()
+        elif is_list:
+            values = self.separated(self.literal)
+        elif self.sees(*ZQL_LITERALS):
+            values = [self.literal()]
+        if is_list:
+            self.take(")")
+        text = self.text[begin : self.tokens[self.position - 1].end()]
+        is_one = len(query.fields or ()) == 1 if query else len(values) == 1
+        fits = {"nothing": not (values or query), "list": is_list and (is_one or values)}
+        if not fits.get(OPERATORS[sign].reads, is_one):
+            raise self.unexpected() if self.sees("ID", "QUOTED") else self.unreadable(text)
+        return Condition(text, tuple(path), sign, "".join(values[:1]), values, query)
+
+    def literal(self) -> str:
+        return self.take(*ZQL_LITERALS).strip("'")
+
+    def restriction(self) -> Condition:
+        condition = self.comparison()
+        name, *path = condition.path
+        if name in TAGS:
+            return condition
+        if len(path) != 1 or condition.query:
+            details = f"the restrict by clause[{condition.text}] without entity name"
+            raise ApiError("SYS.1000", f"{details} is not handled by any extension")
+        return replace(condition, resource=self.entity(name))
+
+    def returned(self) -> list[str]:
+        path = self.path()
+        self.skip("BLOCK")
+        return path
+
+    # errors
+
+    def unreadable(self, text: str) -> ApiError:
+        """Return the error of what the database of the server cannot read."""
+        hint = "conditions are name = 'a', name in ('a', 'b') or name is null"
+        return ApiError("SYS.1000", f"the database cannot read {text}", hint=hint)
+
+    def unexpected(self) -> ApiError:
+        """Return the error of the server's parser at the next token (ZQL.java)."""
+        kind, token = self.kinds[self.position], self.tokens[self.position]
+        before, behind = self.text[: token.start()], self.text[token.start() :]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n") - 1
+        kinds = sorted({*self.expected})
+        expecting = ", ".join(word if word.isupper() else f"'{word}'" for word in kinds)
+        problem = f"mismatched input '{token[0] or kind}' expecting {{{expecting}}}"
+        hint = did_you_mean(token[0], kinds)[2:]
+        if kind in ("ID", "QUOTED") and "STRING" in kinds:
+            text = token[0].strip('"')
+            hint = f"write '{text}', with single quotes"
+        details = f"error {problem} at line {line}:{column}, {before[-10:]}{behind[:10]}"
+        return ApiError("SYS.1000", details, hint=hint)
 
 
 # ---- Rules ---------------------------------------------------------------------------------------
@@ -9276,15 +9614,15 @@ class Cloud:
 
     # queries
 
-    def queries_of(self, call: Call) -> QueryEngine:
-        """Return the evaluator of a caller's queries, over all that it may see."""
+    def queries_of(self, call: Call, type: str = "") -> QueryEngine:
+        """Return the evaluator of a caller's queries on a type, over all that it may see."""
         if self.by_admin(call) or call.account == ADMIN:
-            return self.queries
+            return self.accounts.queries_on(type)
         return self.accounts.queries(call.account)
 
     def query(self, api: Api, query: Query, queries: QueryEngine | None = None) -> Item:
         """Return the answer of a query: {"inventories": [...]}, and total if it is wanted."""
-        row = self.catalogue.resource(api.type)
+        row = query.resource or self.catalogue.resource(api.type)
         items, total = (queries or self.queries).select(query, row)
         if query.count:
             return {"total": total}
@@ -10301,6 +10639,141 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
     end = cloud.clock.stamp(cloud.clock.now() + seconds)
     cloud.change("Session", call["sessionUuid"], expiredDate=end)
     return cloud.inventory_of("Session", call["sessionUuid"])
+
+
+# ZQL and batch queries
+
+
+@behaviour
+def zql_query(cloud: Cloud, call: Call) -> Item:
+    try:
+        statement = ZqlParser(call["zql"] or "", cloud.catalogue).statement()
+        queries = cloud.queries_of(call, statement.resource.name)
+        return {"result": cloud.query(call.api, statement, queries)}
+    except ApiError as error:
+        raise unanswered(cloud, call, "SYS.1000", error.details, error.hint) from None
+
+
+def unanswered(cloud: Cloud, call: Call, code: str, details: str, hint: str) -> ApiError:
+    """Return the failure of a query, in the dialect server that of a call without an answer."""
+    seconds = cloud.dialect["unanswered-query"]
+    if not seconds:
+        return ApiError(code, details, hint=hint)
+    message = f"Message[name: {call.api.message}, id: {cloud.uuid()}]"
+    return NeverAnswered(message, seconds, f"{details}; {hint}".rstrip("; "))
+
+
+SCRIPT_TEXT = r"""("[^"$\\]*"|'[^'\\]*')"""
+SCRIPT_STATEMENT = re.compile(r"""(?:"[^"]*"|'[^']*'|//.*|[^;\n])+""")
+SCRIPT_PUT = re.compile(rf"put *\( *{SCRIPT_TEXT} *, *(.+?) *\)", re.S)
+SCRIPT_ASSIGNMENT = re.compile(r"(?:def +)?(\w+) *= *(.+)", re.S)
+SCRIPT_VALUE = re.compile(
+    rf"query *\( *{SCRIPT_TEXT} *\)"
+    rf"|call *\( *{SCRIPT_TEXT} *, *{SCRIPT_TEXT} *\)"
+    r"|(\w+)(?:\.(\w+))?"
+)
+QUERY_OPTIONS = "fields limit start count replyWithCount sortBy sortDirection".split()
+
+
+@behaviour
+def batch_query(cloud: Cloud, call: Call) -> Item:
+    """Run a script that has no more than queries, variables and put() (BatchQuery.groovy)."""
+    script, batch = call["script"] or "", BatchQuery(cloud, call)
+    for statement in SCRIPT_STATEMENT.finditer(script):
+        text = re.sub(rf"{SCRIPT_TEXT}|//.*", r"\1", statement[0]).strip()
+        if text.startswith("return"):
+            break
+        try:
+            batch.run(text)
+        except (ApiError, ValueError) as error:
+            if isinstance(error, NotPlain):
+                raise
+            line = script.count("\n", 0, statement.start())  # sic: the first one is 0
+            details = f"{error}, error at line {line}: {script.splitlines()[line]}"
+            hint = getattr(error, "hint", "")
+            raise unanswered(cloud, call, "SYS.1006", details, hint) from None
+    return {"result": without_nulls(batch.output)}
+
+
+class NotPlain(FrontError):
+    """The refusal of what zmock does not run of Groovy."""
+
+    def __init__(self, text: str) -> None:
+        hint = 'write vms = query("queryvminstance state=Running") and put("vms", vms.result)'
+        super().__init__(501, f"zmock runs plain scripts only, not {text}", hint)
+
+
+class BatchQuery:
+    """Runs the statements of a script, which set `values` and put them into `output`."""
+
+    def __init__(self, cloud: Cloud, call: Call) -> None:
+        self.cloud, self.batch = cloud, call
+        self.values: Item = {}
+        self.output: Item = {}
+
+    def run(self, text: str) -> None:
+        if match := SCRIPT_PUT.fullmatch(text):
+            self.output[match[1][1:-1]] = self.value(match[2])
+        elif match := SCRIPT_ASSIGNMENT.fullmatch(text):
+            self.values[match[1]] = self.value(match[2])
+        elif text:
+            self.value(text)
+
+    def value(self, text: str) -> Any:
+        """Return the value of query("..."), call("...", "...") or name.member."""
+        match = SCRIPT_VALUE.fullmatch(text)
+        if not match:
+            raise NotPlain(text)
+        words, api, parameters, name, member = match.groups()
+        if words:
+            return self.query(words[1:-1])
+        if api:
+            return self.call(api[1:-1], parameters[1:-1])
+        if name not in self.values:
+            raise ValueError(f"No such property: {name} for class: Script1")
+        value = self.values[name]
+        if not member:
+            return value
+        if not isinstance(value, dict):
+            raise NotPlain(text)
+        return value.get(member)
+
+    def query(self, text: str) -> Item:
+        """Return the answer to "queryzone name=a limit=1"."""
+        if not text.split():
+            raise ValueError(f"invalid query string: {text}")
+        name, *words = text.split()
+        api = self.api(name, name.lower())
+        pairs = []
+        for word in words:
+            key, _, value = word.partition("=")
+            if key not in QUERY_OPTIONS:
+                key, value = "q", word.replace("!=null", "=null")  # sic
+                if not any(sign in word for sign in OPERATORS):
+                    where = f"invalid query string[{text}], word[{word}]"
+                    raise ValueError(f"{where} doesn't have a valid operator")
+            pairs.append((key, value))
+        query, _ = read_query(pairs, Dialect("manual"))  # which has null tests
+        options = dict(pairs)
+        query.sort = options.get("sortBy", "")
+        query.descending = options.get("sortDirection") == "desc"
+        if api.actionless and self.batch.account != ADMIN:
+            return {"total": 0, "result": []}
+        body = self.cloud.query(api, query, self.cloud.queries_of(self.batch, api.type))
+        return {name.replace("inventories", "result"): value for name, value in body.items()}
+
+    def call(self, name: str, text: str) -> Item:
+        """Return the answer of an API that answers at once, with parameters in JSON."""
+        api = self.api(name, name)
+        params = self.cloud.check(api, load_json(text))
+        return {"result": self.cloud.perform(replace(self.batch, api=api, params=params)) or {}}
+
+    def api(self, name: str, key: str) -> Api:
+        apis = {api.name.lower(): api for api in self.cloud.catalogue.apis.values() if api.at_once}
+        if key not in apis:
+            hint = did_you_mean(name, apis)[2:]
+            raise ApiError("SYS.1007", f"no query API found for {name}", hint=hint)
+        return apis[key]
 
 
 # ---- Behaviours: hosts ---------------------------------------------------------------------------
@@ -17606,8 +18079,12 @@ class Rest:
             raise call.refused
         store = self.cloud.store
         writes = store.writes
-        with store.all_or_nothing() as changes:
-            body = self.cloud.perform(call)
+        try:
+            with store.all_or_nothing() as changes:
+                body = self.cloud.perform(call)
+        except NeverAnswered as error:
+            await self.wait(self.clock.sleep(error.seconds, f"time-out of {call.api.name}"))
+            raise
         if store.writes != writes:
             await self.wait(store.commit(lambda error: store.take_back(changes)))
         if call["query"]:
@@ -19830,7 +20307,9 @@ class Control:
         return query
 
     async def explain(self, request: web.Request) -> Item:
-        """Return what each condition of ?path=/vm-instances&q=... keeps and drops."""
+        """Return what each condition of ?path=/vm-instances&q=..., or ?zql=..., keeps and drops."""
+        if "zql" in request.query:
+            return self.explain_zql(request)
         path = request.query.get("path")
         if not path:
             example = "?path=/vm-instances&q=state=Running"
@@ -19840,6 +20319,13 @@ class Control:
         query = self.read_query(pairs, row)
         with refused_for(ApiError):
             return self.cloud.accounts.queries_on(row.name).explain(query, row)
+
+    def explain_zql(self, request: web.Request) -> Item:
+        refuse_other_keys(request, ["zql"], "a statement of ZQL is explained with zql alone")
+        with refused_for(ApiError):
+            statement = ZqlParser(request.query["zql"], self.cloud.catalogue).statement()
+            queries = self.cloud.accounts.queries_on(statement.resource.name)
+            return queries.explain(statement, statement.resource)
 
     def collection(self, path: str) -> Resource:
         """Return the resource of "vm-instances". Raise ControlError if there is none."""

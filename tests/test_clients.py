@@ -111,7 +111,7 @@ TABLE = [
         has="inventories.state inventories.status inventories.mediaType"),
     sent("Terraform", "a virtual machine", f"GET /vm-instances/{VM}", None, "200 inventories inventory", "200 inventories schema", has=VM_FIELDS),
     sent("Terraform", "free addresses", f"GET /l3-networks/{L3}/ip/free", None, FOUND, has="inventories.ip"),
-    sent("Terraform", "ZQL", "GET /zql?zql=query+Image+where+__systemTag__%3D%27applianceType%3A%3Avrouter%27", None, "501 error", "501 text"),
+    sent("Terraform", "ZQL", "GET /zql?zql=query+Image+where+__systemTag__%3D%27applianceType%3A%3Avrouter%27", None, "200 result"),
     sent("demo application", "networks", "GET /l3-networks", None, JAVA_GET, "200 inventories schema", has="inventories.networkServices inventories.dns"),
     sent("demo application", "the flat provider", "GET /network-services/providers?q=type%3DFlat", None, "200 inventories schema", has="inventories.uuid"),
 

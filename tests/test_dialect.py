@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 from asking import each
+from test_facts_zql import ask as ask_in_time
 from yarl import URL
 
 from zmock import DIFFERENCES, SHA512_OF_PASSWORD, named, serve
@@ -161,6 +162,11 @@ async def headers_of_an_answer(mock):
     return headers.get("Content-Type"), "JSESSIONID=" in headers.get("Set-Cookie", "")
 
 
+async def failing_zql(mock):
+    status, answer = await ask_in_time(mock, "/zql", zql="query zonez")
+    return status, answer["error"]["code"]
+
+
 async def cookie(mock):
     """Whether a client that has its cookie gets another one."""
     return "Set-Cookie" in (await send(mock, "GET", "/zones", headers={"Cookie": "JSESSIONID=" + "A" * 32})).headers
@@ -274,6 +280,7 @@ ROWS = [
     ("eip-ip", outcome("GET", "/eips?q=vipIp=10.20.0.2"), "200", "200"),
     ("enforced-deletion", deletion_of_an_inherent_tag("Enforcing"), "202 200", "202 503 SYS.1006"),
     ("enforced-deletion", deletion_of_an_inherent_tag("Permissive"), *["202 503 SYS.1006"] * 2),
+    ("unanswered-query", failing_zql, (503, "SYS.1000"), (503, "SYS.1001")),
     ("response-headers", headers_of_an_answer, ("application/json", False), (None, True)),
     ("response-headers", cookie, False, False),
 ]  # fmt: skip

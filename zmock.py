@@ -1907,7 +1907,7 @@ TYPES = {
 #                  state is A|B     is one of them
 #                  state is not A|B is there, and none of them
 #                  dns is IPv4      has a form of text (FORMS)
-#                  a in b           b is a list, a network '10.0.0.0/8' or a range '{x}-{y}'
+#                  a in b           b is a list, a range '{x}-{y}' or the hosts of '10.0.0.0/8'
 #                  a not in b       is there, and not in it
 #                  a > b   a < b    compares numbers or addresses
 #                  several a        a list with more than one element
@@ -1933,8 +1933,9 @@ TYPES = {
 #
 # Effects stand in place of what the verb of the API does. Create, Add, Update and Change...State do
 # both. A clause that names a list parameter is for each of its elements. One that names map.key
-# and map.value is for each entry. A refusal with SYS.1007 that names parameters only is an illegal
-# parameter.
+# and map.value is for each entry, of which map.values has all with that key. A refusal with
+# SYS.1007 that names parameters only is an illegal parameter. What a creation is about is the
+# object that is to be.
 
 
 @dataclass
@@ -2675,6 +2676,8 @@ class Provider:
 
     type: str
     services: tuple[str, ...]
+    name: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -2776,7 +2779,7 @@ class ListName:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A condition under which a call is refused; `illegal` if it names nothing but parameters.
+    """A condition under which a call is refused; `of_parameters` if it names nothing else.
 
     A `late` one is an error of the work: a long job can be submitted nevertheless, and
     deleteMode=Enforcing ignores it.
@@ -2785,7 +2788,7 @@ class Refusal:
     condition: RowCondition
     codes: list[str]  # the outer one first
     texts: list[str]
-    illegal: bool
+    of_parameters: bool
     late: bool
 
 
@@ -2966,10 +2969,10 @@ class RowParser:
             check_word(each_code, self.catalogue.errors, "error code")
         condition = self.condition(text)
         self.check_sentence(details)
-        illegal = code == "SYS.1007" and self.is_illegal(condition)
-        return Refusal(condition, codes, details.split(" <- "), illegal, bool(words))
+        of_parameters = self.is_of_parameters(condition)
+        return Refusal(condition, codes, details.split(" <- "), of_parameters, bool(words))
 
-    def is_illegal(self, condition: RowCondition) -> bool:
+    def is_of_parameters(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""
         for test in condition.tests:
             if test.kind in ("some", "none", "call"):
@@ -8402,7 +8405,10 @@ def behaviour(function: Any = None, **stages: str) -> Any:
 
 
 def checks_parameters(check: Callable) -> Callable:
-    """Let check(cloud, params) raise BadParameter for the parameters of an API with a behaviour."""
+    """Let check(cloud, params) complete the parameters of an API with a behaviour.
+
+    It raises BadParameter for wrong ones.
+    """
 
     def register(function: Any) -> Any:
         function.check = check
@@ -8422,13 +8428,10 @@ def address_of(text: str | None) -> ipaddress.IPv4Address | None:
         return None
 
 
-def network_of(text: str, strict: bool = False) -> ipaddress.IPv4Network | None:
-    """Return the IPv4 network in a text, or None.
-
-    A strict network begins with its own address.
-    """
+def network_of(text: str) -> ipaddress.IPv4Network | None:
+    """Return the IPv4 network in a text, or None."""
     try:
-        return ipaddress.IPv4Network(text, strict)
+        return ipaddress.IPv4Network(text, strict=False)
     except ValueError:
         return None
 
@@ -8436,13 +8439,15 @@ def network_of(text: str, strict: bool = False) -> ipaddress.IPv4Network | None:
 def contains(whole: Any, part: Any) -> bool:
     """Return True if a list has an element, or a network or a range has an address.
 
+    The first and the last address of a network are not for hosts.
+
     contains("10.0.0.0/8", "10.1.0.1") and contains("10.0.0.2-10.0.0.9", "10.0.0.5") -> True
     """
     if not isinstance(whole, str):
         return part in (whole or ())
     address = address_of(part)
     if address and (network := network_of(whole)):
-        return address in network
+        return network[0] < address < network[-1]
     begin, _, end = whole.partition("-")
     first, last = address_of(begin), address_of(end)
     return bool(first and address and last) and first <= address <= last
@@ -8455,16 +8460,16 @@ def is_hostname(text: str) -> bool:
 
 
 def is_cidr(text: str) -> bool:
-    return isinstance(text, str) and "/" in text and network_of(text, strict=True) is not None
+    return isinstance(text, str) and "/" in text and network_of(text) is not None
 
 
 def is_narrow(text: str) -> bool:
     network = network_of(text)
-    return network is not None and network.prefixlen > 29
+    return network is not None and network.prefixlen > 30
 
 
 def is_netmask(text: str) -> bool:
-    return text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 32)}
+    return text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 33)}
 
 
 def is_port(value: Any) -> bool:
@@ -8501,12 +8506,17 @@ def mon_of(url: str) -> Item | None:
     return mon
 
 
+DOMAIN = re.compile(  # as in DomainValidator.java, but any two letters are a country
+    r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+(aero|arpa|asia|biz|cat|com|coop|edu|gov|info|int|jobs|mil|"
+    r"mobi|museum|name|net|org|pro|tel|travel|[a-z]{2})",
+    re.I,
+)
 FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "Blank": re.compile("").fullmatch,
     "Cidr": is_cidr,
     "Cron": read_cron,
-    "Domain": re.compile(r"([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}").fullmatch,
+    "Domain": DOMAIN.fullmatch,
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Hostname": is_hostname,
     "IPv4": address_of,
@@ -8542,9 +8552,11 @@ def is_there(value: Any) -> bool:
     return value not in (None, "", [], {})
 
 
-def comparable(value: Any) -> Any:
-    """Return a value to compare by < and >: an address for its text."""
-    return (address_of(value) or value) if isinstance(value, str) else value
+def is_less(low: Any, high: Any) -> bool:
+    """Compare two numbers, addresses or other texts. Nothing is less than what is unlike it."""
+    low = address_of(low) or low if isinstance(low, str) else low
+    high = address_of(high) or high if isinstance(high, str) else high
+    return None not in (low, high) and isinstance(low, str) == isinstance(high, str) and low < high
 
 
 class Scope:
@@ -8680,10 +8692,8 @@ class Scope:
             is_inside = contains(self.value(test.words[0]), value)
             return is_there(value) and is_inside == (test.kind == "in")
         if test.kind in ("<", ">"):
-            low, high = comparable(value), comparable(self.value(test.words[0]))
-            if test.kind == ">":
-                low, high = high, low
-            return None not in (low, high) and low < high
+            other = self.value(test.words[0])
+            return is_less(value, other) if test.kind == "<" else is_less(other, value)
         is_form = test.words[0] in FORMS
         present = is_there(value) or (is_form and value in ("", {}))  # "" has none of the forms
         if not present:
@@ -8803,10 +8813,10 @@ class Scope:
 
 
 def entries_of(value: Item) -> Iterator[Item]:
-    """Yield the entries of a map: {"a": ["b"]} -> {"key": "a", "value": "b"}."""
+    """Yield the entries of a map: {"a": ["b"]} -> {"key": "a", "value": "b", "values": ["b"]}."""
     for key, elements in value.items():
-        for element in elements if isinstance(elements, list) else [elements]:
-            yield {"key": key, "value": element}
+        for element in (elements or [None]) if isinstance(elements, list) else [elements]:
+            yield {"key": key, "value": element, "values": elements}
 
 
 # system tags
@@ -8855,7 +8865,7 @@ def scope_of(cloud: Cloud, call: Call) -> Scope:
     """Return the scope of a call, with a copy of the object that it is about."""
     subject = call.api.subject
     if not subject:
-        return Scope(cloud, call, call.api.type)
+        return Scope(cloud, call, call.api.type, call.params)  # the object that is to be
     uuid = call[subject.name]
     if isinstance(uuid, list):
         uuid = next(iter(uuid), None)
@@ -8875,13 +8885,19 @@ def refuse_by_row(cloud: Cloud, call: Call, with_late: bool = True) -> None:
 
 
 def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
-    """Raise BadParameter for a refusal that names parameters only, before the call begins."""
+    """Raise BadParameter if the first refusal that names parameters only is SYS.1007.
+
+    This is before the call begins. Others wait for their turn.
+    """
     scope = Scope(cloud, Call(api, params))
     for refusal in api.refusals:
-        if not refusal.illegal and not cloud.dialect["bad-parameter"]:
+        is_illegal = refusal.of_parameters and refusal.codes == ["SYS.1007"]
+        if not is_illegal and not cloud.dialect["bad-parameter"]:
             return  # the server goes through its refusals in order
-        if refusal.illegal and (match := scope.where(refusal.condition)):
-            raise BadParameter(match.text(refusal.texts[0]))
+        if refusal.of_parameters and (match := scope.where(refusal.condition)):
+            if is_illegal:
+                raise BadParameter(match.text(refusal.texts[0]))
+            return
 
 
 def new_item(cloud: Cloud, call: Call) -> Item:
@@ -11657,38 +11673,50 @@ def is_in_range(ip: str | None, ip_range: Item) -> bool:
     return contains(f"{ip_range['startIp']}-{ip_range['endIp']}", ip)
 
 
-@named_in_rows
-def set_bounds(cloud: Cloud, ip_range: Item, call: Call) -> None:
-    """Set a new range to a CIDR: the first address is the gateway, all others are the range."""
-    network = network_of(call["networkCidr"])
-    cloud.change(
-        "IpRange",
-        ip_range["uuid"],
-        gateway=str(network[1]),
-        startIp=str(network[2]),
-        endIp=str(network[-2]),
-        netmask=str(network.netmask),
-    )
+def set_bounds(cloud: Cloud, params: Item) -> None:
+    """Let the first address of a CIDR be the gateway, and all others the range."""
+    network = network_of(params["networkCidr"])
+    if network and not is_narrow(str(network)):
+        params |= {
+            "gateway": str(network[1]),
+            "startIp": str(network[2]),
+            "endIp": str(network[-2]),
+            "netmask": str(network.netmask),
+        }
+
+
+@checks_parameters(set_bounds)
+@behaviour
+def add_ip_range_by_network_cidr(cloud: Cloud, call: Call) -> Item:
+    return create(cloud, call)
 
 
 @named_in_rows
 def set_cidr(cloud: Cloud, ip_range: Item, call: Call) -> None:
-    """Set the CIDR of a new range.
+    """Set the CIDR of a new range: that of the call, else that of the gateway (SubnetUtils.java).
 
     Ranges of an L2 network may not overlap, and those of an L3 network are of one CIDR.
     """
-    cidr = str(network_of(f"{ip_range['startIp']}/{ip_range['netmask']}"))
-    l3 = cloud.look("L3Network", ip_range["l3NetworkUuid"])
+    new, l3 = cidr_of(ip_range), cloud.look("L3Network", ip_range["l3NetworkUuid"])
     for neighbour in cloud.find("L3Network", "l2NetworkUuid", l3["l2NetworkUuid"]):
         for other in cloud.find("IpRange", "l3NetworkUuid", neighbour["uuid"]):
             if other["uuid"] == ip_range["uuid"]:
                 continue
             refuse_overlap(ip_range, other)
-            if neighbour["uuid"] == l3["uuid"] and other["networkCidr"] != cidr:
-                there = f"[uuid:{other['uuid']}, CIDR:{other['networkCidr']}]"
-                details = "multiple CIDR on the same L3 network is not allowed. "
-                raise ApiError("SYS.1007", f"{details}There has been a IP range{there}")  # sic
+            old = cidr_of(other)
+            if neighbour["uuid"] == l3["uuid"] and new != old:
+                raise ApiError(
+                    "SYS.1007",
+                    "multiple CIDR on the same L3 network is not allowed. There has been a IP "
+                    f"range[uuid:{other['uuid']}, CIDR:{old}], the new IP range[CIDR:{new}] "
+                    "is not in the CIDR with the existing one",
+                )  # sic
+    cidr = call["networkCidr"] or f"{ip_range['gateway']}/{new.partition('/')[2]}"
     cloud.change("IpRange", ip_range["uuid"], networkCidr=cidr)
+
+
+def cidr_of(ip_range: Item) -> str:
+    return str(network_of(f"{ip_range['gateway']}/{ip_range['netmask']}"))
 
 
 def refuse_overlap(ip_range: Item, other: Item) -> None:
@@ -11706,7 +11734,7 @@ RANDOM_IP = "RandomIpAllocatorStrategy"
 def is_taken(cloud: Cloud, l3: Uuid, ip: str) -> bool:
     for type in ("VmNic", "Vip"):
         for item in cloud.store.find(type, "ip", ip):
-            if item["l3NetworkUuid"] == l3:
+            if item.get("l3NetworkUuid") == l3:
                 return True
     return ip == dhcp_ip(cloud, l3)
 
@@ -11777,7 +11805,7 @@ def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
     The ranges are those that are named, else those of networks, else those of zones.
     """
     ranges = []
-    if call["ipRangeUuids"] and not call["all"]:
+    if call["ipRangeUuids"]:
         ranges = [cloud.look("IpRange", uuid) for uuid in call["ipRangeUuids"]]
     else:
         for l3 in networks_of(cloud, call):
@@ -11794,11 +11822,9 @@ def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
 
 def networks_of(cloud: Cloud, call: Call) -> list[Uuid]:
     """Return the uuids of the L3 networks that a call asks about: by uuid, by zone, or all."""
-    if call["l3NetworkUuids"] and not call["all"]:
+    if call["l3NetworkUuids"]:
         return call["l3NetworkUuids"]
-    zones = call["zoneUuids"] or ()
-    if call["all"]:
-        zones = [zone["uuid"] for zone in cloud.store.rows("Zone")]
+    zones = call["zoneUuids"] or [zone["uuid"] for zone in cloud.store.rows("Zone")]
     networks = []
     for zone in zones:
         networks += [l3["uuid"] for l3 in cloud.find("L3Network", "zoneUuid", zone)]
@@ -11816,60 +11842,145 @@ def get_free_ip_of_ip_range(cloud: Cloud, call: Call) -> Item:
 
 
 def free_ips(cloud: Cloud, call: Call) -> Item:
-    """Return free addresses of a range or of an L3 network, `limit` at most, from `start` on."""
+    """Return free addresses of a range or of an L3 network, from `start` on, in order.
+
+    Each range adds at least one. Its limit is what is left of `limit` when the addresses of all
+    ranges before are taken off, after each range anew (L3BasicNetwork.java APIGetFreeIpMsg).
+    """
     ranges = cloud.find("IpRange", "l3NetworkUuid", call["l3NetworkUuid"])
     if call["ipRangeUuid"]:
         ranges = [cloud.look("IpRange", call["ipRangeUuid"])]
     inventories: list[Item] = []
-    lowest = int(address_of(call["start"]))
+    limit = remaining = call["limit"] if call["limit"] >= 0 else math.inf
     for ip_range in ranges:
-        first, last = addresses(ip_range)
-        for number in range(max(first, lowest), last + 1):
-            ip = str(ipaddress.IPv4Address(number))
-            if len(inventories) == call["limit"]:
-                break
-            if not is_taken(cloud, ip_range["l3NetworkUuid"], ip):
-                place = {"netmask": ip_range["netmask"], "gateway": ip_range["gateway"]}
-                inventories.append({"ipRangeUuid": ip_range["uuid"], "ip": ip, **place})
+        inventories += first_free(cloud, ip_range, call["start"], remaining)
+        if len(inventories) >= limit:
+            break
+        remaining -= len(inventories)
     return {"inventories": inventories}
+
+
+def first_free(cloud: Cloud, ip_range: Item, start: str, limit: float) -> list[Item]:
+    """Return the first free addresses of a range, at least one if there is one."""
+    place = {"netmask": ip_range["netmask"], "gateway": ip_range["gateway"]}
+    (first, last), inventories = addresses(ip_range), []
+    for number in range(max(first, int(address_of(start))), last + 1):
+        ip = str(ipaddress.IPv4Address(number))
+        if not is_taken(cloud, ip_range["l3NetworkUuid"], ip):
+            inventories.append({"ipRangeUuid": ip_range["uuid"], "ip": ip, **place})
+        if len(inventories) >= limit:
+            break
+    return inventories
 
 
 @behaviour
 def check_ip_availability(cloud: Cloud, call: Call) -> Item:
     l3, ip = call["l3NetworkUuid"], call["ip"]
-    exists = range_with(cloud, l3, ip) is not None
+    gateways = [ip_range["gateway"] for ip_range in cloud.find("IpRange", "l3NetworkUuid", l3)]
+    exists = range_with(cloud, l3, ip) is not None and ip not in gateways
     return {"available": exists and not is_taken(cloud, l3, ip)}
 
 
-# DHCP
+# services of a network
+
+
+def is_served(cloud: Cloud, l3: Item, types: Container[str], service: str | None = None) -> bool:
+    """Return True if a provider of one of the types gives a network a service, or any."""
+    for ref in l3.get("networkServices", ()):
+        provider = cloud.look("NetworkServiceProvider", ref["networkServiceProviderUuid"])
+        if provider.get("type") in types and service in (None, ref["networkServiceType"]):
+            return True
+    return False
 
 
 def dhcp_ip(cloud: Cloud, l3: Uuid) -> str | None:
-    """Return the address of the flat DHCP server of an L3 network, while its range is there."""
-    for tag in tags_of(cloud, l3, DHCP_SERVER):
-        ip = tag["tag"].split("::")[2]
-        if range_with(cloud, l3, ip):
-            return ip
-    return None
+    """Return the address of the flat DHCP server of an L3 network, or None."""
+    tag = rest_of_tag(cloud, l3, DHCP_SERVER)
+    return tag.partition("::")[0] if tag else None
+
+
+def take_dhcp_ip(cloud: Cloud, l3: Item) -> None:
+    """Give the flat DHCP server of a network an address, unless it has one."""
+    if not is_served(cloud, l3, ("Flat",), "DHCP") or dhcp_ip(cloud, l3["uuid"]):
+        return
+    ip, ip_range = free_ip(cloud, l3["uuid"])
+    used = uuid_from(digest(ip_range["uuid"] + ip), version=3)  # L3NetworkManagerImpl.java
+    tag = f"{DHCP_SERVER}{ip}::ipUuid::{used}"
+    add_tag_of_server(cloud, "L3Network", l3["uuid"], tag, inherent=True)
 
 
 @behaviour
 def get_l3_network_dhcp_ip_address(cloud: Cloud, call: Call) -> Item:
-    """Return the address of the flat DHCP server. The first call takes a free one."""
     uuid = call["l3NetworkUuid"]
-    is_flat = False
-    for service in cloud.get("L3Network", uuid)["networkServices"]:
-        provider = cloud.look("NetworkServiceProvider", service["networkServiceProviderUuid"])
-        if service["networkServiceType"] == "DHCP" and provider["type"] == "Flat":
-            is_flat = True
-    if not is_flat or not cloud.find("IpRange", "l3NetworkUuid", uuid):
-        raise refused(f"Cannot find DhcpIp for l3 network[uuid:{uuid}]")
     ip = dhcp_ip(cloud, uuid)
     if not ip:
-        ip = free_ip(cloud, uuid)[0]
-        tag = f"{DHCP_SERVER}{ip}::ipUuid::{cloud.uuid()}"
-        put_tag(cloud, "L3Network", uuid, tag.rpartition("::")[0] + "::", tag)
+        raise refused(f"Cannot find DhcpIp for l3 network[uuid:{uuid}]")
     return {"ip": ip}
+
+
+@on("removed", "IpRange")
+def free_dhcp_ip(cloud: Cloud, ip_range: Item) -> None:
+    l3 = ip_range["l3NetworkUuid"]
+    if is_in_range(dhcp_ip(cloud, l3), ip_range):
+        remove_tags(cloud, l3, DHCP_SERVER)
+
+
+@behaviour
+def remove_dns_from_l3_network(cloud: Cloud, call: Call) -> Item | None:
+    """Take a DNS server from a network. Answer nothing if the network does not have it."""
+    uuid = call["l3NetworkUuid"]
+    servers = cloud.look("L3Network", uuid).get("dns", ())
+    if call["dns"] not in servers:
+        return None
+    others = [ip for ip in servers if ip != call["dns"]]
+    cloud.change("L3Network", uuid, dns=others or None)
+    return cloud.inventory_of("L3Network", uuid)
+
+
+@behaviour
+def remove_host_route_from_l3_network(cloud: Cloud, call: Call) -> Item:
+    body = act(cloud, call)
+    services = [ref["networkServiceType"] for ref in body["inventory"]["networkServices"]]
+    if services and "HostRoute" not in services:
+        raise refused(f"L3Network [uuid: {call['l3NetworkUuid']}] provide type null")
+    return body
+
+
+@on("failed", "RemoveHostRouteFromL3Network")
+def remove_route(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Remove the route of a call that has failed: the row goes first (L3BasicNetwork.java)."""
+    if call.begun:
+        act(cloud, call)
+
+
+@named_in_rows
+def set_router_ip(cloud: Cloud, l3: Item, call: Call) -> None:
+    """Add the tag of the router's address. Those of others stay (L3BasicNetwork.java)."""
+    ip, uuid = call["routerInterfaceIp"], l3["uuid"]
+    for ip_range in cloud.find("IpRange", "l3NetworkUuid", uuid):
+        cidr, place = ip_range["networkCidr"], f"which l3 network[{uuid}] attached"
+        name = f"ip range[uuid:{ip_range['uuid']}"
+        if not contains(cidr, ip):
+            reason = f"is not in the cidr of {name}, cidr:{cidr}] {place}"
+            raise ApiError("SYS.1007", f"ip[{ip}] {reason}")
+        if is_in_range(ip, ip_range):
+            bounds = f"startIp:{ip_range['startIp']}, endIp:{ip_range['endIp']}"
+            reason = f"{name}, {bounds}] {place}, this is not allowed"
+            raise ApiError("SYS.1007", f"ip[{ip}] in {reason}")
+    text = f"routerInterfaceIp::{ip}"
+    for tag in tags_of(cloud, uuid, text):
+        if tag["tag"] == text:
+            raise ApiError("SYS.1000", f"duplicate system tag[uuid: {tag['uuid']}]")
+    add_tag_of_server(cloud, "L3Network", uuid, text)
+
+
+@behaviour
+def get_l3_network_router_interface_ip(cloud: Cloud, call: Call) -> Item:
+    """Return the address that was set, else the gateway of the first range."""
+    body = answer_facts(cloud, call)
+    for ip_range in cloud.find("IpRange", "l3NetworkUuid", call["l3NetworkUuid"]):
+        body.setdefault("routerInterfaceIp", ip_range["gateway"])
+    return body
 
 
 @on("removed", "L3Network")
@@ -12104,11 +12215,11 @@ def get_vip_used_ports(cloud: Cloud, call: Call) -> Item:
 
 @behaviour
 def get_network_service_types(cloud: Cloud, call: Call) -> Item:
-    """Return each type of service with the types of its providers."""
+    """Return each type of service with its providers."""
     types = defaultdict(list)
     for provider in cloud.store.rows("NetworkServiceProvider"):
         for service in provider["networkServiceTypes"]:
-            types[service].append(provider["type"])
+            types[service].append(provider["uuid"])
     return {"types": types}
 
 
@@ -12311,7 +12422,8 @@ def hosts_on_networks(cloud: Cloud, vm: Item, exclude: Uuid | None) -> list[Item
     """Return the hosts in clusters that have the networks of a virtual machine."""
     l3s = vm.get("l3NetworkUuids")
     if not l3s:
-        l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])]
+        nics = cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
+        l3s = [nic.get("l3NetworkUuid", "null") for nic in nics]
     if not l3s and not exclude:
         details = "l3Network uuids can not be empty AttachedL2NetworkAllocatorFlow"
         raise ApiError("SYS.1000", details)
@@ -12326,7 +12438,7 @@ def hosts_on_networks(cloud: Cloud, vm: Item, exclude: Uuid | None) -> list[Item
     return hosts
 
 
-def clusters_of(cloud: Cloud, l3: Uuid) -> list[Uuid]:
+def clusters_of(cloud: Cloud, l3: Uuid | None) -> list[Uuid]:
     """Return the clusters to which a network is attached."""
     l2 = cloud.look("L2Network", cloud.look("L3Network", l3).get("l2NetworkUuid"))
     return l2.get("attachedClusterUuids", [])
@@ -12335,7 +12447,7 @@ def clusters_of(cloud: Cloud, l3: Uuid) -> list[Uuid]:
 def has_networks(cloud: Cloud, cluster: Uuid, vm: Uuid | None) -> bool:
     """Return True if a cluster has the networks of a virtual machine."""
     nics = cloud.find("VmNic", "vmInstanceUuid", vm)
-    return all(cluster in clusters_of(cloud, nic["l3NetworkUuid"]) for nic in nics)
+    return all(cluster in clusters_of(cloud, nic.get("l3NetworkUuid")) for nic in nics)
 
 
 def wanted_hosts(cloud: Cloud, hosts: list[Item], wanted: dict[str, Uuid | None]) -> list[Item]:
@@ -12630,7 +12742,7 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
         yield "volume"
     for l3 in vm.get("l3NetworkUuids", ()):
         add_nic(cloud, get_vm(cloud, uuid), l3)
-    add_routers(cloud, get_vm(cloud, uuid))
+    add_servers(cloud, get_vm(cloud, uuid))
     give_addresses(cloud, uuid)
     yield "nic"
     get_vm(cloud, uuid)
@@ -13051,7 +13163,7 @@ def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
     """Add a nic on a network. That of a router says in metaData what it is for."""
     nics = {}
     for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-        nics[nic["deviceId"]] = nic["l3NetworkUuid"]
+        nics[nic["deviceId"]] = nic.get("l3NetworkUuid")
     if l3 in nics.values():
         raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")  # sic
     device = next(number for number in itertools.count() if number not in nics)
@@ -13097,7 +13209,7 @@ def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | N
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
         if nic.get("ip"):
             continue
-        network = nic["l3NetworkUuid"]
+        network = nic.get("l3NetworkUuid")
         wanted = ip if network == l3 else rest_of_tag(cloud, uuid, f"staticIp::{network}::")
         if wanted:
             address, ip_range = required_ip(cloud, network, wanted)
@@ -13154,7 +13266,7 @@ def has_eip_of_network(cloud: Cloud, vm: Item, call: Call) -> bool:
 @on("removed", "VmNic")
 def forget_network(cloud: Cloud, nic: Item) -> None:
     """Forget the static address of a detached nic, and choose another default network."""
-    vm, l3 = cloud.look("VmInstance", nic["vmInstanceUuid"]), nic["l3NetworkUuid"]
+    vm, l3 = cloud.look("VmInstance", nic["vmInstanceUuid"]), nic.get("l3NetworkUuid")
     if not vm or vm["state"] == "Destroyed":
         return
     remove_tags(cloud, vm["uuid"], f"staticIp::{l3}::")
@@ -13162,8 +13274,36 @@ def forget_network(cloud: Cloud, nic: Item) -> None:
         return
     nics = cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
     nics.sort(key=operator.itemgetter("deviceId"))
-    default = nics[0]["l3NetworkUuid"] if nics else None
+    default = nics[0].get("l3NetworkUuid") if nics else None
     cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=default)
+
+
+@on("removed", "L3Network")
+def leave_network(cloud: Cloud, l3: Item) -> None:
+    release_nics(cloud, cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]))
+
+
+@on("removed", "IpRange")
+def leave_range(cloud: Cloud, ip_range: Item) -> None:
+    """Release the nics with an address of a range, and those that are its gateway."""
+    nics = cloud.find("VmNic", "ipRangeUuid", ip_range["uuid"])
+    for nic in cloud.find("VmNic", "ip", ip_range["gateway"]):
+        if nic.get("l3NetworkUuid") == ip_range["l3NetworkUuid"]:
+            nics.append(nic)
+    release_nics(cloud, nics)
+
+
+def release_nics(cloud: Cloud, nics: list[Item]) -> None:
+    """Detach nics from virtual machines in some states, and remove appliances that have them.
+
+    The sources are VmCascadeExtension.java and ApplianceVmCascadeExtension.java.
+    """
+    for nic in nics:
+        vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+        if vm.get("type") == "ApplianceVm":
+            cloud.remove("VmInstance", vm["uuid"])
+        elif vm.get("state") in ("Running", "Paused", "Stopped", "Destroyed"):
+            cloud.remove("VmNic", nic["uuid"])
 
 
 @behaviour
@@ -13171,7 +13311,7 @@ def set_vm_static_ip(cloud: Cloud, call: Call) -> None:
     """Give the nic on a network an address at once."""
     uuid, l3, ip = call["vmInstanceUuid"], call["l3NetworkUuid"], call["ip"]
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
-        if nic["l3NetworkUuid"] == l3 and nic.get("ip") != ip:
+        if nic.get("l3NetworkUuid") == l3 and nic.get("ip") != ip:
             set_address(cloud, nic, *required_ip(cloud, l3, ip))
     put_tag_in_place(cloud, uuid, f"staticIp::{l3}::", ip)
 
@@ -13396,26 +13536,20 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     return cloud.inventory_of("VmInstance", uuid)
 
 
-def add_routers(cloud: Cloud, vm: Item) -> None:
-    """Make a virtual router for each network of a virtual machine that needs one and has none.
+def add_servers(cloud: Cloud, vm: Item) -> None:
+    """Give the networks of a virtual machine what serves them: a DHCP server, a virtual router.
 
-    A network needs one if it gets services from a router and its zone has an offering for it.
+    A network needs a router if it gets services from one and its zone has an offering for it.
     """
     if vm["type"] != "UserVm":
         return
     for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-        l3 = cloud.look("L3Network", nic["l3NetworkUuid"])
-        offering = offering_of_router(cloud, l3)
-        if offering and is_routed(cloud, l3) and not has_router(cloud, l3):
+        l3 = cloud.look("L3Network", nic.get("l3NetworkUuid"))
+        take_dhcp_ip(cloud, l3)
+        is_routed = is_served(cloud, l3, ("VirtualRouter", "vrouter"))
+        offering = offering_of_router(cloud, l3) if is_routed else None
+        if offering and not has_router(cloud, l3):
             new_router(cloud, l3, offering)
-
-
-def is_routed(cloud: Cloud, l3: Item) -> bool:
-    for service in l3.get("networkServices", ()):
-        provider = cloud.look("NetworkServiceProvider", service["networkServiceProviderUuid"])
-        if provider.get("type") == "VirtualRouter":
-            return True
-    return False
 
 
 def has_router(cloud: Cloud, l3: Item) -> bool:
@@ -14359,7 +14493,7 @@ def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3: Uuid | No
     """Refuse a hostname that another virtual machine on a network has."""
     for other in cloud.find("SystemTag", "tag", tag) if tag.startswith("hostname::") else ():
         uuid = other["resourceUuid"]
-        l3s = [nic["l3NetworkUuid"] for nic in cloud.find("VmNic", "vmInstanceUuid", uuid)]
+        l3s = [nic.get("l3NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", uuid)]
         if l3 in l3s and uuid != vm:
             owner = f"a VM[uuid:{uuid}] having hostname[{tag.partition('::')[2]}]"
             place = f"on L3 network[uuid:{l3}]"
@@ -15377,8 +15511,8 @@ def add_basics(cloud: Cloud) -> None:
         cloud.add(
             "NetworkServiceProvider",
             uuid=named(f"provider-{provider.type}"),
-            name=f"{provider.type} Network Service Provider",
-            description=f"{provider.type} services",
+            name=provider.name or provider.type,
+            description=provider.description,
             type=provider.type,
             networkServiceTypes=[*provider.services],
             attachedL2NetworkUuids=[],

@@ -628,8 +628,6 @@ HOST, ZONE = named("host-1"), named("zone-1")
 CENTOS, VOLUME = named("image-centos7"), named("volume-db-data-1")
 OFFERING, IMG, L3, PRIVATE, SPARE = named("offering-small"), CENTOS, named("l3-public"), named("l3-private"), named("volume-spare")
 DISK, PS, C1, C2, BS, L2 = named("disk-20g"), named("ps-nfs"), named("cluster-1"), named("cluster-2"), named("bs-1"), named("l2-public")
-RANGE = {"l3NetworkUuid": PRIVATE, "startIp": "192.168.100.20", "endIp": "192.168.100.30", "netmask": "255.255.255.0",
-         "gateway": "192.168.100.1"}  # fmt: skip
 
 
 def switched(type, uuid, event="disable"):
@@ -698,24 +696,6 @@ REFUSALS = (  # what is done first, the call, its parameters, and the error in t
         f"SYS.1006: l2Network[uuid:{L2}] has attached to cluster[uuid:{C1}], can't attach again"),
     (("DetachL2NetworkFromCluster", {"l2NetworkUuid": L2, "clusterUuid": C1}), "DetachL2NetworkFromCluster",
         {"l2NetworkUuid": L2, "clusterUuid": C1}, f"SYS.1006: l2Network[uuid:{L2}] has not attached to cluster[uuid:{C1}]"),
-    (None, "CreateL3Network", {"l2NetworkUuid": L2, "system": True},
-        "SYS.1007: not valid combination of system and category,only {true=[System], false=[Public, Private]} are valid"),
-    (None, "CreateL3Network", {"l2NetworkUuid": L2, "type": "x"}, "SYS.1007: unsupported l3Network type[x]"),
-    (None, "CreateL3Network", {"l2NetworkUuid": L2, "dnsDomain": "a b"}, "SYS.1007: a b is not a valid domain name"),
-    (None, "UpdateL3Network", {"uuid": L3, "system": True}, "SYS.1007: you must update system and category both"),
-    (None, "AddDnsToL3Network", {"l3NetworkUuid": L3, "dns": "dns.local"}, "SYS.1007: DNS[dns.local] is not a IPv4 address"),
-    (None, "AddDnsToL3Network", {"l3NetworkUuid": PRIVATE, "dns": "10.10.0.2"},
-        f"SYS.1006: there has been a DNS[10.10.0.2] on L3 network[uuid:{PRIVATE}]"),
-    (None, "AddIpRange", RANGE | {"startIp": "a"}, "SYS.1007: start ip[a] is not a IPv4 address"),
-    (None, "AddIpRange", RANGE | {"endIp": "192.168.101.9"},
-        "SYS.1007: the end ip[192.168.101.9] is not in the subnet 192.168.100.20/255.255.255.0"),
-    (None, "AddIpRange", RANGE | {"gateway": "10.0.0.1"},
-        "SYS.1007: the gateway[10.0.0.1] is not in the subnet 192.168.100.20/255.255.255.0"),
-    (None, "AddIpRange", RANGE | {"endIp": "192.168.100.19"}, "SYS.1007: start ip[192.168.100.20] is behind end ip[192.168.100.19]"),
-    (None, "AddIpRange", RANGE | {"gateway": "192.168.100.25"},
-        "SYS.1007: gateway[192.168.100.25] can not be part of range[192.168.100.20, 192.168.100.30]"),
-    (None, "AddIpRange", RANGE,
-        f"SYS.1007: overlap with ip range[uuid:{named('range-private')}, start ip:192.168.100.2, end ip: 192.168.100.254]"),
 )  # fmt: skip
 
 

@@ -75,14 +75,6 @@ REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("AddSecurityGroupRule", {"securityGroupUuid": "@group", "rules": [TCP | {"protocol": "ALL"}]}), "SYS.1007: startPort is for TCP, UDP and ICMP. rule dump: {"),
     ((), ("AddSecurityGroupRule", {"securityGroupUuid": "@group", "rules": [TCP | {"endPort": 70000}]}), "SYS.1007: endPort[70000] is not a number from 0 to 65535. rule dump: {"),
     ((), ("DeleteSecurityGroupRule", {"ruleUuids": [NOBODY]}), "SYS.1003: invalid field[ruleUuids]"),
-    ((), ("AttachNetworkServiceToL3Network", {"l3NetworkUuid": PUBLIC, "networkServices": {FLAT: ["Telephone"]}}),
-        f"SYS.1006: network service provider[uuid:{FLAT}] doesn't provide service[Telephone]"),
-    ((), ("AttachNetworkServiceToL3Network", {"l3NetworkUuid": PRIVATE, "networkServices": {FLAT: ["DHCP"]}}),
-        f"SYS.1006: there has been a network service[DHCP] attached to L3 network[uuid:{PRIVATE}]"),
-    ((), ("AddHostRouteToL3Network", {"l3NetworkUuid": PRIVATE, "prefix": "x", "nexthop": "10.0.0.1"}), "SYS.1007: prefix[x] is not a IPv4 CIDR"),
-    ((("AddHostRouteToL3Network", {"l3NetworkUuid": PRIVATE, "prefix": "10.9.0.0/16", "nexthop": "10.0.0.1"}),),
-        ("AddHostRouteToL3Network", {"l3NetworkUuid": PRIVATE, "prefix": "10.9.0.0/16", "nexthop": "10.0.0.2"}),
-        f"SYS.1006: there has been a hostroute for prefix[10.9.0.0/16] on L3 network[uuid:{PRIVATE}]"),
 )  # fmt: skip
 
 
@@ -190,7 +182,7 @@ GONE = (
     ("load-balancers", "@balancer", ("load-balancers/listeners uuid=@listener", "vips useFor=LoadBalancer"), ("vips uuid=@balanced",)),
     ("l3-networks", PUBLIC, ("vips", "eips", "load-balancers", "load-balancers/listeners"), ("certificates", "security-groups")),
     ("security-groups", "@group", ("security-groups/rules", "security-groups/vm-instances/nics"), ("vm-instances/nics uuid=@web-1",)),
-    ("l3-networks", PRIVATE, ("vm-instances/nics", "eips vmNicUuid not null", "security-groups/vm-instances/nics", "security-groups l3Network.name=l3-private",
+    ("l3-networks", PRIVATE, (f"vm-instances/nics l3NetworkUuid={PRIVATE}", "eips vmNicUuid not null", "security-groups/vm-instances/nics", "security-groups l3Network.name=l3-private",
                               "load-balancers/listeners vmNic.uuid not null"), (f"eips uuid={EIP}", "security-groups uuid=@group")),
 )  # fmt: skip
 
@@ -217,13 +209,6 @@ async def test_services_are_attached_to_a_network_and_detached(cloud):
     assert len(await cloud.query("l3-networks/network-services/refs", f"l3NetworkUuid={PUBLIC}")) == 3
     body = await cloud.finish("DELETE", f"/l3-networks/{PUBLIC}/network-services?networkServices.{FLAT}=DHCP")
     assert sorted(ref["networkServiceType"] for ref in body["inventory"]["networkServices"]) == ["Eip", "SecurityGroup"]
-
-
-async def test_host_routes_come_and_go(cloud):
-    l3 = await cloud.create("AddHostRouteToL3Network", l3NetworkUuid=PRIVATE, prefix="10.9.0.0/16", nexthop="10.0.0.1")
-    assert [(route["prefix"], route["nexthop"]) for route in l3["hostRoute"]] == [("10.9.0.0/16", "10.0.0.1")]
-    body = await cloud.finish("DELETE", f"/l3-networks/{PRIVATE}/hostroute?prefix=10.9.0.0/16")
-    assert body["inventory"]["hostRoute"] == []
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
     disk = await cloud.create("CreateDiskOffering", name="d", diskSize=20 * GIB)
     inside, outside = [await network(cloud, zone, cluster, *row) for row in (("private", "10.1.0.0/24"), ("public", "10.2.0.0/24"))]
     provider = await one(cloud, "network-services/providers", "type=VirtualRouter")
-    served = await cloud.create("AttachNetworkServiceToL3Network", l3NetworkUuid=inside["uuid"], networkServices={provider["uuid"]: ["DHCP", "Eip"]})
-    assert [service["networkServiceType"] for service in served["networkServices"]] == ["DHCP", "Eip"]
+    served = await cloud.create("AttachNetworkServiceToL3Network", l3NetworkUuid=inside["uuid"], networkServices={provider["uuid"]: ["DHCP", "SNAT", "Eip"]})
+    assert [service["networkServiceType"] for service in served["networkServices"]] == ["DHCP", "SNAT", "Eip"]
     assert served["networkServices"][0].keys() == {"l3NetworkUuid", "networkServiceProviderUuid", "networkServiceType"}
 
     vm = await cloud.create("CreateVmInstance", name="v", instanceOfferingUuid=offering["uuid"], imageUuid=image["uuid"], l3NetworkUuids=[inside["uuid"]])
@@ -299,26 +299,6 @@ async def test_an_image_is_creating_while_it_is_copied_and_its_progress_tells_th
 # networks
 
 
-@pytest.mark.zmock(addresses="first")
-async def test_the_dhcp_server_of_a_flat_network_has_an_address_of_its_own(cloud):
-    assert "Cannot find DhcpIp" in await failure(cloud, "GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC)
-    await cloud.call("AttachNetworkServiceToL3Network", l3NetworkUuid=PUBLIC, networkServices={FLAT: ["DHCP"]})
-    before = (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[PUBLIC]))["availableCapacity"]
-    ip = (await cloud.call("GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC))["ip"]
-    assert (await cloud.call("GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC))["ip"] == ip
-    assert (await cloud.call("CheckIpAvailability", l3NetworkUuid=PUBLIC, ip=ip))["available"] is False
-    assert (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[PUBLIC]))["availableCapacity"] == before - 1
-    assert len(await cloud.query("system-tags", f"tag~=flatNetwork::DhcpServer::{ip}::ipUuid::%", f"resourceUuid={PUBLIC}")) == 1
-    await cloud.delete("l3-networks/ip-ranges", named("range-public"))
-    await cloud.create("AddIpRangeByNetworkCidr", name="r", l3NetworkUuid=PUBLIC, networkCidr="10.77.0.0/24")
-    assert (await cloud.call("GetL3NetworkDhcpIpAddress", l3NetworkUuid=PUBLIC))["ip"] == "10.77.0.2"
-
-
-async def test_the_types_of_services_are_those_that_providers_have(cloud):
-    types = (await cloud.call("GetNetworkServiceTypes"))["types"]
-    assert (sorted(types["DHCP"]), types["SecurityGroup"]) == (["Flat", "VirtualRouter"], ["SecurityGroup"])
-
-
 async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
     vip, mib = named("vip-1"), 1 << 20
 
@@ -335,24 +315,6 @@ async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
     assert await limits() == {80: (None, 3 * mib)}
     await cloud.delete("vips", vip)
     assert not cloud.cloud.store.count("VipQos")
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    (
-        ({"startIp": "224.0.0.5", "endIp": "224.0.0.9", "gateway": "224.0.0.1"}, "contains class D addresses"),
-        ({"startIp": "240.0.0.5", "endIp": "240.0.0.9", "gateway": "240.0.0.1"}, "contains class E addresses"),
-        ({"startIp": "169.254.0.5", "endIp": "169.254.0.9", "gateway": "169.254.0.1"}, "contains link-local addresses"),
-        ({"netmask": "255.0.255.0"}, "netmask[255.0.255.0] is not a netmask"),
-        ({"endIp": ""}, "end ip[] is not a IPv4 address"),
-        ({"startIp": "10.20.0.9", "endIp": "10.20.0.30", "gateway": "10.20.0.1"}, "overlap with ip range"),
-        ({"startIp": "10.21.0.9", "endIp": "10.21.0.30", "gateway": "10.21.0.1"}, "multiple CIDR on the same L3 network is not allowed"),
-    ),
-)
-async def test_a_range_that_cannot_be_is_refused(cloud, given, told):
-    sound = {"name": "r", "l3NetworkUuid": PUBLIC, "netmask": "255.255.255.0", "startIp": "10.20.0.9", "endIp": "10.20.0.30", "gateway": "10.20.0.1"}
-    assert told in await failure(cloud, "AddIpRange", **sound | given)
-    assert len(await cloud.query("l3-networks/ip-ranges", f"l3NetworkUuid={PUBLIC}")) == 1
 
 
 async def test_an_eip_cannot_lead_into_a_network_that_overlaps_its_own(cloud):

@@ -60,7 +60,7 @@ def doubtful_capacity(cloud):
 
 def doubtful_addresses(cloud):
     used = [item for type in ("VmNic", "Vip") for item in cloud.store.rows(type) if item.get("ip")]
-    yield from (f"{ip} is used twice" for (_, ip), n in Counter((item["l3NetworkUuid"], item["ip"]) for item in used).items() if n > 1)
+    yield from (f"{ip} is used twice" for (_, ip), n in Counter((item.get("l3NetworkUuid", item["uuid"]), item["ip"]) for item in used).items() if n > 1)
     for item in (item for item in used if item.get("ipRangeUuid")):
         found = cloud.look("IpRange", item["ipRangeUuid"])
         if not contains(f"{found['startIp']}-{found['endIp']}", item["ip"]):
@@ -72,7 +72,8 @@ def doubtful_addresses(cloud):
             if cloud.look("Vip", item["vipUuid"]).get("useFor", "")[:3] != type[:3]:
                 yield f"a {type} is not what its virtual IP is for"
     for ref in cloud.store.rows("VmNicSecurityGroupRef"):
-        if cloud.look("VmNic", ref["vmNicUuid"])["l3NetworkUuid"] not in cloud.look("SecurityGroup", ref["securityGroupUuid"])["attachedL3NetworkUuids"]:
+        l3 = cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid")  # a nic may outlive its network
+        if l3 and l3 not in cloud.look("SecurityGroup", ref["securityGroupUuid"])["attachedL3NetworkUuids"]:
             yield "a nic is in a security group that is not on its network"
 
 
@@ -91,7 +92,7 @@ def doubtful_vms(cloud, lost):
             "is elsewhere than its host": not host or (host["clusterUuid"], host["zoneUuid"]) == (vm["clusterUuid"], vm["zoneUuid"]),
             "is on a host in maintenance": host.get("state") != "Maintenance",
             "is known on a host out of reach": host.get("status") != "Disconnected" or state in {"Unknown", *UNSETTLED},
-            "has another network by default": vm["type"] != "UserVm" or state in {"Created", *UNSETTLED} or vm["uuid"] in lost or state == "Destroyed" or vm.get("defaultL3NetworkUuid") in (None, *(nic["l3NetworkUuid"] for nic in nics)),
+            "has another network by default": vm["type"] != "UserVm" or state in {"Created", *UNSETTLED} or vm["uuid"] in lost or state == "Destroyed" or vm.get("defaultL3NetworkUuid") in (None, *(nic.get("l3NetworkUuid", vm["defaultL3NetworkUuid"]) for nic in nics)),
         }  # fmt: skip
         yield from (f"a {state} vm {said}" for said, well in checks.items() if not well)
 
@@ -326,7 +327,7 @@ class Anything(Drive):
 
     def related(self, api):
         """Parameters that are about the same thing: a nic and its network, a listener and its nic."""
-        rows, names, nic = self.store.rows, api.params.keys(), self.some(self.store.rows("VmNic"))
+        rows, names, nic = self.store.rows, api.params.keys(), self.some(nic for nic in self.store.rows("VmNic") if "l3NetworkUuid" in nic)
         if not nic or self.random.random() < 0.2:
             return {}
         if api.name in ("SetVmStaticIp", "DeleteVmStaticIp", "AttachL3NetworkToVm"):

@@ -328,3 +328,156 @@ async def test_a_cluster_and_then_the_zone_go_with_all_that_runs_there(mock):
         assert await mock.query(collection) == [], collection
     assert (await one(mock, "backup-storage", "name=bs"))["attachedZoneUuids"] == []
     assert [image["name"] for image in await mock.query("images")] == ["image"]
+
+
+# a network
+
+
+async def ground(client):
+    """A zone with a cluster, two hosts and storage: what machines are made of, and an L2 network."""
+    zone = (await client.call("CreateZone", name="z"))["uuid"]
+    cluster = (await client.call("CreateCluster", name="c", zoneUuid=zone, hypervisorType="KVM"))["uuid"]
+    ps = (await client.call("AddNfsPrimaryStorage", name="p", url="10.0.0.9:/nfs", zoneUuid=zone))["uuid"]
+    await client.call("AttachPrimaryStorageToCluster", primaryStorageUuid=ps, clusterUuid=cluster)
+    bs = (await client.call("AddSftpBackupStorage", name="b", url="/b", hostname="10.0.0.9", username="root", password="p"))["uuid"]
+    await client.call("AttachBackupStorageToZone", backupStorageUuid=bs, zoneUuid=zone)
+    image = (await client.call("AddImage", name="i", url="http://x/i.qcow2", format="qcow2", backupStorageUuids=[bs]))["uuid"]
+    offering = (await client.call("CreateInstanceOffering", name="o", cpuNum=1, memorySize=GIB))["uuid"]
+    l2 = (await client.call("CreateL2NoVlanNetwork", name="l2", zoneUuid=zone, physicalInterface="eth0"))["uuid"]
+    await client.call("AttachL2NetworkToCluster", l2NetworkUuid=l2, clusterUuid=cluster)
+    for number in (1, 2):
+        await client.call("AddKVMHost", name=f"h{number}", managementIp=f"10.0.0.{number}", username="root", password="p", clusterUuid=cluster)
+    return l2, {"imageUuid": image, "instanceOfferingUuid": offering}
+
+
+async def flat(client):
+    _, answer = await client.mock.request("GET", "/network-services/providers?q=type=Flat")
+    return answer["inventories"][0]["uuid"]
+
+
+async def add_range(client, l3, first, last, net="10.1.0"):
+    bounds = {"startIp": f"{net}.{first}", "endIp": f"{net}.{last}", "gateway": f"{net}.1", "netmask": "255.255.255.0"}
+    return (await client.call("AddIpRange", name=f"{net}.{first}", l3NetworkUuid=l3, **bounds))["uuid"]
+
+
+async def free(client, l3):
+    """The number of free addresses; the list of them has as many."""
+    _, answer = await client.mock.request("GET", f"/ip-capacity?l3NetworkUuids={l3}")
+    _, listed = await client.mock.request("GET", f"/l3-networks/{l3}/ip/free?limit=999")
+    assert len(listed["inventories"]) == answer["availableCapacity"]
+    return answer["availableCapacity"]
+
+
+async def addresses(client, vm):
+    shown = await client.look("vm-instances", vm)
+    return shown["state"], sorted(nic["ip"] for nic in shown["vmNics"])
+
+
+async def machines(client, of, l3):
+    """A machine that runs, one that is paused and one that is stopped."""
+    vms = [(await client.call("CreateVmInstance", name=f"v{n}", l3NetworkUuids=[l3], **of))["uuid"] for n in range(3)]
+    await client.call("PauseVmInstance", uuid=vms[1])
+    await client.call("StopVmInstance", uuid=vms[2])
+    return vms
+
+
+async def served_network(client, l2):
+    """A network with two ranges, DNS, routes and services, made with some mistakes on the way."""
+    await client.fails("SYS.1007: zstack.local is not a valid domain name", "CreateL3Network", name="l3", l2NetworkUuid=l2, dnsDomain="zstack.local")
+    l3 = (await client.call("CreateL3Network", name="l3", l2NetworkUuid=l2, dnsDomain="zstack.org"))["uuid"]
+    await client.fails(f"SYS.1007: no ip range in l3[{l3}]", "SetL3NetworkRouterInterfaceIp", l3NetworkUuid=l3, routerInterfaceIp="10.1.0.2")
+    await add_range(client, l3, 10, 12)
+    bad = {"name": "r", "l3NetworkUuid": l3, "startIp": "10.1.0.12", "endIp": "10.1.0.20", "gateway": "10.1.0.1", "netmask": "255.255.255.0"}
+    await client.fails("SYS.1007: overlap with ip range*", "AddIpRange", **bad)
+    await client.fails("SYS.1007: multiple CIDR on the same L3 network is not allowed*", "AddIpRangeByNetworkCidr", name="r", l3NetworkUuid=l3, networkCidr="10.2.0.0/24")
+    await client.fails("SYS.1000: [10.1.0.20, 10.1.0.13] is not an invalid ip range*", "AddIpRange", **bad | {"startIp": "10.1.0.20", "endIp": "10.1.0.13"})
+    for ip in ("8.8.8.8", "1.1.1.1"):
+        shown = await client.call("AddDnsToL3Network", l3NetworkUuid=l3, dns=ip)
+    assert shown["dns"] == ["8.8.8.8", "1.1.1.1"]
+    route = {"l3NetworkUuid": l3, "prefix": "10.8.0.0/16", "nexthop": "10.1.0.1"}
+    await client.fails(f"SYS.1006: L3Network [uuid: {l3}] does not have host route service", "AddHostRouteToL3Network", **route)
+    await client.call("AttachNetworkServiceToL3Network", l3NetworkUuid=l3, networkServices={await flat(client): ["DHCP", "DNS", "HostRoute", "Eip"]})
+    await client.call("AddHostRouteToL3Network", **route)
+    await client.call("SetL3NetworkRouterInterfaceIp", l3NetworkUuid=l3, routerInterfaceIp="10.1.0.2")
+    await client.call("SetL3NetworkMtu", l3NetworkUuid=l3, mtu=1400)
+    return l3
+
+
+async def test_a_network_is_built_taken_from_under_machines_and_built_again(empty):
+    client = empty
+    l2, of = await ground(client)
+    l3 = await served_network(client, l2)
+    small = (await client.look("l3-networks", l3))["ipRanges"][0]["uuid"]
+
+    # three addresses are enough for two machines and the DHCP server; the third machine waits for another range
+    await client.fails(f"SYS.1006: Cannot find DhcpIp for l3 network[uuid:{l3}]", "GetL3NetworkDhcpIpAddress", l3NetworkUuid=l3)
+    for name in ("a", "b"):
+        await client.call("CreateVmInstance", name=name, l3NetworkUuids=[l3], **of)
+    assert await free(client, l3) == 0
+    await client.fails("*L3.1000: *no ip is available in this l3Network*", "CreateVmInstance", name="c", l3NetworkUuids=[l3], **of)
+    await add_range(client, l3, 30, 39)
+    vms = await machines(client, of, l3)
+    dhcp = (await client.call("GetL3NetworkDhcpIpAddress", l3NetworkUuid=l3))["ip"]
+    (tag,) = await client.tags(l3, "flatNetwork%25")
+    assert tag.startswith(f"flatNetwork::DhcpServer::{dhcp}::ipUuid::")
+    assert await free(client, l3) == 13 - 6
+
+    # an EIP from another network
+    outside = (await client.call("CreateL3Network", name="outside", l2NetworkUuid=l2, category="Public"))["uuid"]
+    await client.fails("SYS.1007: overlap with ip range*", "AddIpRangeByNetworkCidr", name="r", l3NetworkUuid=outside, networkCidr="10.1.0.0/24")
+    await client.call("AddIpRangeByNetworkCidr", name="r", l3NetworkUuid=outside, networkCidr="10.5.0.0/29")
+    vip = await client.call("CreateVip", name="vip", l3NetworkUuid=outside)
+    nic = (await client.look("vm-instances", vms[0]))["vmNics"][0]["uuid"]
+    eip = (await client.call("CreateEip", name="eip", vipUuid=vip["uuid"], vmNicUuid=nic))["uuid"]
+    assert await free(client, outside) == 4
+
+    # a range goes: whoever has an address of it loses the nic, and the DHCP server its address
+    big = next(shown["uuid"] for shown in (await client.look("l3-networks", l3))["ipRanges"] if shown["uuid"] != small)
+    await client.call("DeleteIpRange", uuid=big)
+    for vm, state in zip(vms, ("Running", "Paused", "Stopped")):
+        assert await addresses(client, vm) == (state, []) and "defaultL3NetworkUuid" not in await client.look("vm-instances", vm)
+    assert {"vmNicUuid", "guestIp"} & (await client.look("eips", eip)).keys() == set()
+    await client.fails("SYS.1006: *It doesn't have any nic*", "StartVmInstance", uuid=vms[2])
+    assert await free(client, l3) == 0
+
+    # a new range: the machines come back to the network, with the address that one of them asks for
+    await add_range(client, l3, 40, 49)
+    for vm, more in ((vms[0], {"staticIp": "10.1.0.44"}), (vms[2], {})):
+        await client.call("AttachL3NetworkToVm", vmInstanceUuid=vm, l3NetworkUuid=l3, **more)
+    await client.call("StartVmInstance", uuid=vms[2])
+    assert await addresses(client, vms[0]) == ("Running", ["10.1.0.44"]) and (await client.look("vm-instances", vms[2]))["defaultL3NetworkUuid"] == l3
+    nic = (await client.look("vm-instances", vms[0]))["vmNics"][0]["uuid"]
+    assert (await client.call("AttachEip", eipUuid=eip, vmNicUuid=nic))["guestIp"] == "10.1.0.44"
+    assert await free(client, l3) == 10 - 2
+
+    # the network goes, with all that was set on it; the one outside stays
+    await client.call("DeleteL3Network", uuid=l3)
+    assert await addresses(client, vms[0]) == ("Running", []) and await client.tags(vms[0]) == []
+    assert await client.look("l3-networks/ip-ranges", small) is None and await client.tags(l3) == []
+    assert "guestIp" not in await client.look("eips", eip) and await free(client, outside) == 4
+    await client.fails("SYS.1003: *", "AttachL3NetworkToVm", vmInstanceUuid=vms[0], l3NetworkUuid=l3)
+
+    # it is built again under running machines
+    l3 = await served_network(client, l2)
+    for vm in (vms[0], vms[2]):
+        await client.call("AttachL3NetworkToVm", vmInstanceUuid=vm, l3NetworkUuid=l3)
+    nic = (await client.look("vm-instances", vms[0]))["vmNics"][0]
+    assert (await client.call("AttachEip", eipUuid=eip, vmNicUuid=nic["uuid"]))["guestIp"] == nic["ip"]
+    await client.call("RebootVmInstance", uuid=vms[0])
+    assert await addresses(client, vms[0]) == ("Running", [nic["ip"]])
+
+    # services in use may go; the network outside takes VIP and EIP along
+    await client.call("DetachNetworkServiceFromL3Network", l3NetworkUuid=l3, **{f"networkServices.{await flat(client)}": "Eip"})
+    assert (await client.look("eips", eip))["guestIp"] == nic["ip"]
+    await client.call("DeleteL3Network", uuid=outside)
+    assert await client.look("vips", vip["uuid"]) is None and await client.look("eips", eip) is None
+
+    # at last the L2 network
+    await client.call("DeleteL2Network", uuid=l2)
+    assert await client.look("l3-networks", l3) is None and await addresses(client, vms[0]) == ("Running", [])
+    await client.fails("SYS.1006: *It doesn't have any nic*", "StartVmInstance", uuid=await stopped(client, vms[2]))
+
+
+async def stopped(client, vm):
+    await client.call("StopVmInstance", uuid=vm)
+    return vm

@@ -8460,7 +8460,8 @@ def is_hostname(text: str) -> bool:
 
 
 def is_cidr(text: str) -> bool:
-    return isinstance(text, str) and "/" in text and network_of(text) is not None
+    is_text = isinstance(text, str) and re.fullmatch(r"[\d.]+/\d+", text, re.A)
+    return bool(is_text) and network_of(text) is not None
 
 
 def is_narrow(text: str) -> bool:
@@ -8533,7 +8534,6 @@ FORMS: dict[str, Callable] = {
     "MonUrl": mon_of,
     "Narrow": is_narrow,
     "Netmask": is_netmask,
-    "Network": network_of,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
     "Port": is_port,

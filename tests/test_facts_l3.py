@@ -386,6 +386,13 @@ async def machines_keep_what_they_have(mock):
     assert dict(mock.cloud.look("VmInstance", WEB)) == before
 
 
+async def works_from_the_next_start(mock):
+    await take(mock, [attach(CI, PUBLIC), serve("DHCP", l3=PUBLIC)])
+    assert [error["code"] for error in chain(await error_of(mock, *DHCP_IP))] == ["SYS.1006"]
+    await take(mock, [("StartVmInstance", {"uuid": CI})])
+    assert (await take(mock, [DHCP_IP]))["ip"].startswith("10.20.0.")
+
+
 def detach(services, l3=PRIVATE, provider=ROUTER):
     return ("DetachNetworkServiceFromL3Network", {"l3NetworkUuid": l3, f"networkServices.{provider}": services})
 
@@ -526,10 +533,12 @@ FACTS = (
         ("takes an overlap on another L2", Shown(same_range_elsewhere)),
         ("takes a second range of the same CIDR", Shown(second_range)),
         ("lists no address until it is used", gone(CREATE, ip_range(), of=("VmNic", "l3NetworkUuid", L3))),
+        ("runs extensions, which adding by a CIDR does not", Uncovered("the open source has no such extension")),
         ("answers the range", answers(CREATE, ip_range(), uuid=IP_RANGE, startIp="10.9.0.10", endIp="10.9.0.19", l3NetworkUuid=L3)),
     ),
     *facts("AddIpRangeByNetworkCidr",
         ("refuses what is no CIDR", reserved("SYS.1007", "10.9.0.0", "10.9.0.0 is not a valid network cidr")),
+        ("refuses a netmask", reserved("SYS.1007", "10.9.0.0/255.255.255.0", "*is not a valid network cidr")),
         ("refuses a prefix that is none", reserved("SYS.1007", "10.9.0.0/33", "10.9.0.0/33 is not a valid network cidr")),
         ("refuses a network of two addresses", reserved("SYS.1007", "10.9.0.0/31", "10.9.0.0/31 is not an allowed network cidr, because it doesn't have usable ip range")),
         ("refuses a network of one address", reserved("SYS.1007", "10.9.0.0/32", "10.9.0.0/32 is not an allowed network cidr*")),
@@ -674,6 +683,7 @@ FACTS = (
         ("asks for no tie of provider and L2 network", Shown(provider_of_another_network)),
         ("takes a service twice in a call", Shown(one_type_twice_in_a_call)),
         ("changes no machine", Shown(machines_keep_what_they_have)),
+        ("works from the next start of a machine on", Shown(works_from_the_next_start)),
         ("answers the network", answers(CREATE, serve("DHCP"), networkServices=[{"l3NetworkUuid": L3, "networkServiceProviderUuid": FLAT, "networkServiceType": "DHCP"}])),
     ),
     *facts("DetachNetworkServiceFromL3Network",

@@ -11692,38 +11692,38 @@ def add_ip_range_by_network_cidr(cloud: Cloud, call: Call) -> Item:
 
 
 @named_in_rows
-def set_cidr(cloud: Cloud, ip_range: Item, call: Call) -> None:
-    """Set the CIDR of a new range: that of the call, else that of the gateway (SubnetUtils.java).
-
-    Ranges of an L2 network may not overlap, and those of an L3 network are of one CIDR.
-    """
-    new, l3 = cidr_of(ip_range), cloud.look("L3Network", ip_range["l3NetworkUuid"])
+def overlapping_range(cloud: Cloud, ip_range: Item, call: Call) -> Item | None:
+    """Return a range of the same L2 network with an address of a new range, or None."""
+    l3 = cloud.look("L3Network", ip_range["l3NetworkUuid"])
+    first, last = addresses(ip_range)
     for neighbour in cloud.find("L3Network", "l2NetworkUuid", l3["l2NetworkUuid"]):
         for other in cloud.find("IpRange", "l3NetworkUuid", neighbour["uuid"]):
-            if other["uuid"] == ip_range["uuid"]:
-                continue
-            refuse_overlap(ip_range, other)
-            old = cidr_of(other)
-            if neighbour["uuid"] == l3["uuid"] and new != old:
-                raise ApiError(
-                    "SYS.1007",
-                    "multiple CIDR on the same L3 network is not allowed. There has been a IP "
-                    f"range[uuid:{other['uuid']}, CIDR:{old}], the new IP range[CIDR:{new}] "
-                    "is not in the CIDR with the existing one",
-                )  # sic
-    cidr = call["networkCidr"] or f"{ip_range['gateway']}/{new.partition('/')[2]}"
-    cloud.change("IpRange", ip_range["uuid"], networkCidr=cidr)
+            other_first, other_last = addresses(other)
+            if first <= other_last and other_first <= last:
+                return other
+    return None
+
+
+@named_in_rows
+def range_of_other_cidr(cloud: Cloud, ip_range: Item, call: Call) -> Item | None:
+    """Return a range of the same L3 network in another network than a new range, with both."""
+    new = cidr_of(ip_range)
+    for other in cloud.find("IpRange", "l3NetworkUuid", ip_range["l3NetworkUuid"]):
+        old = cidr_of(other)
+        if old != new:
+            return {"uuid": other["uuid"], "cidr": old, "newCidr": new}
+    return None
 
 
 def cidr_of(ip_range: Item) -> str:
     return str(network_of(f"{ip_range['gateway']}/{ip_range['netmask']}"))
 
 
-def refuse_overlap(ip_range: Item, other: Item) -> None:
-    (first, last), (other_first, other_last) = addresses(ip_range), addresses(other)
-    if first <= other_last and other_first <= last:
-        bounds = f"start ip:{other['startIp']}, end ip: {other['endIp']}"
-        raise ApiError("SYS.1007", f"overlap with ip range[uuid:{other['uuid']}, {bounds}]")
+@named_in_rows
+def set_cidr(cloud: Cloud, ip_range: Item, call: Call) -> None:
+    """Set the CIDR of a new range, with the address of the gateway (SubnetUtils.java)."""
+    bits = cidr_of(ip_range).partition("/")[2]
+    cloud.change("IpRange", ip_range["uuid"], networkCidr=f"{ip_range['gateway']}/{bits}")
 
 
 # free addresses
@@ -11954,24 +11954,24 @@ def remove_route(cloud: Cloud, call: Call, error: ApiError) -> None:
 
 
 @named_in_rows
-def set_router_ip(cloud: Cloud, l3: Item, call: Call) -> None:
-    """Add the tag of the router's address. Those of others stay (L3BasicNetwork.java)."""
-    ip, uuid = call["routerInterfaceIp"], l3["uuid"]
-    for ip_range in cloud.find("IpRange", "l3NetworkUuid", uuid):
-        cidr, place = ip_range["networkCidr"], f"which l3 network[{uuid}] attached"
-        name = f"ip range[uuid:{ip_range['uuid']}"
-        if not contains(cidr, ip):
-            reason = f"is not in the cidr of {name}, cidr:{cidr}] {place}"
-            raise ApiError("SYS.1007", f"ip[{ip}] {reason}")
-        if is_in_range(ip, ip_range):
-            bounds = f"startIp:{ip_range['startIp']}, endIp:{ip_range['endIp']}"
-            reason = f"{name}, {bounds}] {place}, this is not allowed"
-            raise ApiError("SYS.1007", f"ip[{ip}] in {reason}")
-    text = f"routerInterfaceIp::{ip}"
-    for tag in tags_of(cloud, uuid, text):
-        if tag["tag"] == text:
-            raise ApiError("SYS.1000", f"duplicate system tag[uuid: {tag['uuid']}]")
-    add_tag_of_server(cloud, "L3Network", uuid, text)
+def range_without_router(cloud: Cloud, l3: Item, call: Call) -> Item | None:
+    """Return a range whose CIDR does not have the address of a router, or None."""
+    for ip_range in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]):
+        if not contains(ip_range["networkCidr"], call["routerInterfaceIp"]):
+            return ip_range
+    return None
+
+
+@named_in_rows
+def range_with_router(cloud: Cloud, l3: Item, call: Call) -> Item | None:
+    return range_with(cloud, l3["uuid"], call["routerInterfaceIp"])
+
+
+@named_in_rows
+def add_router_ip(cloud: Cloud, l3: Item, call: Call) -> None:
+    """Add the tag of a router's address. Those of others stay (L3BasicNetwork.java)."""
+    text = f"routerInterfaceIp::{call['routerInterfaceIp']}"
+    add_tag_of_server(cloud, "L3Network", l3["uuid"], text)
 
 
 @behaviour
@@ -12154,8 +12154,9 @@ def end_tunnels(cloud: Cloud, vm: Item) -> None:
     """
     host = cloud.look("Host", vm.get("hostUuid"))
     for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
-        l2 = cloud.look("L2Network", cloud.look("L3Network", nic["l3NetworkUuid"])["l2NetworkUuid"])
-        if l2["type"] != "VxlanNetwork":
+        l3 = cloud.look("L3Network", nic.get("l3NetworkUuid"))
+        l2 = cloud.look("L2Network", l3.get("l2NetworkUuid"))
+        if l2.get("type") != "VxlanNetwork":
             continue
         tag_bridge(cloud, l2, f"br_vx_{l2['vni']}")
         ends = cloud.find("Vtep", "poolUuid", l2["poolUuid"])

@@ -373,7 +373,7 @@ async def addresses(client, vm):
     return shown["state"], sorted(nic["ip"] for nic in shown["vmNics"])
 
 
-async def machines(client, of, l3):
+async def machines_of_states(client, of, l3):
     """A machine that runs, one that is paused and one that is stopped."""
     vms = [(await client.call("CreateVmInstance", name=f"v{n}", l3NetworkUuids=[l3], **of))["uuid"] for n in range(3)]
     await client.call("PauseVmInstance", uuid=vms[1])
@@ -416,7 +416,7 @@ async def test_a_network_is_built_taken_from_under_machines_and_built_again(empt
     assert await free(client, l3) == 0
     await client.fails("*L3.1000: *no ip is available in this l3Network*", "CreateVmInstance", name="c", l3NetworkUuids=[l3], **of)
     await add_range(client, l3, 30, 39)
-    vms = await machines(client, of, l3)
+    vms = await machines_of_states(client, of, l3)
     dhcp = (await client.call("GetL3NetworkDhcpIpAddress", l3NetworkUuid=l3))["ip"]
     (tag,) = await client.tags(l3, "flatNetwork%25")
     assert tag.startswith(f"flatNetwork::DhcpServer::{dhcp}::ipUuid::")

@@ -13790,7 +13790,6 @@ def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Stages:
         present = f"there have been {len(numbers) - 1} data volumes attached to"
         details = f"hypervisor[{vm.get('hypervisorType')}] {limit}; {present} vm[uuid:{vm['uuid']}]"
         raise ThrownError("SYS.1006", details)
-    refuse_other_disk(cloud, volume, vm)
     if volume["status"] == "NotInstantiated":
         host = cloud.look("Host", vm.get("hostUuid") or vm.get("lastHostUuid"))
         if not host:
@@ -13809,18 +13808,13 @@ def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Stages:
     return cloud.inventory_of("Volume", uuid)
 
 
-def refuse_other_disk(cloud: Cloud, volume: Item, vm: Item) -> None:
-    """Refuse a volume on the local disk of another host than that of the root volume."""
-    root = vm.get("rootVolumeUuid")
+@named_in_rows
+def disks_apart(cloud: Cloud, volume: Item, call: Call) -> Item | None:
+    """Return the hosts on whose disks a volume and a root volume are, or None if it is the same."""
+    root = get_vm(cloud, call["vmInstanceUuid"]).get("rootVolumeUuid")
     here, there = local_host(cloud, root), local_host(cloud, volume["uuid"])
-    if not here or not there or here == there:
-        return
-    pair = f"data volume[uuid:{volume['uuid']}] to the vm[uuid:{vm['uuid']}]"
-    both = "Both vm's root volume and the data volume are on local primary storage"
-    hosts = f"is on the host[uuid:{here}] but the data volume[uuid: {volume['uuid']}]"
-    reason = f"{both}, but they are on different hosts. The root volume[uuid:{root}] {hosts}"
-    details = f"cannot attach the {pair}. {reason} is on the host[uuid: {there}]"
-    raise ThrownError("SYS.1006", details)
+    is_same = None in (here, there) or here == there
+    return None if is_same else {"root": root, "here": here, "there": there}
 
 
 @named_in_rows
@@ -13862,14 +13856,10 @@ def size_of_file(cloud: Cloud, volume: Item) -> int:
 
 
 @named_in_rows
-def refuse_to_part_from_vm(cloud: Cloud, volume: Item, call: Call) -> None:
-    """Refuse to move a root volume away from data volumes."""
-    uuid, vm = volume["uuid"], volume.get("vmInstanceUuid")
-    number = len(cloud.find("Volume", "vmInstanceUuid", vm)) - 1
-    if volume["type"] == "Root" and number:
-        root = f"the volume[uuid:{uuid}] is the root volume of the vm[uuid:{vm}]"
-        reason = f"the vm still has {number} data volumes attached"
-        raise refused(f"{root}. Currently {reason}, please detach them before migration")
+def volumes_beside(cloud: Cloud, volume: Item, call: Call) -> Item | None:
+    """Return the number of the data volumes of a root volume's machine, or None without any."""
+    number = len(cloud.find("Volume", "vmInstanceUuid", volume["vmInstanceUuid"])) - 1
+    return {"number": number} if number else None
 
 
 @named_in_rows

@@ -11161,7 +11161,8 @@ def add_gc_job_if_away(cloud: Cloud, vm: Item, host: Item, runner: str, task: st
 
 def no_resource() -> ApiError:
     """Return the error of work for an object that is nowhere (CloudBusImpl2.java)."""
-    return ApiError("SYS.1000", "resourceUuid cannot be null")
+    hint = "the host or the storage that it needs was removed"
+    return ApiError("SYS.1000", "resourceUuid cannot be null", hint=hint)
 
 
 # ---- Behaviours: storage -------------------------------------------------------------------------
@@ -13956,7 +13957,7 @@ def make_latest(cloud: Cloud, volume: Uuid, snapshot: Item | None = None) -> Non
 @named_in_rows
 def place_snapshot(cloud: Cloud, snapshot: Item, call: Call) -> None:
     """Give a snapshot the file of its volume, which goes on in a new one, but not on Ceph."""
-    uuid, volume = snapshot["uuid"], cloud.get("Volume", snapshot["volumeUuid"])
+    uuid, volume = snapshot["uuid"], cloud.get("Volume", snapshot.get("volumeUuid", ""))
     path, ps, size = volume["installPath"], volume["primaryStorageUuid"], snapshot["size"]
     if not size:
         size = size_of_file(cloud, volume)

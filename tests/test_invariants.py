@@ -48,11 +48,14 @@ def doubtful_capacity(cloud):
     for host in cloud.store.rows("Host"):
         if "cpuNum" in host and (available_cpus(cloud, host) < 0 or available_memory(cloud, host) < 0):
             yield f"{host['name']} has more virtual machines than it has room for"
+        memory = sum(vm["memorySize"] for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]) if vm["state"] not in OVER)
+        if available_memory(cloud, host) != host["totalMemoryCapacity"] - memory:
+            yield f"{host['name']} has other memory than what its virtual machines leave"
     adding = any(host["status"] == "Connecting" for host in cloud.store.rows("Host"))  # nobody knows its disk yet
     for ps in (ps for ps in cloud.store.rows("PrimaryStorage") if ps["type"] not in {"SimulatorPrimaryStorage", adding and "LocalStorage"}):
         kept = [item for type in ("Volume", "VolumeSnapshot", "ImageCache") for item in cloud.find(type, "primaryStorageUuid", ps["uuid"])]
         kept = [item for item in kept if "treeUuid" not in item or "type" in item]  # a snapshot of a reimage takes nothing
-        left = max(0, total_capacity(cloud, ps) - sum(item["size"] for item in kept if item.get("installPath", item.get("status") != "Creating" or "volumeUuid" in item)))
+        left = max(0, total_capacity(cloud, ps) - sum(item["size"] for item in kept if "installPath" in item or "treeUuid" in item or "imageUuid" in item))
         available = left if ps["uuid"] in cloud.outages.full_storages else available_capacity(cloud, ps)
         if not 0 <= available <= total_capacity(cloud, ps) or (ps["type"] != "LocalStorage" and available != left):
             yield f"{left} of {ps['name']} is left, not {available}"
@@ -67,6 +70,8 @@ def doubtful_addresses(cloud):
             yield f"{item['ip']} is in no range"
     for type in ("Eip", "PortForwardingRule"):
         for item in cloud.store.rows(type):
+            if "guestIp" in item and "vmNicUuid" not in item:
+                yield f"a {type} leads to an address of no nic"
             if type == "Eip" and item.get("guestIp") != cloud.look("VmNic", item.get("vmNicUuid")).get("ip"):
                 yield f"a {type} leads to {item.get('guestIp')}"
             if cloud.look("Vip", item["vipUuid"]).get("useFor", "")[:3] != type[:3]:
@@ -75,6 +80,28 @@ def doubtful_addresses(cloud):
         l3 = cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid")  # a nic may outlive its network
         if l3 and l3 not in cloud.look("SecurityGroup", ref["securityGroupUuid"])["attachedL3NetworkUuids"]:
             yield "a nic is in a security group that is not on its network"
+    for listener in cloud.store.rows("LoadBalancerListener"):
+        nics = [ref["vmNicUuid"] for ref in listener["vmNicRefs"]]
+        if len({*nics}) < len(nics) or not all(cloud.exists("VmNic", uuid) for uuid in nics):
+            yield "a listener has a nic twice, or one that is gone"
+        if {ref["listenerUuid"] for ref in listener["vmNicRefs"]} - {listener["uuid"]}:
+            yield "a listener has a nic of another one"
+    for nic in cloud.store.rows("VmNic"):
+        range = cloud.look("IpRange", nic.get("ipRangeUuid"))
+        if nic.get("ip") and not range and not nic.get("metaData"):
+            yield "a nic has an address of no range"
+        if range and (range["l3NetworkUuid"], range["netmask"], range["gateway"]) != (nic["l3NetworkUuid"], nic["netmask"], nic["gateway"]):
+            yield "a nic has an address of another network"
+        if not nic.get("ip") and {"netmask", "gateway", "ipRangeUuid"} & {name for name, value in nic.items() if value}:
+            yield "a nic has no address, and parts of one"
+    for mac, n in Counter(nic["mac"] for nic in cloud.store.rows("VmNic") if nic.get("mac")).items():
+        if n > 1:
+            yield f"{mac} is used twice"
+
+
+def serving(cloud, nics):
+    """What the nics are used for, by types. Listeners and security groups take nics of any machine."""
+    return [type for type in ("Eip", "PortForwardingRule") for nic in nics if cloud.find(type, "vmNicUuid", nic["uuid"])]
 
 
 def doubtful_vms(cloud, lost):
@@ -83,13 +110,18 @@ def doubtful_vms(cloud, lost):
         disks = [disk.get("deviceId") for type in ("Volume", "ShareableVolumeVmInstanceRef") for disk in cloud.find(type, "vmInstanceUuid", vm["uuid"])]
         host = cloud.look("Host", vm.get("hostUuid"))
         checks = {
-            "is on a host": not (state in OVER and vm.get("hostUuid")), "is on no host": state in {*OVER, "Paused", *UNSETTLED} or vm.get("hostUuid"),  # a removed host leaves paused machines as they are
+            "is on a host": not (state in OVER and vm.get("hostUuid")) or state == "Created", "is on no host": state in {*OVER, "Paused", *UNSETTLED} or vm.get("hostUuid"),  # a removed host leaves paused machines as they are
             "has no root volume": ("rootVolumeUuid" not in vm and state in {*OVER, *UNSETTLED}) or root.get("vmInstanceUuid") == vm["uuid"],
             "has a Deleted root volume": state in UNSETTLED or not root or root["status"] != "Deleted" or state == "Destroyed",
             "has two disks with one number": len({*disks}) == len(disks) and None not in disks,
             "has two nics with one number": len({nic["deviceId"] for nic in nics}) == len(nics),
             "has a nic without address": state not in ("Running", "Paused") or all(nic.get("ip") for nic in nics),
-            "is elsewhere than its host": not host or (host["clusterUuid"], host["zoneUuid"]) == (vm["clusterUuid"], vm["zoneUuid"]),
+            "is elsewhere than its host": not host or state == "Created" or (host["clusterUuid"], host["zoneUuid"]) == (vm["clusterUuid"], vm["zoneUuid"]),
+            "has an address, an EIP, a rule or a data disk": state != "Destroyed" or not (any(nic.get("ip") for nic in nics) or serving(cloud, nics) or len(disks) > 1),
+            "runs on storage out of reach": state != "Running" or all(vm["clusterUuid"] in cloud.look("PrimaryStorage", disk["primaryStorageUuid"])["attachedClusterUuids"]
+                for disk in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]) if "primaryStorageUuid" in disk),
+            "has an ISO twice, or more than 3": len(isos := [tag["tag"].split("::")[1:] for tag in cloud.find("SystemTag", "resourceUuid", vm["uuid"]) if tag["tag"].startswith("iso::")])
+                == len({iso for iso, _ in isos}) == len({number for _, number in isos}) < 4,
             "is on a host in maintenance": host.get("state") != "Maintenance",
             "is known on a host out of reach": host.get("status") != "Disconnected" or state in {"Unknown", *UNSETTLED},
             "has another network by default": vm["type"] != "UserVm" or state in {"Created", *UNSETTLED} or vm["uuid"] in lost or state == "Destroyed" or vm.get("defaultL3NetworkUuid") in (None, *(nic.get("l3NetworkUuid", vm["defaultL3NetworkUuid"]) for nic in nics)),
@@ -128,7 +160,7 @@ UNDER_WAY = {"Connecting", "PreMaintenance", "Creating", "Deleting", "Migrating"
 
 
 def doubtful(cloud, lost=frozenset()):
-    """What does not add up, in words. Machines that have `lost` a network while they were Destroyed may have it by default."""
+    """What does not add up, in words. Machines that have `lost` a network, or never got it, may have it by default."""
     found = {*doubtful_keys(cloud), *doubtful_capacity(cloud), *doubtful_addresses(cloud), *doubtful_vms(cloud, lost), *doubtful_volumes(cloud)}
     for type in ("Host", "PrimaryStorage", "BackupStorage", "VmInstance", "Volume", "VolumeSnapshot", "Image") if not cloud.jobs.runs else ():
         here = [item for item in cloud.store.rows(type) if type != "Volume" or item["size"] or item["status"] != "Creating"]  # one of a snapshot that failed stays
@@ -350,7 +382,7 @@ class Anything(Drive):
     async def value(self, param, fits=None):
         if param.refers:
             uuids = [self.any(param.refers, fits) for _ in range(self.random.randint(1, 2))]
-            return [uuid for uuid in uuids if uuid] if param.type == "list" else uuids[0]
+            return [*dict.fromkeys(uuid for uuid in uuids if uuid)] if param.type == "list" else uuids[0]
         if param.name in SIZES or param.values or param.type == "bool":
             return self.random.choice(SIZES.get(param.name) or param.values or (True, False))
         return f"10.10.0.{self.random.randint(60, 99)}" if param.name == "managementIp" else await super().value(param)
@@ -393,7 +425,9 @@ class Anything(Drive):
             category, name, value = random.choice(SETTINGS)
             await self.mock.call("UpdateGlobalConfig", category=category, name=name, value=value)
         await self.mock.clock.settle()
-        self.lost |= {vm["uuid"] for vm in self.store.rows("VmInstance") if vm["state"] == "Destroyed"}
+        for vm in self.store.rows("VmInstance"):  # one whose first start a restart interrupts has no nics
+            if vm["state"] == "Destroyed" or (vm["state"] == "Starting" and not self.store.find("VmNic", "vmInstanceUuid", vm["uuid"])):
+                self.lost.add(vm["uuid"])
         assert doubtful(self.mock.cloud, self.lost) == set(), self.done[-3:]
 
 

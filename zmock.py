@@ -14035,7 +14035,7 @@ def revert_volume(cloud: Cloud, snapshot: Item, call: Call) -> None:
 
     The volume goes on in a new file, with the size that it had. On Ceph, the file stays.
     """
-    volume = cloud.get("Volume", snapshot["volumeUuid"])
+    volume = cloud.get("Volume", snapshot.get("volumeUuid", ""))
     path = path_beside(volume["installPath"], cloud.uuid())
     size = snapshot.get("volumeSize") or volume["size"]
     cloud.change("Volume", volume["uuid"], installPath=path, size=size)

@@ -300,6 +300,16 @@ async def on_the_nfs_server(mock):
 # hosts
 
 
+async def never_raised(mock):
+    rows = mock.cloud.catalogue.apis.values()
+    codes = {code for row in rows for refusal in row.refusals for code in refusal.codes} | {code for row in rows for code in row.fails.split(" <- ")}
+    assert len(codes) > 20 and not codes & {"HOST.1000", "HOST.1004", "BS.1000", "VM.1000"}
+
+
+async def partition(mock):
+    await mock.incident({"network-partition": "zone-1"})
+
+
 async def tags_of_a_new_host(mock):
     await take(mock, [ADD])
     tags = {tag["tag"]: tag["inherent"] for tag in mock.cloud.find("SystemTag", "resourceUuid", NEW)}
@@ -516,6 +526,8 @@ FACTS = (
     Fact("ChangeHostState", "a state machine without a transition is SYS.1000, never SYS.1005", V("SYS.1000", {"uuid": HOST1, "stateEvent": "maintain"}, "*", maintain())),
     *(Fact(api, "a reference to nothing is SYS.1003, before all else", Refused({"uuid": NOBODY} | more, "SYS.1003", f"invalid field[uuid], resource[uuid:{NOBODY}, type:*"))
         for api, more in (("UpdateZone", {}), ("ChangeClusterState", {"stateEvent": "enable"}), ("UpdateHost", {"managementIp": "10.10.0.11"}), ("ReconnectHost", {}))),
+    Fact("AddKVMHost", "HOST.1000, HOST.1004, BS.1000 and VM.1000 are never raised", Shown(never_raised)),
+    Fact("UpdateHost", "an object that is gone after the validation is SYS.1000", Uncovered("zmock validates a call when its work begins")),
     Fact("UpdateKVMHost", "a message of another service file meets no interceptor", leaves(("UpdateKVMHost", {"uuid": HOST1, "managementIp": "10.10.0.12"}), of=("Host", HOST1), managementIp="10.10.0.12")),
     *(Fact(api, "enabling what is Enabled succeeds", leaves(state(api, uuid, "enable"), of=(type, uuid), state="Enabled"))
         for api, type, uuid in ((CHANGE_ZONE, "Zone", ZONE), (CHANGE_CLUSTER, "Cluster", C1), ("ChangeHostState", "Host", HOST1))),
@@ -605,7 +617,7 @@ FACTS = (
     Fact("AddKVMHost", "takes another CPU", leaves(retagged(HOST1, "cpuModelName", "cpuModelName::Haswell"), ADD, of=("Host", NEW), status="Connected")),
     Fact("AddKVMHost", "refuses another CPU if that is configured", unlike("cpuModelName", "cpuModelName::Haswell", "cpu model name", configured("kvm", "checkHostCpuModelName", "true"))),
     Fact("AddKVMHost", "refuses a host with less memory than kvm/reservedMemory", Uncovered("all new hosts have 64 GiB")),
-    Fact("AddKVMHost", "refuses a host that reaches none of the primary storage", Uncovered("primary storage is out of reach of all hosts, or of none")),
+    Fact("AddKVMHost", "refuses a host that reaches none of the primary storage", V("SYS.1006", HOST, "host can not access any primary storage, please check network", partition)),
     Fact("AddKVMHost", "refuses another operating system", V("SYS.1006", HOST, f"cluster[uuid:{C1}] already has host with os version[Ubuntu;Core;7], but new added host[name:new ip:10.10.0.99] has host os version[CentOS;Core;7]",
         retagged(HOST1, "os::distribution", "os::distribution::Ubuntu"), retagged(HOST2, "os::distribution", "os::distribution::Ubuntu"))),
     Fact("AddKVMHost", "refuses another major version only", leaves(retagged(HOST1, "os::version", "os::version::7.2"), ADD, of=("Host", NEW), status="Connected")),

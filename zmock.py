@@ -8534,6 +8534,7 @@ FORMS: dict[str, Callable] = {
     "MonUrl": mon_of,
     "Narrow": is_narrow,
     "Netmask": is_netmask,
+    "NfsSystemPath": re.compile("[^:]*:/(dev|proc|sys)[^:]*").fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
     "Port": is_port,
@@ -8542,6 +8543,7 @@ FORMS: dict[str, Callable] = {
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
     "Statement": is_statement,
     "SystemPath": re.compile("/(dev|proc|sys).*", re.S).match,
+    "Unprintable": re.compile("[^ -~]").search,
 }
 
 
@@ -8710,10 +8712,12 @@ class Scope:
         if not all(map(is_there, values.values())):
             return
         key = next(path for path in values if "." not in path)
-        for item in self.cloud.queries.find(row, key, values[key]):
-            scope = Scope(self.cloud, None, type, item)
-            if all(folded(values[path]) in scope.folded_at(path) for path in values):
-                yield item
+        wanted = values.pop(key)
+        for value in wanted if isinstance(wanted, list) else [wanted]:
+            for item in self.cloud.queries.find(row, key, value):
+                scope = Scope(self.cloud, None, type, item)
+                if all(folded(values[path]) in scope.folded_at(path) for path in values):
+                    yield item
 
     def folded_at(self, path: str) -> list[Any]:
         """Return the value to which a path leads from the item, or the elements of that list."""
@@ -11186,7 +11190,7 @@ def total_capacity(cloud: Cloud, ps: Item) -> int:
     """Return the bytes of a primary storage, of local storage those of its hosts' disks."""
     if ps.get("type") == "LocalStorage":
         return LOCAL_DISK * len(hosts_of_storage(cloud, ps))
-    return ps.get("totalCapacity", 0)
+    return 0 if ps.get("unmounted") else ps.get("totalCapacity", 0)
 
 
 @on("computed", "PrimaryStorage.totalPhysicalCapacity")
@@ -11213,8 +11217,8 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
     if ps.get("type") == "LocalStorage":
         disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
         return sum(disk["availableCapacity"] for disk in disks)
-    empty = ps.get("availableCapacity", total_capacity(cloud, ps))
-    return max(0, empty - used_capacity(cloud, ps))
+    free = total_capacity(cloud, ps) - ps.get("systemUsedCapacity", 0)
+    return max(0, ps.get("availableCapacity", free) - used_capacity(cloud, ps))
 
 
 def store_capacities_of_empty(cloud: Cloud, storages: Iterable[Item]) -> None:
@@ -11255,7 +11259,7 @@ def has_room(cloud: Cloud, ps: Item, size: int) -> bool:
     """Return True if a primary storage takes so many bytes and keeps what it reserves."""
     reserved = configured(cloud, "primaryStorage", "reservedCapacity")
     available = available_capacity(cloud, ps) - reserved
-    return is_usable(ps) and available >= size and ps["uuid"] not in cloud.outages.full_storages
+    return is_usable(ps) and available >= size and available_physical_capacity(cloud, ps) > 0
 
 
 def storage_with_room(cloud: Cloud, uuid: Uuid | None, size: int) -> Item:
@@ -11283,6 +11287,10 @@ def no_storage(cloud: Cloud, storages: list[Item], size: int, wanted: Uuid | Non
     """Return the error of primary storage without room (PrimaryStorageMainAllocatorFlow.java)."""
     for ps in storages:
         if is_usable(ps) and available_capacity(cloud, ps) >= size:
+            if not available_physical_capacity(cloud, ps):
+                reason = "physical capacity usage has exceeded the threshold[1.0]"
+                errors = f"[primary storage[uuid:{ps['uuid']}]'s {reason}]"
+                return refused(f"cannot find any qualified primary storage, errors are {errors}")
             reserved = configured(cloud, "primaryStorage", "reservedCapacity")
             reason = f"there is no primary storage having required size[{size} bytes]"
             return refused(f"after subtracting reserved capacity[{reserved}], {reason}")
@@ -11399,17 +11407,21 @@ def cache_image(cloud: Cloud, ps: Item, image: Item, host: Uuid | None) -> None:
         mediaType=image["mediaType"],
         size=image["size"],
     )
-    if host:
-        add_local_ref(cloud, "ImageCacheVO", image["uuid"], ps["uuid"], host, image["size"])
 
 
 @named_in_rows
 def clean_up_cache(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Remove the cached images that are gone and that no root volume needs."""
-    volumes = cloud.find("Volume", "primaryStorageUuid", ps["uuid"])
-    needed = {volume.get("rootImageUuid") for volume in volumes}
+    """Remove the cached images that are gone and that no root volume needs.
+
+    One root volume without an image keeps them all (ImageCacheCleaner.java).
+    """
+    needed = set()
+    for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
+        if volume["type"] == "Root":
+            needed.add(volume.get("rootImageUuid"))
     for cache in cloud.find("ImageCache", "primaryStorageUuid", ps["uuid"]):
-        if cache["imageUuid"] not in needed and not cloud.look("Image", cache["imageUuid"]):
+        is_needed = None in needed or cache["imageUuid"] in needed
+        if not is_needed and not cloud.look("Image", cache["imageUuid"]):
             cloud.remove("ImageCache", cache["uuid"])
 
 
@@ -11436,11 +11448,11 @@ def move_volume(cloud: Cloud, volume: Item, storage: Uuid) -> None:
 
 
 def hosts_of_storage(cloud: Cloud, ps: Item) -> list[Uuid]:
-    """Return the hosts of the clusters of a primary storage."""
+    """Return the hosts of the clusters of a primary storage, but those never seen since."""
     uuids = []
     for cluster in ps["attachedClusterUuids"]:
         uuids += [host["uuid"] for host in cloud.find("Host", "clusterUuid", cluster)]
-    return uuids
+    return [uuid for uuid in uuids if uuid not in ps.get("unseenHostUuids", ())]
 
 
 def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
@@ -11456,26 +11468,17 @@ def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
 def used_on_host(cloud: Cloud, ps: Item, host: Uuid) -> int:
     """Return the bytes on the disk of a host: volumes, their snapshots, and cached images."""
     used = 0
-    for cache in cloud.find("ImageCache", "hostUuid", host):
-        if cache["primaryStorageUuid"] == ps["uuid"]:
-            used += cache["size"]
-    for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host):
-        if (ref["primaryStorageUuid"], ref["resourceType"]) != (ps["uuid"], "VolumeVO"):
-            continue
-        used += size_of_local_volume(cloud, ref)
-        for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", ref["resourceUuid"]):
-            if "primaryStorageUuid" in snapshot:
-                used += space_of(snapshot)
+    for type in ("ImageCache", "LocalStorageResourceRef"):
+        for item in cloud.find(type, "hostUuid", host):
+            if item["primaryStorageUuid"] == ps["uuid"]:
+                snapshot = cloud.look("VolumeSnapshot", item.get("resourceUuid"))
+                used += space_of(snapshot) if snapshot else size_of_local_volume(cloud, item)
     return used
 
 
 @on("computed", "LocalStorageResourceRef.size")
 def size_of_local_volume(cloud: Cloud, ref: Item) -> int | None:
     return cloud.look("Volume", ref.get("resourceUuid")).get("size", ref.get("size"))
-
-
-def is_in_storage(cloud: Cloud, host: Uuid | None, ps: Item) -> bool:
-    return cloud.look("Host", host).get("clusterUuid") in ps["attachedClusterUuids"]
 
 
 def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
@@ -11486,7 +11489,7 @@ def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
     """
     vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
     for host in (vm.get("hostUuid"), vm.get("lastHostUuid")):
-        if is_in_storage(cloud, host, ps):
+        if host in hosts_of_storage(cloud, ps):
             return host
     host = rest_of_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
     if host:
@@ -11500,7 +11503,7 @@ def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
 def keep_on_host(cloud: Cloud, volume: Item, ps: Item, host: Uuid) -> None:
     """Note the host of a volume on local storage. Raise SYS.1006 if its disk has no room."""
     uuid, size = volume["uuid"], volume["size"]
-    if not is_in_storage(cloud, host, ps):
+    if host not in hosts_of_storage(cloud, ps):
         storage = f"local primary storage[uuid:{ps['uuid']}]"
         raise ApiError("SYS.1007", f"the host[uuid:{host}] doesn't belong to the {storage}")
     if local_disks(cloud, ps, [host])[0]["availableCapacity"] < size:
@@ -11514,7 +11517,7 @@ def add_local_ref(
     """Note the host on whose disk something lies of a local storage."""
     cloud.add(
         "LocalStorageResourceRef",
-        uuid=None if type == "ImageCacheVO" else resource,
+        uuid=resource,
         resourceUuid=resource,
         primaryStorageUuid=ps,
         hostUuid=host,
@@ -11530,11 +11533,17 @@ def local_host(cloud: Cloud, uuid: Uuid | None) -> Uuid | None:
 
 @named_in_rows
 def move_to_host(cloud: Cloud, volume: Item, call: Call) -> None:
-    """Move a volume on local storage to the disk of the wanted host."""
-    cloud.remove("LocalStorageResourceRef", volume["uuid"])
-    ps = cloud.look("PrimaryStorage", volume["primaryStorageUuid"])
-    keep_on_host(cloud, volume, ps, call["destHostUuid"])
-    move_local_refs(cloud, volume["uuid"], call["destHostUuid"])
+    """Move a volume on local storage to the disk of the wanted host, which caches its image."""
+    host, ps = call["destHostUuid"], cloud.look("PrimaryStorage", volume["primaryStorageUuid"])
+    current, needed = local_disks(cloud, ps, [host])[0]["availableCapacity"], volume["size"]
+    if current < needed:
+        place = f"host[uuid: {host}] of local primary storage[uuid: {ps['uuid']}]"
+        numbers = f"[current: {current} bytes, needed: {needed}]"
+        raise refused(f"{place} doesn't have enough capacity{numbers}")
+    image = cloud.look("Image", volume.get("rootImageUuid"))
+    if volume["type"] == "Root" and image:
+        cache_image(cloud, ps, image, host)
+    move_local_refs(cloud, volume["uuid"], host)
 
 
 def move_local_refs(cloud: Cloud, volume: Uuid | None, host: Uuid) -> None:
@@ -11548,7 +11557,7 @@ def move_local_refs(cloud: Cloud, volume: Uuid | None, host: Uuid) -> None:
 def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
     """Answer the disks of the hosts of a local storage, zeros for another host that is away."""
     ps, host = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"]
-    if host and not is_in_storage(cloud, host, ps):
+    if host and host not in hosts_of_storage(cloud, ps):
         return {"inventories": [{"hostUuid": host, **dict.fromkeys(CAPACITIES, 0)}]}
     hosts = [host] if host else hosts_of_storage(cloud, ps)
     return {"inventories": local_disks(cloud, ps, hosts)}
@@ -11603,14 +11612,65 @@ def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
     cloud.change(row.stored, storage["uuid"], fsid=fsid)
 
 
+# the hosts that reach storage
+
+
 @named_in_rows
-def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Stop the virtual machines with a volume on a primary storage, those of a cluster or all."""
-    volumes = cloud.find("Volume", "primaryStorageUuid", ps["uuid"])
-    for uuid in dict.fromkeys(volume.get("vmInstanceUuid") for volume in volumes):
-        vm, cluster = cloud.look("VmInstance", uuid), call["clusterUuid"]
-        if vm.get("hostUuid") and cluster in (None, vm["clusterUuid"]):
-            leave_host(cloud, uuid, "Stopped")
+def note_unseen_disks(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Note the hosts of a new cluster of local storage that do not answer."""
+    hosts = cloud.find("Host", "clusterUuid", call["clusterUuid"])
+    away = [host["uuid"] for host in hosts if host["status"] != "Connected"]
+    unseen = [*ps.get("unseenHostUuids", ()), *away]
+    cloud.change("PrimaryStorage", ps["uuid"], unseenHostUuids=unseen)
+
+
+@on("connected", "Host")
+def mount_storage(cloud: Cloud, host: Item) -> None:
+    """Let a connected host mount the storage of its cluster, and show its disk."""
+    for ps in [*cloud.store.rows("PrimaryStorage")]:
+        unseen = [uuid for uuid in ps.get("unseenHostUuids", ()) if uuid != host["uuid"]]
+        changes: Item = {"unseenHostUuids": unseen or None}
+        is_near = host["clusterUuid"] in ps["attachedClusterUuids"]
+        if is_near and ps["type"] in ("NFS", "SharedMountPoint") and not ps.get("cutOff"):
+            changes |= {"status": "Connected", "unmounted": None}
+        cloud.change("PrimaryStorage", ps["uuid"], **changes)
+
+
+def users_of(cloud: Cloud, ps: Uuid) -> list[Item]:
+    """Return the virtual machines with a volume on a primary storage."""
+    volumes = cloud.find("Volume", "primaryStorageUuid", ps)
+    vms = [cloud.look("VmInstance", volume.get("vmInstanceUuid")) for volume in volumes]
+    return list({vm["uuid"]: vm for vm in vms if vm}.values())
+
+
+@named_in_rows
+def check_address(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Refuse an address outside the network of a tag, or a new one while machines run there.
+
+    The source is NfsApiParamChecker.java.
+    """
+    begin, address = "primaryStorage::gateway::cidr::", call["url"].partition(":")[0]
+    cidrs = [tag.removeprefix(begin) for tag in call.system_tags if tag.startswith(begin)]
+    for cidr in cidrs:
+        reason = "" if is_cidr(cidr) else f"invalid CIDR: {cidr}"
+        if not reason and not contains(cidr, address):
+            reason = f"IP address[{address}] is not in CIDR[{cidr}]"
+        if reason or len(cidrs) > 1:
+            raise ApiError("SYS.1007", reason or "found multiple CIDR")
+    vms = [vm for vm in users_of(cloud, ps["uuid"]) if vm["state"] == "Running"]
+    if vms:
+        lines = "\n".join(f"VM[name:{vm['name']}, uuid:{vm['uuid']}]" for vm in vms)
+        place = f"{len(vms)} running VMs on the NFS primary storage"
+        raise refused(f"there are {place}, please stop them and try again:\n{lines}\n")
+
+
+@on("failed", "ReconnectPrimaryStorage", "DeletePrimaryStorage")
+def leave_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave what a failed call has done to a primary storage."""
+    if call.api.name == "ReconnectPrimaryStorage":
+        cloud.change("PrimaryStorage", call["uuid"], status="Disconnected")
+    elif call.begun:
+        cloud.change("PrimaryStorage", call["uuid"], state="Deleting")
 
 
 @on("failed", "ReconnectBackupStorage")
@@ -12655,6 +12715,26 @@ def part_from_network(cloud: Cloud, l2: Item, call: Call) -> None:
                     cloud.remove("VmNic", nic["uuid"])
 
 
+@named_in_rows
+def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Stop the virtual machines with a volume on a primary storage, whenever that is done."""
+    for vm in users_of(cloud, ps["uuid"]):
+        call_beside(cloud, call, "StopVmInstance", vm["uuid"])
+
+
+@named_in_rows
+def stop_users_in_cluster(cloud: Cloud, ps: Item, call: Call) -> None:
+    """Stop the virtual machines of a cluster with a volume on a primary storage."""
+    for vm in users_of(cloud, ps["uuid"]):
+        if vm.get("clusterUuid") != call["clusterUuid"]:
+            continue
+        status = cloud.look("Host", vm.get("hostUuid")).get("status")
+        if vm["type"] == "ApplianceVm":
+            move_or_remove(cloud, vm)
+        elif vm["state"] in ("Running", "Paused", "Unknown") and status == "Connected":
+            leave_host(cloud, vm["uuid"], "Stopped")
+
+
 # the life of a virtual machine
 
 
@@ -12924,20 +13004,13 @@ def destroy(cloud: Cloud, vm: Item) -> None:
 
 @on("removed", "Host")
 def clean_up_local_storage(cloud: Cloud, host: Item) -> None:
-    """Remove the data volumes on the disk of a removed host, and destroy virtual machines.
-
-    What is deleted already stays.
-    """
+    """Remove all that lies on the disk of a removed host (LocalStorageBase.deleteResourceRef)."""
     for ref in cloud.find("LocalStorageResourceRef", "hostUuid", host["uuid"]):
         volume = cloud.look("Volume", ref["resourceUuid"])
-        vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
-        if volume.get("status", "Deleted") == "Deleted":
-            continue
-        if volume["type"] == "Data":
-            remove_record(cloud, volume["uuid"])
-        else:
-            cloud.notice("destroying", "VmInstance", vm)
-            destroy(cloud, vm)
+        if volume.get("type") == "Root":
+            cloud.remove("VmInstance", volume.get("vmInstanceUuid"))
+        cloud.remove("Volume", ref["resourceUuid"])
+        cloud.remove("VolumeSnapshot", ref["resourceUuid"])
 
 
 def remove_record(cloud: Cloud, uuid: Uuid) -> None:
@@ -13875,8 +13948,9 @@ def can_hold_volume(cloud: Cloud, host: Item, call: Call) -> bool:
     """Return True if a host has room for a local volume, and the networks of its machine."""
     volume = cloud.get("Volume", call["volumeUuid"])
     ps = cloud.get("PrimaryStorage", volume["primaryStorageUuid"])
+    size = cloud.store.table("VolumeSnapshot").total("volumeUuid", volume["uuid"], space_of)
     (disk,) = local_disks(cloud, ps, [host["uuid"]])
-    has_room = disk["availableCapacity"] > volume["size"]
+    has_room = disk["availableCapacity"] >= size + volume["size"]
     return has_room and has_networks(cloud, host["clusterUuid"], volume.get("vmInstanceUuid"))
 
 
@@ -13903,11 +13977,17 @@ def delete_volumes_of_account(cloud: Cloud, account: Item) -> None:
 
 @on("removed", "PrimaryStorage")
 def clean_up_after_primary_storage(cloud: Cloud, ps: Item) -> None:
-    """Remove what was on a removed primary storage: virtual machines, and volumes."""
+    """Remove what was on a removed primary storage: virtual machines, volumes and pools.
+
+    The pools go by name, whatever storage they are of (CephPrimaryStorageBase.java).
+    """
     for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
         remove_record(cloud, volume["uuid"])
         if volume["type"] == "Root":
             cloud.remove("VmInstance", volume["vmInstanceUuid"])
+    for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]):
+        for same in cloud.find("CephPrimaryStoragePool", "poolName", pool["poolName"]):
+            cloud.remove("CephPrimaryStoragePool", same["uuid"])
 
 
 @named_in_rows

@@ -547,7 +547,12 @@ async def local_volume_moves(mock):
 
 async def deleted_local_host(mock):
     await take(mock, [first_volumes_on_local_storage, ("DeleteHost", {"uuid": HOST3})])
-    assert mock.cloud.look("VmInstance", NEW)["state"] == "Destroyed"
+    assert not mock.cloud.look("VmInstance", NEW)
+
+
+async def without_local_host(mock):
+    """Nobody knows on which host the root volume is."""
+    mock.cloud.remove("LocalStorageResourceRef", mock.cloud.get("VmInstance", NEW)["rootVolumeUuid"])
 
 
 async def local_data_volume(mock):
@@ -980,7 +985,7 @@ FACTS = (
     *facts("RecoverVmInstance",
         ("checks quotas", Refused(as_ann("vm.totalNum", 0, uuid=OLD, owns=OLD), "ID.1003", f"{EXCESS}[name: vm.totalNum, value: 0], Current used:*, Request:1. Please contact the administrator.")),
         ("refuses a running machine", wrong_state("RecoverVmInstance", "SYS.1006", WEB, "Running", "Destroyed")),
-        ("refuses one whose local host is gone", V("SYS.1006", {"uuid": NEW}, f"unable to recover the vm[uuid:{NEW}, name:new]. The vm's root volume is on the local storage[uuid:{LOCAL}]; however, the host on which the root volume is has been deleted", first_volumes_on_local_storage, act("DestroyVmInstance", NEW), ("DeleteHost", {"uuid": HOST3}))),
+        ("refuses one whose local host is gone", V("SYS.1006", {"uuid": NEW}, f"unable to recover the vm[uuid:{NEW}, name:new]. The vm's root volume is on the local storage[uuid:{LOCAL}]; however, the host on which the root volume is has been deleted", first_volumes_on_local_storage, act("DestroyVmInstance", NEW), without_local_host)),
         ("fails if its root volume was expunged", V("SYS.1000", {"uuid": OLD}, "resourceUuid cannot be null", changed("VmInstance", OLD, rootVolumeUuid=None))),
         ("removes the tags of addresses that others have", tags(tagged(OLD, f"staticIp::{PRIVATE}::192.168.100.2", f"staticIp::{PRIVATE}::192.168.100.200"), act("RecoverVmInstance", OLD), uuid=OLD, are=[f"staticIp::{PRIVATE}::192.168.100.200"])),
         ("makes the root volume Ready", Shown(recovered_root_volume)),
@@ -1087,7 +1092,7 @@ FACTS = (
         ("host: unknown machines are stopped", leaves(("DeleteHost", {"uuid": HOST4}), of=("VmInstance", BATCH), state="Stopped")),
         ("host: paused machines are left as they are", leaves(PAUSE, ("DeleteHost", {"uuid": HOST1}), of=("VmInstance", WEB), state="Paused")),
         ("cluster: machines are stopped", leaves(("DeleteCluster", {"uuid": C1}), of=("VmInstance", WEB), state="Stopped", clusterUuid=ABSENT)),
-        ("host with local storage: machines with a root volume there are destroyed", Shown(deleted_local_host)),
+        ("host with local storage: machines with a root volume there are removed", Shown(deleted_local_host)),
         ("host with local storage: data volumes there are removed", Shown(deleted_local_volume)),
         ("primary storage: machines with a root volume there are gone", gone(changed("PrimaryStorage", NFS, attachedClusterUuids=[]), ("DeletePrimaryStorage", {"uuid": NFS}), of=("VmInstance", WEB))),
         ("primary storage detached: machines of the cluster with a volume there are stopped", leaves(("DetachPrimaryStorageFromCluster", {"primaryStorageUuid": NFS, "clusterUuid": C1}), of=("VmInstance", WEB), state="Stopped")),

@@ -528,7 +528,9 @@ async def recovered_root(mock):
 
 
 async def without_host_4(mock):
-    await take(mock, [on_host(HOST4), DELETE, ("DeleteHost", {"uuid": HOST4})])
+    """Nobody knows on which host a deleted volume is."""
+    await take(mock, [on_host(HOST4), DELETE])
+    mock.cloud.remove("LocalStorageResourceRef", NEW)
 
 
 async def quota_of_recovery(mock):
@@ -712,9 +714,9 @@ async def refs_of_local_storage(mock):
     await take(mock, [with_a_local_vm, on_host(HOST3), snapped("s", NEW)])
     refs = await mock.query("primary-storage/local-storage/resource-refs", f"hostUuid={HOST3}")
     kinds = {(ref["resourceType"], ref["resourceUuid"]) for ref in refs}
-    assert {("VolumeVO", NEW), ("VolumeVO", of_local_vm(mock)), ("VolumeSnapshotVO", by_name(mock, "s")["uuid"]), ("ImageCacheVO", CENTOS)} == kinds
+    assert {("VolumeVO", NEW), ("VolumeVO", of_local_vm(mock)), ("VolumeSnapshotVO", by_name(mock, "s")["uuid"])} == kinds
     await take(mock, [("DestroyVmInstance", {"uuid": VM}), ("ExpungeVmInstance", {"uuid": VM}), DELETE, ("ExpungeDataVolume", {"uuid": NEW})])
-    assert [ref["resourceType"] for ref in await mock.query("primary-storage/local-storage/resource-refs", f"hostUuid={HOST3}")] == ["ImageCacheVO"]
+    assert await mock.query("primary-storage/local-storage/resource-refs", f"hostUuid={HOST3}") == []
 
 
 LOCAL_STORAGE = (
@@ -774,7 +776,7 @@ LOCAL_STORAGE = (
         inventories=[{"hostUuid": HOST1, **dict.fromkeys(zmock.CAPACITIES, 0)}])),
     Fact("GetLocalStorageHostDiskCapacity", "answers all hosts of the storage without hostUuid", lists(
         ("GetLocalStorageHostDiskCapacity", {"primaryStorageUuid": LOCAL}), uuids=(HOST3, HOST4), key="hostUuid")),
-    Fact("QueryLocalStorageResourceRef", "finds volumes, snapshots and cached images, until they are removed", Shown(refs_of_local_storage)),
+    Fact("QueryLocalStorageResourceRef", "finds volumes and snapshots, not cached images, until they are removed", Shown(refs_of_local_storage)),
 )
 
 # snapshots
@@ -1018,12 +1020,6 @@ async def without_account(mock):
     await mock.delete("accounts", account)
 
 
-async def local_data_volumes(mock):
-    await take(mock, [on_host(HOST3), snapped("s", NEW), ("DeleteHost", {"uuid": HOST3})])
-    assert not mock.cloud.look(*VOLUME)
-    look_at(by_name(mock, "s"), {"volumeUuid": ABSENT})
-
-
 async def a_machine_removed(mock):
     root = root_of(OLD)(mock)
     await mock.call("ExpungeVmInstance", uuid=OLD)
@@ -1033,8 +1029,6 @@ async def a_machine_removed(mock):
 CASCADES = (
     Fact("DeletePrimaryStorage", "removes the rows of its data volumes", gone(without_primary_storage, of=("Volume", DATA))),
     Fact("DeletePrimaryStorage", "leaves the snapshots without a volume", leaves(without_primary_storage, of=("VolumeSnapshot", SNAP1), volumeUuid=ABSENT, status="Ready")),
-    Fact("DeleteHost", "removes the rows of the data volumes on its local disk, not their snapshots", Shown(local_data_volumes)),
-    Fact("DeleteHost", "leaves a volume that is Deleted already", leaves(without_host_4, status="Deleted")),
     Fact("DeleteAccount", "deletes its data volumes by their policy", leaves(without_account, status="Deleted")),
     Fact("DeleteAccount", "removes its data volumes under the policy Direct", gone(DIRECT, without_account)),
     Fact("DeleteDiskOffering", "changes nothing of its volumes", leaves(

@@ -481,3 +481,140 @@ async def test_a_network_is_built_taken_from_under_machines_and_built_again(empt
 async def stopped(client, vm):
     await client.call("StopVmInstance", uuid=vm)
     return vm
+
+
+# primary storage
+
+
+KINDS = {
+    "LocalStorage": ("AddLocalPrimaryStorage", {"url": "/disk"}),
+    "NFS": ("AddNfsPrimaryStorage", {"url": "10.0.0.8:/second"}),
+    "SharedMountPoint": ("AddSharedMountPointPrimaryStorage", {"url": "/smp"}),
+    "Ceph": ("AddCephPrimaryStorage", {"monUrls": ["root:p@10.0.0.7"]}),
+}
+
+
+async def ground_for_storage(client):
+    """A cluster with hosts, a network and an image: its zone and itself, and what machines are made of."""
+    l2, of = await ground(client)
+    l3 = (await client.call("CreateL3Network", name="l3", l2NetworkUuid=l2))["uuid"]
+    await add_range(client, l3, 2, 99)
+    shown = await client.look("l2-networks", l2)
+    return shown["zoneUuid"], shown["attachedClusterUuids"][0], of | {"l3NetworkUuids": [l3]}
+
+
+async def storage_of_kind(client, kind, zone, cluster, **more):
+    api, values = KINDS[kind]
+    uuid = (await client.call(api, name=kind, zoneUuid=zone, **values | more))["uuid"]
+    return await client.call("AttachPrimaryStorageToCluster", primaryStorageUuid=uuid, clusterUuid=cluster)
+
+
+async def on_storage(client, of, storage):
+    """A running machine whose root volume is on a storage, and that volume."""
+    vm = await client.call("CreateVmInstance", name="v", primaryStorageUuidForRootVolume=storage, **of)
+    return vm["uuid"], await client.look("volumes", vm["rootVolumeUuid"])
+
+
+async def state(client, vm):
+    return (await client.look("vm-instances", vm))["state"]
+
+
+async def test_a_data_centre_with_each_kind_of_primary_storage(empty):
+    zone, cluster, of = await ground_for_storage(empty)
+    _, listed = await empty.mock.request("GET", "/primary-storage")
+    assert [storage["status"] for storage in listed["inventories"]] == ["Connected"], "hosts came after it was attached"
+    for kind, total in {"LocalStorage": 8, "NFS": 20, "SharedMountPoint": 20, "Ceph": 100}.items():
+        storage = await storage_of_kind(empty, kind, zone, cluster)
+        assert (storage["type"], storage["status"], storage["totalCapacity"]) == (kind, "Connected", total * TIB)
+        vm, volume = await on_storage(empty, of, storage["uuid"])
+        assert await state(empty, vm) == "Running" and volume["primaryStorageUuid"] == storage["uuid"]
+        shown = await empty.look("primary-storage", storage["uuid"])
+        assert storage["totalCapacity"] - shown["availableCapacity"] == 2 * volume["size"], "the volume, and the image in the cache"
+        snapshot = await empty.call("CreateVolumeSnapshot", volumeUuid=volume["uuid"], name="s")
+        assert snapshot["primaryStorageUuid"] == storage["uuid"]
+        data = (await empty.call("CreateDiskOffering", name="d", diskSize=GIB))["uuid"]
+        place = {"systemTags": [f"localStorage::hostUuid::{(await empty.look('vm-instances', vm))['hostUuid']}"]} if kind == "LocalStorage" else {}
+        disk = (await empty.call("CreateDataVolume", name="d", diskOfferingUuid=data, primaryStorageUuid=storage["uuid"], **place))["uuid"]
+        await empty.call("AttachDataVolumeToVm", volumeUuid=disk, vmInstanceUuid=vm)
+        await empty.call("DestroyVmInstance", uuid=vm)
+        await empty.call("ExpungeVmInstance", uuid=vm)
+        await empty.call("DeleteDataVolume", uuid=disk)
+        await empty.call("ExpungeDataVolume", uuid=disk)
+        shown = await empty.look("primary-storage", storage["uuid"])
+        assert storage["totalCapacity"] - shown["availableCapacity"] == volume["size"], "the image in the cache"
+        await empty.fails("SYS.1006: primary storage[*] cannot be deleted for still being attached*", "DeletePrimaryStorage", uuid=storage["uuid"])
+        await empty.call("DetachPrimaryStorageFromCluster", primaryStorageUuid=storage["uuid"], clusterUuid=cluster)
+        await empty.call("DeletePrimaryStorage", uuid=storage["uuid"])
+        assert await empty.look("primary-storage", storage["uuid"]) is None
+
+
+async def test_primary_storage_is_taken_from_under_machines_and_put_back(empty):
+    zone, cluster, of = await ground_for_storage(empty)
+    storage = (await storage_of_kind(empty, "NFS", zone, cluster))["uuid"]
+    vm, _ = await on_storage(empty, of, storage)
+    _, listed = await empty.mock.request("GET", "/primary-storage?q=name=p")
+    other, _ = await on_storage(empty, of, listed["inventories"][0]["uuid"])
+
+    # maintenance answers at once, and stops what is there
+    shown = await empty.call("ChangePrimaryStorageState", uuid=storage, stateEvent="maintain")
+    assert shown["state"] == "Maintenance" and await state(empty, vm) in ("Running", "Stopping")
+    await empty.mock.advance(60)
+    assert [await state(empty, uuid) for uuid in (vm, other)] == ["Stopped", "Running"]
+    await empty.fails("VM.1001 <- SYS.1006: *is in a state of maintenance*", "StartVmInstance", uuid=vm)
+    await empty.call("ChangePrimaryStorageState", uuid=storage, stateEvent="enable")
+    await empty.call("StartVmInstance", uuid=vm)
+
+    # detached
+    shown = await empty.call("DetachPrimaryStorageFromCluster", primaryStorageUuid=storage, clusterUuid=cluster)
+    assert shown["attachedClusterUuids"] == [] and shown["totalCapacity"] == shown["availableCapacity"] == 0
+    assert [await state(empty, uuid) for uuid in (vm, other)] == ["Stopped", "Running"]
+    await empty.fails("VM.1001 <- HOST_ALLOCATION.1000: *", "StartVmInstance", uuid=vm)
+    await empty.fails("PS.1003: the NFS primary storage[*] has not attached to any clusters*", "ReconnectPrimaryStorage", uuid=storage)
+    assert (await empty.look("primary-storage", storage))["status"] == "Disconnected"
+    shown = await empty.call("AttachPrimaryStorageToCluster", primaryStorageUuid=storage, clusterUuid=cluster)
+    assert (shown["status"], shown["totalCapacity"]) == ("Connected", 20 * TIB)
+    await empty.call("StartVmInstance", uuid=vm)
+
+    # disconnected: no host of the cluster answers
+    outage = await empty.mock.incident({"network-partition": "c"})
+    assert await state(empty, vm) == "Unknown" and (await empty.look("primary-storage", storage))["status"] == "Disconnected"
+    await empty.fails("PS.1003: *no hosts in the attached clusters are connected", "ReconnectPrimaryStorage", uuid=storage)
+    await empty.fails("*", "StopVmInstance", uuid=vm)
+    await empty.mock.end_incident(outage["id"])
+    assert await state(empty, vm) == "Running" and (await empty.look("primary-storage", storage))["status"] == "Connected"
+    assert (await empty.call("ReconnectPrimaryStorage", uuid=storage))["status"] == "Connected"
+
+    # removed for good, with its machine
+    await empty.call("DetachPrimaryStorageFromCluster", primaryStorageUuid=storage, clusterUuid=cluster)
+    await empty.call("DeletePrimaryStorage", uuid=storage)
+    assert await empty.look("vm-instances", vm) is None and await state(empty, other) == "Running"
+
+
+async def test_a_second_ceph(empty):
+    zone, cluster, of = await ground_for_storage(empty)
+    first = await storage_of_kind(empty, "Ceph", zone, cluster, monUrls=["root:p@10.0.0.7", "root:p@10.0.0.6"], rootVolumePoolName="root")
+    await empty.fails("SYS.1007: cannot add ceph primary storage, there has been some*[10.0.0.7]]", "AddCephPrimaryStorage", name="b", zoneUuid=zone, monUrls=["root:p@10.0.0.7"])
+    second = await empty.call("AddCephPrimaryStorage", name="b", zoneUuid=zone, monUrls=["root:p@10.0.0.5"], rootVolumePoolName="root")
+    assert first["fsid"] != second["fsid"] and first["url"] == second["url"] == "not used"
+    await empty.fails("SYS.1007: url[not used] has been occupied*", "AttachPrimaryStorageToCluster", primaryStorageUuid=second["uuid"], clusterUuid=cluster)
+    vm, volume = await on_storage(empty, of, first["uuid"])
+    assert volume["installPath"] == f"ceph://root/{volume['uuid']}"
+
+    # a monitor is of one storage; it is removed by its name, whatever storage it is of
+    await empty.fails("SYS.1007: Adding the same Mon node is not allowed", "AddMonToCephPrimaryStorage", uuid=second["uuid"], monUrls=["root:p@10.0.0.6"])
+    shown = await empty.call("AddMonToCephPrimaryStorage", uuid=second["uuid"], monUrls=["root:p@10.0.0.4"])
+    assert {mon["hostname"] for mon in shown["mons"]} == {"10.0.0.4", "10.0.0.5"}
+    await empty.call("RemoveMonFromCephPrimaryStorage", uuid=second["uuid"], monHostnames=["10.0.0.6", "10.0.0.4"])
+    assert [mon["hostname"] for mon in (await empty.look("primary-storage", first["uuid"]))["mons"]] == ["10.0.0.7"]
+
+    # the second one gets a cluster of its own, then it goes, and takes the pool of that name along
+    await empty.call("DetachPrimaryStorageFromCluster", primaryStorageUuid=first["uuid"], clusterUuid=cluster)
+    assert await state(empty, vm) == "Stopped"
+    await empty.call("AttachPrimaryStorageToCluster", primaryStorageUuid=second["uuid"], clusterUuid=cluster)
+    other, _ = await on_storage(empty, of, second["uuid"])
+    await empty.call("DetachPrimaryStorageFromCluster", primaryStorageUuid=second["uuid"], clusterUuid=cluster)
+    await empty.call("DeletePrimaryStorage", uuid=second["uuid"])
+    assert await empty.look("vm-instances", other) is None
+    assert {pool["type"] for pool in (await empty.look("primary-storage", first["uuid"]))["pools"]} == {"Data", "ImageCache"}
+    await empty.call("AttachPrimaryStorageToCluster", primaryStorageUuid=first["uuid"], clusterUuid=cluster)
+    assert (await empty.call("StartVmInstance", uuid=vm))["state"] == "Running"

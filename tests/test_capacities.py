@@ -103,7 +103,7 @@ async def check_storages(mock):
             refs = await mock.query("primary-storage/local-storage/resource-refs", f"primaryStorageUuid={storage['uuid']}")
             here = {ref["resourceUuid"] for ref in refs if ref["resourceType"] == "VolumeVO"}
             assert here == {volume["uuid"] for volume in mock.cloud.find("Volume", "primaryStorageUuid", storage["uuid"]) if "installPath" in volume}
-            if not set(ref["hostUuid"] for ref in refs) <= {disk["hostUuid"] for disk in body["inventories"]}:
+            if not {ref["hostUuid"] for ref in refs} <= {disk["hostUuid"] for disk in body["inventories"]}:
                 continue  # what lies on the disks of a detached cluster takes nothing of the others
         if storage["totalCapacity"]:
             assert storage["availableCapacity"] == storage["totalCapacity"] - used_on(mock, storage["uuid"])

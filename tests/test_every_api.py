@@ -47,6 +47,8 @@ GIVEN = {
     "DeleteCephPrimaryStoragePool": {"uuid": "@made"},
     "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
     "AddLocalPrimaryStorage": {"url": "/other"},
+    "AddSftpBackupStorage": {"url": "/other"},
+    "CreateVniRange": {"l2NetworkUuid": "@pool"},
     "GetZone": {"uuid": "@zone-1"},
     "AddSecurityGroupRule": {"rules": [{"type": "Ingress", "protocol": "ALL"}]},
     "AddImage": {"backupStorageUuids": ["@bs-1"]},
@@ -143,6 +145,7 @@ GROUP_ON_NETWORK = ("AttachSecurityGroupToL3Network", {"securityGroupUuid": "@gr
 GROUP = ("CreateSecurityGroup", {"resourceUuid": "@group"})
 LISTENER = ("CreateLoadBalancerListener", {"resourceUuid": "@made", "protocol": "https", "certificateUuid": "@certificate", "loadBalancerPort": 443})
 CERTIFICATE = ("CreateCertificate", {"resourceUuid": "@certificate"})
+POOL = ("CreateL2VxlanNetworkPool", {"resourceUuid": "@pool"})
 STORED = (("AddImageStoreBackupStorage", {"resourceUuid": "@store-1"}), ("AddImageStoreBackupStorage", {"resourceUuid": "@store-2"}),
           ("AttachBackupStorageToZone", {"backupStorageUuid": "@store-1", "zoneUuid": "@zone-1"}),
           ("AddImage", {"backupStorageUuids": ["@store-1"], "resourceUuid": "@stored"}))  # fmt: skip
@@ -166,7 +169,9 @@ FIRST = {
     "DetachSecurityGroupFromL3Network": (GROUP, GROUP_ON_NETWORK),
     "DeleteLongJob": (("SubmitLongJob", {}),),
     **{api: (("CreateAccount", {"resourceUuid": "@made"}),) for api in ("DeleteAccount", "ChangeResourceOwner", "UpdateQuota")},
-    "CreateL2VxlanNetwork": (("CreateVniRange", {"startVni": 1, "endVni": 9}),),
+    "CreateVniRange": (POOL,),
+    "DeleteVniRange": (POOL,),
+    "CreateL2VxlanNetwork": (POOL, ("CreateVniRange", {"startVni": 1, "endVni": 9})),
     "DeleteSecurityGroupRule": (GROUP, ("AddSecurityGroupRule", {"securityGroupUuid": "@group"})),
     "AttachBackupStorageToZone": (("CreateZone", {"resourceUuid": "@made"}),),
     "AttachL2NetworkToCluster": (("CreateCluster", {"resourceUuid": "@made", "zoneUuid": "@zone-1"}),),

@@ -5936,7 +5936,8 @@ class QueryEngine:
                 return self.term(replace(condition, path=(*relation.via, *rest)), resource)
             return self.join(resource, relation, replace(condition, path=tuple(rest)))
         if name in TAGS:
-            self.refuse_quotes("".join(condition.values("str")), condition.text, "%s")
+            for value in condition.values("str"):
+                self.refuse_quotes(value, condition.text, "%s")
             on_tag = replace(condition.positive, path=("tag",))
             return self.join(resource, TAGS[name], on_tag, condition.negative)
         self.refuse_quotes(condition.value, condition.text)
@@ -10763,7 +10764,7 @@ class BatchQuery:
         if not text.split():
             raise ValueError(f"invalid query string: {text}")
         name, *words = text.split()
-        api = self.api(name, name.lower())
+        api = self.api(name, name.lower(), "Query")
         pairs = []
         for word in words:
             key, _, value = word.partition("=")
@@ -10784,15 +10785,23 @@ class BatchQuery:
 
     def call(self, name: str, text: str) -> Item:
         """Return the answer of an API that answers at once, with parameters in JSON."""
-        api = self.api(name, name)
-        params = self.cloud.check(api, load_json(text))
+        api, params = self.api(name, name), load_json(text)
+        if not isinstance(params, dict):
+            raise ValueError(f"{text} is no JSON object")
+        params = self.cloud.check(api, params)
         return {"result": self.cloud.perform(replace(self.batch, api=api, params=params)) or {}}
 
-    def api(self, name: str, key: str) -> Api:
-        apis = {api.name.lower(): api for api in self.cloud.catalogue.apis.values() if api.at_once}
+    def api(self, name: str, key: str, kind: str = "Get") -> Api:
+        """Return the API of a name. Those that need no session cannot be in a script."""
+        apis = {}
+        for api in self.cloud.catalogue.apis.values():
+            if api.at_once and not api.open:
+                apis[api.name.lower()] = api
         if key not in apis:
             hint = did_you_mean(name, apis)[2:]
             raise ApiError("SYS.1007", f"no query API found for {name}", hint=hint)
+        if (apis[key].kind == "Query") != (kind == "Query") or not self.cloud.simulated(apis[key]):
+            raise NotPlain(name)
         return apis[key]
 
 

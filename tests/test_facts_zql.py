@@ -96,6 +96,16 @@ def breaks(script, details, code=FAILED):
     return fails(script, details, "script", code)
 
 
+def breaks_plainly(*scripts):
+    """Scripts that zmock does not run."""
+
+    async def story(mock):
+        for script in scripts:
+            assert (await ask(mock, "/batch-queries", script=script))[0] == 501, script
+
+    return Shown(story)
+
+
 def facts(api, *rows):
     return [Fact(api, text, case) for text, case in rows]
 
@@ -190,12 +200,20 @@ async def batch_of_an_account(mock):
     assert (status, answer) == (200, {"result": {"own": {"result": [{"name": "mine"}]}, "clusters": {"total": 0, "result": []}, "zones": {"total": 1}}})
 
 
-async def plain_only(mock):
-    for script in ("for (i in 1..3) { }", "x = 1 + 2", 'x = query("queryzone").result[0]', 'put("a", [1])', "System.exit(0)"):
-        status, answer = await ask(mock, "/batch-queries", script=script)
-        assert status == 501, answer
+async def call_of_an_api(mock):
+    script = """put("c", call("getcpumemorycapacity", '{"all": true}'))"""
+    _, capacity = await ask(mock, "/hosts/capacities/cpu-memory", all="true")
+    capacity.pop("success", None)
+    assert await ask(mock, "/batch-queries", script=script) == (200, {"result": {"c": {"result": capacity}}})
 
 
+async def call_of_an_account(mock):
+    """An API for admin is refused, with its own words."""
+    await ann(mock)
+    await breaks("""call("getcpumemorycapacity", '{"all": true}')""", "operation is denied by default, error at line 0: *").story(mock)
+
+
+PLAINLY = ("for (i in 1..3) { }", "x = 1 + 2", 'x = query("queryzone").result[0]', 'put("a", [1])', "System.exit(0)")
 NAMED_ZONE = named("zone-1")
 IN_VM = "query vminstance.name where"
 FACTS = (
@@ -331,14 +349,19 @@ FACTS = (
         ("operators ~=, !~=", puts('put("n", query("queryvminstance name~=web-% name!~=%-1 count=true"))', {"n": {"total": 2}})),
         ("name=null is the null test", puts('put("n", query("queryvminstance hostUuid=null count=true"))', {"n": {"total": 4}})),
         ("name!=null is the same", puts('put("n", query("queryvminstance hostUuid!=null count=true"))', {"n": {"total": 4}})),
-        ("call", puts('v = call("isreadytogo", "{}"); put("v", call("getversion", \'{}\'))', {"v": {"result": {"version": "2.5.1"}}})),
+        ("call", Shown(call_of_an_api)),
+        ("call: as its caller may", Shown(call_of_an_account)),
+        ("call: an API without session", breaks('call("getversion", "{}")', "no query API found for getversion, error at line 0: *")),
+        ("call: no Query API", breaks_plainly('call("queryzone", "{}")')),
+        ("query: a Query API", breaks_plainly('query("gettaskprogress")')),
+        ("call: JSON", breaks('call("gettaskprogress", "[]")', "[] is no JSON object, error at line 0: *")),
         ("call of no API", breaks('call("GetVersion", "{}")', 'no query API found for GetVersion, error at line 0: call("GetVersion", "{}")')),
         ("query of no API", breaks('x = query("queryzone")\nx = query("queryfoo")', 'no query API found for queryfoo, error at line 1: x = query("queryfoo")')),
         ("an empty query", breaks('x = query(" ")', 'invalid query string: *, error at line 0: x = query(" ")')),
         ("a word without operator", breaks('query("queryzone foo")', "invalid query string[queryzone foo], word[foo] doesn't have a valid operator, error at line 0: *")),
         ("an unknown field", breaks('query("queryzone foo=1")', "inventory class[class *ZoneInventory] not having field[foo], error at line 0: *")),
         ("an unknown variable", breaks('put("x", y)', 'No such property: y for class: Script1, error at line 0: put("x", y)')),
-        ("only plain scripts run", Shown(plain_only)),
+        ("only plain scripts run", breaks_plainly(*PLAINLY)),
         ("forbids sleep and classes", Uncovered("what is not plain is a 501, not the refusal of the server's sandbox")),
     ),
 )  # fmt: skip

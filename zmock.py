@@ -10936,12 +10936,15 @@ def connect_host(cloud: Cloud, host: Item, call: Call | None = None) -> None:
 
 
 def disconnect_host(cloud: Cloud, uuid: Uuid) -> None:
-    """Disconnect a host: its virtual machines become Unknown, with a notification for each."""
+    """Disconnect a host: its virtual machines become Unknown, with a notification for each.
+
+    One that never ran stays Created (VmInstanceState.java).
+    """
     cloud.change("Host", uuid, status="Disconnected")
     sentence = "the host[uuid:%s] becomes Disconnected"
     cloud.notify(sentence, [uuid], "HostVO", uuid, "Warning")
     for vm in cloud.find("VmInstance", "hostUuid", uuid):
-        if vm["state"] != "Unknown":
+        if vm["state"] not in ("Unknown", "Created"):
             cloud.change("VmInstance", vm["uuid"], state="Unknown", stateBefore=vm["state"])
             change = f"{sentence}, change the VM[uuid:%s]' state to Unknown"  # sic
             cloud.notify(change, [uuid, vm["uuid"]], "VmInstanceVO", vm["uuid"])
@@ -10965,7 +10968,8 @@ def no_ssh(host: Item, purpose: str) -> ApiError:
 @on("failed", "ReconnectHost")
 def lose_host(cloud: Cloud, call: Call, error: ApiError) -> None:
     """Leave a host that could not be reconnected Disconnected."""
-    if call.begun and cloud.look("Host", call["uuid"])["status"] != "Disconnected":
+    host = cloud.look("Host", call["uuid"])  # {} if it was removed meanwhile
+    if call.begun and host.get("status", "Disconnected") != "Disconnected":
         disconnect_host(cloud, call["uuid"])
 
 

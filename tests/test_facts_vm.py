@@ -1090,6 +1090,7 @@ FACTS = (
         ("zone: machines are gone", gone(("DeleteZone", {"uuid": ZONE}), of=("VmInstance", WEB))),
         ("host: running machines are stopped", leaves(("DeleteHost", {"uuid": HOST1}), of=("VmInstance", WEB), state="Stopped", hostUuid=ABSENT)),
         ("host: unknown machines are stopped", leaves(("DeleteHost", {"uuid": HOST4}), of=("VmInstance", BATCH), state="Stopped")),
+        ("host disconnected: one that never ran stays Created", leaves(("CreateVmInstance", VM | {"strategy": "JustCreate", "hostUuid": HOST1}), lambda mock: mock.incident({"host-down": "host-1"}), state="Created", hostUuid=HOST1)),
         ("host: paused machines are left as they are", leaves(PAUSE, ("DeleteHost", {"uuid": HOST1}), of=("VmInstance", WEB), state="Paused")),
         ("cluster: machines are stopped", leaves(("DeleteCluster", {"uuid": C1}), of=("VmInstance", WEB), state="Stopped", clusterUuid=ABSENT)),
         ("host with local storage: machines with a root volume there are removed", Shown(deleted_local_host)),

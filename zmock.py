@@ -11680,6 +11680,8 @@ def check_address(cloud: Cloud, ps: Item, call: Call) -> None:
 @on("failed", "ReconnectPrimaryStorage", "DeletePrimaryStorage")
 def leave_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
     """Leave what a failed call has done to a primary storage."""
+    if not cloud.look("PrimaryStorage", call["uuid"]):
+        return
     if call.api.name == "ReconnectPrimaryStorage":
         cloud.change("PrimaryStorage", call["uuid"], status="Disconnected")
     elif call.begun:

@@ -472,6 +472,7 @@ CHANGED = (
         "PrimaryStorage", NFS, failing("ReconnectPrimaryStorage", "reconnect"), lambda mock: error_of(mock, *act("ReconnectPrimaryStorage", NFS)), status="Disconnected")),
     Fact("ReconnectPrimaryStorage", "fails with the error bare", refused(
         failing("ReconnectPrimaryStorage", "reconnect"), act("ReconnectPrimaryStorage", NFS), code="HOST.1010", changes=True)),
+    Fact("ReconnectPrimaryStorage", "refuses a storage that is not there", refused(act("ReconnectPrimaryStorage", NOBODY), code="SYS.1003")),
     Fact("ReconnectPrimaryStorage", "always connects local storage", answers(added("LocalStorage"), RECONNECT, status="Connected")),
     *(Fact("ReconnectPrimaryStorage", f"refuses {kind} without cluster", refused(added(kind), RECONNECT, code="PS.1003", details=lost(kind), changes=True))
       for kind in ("NFS", "SharedMountPoint")),

@@ -240,8 +240,9 @@ async def test_an_image_on_its_way_has_no_size_and_no_copy_twice(cloud):
 
 async def test_snapshots_go_along_with_their_volume(cloud):
     await cloud.call("StopVmInstance", uuid=named("vm-db-1"))
-    await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=DATA, dstPrimaryStorageUuid=(await cloud.create(
-        "AddNfsPrimaryStorage", name="n", url="10.10.0.100:/n", zoneUuid=ZONE))["uuid"])  # fmt: skip
+    new = (await cloud.create("AddNfsPrimaryStorage", name="n", url="10.10.0.100:/n", zoneUuid=ZONE))["uuid"]
+    await cloud.call("AttachPrimaryStorageToCluster", primaryStorageUuid=new, clusterUuid=named("cluster-1"))
+    await cloud.call("PrimaryStorageMigrateVolume", volumeUuid=DATA, dstPrimaryStorageUuid=new)
 
 
 async def test_a_destroyed_vm_has_no_address_outside_and_is_recovered_without(cloud):

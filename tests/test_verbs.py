@@ -254,7 +254,7 @@ async def test_a_volume_that_grows_takes_space(cloud):
 @pytest.mark.parametrize(
     ("api", "given", "shown"),
     (
-        ("AddSharedMountPointPrimaryStorage", {"url": "/smp", "zoneUuid": named("zone-1")}, {"type": "SharedMountPoint", "mountPath": "/smp", "totalCapacity": 20 << 40}),
+        ("AddSharedMountPointPrimaryStorage", {"url": "/smp", "zoneUuid": named("zone-1")}, {"type": "SharedMountPoint", "mountPath": "/smp", "status": "Disconnected", "totalCapacity": 0}),
         ("AddSimulatorPrimaryStorage", {"url": "/sim", "zoneUuid": named("zone-1"), "totalCapacity": 5}, {"type": "SimulatorPrimaryStorage", "totalCapacity": 5}),
         ("AddSimulatorBackupStorage", {"url": "/sim", "totalCapacity": 5}, {"type": "SimulatorBackupStorage", "totalCapacity": 5}),
         ("AddSimulatorHost", {"managementIp": "10.10.0.99", "clusterUuid": named("cluster-1"), "cpuCapacity": 9},

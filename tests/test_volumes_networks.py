@@ -29,7 +29,7 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
     assert (zone["state"], cluster["state"], cluster["zoneUuid"]) == ("Enabled", "Enabled", zone["uuid"])
     ps = await cloud.create("AddNfsPrimaryStorage", name="p", url="10.0.0.9:/nfs", zoneUuid=zone["uuid"])
     attached = await cloud.create("AttachPrimaryStorageToCluster", primaryStorageUuid=ps["uuid"], clusterUuid=cluster["uuid"])
-    assert (ps["status"], attached["attachedClusterUuids"]) == ("Connected", [cluster["uuid"]])
+    assert (ps["status"], attached["attachedClusterUuids"]) == ("Disconnected", [cluster["uuid"]]), "no host mounts it yet"
     host = await cloud.create("AddKVMHost", name="h", managementIp="10.0.0.10", username="root", password="p", clusterUuid=cluster["uuid"])
     assert (host["status"], host["zoneUuid"], host["availableCpuCapacity"]) == ("Connected", zone["uuid"], host["totalCpuCapacity"])
     bs = await cloud.create("AddSftpBackupStorage", name="b", url="/b", hostname="10.0.0.9", username="root", password="p")

@@ -12170,32 +12170,37 @@ def overlapped_range(cloud: Cloud, pool: Item, call: Call) -> Item | None:
 
 
 @named_in_rows
+def is_outside_ranges(cloud: Cloud, network: Item, call: Call) -> bool:
+    """Return True for the number of a VXLAN network that its pool has not."""
+    vni, ranges = call["vni"], cloud.find("VniRange", "l2NetworkUuid", call["poolUuid"])
+    return vni is not None and not any(
+        row["startVni"] <= vni <= row["endVni"] for row in ranges
+    )
+
+
+@named_in_rows
 def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
-    """Set the number of a VXLAN network: the wanted one, or a free one of its pool.
+    """Give a VXLAN network a free number of its pool.
 
     Nobody chooses the number of a range that has no other (RandomVniAllocatorStrategy.java).
     """
-    pool, wanted = network["poolUuid"], call["vni"]
-    used = {other.get("vni") for other in cloud.find("L2Network", "poolUuid", pool)}
-    ranges = cloud.find("VniRange", "l2NetworkUuid", pool)
+    pool = cloud.look("L2Network", network["poolUuid"])
+    used = {other.get("vni") for other in cloud.find("L2Network", "poolUuid", pool["uuid"])}
+    ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
     is_random = cloud.settings.addresses == "random"
     if is_random:
         cloud.random.shuffle(ranges)
     for vni_range in ranges:
         start, end = vni_range["startVni"], vni_range["endVni"]
-        if wanted is not None and start <= wanted <= end:
-            return
         first = cloud.random.randint(start, end) if is_random else start
         for vni in itertools.chain(range(first, end + 1), range(start, first)):
-            if wanted is None and vni not in used and start < end:
+            if vni not in used and start < end:
                 cloud.change("L2Network", network["uuid"], vni=vni)
                 return
-    reason = f"cannot allocate vni[{wanted}] in l2Network[uuid:{pool}], out of vni range"
-    if wanted is None:
-        place = f"VxlanNetwork[name:{cloud.look('L2Network', pool)['name']}, uuid:{pool}]"
-        strategy = "Vni allocator strategy[RandomVniAllocatorStrategy]"
-        reason = f"{strategy} returns nothing, because no vni is available in this {place}"
-    raise ApiError("L2.1001", reason)
+    place = f"VxlanNetwork[name:{pool['name']}, uuid:{pool['uuid']}]"
+    strategy = "Vni allocator strategy[RandomVniAllocatorStrategy] returns nothing"
+    reason = f"because no vni is available in this {place}"
+    raise ApiError("L2.1001", f"{strategy}, {reason}")
 
 
 @on("removed", "VniRange")

@@ -291,8 +291,8 @@ NEW = {
     "CreateL2NoVlanNetwork": {"zoneUuid": named("zone-1"), "physicalInterface": "eth0"},
     "CreateL2VlanNetwork": {"zoneUuid": named("zone-1"), "physicalInterface": "eth0", "vlan": 5},
     "CreateL3Network": {"l2NetworkUuid": named("l2-public")},
-    "AddIpRange": {"l3NetworkUuid": named("l3-public"), "startIp": "10.20.1.5", "endIp": "10.20.1.9", "netmask": "255.255.0.0",
-                   "gateway": "10.20.1.1"},
+    "AddIpRange": {"l3NetworkUuid": named("l3-public"), "startIp": "10.20.0.3", "endIp": "10.20.0.9", "netmask": "255.255.255.0",
+                   "gateway": "10.20.0.1"},
     "CreateVmInstance": {"instanceOfferingUuid": named("offering-small"), "imageUuid": named("image-centos7"),
                          "l3NetworkUuids": [named("l3-private")]},
     "CreateDataVolume": {"diskOfferingUuid": named("disk-20g")},
@@ -337,6 +337,7 @@ def left(cloud, type):
     return {item.get("name", item["uuid"]) for item in cloud.store.rows(type) if item.get("type") != "Root"}
 
 
+NIC_OF_UNKNOWN = "69d495dd81354c53b0e642f43328ad08"  # an Unknown machine keeps its nic
 VMS = {"web-1", "web-2", "web-3", "db-1", "db-2", "cache-1", "ci-1", "ci-2", "office-1", "batch-1", "batch-2", "old-1"}
 
 
@@ -347,10 +348,10 @@ VMS = {"web-1", "web-2", "web-3", "db-1", "db-2", "cache-1", "ci-1", "ci-2", "of
             "Cluster Host VmInstance VmNic L2Network L3Network IpRange PrimaryStorage Vip Eip".split(), set())}),
         ("Cluster", "cluster-1", {"Host": {"host-3", "host-4"}, "VmInstance": VMS, "L2Network": {"l2-public", "l2-private"}}),
         ("Host", "host-1", {"Host": {"host-2", "host-3", "host-4"}, "VmInstance": VMS}),
-        ("L2Network", "l2-private", {"L3Network": {"l3-public"}, "IpRange": {"range-public"}, "VmNic": set(), "Vip": {"vip-1"},
+        ("L2Network", "l2-private", {"L3Network": {"l3-public"}, "IpRange": {"range-public"}, "VmNic": {NIC_OF_UNKNOWN}, "Vip": {"vip-1"},
                                      "VmInstance": VMS}),
         ("L2Network", "l2-public", {"L3Network": {"l3-private"}, "IpRange": {"range-private"}, "Vip": set(), "Eip": set()}),
-        ("L3Network", "l3-private", {"L2Network": {"l2-public", "l2-private"}, "IpRange": {"range-public"}, "VmNic": set(),
+        ("L3Network", "l3-private", {"L2Network": {"l2-public", "l2-private"}, "IpRange": {"range-public"}, "VmNic": {NIC_OF_UNKNOWN},
                                      "VmInstance": VMS}),
         ("IpRange", "range-public", {"L3Network": {"l3-public", "l3-private"}, "Vip": set(), "Eip": set()}),
         ("PrimaryStorage", "ps-nfs", {"VmInstance": set(), "Volume": {"spare"}, "VolumeSnapshot": {"before-upgrade-1", "before-upgrade-2"}}),
@@ -423,6 +424,7 @@ def test_tags_die_with_their_resource(cloud, tag):
 
 @pytest.mark.parametrize("api", NEW)
 def test_a_call_for_validation_only_changes_nothing(cloud, api):
+    cloud.remove("IpRange", named("range-public"))
     before = {type: [*cloud.store.rows(type)] for type in cloud.catalogue.resources}
     assert perform(cloud, api, name="n", system_tags=["ephemeral::validationOnly"], **NEW[api]) is None
     assert {type: [*cloud.store.rows(type)] for type in cloud.catalogue.resources} == before

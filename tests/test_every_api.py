@@ -114,7 +114,7 @@ GIVEN = {
     "ReimageVmInstance": {"vmInstanceUuid": "@vm-ci-1"},
     "ResizeDataVolume": {"uuid": "@volume-spare", "size": 200 << 30},
     "ResizeRootVolume": {"uuid": "@root", "size": 200 << 30},
-    "SetL3NetworkRouterInterfaceIp": {"routerInterfaceIp": "10.20.0.9"},
+    "SetL3NetworkRouterInterfaceIp": {"routerInterfaceIp": "10.20.0.1"},
     "SetNicQos": {"outboundBandwidth": 8192},
     "DeleteVmSshKey": {"uuid": "@vm-web-1"},
     "DeleteVmStaticIp": {"l3NetworkUuid": "@l3-private"},
@@ -149,6 +149,7 @@ POOL = ("CreateL2VxlanNetworkPool", {"resourceUuid": "@pool"})
 STORED = (("AddImageStoreBackupStorage", {"resourceUuid": "@store-1"}), ("AddImageStoreBackupStorage", {"resourceUuid": "@store-2"}),
           ("AttachBackupStorageToZone", {"backupStorageUuid": "@store-1", "zoneUuid": "@zone-1"}),
           ("AddImage", {"backupStorageUuids": ["@store-1"], "resourceUuid": "@stored"}))  # fmt: skip
+ROUTES = {"networkServices": {named("provider-Flat"): ["HostRoute"]}}
 FIRST = {
     **{f"{api}Mon": ((f"Add{api[6:]}", {}),) for api in (f"Update{storage}" for storage in MONITORED)},
     "DeleteCephPrimaryStoragePool": (("AddCephPrimaryStoragePool", {"resourceUuid": "@made"}),),
@@ -163,7 +164,7 @@ FIRST = {
     "AddIpRangeByNetworkCidr": (("CreateL3Network", {"resourceUuid": "@made"}),),
     "BackupStorageMigrateImage": (("AddSftpBackupStorage", {"resourceUuid": "@made"}),),
     "CreateDataVolumeFromVolumeTemplate": (("CreateDataVolumeTemplateFromVolume", {"resourceUuid": "@made"}),),
-    "GetL3NetworkDhcpIpAddress": (("AttachNetworkServiceToL3Network", {}),),
+    "GetL3NetworkDhcpIpAddress": (("AttachNetworkServiceToL3Network", {}), ("CreateVmInstance", {"l3NetworkUuids": ["@l3-public"]})),
     "LocalStorageGetVolumeMigratableHosts": (("PrimaryStorageMigrateVolume", {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-local"}),),
     "AddVmNicToSecurityGroup": (GROUP, GROUP_ON_NETWORK),
     "DetachSecurityGroupFromL3Network": (GROUP, GROUP_ON_NETWORK),
@@ -182,7 +183,10 @@ FIRST = {
     "ExpungeDataVolume": (("DeleteDataVolume", {"uuid": "@volume-spare"}),),
     "RecoverImage": (("DeleteImage", {"uuid": "@image-centos7"}),),
     "ExpungeImage": (("DeleteImage", {"uuid": "@image-centos7"}),),
-    "RemoveHostRouteFromL3Network": (("AddHostRouteToL3Network", {"l3NetworkUuid": "@l3-private"}),),
+    "AddHostRouteToL3Network": (("AttachNetworkServiceToL3Network", ROUTES),),
+    "RemoveHostRouteFromL3Network": (("AttachNetworkServiceToL3Network", ROUTES | {"l3NetworkUuid": "@l3-private"}),
+                                     ("AddHostRouteToL3Network", {"l3NetworkUuid": "@l3-private"})),
+    "RemoveDnsFromL3Network": (("AddDnsToL3Network", {}),),
     "RemoveVmNicFromLoadBalancer": (("AddVmNicToLoadBalancer", {}),),
     "DetachPortForwardingRule": (("AttachPortForwardingRule", {}),),
     "RevertVolumeFromSnapshot": (("PrimaryStorageMigrateVolume", {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-nfs"}),

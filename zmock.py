@@ -11649,6 +11649,19 @@ def mount_storage(cloud: Cloud, host: Item) -> None:
         cloud.change("PrimaryStorage", ps["uuid"], **changes)
 
 
+@on("removed", "Host")
+def unmount_storage(cloud: Cloud, host: Item) -> None:
+    """Take the capacity of file storage in a cluster that has lost its last host.
+
+    The other clusters of that storage lose it too (NfsPrimaryStorageFactory.java).
+    """
+    cluster = host["clusterUuid"]
+    if not cloud.find("Host", "clusterUuid", cluster):
+        for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+            if ps["type"] in ("NFS", "SharedMountPoint"):
+                cloud.change("PrimaryStorage", ps["uuid"], unmounted=True)
+
+
 def users_of(cloud: Cloud, ps: Uuid) -> list[Item]:
     """Return the virtual machines with a volume on a primary storage."""
     volumes = cloud.find("Volume", "primaryStorageUuid", ps)
@@ -14780,9 +14793,8 @@ def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
     """
     servers = set()
     for vm in cloud.store.rows("VmInstance"):
-        ps = storage_of_root(cloud, vm)
-        if vm["state"] != "Stopped" and ps.get("type") == "NFS":
-            servers.add(ps["url"].partition(":/")[0])
+        if vm["state"] != "Stopped":
+            servers.add(storage_of_root(cloud, vm).get("url", "").partition(":/")[0])
     hosts = cloud.find("Host", "clusterUuid", cluster["uuid"])
     busy = [host["managementIp"] for host in hosts if host["managementIp"] in servers]
     if busy:
@@ -14790,8 +14802,8 @@ def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
         raise refused(f"nfs server running on hosts [{','.join(busy)}], {cure}")
     for host in hosts:
         if host["state"] != "Maintenance":
-            before, state = host["state"], "PreMaintenance"
-            cloud.change("Host", host["uuid"], state=state, stateBefore=before)
+            changes = {"state": "PreMaintenance", "stateBefore": host["state"]}
+            cloud.change("Host", host["uuid"], **changes)
 
 
 @named_in_rows

@@ -446,13 +446,23 @@ async def known_again(mock):
 
 async def deleted_local_host(mock):
     await take(mock, [first_volumes_on_local_storage, ("DeleteHost", {"uuid": HOST3})])
-    assert mock.cloud.look("VmInstance", NEW).get("state") in (None, "Destroyed")
+    assert not mock.cloud.look("VmInstance", NEW) and not mock.cloud.find("Volume", "vmInstanceUuid", NEW)
     assert not mock.cloud.find("LocalStorageResourceRef", "hostUuid", HOST3) and not mock.cloud.find("ImageCache", "hostUuid", HOST3)
 
 
 async def deleted_host(mock):
     await take(mock, [("DeleteHost", {"uuid": HOST1})])
     assert await mock.query("hosts", f"uuid={HOST1}") == [] and not mock.cloud.find("SystemTag", "resourceUuid", HOST1)
+
+
+async def last_of_a_cluster(mock):
+    """The storage is that of the other cluster too; what its virtual machines use counts."""
+    (before,) = await mock.query("primary-storage", f"uuid={NFS}")
+    await take(mock, [("DeleteHost", {"uuid": HOST3}), ("DeleteHost", {"uuid": HOST4})])
+    names = ("totalCapacity", "availableCapacity", "totalPhysicalCapacity", "availablePhysicalCapacity")
+    look_at(mock, ("PrimaryStorage", NFS), dict.fromkeys(names, 0) | {"status": "Connected"})
+    await take(mock, [("ReconnectHost", {"uuid": HOST1})])
+    look_at(mock, ("PrimaryStorage", NFS), {name: before[name] for name in names})
 
 
 async def last_host(mock):
@@ -632,6 +642,7 @@ FACTS = (
     Fact("AddKVMHost", "reserved memory is not subtracted", answers(ADD, totalMemoryCapacity=64 * GIB, availableMemoryCapacity=64 * GIB)),
     Fact("AddKVMHost", "local storage grows by its disk", answers(("AddKVMHost", HOST | {"clusterUuid": C2}), ("GetPrimaryStorageCapacity", {"primaryStorageUuids": [LOCAL]}),
         totalCapacity=3 * 4 << 40)),
+    Fact("AddKVMHost", "file storage that was Disconnected becomes Connected", leaves(changed("PrimaryStorage", NFS, status="Disconnected"), ADD, of=("PrimaryStorage", NFS), status="Connected")),
     Fact("AddKVMHost", "an error comes bare, and leaves no trace", Shown(no_trace)),
     Fact("AddKVMHost", "local storage is as before after an error", Shown(no_more_disk)),
     Fact("UpdateHost", "refuses the address of any host, its own too", Refused({"uuid": HOST1, "managementIp": "10.10.0.11"}, "SYS.1007", "there has been a host having managementIp[10.10.0.11]")),
@@ -680,6 +691,8 @@ FACTS = (
     Fact("DeleteHost", "leaves those on their way as they are", Uncovered("they are stopped: else their job would end with one that runs nowhere")),
     Fact("DeleteHost", "looks at neither state nor status", gone(changed("Host", HOST1, state="Maintenance", status="Connecting"), ("DeleteHost", {"uuid": HOST1}), of=("Host", HOST1))),
     Fact("DeleteHost", "takes what is on its local disk", Shown(deleted_local_host)),
+    Fact("DeleteHost", "the last one of a cluster takes the capacity of its file storage along, until one connects", Shown(last_of_a_cluster)),
+    Fact("DeleteHost", "one of several takes none along", leaves(("DeleteHost", {"uuid": HOST3}), of=("PrimaryStorage", NFS), totalCapacity=20 << 40)),
     Fact("DeleteHost", "clears lastHostUuid", Shown(last_host)),
     Fact("DeleteHost", "moves an appliance that runs", leaves(router(), ("DeleteHost", {"uuid": HOST1}), of=("VmInstance", ROUTER), state="Running", hostUuid=HOST2)),
     Fact("DeleteHost", "removes an appliance that cannot move", gone(router(), changed("Host", HOST2, state="Disabled"), changed("Host", HOST3, state="Disabled"), ("DeleteHost", {"uuid": HOST1}), of=("VmInstance", ROUTER))),

@@ -6161,7 +6161,9 @@ class QueryEngine:
         """Return where a field may stand that is not legal here, or the nearest legal name."""
         for kind, (_, *words) in resource.kinds.items():
             if name in types_of(words):
-                return f"only {kind} has {name}: add q={resource.discriminator}={kind}"
+                subtype = self.catalogue.subtypes[resource.name].get(kind, resource).name
+                add = f"add q={resource.discriminator}={kind}"
+                return f"only {kind} has {name}: {add}, or in ZQL query {subtype}"
         if name in resource.fields:
             sort = "" if resource.fields[name] in MANY else " and sort"
             return f"{name} may stand in q{sort}"
@@ -10702,7 +10704,7 @@ def batch_query(cloud: Cloud, call: Call) -> Item:
     script, batch = call["script"] or "", BatchQuery(cloud, call)
     for statement in SCRIPT_STATEMENT.finditer(script):
         text = re.sub(rf"{SCRIPT_TEXT}|//.*", r"\1", statement[0]).strip()
-        if text.startswith("return"):
+        if re.match(r"return\b", text):
             break
         try:
             batch.run(text)
@@ -10710,7 +10712,8 @@ def batch_query(cloud: Cloud, call: Call) -> Item:
             if isinstance(error, NotPlain):
                 raise
             line = script.count("\n", 0, statement.start())  # sic: the first one is 0
-            details = f"{error}, error at line {line}: {script.splitlines()[line]}"
+            whole = script.split("\n")[line]
+            details = f"{error}, error at line {line}: {whole}"
             hint = getattr(error, "hint", "")
             raise unanswered(cloud, call, "SYS.1006", details, hint) from None
     return {"result": without_nulls(batch.output)}
@@ -10764,7 +10767,7 @@ class BatchQuery:
         if not text.split():
             raise ValueError(f"invalid query string: {text}")
         name, *words = text.split()
-        api = self.api(name, name.lower(), "Query")
+        api = self.api(name, name.lower(), is_query=True)
         pairs = []
         for word in words:
             key, _, value = word.partition("=")
@@ -10785,24 +10788,23 @@ class BatchQuery:
 
     def call(self, name: str, text: str) -> Item:
         """Return the answer of an API that answers at once, with parameters in JSON."""
-        api, params = self.api(name, name), load_json(text)
+        api, params = self.api(name, name, is_query=False), load_json(text)
         if not isinstance(params, dict):
             raise ValueError(f"{text} is no JSON object")
         params = self.cloud.check(api, params)
         return {"result": self.cloud.perform(replace(self.batch, api=api, params=params)) or {}}
 
-    def api(self, name: str, key: str, kind: str = "Get") -> Api:
+    def api(self, name: str, key: str, is_query: bool) -> Api:
         """Return the API of a name. Those that need no session cannot be in a script."""
-        apis = {}
-        for api in self.cloud.catalogue.apis.values():
-            if api.at_once and not api.open:
-                apis[api.name.lower()] = api
-        if key not in apis:
+        rows = self.cloud.catalogue.apis.values()
+        apis = {row.name.lower(): row for row in rows if row.at_once and not row.open}
+        api = apis.get(key)
+        if api is None:
             hint = did_you_mean(name, apis)[2:]
             raise ApiError("SYS.1007", f"no query API found for {name}", hint=hint)
-        if (apis[key].kind == "Query") != (kind == "Query") or not self.cloud.simulated(apis[key]):
+        if is_query != (api.kind == "Query") or not self.cloud.simulated(api):
             raise NotPlain(name)
-        return apis[key]
+        return api
 
 
 # ---- Behaviours: hosts ---------------------------------------------------------------------------

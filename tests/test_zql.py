@@ -43,6 +43,7 @@ WRONG = (  # a statement, where it is wrong, and the hint
     ("query zone\nwhere\n  name like x", "at line 3:12, name like x", "write 'x', with single quotes"),
     ('query zone where name = "x"', 'at line 1:24, re name = "x"', "write 'x', with single quotes"),
     ("query zone where naem = 'x'", "not having field[naem]", "did you mean name?"),
+    ("query host where username = 'root'", "not having field[username]", "or in ZQL query KVMHost"),
     ("query zone where clustr.name = 'x'", "have no expanded query[clustr]", "did you mean cluster?"),
     ("query zone orderby name asc", "at line 1:11, ", "did you mean order by?"),
     ("query zone.naem", "has no field[naem]", "did you mean name?"),

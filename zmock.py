@@ -831,9 +831,9 @@ class ThrownError(ApiError):
 class NeverAnswered(ApiError):
     """The failure of a call that the server leaves without an answer until it times out."""
 
-    def __init__(self, message: str, seconds: Seconds, hint: str) -> None:
-        super().__init__("SYS.1001", f"{message} timeout after {seconds} seconds", hint=hint)
-        self.seconds = seconds
+    def __init__(self, message: str, limit: Seconds, hint: str) -> None:
+        super().__init__("SYS.1001", f"{message} timeout after {limit} seconds", hint=hint)
+        self.seconds = limit
 
 
 class BadParameter(ApiError):

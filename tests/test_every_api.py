@@ -63,6 +63,8 @@ GIVEN = {
     "CreateSystemTag": {"tag": "host::reservedCpu::1"},
     "CreateVmInstance": {"l3NetworkUuids": ["@l3-private"], "imageUuid": "@image-centos7", "instanceOfferingUuid": "@offering-small"},
     "GetTaskProgress": {"apiId": "a" * 32},
+    "ZQLQuery": {"zql": "query zone"},
+    "BatchQuery": {"script": 'put("zones", query("queryzone"))'},
     "LogInByAccount": {"password": SHA512_OF_PASSWORD},
     "LogInByUser": {"password": SHA512_OF_PASSWORD, "accountName": "admin"},
     "SubmitLongJob": {"jobName": "APIMigrateVmMsg", "jobData": json.dumps({"vmInstanceUuid": named("vm-web-1")})},
@@ -259,7 +261,7 @@ def test_all_of_what_clients_use_is_simulated(collection):
 
 
 # members of answers that are maps, of which the server names nothing (JsonSchemaBuilder.java)
-MAPS = {"CheckApiPermission.inventory", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
+MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
         "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
         "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory"}  # fmt: skip

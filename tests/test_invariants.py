@@ -131,7 +131,7 @@ def doubtful_volumes(cloud):
     for volume in cloud.store.rows("Volume"):
         local = cloud.look("PrimaryStorage", volume.get("primaryStorageUuid")).get("type") == "LocalStorage" and "installPath" in volume
         trees, snapshots = (cloud.find(type, "volumeUuid", volume["uuid"]) for type in ("VolumeSnapshotTree", "VolumeSnapshot"))
-        made = [snapshot for snapshot in snapshots if snapshot["status"] != "Creating"]
+        made = [snapshot for snapshot in snapshots if "primaryStorageUuid" in snapshot]
         checks = {
             "is Ready nowhere": volume["status"] != "Ready" or "installPath" in volume,
             "has a vm and no number": "deviceId" in volume or "vmInstanceUuid" not in volume or cloud.jobs.runs,

@@ -151,7 +151,7 @@ def test_a_mistake_is_refused_with_the_object_and_the_nearest_right_thing(refusa
     assert why in refusal(SMALL | told)
 
 
-@pytest.mark.parametrize("field", ("imageUuid", "instanceOfferingUuid", "lastHostUuid"))
+@pytest.mark.parametrize("field", ("imageUuid", "instanceOfferingUuid"))
 def test_what_a_real_object_remembers_of_a_deleted_one_is_taken_and_reported(load, caplog, field):
     assert items(load({"vm-instances": [{"name": "v", "state": "Stopped", field: GONE}]}), "VmInstance", field) == [[GONE]]
     assert f"{field} of VmInstance v, {GONE}, is not in the file" in caplog.text

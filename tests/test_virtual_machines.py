@@ -256,7 +256,6 @@ async def test_a_virtual_router_comes_with_the_first_vm_on_a_network_that_needs_
     assert (await cloud.create("ReconnectVirtualRouter", vmInstanceUuid=uuid))["status"] == "Connected"
     assert "it can't be cloned" in await failure(cloud, "CloneVmInstance", vmInstanceUuid=uuid, names=["c"])
     await cloud.delete("vm-instances", uuid)
-    await cloud.act("vm-instances", uuid, "expungeVmInstance")
     assert await cloud.query("vm-instances/appliances") == []
 
 

@@ -401,12 +401,6 @@ def test_some_things_remember_what_is_gone(cloud, type, name, other, field, of):
     assert cloud.get(other, named(of))[field] == named(name)
 
 
-def test_the_virtual_machines_of_a_host_that_goes_are_stopped(cloud):
-    perform(cloud, "DeleteHost", uuid=named("host-1"))
-    states = {vm["name"]: vm["state"] for vm in cloud.store.rows("VmInstance") if vm.get("lastHostUuid") == named("host-1")}
-    assert states == {"web-1": "Stopped", "db-1": "Stopped", "ci-1": "Stopped", "old-1": "Destroyed"}
-
-
 @pytest.mark.parametrize("tag", ("SystemTag", "UserTag"))
 def test_tags_die_with_their_resource(cloud, tag):
     zone = make(cloud, "CreateZone", name="z")["uuid"]

@@ -10831,13 +10831,13 @@ def memory_of(vm: Item) -> int:
 def available_cpus(cloud: Cloud, host: Item) -> Any:
     """Return the processors that nothing uses, None before the host was connected once."""
     used = cloud.store.table("VmInstance").total("hostUuid", host["uuid"], cpus_of)
-    return host["totalCpuCapacity"] - used if "cpuNum" in host else None
+    return host["totalCpuCapacity"] - used if "totalCpuCapacity" in host else None
 
 
 @on("computed", "Host.availableMemoryCapacity")
 def available_memory(cloud: Cloud, host: Item) -> Any:
     used = cloud.store.table("VmInstance").total("hostUuid", host["uuid"], memory_of)
-    return host["totalMemoryCapacity"] - used if "cpuNum" in host else None
+    return host["totalMemoryCapacity"] - used if "totalMemoryCapacity" in host else None
 
 
 def reserved_memory(cloud: Cloud, host: Item) -> int:

@@ -205,9 +205,9 @@ class Fuzzer(Anything):
             return await self.params(api)
         return {}
 
-    async def value(self, param):
+    async def value(self, param, fits=None):
         if param.refers or param.name in BY_NAME or param.name.endswith(("Ip", "Cidr")):
-            return await super().value(param)
+            return await super().value(param, fits)
         if param.type in ("int", "long") and self.random.random() < 0.5:
             return self.random.choice((param.low or 0, param.high or (1 << (31 if param.type == "int" else 63)) - 1, 0, 1, -1, -(1 << 31), (1 << 31) - 1, -(1 << 63)))
         return weird(self.random) if self.random.random() < 0.3 else await super().value(param)

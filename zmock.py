@@ -17391,7 +17391,7 @@ MOST_BODIES = 1000  # calls whose headers and bodies the journal holds
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
 INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
     "moment", "began", "hints", "drop", "end", "fault", "error", "is_last", "hung_up",
-    "request", "answer",
+    "is_spelled", "request", "answer",
 )  # fmt: skip
 SECRET_NAME = re.compile(
     r"\w*(?:passwords?|secret(?:_?key)?|authkey|privatekey|psk)", re.IGNORECASE

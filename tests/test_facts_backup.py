@@ -2,7 +2,7 @@
 
 import pytest
 from asking import each, failure, one, outcome, submit
-from facts import Refused, Shown, Uncovered, chain, check, error_of, report
+from facts import Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_images import breaks, twice
 from test_facts_vm import (
     ABSENT,
@@ -462,7 +462,3 @@ async def cloud(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts(cloud, fact):
     await check(fact, cloud)
-
-
-def test_report():
-    print(report(FACTS))

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from asking import each, one, outcome
-from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of, report
+from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_images import breaks
 from test_facts_vm import (
     ABSENT,
@@ -747,7 +747,3 @@ async def cloud(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts(cloud, fact):
     await check(fact, cloud)
-
-
-def test_report():
-    print(report(FACTS))

@@ -5,7 +5,7 @@ The facts follow the calls. The last ones are about what goes with a network or 
 
 import pytest
 from asking import each, outcome
-from facts import Refused, Shown, Uncovered, chain, check, error_of, report
+from facts import Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_nics import FULL, L2_PUBLIC, attach, nothing, tag_of
 from test_facts_vm import (
     ABSENT,
@@ -729,7 +729,3 @@ async def cloud(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts(cloud, fact):
     await check(fact, cloud)
-
-
-def test_report():
-    print(report(FACTS))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from asking import each, outcome
-from facts import Refused, Shown, Uncovered, check, report
+from facts import Refused, Shown, Uncovered, check
 from test_facts_vm import (
     ABSENT,
     BS,
@@ -643,7 +643,3 @@ async def cloud(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts(cloud, fact):
     await check(fact, cloud)
-
-
-def test_report():
-    print(report(FACTS))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from asking import each
-from facts import Fact, Refused, Shown, Uncovered, check, error_of, report
+from facts import Fact, Refused, Shown, Uncovered, check, error_of
 from test_facts_volumes import (
     ABSENT,
     after,
@@ -1163,9 +1163,3 @@ async def cloud(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts_of_storage(cloud, fact):
     await check(fact, cloud)
-
-
-def test_most_facts_of_storage_are_covered():
-    told = report(FACTS)
-    print(told)
-    assert float(told.rpartition("; ")[2].split()[0]) <= 3

@@ -7,7 +7,7 @@ refusal with its codes, or an effect. The helpers below prepare a cloud (`after`
 
 import pytest
 from asking import each, outcome
-from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of, report
+from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
 
 import zmock
 from zmock import named
@@ -1169,7 +1169,3 @@ async def cloud(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts(cloud, fact):
     await check(fact, cloud)
-
-
-def test_report():
-    print(report(FACTS))

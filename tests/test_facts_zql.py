@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 from asking import each, outcome
-from facts import Fact, Refused, Shown, Uncovered, check, report
+from facts import Fact, Refused, Shown, Uncovered, check
 
 import zmock
 from zmock import named
@@ -377,7 +377,3 @@ async def mock(request):
 @each("fact", FACTS, ids=lambda fact: fact.name)
 async def test_facts(mock, fact):
     await check(fact, mock)
-
-
-def test_report():
-    print(report(FACTS))

@@ -11001,46 +11001,28 @@ ALIKE = {
 
 
 def system_of(cloud: Cloud, host: Uuid) -> str:
-    """Return the operating system of a host: "CentOS;Core;7"."""
-    names = ("distribution", "release", "version")
-    parts = [rest_of_tag(cloud, host, f"os::{name}::") or "" for name in names]
-    return ";".join([*parts[:2], parts[2].partition(".")[0]])
+    """Return the operating system of a host with its version: "CentOS;Core;7.4.1708"."""
+    parts = ("distribution", "release", "version")
+    return ";".join(rest_of_tag(cloud, host, f"os::{part}::") or "null" for part in parts)
 
 
 @named_in_rows
 def refuse_unlike_host(cloud: Cloud, host: Item, call: Call) -> None:
     """Refuse a new host that is unlike another one of its cluster."""
     uuid, cluster = host["uuid"], host["clusterUuid"]
-    system = system_of(cloud, uuid)
+    system = system_of(cloud, uuid).partition(".")[0]  # without its minor version
     for other in cloud.find("Host", "clusterUuid", cluster):
         for begin, words in ALIKE.items():
-            value, own = (rest_of_tag(cloud, key, begin) for key in (other["uuid"], uuid))
             counts = begin != "cpuModelName::" or configured(cloud, "kvm", "checkHostCpuModelName")
-            if counts and value not in (None, own):
+            value = rest_of_tag(cloud, other["uuid"], begin)
+            if counts and value not in (None, rest_of_tag(cloud, uuid, begin)):
                 place = f"host [uuid:{uuid}] cannot be added to cluster [uuid:{cluster}]"
                 raise refused(f"{place} because {words} does not match")
-        current = system_of(cloud, other["uuid"])
-        if other["status"] != "Connecting" and current not in (";;", system):
+        current = system_of(cloud, other["uuid"]).partition(".")[0]
+        if other["status"] != "Connecting" and current not in ("null;null;null", system):
             new = f"new added host[name:{host['name']} ip:{host['managementIp']}]"
             place = f"cluster[uuid:{cluster}] already has host with os version[{current}]"
             raise refused(f"{place}, but {new} has host os version[{system}]")
-
-
-@on("removed", "Host")
-def clean_up_after_host(cloud: Cloud, host: Item) -> None:
-    """Stop the user's virtual machines on a removed host. One that is paused stays so, nowhere."""
-    for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
-        if vm["type"] != "UserVm":
-            continue  # see move_appliances
-        if vm["state"] == "Paused":
-            cloud.change("VmInstance", vm["uuid"], hostUuid=None)
-            continue
-        add_gc_job_if_away(cloud, vm, host, "StopVmGC", f"stop-vm-{vm['uuid']}-{vm['name']}")
-        leave_host(cloud, vm["uuid"], "Stopped")
-    collect_for(cloud, host["uuid"])
-    arguments = [host["uuid"], host["name"]]
-    sentence = "the host[uuid:%s, name:%s] went away"
-    cloud.notify(sentence, arguments, "HostVO", host["uuid"], "Warning")
 
 
 @behaviour(run="Run the script")
@@ -12655,29 +12637,22 @@ def hosts_to_move_to(cloud: Cloud, hosts: list[Item], origin: Uuid) -> list[Item
             others.append(host)  # those of a removed cluster are going too
     reason = f"after rule out avoided host[{origin}], there is no host left in candidates"
     others = some_of(cloud, others, reason)
-    version = os_version(cloud, origin)
-    same = [host for host in others if os_version(cloud, host["uuid"]) == version]
-    return some_of(cloud, same, f"no candidate host has version[{version}]")
-
-
-def os_version(cloud: Cloud, host: Uuid) -> str:
-    """Return the version of the operating system of a host: "CentOS;Core;7.4.1708"."""
-    parts = ("distribution", "release", "version")
-    return ";".join(rest_of_tag(cloud, host, f"os::{part}::") or "null" for part in parts)
+    system = system_of(cloud, origin)
+    same = [host for host in others if system_of(cloud, host["uuid"]) == system]
+    return some_of(cloud, same, f"no candidate host has version[{system}]")
 
 
 def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
     """Return the hosts on whose local disks volumes of a virtual machine are."""
-    homes = set()
-    for volume in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]):
-        ref = cloud.store.peek("LocalStorageResourceRef", volume["uuid"])
-        if ref:
-            homes.add(ref.get("hostUuid"))
-    return homes - {None}
+    volumes = cloud.find("Volume", "vmInstanceUuid", vm["uuid"])
+    return {host for volume in volumes if (host := local_host(cloud, volume["uuid"]))}
 
 
 def move_away(cloud: Cloud, vm: Item) -> bool:
-    """Move a virtual machine to any other host. Return False if it cannot move."""
+    """Move a virtual machine to any other host. Return False if it cannot move.
+
+    One on local storage cannot (LocalStorageFactory.java).
+    """
     if storage_of_root(cloud, vm).get("type") == "LocalStorage":
         return False
     try:
@@ -12717,37 +12692,33 @@ def leave_evacuated(cloud: Cloud, call: Call, error: ApiError) -> None:
             evacuate_host(cloud, cloud.get("Host", call["uuid"]), call)
 
 
+def move_or_remove(cloud: Cloud, appliance: Item) -> None:
+    """Move an appliance that runs to another host, or remove it if that is not possible.
+
+    The source is ApplianceVmCascadeExtension.java.
+    """
+    if appliance["state"] != "Running" or not move_away(cloud, appliance):
+        cloud.remove("VmInstance", appliance["uuid"])
+
+
 @on("removed", "Host")
-def move_appliances(cloud: Cloud, host: Item) -> None:
-    """Move the appliances of a removed host, or remove them (ApplianceVmCascadeExtension.java)."""
+def clean_up_after_host(cloud: Cloud, host: Item) -> None:
+    """Stop the user's virtual machines on a removed host, and move its appliances.
+
+    One that is paused stays so, nowhere.
+    """
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         if vm["type"] == "ApplianceVm":
             move_or_remove(cloud, vm)
-
-
-def move_or_remove(cloud: Cloud, vm: Item) -> None:
-    """Move an appliance that runs to another host, or remove it if that is not possible."""
-    if vm["state"] != "Running" or not move_away(cloud, vm):
-        cloud.remove("VmInstance", vm["uuid"])
-
-
-@named_in_rows
-def part_from_network(cloud: Cloud, l2: Item, call: Call) -> None:
-    """Detach the machines of a cluster from an L2 network, or from those of a VXLAN pool.
-
-    Appliances move away, or are removed. A virtual machine that is on its way somewhere keeps its
-    nic (VmCascadeExtension.java).
-    """
-    for network in (l2, *cloud.find("L2Network", "poolUuid", l2["uuid"])):
-        for l3 in cloud.find("L3Network", "l2NetworkUuid", network["uuid"]):
-            for nic in cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]):
-                vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
-                if vm.get("clusterUuid") != call["clusterUuid"]:
-                    continue
-                if vm["type"] == "ApplianceVm":
-                    move_or_remove(cloud, vm)
-                elif vm["state"] in ("Running", "Stopped", "Paused", "Destroyed"):
-                    cloud.remove("VmNic", nic["uuid"])
+        elif vm["state"] == "Paused":
+            cloud.change("VmInstance", vm["uuid"], hostUuid=None)
+        else:
+            add_gc_job_if_away(cloud, vm, host, "StopVmGC", f"stop-vm-{vm['uuid']}-{vm['name']}")
+            leave_host(cloud, vm["uuid"], "Stopped")
+    collect_for(cloud, host["uuid"])
+    sentence = "the host[uuid:%s, name:%s] went away"
+    arguments = [host["uuid"], host["name"]]
+    cloud.notify(sentence, arguments, "HostVO", host["uuid"], "Warning")
 
 
 @named_in_rows
@@ -13403,14 +13374,29 @@ def leave_range(cloud: Cloud, ip_range: Item) -> None:
     release_nics(cloud, nics)
 
 
-def release_nics(cloud: Cloud, nics: list[Item]) -> None:
-    """Detach nics from virtual machines in some states, and remove appliances that have them.
+@named_in_rows
+def leave_cluster(cloud: Cloud, l2: Item, call: Call) -> None:
+    """Detach the machines of a cluster from an L2 network, or from those of a VXLAN pool."""
+    for network in (l2, *cloud.find("L2Network", "poolUuid", l2["uuid"])):
+        for l3 in cloud.find("L3Network", "l2NetworkUuid", network["uuid"]):
+            nics = []
+            for nic in cloud.find("VmNic", "l3NetworkUuid", l3["uuid"]):
+                vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
+                if vm.get("clusterUuid") == call["clusterUuid"]:
+                    nics.append(nic)
+            release_nics(cloud, nics, moves_appliances=True)
+
+
+def release_nics(cloud: Cloud, nics: list[Item], moves_appliances: bool = False) -> None:
+    """Detach nics from virtual machines in some states. Remove the appliances that have them.
 
     The sources are VmCascadeExtension.java and ApplianceVmCascadeExtension.java.
     """
     for nic in nics:
         vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
-        if vm.get("type") == "ApplianceVm":
+        if vm.get("type") == "ApplianceVm" and moves_appliances:
+            move_or_remove(cloud, vm)
+        elif vm.get("type") == "ApplianceVm":
             cloud.remove("VmInstance", vm["uuid"])
         elif vm.get("state") in ("Running", "Paused", "Stopped", "Destroyed"):
             cloud.remove("VmNic", nic["uuid"])

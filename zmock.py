@@ -11588,7 +11588,7 @@ def refuse_mons(cloud: Cloud, call: Call) -> None:
 def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
     """Add a monitor for each url to a storage of Ceph. The first one stands for the cluster.
 
-    Raise SYS.1006 for a cluster that is another storage of this kind already.
+    Raise SYS.1006 without a monitor, and for a cluster that is such a storage already.
     """
     row = cloud.catalogue.resources[call.api.type]
     relation, mons = row.relations["mons"], [mon_of(url) for url in call["monUrls"]]
@@ -11598,6 +11598,11 @@ def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
         cloud.change(relation.target, item["uuid"], monUuid=item["uuid"])
     if call["uuid"]:
         return
+    if not mons:
+        place = f"{spaced(row.name).lower()}[uuid:{storage['uuid']}]"
+        maker = place.partition(" ")[0]
+        reason = f"unable to connect to the {place}. Failed to connect all {maker} mons."
+        raise refused(reason + " Errors are []" * (row.stored == "BackupStorage"))
     fsid = str(uuid5(NAMESPACE_OID, mons[0]["hostname"]))  # the same for primary and backup storage
     for other in cloud.find(row.stored, "fsid", fsid):
         if other["type"] == storage["type"]:
@@ -13650,7 +13655,7 @@ def add_servers(cloud: Cloud, vm: Item) -> None:
 
 def has_router(cloud: Cloud, l3: Item) -> bool:
     nics = cloud.find("VmNic", "metaData", GUEST)
-    return any(nic["l3NetworkUuid"] == l3["uuid"] for nic in nics)
+    return any(nic.get("l3NetworkUuid") == l3["uuid"] for nic in nics)
 
 
 def offering_of_router(cloud: Cloud, l3: Item) -> Item | None:
@@ -13736,7 +13741,8 @@ def copy_parts(cloud: Cloud, source: Uuid, vm: Item, with_data: bool) -> None:
     """Give a virtual machine nics on the networks of another one, and volumes of the same sizes."""
     nics = cloud.find("VmNic", "vmInstanceUuid", source)
     for nic in sorted(nics, key=operator.itemgetter("deviceId")):
-        add_nic(cloud, vm, nic["l3NetworkUuid"])
+        if "l3NetworkUuid" in nic:
+            add_nic(cloud, vm, nic["l3NetworkUuid"])
     volumes = cloud.find("Volume", "vmInstanceUuid", source)
     for volume in sorted(volumes, key=lambda volume: volume["type"] != "Root"):
         if volume["type"] == "Root" or with_data:

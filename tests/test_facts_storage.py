@@ -480,6 +480,9 @@ CHANGED = (
         added(kind), attach(), host_away(HOST1, HOST2), RECONNECT, code="PS.1003", details=lost(kind), changes=True)) for kind in ("NFS", "SharedMountPoint")),
     Fact("ReconnectPrimaryStorage", "mounts again what was lost", answers(
         added("NFS"), attach(), changed(*PS, status="Disconnected"), RECONNECT, status="Connected", totalCapacity=20 * TIB)),
+    Fact("ReconnectPrimaryStorage", "refuses Ceph without a monitor", refused(
+        added("Ceph"), ("RemoveMonFromCephPrimaryStorage", {"uuid": NEW, "monHostnames": ["10.10.0.91"]}), RECONNECT, code="SYS.1006",
+        details=f"unable to connect to the ceph primary storage[uuid:{NEW}]. Failed to connect all ceph mons.", changes=True)),
     Fact("ReconnectPrimaryStorage", "answers Ceph with monitors and pools", answers(added("Ceph"), RECONNECT, status="Connected", mons=bool, pools=bool)),
     Fact("UpdatePrimaryStorage", "changes name and description", answers(act("UpdatePrimaryStorage", NFS, name="n", description=""), name="n", description="")),
     Fact("UpdatePrimaryStorage", "changes nothing, lastOpDate neither, if nothing is given", Shown(unchanged)),
@@ -1073,6 +1076,8 @@ CEPH_FACTS = (
     Fact("AddCephPrimaryStorage", "fails if no monitor connects", refused(failing("AddCephPrimaryStorage", "connect", "SYS.1006"), ceph(), code="SYS.1006")),
     Fact("AddCephPrimaryStorage", "fails if monitors are of different clusters", refused(failing("AddCephPrimaryStorage", "connect", "SYS.1006"), ceph(MON, MON2), code="SYS.1006")),
     Fact("AddCephPrimaryStorage", "leaves out a monitor that does not connect while another one does", Uncovered("all monitors are there")),
+    Fact("AddCephPrimaryStorage", "fails without a monitor", refused(
+        added("Ceph", monUrls=[]), code="SYS.1006", details=f"unable to connect to the ceph primary storage[uuid:{NEW}]. Failed to connect all ceph mons.")),
     Fact("AddCephPrimaryStorage", "fails for a cluster of Ceph that is another storage", refused(
         one_ceph_twice, ceph(), code="SYS.1006", details=f"there is another CEPH primary storage[name:ps, uuid:{OTHER}] with the same FSID[*], you cannot add the same CEPH setup "
         "as two different primary storage")),

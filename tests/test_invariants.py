@@ -271,6 +271,13 @@ async def test_what_a_network_and_a_cluster_take_along(cloud):
     assert not await cloud.query("instance-offerings", "name=o") and not await cloud.query("vm-instances", "name=r")
 
 
+async def test_a_nic_without_a_network_is_not_cloned(cloud):
+    (nic,) = await cloud.query("vm-instances/nics", "vmInstance.name=ci-1")
+    cloud.cloud.change("VmNic", nic["uuid"], l3NetworkUuid=None, ip=None, netmask=None, gateway=None, ipRangeUuid=None)
+    (clone,) = (await cloud.call("CloneVmInstance", vmInstanceUuid=named("vm-ci-1"), names=["n"], strategy="JustCreate"))["result"]["inventories"]
+    assert "error" not in clone and clone["inventory"]["vmNics"] == []
+
+
 async def test_local_storage_is_the_disks_of_its_hosts(cloud):
     await cloud.create("AddSimulatorHost", name="s", managementIp="10.10.0.99", clusterUuid=CLUSTER_2)
     volume = await cloud.create("CreateDataVolume", name="n", diskOfferingUuid=named("disk-20g"), primaryStorageUuid=LOCAL,

@@ -14781,7 +14781,7 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
 
 @named_in_rows
 def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
-    """Take the hosts of a cluster out of use.
+    """Take the hosts of a cluster out of use, but for those that another update has taken.
 
     Refuse if one is the NFS server of a virtual machine that is not Stopped.
     """
@@ -14795,9 +14795,9 @@ def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
         cure = "stop releated vm instances before update host os."  # sic
         raise refused(f"nfs server running on hosts [{','.join(busy)}], {cure}")
     for host in hosts:
-        if host["state"] != "Maintenance":
+        if host["state"] not in ("PreMaintenance", "Maintenance"):
             changes = {"state": "PreMaintenance", "stateBefore": host["state"]}
-            cloud.change("Host", host["uuid"], **changes)
+            cloud.change("Host", host["uuid"], updateJob=call.job, **changes)
 
 
 @named_in_rows
@@ -14808,9 +14808,12 @@ def end_update(cloud: Cloud, cluster: Item, call: Call) -> None:
         results[host["uuid"]] = "success"
         if host["status"] != "Connected":
             results[host["uuid"]] = "host is not in the connected status, cannot update os"
-        if "stateBefore" in host:
-            cloud.change("Host", host["uuid"], state=host["stateBefore"], stateBefore=None)
+        if host.get("updateJob") == call.job:
+            changes = {"state": host["stateBefore"], "stateBefore": None, "updateJob": None}
+            cloud.change("Host", host["uuid"], **changes)
             reconnect_later(cloud, host, call)
+        elif host["state"] != "Maintenance":
+            results[host["uuid"]] = "host is in the premaintenance state, cannot update os"
     for job in cloud.find("LongJob", "apiId", call.job):
         cloud.change("LongJob", job["uuid"], jobResult=json.dumps(results))
 

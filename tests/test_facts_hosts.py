@@ -292,6 +292,19 @@ async def away_in_between(mock):
         "Succeeded", {HOST3: "success", HOST4: "host is not in the connected status, cannot update os"})  # fmt: skip
 
 
+async def two_updates(mock):
+    """The second one finds the hosts in PreMaintenance. They are as before when the first one ends."""
+    mock.cloud.settings.long_delay = "100"
+    await take(mock, [READY])
+    first, second = [(await mock.create("UpdateClusterOS", uuid=C2))["uuid"] for _ in range(2)]
+    await mock.advance(110)
+    await mock.login()
+    busy = "host is in the premaintenance state, cannot update os"
+    for job, result in ((first, "success"), (second, busy)):
+        assert json.loads((await one(mock, "longjobs", f"uuid={job}"))["jobResult"]) == {HOST3: result, HOST4: result}
+    assert [mock.cloud.look("Host", uuid)["state"] for uuid in (HOST3, HOST4)] == ["Enabled"] * 2
+
+
 async def on_the_nfs_server(mock):
     """host-3 is the NFS server of the storage with all root volumes."""
     mock.cloud.change("PrimaryStorage", NFS, url="10.10.0.13:/export")
@@ -611,6 +624,7 @@ FACTS = (
     Fact("UpdateClusterOS", "hosts are in PreMaintenance, then as before; one in Maintenance stays so; nothing moves", Shown(hosts_of_an_update)),
     Fact("UpdateClusterOS", "the result says how each host has fared", updated(results={HOST3: "success", HOST4: "success"})),
     Fact("UpdateClusterOS", "the job succeeds even if a host fails", Shown(away_in_between)),
+    Fact("UpdateClusterOS", "leaves alone the hosts that another job updates", Shown(two_updates)),
     Fact("UpdateClusterOS", "two hosts at a time, 100 × done / hosts", Uncovered("all hosts of a cluster are updated at the same time")),
     Fact("UpdateClusterOS", "cannot be cancelled", Shown(no_cancellation)),
 

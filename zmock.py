@@ -10978,10 +10978,10 @@ def lose_host(cloud: Cloud, call: Call, error: ApiError) -> None:
 @named_in_rows
 def reconnect_later(cloud: Cloud, host: Item, call: Call) -> None:
     """Reconnect a host that is in use again, beside the call (HostBase.java)."""
-    call_beside(cloud, call, "ReconnectHost", host["uuid"])
+    call_in_background(cloud, call, "ReconnectHost", host["uuid"])
 
 
-def call_beside(cloud: Cloud, call: Call, name: str, uuid: Uuid) -> None:
+def call_in_background(cloud: Cloud, call: Call, name: str, uuid: Uuid) -> None:
     """Make another call, about an object, that nobody waits for. It takes as long as this one."""
     inner = Call(cloud.catalogue.apis[name], {"uuid": uuid}, job=cloud.uuid(), account=ADMIN)
 
@@ -11445,7 +11445,7 @@ def move_volume(cloud: Cloud, volume: Item, storage: Uuid) -> None:
 
 
 def hosts_of_storage(cloud: Cloud, ps: Item) -> list[Uuid]:
-    """Return the hosts of the clusters of a primary storage, but those never seen since."""
+    """Return the hosts in the clusters of a local storage that have shown it their disks."""
     uuids = []
     for cluster in ps["attachedClusterUuids"]:
         uuids += [host["uuid"] for host in cloud.find("Host", "clusterUuid", cluster)]
@@ -11552,7 +11552,7 @@ def move_local_refs(cloud: Cloud, volume: Uuid | None, host: Uuid) -> None:
 
 @behaviour
 def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
-    """Answer the disks of the hosts of a local storage, zeros for another host that is away."""
+    """Answer the disks of the hosts of a local storage, zeros for one that it has not seen."""
     ps, host = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"]
     if host and host not in hosts_of_storage(cloud, ps):
         return {"inventories": [{"hostUuid": host, **dict.fromkeys(CAPACITIES, 0)}]}
@@ -11563,54 +11563,56 @@ def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
 # monitors and users of storage
 
 
-@on("called", "")
-def refuse_mons(cloud: Cloud, call: Call) -> None:
-    """Refuse a host that is twice among new monitors, or is one already (CephApiInterceptor.java).
+@named_in_rows
+def wrong_mons(cloud: Cloud, storage: Item, call: Call) -> Item | None:
+    """Return why hosts cannot be new monitors, or None (CephApiInterceptor.java).
 
     A monitor is of one primary storage and of one backup storage.
     """
-    if not call["monUrls"]:
-        return
-    mons = cloud.catalogue.resources[call.api.type].relations["mons"].target
     hostnames = [mon_of(url)["hostname"] for url in call["monUrls"]]
     if len({*hostnames}) < len(hostnames):
-        raise ApiError("SYS.1007", f"Cannot add same host[{repeated(hostnames)}] in mons")
+        return {"reason": f"Cannot add same host[{repeated(hostnames)}] in mons"}
+    mons = cloud.catalogue.resources[call.api.type].relations["mons"].target
     used = [name for name in hostnames if cloud.find(mons, "hostname", name)]
-    if used and call["uuid"]:
-        raise ApiError("SYS.1007", "Adding the same Mon node is not allowed")
-    if used:
-        storage = spaced(call.api.type).lower()
-        reason = f"there has been some {storage} using mon[hostnames:[{', '.join(used)}]]"
-        raise ApiError("SYS.1007", f"cannot add {storage}, {reason}")
+    if not used:
+        return None
+    if call["uuid"]:
+        return {"reason": "Adding the same Mon node is not allowed"}
+    storage_words = spaced(call.api.type).lower()
+    reason = f"there has been some {storage_words} using mon[hostnames:[{', '.join(used)}]]"
+    return {"reason": f"cannot add {storage_words}, {reason}"}
 
 
 @named_in_rows
 def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
-    """Add a monitor for each url to a storage of Ceph. The first one stands for the cluster.
-
-    Raise SYS.1006 without a monitor, and for a cluster that is such a storage already.
-    """
-    row = cloud.catalogue.resources[call.api.type]
-    relation, mons = row.relations["mons"], [mon_of(url) for url in call["monUrls"]]
-    for mon in mons:
+    """Add a monitor for each url to a storage of Ceph."""
+    relation = cloud.catalogue.resources[call.api.type].relations["mons"]
+    for mon in map(mon_of, call["monUrls"]):
         key = {relation.theirs: storage["uuid"]}
         item = cloud.add(relation.target, **key, monAddr=mon["hostname"], **mon)
         cloud.change(relation.target, item["uuid"], monUuid=item["uuid"])
-    if call["uuid"]:
-        return
-    if not mons:
-        place = f"{spaced(row.name).lower()}[uuid:{storage['uuid']}]"
-        maker = place.partition(" ")[0]
-        reason = f"unable to connect to the {place}. Failed to connect all {maker} mons."
-        raise refused(reason + " Errors are []" * (row.stored == "BackupStorage"))
-    fsid = str(uuid5(NAMESPACE_OID, mons[0]["hostname"]))  # the same for primary and backup storage
+
+
+@named_in_rows
+def join_ceph(cloud: Cloud, storage: Item, call: Call) -> None:
+    """Give a storage of Ceph the id of its cluster, for which the first monitor stands.
+
+    Raise SYS.1006 without a monitor, or if another storage of this kind has that cluster.
+    """
+    row = cloud.catalogue.resources[call.api.type]
+    maker, _, noun = spaced(row.name).lower().partition(" ")
+    if not call["monUrls"]:
+        details = f"unable to connect to the {maker} {noun}[uuid:{storage['uuid']}]"
+        details += f". Failed to connect all {maker} mons."
+        raise refused(details if noun == "primary storage" else details + " Errors are []")
+    hostname = mon_of(call["monUrls"][0])["hostname"]
+    fsid = str(uuid5(NAMESPACE_OID, hostname))  # the same for primary and backup storage
     for other in cloud.find(row.stored, "fsid", fsid):
         if other["type"] == storage["type"]:
-            maker, _, noun = spaced(row.name).partition(" ")
-            place = f"{maker.upper()} {noun.lower()}[name:{other['name']}, uuid:{other['uuid']}]"
-            setup = f"{maker.upper()} setup as two different {noun.lower()}"
-            reason = f"you cannot add the same {setup}"
-            raise refused(f"there is another {place} with the same FSID[{fsid}], {reason}")
+            maker = maker.upper()
+            place = f"another {maker} {noun}[name:{other['name']}, uuid:{other['uuid']}]"
+            reason = f"you cannot add the same {maker} setup as two different {noun}"
+            raise refused(f"there is {place} with the same FSID[{fsid}], {reason}")
     cloud.change(row.stored, storage["uuid"], fsid=fsid)
 
 
@@ -11619,7 +11621,7 @@ def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
 
 @named_in_rows
 def note_unseen_disks(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Note the hosts of a new cluster of local storage that do not answer."""
+    """Note the hosts of a new cluster of local storage that cannot show it their disks."""
     hosts = cloud.find("Host", "clusterUuid", call["clusterUuid"])
     away = [host["uuid"] for host in hosts if host["status"] != "Connected"]
     unseen = [*ps.get("unseenHostUuids", ()), *away]
@@ -11651,7 +11653,7 @@ def unmount_storage(cloud: Cloud, host: Item) -> None:
                 cloud.change("PrimaryStorage", ps["uuid"], unmounted=True)
 
 
-def users_of(cloud: Cloud, ps: Uuid) -> list[Item]:
+def vms_on_storage(cloud: Cloud, ps: Uuid) -> list[Item]:
     """Return the virtual machines with a volume on a primary storage."""
     volumes = cloud.find("Volume", "primaryStorageUuid", ps)
     vms = [cloud.look("VmInstance", volume.get("vmInstanceUuid")) for volume in volumes]
@@ -11659,42 +11661,44 @@ def users_of(cloud: Cloud, ps: Uuid) -> list[Item]:
 
 
 @named_in_rows
-def check_address(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Refuse an address outside the network of a tag, or a new one while machines run there.
+def wrong_gateway(cloud: Cloud, ps: Item, call: Call) -> Item | None:
+    """Return why an address is not in the network of a system tag, or None.
 
     The source is NfsApiParamChecker.java.
     """
     begin, address = "primaryStorage::gateway::cidr::", call["url"].partition(":")[0]
     cidrs = [tag.removeprefix(begin) for tag in call.system_tags if tag.startswith(begin)]
+    if len(cidrs) > 1:
+        return {"reason": "found multiple CIDR"}
     for cidr in cidrs:
-        reason = "" if is_cidr(cidr) else f"invalid CIDR: {cidr}"
-        if not reason and not contains(cidr, address):
-            reason = f"IP address[{address}] is not in CIDR[{cidr}]"
-        if reason or len(cidrs) > 1:
-            raise ApiError("SYS.1007", reason or "found multiple CIDR")
-    vms = [vm for vm in users_of(cloud, ps["uuid"]) if vm["state"] == "Running"]
-    if vms:
-        lines = "\n".join(f"VM[name:{vm['name']}, uuid:{vm['uuid']}]" for vm in vms)
-        place = f"{len(vms)} running VMs on the NFS primary storage"
-        raise refused(f"there are {place}, please stop them and try again:\n{lines}\n")
+        if not is_cidr(cidr):
+            return {"reason": f"invalid CIDR: {cidr}"}
+        if not contains(cidr, address):
+            return {"reason": f"IP address[{address}] is not in CIDR[{cidr}]"}
+    return None
 
 
-@on("failed", "ReconnectPrimaryStorage", "DeletePrimaryStorage")
-def leave_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
-    """Leave what a failed call has done to a primary storage."""
-    if not cloud.look("PrimaryStorage", call["uuid"]):
-        return
-    if call.api.name == "ReconnectPrimaryStorage":
-        cloud.change("PrimaryStorage", call["uuid"], status="Disconnected")
-    elif call.begun:
-        cloud.change("PrimaryStorage", call["uuid"], state="Deleting")
+@named_in_rows
+def running_users(cloud: Cloud, ps: Item, call: Call) -> Item | None:
+    """Return the number of running virtual machines on a primary storage, and a line for each."""
+    vms = [vm for vm in vms_on_storage(cloud, ps["uuid"]) if vm["state"] == "Running"]
+    lines = "\n".join(f"VM[name:{vm['name']}, uuid:{vm['uuid']}]" for vm in vms)
+    return {"number": len(vms), "lines": lines} if vms else None
 
 
-@on("failed", "ReconnectBackupStorage")
-def lose_backup_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
-    """Leave a backup storage that could not be reconnected Disconnected."""
-    if call.begun:
-        cloud.change("BackupStorage", call["uuid"], status="Disconnected")
+@on("failed", "ReconnectPrimaryStorage", "ReconnectBackupStorage")
+def lose_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave a storage that could not be reconnected Disconnected."""
+    type, has_failed = call.api.type, call.begun or error.code == "PS.1003"
+    if has_failed and cloud.look(type, call.target):
+        cloud.change(type, call.target, status="Disconnected")
+
+
+@on("failed", "DeletePrimaryStorage")
+def leave_deleting(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave a primary storage that could not be deleted Deleting (PrimaryStorageBase.java)."""
+    if call.begun and cloud.look("PrimaryStorage", call.target):
+        cloud.change("PrimaryStorage", call.target, state="Deleting")
 
 
 @on("removed", "BackupStorage")
@@ -11747,6 +11751,28 @@ def addresses(ip_range: Item) -> tuple[int, int]:
     return int(first or 0), int(last or 0)
 
 
+def vnis(vni_range: Item) -> tuple[int, int]:
+    return vni_range["startVni"], vni_range["endVni"]
+
+
+def overlap(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Return True if two ranges, each from a number to another, have one in common."""
+    return first[0] <= second[1] and second[0] <= first[1]
+
+
+def numbers_of(
+    cloud: Cloud, ranges: list[Item], bounds: Callable, is_random: bool
+) -> Iterator[tuple[int, Item]]:
+    """Yield each number of some ranges with its range: in order, or from a random one on."""
+    if is_random:
+        cloud.random.shuffle(ranges)
+    for row in ranges:
+        start, end = bounds(row)
+        first = cloud.random.randint(start, max(start, end)) if is_random else start
+        for number in itertools.chain(range(first, end + 1), range(start, first)):
+            yield number, row
+
+
 def is_in_range(ip: str | None, ip_range: Item) -> bool:
     return contains(f"{ip_range['startIp']}-{ip_range['endIp']}", ip)
 
@@ -11770,14 +11796,12 @@ def add_ip_range_by_network_cidr(cloud: Cloud, call: Call) -> Item:
 
 
 @named_in_rows
-def overlapping_range(cloud: Cloud, ip_range: Item, call: Call) -> Item | None:
+def overlapping_ip_range(cloud: Cloud, ip_range: Item, call: Call) -> Item | None:
     """Return a range of the same L2 network with an address of a new range, or None."""
     l3 = cloud.look("L3Network", ip_range["l3NetworkUuid"])
-    first, last = addresses(ip_range)
     for neighbour in cloud.find("L3Network", "l2NetworkUuid", l3["l2NetworkUuid"]):
         for other in cloud.find("IpRange", "l3NetworkUuid", neighbour["uuid"]):
-            other_first, other_last = addresses(other)
-            if first <= other_last and other_first <= last:
+            if overlap(addresses(ip_range), addresses(other)):
                 return other
     return None
 
@@ -11847,15 +11871,10 @@ def free_ip(cloud: Cloud, l3: Uuid, strategy: str = RANDOM_IP) -> tuple[str, Ite
     """
     ranges = sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses)
     is_random = strategy == RANDOM_IP and cloud.settings.addresses == "random"
-    if is_random:
-        cloud.random.shuffle(ranges)
-    for ip_range in ranges:
-        start, end = addresses(ip_range)
-        first = cloud.random.randint(start, max(start, end)) if is_random else start
-        for number in itertools.chain(range(first, end + 1), range(start, first)):
-            ip = str(ipaddress.IPv4Address(number))
-            if not is_taken(cloud, l3, ip):
-                return ip, ip_range
+    for number, ip_range in numbers_of(cloud, ranges, addresses, is_random):
+        ip = str(ipaddress.IPv4Address(number))
+        if not is_taken(cloud, l3, ip):
+            return ip, ip_range
     network = f"l3Network[name:{cloud.look('L3Network', l3)['name']}, uuid:{l3}]"
     raise no_address(strategy, f"no ip is available in this {network}")
 
@@ -12144,7 +12163,7 @@ def wrong_cidr(cloud: Cloud, pool: Item, call: Call) -> Item | None:
 
 
 @named_in_rows
-def overlapped_pool(cloud: Cloud, pool: Item, call: Call) -> Item | None:
+def overlapping_pool(cloud: Cloud, pool: Item, call: Call) -> Item | None:
     """Return a VXLAN pool of the cluster with a range that overlaps all ranges of a new one.
 
     A new one without ranges overlaps any range, too (getOverlapVniRangePool).
@@ -12154,51 +12173,41 @@ def overlapped_pool(cloud: Cloud, pool: Item, call: Call) -> Item | None:
     ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
     for other in cloud.find("L2Network", "attachedClusterUuids", call["clusterUuid"]):
         for vni_range in cloud.find("VniRange", "l2NetworkUuid", other["uuid"]):
-            if all(overlap(vni_range, own) for own in ranges):
+            if all(overlap(vnis(vni_range), vnis(own)) for own in ranges):
                 return other
     return None
 
 
-def overlap(first: Item, second: Item) -> bool:
-    """Return True if two ranges have a VNI in common."""
-    return first["startVni"] <= second["endVni"] and second["startVni"] <= first["endVni"]
-
-
 @named_in_rows
-def overlapped_range(cloud: Cloud, pool: Item, call: Call) -> Item | None:
+def overlapping_vni_range(cloud: Cloud, pool: Item, call: Call) -> Item | None:
     """Return a range of the pool that a new one overlaps, or None."""
-    ranges = cloud.find("VniRange", "l2NetworkUuid", call["l2NetworkUuid"])
-    return next((other for other in ranges if overlap(call.params, other)), None)
+    for other in cloud.find("VniRange", "l2NetworkUuid", call["l2NetworkUuid"]):
+        if overlap(vnis(call.params), vnis(other)):
+            return other
+    return None
 
 
 @named_in_rows
 def is_outside_ranges(cloud: Cloud, network: Item, call: Call) -> bool:
-    """Return True for the number of a VXLAN network that its pool has not."""
+    """Return True if no range of the pool has the required number of a VXLAN network."""
     vni, ranges = call["vni"], cloud.find("VniRange", "l2NetworkUuid", call["poolUuid"])
-    return vni is not None and not any(
-        row["startVni"] <= vni <= row["endVni"] for row in ranges
-    )
+    return not any(overlap((vni, vni), vnis(vni_range)) for vni_range in ranges)
 
 
 @named_in_rows
 def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
     """Give a VXLAN network a free number of its pool.
 
-    Nobody chooses the number of a range that has no other (RandomVniAllocatorStrategy.java).
+    The number of a range that has no other is never chosen (RandomVniAllocatorStrategy.java).
     """
     pool = cloud.look("L2Network", network["poolUuid"])
     used = {other.get("vni") for other in cloud.find("L2Network", "poolUuid", pool["uuid"])}
     ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
     is_random = cloud.settings.addresses == "random"
-    if is_random:
-        cloud.random.shuffle(ranges)
-    for vni_range in ranges:
-        start, end = vni_range["startVni"], vni_range["endVni"]
-        first = cloud.random.randint(start, end) if is_random else start
-        for vni in itertools.chain(range(first, end + 1), range(start, first)):
-            if vni not in used and start < end:
-                cloud.change("L2Network", network["uuid"], vni=vni)
-                return
+    for vni, vni_range in numbers_of(cloud, ranges, vnis, is_random):
+        if vni not in used and vni_range["startVni"] < vni_range["endVni"]:
+            cloud.change("L2Network", network["uuid"], vni=vni)
+            return
     place = f"VxlanNetwork[name:{pool['name']}, uuid:{pool['uuid']}]"
     strategy = "Vni allocator strategy[RandomVniAllocatorStrategy] returns nothing"
     reason = f"because no vni is available in this {place}"
@@ -12209,7 +12218,7 @@ def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
 def remove_networks_of_range(cloud: Cloud, vni_range: Item) -> None:
     """Remove the VXLAN networks with a number of a removed range."""
     for network in cloud.find("L2Network", "poolUuid", vni_range["l2NetworkUuid"]):
-        if vni_range["startVni"] <= network["vni"] <= vni_range["endVni"]:
+        if overlap((network["vni"], network["vni"]), vnis(vni_range)):
             cloud.remove("L2Network", network["uuid"])
 
 
@@ -12222,18 +12231,18 @@ def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
 
 
 @on("connected", "Host")
-def move_ends(cloud: Cloud, host: Item) -> None:
-    """Let the tunnels of a host with another address end there."""
-    for end in cloud.find("Vtep", "hostUuid", host["uuid"]):
-        cloud.change("Vtep", end["uuid"], vtepIp=host["managementIp"])
+def move_vteps(cloud: Cloud, host: Item) -> None:
+    """Let tunnels end at the address with which a host connects."""
+    for vtep in cloud.find("Vtep", "hostUuid", host["uuid"]):
+        cloud.change("Vtep", vtep["uuid"], vtepIp=host["managementIp"])
 
 
 @on("started", "VmInstance")
 @on("moved", "VmInstance")
-def end_tunnels(cloud: Cloud, vm: Item) -> None:
-    """Let the host of a virtual machine end the tunnels of its VXLAN networks.
+def add_vteps(cloud: Cloud, vm: Item) -> None:
+    """Add the ends of tunnels that the VXLAN networks of a virtual machine need on its host.
 
-    The first machine of a pool on a host does so (KVMRealizeL2VxlanNetworkBackend.java).
+    Its host has one for each pool (KVMRealizeL2VxlanNetworkBackend.java).
     """
     host = cloud.look("Host", vm.get("hostUuid"))
     for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
@@ -12242,8 +12251,8 @@ def end_tunnels(cloud: Cloud, vm: Item) -> None:
         if l2.get("type") != "VxlanNetwork":
             continue
         tag_bridge(cloud, l2, f"br_vx_{l2['vni']}")
-        ends = cloud.find("Vtep", "poolUuid", l2["poolUuid"])
-        if host["managementIp"] not in [end["vtepIp"] for end in ends]:
+        vteps = cloud.find("Vtep", "poolUuid", l2["poolUuid"])
+        if host["managementIp"] not in [vtep["vtepIp"] for vtep in vteps]:
             cloud.add(
                 "Vtep",
                 poolUuid=l2["poolUuid"],
@@ -12277,7 +12286,7 @@ def refuse_taken_ports(cloud: Cloud, rule: Item, call: Call) -> None:
             continue
         start, end = rule["vipPortStart"], rule["vipPortEnd"]
         other_start, other_end = other["vipPortStart"], other["vipPortEnd"]
-        if start <= other_end and other_start <= end:
+        if overlap((start, end), (other_start, other_end)):
             raise refused(
                 f"vip port range[vipStartPort:{start}, vipEndPort:{end}] overlaps with "
                 f"rule[uuid:{other['uuid']}, vipStartPort:{other_start}, vipEndPort:{other_end}]"
@@ -12729,14 +12738,14 @@ def clean_up_after_host(cloud: Cloud, host: Item) -> None:
 @named_in_rows
 def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
     """Stop the virtual machines with a volume on a primary storage, whenever that is done."""
-    for vm in users_of(cloud, ps["uuid"]):
-        call_beside(cloud, call, "StopVmInstance", vm["uuid"])
+    for vm in vms_on_storage(cloud, ps["uuid"]):
+        call_in_background(cloud, call, "StopVmInstance", vm["uuid"])
 
 
 @named_in_rows
 def stop_users_in_cluster(cloud: Cloud, ps: Item, call: Call) -> None:
     """Stop the virtual machines of a cluster with a volume on a primary storage."""
-    for vm in users_of(cloud, ps["uuid"]):
+    for vm in vms_on_storage(cloud, ps["uuid"]):
         if vm.get("clusterUuid") != call["clusterUuid"]:
             continue
         status = cloud.look("Host", vm.get("hostUuid")).get("status")
@@ -13218,18 +13227,23 @@ def get_candidate_primary_storages_for_creating_vm(cloud: Cloud, call: Call) -> 
 def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
     """Return the networks on which an image can be used, or the images for networks, of a zone."""
     zone, image, inventories = call["zoneUuid"], call["imageUuid"], []
-    if image and not storages_of_image(cloud, image, zone):
+
+    def suits(image: Uuid, storages: Iterable[Uuid]) -> bool:
+        items = [cloud.look("PrimaryStorage", uuid) for uuid in storages]
+        return any(goes_with(cloud, image, ps, zone) for ps in items)
+
+    if not image:
+        shared = set.intersection(*(storages_near(cloud, l3) for l3 in call["l3NetworkUuids"]))
+        for item in cloud.store.in_order("Image"):
+            if suits(item["uuid"], shared):
+                inventories.append(cloud.inventory("Image", item))
+        return {"inventories": inventories}
+    if not storages_of_image(cloud, image, zone):
         place = f"any backup storage that has been attached to the zone[uuid:{zone}]"
         raise ApiError("SYS.1007", f"the image[uuid:{image}] is not on {place}")
-    for l3 in cloud.queries_of(call).tables.in_order("L3Network") if image else ():
-        if l3["zoneUuid"] == zone and storages_near(cloud, l3["uuid"]):
+    for l3 in cloud.queries_of(call).tables.in_order("L3Network"):
+        if l3["zoneUuid"] == zone and suits(image, storages_near(cloud, l3["uuid"])):
             inventories.append(cloud.inventory("L3Network", l3))
-    if image:
-        return {"inventories": inventories}
-    shared = set.intersection(*(storages_near(cloud, l3) for l3 in call["l3NetworkUuids"]))
-    for item in cloud.store.in_order("Image") if shared else ():
-        if storages_of_image(cloud, item["uuid"], zone):
-            inventories.append(cloud.inventory("Image", item))
     return {"inventories": inventories}
 
 

@@ -1898,9 +1898,10 @@ TYPES = {
 #
 #     A name is a parameter of the call or, if it has none of that name, a field of the object that
 #     the call is about; its.name is the field in any case. A dot goes on to the object that a uuid
-#     leads to: vmNicUuid.ip. `caller` is the account that calls, `now` a date, configured.vm.numa
-#     a global configuration. a|b is the first of two that is there. All else is a value: Enabled,
-#     22, 10G, 'https', '/a/{its.uuid}', true, false, none.
+#     leads to: vmNicUuid.ip. `caller` is the account that calls, `other` the object that `some` or
+#     a function has met, `now` a date, configured.vm.numa a global configuration. a|b is the first
+#     of two that is there. All else is a value: Enabled, 22, 10G, 'https', '/a/{its.uuid}', true,
+#     false, none.
 #
 #     conditions   vmNicUuid        is there
 #                  no vmNicUuid     is not there
@@ -1914,8 +1915,8 @@ TYPES = {
 #                  repeated a       an element that the list a has twice
 #                  some User name accountUuid=caller     such an object exists
 #                  no Eip vipUuid vmNicUuid.ip=ip        no such object exists
+#                                   (a list of values: with one of them)
 #                  is_away          calls the function of that name (see `named_in_rows`)
-#                  other.uuid       a field of the object that `some` or the function has met
 #                  A and B          both
 #     effects      state = Stopped     sets a field of the object: vipUuid.useFor = Eip of another
 #                  port ?= otherPort   sets a field that is not there yet
@@ -8510,6 +8511,12 @@ def mon_of(url: str) -> Item | None:
     return mon
 
 
+def has_ssh_port(url: str) -> bool:
+    """Return True unless the url of a monitor has something else in the place of its ssh port."""
+    match = re.fullmatch(r".*@[^@:]*(:(?P<port>\d{1,5}))?([/?].*)?", url, re.A)
+    return match is not None and 0 < int(match["port"] or 22) < 1 << 16
+
+
 DOMAIN = re.compile(  # as in DomainValidator.java, but any two letters are a country
     r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+(aero|arpa|asia|biz|cat|com|coop|edu|gov|info|int|jobs|mil|"
     r"mobi|museum|name|net|org|pro|tel|travel|[a-z]{2})",
@@ -8530,10 +8537,7 @@ FORMS: dict[str, Callable] = {
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "MonHost": re.compile(r".*@[\w.-]+([:/?].*)?", re.A).fullmatch,
     "MonLogin": re.compile(".+:.+@[^@]*").fullmatch,
-    "MonPort": re.compile(
-        r".*@[^@:]*(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
-        r"([/?].*)?"
-    ).fullmatch,
+    "MonPort": has_ssh_port,
     "MonUrl": mon_of,
     "Narrow": is_narrow,
     "Netmask": is_netmask,
@@ -11212,8 +11216,7 @@ def available_capacity(cloud: Cloud, ps: Item) -> int:
     if ps["uuid"] in cloud.outages.full_storages:
         return 0
     if ps.get("type") == "LocalStorage":
-        disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
-        return sum(disk["availableCapacity"] for disk in disks)
+        return sum(free_on_host(cloud, ps, host) for host in hosts_of_storage(cloud, ps))
     free = total_capacity(cloud, ps) - ps.get("systemUsedCapacity", 0)
     return max(0, ps.get("availableCapacity", free) - used_capacity(cloud, ps))
 
@@ -11456,21 +11459,20 @@ def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
     """Return the disks that hosts have of a local storage (HostDiskCapacity)."""
     disks = []
     for host in hosts:
-        disk: Item = {"hostUuid": host, **dict.fromkeys(CAPACITIES, LOCAL_DISK)}
-        disk["availableCapacity"] -= used_on_host(cloud, ps, host)
-        disks.append(disk)
+        disk = {"hostUuid": host, **dict.fromkeys(CAPACITIES, LOCAL_DISK)}
+        disks.append(disk | {"availableCapacity": free_on_host(cloud, ps, host)})
     return disks
 
 
-def used_on_host(cloud: Cloud, ps: Item, host: Uuid) -> int:
-    """Return the bytes on the disk of a host: volumes, their snapshots, and cached images."""
-    used = 0
+def free_on_host(cloud: Cloud, ps: Item, host: Uuid) -> int:
+    """Return the bytes that volumes, their snapshots and cached images leave on a host's disk."""
+    free = LOCAL_DISK
     for type in ("ImageCache", "LocalStorageResourceRef"):
         for item in cloud.find(type, "hostUuid", host):
             if item["primaryStorageUuid"] == ps["uuid"]:
                 snapshot = cloud.look("VolumeSnapshot", item.get("resourceUuid"))
-                used += space_of(snapshot) if snapshot else size_of_local_volume(cloud, item)
-    return used
+                free -= space_of(snapshot) if snapshot else size_of_local_volume(cloud, item)
+    return free
 
 
 @on("computed", "LocalStorageResourceRef.size")
@@ -11491,10 +11493,10 @@ def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
     host = rest_of_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
     if host:
         return host
-    disks = local_disks(cloud, ps, hosts_of_storage(cloud, ps))
-    if not disks:
+    hosts = hosts_of_storage(cloud, ps)
+    if not hosts:
         raise no_storage(cloud, [], volume["size"], ps["uuid"])
-    return max(disks, key=operator.itemgetter("availableCapacity"))["hostUuid"]
+    return max(hosts, key=functools.partial(free_on_host, cloud, ps))
 
 
 def keep_on_host(cloud: Cloud, volume: Item, ps: Item, host: Uuid) -> None:
@@ -11503,7 +11505,7 @@ def keep_on_host(cloud: Cloud, volume: Item, ps: Item, host: Uuid) -> None:
     if host not in hosts_of_storage(cloud, ps):
         storage = f"local primary storage[uuid:{ps['uuid']}]"
         raise ApiError("SYS.1007", f"the host[uuid:{host}] doesn't belong to the {storage}")
-    if local_disks(cloud, ps, [host])[0]["availableCapacity"] < size:
+    if free_on_host(cloud, ps, host) < size:
         raise no_storage(cloud, [], size, ps["uuid"])
     add_local_ref(cloud, "VolumeVO", uuid, ps["uuid"], host, size)
 
@@ -11532,7 +11534,7 @@ def local_host(cloud: Cloud, uuid: Uuid | None) -> Uuid | None:
 def move_to_host(cloud: Cloud, volume: Item, call: Call) -> None:
     """Move a volume on local storage to the disk of the wanted host, which caches its image."""
     host, ps = call["destHostUuid"], cloud.look("PrimaryStorage", volume["primaryStorageUuid"])
-    current, needed = local_disks(cloud, ps, [host])[0]["availableCapacity"], volume["size"]
+    current, needed = free_on_host(cloud, ps, host), volume["size"]
     if current < needed:
         place = f"host[uuid: {host}] of local primary storage[uuid: {ps['uuid']}]"
         numbers = f"[current: {current} bytes, needed: {needed}]"
@@ -11589,8 +11591,8 @@ def add_mons(cloud: Cloud, storage: Item, call: Call) -> None:
     relation = cloud.catalogue.resources[call.api.type].relations["mons"]
     for mon in map(mon_of, call["monUrls"]):
         key = {relation.theirs: storage["uuid"]}
-        item = cloud.add(relation.target, **key, monAddr=mon["hostname"], **mon)
-        cloud.change(relation.target, item["uuid"], monUuid=item["uuid"])
+        uuid = cloud.uuid()
+        cloud.add(relation.target, uuid=uuid, monUuid=uuid, monAddr=mon["hostname"], **key, **mon)
 
 
 @named_in_rows
@@ -13990,8 +13992,7 @@ def can_hold_volume(cloud: Cloud, host: Item, call: Call) -> bool:
     volume = cloud.get("Volume", call["volumeUuid"])
     ps = cloud.get("PrimaryStorage", volume["primaryStorageUuid"])
     size = cloud.store.table("VolumeSnapshot").total("volumeUuid", volume["uuid"], space_of)
-    (disk,) = local_disks(cloud, ps, [host["uuid"]])
-    has_room = disk["availableCapacity"] >= size + volume["size"]
+    has_room = free_on_host(cloud, ps, host["uuid"]) >= size + volume["size"]
     return has_room and has_networks(cloud, host["clusterUuid"], volume.get("vmInstanceUuid"))
 
 

@@ -10883,7 +10883,7 @@ def recompute_cpu_capacity(cloud: Cloud) -> None:
             cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
 
 
-CAPACITY = (  # of a host, in the order of the answer of GetCpuMemoryCapacity
+HOST_CAPACITIES = (  # in the order of the answer of GetCpuMemoryCapacity
     "totalCpuCapacity",
     "availableCpuCapacity",
     "totalMemoryCapacity",
@@ -10910,7 +10910,7 @@ def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
     row, sums = cloud.catalogue.resource("Host"), dict.fromkeys(call.api.answers.split(), 0)
     for host in hosts:
         if is_usable(host) and hypervisor in (None, host["hypervisorType"]):
-            for name, field_name in zip(sums, CAPACITY):
+            for name, field_name in zip(sums, HOST_CAPACITIES):
                 sums[name] += cloud.queries.value(row, host, field_name)
     reserved = [reserved_memory(cloud, host) for host in hosts]
     memory = sums["availableMemory"] - sum(reserved[:1] if key == "uuid" else reserved)
@@ -11175,7 +11175,7 @@ def no_resource() -> ApiError:
 EMPTY_DISK = 3 << 16  # bytes of a qcow2 file of three clusters
 LOCAL_DISK = 4 * TIB  # bytes that a host adds to the local storage of its cluster
 SHARED_BLOCK = 4 * TIB  # bytes of a shared block
-CAPACITIES = (
+STORAGE_CAPACITIES = (
     "totalCapacity",
     "availableCapacity",
     "totalPhysicalCapacity",
@@ -11459,7 +11459,7 @@ def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
     """Return the disks that hosts have of a local storage (HostDiskCapacity)."""
     disks = []
     for host in hosts:
-        disk = {"hostUuid": host, **dict.fromkeys(CAPACITIES, LOCAL_DISK)}
+        disk = {"hostUuid": host, **dict.fromkeys(STORAGE_CAPACITIES, LOCAL_DISK)}
         disks.append(disk | {"availableCapacity": free_on_host(cloud, ps, host)})
     return disks
 
@@ -11557,7 +11557,7 @@ def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
     """Answer the disks of the hosts of a local storage, zeros for one that it has not seen."""
     ps, host = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"]
     if host and host not in hosts_of_storage(cloud, ps):
-        return {"inventories": [{"hostUuid": host, **dict.fromkeys(CAPACITIES, 0)}]}
+        return {"inventories": [{"hostUuid": host, **dict.fromkeys(STORAGE_CAPACITIES, 0)}]}
     hosts = [host] if host else hosts_of_storage(cloud, ps)
     return {"inventories": local_disks(cloud, ps, hosts)}
 
@@ -11881,20 +11881,19 @@ def free_ip(cloud: Cloud, l3: Uuid, strategy: str = RANDOM_IP) -> tuple[str, Ite
     raise no_address(strategy, f"no ip is available in this {network}")
 
 
+def subnet_of(ip_range: Item) -> Item:
+    """Return what an object with an address of a range shows of it, nulls without a range."""
+    subnet = {name: ip_range.get(name) for name in ("netmask", "gateway")}
+    return subnet | {"ipRangeUuid": ip_range.get("uuid")}
+
+
 @named_in_rows
 def take_address(cloud: Cloud, vip: Item, call: Call) -> None:
     """Give a virtual IP the required address of its L3 network, or a free one."""
     l3, wanted = vip["l3NetworkUuid"], call["requiredIp"]
     strategy = call["allocatorStrategy"] or RANDOM_IP
     ip, ip_range = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3, strategy)
-    cloud.change(
-        "Vip",
-        vip["uuid"],
-        ip=ip,
-        netmask=ip_range["netmask"],
-        gateway=ip_range["gateway"],
-        ipRangeUuid=ip_range["uuid"],
-    )
+    cloud.change("Vip", vip["uuid"], ip=ip, **subnet_of(ip_range))
 
 
 @behaviour
@@ -11961,12 +11960,11 @@ def free_ips(cloud: Cloud, call: Call) -> Item:
 
 def first_free(cloud: Cloud, ip_range: Item, start: str, limit: float) -> list[Item]:
     """Return the first free addresses of a range, at least one if there is one."""
-    place = {"netmask": ip_range["netmask"], "gateway": ip_range["gateway"]}
     (first, last), inventories = addresses(ip_range), []
     for number in range(max(first, int(address_of(start))), last + 1):
         ip = str(ipaddress.IPv4Address(number))
         if not is_taken(cloud, ip_range["l3NetworkUuid"], ip):
-            inventories.append({"ipRangeUuid": ip_range["uuid"], "ip": ip, **place})
+            inventories.append({"ip": ip, **subnet_of(ip_range)})
         if len(inventories) >= limit:
             break
     return inventories
@@ -12225,10 +12223,10 @@ def remove_networks_of_range(cloud: Cloud, vni_range: Item) -> None:
 
 
 @named_in_rows
-def attach_networks_of_pool(cloud: Cloud, pool: Item, call: Call) -> None:
-    """Attach the networks of a VXLAN pool to the clusters of the pool."""
+def share_clusters(cloud: Cloud, pool: Item, call: Call) -> None:
+    """Let the networks of a VXLAN pool be attached to the clusters of the pool, and no others."""
+    clusters = pool["attachedClusterUuids"]
     for network in cloud.find("L2Network", "poolUuid", pool["uuid"]):
-        clusters = pool["attachedClusterUuids"]
         cloud.change("L2Network", network["uuid"], attachedClusterUuids=clusters)
 
 
@@ -12746,7 +12744,10 @@ def stop_users(cloud: Cloud, ps: Item, call: Call) -> None:
 
 @named_in_rows
 def stop_users_in_cluster(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Stop the virtual machines of a cluster with a volume on a primary storage."""
+    """Stop the virtual machines of a cluster with a volume on a primary storage.
+
+    One whose host is away cannot be stopped, and stays.
+    """
     for vm in vms_on_storage(cloud, ps["uuid"]):
         if vm.get("clusterUuid") != call["clusterUuid"]:
             continue
@@ -13205,24 +13206,34 @@ def destinations(
     return body
 
 
+def storages_near(cloud: Cloud, l3: Uuid) -> set[Uuid]:
+    """Return the primary storage in the clusters of a network."""
+    storages = set()
+    for cluster in clusters_of(cloud, l3):
+        for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
+            storages.add(ps["uuid"])
+    return storages
+
+
 @behaviour
 def get_candidate_primary_storages_for_creating_vm(cloud: Cloud, call: Call) -> Item:
     """Return the primary storage with room for each volume that a call would create."""
-    clusters: set[Uuid] = set()
-    for l3 in call["l3NetworkUuids"]:
-        clusters |= {*clusters_of(cloud, l3)}
-    storages: list[list[Inventory]] = []
-    disks = disks_of_new(cloud, vm_of_call(call))
-    for size, _ in disks:
-        storages.append([])
+    near = set.union(*(storages_near(cloud, l3) for l3 in call["l3NetworkUuids"]))
+
+    def storages_for(size: int) -> list[Inventory]:
+        storages = []
         for ps in cloud.store.in_order("PrimaryStorage"):
-            if clusters & {*ps["attachedClusterUuids"]} and has_room(cloud, ps, size):
-                storages[-1].append(cloud.inventory("PrimaryStorage", ps))
+            if ps["uuid"] in near and has_room(cloud, ps, size):
+                storages.append(cloud.inventory("PrimaryStorage", ps))
+        return storages
+
+    (root_size, _), *disks = disks_of_new(cloud, vm_of_call(call))
     data = {}
-    for (_, disk), inventories in zip(disks[1:], storages[1:]):
-        if inventories:
-            data[disk["uuid"]] = inventories
-    return {"rootVolumePrimaryStorages": storages[0], "dataVolumePrimaryStorages": data}
+    for size, disk in disks:
+        if storages := storages_for(size):
+            data[disk["uuid"]] = storages
+    root = storages_for(root_size)
+    return {"rootVolumePrimaryStorages": root, "dataVolumePrimaryStorages": data}
 
 
 @behaviour
@@ -13247,15 +13258,6 @@ def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
         if l3["zoneUuid"] == zone and suits(image, storages_near(cloud, l3["uuid"])):
             inventories.append(cloud.inventory("L3Network", l3))
     return {"inventories": inventories}
-
-
-def storages_near(cloud: Cloud, l3: Uuid) -> set[Uuid]:
-    """Return the primary storage in the clusters of a network."""
-    storages = set()
-    for cluster in clusters_of(cloud, l3):
-        for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-            storages.add(ps["uuid"])
-    return storages
 
 
 # nics
@@ -13290,14 +13292,7 @@ def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
 
 def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None:
     """Give a nic an address of a range, or none."""
-    cloud.change(
-        "VmNic",
-        nic["uuid"],
-        ip=ip,
-        ipRangeUuid=ip_range.get("uuid"),
-        netmask=ip_range.get("netmask"),
-        gateway=ip_range.get("gateway"),
-    )
+    cloud.change("VmNic", nic["uuid"], ip=ip, **subnet_of(ip_range))
     if ip and nic.get("ip"):
         cloud.notice("readdressed", "VmNic", nic | {"ip": ip})
 
@@ -13347,13 +13342,12 @@ def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
 
 @named_in_rows
 def has_foreign_ip(cloud: Cloud, vm: Item, call: Call) -> bool:
-    ip = call["staticIp"]
-    return bool(ip) and not range_with(cloud, call["l3NetworkUuid"], ip)
+    return not range_with(cloud, call["l3NetworkUuid"], call["staticIp"])
 
 
 @named_in_rows
 def has_taken_ip(cloud: Cloud, vm: Item, call: Call) -> bool:
-    return bool(call["staticIp"]) and is_taken(cloud, call["l3NetworkUuid"], call["staticIp"])
+    return is_taken(cloud, call["l3NetworkUuid"], call["staticIp"])
 
 
 @named_in_rows
@@ -15837,7 +15831,7 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
     if type == "PrimaryStorage":
         return {"totalCapacity": 20 * TIB}
     if type == "BackupStorage":
-        return dict.fromkeys(CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
+        return dict.fromkeys(STORAGE_CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
     if type == "Notification":
         created = item.get("createDate") or cloud.clock.stamp()
         return {"time": int(cloud.clock.date_of_stamp(created) * 1000)}

@@ -25,7 +25,7 @@ from test_facts_volumes import (
 )
 
 import zmock
-from zmock import GIB, TIB, named
+from zmock import GIB, SHA512_OF_PASSWORD, TIB, named
 
 NEW, OTHER, VM, NOBODY = map(fixed, "abc0")
 WEB, WEB3, DB, CI, OFFICE, BATCH, OLD = (named(f"vm-{name}") for name in ("web-1", "web-3", "db-1", "ci-1", "office-1", "batch-1", "old-1"))
@@ -160,7 +160,7 @@ def capacity(total, available=None, uuid=NEW):
     return step
 
 
-NO_CAPACITY = dict.fromkeys(zmock.CAPACITIES, 0)
+NO_CAPACITY = dict.fromkeys(zmock.STORAGE_CAPACITIES, 0)
 
 # added
 
@@ -465,9 +465,17 @@ async def stopped_on_nfs(mock):
             mock.cloud.change("VmInstance", vm["uuid"], state="Stopped")
 
 
+async def reconnected_by_a_user(mock):
+    await mock.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
+    await mock.login("ann")
+    assert (await error_of(mock, *act("ReconnectPrimaryStorage", NFS)))["code"] == "SYS.1006"
+    assert mock.cloud.get("PrimaryStorage", NFS)["status"] == "Connected"
+
+
 SMP_URL = f"{GATEWAY}10.0.0.0/24"
 CHANGED = (
     Fact("ReconnectPrimaryStorage", "is Connecting, then Connected", Shown(reconnecting)),
+    Fact("ReconnectPrimaryStorage", "leaves the status when an account may not call it", Shown(reconnected_by_a_user)),
     Fact("ReconnectPrimaryStorage", "is Disconnected when it fails", of(
         "PrimaryStorage", NFS, failing("ReconnectPrimaryStorage", "reconnect"), lambda mock: error_of(mock, *act("ReconnectPrimaryStorage", NFS)), status="Disconnected")),
     Fact("ReconnectPrimaryStorage", "fails with the error bare", refused(

@@ -634,6 +634,15 @@ async def images_of_networks(mock):
     assert {"image-centos7", "image-debian9"} <= {item["name"] for item in body["inventories"]}
 
 
+async def only_storage_that_fits(mock):
+    await take(mock, [changed("PrimaryStorage", NFS, type="Ceph"), changed("PrimaryStorage", LOCAL, attachedClusterUuids=[])])
+    for params in ({"imageUuid": CENTOS}, {"l3NetworkUuids": [PRIVATE]}):
+        assert (await mock.call("GetInterdependentL3NetworksImages", zoneUuid=ZONE, **params))["inventories"] == []
+    await take(mock, [changed("BackupStorage", BS, type="Ceph")])
+    for params in ({"imageUuid": CENTOS}, {"l3NetworkUuids": [PRIVATE]}):
+        assert (await mock.call("GetInterdependentL3NetworksImages", zoneUuid=ZONE, **params))["inventories"]
+
+
 async def gone_for_good(mock):
     await take(mock, [with_services, configured("vm", "deletionPolicy", "Direct"), DESTROY])
     assert "vmNicUuid" not in mock.cloud.look(*EIP) and mock.cloud.look(*LISTENER)["vmNicRefs"] == []
@@ -1085,6 +1094,7 @@ FACTS = (
         ("refuses an image out of reach of the zone", V("SYS.1007", {"zoneUuid": ZONE, "imageUuid": CENTOS}, f"the image[uuid:{CENTOS}] is not on any backup storage that has been attached to the zone[uuid:{ZONE}]", changed("BackupStorage", BS, attachedZoneUuids=[]))),
         ("answers networks for an image, in any state, without a look at the networks", Shown(networks_of_an_image)),
         ("answers images for networks, in any state", Shown(images_of_networks)),
+        ("compares the types of backup and primary storage", Shown(only_storage_that_fits)),
     ),
     *facts("Cascades",
         ("zone: machines are gone", gone(("DeleteZone", {"uuid": ZONE}), of=("VmInstance", WEB))),

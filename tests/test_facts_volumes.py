@@ -773,7 +773,7 @@ LOCAL_STORAGE = (
         {"primaryStorageUuid": LOCAL, "hostUuid": HOST1}, "SYS.1003", f"local primary storage[uuid:{LOCAL}] doesn't have the host[uuid:{HOST1}]")),
     Fact("GetLocalStorageHostDiskCapacity", "answers zeros for another host that is away", answers(
         changed("Host", HOST1, status="Disconnected"), ("GetLocalStorageHostDiskCapacity", {"primaryStorageUuid": LOCAL, "hostUuid": HOST1}),
-        inventories=[{"hostUuid": HOST1, **dict.fromkeys(zmock.CAPACITIES, 0)}])),
+        inventories=[{"hostUuid": HOST1, **dict.fromkeys(zmock.STORAGE_CAPACITIES, 0)}])),
     Fact("GetLocalStorageHostDiskCapacity", "answers all hosts of the storage without hostUuid", lists(
         ("GetLocalStorageHostDiskCapacity", {"primaryStorageUuid": LOCAL}), uuids=(HOST3, HOST4), key="hostUuid")),
     Fact("QueryLocalStorageResourceRef", "finds volumes and snapshots, not cached images, until they are removed", Shown(refs_of_local_storage)),

@@ -136,6 +136,7 @@ class Shell:
 
     def type(self, command):
         """Type a command. Return what it prints."""
+        assert "<<" not in command, f"{command}: a here-document has no end here; put the text in quotes"
         self.bash.stdin.write(command.replace(":8080", f":{self.port}") + "\necho; echo ==over==\n")
         self.bash.stdin.flush()
         lines = [line.rstrip() for line in iter(self.bash.stdout.readline, "==over==\n")]

@@ -13639,9 +13639,9 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
         defaultL3NetworkUuid=public,
         **{name: offering.get(name) for name in OFFERED},
     )
-    add_nic(cloud, get_vm(cloud, uuid), management)
-    if public not in (None, management):
-        add_nic(cloud, get_vm(cloud, uuid), public)
+    for l3 in dict.fromkeys((management, public, call["guestL3NetworkUuid"])):
+        if l3:
+            add_nic(cloud, get_vm(cloud, uuid), l3)
     yield None  # the preparations end
     yield from bring_up(cloud, uuid, {})
     return cloud.inventory_of("VmInstance", uuid)
@@ -13688,13 +13688,12 @@ def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
         "name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}",
         "virtualRouterOfferingUuid": offering["uuid"],
         "applianceVmType": "VirtualRouter",
+        "guestL3NetworkUuid": l3["uuid"],
         "resourceUuid": uuid,
     }
     api = cloud.catalogue.apis["CreateVpcVRouter"]
     for _ in create_vpc_v_router(cloud, Call(api, params, account=ADMIN)):
         pass
-    add_nic(cloud, get_vm(cloud, uuid), l3["uuid"])
-    give_addresses(cloud, uuid)
     owner = cloud.accounts.owner("L3Network", l3)
     cloud.accounts.give("VmInstance", get_vm(cloud, uuid), owner)
 

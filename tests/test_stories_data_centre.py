@@ -618,3 +618,18 @@ async def test_a_second_ceph(empty):
     assert {pool["type"] for pool in (await empty.look("primary-storage", first["uuid"]))["pools"]} == {"Data", "ImageCache"}
     await empty.call("AttachPrimaryStorageToCluster", primaryStorageUuid=first["uuid"], clusterUuid=cluster)
     assert (await empty.call("StartVmInstance", uuid=vm))["state"] == "Running"
+
+
+async def test_a_router_runs_where_its_network_is(mock):
+    made = await data_centre(mock, clusters=2)
+    await mock.create("CreateVirtualRouterOffering", name="o", cpuNum=1, memorySize=GIB, zoneUuid=made.zone, imageUuid=made.image, managementNetworkUuid=made.l3)
+    provider = (await one(mock, "network-services/providers", "type=vrouter"))["uuid"]
+    for number in range(6):
+        l2 = (await mock.create("CreateL2VlanNetwork", name="n", zoneUuid=made.zone, physicalInterface="eth1", vlan=number + 1))["uuid"]
+        await mock.call("AttachL2NetworkToCluster", clusterUuid=made.clusters[1], l2NetworkUuid=l2)
+        l3 = (await mock.create("CreateL3Network", name="n", l2NetworkUuid=l2))["uuid"]
+        await mock.call("AddIpRange", name="r", l3NetworkUuid=l3, startIp="10.2.0.2", endIp="10.2.0.9", netmask="255.255.255.0", gateway="10.2.0.1")
+        await mock.call("AttachNetworkServiceToL3Network", l3NetworkUuid=l3, networkServices={provider: ["DHCP", "SNAT"]})
+        await machines(mock, made, 1, l3NetworkUuids=[l3])
+    routers = await mock.query("vm-instances/appliances")
+    assert [(router["state"], router["clusterUuid"], len(router["vmNics"])) for router in routers] == [("Running", made.clusters[1], 2)] * 6

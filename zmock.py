@@ -10697,7 +10697,7 @@ SCRIPT_ASSIGNMENT = re.compile(r"(?:def +)?(\w+) *= *(.+)", re.S)
 SCRIPT_VALUE = re.compile(
     rf"query *\( *{SCRIPT_TEXT} *\)"
     rf"|call *\( *{SCRIPT_TEXT} *, *{SCRIPT_TEXT} *\)"
-    r"|(\w+)(?:\.(\w+))?"
+    r"|(?!\d|(?:null|true|false)\b)(\w+)(?:\.(\w+))?"
 )
 QUERY_OPTIONS = "fields limit start count replyWithCount sortBy sortDirection".split()
 

@@ -213,7 +213,7 @@ async def call_of_an_account(mock):
     await breaks("""call("getcpumemorycapacity", '{"all": true}')""", "operation is denied by default, error at line 0: *").story(mock)
 
 
-PLAINLY = ("for (i in 1..3) { }", "x = 1 + 2", 'x = query("queryzone").result[0]', 'put("a", [1])', "System.exit(0)")
+PLAINLY = ("for (i in 1..3) { }", "x = 1 + 2", 'x = query("queryzone").result[0]', 'put("a", [1])', "x = 1", 'put("a", null)', "System.exit(0)")
 NAMED_ZONE = named("zone-1")
 IN_VM = "query vminstance.name where"
 FACTS = (

@@ -315,7 +315,7 @@ async def test_the_hint_names_the_nearest_right_thing(zmock, caplog, line, body,
 @pytest.mark.parametrize(
     ("api", "given", "hint"),
     (
-        ("StartVmInstance", {"uuid": HOST}, f"{HOST} is of type Host, uuid of type VmInstance"),
+        ("StartVmInstance", {"uuid": HOST}, f"{HOST} is of type KVMHost, uuid of type VmInstance"),
         ("CreateVmInstance", NEW_VM | {"l3NetworkUuids": [named("l2-private")]}, f"{named('l2-private')} is of type L2VlanNetwork, l3NetworkUuids of type L3Network"),
         ("StartVmInstance", {"uuid": NOBODY}, f"no VmInstance has the uuid {NOBODY}; GET /vm-instances: {VM} web-1"),
     ),

@@ -4,6 +4,8 @@ import pytest
 from asking import World
 from browser import CHROMIUM, Browser, running_chromium
 
+from zmock import serve
+
 pytest_plugins = ["zmock"]
 
 gc.disable()  # all that collection makes lasts as long as the tests do
@@ -20,6 +22,14 @@ async def cloud(zmock):
     """The mock of the test, logged in."""
     await zmock.login()
     return zmock
+
+
+@pytest.fixture(params=["manual", "server"])
+async def each_dialect(request):
+    """A mock of each dialect, logged in."""
+    async with serve(dialect=request.param) as mock:
+        await mock.login()
+        yield mock
 
 
 @pytest.fixture

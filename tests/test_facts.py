@@ -17,8 +17,6 @@ from test_facts_backup import MAKE_CEPH
 from test_facts_l2 import WITH_L3
 from test_facts_vm import take
 
-import zmock
-
 AREAS = {
     "virtual machines, volumes, snapshots, images": (test_facts_vm, test_facts_nics, test_facts_volumes, test_facts_images),
     "zones, clusters, hosts, storage, networks": (test_facts_hosts, test_facts_storage, test_facts_backup, test_facts_l2, test_facts_l3),
@@ -59,13 +57,6 @@ PLAIN = (
 )
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", PLAIN, ids=lambda fact: fact.name)
-async def test_plain_queries(cloud, fact):
-    await check(fact, cloud)
+async def test_plain_queries(each_dialect, fact):
+    await check(fact, each_dialect)

@@ -1,6 +1,5 @@
 """Facts of the server on backup storage of each kind: a case for each, in both dialects."""
 
-import pytest
 from asking import each, failure, one, outcome, submit
 from facts import Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_images import breaks, twice
@@ -21,7 +20,6 @@ from test_facts_vm import (
     take,
 )
 
-import zmock
 from zmock import named
 
 GIB, TIB = 1 << 30, 1 << 40
@@ -454,13 +452,6 @@ FACTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(cloud, fact):
-    await check(fact, cloud)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

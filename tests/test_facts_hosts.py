@@ -5,7 +5,6 @@ The patterns that all areas share come first, then zones, clusters, hosts with t
 
 import json
 
-import pytest
 from asking import each, one, outcome
 from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_images import breaks
@@ -45,7 +44,6 @@ from test_facts_vm import (
     take,
 )
 
-import zmock
 from zmock import available_memory, named
 
 HOST = {"name": "new", "resourceUuid": NEW, "username": "root", "password": "secret", "managementIp": "10.10.0.99", "clusterUuid": C1}
@@ -751,13 +749,6 @@ FACTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(cloud, fact):
-    await check(fact, cloud)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

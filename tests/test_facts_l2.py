@@ -1,6 +1,5 @@
 """Facts of the server on L2 networks, VXLAN pools and their networks: a case for each, in both dialects."""
 
-import pytest
 from asking import each, one, outcome
 from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_images import breaks
@@ -496,13 +495,6 @@ FACTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(cloud, fact):
-    await check(fact, cloud)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

@@ -3,7 +3,6 @@
 The facts follow the calls. The last ones are about what goes with a network or a range, and about the addresses that the server chooses.
 """
 
-import pytest
 from asking import each, outcome
 from facts import Refused, Shown, Uncovered, chain, check, error_of
 from test_facts_nics import FULL, L2_PUBLIC, attach, nothing, tag_of
@@ -719,13 +718,6 @@ FACTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(cloud, fact):
-    await check(fact, cloud)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

@@ -47,7 +47,6 @@ from test_facts_vm import (
     with_services,
 )  # fmt: skip
 
-import zmock
 from zmock import named
 
 FULL, SPARE, AGENT, L2_PUBLIC = map(named, ("l3-full", "volume-spare", "management-node", "l2-public"))
@@ -633,13 +632,6 @@ FACTS = (
 )
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(cloud, fact):
-    await check(fact, cloud)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

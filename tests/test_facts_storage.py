@@ -5,7 +5,6 @@ The facts follow the calls, fact by fact, in both dialects. Volumes on local sto
 
 from dataclasses import replace
 
-import pytest
 from asking import each
 from facts import Fact, Refused, Shown, Uncovered, check, error_of
 from test_facts_volumes import (
@@ -1166,13 +1165,6 @@ async def pools_found(mock):
 FACTS = (*ADDED, *ATTACHED, *DETACHED, *STATE, *CHANGED, *REMOVED, *CAPACITY, *LOCAL_FACTS, *NFS_FACTS, *SMP_FACTS, *CEPH_FACTS)
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts_of_storage(cloud, fact):
-    await check(fact, cloud)
+async def test_facts_of_storage(each_dialect, fact):
+    await check(fact, each_dialect)

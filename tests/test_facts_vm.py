@@ -9,7 +9,6 @@ import pytest
 from asking import each, outcome
 from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
 
-import zmock
 from zmock import named
 
 WEB, WEB2, CI, OLD, BATCH, DB = (named(f"vm-{name}") for name in ("web-1", "web-2", "ci-1", "old-1", "batch-1", "db-1"))
@@ -1169,13 +1168,6 @@ FACTS = (
 )
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(cloud, fact):
-    await check(fact, cloud)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

@@ -1040,13 +1040,6 @@ CASCADES = (
 FACTS = (*CREATE, *CREATE_FROM_TEMPLATE, *CREATE_FROM_SNAPSHOT, *ATTACH, *DETACH, *DELETED, *CHANGED, *LOCAL_STORAGE, *SNAPSHOTS, *DELETED_SNAPSHOTS, *REVERTED, *CASCADES)
 
 
-@pytest.fixture(params=["manual", "server"])
-async def cloud(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts_of_volumes(cloud, fact):
-    await check(fact, cloud)
+async def test_facts_of_volumes(each_dialect, fact):
+    await check(fact, each_dialect)

@@ -7,11 +7,9 @@ import asyncio
 import fnmatch
 from urllib.parse import urlencode
 
-import pytest
 from asking import each, outcome
 from facts import Fact, Refused, Shown, Uncovered, check
 
-import zmock
 from zmock import named
 
 WEB = ["web-1", "web-2", "web-3"]
@@ -367,13 +365,6 @@ FACTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["manual", "server"])
-async def mock(request):
-    async with zmock.serve(dialect=request.param) as mock:
-        await mock.login()
-        yield mock
-
-
 @each("fact", FACTS, ids=lambda fact: fact.name)
-async def test_facts(mock, fact):
-    await check(fact, mock)
+async def test_facts(each_dialect, fact):
+    await check(fact, each_dialect)

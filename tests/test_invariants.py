@@ -102,6 +102,11 @@ def serving(cloud, nics):
     return [type for type in ("Eip", "PortForwardingRule") for nic in nics if cloud.find(type, "vmNicUuid", nic["uuid"])]
 
 
+def reaches_storage(cloud, vm):
+    disks = [disk for disk in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]) if "primaryStorageUuid" in disk]
+    return all(vm.get("clusterUuid") in cloud.look("PrimaryStorage", disk["primaryStorageUuid"])["attachedClusterUuids"] for disk in disks)
+
+
 def doubtful_vms(cloud, lost):
     for vm in cloud.store.rows("VmInstance"):
         state, root, nics = vm["state"], cloud.look("Volume", vm.get("rootVolumeUuid")), cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
@@ -116,8 +121,7 @@ def doubtful_vms(cloud, lost):
             "has a nic without address": state not in ("Running", "Paused") or all(nic.get("ip") for nic in nics),
             "is elsewhere than its host": not host or state in {"Created", *UNSETTLED} or (host["clusterUuid"], host["zoneUuid"]) == (vm["clusterUuid"], vm["zoneUuid"]),
             "has an address, an EIP, a rule or a data disk": state != "Destroyed" or not (any(nic.get("ip") for nic in nics) or serving(cloud, nics) or len(disks) > 1),
-            "runs on storage out of reach": state != "Running" or all(vm["clusterUuid"] in cloud.look("PrimaryStorage", disk["primaryStorageUuid"])["attachedClusterUuids"]
-                for disk in cloud.find("Volume", "vmInstanceUuid", vm["uuid"]) if "primaryStorageUuid" in disk),
+            "runs on storage out of reach": state != "Running" or vm["uuid"] in lost or reaches_storage(cloud, vm),
             "has an ISO twice, or more than 3": len(isos := [tag["tag"].split("::")[1:] for tag in cloud.find("SystemTag", "resourceUuid", vm["uuid"]) if tag["tag"].startswith("iso::")])
                 == len({iso for iso, _ in isos}) == len({number for _, number in isos}) < 4,
             "is on a host in maintenance": host.get("state") != "Maintenance" or state == "Created",
@@ -431,9 +435,11 @@ class Anything(Drive):
             category, name, value = random.choice(SETTINGS)
             await self.mock.call("UpdateGlobalConfig", category=category, name=name, value=value)
         await self.mock.clock.settle()
-        for vm in self.store.rows("VmInstance"):  # one whose first start a restart interrupts has no nics
+        for vm in self.store.rows("VmInstance"):  # one whose first start a restart interrupts has no nics; one that cannot be stopped when its storage goes runs later
             nics = [*self.store.find("VmNic", "vmInstanceUuid", vm["uuid"])]
             if vm["state"] == "Destroyed" or (vm["state"] == "Starting" and not nics) or not all("l3NetworkUuid" in nic for nic in nics):
+                self.lost.add(vm["uuid"])
+            if vm["state"] in {"Unknown", *UNSETTLED} and not reaches_storage(self.mock.cloud, vm):
                 self.lost.add(vm["uuid"])
         assert doubtful(self.mock.cloud, self.lost) == set(), self.done[-3:]
 

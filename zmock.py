@@ -11869,16 +11869,19 @@ def no_address(strategy: str, reason: str) -> ApiError:
 def free_ip(cloud: Cloud, l3: Uuid, strategy: str = RANDOM_IP) -> tuple[str, Item]:
     """Return a free address of an L3 network and its range: any one, or the first one.
 
-    Raise L3.1000 if none is free.
+    Raise L3.1000 if none is free, SYS.1003 if the network went (L3NetworkManagerImpl.java).
     """
+    network = cloud.look("L3Network", l3)
+    if not network:
+        raise ApiError("SYS.1003", f"Unable to find L3Network[uuid:{l3}], it may have been deleted")
     ranges = sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses)
     is_random = strategy == RANDOM_IP and cloud.settings.addresses == "random"
     for number, ip_range in numbers_of(cloud, ranges, addresses, is_random):
         ip = str(ipaddress.IPv4Address(number))
         if not is_taken(cloud, l3, ip):
             return ip, ip_range
-    network = f"l3Network[name:{cloud.look('L3Network', l3)['name']}, uuid:{l3}]"
-    raise no_address(strategy, f"no ip is available in this {network}")
+    name = f"l3Network[name:{network['name']}, uuid:{l3}]"
+    raise no_address(strategy, f"no ip is available in this {name}")
 
 
 def subnet_of(ip_range: Item) -> Item:

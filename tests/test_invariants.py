@@ -265,6 +265,20 @@ async def test_the_network_of_a_nic_that_is_left_is_the_default_one(cloud):
     assert (await cloud.create("AttachL3NetworkToVm", vmInstanceUuid=vm["uuid"], l3NetworkUuid=PRIVATE))["defaultL3NetworkUuid"] == PRIVATE
 
 
+async def test_a_network_that_goes_while_a_machine_is_made_fails_the_creation():
+    async with serve(delay="10") as mock:
+        await mock.login()
+        delete = await mock.request("DELETE", f"/l3-networks/{PRIVATE}")
+        await mock.advance(6)
+        params = {"name": "v", "imageUuid": CENTOS, "instanceOfferingUuid": named("offering-small"), "l3NetworkUuids": [PRIVATE]}
+        create = await mock.request("POST", "/vm-instances", {"params": params})
+        await mock.advance(20)
+        statuses = [await mock.request("GET", "/api-jobs/" + answer["location"][-32:]) for _, answer in (delete, create)]
+        assert [status for status, _ in statuses] == [200, 503]
+        assert f"Unable to find L3Network[uuid:{PRIVATE}], it may have been deleted" in str(statuses[1][1])
+        assert await mock.query("vm-instances", "name=v") == []
+
+
 async def test_what_a_network_and_a_cluster_take_along(cloud):
     await cloud.create("CreateVirtualRouterOffering", name="o", cpuNum=1, memorySize=1 << 30, zoneUuid=ZONE, imageUuid=CENTOS, managementNetworkUuid=PUBLIC)
     router = await cloud.create("CreateVpcVRouter", name="r", virtualRouterOfferingUuid=(await cloud.query("instance-offerings", "name=o"))[0]["uuid"])

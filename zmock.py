@@ -13076,7 +13076,10 @@ def release_parts(cloud: Cloud, uuid: Uuid) -> None:
 
 @behaviour
 def update_vm_instance(cloud: Cloud, call: Call) -> Item:
-    """Change fields; a given state is written as it is. A tag iso:: makes that ISO the first."""
+    """Change fields. A state is written as it is given (VmInstanceBase.java).
+
+    A tag iso:: makes that ISO the first.
+    """
     before = get_vm(cloud, call["uuid"])
     update(cloud, call)
     resize_vm(cloud, before, {})

@@ -63,6 +63,36 @@ class Fact:
         return f"{self.api} {self.text}"
 
 
+def changed(type, uuid, /, **changes):
+    """A step that changes an object behind the server's back."""
+
+    async def step(mock):
+        mock.cloud.change(type, uuid, **changes)
+
+    return step
+
+
+async def take(mock, steps):
+    """Take steps: calls of an API, or coroutine functions of the mock. Return the answer of the last call."""
+    body = None
+    for step in steps:
+        if isinstance(step, tuple):
+            body = await mock.call(step[0], **step[1])
+        else:
+            await step(mock)
+    return body
+
+
+def after(*steps, **params):
+    """The state after some steps, with the parameters of the call. A parameter may be worked out from the mock."""
+
+    async def state(mock):
+        await take(mock, steps)
+        return {name: value(mock) if callable(value) else value for name, value in params.items()}
+
+    return state
+
+
 async def error_of(mock, api, params):
     """Call an API to its end, and return its error with the causes, {} if it succeeds."""
     row, params = mock.cloud.catalogue.apis[api], {**params}

@@ -12,10 +12,9 @@ import test_facts_vm
 import test_facts_volumes
 import test_facts_zql
 from asking import each
-from facts import Fact, Shown, check, report
+from facts import Fact, Shown, check, report, take
 from test_facts_backup import MAKE_CEPH
 from test_facts_l2 import WITH_L3
-from test_facts_vm import take
 
 AREAS = {
     "virtual machines, volumes, snapshots, images": (test_facts_vm, test_facts_nics, test_facts_volumes, test_facts_images),

@@ -1,7 +1,7 @@
 """Facts of the server on backup storage of each kind: a case for each, in both dialects."""
 
 from asking import each, failure, one, outcome, submit
-from facts import Refused, Shown, Uncovered, chain, check, error_of
+from facts import Refused, Shown, Uncovered, after, chain, changed, check, error_of, take
 from test_facts_images import breaks, twice
 from test_facts_vm import (
     ABSENT,
@@ -10,14 +10,11 @@ from test_facts_vm import (
     ISO,
     WEB,
     ZONE,
-    after,
     answers,
-    changed,
     facts,
     gone,
     leaves,
     look_at,
-    take,
 )
 
 from zmock import named

@@ -6,7 +6,7 @@ The patterns that all areas share come first, then zones, clusters, hosts with t
 import json
 
 from asking import each, one, outcome
-from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
+from facts import Fact, Refused, Shown, Uncovered, after, chain, changed, check, error_of, take
 from test_facts_images import breaks
 from test_facts_vm import (
     ABSENT,
@@ -30,10 +30,8 @@ from test_facts_vm import (
     WEB,
     ZONE,
     V,
-    after,
     answers,
     capacity,
-    changed,
     configured,
     every_host,
     first_volumes_on_local_storage,
@@ -41,7 +39,6 @@ from test_facts_vm import (
     leaves,
     look_at,
     tagged,
-    take,
 )
 
 from zmock import available_memory, named

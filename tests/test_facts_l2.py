@@ -1,7 +1,7 @@
 """Facts of the server on L2 networks, VXLAN pools and their networks: a case for each, in both dialects."""
 
 from asking import each, one, outcome
-from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
+from facts import Fact, Refused, Shown, Uncovered, after, chain, changed, check, error_of, take
 from test_facts_images import breaks
 from test_facts_vm import (
     ABSENT,
@@ -14,14 +14,11 @@ from test_facts_vm import (
     VM,
     WEB,
     ZONE,
-    after,
     answers,
-    changed,
     facts,
     gone,
     leaves,
     look_at,
-    take,
 )
 
 import zmock

@@ -4,7 +4,7 @@ The facts follow the calls. The last ones are about what goes with a network or 
 """
 
 from asking import each, outcome
-from facts import Refused, Shown, Uncovered, chain, check, error_of
+from facts import Refused, Shown, Uncovered, chain, changed, check, error_of, take
 from test_facts_nics import FULL, L2_PUBLIC, attach, nothing, tag_of
 from test_facts_vm import (
     ABSENT,
@@ -22,7 +22,6 @@ from test_facts_vm import (
     V,
     answers,
     as_ann,
-    changed,
     configured,
     facts,
     full_network,
@@ -32,7 +31,6 @@ from test_facts_vm import (
     nic_of,
     tagged,
     tags,
-    take,
     with_services,
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from asking import each, outcome
-from facts import Refused, Shown, Uncovered, check
+from facts import Refused, Shown, Uncovered, changed, check, take
 from test_facts_vm import (
     ABSENT,
     BS,
@@ -33,7 +33,6 @@ from test_facts_vm import (
     answers,
     as_ann,
     balanced,
-    changed,
     facts,
     full_network,
     gone,
@@ -43,7 +42,6 @@ from test_facts_vm import (
     not_in_state,
     tagged,
     tags,
-    take,
     with_services,
 )  # fmt: skip
 

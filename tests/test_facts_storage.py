@@ -6,12 +6,10 @@ The facts follow the calls, fact by fact, in both dialects. Volumes on local sto
 from dataclasses import replace
 
 from asking import each
-from facts import Fact, Refused, Shown, Uncovered, check, error_of
+from facts import Fact, Refused, Shown, Uncovered, after, changed, check, error_of, take
 from test_facts_volumes import (
     ABSENT,
-    after,
     answers,
-    changed,
     configured,
     fixed,
     gone,
@@ -20,7 +18,6 @@ from test_facts_volumes import (
     made,
     meanwhile,
     snapped,
-    take,
 )
 
 import zmock

@@ -7,7 +7,7 @@ refusal with its codes, or an effect. The helpers below prepare a cloud (`after`
 
 import pytest
 from asking import each, outcome
-from facts import Fact, Refused, Shown, Uncovered, chain, check, error_of
+from facts import Fact, Refused, Shown, Uncovered, after, chain, changed, check, error_of, take
 
 from zmock import named
 
@@ -25,15 +25,6 @@ CLASS = "org.zstack.header.vm."
 
 
 # clouds, and looks at them
-
-
-def changed(type, uuid, /, **changes):
-    """A step that changes an object behind the server's back."""
-
-    async def step(mock):
-        mock.cloud.change(type, uuid, **changes)
-
-    return step
 
 
 def tagged(uuid, *tags, type="VmInstanceVO"):
@@ -56,27 +47,6 @@ def made(*tags, **more):
 
 def configured(category, name, value):
     return ("UpdateGlobalConfig", {"category": category, "name": name, "value": value})
-
-
-async def take(mock, steps):
-    """Take steps: calls of an API, or coroutine functions of the mock. Return the answer of the last call."""
-    body = None
-    for step in steps:
-        if isinstance(step, tuple):
-            body = await mock.call(step[0], **step[1])
-        else:
-            await step(mock)
-    return body
-
-
-def after(*steps, **params):
-    """The state after some steps, with the parameters of the call."""
-
-    async def state(mock):
-        await take(mock, steps)
-        return params
-
-    return state
 
 
 def leaves(*steps, of=None, **fields):

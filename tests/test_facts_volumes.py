@@ -6,7 +6,7 @@ with its codes, or an effect. The helpers below prepare a cloud (`after`) and lo
 
 import pytest
 from asking import each, outcome
-from facts import Fact, Refused, Shown, Uncovered, check
+from facts import Fact, Refused, Shown, Uncovered, after, changed, check, take
 
 import zmock
 from zmock import SHA512_OF_PASSWORD, configure, named
@@ -29,15 +29,6 @@ VOLUME = ("Volume", NEW)
 
 
 # clouds, and looks at them
-
-
-def changed(type, uuid, **changes):
-    """A step that changes an object behind the server's back."""
-
-    async def step(mock):
-        mock.cloud.change(type, uuid, **changes)
-
-    return step
 
 
 def made(api="CreateDataVolume", tags=(), **params):
@@ -82,27 +73,6 @@ def snapped(name, volume=DATA):
 
 def by_name(mock, name, type="VolumeSnapshot"):
     return mock.cloud.find(type, "name", name)[0]
-
-
-async def take(mock, steps):
-    """Take steps: calls of an API, or coroutine functions of the mock. Return the answer of the last call."""
-    body = None
-    for step in steps:
-        if isinstance(step, tuple):
-            body = await mock.call(step[0], **step[1])
-        else:
-            await step(mock)
-    return body
-
-
-def after(*steps, **params):
-    """The state after some steps, with the parameters of the call. A parameter may be worked out from the mock."""
-
-    async def state(mock):
-        await take(mock, steps)
-        return {name: value(mock) if callable(value) else value for name, value in params.items()}
-
-    return state
 
 
 def look_at(item, fields):

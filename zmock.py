@@ -8477,8 +8477,8 @@ def is_netmask(text: str) -> bool:
     return text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 33)}
 
 
-def is_port(value: Any) -> bool:
-    return type(value) is int and -1 <= value <= 65535
+def is_between(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
 
 
 def is_statement(value: Item) -> bool:
@@ -8531,6 +8531,8 @@ FORMS: dict[str, Callable] = {
     "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Hostname": is_hostname,
     "IPv4": address_of,
+    "IcmpCode": functools.partial(is_between, low=-1, high=3),
+    "IcmpType": functools.partial(is_between, low=-1, high=255),
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
     "Label": re.compile(r"\w+ *=~? *[\w|.:-]*").fullmatch,
     "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
@@ -8544,7 +8546,7 @@ FORMS: dict[str, Callable] = {
     "NfsSystemPath": re.compile("[^:]*:/(dev|proc|sys)[^:]*").fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
-    "Port": is_port,
+    "Port": functools.partial(is_between, low=0, high=65535),
     "RiskyPassword": re.compile("password").match,
     "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))* *\})?').fullmatch,
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
@@ -12352,23 +12354,91 @@ def delete_vip_qos(cloud: Cloud, call: Call) -> None:
 
 
 @behaviour
+def create_security_group(cloud: Cloud, call: Call) -> Item:
+    """Add a group whose members reach each other. The answer has no rules yet.
+
+    The source is SecurityGroupManagerImpl.java.
+    """
+    uuid = new_item(cloud, call)["uuid"]
+    body = cloud.inventory_of("SecurityGroup", uuid)
+    for type in ("Ingress", "Egress"):
+        own = {"securityGroupUuid": uuid, "remoteSecurityGroupUuid": uuid}
+        cloud.add("SecurityGroupRule", type=type, **own)
+    return body
+
+
+def identity_of_rule(rule: Item) -> tuple:
+    """Return what no two rules of a security group may have in common, with all ports."""
+    rule = without_nulls(rule)
+    start = rule.get("startPort", -1)
+    cidr = rule.get("allowedCidr", "0.0.0.0/0")
+    end = -1 if rule["protocol"] == "ALL" else rule.get("endPort", start)
+    return rule["type"], rule["protocol"], start, end, cidr
+
+
+@named_in_rows
+def repeated_rule(cloud: Cloud, group: Item, call: Call) -> Item | None:
+    """Return the last of equal rules of a call, or None."""
+    rules = [*map(identity_of_rule, call["rules"])]
+    for rule, identity in zip(call["rules"], rules):
+        if rules.count(identity) > 1:
+            return {"rule": rule}
+    return None
+
+
+@named_in_rows
+def existing_rule(cloud: Cloud, group: Item, call: Call) -> Item | None:
+    """Return a rule of a call that a group has, for the same remote group or none, or None.
+
+    Its ports are compared as they are given, though stored in order.
+    """
+    rules = {identity_of_rule(rule): rule for rule in call["rules"]}
+    remotes = call["remoteSecurityGroupUuids"] or [None]
+    for rule in cloud.find("SecurityGroupRule", "securityGroupUuid", group["uuid"]):
+        remote, identity = rule.get("remoteSecurityGroupUuid"), identity_of_rule(rule)
+        if identity in rules and remote in remotes:
+            return {"rule": rules[identity], "group": remote or "null"}
+    return None
+
+
+@behaviour
 def add_security_group_rule(cloud: Cloud, call: Call) -> Item:
-    """Add each rule once for every remote group, or once for its address range."""
+    """Add each rule once for every remote group, or once. The lower port is the start."""
     uuid = call["securityGroupUuid"]
     for rule in call["rules"]:
+        type, protocol, start, end, cidr = identity_of_rule(rule)
         for remote in call["remoteSecurityGroupUuids"] or [None]:
-            start, end = rule.get("startPort"), rule.get("endPort")
             cloud.add(
                 "SecurityGroupRule",
                 securityGroupUuid=uuid,
                 remoteSecurityGroupUuid=remote,
-                type=rule["type"],
-                protocol=rule["protocol"],
-                allowedCidr=None if remote else rule.get("allowedCidr") or "0.0.0.0/0",
-                startPort=-1 if start is None else start,
-                endPort=-1 if end is None else end,
+                type=type,
+                protocol=protocol,
+                allowedCidr=cidr,
+                startPort=min(start, end),
+                endPort=max(start, end),
             )
     return cloud.inventory_of("SecurityGroup", uuid)
+
+
+@behaviour
+def delete_security_group_rule(cloud: Cloud, call: Call) -> Item:
+    """Remove rules, whatever group they are of. Answer the group of the first one."""
+    rules = [cloud.look("SecurityGroupRule", uuid) for uuid in call["ruleUuids"]]
+    groups = []
+    for rule in filter(None, rules):
+        groups.append(rule["securityGroupUuid"])
+        cloud.remove("SecurityGroupRule", rule["uuid"])
+    return cloud.inventory_of("SecurityGroup", groups[0]) if groups else {}
+
+
+@named_in_rows
+def add_members(cloud: Cloud, group: Item, call: Call) -> None:
+    """Add nics to a security group, also those that it has (SecurityGroupManagerImpl.java)."""
+    for uuid in dict.fromkeys(call["vmNicUuids"]):
+        vm = cloud.look("VmNic", uuid)["vmInstanceUuid"]
+        nic = {"vmNicUuid": uuid, "vmInstanceUuid": vm}
+        cloud.add("VmNicSecurityGroupRef", securityGroupUuid=group["uuid"], **nic)
 
 
 @named_in_rows

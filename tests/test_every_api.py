@@ -51,6 +51,7 @@ GIVEN = {
     "CreateVniRange": {"l2NetworkUuid": "@pool"},
     "GetZone": {"uuid": "@zone-1"},
     "AddSecurityGroupRule": {"rules": [{"type": "Ingress", "protocol": "ALL"}]},
+    "DeleteSecurityGroupRule": {"ruleUuids": ["@rule"]},
     "AddImage": {"backupStorageUuids": ["@bs-1"]},
     "AttachNetworkServiceToL3Network": {"networkServices": {named("provider-Flat"): ["DHCP"]}},
     "AttachPrimaryStorageToCluster": {"primaryStorageUuid": "@ps-local", "clusterUuid": "@cluster-1"},
@@ -175,7 +176,7 @@ FIRST = {
     "CreateVniRange": (POOL,),
     "DeleteVniRange": (POOL,),
     "CreateL2VxlanNetwork": (POOL, ("CreateVniRange", {"startVni": 1, "endVni": 9})),
-    "DeleteSecurityGroupRule": (GROUP, ("AddSecurityGroupRule", {"securityGroupUuid": "@group"})),
+    "DeleteSecurityGroupRule": (GROUP,),
     "AttachBackupStorageToZone": (("CreateZone", {"resourceUuid": "@made"}),),
     "AttachL2NetworkToCluster": (("CreateCluster", {"resourceUuid": "@made", "zoneUuid": "@zone-1"}),),
     "AttachEip": (("DetachEip", {"uuid": "@eip-1"}),),
@@ -216,7 +217,9 @@ class Drive:
 
     def told(self, value):
         """A value of the tables: a state that is looked for, or an item by its name."""
-        looked_for = {"@nic": ("VmNic", "vmInstanceUuid", named("vm-web-2")), "@stopped-nic": ("VmNic", "vmInstanceUuid", named("vm-ci-1")), "@root": ("Volume", "type", "Root"), "@done": ("LongJob", "state", "Succeeded"), "@waiting": ("GarbageCollector", "status", "Idle")}
+        if isinstance(value, list):
+            return [self.told(element) for element in value]
+        looked_for = {"@rule": ("SecurityGroupRule", "securityGroupUuid", named("group")), "@nic": ("VmNic", "vmInstanceUuid", named("vm-web-2")), "@stopped-nic": ("VmNic", "vmInstanceUuid", named("vm-ci-1")), "@root": ("Volume", "type", "Root"), "@done": ("LongJob", "state", "Succeeded"), "@waiting": ("GarbageCollector", "status", "Idle")}
         if isinstance(value, str) and value in looked_for:
             return self.store.find(*looked_for[value])[0]["uuid"]
         return resolved(value)

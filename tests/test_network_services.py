@@ -65,16 +65,6 @@ REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("AddCertificateToLoadBalancerListener", {"listenerUuid": "@listener", "certificateUuid": "@certificate"}),
         "SYS.1006: loadbalancer listener with type tcp does not need certificate"),
     ((), ("DeleteCertificate", {"uuid": "@certificate"}), "SYS.1006: certificate[uuid:@certificate] is in use by a load balancer listener"),
-    ((), ("AddVmNicToSecurityGroup", {"securityGroupUuid": "@group", "vmNicUuids": ["@web-1"]}),
-        f"SYS.1006: vm nic[uuid:@web-1] is on l3Network[uuid:{PRIVATE}], to which security group[uuid:@group] is not attached"),
-    ((), ("AttachSecurityGroupToL3Network", {"securityGroupUuid": "@group", "l3NetworkUuid": PUBLIC}),
-        f"SYS.1006: the L3 network[uuid:{PUBLIC}] doesn't have the network service type[SecurityGroup] enabled"),
-    ((), ("DetachSecurityGroupFromL3Network", {"securityGroupUuid": "@group", "l3NetworkUuid": PRIVATE}),
-        f"SYS.1006: security group[uuid:@group] has not been attached to l3Network[uuid:{PRIVATE}]"),
-    ((), ("AddSecurityGroupRule", {"securityGroupUuid": "@group", "rules": [TCP | {"type": "Both"}]}), "SYS.1007: unknown type[Both]"),
-    ((), ("AddSecurityGroupRule", {"securityGroupUuid": "@group", "rules": [TCP | {"protocol": "ALL"}]}), "SYS.1007: startPort is for TCP, UDP and ICMP. rule dump: {"),
-    ((), ("AddSecurityGroupRule", {"securityGroupUuid": "@group", "rules": [TCP | {"endPort": 70000}]}), "SYS.1007: endPort[70000] is not a number from 0 to 65535. rule dump: {"),
-    ((), ("DeleteSecurityGroupRule", {"ruleUuids": [NOBODY]}), "SYS.1003: invalid field[ruleUuids]"),
 )  # fmt: skip
 
 
@@ -141,22 +131,6 @@ async def test_a_listener_shows_its_nics_and_certificates_and_the_certificate_it
     await cloud.create("RemoveCertificateFromLoadBalancerListener", listenerUuid=known["secure"], certificateUuid=known["certificate"])
     await cloud.delete("certificates", known["certificate"])
     assert (await cloud.create("DeleteLoadBalancerListener", uuid=known["secure"]))["uuid"] == known["balancer"]
-
-
-async def test_a_security_group_has_rules_networks_and_nics(cloud, known):
-    group = known["group"]
-    attached = await cloud.create("AttachSecurityGroupToL3Network", securityGroupUuid=group, l3NetworkUuid=PRIVATE)
-    assert attached["attachedL3NetworkUuids"] == [PRIVATE]
-    ruled = await cloud.create("AddSecurityGroupRule", securityGroupUuid=group, rules=[TCP, {"type": "Egress", "protocol": "ALL"}])
-    assert sorted((rule["protocol"], rule["startPort"], rule["allowedCidr"]) for rule in ruled["rules"]) == [("ALL", -1, "0.0.0.0/0"), ("TCP", 80, "0.0.0.0/0")]
-    candidates = {nic["uuid"] for nic in (await cloud.call("GetCandidateVmNicForSecurityGroup", securityGroupUuid=group))["inventories"]}
-    assert {known["web-1"], known["web-2"]} < candidates and known["old-1"] not in candidates
-    assert await cloud.call("AddVmNicToSecurityGroup", securityGroupUuid=group, vmNicUuids=[known["web-1"], known["web-2"]]) == {}
-    assert [row["name"] for row in await cloud.query("security-groups", "vmNic.vmInstance.name=web-1")] == ["g"]
-    assert await cloud.call("DeleteVmNicFromSecurityGroup", securityGroupUuid=group, vmNicUuids=[known["web-1"]]) == {}
-    assert [ref["vmNicUuid"] for ref in await cloud.query("security-groups/vm-instances/nics")] == [known["web-2"]]
-    left = await cloud.create("DeleteSecurityGroupRule", ruleUuids=[ruled["rules"][0]["uuid"]])
-    assert left["rules"] == ruled["rules"][1:]
 
 
 @pytest.mark.parametrize(

@@ -8378,6 +8378,8 @@ def on(event: str, *subjects: str) -> Callable:
     on("destroying", "VmInstance") (cloud, item)         its destruction begins
     on("destroyed", "VmInstance")  (cloud, item)         its nics and volumes are still there
     on("readdressed", "VmNic")     (cloud, item)         its address became another one
+    on("deleted", "Image")         (cloud, image)        all its copies wait to be expunged
+    on("serving", "L3Network")     (cloud, item, vip)    its provider will serve a virtual IP
     on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
     on("called", "")               (cloud, call)         may refuse a call before its row does
     on("tagging", "")              (cloud, tag, vo, uuid, l3)    may refuse a system tag
@@ -11917,8 +11919,8 @@ def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
     for ip_range in ranges:
         first, last = addresses(ip_range)
         total += last - first + 1
-        for type in ("VmNic", "Vip"):
-            used += len(cloud.find(type, "ipRangeUuid", ip_range["uuid"]))
+        users = [cloud.find(type, "ipRangeUuid", ip_range["uuid"]) for type in ("VmNic", "Vip")]
+        used += len({user["ip"] for user in itertools.chain(*users)})  # a router shares one
         used += is_in_range(dhcp_ip(cloud, ip_range["l3NetworkUuid"]), ip_range)
     return {"totalCapacity": total, "availableCapacity": total - used}
 
@@ -12500,8 +12502,10 @@ def lead_eips_to(cloud: Cloud, nic: Item) -> None:
 
 # ---- Behaviours: virtual machines ----------------------------------------------------------------
 
-# The metaData of a router's nic is the sum of 1 (public), 2 (management) and 4 (guest).
-GUEST = "4"  # VirtualRouterNicMetaData.java
+# The metaData of a router's nic is the sum of its uses (VirtualRouterNicMetaData.java).
+PUBLIC_NIC, MANAGEMENT_NIC, GUEST_NIC, MORE_PUBLIC_NIC = 1, 2, 4, 8
+FOR_GUESTS = ("4", "5", "6", "7")
+ROUTERS = ("VirtualRouter", "vrouter")  # the types of providers whose services need a router
 OF_FIRST_START = (  # parameters of a creation that the first start needs
     "l3NetworkUuids",
     "rootDiskOfferingUuid",
@@ -12858,16 +12862,20 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
         **{name: call[name] for name in OF_FIRST_START},
     )
     for source in (call["instanceOfferingUuid"], call["imageUuid"]):
-        for tag in tags_of(cloud, source, ""):
-            if not tag["inherent"]:
-                copied = {"resourceUuid": uuid, "resourceType": "VmInstanceVO", "tag": tag["tag"]}
-                cloud.add("SystemTag", **copied)
+        copy_tags(cloud, source, uuid)
     if call["strategy"] == "JustCreate":
         return cloud.inventory_of("VmInstance", uuid)
     set_state_of_vm(cloud, uuid, "Starting")
     yield None  # the preparations end
     yield from start_for_the_first_time(cloud, uuid, with_volumes=True)
     return cloud.inventory_of("VmInstance", uuid)
+
+
+def copy_tags(cloud: Cloud, source: Uuid, vm: Uuid) -> None:
+    for tag in tags_of(cloud, source, ""):
+        if not tag["inherent"]:
+            copied = {"resourceUuid": vm, "resourceType": "VmInstanceVO", "tag": tag["tag"]}
+            cloud.add("SystemTag", **copied)
 
 
 def storages_of_image(cloud: Cloud, uuid: Uuid, zone: Uuid | None = None) -> list[Item]:
@@ -12920,7 +12928,7 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
         yield "volume"
     for l3 in vm.get("l3NetworkUuids", ()):
         add_nic(cloud, get_vm(cloud, uuid), l3)
-    add_servers(cloud, get_vm(cloud, uuid))
+    add_servers(cloud, vm, cloud.find("VmNic", "vmInstanceUuid", uuid))
     give_addresses(cloud, uuid)
     yield "nic"
     get_vm(cloud, uuid)
@@ -13339,8 +13347,8 @@ def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
 # nics
 
 
-def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
-    """Add a nic on a network. That of a router says in metaData what it is for."""
+def add_nic(cloud: Cloud, vm: Item, l3: Uuid, use: int = 0) -> None:
+    """Add a nic on a network. That of a router says what it is for, by default as the network."""
     nics = {}
     for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
         nics[nic["deviceId"]] = nic.get("l3NetworkUuid")
@@ -13353,16 +13361,15 @@ def add_nic(cloud: Cloud, vm: Item, l3: Uuid) -> None:
     remove_tags(cloud, vm["uuid"], custom)
     if mac and cloud.find("VmNic", "mac", mac):
         mac = ""
-    is_public = l3 == vm.get("publicNetworkUuid")
-    is_management = l3 == vm.get("managementNetworkUuid")
-    use = str(is_public + 2 * is_management or GUEST)
+    is_private = cloud.look("L3Network", l3).get("category") == "Private"
+    use = use or (GUEST_NIC if is_private else MORE_PUBLIC_NIC)
     cloud.add(
         "VmNic",
         vmInstanceUuid=vm["uuid"],
         l3NetworkUuid=l3,
         deviceId=device,
         mac=mac or ":".join(re.findall("..", digits)),
-        metaData=None if vm["type"] == "UserVm" else use,
+        metaData=None if vm["type"] == "UserVm" else str(use),
     )
 
 
@@ -13376,8 +13383,8 @@ def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None
 def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | None = None) -> None:
     """Give an address to each nic without one.
 
-    It is `ip` on the network `l3`, else that of a tag staticIp::, else the gateway for the guest
-    nic of a router, else a free one.
+    It is `ip` on the network `l3`, else that of a tag staticIp::, else that of the network's router
+    for the guest nic of one, else a free one.
     """
     for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
         if nic.get("ip"):
@@ -13388,10 +13395,20 @@ def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | N
             address, ip_range = required_ip(cloud, network, wanted)
         else:
             address, ip_range = free_ip(cloud, network)
-            if nic.get("metaData") == GUEST:
-                address = ip_range["gateway"]
-                ip_range = ip_range | {"uuid": None}
+            if nic.get("metaData") == str(GUEST_NIC) and (own := ip_of_router(cloud, network)):
+                address, ip_range = own, ip_range | {"uuid": None}
         set_address(cloud, nic, address, ip_range)
+
+
+def ip_of_router(cloud: Cloud, l3: Uuid) -> str | None:
+    """Return the address that is set for the router of a network, or its gateway.
+
+    Return None if the network needs no gateway, or another router is there.
+    """
+    network, ip = cloud.look("L3Network", l3), rest_of_tag(cloud, l3, "routerInterfaceIp::")
+    if is_served(cloud, network, ROUTERS, "SNAT") or network["type"] == "L3VpcNetwork":
+        ip = ip or cloud.find("IpRange", "l3NetworkUuid", l3)[0]["gateway"]
+    return None if ip and is_taken(cloud, l3, ip) else ip
 
 
 def put_tag_in_place(cloud: Cloud, uuid: Uuid, begin: str, rest: str) -> None:
@@ -13409,6 +13426,8 @@ def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
     vm = get_vm(cloud, uuid)
     add_nic(cloud, vm, l3)
     give_addresses(cloud, uuid, l3, ip)
+    if vm["state"] == "Running":
+        add_servers(cloud, vm, [{"l3NetworkUuid": l3}])
     if ip:
         put_tag_in_place(cloud, uuid, f"staticIp::{l3}::", ip)
     if not vm.get("defaultL3NetworkUuid"):
@@ -13487,7 +13506,7 @@ def release_nics(cloud: Cloud, nics: list[Item], moves_appliances: bool = False)
         vm = cloud.look("VmInstance", nic["vmInstanceUuid"])
         if vm.get("type") == "ApplianceVm" and moves_appliances:
             move_or_remove(cloud, vm)
-        elif vm.get("type") == "ApplianceVm":
+        elif vm.get("type") == "ApplianceVm" and nic.get("metaData") != str(MORE_PUBLIC_NIC):
             cloud.remove("VmInstance", vm["uuid"])
         elif vm.get("state") in ("Running", "Paused", "Stopped", "Destroyed"):
             cloud.remove("VmNic", nic["uuid"])
@@ -13693,7 +13712,7 @@ def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: An
 )
 def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     """Add a virtual router, which is a virtual machine, from its offering and start it."""
-    uuid = new_item(cloud, call)["uuid"]
+    uuid, guest = new_item(cloud, call)["uuid"], call["guestL3NetworkUuid"]
     offering = cloud.get("InstanceOffering", call["virtualRouterOfferingUuid"])
     management, public = offering.get("managementNetworkUuid"), offering.get("publicNetworkUuid")
     cloud.change(
@@ -13707,7 +13726,7 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
         state="Starting",
         instanceOfferingUuid=offering["uuid"],
         platform=cloud.look("Image", offering.get("imageUuid")).get("platform"),
-        zoneUuid=offering.get("zoneUuid"),
+        zoneUuid=cloud.look("L3Network", public).get("zoneUuid"),
         imageUuid=offering.get("imageUuid"),
         managementNetworkUuid=management,
         publicNetworkUuid=public,
@@ -13715,33 +13734,111 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
         defaultL3NetworkUuid=public,
         **{name: offering.get(name) for name in OFFERED},
     )
-    for l3 in dict.fromkeys((management, public, call["guestL3NetworkUuid"])):
-        if l3:
-            add_nic(cloud, get_vm(cloud, uuid), l3)
+    copy_tags(cloud, offering["uuid"], uuid)
+    uses = Counter({management: MANAGEMENT_NIC})
+    uses[public] += PUBLIC_NIC
+    uses[guest] += GUEST_NIC
+    for l3 in filter(None, uses):
+        add_nic(cloud, get_vm(cloud, uuid), l3, uses[l3])
     yield None  # the preparations end
     yield from bring_up(cloud, uuid, {})
+    add_vip_of_router(cloud, get_vm(cloud, uuid), guest)
     return cloud.inventory_of("VmInstance", uuid)
 
 
-def add_servers(cloud: Cloud, vm: Item) -> None:
-    """Give the networks of a virtual machine what serves them: a DHCP server, a virtual router.
+def add_vip_of_router(cloud: Cloud, router: Item, guest: Uuid | None) -> None:
+    """Make the address of a router's public nic a virtual IP, which goes with the router.
 
-    A network needs a router if it gets services from one and its zone has an offering for it.
+    The source is VirtualRouterCreateVipForPublicIpFlow.java.
     """
-    if vm["type"] != "UserVm":
-        return
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+    for nic in cloud.find("VmNic", "vmInstanceUuid", router["uuid"]):
+        if int(nic["metaData"]) & PUBLIC_NIC:
+            place = {name: nic.get(name) for name in ("l3NetworkUuid", "ip", "netmask", "gateway")}
+            vip = cloud.add(
+                "Vip",
+                name=f"vip-for-{router['name']}",
+                description="Vip backend created for virtual router",
+                useFor="SNAT",
+                serviceProvider=router_of_service(cloud, cloud.look("L3Network", guest), "SNAT"),
+                peerL3NetworkUuids=[guest] if guest else [],
+                ipRangeUuid=nic.get("ipRangeUuid"),
+                **place,
+            )
+            cloud.change("VmInstance", router["uuid"], virtualRouterVips=[vip["uuid"]])
+
+
+def router_of_service(cloud: Cloud, l3: Item, service: str | None = None) -> str | None:
+    """Return the type of the router that gives a network a service, or any; None without one."""
+    return next((type for type in ROUTERS if is_served(cloud, l3, (type,), service)), None)
+
+
+def add_servers(cloud: Cloud, vm: Item, nics: Iterable[Item]) -> None:
+    """Give the networks of nics what serves them: a DHCP server, a virtual router."""
+    for nic in nics if vm["type"] == "UserVm" else ():
         l3 = cloud.look("L3Network", nic.get("l3NetworkUuid"))
         take_dhcp_ip(cloud, l3)
-        is_routed = is_served(cloud, l3, ("VirtualRouter", "vrouter"))
-        offering = offering_of_router(cloud, l3) if is_routed else None
-        if offering and not has_router(cloud, l3):
-            new_router(cloud, l3, offering)
+        acquire_router(cloud, l3)
 
 
-def has_router(cloud: Cloud, l3: Item) -> bool:
-    nics = cloud.find("VmNic", "metaData", GUEST)
-    return any(nic.get("l3NetworkUuid") == l3["uuid"] for nic in nics)
+@on("serving", "L3Network")
+def acquire_router(cloud: Cloud, l3: Item, vip: Item | None = None) -> None:
+    """Make a router for a network that needs one. It has to reach a virtual IP if one is given.
+
+    Without an offering, a network that machines are on already goes on without a router. The source
+    is VirtualRouterManagerImpl.java.
+    """
+    if not is_served(cloud, l3, ROUTERS):
+        return
+    for router in cloud.find("VmInstance", "virtualRouterVips", vip["uuid"]) if vip else ():
+        if router["state"] != "Running":
+            state = f"virtual router[uuid:{router['uuid']}, state:{router['state']}]"
+            raise refused(f"{state} is not running")
+    nics = cloud.find("VmNic", "l3NetworkUuid", l3["uuid"])
+    owners = [nic["vmInstanceUuid"] for nic in nics if nic.get("metaData") in FOR_GUESTS]
+    offering = offering_of_router(cloud, l3)
+    if owners:
+        refuse_unless_running(cloud, owners, l3["uuid"])
+    elif offering:
+        check_offering(cloud, l3, offering, vip)
+        new_router(cloud, l3, offering)
+    elif not any(nic.get("ip") for nic in nics):
+        place = f"l3Network[uuid:{l3['uuid']}] in zone[uuid:{l3['zoneUuid']}]"
+        cure = "please at least create a default virtual router offering in that zone"
+        raise ApiError("VR.1002", f"unable to find a virtual router offering for {place}, {cure}")
+
+
+def refuse_unless_running(cloud: Cloud, routers: Iterable[Uuid], l3: Uuid) -> None:
+    """Refuse to use the first router of a network unless it runs."""
+    vms = [get_vm(cloud, uuid) for uuid in routers]
+    router = min(vms, key=operator.itemgetter("createDate"))
+    if router["state"] != "Running":
+        raise refused(
+            f"virtual router[uuid:{router['uuid']}] for l3 network[uuid:{l3}] is not in Running "
+            f"state, current state is {router['state']}. We don't have HA feature now(it's coming "
+            "soon), please restart it from UI and then try starting this vm again"
+        )
+
+
+def check_offering(cloud: Cloud, l3: Item, offering: Item, vip: Item | None) -> None:
+    """Refuse a router offering whose public network does not suit a network, or a virtual IP."""
+    public = offering.get("publicNetworkUuid")
+    if not public and is_served(cloud, l3, ROUTERS, "SNAT"):
+        name = f"virtual router offering[uuid:{offering['uuid']}, name:{offering['name']}]"
+        place = f"L3Network[uuid:{l3['uuid']}, name:{l3['name']}] requires SNAT service"
+        raise ApiError("VR.1001", f"{place}, but default {name} doesn't have a public network")
+    if vip and vip["l3NetworkUuid"] != public:
+        name = f"virtual router offering[uuid:{offering['uuid']}]"
+        place = f"L3Network[uuid:{l3['uuid']}] in zone[uuid:{l3['zoneUuid']}]"
+        other = f"the network's public network[uuid:{public}] is not the same to VIP"
+        cure = "you may need to use system tag guestL3Network::l3NetworkUuid to specify"
+        raise refused(
+            f"found a {name} for {place}; however, {other}[uuid:{vip['uuid']}]'s; {cure} "
+            "a particular virtual router offering for the L3Network"
+        )
+    ranges, others = (cloud.find("IpRange", "l3NetworkUuid", uuid) for uuid in (l3["uuid"], public))
+    if any(overlap(addresses(a), addresses(b)) for a, b in itertools.product(ranges, others)):
+        reason = "virtual router network overlaps with private network in ip "
+        raise ApiError("SYS.1007", f"cannot create virtual Router vm while {reason}")
 
 
 def offering_of_router(cloud: Cloud, l3: Item) -> Item | None:
@@ -13759,19 +13856,81 @@ def offering_of_router(cloud: Cloud, l3: Item) -> Item | None:
 
 def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
     """Make a running router with a nic on a network, for the account that owns the network."""
-    uuid = cloud.uuid()
     params = {
-        "name": f"virtualRouter.l3.{l3['name']}.{l3['uuid'][:6]}",
+        "name": f"vrouter.l3.{l3['name']}.{l3['uuid'][:6]}",
         "virtualRouterOfferingUuid": offering["uuid"],
-        "applianceVmType": "VirtualRouter",
+        "applianceVmType": router_of_service(cloud, l3),
         "guestL3NetworkUuid": l3["uuid"],
-        "resourceUuid": uuid,
     }
     api = cloud.catalogue.apis["CreateVpcVRouter"]
-    for _ in create_vpc_v_router(cloud, Call(api, params, account=ADMIN)):
-        pass
-    owner = cloud.accounts.owner("L3Network", l3)
-    cloud.accounts.give("VmInstance", get_vm(cloud, uuid), owner)
+    caller, cloud.acting = cloud.acting, l3.get("owner")
+    try:
+        for _ in create_vpc_v_router(cloud, Call(api, params, account=ADMIN)):
+            pass
+    finally:
+        cloud.acting = caller
+
+
+@named_in_rows
+def choose_default(cloud: Cloud, offering: Item, call: Call) -> None:
+    """Let a zone have one default router offering at most; the first one is it.
+
+    The source is DefaultVirtualRouterOfferingSelector.java.
+    """
+    others = []
+    for other in cloud.find("InstanceOffering", "zoneUuid", offering.get("zoneUuid")):
+        if other["uuid"] != offering["uuid"]:
+            others.append(other["uuid"])
+    if call.api.creates and not others:
+        cloud.change("InstanceOffering", offering["uuid"], isDefault=True)
+    for uuid in others if call["isDefault"] else ():
+        cloud.change("InstanceOffering", uuid, isDefault=False)
+
+
+@on("deleted", "Image")
+def remove_offerings(cloud: Cloud, image: Item) -> None:
+    """Remove the router offerings with a deleted image."""
+    for offering in cloud.find("InstanceOffering", "imageUuid", image["uuid"]):
+        cloud.remove("InstanceOffering", offering["uuid"])
+
+
+@behaviour
+def query_virtual_router_offering(cloud: Cloud, call: Call) -> Item:
+    """Ignore conditions on the type (VirtualRouterApiInterceptor.java)."""
+    conditions = call["query"].conditions
+    conditions = [condition for condition in conditions if condition.path != ("type",)]
+    call.params["query"] = replace(call["query"], conditions=conditions)
+    return query(cloud, call)
+
+
+@named_in_rows
+def overlapping_nic(cloud: Cloud, item: Item, call: Call) -> Item | None:
+    """Return a nic of a router on a network that overlaps another one, by their first ranges.
+
+    Raise SYS.1000 if that has no range.
+    """
+    l3s = [call["l3NetworkUuid"] or item["uuid"]]
+    nics = cloud.find("VmNic", "vmInstanceUuid", call["vmInstanceUuid"])
+    l3s += [nic.get("l3NetworkUuid") for nic in nics]
+    ranges = [cloud.find("IpRange", "l3NetworkUuid", l3)[:1] for l3 in l3s]
+    if nics and not ranges[0]:
+        raise ApiError("SYS.1000", "No value present")
+    for nic, (ip_range,) in zip(nics, filter(None, ranges[1:])):
+        networks = [network_of(each["networkCidr"]) for each in (ranges[0][0], ip_range)]
+        if networks[0].overlaps(networks[1]):
+            return nic
+    return None
+
+
+@named_in_rows
+def is_apart(cloud: Cloud, l3: Item, call: Call) -> bool:
+    return not overlapping_nic(cloud, l3, call)
+
+
+@on("failed", "ReconnectVirtualRouter")
+def disconnect_router(cloud: Cloud, call: Call, error: ApiError) -> None:
+    if call.begun:
+        cloud.change("VmInstance", call["vmInstanceUuid"], status="Disconnected")
 
 
 # clones
@@ -14520,6 +14679,8 @@ def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
     if all(ref["status"] == "Deleted" for ref in copies):
         status = "Deleted"
     cloud.change("Image", image["uuid"], backupStorageRefs=copies, status=status)
+    if status == "Deleted":
+        cloud.notice("deleted", "Image", image)
 
 
 @on("removed", "Account")

@@ -20,6 +20,7 @@ from test_facts_vm import (
     WEB,
     ZONE,
     V,
+    act,
     answers,
     as_ann,
     configured,
@@ -320,6 +321,7 @@ async def two_tags_of_the_router(mock):
 
 DHCP_IP = ("GetL3NetworkDhcpIpAddress", {"l3NetworkUuid": PUBLIC})
 FIRST_VM = made(l3NetworkUuids=[PUBLIC])
+STOP_NEW, START_NEW = (act(f"{verb}VmInstance", named("vm-new")) for verb in ("Stop", "Start"))
 
 
 async def address_of_the_dhcp_server(mock):
@@ -621,7 +623,7 @@ FACTS = (
     ),
     *facts("GetL3NetworkDhcpIpAddress",
         ("refuses a network on which no machine was made", V("SYS.1006", {"l3NetworkUuid": PUBLIC}, f"Cannot find DhcpIp for l3 network[uuid:{PUBLIC}]", serve("DHCP", l3=PUBLIC))),
-        ("refuses one with another DHCP server", V("SYS.1006", {"l3NetworkUuid": PUBLIC}, f"Cannot find DhcpIp for l3 network[uuid:{PUBLIC}]", serve("DHCP", l3=PUBLIC, provider=ROUTER), FIRST_VM)),
+        ("refuses one with another DHCP server", V("SYS.1006", {"l3NetworkUuid": PUBLIC}, f"Cannot find DhcpIp for l3 network[uuid:{PUBLIC}]", FIRST_VM, serve("DHCP", l3=PUBLIC, provider=ROUTER), STOP_NEW, START_NEW)),
         ("answers the address that the first machine has brought", Shown(address_of_the_dhcp_server)),
         ("has a random address", Shown(random_dhcp_addresses)),
         ("has an address that nobody else gets", capacity(serve("DHCP", l3=PUBLIC), FIRST_VM, total=253, used=3, l3NetworkUuids=[PUBLIC])),

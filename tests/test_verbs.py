@@ -260,7 +260,7 @@ async def test_a_volume_that_grows_takes_space(cloud):
         ("AddSimulatorHost", {"managementIp": "10.10.0.99", "clusterUuid": named("cluster-1"), "cpuCapacity": 9},
             {"hypervisorType": "Simulator", "status": "Connected", "totalCpuCapacity": 9, "zoneUuid": named("zone-1")}),
         ("CreateVirtualRouterOffering", {"zoneUuid": named("zone-1"), "managementNetworkUuid": PUBLIC, "imageUuid": named("image-centos7"), "cpuNum": 1, "memorySize": GIB},
-            {"type": "VirtualRouter", "publicNetworkUuid": PUBLIC, "isDefault": False}),
+            {"type": "VirtualRouter", "publicNetworkUuid": PUBLIC, "isDefault": True}),
         ("GetHypervisorTypes", {}, None),
     ),
 )  # fmt: skip

@@ -233,57 +233,6 @@ async def test_candidates_for_a_vm_that_is_there(cloud):
 # routers
 
 
-async def test_a_virtual_router_comes_with_the_first_vm_on_a_network_that_needs_one(cloud):
-    await cloud.create("CreateVmInstance", name="before", **VM)
-    assert await cloud.query("vm-instances/appliances") == []
-    await cloud.create("CreateVirtualRouterOffering", name="other", **ROUTER)
-    offering = await cloud.create("CreateVirtualRouterOffering", name="default", isDefault=True, **ROUTER)
-    for name in ("first", "second"):
-        await cloud.create("CreateVmInstance", name=name, **VM)
-    router = await one(cloud, "vm-instances/appliances/virtual-routers")
-    assert (router["state"], router["status"], router["applianceVmType"], router["type"]) == ("Running", "Connected", "VirtualRouter", "ApplianceVm")
-    assert (router["instanceOfferingUuid"], router["publicNetworkUuid"], router["managementNetworkUuid"]) == (offering["uuid"], PUBLIC, PUBLIC)
-    range_ = await one(cloud, "l3-networks/ip-ranges", f"l3NetworkUuid={PRIVATE}")
-    assert [(nic["l3NetworkUuid"], nic["metaData"]) for nic in router["vmNics"]] == [(PUBLIC, "3"), (PRIVATE, "4")]
-    assert router["vmNics"][1]["ip"] == range_["gateway"]
-    assert (await one(cloud, "vm-instances", "type=ApplianceVm"))["applianceVmType"] == "VirtualRouter"
-
-    uuid = router["uuid"]
-    stopped = await cloud.act("vm-instances", uuid, "stopVmInstance")
-    assert (await one(cloud, "vm-instances/appliances"))["status"] == "Disconnected" and stopped["state"] == "Stopped"
-    assert "ReconnectVirtualRouterVmMsg], allowed states are [Running]" in await failure(cloud, "ReconnectVirtualRouter", vmInstanceUuid=uuid)
-    await cloud.act("vm-instances", uuid, "startVmInstance")
-    assert (await cloud.create("ReconnectVirtualRouter", vmInstanceUuid=uuid))["status"] == "Connected"
-    assert "it can't be cloned" in await failure(cloud, "CloneVmInstance", vmInstanceUuid=uuid, names=["c"])
-    await cloud.delete("vm-instances", uuid)
-    assert await cloud.query("vm-instances/appliances") == []
-
-
-async def test_a_virtual_router_belongs_to_who_has_the_network_not_to_who_starts_a_vm_on_it(cloud):
-    ann = await cloud.create("CreateAccount", name="ann", password="p")
-    await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
-    await cloud.call("ShareResource", resourceUuids=[PRIVATE, VM["imageUuid"], VM["instanceOfferingUuid"]], accountUuids=[ann["uuid"]])
-    admin, cloud.session = cloud.session, (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "ann", "password": "p"}}))[1]["inventory"]["uuid"]
-    await cloud.create("CreateVmInstance", name="n", **VM)
-    assert [vm["name"] for vm in await cloud.query("vm-instances")] == ["n"]
-    cloud.session = admin
-    assert len(await cloud.query("vm-instances/appliances")) == 1
-
-
-async def test_an_offering_whose_tag_names_the_network_is_the_one_for_its_router(cloud):
-    await cloud.create("CreateVirtualRouterOffering", name="default", isDefault=True, **ROUTER)
-    tagged = await cloud.create("CreateVirtualRouterOffering", name="own", **ROUTER)
-    await cloud.create("CreateSystemTag", resourceType="InstanceOfferingVO", resourceUuid=tagged["uuid"], tag=f"guestL3Network::{PRIVATE}")
-    await cloud.create("CreateVmInstance", name="n", **VM)
-    assert (await one(cloud, "vm-instances/appliances"))["instanceOfferingUuid"] == tagged["uuid"]
-
-
-async def test_an_offering_for_routers_shows_all_of_itself_among_the_others_too(cloud):
-    made = await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
-    assert await cloud.query("instance-offerings", "name=o") == await cloud.query("instance-offerings/virtual-routers") == [made]
-    assert (await cloud.query("instance-offerings", "type=VirtualRouter", "imageUuid not null")) == [made]
-
-
 async def test_a_vpc_router_has_networks_dns_and_distributed_routing(cloud):
     offering = await cloud.create("CreateVirtualRouterOffering", name="o", **ROUTER)
     router = await cloud.create("CreateVpcVRouter", name="vpc", virtualRouterOfferingUuid=offering["uuid"])

@@ -44,6 +44,8 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
     assert [service["networkServiceType"] for service in served["networkServices"]] == ["DHCP", "SNAT", "Eip"]
     assert served["networkServices"][0].keys() == {"l3NetworkUuid", "networkServiceProviderUuid", "networkServiceType"}
 
+    of_router = {"zoneUuid": zone["uuid"], "managementNetworkUuid": outside["uuid"], "imageUuid": image["uuid"], "cpuNum": 1, "memorySize": GIB}
+    await cloud.create("CreateVirtualRouterOffering", name="r", **of_router)
     vm = await cloud.create("CreateVmInstance", name="v", instanceOfferingUuid=offering["uuid"], imageUuid=image["uuid"], l3NetworkUuids=[inside["uuid"]])
     (nic,), (root,) = vm["vmNics"], vm["allVolumes"]
     assert (vm["state"], vm["hostUuid"], nic["ip"], nic["gateway"]) == ("Running", host["uuid"], "10.1.0.2", "10.1.0.1")
@@ -54,13 +56,13 @@ async def test_a_data_centre_is_built_from_nothing_to_a_running_vm_with_an_eip_a
     assert (volume["status"], volume["vmInstanceUuid"], volume["deviceId"], volume["format"]) == ("Ready", vm["uuid"], 1, "qcow2")
     vip = await cloud.create("CreateVip", name="vip", l3NetworkUuid=outside["uuid"])
     eip = await cloud.create("CreateEip", name="eip", vipUuid=vip["uuid"], vmNicUuid=nic["uuid"])
-    assert (vip["ip"], eip["vipIp"], eip["guestIp"]) == ("10.2.0.2", "10.2.0.2", "10.1.0.2")
+    assert (vip["ip"], eip["vipIp"], eip["guestIp"]) == ("10.2.0.3", "10.2.0.3", "10.1.0.2")
 
-    assert (await one(cloud, "vm-instances", "vmNics.eip.vipIp=10.2.0.2", "allVolumes.name=data"))["uuid"] == vm["uuid"]
+    assert (await one(cloud, "vm-instances", "vmNics.eip.vipIp=10.2.0.3", "allVolumes.name=data"))["uuid"] == vm["uuid"]
     left, left_of_host = await one(cloud, "primary-storage"), await one(cloud, "hosts")
-    assert left["totalCapacity"] - left["availableCapacity"] == root["size"] + volume["size"] + image["size"]  # cached
-    assert left_of_host["totalMemoryCapacity"] - left_of_host["availableMemoryCapacity"] == 4 * GIB
-    assert (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[inside["uuid"], outside["uuid"]]))["availableCapacity"] == 2 * 253 - 2
+    assert left["totalCapacity"] - left["availableCapacity"] == root["size"] + volume["size"] + 2 * image["size"]  # that of the router, and cached
+    assert left_of_host["totalMemoryCapacity"] - left_of_host["availableMemoryCapacity"] == 5 * GIB
+    assert (await cloud.call("GetIpAddressCapacity", l3NetworkUuids=[inside["uuid"], outside["uuid"]]))["availableCapacity"] == 2 * 253 - 3
 
 
 async def network(cloud, zone, cluster, name, cidr):

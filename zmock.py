@@ -10365,7 +10365,8 @@ class View:
         if owner is None or self.account not in (ADMIN, owner):
             return []
         reference = {"accountUuid": owner, "resourceUuid": item["uuid"]}
-        reference["resourceType"] = f"{type}VO"
+        java = self.accounts.catalogue.classes[type].of(item)
+        reference["resourceType"] = java.simple.removesuffix("Inventory") + "VO"
         for name in ("uuid", "createDate", "lastOpDate"):
             reference[name] = item.get(name)
         return [reference]

@@ -224,6 +224,12 @@ async def vip_out_of_reach(mock):
         "specify a particular virtual router offering for the L3Network")  # fmt: skip
 
 
+async def every_other_host_is_away(mock):
+    for host in [*mock.cloud.store.rows("Host")]:
+        if host["uuid"] != routers_in(mock)[0]["hostUuid"]:
+            mock.cloud.change("Host", host["uuid"], status="Disconnected")
+
+
 async def destroyed_router(mock):
     await take(mock, [configured("vm", "deletionPolicy", "Never"), *ROUTED])
     (router,) = routers_in(mock)
@@ -250,6 +256,14 @@ async def owner_of_a_router(mock):
 async def router_of_another(mock):
     await take(mock, [OFFER, as_ann("vm.num", 1), made()])
     assert [vm["uuid"] for vm in await mock.query("vm-instances")] == [NEW] and routers_in(mock)[0].get("owner", zmock.ADMIN) == zmock.ADMIN
+
+
+async def kinds_of_references(mock):
+    await take(mock, ROUTED)
+    (router,) = routers_in(mock)
+    for uuid, kind in ((router["uuid"], "VirtualRouterVmVO"), (OFFERING, "VirtualRouterOfferingVO"), (NEW, "VmInstanceVO"), (SMALL, "InstanceOfferingVO")):
+        (ref,) = await mock.query("accounts/resources/refs", f"resourceUuid={uuid}")
+        assert ref["resourceType"] == kind
 
 
 @after_all(of=(OFFER, tagged(OFFERING, "vrouter", type="InstanceOfferingVO"), made()))
@@ -407,6 +421,7 @@ FACTS = (
         ("are of the type vrouter for that provider", routes(OFFER, *network("DHCP", provider=VROUTER), ON_L3, applianceVmType="vrouter")),
         ("belong to the owner of the network, in no quota of machines", Shown(owner_of_a_router)),
         ("do not belong to the owner of the machine", Shown(router_of_another)),
+        ("have a reference of their own kind, as offerings have", Shown(kinds_of_references)),
         ("have the tags of the offering", tags_of_the_offering),
         ("have a management and a guest nic", routes(*ROUTED, nics=[(PUBLIC, "3"), (PRIVATE, "4")])),
         ("have a management, a public and a guest nic", routes(*network(), offer(publicNetworkUuid=L3), made(), nics=[(PUBLIC, "2"), (L3, "1"), (PRIVATE, "4")])),
@@ -422,8 +437,11 @@ FACTS = (
         ("go at once when they are destroyed, with their virtual IP", Shown(destroyed_router)),
         ("stop as machines do", routes(*ROUTED, STOP_IT, state="Stopped", status="Disconnected")),
         ("start as machines do", routes(*ROUTED, STOP_IT, on_it("StartVmInstance"), state="Running", status="Connected")),
+        ("go with a host if they cannot move", routes(OFFER, made(), every_other_host_is_away, lambda mock: mock.call("DeleteHost", uuid=routers_in(mock)[0]["hostUuid"]), number=0)),
         ("move when their host goes", routes(*ROUTED, lambda mock: mock.call("DeleteHost", uuid=routers_in(mock)[0]["hostUuid"]), state="Running")),
-        ("go with a host when they do not run", routes(OFFER, made(hostUuid=HOST1), STOP_IT, lambda mock: mock.call("DeleteHost", uuid=routers_in(mock)[0]["lastHostUuid"]), state="Stopped")),
+        ("stay when they do not run, and a host goes", routes(OFFER, made(hostUuid=HOST1), STOP_IT, lambda mock: mock.call("DeleteHost", uuid=routers_in(mock)[0]["lastHostUuid"]), state="Stopped")),
+        ("move when a cluster is deleted", routes(OFFER, made(hostUuid=HOST1), lambda mock: mock.call("DeleteCluster", uuid=routers_in(mock)[0]["clusterUuid"]), state="Running")),
+        ("stay when they do not run, and a cluster goes", routes(*ROUTED, STOP_IT, lambda mock: mock.call("DeleteCluster", uuid=routers_in(mock)[0]["clusterUuid"]), state="Stopped")),
         ("go with the zone", routes(*ROUTED, ("DeleteZone", {"uuid": ZONE}), number=0)),
         ("go with the network of their guests", routes(*ROUTED, ("DeleteL3Network", {"uuid": PRIVATE}), number=0)),
         ("go with their public network, as the offering does", Shown(machines_stay)),
@@ -460,6 +478,12 @@ FACTS = (
         ("answers Disabled ones", attachable(*network(category="Public"), ("ChangeL3NetworkState", {"uuid": L3, "stateEvent": "disable"}), are=["guest"])),
         ("leaves out those that overlap", attachable(*network(category="Public", cidr="192.168.0.0/16", l2NetworkUuid=L2_PUBLIC), are=[])),
         ("fails for one without a range", on_router("GetAttachablePublicL3ForVRouter", "SYS.1000", "*", network(category="Public")[0])),
+    ),
+    *facts("CloneVmInstance",
+        ("refuses a router", on_router("CloneVmInstance", "SYS.1006", "vm[uuid:*] is an appliance, it can't be cloned", names=["c"])),
+    ),
+    *facts("QueryApplianceVm",
+        ("finds routers", router_knows("applianceVmType=VirtualRouter", "status=Connected", "managementNetworkUuid not null", "defaultRouteL3NetworkUuid not null")),
     ),
     *facts("QueryVirtualRouterVm",
         ("knows the offering", router_knows(f"virtualRouterOffering.uuid={OFFERING}")),

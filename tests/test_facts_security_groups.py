@@ -6,7 +6,7 @@ The facts follow the calls. The last ones are about what goes with a group, and 
 from asking import each, outcome
 from facts import Refused, Shown, Uncovered, changed, check, error_of, take
 from test_facts_l3 import GROUPS, serve
-from test_facts_nics import detach, nothing
+from test_facts_nics import detach, nothing, static
 from test_facts_vm import (
     C1,
     C2,
@@ -28,6 +28,7 @@ from test_facts_vm import (
     act,
     answers,
     as_ann,
+    configured,
     facts,
     gone,
     leaves,
@@ -228,6 +229,13 @@ async def nics_of_others(mock):
     assert [nic["uuid"] for nic in found] == nics
 
 
+async def membership_and_account(mock):
+    ann = (await mock.call("CreateAccount", name="ann", password="p"))["inventory"]["uuid"]
+    await mock.call("ChangeResourceOwner", accountUuid=ann, resourceUuid=WEB)
+    await take(mock, [*ATTACHED, join(WEB, WEB2), ("DeleteAccount", {"uuid": ann})])
+    assert [ref["vmInstanceUuid"] for ref in await mock.query("security-groups/vm-instances/nics")] == [WEB2]
+
+
 def related(collection, *conditions, steps=(), are=1):
     """A story: how many objects satisfy conditions over relations."""
 
@@ -360,6 +368,13 @@ FACTS = (
     *facts("membership",
         ("stays when a machine stops and starts", members(join(WEB), STOP, START, are=[WEB])),
         ("stays when it reboots", members(join(WEB), act("RebootVmInstance"), are=[WEB])),
+        ("stays when it is paused and resumed", members(join(WEB), PAUSE, act("ResumeVmInstance"), are=[WEB])),
+        ("stays when it moves", members(join(WEB2), ("MigrateVm", {"vmInstanceUuid": WEB2}), are=[WEB2])),
+        ("stays when its address changes", members(join(CI), static(), are=[CI])),
+        ("goes when it is destroyed while it is stopped", members(join(CI), act("DestroyVmInstance", CI), are=[])),
+        ("goes with the policy Never", members(configured("vm", "deletionPolicy", "Never"), join(WEB), DESTROY, are=[])),
+        ("goes with the policy Direct", members(configured("vm", "deletionPolicy", "Direct"), join(WEB), DESTROY, are=[])),
+        ("goes with the account of the machine", Shown(membership_and_account)),
         ("goes when it is destroyed", members(join(WEB), DESTROY, are=[])),
         ("does not come back", members(join(WEB), DESTROY, act("RecoverVmInstance"), START, are=[])),
         ("goes with the nic", members(join(WEB), detach(), are=[])),

@@ -18,7 +18,9 @@ import aiohttp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-         "--disable-sync --disable-dev-shm-usage --remote-debugging-port=0").split()  # fmt: skip
+         "--disable-sync --disable-dev-shm-usage --disable-extensions --remote-debugging-port=0 "
+         # the list of the address bar is a page of its own in each window, which costs as much as ours
+         "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup").split()  # fmt: skip
 PATIENCE = 30  # seconds of real time until a condition has failed
 SHOTS = os.environ.get("ZMOCK_TEST_SHOTS")  # a folder for screenshots; without it there are none
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40}  # Windows' numbers
@@ -177,7 +179,7 @@ class Page:
             if time.monotonic() > deadline:
                 text = (await self.run("document.querySelector('dialog, main, body').innerText")).replace("\n", " | ")
                 raise AssertionError(f"{expression}\nis not true after {seconds} s: {reason}\nproblems: {self.problems()}\nthe page: {text[:1500]}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)  # each evaluation costs the browser a millisecond or three
 
     async def see(self, text, selector="body"):
         """Wait until an element shows a text."""

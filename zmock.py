@@ -8378,7 +8378,6 @@ def on(event: str, *subjects: str) -> Callable:
     on("destroying", "VmInstance") (cloud, item)         its destruction begins
     on("destroyed", "VmInstance")  (cloud, item)         its nics and volumes are still there
     on("readdressed", "VmNic")     (cloud, item)         its address became another one
-    on("deleted", "Image")         (cloud, image)        all its copies wait to be expunged
     on("serving", "L3Network")     (cloud, item, vip)    its provider will serve a virtual IP
     on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
     on("called", "")               (cloud, call)         may refuse a call before its row does
@@ -11989,13 +11988,15 @@ def check_ip_availability(cloud: Cloud, call: Call) -> Item:
 # services of a network
 
 
-def is_served(cloud: Cloud, l3: Item, types: Container[str], service: str | None = None) -> bool:
-    """Return True if a provider of one of the types gives a network a service, or any."""
+def server_of(
+    cloud: Cloud, l3: Item, types: Container[str], service: str | None = None
+) -> str | None:
+    """Return the type of the provider, one of these, that gives a network a service, or any."""
     for ref in l3.get("networkServices", ()):
         provider = cloud.look("NetworkServiceProvider", ref["networkServiceProviderUuid"])
         if provider.get("type") in types and service in (None, ref["networkServiceType"]):
-            return True
-    return False
+            return provider["type"]
+    return None
 
 
 def dhcp_ip(cloud: Cloud, l3: Uuid) -> str | None:
@@ -12006,7 +12007,7 @@ def dhcp_ip(cloud: Cloud, l3: Uuid) -> str | None:
 
 def take_dhcp_ip(cloud: Cloud, l3: Item) -> None:
     """Give the flat DHCP server of a network an address, unless it has one."""
-    if not is_served(cloud, l3, ("Flat",), "DHCP") or dhcp_ip(cloud, l3["uuid"]):
+    if not server_of(cloud, l3, ("Flat",), "DHCP") or dhcp_ip(cloud, l3["uuid"]):
         return
     ip, ip_range = free_ip(cloud, l3["uuid"])
     used = uuid_from(digest(ip_range["uuid"] + ip), version=3)  # L3NetworkManagerImpl.java
@@ -12370,22 +12371,24 @@ def create_security_group(cloud: Cloud, call: Call) -> Item:
     return body
 
 
+RULE = ("type", "protocol", "allowedCidr", "startPort", "endPort")  # no two rules have all these
+
+
 def identity_of_rule(rule: Item) -> tuple:
-    """Return what no two rules of a security group may have in common, with all ports."""
-    rule = without_nulls(rule)
-    start = rule.get("startPort", -1)
-    cidr = rule.get("allowedCidr", "0.0.0.0/0")
-    end = -1 if rule["protocol"] == "ALL" else rule.get("endPort", start)
-    return rule["type"], rule["protocol"], start, end, cidr
+    """Return the values of RULE, with those that a rule need not name."""
+    rule = {"allowedCidr": "0.0.0.0/0", "startPort": -1} | without_nulls(rule)
+    if rule["protocol"] == "ALL" or "endPort" not in rule:
+        rule["endPort"] = rule["startPort"]
+    return tuple(rule[name] for name in RULE)
 
 
 @named_in_rows
 def repeated_rule(cloud: Cloud, group: Item, call: Call) -> Item | None:
     """Return the last of equal rules of a call, or None."""
     rules = [*map(identity_of_rule, call["rules"])]
-    for rule, identity in zip(call["rules"], rules):
-        if rules.count(identity) > 1:
-            return {"rule": rule}
+    for number, rule in enumerate(rules):
+        if rule in rules[:number]:
+            return {"rule": call["rules"][number]}
     return None
 
 
@@ -12396,10 +12399,9 @@ def existing_rule(cloud: Cloud, group: Item, call: Call) -> Item | None:
     Its ports are compared as they are given, though stored in order.
     """
     rules = {identity_of_rule(rule): rule for rule in call["rules"]}
-    remotes = call["remoteSecurityGroupUuids"] or [None]
     for rule in cloud.find("SecurityGroupRule", "securityGroupUuid", group["uuid"]):
         remote, identity = rule.get("remoteSecurityGroupUuid"), identity_of_rule(rule)
-        if identity in rules and remote in remotes:
+        if identity in rules and remote in (call["remoteSecurityGroupUuids"] or [None]):
             return {"rule": rules[identity], "group": remote or "null"}
     return None
 
@@ -12408,31 +12410,21 @@ def existing_rule(cloud: Cloud, group: Item, call: Call) -> Item | None:
 def add_security_group_rule(cloud: Cloud, call: Call) -> Item:
     """Add each rule once for every remote group, or once. The lower port is the start."""
     uuid = call["securityGroupUuid"]
-    for rule in call["rules"]:
-        type, protocol, start, end, cidr = identity_of_rule(rule)
+    for *values, start, end in map(identity_of_rule, call["rules"]):
+        rule = dict(zip(RULE, (*values, *sorted((start, end)))))
         for remote in call["remoteSecurityGroupUuids"] or [None]:
-            cloud.add(
-                "SecurityGroupRule",
-                securityGroupUuid=uuid,
-                remoteSecurityGroupUuid=remote,
-                type=type,
-                protocol=protocol,
-                allowedCidr=cidr,
-                startPort=min(start, end),
-                endPort=max(start, end),
-            )
+            groups = {"securityGroupUuid": uuid, "remoteSecurityGroupUuid": remote}
+            cloud.add("SecurityGroupRule", **groups, **rule)
     return cloud.inventory_of("SecurityGroup", uuid)
 
 
 @behaviour
 def delete_security_group_rule(cloud: Cloud, call: Call) -> Item:
     """Remove rules, whatever group they are of. Answer the group of the first one."""
-    rules = [cloud.look("SecurityGroupRule", uuid) for uuid in call["ruleUuids"]]
-    groups = []
-    for rule in filter(None, rules):
-        groups.append(rule["securityGroupUuid"])
+    rules = [rule for uuid in call["ruleUuids"] if (rule := cloud.look("SecurityGroupRule", uuid))]
+    for rule in rules:
         cloud.remove("SecurityGroupRule", rule["uuid"])
-    return cloud.inventory_of("SecurityGroup", groups[0]) if groups else {}
+    return cloud.inventory_of("SecurityGroup", rules[0]["securityGroupUuid"]) if rules else {}
 
 
 @named_in_rows
@@ -12442,14 +12434,6 @@ def add_members(cloud: Cloud, group: Item, call: Call) -> None:
         vm = cloud.look("VmNic", uuid)["vmInstanceUuid"]
         nic = {"vmNicUuid": uuid, "vmInstanceUuid": vm}
         cloud.add("VmNicSecurityGroupRef", securityGroupUuid=group["uuid"], **nic)
-
-
-@named_in_rows
-def detach_nics(cloud: Cloud, group: Item, call: Call) -> None:
-    """Remove the nics on a network from a security group that is detached from it."""
-    for ref in cloud.find("VmNicSecurityGroupRef", "securityGroupUuid", group["uuid"]):
-        if cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid") == call["l3NetworkUuid"]:
-            cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
 # the life of virtual machines and their nics (VmReleaseResourceFlow.java)
@@ -13407,7 +13391,7 @@ def ip_of_router(cloud: Cloud, l3: Uuid) -> str | None:
     Return None if the network needs no gateway, or another router is there.
     """
     network, ip = cloud.look("L3Network", l3), rest_of_tag(cloud, l3, "routerInterfaceIp::")
-    if is_served(cloud, network, ROUTERS, "SNAT") or network["type"] == "L3VpcNetwork":
+    if server_of(cloud, network, ROUTERS, "SNAT") or network["type"] == "L3VpcNetwork":
         ip = ip or cloud.find("IpRange", "l3NetworkUuid", l3)[0]["gateway"]
     return None if ip and is_taken(cloud, l3, ip) else ip
 
@@ -13713,31 +13697,13 @@ def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: An
 )
 def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     """Add a virtual router, which is a virtual machine, from its offering and start it."""
-    uuid, guest = new_item(cloud, call)["uuid"], call["guestL3NetworkUuid"]
+    uuid, guest = create(cloud, call)["inventory"]["uuid"], call["guestL3NetworkUuid"]
     offering = cloud.get("InstanceOffering", call["virtualRouterOfferingUuid"])
-    management, public = offering.get("managementNetworkUuid"), offering.get("publicNetworkUuid")
-    cloud.change(
-        "VmInstance",
-        uuid,
-        type="ApplianceVm",
-        applianceVmType=call["applianceVmType"] or "vpcvrouter",
-        status="Connecting",
-        agentPort=7759,
-        hypervisorType="KVM",
-        state="Starting",
-        instanceOfferingUuid=offering["uuid"],
-        platform=cloud.look("Image", offering.get("imageUuid")).get("platform"),
-        zoneUuid=cloud.look("L3Network", public).get("zoneUuid"),
-        imageUuid=offering.get("imageUuid"),
-        managementNetworkUuid=management,
-        publicNetworkUuid=public,
-        defaultRouteL3NetworkUuid=public,
-        defaultL3NetworkUuid=public,
-        **{name: offering.get(name) for name in OFFERED},
-    )
+    if call["applianceVmType"]:
+        cloud.change("VmInstance", uuid, applianceVmType=call["applianceVmType"])
     copy_tags(cloud, offering["uuid"], uuid)
-    uses = Counter({management: MANAGEMENT_NIC})
-    uses[public] += PUBLIC_NIC
+    uses = Counter({offering.get("managementNetworkUuid"): MANAGEMENT_NIC})
+    uses[offering.get("publicNetworkUuid")] += PUBLIC_NIC
     uses[guest] += GUEST_NIC
     for l3 in filter(None, uses):
         add_nic(cloud, get_vm(cloud, uuid), l3, uses[l3])
@@ -13752,25 +13718,19 @@ def add_vip_of_router(cloud: Cloud, router: Item, guest: Uuid | None) -> None:
 
     The source is VirtualRouterCreateVipForPublicIpFlow.java.
     """
+    names = ("l3NetworkUuid", "ip", "netmask", "gateway", "ipRangeUuid")
     for nic in cloud.find("VmNic", "vmInstanceUuid", router["uuid"]):
         if int(nic["metaData"]) & PUBLIC_NIC:
-            place = {name: nic.get(name) for name in ("l3NetworkUuid", "ip", "netmask", "gateway")}
             vip = cloud.add(
                 "Vip",
                 name=f"vip-for-{router['name']}",
                 description="Vip backend created for virtual router",
                 useFor="SNAT",
-                serviceProvider=router_of_service(cloud, cloud.look("L3Network", guest), "SNAT"),
+                serviceProvider=server_of(cloud, cloud.look("L3Network", guest), ROUTERS, "SNAT"),
                 peerL3NetworkUuids=[guest] if guest else [],
-                ipRangeUuid=nic.get("ipRangeUuid"),
-                **place,
+                **{name: nic.get(name) for name in names},
             )
             cloud.change("VmInstance", router["uuid"], virtualRouterVips=[vip["uuid"]])
-
-
-def router_of_service(cloud: Cloud, l3: Item, service: str | None = None) -> str | None:
-    """Return the type of the router that gives a network a service, or any; None without one."""
-    return next((type for type in ROUTERS if is_served(cloud, l3, (type,), service)), None)
 
 
 def add_servers(cloud: Cloud, vm: Item, nics: Iterable[Item]) -> None:
@@ -13788,17 +13748,17 @@ def acquire_router(cloud: Cloud, l3: Item, vip: Item | None = None) -> None:
     Without an offering, a network that machines are on already goes on without a router. The source
     is VirtualRouterManagerImpl.java.
     """
-    if not is_served(cloud, l3, ROUTERS):
+    if not server_of(cloud, l3, ROUTERS):
         return
     for router in cloud.find("VmInstance", "virtualRouterVips", vip["uuid"]) if vip else ():
         if router["state"] != "Running":
             state = f"virtual router[uuid:{router['uuid']}, state:{router['state']}]"
             raise refused(f"{state} is not running")
     nics = cloud.find("VmNic", "l3NetworkUuid", l3["uuid"])
-    owners = [nic["vmInstanceUuid"] for nic in nics if nic.get("metaData") in FOR_GUESTS]
+    routers = [nic["vmInstanceUuid"] for nic in nics if nic.get("metaData") in FOR_GUESTS]
     offering = offering_of_router(cloud, l3)
-    if owners:
-        refuse_unless_running(cloud, owners, l3["uuid"])
+    if routers:
+        refuse_unless_running(get_vm(cloud, routers[0]), l3)
     elif offering:
         check_offering(cloud, l3, offering, vip)
         new_router(cloud, l3, offering)
@@ -13808,22 +13768,19 @@ def acquire_router(cloud: Cloud, l3: Item, vip: Item | None = None) -> None:
         raise ApiError("VR.1002", f"unable to find a virtual router offering for {place}, {cure}")
 
 
-def refuse_unless_running(cloud: Cloud, routers: Iterable[Uuid], l3: Uuid) -> None:
-    """Refuse to use the first router of a network unless it runs."""
-    vms = [get_vm(cloud, uuid) for uuid in routers]
-    router = min(vms, key=operator.itemgetter("createDate"))
+def refuse_unless_running(router: Item, l3: Item) -> None:
     if router["state"] != "Running":
         raise refused(
-            f"virtual router[uuid:{router['uuid']}] for l3 network[uuid:{l3}] is not in Running "
-            f"state, current state is {router['state']}. We don't have HA feature now(it's coming "
-            "soon), please restart it from UI and then try starting this vm again"
+            f"virtual router[uuid:{router['uuid']}] for l3 network[uuid:{l3['uuid']}] is not in "
+            f"Running state, current state is {router['state']}. We don't have HA feature now(it's "
+            "coming soon), please restart it from UI and then try starting this vm again"
         )
 
 
 def check_offering(cloud: Cloud, l3: Item, offering: Item, vip: Item | None) -> None:
     """Refuse a router offering whose public network does not suit a network, or a virtual IP."""
     public = offering.get("publicNetworkUuid")
-    if not public and is_served(cloud, l3, ROUTERS, "SNAT"):
+    if not public and server_of(cloud, l3, ROUTERS, "SNAT"):
         name = f"virtual router offering[uuid:{offering['uuid']}, name:{offering['name']}]"
         place = f"L3Network[uuid:{l3['uuid']}, name:{l3['name']}] requires SNAT service"
         raise ApiError("VR.1001", f"{place}, but default {name} doesn't have a public network")
@@ -13860,16 +13817,13 @@ def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
     params = {
         "name": f"vrouter.l3.{l3['name']}.{l3['uuid'][:6]}",
         "virtualRouterOfferingUuid": offering["uuid"],
-        "applianceVmType": router_of_service(cloud, l3),
+        "applianceVmType": server_of(cloud, l3, ROUTERS),
         "guestL3NetworkUuid": l3["uuid"],
     }
     api = cloud.catalogue.apis["CreateVpcVRouter"]
-    caller, cloud.acting = cloud.acting, l3.get("owner")
-    try:
-        for _ in create_vpc_v_router(cloud, Call(api, params, account=ADMIN)):
-            pass
-    finally:
-        cloud.acting = caller
+    call = Call(api, params, account=l3.get("owner"))
+    for _ in cloud.accounts.act(call, create_vpc_v_router):
+        pass
 
 
 @named_in_rows
@@ -13878,30 +13832,12 @@ def choose_default(cloud: Cloud, offering: Item, call: Call) -> None:
 
     The source is DefaultVirtualRouterOfferingSelector.java.
     """
-    others = []
-    for other in cloud.find("InstanceOffering", "zoneUuid", offering.get("zoneUuid")):
-        if other["uuid"] != offering["uuid"]:
-            others.append(other["uuid"])
+    offerings = cloud.find("InstanceOffering", "zoneUuid", offering.get("zoneUuid"))
+    others = [other["uuid"] for other in offerings if other["uuid"] != offering["uuid"]]
     if call.api.creates and not others:
         cloud.change("InstanceOffering", offering["uuid"], isDefault=True)
     for uuid in others if call["isDefault"] else ():
         cloud.change("InstanceOffering", uuid, isDefault=False)
-
-
-@on("deleted", "Image")
-def remove_offerings(cloud: Cloud, image: Item) -> None:
-    """Remove the router offerings with a deleted image."""
-    for offering in cloud.find("InstanceOffering", "imageUuid", image["uuid"]):
-        cloud.remove("InstanceOffering", offering["uuid"])
-
-
-@behaviour
-def query_virtual_router_offering(cloud: Cloud, call: Call) -> Item:
-    """Ignore conditions on the type (VirtualRouterApiInterceptor.java)."""
-    conditions = call["query"].conditions
-    conditions = [condition for condition in conditions if condition.path != ("type",)]
-    call.params["query"] = replace(call["query"], conditions=conditions)
-    return query(cloud, call)
 
 
 @named_in_rows
@@ -13910,15 +13846,14 @@ def overlapping_nic(cloud: Cloud, item: Item, call: Call) -> Item | None:
 
     Raise SYS.1000 if that has no range.
     """
-    l3s = [call["l3NetworkUuid"] or item["uuid"]]
-    nics = cloud.find("VmNic", "vmInstanceUuid", call["vmInstanceUuid"])
-    l3s += [nic.get("l3NetworkUuid") for nic in nics]
-    ranges = [cloud.find("IpRange", "l3NetworkUuid", l3)[:1] for l3 in l3s]
-    if nics and not ranges[0]:
-        raise ApiError("SYS.1000", "No value present")
-    for nic, (ip_range,) in zip(nics, filter(None, ranges[1:])):
-        networks = [network_of(each["networkCidr"]) for each in (ranges[0][0], ip_range)]
-        if networks[0].overlaps(networks[1]):
+    l3 = call["l3NetworkUuid"] or item["uuid"]
+    for nic in cloud.find("VmNic", "vmInstanceUuid", call["vmInstanceUuid"]):
+        networks = (l3, nic.get("l3NetworkUuid"))
+        both = [cloud.find("IpRange", "l3NetworkUuid", uuid) for uuid in networks]
+        if not both[0]:
+            raise ApiError("SYS.1000", "No value present")
+        first, *others = [network_of(ranges[0]["networkCidr"]) for ranges in filter(None, both)]
+        if any(map(first.overlaps, others)):
             return nic
     return None
 
@@ -14672,7 +14607,10 @@ def delete_copies(cloud: Cloud, image: Item, storages: list[Uuid] | None) -> Non
 
 
 def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
-    """Leave an image with some copies. It is Deleted while all are, and removed with the last."""
+    """Leave an image with some copies. It is Deleted while all are, and removed with the last.
+
+    The router offerings with a deleted image are removed.
+    """
     if not copies:
         cloud.remove("Image", image["uuid"])
         return
@@ -14680,8 +14618,9 @@ def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
     if all(ref["status"] == "Deleted" for ref in copies):
         status = "Deleted"
     cloud.change("Image", image["uuid"], backupStorageRefs=copies, status=status)
-    if status == "Deleted":
-        cloud.notice("deleted", "Image", image)
+    for offering in cloud.find("InstanceOffering", "imageUuid", image["uuid"]):
+        if status == "Deleted":
+            cloud.remove("InstanceOffering", offering["uuid"])
 
 
 @on("removed", "Account")

@@ -1926,6 +1926,7 @@ TYPES = {
 #                  remove              removes the object with all that dies with it
 #                  tag a::{b}          puts a system tag in the place of those that begin with a::
 #                  tag once a::{b}     the same, if there are none
+#                  tag inherent a::{b} puts one that cannot be deleted
 #                  untag a::           removes the system tags that begin with a::
 #                  when A: E           an effect where a condition holds
 #                  stage copy: Copy    lets time pass under that sentence
@@ -2009,6 +2010,7 @@ class Api:
     later     is a job although it is a GET
     whole     answers all members of the server's reply, `success` too
     bare      takes no body
+    untagged  makes an object that system tags of the call cannot be put on (TagResourceType.java)
     line      the parameter with the object for which its calls wait for each other, instead of the
               object that they act on
     unnamed   its parameters are inside "", as well as inside params
@@ -2048,6 +2050,7 @@ class Api:
     later: bool = False
     whole: bool = False
     bare: bool = False
+    untagged: bool = False
     line: str = ""
     unnamed: bool = False
     by_uuid: bool = True
@@ -2547,7 +2550,7 @@ def parts_of(pattern: str, tag: str) -> dict[str, str] | None:
 
     parts_of("staticIp::{l3}::{ip}", "staticIp::a::10.0.0.2") -> {"l3": "a", "ip": "10.0.0.2"}
     """
-    wanted, segments, parts = pattern.split("::"), tag.split("::"), {}
+    wanted, segments, parts = pattern.split("::"), re.sub("(::)+$", "", tag).split("::"), {}
     if len(wanted) != len(segments):
         return None
     for want, segment in zip(wanted, segments):
@@ -2835,7 +2838,8 @@ class Drop:
 @dataclass(frozen=True)
 class Tag:
     text: str
-    once: bool  # only if the object has no tag that begins alike
+    once: bool = False  # only if the object has no tag that begins alike
+    inherent: bool = False
 
 
 @dataclass(frozen=True)
@@ -3021,7 +3025,8 @@ class RowParser:
         if word in ("tag", "untag"):
             self.check_sentence(text)
         if word == "tag":
-            return Clause(Tag(rest.removeprefix("once "), rest.startswith("once ")))
+            kind = re.match("once |inherent |", rest)[0]
+            return Clause(Tag(rest.removeprefix(kind), kind == "once ", kind == "inherent "))
         if word == "untag":
             return Clause(Untag(rest))
         if text == "remove":
@@ -8775,10 +8780,10 @@ class Scope:
 
     def tag(self, effect: Tag) -> None:
         """Put a system tag on the item, in place of one that begins alike."""
-        text = effect.text
+        cloud, uuid, text = self.cloud, self.item["uuid"], effect.text
         begin = self.text(text.rpartition("::")[0] + "::" if "::" in text else text)
-        if not effect.once or not tags_of(self.cloud, self.item["uuid"], begin):
-            put_tag(self.cloud, self.stored, self.item["uuid"], begin, self.text(text, ","))
+        if not effect.once or not tags_of(cloud, uuid, begin):
+            put_tag(cloud, self.stored, uuid, begin, self.text(text, ","), effect.inherent)
 
     def assign(self, effect: Assign) -> None:
         """Set a field, of the item or of what a uuid leads to, or add to or take from its list."""
@@ -8856,11 +8861,13 @@ def remove_tags(cloud: Cloud, uuid: Uuid, begin: str) -> None:
         cloud.remove("SystemTag", tag["uuid"])
 
 
-def put_tag(cloud: Cloud, type: str, uuid: Uuid, begin: str, text: str) -> None:
+def put_tag(
+    cloud: Cloud, type: str, uuid: Uuid, begin: str, text: str, inherent: bool = False
+) -> None:
     """Give an object a system tag in the place of those that begin alike."""
     cloud.notice("tagging", "", text, f"{type}VO", uuid)
     remove_tags(cloud, uuid, begin)
-    add_tag_of_server(cloud, type, uuid, text)
+    add_tag_of_server(cloud, type, uuid, text, inherent)
 
 
 def add_tag_of_server(
@@ -8870,6 +8877,22 @@ def add_tag_of_server(
     vo = f"{type}VO"
     tag = {"uuid": uuid_from(digest(f"{uuid}-{vo}-{text}"), version=3), "tag": text}
     cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, inherent=inherent, **tag)
+
+
+def has_tag(cloud: Cloud, type: str, vo: str, uuid: Uuid, text: str) -> bool:
+    """Return True if an object has a tag already, as an object of its type."""
+    for tag in cloud.find(type, "resourceUuid", uuid):
+        if folded(tag["tag"]) == folded(text) and tag["resourceType"] == vo:
+            return True
+    return False
+
+
+def add_user_tag(cloud: Cloud, vo: str, uuid: Uuid, text: str) -> Item:
+    """Add a user tag, and return it. Raise SYS.1006 for one that is there."""
+    if has_tag(cloud, "UserTag", vo, uuid, text):
+        place = f"resourceType:{vo}, resourceUuid:{uuid}"
+        raise refused(f"Duplicated Tag[tag:{text}, type:User, {place}]")
+    return cloud.add("UserTag", resourceUuid=uuid, resourceType=vo, tag=text)
 
 
 # the verbs
@@ -9666,15 +9689,17 @@ class Cloud:
 
     def tag_new(self, call: Call, type: str, uuid: Uuid) -> None:
         """Put the tags of a creation on the new object, but for system tags of other types."""
-        row = self.catalogue.resources[type]
+        row, vo = self.catalogue.resources[type], f"{type}VO"
         for tag in call.system_tags:
             fits = self.dialect["free-system-tags"] or row.allows_tag(tag)
-            if fits and not tag.startswith("ephemeral::"):
-                self.add("SystemTag", resourceUuid=uuid, resourceType=f"{type}VO", tag=tag)
+            is_new = fits and not has_tag(self, "SystemTag", vo, uuid, tag)
+            if is_new and not tag.startswith("ephemeral::"):
+                self.notice("tagging", "", tag, vo, uuid)
+                self.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)
                 name, _, rest = tag.partition("::")
                 self.notice("tagged", name, uuid, rest)
         for tag in call.user_tags:
-            self.add("UserTag", resourceUuid=uuid, resourceType=f"{type}VO", tag=tag)
+            add_user_tag(self, vo, uuid, tag)
 
     def notify(
         self,
@@ -10057,15 +10082,7 @@ class Accounts:
     # owners
 
     def owner(self, type: str, item: Item) -> Uuid | None:
-        """Return the account that owns an item, None for what nobody owns, as a zone.
-
-        A tag belongs to the owner of its object.
-        """
-        if type in ("SystemTag", "UserTag"):
-            row = self.catalogue.resource_of_vo(item["resourceType"])
-            if row is None:
-                return None
-            return self.owner(row.stored, self.cloud.look(row.stored, item["resourceUuid"]))
+        """Return the account that owns an item, None for what nobody owns, as a zone or a tag."""
         row = self.catalogue.resource(type)
         if row and row.owner:
             return item.get("owner", ADMIN)
@@ -10119,10 +10136,8 @@ class Accounts:
         if not self.store.peek("Account", call.account):  # it was removed while the call waited
             raise ApiError("ID.1001", "Session expired")
         self.refuse_api(call.api, call.params, call.account, call.user)
-        if call.api.name == "DeleteTag":
-            self.refuse_tag(call)
-        if call.account == ADMIN:
-            return
+        if call.account == ADMIN or call.api.type in ("SystemTag", "UserTag"):
+            return  # the server looks at the owner of a tag's object in DeleteTag only
         for param in call.api.params.values():
             value = call[param.name]
             for uuid in value if isinstance(value, list) else [value]:
@@ -10198,24 +10213,15 @@ class Accounts:
             return row.stored, self.store.peek(row.stored, uuid)
         return type, item
 
-    def refuse_tag(self, call: Call) -> None:
-        for type, kind in (("SystemTag", "system"), ("UserTag", "user")):
-            tag = self.store.peek(type, call["uuid"])
-            if tag and call.account not in (ADMIN, self.owner(type, tag)):
-                reason = "refer to a resource not belonging to the account"
-                details = f"The {kind} tag[uuid: {tag['uuid']}] {reason}[uuid: {call.account}]"
-                raise ApiError("ID.1002", f"permission denied. {details}")
-
     def refuse_object(self, call: Call, param: ValueSpec, type: str, item: Item | None) -> None:
         """Refuse to change an object of another account, or to use one that it does not share.
 
-        All may use an object that nobody owns, as a host, but only admin may tag it. The source is
-        OperationTargetAPIRequestChecker.java.
+        All may use an object that nobody owns, as a host (OperationTargetAPIRequestChecker.java).
         """
         if item is None:
             return
-        owner, is_tagging = self.owner(type, item), call.api.type in ("SystemTag", "UserTag")
-        if owner == call.account or (owner is None and not is_tagging):
+        owner = self.owner(type, item)
+        if owner in (call.account, None):
             return
         kind = type if param.refers in ("", "Resource") else param.refers
         resource = f"resource[uuid:{item['uuid']}, type:{kind}VO]"
@@ -14764,7 +14770,10 @@ def check_tag(
             raise ApiError("SYS.1007", scope.text(rule.details))
     if vo == "VmInstanceVO":
         l3 = l3 or cloud.look("VmInstance", uuid).get("defaultL3NetworkUuid")
-        refuse_taken_hostname(cloud, tag, uuid, l3)
+        refuse_taken_hostname(cloud, tag, l3)
+        if tag.startswith("userdata::") and tags_of(cloud, uuid, "userdata::"):
+            details = f"Already have one userdata systemTag for vm[uuid: {uuid}]."
+            raise ApiError("SYS.1007", details)
         static = parts_of("staticIp::{l3}::{ip}", tag)
         own_ips = [nic.get("ip") for nic in cloud.find("VmNic", "vmInstanceUuid", uuid)]
         if static and static["ip"] not in own_ips:
@@ -14773,12 +14782,12 @@ def check_tag(
                 raise refused(f"IP[{ip}] is not available on the L3 network[uuid:{network}]")
 
 
-def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3: Uuid | None) -> None:
-    """Refuse a hostname that another virtual machine on a network has."""
+def refuse_taken_hostname(cloud: Cloud, tag: str, l3: Uuid | None) -> None:
+    """Refuse a hostname that a virtual machine on a network has."""
     for other in cloud.find("SystemTag", "tag", tag) if tag.startswith("hostname::") else ():
         uuid = other["resourceUuid"]
         l3s = [nic.get("l3NetworkUuid") for nic in cloud.find("VmNic", "vmInstanceUuid", uuid)]
-        if l3 in l3s and uuid != vm:
+        if l3 in l3s:
             owner = f"a VM[uuid:{uuid}] having hostname[{tag.partition('::')[2]}]"
             place = f"on L3 network[uuid:{l3}]"
             details = f"conflict hostname in system tag[{tag}]; there has been {owner} {place}"
@@ -14788,25 +14797,28 @@ def refuse_taken_hostname(cloud: Cloud, tag: str, vm: Uuid | None, l3: Uuid | No
 @on("called", "")
 def check_tags_of_call(cloud: Cloud, call: Call) -> None:
     """Refuse wrong system tags of a call that makes something (TagManagerImpl.java)."""
-    is_free = cloud.dialect["free-system-tags"] or call.api.bare
-    rows = cloud.catalogue.resources
-    for tag in call.system_tags:
-        is_known = any(row.allows_tag(tag) for row in rows.values())
-        if not is_free and not is_known and not tag.startswith("ephemeral::"):
-            raise ApiError("SYS.1007", f"no system tag matches {tag}")
-        if call.api.creates:
-            vo = f"{rows[call.api.type].stored}VO"
-            check_tag(cloud, tag, vo, l3=call["defaultL3NetworkUuid"])
-    if not call.api.creates or call.api.type != "VmInstance":
+    call.system_tags = tags = [*dict.fromkeys(call.system_tags)]
+    lasting = [tag for tag in tags if not tag.startswith("ephemeral::")]
+    api, rows = call.api, cloud.catalogue.resources
+    if not cloud.dialect["free-system-tags"] and (api.creates or api.untagged):
+        for tag in lasting:
+            if not any(row.allows_tag(tag) for row in rows.values()):
+                raise ApiError("SYS.1007", f"no system tag matches {tag}")
+        if lasting and api.untagged:
+            details = "doesn't define resource type by @TagResourceType"
+            raise ApiError("SYS.1000", f"API message[{api.message}] {details}")
+    if not api.creates or api.type != "VmInstance":
         return
-    tags = [tag.partition("::") for tag in call.system_tags]
-    names = Counter(name for name, _, _ in tags)
+    for tag in lasting:
+        check_tag(cloud, tag, "VmInstanceVO", l3=call["defaultL3NetworkUuid"])
+    parts = [tag.partition("::") for tag in tags]
+    names = Counter(name for name, _, _ in parts)
     if names["hostname"] > 1:
         raise ApiError("SYS.1007", "only one hostname system tag is allowed, but 2 got")
     if names["userdata"] > 1:
         details = "Shouldn't be more than one userdata systemTag for one vm."
         raise ApiError("SYS.1007", details)
-    macs = Counter(rest.partition("::")[2].lower() for name, _, rest in tags if name == "customMac")
+    macs = Counter(end.partition("::")[2].lower() for name, _, end in parts if name == "customMac")
     for mac, count in macs.items():
         if count > 1:
             raise refused(f"Not allowed same mac [{mac}]")
@@ -14822,25 +14834,12 @@ def tagged_resource(cloud: Cloud, vo: str) -> Resource:
     raise ApiError("SYS.1007", f"no resource type[{vo}] found in tag system", hint=hint)
 
 
-def check_pattern(cloud: Cloud, tag: str, vo: str) -> None:
-    row = cloud.catalogue.resource_of_vo(vo)
+def check_pattern(cloud: Cloud, tag: str, vo: str, uuid: Uuid) -> None:
+    """Refuse a system tag of an object that fits no pattern, or says something wrong."""
+    row = tagged_resource(cloud, vo)
     if not cloud.dialect["free-system-tags"] and not row.allows_tag(tag):
         raise ApiError("SYS.1007", f"no system tag matches[{tag}] for resourceType[{vo}]")
-
-
-def has_tag(cloud: Cloud, type: str, call: Call) -> bool:
-    """Return True if the object of a call has its tag already."""
-    for tag in cloud.find(type, "resourceUuid", call["resourceUuid"]):
-        is_same = folded(tag["tag"]) == folded(call["tag"])
-        if is_same and tag["resourceType"] == call["resourceType"]:
-            return True
-    return False
-
-
-def add_tag(cloud: Cloud, type: str, call: Call) -> Item:
-    names = ("resourceUuid", "resourceType", "tag")
-    tag = cloud.add(type, **{name: call[name] for name in names})
-    return cloud.inventory_of(type, tag["uuid"])
+    check_tag(cloud, tag, vo, uuid)
 
 
 @behaviour
@@ -14850,33 +14849,58 @@ def create_system_tag(cloud: Cloud, call: Call) -> Item:
     The source is TagManagerImpl.java.
     """
     vo, uuid, tag = call["resourceType"], call["resourceUuid"], call["tag"]
-    row = tagged_resource(cloud, vo)
-    check_pattern(cloud, tag, vo)
-    if not cloud.store.peek(row.stored, uuid):
+    check_pattern(cloud, tag, vo, uuid)
+    if not cloud.exists(vo.removesuffix("VO"), uuid):
         raise ApiError("SYS.1007", "The argument :'resourceType' doesn't match uuid")
-    if has_tag(cloud, "SystemTag", call):
+    if has_tag(cloud, "SystemTag", vo, uuid, tag):
         return {}
-    check_tag(cloud, tag, vo, uuid)
-    return add_tag(cloud, "SystemTag", call)
+    item = cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, tag=tag)
+    return cloud.inventory_of("SystemTag", item["uuid"])
 
 
 @behaviour
 def update_system_tag(cloud: Cloud, call: Call) -> Item:
     tag = cloud.get("SystemTag", call["uuid"])
-    check_pattern(cloud, call["tag"], tag["resourceType"])
-    if tag["tag"] != call["tag"]:
-        check_tag(cloud, call["tag"], tag["resourceType"], tag["resourceUuid"])
-        cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
+    check_pattern(cloud, call["tag"], tag["resourceType"], tag["resourceUuid"])
+    cloud.change("SystemTag", tag["uuid"], tag=call["tag"])
     return cloud.inventory_of("SystemTag", tag["uuid"])
 
 
 @behaviour
 def create_user_tag(cloud: Cloud, call: Call) -> Item:
-    tagged_resource(cloud, call["resourceType"])
-    if has_tag(cloud, "UserTag", call):
-        place = f"resourceType:{call['resourceType']}, resourceUuid:{call['resourceUuid']}"
-        raise refused(f"Duplicated Tag[tag:{call['tag']}, type:User, {place}]")
-    return add_tag(cloud, "UserTag", call)
+    """Add a user tag. The object may be of another type than the call says (TagAO.java)."""
+    vo, uuid = call["resourceType"], call["resourceUuid"]
+    tagged_resource(cloud, vo)
+    if not cloud.exists("Resource", uuid):
+        reason = "Cannot add or update a child row: a foreign key constraint fails"
+        raise ApiError("SYS.1000", f"could not execute statement; {reason}")
+    return cloud.inventory_of("UserTag", add_user_tag(cloud, vo, uuid, call["tag"])["uuid"])
+
+
+@behaviour
+def delete_tag(cloud: Cloud, call: Call) -> None:
+    """Remove a tag of either kind (TagApiInterceptor.java, LoadBalancerManagerImpl.java)."""
+    for type, kind in (("SystemTag", "system"), ("UserTag", "user")):
+        if tag := cloud.look(type, call["uuid"]):
+            refuse_foreign_tag(cloud, call, tag, kind)
+            is_kept = kind == "system" and tag["resourceType"] == "LoadBalancerListenerVO"
+            if is_kept and cloud.catalogue.resource("LoadBalancerListener").allows_tag(tag["tag"]):
+                reason = "The load balancer plugin relies on it, you can only update it"
+                raise refused(f"cannot delete the system tag[{tag['tag']}]. {reason}")
+            cloud.remove(type, tag["uuid"])
+
+
+def refuse_foreign_tag(cloud: Cloud, call: Call, tag: Item, kind: str) -> None:
+    """Refuse to delete a tag of an object that another account owns, or nobody."""
+    type, item = cloud.accounts.find(tag["resourceUuid"])
+    owner = cloud.accounts.owner(type, item) if item else None
+    if call.account in (ADMIN, owner):
+        return
+    if owner is None:
+        raise ApiError("SYS.1000", "No entity found for query")
+    reason = "refer to a resource not belonging to the account"
+    details = f"The {kind} tag[uuid: {tag['uuid']}] {reason}[uuid: {call.account}]"
+    raise ApiError("ID.1002", f"permission denied. {details}")
 
 
 # ---- Behaviours: long jobs -----------------------------------------------------------------------
@@ -17574,7 +17598,7 @@ INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
     "is_spelled", "request", "answer",
 )  # fmt: skip
 SECRET_NAME = re.compile(
-    r"\w*(?:passwords?|secret(?:_?key)?|authkey|privatekey|psk)", re.IGNORECASE
+    r"\w*(?:passwords?|secret(?:_?key)?|authkey|privatekey|psk|token|userdata)", re.IGNORECASE
 )
 SECRET = re.compile(  # a name, and its value in a tag, in a query string, or in broken JSON
     rf"""({SECRET_NAME.pattern}(?:\\*["']\s*:[\[{{\s]*(?:\\*["'])?|=|%3D|::))"""
@@ -17587,8 +17611,8 @@ SECRET_HEADERS = re.compile("(set-)?cookie|proxy-authorization|x-api-key", re.IG
 def may_be_secret(text: str) -> bool:
     """Return False for texts without passwords, quicker than a regular expression does."""
     text = text.lower()
-    is_named = "passw" in text or "secret" in text or "key" in text or "psk" in text
-    return is_named or "\\u00" in text
+    signs = ("passw", "secret", "key", "psk", "token", "userdata", "\\u00")
+    return any(sign in text for sign in signs)
 
 
 def masked(value: Any, name: str = "") -> Any:
@@ -17609,6 +17633,9 @@ def masked_text(text: str) -> str:
     """Return a text without passwords. What it has in JSON is written anew if that has any."""
     if not may_be_secret(text):
         return text
+    name, _, rest = text.partition("::")
+    if rest and SECRET_NAME.fullmatch(name):  # a tag, which may have several lines
+        return f"{name}::***"
     try:
         value = load_json(text)
     except ValueError:

@@ -10,6 +10,7 @@ import test_facts_nics
 import test_facts_routers
 import test_facts_security_groups
 import test_facts_storage
+import test_facts_tags
 import test_facts_vm
 import test_facts_volumes
 import test_facts_zql
@@ -23,6 +24,7 @@ AREAS = {
     "zones, clusters, hosts, storage, networks": (test_facts_hosts, test_facts_storage, test_facts_backup, test_facts_l2, test_facts_l3),
     "network services, accounts, tags": (test_facts_security_groups, test_facts_routers),
     "ZQL": (test_facts_zql,),
+    "network services, accounts, tags": (test_facts_tags,),
 }
 
 

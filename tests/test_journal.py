@@ -62,6 +62,8 @@ async def test_an_answer_that_is_sent_again_is_shown_as_the_first(cloud):
         ("POST", "/hosts/kvm", {"params": {"name": "h", "managementIp": "10.10.0.50", "username": "root", "password": 'ses"ame', "clusterUuid": named("cluster-1")}}),
         ("PUT", f"/vm-instances/{named('vm-web-1')}/actions", {"setVmConsolePassword": {"consolePassword": "sesame"}}),
         ("POST", "/zones", {"params": {"name": "z"}, "systemTags": ["consolePassword::sesame", "a::b"]}),
+        ("POST", "/vm-instances", {"params": {"name": "v"}, "systemTags": ["userdata::#cloud-config\npassword: sesame"]}),
+        ("GET", "/zones?token=sesame", None),
         ("POST", "/longjobs", {"params": {"jobName": "APIAddImageMsg", "jobData": json.dumps({"password": 'x"sesame'})}}),
         ("GET", "/zones?password=sesame&limit=1", None),
         ("GET", "/zones?q=password%3Dsesame", None),
@@ -102,6 +104,8 @@ async def test_headers_with_secrets_are_masked(cloud):
 async def test_what_only_looks_like_a_password_is_shown(cloud):
     await cloud.request("POST", "/zones", {"params": {"name": "the secret garden", "enableResetPassword": True}})
     assert (await last_call(cloud))["request"]["body"] == '{"params": {"name": "the secret garden", "enableResetPassword": true}}'
+    await cloud.request("POST", "/zones", {"params": {"name": "z"}, "systemTags": ["sshkey::ssh-rsa AAAA"]})
+    assert "sshkey::ssh-rsa AAAA" in (await last_call(cloud))["request"]["body"], "it is public"
 
 
 @each("path, body, part", (("/zones", {"params": {"name": "z", "description": "x" * 30_000}}, "request"), ("/vm-instances", None, "answer")))

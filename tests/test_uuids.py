@@ -125,7 +125,7 @@ async def test_system_tags_name_others_in_capitals(cloud):
     ("InstanceOfferingVO", SMALL, f"primaryStorage::allocator::uuid::{NFS}"), ("VolumeVO", SPARE, f"localStorage::hostUuid::{HOST_3}"),
     ("L2NetworkVO", named("l2-public"), f"l2NetworkUuid::{named('l2-public')}::clusterUuid::{CLUSTER_1}::cidr::10.0.0.0/8"),
     ("ImageVO", CENTOS, f"imageName::Zone-1::primaryStorageUuid::{NFS}"), ("L3NetworkVO", PRIVATE, f"l3NetworkUuid::{PRIVATE}::mtu::1500"),
-    ("VmInstanceVO", CI, "hostname::NONE"),
+    ("VmInstanceVO", CI, "consolePassword::NONE"),
 ])  # fmt: skip
 async def test_a_tag_in_capitals_is_kept_as_the_other_spells_its_uuid(cloud, type, uuid, tag):
     given = {"resourceType": type, "resourceUuid": uuid.upper(), "tag": capitals(tag)}

@@ -1915,6 +1915,7 @@ TYPES = {
 #                  repeated a       an element that the list a has twice
 #                  some User name accountUuid=caller     such an object exists
 #                  no Eip vipUuid vmNicUuid.ip=ip        no such object exists
+#                  no LdapServer                         no object of that type exists
 #                                   (a list of values: with one of them)
 #                  is_away          calls the function of that name (see `named_in_rows`)
 #                  A and B          both
@@ -8724,7 +8725,9 @@ class Scope:
         """Yield the items of a type that have certain values, or lead to them."""
         row = self.cloud.catalogue.resource(type)
         values = {path: self.value(word) for path, word in pairs}
-        if not all(map(is_there, values.values())):
+        if not values:
+            yield from self.cloud.store.rows(type)
+        if not values or not all(map(is_there, values.values())):
             return
         key = next(path for path in values if "." not in path)
         wanted = values.pop(key)
@@ -10676,6 +10679,167 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
     end = cloud.clock.stamp(cloud.clock.now() + seconds)
     cloud.change("Session", call["sessionUuid"], expiredDate=end)
     return cloud.inventory_of("Session", call["sessionUuid"])
+
+
+# LDAP
+
+LDAP_FILTER = re.compile(r"\(([&|!])|\(([^()=<>~]+)=([^()]*)\)|(\))")
+
+
+class Directory:
+    """The entries of the LDAP server: the objects of the type LdapEntry below its base.
+
+    An entry has the attribute in its name: cn=ann,ou=people has the cn ann.
+    """
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud, self.server = cloud, next(iter(cloud.store.rows("LdapServer")))
+        base = f",{folded(self.server['base'])}".rstrip(",")
+        self.entries: dict[str, Item] = {}  # by dn, as it is compared
+        for entry in cloud.store.rows("LdapEntry"):
+            dn = folded(entry["dn"])
+            if f",{dn}".endswith(base):
+                self.entries[dn] = entry
+
+    def tag(self, name: str) -> str | None:
+        return rest_of_tag(self.cloud, self.server["uuid"], f"{name}::")
+
+    def attributes(self, entry: Item) -> dict[str, list[str]]:
+        name, _, value = entry["dn"].partition(",")[0].partition("=")
+        attributes = {name: value} | entry.get("attributes", {})
+        return {key: [*map(text_of, each(attributes, key))] for key in attributes}
+
+    def values(self, entry: Item, name: str) -> list[str]:
+        """Return the values of an attribute as they are compared, in any case."""
+        attributes = {folded(key): values for key, values in self.attributes(entry).items()}
+        return [*map(folded, attributes.get(folded(name), ()))]
+
+    def meets(self, entry: Item, text: str) -> bool:
+        """Return True if an entry meets a filter, as (&(cn=a*)(!(mail=*))), without < and >.
+
+        Raise ValueError for a wrong filter (RFC 4515).
+        """
+        text = text if text.startswith("(") else f"({text})"
+        groups: list[list[Any]] = [["&"]]
+        for sign, name, value, end in LDAP_FILTER.findall(text):
+            if sign:
+                groups.append([sign])
+            elif not end:
+                groups[-1].append(any(map(ldap_pattern(value), self.values(entry, name))))
+            elif len(groups) > 1:
+                sign, *tests = groups.pop()
+                is_met = all(tests) if sign == "&" else any(tests)
+                groups[-1].append(is_met != (sign == "!"))
+        if LDAP_FILTER.sub("", text) or text.count("(") != text.count(")") or len(groups[0]) != 2:
+            raise ValueError("Unbalanced parenthesis")
+        return groups[0][1]
+
+    def account_of(self, dn: str) -> Uuid | None:
+        """Return the account to which an entry is bound, or else a group of it, also indirectly.
+
+        Raise SYS.1000 for several groups (LdapManagerImpl.java).
+        """
+        key = "uniqueMember" if self.tag("ldapServerType") == "OpenLdap" else "member"
+        names = [folded(dn)]
+        for name in names:
+            for other, entry in self.entries.items():
+                if other not in names and name in self.values(entry, key):
+                    names.append(other)
+        bound = {folded(row["ldapUid"]): row for row in self.cloud.store.rows("LdapAccountRef")}
+        accounts = [bound[name]["accountUuid"] for name in names if name in bound]
+        if len(accounts) > 1 and names[0] not in bound:
+            listed = ", ".join(dict.fromkeys(accounts))
+            details = f"The ldapUid[{dn}] is bound to multiple accounts: [{listed}]"
+            raise ApiError("SYS.1000", details)
+        return accounts[0] if accounts else None
+
+
+def ldap_pattern(value: str) -> Callable[[str], Any]:
+    """Compile a value of a filter: * is any text, a backslash begins two hex digits."""
+
+    def in_sql(match: re.Match) -> str:
+        if match[0] == "*":
+            return "%"
+        return "\\" + (chr(int(match[1], 16)) if match[1] else match[0])
+
+    return like(re.sub(r"(?s)\\([0-9a-fA-F]{2})|.", in_sql, value))
+
+
+@named_in_rows
+def is_no_ldap_type(cloud: Cloud, item: Item, call: Call) -> bool:
+    types = [tag[16:] for tag in call.system_tags if tag.startswith("ldapServerType::")]
+    return bool(types) and types[0] not in ("OpenLdap", "WindowsAD")
+
+
+@named_in_rows
+def is_no_ldap_entry(cloud: Cloud, item: Item, call: Call) -> bool:
+    return folded(call["ldapUid"]) not in Directory(cloud).entries
+
+
+@named_in_rows
+def put_ldap_tags(cloud: Cloud, item: Item, call: Call) -> None:
+    """Put the tags of a call on the server, the first of each kind (LdapManagerImpl.java)."""
+    kinds = {tag.partition("::")[0]: tag for tag in reversed(call.system_tags)}
+    for kind in ("ldapCleanBindingFilter", "ldapServerType", "ldapUseAsLoginName"):
+        if kind in kinds:
+            put_tag(cloud, "LdapServer", item["uuid"], f"{kind}::", kinds[kind])
+
+
+@behaviour
+def get_ldap_entry(cloud: Cloud, call: Call, hidden: Collection[str] = ()) -> Item:
+    """Answer the entries that meet a filter, with all their attributes."""
+    directory, text, inventories = Directory(cloud), call["ldapFilter"], []
+    for name, entry in directory.entries.items():
+        try:
+            is_shown = directory.meets(entry, text) and name not in hidden
+        except ValueError as error:
+            raise refused(f"query ldap entry[filter: {text}] fail, {error}") from None
+        if is_shown:
+            attributes = []
+            for key, values in directory.attributes(entry).items():
+                attributes.append({"id": key, "orderMatters": False, "values": values})
+            inventories.append({"dn": entry["dn"], "attributes": attributes})
+    return {"inventories": inventories[: call["limit"]]}
+
+
+@behaviour
+def get_candidate_ldap_entry_for_binding(cloud: Cloud, call: Call) -> Item:
+    bindings = cloud.store.rows("LdapAccountRef")
+    return get_ldap_entry(cloud, call, {folded(binding["ldapUid"]) for binding in bindings})
+
+
+@behaviour
+def clean_invalid_ldap_binding(cloud: Cloud, call: Call) -> Item:
+    """Remove the bindings of entries that are gone, or that meet the filter of the server."""
+    accounts = {}
+    for binding in [*cloud.store.rows("LdapAccountRef")]:
+        directory = Directory(cloud)
+        entry = directory.entries.get(folded(binding["ldapUid"]))
+        text, is_excluded = directory.tag("ldapCleanBindingFilter"), False
+        with contextlib.suppress(ValueError):
+            is_excluded = bool(entry and text) and directory.meets(entry, text)
+        if not entry or is_excluded:
+            cloud.remove("LdapAccountRef", binding["uuid"])
+            account = cloud.look("Account", binding["accountUuid"])
+            accounts[account["uuid"]] = cloud.inventory("Account", account)
+    return {"inventories": [*accounts.values()]} if accounts else {}
+
+
+@behaviour
+def log_in_by_ldap(cloud: Cloud, call: Call) -> Item:
+    """Log in as the account of an entry. The binding is looked at last (LdapManagerImpl.java)."""
+    directory, uid = Directory(cloud), folded(call["uid"])
+    key = directory.tag("ldapUseAsLoginName") or "cn"
+    entries = [e for e in directory.entries.values() if uid in directory.values(e, key)]
+    if len(entries) > 1:
+        raise ApiError("LDAP.1002", "More than one ldap search result")
+    account = directory.account_of(entries[0]["dn"]) if entries else None
+    if account is None:
+        raise ApiError("ID.1000", "The ldapUid does not have a binding account.")
+    if not call["password"] or call["password"] != entries[0].get("password"):
+        raise ApiError("ID.1000", "Login validation failed in LDAP")
+    shown = cloud.inventory_of("Account", account)
+    return open_session(cloud, account, account) | {"accountInventory": shown["inventory"]}
 
 
 # ZQL and batch queries

@@ -40,12 +40,18 @@ BY_NAME = {
 }  # fmt: skip
 MONITORED = [f"{kind}{place}" for kind in ("Ceph", "Fusionstor") for place in ("PrimaryStorage", "BackupStorage")]
 MORE_MONS = [f"AddMonTo{storage}" for storage in MONITORED]
+ALICE = "cn=alice,ou=people,dc=example,dc=com"
+WITH_LDAP = (("AddLdapServer", {}), ("CreateLdapBinding", {}))
 # what else an API is given, before what is generated; @name is a uuid of the demo cloud
 GIVEN = {
     **{api: {"monUrls": ["root:password@10.10.0.92:2222/?monPort=6790"]} for api in MORE_MONS},
     **{f"RemoveMonFrom{storage}": {"monHostnames": ["10.10.0.91"]} for storage in MONITORED},
     "DeleteCephPrimaryStoragePool": {"uuid": "@made"},
     "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
+    "AddLdapServer": {"base": "dc=example,dc=com"},
+    **dict.fromkeys(("GetLdapEntry", "GetCandidateLdapEntryForBinding"), {"ldapFilter": "(cn=a*)"}),
+    "CreateLdapBinding": {"ldapUid": ALICE},
+    "LogInByLdap": {"uid": "alice", "password": "password"},
     "AddLocalPrimaryStorage": {"url": "/other"},
     "AddSftpBackupStorage": {"url": "/other"},
     "CreateVniRange": {"l2NetworkUuid": "@pool"},
@@ -191,6 +197,9 @@ FIRST = {
                                      ("AddHostRouteToL3Network", {"l3NetworkUuid": "@l3-private"})),
     "RemoveDnsFromL3Network": (("AddDnsToL3Network", {}),),
     "RemoveVmNicFromLoadBalancer": (("AddVmNicToLoadBalancer", {}),),
+    "CleanInvalidLdapBinding": (*WITH_LDAP, ("UpdateLdapServer", {"base": "dc=org"})),
+    **dict.fromkeys(("CreateLdapBinding", "GetLdapEntry", "GetCandidateLdapEntryForBinding"), WITH_LDAP[:1]),
+    **dict.fromkeys(("DeleteLdapBinding", "LogInByLdap"), WITH_LDAP),
     "DetachPortForwardingRule": (("AttachPortForwardingRule", {}),),
     "RevertVolumeFromSnapshot": (("PrimaryStorageMigrateVolume", {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-nfs"}),
                                  ("CreateVolumeSnapshot", {"volumeUuid": "@volume-spare", "resourceUuid": "@made"})),
@@ -267,7 +276,8 @@ def test_all_of_what_clients_use_is_simulated(collection):
 MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
         "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
-        "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory"}  # fmt: skip
+        "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory", "GetLdapEntry.inventories",
+        "GetCandidateLdapEntryForBinding.inventories"}  # fmt: skip
 UNTYPED = {"opaque", "attachedCidrs", "labels"}  # members of inventories that are maps of texts, or of anything
 
 

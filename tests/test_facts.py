@@ -6,6 +6,7 @@ import test_facts_hosts
 import test_facts_images
 import test_facts_l2
 import test_facts_l3
+import test_facts_ldap
 import test_facts_nics
 import test_facts_routers
 import test_facts_security_groups
@@ -22,9 +23,8 @@ from test_facts_l2 import WITH_L3
 AREAS = {
     "virtual machines, volumes, snapshots, images": (test_facts_vm, test_facts_nics, test_facts_volumes, test_facts_images),
     "zones, clusters, hosts, storage, networks": (test_facts_hosts, test_facts_storage, test_facts_backup, test_facts_l2, test_facts_l3),
-    "network services, accounts, tags": (test_facts_security_groups, test_facts_routers),
     "ZQL": (test_facts_zql,),
-    "network services, accounts, tags": (test_facts_tags,),
+    "network services, accounts, tags": (test_facts_security_groups, test_facts_routers, test_facts_tags, test_facts_ldap),
 }
 
 

@@ -257,6 +257,18 @@ def uuid_from(digits: str, version: int) -> Uuid:
     return f"{digits[:12]}{version}{digits[13:16]}{variant}{digits[17:]}"
 
 
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Switch the garbage collector off, which would take longer than making many objects."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 MOST_LEVELS = 200  # of lists and objects in JSON; Python has a frame for each to copy a value
 
 
@@ -3141,6 +3153,7 @@ class Catalogue:
     naming_tags  the patterns of system tags that name the uuid of another item
     """
 
+    @no_collection()
     def __init__(self, file: Path, more: Iterable[str | Path] = ()) -> None:
         self.rows = rows = Rows.read(file, more)
         tables = rows.tables
@@ -5227,18 +5240,6 @@ class Store(Database):
                     self.folder.fold(*self.to_fold())
         self.folder.close()
         self.folder = self.pending = None  # changes after this stay in memory only
-
-
-@contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Switch the garbage collector off, which would take longer than reading many objects."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # global configurations

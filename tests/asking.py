@@ -5,6 +5,7 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # The command of a zmock in a process of its own, with IMPORTABLE in its environment. As a script it is the same, but Python
 # keeps no bytecode of scripts: it starts half a second later.
 PROGRAM = (sys.executable, "-m", "zmock")
-IMPORTABLE = {"PYTHONPATH": str(ROOT)}
+IMPORTABLE = {"PYTHONPATH": str(ROOT), "SSL_CERT_FILE": os.devnull}  # aiohttp reads all certificates at its import
 
 
 class World:

@@ -114,7 +114,7 @@ def copy_project(folder):
 
 def start(folder, *flags):
     """Start the zmock of a folder. Return the process and its port."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZMOCK_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZMOCK_")} | {"SSL_CERT_FILE": os.devnull}
     command = [*PROGRAM, "--port", "0", *flags]
     with open(folder / "zmock.log", "w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -126,6 +126,7 @@ class Shell:
 
     def __init__(self, folder, port):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("ZMOCK_", "ZSTACK_"))}
+        environment |= {"SSL_CERT_FILE": os.devnull}  # aiohttp reads all certificates at its import
         environment["ZSTACK_URL"] = f"http://127.0.0.1:{port}/zstack/v1"
         self.log = folder / "zmock.log"
         self.port = port

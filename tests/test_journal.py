@@ -363,7 +363,7 @@ async def run_pytest(texts, folder):
     for name, text in texts.items():
         (folder / f"test_{name}.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "zmock", "-W", "ignore"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "zmock", "-W", "ignore"]
     environment = os.environ | {"PYTHONPATH": str(Path(module.__file__).parent)}
     return await asyncio.to_thread(subprocess.run, command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 

@@ -320,7 +320,7 @@ WRONG_ROWS = (  # a table, a record, what is wrong in it, and what the start say
 )
 
 
-@pytest.mark.parametrize("mistake", each_nth(4, WRONG_ROWS), ids=[f"{row[1]} {row[2]}" for row in WRONG_ROWS])  # each reads the whole catalogue
+@pytest.mark.parametrize("mistake", each_nth(8, WRONG_ROWS), ids=[f"{row[1]} {row[2]}" for row in WRONG_ROWS])  # each reads the whole catalogue
 def test_a_row_with_a_word_that_is_none_stops_the_start_and_names_row_and_clause(tmp_path, mistake):
     table, name, wrong, why = mistake
     ((number, row),) = ((number, row) for number, row in RECORDS[table].items() if row["name"] == name)

@@ -21,7 +21,7 @@ from tinydb import TinyDB
 
 from zmock import SHA512_OF_PASSWORD, named, serve
 
-ROUNDS = int(os.environ.get("ROUNDS", 6))
+ROUNDS = int(os.environ.get("ROUNDS", 4))
 LOG_IN = {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}
 GONE = None
 

@@ -589,7 +589,7 @@ def test_what_was_found_once_stays_found(given, type, condition, found, dialect)
     assert found == (None if isinstance(answer, str) else [item["uuid"] for item in answer["inventories"]])
 
 
-CLOUDS, FEW, MANY = int(os.environ.get("SQL_CLOUDS", 0)), 60, 200
+CLOUDS, FEW, MANY = int(os.environ.get("SQL_CLOUDS", 0)), 30, 200
 
 
 def cases(clouds, **more):

@@ -58,7 +58,7 @@ def test_a_file_that_zmock_takes_fits(kind, content):
     assert fits(kind, content) and Draft202012Validator(DOCUMENT).is_valid(content)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(test_faults.TOLD)
 def test_whatever_rule_zmock_takes_fits(rule):
     try:

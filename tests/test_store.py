@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import tinydb
-from asking import one
+from asking import each_nth, one
 from hypothesis import given
 from hypothesis import strategies as st
 from tinydb import Query, TinyDB, operations, where
@@ -836,8 +836,9 @@ async def make_some(store, folder):
     return made
 
 
-@pytest.mark.parametrize(("error", "lasting"), FAILING, ids=lambda value: errno.errorcode.get(value) if type(value) is int else str(value))
-async def test_whichever_call_of_the_filesystem_fails_what_was_acknowledged_is_the_state(tmp_path, monkeypatch, caplog, error, lasting):
+@pytest.mark.parametrize("failing", each_nth(3, FAILING), ids=lambda failing: errno.errorcode.get(failing[0]) or failing[0].__name__)
+async def test_whichever_call_of_the_filesystem_fails_what_was_acknowledged_is_the_state(tmp_path, monkeypatch, caplog, failing):
+    error, lasting = failing
     filesystem, tried = Filesystem(monkeypatch, tmp_path), []
     for place in range(200):
         folder = tmp_path / f"{place}" / "cloud"

@@ -451,7 +451,7 @@ class Anything(Drive):
         await self.mock.clock.settle()
         for vm in self.store.rows("VmInstance"):  # one whose first start a restart interrupts has no nics; one that cannot be stopped when its storage goes runs later
             nics = [*self.store.find("VmNic", "vmInstanceUuid", vm["uuid"])]
-            if vm["state"] == "Destroyed" or (vm["state"] in ("Starting", "Stopped") and not nics and "rootVolumeUuid" not in vm) or not all("l3NetworkUuid" in nic for nic in nics):
+            if vm["state"] == "Destroyed" or (vm["state"] in ("Starting", "Stopped") and not nics and "l3NetworkUuids" in vm) or not all("l3NetworkUuid" in nic for nic in nics):
                 self.lost.add(vm["uuid"])
             if vm["state"] in {"Unknown", *UNSETTLED} and not reaches_storage(self.mock.cloud, vm):
                 self.lost.add(vm["uuid"])

@@ -453,7 +453,8 @@ class Anything(Drive):
             nics = [*self.store.find("VmNic", "vmInstanceUuid", vm["uuid"])]
             if vm["state"] == "Destroyed" or (vm["state"] in ("Starting", "Stopped") and not nics and "l3NetworkUuids" in vm) or not all("l3NetworkUuid" in nic for nic in nics):
                 self.lost.add(vm["uuid"])
-            if vm["state"] in {"Unknown", *UNSETTLED} and not reaches_storage(self.mock.cloud, vm):
+            away = self.mock.cloud.look("Host", vm.get("hostUuid")).get("status") != "Connected"
+            if (away or vm["state"] in {"Unknown", *UNSETTLED}) and not reaches_storage(self.mock.cloud, vm):
                 self.lost.add(vm["uuid"])
         assert doubtful(self.mock.cloud, self.lost) == set(), self.done[-3:]
 

@@ -30,6 +30,7 @@ from test_facts_vm import (
     configured,
     facts,
     gone,
+    leaves,
     made,
     not_in_state,
     tagged,
@@ -73,7 +74,7 @@ def default(*steps, are):
 
     async def story(mock):
         await take(mock, steps)
-        assert [item["name"] for item in await mock.query("instance-offerings/virtual-routers", "isDefault=true")] == list(are)
+        assert sorted(item["name"] for item in await mock.query("instance-offerings/virtual-routers", "isDefault=true")) == list(are)
 
     return Shown(story)
 
@@ -381,6 +382,7 @@ FACTS = (
         ("makes the first of a zone the default", answers(offer(isDefault=False), isDefault=True)),
         ("makes no other the default", default(OFFER, offer(), are=["o"])),
         ("moves the flag", default(OFFER, offer(isDefault=True), are=["other"])),
+        ("makes the first of another zone its default", default(OFFER, second_zone, offer(zoneUuid=SECOND_ZONE, managementNetworkUuid=L3), are=["o", "other"])),
         ("has no default when that is deleted", default(OFFER, offer(), ("DeleteInstanceOffering", {"uuid": OFFERING}), are=[])),
     ),
     *facts("UpdateVirtualRouterOffering",
@@ -390,6 +392,7 @@ FACTS = (
         ("fails for an offering of machines", V("SYS.1000", update(SMALL, name="n")[1])),
         ("changes name, description and image", answers(OFFER, update(name="n", description="d", imageUuid=CENTOS), name="n", description="d", imageUuid=CENTOS)),
         ("ignores the strategy", Shown(as_before)),
+        ("leaves the flag of other zones", default(OFFER, second_zone, offer(zoneUuid=SECOND_ZONE, managementNetworkUuid=L3), update(isDefault=True), are=["o", "other"])),
         ("moves the flag", default(OFFER, offer(), update(OTHER, isDefault=True), are=["other"])),
         ("drops the flag", default(OFFER, offer(), update(isDefault=False), are=[])),
         ("answers the offering", answers(OFFER, update(name="n"), uuid=OFFERING, type="VirtualRouter", zoneUuid=ZONE)),
@@ -426,7 +429,11 @@ FACTS = (
         ("have the address that is set for them", routes(OFFER, *network("DHCP"), tagged(L3, "routerInterfaceIp::10.9.0.200", type="L3NetworkVO"), ON_L3, ip="10.9.0.200")),
         ("have any address of a network without SNAT", routes(OFFER, *network("DHCP"), ON_L3, ip=lambda ip: ip.startswith("10.9.0.") and ip != "10.9.0.1")),
         ("leave the gateway to another one", Shown(second_router_of_a_network)),
+        ("have the address that is set rather than the gateway", routes(OFFER, *network("SNAT"), tagged(L3, "routerInterfaceIp::10.9.0.200", type="L3NetworkVO"), ON_L3, ip="10.9.0.200")),
         ("have a virtual IP", vip_of_a_router),
+        ("name the provider of SNAT in it", leaves(OFFER, *network("SNAT", provider=VROUTER), ON_L3, of=("Vip", "useFor", "SNAT"), serviceProvider="vrouter", peerL3NetworkUuids=[L3])),
+        ("name no provider in it without SNAT", leaves(OFFER, *network("DHCP"), ON_L3, of=("Vip", "useFor", "SNAT"), serviceProvider=ABSENT, peerL3NetworkUuids=[L3])),
+        ("are Starting and Connecting on their way", Uncovered("a router is made in one step of the start of a machine")),
         ("take one address for it", Shown(capacity_of_the_public_network)),
         ("leave nothing when they cannot be made", Shown(a_failure_leaves_no_router)),
         ("go at once when they are destroyed, with their virtual IP", Shown(destroyed_router)),
@@ -455,6 +462,10 @@ FACTS = (
         ("go with the management network", gone(OFFER, ("DeleteL3Network", {"uuid": PUBLIC}), of=("InstanceOffering", OFFERING))),
         ("go with the image", gone(OFFER, ("DeleteImage", {"uuid": CENTOS}), of=("InstanceOffering", OFFERING))),
     ),
+    *facts("StartVmInstance",
+        ("needs a router that runs", V("VM.1001 <- SYS.1006", {"uuid": CI}, f"virtual router[uuid:*] for l3 network[uuid:{PRIVATE}] is not in Running state, current state is Stopped. {NOT_RUNNING}", *ROUTED, STOP_IT)),
+        ("is served by a router that runs again", leaves(*ROUTED, STOP_IT, on_it("StartVmInstance"), act("StartVmInstance", CI), of=("VmInstance", CI), state="Running")),
+    ),
     *facts("AttachL3NetworkToVm",
         ("refuses a router a network without a range", on_router("AttachL3NetworkToVm", "SYS.1006", f"no ip ranges attached with l3 network[uuid:{L3}]", network()[0], l3NetworkUuid=L3)),
         ("refuses a router a network that overlaps", on_router("AttachL3NetworkToVm", "SYS.1006", f"unable to attach a L3 network. The cidr of l3[{L3}] to attach overlapped with l3[{PRIVATE}] already attached to vm", *network(cidr="192.168.0.0/16", l2NetworkUuid=L2_PUBLIC), l3NetworkUuid=L3)),
@@ -463,6 +474,7 @@ FACTS = (
     ),
     *facts("ReconnectVirtualRouter",
         ("refuses one that does not run", on_router("ReconnectVirtualRouter", "SYS.1006 <- VM.1010", not_in_state("ReconnectVirtualRouter", "Stopped", "Running").replace("header.vm", "network.service.virtualrouter"), STOP_IT)),
+        ("refuses a machine that is no router", V("SYS.1003", {"vmInstanceUuid": WEB}, "*")),
         ("connects, and answers the router", Shown(reconnected)),
         ("leaves one Disconnected if it fails", Shown(reconnection_fails)),
     ),
@@ -471,6 +483,7 @@ FACTS = (
         ("answers system networks", attachable(*network(category="System", system=True), are=["guest"])),
         ("leaves out private ones", attachable(*network(), are=[])),
         ("answers Disabled ones", attachable(*network(category="Public"), ("ChangeL3NetworkState", {"uuid": L3, "stateEvent": "disable"}), are=["guest"])),
+        ("leaves out that of its public nic", attachable(are=[])),
         ("leaves out those that overlap", attachable(*network(category="Public", cidr="192.168.0.0/16", l2NetworkUuid=L2_PUBLIC), are=[])),
         ("fails for one without a range", on_router("GetAttachablePublicL3ForVRouter", "SYS.1000", "*", network(category="Public")[0])),
     ),

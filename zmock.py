@@ -767,10 +767,11 @@ DIFFERENCES = (
         server=(),
     ),
     Difference(
-        "unanswered-query",
-        "a ZQL statement or batch query that fails: at once 503, with the reason",
+        "unanswered-call",
+        "a ZQL statement or batch query that fails, the removal of nics that a listener does not "
+        "have: at once 503, with the reason",
         "no answer; 503, SYS.1001 after 300 s",
-        "zmock; QueryFacadeImpl.java, DispatchQueueImpl.java",
+        "zmock; QueryFacadeImpl.java, DispatchQueueImpl.java, LoadBalancerApiInterceptor.java",
         manual=0,
         server=300,
     ),
@@ -1920,7 +1921,7 @@ TYPES = {
 #                  state is A|B     is one of them
 #                  state is not A|B is there, and none of them
 #                  dns is IPv4      has a form of text (FORMS)
-#                  a in b           b is a list, a range '{x}-{y}' or the hosts of '10.0.0.0/8'
+#                  a in b           b is a list, 'x,y', a range '{x}-{y}' or hosts of '10.0.0.0/8'
 #                  a not in b       is there, and not in it
 #                  a > b   a < b    compares numbers or addresses
 #                  several a        a list with more than one element
@@ -7758,6 +7759,8 @@ class Run:
         if self.call.fault.rollback:
             self.undo()
             self.cloud.notice("failed", self.call.api.name, self.call, error)
+        if isinstance(error, NeverAnswered):
+            self.due = self.began + error.seconds
         error = wrapped(error, self.call)
         if self.clock.steady() < self.due:
             self.fail_when_due(error)
@@ -8449,18 +8452,21 @@ def network_of(text: str) -> ipaddress.IPv4Network | None:
 
 
 def contains(whole: Any, part: Any) -> bool:
-    """Return True if a list has an element, or a network or a range has an address.
+    """Return True if a list or a text of words has an element, or a network or a range an address.
 
     The first and the last address of a network are not for hosts.
 
     contains("10.0.0.0/8", "10.1.0.1") and contains("10.0.0.2-10.0.0.9", "10.0.0.5") -> True
+    contains("SNAT,LoadBalancer", "SNAT") -> True
     """
     if not isinstance(whole, str):
         return part in (whole or ())
     address = address_of(part)
     if address and (network := network_of(whole)):
         return network[0] < address < network[-1]
-    begin, _, end = whole.partition("-")
+    begin, dash, end = whole.partition("-")
+    if not dash:
+        return part in whole.split(",")
     first, last = address_of(begin), address_of(end)
     return bool(first and address and last) and first <= address <= last
 
@@ -8536,7 +8542,6 @@ FORMS: dict[str, Callable] = {
     "Cidr": is_cidr,
     "Cron": read_cron,
     "Domain": DOMAIN.fullmatch,
-    "HealthTarget": re.compile(r"(tcp|http|udp):(default|\d{1,5})", re.A).fullmatch,
     "Hostname": is_hostname,
     "IPv4": address_of,
     "IcmpCode": functools.partial(is_between, low=-1, high=3),
@@ -9323,6 +9328,10 @@ class Cloud:
         element: Any = reference
         if self.catalogue.resource(place.owner).all_fields[place.list_name] == "list":
             element = reference[place.value]
+        elif "id" in row.fields:
+            owners = self.store.rows(place.owner)
+            others = [each["id"] for item in owners for each in place.rows(item) if "id" in each]
+            element = {"id": max(others, default=0) + 1} | reference
         elements = [*owner.get(place.list_name, ()), element]
         self.change(place.owner, owner["uuid"], **{place.list_name: elements})
 
@@ -9391,7 +9400,8 @@ class Cloud:
             return
         changes = dict.fromkeys(names)
         if isinstance(item[key], list):
-            changes = {key: [element for element in item[key] if element != uuid]}
+            empty = self.catalogue.resource(type).new.get(key)
+            changes = {key: [element for element in item[key] if element != uuid] or empty}
         self.change(type, item["uuid"], **changes)
 
     def take_back(self, changes: list[tuple]) -> None:
@@ -9607,10 +9617,10 @@ class Cloud:
             self.accounts.admit(call)
         self.refuse_used_uuid(call)
         self.notice("called", "", call)
-        if not call["deleteMode"] or call.api.name not in self.dialect["enforced-deletion"]:
-            refuse_by_row(self, call, with_late=not is_submitted and not call["deleteMode"])
         if not self.by_admin(call):
             self.accounts.charge(call)
+        if not call["deleteMode"] or call.api.name not in self.dialect["enforced-deletion"]:
+            refuse_by_row(self, call, with_late=not is_submitted and not call["deleteMode"])
 
     def act(self, call: Call) -> Any:
         """Do a call that nothing refuses, by the behaviour of its API or by its verb."""
@@ -10857,8 +10867,8 @@ def zql_query(cloud: Cloud, call: Call) -> Item:
 
 
 def unanswered(cloud: Cloud, call: Call, code: str, details: str, hint: str) -> ApiError:
-    """Return the failure of a query, in the dialect server that of a call without an answer."""
-    seconds = cloud.dialect["unanswered-query"]
+    """Return the failure of a call, in the dialect server that of one without an answer."""
+    seconds = cloud.dialect["unanswered-call"]
     if not seconds:
         return ApiError(code, details, hint=hint)
     message = f"Message[name: {call.api.message}, id: {cloud.uuid()}]"
@@ -11917,6 +11927,7 @@ DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
 BRIDGE = "kvm::bridge::"  # KVMSystemTags.java
 CIDR_OF_CLUSTER = re.compile(r".*::clusterUuid::(.*)::cidr::\{(.*)\}")  # VxlanSystemTags.java
 VXLAN_PORT = 4789
+ROUTERS = ("VirtualRouter", "vrouter")  # the types of providers whose services need a router
 
 
 # ranges of addresses
@@ -12026,14 +12037,16 @@ def range_with(cloud: Cloud, l3: Uuid, ip: str) -> Item | None:
     return None
 
 
-def required_ip(cloud: Cloud, l3: Uuid, ip: str) -> tuple[str, Item]:
+def required_ip(
+    cloud: Cloud, l3: Uuid, ip: str, strategy: str = RANDOM_IP
+) -> tuple[str, Item]:
     """Return an address and its range. Raise L3.1000 if it is not free."""
     ip_range = range_with(cloud, l3, ip)
     if not ip_range:
         details = f"cannot find ip range that has ip[{ip}] in l3Network[uuid:{l3}]"
         raise ApiError("L3.1000", details)
     if is_taken(cloud, l3, ip):
-        raise no_address(RANDOM_IP, f"IP[{ip}] is not available")
+        raise no_address(strategy, f"IP[{ip}] is not available")
     return ip, ip_range
 
 
@@ -12070,7 +12083,10 @@ def take_address(cloud: Cloud, vip: Item, call: Call) -> None:
     """Give a virtual IP the required address of its L3 network, or a free one."""
     l3, wanted = vip["l3NetworkUuid"], call["requiredIp"]
     strategy = call["allocatorStrategy"] or RANDOM_IP
-    ip, ip_range = required_ip(cloud, l3, wanted) if wanted else free_ip(cloud, l3, strategy)
+    if wanted:
+        ip, ip_range = required_ip(cloud, l3, wanted, strategy)
+    else:
+        ip, ip_range = free_ip(cloud, l3, strategy)
     cloud.change("Vip", vip["uuid"], ip=ip, **subnet_of(ip_range))
 
 
@@ -12447,43 +12463,289 @@ def add_vteps(cloud: Cloud, vm: Item) -> None:
 # ---- Behaviours: network services ----------------------------------------------------------------
 
 
-@named_in_rows
-def free_vip(cloud: Cloud, item: Item, call: Call | None) -> None:
-    """Free a virtual IP whose last user is removed."""
-    vip = item["vipUuid"]
-    for type in ("Eip", "PortForwardingRule", "LoadBalancer"):
-        if cloud.find(type, "vipUuid", vip):
-            return
-    if cloud.look("Vip", vip):
-        cloud.change("Vip", vip, useFor=None, peerL3NetworkUuids=[])
+SERVICES = {"Eip": "Eip", "PortForwarding": "PortForwardingRule", "LoadBalancer": "LoadBalancer"}
 
 
 @named_in_rows
-def refuse_taken_ports(cloud: Cloud, rule: Item, call: Call) -> None:
-    """Refuse a port range that overlaps with one of the same virtual IP and protocol."""
-    for other in cloud.find("PortForwardingRule", "vipUuid", rule["vipUuid"]):
-        if other["uuid"] == rule["uuid"] or other["protocolType"] != rule["protocolType"]:
-            continue
-        start, end = rule["vipPortStart"], rule["vipPortEnd"]
-        other_start, other_end = other["vipPortStart"], other["vipPortEnd"]
-        if overlap((start, end), (other_start, other_end)):
-            raise refused(
-                f"vip port range[vipStartPort:{start}, vipEndPort:{end}] overlaps with "
-                f"rule[uuid:{other['uuid']}, vipStartPort:{other_start}, vipEndPort:{other_end}]"
-            )
+def note_uses(cloud: Cloud, item: Item, call: Call | None) -> None:
+    """Let a virtual IP name the services that use it, in the order in which they came.
+
+    It forgets provider and peers with the last one (VipBase.java).
+    """
+    vip = cloud.look("Vip", item["vipUuid"])
+    if not vip:
+        return
+    used = [name for name, type in SERVICES.items() if cloud.find(type, "vipUuid", vip["uuid"])]
+    before = (vip.get("useFor") or "").split(",")
+    uses = [name for name in before if name in used or name not in (*SERVICES, "")]
+    uses += [name for name in used if name not in uses]
+    lost = {} if uses else {"serviceProvider": None, "peerL3NetworkUuids": None}
+    cloud.change("Vip", vip["uuid"], useFor=",".join(uses) or None, **lost)
+
+
+def provider_of(cloud: Cloud, l3: Uuid, service: str) -> str | None:
+    """Return the type of the provider that gives a network a service, or None."""
+    return server_of(cloud, cloud.look("L3Network", l3), ("Flat", *ROUTERS), service)
+
+
+def routers_on(cloud: Cloud, networks: Iterable[Uuid]) -> set[Uuid]:
+    """Return the virtual routers that have a nic on one of some networks."""
+    routers = set()
+    for l3 in networks:
+        nics = cloud.find("VmNic", "l3NetworkUuid", l3)
+        routers |= {nic["vmInstanceUuid"] for nic in nics if nic.get("metaData")}
+    return routers
+
+
+def serve_vip(cloud: Cloud, uuid: Uuid, service: str, l3: Uuid) -> None:
+    """Let the provider of a network serve a virtual IP, whose peer the network becomes.
+
+    Raise SYS.1006 if it has none, or if other peers have another provider or router.
+    """
+    vip, provider = cloud.look("Vip", uuid), provider_of(cloud, l3, service)
+    if not provider:
+        reason = f"network service[type:{service}] enabled or no provider provides this network"
+        raise refused(f"L3Network[uuid:{l3}] doesn't have {reason} service")
+    former = vip.get("serviceProvider", provider)
+    if former != provider:
+        name = f"vip[uuid:{uuid}, name:{vip['name']}, ip: {vip['ip']}]"
+        raise refused(f"service provider of the {name} has been set to {former}")
+    peers = dict.fromkeys(vip.get("peerL3NetworkUuids", ()))
+    routers, others = routers_on(cloud, [l3]), routers_on(cloud, peers)
+    if l3 not in peers and routers and others - routers:
+        other = f"is not vr[uuid:{min(others - routers)}] which exists peer l3 attached"
+        which = f"peer l3[uuid:{l3}] with vip[uuid:{uuid}] has attched vr[uuid:{min(routers)}]"
+        raise refused(f"the request to add {which} and {other}")  # sic
+    cloud.notice("serving", "L3Network", cloud.look("L3Network", l3), vip)
+    peers[l3] = None
+    cloud.change("Vip", uuid, serviceProvider=provider, peerL3NetworkUuids=[*peers])
+
+
+@named_in_rows
+def serve_nic(cloud: Cloud, item: Item, call: Call | None) -> None:
+    """Let the virtual IP of an EIP or a port forwarding rule serve its nic, if it has one."""
+    if nic := cloud.look("VmNic", item.get("vmNicUuid")):
+        service = "PortForwarding" if "protocolType" in item else "Eip"
+        serve_vip(cloud, item["vipUuid"], service, nic["l3NetworkUuid"])
+
+
+@named_in_rows
+def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
+    """Return True if the provider and the router of a call's virtual IP can serve a nic.
+
+    Without peers, the router is one with a nic on the public network. A network without a router
+    counts as served.
+    """
+    listener = cloud.look("LoadBalancerListener", call["listenerUuid"])
+    balancer = cloud.look("LoadBalancer", listener.get("loadBalancerUuid"))
+    eip = cloud.look("Eip", call["eipUuid"])
+    rule = cloud.look("PortForwardingRule", call["ruleUuid"])
+    vip, l3 = cloud.look("Vip", (eip or rule or balancer)["vipUuid"]), nic["l3NetworkUuid"]
+    provider = provider_of(cloud, l3, "Eip")
+    if eip and provider != vip.get("serviceProvider", provider):
+        return False
+    peers, own = vip.get("peerL3NetworkUuids"), routers_on(cloud, [l3])
+    routers = routers_on(cloud, peers or [vip["l3NetworkUuid"]])
+    return bool(own & routers) or not own
+
+
+# port forwarding
+
+
+def overlapping(rules: Iterable[Item], new: Item, port: str) -> Item | None:
+    """Return a rule of the same protocol that has a "vipPort" or "privatePort" of a new one."""
+    for rule in rules:
+        first, second = ((item[f"{port}Start"], item[f"{port}End"]) for item in (rule, new))
+        if rule["protocolType"] == new["protocolType"] and overlap(first, second):
+            return rule
+    return None
+
+
+@named_in_rows
+def overlapping_rule(cloud: Cloud, rule: Item, call: Call) -> Item | None:
+    rules = cloud.find("PortForwardingRule", "vipUuid", call["vipUuid"])
+    return overlapping(rules, call.params, "vipPort")
+
+
+@named_in_rows
+def differs_in_size(cloud: Cloud, rule: Item, call: Call) -> bool:
+    """Return True if a range of ports of a virtual IP is to be forwarded to one of another size."""
+    size = rule["vipPortEnd"] - rule["vipPortStart"]
+    return size > 0 and rule["privatePortEnd"] - rule["privatePortStart"] != size
+
+
+@named_in_rows
+def has_other_vip(cloud: Cloud, rule: Item, call: Call) -> bool:
+    """Return True if rules of another virtual IP lead to the machine of a nic."""
+    nic = cloud.look("VmNic", call["vmNicUuid"])
+    return leads_elsewhere(cloud, nic, rule["vipUuid"])
+
+
+def leads_elsewhere(cloud: Cloud, nic: Item, vip: Uuid) -> bool:
+    machine = {"uuid": nic.get("vmInstanceUuid")}
+    rules = users_of_nics(cloud, machine, "PortForwardingRule")
+    return any(rule["vipUuid"] != vip for rule in rules)
+
+
+@named_in_rows
+def is_free_for_rule(cloud: Cloud, nic: Item, call: Call) -> bool:
+    """Return True if a rule can lead to a nic beside the rules that do."""
+    rule = cloud.look("PortForwardingRule", call["ruleUuid"])
+    rules = cloud.find("PortForwardingRule", "vmNicUuid", nic["uuid"])
+    is_taken_port = overlapping(rules, rule, "privatePort")
+    return not is_taken_port and not leads_elsewhere(cloud, nic, rule["vipUuid"])
+
+
+def order_ports(cloud: Cloud, params: Item) -> None:
+    """Complete the ports of a rule, and put each start before its end."""
+    start = params["vipPortStart"]
+    end = params.get("vipPortEnd", start)
+    private = (params.get("privatePortStart", start), params.get("privatePortEnd", end))
+    for name, bounds in (("vipPort", (start, end)), ("privatePort", private)):
+        params[f"{name}Start"], params[f"{name}End"] = sorted(bounds)
+
+
+@checks_parameters(order_ports)
+@behaviour
+def create_port_forwarding_rule(cloud: Cloud, call: Call) -> Item:
+    """Add a rule. It leads to a nic only if the machine runs.
+
+    Otherwise the answer lacks its dates (PortForwardingManagerImpl.java).
+    """
+    nic = cloud.look("VmNic", call["vmNicUuid"])
+    if cloud.look("VmInstance", nic.get("vmInstanceUuid")).get("state") == "Running":
+        return create(cloud, call)
+    body = create(cloud, replace(call, params=call.params | {"vmNicUuid": None}))
+    del body["inventory"]["createDate"], body["inventory"]["lastOpDate"]
+    return body
+
+
+# ports of virtual IPs
+
+
+def used_ports(cloud: Cloud, vip: Uuid, protocol: str) -> list[tuple[int, int]]:
+    """Return the port ranges that rules and listeners use of a virtual IP, sorted."""
+    ranges = []
+    for rule in cloud.find("PortForwardingRule", "vipUuid", vip):
+        if rule["protocolType"] == protocol:
+            ranges.append((rule["vipPortStart"], rule["vipPortEnd"]))
+    for balancer in cloud.find("LoadBalancer", "vipUuid", vip) if protocol == "TCP" else ():
+        for listener in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"]):
+            ranges.append((listener["loadBalancerPort"],) * 2)
+    return sorted(ranges)
+
+
+@named_in_rows
+def taken_ports(cloud: Cloud, item: Item, call: Call) -> Item | None:
+    """Return the ports of a virtual IP that a new rule or listener overlaps, or None."""
+    vip = call["vipUuid"] or cloud.look("LoadBalancer", call["loadBalancerUuid"])["vipUuid"]
+    protocol = call["protocolType"] or call["protocol"] or "tcp"
+    start = call["vipPortStart"] or call["loadBalancerPort"]
+    ports = (start, call["vipPortEnd"] or start)
+    for taken in used_ports(cloud, vip, protocol.upper()):
+        if overlap(ports, taken):
+            texts = [", ".join(map(str, bounds)) for bounds in (ports, taken)]
+            return {"new": texts[0], "used": texts[1], "vip": vip, "protocol": protocol}
+    return None
 
 
 @behaviour
 def get_vip_used_ports(cloud: Cloud, call: Call) -> Item:
-    uuid, protocol, ports = call["uuid"], call["protocol"], []
-    for rule in cloud.find("PortForwardingRule", "vipUuid", uuid):
-        if rule["protocolType"] == protocol:
-            ports.append(f"{rule['vipPortStart']}-{rule['vipPortEnd']}")
-    balancers = cloud.find("LoadBalancer", "vipUuid", uuid) if protocol == "TCP" else []
-    for balancer in balancers:
-        for listener in cloud.find("LoadBalancerListener", "loadBalancerUuid", balancer["uuid"]):
-            ports.append(f"{listener['loadBalancerPort']}-{listener['loadBalancerPort']}")
-    return {"inventories": [{"uuid": uuid, "protocol": protocol, "usedPorts": ports}]}
+    ports: list[str] = []
+    for start, end in used_ports(cloud, call["uuid"], call["protocol"]):
+        ports += map(str, range(start, end + 1))
+    usage = {"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": ports}
+    return {"inventories": [usage]}
+
+
+# load balancers
+
+
+@named_in_rows
+def nics_apart(cloud: Cloud, listener: Item, call: Call) -> Item | None:
+    """Return the routers of nics that no single router can balance, or None.
+
+    The nics are those of a call with those of the load balancer, or with the peers of its VIP.
+    """
+    uuid = listener["loadBalancerUuid"]
+    nics = list(call["vmNicUuids"])
+    vip = cloud.look("Vip", cloud.look("LoadBalancer", uuid)["vipUuid"])
+    peers = vip.get("peerL3NetworkUuids", [])
+    for other in cloud.find("LoadBalancerListener", "loadBalancerUuid", uuid):
+        nics += [ref["vmNicUuid"] for ref in other["vmNicRefs"]]
+    networks = [cloud.look("VmNic", nic).get("l3NetworkUuid") for nic in nics]
+    beside = f"peer l3s[uuids:[{', '.join(peers)}]] of loadbalancer[uuid: {uuid}]'s vip"
+    for others, text in (((), "attached vmnics"), (peers, beside)):
+        routers = routers_on(cloud, {*networks, *others})
+        if len(routers) > 1:
+            return {"beside": text, "routers": sorted(routers)}
+    return None
+
+
+@named_in_rows
+def serve_balancer(cloud: Cloud, listener: Item, call: Call) -> None:
+    """Let the provider of the first nic serve a load balancer, for good, and its virtual IP."""
+    balancer = cloud.look("LoadBalancer", listener["loadBalancerUuid"])
+    networks = [cloud.look("VmNic", uuid)["l3NetworkUuid"] for uuid in call["vmNicUuids"]]
+    provider = provider_of(cloud, networks[0], "LoadBalancer")
+    former = balancer.get("providerType", provider)
+    if provider != former:
+        place = f"L3 network of vm nic[uuid:{call['vmNicUuids'][0]}] is enabled with"
+        raise refused(
+            f"service provider type mismatching. The load balancer[uuid:{balancer['uuid']}] is "
+            f"provided by the service provider[type:{former}], but the {place} the service "
+            f"provider[type: {provider}]"
+        )
+    cloud.change("LoadBalancer", balancer["uuid"], providerType=provider)
+    for l3 in networks:
+        serve_vip(cloud, balancer["vipUuid"], "LoadBalancer", l3)
+
+
+@named_in_rows
+def activate_nics(cloud: Cloud, listener: Item, call: Call) -> None:
+    """Make the nics of a call Active in a listener."""
+    row = cloud.catalogue.resources["LoadBalancerListenerVmNicRef"]
+    for ref in list(cloud.queries.find(row, "listenerUuid", listener["uuid"])):
+        if ref["vmNicUuid"] in call["vmNicUuids"]:
+            cloud.change_inside(row.name, ref, {"status": "Active"})
+
+
+@behaviour
+def remove_vm_nic_from_load_balancer(cloud: Cloud, call: Call) -> Item:
+    """Remove the nics that a listener has. A call without any is not answered on the server.
+
+    The source is LoadBalancerApiInterceptor.java.
+    """
+    refs = cloud.look("LoadBalancerListener", call["listenerUuid"])["vmNicRefs"]
+    if not {ref["vmNicUuid"] for ref in refs} & {*call["vmNicUuids"]}:
+        nics = ", ".join(call["vmNicUuids"])
+        details = f"no vm nic[uuids:{nics}] is on the listener[uuid:{call['listenerUuid']}]"
+        raise unanswered(cloud, call, "SYS.1006", details, "")
+    return act(cloud, call)
+
+
+@behaviour
+def create_load_balancer_listener(cloud: Cloud, call: Call) -> Item:
+    """Add a listener. It gets no user tags (LoadBalancerBase.java)."""
+    return create(cloud, replace(call, user_tags=[]))
+
+
+@named_in_rows
+def wrong_target(cloud: Cloud, parts: Item, call: Call | None) -> Item | None:
+    """Return why load balancers cannot check a target of a system tag, or None."""
+    protocol, colon, port = parts["target"].partition(":")
+    target = f"invalid health target[healthCheckTarget::{parts['target']}]"
+    if not colon or ":" in port:
+        reason = "the format is targetCheckProtocol:port, for example, tcp:default"
+    elif protocol != "tcp":
+        reason = f"the target checking protocol[{protocol}] is invalid, valid protocols are [tcp]"
+    elif port == "default" or FORMS["Long"](port) and 0 < int(port) < 1 << 16:
+        return None
+    else:
+        is_number = FORMS["Long"](port)
+        fault = "is not in the range of [1, 65535]" if is_number else "is not a number"
+        target, reason = f"invalid {target}", f"port[{port}] {fault}"  # sic
+    return {"reason": f"{target}, {reason}"}
 
 
 @behaviour
@@ -12634,6 +12896,15 @@ def leave_services(cloud: Cloud, vm: Item) -> None:
 
 
 @on("started", "VmInstance")
+def serve_nics(cloud: Cloud, vm: Item) -> None:
+    """Let virtual IPs serve the nics of a started machine, where networks have the service."""
+    for service in ("Eip", "PortForwarding"):
+        for item in users_of_nics(cloud, vm, SERVICES[service]):
+            if provider_of(cloud, cloud.look("VmNic", item["vmNicUuid"])["l3NetworkUuid"], service):
+                serve_nic(cloud, item, None)
+
+
+@on("started", "VmInstance")
 def activate_balancing(cloud: Cloud, vm: Item) -> None:
     set_status_of_balancing(cloud, vm, "Active")
 
@@ -12661,7 +12932,6 @@ def lead_eips_to(cloud: Cloud, nic: Item) -> None:
 # The metaData of a router's nic is the sum of its uses (VirtualRouterNicMetaData.java).
 PUBLIC_NIC, MANAGEMENT_NIC, GUEST_NIC, MORE_PUBLIC_NIC = 1, 2, 4, 8
 FOR_GUESTS = ("4", "5", "6", "7")
-ROUTERS = ("VirtualRouter", "vrouter")  # the types of providers whose services need a router
 OF_FIRST_START = (  # parameters of a creation that the first start needs
     "l3NetworkUuids",
     "rootDiskOfferingUuid",

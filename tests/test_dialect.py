@@ -280,7 +280,7 @@ ROWS = [
     ("eip-ip", outcome("GET", "/eips?q=vipIp=10.20.0.2"), "200", "200"),
     ("enforced-deletion", deletion_of_an_inherent_tag("Enforcing"), "202 200", "202 503 SYS.1006"),
     ("enforced-deletion", deletion_of_an_inherent_tag("Permissive"), *["202 503 SYS.1006"] * 2),
-    ("unanswered-query", failing_zql, (503, "SYS.1000"), (503, "SYS.1001")),
+    ("unanswered-call", failing_zql, (503, "SYS.1000"), (503, "SYS.1001")),
     ("response-headers", headers_of_an_answer, ("application/json", False), (None, True)),
     ("response-headers", cookie, False, False),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pytest
 import test_facts_backup
+import test_facts_balancers
 import test_facts_hosts
 import test_facts_images
 import test_facts_l2
@@ -10,6 +11,7 @@ import test_facts_ldap
 import test_facts_nics
 import test_facts_routers
 import test_facts_security_groups
+import test_facts_services
 import test_facts_storage
 import test_facts_tags
 import test_facts_vm
@@ -24,7 +26,7 @@ AREAS = {
     "virtual machines, volumes, snapshots, images": (test_facts_vm, test_facts_nics, test_facts_volumes, test_facts_images),
     "zones, clusters, hosts, storage, networks": (test_facts_hosts, test_facts_storage, test_facts_backup, test_facts_l2, test_facts_l3),
     "ZQL": (test_facts_zql,),
-    "network services, accounts, tags": (test_facts_security_groups, test_facts_routers, test_facts_tags, test_facts_ldap),
+    "network services, accounts, tags": (test_facts_security_groups, test_facts_routers, test_facts_tags, test_facts_ldap, test_facts_services, test_facts_balancers),
 }
 
 

@@ -8542,6 +8542,7 @@ FORMS: dict[str, Callable] = {
     "Cidr": is_cidr,
     "Cron": read_cron,
     "Domain": DOMAIN.fullmatch,
+    "HealthTarget": re.compile(r"tcp:(default|0*[1-9]\d{0,4})", re.A).fullmatch,
     "Hostname": is_hostname,
     "IPv4": address_of,
     "IcmpCode": functools.partial(is_between, low=-1, high=3),
@@ -12476,9 +12477,8 @@ def note_uses(cloud: Cloud, item: Item, call: Call | None) -> None:
     if not vip:
         return
     used = [name for name, type in SERVICES.items() if cloud.find(type, "vipUuid", vip["uuid"])]
-    before = (vip.get("useFor") or "").split(",")
-    uses = [name for name in before if name in used or name not in (*SERVICES, "")]
-    uses += [name for name in used if name not in uses]
+    names = dict.fromkeys([*(vip.get("useFor") or "").split(","), *used])
+    uses = [name for name in names if name in used or name not in (*SERVICES, "")]
     lost = {} if uses else {"serviceProvider": None, "peerL3NetworkUuids": None}
     cloud.change("Vip", vip["uuid"], useFor=",".join(uses) or None, **lost)
 
@@ -12533,20 +12533,20 @@ def serve_nic(cloud: Cloud, item: Item, call: Call | None) -> None:
 def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
     """Return True if the provider and the router of a call's virtual IP can serve a nic.
 
-    Without peers, the router is one with a nic on the public network. A network without a router
-    counts as served.
+    Without peers, the router is one with a nic on the public network. A network that goes on
+    without a router, for its zone has no offering for one, is served.
     """
-    listener = cloud.look("LoadBalancerListener", call["listenerUuid"])
-    balancer = cloud.look("LoadBalancer", listener.get("loadBalancerUuid"))
-    eip = cloud.look("Eip", call["eipUuid"])
-    rule = cloud.look("PortForwardingRule", call["ruleUuid"])
-    vip, l3 = cloud.look("Vip", (eip or rule or balancer)["vipUuid"]), nic["l3NetworkUuid"]
-    provider = provider_of(cloud, l3, "Eip")
-    if eip and provider != vip.get("serviceProvider", provider):
+    user = cloud.resource_of(call.api, call.params)
+    user = cloud.look("LoadBalancer", user.get("loadBalancerUuid")) or user
+    vip, l3 = cloud.look("Vip", user["vipUuid"]), cloud.look("L3Network", nic["l3NetworkUuid"])
+    provider, peers = vip.get("serviceProvider"), vip.get("peerL3NetworkUuids")
+    if provider and not server_of(cloud, l3, (provider,)):
         return False
-    peers, own = vip.get("peerL3NetworkUuids"), routers_on(cloud, [l3])
-    routers = routers_on(cloud, peers or [vip["l3NetworkUuid"]])
-    return bool(own & routers) or not own
+    own = routers_on(cloud, [l3["uuid"]])
+    if not own:
+        is_routed = server_of(cloud, l3, ROUTERS)
+        return not (is_routed and cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"]))
+    return bool(own & routers_on(cloud, peers or [vip["l3NetworkUuid"]]))
 
 
 # port forwarding
@@ -12577,14 +12577,9 @@ def differs_in_size(cloud: Cloud, rule: Item, call: Call) -> bool:
 @named_in_rows
 def has_other_vip(cloud: Cloud, rule: Item, call: Call) -> bool:
     """Return True if rules of another virtual IP lead to the machine of a nic."""
-    nic = cloud.look("VmNic", call["vmNicUuid"])
-    return leads_elsewhere(cloud, nic, rule["vipUuid"])
-
-
-def leads_elsewhere(cloud: Cloud, nic: Item, vip: Uuid) -> bool:
-    machine = {"uuid": nic.get("vmInstanceUuid")}
+    machine = {"uuid": cloud.look("VmNic", call["vmNicUuid"]).get("vmInstanceUuid")}
     rules = users_of_nics(cloud, machine, "PortForwardingRule")
-    return any(rule["vipUuid"] != vip for rule in rules)
+    return any(other["vipUuid"] != rule["vipUuid"] for other in rules)
 
 
 @named_in_rows
@@ -12592,8 +12587,9 @@ def is_free_for_rule(cloud: Cloud, nic: Item, call: Call) -> bool:
     """Return True if a rule can lead to a nic beside the rules that do."""
     rule = cloud.look("PortForwardingRule", call["ruleUuid"])
     rules = cloud.find("PortForwardingRule", "vmNicUuid", nic["uuid"])
+    attachment = replace(call, params={"vmNicUuid": nic["uuid"]})
     is_taken_port = overlapping(rules, rule, "privatePort")
-    return not is_taken_port and not leads_elsewhere(cloud, nic, rule["vipUuid"])
+    return not is_taken_port and not has_other_vip(cloud, rule, attachment)
 
 
 def order_ports(cloud: Cloud, params: Item) -> None:
@@ -12638,14 +12634,12 @@ def used_ports(cloud: Cloud, vip: Uuid, protocol: str) -> list[tuple[int, int]]:
 @named_in_rows
 def taken_ports(cloud: Cloud, item: Item, call: Call) -> Item | None:
     """Return the ports of a virtual IP that a new rule or listener overlaps, or None."""
-    vip = call["vipUuid"] or cloud.look("LoadBalancer", call["loadBalancerUuid"])["vipUuid"]
-    protocol = call["protocolType"] or call["protocol"] or "tcp"
+    balancer = cloud.look("LoadBalancer", call["loadBalancerUuid"])
+    vip, protocol = call["vipUuid"] or balancer["vipUuid"], call["protocolType"] or "TCP"
     start = call["vipPortStart"] or call["loadBalancerPort"]
-    ports = (start, call["vipPortEnd"] or start)
-    for taken in used_ports(cloud, vip, protocol.upper()):
-        if overlap(ports, taken):
-            texts = [", ".join(map(str, bounds)) for bounds in (ports, taken)]
-            return {"new": texts[0], "used": texts[1], "vip": vip, "protocol": protocol}
+    for first, last in used_ports(cloud, vip, protocol):
+        if overlap((start, call["vipPortEnd"] or start), (first, last)):
+            return {"start": first, "end": last}
     return None
 
 
@@ -12654,8 +12648,7 @@ def get_vip_used_ports(cloud: Cloud, call: Call) -> Item:
     ports: list[str] = []
     for start, end in used_ports(cloud, call["uuid"], call["protocol"]):
         ports += map(str, range(start, end + 1))
-    usage = {"uuid": call["uuid"], "protocol": call["protocol"], "usedPorts": ports}
-    return {"inventories": [usage]}
+    return {"inventories": [call.params | {"usedPorts": ports}]}
 
 
 # load balancers
@@ -12663,51 +12656,34 @@ def get_vip_used_ports(cloud: Cloud, call: Call) -> Item:
 
 @named_in_rows
 def nics_apart(cloud: Cloud, listener: Item, call: Call) -> Item | None:
-    """Return the routers of nics that no single router can balance, or None.
+    """Return the routers of nics and of the peers of their virtual IP, or None for one at most."""
+    networks = [cloud.look("VmNic", uuid).get("l3NetworkUuid") for uuid in call["vmNicUuids"]]
+    vip = vip_of_listener(cloud, listener)
+    routers = routers_on(cloud, [*networks, *vip.get("peerL3NetworkUuids", ())])
+    return {"routers": sorted(routers)} if len(routers) > 1 else None
 
-    The nics are those of a call with those of the load balancer, or with the peers of its VIP.
-    """
-    uuid = listener["loadBalancerUuid"]
-    nics = list(call["vmNicUuids"])
-    vip = cloud.look("Vip", cloud.look("LoadBalancer", uuid)["vipUuid"])
-    peers = vip.get("peerL3NetworkUuids", [])
-    for other in cloud.find("LoadBalancerListener", "loadBalancerUuid", uuid):
-        nics += [ref["vmNicUuid"] for ref in other["vmNicRefs"]]
-    networks = [cloud.look("VmNic", nic).get("l3NetworkUuid") for nic in nics]
-    beside = f"peer l3s[uuids:[{', '.join(peers)}]] of loadbalancer[uuid: {uuid}]'s vip"
-    for others, text in (((), "attached vmnics"), (peers, beside)):
-        routers = routers_on(cloud, {*networks, *others})
-        if len(routers) > 1:
-            return {"beside": text, "routers": sorted(routers)}
-    return None
+
+def vip_of_listener(cloud: Cloud, listener: Item) -> Item:
+    balancer = cloud.look("LoadBalancer", listener["loadBalancerUuid"])
+    return cloud.look("Vip", balancer["vipUuid"])
 
 
 @named_in_rows
 def serve_balancer(cloud: Cloud, listener: Item, call: Call) -> None:
-    """Let the provider of the first nic serve a load balancer, for good, and its virtual IP."""
-    balancer = cloud.look("LoadBalancer", listener["loadBalancerUuid"])
-    networks = [cloud.look("VmNic", uuid)["l3NetworkUuid"] for uuid in call["vmNicUuids"]]
-    provider = provider_of(cloud, networks[0], "LoadBalancer")
-    former = balancer.get("providerType", provider)
-    if provider != former:
-        place = f"L3 network of vm nic[uuid:{call['vmNicUuids'][0]}] is enabled with"
-        raise refused(
-            f"service provider type mismatching. The load balancer[uuid:{balancer['uuid']}] is "
-            f"provided by the service provider[type:{former}], but the {place} the service "
-            f"provider[type: {provider}]"
-        )
-    cloud.change("LoadBalancer", balancer["uuid"], providerType=provider)
-    for l3 in networks:
-        serve_vip(cloud, balancer["vipUuid"], "LoadBalancer", l3)
+    """Let the virtual IP of a load balancer serve the nics of a call."""
+    vip = vip_of_listener(cloud, listener)
+    for uuid in call["vmNicUuids"]:
+        l3 = cloud.look("VmNic", uuid)["l3NetworkUuid"]
+        serve_vip(cloud, vip["uuid"], "LoadBalancer", l3)
 
 
 @named_in_rows
 def activate_nics(cloud: Cloud, listener: Item, call: Call) -> None:
-    """Make the nics of a call Active in a listener."""
-    row = cloud.catalogue.resources["LoadBalancerListenerVmNicRef"]
-    for ref in list(cloud.queries.find(row, "listenerUuid", listener["uuid"])):
-        if ref["vmNicUuid"] in call["vmNicUuids"]:
-            cloud.change_inside(row.name, ref, {"status": "Active"})
+    """Make the Pending nics of a listener Active."""
+    refs = []
+    for ref in listener["vmNicRefs"]:
+        refs.append(ref | {"status": ref["status"].replace("Pending", "Active")})
+    cloud.change("LoadBalancerListener", listener["uuid"], vmNicRefs=refs)
 
 
 @behaviour
@@ -12718,8 +12694,7 @@ def remove_vm_nic_from_load_balancer(cloud: Cloud, call: Call) -> Item:
     """
     refs = cloud.look("LoadBalancerListener", call["listenerUuid"])["vmNicRefs"]
     if not {ref["vmNicUuid"] for ref in refs} & {*call["vmNicUuids"]}:
-        nics = ", ".join(call["vmNicUuids"])
-        details = f"no vm nic[uuids:{nics}] is on the listener[uuid:{call['listenerUuid']}]"
+        details = f"the listener[uuid:{call['listenerUuid']}] has none of the vm nics"
         raise unanswered(cloud, call, "SYS.1006", details, "")
     return act(cloud, call)
 
@@ -12728,24 +12703,6 @@ def remove_vm_nic_from_load_balancer(cloud: Cloud, call: Call) -> Item:
 def create_load_balancer_listener(cloud: Cloud, call: Call) -> Item:
     """Add a listener. It gets no user tags (LoadBalancerBase.java)."""
     return create(cloud, replace(call, user_tags=[]))
-
-
-@named_in_rows
-def wrong_target(cloud: Cloud, parts: Item, call: Call | None) -> Item | None:
-    """Return why load balancers cannot check a target of a system tag, or None."""
-    protocol, colon, port = parts["target"].partition(":")
-    target = f"invalid health target[healthCheckTarget::{parts['target']}]"
-    if not colon or ":" in port:
-        reason = "the format is targetCheckProtocol:port, for example, tcp:default"
-    elif protocol != "tcp":
-        reason = f"the target checking protocol[{protocol}] is invalid, valid protocols are [tcp]"
-    elif port == "default" or FORMS["Long"](port) and 0 < int(port) < 1 << 16:
-        return None
-    else:
-        is_number = FORMS["Long"](port)
-        fault = "is not in the range of [1, 65535]" if is_number else "is not a number"
-        target, reason = f"invalid {target}", f"port[{port}] {fault}"  # sic
-    return {"reason": f"{target}, {reason}"}
 
 
 @behaviour

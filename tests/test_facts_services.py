@@ -103,6 +103,11 @@ def router(uuid=ROUTER_VM, guests=(PRIVATE,), public=PUBLIC):
     return step
 
 
+async def offering(mock):
+    """Let the zone have an offering for routers."""
+    mock.cloud.add("InstanceOffering", name="o", type="VirtualRouter", zoneUuid=named("zone-1"), cpuNum=1, memorySize=1 << 30)
+
+
 async def on_l3(mock):
     """Put the running machine WEB2 on the network L3, which is PRIVATE's neighbour."""
     await take(mock, [CREATE, ip_range(), ("AttachL3NetworkToVm", {"vmInstanceUuid": WEB2, "l3NetworkUuid": L3})])
@@ -488,6 +493,8 @@ FACTS = (
         ("answers none of other routers than that", nics(*SEVERAL, eip(), changed("Vip", VIP, peerL3NetworkUuids=[L3]), eipUuid=EIP, are=[l3_nic], without=[WEB2_NIC])),
         ("answers those behind a router on the network of the virtual IP", nics(router(), eip(), eipUuid=EIP, are=[WEB2_NIC])),
         ("answers none behind a router elsewhere", nics(CREATE, router(public=L3), eip(), eipUuid=EIP)),
+        ("answers none without any router, where there could be one", nics(offering, eip(), eipUuid=EIP)),
+        ("answers those that the Flat provider serves nevertheless", nics(offering, *FLAT_L3, eip(), eipUuid=EIP, are=[l3_nic], without=[WEB2_NIC])),
         ("answers nics with an EIP, or a rule", nics(MAKE_VIP2, eip(), rule(81, WEB2_NIC, vipUuid=VIP2), eipUuid=EIP, are=[WEB_NIC, WEB2_NIC])),
         ("answers a nic on the public network", nics(eip(), ON_PUBLIC, eipUuid=EIP, are=[WEB2_NIC])),
     ),
@@ -568,7 +575,7 @@ FACTS = (
     *facts("GetPortForwardingAttachableVmNics",
         ("refuses a rule that is not Enabled", V("SYS.1006", {"ruleUuid": PF}, f"Port forwarding rule[uuid:{PF}] is not in state of Enabled, current state is Disabled", MAKE_VIP, rule(), changed("PortForwardingRule", PF, state="Disabled"))),
         ("answers none for an attached one", nics(rule(80, WEB2_NIC), ruleUuid=PF)),
-        ("answers none without any router", Uncovered("zmock serves a network that has no router, as that of the demo")),
+        ("answers none without any router, where there could be one", nics(offering, rule(), ruleUuid=PF)),
         ("answers none if no router is on the network of the virtual IP", nics(CREATE, router(public=L3), rule(), ruleUuid=PF)),
         ("answers nics of running and stopped machines behind one that is", nics(router(), rule(), ruleUuid=PF, are=[WEB2_NIC, CI_NIC], without=[OFFICE_NIC, OLD_NIC])),
         ("answers none of another zone", nics(rule(), changed("L3Network", PRIVATE, zoneUuid=named("zone-2")), ruleUuid=PF)),
@@ -589,6 +596,7 @@ FACTS = (
         ("has a use, provider and peer while a service stays", vip(rule(80, WEB2_NIC), balancer(), DELETE_PF, useFor="LoadBalancer", **ROUTED)),
         ("loses them with the last service", vip(rule(80, WEB2_NIC), balancer(), DELETE_PF, DELETE_LB)),
         ("keeps the use of a router", vip(changed("Vip", VIP, useFor="SNAT", **ROUTED), rule(), DELETE_PF, useFor="SNAT", **ROUTED)),
+        ("takes a rule beside IPsec", vip(changed("Vip", VIP, useFor="IPsec"), rule(), useFor="IPsec,PortForwarding")),
         ("counts a rule that leads nowhere as one", vip(rule(), rule(81, resourceUuid=PF2), DELETE_PF, useFor="PortForwarding")),
         ("has each peer once", vip(rule(80, WEB2_NIC), rule(81, WEB_NIC, resourceUuid=PF2), useFor="PortForwarding", **ROUTED)),
         ("has peers on one router", vip(*ROUTED_L3, router(guests=(PRIVATE, L3)), changed("Vip", VIP, serviceProvider="VirtualRouter", peerL3NetworkUuids=[L3]), rule(80, WEB2_NIC), useFor="PortForwarding", serviceProvider="VirtualRouter", peerL3NetworkUuids=[L3, PRIVATE])),
@@ -603,6 +611,12 @@ FACTS = (
         ("serves nothing at the first start", Shown(first_start)),
         ("leaves what a recovered machine has lost", served(DESTROY, RECOVER, START, nic=False)),
         ("leaves the listeners that it has lost", balanced(DESTROY, RECOVER, START, is_=[])),
+    ),
+    *facts("RebootVmInstance",
+        ("leaves EIP and virtual IP", vip(eip(WEB2_NIC), act("RebootVmInstance", WEB2), useFor="Eip", **ROUTED)),
+    ),
+    *facts("MigrateVm",
+        ("leaves EIP and virtual IP", vip(eip(WEB2_NIC), act("MigrateVm", WEB2), useFor="Eip", **ROUTED)),
     ),
     *facts("StopVmInstance",
         ("leaves the virtual IP", vip(eip(WEB2_NIC), act("StopVmInstance", WEB2), useFor="Eip", **ROUTED)),

@@ -611,7 +611,7 @@ async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplo
 
 BROKEN = [row.name for row in catalogue().resources.values() if row.needs and not row.of and row.name not in ("ManagementNode", "TaskProgress")]
 # some types at once, and in `make slow` one after the other: each of them takes all APIs
-BROKEN_AT_ONCE = [BROKEN[n::2] for n in range(2)] + [pytest.param([type], marks=pytest.mark.slow) for type in BROKEN]
+BROKEN_AT_ONCE = [BROKEN[n::4] for n in range(4)] + [pytest.param([type], marks=pytest.mark.slow) for type in BROKEN]
 
 
 @pytest.mark.parametrize("types", BROKEN_AT_ONCE, ids=lambda types: "-".join(types))

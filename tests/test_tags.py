@@ -110,16 +110,7 @@ REFUSED = (  # what is tagged, the tag, and why it may not be
     ("VmInstanceVO", WEB, f"staticIp::{PRIVATE}::10.0.0.1", f"IP[10.0.0.1] is not available on the L3 network[uuid:{PRIVATE}]"),
     ("DiskOfferingVO", named("disk-20g"), f"primaryStorage::allocator::uuid::{ZONE}", f"primary storage[uuid:{ZONE}] not found"),
     ("InstanceOfferingVO", named("offering-small"), f"guestL3Network::{ZONE}", f"guest l3Network[uuid:{ZONE}] not found"),
-    ("LoadBalancerListenerVO", "LISTENER", "balancerAlgorithm::fair", "invalid balance algorithm[fair], valid algorithms are [roundrobin, leastconn, source]"),
-    ("LoadBalancerListenerVO", "LISTENER", "maxConnection::many", "invalid maxConnection[many], it must be a number"),
-    ("LoadBalancerListenerVO", "LISTENER", "healthCheckTarget::tcp", "invalid health target[tcp], the format is protocol:port or protocol:default"),
 )  # fmt: skip
-
-
-async def listener(mock):
-    vip = await mock.create("CreateVip", name="v", l3NetworkUuid=PUBLIC)
-    balancer = await mock.create("CreateLoadBalancer", name="lb", vipUuid=vip["uuid"])
-    return (await mock.create("CreateLoadBalancerListener", name="l", loadBalancerUuid=balancer["uuid"], loadBalancerPort=80))["uuid"]
 
 
 @pytest.mark.parametrize("dialect", ("manual", "server"))
@@ -127,7 +118,6 @@ async def listener(mock):
 async def test_a_tag_that_means_something_says_it_right(dialect, type, uuid, tag, why):
     async with serve(dialect=dialect) as mock:
         await mock.login()
-        uuid = await listener(mock) if uuid == "LISTENER" else uuid
         before = await tags_of(mock, uuid)
         _, body = await outcome(mock, "POST", "/system-tags", {"params": {"resourceType": type, "resourceUuid": uuid, "tag": tag}})
         assert body["error"]["details"] == why

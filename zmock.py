@@ -10779,7 +10779,8 @@ def ldap_pattern(value: str) -> Callable[[str], Any]:
 
 @named_in_rows
 def is_no_ldap_type(cloud: Cloud, item: Item, call: Call) -> bool:
-    types = [tag[16:] for tag in call.system_tags if tag.startswith("ldapServerType::")]
+    begin = "ldapServerType::"
+    types = [tag.removeprefix(begin) for tag in call.system_tags if tag.startswith(begin)]
     return bool(types) and types[0] not in ("OpenLdap", "WindowsAD")
 
 
@@ -10842,7 +10843,10 @@ def log_in_by_ldap(cloud: Cloud, call: Call) -> Item:
     """Log in as the account of an entry. The binding is looked at last (LdapManagerImpl.java)."""
     directory, uid = Directory(cloud), folded(call["uid"])
     key = directory.tag("ldapUseAsLoginName") or "cn"
-    entries = [e for e in directory.entries.values() if uid in directory.values(e, key)]
+    entries = []
+    for entry in directory.entries.values():
+        if uid in directory.values(entry, key):
+            entries.append(entry)
     if len(entries) > 1:
         raise ApiError("LDAP.1002", "More than one ldap search result")
     account = directory.account_of(entries[0]["dn"]) if entries else None

@@ -199,7 +199,7 @@ FIRST = {
     "RemoveHostRouteFromL3Network": (("AttachNetworkServiceToL3Network", ROUTES | {"l3NetworkUuid": "@l3-private"}),
                                      ("AddHostRouteToL3Network", {"l3NetworkUuid": "@l3-private"})),
     "RemoveDnsFromL3Network": (("AddDnsToL3Network", {}),),
-    "RemoveVmNicFromLoadBalancer": (("AddVmNicToLoadBalancer", {}),),
+    **dict.fromkeys(("RefreshLoadBalancer", "RemoveVmNicFromLoadBalancer"), (("AddVmNicToLoadBalancer", {}),)),
     "CleanInvalidLdapBinding": (*WITH_LDAP, ("UpdateLdapServer", {"base": "dc=org"})),
     **dict.fromkeys(("CreateLdapBinding", "GetLdapEntry", "GetCandidateLdapEntryForBinding"), WITH_LDAP[:1]),
     **dict.fromkeys(("DeleteLdapBinding", "LogInByLdap"), WITH_LDAP),

@@ -7,7 +7,7 @@ the provider VirtualRouter, so that the first machine which starts there makes i
 import pytest
 from asking import each
 from facts import Refused, Shown, Uncovered, chain, changed, check, error_of, take
-from test_facts_l3 import FLAT, L2_PRIVATE, PUBLIC_RANGE, ROUTER, serve
+from test_facts_l3 import FLAT, L2_PRIVATE, PUBLIC_RANGE, ROUTER, detach, serve
 from test_facts_nics import L2_PUBLIC, attach
 from test_facts_vm import (
     ABSENT,
@@ -16,6 +16,7 @@ from test_facts_vm import (
     GIB,
     HOST1,
     ISO,
+    LOST,
     NEW,
     PRIVATE,
     PUBLIC,
@@ -32,6 +33,7 @@ from test_facts_vm import (
     gone,
     leaves,
     made,
+    nic_of,
     not_in_state,
     tagged,
 )  # fmt: skip
@@ -342,6 +344,18 @@ async def second_router_of_a_network(mock):
     assert ips[0] == "10.9.0.1" and len({*ips}) == 2
 
 
+EIP_1 = named("eip-1")
+
+
+async def attach_eip(mock):
+    return await mock.call("AttachEip", eipUuid=EIP_1, vmNicUuid=nic_of(mock)["uuid"])
+
+
+async def lost_machine(mock):
+    await take(mock, [("DetachEip", {"uuid": EIP_1}), detach("Eip"), serve("Eip", l3=PRIVATE), *LOST])
+    return {"eipUuid": EIP_1, "vmNicUuid": nic_of(mock)["uuid"]}
+
+
 async def additional_network_is_deleted(mock):
     router = await attached(("DeleteL3Network", {"uuid": L3}), category="Public", metadata="8")(mock)
     assert nics_in(mock, mock.cloud.look("VmInstance", router["uuid"])) == [(PUBLIC, "3"), (PRIVATE, "4")]
@@ -471,6 +485,10 @@ FACTS = (
         ("refuses a router a network that overlaps", on_router("AttachL3NetworkToVm", "SYS.1006", f"unable to attach a L3 network. The cidr of l3[{L3}] to attach overlapped with l3[{PRIVATE}] already attached to vm", *network(cidr="192.168.0.0/16", l2NetworkUuid=L2_PUBLIC), l3NetworkUuid=L3)),
         ("adds a guest nic on a private network", Shown(attached())),
         ("adds a public nic on another one", Shown(attached(category="Public", metadata="8"))),
+    ),
+    *facts("AttachEip",
+        ("needs the host of a machine with the Flat provider", Refused(lost_machine, "SYS.1006", f"unable to apply the EIP operation for the the vm[uuid:{WEB}, state:Paused], because cannot find the VM's hostUUid")),
+        ("needs none with a router", leaves(("DetachEip", {"uuid": EIP_1}), *LOST, attach_eip, of=("Eip", EIP_1), guestIp="192.168.100.2")),
     ),
     *facts("ReconnectVirtualRouter",
         ("refuses one that does not run", on_router("ReconnectVirtualRouter", "SYS.1006 <- VM.1010", not_in_state("ReconnectVirtualRouter", "Stopped", "Running").replace("header.vm", "network.service.virtualrouter"), STOP_IT)),

@@ -1605,12 +1605,12 @@ def cron_number(word: str, names: tuple[str, ...]) -> int:
 #     !              required
 #     <=255  >=1     the length of a text
 #     1..9           the range of a number; 1..9bytes of a size
-#     >0  <1000      the bounds of a number, exclusive; of global configurations only
+#     0..  ..1000    the least and the most of a number; of global configurations only
 #     {a|b}          the legal texts
 #     /regex/        matches the whole text
 #     nonempty       a list needs an element
 #     nonblank       neither a text nor an element of a list is ""
-#     optional       a global configuration may be ""
+#     optional       a global configuration may be blank
 #     verbatim       the spaces around a text stay
 #     @Zone          the uuid of a Zone
 #     @Zone?         if there is no such Zone, the call succeeds and does nothing; the text must
@@ -1621,7 +1621,7 @@ def cron_number(word: str, names: tuple[str, ...]) -> int:
 
 UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
 FLAGS = ("nonempty", "nonblank", "optional", "verbatim", "used", "changed")
-LIMITS = {"<=": "longest", ">=": "shortest", "<": "below", ">": "above"}
+LIMITS = {"<=": "longest", ">=": "shortest"}
 
 
 @dataclass
@@ -1644,8 +1644,8 @@ class ValueSpec:
     low: int | None = None
     high: int | None = None
     unit: str = ""
-    above: int | None = None
-    below: int | None = None
+    least: int | None = None
+    most: int | None = None
     refers: str = ""
     may_be_gone: bool = False
     any_form: bool = False
@@ -1709,10 +1709,10 @@ class ValueSpec:
         return "blanks" if self.nonblank and "" in elements else ""
 
     def problem_of_number(self, number: float) -> str:
-        if self.above is not None and number <= self.above:
-            return "above"
-        if self.below is not None and number >= self.below:
-            return "below"
+        if self.most is not None and number > self.most:
+            return "most"
+        if self.least is not None and number < self.least:
+            return "least"
         if self.low is not None and not self.low <= number <= self.high:
             return "bytes" if self.unit else "range"
         return ""
@@ -1730,8 +1730,12 @@ def parse_constraint(word: str) -> Item:
     """Return the attributes of a ValueSpec that a word sets: "1..9" -> {"low": 1, "high": 9}."""
     if word in FLAGS:
         return {word: True}
-    if match := re.fullmatch(r"(<=|>=|<|>)(-?\d+)", word):
+    if match := re.fullmatch(r"(<=|>=)(\d+)", word):
         return {LIMITS[match[1]]: int(match[2])}
+    if match := re.fullmatch(r"(-?\d+)\.\.", word):
+        return {"least": int(match[1])}
+    if match := re.fullmatch(r"\.\.(\d+)", word):
+        return {"most": int(match[1])}
     if match := re.fullmatch(r"(-?\d+)\.\.(\d+)(bytes)?", word):
         return {"low": int(match[1]), "high": int(match[2]), "unit": match[3] or ""}
     if match := re.fullmatch(r"@(\w+)(\?)?(any)?", word):
@@ -1852,7 +1856,7 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size_of(text: str) -> int | None:
     """Return the bytes of a size, or None: "1G" -> 1073741824."""
-    match = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)B?", text.strip(), re.I | re.A)
+    match = re.fullmatch(r"([0-9]{1,15})([BKMGT]?)", text, re.I | re.A)
     return int(match[1]) * UNITS[match[2].upper()] if match else None
 
 
@@ -1870,33 +1874,72 @@ def int_of(text: str) -> int | None:
     return whole_of(text, 31)
 
 
+def address_of(text: str | None) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address in a text, or None."""
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        return None
+
+
+DOMAIN = re.compile(  # as in DomainValidator.java, but any two letters are a country
+    r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+(aero|arpa|asia|biz|cat|com|coop|edu|gov|info|int|jobs|mil|"
+    r"mobi|museum|name|net|org|pro|tel|travel|[a-z]{2})",
+    re.I,
+)
+
+
+def is_url(text: str) -> bool:
+    """Return True for a URL of a known domain or an address (UrlValidator.java)."""
+    match = re.fullmatch(r"(?:https?|ftp)://([^:/?#\s]+)(:\d{1,5})?([/?#]\S*)?", text, re.I | re.A)
+    return bool(match) and bool(DOMAIN.fullmatch(match[1]) or address_of(match[1]))
+
+
+def url_of(text: str) -> str | None:
+    """Return the text if it is a URL or "null"."""
+    return text if text == "null" or is_url(text) else None
+
+
 @dataclass(frozen=True)
 class Type:
-    """A type of values: how JSON and texts are read, and its names for people."""
+    """A type of values: how JSON and texts are read, and its name for people.
+
+    refuses  the server's sentence for the text of a global configuration that is none
+    """
 
     noun: str
     read: Callable[[ValueSpec, Any], Any]
     parse: Callable[[str], Any] = str
-    words: str = "a text"
+    refuses: str = ""
 
 
+NO_NUMBER = (
+    "GlobalConfig[category:{category}, name:{name}] is of type java.lang.%s, "
+    "the value[{value}] cannot be converted to that type, null"
+)
+NO_LONG = "{value} is not a number or out of range of a Long type"
+NO_BOOL = (
+    "GlobalConfig[category:{category}, name:{name}]'s value[{value}] "
+    "is not a valid boolean string[true, false]."
+)
+NO_SIZE = (
+    "{value} is not a size string; a size string consists of a number ending with "
+    "suffix B/K/M/G/T or without suffix; for example, 512M, 1G"
+)
 TYPES = {
     "str": Type("text", read_text),
-    "int": Type("number", read_whole, int_of, "an integer"),
-    "long": Type("number", read_whole, whole_of, "an integer"),
+    "int": Type("number", read_whole, int_of, NO_NUMBER % "Integer"),
+    "long": Type("number", read_whole, whole_of, NO_NUMBER % "Long"),
     "double": Type("number", read_fraction),
-    "bool": Type("true or false", read_bool, bool_of, "true or false"),
+    "bool": Type("true or false", read_bool, bool_of, NO_BOOL),
     "date": Type("date", read_text),
     "list": Type("list of texts", read_list, lambda text: text.split(",")),
     "map": Type("JSON object", read_map),
     "maps": Type("list of JSON objects", read_maps),
     "any": Type("JSON value", lambda spec, value: value),
-    "size": Type(
-        "size",
-        read_text,
-        size_of,
-        "a size string, a number with suffix T, G, M, K, B or without suffix",
-    ),
+    "number": Type("number", read_whole, whole_of, NO_LONG),
+    "size": Type("size", read_text, size_of, NO_SIZE),
+    "url": Type("URL", read_text, url_of, "{value} is not a valid URL"),
 }
 
 
@@ -2036,6 +2079,7 @@ class Api:
               job begins nevertheless, and fails
     fails     the code that wraps an error which comes up on the way, or two: "VM.1 <- VM.1"
     long      "always" a long job, "possible" as one, or "cancellable" as one
+    runner    the class that does it as a long job, which progress names
     asks      "vm.num = 1 when no hostUuid": the quotas that it uses up, besides one of what it
               creates if that is not named here
     only      the conditions for the inventories that a Get answers
@@ -2072,6 +2116,7 @@ class Api:
     refuses: tuple[tuple[str, ...], ...] = ()
     fails: str = ""
     long: str = ""
+    runner: str = ""
     asks: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     public: bool = False
@@ -2153,7 +2198,7 @@ class Api:
 
     def check_param(self, catalogue: Catalogue, param: ValueSpec) -> None:
         """Raise ValueError for a constraint, a reference or a default that cannot be."""
-        if param.above is not None or param.below is not None:
+        if param.least is not None or param.most is not None:
             raise ValueError(f"{param.name}: the range of a parameter is written 1..9")
         if param.regex:
             re.compile(param.regex)
@@ -2582,17 +2627,23 @@ def parts_of(pattern: str, tag: str) -> dict[str, str] | None:
 class Configuration:
     """A global configuration, "host/load.all": its category and its name.
 
-    `value` is its type and constraints, see the section Values.
+    value    its type and constraints, see the section Values
+    refuses  the sentences of its module for an illegal value, by problem, in place of those of
+             CONFIGURATION_PROBLEMS
     """
 
     name: str
     value: str = "str"
     default: str | None = None
     description: str = ""
+    refuses: dict[str, str] = field(default_factory=dict)
 
     def compile(self, catalogue: Catalogue) -> None:
-        if self.default and self.fault(self.default):
-            raise ValueError(f"its default {self.fault(self.default)}")
+        for problem in self.refuses:
+            check_word(problem, {*CONFIGURATION_PROBLEMS, "type"}, "problem")
+            self.sentence(problem, "")
+        if self.default and (fault := self.fault(self.default)):
+            raise ValueError(f"its default is illegal: {fault}")
 
     @functools.cached_property
     def spec(self) -> ValueSpec:
@@ -2609,21 +2660,31 @@ class Configuration:
             return self.usual
         return TYPES[self.spec.type].parse(text)
 
-    def fault(self, text: Any) -> str:
-        """Return the reason why a value is illegal, or ""."""
-        if not text:
-            return "" if self.spec.optional else "cannot be null or empty"
-        if not isinstance(text, str):
-            return f"is a text, not {text}"
-        type = TYPES[self.spec.type]
-        value = type.parse(text)
+    def fault(self, text: str | None) -> str:
+        """Return why the server refuses a value, in its words, or ""."""
+        problem = self.problem(text)
+        return self.sentence(problem, text) if problem else ""
+
+    def sentence(self, problem: str, text: str | None) -> str:
+        category, _, name = self.name.partition("/")
+        sentences = CONFIGURATION_PROBLEMS | {"type": TYPES[self.spec.type].refuses} | self.refuses
+        words = vars(self.spec) | {"category": category, "name": name}
+        words["value"] = "null" if text is None else text
+        return sentences[problem].format(**words, choices=", ".join(self.spec.values))
+
+    def problem(self, text: str | None) -> str:
+        """Return the constraint that a value breaks first (GlobalConfigFacadeImpl.java), or ""."""
+        spec = self.spec
+        value = None if text is None else TYPES[spec.type].parse(text)
+        if value is None and spec.type in ("bool", "int", "long"):
+            return "type"
+        if text is None:
+            return "null"
+        if not text.strip() and not spec.optional:
+            return "blank"
         if value is None:
-            return f"only allows {type.words}, but got {text}"
-        problem = self.spec.problem(value)
-        if not problem:
-            return ""
-        sentence = self.spec.explain(problem, value, CONFIGURATION_PROBLEMS)
-        return sentence + (did_you_mean(text, self.spec.values) if problem == "values" else "")
+            return "type"
+        return spec.problem(value) or spec.problem_of_text(text)
 
     @property
     def item(self) -> Item:
@@ -2637,10 +2698,16 @@ class Configuration:
 
 
 CONFIGURATION_PROBLEMS = {
-    "above": "should be greater than {above}, but got {value}",
-    "below": "should be less than {below}, but got {value}",
-    "range": "should be in range of [{low}, {high}], but got {value}",
-    "values": "only allows [{choices}], but got {value}",
+    "null": "Global config[category: {category}, name: {name}] cannot be null",
+    "blank": "Global config[category: {category}, name: {name}] cannot be empty string",
+    "most": "Global config[category: {category}, name: {name}] "
+    "should not greater than {most}, but got {value}",
+    "least": "Global config[category: {category}, name: {name}] "
+    "should not less than {least}, but got {value}",
+    "range": "Global config[category: {category}, name: {name}] must in range of [{low}, {high}]",
+    "regex": "GlobalConfig[category:{category}, name:{name}]'s value[{value}] "
+    "doesn't match validatorRegularExpression[{regex}]",
+    "values": "{value} is not a valid value. Valid values are [{choices}]",
 }
 
 
@@ -5258,9 +5325,13 @@ def configured(cloud: Cloud, category: str, name: str) -> Any:
 
     configured(cloud, "identity", "session.timeout") -> 7200
     """
-    key = f"{category}/{name}"
-    text = cloud.store.peek("GlobalConfig", key).get("value")
-    return cloud.catalogue.configurations[key].read(text)
+    row = cloud.catalogue.configurations[f"{category}/{name}"]
+    return row.read(configured_text(cloud, category, name))
+
+
+def configured_text(cloud: Cloud, category: str, name: str) -> str:
+    """Return the value of a global configuration as it was written."""
+    return cloud.store.peek("GlobalConfig", f"{category}/{name}").get("value")
 
 
 # ---- Query ---------------------------------------------------------------------------------------
@@ -7632,6 +7703,11 @@ class Call:
         return self.params.get(name)
 
     @property
+    def caller(self) -> Item:
+        """Return its session, as messages of the server hold it."""
+        return {"uuid": self.session, "accountUuid": self.account, "userUuid": self.user}
+
+    @property
     def target(self) -> Uuid | None:
         """The uuid of the object in the path, or None."""
         return self.params.get(self.api.target.name) if self.api.target else None
@@ -7893,6 +7969,13 @@ class Jobs:
             event.set()
         self.unanswered, self.hooks_first = {}, {}
 
+    def newest(self) -> Uuid:
+        """Return the uuid of the job submitted last, "" if there is none."""
+        if self.last:
+            return self.last
+        records = [*self.store.rows("Job")][::-1]  # a restart forgets the last one
+        return max(records, key=operator.itemgetter("created"), default={}).get("uuid", "")
+
     @property
     def ended(self) -> set[Uuid]:
         """The jobs whose results are being written."""
@@ -7906,7 +7989,7 @@ class Jobs:
 
     def submit(self, call: Call, hook: str = "", schema: bool = False) -> None:
         """Accept a call as a job. A rule may lose it: then it is polled for ever."""
-        if hook and not hook.startswith(("http://", "https://")):
+        if hook and not re.match("https?://[^/?#:]", hook):
             log.warning("job %s: a web-hook goes to http or https, not to %s", call.job, hook)
             hook = ""
         now = self.clock.now()
@@ -8379,6 +8462,7 @@ def on(event: str, *subjects: str) -> Callable:
 
     on("removed", "Host")          (cloud, item)         an item of that type was removed
     on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
+    on("configuring", "host/x")    (cloud, value)        may refuse that value for it
     on("configured", "host/x")     (cloud)               that global configuration was changed
     on("failed", "StartVm...")     (cloud, call, error)  a call of that API was undone
     on("connected", "Host")        (cloud, item)         a host was connected
@@ -8433,14 +8517,6 @@ def checks_parameters(check: Callable) -> Callable:
 
 
 # forms of texts
-
-
-def address_of(text: str | None) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address in a text, or None."""
-    try:
-        return ipaddress.IPv4Address(text)
-    except ValueError:
-        return None
 
 
 def network_of(text: str) -> ipaddress.IPv4Network | None:
@@ -8531,11 +8607,6 @@ def has_ssh_port(url: str) -> bool:
     return match is not None and 0 < int(match["port"] or 22) < 1 << 16
 
 
-DOMAIN = re.compile(  # as in DomainValidator.java, but any two letters are a country
-    r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+(aero|arpa|asia|biz|cat|com|coop|edu|gov|info|int|jobs|mil|"
-    r"mobi|museum|name|net|org|pro|tel|travel|[a-z]{2})",
-    re.I,
-)
 FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "Blank": re.compile("").fullmatch,
@@ -8567,6 +8638,7 @@ FORMS: dict[str, Callable] = {
     "Statement": is_statement,
     "SystemPath": re.compile("/(dev|proc|sys).*", re.S).match,
     "Unprintable": re.compile("[^ -~]").search,
+    "Url": is_url,
 }
 
 
@@ -9725,9 +9797,12 @@ class Cloud:
         severity: str = "Info",
         **more: Any,
     ) -> None:
-        """Add a notification: a text with %s, and the arguments for them."""
+        """Add a notification: a text with %s, and the arguments for them.
+
+        It is posted to notification/webhook.url, as a list of one.
+        """
         moment = self.clock.now() if self.creation_moment is None else self.creation_moment
-        self.add(
+        item = self.add(
             "Notification",
             content=content,
             arguments=json.dumps(arguments, ensure_ascii=False),
@@ -9737,17 +9812,25 @@ class Cloud:
             time=int(moment * 1000),
             **more,
         )
+        url = configured(self, "notification", "webhook.url")
+        if url != "null":
+            body = to_json([self.inventory("Notification", item)])
+            headers = {"Content-Type": "application/json"}
+            self.clock.spawn(self.jobs.post(url, body, headers))
 
     def notify_failure(self, call: Call, error: ApiError) -> None:
+        """Add the notification of a call that failed, unless it was to create something."""
+        if self.makes(call.api):
+            return
+        body = self.catalogue.error_body(error)
         self.notify(
             "API[%s] failed: %s",
             [call.api.name, error.details],
             call.api.type and f"{call.api.type}VO",
             call.target,
-            "Error",
             name="api",
             sender="api",
-            opaque={"success": False, "session": call.session},
+            opaque={"success": False, "session": call.caller, "error": body},
         )
 
 
@@ -9900,20 +9983,32 @@ def configure(cloud: Cloud, category: str, name: str, value: Any) -> None:
     configurations, key = cloud.catalogue.configurations, f"{category}/{name}"
     row = configurations.get(key)
     if not row:
-        details = f"unable to find global configuration[category:{category}, name:{name}]"
+        details = f"Unable to find GlobalConfig[category: {category}, name: {name}]"
         hint = f"no global configuration {key}{did_you_mean(key, configurations)}"
         raise ApiError("SYS.1007", details, hint=hint)
+    if value == cloud.look("GlobalConfig", key).get("value"):
+        return
+    if value is None and row.spec.type == "url":
+        raise ApiError("SYS.1000", "null")  # a NullPointerException (GlobalConfigFacadeImpl.java)
     if fault := row.fault(value):
-        configuration = f"global configuration[category:{category}, name:{name}]"
-        raise ApiError("SYS.1007", f"{configuration} {fault}")
-    cloud.change("GlobalConfig", row.name, value=value)
-    cloud.notice("configured", row.name)
+        raise ApiError("SYS.1007", fault)
+    cloud.notice("configuring", key, value)
+    cloud.change("GlobalConfig", key, value=value)
+    cloud.notice("configured", key)
 
 
 @behaviour
 def update_global_config(cloud: Cloud, call: Call) -> Item:
     configure(cloud, call["category"], call["name"], call["value"])
     return cloud.inventory_of("GlobalConfig", f"{call['category']}/{call['name']}")
+
+
+@on("configuring", "identity/account.api.control")
+def refuse_unknown_apis(cloud: Cloud, value: str) -> None:
+    messages = {api.message for api in cloud.catalogue.apis.values()}
+    for name in value.rstrip(",").split(",") if value else ():
+        if name.strip() not in messages:
+            raise ApiError("SYS.1007", f"no API found for {name.strip()}")
 
 
 # deleted objects, which wait to be expunged
@@ -11200,18 +11295,25 @@ def system_of(cloud: Cloud, host: Uuid) -> str:
     return ";".join(rest_of_tag(cloud, host, f"os::{part}::") or "null" for part in parts)
 
 
+def difference(cloud: Cloud, host: Uuid, other: Uuid) -> str:
+    """Return the words for what another host does not have as a host has it, or ""."""
+    for begin, words in ALIKE.items():
+        counts = begin != "cpuModelName::" or configured(cloud, "kvm", "checkHostCpuModelName")
+        value = rest_of_tag(cloud, host, begin)
+        if counts and value not in (None, rest_of_tag(cloud, other, begin)):
+            return words
+    return ""
+
+
 @named_in_rows
 def refuse_unlike_host(cloud: Cloud, host: Item, call: Call) -> None:
     """Refuse a new host that is unlike another one of its cluster."""
     uuid, cluster = host["uuid"], host["clusterUuid"]
     system = system_of(cloud, uuid).partition(".")[0]  # without its minor version
     for other in cloud.find("Host", "clusterUuid", cluster):
-        for begin, words in ALIKE.items():
-            counts = begin != "cpuModelName::" or configured(cloud, "kvm", "checkHostCpuModelName")
-            value = rest_of_tag(cloud, other["uuid"], begin)
-            if counts and value not in (None, rest_of_tag(cloud, uuid, begin)):
-                place = f"host [uuid:{uuid}] cannot be added to cluster [uuid:{cluster}]"
-                raise refused(f"{place} because {words} does not match")
+        if words := difference(cloud, other["uuid"], uuid):
+            place = f"host [uuid:{uuid}] cannot be added to cluster [uuid:{cluster}]"
+            raise refused(f"{place} because {words} does not match")
         current = system_of(cloud, other["uuid"]).partition(".")[0]
         if other["status"] != "Connecting" and current not in ("null;null;null", system):
             new = f"new added host[name:{host['name']} ip:{host['managementIp']}]"
@@ -11481,7 +11583,7 @@ def no_storage(cloud: Cloud, storages: list[Item], size: int, wanted: Uuid | Non
                 reason = "physical capacity usage has exceeded the threshold[1.0]"
                 errors = f"[primary storage[uuid:{ps['uuid']}]'s {reason}]"
                 return refused(f"cannot find any qualified primary storage, errors are {errors}")
-            reserved = configured(cloud, "primaryStorage", "reservedCapacity")
+            reserved = configured_text(cloud, "primaryStorage", "reservedCapacity")
             reason = f"there is no primary storage having required size[{size} bytes]"
             return refused(f"after subtracting reserved capacity[{reserved}], {reason}")
     conditions = f"conditions[state:Enabled, status:Connected, size:{size}]"
@@ -13108,7 +13210,7 @@ def disks_of_new(cloud: Cloud, vm: Item) -> list[tuple[int, Item]]:
 
 
 def hosts_to_move_to(cloud: Cloud, hosts: list[Item], origin: Uuid) -> list[Item]:
-    """Return the hosts besides the present one that have its version of the operating system."""
+    """Return the hosts besides the present one that have its operating system and its qemu."""
     others = []
     for host in hosts:
         if host["uuid"] != origin and cloud.look("Cluster", host["clusterUuid"]):
@@ -13117,7 +13219,11 @@ def hosts_to_move_to(cloud: Cloud, hosts: list[Item], origin: Uuid) -> list[Item
     others = some_of(cloud, others, reason)
     system = system_of(cloud, origin)
     same = [host for host in others if system_of(cloud, host["uuid"]) == system]
-    return some_of(cloud, same, f"no candidate host has version[{system}]")
+    same = some_of(cloud, same, f"no candidate host has version[{system}]")
+    alike = [host for host in same if not difference(cloud, origin, host["uuid"])]
+    place = "[class org.zstack.kvm.KVMHostAllocatorFilterExtensionPoint]"
+    reason = f"HostAllocatorFilterExtensionPoint{place} returns zero candidate host"
+    return some_of(cloud, alike, f"after filtering, {reason}")
 
 
 def hosts_with_local_volumes(cloud: Cloud, vm: Item) -> set[Uuid]:
@@ -14838,20 +14944,26 @@ def storages_for_image(
     uuids = dict.fromkeys(call["backupStorageUuids"] or ())
     wanted = [cloud.get("BackupStorage", uuid) for uuid in uuids]
     conditions = f"available capacity > {size} bytes, status = Connected, state = Enabled"
+    reason = f"satisfies conditions[{conditions}, attached zone uuid={zone}]"
+    none_is_left = refused(f"no backup storage that {reason} found")
+    reserved = configured(cloud, "backupStorage", "reservedCapacity")
     storages, errors = [], {}
     for bs in wanted or cloud.store.in_order("BackupStorage"):
-        is_near = zone in bs["attachedZoneUuids"]
-        if is_near and is_usable(bs) and room_for_images(cloud, bs) > size:
+        is_near = zone in bs["attachedZoneUuids"] and is_usable(bs)
+        room = room_for_images(cloud, bs) if is_near else 0
+        if room > size + reserved:
             storages.append(bs["uuid"])
+        elif room > size:
+            text = configured_text(cloud, "backupStorage", "reservedCapacity")
+            lack = f"no backup storage has required capacity[{size} bytes]"
+            none_is_left = refused(f"after subtracting reserved capacity[{text}], {lack}")
+            errors[bs["uuid"]] = none_is_left
         else:
             place = f"backup storage[uuid:{bs['uuid']}]"
             reason = f"can not satisfy one or more conditions[{conditions}]"
             details = f"{place} {reason}, or it doesn't attach to zone[uuid:{zone}]"
             errors[bs["uuid"]] = refused(details)
-    if wanted:
-        return storages, errors
-    reason = f"satisfies conditions[{conditions}, attached zone uuid={zone}]"
-    return storages[:1], {"": refused(f"no backup storage that {reason} found")}
+    return (storages, errors) if wanted else (storages[:1], {"": none_is_left})
 
 
 def no_storage_for_template(cloud: Cloud, call: Call, errors: list[ApiError]) -> ApiError:
@@ -15074,7 +15186,7 @@ def collect_later(cloud: Cloud, uuid: Uuid) -> None:
         cloud.clock.spawn(cloud.store.try_commit())
         collect_later(cloud, uuid)
 
-    interval = configured(cloud, "image", "deletion.gcInterval")
+    interval = max(1, configured(cloud, "image", "deletion.gcInterval"))
     cloud.clock.after(interval, try_again, f"GC job {uuid}")
 
 
@@ -15349,8 +15461,6 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
         raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise ApiError("SYS.1000", "jobData is no JSON object")
-    if api.target and call["targetResourceUuid"]:
-        arguments.setdefault(api.target.name, call["targetResourceUuid"])
     return replace(
         call,
         api=api,
@@ -15360,7 +15470,13 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
     )
 
 
-@checks_parameters(check_job_name)
+def check_long_job(cloud: Cloud, params: Item) -> None:
+    target = params.get("targetResourceUuid")
+    if not target or cloud.exists("Resource", target):  # else that is refused first
+        check_job_name(cloud, params)
+
+
+@checks_parameters(check_long_job)
 @behaviour
 def submit_long_job(cloud: Cloud, call: Call) -> Item:
     """Begin a long job, if nothing keeps its call from beginning.
@@ -15375,7 +15491,9 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
     values = {name: call[name] for name in names}
     values |= {"uuid": call["resourceUuid"], "name": call["name"] or call["jobName"]}
     tags = {"systemTags": inner.system_tags, "userTags": inner.user_tags}
-    values["jobData"] = json.dumps(inner.params | {key: tags[key] for key in tags if tags[key]})
+    message: Item = {key: tags[key] for key in tags if tags[key]}
+    message |= {"session": call.caller, "headers": {}}
+    values["jobData"] = json.dumps(inner.params | message)
     job = new_long_job(cloud, call, **values)
     if is_gone:
         end_long_job(cloud, job["uuid"], None)
@@ -15474,8 +15592,6 @@ def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
     if error:
         state = "Failed"
         result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False)
-        sentence = "long job[uuid:%s] failed: %s"
-        cloud.notify(sentence, [uuid, error.details], "LongJobVO", uuid, "Error")
     cloud.change("LongJob", uuid, state=state, jobResult=result)
     cloud.clock.spawn(cloud.store.try_commit())
 
@@ -15536,7 +15652,7 @@ def task_rows(cloud: Cloud, progress: Run) -> tuple[Item, list[Item]]:
     job, api, is_long = progress.call.job, progress.call.api, progress.call.long
     words = spaced(api.name)
     root = task_row(cloud, progress, f"{job}/0", words, progress.began)
-    root["taskName"] = f"class {api.message}" if is_long else api.message
+    root["taskName"] = f"class {api.runner or api.message}" if is_long else api.message
     children = []
     moments = progress.stage_starts or [progress.began]
     for number, (sentence, moment) in enumerate(zip(progress.stages.values(), moments), 1):
@@ -15794,13 +15910,18 @@ def is_ready_to_go(cloud: Cloud, call: Call) -> Item | None:
 
 
 @behaviour
+def debug_signal(cloud: Cloud, call: Call) -> None:
+    """Do nothing: signals write into the server's log (DebugManagerImpl.java)."""
+
+
+@behaviour
 def is_opensource_version(cloud: Cloud, call: Call) -> Item:
     return {"opensource": True}
 
 
 @on("computed", "ManagementNode.heartBeat")
 def heart_beat(cloud: Cloud, node: Item) -> Stamp:
-    interval = configured(cloud, "managementServer", "node.heartbeatInterval")
+    interval = max(1, configured(cloud, "managementServer", "node.heartbeatInterval"))
     return cloud.clock.stamp(cloud.clock.now() // interval * interval)
 
 
@@ -16991,8 +17112,8 @@ def faulty_configurations(cloud: Cloud) -> Iterator[str]:
     """Yield a line for each global configuration that is unknown, or has a value it cannot have."""
     for item in cloud.store.rows("GlobalConfig"):
         row = cloud.catalogue.configurations.get(item["uuid"])
-        if fault := row.fault(item.get("value")) if row else "is unknown":
-            yield f"the global configuration {item['uuid']} {fault}; its default counts"
+        if fault := row.fault(item.get("value")) if row else "there is none of that name":
+            yield f"the global configuration {item['uuid']}: {fault}; its default counts"
 
 
 def forget_faulty_jobs(cloud: Cloud) -> Iterator[str]:
@@ -17220,12 +17341,16 @@ def host_needed_by(cloud: Cloud, run: Run, hosts: list[Uuid]) -> Uuid | None:
 
 
 def reach_again(cloud: Cloud, hosts: list[Uuid]) -> None:
-    """Connect hosts again, unless another incident keeps them away, or they were away before."""
+    """Connect hosts again, unless another incident keeps them away, or they were away before.
+
+    They stay Disconnected if they are not to be connected by themselves (HostTrackImpl.java).
+    """
     cloud.outages.hosts -= Counter(hosts)
     for uuid in hosts:
         if cloud.look("Host", uuid).get("cutOff") and uuid not in cloud.outages.hosts:
             cloud.change("Host", uuid, cutOff=None)
-            connect_host(cloud, cloud.get("Host", uuid))
+            if configured(cloud, "host", "connection.autoReconnectOnError"):
+                connect_host(cloud, cloud.get("Host", uuid))
     update_storage_status(cloud)
 
 
@@ -20954,7 +21079,7 @@ class Control:
     def job_named(self, request: web.Request) -> Item:
         """Return the job that the path names. "last" is the api-job submitted last."""
         name = request.match_info["name"]
-        uuid = self.jobs.last or name if name == "last" else name
+        uuid = self.jobs.newest() or name if name == "last" else name
         job = self.find_job(uuid)
         if not job:
             hint = "GET /zmock/jobs lists the jobs that have not expired; last is the newest"
@@ -21734,14 +21859,15 @@ def store_ends_of_rules(rest: Rest, seconds: Seconds) -> None:
 
 
 def sweep_regularly(rest: Rest) -> None:
-    """Remove expired sessions and job records every now and then."""
+    """Remove expired sessions and job records every now and then: daily while there are none."""
 
     def sweep() -> None:
         sweep_regularly(rest)  # first, for a sweep that fails must not be the last one
         rest.cloud.accounts.sweep()
         rest.jobs.sweep()
 
-    rest.clock.after(rest.jobs.scan_interval, sweep)
+    is_idle = not (rest.cloud.store.rows("Session") or rest.cloud.store.rows("Job"))
+    rest.clock.after(DAY if is_idle else rest.jobs.scan_interval, sweep)
 
 
 # listening, and one request

@@ -585,41 +585,12 @@ class TestLicense:
 
 
 class TestNotifications:
-    async def test_a_job_that_fails_writes_one(self, cloud):
-        before = {row["uuid"] for row in await cloud.query("notifications")}
-        with pytest.raises(RuntimeError):
-            await cloud.act("vm-instances", named("vm-ci-1"), "rebootVmInstance")
-        (row,) = [row for row in await cloud.query("notifications") if row["uuid"] not in before]
-        assert (row["sender"], row["name"], row["type"], row["status"]) == ("api", "api", "Error", "Unread")
-        assert (row["resourceType"], row["resourceUuid"]) == ("VmInstanceVO", named("vm-ci-1"))
-        assert row["content"].count("%s") == len(json.loads(row["arguments"])) and row["opaque"]["success"] is False
-        assert row["time"] == int(cloud.clock.now() * 1000)
-
-    async def test_their_status_can_be_changed_and_unknown_ones_do_not_matter(self, cloud):
-        (first, *rest) = await cloud.query("notifications")
-        uuids = [first["uuid"], named("nothing")]
-        body = {"updateNotificationsStatus": {"uuids": uuids, "status": "Read"}}
-        assert await outcome(cloud, "PUT", "/notifications/actions", body) == (200, {})
-        assert [row["uuid"] for row in await cloud.query("notifications", "status=Read")] == [first["uuid"]]
-
     @pytest.mark.parametrize("query", (True, False), ids=("query", "body"))
     async def test_they_can_be_deleted(self, cloud, query):
         (first, second, *rest) = [row["uuid"] for row in await cloud.query("notifications")]
         path = f"/notifications?uuids={first}&uuids={second}&uuids=x" if query else "/notifications"
         assert await outcome(cloud, "DELETE", path, None if query else {"uuids": [first, second, "x"]}) == (200, {})
         assert [row["uuid"] for row in await cloud.query("notifications")] == rest
-
-    @pytest.mark.parametrize(
-        ("method", "path", "body"),
-        (
-            ("DELETE", "/notifications", None),
-            ("PUT", "/notifications/actions", {"updateNotificationsStatus": {"uuids": [], "status": "Read"}}),
-            ("PUT", "/notifications/actions", {"updateNotificationsStatus": {"uuids": ["x"], "status": "read"}}),
-        ),
-    )
-    async def test_which_ones_and_what_status_must_be_said(self, cloud, method, path, body):
-        status, answer = await cloud.request(method, path, body)
-        assert (status, answer["error"]["code"]) == (400, "SYS.1007")
 
 
 HOST, ZONE = named("host-1"), named("zone-1")

@@ -92,11 +92,11 @@ def written(param):
 
 
 def test_every_constraint_of_a_parameter_is_read():
-    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes >0 <8 @Zone?any nonempty nonblank optional verbatim used changed =22 or so"
+    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes 0.. ..8 @Zone?any nonempty nonblank optional verbatim used changed =22 or so"
     value = ValueSpec.parse(text)
     assert vars(value) == {
         "name": "vlans", "type": "list", "required": True, "shortest": 2, "longest": 9, "values": ("a", "b"), "regex": "x+",
-        "low": 1, "high": 4094, "unit": "bytes", "above": 0, "below": 8, "refers": "Zone", "may_be_gone": True, "any_form": True,
+        "low": 1, "high": 4094, "unit": "bytes", "least": 0, "most": 8, "refers": "Zone", "may_be_gone": True, "any_form": True,
         "nonempty": True, "nonblank": True, "optional": True, "verbatim": True, "used": True, "changed": True, "default": "22 or so",
     }  # fmt: skip
     assert {field.name for field in fields(ValueSpec)} == set(vars(value))
@@ -191,7 +191,7 @@ def test_every_function_of_an_api_is_named_as_one():
 
 
 def test_every_hook_is_about_something_that_there_is():
-    subjects = {"removed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "called": {"", *ALL.apis}, "tagging": {""}, "failed": {*ALL.apis},
+    subjects = {"removed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "configuring": {*ALL.configurations}, "called": {"", *ALL.apis}, "tagging": {""}, "failed": {*ALL.apis},
                 **dict.fromkeys(("started", "stopped", "moved", "destroying", "destroyed"), {"VmInstance"}), "readdressed": {"VmNic"}, "expunged": {"Image"}, "serving": {"L3Network"}}  # fmt: skip
     for event, subject in HOOKS:
         if event == "computed":

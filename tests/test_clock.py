@@ -373,14 +373,26 @@ async def test_who_cannot_bear_a_step_of_the_system_clock_keeps_nothing_from_fir
 
 async def test_a_sweep_that_fails_is_not_the_last_one(monkeypatch):
     async with serve() as mock:
+        await mock.login()
         swept = []
         monkeypatch.setattr(mock.cloud.accounts, "sweep", lambda: swept.append(1 / len(swept)))
         monkeypatch.setattr(mock.cloud.jobs, "sweep", lambda: swept.append("jobs"))
-        await mock.advance(mock.cloud.jobs.scan_interval)
+        await mock.advance(86400)  # there was nothing to sweep at the start
         assert not swept
         swept.append("mended")
         await mock.advance(mock.cloud.jobs.scan_interval)
         assert swept == ["mended", 1, "jobs"]
+
+
+async def test_a_mock_without_sessions_and_jobs_is_swept_daily(monkeypatch):
+    async with serve() as mock:
+        await mock.login()
+        await mock.create("CreateZone", name="z")
+        swept = []
+        sweep = mock.cloud.jobs.sweep
+        monkeypatch.setattr(mock.cloud.jobs, "sweep", lambda: swept.append(sweep()))
+        await mock.advance(100 * 86400)
+        assert 100 <= len(swept) <= 200
 
 
 # a system clock that somebody sets

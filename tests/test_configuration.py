@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from asking import each
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, SettingsError, configured, named, serve
+from zmock import Catalogue, SettingsError, configured, named, serve
 
 ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json").configurations
 CHANGED = "host/cpu.overProvisioning.ratio"
@@ -22,12 +22,6 @@ async def found(mock, name):
 async def configure(mock, name, value):
     category, _, name = name.partition("/")
     return (await mock.call("UpdateGlobalConfig", category=category, name=name, value=value))["inventory"]
-
-
-async def refusal(mock, name, value):
-    with pytest.raises(RuntimeError) as error:
-        await configure(mock, name, value)
-    return str(error.value)
 
 
 async def test_each_of_the_157_is_found_with_its_default(cloud):
@@ -62,37 +56,6 @@ async def test_a_change_is_found_and_its_default_stays(cloud):
     assert (await found(cloud, CHANGED))["value"] == "10"
 
 
-@each(
-    ("name", "value", "why"),
-    (
-        (CHANGED, "many", "only allows an integer, but got many"),
-        (CHANGED, "2.5", "only allows an integer, but got 2.5"),
-        (CHANGED, "1", "should be greater than 1, but got 1"),
-        (CHANGED, "1000", "should be less than 1000, but got 1000"),
-        (CHANGED, "\u0663", "only allows an integer, but got \u0663"),
-        (CHANGED, "99999999999", "only allows an integer, but got 99999999999"),
-        (CHANGED, None, "cannot be null or empty"),
-        ("quota/vm.num", "0", "should be greater than 0, but got 0"),
-        ("quota/vm.num", "9" * 30, f"only allows an integer, but got {'9' * 30}"),
-        ("kvm/dataVolume.maxNum", "1025", "should be in range of [0, 1024], but got 1025"),
-        ("progress/progress.on", "yes", "only allows true or false, but got yes"),
-        ("vm/deletionPolicy", "Delayed", "only allows [Direct, Delay, Never], but got Delayed, did you mean Delay?"),
-        ("kvm/vm.cacheMode", "", "cannot be null or empty"),
-        ("kvm/reservedMemory", "a lot", "only allows a size string, a number with suffix T, G, M, K, B or without suffix, but got a lot"),
-    ),
-)
-async def test_a_value_that_may_not_be_is_refused_and_changes_nothing(cloud, name, value, why):
-    before = await cloud.query("global-configurations")
-    category, _, short = name.partition("/")
-    assert await refusal(cloud, name, value) == f"SYS.1007: global configuration[category:{category}, name:{short}] {why}"
-    assert await cloud.query("global-configurations") == before
-
-
-@pytest.mark.parametrize(("name", "value"), (("notification/webhook.url", None), ("identity/account.api.control", ""), ("gc/orphanJobScanInterval", "-5"), ("kvm/reservedMemory", "512M")))
-async def test_what_the_server_does_not_mind_is_taken(cloud, name, value):
-    assert (await configure(cloud, name, value)).get("value") == value
-
-
 @pytest.mark.parametrize(("name", "hint"), (("host/ratio", "no global configuration host/ratio"), ("hosts/load.all", "did you mean host/load.all?"),
                                             ("vm/expungePerod", "did you mean vm/expungePeriod?")))  # fmt: skip
 async def test_one_that_is_not_there_is_refused_and_the_nearest_named_where_the_job_is_polled(cloud, name, hint):
@@ -100,7 +63,7 @@ async def test_one_that_is_not_there_is_refused_and_the_nearest_named_where_the_
     _, answer = await cloud.request("PUT", f"/global-configurations/{name}/actions", {"updateGlobalConfig": {"value": "1"}})
     async with aiohttp.ClientSession() as http, http.get(cloud.base + answer["location"][answer["location"].index("/zstack") :]) as polled:
         told = (await polled.json())["error"]["details"]
-        assert (polled.status, told) == (503, f"unable to find global configuration[category:{category}, name:{short}]")
+        assert (polled.status, told) == (503, f"Unable to find GlobalConfig[category: {category}, name: {short}]")
         assert polled.headers["X-ZMock-Hint"].endswith(hint)
 
 
@@ -137,8 +100,8 @@ async def test_a_cloud_from_a_file_may_say_some(tmp_path):
         assert configured(mock.cloud, "host", "cpu.overProvisioning.ratio") == 5
 
 
-@pytest.mark.parametrize(("item", "why"), (({"category": "host", "name": "x", "value": "5"}, "unable to find"), ({"name": "x"}, "all texts"), ("x", "all texts"),
-                                           ({"category": "host", "name": "load.all", "value": "5"}, "only allows true or false")))  # fmt: skip
+@pytest.mark.parametrize(("item", "why"), (({"category": "host", "name": "x", "value": "5"}, "Unable to find"), ({"name": "x"}, "all texts"), ("x", "all texts"),
+                                           ({"category": "host", "name": "load.all", "value": "5"}, "is not a valid boolean string")))  # fmt: skip
 async def test_and_is_refused_where_it_says_wrong_ones(tmp_path, item, why):
     file = tmp_path / "cloud.json"
     file.write_text(json.dumps({"global-configurations": [item]}))
@@ -151,15 +114,6 @@ async def test_and_is_refused_where_it_says_wrong_ones(tmp_path, item, why):
 
 
 class TestSessions:
-    async def test_a_session_lasts_as_long_as_it_is_said(self, cloud):
-        await configure(cloud, "identity/session.timeout", "60")
-        await cloud.login()
-        await cloud.advance(59)
-        assert await cloud.query("zones")
-        await cloud.advance(2)
-        with pytest.raises(RuntimeError, match="ID.1001"):
-            await cloud.query("zones")
-
     async def test_a_user_has_no_more_sessions_than_it_is_said(self, cloud):
         await configure(cloud, "identity/session.maxConcurrent", "2")
         await cloud.login()
@@ -284,13 +238,6 @@ async def test_a_vm_has_no_more_data_volumes_than_it_is_said(cloud):
         await cloud.create("AttachDataVolumeToVm", volumeUuid=named("volume-spare"), vmInstanceUuid=named("vm-db-1"))
 
 
-async def test_progress_is_written_down_when_it_is_said(cloud):
-    for said, count in (("false", 0), ("true", 2)):
-        await configure(cloud, "progress/progress.on", said)
-        job = await cloud.create("SubmitLongJob", jobName="APIMigrateVmMsg", jobData=json.dumps({"vmInstanceUuid": named("vm-db-2")}))
-        assert len((await cloud.call("GetTaskProgress", apiId=job["apiId"]))["inventories"]) == count
-
-
 @pytest.mark.parametrize(("period", "found_later"), (("10800", 200), ("60", 404)))
 async def test_api_jobs_are_kept_as_long_as_it_is_said_where_the_server_is_followed(period, found_later):
     async with serve(dialect="server") as mock:
@@ -300,21 +247,6 @@ async def test_api_jobs_are_kept_as_long_as_it_is_said_where_the_server_is_follo
         status, body = await mock.request("POST", "/zones", {"params": {"name": "z"}})
         await mock.advance(120)
         assert (status, (await mock.request("GET", body["location"].partition("/v1")[2]))[0]) == (202, found_later)
-
-
-async def test_a_new_account_may_have_as_much_as_it_is_said(cloud):
-    await configure(cloud, "quota/vm.num", "7")
-    account = await cloud.create("CreateAccount", name="ann", password="p" * 128)
-    (quota,) = await cloud.query("accounts/quotas", f"identityUuid={account['uuid']}", "name=vm.num")
-    assert quota["value"] == 7
-
-
-@pytest.mark.parametrize(("said", "left"), (("true", None), ("false", named("offering-small"))))
-async def test_an_instance_offering_that_is_deleted_is_forgotten_when_it_is_said(cloud, said, left):
-    await configure(cloud, "vm/instanceOffering.setNullWhenDeleting", said)
-    await cloud.delete("instance-offerings", named("offering-small"))
-    (vm,) = await cloud.query("vm-instances", "name=web-1")
-    assert vm.get("instanceOfferingUuid") == left
 
 
 @pytest.mark.parametrize(("said", "status"), (("false", "Ready"), ("true", "Deleted")))
@@ -344,30 +276,16 @@ async def test_a_new_listener_is_tagged_with_what_is_configured_unless_it_says_o
 
 
 async def test_a_long_job_takes_no_longer_than_it_is_said(zmock):
-    async with serve(long_delay="100") as mock:
+    async with serve(long_delay="20000") as mock:
         await mock.login()
-        await configure(mock, "longJob/longJob.api.timeout", "50")
+        await configure(mock, "longJob/longJob.api.timeout", "10800")
         job = await mock.create("SubmitLongJob", jobName="APIMigrateVmMsg", jobData=json.dumps({"vmInstanceUuid": named("vm-db-2")}))
-        await mock.advance(49)
+        await mock.advance(10799)
+        await mock.login()
         assert (await mock.query("longjobs", f"uuid={job['uuid']}"))[0]["state"] == "Running"
         await mock.advance(1)
         (job,) = await mock.query("longjobs", f"uuid={job['uuid']}")
-        assert job["state"] == "Failed" and "APIMigrateVmMsg, id: " in job["jobResult"] and "timeout after 50 seconds" in job["jobResult"]
+        assert job["state"] == "Failed" and "APIMigrateVmMsg, id: " in job["jobResult"] and "timeout after 10800 seconds" in job["jobResult"]
         assert (await mock.query("vm-instances", f"uuid={named('vm-db-2')}"))[0]["state"] == "Running"
 
 
-async def test_accounts_may_call_what_is_opened_for_them(cloud):
-    await cloud.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
-    admin = cloud.session
-
-    async def hosts_and_zones():
-        cloud.session = (await cloud.call("LogInByAccount", accountName="ann", password=SHA512_OF_PASSWORD))["inventory"]["uuid"]
-        statuses = [(await cloud.request("GET", path))[0] for path in ("/hosts", "/zones")]
-        cloud.session = admin
-        return statuses
-
-    assert await hosts_and_zones() == [200, 503]
-    await configure(cloud, "identity/account.api.control", "org.zstack.header.zone.APIQueryZoneMsg")
-    assert await hosts_and_zones() == [503, 200]
-    await configure(cloud, "identity/account.api.control", "")
-    assert await hosts_and_zones() == [503, 503]

@@ -769,6 +769,16 @@ async def test_a_snapshot_holds_the_clock(mock):
     assert (await ok(mock, "GET", "clock"))["now"].startswith("2030-01-01T00:00")
 
 
+async def test_the_last_job_is_found_after_a_restart(tmp_path):
+    for name in ("a", "b", None):
+        async with serve(memory=False, data=str(tmp_path / "cloud"), cloud="empty") as mock:
+            await mock.login()
+            if name:
+                await submit(mock, "POST", "/zones", {"params": {"name": name}})
+                await mock.advance(1)
+            assert (await ok(mock, "GET", "jobs/last"))["resourceName"] == (name or "b")
+
+
 async def test_a_snapshot_is_a_folder_that_can_be_mended_and_handed_on(tmp_path):
     async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
         await ok(mock, "PUT", "snapshots/one", {})

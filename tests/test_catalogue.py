@@ -41,7 +41,7 @@ DOCUMENTED = set("""
     QueryGCJob GetLicenseInfo GetLicenseCapabilities GetLicenseAddOns DeleteLicense ReloadLicense UpdateLicense SubmitLongJob DeleteLongJob
     QueryLongJob CancelLongJob
 """.split())  # chapter 4 of the manual
-INTERNAL = {"owner", "ipRangeUuid", "clusterUuid", "cutOff", "enabled", "hostUuid"}  # kept in items, shown in no inventory
+INTERNAL = {"owner", "roleUuid", "ipRangeUuid", "clusterUuid", "cutOff", "enabled", "hostUuid"}  # kept in items, shown in no inventory
 
 
 def names(rows):
@@ -86,18 +86,18 @@ def written(param):
         param.longest and f"<={param.longest}", param.shortest and f">={param.shortest}",
         param.values and "{%s}" % "|".join(param.values),
         param.regex and f"/{param.regex}/", bounds, param.refers and f"@{param.refers}{gone}", param.nonempty and "nonempty",
-        param.nonblank and "nonblank", param.verbatim and "verbatim", param.used and "used", param.changed and "changed", param.default is not None and f"={param.default}",
+        param.nonblank and "nonblank", param.verbatim and "verbatim", param.default is not None and f"={param.default}",
     )  # fmt: skip
     return " ".join([f"{param.name}:{param.type}{'!' if param.required else ''}", *filter(None, words)])
 
 
 def test_every_constraint_of_a_parameter_is_read():
-    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes 0.. ..8 @Zone?any nonempty nonblank optional verbatim used changed =22 or so"
+    text = "vlans:list! <=9 >=2 {a|b} /x+/ 1..4094bytes 0.. ..8 @Zone?any nonempty nonblank optional verbatim =22 or so"
     value = ValueSpec.parse(text)
     assert vars(value) == {
         "name": "vlans", "type": "list", "required": True, "shortest": 2, "longest": 9, "values": ("a", "b"), "regex": "x+",
         "low": 1, "high": 4094, "unit": "bytes", "least": 0, "most": 8, "refers": "Zone", "may_be_gone": True, "any_form": True,
-        "nonempty": True, "nonblank": True, "optional": True, "verbatim": True, "used": True, "changed": True, "default": "22 or so",
+        "nonempty": True, "nonblank": True, "optional": True, "verbatim": True, "default": "22 or so",
     }  # fmt: skip
     assert {field.name for field in fields(ValueSpec)} == set(vars(value))
 
@@ -111,7 +111,7 @@ def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
             continue
         assert relation.own.partition(".")[0] in ALL.item_fields(row.name), f"{name} starts at {relation.own}"
         assert relation.target in ALL.resources, f"{name} leads to {relation.target}"
-        assert relation.theirs.partition(".")[0] in ALL.resources[relation.target].all_fields, f"{name} ends at {relation.theirs}"
+        assert relation.theirs.partition(".")[0] in ALL.item_fields(relation.target), f"{name} ends at {relation.theirs}"
     assert set(row.embeds) <= row.relations.keys()
 
 

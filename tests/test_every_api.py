@@ -108,7 +108,8 @@ GIVEN = {
     "DeleteAccount": {"uuid": "@made"},
     "ChangeResourceOwner": {"accountUuid": "@made", "resourceUuid": "@vm-web-1"},
     "CheckApiPermission": {"apiNames": ["org.zstack.header.zone.APICreateZoneMsg"]},
-    **{api: {"resourceUuids": ["@image-centos7"], "toPublic": True} for api in ("ShareResource", "RevokeResourceSharing")},
+    "ShareResource": {"resourceUuids": ["@image-centos7"], "toPublic": True},
+    "RevokeResourceSharing": {"resourceUuids": ["@image-centos7"], "all": True},
     "UpdateQuota": {"identityUuid": "@made", "name": "vm.num"},
     "DetachL3NetworkFromVm": {"vmNicUuid": "@nic"},
     "GetLocalStorageHostDiskCapacity": {"primaryStorageUuid": "@ps-local"},
@@ -276,7 +277,7 @@ def test_all_of_what_clients_use_is_simulated(collection):
 
 
 # members of answers that are maps, of which the server names nothing (JsonSchemaBuilder.java)
-MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
+MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", "GetResourceAccount.inventories", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
         "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
         "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory", "GetLdapEntry.inventories",

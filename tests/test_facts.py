@@ -5,12 +5,14 @@ import test_facts_backup
 import test_facts_balancers
 import test_facts_configuration
 import test_facts_hosts
+import test_facts_identity
 import test_facts_images
 import test_facts_jobs
 import test_facts_l2
 import test_facts_l3
 import test_facts_ldap
 import test_facts_nics
+import test_facts_permissions
 import test_facts_routers
 import test_facts_security_groups
 import test_facts_services
@@ -28,7 +30,7 @@ AREAS = {
     "virtual machines, volumes, snapshots, images": (test_facts_vm, test_facts_nics, test_facts_volumes, test_facts_images),
     "zones, clusters, hosts, storage, networks": (test_facts_hosts, test_facts_storage, test_facts_backup, test_facts_l2, test_facts_l3),
     "ZQL": (test_facts_zql,),
-    "network services, accounts, tags": (test_facts_security_groups, test_facts_routers, test_facts_tags, test_facts_ldap, test_facts_services, test_facts_balancers, test_facts_configuration, test_facts_jobs),
+    "network services, accounts, tags": (test_facts_permissions, test_facts_identity, test_facts_security_groups, test_facts_routers, test_facts_tags, test_facts_ldap, test_facts_services, test_facts_balancers, test_facts_configuration, test_facts_jobs),
 }
 
 

@@ -771,7 +771,7 @@ async def long_job_over_quota(mock):
 async def long_job_without_permission(mock):
     await account(mock)
     call = long_job("CreateDataVolumeTemplateFromVolume", TO_DATA)
-    assert "is not the owner of the resource" in await failure(mock, "SubmitLongJob", **call)
+    assert "has no access to the resources" in await failure(mock, "SubmitLongJob", **call)
     assert await mock.query("longjobs") == []
 
 

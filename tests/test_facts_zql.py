@@ -123,12 +123,18 @@ async def zql_of_an_account(mock):
     return {"zql": "query zone"}
 
 
-async def zql_opened_to_accounts(mock):
-    """By the setting that opens APIs, an account sees what is its own, shared or of nobody."""
-    opened = "org.zstack.query.APIZQLQueryMsg"
-    await mock.call("UpdateGlobalConfig", category="identity", name="account.api.control", value=opened)
-    assert (await zql(mock, "count instanceoffering"))["total"]
+async def zql_allowed_to_a_user(mock):
+    """By a policy, the user of an account sees what is its account's, shared or of nobody."""
+    admin = mock.session
     await ann(mock)
+    of_ann = mock.cloud.look("Session", mock.session)["accountUuid"]
+    user = (await mock.call("CreateUser", name="ulf", password="p"))["inventory"]["uuid"]
+    mock.session = admin
+    statements = [{"effect": "Allow", "actions": ["org.zstack.query.APIZQLQueryMsg"]}]
+    policy = (await mock.call("CreatePolicy", name="p", statements=statements))["inventory"]["uuid"]
+    await mock.call("AttachPoliciesToUser", userUuid=user, policyUuids=[policy])
+    assert (await zql(mock, "count instanceoffering"))["total"]
+    mock.session = (await mock.call("LogInByUser", accountUuid=of_ann, userName="ulf", password="p"))["inventory"]["uuid"]
     assert await zql(mock, "count instanceoffering") == {"total": 0}
     assert await zql(mock, "count zone") == {"total": 1}
     await mock.call("CreateSecurityGroup", name="mine")
@@ -217,7 +223,7 @@ IN_VM = "query vminstance.name where"
 FACTS = (
     *facts("ZQLQuery",
         ("is refused to normal accounts", Refused(zql_of_an_account, "SYS.1006", "operation is denied by default")),
-        ("shows an account its own, where the API is opened", Shown(zql_opened_to_accounts)),
+        ("shows a user what is its account's, where a policy allows the API", Shown(zql_allowed_to_a_user)),
         ("takes zql in the query string", Shown(any_verb_of_one_path)),
         ("fails without zql", fails("", "error mismatched input '<EOF>' expecting {'count', 'query'} at line 1:0, ")),
         ("knows no second statement", fails("query zone; query host", "error * at line 1:12, *")),

@@ -173,7 +173,7 @@ async def test_backup_storage_for_an_image_of_a_volume_is_attached_to_the_zone_o
 REFUSED = (
     ("CreateAccount", {"name": "admin", "password": "p"}, "SYS.1007: unable to create an account. An account already called admin"),
     ("UpdateAccount", {"uuid": ADMIN, "name": "root"}, "SYS.1006: the name of admin account cannot be updated"),
-    ("DeleteAccount", {"uuid": ADMIN}, "SYS.1007: cannot delete builtin admin account."),
+    ("DeleteAccount", {"uuid": ADMIN}, "SYS.1007: account cannot delete itself"),
     ("ReimageVmInstance", {"vmInstanceUuid": WEB}, 'SYS.1000: {"causes":[],"code":"VM.1014"'),
     ("ResizeDataVolume", {"uuid": SPARE, "size": 1}, f"SYS.1007: the size[1] of volume[uuid:{SPARE}] must be larger"),
     ("ResizeRootVolume", {"uuid": SPARE, "size": 200 * GIB}, f"SYS.1007: volume[uuid:{SPARE}] is a Data volume"),
@@ -194,7 +194,7 @@ async def test_what_is_not_possible_is_refused(cloud, api, given, words):
 
 @pytest.mark.parametrize("wrong", ({}, {"effect": "Allow"}, {"effect": "allow", "actions": ["**"]}, {"effect": "Allow", "actions": None}, {"effect": "Deny", "actions": []}, {"effect": "Allow", "actions": "**"}))
 async def test_each_statement_of_a_policy_has_an_effect_and_actions(cloud, wrong):
-    with pytest.raises(RuntimeError, match="SYS.1007: a statement must have an effect"):
+    with pytest.raises(RuntimeError, match="SYS.1007: a statement must have "):
         await cloud.create("CreatePolicy", name="p", statements=[{"effect": "Allow", "actions": ["**"]}, wrong])
 
 

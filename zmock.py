@@ -391,6 +391,7 @@ class Settings:
         "", "token that /zmock asks for; other machines need one", "the network", "TOKEN"
     )
     body_limit: int = setting(1 << 20, "largest request body", "the network", "BYTES")
+    worlds: int = setting(100, "worlds at a time, besides the main one", "the network")
     data: str = setting("data/cloud", "folder that keeps the cloud", "the folder", "DIR")
     memory: bool = setting(False, "keep the cloud in memory, without a folder", "the folder")
     durable: str = setting(
@@ -427,6 +428,7 @@ def check_settings(settings: Settings) -> None:
     check_token(settings.control_token)
     check_between("utc-offset", settings.utc_offset, -14, 14)
     check_between("body-limit", settings.body_limit, 1, 1 << 30)
+    check_between("worlds", settings.worlds, 0, 10_000)
     check_between("journal", settings.journal, 0, 1_000_000)
 
 
@@ -4926,13 +4928,12 @@ class Database(tinydb.TinyDB):
 
     def spelling(self, uuid: Uuid, types: Iterable[str]) -> Uuid:
         """Return a uuid as the item of one of these types spells it; as it is if no item has it."""
-        key = folded(uuid)
-        for type in types:
-            if type in self.tables or type in self.standing:
-                item = self.table(type).items.get(key)
-                if item:
-                    return item["uuid"]
-        return uuid
+        items = (self.peek(type, uuid) for type in self.filled(types))
+        return next((item["uuid"] for item in items if item), uuid)
+
+    def filled(self, types: Iterable[str]) -> Iterator[str]:
+        """Yield those of these types that may have items."""
+        return (type for type in types if type in self.tables or type in self.standing)
 
     def rows(self, type: str) -> Collection[Item]:
         return self.table(type).items.values()
@@ -6781,7 +6782,7 @@ class Rule:
     windows: dict[str, deque[Seconds]] = field(default_factory=dict)  # calls within `limit`
     decisions: dict[str, tuple[MatchedCall, Fault | None]] = field(default_factory=dict)
 
-    def decide(self, occasion: MatchedCall, seed: int) -> Fault | None:
+    def decide(self, occasion: MatchedCall, seed: str) -> Fault | None:
         """Return the fault of a call, or None if the rule does not match or does not fire."""
         if not self.is_for(occasion):
             return None
@@ -6795,7 +6796,7 @@ class Rule:
         drop_oldest(self.decisions, MOST_CLIENTS)
         return fault
 
-    def count(self, occasion: MatchedCall, seed: int) -> Fault | None:
+    def count(self, occasion: MatchedCall, seed: str) -> Fault | None:
         """Count a match. Return its fault, or None if the rule does not fire."""
         self.matches += 1
         chance = self.random_for(occasion, seed)
@@ -6827,7 +6828,7 @@ class Rule:
             return False
         return any(fnmatchcase(text, glob) for text in (path, urllib.parse.unquote(path)))
 
-    def random_for(self, occasion: MatchedCall, seed: int) -> random.Random | None:
+    def random_for(self, occasion: MatchedCall, seed: str) -> random.Random | None:
         """Return the random numbers of a call, or None if the rule needs none.
 
         They depend on the seed, the rule, the call and how often that call came, and on nothing
@@ -7402,7 +7403,7 @@ class Faults:
         """
         for rule in self.by_id.values():
             if rule.stub == stubs:
-                fault = rule.decide(occasion, self.cloud.settings.seed)
+                fault = rule.decide(occasion, self.cloud.seed)
                 if fault:
                     return fault
         return NO_FAULT if stubs else self.by_magic(occasion)
@@ -9292,8 +9293,10 @@ class Cloud:
         store: Store,
         clock: Clock,
         dialect: Dialect,
+        world: str = "",
     ) -> None:
         self.settings, self.catalogue, self.store = settings, catalogue, store
+        self.world = world  # the name of its world; the main one has none
         self.db = store  # the objects, as a tinydb.TinyDB
         self.clock, self.dialect = clock, dialect
         computed = self.computed_fields()
@@ -9323,6 +9326,11 @@ class Cloud:
         if kind not in self.parts:
             self.parts[kind] = kind(self)
         return self.parts[kind]
+
+    @property
+    def seed(self) -> str:
+        """The seed of what happens in this world."""
+        return f"{self.settings.seed}/{self.world}" if self.world else str(self.settings.seed)
 
     # items
 
@@ -9362,7 +9370,8 @@ class Cloud:
     def exists(self, type: str, uuid: Uuid) -> bool:
         """Return True if there is an object of a type, of any for "Resource" (ResourceVO)."""
         if type == "Resource":
-            return any(self.store.peek(name, uuid) for name in self.catalogue.resources)
+            types = self.store.filled(self.catalogue.resources)
+            return any(self.store.peek(name, uuid) for name in types)
         row = self.catalogue.resources[type]
         item = self.store.peek(row.stored, uuid)
         return item is not None and row.has(item)
@@ -10509,13 +10518,13 @@ class View:
         return len(self.rows(type))
 
 
-def new_cloud(settings: Settings, catalogue: Catalogue) -> Cloud:
+def new_cloud(settings: Settings, catalogue: Catalogue, world: str = "") -> Cloud:
     """Return an empty cloud with its clock, store, accounts and jobs."""
     clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
     indexes = {name: row.indexes for name, row in catalogue.resources.items()}
     folder = None if settings.memory else settings.data
     store = Store(indexes, folder, settings.durable == "on", standing_in(catalogue))
-    cloud = Cloud(settings, catalogue, store, clock, dialect)
+    cloud = Cloud(settings, catalogue, store, clock, dialect, world)
     cloud.accounts = Accounts(cloud)
     cloud.jobs = Jobs(cloud)
     return cloud
@@ -15517,7 +15526,7 @@ def draw_seconds(cloud: Cloud, api: Api, long: bool = False) -> Seconds:
     cloud.draws[api.name, long] += 1
     if low == high:
         return factor * low
-    seed = f"{cloud.settings.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}"
+    seed = f"{cloud.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}"
     return factor * (low + (high - low) * random.Random(seed).random())
 
 
@@ -16173,7 +16182,7 @@ def levels(cloud: Cloud, uuid: Uuid, load: str, times: range) -> list[float]:
 
     A level follows from the seed, the object, the load and the time alone.
     """
-    chance = random.Random(f"{cloud.settings.seed} {uuid} {load}")
+    chance = random.Random(f"{cloud.seed} {uuid} {load}")
     mean, phase, salt = chance.uniform(0.2, 0.6), chance.uniform(0, DAY), chance.getrandbits(32)
     jitter = 0.02 if load == "memory" else 0.15
     busy = []
@@ -18040,8 +18049,9 @@ def forwarded(request: web.Request) -> list[str]:
 
 
 def has_spells(request: web.Request) -> bool:
-    """Return True if a header of a request is for zmock, right or wrong."""
-    return any(name[:7].lower() == "x-zmock" for name in request.headers)
+    """Return True if a header of a request is for zmock, right or wrong, but for its world."""
+    names = [name.lower() for name in request.headers if name[:7].lower() == "x-zmock"]
+    return bool(names) and names != [WORLD_HEADER.lower()]
 
 
 def header_safe(text: str) -> str:
@@ -18171,7 +18181,10 @@ def unread_body(api: Api, body: Item, key: str | None) -> list[str]:
     return [f"nothing reads {listed} beside {json.dumps(api.key if key is None else key)}"]
 
 
-HEADERS_READ = ("X-Job-UUID", "X-Web-Hook", "X-JSON-Schema", *SPELLS.values())
+WORLD_HEADER = "X-ZMock-World"
+HEADERS_READ = (
+    "X-Job-UUID", "X-Web-Hook", "X-JSON-Schema", WORLD_HEADER, *SPELLS.values(),
+)  # fmt: skip
 
 
 def unread_headers(headers: Iterable[str]) -> list[str]:
@@ -18329,6 +18342,7 @@ class Entry:
     job: str = ""
     outcome: str = ""
     rule: str = ""
+    world: str = ""
     ms: float = 0
     hints: list[str] = field(default_factory=list)
     drop: str = ""
@@ -18666,17 +18680,31 @@ class Rest:
             self.headers["Content-Type"] = "application/json"
         self.start: Start | None = None  # the cloud as it was made, for a reset
         self.made: Item = {}  # the settings that filled the folder: {"cloud": "demo", "seed": 1}
-        self.base = ""  # where zmock listens, once it does
+        self.world = cloud.world
+        self.prefix = f"/w/{cloud.world}" if cloud.world else ""  # of the paths of this world
+        self.root = ""  # the address at which zmock listens, once it does
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request: the one way out of every API call."""
+    @property
+    def base(self) -> str:
+        """The address of this world: the APIs are below /zstack/v1, the controls below /zmock."""
+        return self.root + self.prefix
+
+    async def answer(
+        self, request: web.Request, refusal: FrontError | None = None
+    ) -> web.StreamResponse:
+        """Answer a request: the one way out of every API call. A `refusal` refuses it at once."""
         path, _, query = request.raw_path.partition("?")
         path = re.sub("^https?://[^/]*", "", path)
+        if self.world and path.startswith(self.prefix + "/"):
+            path = path.removeprefix(self.prefix)
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
+        entry.world = self.world
         entry.request = Message.of(request.headers)
         entry.is_spelled = has_spells(request)
         try:
+            if refusal:
+                raise refusal
             answer = self.cached_answer(request, entry) if request.method == "GET" else None
             answer = answer or await self.dispatch(request, entry)
         except Unreachable:
@@ -19238,15 +19266,15 @@ class Rest:
         """
         scheme, host, prefix = forwarded(request)
         if self.settings.base_url:
-            base = self.settings.base_url.rstrip("/")
-        elif self.base and not (scheme or host or prefix or self.dialect["job-location"]):
-            base = self.base
+            root = self.settings.base_url.rstrip("/")
+        elif self.root and not (scheme or host or prefix or self.dialect["job-location"]):
+            root = self.root
         else:
             own = request.headers.get("Host", "")
             if not re.fullmatch(HOST, own):
-                own = self.base.partition("://")[2]
-            base = f"{scheme or request.scheme}://{host or own}{prefix}"
-        return {"location": f"{base}/zstack/v1/api-jobs/{job}"}
+                own = self.root.partition("://")[2]
+            root = f"{scheme or request.scheme}://{host or own}{prefix}"
+        return {"location": f"{root}{self.prefix}/zstack/v1/api-jobs/{job}"}
 
     def error_answer(self, error: ApiError, entry: Entry) -> Answer:
         """Return the answer of an error, in the shape of the dialect."""
@@ -19960,7 +19988,7 @@ class Contract:
 
 # ---- Control -------------------------------------------------------------------------------------
 
-Handler = Callable[[web.Request], Any]  # a coroutine function that returns JSON or a response
+Handler = Callable[["Control", web.Request], Any]  # a coroutine function: JSON, or a response
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
@@ -20021,6 +20049,13 @@ def refused_for(error_class: type[Exception], status: int = 400, hint: str = "")
         yield
     except error_class as error:
         raise ControlError(status, str(error), hint or getattr(error, "hint", "")) from None
+
+
+def refusal_of(request: web.Request, error: ControlError) -> web.Response:
+    """Return the answer that refuses a control call, and log it."""
+    where = f"{request.method} {request.path}"
+    log.info("%d  %s\n%s\n%s", error.status, where, error.error, error.hint)
+    return json_answer({"error": error.error, "hint": error.hint}, error.status)
 
 
 def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:
@@ -20111,6 +20146,7 @@ class Watch:
         self.batches: dict[tuple[int, str], bytes] = {}  # texts of the events up to the last
         self.tick = 0  # when readers looked last, in units of EVENTS_INTERVAL
         self.facts: dict[tuple[str, str], Any] = {}  # rules, incidents and the clock
+        self.is_over = False  # True once the world is dropped: readers leave
 
     def attach(self) -> None:
         """Hear of what happens. The calls made before count as events that are forgotten."""
@@ -20250,6 +20286,7 @@ class Watch:
             seq = int(since or self.seq)
             async for text in self.texts(request, 0 if seq > self.seq else seq, calls):
                 await response.write(text)
+            await response.write_eof()
         return Unanswered()
 
     async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[bytes]:
@@ -20257,7 +20294,7 @@ class Watch:
         loop = asyncio.get_running_loop()
         comment_due = loop.time() + COMMENT_INTERVAL
         yield self.hello(since).encode()
-        while request.transport:
+        while request.transport and not self.is_over:
             text = self.text_after(since, calls)
             since = self.seq
             if loop.time() >= comment_due:
@@ -20319,6 +20356,11 @@ def is_secret(text: str, secret: str) -> bool:
     return hmac.compare_digest(text.encode(errors="surrogateescape"), secret.encode())
 
 
+def path_in_world(request: web.Request) -> str:
+    """Return the path of a request without the prefix of a world: "/w/a/zmock" -> "/zmock"."""
+    return re.sub("^/w/[^/]*", "", request.path) or "/"
+
+
 def without_prefix(path: str) -> str:
     """Return the path of an API below /zstack/v1, "/zstack/v1/zones" -> "/zones"."""
     return re.sub("^(/zstack)?/v1", "", path)
@@ -20327,9 +20369,9 @@ def without_prefix(path: str) -> str:
 def without_query(handler: Handler) -> Handler:
     """Return a handler of a control call that refuses every key in the query string."""
 
-    async def answer(request: web.Request) -> Any:
+    async def answer(control: Control, request: web.Request) -> Any:
         refuse_other_keys(request, (), f"{request.method} {request.path} takes no query")
-        return await handler(request)
+        return await handler(control, request)
 
     return answer
 
@@ -20690,6 +20732,7 @@ class Control:
 
     def __init__(self, rest: Rest, reset_mock: Callable, restore_mock: Callable):
         self.rest = rest
+        self.worlds: Worlds = None  # of the process, which share it
         self.reset_mock = reset_mock
         self.restore_mock = restore_mock
         self.cloud = rest.cloud
@@ -20708,76 +20751,44 @@ class Control:
         cookie = hmac.digest(self.settings.control_token.encode(), b"zmock", "sha256").hex()
         self.cookie = f"zmock-{cookie[:8]}", cookie  # cookies of a host are those of all its ports
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handlers of the control calls, by method and path below /zmock."""
-        return {call: handler.__get__(self) for call, handler in self.CALLS.items()}
-
-    def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
-        refuse = self.answering(self.refuse_path)
-        for path in ("/", "/zmock{after:/*}"):
-            router.add_get(path, self.answering(self.show_page))
-        resources = {}
-        for call, handler in self.handlers().items():
-            method, path = call.split(" ")
-            pattern = path.replace("{name}", "{name:(?s:.*?)}")
-            resource = router.add_resource(f"/zmock{{before:/+}}{pattern}{{after:/*}}")
-            takes_query = call in self.CALLS_WITH_QUERY
-            answer = self.answering(handler if takes_query else without_query(handler))
-            resource.add_route(method, answer)
-            if method == "GET":
-                resource.add_route("HEAD", answer)
-            resources[path] = resource
-        resources[""] = router.add_resource("/zmock{path:(?s:(/.*)?)}")
-        for resource in resources.values():
-            resource.add_route("*", refuse)
-
     async def refuse_path(self, request: web.Request) -> None:
         """Raise 405 for a path that takes other methods, else 404. Both name what is right."""
         routes = request.match_info.route.resource
         methods = [route.method for route in routes if route.method not in ("HEAD", "*")]
         if methods:
             raise ControlError(405, f"{request.path} takes {', '.join(methods)}")
-        words = sorted({re.split("[ /]", call)[1] for call in self.handlers()})
-        word = request.path.removeprefix("/zmock").strip("/").partition("/")[0]
+        words = sorted({re.split("[ /]", call)[1] for call in self.CALLS})
+        word = path_in_world(request).removeprefix("/zmock").strip("/").partition("/")[0]
         text = f"no control call {request.path}{did_you_mean(word, words)}"
         raise ControlError(404, text, "there are " + ", ".join(f"/zmock/{word}" for word in words))
 
-    def answering(self, handler: Handler) -> Handler:
-        """Return an aiohttp handler that guards a handler, and answers with JSON, errors too."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            public = request.path in PUBLIC and effective_method(request.method) == "GET"
-            try:
-                if request.method == "OPTIONS" and self.is_open(request):
-                    return web.Response(headers=headers_of_preflight(request))
-                offers_token = handler == self.show_page and "token" in request.query
-                if offers_token and self.settings.control_token:
-                    return self.let_in(request)
-                if not public and not self.is_stub(request):
-                    self.guard(request)
-                body = await handler(request)
-            except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
-                refusal = control_error(request, error)
-                where = f"{request.method} {request.path}"
-                log.info("%d  %s\n%s\n%s", refusal.status, where, refusal.error, refusal.hint)
-                body = {"error": refusal.error, "hint": refusal.hint}
-                return json_answer(body, refusal.status)
-            if isinstance(body, web.StreamResponse):
-                return body
-            return json_answer(body)
-
-        return answer
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a control call: guard its handler, and return JSON, for errors too."""
+        public = path_in_world(request) in PUBLIC and effective_method(request.method) == "GET"
+        try:
+            if request.method == "OPTIONS" and self.is_open(request):
+                return web.Response(headers=headers_of_preflight(request))
+            offers_token = handler is Control.show_page and "token" in request.query
+            if offers_token and self.settings.control_token:
+                return self.let_in(request)
+            if not public and not self.is_stub(request):
+                self.guard(request)
+            body = await handler(self, request)
+        except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
+            return refusal_of(request, control_error(request, error))
+        if isinstance(body, web.StreamResponse):
+            return body
+        return json_answer(body)
 
     def is_open(self, request: web.Request) -> bool:
         """Return True if the page of a request may read the answer."""
         origin = request.headers.get("Origin")
-        is_public = request.path in PUBLIC or self.is_stub(request)
+        is_public = path_in_world(request) in PUBLIC or self.is_stub(request)
         return is_public or origin in self.settings.allow_origin
 
     def is_stub(self, request: web.Request) -> bool:
         """Return True if a rule answers GET /, in the place of the page."""
-        stubs = self.faults.stubs if request.path == "/" else ()
+        stubs = self.faults.stubs if path_in_world(request) == "/" else ()
         return any(stub.is_at("GET", "/") for stub in stubs)
 
     def guard(self, request: web.Request) -> None:
@@ -20797,7 +20808,7 @@ class Control:
             hint = "start with --control-token TOKEN to reach it from another one"
             raise ControlError(403, "/zmock answers this machine only", hint)
         if not token and name_of_host(own) not in self.hosts:
-            hint = f"use {self.rest.base}, or start with --allow-origin {request.scheme}://{own}"
+            hint = f"use {self.rest.root}, or start with --allow-origin {request.scheme}://{own}"
             raise ControlError(403, f"/zmock does not answer for the host {own}", hint)
         writes = request.method in ("POST", "PUT") and request.body_exists
         if writes and request.content_type != "application/json":
@@ -20849,7 +20860,7 @@ class Control:
         if is_browser and page:
             return web.Response(body=page, headers=headers)
         index: Item = {"zmock": __version__, "calls": {}}
-        for call, handler in self.handlers().items():
+        for call, handler in self.CALLS.items():
             line = (handler.__doc__ or "").partition("\n")[0]
             index["calls"][call.replace(" ", " /zmock/")] = line
         if is_browser:
@@ -21515,7 +21526,35 @@ class Control:
         await self.store.commit()
         return {"scenarios": []}
 
-    CALLS: dict[str, Callable[..., Any]] = {
+    # worlds
+
+    async def list_worlds(self, request: web.Request) -> Item:
+        """List the worlds, the least recently used first."""
+        worlds = [world.as_json() for world in self.worlds.by_name.values()]
+        return {"worlds": worlds, "most": self.settings.worlds}
+
+    async def add_world(self, request: web.Request) -> Item:
+        """Make a world, as {"name": "a"}; it takes cloud, dialect, delay and port too."""
+        body = await self.read_json(request)
+        with refused_for(ValueError):
+            check_world(body)
+        name = body["name"]
+        if name in self.worlds.by_name:
+            hint = f"DELETE /zmock/worlds/{name} drops it"
+            raise ControlError(409, f"there is a world {name}", hint)
+        with refused_for(SettingsError), refused_for(FrontError, 503):
+            world = await self.worlds.open(**body)
+        return world.as_json()
+
+    async def drop_world(self, request: web.Request) -> Item:
+        """Drop a world, and all that it holds."""
+        name = request.match_info["name"]
+        if name not in self.worlds.by_name:
+            raise no_such("world", name, self.worlds.by_name)
+        self.worlds.drop(self.worlds.by_name[name])
+        return {}
+
+    CALLS: dict[str, Handler] = {
         "GET health": show_health,
         "GET apis": list_apis,
         "GET apis/{name}": show_api,
@@ -21551,6 +21590,9 @@ class Control:
         "GET incidents": list_incidents,
         "POST incidents": add_incident,
         "DELETE incidents/{name}": drop_incident,
+        "GET worlds": list_worlds,
+        "POST worlds": add_world,
+        "DELETE worlds/{name}": drop_world,
         "GET openapi.json": show_contract,
         "GET schema.json": show_schema,
     }
@@ -21558,6 +21600,223 @@ class Control:
         "POST rules", "GET jobs", "GET calls", "GET calls/{name}", "GET wait", "GET events",
         "GET objects/{name}", "GET queryable/{name}", "GET explain",
     )  # fmt: skip
+
+
+# worlds
+
+NAME_OF_WORLD = Allowed(
+    str, "a name of letters, digits, - _ and ., 64 at most", pattern="[A-Za-z0-9._-]{1,64}"
+)
+KEYS_OF_WORLD: dict[str, Allowed] = {
+    "name": NAME_OF_WORLD,
+    "cloud": Allowed(str, '"demo", "empty", "large:N" or a file'),
+    "dialect": among("manual", "server"),
+    "delay": Allowed((str, int, float), 'seconds, or a range such as "0.5-2"'),
+    "port": Allowed(int, "a port, or 0 for a free one", high=65535),
+}
+
+
+def check_world(body: Any) -> None:
+    """Raise ValueError for a body that makes no world."""
+    if not isinstance(body, dict) or "name" not in body:
+        form = '{"name": "a"}, with cloud, dialect, delay and port as you like'
+        raise ValueError(f"a world is made of its name, as {form}")
+    for key, value in body.items():
+        if key not in KEYS_OF_WORLD:
+            refuse("a key", f"one of {', '.join(KEYS_OF_WORLD)}", key, KEYS_OF_WORLD)
+        KEYS_OF_WORLD[key].check(key, value)
+
+
+@dataclass(eq=False)
+class World:
+    """A cloud beside others in one process, with its API and its control calls."""
+
+    rest: Rest
+    control: Control
+    requests: int = 0  # under way
+    listener: Any = None  # its sockets, if it has a port of its own
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a request or an api-job is under way."""
+        return bool(self.requests or self.rest.jobs.running)
+
+    @property
+    def url(self) -> str:
+        """Where its APIs are. With a port of its own they need no prefix."""
+        return (self.rest.root if self.listener else self.rest.base) + "/zstack/v1"
+
+    def as_json(self) -> Item:
+        """Return the world as /zmock/worlds shows it."""
+        rest, settings = self.rest, self.rest.settings
+        return {
+            "name": rest.world,
+            "url": self.url,
+            "cloud": settings.cloud,
+            "dialect": rest.dialect.name,
+            "delay": settings.delay,
+            "port": self.listener.port if self.listener else None,
+            "seed": settings.seed,
+            "calls": len(rest.journal) + rest.dropped,
+            "jobs": len(rest.jobs.running),
+        }
+
+
+class Worlds:
+    """The worlds of a process: the main one, and the others by name.
+
+    A request belongs to the world that its path names, else to that of its header X-ZMock-World,
+    else to that of the port, else to the main one. A world is made when it is first named.
+    """
+
+    def __init__(
+        self,
+        main: World,
+        make: Callable[[World, str, Item], World],
+        end: Callable[[World], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.main = main
+        self.make, self.end = make, end
+        self.most = main.rest.settings.worlds
+        self.by_name: dict[str, World] = {}  # the least recently used first
+        self.by_port: dict[int, str] = {}
+        self.followers: list[Callable[[Rest], None]] = []  # called with each new world
+        self.listen: Callable[[int], Awaitable[Any]] | None = None  # listens at a port
+
+    def name_of(self, request: web.Request) -> str | None:
+        """Return the name of the world that a request belongs to, None for the main one."""
+        if request.raw_path.startswith("/w/"):
+            return re.split("[/?]", request.raw_path)[2]
+        name = request.headers.get(WORLD_HEADER)
+        if not name and self.by_port and request.transport:
+            name = self.by_port.get(request.transport.get_extra_info("sockname")[1])
+        return name or None
+
+    def present(self, request: web.Request) -> World | None:
+        """Return the world that a request belongs to, None if it is not there."""
+        name = self.name_of(request)
+        return self.main if name is None else self.by_name.get(name)
+
+    def find(self, request: web.Request) -> World:
+        """Return the world that a request belongs to. Raise FrontError if there cannot be one."""
+        name = self.name_of(request)
+        return self.main if name is None else self.named(name)
+
+    def named(self, name: str) -> World:
+        """Return the world of a name. It is made if it is not there, see add()."""
+        world = self.by_name.pop(name, None) or self.add(name, {})
+        self.by_name[name] = world  # the one used last
+        return world
+
+    def add(self, name: str, changes: Item) -> World:
+        """Make a world, in the place of the least recently used one if there are too many.
+
+        Raise FrontError if no world may have that name, or all are at work, and SettingsError for
+        settings that cannot be used.
+        """
+        if not NAME_OF_WORLD.allows(name):
+            raise FrontError(400, f"a world has {NAME_OF_WORLD.meaning}, not {name[:80]!r}")
+        while len(self.by_name) >= self.most:
+            self.drop(self.least_used())
+        world = self.by_name[name] = self.make(self.main, name, changes)
+        for follow in self.followers:
+            follow(world.rest)
+        return world
+
+    def least_used(self) -> World:
+        """Return the world that was used least recently. Raise FrontError if all are at work."""
+        if not self.most:
+            raise FrontError(404, "this mock has no other worlds", "start with --worlds N")
+        for world in self.by_name.values():
+            if not world.is_busy:
+                return world
+        hint = "start with --worlds N, or drop one: DELETE /zmock/worlds/NAME"
+        raise FrontError(503, f"all {counted(self.most, 'world')} are at work", hint)
+
+    async def open(self, name: str, port: int | None = None, **changes: Any) -> World:
+        """Make a world with settings, and let it listen at a port of its own."""
+        if port is not None and not self.listen:
+            raise ControlError(409, "this mock is an application without sockets of its own")
+        world = self.add(name, changes)
+        if port is not None:
+            try:
+                world.listener = await self.listen(port)
+            except BaseException:
+                self.drop(world)
+                raise
+            world.rest.root = world.listener.base
+            self.by_port[world.listener.port] = name
+        return world
+
+    def drop(self, world: World) -> None:
+        """Drop a world. What is under way in it fails."""
+        if self.by_name.get(world.rest.world) is world:
+            del self.by_name[world.rest.world]
+        if world.listener:
+            del self.by_port[world.listener.port]
+            world.listener.close()
+        self.main.rest.clock.spawn(self.end(world))
+
+    def drop_all(self) -> None:
+        """Drop all worlds but the main one."""
+        for world in [*self.by_name.values()]:
+            self.drop(world)
+
+    # answering
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request to the API in its world."""
+        try:
+            world = self.find(request)
+        except FrontError as error:
+            return await self.main.rest.answer(request, error)
+        world.requests += 1
+        try:
+            return await world.rest.answer(request)
+        finally:
+            world.requests -= 1
+
+    def answering(self, handler: Handler) -> Callable[[web.Request], Any]:
+        """Return an aiohttp handler that answers a control call in its world."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                world = self.find(request)
+            except FrontError as error:
+                return refusal_of(request, ControlError(error.status, error.details, error.hint))
+            world.requests += 1
+            try:
+                return await world.control.answer(request, handler)
+            finally:
+                world.requests -= 1
+
+        return answer
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Route the control calls, those of a world below /w/NAME, and all else to the API."""
+        for root in ("", "/w/{world:[^/]*}"):
+            self.add_control_routes(router, root)
+        router.add_route("*", "/{rest:(?s:.*)}", self.answer)  # (?s:) as paths may hold line breaks
+
+    def add_control_routes(self, router: web.UrlDispatcher, root: str) -> None:
+        """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
+        refuse = self.answering(Control.refuse_path)
+        for path in (root + "/", root + "/zmock{after:/*}"):
+            router.add_get(path, self.answering(Control.show_page))
+        resources = {}
+        for call, handler in Control.CALLS.items():
+            method, path = call.split(" ")
+            pattern = path.replace("{name}", "{name:(?s:.*?)}")
+            resource = router.add_resource(f"{root}/zmock{{before:/+}}{pattern}{{after:/*}}")
+            takes_query = call in Control.CALLS_WITH_QUERY
+            answer = self.answering(handler if takes_query else without_query(handler))
+            resource.add_route(method, answer)
+            if method == "GET":
+                resource.add_route("HEAD", answer)
+            resources[path] = resource
+        resources[""] = router.add_resource(root + "/zmock{path:(?s:(/.*)?)}")
+        for resource in resources.values():
+            resource.add_route("*", refuse)
 
 
 # ---- App -----------------------------------------------------------------------------------------
@@ -21568,6 +21827,7 @@ MOST_CATALOGUES = 4  # in memory at a time: tests use several
 FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
 REST = web.AppKey("rest", Rest)
 CONTROL = web.AppKey("control", Control)
+WORLDS = web.AppKey("worlds", Worlds)
 UNUSABLE = (  # exceptions that edited objects and other servers bring about
     KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -21595,35 +21855,66 @@ def create_app(settings: Settings | None = None) -> web.Application:
     The default settings are those of tests. Raise SettingsError for a folder that cannot be used.
     """
     settings = copy.copy(settings or Settings(**IN_TESTS))  # a reset to another cloud changes it
-    cloud = new_cloud(settings, catalogue(settings.catalogue))
+    main = new_world(settings, catalogue(settings.catalogue))
+    load_or_fill(main.rest)
+    main.control.snapshots.tidy_if_possible()
+
+    handler_args = {"auto_decompress": False}  # unpack() has better errors
+    app = web.Application(client_max_size=settings.body_limit, handler_args=handler_args)
+    app[CLOUD] = main.rest.cloud
+    app[REST] = main.rest
+    app[CONTROL] = main.control
+    worlds = app[WORLDS] = main.control.worlds = Worlds(main, world_beside, end_world)
+    worlds.add_routes(app.router)
+    app.on_response_prepare.append(complete_headers)
+    app.cleanup_ctx.append(functools.partial(lifetime, worlds))
+    return app
+
+
+def new_world(settings: Settings, rows: Catalogue, name: str = "") -> World:
+    """Return a world that holds nothing yet."""
+    cloud = new_cloud(settings, rows, name)
     rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
     reset = functools.partial(reset_mock, rest)
     restore = functools.partial(restore_mock, rest)
-    control = Control(rest, reset, restore)
-
     clock = cloud.clock
     clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
     clock.on_clock_set.append(functools.partial(follow_dates, cloud))
     clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
     if settings.scenario:
         clock.file_readers.append(rest.scenarios.reread)
+    return World(rest, Control(rest, reset, restore))
+
+
+def world_beside(main: World, name: str, changes: Item) -> World:
+    """Make a world beside the main one, in memory, with the same start, and start it.
+
+    Raise SettingsError for settings that cannot be used.
+    """
+    own, rows = main.rest.settings, main.rest.cloud.catalogue
+    changes = {key: value if key == "cloud" else str(value) for key, value in changes.items()}
+    world = new_world(replace(own, memory=True, **changes), rows, name)
+    world.control.worlds = main.control.worlds
+    rest = world.rest
+    rest.root, rest.made = main.rest.root, {"cloud": rest.settings.cloud, "seed": own.seed}
+    if rest.dialect.name == main.rest.dialect.name:
+        rest.start = main.rest.start
     load_or_fill(rest)
-    control.snapshots.tidy_if_possible()
-
-    handler_args = {"auto_decompress": False}  # unpack() has better errors
-    app = web.Application(client_max_size=settings.body_limit, handler_args=handler_args)
-    app[CLOUD] = cloud
-    app[REST] = rest
-    app[CONTROL] = control
-    control.add_routes(app.router)
-    app.router.add_route("*", "/{rest:(?s:.*)}", rest.answer)  # (?s:) as paths may hold line breaks
-    app.on_response_prepare.append(complete_headers)
-    app.cleanup_ctx.append(functools.partial(lifetime, cloud))
-    return app
+    rest.clock.start()
+    return world
 
 
-async def lifetime(cloud: Cloud, app: web.Application) -> AsyncIterator[None]:
-    """Run a cloud while its application runs."""
+async def end_world(world: World) -> None:
+    """End a world that is dropped. What is under way in it fails."""
+    world.control.watch.is_over = True
+    clear_mock(world.rest)
+    world.rest.clock.stop()
+    await world.rest.jobs.close()
+
+
+async def lifetime(worlds: Worlds, app: web.Application) -> AsyncIterator[None]:
+    """Run the main world while its application runs, and end the others with it."""
+    cloud = worlds.main.rest.cloud
     cloud.clock.start()
     with cloud.store.released_on_failure():
         try:
@@ -21634,6 +21925,8 @@ async def lifetime(cloud: Cloud, app: web.Application) -> AsyncIterator[None]:
             raise SettingsError(f"{error.details}; {cure}") from None
     cloud.store.start()
     yield
+    for world in [*worlds.by_name.values()]:
+        await end_world(world)
     cloud.clock.stop()
     await cloud.jobs.close()
     await cloud.store.rest()
@@ -21645,12 +21938,12 @@ async def complete_headers(request: web.Request, response: web.StreamResponse) -
 
     Remove the header that aiohttp adds and the server does not (RestServerController.java).
     """
-    if CLOUD not in request.app:
+    if WORLDS not in request.app or not (world := request.app[WORLDS].present(request)):
         return
-    is_api = request.match_info.handler == request.app[REST].answer
-    if is_api and not request.app[CLOUD].dialect["response-headers"]:
+    is_api = request.match_info.handler == request.app[WORLDS].answer
+    if is_api and not world.rest.dialect["response-headers"]:
         response.headers.popall("Content-Type", None)
-    if is_api or request.app[CONTROL].is_open(request):
+    if is_api or world.control.is_open(request):
         headers = {"Vary": "Origin"} | headers_for_page(request, response.headers)
         for name, value in headers.items():
             response.headers.setdefault(name, value)
@@ -21728,7 +22021,7 @@ def resume_cloud(rest: Rest, edited: Container[str]) -> None:
     store.put("Mock", record | facts_of(rest) | {"starts": starts})
     if "clock" in record:
         rest.clock.resume(record["clock"])
-    cloud.random = random.Random(f"{settings.seed}/{starts}")  # new uuids are new
+    cloud.random = random.Random(f"{cloud.seed}/{starts}")  # new uuids are new
     for line in repair(cloud, edited):
         store.report(line)
     if record.get("format", FORMAT) < 3:
@@ -21751,6 +22044,8 @@ def reset_mock(rest: Rest) -> None:
         cloud.random.setstate(start.random)
     else:
         make_cloud(rest)
+    if rest.world:
+        cloud.random = random.Random(cloud.seed)  # what is made later has uuids of its own
     expunge_all_later(cloud)
     resume_long_jobs(cloud)
     plan_all(cloud)
@@ -22082,6 +22377,46 @@ def listen_at(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, dualstack_ipv6=both, backlog=128)
 
 
+class Listener:
+    """The sockets at a port, and the servers on them."""
+
+    def __init__(self, settings: Settings, port: int, tls: ssl.SSLContext | None) -> None:
+        self.sockets = listen(settings.host, port)
+        self.port: int = self.sockets[0].getsockname()[1]
+        self.base = address(settings.host, self.port, settings.scheme)
+        self.tls = tls
+        self.servers: list[asyncio.Server] = []
+
+    async def accept(self, protocol: Callable[[], Any]) -> None:
+        """Accept connections, with a protocol for each."""
+        loop = asyncio.get_running_loop()
+        for each_socket in self.sockets:
+            if each_socket.fileno() != -1:  # close() may close it meanwhile
+                server = await loop.create_server(
+                    protocol, sock=each_socket, ssl=self.tls, start_serving=False
+                )
+                self.servers.append(server)
+                await server.start_serving()
+
+    def is_at(self, host: str, port: int) -> bool:
+        """Return True if it listens at an address."""
+        for each_socket in self.sockets:
+            own_host, own_port = each_socket.getsockname()[:2]
+            if own_port == port and own_host in (host, "0.0.0.0", "::"):
+                return True
+        return False
+
+    def close(self) -> None:
+        """Refuse new connections. Those that are open stay."""
+        for each_socket in self.sockets:
+            shut(each_socket)
+        for server in self.servers:
+            server.close()
+        for each_socket in self.sockets:
+            each_socket.close()
+        self.sockets, self.servers = [], []
+
+
 def shut(connection: socket.socket) -> None:
     """Shut a socket down for all processes: a forked child holds it open after a close()."""
     with contextlib.suppress(OSError):
@@ -22219,128 +22554,31 @@ FORKED = (
 # the handle
 
 
-class Mock:
-    """A running mock in the hands of a test: `async with serve(cloud="empty") as mock`.
+class Handle:
+    """A world in the hands of a test: it calls, shapes and looks at it."""
 
-    The fixture `zmock` is one. `with serve() as mock` runs it in a thread instead, and returns a
-    MockInThread, whose methods need no await.
-    """
-
-    def __init__(self, settings: Settings, rules: Sequence[Item] = ()) -> None:
-        self.tls = tls_of(settings)
-        self.app = create_app(settings)
-        self.cloud, self.rest, self.control = self.app[CLOUD], self.app[REST], self.app[CONTROL]
+    def __init__(self, world: World) -> None:
+        self.rest, self.control = world.rest, world.control
+        self.cloud: Cloud = world.rest.cloud
         self.settings = self.cloud.settings
         self.db: tinydb.TinyDB = self.cloud.db
-        self.runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            logger=server_log,
-            shutdown_timeout=0.2,
-            max_line_size=LONGEST_LINE,
-            max_field_size=LONGEST_LINE,
-        )
-        self.base = ""
-        self.port = settings.port
         self.session: str | None = None
-        self.first_cloud, self.first_rules = self.settings.cloud, rules  # reset() restores them
+        self.first_cloud = self.settings.cloud  # reset() restores it, with the first rules
+        self.first_rules: Sequence[Item] = ()
         self.idle: list[Connection] = []  # connections of earlier requests
-        self.listening: list[socket.socket] = []
-        self.servers: list[asyncio.Server] = []
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.thread: LoopThread | None = None
-        with self.cloud.store.released_on_failure():
-            self._add_first_rules()
+
+    @property
+    def base(self) -> str:
+        """The address before /zstack/v1 and /zmock, once the mock runs."""
+        return self.rest.base
 
     @property
     def url(self) -> str:
         """Where the APIs are: http://127.0.0.1:PORT/zstack/v1."""
-        if not self.base:
+        if not self.rest.root:
             raise RuntimeError(NO_ADDRESS)
         return self.base + "/zstack/v1"
-
-    # running
-
-    async def __aenter__(self) -> Mock:
-        if self.loop:
-            raise RuntimeError("a mock runs once; serve() makes another one")
-        self.loop = running_loop()
-        with self.cloud.store.released_on_failure():
-            self.listening = listen(self.settings.host, self.settings.port)
-            try:
-                self.port = self.listening[0].getsockname()[1]
-                settings = self.settings
-                self.base = self.rest.base = address(settings.host, self.port, settings.scheme)
-                await self.runner.setup()
-                await self._accept()
-            except BaseException:
-                await self.__aexit__()
-                raise
-        return self
-
-    async def __aexit__(self, *failure: object) -> None:
-        self._stop_listening()
-        for _, writer in self.idle:
-            writer.close()
-        await self.runner.cleanup()
-
-    def __enter__(self) -> MockInThread:
-        self.thread = LoopThread()
-        try:
-            self.thread.run(self.__aenter__())
-        except BaseException:
-            self.thread.close()
-            raise
-        return MockInThread(self, self.thread)
-
-    def __exit__(self, *failure: object) -> None:
-        if self.thread:
-            self.thread.run(self.__aexit__())
-            self.thread.close()
-
-    async def _accept(self) -> None:
-        """Accept connections on the listening sockets."""
-        for each_socket in self.listening:
-            if each_socket.fileno() != -1:  # down() may close it meanwhile
-                server = await self.loop.create_server(
-                    self.runner.server, sock=each_socket, ssl=self.tls, start_serving=False
-                )
-                self.servers.append(server)
-                await server.start_serving()
-
-    def _stop_listening(self) -> None:
-        for each_socket in self.listening:
-            shut(each_socket)
-        for server in self.servers:
-            server.close()
-        for each_socket in self.listening:
-            each_socket.close()
-        self.listening, self.servers = [], []
-
-    def listens_at(self, host: str, port: int) -> bool:
-        """Return True if this mock listens at an address."""
-        for each_socket in self.listening:
-            own_host, own_port = each_socket.getsockname()[:2]
-            if own_port == port and own_host in (host, "0.0.0.0", "::"):
-                return True
-        return False
-
-    def down(self) -> None:
-        """Go down, as a host without power: connections break, new ones are refused.
-
-        The cloud stays as it is.
-        """
-        self._stop_listening()
-        for connection in self.runner.server.connections if self.runner.server else ():
-            if connection.transport:
-                shut(connection.transport.get_extra_info("socket"))
-                connection.transport.abort()
-
-    def up(self) -> None:
-        """Come back on the same port."""
-        if not self.listening:
-            self.listening = listen(self.settings.host, self.port)
-            self.clock.spawn(self._accept())
 
     # calling
 
@@ -22547,6 +22785,120 @@ class Mock:
         return "\n".join(lines) or "no calls"
 
 
+class Mock(Handle):
+    """A running mock in the hands of a test: `async with serve(cloud="empty") as mock`.
+
+    The fixture `zmock` is one. `with serve() as mock` runs it in a thread instead, and returns a
+    MockInThread, whose methods need no await.
+    """
+
+    def __init__(self, settings: Settings, rules: Sequence[Item] = ()) -> None:
+        self.tls = tls_of(settings)
+        self.app = create_app(settings)
+        self.worlds = self.app[WORLDS]
+        super().__init__(self.worlds.main)
+        self.runner = web.AppRunner(
+            self.app,
+            access_log=None,
+            logger=server_log,
+            shutdown_timeout=0.2,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+        )
+        self.port = settings.port
+        self.first_rules = rules
+        self.listener: Listener | None = None
+        self.handles: dict[str, Handle] = {}  # of other worlds, by name
+        self.thread: LoopThread | None = None
+        with self.cloud.store.released_on_failure():
+            self._add_first_rules()
+
+    async def __aenter__(self) -> Mock:
+        if self.loop:
+            raise RuntimeError("a mock runs once; serve() makes another one")
+        self.loop = running_loop()
+        with self.cloud.store.released_on_failure():
+            self.listener = Listener(self.settings, self.settings.port, self.tls)
+            self.port, self.rest.root = self.listener.port, self.listener.base
+            self.worlds.listen = self._listen
+            try:
+                await self.runner.setup()
+                await self.listener.accept(self.runner.server)
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        for listener in self._listeners():
+            listener.close()
+        for handle in [self, *self.handles.values()]:
+            for _, writer in handle.idle:
+                writer.close()
+        await self.runner.cleanup()
+
+    def __enter__(self) -> MockInThread:
+        self.thread = LoopThread()
+        try:
+            self.thread.run(self.__aenter__())
+        except BaseException:
+            self.thread.close()
+            raise
+        return MockInThread(self, self.thread)
+
+    def __exit__(self, *failure: object) -> None:
+        if self.thread:
+            self.thread.run(self.__aexit__())
+            self.thread.close()
+
+    async def _listen(self, port: int) -> Listener:
+        """Listen at one more port."""
+        listener = Listener(self.settings, port, self.tls)
+        await listener.accept(self.runner.server)
+        return listener
+
+    def _listeners(self) -> list[Listener]:
+        """Return the sockets of all worlds."""
+        worlds = self.worlds.by_name.values()
+        return [*filter(None, [self.listener, *(world.listener for world in worlds)])]
+
+    def listens_at(self, host: str, port: int) -> bool:
+        """Return True if this mock listens at an address."""
+        return any(listener.is_at(host, port) for listener in self._listeners())
+
+    def down(self) -> None:
+        """Go down, as a host without power: connections break, new ones are refused.
+
+        The cloud stays as it is. The ports of other worlds stay open.
+        """
+        if self.listener:
+            self.listener.close()
+            self.listener = None
+        for connection in self.runner.server.connections if self.runner.server else ():
+            if connection.transport:
+                shut(connection.transport.get_extra_info("socket"))
+                connection.transport.abort()
+
+    def up(self) -> None:
+        """Come back on the same port."""
+        if not self.listener:
+            self.listener = Listener(self.settings, self.port, self.tls)
+            self.clock.spawn(self.listener.accept(self.runner.server))
+
+    async def world(self, name: str) -> Handle:
+        """Return the handle of another world of this mock, which is made if it is not there.
+
+        Raise ValueError for a name that no world may have.
+        """
+        NAME_OF_WORLD.check("name", name)
+        world = self.worlds.named(name)
+        handle = self.handles.get(name)
+        if not handle or handle.rest is not world.rest:
+            handle = self.handles[name] = Handle(world)
+            handle.loop = self.loop
+        return handle
+
+
 def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
@@ -22625,66 +22977,84 @@ class LoopThread:
 
 
 def waiting(
-    method: Callable[Concatenate[Mock, Params], Coroutine[Any, Any, Result]],
-) -> Callable[Concatenate[MockInThread, Params], Result]:
-    """Return the method of MockInThread that waits for a coroutine method of Mock."""
+    method: Callable[Concatenate[Handle, Params], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[HandleInThread, Params], Result]:
+    """Return the method of HandleInThread that waits for a coroutine method of Handle."""
 
     @functools.wraps(method)
-    def wait(self: MockInThread, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        return self.thread.run(method(self.mock, *args, **kwargs))
+    def wait(self: HandleInThread, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return self.thread.run(method(self.handle, *args, **kwargs))
 
     return wait
 
 
 def calling(
-    method: Callable[Concatenate[Mock, Params], Result],
-) -> Callable[Concatenate[MockInThread, Params], Result]:
-    """Return the method of MockInThread that calls a plain method of Mock in its thread."""
+    method: Callable[Concatenate[Handle, Params], Result],
+) -> Callable[Concatenate[HandleInThread, Params], Result]:
+    """Return the method of HandleInThread that calls a plain method of Handle in its thread."""
 
     @functools.wraps(method)
-    async def call(mock: Mock, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        return method(mock, *args, **kwargs)
+    async def call(handle: Handle, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return method(handle, *args, **kwargs)
 
     return waiting(call)
 
 
-class MockInThread:
-    """The handle of a mock that runs in another thread: the methods of Mock without await."""
+class HandleInThread:
+    """The handle of a world that runs in another thread: the methods of Handle without await."""
 
-    request = waiting(Mock.request)
-    login = waiting(Mock.login)
-    call = waiting(Mock.call)
-    create = waiting(Mock.create)
-    query = waiting(Mock.query)
-    act = waiting(Mock.act)
-    delete = waiting(Mock.delete)
-    advance = waiting(Mock.advance)
-    incident = waiting(Mock.incident)
-    end_incident = waiting(Mock.end_incident)
-    scenario = waiting(Mock.scenario)
-    reset = waiting(Mock.reset)
-    rule = calling(Mock.rule)
-    calls = calling(Mock.calls)
-    jobs = calling(Mock.jobs)
-    never_fired = calling(Mock.never_fired)
-    report = calling(Mock.report)
-    down = calling(Mock.down)
-    up = calling(Mock.up)
+    request = waiting(Handle.request)
+    login = waiting(Handle.login)
+    call = waiting(Handle.call)
+    create = waiting(Handle.create)
+    query = waiting(Handle.query)
+    act = waiting(Handle.act)
+    delete = waiting(Handle.delete)
+    advance = waiting(Handle.advance)
+    incident = waiting(Handle.incident)
+    end_incident = waiting(Handle.end_incident)
+    scenario = waiting(Handle.scenario)
+    reset = waiting(Handle.reset)
+    rule = calling(Handle.rule)
+    calls = calling(Handle.calls)
+    jobs = calling(Handle.jobs)
+    never_fired = calling(Handle.never_fired)
+    report = calling(Handle.report)
 
-    def __init__(self, mock: Mock, thread: LoopThread) -> None:
-        self.mock, self.thread = mock, thread
-        self.settings, self.clock = mock.settings, mock.clock
-        self.base, self.url = mock.base, mock.url
-        self.db: tinydb.TinyDB = mock.db
-        mock.cloud.store.call_in_loop = thread.call
+    def __init__(self, handle: Handle, thread: LoopThread) -> None:
+        self.handle, self.thread = handle, thread
+        self.settings, self.clock = handle.settings, handle.clock
+        self.base, self.url = handle.base, handle.url
+        self.db: tinydb.TinyDB = handle.db
+        handle.cloud.store.call_in_loop = thread.call
 
     @property
     def session(self) -> str | None:
-        return self.mock.session
+        return self.handle.session
 
     @property
     def rules(self) -> list[Rule]:
-        return self.mock.rules
+        return self.handle.rules
+
+
+class MockInThread(HandleInThread):
+    """The handle of a mock that runs in another thread: the methods of Mock without await."""
+
+    def __init__(self, mock: Mock, thread: LoopThread) -> None:
+        super().__init__(mock, thread)
+        self.mock = mock
+
+    def world(self, name: str) -> HandleInThread:
+        """Return the handle of another world of this mock, which is made if it is not there."""
+        return HandleInThread(self.thread.run(self.mock.world(name)), self.thread)
+
+    def down(self) -> None:
+        """Go down; see Mock.down()."""
+        self.thread.call(self.mock.down)
+
+    def up(self) -> None:
+        """Come back on the same port."""
+        self.thread.call(self.mock.up)
 
 
 # its settings
@@ -22808,6 +23178,7 @@ class SharedMocks:
             self.handles[key] = MockInThread(mock, self.thread)
         handle = self.handles[key]
         handle.mock.first_rules = rules
+        self.thread.call(handle.mock.worlds.drop_all)
         handle.up()
         handle.reset()
         return handle
@@ -23223,7 +23594,7 @@ class Terminal(logging.Handler):
         is_screen = stream is not None and stream.isatty()
         self.rewrites = is_screen and os.environ.get("TERM") != "dumb"
         self.paint = paint_for(stream)
-        self.rest: Rest = None
+        self.rests: dict[str, Rest] = {}  # by world
         self.batch: list[Line] = []
         self.left_out = 0  # calls that the batch has no room for
         self.is_due = False  # True while a batch waits to be written
@@ -23247,8 +23618,8 @@ class Terminal(logging.Handler):
         self.stream.finish()
 
     def follow(self, rest: Rest) -> None:
-        """Show the calls to a mock from now on."""
-        self.rest = rest
+        """Show the calls to a world from now on."""
+        self.rests[rest.world] = rest
         if not self.quiet:
             rest.watchers.append(self.hear)
 
@@ -23284,7 +23655,7 @@ class Terminal(logging.Handler):
         """Return the job that a call submits or polls. Forget the oldest of too many."""
         job = self.open_jobs.get(entry.job)
         if job is None or entry.api != POLL_JOB.name:
-            record = self.rest.cloud.store.peek("Job", entry.job) or {}
+            record = self.job_record(entry)
             job = OpenJob(record.get("api", entry.api), entry.began, entry.began)
             self.open_jobs[entry.job] = job
             if len(self.open_jobs) > MOST_OPEN_JOBS:
@@ -23295,7 +23666,7 @@ class Terminal(logging.Handler):
         """Count the failure of a job. Log it after UNPOLLED seconds, unless a poll shows it."""
         if entry.end[0] != "failed":
             return
-        record = self.rest.cloud.store.peek("Job", entry.job) or {}
+        record = self.job_record(entry)
         self.count_failure(bool(record.get("rule")))
         job = self.open_jobs.get(entry.job)
         if job:
@@ -23307,9 +23678,13 @@ class Terminal(logging.Handler):
         """Log why a job failed, unless a poll has shown it."""
         entry, job.unlogged = job.unlogged, None
         if entry and self.open_jobs.get(entry.job) is job:
-            record = self.rest.cloud.store.peek("Job", entry.job) or {}
+            record = self.job_record(entry)
             reason = failure_of(record) or entry.end[1]
             log.info("%s failed, job %s: %s", entry.api, entry.job, reason)
+
+    def job_record(self, entry: Entry) -> Item:
+        """Return the record of the job that a call submits or polls, {} if it is gone."""
+        return self.rests[entry.world].cloud.store.peek("Job", entry.job) or {}
 
     def log_open_jobs(self) -> None:
         """Log the failures that no poll has shown, and the polled jobs that go on."""
@@ -23399,7 +23774,7 @@ class Terminal(logging.Handler):
 
     def call_text(self, entry: Entry, job: OpenJob | None) -> str:
         """Return the line of a call, and the lines below it. `job` is the one that it polls."""
-        now = datetime.fromtimestamp(self.rest.clock.system_time())
+        now = datetime.fromtimestamp(self.rests[""].clock.system_time())
         row = entry.as_json()
         ending = duration(entry.ms)
         if job:
@@ -23432,6 +23807,8 @@ def call_line(time: str, row: Item, ending: str, paint: Paint) -> str:
     status = str(row["status"] or row["outcome"])
     colour = GREEN if status < "4" else RED
     target = f"{row['path']}?{row['query']}" if row["query"] else row["path"]
+    if row["world"]:
+        target = f"/w/{row['world']}{target}"
     code = row["code"] if row["status"] >= 400 else ""
     columns = [
         time,
@@ -23497,6 +23874,7 @@ async def run(mock: Mock, terminal: Terminal) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with mock:
         terminal.follow(mock.rest)
+        mock.worlds.followers.append(terminal.follow)
         welcome(mock, terminal)
         await stop.wait()
     if not mock.settings.quiet:

@@ -1,4 +1,4 @@
-"""What `make bench` prints of the fixtures: what one costs, and 500 tests that each create a zone."""
+"""What `make bench` prints of the fixtures: what one costs, a world, and 500 tests that each create a zone."""
 
 import asyncio
 import statistics
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 from zmock import SharedMocks, serve
@@ -39,6 +40,23 @@ async def in_the_loop():
     shown("fixture zmock", took[1:], 10)
 
 
+async def worlds():
+    """A world, demo cloud: its making, and its share of memory."""
+    async with serve(worlds=2 * ROUNDS) as mock:
+        took = []
+        for n in range(ROUNDS):
+            began = time.perf_counter()
+            mock.worlds.named(f"w{n}")
+            took.append(time.perf_counter() - began)
+        shown("world", took, 5)
+        tracemalloc.start()
+        for n in range(ROUNDS):
+            mock.worlds.named(f"m{n}")
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        print(f"{'memory of a world':40} {held / ROUNDS / 1024:6.0f} kB")
+
+
 def in_a_thread():
     threaded, took = SharedMocks(), []
     for _ in range(ROUNDS):
@@ -64,5 +82,6 @@ def many_tests():
 
 if __name__ == "__main__":
     asyncio.run(in_the_loop())
+    asyncio.run(worlds())
     in_a_thread()
     many_tests()

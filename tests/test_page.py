@@ -361,8 +361,8 @@ async def test_a_snapshot_is_taken_and_restored_and_a_reset_can_be_taken_back(zm
     await page.click("[data-snapshot=mine] button", "Confirm?")
     await page.see("mine is restored")
     assert [zone["name"] for zone in await zmock.query("zones", "name?=first,second")] == ["first"]
-    await page.click("section:last-child button", "Reset")
-    await page.click("section:last-child button", "Confirm?")
+    await page.click("section:nth-child(2) button", "Reset")
+    await page.click("section:nth-child(2) button", "Confirm?")
     await page.see("before-reset", "[data-snapshot]")
     await zmock.login()
     assert await zmock.query("zones", "name=first") == []
@@ -370,6 +370,24 @@ async def test_a_snapshot_is_taken_and_restored_and_a_reset_can_be_taken_back(zm
     await page.see("before-reset is restored")
     await zmock.login()
     assert len(await zmock.query("zones", "name=first")) == 1
+
+
+async def test_worlds_are_made_opened_and_dropped(zmock, page):
+    await go_to(page, "state")
+    await page.write("mine", "#world")
+    await page.click("button", "Make")
+    await page.see("mine", "[data-world]")
+    world = await zmock.world("mine")
+    await world.create("CreateZone", name="only here")
+    await page.run("document.querySelector('[data-world=mine] a').click()")
+    await page.see("mine", "h1")
+    await page.run("location.hash = '#/cloud/zones'")
+    await page.see("only here", "tbody")
+    await page.run(f"location.href = '{zmock.base}/#/state'")
+    await page.see("mine", "[data-world]")
+    await page.click("[data-world=mine] button", "Drop")
+    await page.click("[data-world=mine] button", "Confirm?")
+    await page.until("!document.querySelector('[data-world]')")
 
 
 # how it behaves
@@ -474,6 +492,7 @@ async def test_each_place_fits_its_window_and_names_its_controls(zmock, browser,
     await zmock.login()
     await zmock.request("POST", "/volumes/data", {"params": {"name": "a-volume-with-a-name", "diskOfferingUuid": named("disk-20g")}})
     await ask_control(zmock, "PUT", "snapshots/mine")
+    await zmock.world("a-world-with-a-long-name-" + 30 * "x")
     page = await opened(browser, zmock, **options)
     page.expected = ["status of 404"]
     width, is_dark = options.get("width", 1280), options.get("dark", False)

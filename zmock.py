@@ -33,13 +33,14 @@ Read it from top to bottom. A section uses only what stands above it.
     API              /zstack/v1: requests, hints, answers, and how answers break
     Contract         the APIs as OpenAPI 3.1
     Control          /zmock: look inside, move time, add rules and incidents, reset
-    App              create_app(), its start and its end, and the sockets
+    App              create_app() with its worlds, their start and their end, and the sockets
     Fixtures         the handle of a mock in a test, and the pytest plugin
     Terminal         what people read on stderr: a line for each call, and what went wrong
     Main             the server, the other commands, and the command line
 
 How a call goes, from a request to the end of its job:
 
+    Worlds.answer        finds the world of the request
     Rest.answer          the one way out; it records the call in the journal and sends the answer
     Rest.dispatch        finds the API of the path, reads the body and the parameters
       Cloud.check        checks the parameters against the row of the API
@@ -66,6 +67,7 @@ Terms, as ZStack uses them:
     primary storage  holds volumes; backup storage holds images
     rule             makes calls slow, failing or broken; an incident breaks a part of the cloud
     snapshot         a named copy of the whole state
+    world            a cloud apart from the others in the process; the main one has no name
     journal          the calls that were made
 
 PYTEST_DONT_REWRITE: a plugin without assert statements needs no rewriting.

@@ -4940,6 +4940,11 @@ class Database(tinydb.TinyDB):
     def rows(self, type: str) -> Collection[Item]:
         return self.table(type).items.values()
 
+    def all_rows(self) -> dict[str, list[Item]]:
+        """Return all items by type."""
+        items = self.standing | {type: table.items for type, table in self.tables.items()}
+        return {type: [*items[type].values()] for type in items}
+
     def count(self, type: str) -> int:
         return len(self.table(type).items)
 
@@ -7702,6 +7707,7 @@ class Call:
     key: str = ""  # its call_key()
     arguments: Item = field(default_factory=dict)  # as the client sent them, with tags
     on_end: Any = None  # called with the state and the error code that its job ends with
+    seq: int = 0  # in the journal
 
     def __getitem__(self, name: str) -> Any:
         return self.params.get(name)
@@ -7797,6 +7803,7 @@ class Run:
             self.fail_in_time(ApiError("SYS.1000", str(error)))
         else:
             self.log += changes
+            self.cloud.note_changes(self.call, changes)
             if last:
                 self.finish(body, None)
             else:
@@ -9317,6 +9324,7 @@ class Cloud:
         self.draws: Counter[tuple[str, bool]] = Counter()  # the durations drawn for each API
         self.creation_moment: Seconds | None = None  # the date that new objects get instead of now
         self.acting: Uuid | None = None  # the account whose call is being done, but for admin
+        self.changed_by: dict[tuple[str, Uuid], int] = {}  # the seq of the last call, by object
         self.resets += 1
         self.outages = Outages()
 
@@ -9494,6 +9502,11 @@ class Cloud:
         for type, uuid in sorted(touched):
             if not self.store.peek(type, uuid):
                 self.update_dependents(type, uuid)
+
+    def note_changes(self, call: Call, changes: list[tuple]) -> None:
+        """Remember the call that has changed objects."""
+        if call.seq:
+            self.changed_by.update((change[:2], call.seq) for change in changes)
 
     def notice(self, event: str, subject: str, *arguments: Any) -> None:
         """Call the functions that are registered for an event (see `on`)."""
@@ -18681,6 +18694,7 @@ class Rest:
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
         self.start: Start | None = None  # the cloud as it was made, for a reset
+        self.first: dict[str, list[Item]] | None = None  # all items at the start, for a diff
         self.made: Item = {}  # the settings that filled the folder: {"cloud": "demo", "seed": 1}
         self.world = cloud.world
         self.prefix = f"/w/{cloud.world}" if cloud.world else ""  # of the paths of this world
@@ -18742,6 +18756,7 @@ class Rest:
             session = self.check_session(request, api)
             call = self.read_call(request, api, variables, body, session, entry)
         self.cloud.used[call.api.name] += 1
+        call.seq = entry.seq
         at_once = self.cloud.at_once(call.api)
         if not at_once:
             call.seconds = draw_seconds(self.cloud, call.api)
@@ -19162,6 +19177,7 @@ class Rest:
         try:
             with store.all_or_nothing() as changes:
                 body = self.cloud.perform(call)
+            self.cloud.note_changes(call, changes)
         except NeverAnswered as error:
             await self.wait(self.clock.sleep(error.seconds, f"time-out of {call.api.name}"))
             raise
@@ -20345,6 +20361,42 @@ def with_summary(events: list[Event]) -> list[Event]:
     return sorted(others, key=operator.attrgetter("seq"))
 
 
+# what has changed
+
+UNCOMPARED = {*SILENT_TYPES, *NOT_QUERIED}  # types that a diff leaves out
+
+
+def diff_of(cloud: Cloud, before: dict[str, list[Item]]) -> Item:
+    """Return what was added, removed and changed since a state, by type and uuid.
+
+    Each object has `by`, the seq of the last call that changed it, unless none did. Of a changed
+    one each field has the values before and now. A new lastOpDate alone is no change.
+    """
+    diff: dict[str, dict] = {"added": {}, "removed": {}, "changed": {}}
+    for type in sorted((before.keys() | cloud.store.tables.keys()) - UNCOMPARED):
+        old = {item["uuid"]: item for item in before.get(type, ())}
+        new = {item["uuid"]: item for item in cloud.store.rows(type)}
+        for uuid in sorted(old.keys() | new.keys()):
+            if old.get(uuid) is new.get(uuid):
+                continue
+            kind, facts = difference(cloud, type, old.get(uuid), new.get(uuid))
+            if facts:
+                by = {"by": cloud.changed_by.get((type, uuid))}
+                diff[kind].setdefault(type, {})[uuid] = without_nulls(facts | by)
+    return diff
+
+
+def difference(
+    cloud: Cloud, type: str, before: Item | None, now: Item | None
+) -> tuple[str, Item]:
+    """Return how an object differs, added, removed or changed, and its name or its fields."""
+    if not (before and now):
+        return "added" if now else "removed", {"name": (now or before or {}).get("name")}
+    old, new = cloud.inventory(type, before), cloud.inventory(type, now)
+    names = [name for name in old | new if old.get(name) != new.get(name) and name != "lastOpDate"]
+    return "changed", {name: [old.get(name), new.get(name)] for name in names}
+
+
 # reading requests
 
 
@@ -21398,6 +21450,27 @@ class Control:
             raise ControlError(404, text, f"there are {', '.join(sorted(collections))}")
         return collections[path]
 
+    # what has changed
+
+    async def show_diff(self, request: web.Request) -> Item:
+        """Return what was added, removed and changed since the start, or since from=SNAPSHOT."""
+        refuse_other_keys(request, ["from"], "a diff is one from=start, or from=SNAPSHOT")
+        name = request.query.get("from", "start")
+        if name == "start":
+            return self.diff()
+        documents = await self.on_disk(self.read_snapshot, name)
+        before = {type: [*items.values()] for type, items in self.store.standing.items()}
+        for type, items in documents.items():
+            before[type] = [*before.get(type, ()), *items.values()]
+        return diff_of(self.cloud, before)
+
+    def diff(self) -> Item:
+        """Return what has changed since the start. Raise ControlError if that is not known."""
+        if self.rest.first is None:
+            hint = "take a snapshot, and compare with that: GET /zmock/diff?from=SNAPSHOT"
+            raise ControlError(409, "the start of this cloud was before this start of zmock", hint)
+        return diff_of(self.cloud, self.rest.first)
+
     # snapshots
 
     async def list_snapshots(self, request: web.Request) -> Item:
@@ -21581,6 +21654,7 @@ class Control:
         "GET objects/{name}": query_objects,
         "GET queryable/{name}": show_queryable,
         "GET explain": explain,
+        "GET diff": show_diff,
         "GET snapshots": list_snapshots,
         "POST snapshots/{name}/restore": restore_snapshot,
         "GET snapshots/{name}": show_snapshot,
@@ -21600,7 +21674,7 @@ class Control:
     }
     CALLS_WITH_QUERY = (  # they refuse other keys themselves
         "POST rules", "GET jobs", "GET calls", "GET calls/{name}", "GET wait", "GET events",
-        "GET objects/{name}", "GET queryable/{name}", "GET explain",
+        "GET objects/{name}", "GET queryable/{name}", "GET explain", "GET diff",
     )  # fmt: skip
 
 
@@ -22051,6 +22125,7 @@ def reset_mock(rest: Rest) -> None:
     expunge_all_later(cloud)
     resume_long_jobs(cloud)
     plan_all(cloud)
+    rest.first = cloud.store.all_rows()
     load_rules(rest)
     sweep_regularly(rest)
     rest.clock.reread_files()
@@ -22762,6 +22837,25 @@ class Handle:
         """Return the api-jobs, as GET /zmock/jobs shows them."""
         return [self.cloud.jobs.as_json(record) for record in self.cloud.store.rows("Job")]
 
+    def diff(self) -> Item:
+        """Return what was added, removed and changed since the start, as GET /zmock/diff does."""
+        return self.control.diff()
+
+    def leaks(self) -> list[str]:
+        """Return a line for each object that a call has made and none has deleted."""
+        added = self.diff()["added"]
+        objects = [(type, uuid, facts) for type in added for uuid, facts in added[type].items()]
+        deleted = set()  # those that wait to be expunged
+        for type, uuid, _ in objects:
+            if type in EXPUNGING and EXPUNGING[type].waits(self.cloud.look(type, uuid)):
+                deleted.add(uuid)
+        lines = []
+        for type, uuid, facts in objects:
+            values = filter(is_text, self.cloud.look(type, uuid).values())
+            if "by" in facts and deleted.isdisjoint(values):  # nor is it a part of a deleted one
+                lines.append(f"{type} {facts.get('name', uuid)}, made by call #{facts['by']}")
+        return lines
+
     def never_fired(self) -> list[Rule]:
         """Return the rules that no call has met, without those that depend on chance."""
         silent = [rule for rule in self.rules if not rule.hits]
@@ -23020,6 +23114,8 @@ class HandleInThread:
     rule = calling(Handle.rule)
     calls = calling(Handle.calls)
     jobs = calling(Handle.jobs)
+    diff = calling(Handle.diff)
+    leaks = calling(Handle.leaks)
     never_fired = calling(Handle.never_fired)
     report = calling(Handle.report)
 
@@ -23122,8 +23218,9 @@ def read_value(setting: Field[Any], value: Any) -> Any:
 # the pytest plugin
 
 MARKER = (
-    'zmock(cloud="empty", dialect="server", rules=[...], strict=False): settings of the fixtures '
-    "zmock and zmock_server; where strict is False, a rule may stay unused"
+    'zmock(cloud="empty", dialect="server", rules=[...], strict=False, leaks="fail"): settings of '
+    "the fixtures zmock and zmock_server; where strict is False, a rule may stay unused; "
+    'leaks="fail" fails a test that does not delete what it makes'
 )
 LOOP_FIXTURES = {  # the fixture behind zmock, by the scope of the test's event loop
     "function": "_zmock_function",
@@ -23155,6 +23252,21 @@ ELSEWHERE = (
     f"the event loop of zmock stands still while this client waits in another one; {ONE_LOOP}"
 )
 UNUSED = "(@pytest.mark.zmock(strict=False) lets them stay unused)"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is held against a test that has passed."""
+
+    strict: bool  # each rule has fired
+    leaks: bool  # it has deleted all that it has made
+
+
+def read_leaks(value: Any) -> bool:
+    """Return True if the keyword leaks of the marker is "fail"."""
+    if value not in ("fail", "allow"):
+        raise SettingsError(f'leaks is "fail" or "allow", not {value!r}')
+    return value == "fail"
 
 
 class SharedMocks:
@@ -23197,7 +23309,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     import pytest
 
-    MOCKS = pytest.StashKey[list]()  # of a test: (handle, strict) of each mock that it uses
+    MOCKS = pytest.StashKey[list]()  # of a test: (handle, Checks) of each mock that it uses
     IN_LOOPS = pytest.StashKey[set]()  # of a run: (thread, mock) of each mock in a test's loop
 
     # in a test: zmock, zmock_server, zmock_settings, and the marker
@@ -23312,13 +23424,14 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         mistake = ""
         try:
             keywords = keywords_of(request)
-            strict = keywords.pop("strict", True)
+            leaks = read_leaks(keywords.pop("leaks", "allow"))
+            checks = Checks(keywords.pop("strict", True), leaks)
             mock = take(keywords)
         except (SettingsError, ValueError) as error:
             mistake = f"zmock: {error}"
         if mistake:  # outside the handler: the report shows no second exception
             pytest.fail(mistake, pytrace=False)
-        request.node.stash[MOCKS].append((mock, strict))
+        request.node.stash[MOCKS].append((mock, checks))
         return mock
 
     def keywords_of(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -23339,17 +23452,20 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(item: pytest.Item) -> Any:
-        """Fail a test that passed if a rule never fired: the test has not met its fault."""
+        """Fail a test that passed if a rule never fired, or with leaks="fail" if it leaks."""
         outcome = yield
-        for mock, strict in item.stash.get(MOCKS, ()):
+        for mock, checks in item.stash.get(MOCKS, ()):
             lines = []
-            for rule in mock.never_fired() if strict else ():
+            for rule in mock.never_fired() if checks.strict else ():
                 text = json.dumps(rule.definition, ensure_ascii=False)
                 lines.append(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {text}")
             if lines:
                 rules = "".join(lines)
                 message = f"no call has met these rules of zmock:{rules}\n{UNUSED}"
                 pytest.fail(message, pytrace=False)
+            leaks = "".join(f"\n  {line}" for line in mock.leaks()) if checks.leaks else ""
+            if leaks:
+                pytest.fail(f"the test has made and not deleted:{leaks}", pytrace=False)
         return outcome
 
     @pytest.hookimpl(wrapper=True)

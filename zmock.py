@@ -18225,7 +18225,7 @@ LONGEST_BODY = 1 << 14  # characters or bytes of a body in the journal
 MOST_BODIES = 1000  # calls whose headers and bodies the journal holds
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
 INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
-    "moment", "began", "hints", "drop", "end", "fault", "error", "is_last", "hung_up",
+    "moment", "began", "hints", "drop", "end", "pages", "fault", "error", "is_last", "hung_up",
     "is_spelled", "request", "answer",
 )  # fmt: skip
 SECRET_NAME = re.compile(
@@ -18332,6 +18332,7 @@ class Entry:
     ms        from the head of the request to the answer, in real time
     drop      how the answer breaks
     end       the outcome and the code of its job, once that has ended
+    pages     what a query has met: an empty page, a second page
 
     Only the terminal shows these:
 
@@ -18362,6 +18363,7 @@ class Entry:
     hints: list[str] = field(default_factory=list)
     drop: str = ""
     end: tuple = ()
+    pages: tuple[str, ...] = ()
     fault: Fault = NO_FAULT
     error: str = ""
     is_last: bool = False
@@ -18501,6 +18503,7 @@ class CachedAnswer:
 
     head       without the date
     message    it, as the journal shows it
+    pages      what it is: an empty page, a second page
     versions   of the tables of these types: [("Zone", version)]
     """
 
@@ -18509,12 +18512,64 @@ class CachedAnswer:
     body: bytes
     head: bytes
     message: Message
+    pages: tuple[str, ...]
     versions: list[tuple[str, object]]
 
     @property
     def weight(self) -> int:
         """About how many bytes it takes."""
         return 2000 + len(self.body) + sum(len(str(value)) for value in self.params.values())
+
+
+SLOW = 1000  # ms of real time
+
+
+class Coverage:
+    """Counts the outcomes that clients have met, by API."""
+
+    def __init__(self) -> None:
+        self.met: dict[str, Counter[str]] = {}
+
+    def count(self, api: str, outcome: str) -> None:
+        self.met.setdefault(api, Counter())[outcome] += 1
+
+    def note(self, entry: Entry, status: int) -> None:
+        """Count what a call has met with its answer. A job counts when it ends."""
+        if entry.drop:
+            self.count(entry.api, "dropped")
+        elif not (entry.job and status == 202):
+            self.count(entry.api, str(status))
+        for page in entry.pages if status == 200 else ():
+            self.count(entry.api, page)
+        if entry.ms > SLOW:
+            self.count(entry.api, "slow")
+
+    def facts(self, cloud: Cloud) -> dict[str, Item]:
+        """Return of each API that was called the outcomes met, and all that are possible."""
+        facts = {}
+        for name in sorted(self.met):
+            possible = possible_outcomes(cloud, cloud.catalogue.apis[name])
+            facts[name] = {"met": dict(self.met[name]), "possible": possible}
+        return facts
+
+
+def possible_outcomes(cloud: Cloud, api: Api) -> list[str]:
+    """Return the outcomes of an API that a client has to be ready for."""
+    if not cloud.at_once(api):
+        return ["202>200", "202>503", "400", "poll-404", "slow", "dropped"]
+    pages = ["empty-page", "second-page"] if api.kind == "Query" else []
+    return ["200", *pages, "400", "503", "slow", "dropped"]
+
+
+def coverage_report(facts: dict[str, Item]) -> Item:
+    """Return a coverage as GET /zmock/coverage shows it, from the facts of Coverage."""
+    apis, met, possible = {}, 0, 0
+    for name, row in facts.items():
+        missing = [outcome for outcome in row["possible"] if outcome not in row["met"]]
+        apis[name] = {"met": row["met"], "missing": missing}
+        met += len(row["possible"]) - len(missing)
+        possible += len(row["possible"])
+    return {"apis": apis, "met": met, "possible": possible}
 
 
 class AnswerCache:
@@ -18687,6 +18742,9 @@ class Rest:
         self.dropped = 0  # calls that the journal had no room for
         self.watchers: list[Callable[[str, Entry], None]] = []  # of calls, see tell()
         self.logged_hints: dict[str, None] = {}  # the oldest first
+        self.coverage = Coverage()
+        self.totals: Counter[tuple[str, str]] = Counter()  # of calls, by API and status
+        self.hits: Counter[str] = Counter()  # of faults, by rule
         self.cached = AnswerCache(cloud.store)
         hint_on_path = functools.partial(path_hint, cloud.catalogue)
         self.hint_on_path = functools.lru_cache(MOST_WRONG_PATHS)(hint_on_path)
@@ -18795,7 +18853,7 @@ class Rest:
         if session["userUuid"] != ADMIN:
             return None
         self.cloud.used[cached.api.name] += 1
-        entry.answer = cached.message
+        entry.answer, entry.pages = cached.message, cached.pages
         return Answer(200, cached.body, ready=cached.head)
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
@@ -18813,7 +18871,9 @@ class Rest:
         head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
         versions = [(type, self.cloud.store.table(type).version) for type in types]
         message = Message.of(headers, text)
-        cached = CachedAnswer(call.api, entry.params, text, head.encode(), message, versions)
+        cached = CachedAnswer(
+            call.api, entry.params, text, head.encode(), message, entry.pages, versions
+        )
         self.cached.keep(request.raw_path, cached)
 
     # reading
@@ -19063,6 +19123,7 @@ class Rest:
             entry.hints.append(fault.hint)
         if fault.name:
             entry.fault = fault
+            self.hits[fault.name.partition(";")[0]] += 1
             self.tell("fault", entry)
 
     def occasion_of(
@@ -19199,6 +19260,10 @@ class Rest:
         """
         row = self.catalogue.resource(call.api.type)
         has_any = bool(body.get("total") or body.get("inventories"))
+        if body.get("inventories") == []:
+            entry.pages = ("empty-page",)
+        elif call["query"].start:
+            entry.pages = ("second-page",)
         uuid = call["query"].uuid
         if uuid and not has_any and not re.fullmatch("[0-9a-fA-F]{32}", uuid):
             param = ValueSpec("uuid", refers=row.name)
@@ -19372,6 +19437,11 @@ class Rest:
             entry.outcome = "error" if status >= 400 else "ok"
         if entry.outcome == "running" and entry.end:  # the job was quicker
             entry.outcome, entry.code = entry.end
+        self.totals[entry.api, str(entry.status or entry.drop)] += 1
+        if entry.api == POLL_JOB.name and status == 404:
+            self.note_lost_poll(entry)
+        elif entry.api in self.catalogue.apis:
+            self.coverage.note(entry, status)
         entry.path, entry.params = entry.path[:LONGEST_VALUE], frozen(entry.params)
         entry.query = masked_text(entry.query)
         if len(self.journal) == self.journal.maxlen:
@@ -19385,9 +19455,17 @@ class Rest:
             self.log_hints(entry)
         self.tell("call", entry)
 
+    def note_lost_poll(self, entry: Entry) -> None:
+        """Count a poll of a job that has expired for the API of the job."""
+        for other in reversed(self.journal):
+            if other.job == entry.job and other.api in self.catalogue.apis:
+                self.coverage.count(other.api, "poll-404")
+                return
+
     def record_end(self, entry: Entry, outcome: str, code: str) -> None:
         """Give the entry of a 202 the outcome of its job, and tell who watches again."""
         entry.end = outcome, code
+        self.coverage.count(entry.api, "202>200" if outcome == "succeeded" else "202>503")
         if entry.outcome == "running":
             entry.outcome, entry.code = entry.end
             self.tell("end", entry)
@@ -20359,6 +20437,20 @@ def with_summary(events: list[Event]) -> list[Event]:
         last = [event.facts() for event in calls[-MOST_IN_SUMMARY:]]
         others.append(Event(calls[-1].seq, "calls", {"count": count, "last": last}))
     return sorted(others, key=operator.attrgetter("seq"))
+
+
+# numbers for Prometheus
+
+
+def metric(
+    name: str, kind: str, labels: Sequence[str], values: Mapping[Any, int]
+) -> Iterator[str]:
+    """Yield the lines of a metric: {("CreateZone", "202"): 3} are its values by labels."""
+    yield f"# TYPE {name} {kind}\n"
+    for key in sorted(values):
+        texts = [json.dumps(text, ensure_ascii=False) for text in key]
+        pairs = ",".join(map("{}={}".format, labels, texts))
+        yield f"{name}{{{pairs}}} {values[key]}\n"
 
 
 # what has changed
@@ -21471,6 +21563,31 @@ class Control:
             raise ControlError(409, "the start of this cloud was before this start of zmock", hint)
         return diff_of(self.cloud, self.rest.first)
 
+    # what the client has met
+
+    async def show_coverage(self, request: web.Request) -> Item:
+        """Return the outcomes that clients have met of each API they called, and those missing."""
+        return coverage_report(self.rest.coverage.facts(self.cloud))
+
+    async def show_metrics(self, request: web.Request) -> web.Response:
+        """Return calls, jobs, faults and objects in the text format of Prometheus."""
+        text = "".join(self.metrics())
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=text.encode(), headers=headers)
+
+    def metrics(self) -> Iterator[str]:
+        """Yield the lines of all metrics."""
+        calls = {(api or "none", status): n for (api, status), n in self.rest.totals.items()}
+        yield from metric("zmock_calls_total", "counter", ("api", "status"), calls)
+        states = Counter(map(self.jobs.state_of, self.store.rows("Job")))
+        jobs = {(state,): states[state] for state in JOB_STATES}
+        yield from metric("zmock_jobs", "gauge", ("state",), jobs)
+        hits = {(rule,): n for rule, n in self.rest.hits.items()}
+        yield from metric("zmock_faults_total", "counter", ("rule",), hits)
+        counts = self.health()["objects"]
+        objects = {(type,): n for type, n in counts.items()}
+        yield from metric("zmock_objects", "gauge", ("type",), objects)
+
     # snapshots
 
     async def list_snapshots(self, request: web.Request) -> Item:
@@ -21655,6 +21772,8 @@ class Control:
         "GET queryable/{name}": show_queryable,
         "GET explain": explain,
         "GET diff": show_diff,
+        "GET coverage": show_coverage,
+        "GET metrics": show_metrics,
         "GET snapshots": list_snapshots,
         "POST snapshots/{name}/restore": restore_snapshot,
         "GET snapshots/{name}": show_snapshot,
@@ -22139,6 +22258,7 @@ def clear_mock(rest: Rest) -> None:
     rest.clock.mode = rest.settings.clock
     rest.clock.restart()
     rest.forget_calls()
+    rest.coverage = Coverage()
     rest.faults.clear()
     rest.scenarios.clear()
 
@@ -22841,6 +22961,14 @@ class Handle:
         """Return what was added, removed and changed since the start, as GET /zmock/diff does."""
         return self.control.diff()
 
+    def coverage(self) -> Item:
+        """Return the outcomes that calls have met and missed, as GET /zmock/coverage does."""
+        return coverage_report(self.coverage_facts())
+
+    def coverage_facts(self) -> dict[str, Item]:
+        """Return of each API that was called the outcomes met, and all that are possible."""
+        return self.rest.coverage.facts(self.cloud)
+
     def leaks(self) -> list[str]:
         """Return a line for each object that a call has made and none has deleted."""
         added = self.diff()["added"]
@@ -23116,6 +23244,8 @@ class HandleInThread:
     jobs = calling(Handle.jobs)
     diff = calling(Handle.diff)
     leaks = calling(Handle.leaks)
+    coverage = calling(Handle.coverage)
+    coverage_facts = calling(Handle.coverage_facts)
     never_fired = calling(Handle.never_fired)
     report = calling(Handle.report)
 
@@ -23269,6 +23399,33 @@ def read_leaks(value: Any) -> bool:
     return value == "fail"
 
 
+class CoverageTable:
+    """The outcomes that all tests of a run have met."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Item] = {}
+
+    def add(self, facts: dict[str, Item]) -> None:
+        """Add what a test, or a worker of pytest-xdist, has met."""
+        for name, row in facts.items():
+            own = self.facts.setdefault(name, {"met": {}, "possible": row["possible"]})
+            own["met"] = dict(Counter(own["met"]) + Counter(row["met"]))
+
+    def percentage(self) -> float:
+        """Return the percentage met of the outcomes that are possible."""
+        report = coverage_report(self.facts)
+        return 100 * report["met"] / report["possible"] if report["possible"] else 100.0
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each API, and one for all."""
+        report = coverage_report(self.facts)
+        width = max([10, *map(len, report["apis"])])
+        for name, row in report["apis"].items():
+            met = ", ".join(f"{outcome} {n}" for outcome, n in sorted(row["met"].items()))
+            yield f"{name:{width}}  met {met}; missing {', '.join(row['missing']) or 'none'}"
+        yield f"{report['met']} of {report['possible']} outcomes met, {self.percentage():.0f} %"
+
+
 class SharedMocks:
     """The mocks of zmock_server in one thread: one for each combination of settings."""
 
@@ -23311,6 +23468,61 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     MOCKS = pytest.StashKey[list]()  # of a test: (handle, Checks) of each mock that it uses
     IN_LOOPS = pytest.StashKey[set]()  # of a run: (thread, mock) of each mock in a test's loop
+
+    COVERAGE = pytest.StashKey[CoverageTable]()  # of a run
+
+    # the coverage of outcomes
+
+    def pytest_addoption(parser: pytest.Parser) -> None:
+        group = parser.getgroup("zmock")
+        text = "print which outcomes of ZStack's APIs the tests have met, and which not"
+        group.addoption("--zmock-coverage", action="store_true", help=text)
+        text = "fail if they have met less than this percentage of the possible outcomes"
+        group.addoption("--zmock-coverage-fail-under", type=float, metavar="N", help=text)
+
+    def coverage_of(config: pytest.Config) -> CoverageTable:
+        return config.stash.setdefault(COVERAGE, CoverageTable())
+
+    def shows_coverage(config: pytest.Config) -> bool:
+        options = config.option
+        return options.zmock_coverage or options.zmock_coverage_fail_under is not None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(item: pytest.Item) -> None:
+        """Add what the test has met, while its mocks are there."""
+        if shows_coverage(item.config):
+            for mock, _ in item.stash.get(MOCKS, ()):
+                coverage_of(item.config).add(mock.coverage_facts())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(session: pytest.Session) -> None:
+        """Send what a worker has met to the others, and fail a run that has met too little."""
+        config = session.config
+        if hasattr(config, "workeroutput"):
+            config.workeroutput["zmock_coverage"] = coverage_of(config).facts
+        elif is_under(config) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(node: Any) -> None:
+        """Add what a worker of pytest-xdist has met."""
+        coverage_of(node.config).add(getattr(node, "workeroutput", {}).get("zmock_coverage", {}))
+
+    def is_under(config: pytest.Config) -> bool:
+        """Return True if the tests have met less than they have to."""
+        least = config.option.zmock_coverage_fail_under
+        return least is not None and coverage_of(config).percentage() < least
+
+    def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+        """Print the table."""
+        if not shows_coverage(config):
+            return
+        terminalreporter.section("zmock: outcomes of ZStack's APIs")
+        for line in coverage_of(config).lines():
+            terminalreporter.write_line(line)
+        if is_under(config):
+            least = config.option.zmock_coverage_fail_under
+            terminalreporter.write_line(f"that is less than {least:g} %", red=True)
 
     # in a test: zmock, zmock_server, zmock_settings, and the marker
 

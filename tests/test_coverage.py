@@ -1,0 +1,141 @@
+"""What a client has met: /zmock/coverage, --zmock-coverage, /zmock/metrics."""
+
+import re
+
+import aiohttp
+import pytest
+from asking import ask_control, each, outcome
+from test_fixtures import run_elsewhere
+
+from zmock import serve
+
+ASYNC = ["202>200", "202>503", "400", "poll-404", "slow", "dropped"]
+QUERY = ["200", "empty-page", "second-page", "400", "503", "slow", "dropped"]
+SYNC = ["200", "400", "503", "slow", "dropped"]
+ZONE = {"params": {"name": "z"}}
+
+NOTHING = {"apis": {}, "met": 0, "possible": 0}
+
+
+async def lose(mock):
+    """A job whose poll finds nothing."""
+    _, answer = await mock.request("POST", "/zones", ZONE)
+    await mock.advance(1)
+    job = answer["location"][-32:]
+    await ask_control(mock, "POST", f"jobs/{job}", {"do": "expire"})
+    assert (await mock.request("GET", f"/api-jobs/{job}"))[0] == 404
+
+
+async def broken(mock):
+    mock.rule(api="QueryZone", times=1, then={"drop": "reset"})
+    with pytest.raises(OSError):
+        await mock.request("GET", "/zones")
+
+
+MET = [
+    ("QueryZone", lambda mock: mock.request("GET", "/zones"), {"200": 1}, QUERY),
+    ("QueryZone", lambda mock: mock.request("GET", "/zones?q=name=nobody"), {"200": 1, "empty-page": 1}, QUERY),
+    ("QueryZone", lambda mock: mock.request("GET", "/zones?start=1&limit=1"), {"200": 1, "empty-page": 1}, QUERY),
+    ("QueryHost", lambda mock: mock.request("GET", "/hosts?start=1&limit=1"), {"200": 1, "second-page": 1}, QUERY),
+    ("QueryZone", lambda mock: mock.request("GET", "/zones?count=true"), {"200": 1}, QUERY),
+    ("QueryZone", lambda mock: mock.request("GET", "/zones?q=nonsense"), {"400": 1}, QUERY),
+    ("QueryZone", lambda mock: mock.request("GET", "/zones", headers={"Authorization": "OAuth x"}), {"503": 1}, QUERY),
+    ("QueryZone", broken, {"dropped": 1}, QUERY),
+    ("GetVersion", lambda mock: mock.request("PUT", "/management-nodes/actions", {"getVersion": {}}), {"200": 1}, SYNC),
+    ("CreateZone", lambda mock: outcome(mock, "POST", "/zones", ZONE), {"202>200": 1}, ASYNC),
+    ("CreateZone", lambda mock: outcome(mock, "POST", "/zones", {"params": {}}), {"400": 1}, ASYNC),
+    ("DeleteLongJob", lambda mock: outcome(mock, "DELETE", "/longjobs/" + 32 * "0"), {"202>503": 1}, ASYNC),
+    ("CreateZone", lose, {"202>200": 1, "poll-404": 1}, ASYNC),
+]
+
+
+@each("api, act, met, possible", MET)
+async def test_each_outcome_that_a_client_meets_is_counted(cloud, api, act, met, possible):
+    await act(cloud)
+    assert cloud.coverage()["apis"][api] == {"met": met, "missing": [word for word in possible if word not in met]}
+
+
+async def test_the_same_answer_again_counts_again(cloud):
+    for _ in range(3):
+        await cloud.request("GET", "/zones?q=name=nobody")
+    assert cloud.coverage()["apis"]["QueryZone"]["met"] == {"200": 3, "empty-page": 3}
+
+
+async def test_a_slow_answer_counts_and_one_that_waits_on_the_frozen_clock_alone_does_not(cloud, monkeypatch):
+    seconds = iter((0.0, 1.5))
+    monkeypatch.setattr(cloud.clock, "monotonic", lambda: next(seconds))
+    await cloud.request("GET", "/zones")
+    assert cloud.coverage()["apis"]["QueryZone"]["met"] == {"200": 1, "slow": 1}
+
+
+async def test_the_sums_are_of_the_apis_that_were_called_and_a_reset_begins_anew(cloud):
+    await cloud.request("GET", "/zones")
+    await outcome(cloud, "POST", "/zones", ZONE)
+    report = await ask_control(cloud, "GET", "coverage")
+    assert report == cloud.coverage()
+    assert (report["met"], report["possible"]) == (3, len(SYNC) + len(QUERY) + len(ASYNC))  # with the login
+    await ask_control(cloud, "DELETE", "calls")
+    assert cloud.coverage() == report
+    await cloud.reset()
+    assert cloud.coverage() == NOTHING
+
+
+async def test_coverage_goes_beyond_the_journal():
+    async with serve(journal=2) as mock:
+        await mock.login()
+        for _ in range(5):
+            await mock.request("GET", "/zones")
+        assert mock.coverage()["apis"]["QueryZone"]["met"] == {"200": 5}
+
+
+# in a run of pytest
+
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("n", range(3))
+def test_creating(zmock_server, n):
+    zmock_server.create("CreateZone", name="z")
+
+async def test_querying(zmock):
+    await zmock.query("zones")
+    await zmock.query("zones", "name=nobody")
+"""
+TABLE = r"""=+ zmock: outcomes of ZStack's APIs =+
+CreateZone      met 202>200 3; missing 202>503, 400, poll-404, slow, dropped
+LogInByAccount  met 200 4; missing 400, 503, slow, dropped
+QueryZone       met 200 2, empty-page 1; missing second-page, 400, 503, slow, dropped
+4 of 18 outcomes met, 22 %
+"""
+
+
+def test_a_run_in_parallel_prints_the_table_and_fails_under_a_percentage(tmp_path):
+    told = run_elsewhere(tmp_path, TESTS, "--zmock-coverage-fail-under=22.5", "-n", "2", mode="auto")
+    assert re.search(TABLE + "that is less than 22.5 %\n", told) and "4 passed" in told, told
+
+
+@pytest.mark.slow
+def test_a_run_alone_prints_the_table_if_it_shall(tmp_path):
+    told = run_elsewhere(tmp_path, TESTS, "--zmock-coverage", mode="auto")
+    assert re.search(TABLE, told) and "4 passed" in told, told
+    assert "less than" not in run_elsewhere(tmp_path, TESTS, "--zmock-coverage-fail-under=22", mode="auto")
+    assert "outcomes of" not in run_elsewhere(tmp_path, TESTS, mode="auto")
+
+
+# metrics
+
+
+async def test_metrics_are_text_for_prometheus(cloud):
+    cloud.rule(id="mine", api="CreateZone", then={"error": "SYS.1000"})
+    await outcome(cloud, "POST", "/zones", ZONE)
+    await cloud.request("GET", "/nowhere")
+    async with aiohttp.ClientSession() as http, http.get(f"{cloud.base}/zmock/metrics") as answer:
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        lines = (await answer.text()).splitlines()
+    assert {
+        "# TYPE zmock_calls_total counter", 'zmock_calls_total{api="CreateZone",status="202"} 1', 'zmock_calls_total{api="none",status="404"} 1',
+        "# TYPE zmock_jobs gauge", 'zmock_jobs{state="failed"} 1', 'zmock_jobs{state="running"} 0',
+        "# TYPE zmock_faults_total counter", 'zmock_faults_total{rule="mine"} 1',
+        "# TYPE zmock_objects gauge", 'zmock_objects{type="Zone"} 1',
+    } <= set(lines)  # fmt: skip
+    assert all(re.fullmatch(r'# TYPE \w+ (counter|gauge)|\w+\{\w+="[^"\\]*"(,\w+="[^"\\]*")*\} \d+', line) for line in lines)

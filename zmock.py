@@ -23386,7 +23386,7 @@ UNUSED = "(@pytest.mark.zmock(strict=False) lets them stay unused)"
 
 @dataclass(frozen=True)
 class Checks:
-    """What is held against a test that has passed."""
+    """The checks of a test that has passed."""
 
     strict: bool  # each rule has fired
     leaks: bool  # it has deleted all that it has made

@@ -250,7 +250,7 @@ def test_the_shell_of_the_pages_parses():
 
 FLAGS = {zmock.flag_of(item.name) for item in zmock.fields(zmock.Settings)}
 COMMAND_FLAGS = {zmock.flag_of(item.name) for command in zmock.COMMANDS.values() for item in command.items()} | {"--help", "--version"}
-FOREIGN_FLAGS = {"--data-urlencode", "--rm"}
+FOREIGN_FLAGS = {"--data-urlencode", "--rm", "--zmock-coverage", "--zmock-coverage-fail-under"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -7976,6 +7976,7 @@ class Jobs:
         self.polls: Counter[Uuid] = Counter()  # since the start
         self.expired_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
         self.hook_tasks: set[asyncio.Task[None]] = set()  # calls of web-hooks
+        self.posts: deque[tuple[Uuid, str, bool]] = deque(maxlen=MOST_GONE)  # job, url, taken
         for event in [*self.unanswered.values(), *self.hooks_first.values()]:
             event.set()
         self.unanswered, self.hooks_first = {}, {}
@@ -8245,6 +8246,7 @@ class Jobs:
             if attempt:
                 await self.clock.sleep(HOOK_GAP, f"web-hook of {record['api']}")
             taken = await self.post(record["hook"], body, headers)
+            self.posts.append((uuid, record["hook"], taken))
             self.release_answer(uuid)
             if taken:
                 return
@@ -20088,6 +20090,7 @@ Handler = Callable[["Control", web.Request], Any]  # a coroutine function: JSON,
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
+SINK = ("POST", "/zmock/hooks")  # anybody may, as the mock does itself
 MOST_FOUND = 100  # lines of health; the log has all
 MOST_PENDING = 100  # rows of the clock
 MOST_REMEMBERED = 1000  # events; who reads later is told how many are forgotten
@@ -20889,6 +20892,7 @@ class Control:
         self.store = rest.cloud.store
         self.began = self.clock.monotonic()
         self.watch = Watch(rest, self.clock_state)
+        self.hooks: deque[Item] = deque(maxlen=MOST_REMEMBERED)  # what web-hooks have brought
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
         self.snapshots = Snapshots(folder)
@@ -20910,7 +20914,8 @@ class Control:
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a control call: guard its handler, and return JSON, for errors too."""
-        public = path_in_world(request) in PUBLIC and effective_method(request.method) == "GET"
+        method, path = effective_method(request.method), path_in_world(request)
+        public = (method == "GET" and path in PUBLIC) or (method, path) == SINK
         try:
             if request.method == "OPTIONS" and self.is_open(request):
                 return web.Response(headers=headers_of_preflight(request))
@@ -21108,6 +21113,7 @@ class Control:
         log.info("reset to the cloud %s", cloud)
         self.faults.log_files(self.faults.files)
         self.began = self.clock.monotonic()
+        self.hooks.clear()
         await self.store.commit()
 
     def try_out(self, cloud: str) -> None:
@@ -21718,6 +21724,28 @@ class Control:
         await self.store.commit()
         return {"scenarios": []}
 
+    # a place for web-hooks
+
+    async def list_hooks(self, request: web.Request) -> Item:
+        """List what web-hooks have brought: a client without a receiver names this address."""
+        return {"hooks": [*self.hooks]}
+
+    async def take_hook(self, request: web.Request) -> Item:
+        """Take the POST of a web-hook. Anybody may send one, for the mock itself does."""
+        body = await self.read_json(request)
+        self.hooks.append({
+            "time": iso(self.clock.now()),
+            "job": request.headers.get("X-Job-UUID", ""),
+            "success": request.headers.get("X-Job-Success") == "true",
+            "body": body,
+        })
+        return {}
+
+    async def drop_hooks(self, request: web.Request) -> Item:
+        """Forget what web-hooks have brought."""
+        self.hooks.clear()
+        return {"hooks": []}
+
     # worlds
 
     async def list_worlds(self, request: web.Request) -> Item:
@@ -21785,6 +21813,9 @@ class Control:
         "GET incidents": list_incidents,
         "POST incidents": add_incident,
         "DELETE incidents/{name}": drop_incident,
+        "GET hooks": list_hooks,
+        "POST hooks": take_hook,
+        "DELETE hooks": drop_hooks,
         "GET worlds": list_worlds,
         "POST worlds": add_world,
         "DELETE worlds/{name}": drop_world,
@@ -22731,7 +22762,11 @@ async def read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 # ---- Fixtures ------------------------------------------------------------------------------------
 
+MISTAKES = (AssertionError, RuntimeError, ValueError)  # of a test, or of the client that it tests
+__tracebackhide__ = operator.methodcaller("errisinstance", MISTAKES)  # pytest shows no frames here
+
 MOST_REPORTED = 50  # calls in the report of a failed test
+MOST_NEAREST = 10  # calls in the message of assert_called()
 
 NO_LOOP = (
     "zmock runs on asyncio, and no asyncio loop runs here, as under trio; "
@@ -22953,6 +22988,37 @@ class Handle:
         name = self._api(api).name
         return [entry for entry in self.rest.journal if entry.api == name]
 
+    def assert_called(self, api: str, times: int | None = None, /, **params: Any) -> None:
+        """Raise AssertionError unless an API was called with these parameters, and so often.
+
+        Without `times`, once or more. The message shows the nearest calls.
+        """
+        calls = self.calls(api)
+        matching = [call for call in calls if params.items() <= dict(call.params).items()]
+        if len(matching) == times or (times is None and matching):
+            return
+        wanted = f"{api} with {params}" if params else api
+        often = "never" if not matching else counted(len(matching), "time")
+        expected = "" if times is None else f", not {counted(times, 'time')}"
+        shown = matching or calls or self.calls()
+        lines = "".join(f"\n  {called_line(call)}" for call in shown[-MOST_NEAREST:])
+        where = "the nearest calls" if shown else "there were no calls"
+        raise AssertionError(f"{wanted} was called {often}{expected}; {where}:{lines}")
+
+    def assert_order(self, *apis: str) -> None:
+        """Raise AssertionError unless calls of these APIs were made in this order.
+
+        Other calls may lie between them.
+        """
+        names = [self._api(api).name for api in apis]
+        calls = iter(self.calls())
+        for n, name in enumerate(names):
+            if not any(call.api == name for call in calls):
+                after = f" after {', '.join(names[:n])}" if n else ""
+                made = [call for call in self.calls() if call.api != POLL_JOB.name]
+                lines = "".join(f"\n  {called_line(call)}" for call in made[-MOST_REPORTED:])
+                raise AssertionError(f"{name} was not called{after}; the calls:{lines}")
+
     def jobs(self) -> list[dict[str, Any]]:
         """Return the api-jobs, as GET /zmock/jobs shows them."""
         return [self.cloud.jobs.as_json(record) for record in self.cloud.store.rows("Job")]
@@ -22990,23 +23056,40 @@ class Handle:
         return [rule for rule in silent if "probability" not in rule.definition]
 
     def report(self) -> str:
-        """Return the report of a failed test: calls, rules and their hits, jobs under way."""
-        calls = self.calls()
+        """Return the report of a failed test: calls, rules and their hits, jobs under way.
+
+        Polls are folded into the call whose job they ask for.
+        """
         jobs = {job["uuid"]: job for job in self.jobs()}
+        calls, polls = [], Counter[Uuid]()
+        for entry in self.calls():
+            if entry.api == POLL_JOB.name and entry.outcome in ("running", "ok"):
+                polls[entry.job] += 1
+            else:
+                calls.append(entry)
         lines = []
         if len(calls) > MOST_REPORTED:
             lines.append(f"… {len(calls) - MOST_REPORTED} earlier calls")
         for entry in calls[-MOST_REPORTED:]:
-            lines.append(report_line(entry, jobs.get(entry.job)))
+            lines.append(report_line(entry, jobs.get(entry.job), polls[entry.job]))
+        for uuid, url, taken in [*self.cloud.jobs.posts][-MOST_REPORTED:]:
+            lines.append(f"web-hook of job {uuid} to {url}: {'taken' if taken else 'not taken'}")
         for rule in self.rules:
             text = json.dumps(rule.definition, ensure_ascii=False)
             lines.append(f"{rule.id} fired {rule.hits} of {rule.matches} times: {text}")
-        now = iso(self.clock.now())
-        for uuid, job in jobs.items():
-            if job["state"] not in OVER:
-                state = f"job {uuid} is {job['state']}, due {job['due'] or 'never'}"
-                lines.append(f"not over: {job['api']}, {state}; it is {now}")
+        lines += filter(None, map(self._line_of_open_job, jobs.values()))
         return "\n".join(lines) or "no calls"
+
+    def _line_of_open_job(self, job: Item) -> str:
+        """Return a line on a job that is not over, and how to end it. Return "" for one that is."""
+        if job["state"] in OVER:
+            return ""
+        line = f"not over: {job['api']}, job {job['uuid']} is {job['state']}, "
+        line += f"due {job['due'] or 'never'}; it is {iso(self.clock.now())}"
+        if job["state"] == "running" and job["due"] and self.clock.mode == "frozen":
+            seconds = math.ceil(date_of_iso(job["due"]) - self.clock.now())
+            line += f"; the clock is frozen: advance({max(0, seconds)})"
+        return line
 
 
 class Mock(Handle):
@@ -23151,13 +23234,20 @@ def query_string(params: Item) -> str:
     return urllib.parse.urlencode(pairs, doseq=True)
 
 
-def report_line(entry: Entry, job: Item | None) -> str:
+def called_line(entry: Entry) -> str:
+    """Return a call with its parameters as a line: "#2 CreateZone {'name': 'z'}  202"."""
+    return f"#{entry.seq} {entry.api or entry.path} {dict(entry.params)}  {entry.status}"
+
+
+def report_line(entry: Entry, job: Item | None, polls: int) -> str:
     """Return a call as a line: "#2 POST /zstack/v1/zones  CreateZone  202  job UUID running"."""
     query = f"?{entry.query}" if entry.query else ""
     parts = [f"#{entry.seq} {entry.method} {entry.path}{query}"]
     parts += [entry.api or "no API", str(entry.status)]
     if job:
         parts.append(f"job {entry.job} {job['state']}")
+    if polls:
+        parts.append(counted(polls, "poll"))
     if entry.rule:
         parts.append(entry.rule)
     if entry.hints:
@@ -23184,7 +23274,10 @@ class LoopThread:
         if not self.thread.is_alive():
             coroutine.close()
             raise RuntimeError(ENDED if self.loop.is_closed() else FORKED)
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        if error := future.exception():  # result() would put its own frames into the traceback
+            raise error
+        return future.result()
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in the thread, and wait for its result."""
@@ -23242,6 +23335,8 @@ class HandleInThread:
     rule = calling(Handle.rule)
     calls = calling(Handle.calls)
     jobs = calling(Handle.jobs)
+    assert_called = calling(Handle.assert_called)
+    assert_order = calling(Handle.assert_order)
     diff = calling(Handle.diff)
     leaks = calling(Handle.leaks)
     coverage = calling(Handle.coverage)

@@ -18227,8 +18227,8 @@ LONGEST_BODY = 1 << 14  # characters or bytes of a body in the journal
 MOST_BODIES = 1000  # calls whose headers and bodies the journal holds
 MOST_JOURNAL_PARAMS = 100  # parameters of a call in the journal
 INNER_FIELDS = (  # of an Entry, which /zmock/calls does not show
-    "moment", "began", "hints", "drop", "end", "pages", "fault", "error", "is_last", "hung_up",
-    "is_spelled", "request", "answer",
+    "moment", "began", "hints", "drop", "end", "objects", "fault", "error", "is_last", "hung_up",
+    "is_spelled", "request", "answer", "unread",
 )  # fmt: skip
 SECRET_NAME = re.compile(
     r"\w*(?:passwords?|secret(?:_?key)?|authkey|privatekey|psk|token|userdata)", re.IGNORECASE
@@ -18334,7 +18334,8 @@ class Entry:
     ms        from the head of the request to the answer, in real time
     drop      how the answer breaks
     end       the outcome and the code of its job, once that has ended
-    pages     what a query has met: an empty page, a second page
+    objects   how many a query has answered
+    unread    True if nothing has read a part of the request
 
     Only the terminal shows these:
 
@@ -18365,7 +18366,8 @@ class Entry:
     hints: list[str] = field(default_factory=list)
     drop: str = ""
     end: tuple = ()
-    pages: tuple[str, ...] = ()
+    objects: int | None = None
+    unread: bool = False
     fault: Fault = NO_FAULT
     error: str = ""
     is_last: bool = False
@@ -18505,7 +18507,7 @@ class CachedAnswer:
 
     head       without the date
     message    it, as the journal shows it
-    pages      what it is: an empty page, a second page
+    objects    how many it has
     versions   of the tables of these types: [("Zone", version)]
     """
 
@@ -18514,7 +18516,7 @@ class CachedAnswer:
     body: bytes
     head: bytes
     message: Message
-    pages: tuple[str, ...]
+    objects: int | None
     versions: list[tuple[str, object]]
 
     @property
@@ -18541,8 +18543,10 @@ class Coverage:
             self.count(entry.api, "dropped")
         elif not (entry.job and status == 202):
             self.count(entry.api, str(status))
-        for page in entry.pages if status == 200 else ():
-            self.count(entry.api, page)
+        if status == 200 and entry.objects == 0:
+            self.count(entry.api, "empty-page")
+        elif status == 200 and entry.objects and entry.params.get("start", "0") != "0":
+            self.count(entry.api, "second-page")
         if entry.ms > SLOW:
             self.count(entry.api, "slow")
 
@@ -18855,7 +18859,7 @@ class Rest:
         if session["userUuid"] != ADMIN:
             return None
         self.cloud.used[cached.api.name] += 1
-        entry.answer, entry.pages = cached.message, cached.pages
+        entry.answer, entry.objects = cached.message, cached.objects
         return Answer(200, cached.body, ready=cached.head)
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
@@ -18874,7 +18878,7 @@ class Rest:
         versions = [(type, self.cloud.store.table(type).version) for type in types]
         message = Message.of(headers, text)
         cached = CachedAnswer(
-            call.api, entry.params, text, head.encode(), message, entry.pages, versions
+            call.api, entry.params, text, head.encode(), message, entry.objects, versions
         )
         self.cached.keep(request.raw_path, cached)
 
@@ -19009,7 +19013,8 @@ class Rest:
         call.arguments = self.cloud.spelled(api, params)
         call.arguments |= {name: values for name, values in tags.items() if values}
         entry.add_params(params)
-        entry.hints += unread_hints(api, params, body, arguments, key, self.dialect)
+        unread = unread_hints(api, params, body, arguments, key, self.dialect)
+        entry.hints, entry.unread = entry.hints + unread, bool(unread)
         self.check_params(call, params)
         return call
 
@@ -19072,6 +19077,7 @@ class Rest:
             fields = self.catalogue.resource(api.type).all_fields
             for name in sorted(unread_keys):
                 entry.hints.append(other_key(name, fields, self.dialect))
+                entry.unread = True
             if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
                 entry.hints.append("the server reads the first fields only: write fields=uuid,name")
         return Call(api, {"query": query}, session, arguments=dict(arguments) | variables)
@@ -19262,10 +19268,8 @@ class Rest:
         """
         row = self.catalogue.resource(call.api.type)
         has_any = bool(body.get("total") or body.get("inventories"))
-        if body.get("inventories") == []:
-            entry.pages = ("empty-page",)
-        elif call["query"].start:
-            entry.pages = ("second-page",)
+        if "inventories" in body:
+            entry.objects = len(body["inventories"])
         uuid = call["query"].uuid
         if uuid and not has_any and not re.fullmatch("[0-9a-fA-F]{32}", uuid):
             param = ValueSpec("uuid", refers=row.name)
@@ -20492,6 +20496,134 @@ def difference(
     return "changed", {name: [old.get(name), new.get(name)] for name in names}
 
 
+# habits of a client
+
+OWN_CLIENT = "zmock/"  # the user agent of the handle, whose habits are not those of a client
+QUICK = 0.1  # seconds of real time between two polls
+MANY_POLLS = 100
+MANY_OBJECTS = 100  # that one list answers
+FEW_QUERIES = 5  # for one object each, between two changes
+FEW_LOGINS = 3  # for one call each
+LONG_UNUSED = 600  # seconds of the clock
+MOST_EXAMPLES = 5
+ADVICE = {
+    "polls-too-fast": "wait 100 ms or more between two polls of a job",
+    "polls-without-end": "give up a job some time, or ask for a web-hook: X-Web-Hook",
+    "polls-after-end": "stop at the first 200 or 503 of a poll",
+    "job-never-polled": "poll the location of a 202, or ask for a web-hook: it may have failed",
+    "query-per-object": "ask for all objects at once: q=uuid?=UUID,UUID,...",
+    "list-without-limit": "read a list page by page: limit=100&start=0",
+    "login-per-call": "log in once, and use the session until it ends",
+    "session-left-open": "log out: DELETE /accounts/sessions/{uuid}; a server allows 500 sessions",
+    "retry-without-job-uuid": "send the same X-Job-UUID again, so that no second object is made",
+    "retries-a-refusal": "a 503 with an error code is ZStack's answer: it refuses again",
+    "unread-field": "leave it out, or spell it as the API does; see the hint of the call",
+}
+Habit = tuple[str, str, int]  # the rule, the API, and the seq of the call
+
+
+def findings_on(calls: Sequence[Entry], now: Seconds, is_over: bool) -> list[Item]:
+    """Return what is wrong with the habits of a client, by rule and API, with advice.
+
+    If the client has ended, what it left open counts at once, else after LONG_UNUSED.
+    """
+    own = []
+    for call in calls:
+        if not call.request.headers.get("User-Agent", "").startswith(OWN_CLIENT):
+            own.append(call)
+    before = math.inf if is_over else now - LONG_UNUSED
+    examples: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for look in (habits_of_polls, habits_of_queries, habits_of_sessions, habits_of_retries):
+        for rule, api, seq in look(own, before):
+            examples[rule, api].append(seq)
+    findings = []
+    for (rule, api), seqs in sorted(examples.items()):
+        facts = {"rule": rule, "api": api, "count": len(seqs), "example": seqs[:MOST_EXAMPLES]}
+        findings.append(facts | {"advice": ADVICE[rule]})
+    return findings
+
+
+def habits_of_polls(calls: Sequence[Entry], before: Seconds) -> Iterator[Habit]:
+    """Yield the wrong habits in the polls of each job. Jobs that ended before a date count."""
+    submits = {call.job: call for call in calls if call.job and call.api != POLL_JOB.name}
+    polls: dict[Uuid, list[Entry]] = defaultdict(list)
+    for call in calls:
+        if call.api == POLL_JOB.name:
+            polls[call.job].append(call)
+    for job, entries in polls.items():
+        api = submits[job].api if job in submits else POLL_JOB.name
+        for earlier, later in itertools.pairwise(entries):
+            if earlier.is_last:
+                yield "polls-after-end", api, later.seq
+            elif later.began - earlier.began < QUICK:
+                yield "polls-too-fast", api, later.seq
+        if len(entries) > MANY_POLLS:
+            yield "polls-without-end", api, entries[MANY_POLLS].seq
+    for job, call in submits.items():
+        has_hook = "X-Web-Hook" in call.request.headers
+        if call.end and not has_hook and job not in polls and call.moment < before:
+            yield "job-never-polled", call.api, call.seq
+
+
+def habits_of_queries(calls: Sequence[Entry], before: Seconds) -> Iterator[Habit]:
+    """Yield queries for one object each, and lists of many objects without a limit."""
+    single: dict[str, dict[str, int]] = defaultdict(dict)  # the seq by target, by API
+    for call in calls:
+        if call.unread:
+            yield "unread-field", call.api, call.seq
+        if call.method != "GET":
+            single.clear()
+        elif call.objects is not None:
+            if call.objects > MANY_OBJECTS and "limit" not in call.params:
+                yield "list-without-limit", call.api, call.seq
+            by_query = str(call.params.get("q", "")).startswith("uuid=")
+            if by_query or re.fullmatch(".*/[0-9a-f]{32}", call.path):
+                seqs = single[call.api]
+                seqs.setdefault(call.target, call.seq)
+                if len(seqs) >= FEW_QUERIES and seqs[call.target] == call.seq:
+                    yield "query-per-object", call.api, call.seq
+
+
+def habits_of_sessions(calls: Sequence[Entry], before: Seconds) -> Iterator[Habit]:
+    """Yield logins whose session serves one call, and those that nobody ended before a date."""
+    logins: dict[Uuid, Entry] = {}
+    uses: dict[Uuid, list[Entry]] = defaultdict(list)
+    ended = set()
+    for call in calls:
+        if call.api.startswith("LogIn") and call.status == 200:
+            answer = json_of(call.answer) or {}
+            logins[answer.get("inventory", {}).get("uuid", "")] = call
+        elif call.api == "LogOut":
+            ended.add(call.path.rpartition("/")[2])
+        elif call.api != POLL_JOB.name:
+            uses[session_sent(call)].append(call)
+    short = [login for session, login in logins.items() if len(uses[session]) == 1]
+    for login in short if len(short) >= FEW_LOGINS else ():
+        yield "login-per-call", login.api, login.seq
+    for session, login in logins.items():
+        last = [login, *uses[session]][-1]
+        if session not in ended and last.moment < before:
+            yield "session-left-open", login.api, login.seq
+
+
+def habits_of_retries(calls: Sequence[Entry], before: Seconds) -> Iterator[Habit]:
+    """Yield calls that were made again: after an answer that was none, or after a refusal."""
+    earlier: dict[tuple[str, str], Entry] = {}
+    for call in calls:
+        if call.api in ("", POLL_JOB.name):
+            continue
+        key = session_sent(call), call_key(call.method, call.path, call.query, call.params)
+        first, earlier[key] = earlier.get(key), call
+        if first is None:
+            continue
+        is_lost = first.drop or first.hung_up or (first.status >= 500 and not first.code)
+        has_uuid = "X-Job-UUID" in call.request.headers
+        if is_lost and call.method != "GET" and not has_uuid:
+            yield "retry-without-job-uuid", call.api, call.seq
+        elif first.code and (first.status == 503 or first.end):
+            yield "retries-a-refusal", call.api, call.seq
+
+
 # reading requests
 
 
@@ -21575,6 +21707,14 @@ class Control:
         """Return the outcomes that clients have met of each API they called, and those missing."""
         return coverage_report(self.rest.coverage.facts(self.cloud))
 
+    async def show_lint(self, request: web.Request) -> Item:
+        """Return what is wrong with the habits of the client, with advice."""
+        return {"findings": self.findings(False)}
+
+    def findings(self, is_over: bool) -> list[Item]:
+        """Return the findings on the calls in the journal. `is_over` if no more will come."""
+        return findings_on(self.rest.journal, self.clock.now(), is_over)
+
     async def show_metrics(self, request: web.Request) -> web.Response:
         """Return calls, jobs, faults and objects in the text format of Prometheus."""
         text = "".join(self.metrics())
@@ -21801,6 +21941,7 @@ class Control:
         "GET explain": explain,
         "GET diff": show_diff,
         "GET coverage": show_coverage,
+        "GET lint": show_lint,
         "GET metrics": show_metrics,
         "GET snapshots": list_snapshots,
         "POST snapshots/{name}/restore": restore_snapshot,
@@ -23035,6 +23176,14 @@ class Handle:
         """Return of each API that was called the outcomes met, and all that are possible."""
         return self.rest.coverage.facts(self.cloud)
 
+    def lint(self) -> Item:
+        """Return what is wrong with the habits of the client at the end of a test.
+
+        That is as GET /zmock/lint tells, with all that is left open. Calls of this handle are none
+        of a client.
+        """
+        return {"findings": self.control.findings(True)}
+
     def leaks(self) -> list[str]:
         """Return a line for each object that a call has made and none has deleted."""
         added = self.diff()["added"]
@@ -23255,6 +23404,13 @@ def report_line(entry: Entry, job: Item | None, polls: int) -> str:
     return "  ".join(parts)
 
 
+def finding_line(finding: Item) -> str:
+    """Return a finding as a line: "polls-too-fast  CreateZone  3 times, as #4, #5: wait ..."."""
+    examples = ", ".join(f"#{seq}" for seq in finding["example"])
+    times = f"{counted(finding['count'], 'time')}, as {examples}"
+    return f"{finding['rule']}  {finding['api']}  {times}: {finding['advice']}"
+
+
 # the handle in a thread
 
 Result = TypeVar("Result")
@@ -23339,6 +23495,7 @@ class HandleInThread:
     assert_order = calling(Handle.assert_order)
     diff = calling(Handle.diff)
     leaks = calling(Handle.leaks)
+    lint = calling(Handle.lint)
     coverage = calling(Handle.coverage)
     coverage_facts = calling(Handle.coverage_facts)
     never_fired = calling(Handle.never_fired)
@@ -23782,6 +23939,9 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         if report.failed and report.when != "teardown":
             for mock, _ in item.stash.get(MOCKS, ()):
                 report.sections.append(("zmock", mock.report()))
+                lines = [finding_line(finding) for finding in mock.lint()["findings"]]
+                if lines:
+                    report.sections.append(("zmock: habits of the client", "\n".join(lines)))
         return report
 
     # a test that would hang

@@ -7705,6 +7705,7 @@ class Call:
     refused: ApiError | None = None  # the error of an incident that refuses it
     failures: list[Item] = field(default_factory=list)  # of parts of it, for its answer
     key: str = ""  # its call_key()
+    random: random.Random | None = None  # what it draws follows from its key
     arguments: Item = field(default_factory=dict)  # as the client sent them, with tags
     on_end: Any = None  # called with the state and the error code that its job ends with
     seq: int = 0  # in the journal
@@ -7794,7 +7795,7 @@ class Run:
         if self.over:
             return
         try:
-            with self.cloud.store.all_or_nothing() as changes:
+            with self.cloud.store.all_or_nothing() as changes, self.cloud.drawing(self.call):
                 last, body = self.step()
         except ApiError as error:
             self.fail_in_time(error)
@@ -9273,6 +9274,7 @@ LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
 CLEARED_IF_CONFIGURED = {  # references that are cleared with their target if this is on
     "instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting"),
 }
+MOST_REPEATS = 100_000  # calls whose repetitions are counted
 State = TypeVar("State")
 
 
@@ -9321,6 +9323,8 @@ class Cloud:
     def clear(self) -> None:
         """Forget all that does not lie in the store. The random sequence starts again."""
         self.random = random.Random(self.settings.seed)
+        self.starts = 0  # how often the cloud was resumed: what it draws then is new
+        self.repeats: dict[str, int] = {}  # how often the same call was made, by call_key()
         self.parts: dict[Callable, Any] = {}
         self.used: Counter[str] = Counter()  # the calls of each API
         self.draws: Counter[tuple[str, bool]] = Counter()  # the durations drawn for each API
@@ -9343,6 +9347,26 @@ class Cloud:
     def seed(self) -> str:
         """The seed of what happens in this world."""
         return f"{self.settings.seed}/{self.world}" if self.world else str(self.settings.seed)
+
+    def let_draw(self, call: Call) -> None:
+        """Let what a call draws follow from its key, and from how often it was made before.
+
+        So clients in parallel get the same uuids in each run, in whatever order they arrive.
+        """
+        n = self.repeats[call.key] = self.repeats.pop(call.key, 0) + 1
+        drop_oldest(self.repeats, MOST_REPEATS)
+        seed = f"{self.seed}/{self.starts}/{call.api.name}/{call.key}/{n}"
+        call.random = random.Random(seed)
+
+    @contextlib.contextmanager
+    def drawing(self, call: Call) -> Iterator[None]:
+        """Draw from the random numbers of a call in this block, if it has its own."""
+        shared = self.random
+        self.random = call.random or shared
+        try:
+            yield
+        finally:
+            self.random = shared
 
     # items
 
@@ -19016,6 +19040,13 @@ class Rest:
         unread = unread_hints(api, params, body, arguments, key, self.dialect)
         entry.hints, entry.unread = entry.hints + unread, bool(unread)
         self.check_params(call, params)
+        if api.method != "GET":
+            path, query = entry.path, entry.query
+            call.key = call_key(effective_method(entry.method), path, query, call.arguments)
+            self.cloud.let_draw(call)
+        if not self.cloud.at_once(api):
+            with self.cloud.drawing(call):
+                call.job = job or self.cloud.uuid()
         return call
 
     def check_params(self, call: Call, params: Item) -> None:
@@ -19083,10 +19114,10 @@ class Rest:
         return Call(api, {"query": query}, session, arguments=dict(arguments) | variables)
 
     def job_uuid(self, request: web.Request, api: Api) -> Uuid:
-        """Return X-Job-UUID, or a new uuid if the call becomes a job."""
+        """Return X-Job-UUID, "" if a request has none."""
         uuid = header_of(request, "X-Job-UUID")
         if uuid is None:
-            return "" if self.cloud.at_once(api) else self.cloud.uuid()
+            return ""
         pattern, hint = ".{32}", ""
         if self.dialect["job-uuid"]:
             pattern = UUID.replace("[1-5]", "4")
@@ -19244,7 +19275,7 @@ class Rest:
         store = self.cloud.store
         writes = store.writes
         try:
-            with store.all_or_nothing() as changes:
+            with store.all_or_nothing() as changes, self.cloud.drawing(call):
                 body = self.cloud.perform(call)
             self.cloud.note_changes(call, changes)
         except NeverAnswered as error:
@@ -19300,7 +19331,6 @@ class Rest:
             call.fault = replace(
                 call.fault, name="", error=call.refused, at="job", stage="", job=""
             )
-        call.key = call_key(effective_method(entry.method), entry.path, entry.query, call.arguments)
         call.on_end = functools.partial(self.record_end, entry)
         entry.job = call.job
         self.cloud.note_caller(call)
@@ -20478,14 +20508,14 @@ def diff_of(cloud: Cloud, before: dict[str, list[Item]]) -> Item:
         for uuid in sorted(old.keys() | new.keys()):
             if old.get(uuid) is new.get(uuid):
                 continue
-            kind, facts = difference(cloud, type, old.get(uuid), new.get(uuid))
+            kind, facts = how_it_differs(cloud, type, old.get(uuid), new.get(uuid))
             if facts:
                 by = {"by": cloud.changed_by.get((type, uuid))}
                 diff[kind].setdefault(type, {})[uuid] = without_nulls(facts | by)
     return diff
 
 
-def difference(
+def how_it_differs(
     cloud: Cloud, type: str, before: Item | None, now: Item | None
 ) -> tuple[str, Item]:
     """Return how an object differs, added, removed or changed, and its name or its fields."""
@@ -22388,6 +22418,7 @@ def resume_cloud(rest: Rest, edited: Container[str]) -> None:
     store.put("Mock", record | facts_of(rest) | {"starts": starts})
     if "clock" in record:
         rest.clock.resume(record["clock"])
+    cloud.starts = starts
     cloud.random = random.Random(f"{cloud.seed}/{starts}")  # new uuids are new
     for line in repair(cloud, edited):
         store.report(line)

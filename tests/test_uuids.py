@@ -258,3 +258,30 @@ async def test_a_snapshot_that_was_edited_names_others_as_they_spell_themselves(
         in_capitals(tmp_path / "snapshots" / "s" / "Host.json", CLUSTER_1)
         await ask_control(mock, "POST", "snapshots/s/restore")
         assert {host["clusterUuid"] for host in mock.cloud.store.rows("Host")} == {CLUSTER_1, CLUSTER_2}
+
+
+# what is new
+
+
+async def ids_of(names, **settings):
+    """The uuids of zones that are made in this order, and of their jobs."""
+    async with serve(**settings) as mock:
+        await mock.login()
+        submitted = [await mock.request("POST", "/zones", {"params": {"name": name}}) for name in names]
+        await mock.advance(5)
+        jobs = [answer["location"][-32:] for _, answer in submitted]
+        made = [(await mock.request("GET", f"/api-jobs/{job}"))[1]["inventory"]["uuid"] for job in jobs]
+        return sorted(zip(names, jobs, made))
+
+
+async def test_new_uuids_follow_from_the_seed_and_the_call_and_not_from_the_order_of_arrival():
+    first = await ids_of("aabcd")
+    assert len({uuid for row in first for uuid in row[1:]}) == 10
+    assert await ids_of("dcbaa") == await ids_of("aabcd", delay="0-2") == first
+    assert not {uuid for row in first for uuid in row[1:]} & {uuid for row in await ids_of("aabcd", seed=2) for uuid in row[1:]}
+
+
+async def test_a_resumed_cloud_makes_new_uuids(tmp_path):
+    first = await ids_of("ab", data=str(tmp_path / "cloud"), cloud="empty")
+    second = await ids_of("ab", data=str(tmp_path / "cloud"))
+    assert not {uuid for row in first for uuid in row[1:]} & {uuid for row in second for uuid in row[1:]}

@@ -409,7 +409,7 @@ async def printed(*command):
     return (await process.communicate())[0].decode().strip()
 
 
-async def tests_in_python(mock, name, tests):
+async def worker_in_python(mock, name, tests):
     """Tests in a world: how many have found it as they left it."""
     world, passed = await mock.world(name), 0
     for n in range(tests):
@@ -423,7 +423,7 @@ async def tests_in_python(mock, name, tests):
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("node") and shutil.which("java")), reason="needs node and java")
 async def test_200_tests_in_8_worlds_at_once_from_three_languages(zmock):
-    workers = [tests_in_python(zmock, f"python-{n}", 25) for n in range(3)]
+    workers = [worker_in_python(zmock, f"python-{n}", 25) for n in range(3)]
     workers += [printed("node", EXAMPLES / "worlds.mjs", zmock.url, f"node-{n}", 25) for n in range(3)]
     workers += [printed("java", EXAMPLES / "Worlds.java", zmock.url, f"java-{n}", 25) for n in range(2)]
     assert await asyncio.gather(*workers) == 8 * ["25"]

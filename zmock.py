@@ -111,6 +111,7 @@ import codecs
 import contextlib
 import copy
 import difflib
+import email.utils
 import errno
 import functools
 import gc
@@ -187,7 +188,6 @@ try:
     import tinydb
     import tinydb.table
     from aiohttp import web
-    from aiohttp.helpers import rfc822_formatted_time
     from aiohttp.http import SERVER_SOFTWARE
     from tinydb.storages import MemoryStorage, Storage
 
@@ -376,6 +376,9 @@ class Settings:
     )
     no_magic: bool = setting(
         False, "ignore #zmock fail, delay and hold in names and descriptions", "time and trouble"
+    )
+    strict: bool = setting(
+        False, "refuse what nothing reads: fields, parameters, headers", "time and trouble"
     )
     host: str = setting(
         "127.0.0.1", "address to listen on; localhost is IPv4 and IPv6", "the network"
@@ -18095,6 +18098,12 @@ def has_spells(request: web.Request) -> bool:
     return bool(names) and names != [WORLD_HEADER.lower()]
 
 
+@functools.lru_cache(maxsize=8)
+def http_date(second: int) -> str:
+    """Return a date as a header has it: "Mon, 09 Jul 2018 16:00:00 GMT"."""
+    return email.utils.formatdate(second, usegmt=True)
+
+
 def header_safe(text: str) -> str:
     """Return text as a header carries it: one line, not too long, as UTF-8 (RFC 9110, 5.5)."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
@@ -18838,11 +18847,15 @@ class Rest:
             api, variables, body = await self.find_api(request, path, entry)
             entry.api = api.name
             if api.method != "GET" or entry.is_spelled:
-                entry.hints += unread_headers(request.headers)
+                unread = unread_headers(request.headers)
+                entry.hints, entry.unread = entry.hints + unread, bool(unread)
             if not self.cloud.simulated(api):
                 raise self.not_simulated(api)
             session = self.check_session(request, api)
             call = self.read_call(request, api, variables, body, session, entry)
+            if self.settings.strict and entry.unread:
+                hint = "without --strict this is a hint only"
+                raise FrontError(400, "; ".join(entry.hints), hint)
         self.cloud.used[call.api.name] += 1
         call.seq = entry.seq
         at_once = self.cloud.at_once(call.api)
@@ -19038,7 +19051,7 @@ class Rest:
         call.arguments |= {name: values for name, values in tags.items() if values}
         entry.add_params(params)
         unread = unread_hints(api, params, body, arguments, key, self.dialect)
-        entry.hints, entry.unread = entry.hints + unread, bool(unread)
+        entry.hints, entry.unread = entry.hints + unread, entry.unread or bool(unread)
         self.check_params(call, params)
         if api.method != "GET":
             path, query = entry.path, entry.query
@@ -19426,13 +19439,13 @@ class Rest:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
-            lines = [rfc822_formatted_time()]
+            lines = [http_date(int(self.clock.now()))]
             lines += [f"{name}: {value}" for name, value in headers_for_page(request).items()]
             rest = "\r\n".join(lines).encode()
             return PrebuiltResponse(request, b"%b%b\r\n\r\n%b" % (answer.ready, rest, body))
         if not isinstance(body, bytes):
             body = to_json(body)
-        headers = self.headers | answer.headers
+        headers = self.headers | {"Date": http_date(int(self.clock.now()))} | answer.headers
         if entry.hints:
             headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
         if entry.rule:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
-from asking import each, exchange, finished, send
+from asking import ask_control, each, exchange, finished, send
 
 from zmock import SHA512_OF_PASSWORD, named, serve, unpack
 
@@ -713,3 +713,36 @@ async def test_an_answer_that_is_kept_again_takes_its_room_once_and_a_reset_free
     assert standing.weight == sum(len(path) + answer.weight for path, answer in standing.answers.items())
     await zmock.reset()
     assert (standing.weight, standing.answers) == (0, {})
+
+
+# --strict, and the date of an answer
+
+
+@each("method, path, body, headers, problem", [
+    ("POST", "/zones", {"params": {"name": "z", "descripton": "d"}}, {}, "CreateZone does not read descripton, did you mean description?"),
+    ("POST", "/zones", {"params": {"name": "z"}, "name": "z"}, {}, "name"),
+    ("POST", "/zones?name=z", {"params": {"name": "z"}}, {}, "a POST does not read the query string: name"),
+    ("POST", "/zones", {"params": {"name": "z"}}, {"X-Job-UID": "1"}, "no api reads the header X-Job-UID, did you mean X-Job-UUID?"),
+    ("GET", "/zones?limt=1", None, {}, "limt"),
+])  # fmt: skip
+async def test_strict_refuses_what_nothing_reads(method, path, body, headers, problem):
+    for strict, expected in ((False, (200, 202)), (True, (400,))):
+        async with serve(strict=strict, dialect="server") as mock:
+            await mock.login()
+            status, answer = await mock.request(method, path, body, headers)
+            assert status in expected and (not strict or problem in json.dumps(answer)), answer
+            assert mock.jobs() == [] or not strict
+
+
+async def test_strict_lets_pass_what_is_read():
+    async with serve(strict=True) as mock:
+        await mock.create("CreateZone", name="z", userTags=["a"])
+        assert await mock.query("zones", "name=z")
+
+
+async def test_the_date_of_an_answer_follows_the_clock(cloud):
+    await ask_control(cloud, "POST", "clock", {"set": "2030-07-10T08:00:00Z"})
+    async with aiohttp.ClientSession(headers={"Authorization": f"OAuth {cloud.session}"}) as http:
+        for path in ("/zones", "/zones", "/nowhere", "/hosts"):  # the second one is cached
+            async with http.get(cloud.url + path) as answer:
+                assert answer.headers["Date"] == "Wed, 10 Jul 2030 08:00:00 GMT"

@@ -13591,11 +13591,17 @@ def start_vm_instance(cloud: Cloud, call: Call) -> Stages:
 
 
 @on("failed", "StartVmInstance")
-def remove_if_never_started(cloud: Cloud, call: Call, error: ApiError) -> None:
-    """Remove a virtual machine whose first start has failed (startVmFromNewCreate)."""
+def undo_start(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Remove a virtual machine whose first start has failed, and stop any other one.
+
+    The sources are startVmFromNewCreate and VmInstanceBase.java.
+    """
+    vm = cloud.look("VmInstance", call["uuid"])
     is_undone = call.begun and not isinstance(error, ThrownError)
-    if is_undone and cloud.look("VmInstance", call["uuid"]).get("state") == "Created":
-        cloud.remove("VmInstance", call["uuid"])
+    if is_undone and vm.get("state") == "Created":
+        cloud.remove("VmInstance", vm["uuid"])
+    if vm.get("state") == "Unknown" and not vm.get("hostUuid"):  # its host went meanwhile
+        set_state_of_vm(cloud, vm["uuid"], "Stopped")
 
 
 def isos_of(cloud: Cloud, uuid: Uuid) -> list[list[str]]:

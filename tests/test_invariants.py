@@ -74,7 +74,7 @@ def doubtful_addresses(cloud):
                 yield f"a {type} leads to an address of no nic"
             if type == "Eip" and item.get("guestIp") != cloud.look("VmNic", item.get("vmNicUuid")).get("ip"):
                 yield f"a {type} leads to {item.get('guestIp')}"
-            if cloud.look("Vip", item["vipUuid"]).get("useFor", "")[:3] != type[:3]:
+            if type.removesuffix("Rule") not in cloud.look("Vip", item["vipUuid"]).get("useFor", "").split(","):
                 yield f"a {type} is not what its virtual IP is for"
     for ref in cloud.store.rows("VmNicSecurityGroupRef"):
         l3 = cloud.look("VmNic", ref["vmNicUuid"]).get("l3NetworkUuid")  # a nic may outlive its network

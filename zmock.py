@@ -10918,7 +10918,8 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
 
 # LDAP
 
-LDAP_FILTER = re.compile(r"\(([&|!])|\(([^()=<>~]+)=([^()]*)\)|(\))")
+LDAP_TEST = re.compile(r"\(([^()&|!=<>~]+)=([^()]*)\)")
+LDAP_GROUP = re.compile(r"\((?:(&\++|\|-*\+[-+]*|!-)|[&|!][-+]+)\)")  # its parts are + or -
 
 
 class Directory:
@@ -10952,59 +10953,47 @@ class Directory:
     def meets(self, entry: Item, text: str) -> bool:
         """Return True if an entry meets a filter, as (&(cn=a*)(!(mail=*))), without < and >.
 
-        Raise ValueError for a wrong filter (RFC 4515).
+        Raise SYS.1006 for a wrong filter.
         """
-        text = text if text.startswith("(") else f"({text})"
-        groups: list[list[Any]] = [["&"]]
-        for sign, name, value, end in LDAP_FILTER.findall(text):
-            if sign:
-                groups.append([sign])
-            elif not end:
-                groups[-1].append(any(map(ldap_pattern(value), self.values(entry, name))))
-            elif len(groups) > 1:
-                sign, *tests = groups.pop()
-                is_met = all(tests) if sign == "&" else any(tests)
-                groups[-1].append(is_met != (sign == "!"))
-        if LDAP_FILTER.sub("", text) or text.count("(") != text.count(")") or len(groups[0]) != 2:
-            raise ValueError("Unbalanced parenthesis")
-        return groups[0][1]
+
+        def result(test: re.Match) -> str:
+            pattern = re.escape(folded(test[2])).replace(r"\*", ".*")
+            values = self.values(entry, test[1])
+            return "+" if any(re.fullmatch(pattern, value, re.S) for value in values) else "-"
+
+        results = LDAP_TEST.sub(result, text if text.startswith("(") else f"({text})")
+        while group := LDAP_GROUP.search(results):
+            results = results.replace(group[0], "+" if group[1] else "-")
+        if results not in ("+", "-"):
+            raise refused(f"query ldap entry[filter: {text}] fail, Unbalanced parenthesis")
+        return results == "+"
 
     def account_of(self, dn: str) -> Uuid | None:
-        """Return the account to which an entry is bound, or else a group of it, also indirectly.
+        """Return the account to which an entry is bound, or else a group that it is a member of.
 
         Raise SYS.1000 for several groups (LdapManagerImpl.java).
         """
         key = "uniqueMember" if self.tag("ldapServerType") == "OpenLdap" else "member"
-        names = [folded(dn)]
-        for name in names:
-            for other, entry in self.entries.items():
-                if other not in names and name in self.values(entry, key):
-                    names.append(other)
-        bound = {folded(row["ldapUid"]): row for row in self.cloud.store.rows("LdapAccountRef")}
-        accounts = [bound[name]["accountUuid"] for name in names if name in bound]
-        if len(accounts) > 1 and names[0] not in bound:
-            listed = ", ".join(dict.fromkeys(accounts))
-            details = f"The ldapUid[{dn}] is bound to multiple accounts: [{listed}]"
+        bindings = self.cloud.find("LdapAccountRef", "ldapUid", dn)
+        for group in () if bindings else self.entries.values():
+            if folded(dn) in self.values(group, key):
+                bindings += self.cloud.find("LdapAccountRef", "ldapUid", group["dn"])
+        accounts = [binding["accountUuid"] for binding in bindings]
+        if len(accounts) > 1:
+            details = f"The ldapUid[{dn}] is bound to multiple accounts: [{', '.join(accounts)}]"
             raise ApiError("SYS.1000", details)
         return accounts[0] if accounts else None
 
 
-def ldap_pattern(value: str) -> Callable[[str], Any]:
-    """Compile a value of a filter: * is any text, a backslash begins two hex digits."""
-
-    def in_sql(match: re.Match) -> str:
-        if match[0] == "*":
-            return "%"
-        return "\\" + (chr(int(match[1], 16)) if match[1] else match[0])
-
-    return like(re.sub(r"(?s)\\([0-9a-fA-F]{2})|.", in_sql, value))
+def tag_of_call(call: Call, kind: str) -> str:
+    """Return the first system tag of a kind that a call brings, or ""."""
+    return next((tag for tag in call.system_tags if tag.startswith(f"{kind}::")), "")
 
 
 @named_in_rows
 def is_no_ldap_type(cloud: Cloud, item: Item, call: Call) -> bool:
-    begin = "ldapServerType::"
-    types = [tag.removeprefix(begin) for tag in call.system_tags if tag.startswith(begin)]
-    return bool(types) and types[0] not in ("OpenLdap", "WindowsAD")
+    kind = tag_of_call(call, "ldapServerType").partition("::")[2]
+    return kind not in ("", "OpenLdap", "WindowsAD")
 
 
 @named_in_rows
@@ -11015,22 +11004,17 @@ def is_no_ldap_entry(cloud: Cloud, item: Item, call: Call) -> bool:
 @named_in_rows
 def put_ldap_tags(cloud: Cloud, item: Item, call: Call) -> None:
     """Put the tags of a call on the server, the first of each kind (LdapManagerImpl.java)."""
-    kinds = {tag.partition("::")[0]: tag for tag in reversed(call.system_tags)}
     for kind in ("ldapCleanBindingFilter", "ldapServerType", "ldapUseAsLoginName"):
-        if kind in kinds:
-            put_tag(cloud, "LdapServer", item["uuid"], f"{kind}::", kinds[kind])
+        if tag := tag_of_call(call, kind):
+            put_tag(cloud, "LdapServer", item["uuid"], f"{kind}::", tag)
 
 
 @behaviour
 def get_ldap_entry(cloud: Cloud, call: Call, hidden: Collection[str] = ()) -> Item:
     """Answer the entries that meet a filter, with all their attributes."""
-    directory, text, inventories = Directory(cloud), call["ldapFilter"], []
+    directory, inventories = Directory(cloud), []
     for name, entry in directory.entries.items():
-        try:
-            is_shown = directory.meets(entry, text) and name not in hidden
-        except ValueError as error:
-            raise refused(f"query ldap entry[filter: {text}] fail, {error}") from None
-        if is_shown:
+        if directory.meets(entry, call["ldapFilter"]) and name not in hidden:
             attributes = []
             for key, values in directory.attributes(entry).items():
                 attributes.append({"id": key, "orderMatters": False, "values": values})
@@ -11049,15 +11033,12 @@ def clean_invalid_ldap_binding(cloud: Cloud, call: Call) -> Item:
     """Remove the bindings of entries that are gone, or that meet the filter of the server."""
     accounts = {}
     for binding in [*cloud.store.rows("LdapAccountRef")]:
-        directory = Directory(cloud)
+        directory, uuid = Directory(cloud), binding["accountUuid"]
         entry = directory.entries.get(folded(binding["ldapUid"]))
-        text, is_excluded = directory.tag("ldapCleanBindingFilter"), False
-        with contextlib.suppress(ValueError):
-            is_excluded = bool(entry and text) and directory.meets(entry, text)
-        if not entry or is_excluded:
+        excluded = directory.tag("ldapCleanBindingFilter")
+        if not entry or (excluded and directory.meets(entry, excluded)):
             cloud.remove("LdapAccountRef", binding["uuid"])
-            account = cloud.look("Account", binding["accountUuid"])
-            accounts[account["uuid"]] = cloud.inventory("Account", account)
+            accounts[uuid] = cloud.inventory("Account", cloud.look("Account", uuid))
     return {"inventories": [*accounts.values()]} if accounts else {}
 
 

@@ -8822,14 +8822,13 @@ class Scope:
         """Yield the items of a type that have certain values, or lead to them."""
         row = self.cloud.catalogue.resource(type)
         values = {path: self.value(word) for path, word in pairs}
-        if not values:
-            yield from self.cloud.store.rows(type)
-        if not values or not all(map(is_there, values.values())):
+        if not all(map(is_there, values.values())):
             return
-        key = next(path for path in values if "." not in path)
-        wanted = values.pop(key)
+        key = next((path for path in values if "." not in path), "")
+        wanted = values.pop(key, None)
         for value in wanted if isinstance(wanted, list) else [wanted]:
-            for item in self.cloud.queries.find(row, key, value):
+            rows = self.cloud.queries.find(row, key, value) if key else self.cloud.store.rows(type)
+            for item in rows:
                 scope = Scope(self.cloud, None, type, item)
                 if all(folded(values[path]) in scope.folded_at(path) for path in values):
                     yield item
@@ -12767,19 +12766,16 @@ def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
 # port forwarding
 
 
-def overlapping(rules: Iterable[Item], new: Item, port: str) -> Item | None:
-    """Return a rule of the same protocol that has a "vipPort" or "privatePort" of a new one."""
-    for rule in rules:
-        first, second = ((item[f"{port}Start"], item[f"{port}End"]) for item in (rule, new))
-        if rule["protocolType"] == new["protocolType"] and overlap(first, second):
-            return rule
-    return None
+def overlaps(rule: Item, new: Item, port: str) -> bool:
+    """Return True if two rules of the same protocol share a "vipPort" or a "privatePort"."""
+    first, second = ((item[f"{port}Start"], item[f"{port}End"]) for item in (rule, new))
+    return rule["protocolType"] == new["protocolType"] and overlap(first, second)
 
 
 @named_in_rows
 def overlapping_rule(cloud: Cloud, rule: Item, call: Call) -> Item | None:
     rules = cloud.find("PortForwardingRule", "vipUuid", call["vipUuid"])
-    return overlapping(rules, call.params, "vipPort")
+    return next((rule for rule in rules if overlaps(rule, call.params, "vipPort")), None)
 
 
 @named_in_rows
@@ -12790,30 +12786,25 @@ def differs_in_size(cloud: Cloud, rule: Item, call: Call) -> bool:
 
 
 @named_in_rows
-def has_other_vip(cloud: Cloud, rule: Item, call: Call) -> bool:
-    """Return True if rules of another virtual IP lead to the machine of a nic."""
-    machine = {"uuid": cloud.look("VmNic", call["vmNicUuid"]).get("vmInstanceUuid")}
-    rules = users_of_nics(cloud, machine, "PortForwardingRule")
-    return any(other["vipUuid"] != rule["vipUuid"] for other in rules)
-
-
-@named_in_rows
 def is_free_for_rule(cloud: Cloud, nic: Item, call: Call) -> bool:
-    """Return True if a rule can lead to a nic beside the rules that do."""
-    rule = cloud.look("PortForwardingRule", call["ruleUuid"])
-    rules = cloud.find("PortForwardingRule", "vmNicUuid", nic["uuid"])
-    attachment = replace(call, params={"vmNicUuid": nic["uuid"]})
-    is_taken_port = overlapping(rules, rule, "privatePort")
-    return not is_taken_port and not has_other_vip(cloud, rule, attachment)
+    """Return True if a rule can lead to a nic beside those of the nic and of its machine."""
+    new = cloud.look("PortForwardingRule", call["ruleUuid"])
+    for rule in users_of_nics(cloud, {"uuid": nic["vmInstanceUuid"]}, "PortForwardingRule"):
+        is_taken = rule["vmNicUuid"] == nic["uuid"] and overlaps(rule, new, "privatePort")
+        if is_taken or rule["vipUuid"] != new["vipUuid"]:
+            return False
+    return True
 
 
 def order_ports(cloud: Cloud, params: Item) -> None:
     """Complete the ports of a rule, and put each start before its end."""
     start = params["vipPortStart"]
-    end = params.get("vipPortEnd", start)
-    private = (params.get("privatePortStart", start), params.get("privatePortEnd", end))
-    for name, bounds in (("vipPort", (start, end)), ("privatePort", private)):
-        params[f"{name}Start"], params[f"{name}End"] = sorted(bounds)
+    end = params.setdefault("vipPortEnd", start)
+    params.setdefault("privatePortStart", start)
+    params.setdefault("privatePortEnd", end)
+    for port in ("vipPort", "privatePort"):
+        names = (f"{port}Start", f"{port}End")
+        params |= zip(names, sorted(params[name] for name in names))
 
 
 @checks_parameters(order_ports)

@@ -18401,6 +18401,11 @@ class Entry:
         for name in [*params][:MOST_JOURNAL_PARAMS]:
             self.params[name[:200]] = journalled(name, params[name])
 
+    def add_unread(self, hints: list[str]) -> None:
+        """Add hints on parts of the request that nothing reads."""
+        self.hints += hints
+        self.unread = self.unread or bool(hints)
+
     def as_json(self) -> Item:
         """Return the entry as /zmock/calls shows it."""
         row = {"seq": self.seq, "time": self.time} | vars(self) | {"hint": "; ".join(self.hints)}
@@ -18561,13 +18566,14 @@ class Coverage:
         if entry.ms > SLOW:
             self.count(entry.api, "slow")
 
-    def facts(self, cloud: Cloud) -> dict[str, Item]:
-        """Return of each API that was called the outcomes met, and all that are possible."""
-        facts = {}
-        for name in sorted(self.met):
+    def report(self, cloud: Cloud) -> Item:
+        """Return a coverage as GET /zmock/coverage shows it."""
+        apis = {}
+        for name, met in sorted(self.met.items()):
             possible = possible_outcomes(cloud, cloud.catalogue.apis[name])
-            facts[name] = {"met": dict(self.met[name]), "possible": possible}
-        return facts
+            missing = [outcome for outcome in possible if outcome not in met]
+            apis[name] = {"met": dict(met), "missing": missing}
+        return with_sums(apis)
 
 
 def possible_outcomes(cloud: Cloud, api: Api) -> list[str]:
@@ -18578,15 +18584,11 @@ def possible_outcomes(cloud: Cloud, api: Api) -> list[str]:
     return ["200", *pages, "400", "503", "slow", "dropped"]
 
 
-def coverage_report(facts: dict[str, Item]) -> Item:
-    """Return a coverage as GET /zmock/coverage shows it, from the facts of Coverage."""
-    apis, met, possible = {}, 0, 0
-    for name, row in facts.items():
-        missing = [outcome for outcome in row["possible"] if outcome not in row["met"]]
-        apis[name] = {"met": row["met"], "missing": missing}
-        met += len(row["possible"]) - len(missing)
-        possible += len(row["possible"])
-    return {"apis": apis, "met": met, "possible": possible}
+def with_sums(apis: dict[str, Item]) -> Item:
+    """Return the coverage of APIs with the numbers of outcomes that were met and are possible."""
+    met = sum(len(row["met"]) for row in apis.values())
+    missing = sum(len(row["missing"]) for row in apis.values())
+    return {"apis": apis, "met": met, "possible": met + missing}
 
 
 class AnswerCache:
@@ -18825,8 +18827,7 @@ class Rest:
             api, variables, body = await self.find_api(request, path, entry)
             entry.api = api.name
             if api.method != "GET" or entry.is_spelled:
-                unread = unread_headers(request.headers)
-                entry.hints, entry.unread = entry.hints + unread, bool(unread)
+                entry.add_unread(unread_headers(request.headers))
             if not self.cloud.simulated(api):
                 raise self.not_simulated(api)
             session = self.check_session(request, api)
@@ -19028,8 +19029,7 @@ class Rest:
         call.arguments = self.cloud.spelled(api, params)
         call.arguments |= {name: values for name, values in tags.items() if values}
         entry.add_params(params)
-        unread = unread_hints(api, params, body, arguments, key, self.dialect)
-        entry.hints, entry.unread = entry.hints + unread, entry.unread or bool(unread)
+        entry.add_unread(unread_hints(api, params, body, arguments, key, self.dialect))
         self.check_params(call, params)
         if api.method != "GET":
             path, query = entry.path, entry.query
@@ -19093,13 +19093,12 @@ class Rest:
             query = Query(uuid=variables["uuid"])
             if names:
                 unread_names = ", ".join(sorted(set(names)))
-                entry.hints.append(f"with a uuid in the path nothing reads {unread_names}")
+                entry.add_unread([f"with a uuid in the path nothing reads {unread_names}"])
         else:
             query, unread_keys = read_query(arguments, self.dialect)
             fields = self.catalogue.resource(api.type).all_fields
-            for name in sorted(unread_keys):
-                entry.hints.append(other_key(name, fields, self.dialect))
-                entry.unread = True
+            hints = [other_key(name, fields, self.dialect) for name in sorted(unread_keys)]
+            entry.add_unread(hints)
             if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
                 entry.hints.append("the server reads the first fields only: write fields=uuid,name")
         return Call(api, {"query": query}, session, arguments=dict(arguments) | variables)
@@ -19485,7 +19484,7 @@ class Rest:
     def note_lost_poll(self, entry: Entry) -> None:
         """Count a poll of a job that has expired for the API of the job."""
         for other in reversed(self.journal):
-            if other.job == entry.job and other.api in self.catalogue.apis:
+            if other.job == entry.job and other.job and other.api in self.catalogue.apis:
                 self.coverage.count(other.api, "poll-404")
                 return
 
@@ -21029,6 +21028,31 @@ def count_objects(items_by_type: dict[str, Any]) -> dict[str, int]:
     return {type: len(items) for type, items in items_by_type.items() if items and type != "Mock"}
 
 
+# a world that is to be made
+
+NAME_OF_WORLD = Allowed(
+    str, "a name of letters, digits, - _ and ., 64 at most", pattern="[A-Za-z0-9._-]{1,64}"
+)
+KEYS_OF_WORLD: dict[str, Allowed] = {
+    "name": NAME_OF_WORLD,
+    "cloud": Allowed(str, '"demo", "empty", "large:N" or a file'),
+    "dialect": among("manual", "server"),
+    "delay": Allowed((str, int, float), 'seconds, or a range such as "0.5-2"'),
+    "port": Allowed(int, "a port, or 0 for a free one", high=65535),
+}
+
+
+def check_world(body: Any) -> None:
+    """Raise ValueError for a body that makes no world."""
+    if not isinstance(body, dict) or "name" not in body:
+        form = '{"name": "a"}, with cloud, dialect, delay and port as you like'
+        raise ValueError(f"a world is made of its name, as {form}")
+    for key, value in body.items():
+        if key not in KEYS_OF_WORLD:
+            refuse("a key", f"one of {', '.join(KEYS_OF_WORLD)}", key, KEYS_OF_WORLD)
+        KEYS_OF_WORLD[key].check(key, value)
+
+
 class Control:
     """The calls below /zmock. They are never delayed, never faulted, and not in the journal."""
 
@@ -21726,7 +21750,7 @@ class Control:
 
     async def show_coverage(self, request: web.Request) -> Item:
         """Return the outcomes that clients have met of each API they called, and those missing."""
-        return coverage_report(self.rest.coverage.facts(self.cloud))
+        return self.rest.coverage.report(self.cloud)
 
     async def show_lint(self, request: web.Request) -> Item:
         """Return what is wrong with the habits of the client, with advice."""
@@ -21990,29 +22014,36 @@ class Control:
     )  # fmt: skip
 
 
-# worlds
+# ---- App -----------------------------------------------------------------------------------------
 
-NAME_OF_WORLD = Allowed(
-    str, "a name of letters, digits, - _ and ., 64 at most", pattern="[A-Za-z0-9._-]{1,64}"
-)
-KEYS_OF_WORLD: dict[str, Allowed] = {
-    "name": NAME_OF_WORLD,
-    "cloud": Allowed(str, '"demo", "empty", "large:N" or a file'),
-    "dialect": among("manual", "server"),
-    "delay": Allowed((str, int, float), 'seconds, or a range such as "0.5-2"'),
-    "port": Allowed(int, "a port, or 0 for a free one", high=65535),
-}
+IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
+CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
+MOST_CATALOGUES = 4  # in memory at a time: tests use several
+FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
+REST = web.AppKey("rest", Rest)
+CONTROL = web.AppKey("control", Control)
+UNUSABLE = (  # exceptions that edited objects and other servers bring about
+    KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 
 
-def check_world(body: Any) -> None:
-    """Raise ValueError for a body that makes no world."""
-    if not isinstance(body, dict) or "name" not in body:
-        form = '{"name": "a"}, with cloud, dialect, delay and port as you like'
-        raise ValueError(f"a world is made of its name, as {form}")
-    for key, value in body.items():
-        if key not in KEYS_OF_WORLD:
-            refuse("a key", f"one of {', '.join(KEYS_OF_WORLD)}", key, KEYS_OF_WORLD)
-        KEYS_OF_WORLD[key].check(key, value)
+def catalogue(files: Sequence[str | Path] = ()) -> Catalogue:
+    """Return the catalogue, with the rows of these files.
+
+    Nothing changes a catalogue. The mocks of a process share it.
+    """
+    return catalogue_of(tuple((str(file), file_stamp(str(file))) for file in files))
+
+
+@functools.lru_cache(MOST_CATALOGUES)
+def catalogue_of(stamps: tuple[tuple[str, Any], ...]) -> Catalogue:
+    """Return the catalogue with the rows of files. A changed file has another stamp."""
+    rows = Catalogue(CATALOGUE_FILE, [file for file, _ in stamps])
+    refuse_idle_rows(rows)
+    return rows
+
+
+# a world
 
 
 @dataclass(eq=False)
@@ -22049,6 +22080,40 @@ class World:
             "jobs": len(rest.jobs.running),
         }
 
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Count a request as under way."""
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    async def end(self) -> None:
+        """End a world that is dropped. What is under way in it fails."""
+        self.control.watch.is_over = True
+        clear_mock(self.rest)
+        self.rest.clock.stop()
+        await self.rest.jobs.close()
+
+
+def new_world(settings: Settings, rows: Catalogue, name: str = "") -> World:
+    """Return a world that holds nothing yet."""
+    cloud = new_cloud(settings, rows, name)
+    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
+    reset = functools.partial(reset_mock, rest)
+    restore = functools.partial(restore_mock, rest)
+    clock = cloud.clock
+    clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
+    clock.on_clock_set.append(functools.partial(follow_dates, cloud))
+    clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
+    if settings.scenario:
+        clock.file_readers.append(rest.scenarios.reread)
+    return World(rest, Control(rest, reset, restore))
+
+
+# the worlds of a process
+
 
 class Worlds:
     """The worlds of a process: the main one, and the others by name.
@@ -22057,38 +22122,79 @@ class Worlds:
     else to that of the port, else to the main one. A world is made when it is first named.
     """
 
-    def __init__(
-        self,
-        main: World,
-        make: Callable[[World, str, Item], World],
-        end: Callable[[World], Coroutine[Any, Any, None]],
-    ) -> None:
+    def __init__(self, main: World) -> None:
         self.main = main
-        self.make, self.end = make, end
         self.most = main.rest.settings.worlds
         self.by_name: dict[str, World] = {}  # the least recently used first
         self.by_port: dict[int, str] = {}
         self.followers: list[Callable[[Rest], None]] = []  # called with each new world
         self.listen: Callable[[int], Awaitable[Any]] | None = None  # listens at a port
 
+    # answering
+
     def name_of(self, request: web.Request) -> str | None:
         """Return the name of the world that a request belongs to, None for the main one."""
-        if request.raw_path.startswith("/w/"):
-            return re.split("[/?]", request.raw_path)[2]
+        if in_path := re.match("(?:https?://[^/]*)?/w/([^/?]*)", request.raw_path):
+            return in_path[1]
         name = request.headers.get(WORLD_HEADER)
         if not name and self.by_port and request.transport:
             name = self.by_port.get(request.transport.get_extra_info("sockname")[1])
         return name or None
 
-    def present(self, request: web.Request) -> World | None:
-        """Return the world that a request belongs to, None if it is not there."""
-        name = self.name_of(request)
-        return self.main if name is None else self.by_name.get(name)
-
     def find(self, request: web.Request) -> World:
         """Return the world that a request belongs to. Raise FrontError if there cannot be one."""
         name = self.name_of(request)
         return self.main if name is None else self.named(name)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request to the API in its world."""
+        try:
+            world = self.find(request)
+        except FrontError as error:
+            return await self.main.rest.answer(request, error)
+        with world.serving():
+            return await world.rest.answer(request)
+
+    def answering(self, handler: Handler) -> Callable[[web.Request], Any]:
+        """Return an aiohttp handler that answers a control call in its world."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                world = self.find(request)
+            except FrontError as error:
+                return refusal_of(request, ControlError(error.status, error.details, error.hint))
+            with world.serving():
+                return await world.control.answer(request, handler)
+
+        return answer
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Route the control calls, those of a world below /w/NAME, and all else to the API."""
+        for root in ("", "/w/{world:[^/]*}"):
+            self.add_control_routes(router, root)
+        router.add_route("*", "/{rest:(?s:.*)}", self.answer)  # (?s:) as paths may hold line breaks
+
+    def add_control_routes(self, router: web.UrlDispatcher, root: str) -> None:
+        """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
+        refuse = self.answering(Control.refuse_path)
+        for path in (root + "/", root + "/zmock{after:/*}"):
+            router.add_get(path, self.answering(Control.show_page))
+        resources = {}
+        for call, handler in Control.CALLS.items():
+            method, path = call.split(" ")
+            pattern = path.replace("{name}", "{name:(?s:.*?)}")
+            resource = router.add_resource(f"{root}/zmock{{before:/+}}{pattern}{{after:/*}}")
+            takes_query = call in Control.CALLS_WITH_QUERY
+            answer = self.answering(handler if takes_query else without_query(handler))
+            resource.add_route(method, answer)
+            if method == "GET":
+                resource.add_route("HEAD", answer)
+            resources[path] = resource
+        resources[""] = router.add_resource(root + "/zmock{path:(?s:(/.*)?)}")
+        for resource in resources.values():
+            resource.add_route("*", refuse)
+
+    # coming and going
 
     def named(self, name: str) -> World:
         """Return the world of a name. It is made if it is not there, see add()."""
@@ -22106,9 +22212,24 @@ class Worlds:
             raise FrontError(400, f"a world has {NAME_OF_WORLD.meaning}, not {name[:80]!r}")
         while len(self.by_name) >= self.most:
             self.drop(self.least_used())
-        world = self.by_name[name] = self.make(self.main, name, changes)
+        world = self.by_name[name] = self.make(name, changes)
         for follow in self.followers:
             follow(world.rest)
+        return world
+
+    def make(self, name: str, changes: Item) -> World:
+        """Make a world in memory with the start of the main one, and let its time run."""
+        main = self.main.rest
+        changes = {key: value if key == "cloud" else str(value) for key, value in changes.items()}
+        settings = replace(main.settings, memory=True, **changes)
+        world = new_world(settings, main.cloud.catalogue, name)
+        world.control.worlds = self
+        rest = world.rest
+        rest.root, rest.made = main.root, {"cloud": settings.cloud, "seed": settings.seed}
+        if rest.dialect.name == main.dialect.name:
+            rest.start = main.start
+        load_or_fill(rest)
+        rest.clock.start()
         return world
 
     def least_used(self) -> World:
@@ -22143,98 +22264,17 @@ class Worlds:
         if world.listener:
             del self.by_port[world.listener.port]
             world.listener.close()
-        self.main.rest.clock.spawn(self.end(world))
+        self.main.rest.clock.spawn(world.end())
 
     def drop_all(self) -> None:
         """Drop all worlds but the main one."""
         for world in [*self.by_name.values()]:
             self.drop(world)
 
-    # answering
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request to the API in its world."""
-        try:
-            world = self.find(request)
-        except FrontError as error:
-            return await self.main.rest.answer(request, error)
-        world.requests += 1
-        try:
-            return await world.rest.answer(request)
-        finally:
-            world.requests -= 1
+# the application
 
-    def answering(self, handler: Handler) -> Callable[[web.Request], Any]:
-        """Return an aiohttp handler that answers a control call in its world."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            try:
-                world = self.find(request)
-            except FrontError as error:
-                return refusal_of(request, ControlError(error.status, error.details, error.hint))
-            world.requests += 1
-            try:
-                return await world.control.answer(request, handler)
-            finally:
-                world.requests -= 1
-
-        return answer
-
-    def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Route the control calls, those of a world below /w/NAME, and all else to the API."""
-        for root in ("", "/w/{world:[^/]*}"):
-            self.add_control_routes(router, root)
-        router.add_route("*", "/{rest:(?s:.*)}", self.answer)  # (?s:) as paths may hold line breaks
-
-    def add_control_routes(self, router: web.UrlDispatcher, root: str) -> None:
-        """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
-        refuse = self.answering(Control.refuse_path)
-        for path in (root + "/", root + "/zmock{after:/*}"):
-            router.add_get(path, self.answering(Control.show_page))
-        resources = {}
-        for call, handler in Control.CALLS.items():
-            method, path = call.split(" ")
-            pattern = path.replace("{name}", "{name:(?s:.*?)}")
-            resource = router.add_resource(f"{root}/zmock{{before:/+}}{pattern}{{after:/*}}")
-            takes_query = call in Control.CALLS_WITH_QUERY
-            answer = self.answering(handler if takes_query else without_query(handler))
-            resource.add_route(method, answer)
-            if method == "GET":
-                resource.add_route("HEAD", answer)
-            resources[path] = resource
-        resources[""] = router.add_resource(root + "/zmock{path:(?s:(/.*)?)}")
-        for resource in resources.values():
-            resource.add_route("*", refuse)
-
-
-# ---- App -----------------------------------------------------------------------------------------
-
-IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "frozen"}
-CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
-MOST_CATALOGUES = 4  # in memory at a time: tests use several
-FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
-REST = web.AppKey("rest", Rest)
-CONTROL = web.AppKey("control", Control)
 WORLDS = web.AppKey("worlds", Worlds)
-UNUSABLE = (  # exceptions that edited objects and other servers bring about
-    KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
-)  # fmt: skip
-
-
-def catalogue(files: Sequence[str | Path] = ()) -> Catalogue:
-    """Return the catalogue, with the rows of these files.
-
-    Nothing changes a catalogue. The mocks of a process share it.
-    """
-    return catalogue_of(tuple((str(file), file_stamp(str(file))) for file in files))
-
-
-@functools.lru_cache(MOST_CATALOGUES)
-def catalogue_of(stamps: tuple[tuple[str, Any], ...]) -> Catalogue:
-    """Return the catalogue with the rows of files. A changed file has another stamp."""
-    rows = Catalogue(CATALOGUE_FILE, [file for file, _ in stamps])
-    refuse_idle_rows(rows)
-    return rows
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -22252,52 +22292,11 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app[CLOUD] = main.rest.cloud
     app[REST] = main.rest
     app[CONTROL] = main.control
-    worlds = app[WORLDS] = main.control.worlds = Worlds(main, world_beside, end_world)
+    worlds = app[WORLDS] = main.control.worlds = Worlds(main)
     worlds.add_routes(app.router)
     app.on_response_prepare.append(complete_headers)
     app.cleanup_ctx.append(functools.partial(lifetime, worlds))
     return app
-
-
-def new_world(settings: Settings, rows: Catalogue, name: str = "") -> World:
-    """Return a world that holds nothing yet."""
-    cloud = new_cloud(settings, rows, name)
-    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
-    reset = functools.partial(reset_mock, rest)
-    restore = functools.partial(restore_mock, rest)
-    clock = cloud.clock
-    clock.move_checks.append(functools.partial(refuse_many_runs, cloud))
-    clock.on_clock_set.append(functools.partial(follow_dates, cloud))
-    clock.on_clock_set.append(functools.partial(store_ends_of_rules, rest))
-    if settings.scenario:
-        clock.file_readers.append(rest.scenarios.reread)
-    return World(rest, Control(rest, reset, restore))
-
-
-def world_beside(main: World, name: str, changes: Item) -> World:
-    """Make a world beside the main one, in memory, with the same start, and start it.
-
-    Raise SettingsError for settings that cannot be used.
-    """
-    own, rows = main.rest.settings, main.rest.cloud.catalogue
-    changes = {key: value if key == "cloud" else str(value) for key, value in changes.items()}
-    world = new_world(replace(own, memory=True, **changes), rows, name)
-    world.control.worlds = main.control.worlds
-    rest = world.rest
-    rest.root, rest.made = main.rest.root, {"cloud": rest.settings.cloud, "seed": own.seed}
-    if rest.dialect.name == main.rest.dialect.name:
-        rest.start = main.rest.start
-    load_or_fill(rest)
-    rest.clock.start()
-    return world
-
-
-async def end_world(world: World) -> None:
-    """End a world that is dropped. What is under way in it fails."""
-    world.control.watch.is_over = True
-    clear_mock(world.rest)
-    world.rest.clock.stop()
-    await world.rest.jobs.close()
 
 
 async def lifetime(worlds: Worlds, app: web.Application) -> AsyncIterator[None]:
@@ -22314,7 +22313,7 @@ async def lifetime(worlds: Worlds, app: web.Application) -> AsyncIterator[None]:
     cloud.store.start()
     yield
     for world in [*worlds.by_name.values()]:
-        await end_world(world)
+        await world.end()
     cloud.clock.stop()
     await cloud.jobs.close()
     await cloud.store.rest()
@@ -22326,9 +22325,11 @@ async def complete_headers(request: web.Request, response: web.StreamResponse) -
 
     Remove the header that aiohttp adds and the server does not (RestServerController.java).
     """
-    if WORLDS not in request.app or not (world := request.app[WORLDS].present(request)):
+    if WORLDS not in request.app:
         return
-    is_api = request.match_info.handler == request.app[WORLDS].answer
+    worlds = request.app[WORLDS]
+    world = worlds.by_name.get(worlds.name_of(request) or "", worlds.main)
+    is_api = request.match_info.handler == worlds.answer
     if is_api and not world.rest.dialect["response-headers"]:
         response.headers.popall("Content-Type", None)
     if is_api or world.control.is_open(request):
@@ -22954,6 +22955,7 @@ class Handle:
 
     def __init__(self, world: World) -> None:
         self.rest, self.control = world.rest, world.control
+        self.name = world.rest.world  # the main one has none
         self.cloud: Cloud = world.rest.cloud
         self.settings = self.cloud.settings
         self.db: tinydb.TinyDB = self.cloud.db
@@ -23151,7 +23153,7 @@ class Handle:
         name = self._api(api).name
         return [entry for entry in self.rest.journal if entry.api == name]
 
-    def assert_called(self, api: str, times: int | None = None, /, **params: Any) -> None:
+    def assert_called(self, /, api: str, times: int | None = None, **params: Any) -> None:
         """Raise AssertionError unless an API was called with these parameters, and so often.
 
         Without `times`, once or more. The message shows the nearest calls.
@@ -23192,11 +23194,7 @@ class Handle:
 
     def coverage(self) -> Item:
         """Return the outcomes that calls have met and missed, as GET /zmock/coverage does."""
-        return coverage_report(self.coverage_facts())
-
-    def coverage_facts(self) -> dict[str, Item]:
-        """Return of each API that was called the outcomes met, and all that are possible."""
-        return self.rest.coverage.facts(self.cloud)
+        return self.rest.coverage.report(self.cloud)
 
     def lint(self) -> Item:
         """Return what is wrong with the habits of the client at the end of a test.
@@ -23218,12 +23216,17 @@ class Handle:
         for type, uuid, facts in objects:
             values = filter(is_text, self.cloud.look(type, uuid).values())
             if "by" in facts and deleted.isdisjoint(values):  # nor is it a part of a deleted one
-                lines.append(f"{type} {facts.get('name', uuid)}, made by call #{facts['by']}")
+                place = f" in world {self.name}" if self.name else ""
+                name = facts.get("name", uuid)
+                lines.append(f"{type} {name}, made by call #{facts['by']}{place}")
         return lines
 
     def never_fired(self) -> list[Rule]:
-        """Return the rules that no call has met, without those that depend on chance."""
-        silent = [rule for rule in self.rules if not rule.hits]
+        """Return the rules that no call has met, without those that depend on chance.
+
+        The rules of files are those of the main world, though they hold in the others too.
+        """
+        silent = [rule for rule in self.rules if not (rule.hits or (self.name and rule.source))]
         return [rule for rule in silent if "probability" not in rule.definition]
 
     def report(self) -> str:
@@ -23369,12 +23372,19 @@ class Mock(Handle):
         Raise ValueError for a name that no world may have.
         """
         NAME_OF_WORLD.check("name", name)
-        world = self.worlds.named(name)
-        handle = self.handles.get(name)
+        return self._handle_of(self.worlds.named(name))
+
+    def _handle_of(self, world: World) -> Handle:
+        """Return the handle of a world besides the main one, always the same."""
+        handle = self.handles.get(world.rest.world)
         if not handle or handle.rest is not world.rest:
-            handle = self.handles[name] = Handle(world)
+            handle = self.handles[world.rest.world] = Handle(world)
             handle.loop = self.loop
         return handle
+
+    def all_worlds(self) -> list[Handle]:
+        """Return the handles of all worlds, the main one first."""
+        return [self, *map(self._handle_of, self.worlds.by_name.values())]
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -23519,13 +23529,12 @@ class HandleInThread:
     leaks = calling(Handle.leaks)
     lint = calling(Handle.lint)
     coverage = calling(Handle.coverage)
-    coverage_facts = calling(Handle.coverage_facts)
     never_fired = calling(Handle.never_fired)
     report = calling(Handle.report)
 
     def __init__(self, handle: Handle, thread: LoopThread) -> None:
         self.handle, self.thread = handle, thread
-        self.settings, self.clock = handle.settings, handle.clock
+        self.name, self.settings, self.clock = handle.name, handle.settings, handle.clock
         self.base, self.url = handle.base, handle.url
         self.db: tinydb.TinyDB = handle.db
         handle.cloud.store.call_in_loop = thread.call
@@ -23549,6 +23558,11 @@ class MockInThread(HandleInThread):
     def world(self, name: str) -> HandleInThread:
         """Return the handle of another world of this mock, which is made if it is not there."""
         return HandleInThread(self.thread.run(self.mock.world(name)), self.thread)
+
+    def all_worlds(self) -> list[HandleInThread]:
+        """Return the handles of all worlds, the main one first."""
+        handles = self.thread.call(self.mock.all_worlds)
+        return [HandleInThread(handle, self.thread) for handle in handles]
 
     def down(self) -> None:
         """Go down; see Mock.down()."""
@@ -23677,26 +23691,27 @@ class CoverageTable:
     """The outcomes that all tests of a run have met."""
 
     def __init__(self) -> None:
-        self.facts: dict[str, Item] = {}
+        self.apis: dict[str, Item] = {}
 
-    def add(self, facts: dict[str, Item]) -> None:
+    def add(self, apis: dict[str, Item]) -> None:
         """Add what a test, or a worker of pytest-xdist, has met."""
-        for name, row in facts.items():
-            own = self.facts.setdefault(name, {"met": {}, "possible": row["possible"]})
+        for name, row in apis.items():
+            own = self.apis.setdefault(name, {"met": {}, "missing": row["missing"]})
             own["met"] = dict(Counter(own["met"]) + Counter(row["met"]))
+            own["missing"] = [outcome for outcome in own["missing"] if outcome not in own["met"]]
 
     def percentage(self) -> float:
         """Return the percentage met of the outcomes that are possible."""
-        report = coverage_report(self.facts)
-        return 100 * report["met"] / report["possible"] if report["possible"] else 100.0
+        report = with_sums(self.apis)
+        return 100 * report["met"] / report["possible"] if self.apis else 100.0
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each API, and one for all."""
-        report = coverage_report(self.facts)
-        width = max([10, *map(len, report["apis"])])
-        for name, row in report["apis"].items():
+        width = max([10, *map(len, self.apis)])
+        for name, row in sorted(self.apis.items()):
             met = ", ".join(f"{outcome} {n}" for outcome, n in sorted(row["met"].items()))
             yield f"{name:{width}}  met {met}; missing {', '.join(row['missing']) or 'none'}"
+        report = with_sums(self.apis)
         yield f"{report['met']} of {report['possible']} outcomes met, {self.percentage():.0f} %"
 
 
@@ -23742,8 +23757,13 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     MOCKS = pytest.StashKey[list]()  # of a test: (handle, Checks) of each mock that it uses
     IN_LOOPS = pytest.StashKey[set]()  # of a run: (thread, mock) of each mock in a test's loop
-
     COVERAGE = pytest.StashKey[CoverageTable]()  # of a run
+
+    def handles_of(item: pytest.Item) -> Iterator[tuple[Any, Checks]]:
+        """Yield the handles of all worlds of the mocks that a test uses, each with its checks."""
+        for mock, checks in item.stash.get(MOCKS, ()):
+            for handle in mock.all_worlds():
+                yield handle, checks
 
     # the coverage of outcomes
 
@@ -23765,15 +23785,15 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
     def pytest_runtest_teardown(item: pytest.Item) -> None:
         """Add what the test has met, while its mocks are there."""
         if shows_coverage(item.config):
-            for mock, _ in item.stash.get(MOCKS, ()):
-                coverage_of(item.config).add(mock.coverage_facts())
+            for handle, _ in handles_of(item):
+                coverage_of(item.config).add(handle.coverage()["apis"])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(session: pytest.Session) -> None:
         """Send what a worker has met to the others, and fail a run that has met too little."""
         config = session.config
         if hasattr(config, "workeroutput"):
-            config.workeroutput["zmock_coverage"] = coverage_of(config).facts
+            config.workeroutput["zmock_coverage"] = coverage_of(config).apis
         elif is_under(config) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -23940,16 +23960,16 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
     def pytest_runtest_call(item: pytest.Item) -> Any:
         """Fail a test that passed if a rule never fired, or with leaks="fail" if it leaks."""
         outcome = yield
-        for mock, checks in item.stash.get(MOCKS, ()):
+        for handle, checks in handles_of(item):
             lines = []
-            for rule in mock.never_fired() if checks.strict else ():
+            for rule in handle.never_fired() if checks.strict else ():
                 text = json.dumps(rule.definition, ensure_ascii=False)
                 lines.append(f"\n  {rule.id}, matched {counted(rule.matches, 'time')}: {text}")
             if lines:
                 rules = "".join(lines)
                 message = f"no call has met these rules of zmock:{rules}\n{UNUSED}"
                 pytest.fail(message, pytrace=False)
-            leaks = "".join(f"\n  {line}" for line in mock.leaks()) if checks.leaks else ""
+            leaks = "".join(f"\n  {line}" for line in handle.leaks()) if checks.leaks else ""
             if leaks:
                 pytest.fail(f"the test has made and not deleted:{leaks}", pytrace=False)
         return outcome
@@ -23959,11 +23979,12 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         """Add a section on its mocks to the report of a failed test."""
         report = yield
         if report.failed and report.when != "teardown":
-            for mock, _ in item.stash.get(MOCKS, ()):
-                report.sections.append(("zmock", mock.report()))
-                lines = [finding_line(finding) for finding in mock.lint()["findings"]]
+            for handle, _ in handles_of(item):
+                title = f"zmock, world {handle.name}" if handle.name else "zmock"
+                report.sections.append((title, handle.report()))
+                lines = [finding_line(finding) for finding in handle.lint()["findings"]]
                 if lines:
-                    report.sections.append(("zmock: habits of the client", "\n".join(lines)))
+                    report.sections.append((f"{title}: habits of the client", "\n".join(lines)))
         return report
 
     # a test that would hang

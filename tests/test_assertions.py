@@ -21,6 +21,7 @@ async def two_zones(mock):
     (["CreateZone", 2], {}),
     (["CreateZone"], {"name": "a"}),
     (["CreateZone", 1], {"name": "a", "description": "d"}),
+    (["CreateZone"], {"times": 1, "name": "b"}),
     (["CreateZone", 0], {"name": "c"}),
     (["DeleteZone", 0], {}),
 ])  # fmt: skip

@@ -80,6 +80,13 @@ async def test_the_sums_are_of_the_apis_that_were_called_and_a_reset_begins_anew
     assert cloud.coverage() == NOTHING
 
 
+async def test_a_poll_without_a_job_counts_for_no_api(cloud):
+    await cloud.request("GET", "/zones")
+    before = cloud.coverage()
+    assert (await cloud.request("GET", "/api-jobs/"))[0] >= 400
+    assert cloud.coverage() == before
+
+
 async def test_coverage_goes_beyond_the_journal():
     async with serve(journal=2) as mock:
         await mock.login()
@@ -99,11 +106,11 @@ def test_creating(zmock_server, n):
 
 async def test_querying(zmock):
     await zmock.query("zones")
-    await zmock.query("zones", "name=nobody")
+    await (await zmock.world("a")).query("zones", "name=nobody")
 """
 TABLE = r"""=+ zmock: outcomes of ZStack's APIs =+
 CreateZone      met 202>200 3; missing 202>503, 400, poll-404, slow, dropped
-LogInByAccount  met 200 4; missing 400, 503, slow, dropped
+LogInByAccount  met 200 5; missing 400, 503, slow, dropped
 QueryZone       met 200 2, empty-page 1; missing second-page, 400, 503, slow, dropped
 4 of 18 outcomes met, 22 %
 """
@@ -112,6 +119,20 @@ QueryZone       met 200 2, empty-page 1; missing second-page, 400, 503, slow, dr
 def test_a_run_in_parallel_prints_the_table_and_fails_under_a_percentage(tmp_path):
     told = run_elsewhere(tmp_path, TESTS, "--zmock-coverage-fail-under=22.5", "-n", "2", mode="auto")
     assert re.search(TABLE + "that is less than 22.5 %\n", told) and "4 passed" in told, told
+
+
+WITHOUT_A_MOCK = """
+def test_one():
+    pass
+
+def test_another():
+    pass
+"""
+
+
+def test_workers_whose_tests_use_no_mock_have_met_all_of_nothing(tmp_path):
+    told = run_elsewhere(tmp_path, WITHOUT_A_MOCK, "--zmock-coverage-fail-under=100", "-n", "2", mode="auto")
+    assert "\n0 of 0 outcomes met, 100 %\n" in told and "2 passed" in told and "less than" not in told, told
 
 
 @pytest.mark.slow

@@ -111,6 +111,10 @@ async def test_leaking(zmock):
 def test_clean(zmock_server):
     zmock_server.delete("zones", zmock_server.create("CreateZone", name="z")["uuid"])
 
+@pytest.mark.zmock(leaks="fail")
+def test_leaking_in_a_world(zmock_server):
+    zmock_server.world("a").create("CreateZone", name="y")
+
 def test_allowed(zmock_server):
     zmock_server.create("CreateZone", name="z")
 
@@ -122,6 +126,7 @@ def test_wrong(zmock_server):
 
 def test_a_test_that_leaks_fails_if_it_shall(tmp_path):
     told = run_elsewhere(tmp_path, TESTS, mode="auto")
-    assert "2 passed" in told and "1 failed" in told and "1 error" in told
+    assert "2 passed" in told and "2 failed" in told and "1 error" in told
     assert "the test has made and not deleted:\n" in told and "  Zone z, made by call #2\n" in told
+    assert "  Zone y, made by call #2 in world a\n" in told and "- zmock, world a -" in told
     assert 'leaks is "fail" or "allow", not \'no\'' in told

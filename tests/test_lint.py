@@ -177,6 +177,10 @@ async def misspell_a_key(client):
     await client.call("GET", "/zones?limt=1")
 
 
+async def narrow_by_path(client):
+    await client.call("GET", f"/zones/{named('zone-1')}?limit=1")
+
+
 async def behave(client):
     await client.create()
     await client.call("GET", "/zones?q=name=z&limit=10")
@@ -203,6 +207,8 @@ HABITS = [
     (insist_on_a_job, {("retries-a-refusal", "CreateZone"): 1}),
     (go_on, {}),
     (misspell, {("unread-field", "CreateZone"): 1}),
+    (misspell_a_key, {("unread-field", "QueryZone"): 1}),
+    (narrow_by_path, {("unread-field", "QueryZone"): 1}),
     (behave, {}),
 ]
 
@@ -264,3 +270,10 @@ def test_failing(zmock_server):
 def test_the_report_of_a_failed_test_tells_of_habits(tmp_path):
     told = run_elsewhere(tmp_path, TESTS)
     assert "unread-field  QueryZone  1 time, as #2: leave it out, or spell it as the API does; see the hint of the call\n" in told, told
+
+
+async def test_a_journal_of_no_calls_has_no_findings():
+    async with serve(journal=0) as mock:
+        await mock.login()
+        async with aiohttp.ClientSession() as http, http.get(f"{mock.url}/zones?limt=1"):
+            assert mock.calls() == [] and mock.lint() == await ask_control(mock, "GET", "lint") == {"findings": []}

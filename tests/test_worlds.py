@@ -86,15 +86,35 @@ async def test_worlds_share_nothing(zmock):
     assert a.clock.now() - b.clock.now() > 3500 and abs(b.clock.now() - zmock.clock.now()) < 60
     a.rule(api="CreateZone", then={"error": "SYS.1000"})
     assert (await b.create("CreateZone", name="z"))["uuid"] != zone["uuid"]
+    with pytest.raises(RuntimeError, match="SYS.1000"):
+        await a.create("CreateZone", name="z")
     await b.incident(host_down="host-1")
     states = [(await handle.query("hosts", "name=host-1"))[0]["status"] for handle in (a, b, zmock)]
     assert states == ["Connected", "Disconnected", "Connected"]
     assert {entry.world for entry in a.calls()} == {"a"} and {entry.world for entry in zmock.calls()} == {""}
     assert len(a.rules) == 1 and zmock.rules == b.rules == []
-    assert [job["api"] for job in a.jobs()] == ["CreateZone"] and zmock.jobs() == []
+    assert [job["api"] for job in a.jobs()] == ["CreateZone", "CreateZone"] and zmock.jobs() == []
     _, answer = await ask(zmock, "PUT", "/w/a/zmock/snapshots/s", {})
     assert (await ask(zmock, "GET", "/w/a/zmock/snapshots"))[1] == {"snapshots": ["s"]}
     assert (await ask(zmock, "GET", "/w/b/zmock/snapshots"))[1] == (await ask(zmock, "GET", "/zmock/snapshots"))[1] == {"snapshots": []}
+
+
+async def test_web_hooks_and_incidents_of_two_worlds_at_once_stay_apart(zmock):
+    worlds = [await zmock.world(name) for name in ("a", "b")]
+    for world, host in zip(worlds, ("host-1", "host-2"), strict=True):
+        await world.incident(host_down=host)
+        await world.login()
+    hooked = [{"X-Web-Hook": f"{world.base}/zmock/hooks"} for world in worlds]
+    zones = [{"params": {"name": f"zone of {world.name}"}} for world in worlds]
+    await asyncio.gather(*(world.request("POST", "/zones", zone, hook) for world, zone, hook in zip(worlds, zones, hooked, strict=True)))
+    await asyncio.gather(*(world.advance(1) for world in worlds))
+    for world, host in zip(worlds, ("host-1", "host-2"), strict=True):
+        hooks = (await ask(zmock, "GET", f"/w/{world.name}/zmock/hooks"))[1]["hooks"]
+        assert [hook["body"]["inventory"]["name"] for hook in hooks] == [f"zone of {world.name}"]
+        assert {item["name"] for item in await world.query("hosts", "status=Disconnected")} == {"host-4", host}  # one is so from the start
+        incidents = (await ask(zmock, "GET", f"/w/{world.name}/zmock/incidents"))[1]["incidents"]
+        assert len(incidents) == 1 and f"to {world.base}/zmock/hooks: taken" in world.report()
+    assert (await ask(zmock, "GET", "/zmock/hooks"))[1] == {"hooks": []} and (await ask(zmock, "GET", "/zmock/incidents"))[1] == {"incidents": []}
 
 
 async def test_a_session_is_one_of_its_world(zmock):
@@ -191,6 +211,18 @@ async def test_job_locations_carry_the_prefix(settings, headers, expected, way):
         assert status == 202 and answer["location"].startswith(expected.format(base=mock.base) + "/w/a/zstack/v1/api-jobs/")
 
 
+async def test_the_location_of_a_world_behind_a_base_url_leads_back_to_it():
+    async with serve(base_url="https://cloud.example/api/") as mock:
+        world = await mock.world("a")
+        await world.login()
+        _, answer = await world.request("POST", "/zones", {"params": {"name": "z"}})
+        await world.advance(1)
+        assert answer["location"].startswith("https://cloud.example/api/w/a/zstack/v1/api-jobs/")
+        path = answer["location"].removeprefix("https://cloud.example/api")  # as a proxy sends it on
+        assert (await ask(mock, "GET", path))[1]["inventory"]["name"] == "z"
+        assert world.url == f"{mock.base}/w/a/zstack/v1"  # for the test itself
+
+
 async def test_a_poll_goes_where_the_location_leads(zmock):
     world = await zmock.world("a")
     await world.login()
@@ -269,6 +301,18 @@ async def test_a_world_with_a_port_needs_no_prefix_there(zmock):
     await ask(zmock, "DELETE", "/zmock/worlds/p")
     with pytest.raises(aiohttp.ClientConnectionError):
         await ask(zmock, "GET", "/zmock/health", None, port)
+
+
+async def test_all_worlds_show_through_the_port_of_one_and_it_may_drop_itself(zmock):
+    await ask(zmock, "POST", "/zmock/worlds", {"name": "q"})
+    port = (await ask(zmock, "POST", "/zmock/worlds", {"name": "p", "port": 0}))[1]["port"]
+    _, answer = await ask(zmock, "GET", "/zmock/worlds", None, port)
+    assert [(world["name"], world["port"]) for world in answer["worlds"]] == [("q", None), ("p", port)] and answer["most"] == 100
+    await ask(zmock, "GET", "/w/q/zstack/v1/zones", None, port)
+    await ask(zmock, "GET", "/zstack/v1/zones", None, port, X_ZMock_World="q")
+    assert [len((await zmock.world(name)).calls()) for name in ("q", "p")] == [2, 0]
+    assert await ask(zmock, "DELETE", "/zmock/worlds/p", None, port) == (200, {})
+    assert await names(zmock) == ["q"]
 
 
 async def test_a_port_in_use_makes_no_world(zmock):
@@ -351,8 +395,18 @@ async def test_a_world_has_a_page_and_control_calls(zmock):
     assert (await ask(zmock, "DELETE", "/w/a/zmock/health"))[0] == 405
 
 
+async def test_a_proxy_may_send_the_whole_address(zmock):
+    reader, writer = await asyncio.open_connection("127.0.0.1", zmock.port)
+    writer.write(f"GET {zmock.base}/w/a/zstack/v1/zones HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    await reader.read()
+    writer.close()
+    assert [call.api for call in (await zmock.world("a")).calls()] == ["QueryZone"]
+
+
 async def test_a_page_of_another_origin_reads_a_world_as_it_reads_the_main_one(zmock):
     async with aiohttp.ClientSession(headers={"Origin": "http://localhost:5173"}) as http:
+        async with http.get(zmock.base + "/zstack/v1/zones", headers={"X-ZMock-World": "a b"}) as wrong:
+            assert wrong.status == 400 and wrong.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
         for base in (zmock.base, zmock.base + "/w/a"):
             async with http.get(base + "/zstack/v1/zones") as api, http.get(base + "/zmock/rules") as control:
                 assert api.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
@@ -377,7 +431,7 @@ def test_the_handle_of_a_world_in_a_thread(zmock_server):
     world = zmock_server.world("a")
     world.login()
     world.create("CreateZone", name="z")
-    world.rule(api="CreateZone", then={"error": "SYS.1000"})
+    world.rule(api="CreateZone", probability=0.5, then={"error": "SYS.1000"})
     assert [entry.api for entry in world.calls("CreateZone")] == ["CreateZone"]
     assert world.advance(10) == [] and len(world.rules) == 1
     assert world.query("zones", "name=z") and not zmock_server.query("zones", "name=z")

@@ -1772,9 +1772,11 @@ PARAMETER_PROBLEMS = {
 
 
 def text_of(value: Any) -> str:
-    """Return a JSON value as text: true -> "true"."""
+    """Return a JSON value as text: true -> "true", null -> "null"."""
     if isinstance(value, str):
         return value
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -8753,7 +8755,7 @@ class Scope:
         def worded(match: re.Match) -> str:
             value = self.follow(match[1])[0]
             if isinstance(value, list):
-                return comma.join(map(str, value))
+                return comma.join(map(text_of, value))
             if isinstance(value, dict):
                 return json.dumps(value, ensure_ascii=False)
             return text_of(value)
@@ -12697,7 +12699,7 @@ def note_uses(cloud: Cloud, item: Item, call: Call | None) -> None:
     cloud.change("Vip", vip["uuid"], useFor=",".join(uses) or None, **lost)
 
 
-def provider_of(cloud: Cloud, l3: Uuid, service: str) -> str | None:
+def provider_of(cloud: Cloud, l3: Uuid | None, service: str) -> str | None:
     """Return the type of the provider that gives a network a service, or None."""
     return server_of(cloud, cloud.look("L3Network", l3), ("Flat", *ROUTERS), service)
 
@@ -12711,15 +12713,16 @@ def routers_on(cloud: Cloud, networks: Iterable[Uuid]) -> set[Uuid]:
     return routers
 
 
-def serve_vip(cloud: Cloud, uuid: Uuid, service: str, l3: Uuid) -> None:
+def serve_vip(cloud: Cloud, uuid: Uuid, service: str, l3: Uuid | None) -> None:
     """Let the provider of a network serve a virtual IP, whose peer the network becomes.
 
-    Raise SYS.1006 if it has none, or if other peers have another provider or router.
+    Raise SYS.1006 if it has none, or if other peers have another provider or router. A nic
+    whose network was deleted has None.
     """
     vip, provider = cloud.look("Vip", uuid), provider_of(cloud, l3, service)
     if not provider:
         reason = f"network service[type:{service}] enabled or no provider provides this network"
-        raise refused(f"L3Network[uuid:{l3}] doesn't have {reason} service")
+        raise refused(f"L3Network[uuid:{l3 or 'null'}] doesn't have {reason} service")
     former = vip.get("serviceProvider", provider)
     if former != provider:
         name = f"vip[uuid:{uuid}, name:{vip['name']}, ip: {vip['ip']}]"
@@ -12740,7 +12743,7 @@ def serve_nic(cloud: Cloud, item: Item, call: Call | None) -> None:
     """Let the virtual IP of an EIP or a port forwarding rule serve its nic, if it has one."""
     if nic := cloud.look("VmNic", item.get("vmNicUuid")):
         service = "PortForwarding" if "protocolType" in item else "Eip"
-        serve_vip(cloud, item["vipUuid"], service, nic["l3NetworkUuid"])
+        serve_vip(cloud, item["vipUuid"], service, nic.get("l3NetworkUuid"))
 
 
 @named_in_rows
@@ -12879,7 +12882,7 @@ def serve_balancer(cloud: Cloud, listener: Item, call: Call) -> None:
     """Let the virtual IP of a load balancer serve the nics of a call."""
     vip = vip_of_listener(cloud, listener)
     for uuid in call["vmNicUuids"]:
-        l3 = cloud.look("VmNic", uuid)["l3NetworkUuid"]
+        l3 = cloud.look("VmNic", uuid).get("l3NetworkUuid")
         serve_vip(cloud, vip["uuid"], "LoadBalancer", l3)
 
 
@@ -13063,7 +13066,8 @@ def serve_nics(cloud: Cloud, vm: Item) -> None:
     """Let virtual IPs serve the nics of a started machine, where networks have the service."""
     for service in ("Eip", "PortForwarding"):
         for item in users_of_nics(cloud, vm, SERVICES[service]):
-            if provider_of(cloud, cloud.look("VmNic", item["vmNicUuid"])["l3NetworkUuid"], service):
+            nic = cloud.look("VmNic", item["vmNicUuid"])
+            if provider_of(cloud, nic.get("l3NetworkUuid"), service):
                 serve_nic(cloud, item, None)
 
 

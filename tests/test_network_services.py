@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from asking import failure
 
 from zmock import named
 
@@ -102,3 +103,22 @@ async def test_a_web_hook_is_created_updated_and_deleted(cloud):
     assert (changed["url"], changed["type"]) == ("http://127.0.0.2/", "custom")
     await cloud.delete("web-hooks", hook["uuid"])
     assert await cloud.query("web-hooks") == []
+
+
+async def test_nothing_serves_a_nic_whose_network_was_deleted(cloud, known):
+    """A machine whose host does not answer has such a nic after its network is gone, and runs again later."""
+    vm, nic = named("vm-web-2"), known["web-2"]
+    rule = await cloud.create("CreatePortForwardingRule", name="r", vipUuid=known["vip"], vipPortStart=80, protocolType="TCP")
+    cloud.cloud.store.update("VmInstance", vm, state="Unknown")
+    await cloud.delete("l3-networks", PRIVATE)
+    cloud.cloud.store.update("VmInstance", vm, state="Running")
+    missing = "doesn't have network service[type:{}] enabled or no provider provides this network service"
+    to_rule = await failure(cloud, "AttachPortForwardingRule", ruleUuid=rule["uuid"], vmNicUuid=nic)
+    to_eip = await failure(cloud, "AttachEip", eipUuid=known["eip"], vmNicUuid=nic)
+    to_listener = await failure(cloud, "AddVmNicToLoadBalancer", listenerUuid=known["listener"], vmNicUuids=[nic])
+    assert to_rule == "SYS.1006: L3Network[uuid:null] " + missing.format("PortForwarding")
+    assert to_eip == "SYS.1006: L3Network[uuid:null] " + missing.format("Eip")
+    assert to_listener == "SYS.1006: L3 networks[uuids:[null]] of the vm nics has no network service[LoadBalancer] enabled"
+    for api, said in (("GetEipAttachableVmNics", "eipUuid"), ("GetPortForwardingAttachableVmNics", "ruleUuid"), ("GetCandidateVmNicsForLoadBalancer", "listenerUuid")):
+        user = {"eipUuid": known["eip"], "ruleUuid": rule["uuid"], "listenerUuid": known["listener"]}[said]
+        assert nic not in {row["uuid"] for row in (await cloud.call(api, **{said: user}))["inventories"]}

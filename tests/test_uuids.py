@@ -8,7 +8,7 @@ from asking import ask_control, failure, one, outcome, submit
 from test_every_api import SIMULATED, Drive
 from test_state import differences
 
-from zmock import ADMIN, named, open_session, serve
+from zmock import ADMIN, Cloud, named, open_session, serve
 
 NAMED = re.compile("[uU]uids?$|managementNodeId$")
 NEW = {("ChangeVmImage", "resourceUuid")}  # uuids of what the call makes: the server wants those in lower case
@@ -64,7 +64,8 @@ def cases(api):
 
 
 @pytest.mark.parametrize("step", (4, pytest.param(1, marks=pytest.mark.slow)), ids=("a quarter", "all"))
-async def test_a_call_in_capitals_does_and_answers_the_same(step):
+async def test_a_call_in_capitals_does_and_answers_the_same(step, monkeypatch):
+    monkeypatch.setattr(Cloud, "let_draw", lambda cloud, call: None)  # new uuids follow from the spelling of a call, too
     wrong, tried = {}, 0
     async with serve() as mock:
         beside = Beside(mock)

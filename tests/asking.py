@@ -5,6 +5,7 @@ import contextlib
 import functools
 import inspect
 import json
+import logging
 import os
 import sys
 import time
@@ -34,6 +35,20 @@ class World:
 
     def __getattr__(self, name):
         return getattr(time, name)
+
+
+@contextlib.contextmanager
+def without_exceptions(*about):
+    """Fail if zmock logs an exception in this block. Its answer is SYS.1000, which the server also says on purpose."""
+    logged, handler = [], logging.Handler(logging.ERROR)
+    handler.emit = lambda record: logged.append((record.getMessage(), record.exc_info[1])) if record.exc_info else None
+    log = logging.getLogger("zmock")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+    assert logged == [], about
 
 
 async def outcome(mock, method, path, body=None):

@@ -11,7 +11,7 @@ from random import Random
 from urllib.parse import urlencode
 
 import pytest
-from asking import ask_control
+from asking import ask_control, without_exceptions
 from test_every_api import CATALOGUE, GIVEN, SIMULATED, Drive
 
 from zmock import (
@@ -423,8 +423,8 @@ class Anything(Drive):
         params = await self.params(api)
         if all(params.get(variable) for variable in re.findall(r"\{(\w+)\}", api.path)):
             self.done.append((name, params))
-            _, body = await send(self.mock, api, params)
-            assert "SYS.1000" not in str(body), (name, params, body)
+            with without_exceptions(name, params):
+                await send(self.mock, api, params)
 
     async def trouble(self):
         self.mock.rule(api=(api := self.random.choice(OFTEN)), times=1, then={"error": "SYS.1006", "stage": [*stages][-1]} if (stages := self.mock.cloud.stages(SIMULATED[api])) else {"error": "SYS.1006"})

@@ -14,7 +14,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from asking import ask_control, each, one
+from asking import ask_control, each, one, without_exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_every_api import CATALOGUE, SIMULATED, Drive
@@ -93,8 +93,9 @@ class Driver(Anything):
     async def take(self, steps):
         for word, chance in steps:
             self.random = Random(chance)
-            await getattr(self, f"do_{word}", self.call)(word)
-            await self.mock.clock.settle()
+            with without_exceptions(word, chance):
+                await getattr(self, f"do_{word}", self.call)(word)
+                await self.mock.clock.settle()
 
     async def params(self, api):
         """Half of the calls are made to succeed on the demo cloud as it is at the start."""
@@ -110,8 +111,7 @@ class Driver(Anything):
             return await self.log_in_again(body)
         params = await self.params(api)
         if all(params.get(name) for name in [word.partition("}")[0] for word in api.path.split("{")[1:]]):
-            status, body = await send(self.mock, api, params)
-            assert "SYS.1000" not in str(body), (name, params, body)
+            _, body = await send(self.mock, api, params)
             await self.log_in_again(body)
         return None
 

@@ -363,7 +363,7 @@ def test_calls_sends_the_token_and_says_where_one_is_missing(zmock_cli):
 
 
 def test_a_line_escapes_what_would_steer_a_terminal():
-    row = {"time": "2026-01-01T00:00:00.000Z", "status": 200, "method": "GET", "path": "/a\x1b[2J", "query": "q=天", "api": "", "code": "", "rule": "rule-1; hit=3"}
+    row = {"time": "2026-01-01T00:00:00.000Z", "status": 200, "method": "GET", "path": "/a\x1b[2J", "query": "q=天", "api": "", "code": "", "rule": "rule-1; hit=3", "world": ""}
     line = journal_line(row | {"outcome": "ok", "hint": "no \x07", "ms": 3.6}, lambda text, colour: text)
     assert timeless(line) == "T  200  GET /a\\x1b[2J?q=天  rule-1  N ms\n          no \\x07"
 

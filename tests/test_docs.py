@@ -182,7 +182,7 @@ def test_the_python_of_the_pages_runs(tmp_path):
         name = f"{page.stem.replace('-', '_')}_{number}.py"
         if "def test_" in block:
             (tmp_path / f"test_{name}").write_text(block)
-            tests += 1
+            tests += len(re.findall(r"^(?:async )?def test_", block, re.M))
         else:
             run_python(tmp_path, "-c", block)
     shown = run_python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-o", "asyncio_mode=strict")

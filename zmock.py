@@ -16715,6 +16715,26 @@ def load_objects(path: str, collections: Any, cloud: Cloud) -> LoadedCloud:
     return LoadedCloud(cloud.store.image(), moment)
 
 
+def exported(cloud: Cloud) -> Item:
+    """Return the objects of a cloud as a cloud file holds them, which load_cloud() loads.
+
+    Sessions, jobs and rules are left out, and what every cloud has unchanged.
+    """
+    catalogue, store = cloud.catalogue, cloud.store
+    content: Item = {"now": iso(cloud.clock.now())}
+    for type in catalogue.resources.keys() & store.tables.keys() - {*NOT_QUERIED}:
+        row, standing = catalogue.resources[type], store.standing.get(type, {})
+        names = catalogue.item_fields(type).keys()
+        objects = []
+        for uuid, item in store.table(type).items.items():
+            if standing.get(uuid) is not item:
+                objects.append({name: item[name] for name in item if name in names})
+        if objects:
+            has_path = catalogue.collections.get(row.path) is row
+            content[row.path if has_path else type] = objects
+    return content
+
+
 def copy_of(cloud: Cloud) -> Cloud:
     """Return a copy of a cloud in memory whose clock stands, to try something out."""
     copy = new_cloud(replace(cloud.settings, memory=True, clock="frozen"), cloud.catalogue)
@@ -16895,9 +16915,10 @@ class CloudFile:
                 item = {"availableCapacity": available_capacity(self.cloud, before)} | item
             store.put(type, before | item)
             return
-        if folded(uuid) in self.loaded:
-            self.refuse(f"the uuid {uuid} is there twice")
-        self.loaded.add(folded(uuid))
+        if item.get("resourceUuid") != uuid:  # else it has the uuid of what it is about
+            if folded(uuid) in self.loaded:
+                self.refuse(f"the uuid {uuid} is there twice")
+            self.loaded.add(folded(uuid))
         if type == "Host":
             item = {"status": "Connected"} | item  # a created one is, once it is there
         store.put(type, self.cloud.add(type, **item) | item)
@@ -17091,7 +17112,7 @@ class CloudFile:
                     f"and its cluster {label_of(cluster)} in the zone {cluster['zoneUuid']}"
                 )
         for vm in self.cloud.store.rows("VmInstance"):
-            if vm["state"] in ("Running", "Paused") and not vm.get("hostUuid"):
+            if vm["state"] == "Running" and not vm.get("hostUuid"):
                 self.refuse(f"VmInstance {label_of(vm)} is {vm['state']}, and needs a hostUuid")
         for job in self.cloud.store.rows("LongJob"):
             if job["state"] == "Running" and job.get("duration"):
@@ -21783,6 +21804,16 @@ class Control:
         objects = {(type,): n for type, n in counts.items()}
         yield from metric("zmock_objects", "gauge", ("type",), objects)
 
+    # the cloud as a file
+
+    async def show_cloud(self, request: web.Request) -> web.Response:
+        """Return the present cloud in the format of --cloud FILE, as after a restart."""
+        copy = copy_of(self.cloud)
+        interrupt(copy)  # nothing would go on with what is under way
+        content = exported(copy)
+        octets = json.dumps(content, ensure_ascii=False, indent=1).encode(errors="replace")
+        return web.Response(body=octets, content_type="application/json", charset="utf-8")
+
     # snapshots
 
     async def list_snapshots(self, request: web.Request) -> Item:
@@ -21988,6 +22019,7 @@ class Control:
         "GET objects/{name}": query_objects,
         "GET queryable/{name}": show_queryable,
         "GET explain": explain,
+        "GET cloud": show_cloud,
         "GET diff": show_diff,
         "GET coverage": show_coverage,
         "GET lint": show_lint,

@@ -4,6 +4,7 @@ Stories of what once did not add up, and a driver that calls anything; both end 
 """
 
 import itertools
+import json
 import os
 import re
 from collections import Counter
@@ -471,6 +472,11 @@ async def test_whatever_is_called_all_adds_up(seed, dialect, tmp_path, caplog):
             await drive.step()
         for collection in sorted({api.path.removeprefix("/") for api in SIMULATED.values() if api.kind == "Query" and "{" not in api.path}):
             await mock.query(collection)
+        exported = tmp_path / "exported.json"
+        exported.write_text(json.dumps(await ask_control(mock, "GET", "cloud")))
+    async with serve(cloud=str(exported), dialect=dialect) as copy:
+        assert doubtful(copy.cloud, drive.lost) == set()
+        exported.unlink()
     async with serve(memory=False, data=str(tmp_path)) as again:
         assert (doubtful(again.cloud, drive.lost), again.cloud.store.reports) == (set(), [])
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -12144,7 +12144,7 @@ DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
 BRIDGE = "kvm::bridge::"  # KVMSystemTags.java
 CIDR_OF_CLUSTER = re.compile(r".*::clusterUuid::(.*)::cidr::\{(.*)\}")  # VxlanSystemTags.java
 VXLAN_PORT = 4789
-ROUTERS = ("VirtualRouter", "vrouter")  # the types of providers whose services need a router
+ROUTERS = {"VirtualRouter", "vrouter"}  # the types of providers whose services need a router
 
 
 # ranges of addresses
@@ -12392,15 +12392,14 @@ def check_ip_availability(cloud: Cloud, call: Call) -> Item:
 # services of a network
 
 
-def server_of(
-    cloud: Cloud, l3: Item, types: Container[str], service: str | None = None
-) -> str | None:
-    """Return the type of the provider, one of these, that gives a network a service, or any."""
+def providers_of(cloud: Cloud, l3: Item, service: str | None = None) -> set[str]:
+    """Return the types of the providers that give a network a service, or any."""
+    providers = set()
     for ref in l3.get("networkServices", ()):
-        provider = cloud.look("NetworkServiceProvider", ref["networkServiceProviderUuid"])
-        if provider.get("type") in types and service in (None, ref["networkServiceType"]):
-            return provider["type"]
-    return None
+        if service in (None, ref["networkServiceType"]):
+            provider = cloud.look("NetworkServiceProvider", ref["networkServiceProviderUuid"])
+            providers.add(provider["type"])
+    return providers
 
 
 def dhcp_ip(cloud: Cloud, l3: Uuid) -> str | None:
@@ -12411,7 +12410,7 @@ def dhcp_ip(cloud: Cloud, l3: Uuid) -> str | None:
 
 def take_dhcp_ip(cloud: Cloud, l3: Item) -> None:
     """Give the flat DHCP server of a network an address, unless it has one."""
-    if not server_of(cloud, l3, ("Flat",), "DHCP") or dhcp_ip(cloud, l3["uuid"]):
+    if "Flat" not in providers_of(cloud, l3, "DHCP") or dhcp_ip(cloud, l3["uuid"]):
         return
     ip, ip_range = free_ip(cloud, l3["uuid"])
     used = uuid_from(digest(ip_range["uuid"] + ip), version=3)  # L3NetworkManagerImpl.java
@@ -12693,15 +12692,10 @@ def note_uses(cloud: Cloud, item: Item, call: Call | None) -> None:
     if not vip:
         return
     used = [name for name, type in SERVICES.items() if cloud.find(type, "vipUuid", vip["uuid"])]
-    names = dict.fromkeys([*(vip.get("useFor") or "").split(","), *used])
-    uses = [name for name in names if name in used or name not in (*SERVICES, "")]
+    names = dict.fromkeys(re.findall(r"\w+", vip.get("useFor", "")) + used)
+    uses = [name for name in names if name in used or name not in SERVICES]
     lost = {} if uses else {"serviceProvider": None, "peerL3NetworkUuids": None}
     cloud.change("Vip", vip["uuid"], useFor=",".join(uses) or None, **lost)
-
-
-def provider_of(cloud: Cloud, l3: Uuid | None, service: str) -> str | None:
-    """Return the type of the provider that gives a network a service, or None."""
-    return server_of(cloud, cloud.look("L3Network", l3), ("Flat", *ROUTERS), service)
 
 
 def routers_on(cloud: Cloud, networks: Iterable[Uuid]) -> set[Uuid]:
@@ -12714,28 +12708,29 @@ def routers_on(cloud: Cloud, networks: Iterable[Uuid]) -> set[Uuid]:
 
 
 def serve_vip(cloud: Cloud, uuid: Uuid, service: str, l3: Uuid | None) -> None:
-    """Let the provider of a network serve a virtual IP, whose peer the network becomes.
+    """Let the provider of a network, if any, serve a virtual IP, whose peer the network becomes.
 
-    Raise SYS.1006 if it has none, or if other peers have another provider or router. A nic
-    whose network was deleted has None.
+    Raise SYS.1006 if other peers have another provider or router. A nic whose network was deleted
+    has None.
     """
-    vip, provider = cloud.look("Vip", uuid), provider_of(cloud, l3, service)
+    vip, network = cloud.look("Vip", uuid), cloud.look("L3Network", l3)
+    provider = min(providers_of(cloud, network, service), default=None)
     if not provider:
-        reason = f"network service[type:{service}] enabled or no provider provides this network"
-        raise refused(f"L3Network[uuid:{l3 or 'null'}] doesn't have {reason} service")
+        return
     former = vip.get("serviceProvider", provider)
     if former != provider:
         name = f"vip[uuid:{uuid}, name:{vip['name']}, ip: {vip['ip']}]"
         raise refused(f"service provider of the {name} has been set to {former}")
-    peers = dict.fromkeys(vip.get("peerL3NetworkUuids", ()))
-    routers, others = routers_on(cloud, [l3]), routers_on(cloud, peers)
-    if l3 not in peers and routers and others - routers:
-        other = f"is not vr[uuid:{min(others - routers)}] which exists peer l3 attached"
+    peers = vip.get("peerL3NetworkUuids", [])
+    routers = routers_on(cloud, [l3])
+    others = routers_on(cloud, peers) - routers
+    if l3 not in peers and routers and others:
+        other = f"is not vr[uuid:{min(others)}] which exists peer l3 attached"
         which = f"peer l3[uuid:{l3}] with vip[uuid:{uuid}] has attched vr[uuid:{min(routers)}]"
         raise refused(f"the request to add {which} and {other}")  # sic
-    cloud.notice("serving", "L3Network", cloud.look("L3Network", l3), vip)
-    peers[l3] = None
-    cloud.change("Vip", uuid, serviceProvider=provider, peerL3NetworkUuids=[*peers])
+    cloud.notice("serving", "L3Network", network, vip)
+    peers = [*dict.fromkeys([*peers, l3])]
+    cloud.change("Vip", uuid, serviceProvider=provider, peerL3NetworkUuids=peers)
 
 
 @named_in_rows
@@ -12756,14 +12751,13 @@ def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
     user = cloud.resource_of(call.api, call.params)
     user = cloud.look("LoadBalancer", user.get("loadBalancerUuid")) or user
     vip, l3 = cloud.look("Vip", user["vipUuid"]), cloud.look("L3Network", nic["l3NetworkUuid"])
-    provider, peers = vip.get("serviceProvider"), vip.get("peerL3NetworkUuids")
-    if provider and not server_of(cloud, l3, (provider,)):
+    providers, routers = providers_of(cloud, l3), routers_on(cloud, [l3["uuid"]])
+    if "serviceProvider" in vip and vip["serviceProvider"] not in providers:
         return False
-    own = routers_on(cloud, [l3["uuid"]])
-    if not own:
-        is_routed = server_of(cloud, l3, ROUTERS)
-        return not (is_routed and cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"]))
-    return bool(own & routers_on(cloud, peers or [vip["l3NetworkUuid"]]))
+    if not routers and ROUTERS & providers:
+        return not cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"])
+    peers = vip.get("peerL3NetworkUuids") or [vip["l3NetworkUuid"]]
+    return not routers or bool(routers & routers_on(cloud, peers))
 
 
 # port forwarding
@@ -13063,12 +13057,9 @@ def leave_services(cloud: Cloud, vm: Item) -> None:
 
 @on("started", "VmInstance")
 def serve_nics(cloud: Cloud, vm: Item) -> None:
-    """Let virtual IPs serve the nics of a started machine, where networks have the service."""
-    for service in ("Eip", "PortForwarding"):
-        for item in users_of_nics(cloud, vm, SERVICES[service]):
-            nic = cloud.look("VmNic", item["vmNicUuid"])
-            if provider_of(cloud, nic.get("l3NetworkUuid"), service):
-                serve_nic(cloud, item, None)
+    for type in ("Eip", "PortForwardingRule"):
+        for item in users_of_nics(cloud, vm, type):
+            serve_nic(cloud, item, None)
 
 
 @on("started", "VmInstance")
@@ -14019,7 +14010,7 @@ def ip_of_router(cloud: Cloud, l3: Uuid) -> str | None:
     Return None if the network needs no gateway, or another router is there.
     """
     network, ip = cloud.look("L3Network", l3), rest_of_tag(cloud, l3, "routerInterfaceIp::")
-    if server_of(cloud, network, ROUTERS, "SNAT") or network["type"] == "L3VpcNetwork":
+    if ROUTERS & providers_of(cloud, network, "SNAT") or network["type"] == "L3VpcNetwork":
         ip = ip or cloud.find("IpRange", "l3NetworkUuid", l3)[0]["gateway"]
     return None if ip and is_taken(cloud, l3, ip) else ip
 
@@ -14347,6 +14338,7 @@ def add_vip_of_router(cloud: Cloud, router: Item, guest: Uuid | None) -> None:
     The source is VirtualRouterCreateVipForPublicIpFlow.java.
     """
     names = ("l3NetworkUuid", "ip", "netmask", "gateway", "ipRangeUuid")
+    providers = providers_of(cloud, cloud.look("L3Network", guest), "SNAT")
     for nic in cloud.find("VmNic", "vmInstanceUuid", router["uuid"]):
         if int(nic["metaData"]) & PUBLIC_NIC:
             vip = cloud.add(
@@ -14354,7 +14346,7 @@ def add_vip_of_router(cloud: Cloud, router: Item, guest: Uuid | None) -> None:
                 name=f"vip-for-{router['name']}",
                 description="Vip backend created for virtual router",
                 useFor="SNAT",
-                serviceProvider=server_of(cloud, cloud.look("L3Network", guest), ROUTERS, "SNAT"),
+                serviceProvider=min(providers, default=None),
                 peerL3NetworkUuids=[guest] if guest else [],
                 **{name: nic.get(name) for name in names},
             )
@@ -14376,7 +14368,7 @@ def acquire_router(cloud: Cloud, l3: Item, vip: Item | None = None) -> None:
     Without an offering, a network that machines are on already goes on without a router. The source
     is VirtualRouterManagerImpl.java.
     """
-    if not server_of(cloud, l3, ROUTERS):
+    if not ROUTERS & providers_of(cloud, l3):
         return
     for router in cloud.find("VmInstance", "virtualRouterVips", vip["uuid"]) if vip else ():
         if router["state"] != "Running":
@@ -14408,7 +14400,7 @@ def refuse_unless_running(router: Item, l3: Item) -> None:
 def check_offering(cloud: Cloud, l3: Item, offering: Item, vip: Item | None) -> None:
     """Refuse a router offering whose public network does not suit a network, or a virtual IP."""
     public = offering.get("publicNetworkUuid")
-    if not public and server_of(cloud, l3, ROUTERS, "SNAT"):
+    if not public and ROUTERS & providers_of(cloud, l3, "SNAT"):
         name = f"virtual router offering[uuid:{offering['uuid']}, name:{offering['name']}]"
         place = f"L3Network[uuid:{l3['uuid']}, name:{l3['name']}] requires SNAT service"
         raise ApiError("VR.1001", f"{place}, but default {name} doesn't have a public network")
@@ -14445,7 +14437,7 @@ def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
     params = {
         "name": f"vrouter.l3.{l3['name']}.{l3['uuid'][:6]}",
         "virtualRouterOfferingUuid": offering["uuid"],
-        "applianceVmType": server_of(cloud, l3, ROUTERS),
+        "applianceVmType": min(ROUTERS & providers_of(cloud, l3)),
         "guestL3NetworkUuid": l3["uuid"],
     }
     api = cloud.catalogue.apis["CreateVpcVRouter"]

@@ -10186,10 +10186,6 @@ def texts_in(value: Any) -> list[str]:
     return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-def statements_in(policy: Item) -> list[Item]:
-    return [entry for entry in policy.get("statements", ()) if isinstance(entry, dict)]
-
-
 @dataclass(frozen=True)
 class Statement:
     """An action that a policy allows or denies: the messages of APIs, or some of their fields."""
@@ -10265,6 +10261,11 @@ class Accounts:
                 return type, item
         return "", None
 
+    def owner_of(self, uuid: Uuid) -> Uuid | None:
+        """Return the account that owns the object of a uuid, None if nobody does."""
+        type, item = self.find(uuid)
+        return self.owner(type, item) if item else None
+
     def items_of(self, account: Uuid, type: str) -> list[Item]:
         """Return the items of a type that an account owns."""
         if type in self.catalogue.owned and account != ADMIN:
@@ -10325,7 +10326,7 @@ class Accounts:
 
         A user may do what its account may, and what a policy allows (RBACAPIRequestChecker.java).
         """
-        statements = self.statements(account, user) if user != account else ()
+        statements = self.statements(account, user)
         matches = [statement for statement in statements if statement.matches(api.message)]
         for statement in matches:
             if statement.effect == "Deny":
@@ -10347,21 +10348,15 @@ class Accounts:
             if name in params:
                 raise refused(f"{denied}, field[{name}] is not permitted to set")
 
-    def policies(self, user: Uuid) -> tuple[list[Item], list[Item]]:
-        """Return the policies of a user, and those of its groups."""
-        own, of_groups = [*self.store.find("UserPolicyRef", "userUuid", user)], []
-        for group in self.store.find("UserGroupUserRef", "userUuid", user):
-            of_groups += self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])
-        look = functools.partial(self.cloud.look, "Policy")
-        return [look(ref["policyUuid"]) for ref in own], [
-            look(ref["policyUuid"]) for ref in of_groups
-        ]
-
     def statements(self, account: Uuid, user: Uuid) -> Iterator[Statement]:
-        """Yield the actions that the policies of a user allow or deny."""
-        for policy in itertools.chain(*self.policies(user)):
-            for entry in statements_in(policy):
-                if self.is_about(entry, account, user):
+        """Yield the actions that the policies of a user, then of its groups, allow or deny."""
+        refs = self.cloud.find("UserPolicyRef", "userUuid", user)
+        for group in self.store.find("UserGroupUserRef", "userUuid", user):
+            refs += self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])
+        for ref in refs:
+            policy = self.cloud.look("Policy", ref["policyUuid"])
+            for entry in policy.get("statements", ()):
+                if isinstance(entry, dict) and self.is_about(entry, account, user):
                     for action in texts_in(entry.get("actions")):
                         yield Statement(policy, entry.get("effect"), action)
 
@@ -10591,7 +10586,7 @@ def change_resource_owner(cloud: Cloud, call: Call) -> Item:
     """
     accounts, new_owner = cloud.accounts, call["accountUuid"]
     type, item = accounts.find(call["resourceUuid"])
-    old_owner = accounts.owner(type, item) if item else None
+    old_owner = accounts.owner_of(call["resourceUuid"])
     if not accounts.is_system_admin(new_owner):
         if not item:
             raise ApiError("SYS.1000", "java.lang.NullPointerException")
@@ -10661,9 +10656,8 @@ def get_resource_account(cloud: Cloud, call: Call) -> Item:
     """Answer the owners of resources by their uuids, admin for unknown ones."""
     owners = {}
     for uuid in call["resourceUuids"]:
-        type, item = cloud.accounts.find(uuid)
-        owner = cloud.get("Account", cloud.accounts.owner(type, item) if item else ADMIN)
-        owners[uuid] = cloud.inventory("Account", owner)
+        account = cloud.get("Account", cloud.accounts.owner_of(uuid) or ADMIN)
+        owners[uuid] = cloud.inventory("Account", account)
     return {"inventories": owners}
 
 
@@ -10792,7 +10786,7 @@ def check_api_permission(cloud: Cloud, call: Call) -> Item:
 def old_decision(cloud: Cloud, api: Api, account: Uuid, user: Uuid) -> str:
     """Return Allow or Deny by the rules for an @Action, which calls do not follow any more.
 
-    The first policy decides that matches one of the names of the API (AccountManagerImpl.Auth).
+    The first statement decides that matches a name of the API (AccountManagerImpl.Auth).
     """
     category, *flags = api.action.split()
     if cloud.accounts.is_system_admin(account):
@@ -10802,12 +10796,9 @@ def old_decision(cloud: Cloud, api: Api, account: Uuid, user: Uuid) -> str:
     if user == account:
         return "Allow"
     names = [*flags, api.message, api.message.rpartition(".")[2]]
-    for policies in cloud.accounts.policies(user):
-        for name in names:
-            for statement in itertools.chain(*map(statements_in, policies)):
-                for action in texts_in(statement.get("actions")):
-                    if re.fullmatch(action, f"{category}:{name}"):
-                        return statement["effect"]
+    for statement in cloud.accounts.statements(account, user):
+        if any(re.fullmatch(statement.action, f"{category}:{name}") for name in names):
+            return statement.effect
     return "Deny"
 
 
@@ -10886,8 +10877,7 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
     if not account:
         accounts = cloud.find("Account", "name", name)
         if not accounts:
-            names = [account["name"] for account in cloud.store.rows("Account")]
-            hint = f"no account {name[:80]}{did_you_mean(name, names)}"
+            hint = hint_on_login("account", name, call["password"], [*cloud.store.rows("Account")])
             raise ApiError("SYS.1007", f"account[{name}] not found", hint=hint)
         account = accounts[0]["uuid"]
     users = cloud.find("User", "accountUuid", account)
@@ -11048,10 +11038,7 @@ def log_in_by_ldap(cloud: Cloud, call: Call) -> Item:
     """Log in as the account of an entry. The binding is looked at last (LdapManagerImpl.java)."""
     directory, uid = Directory(cloud), folded(call["uid"])
     key = directory.tag("ldapUseAsLoginName") or "cn"
-    entries = []
-    for entry in directory.entries.values():
-        if uid in directory.values(entry, key):
-            entries.append(entry)
+    entries = [entry for entry in directory.entries.values() if uid in directory.values(entry, key)]
     if len(entries) > 1:
         raise ApiError("LDAP.1002", "More than one ldap search result")
     account = directory.account_of(entries[0]["dn"]) if entries else None
@@ -15494,30 +15481,27 @@ def create_user_tag(cloud: Cloud, call: Call) -> Item:
     return cloud.inventory_of("UserTag", add_user_tag(cloud, vo, uuid, call["tag"])["uuid"])
 
 
+@named_in_rows
+def foreign_tag(cloud: Cloud, tag: Item, call: Call) -> Item | None:
+    """Return the kind of a tag and the account that owns its object, if that is another one."""
+    for kind, type in (("system", "SystemTag"), ("user", "UserTag")):
+        if tag := cloud.look(type, call["uuid"]):
+            owner = cloud.accounts.owner_of(tag["resourceUuid"])
+            return None if owner == call.account else {"kind": kind, "owner": owner}
+    return None
+
+
+@named_in_rows
+def tag_of_listener(cloud: Cloud, tag: Item, call: Call) -> Item | None:
+    """Return the tag of a call if it fits a pattern of load balancer listeners."""
+    tag, row = cloud.get("SystemTag", call["uuid"]), cloud.catalogue.resource("LoadBalancerListener")
+    return tag if row.allows_tag(tag["tag"]) else None
+
+
 @behaviour
 def delete_tag(cloud: Cloud, call: Call) -> None:
-    """Remove a tag of either kind (TagApiInterceptor.java, LoadBalancerManagerImpl.java)."""
-    for type, kind in (("SystemTag", "system"), ("UserTag", "user")):
-        if tag := cloud.look(type, call["uuid"]):
-            refuse_foreign_tag(cloud, call, tag, kind)
-            is_kept = kind == "system" and tag["resourceType"] == "LoadBalancerListenerVO"
-            if is_kept and cloud.catalogue.resource("LoadBalancerListener").allows_tag(tag["tag"]):
-                reason = "The load balancer plugin relies on it, you can only update it"
-                raise refused(f"cannot delete the system tag[{tag['tag']}]. {reason}")
-            cloud.remove(type, tag["uuid"])
-
-
-def refuse_foreign_tag(cloud: Cloud, call: Call, tag: Item, kind: str) -> None:
-    """Refuse to delete a tag of an object that another account owns, or nobody."""
-    type, item = cloud.accounts.find(tag["resourceUuid"])
-    owner = cloud.accounts.owner(type, item) if item else None
-    if call.account == owner or cloud.accounts.is_system_admin(call.account):
-        return
-    if owner is None:
-        raise ApiError("SYS.1000", "No entity found for query")
-    reason = "refer to a resource not belonging to the account"
-    details = f"The {kind} tag[uuid: {tag['uuid']}] {reason}[uuid: {call.account}]"
-    raise ApiError("ID.1002", f"permission denied. {details}")
+    for type in ("SystemTag", "UserTag"):
+        cloud.remove(type, call["uuid"])
 
 
 # ---- Behaviours: long jobs -----------------------------------------------------------------------

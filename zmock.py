@@ -12870,10 +12870,10 @@ def serve_balancer(cloud: Cloud, listener: Item, call: Call) -> None:
 @named_in_rows
 def activate_nics(cloud: Cloud, listener: Item, call: Call) -> None:
     """Make the Pending nics of a listener Active."""
-    refs = []
     for ref in listener["vmNicRefs"]:
-        refs.append(ref | {"status": ref["status"].replace("Pending", "Active")})
-    cloud.change("LoadBalancerListener", listener["uuid"], vmNicRefs=refs)
+        if ref["status"] == "Pending":
+            ref["status"] = "Active"
+    cloud.change("LoadBalancerListener", listener["uuid"], vmNicRefs=listener["vmNicRefs"])
 
 
 @behaviour
@@ -12939,15 +12939,9 @@ def delete_vip_qos(cloud: Cloud, call: Call) -> None:
 
 @behaviour
 def create_security_group(cloud: Cloud, call: Call) -> Item:
-    """Add a group whose members reach each other. The answer has no rules yet.
-
-    The source is SecurityGroupManagerImpl.java.
-    """
-    uuid = new_item(cloud, call)["uuid"]
-    body = cloud.inventory_of("SecurityGroup", uuid)
-    for type in ("Ingress", "Egress"):
-        own = {"securityGroupUuid": uuid, "remoteSecurityGroupUuid": uuid}
-        cloud.add("SecurityGroupRule", type=type, **own)
+    """Add a group. The answer lacks its rules (SecurityGroupManagerImpl.java)."""
+    body = create(cloud, call)
+    body["inventory"]["rules"] = []
     return body
 
 
@@ -13001,10 +12995,12 @@ def add_security_group_rule(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def delete_security_group_rule(cloud: Cloud, call: Call) -> Item:
     """Remove rules, whatever group they are of. Answer the group of the first one."""
-    rules = [rule for uuid in call["ruleUuids"] if (rule := cloud.look("SecurityGroupRule", uuid))]
-    for rule in rules:
-        cloud.remove("SecurityGroupRule", rule["uuid"])
-    return cloud.inventory_of("SecurityGroup", rules[0]["securityGroupUuid"]) if rules else {}
+    groups = []
+    for uuid in call["ruleUuids"]:
+        if rule := cloud.look("SecurityGroupRule", uuid):
+            groups.append(rule["securityGroupUuid"])
+            cloud.remove("SecurityGroupRule", uuid)
+    return cloud.inventory_of("SecurityGroup", groups[0]) if groups else {}
 
 
 @named_in_rows
@@ -14440,11 +14436,10 @@ def choose_default(cloud: Cloud, offering: Item, call: Call) -> None:
     The source is DefaultVirtualRouterOfferingSelector.java.
     """
     offerings = cloud.find("InstanceOffering", "zoneUuid", offering.get("zoneUuid"))
-    others = [other["uuid"] for other in offerings if other["uuid"] != offering["uuid"]]
-    if call.api.creates and not others:
-        cloud.change("InstanceOffering", offering["uuid"], isDefault=True)
-    for uuid in others if call["isDefault"] else ():
-        cloud.change("InstanceOffering", uuid, isDefault=False)
+    is_first = call.api.creates and len(offerings) == 1
+    for other in offerings if is_first or call["isDefault"] else ():
+        is_default = other["uuid"] == offering["uuid"]
+        cloud.change("InstanceOffering", other["uuid"], isDefault=is_default)
 
 
 @named_in_rows
@@ -15494,7 +15489,8 @@ def foreign_tag(cloud: Cloud, tag: Item, call: Call) -> Item | None:
 @named_in_rows
 def tag_of_listener(cloud: Cloud, tag: Item, call: Call) -> Item | None:
     """Return the tag of a call if it fits a pattern of load balancer listeners."""
-    tag, row = cloud.get("SystemTag", call["uuid"]), cloud.catalogue.resource("LoadBalancerListener")
+    tag = cloud.get("SystemTag", call["uuid"])
+    row = cloud.catalogue.resource("LoadBalancerListener")
     return tag if row.allows_tag(tag["tag"]) else None
 
 

@@ -8481,7 +8481,7 @@ def on(event: str, *subjects: str) -> Callable:
 
     on("removed", "Host")          (cloud, item)         an item of that type was removed
     on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
-    on("configuring", "host/x")    (cloud, value)        may refuse that value for it
+    on("configuring", "host/x")    (cloud, value)        may refuse a new value
     on("configured", "host/x")     (cloud)               that global configuration was changed
     on("failed", "StartVm...")     (cloud, call, error)  a call of that API was undone
     on("connected", "Host")        (cloud, item)         a host was connected
@@ -8590,12 +8590,6 @@ def is_between(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
-def is_idle(value: Item) -> bool:
-    """Return True for a statement of a policy whose actions are an empty list, or none at all."""
-    actions = value.get("actions")
-    return actions is not None and not (isinstance(actions, list) and actions)
-
-
 MON_URL = re.compile(  # sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
     r"(?P<sshUsername>[^:@]+):(?P<sshPassword>.+)@(?P<hostname>[\w.-]+)"
     r"(:(?P<sshPort>\d{1,5}))?/?(\?monPort=(?P<monPort>\d{1,5}))?",
@@ -8627,13 +8621,12 @@ def has_ssh_port(url: str) -> bool:
 
 FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
-    "Blank": re.compile("").fullmatch,
+    "Blank": operator.not_,
     "Cidr": is_cidr,
     "Cron": read_cron,
     "Domain": DOMAIN.fullmatch,
     "HealthTarget": re.compile(r"tcp:(default|0*[1-9]\d{0,4})", re.A).fullmatch,
     "Hostname": is_hostname,
-    "Idle": is_idle,
     "IPv4": address_of,
     "IcmpCode": functools.partial(is_between, low=-1, high=3),
     "IcmpType": functools.partial(is_between, low=-1, high=255),
@@ -8812,7 +8805,8 @@ class Scope:
             other = self.value(test.words[0])
             return is_less(value, other) if test.kind == "<" else is_less(other, value)
         is_form = test.words[0] in FORMS
-        present = is_there(value) or (is_form and value in ("", {}))  # "" has none of the forms
+        present = is_there(value) or (is_form and value in ("", {}))  # "" has no form but Blank
+        present = present or (value == [] and "Blank" in test.words)
         if not present:
             return False
         return any(self.equals(value, word) for word in test.words) == (test.kind == "is")
@@ -9349,11 +9343,11 @@ class Cloud:
 
     @property
     def seed(self) -> str:
-        """The seed of what happens in this world."""
+        """Return the seed of all that is random in this world."""
         return f"{self.settings.seed}/{self.world}" if self.world else str(self.settings.seed)
 
     def let_draw(self, call: Call) -> None:
-        """Let what a call draws follow from its key, and from how often it was made before.
+        """Give a call random numbers that follow from its key and the number of its repetitions.
 
         So clients in parallel get the same uuids in each run, in whatever order they arrive.
         """
@@ -9443,7 +9437,10 @@ class Cloud:
         return self.acting
 
     def refer(self, row: Resource, reference: Item) -> None:
-        """Add a reference to the list that it lies in; a list of uuids gets its uuid."""
+        """Add a reference to the list that it lies in; a list of uuids gets its uuid.
+
+        References of a type with an id are numbered.
+        """
         place = row.place
         owner = self.get(place.owner, reference[place.key])
         element: Any = reference
@@ -10361,9 +10358,10 @@ class Accounts:
                         yield Statement(policy, entry.get("effect"), action)
 
     def is_about(self, entry: Item, account: Uuid, user: Uuid) -> bool:
-        """Return True if a statement has no principals, or a user among them.
+        """Return True if a user is among the principals of a statement, or if it has none.
 
-        A principal of admin's users is the account. For others an account is none that is known.
+        For a user of admin, a principal is matched with the account (RBACAPIRequestChecker.java).
+        For any other user, the server knows no principal but user:UUID.
         """
         principals = texts_in(entry.get("principals"))
         for principal in principals:
@@ -10702,14 +10700,17 @@ def revoke_resource_sharing(cloud: Cloud, call: Call) -> None:
 
 
 @named_in_rows
-def is_about_admin(cloud: Cloud, policy: Item, call: Call) -> Item:
-    """Return the action of a policy that names an API for admin, if its account is another one."""
-    admin_only = {api.message for api in cloud.catalogue.apis.values() if api.caller == "admin"}
-    for statement in call["statements"]:
+def admin_only_action(cloud: Cloud, policy: Item, call: Call) -> Item | None:
+    """Return an action of a policy that names an API for admin only, or None.
+
+    The policies of admin may have these.
+    """
+    messages = {api.message for api in cloud.catalogue.apis.values() if api.caller == "admin"}
+    for statement in call["statements"] if call.account != ADMIN else ():
         for action in texts_in(statement["actions"]):
-            if call.account != ADMIN and action.split(":")[0] in admin_only:
+            if action.split(":")[0] in messages:
                 return {"action": action}
-    return {}
+    return None
 
 
 @named_in_rows
@@ -12732,8 +12733,8 @@ def serve_nic(cloud: Cloud, item: Item, call: Call | None) -> None:
 def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
     """Return True if the provider and the router of a call's virtual IP can serve a nic.
 
-    Without peers, the router is one with a nic on the public network. A network that goes on
-    without a router, for its zone has no offering for one, is served.
+    Without peers, the router is one with a nic on the public network. In a zone without router
+    offerings, a network needs no router (see acquire_router).
     """
     user = cloud.resource_of(call.api, call.params)
     user = cloud.look("LoadBalancer", user.get("loadBalancerUuid")) or user
@@ -14301,8 +14302,6 @@ def create_vpc_v_router(cloud: Cloud, call: Call) -> Stages:
     """Add a virtual router, which is a virtual machine, from its offering and start it."""
     uuid, guest = create(cloud, call)["inventory"]["uuid"], call["guestL3NetworkUuid"]
     offering = cloud.get("InstanceOffering", call["virtualRouterOfferingUuid"])
-    if call["applianceVmType"]:
-        cloud.change("VmInstance", uuid, applianceVmType=call["applianceVmType"])
     copy_tags(cloud, offering["uuid"], uuid)
     uses = Counter({offering.get("managementNetworkUuid"): MANAGEMENT_NIC})
     uses[offering.get("publicNetworkUuid")] += PUBLIC_NIC

@@ -10617,14 +10617,16 @@ def change_resource_owner(cloud: Cloud, call: Call) -> Item:
 
 
 def notify_of_owners(cloud: Cloud, vo: str, uuid: Uuid, old: Uuid, new: Uuid) -> None:
-    """Add notifications of a resource that changed its owner, and two of the old owner, sic."""
-    text = "a resource[type: %s, uuid: %s]"
+    """Add the notifications of a resource that changed its owner: one of it, two of the old owner.
+
+    The source is AccountManagerImpl.java.
+    """
+    resource = "a resource[type: %s, uuid: %s]"
+    sent = f"transferring {resource} to the account[uuid:%s]"
+    received = f"receiving {resource} from the account[uuid:%s]"  # sic: the new owner has none
     cloud.notify("changing the ownership to the account[uuid:%s]", [new], vo, uuid)
-    for content, account in (
-        (f"transferring {text} to the account[uuid:%s]", new),
-        (f"receiving {text} from the account[uuid:%s]", old),
-    ):
-        cloud.notify(content, [vo, uuid, account], "AccountVO", old)
+    cloud.notify(sent, [vo, uuid, new], "AccountVO", old)
+    cloud.notify(received, [vo, uuid, old], "AccountVO", old)
 
 
 def shares_of(cloud: Cloud, uuid: Uuid, receivers: Iterable[Uuid]) -> list[Item]:
@@ -14443,18 +14445,21 @@ def choose_default(cloud: Cloud, offering: Item, call: Call) -> None:
 
 @named_in_rows
 def overlapping_nic(cloud: Cloud, item: Item, call: Call) -> Item | None:
-    """Return a nic of a router on a network that overlaps another one, by their first ranges.
+    """Return a nic of a router whose network overlaps another one, by their first ranges.
 
-    Raise SYS.1000 if that has no range.
+    Raise SYS.1000 if that has no range (VirtualRouterManagerImpl.java).
     """
-    l3 = call["l3NetworkUuid"] or item["uuid"]
+
+    def cidr_of(l3: Uuid) -> ipaddress.IPv4Network | None:
+        ranges = cloud.find("IpRange", "l3NetworkUuid", l3)
+        return network_of(ranges[0]["networkCidr"]) if ranges else None
+
+    cidr = cidr_of(call["l3NetworkUuid"] or item["uuid"])
     for nic in cloud.find("VmNic", "vmInstanceUuid", call["vmInstanceUuid"]):
-        networks = (l3, nic.get("l3NetworkUuid"))
-        both = [cloud.find("IpRange", "l3NetworkUuid", uuid) for uuid in networks]
-        if not both[0]:
+        if not cidr:
             raise ApiError("SYS.1000", "No value present")
-        first, *others = [network_of(ranges[0]["networkCidr"]) for ranges in filter(None, both)]
-        if any(map(first.overlaps, others)):
+        other = cidr_of(nic.get("l3NetworkUuid"))
+        if other and cidr.overlaps(other):
             return nic
     return None
 
@@ -15409,14 +15414,13 @@ def check_tags_of_call(cloud: Cloud, call: Call) -> None:
         return
     for tag in lasting:
         check_tag(cloud, tag, "VmInstanceVO", l3=call["defaultL3NetworkUuid"])
-    parts = [tag.partition("::") for tag in tags]
-    names = Counter(name for name, _, _ in parts)
-    if names["hostname"] > 1:
+    kinds = Counter(tag.partition("::")[0] for tag in tags)
+    if kinds["hostname"] > 1:
         raise ApiError("SYS.1007", "only one hostname system tag is allowed, but 2 got")
-    if names["userdata"] > 1:
+    if kinds["userdata"] > 1:
         details = "Shouldn't be more than one userdata systemTag for one vm."
         raise ApiError("SYS.1007", details)
-    macs = Counter(end.partition("::")[2].lower() for name, _, end in parts if name == "customMac")
+    macs = Counter(tag.rpartition("::")[2].lower() for tag in tags if tag.startswith("customMac::"))
     for mac, count in macs.items():
         if count > 1:
             raise refused(f"Not allowed same mac [{mac}]")

@@ -699,7 +699,7 @@ async def test_magic_in_a_name_does_it_to_what_is_made(zmock):
         except RuntimeError as error:
             told = str(error).partition(":")[0]
         assert (name, told) == (name, code)
-    assert [zone["name"] for zone in await zmock.query("zones", "name~=%z%", "name!=zone-1")] == ["zmock fail", "z"]
+    assert {zone["name"] for zone in await zmock.query("zones", "name~=%z%", "name!=zone-1")} == {"z", "zmock fail"}
     assert [call.rule for call in zmock.calls("CreateZone")] == ["magic; hit=1", "magic; hit=2", "", ""]
 
 

@@ -119,9 +119,11 @@ async def progress_on(mock):
         assert len((await mock.call("GetTaskProgress", apiId=job["apiId"]))["inventories"]) == rows
 
 
-async def opened_apis(mock):
-    await take(mock, [configured(*CONTROL, "org.zstack.header.zone.APIQueryZoneMsg, org.zstack.header.host.APIQueryHostMsg,"), as_ann("vm.num", 1)])
-    assert [(await mock.request("GET", path))[0] for path in ("/zones", "/hosts", "/backup-storage")] == [200, 200, 503]
+async def listed_apis(mock):
+    """No API of 2.5.1 is under account control (Action.java): the list neither opens nor closes any."""
+    await take(mock, [configured(*CONTROL, "org.zstack.header.zone.APICreateZoneMsg,"), as_ann("vm.num", 1)])
+    assert [(await mock.request("GET", path))[0] for path in ("/zones", "/hosts", "/backup-storage", "/backup-storage/sftp")] == [200, 200, 200, 503]
+    assert (await error_of(mock, "CreateZone", {"name": "z"}))["details"] == "operation is denied by default"
 
 
 async def posted(mock):
@@ -268,7 +270,7 @@ FACTS = (
         ("sessions read their length at login", Shown(sessions_at_login)),
         ("sessions read their length at renewal", Shown(sessions_at_renewal)),
         ("progress reads whether it is on at every report", Shown(progress_on)),
-        ("APIs for all are in force at once", Shown(opened_apis)),
+        ("the list of APIs for all changes nothing", Shown(listed_apis)),
         ("notifications are posted to their URL, as a list", Shown(hook_of_notifications)),
         ("notifications are posted nowhere without one", Shown(no_hook)),
         ("a host that is not to be connected again stays Disconnected", Shown(stays_lost)),

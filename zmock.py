@@ -14389,12 +14389,13 @@ def check_offering(cloud: Cloud, l3: Item, offering: Item, vip: Item | None) -> 
         place = f"L3Network[uuid:{l3['uuid']}, name:{l3['name']}] requires SNAT service"
         raise ApiError("VR.1001", f"{place}, but default {name} doesn't have a public network")
     if vip and vip["l3NetworkUuid"] != public:
-        name = f"virtual router offering[uuid:{offering['uuid']}]"
+        name = f"offering[uuid:{offering['uuid']}]"
         place = f"L3Network[uuid:{l3['uuid']}] in zone[uuid:{l3['zoneUuid']}]"
         other = f"the network's public network[uuid:{public}] is not the same to VIP"
         cure = "you may need to use system tag guestL3Network::l3NetworkUuid to specify"
         raise refused(
-            f"found a {name} for {place}; however, {other}[uuid:{vip['uuid']}]'s; {cure} "
+            f"found a virtual router {name} for {place}; however, "
+            f"{other}[uuid:{vip['uuid']}]'s; {cure} "
             "a particular virtual router offering for the L3Network"
         )
     ranges, others = (cloud.find("IpRange", "l3NetworkUuid", uuid) for uuid in (l3["uuid"], public))

@@ -160,7 +160,7 @@ def test_sigterm_ends_it_at_once_and_keeps_what_was_under_way(again, folder):
     with socket.create_connection(("127.0.0.1", port)) as idle:
         idle.sendall(b"GET /zstack/v1/zones HTTP/1.1\r\n")
         code, seconds, out, err = again.end(signal.SIGTERM)
-    assert (code, out) == (0, "") and seconds < 2
+    assert (code, out) == (0, "") and seconds < 5, "it waits for no connection"
     assert "Traceback" not in err and "admin / password" in err and "12 VmInstance" in err
     with TinyDB(folder / "Job.json") as jobs:
         assert [record["state"] for record in jobs if record["uuid"] == job] == ["running"]

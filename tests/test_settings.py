@@ -26,6 +26,8 @@ ANOTHER = {  # a value for each setting that is not its default, and how it is w
     "durable": ("off", "off"),
     "no_magic": (True, "true"),
     "open": (True, "true"),
+    "strict": (True, "true"),
+    "worlds": (5, "5"),
     "base_url": ("http://zstack.example.com", "http://zstack.example.com"),
     "utc_offset": (-3.5, "-3.5"),
     "body_limit": (100, "100"),

@@ -234,6 +234,7 @@ async def test_a_new_password_is_the_one_that_logs_in(cloud):
     assert (await cloud.request("PUT", "/accounts/login", {"logInByAccount": {"accountName": "team", "password": "new"}}))[0] == 200
 
 
+@pytest.mark.zmock(addresses="first")
 async def test_a_vxlan_network_takes_the_first_number_of_its_pool_that_is_free(cloud):
     pool = await cloud.create("CreateL2VxlanNetworkPool", name="p", zoneUuid=named("zone-1"))
     await cloud.create("CreateVniRange", name="r", l2NetworkUuid=pool["uuid"], startVni=7, endVni=8)

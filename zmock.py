@@ -141,6 +141,7 @@ import threading
 import time
 import unicodedata
 import urllib.parse
+import weakref
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import (
@@ -18789,8 +18790,8 @@ class Rest:
         """Answer a request: the one way out of every API call. A `refusal` refuses it at once."""
         path, _, query = request.raw_path.partition("?")
         path = re.sub("^https?://[^/]*", "", path)
-        if self.world and path.startswith(self.prefix + "/"):
-            path = path.removeprefix(self.prefix)
+        if self.world and f"{path}/".startswith(self.prefix + "/"):
+            path = path.removeprefix(self.prefix) or "/"
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
         entry.world = self.world
@@ -21032,7 +21033,9 @@ def count_objects(items_by_type: dict[str, Any]) -> dict[str, int]:
 # a world that is to be made
 
 NAME_OF_WORLD = Allowed(
-    str, "a name of letters, digits, - _ and ., 64 at most", pattern="[A-Za-z0-9._-]{1,64}"
+    str,
+    "a name of letters, digits, - _ and ., 64 at most, not . or .. alone",  # clients resolve these
+    pattern=r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}",
 )
 KEYS_OF_WORLD: dict[str, Allowed] = {
     "name": NAME_OF_WORLD,
@@ -21092,22 +21095,36 @@ class Control:
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a control call: guard its handler, and return JSON, for errors too."""
-        method, path = effective_method(request.method), path_in_world(request)
-        public = (method == "GET" and path in PUBLIC) or (method, path) == SINK
         try:
-            if request.method == "OPTIONS" and self.is_open(request):
+            self.admit(request, handler)
+            if self.is_preflight(request):
                 return web.Response(headers=headers_of_preflight(request))
-            offers_token = handler is Control.show_page and "token" in request.query
-            if offers_token and self.settings.control_token:
+            if self.offers_token(request, handler):
                 return self.let_in(request)
-            if not public and not self.is_stub(request):
-                self.guard(request)
             body = await handler(self, request)
         except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
             return refusal_of(request, control_error(request, error))
         if isinstance(body, web.StreamResponse):
             return body
         return json_answer(body)
+
+    def admit(self, request: web.Request, handler: Handler) -> None:
+        """Raise ControlError for a request that may not make a control call."""
+        method, path = effective_method(request.method), path_in_world(request)
+        is_public = (method == "GET" and path in PUBLIC) or (method, path) == SINK
+        if self.offers_token(request, handler):
+            self.check_offered_token(request)
+        elif not is_public and not self.is_preflight(request) and not self.is_stub(request):
+            self.guard(request)
+
+    def is_preflight(self, request: web.Request) -> bool:
+        """Return True for the preflight of a page that may read the answer."""
+        return request.method == "OPTIONS" and self.is_open(request)
+
+    def offers_token(self, request: web.Request, handler: Handler) -> bool:
+        """Return True if a browser opens the page with /?token=TOKEN."""
+        shows_page = handler is Control.show_page
+        return shows_page and "token" in request.query and bool(self.settings.control_token)
 
     def is_open(self, request: web.Request) -> bool:
         """Return True if the page of a request may read the answer."""
@@ -21151,11 +21168,14 @@ class Control:
         has_token = is_secret(token, self.settings.control_token) and scheme.lower() == "bearer"
         return has_token or is_secret(request.cookies.get(name, ""), value)
 
-    def let_in(self, request: web.Request) -> web.Response:
-        """Give the cookie to a browser that opens /?token=TOKEN, and send it to the page."""
+    def check_offered_token(self, request: web.Request) -> None:
+        """Raise ControlError if a browser opens /?token=TOKEN with another token."""
         if not is_secret(request.query["token"], self.settings.control_token):
             hint = "open /?token=TOKEN, with the TOKEN of --control-token"
             raise ControlError(401, "this is not the token of /zmock", hint)
+
+    def let_in(self, request: web.Request) -> web.Response:
+        """Give the cookie to a browser that opens /?token=TOKEN, and send it to the page."""
         place = forwarded(request)[2] + request.path
         response = web.Response(status=303, headers={"Location": place})
         name, value = self.cookie
@@ -21954,10 +21974,6 @@ class Control:
         body = await self.read_json(request)
         with refused_for(ValueError):
             check_world(body)
-        name = body["name"]
-        if name in self.worlds.by_name:
-            hint = f"DELETE /zmock/worlds/{name} drops it"
-            raise ControlError(409, f"there is a world {name}", hint)
         with refused_for(SettingsError), refused_for(FrontError, 503):
             world = await self.worlds.open(**body)
         return world.as_json()
@@ -22064,7 +22080,7 @@ class World:
 
     rest: Rest
     control: Control
-    requests: int = 0  # under way
+    requests: list[Any] = field(default_factory=list)  # the connections of those under way
     listener: Any = None  # its sockets, if it has a port of its own
 
     @property
@@ -22093,13 +22109,14 @@ class World:
         }
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Count a request as under way."""
-        self.requests += 1
+    def serving(self, request: web.Request) -> Iterator[None]:
+        """Note a request as under way."""
+        connection = request.transport
+        self.requests.append(connection)
         try:
             yield
         finally:
-            self.requests -= 1
+            self.requests.remove(connection)
 
     async def end(self) -> None:
         """End a world that is dropped. What is under way in it fails."""
@@ -22164,18 +22181,23 @@ class Worlds:
             world = self.find(request)
         except FrontError as error:
             return await self.main.rest.answer(request, error)
-        with world.serving():
+        with world.serving(request):
             return await world.rest.answer(request)
 
     def answering(self, handler: Handler) -> Callable[[web.Request], Any]:
         """Return an aiohttp handler that answers a control call in its world."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
+            name = self.name_of(request)
             try:
+                if name is not None and name not in self.by_name:
+                    self.main.control.admit(request, handler)  # a refused call makes no world
                 world = self.find(request)
+            except ControlError as error:
+                return refusal_of(request, error)
             except FrontError as error:
                 return refusal_of(request, ControlError(error.status, error.details, error.hint))
-            with world.serving():
+            with world.serving(request):
                 return await world.control.answer(request, handler)
 
         return answer
@@ -22222,9 +22244,11 @@ class Worlds:
         """
         if not NAME_OF_WORLD.allows(name):
             raise FrontError(400, f"a world has {NAME_OF_WORLD.meaning}, not {name[:80]!r}")
-        while len(self.by_name) >= self.most:
-            self.drop(self.least_used())
-        world = self.by_name[name] = self.make(name, changes)
+        oldest = self.least_used() if len(self.by_name) >= self.most else None
+        world = self.make(name, changes)
+        if oldest:
+            self.drop(oldest)
+        self.by_name[name] = world
         for follow in self.followers:
             follow(world.rest)
         return world
@@ -22256,18 +22280,27 @@ class Worlds:
 
     async def open(self, name: str, port: int | None = None, **changes: Any) -> World:
         """Make a world with settings, and let it listen at a port of its own."""
-        if port is not None and not self.listen:
+        self.refuse_taken(name)
+        if port is None:
+            return self.add(name, changes)
+        if not self.listen:
             raise ControlError(409, "this mock is an application without sockets of its own")
-        world = self.add(name, changes)
-        if port is not None:
-            try:
-                world.listener = await self.listen(port)
-            except BaseException:
-                self.drop(world)
-                raise
-            world.rest.root = world.listener.base
-            self.by_port[world.listener.port] = name
+        listener = await self.listen(port)
+        try:
+            self.refuse_taken(name)  # another request may have made it meanwhile
+            world = self.add(name, changes)
+        except BaseException:
+            listener.end(())
+            raise
+        world.listener, world.rest.root = listener, listener.base
+        self.by_port[listener.port] = name
         return world
+
+    def refuse_taken(self, name: str) -> None:
+        """Raise ControlError if there is a world of that name."""
+        if name in self.by_name:
+            hint = f"DELETE /zmock/worlds/{name} drops it"
+            raise ControlError(409, f"there is a world {name}", hint)
 
     def drop(self, world: World) -> None:
         """Drop a world. What is under way in it fails."""
@@ -22275,7 +22308,7 @@ class Worlds:
             del self.by_name[world.rest.world]
         if world.listener:
             del self.by_port[world.listener.port]
-            world.listener.close()
+            world.listener.end(world.requests)
         self.main.rest.clock.spawn(world.end())
 
     def drop_all(self) -> None:
@@ -22790,10 +22823,12 @@ class Listener:
         self.base = address(settings.host, self.port, settings.scheme)
         self.tls = tls
         self.servers: list[asyncio.Server] = []
+        self.protocol: Any = None  # the aiohttp server, which answers on all ports
 
-    async def accept(self, protocol: Callable[[], Any]) -> None:
+    async def accept(self, protocol: Any) -> None:
         """Accept connections, with a protocol for each."""
         loop = asyncio.get_running_loop()
+        self.protocol = protocol
         for each_socket in self.sockets:
             if each_socket.fileno() != -1:  # close() may close it meanwhile
                 server = await loop.create_server(
@@ -22819,6 +22854,16 @@ class Listener:
         for each_socket in self.sockets:
             each_socket.close()
         self.sockets, self.servers = [], []
+
+    def end(self, busy: Collection[Any]) -> None:
+        """Refuse new connections, and close the open ones, those in `busy` after their answers."""
+        self.close()
+        for connection in self.protocol.connections:
+            transport = connection.transport
+            if transport and transport.get_extra_info("sockname")[1] == self.port:
+                connection.close()
+                if transport not in busy:
+                    transport.close()
 
 
 def shut(connection: socket.socket) -> None:
@@ -24234,7 +24279,7 @@ class Terminal(logging.Handler):
         is_screen = stream is not None and stream.isatty()
         self.rewrites = is_screen and os.environ.get("TERM") != "dumb"
         self.paint = paint_for(stream)
-        self.rests: dict[str, Rest] = {}  # by world
+        self.rests: weakref.WeakValueDictionary[str, Rest] = weakref.WeakValueDictionary()
         self.batch: list[Line] = []
         self.left_out = 0  # calls that the batch has no room for
         self.is_due = False  # True while a batch waits to be written
@@ -24324,7 +24369,8 @@ class Terminal(logging.Handler):
 
     def job_record(self, entry: Entry) -> Item:
         """Return the record of the job that a call submits or polls, {} if it is gone."""
-        return self.rests[entry.world].cloud.store.peek("Job", entry.job) or {}
+        rest = self.rests.get(entry.world)  # None once its world was dropped
+        return (rest and rest.cloud.store.peek("Job", entry.job)) or {}
 
     def log_open_jobs(self) -> None:
         """Log the failures that no poll has shown, and the polled jobs that go on."""

@@ -1,6 +1,7 @@
 """Worlds: clouds beside each other in one process, each with a state, a time and trouble of its own."""
 
 import asyncio
+import gc
 import io
 import json
 import shutil
@@ -266,6 +267,8 @@ async def test_a_world_with_settings(zmock):
     ([], "a world is made of its name"),
     ({"name": 1}, "'name' is a name of letters"),
     ({"name": "a/b"}, "'name' is a name of letters"),
+    ({"name": "."}, "not . or .. alone"),
+    ({"name": ".."}, "not . or .. alone"),
     ({"name": "x", "dialekt": "server"}, "did you mean dialect"),
     ({"name": "x", "dialect": "servr"}, "did you mean server"),
     ({"name": "x", "cloud": "demoo"}, "demoo"),
@@ -321,6 +324,35 @@ async def test_a_port_in_use_makes_no_world(zmock):
     assert await names(zmock) == []
 
 
+async def test_a_connection_to_the_port_of_a_dropped_world_reaches_no_other_world(zmock):
+    port = (await ask(zmock, "POST", "/zmock/worlds", {"name": "p", "port": 0}))[1]["port"]
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=aiohttp.TCPConnector(limit=1)) as http:
+        waiting = asyncio.ensure_future(http.get("/zmock/wait?api=CreateZone&timeout=0.2"))  # a request under way is answered
+        while not zmock.worlds.by_name["p"].requests:
+            await asyncio.sleep(0)
+        await ask(zmock, "DELETE", "/zmock/worlds/p")
+        async with await waiting as answer:
+            assert answer.status == 408
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await http.get("/zmock/calls")
+    reader, writer = await asyncio.open_connection("127.0.0.1", (await ask(zmock, "POST", "/zmock/worlds", {"name": "p", "port": 0}))[1]["port"])
+    writer.write(b"GET /zmock/rules HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert b"200" in await reader.readline()
+    await ask(zmock, "DELETE", "/zmock/worlds/p")
+    async with asyncio.timeout(9):
+        await reader.read()  # it ends
+    writer.close()
+
+
+async def test_two_requests_at_once_make_one_world_with_a_port(zmock):
+    body = {"name": "p", "port": 0}
+    answers = await asyncio.gather(*(ask(zmock, "POST", "/zmock/worlds", body) for _ in range(3)), ask(zmock, "DELETE", "/zmock/worlds/p"), ask(zmock, "POST", "/zmock/worlds", {"name": "p"}))
+    made = [world for status, world in answers if status == 200 and world]
+    assert [(await ask(zmock, "GET", "/zmock/worlds"))[1]["worlds"][0]["port"]] == [world["port"] for world in made[-1:]]
+    assert len(zmock._listeners()) == 1 + sum(world["port"] is not None for world in made[-1:])
+    assert [*zmock.worlds.by_port] == [world["port"] for world in made[-1:] if world["port"]]
+
+
 async def test_an_application_without_sockets_opens_no_port(aiohttp_client):
     client = await aiohttp_client(create_app())
     async with client.post("/zmock/worlds", json={"name": "p", "port": 0}) as answer:
@@ -337,6 +369,42 @@ async def test_the_world_used_least_recently_makes_room():
         for name in ("a", "b", "a", "c"):
             await ask(mock, "GET", f"/w/{name}/zmock/health")
         assert await names(mock) == ["a", "c"]
+
+
+@each("body", [{"cloud": "demoo"}, {"delay": "soon"}, {"port": 70000}, {"port": "own"}])
+async def test_a_world_that_cannot_be_made_drops_no_other(body):
+    async with serve(worlds=1) as mock:
+        await mock.world("a")
+        body = {key: mock.port if value == "own" else value for key, value in body.items()}
+        assert (await ask(mock, "POST", "/zmock/worlds", {"name": "b"} | body))[0] == 400
+        assert await names(mock) == ["a"]
+
+
+@each(
+    "method, path, headers, status",
+    [
+        ("GET", "/w/b/zmock/rules", {"Origin": "http://evil.example"}, 403),
+        ("POST", "/w/b/zmock/reset", {"Host": "evil.example"}, 403),
+        ("GET", "/zmock/health/x", {"Host": "evil.example", "X_ZMock_World": "b"}, 403),
+        ("OPTIONS", "/w/b/zmock/rules", {"Origin": "http://evil.example"}, 403),
+        ("GET", "/w/b/?token=wrong", {"Authorization": ""}, 401),
+        ("GET", "/w/b/", {"Authorization": ""}, 401),
+        ("GET", "/w/b/zmock/rules", {"Authorization": "Bearer wrong"}, 401),
+    ],
+)
+async def test_a_refused_control_call_makes_no_world(method, path, headers, status):
+    token = "right" if "Authorization" in headers else ""
+    async with serve(worlds=1, control_token=token) as mock:
+        await mock.world("a")
+        assert (await ask(mock, method, path, **headers))[0] == status
+        assert [*mock.worlds.by_name] == ["a"]
+
+
+@each("path", ["/w/b/zmock/health", "/w/b/zmock/openapi.json", "/w/b/?token=right"])
+async def test_what_anybody_may_ask_makes_a_world(path):
+    async with serve(control_token="right") as mock:
+        assert (await ask(mock, "GET", path))[0] in (200, 401)  # the client of this test has no cookies of 127.0.0.1
+        assert [*mock.worlds.by_name] == ["b"]
 
 
 async def test_a_world_at_work_stays_and_if_all_are_there_is_no_room():
@@ -439,6 +507,17 @@ def test_the_handle_of_a_world_in_a_thread(zmock_server):
 
 def test_a_test_meets_no_world_of_another_test(zmock_server):
     assert zmock_server.world("a").calls() == []
+
+
+async def test_the_terminal_forgets_a_world_that_is_dropped(zmock):
+    terminal = Terminal(io.StringIO())
+    zmock.worlds.followers.append(terminal.follow)
+    for number in range(3):
+        await ask(zmock, "GET", f"/w/w{number}/zstack/v1/zones")
+    zmock.worlds.drop_all()
+    await zmock.advance(1)
+    gc.collect()
+    assert [*terminal.rests] == []
 
 
 async def test_the_terminal_names_the_world_of_a_call(capsys, tmp_path):

@@ -390,6 +390,39 @@ async def test_worlds_are_made_opened_and_dropped(zmock, page):
     await page.until("!document.querySelector('[data-world]')")
 
 
+async def test_the_changes_show_with_the_call_behind_each(zmock, page):
+    await go_to(page, "state")
+    await page.see("Nothing has changed")
+    await ask_control(zmock, "PUT", "snapshots/before")
+    zone = await zmock.create("CreateZone", name="made by a call")
+    await page.see("made by a call", f"[data-change='{zone['uuid']}']")
+    await zmock.act("vm-instances", named("vm-web-1"), "stopVmInstance")
+    changed = f"[data-change='{named('vm-web-1')}']"
+    await page.see("web-1", changed)
+    await page.see("state: Running → Stopped", changed)
+    await page.choose("#from", "before")
+    await page.see("added", f"[data-change='{zone['uuid']}']")
+    await page.shoot("changes")
+    await zmock.delete("zones", zone["uuid"])
+    await page.until(f"!document.querySelector(\"[data-change='{zone['uuid']}']\")")
+    seq = zmock.calls("StopVmInstance")[0].seq
+    await page.click(f"{changed} > a", f"#{seq} StopVmInstance")
+    await page.see("StopVmInstance", "aside")
+    assert f"open={seq}" in await page.run("location.hash")
+
+
+async def test_a_cloud_that_was_resumed_shows_its_changes_since_a_snapshot_only(browser, tmp_path):
+    for _ in range(2):
+        async with serve(data=str(tmp_path / "cloud"), clock="real") as mock:
+            await ask_control(mock, "PUT", "snapshots/mine")
+    async with serve(data=str(tmp_path / "cloud"), clock="real") as mock:
+        page = await opened(browser, mock, "#/state")
+        page.expected = ["status of 409", "/zmock/events"]  # which ends with the mock
+        await page.see("take a snapshot", ".error")
+        await page.choose("#from", "mine")
+        await page.until("!document.querySelector('.error')")
+
+
 # how it behaves
 
 
@@ -493,6 +526,7 @@ async def test_each_place_fits_its_window_and_names_its_controls(zmock, browser,
     await zmock.request("POST", "/volumes/data", {"params": {"name": "a-volume-with-a-name", "diskOfferingUuid": named("disk-20g")}})
     await ask_control(zmock, "PUT", "snapshots/mine")
     await zmock.world("a-world-with-a-long-name-" + 30 * "x")
+    zmock.db.table("Zone").update({"name": "y z", "description": 90 * "x"})
     page = await opened(browser, zmock, **options)
     page.expected = ["status of 404"]
     width, is_dark = options.get("width", 1280), options.get("dark", False)

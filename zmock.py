@@ -115,6 +115,7 @@ import email.utils
 import errno
 import functools
 import gc
+import getpass
 import hashlib
 import heapq
 import hmac
@@ -25033,6 +25034,273 @@ def check_catalogue(path: str, content: Item, settings: Settings) -> str:
     return f"catalogue, {', '.join(counts)}"
 
 
+# import
+
+IMPORT_PAGE = 1000  # objects
+IMPORT_TRIES = 5
+NOT_IMPORTED = {  # types that belong to the server, or that nobody else may have
+    "ConsoleProxyAgent", "License", "LicenseAddOn", "ManagementNode", "Notification",
+    "NotificationSubscription", "Session", "Webhook",
+}  # fmt: skip
+NAMED_BY_ZSTACK = {"GlobalConfig", "NetworkServiceProvider", "Quota"}  # types
+IPV4 = re.compile(r"(?<![\d.])(\d{1,3}\.\d{1,3})(\.\d{1,3}\.\d{1,3})(?![\d.])")
+SAME_EVERYWHERE = re.compile(r"0\.0|127\.|169\.254|22[4-9]\.|2[3-5]\d\.")  # masks, and reserved
+
+
+@dataclass
+class ImportOptions(Options):
+    """The options of `zmock import`."""
+
+    url: str = ""
+    account: str = setting("admin", "account that logs in")
+    password: str = setting(
+        "", "its password; by default ZSTACK_PASSWORD, else it is asked for", values="PASSWORD"
+    )
+    anonymise: bool = setting(False, "replace names, addresses and descriptions")
+
+
+async def import_cloud(options: ImportOptions) -> int:
+    """Print the cloud of a ZStack server as a cloud file, with its progress on stderr."""
+    base = re.sub("(/zstack(/v1)?)?/*$", "", options.url)
+    if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", base):
+        example = "http://10.0.0.10:8080"
+        raise SettingsError(f"import takes the address of a server such as {example}")
+    password = options.password or os.environ.get("ZSTACK_PASSWORD", "")
+    if not password and sys.stdin and sys.stdin.isatty():
+        password = getpass.getpass(f"password of {options.account}: ")
+    if not password:
+        raise SettingsError("give the password with --password or ZSTACK_PASSWORD")
+    async with RemoteCloud(base, catalogue()) as remote:
+        await remote.log_in(options.account, password)
+        content = await remote.read()
+    if options.anonymise:
+        content = Anonymiser().content(content)
+    for line in lines_of_cloud(content):
+        print_out(line)
+    return 0
+
+
+def lines_of_cloud(content: Item) -> Iterator[str]:
+    """Yield a cloud file in lines: an object has one, so that a diff shows what differs."""
+    yield f'{{"now": {json.dumps(content["now"])}'
+    for type, items in content.items():
+        if type != "now":
+            yield f',\n"{type}": [\n'
+            yield ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
+            yield "\n]"
+    yield "\n}\n"
+
+
+class RemoteCloud:
+    """A ZStack server whose objects are read, collection by collection and page by page."""
+
+    def __init__(self, base: str, rows: Catalogue) -> None:
+        self.base, self.catalogue = base, rows
+        subjects = [subject for event, subject in HOOKS if event == "computed"]
+        self.computed = [subject.split(".") for subject in subjects]  # types and fields
+        self.headers: dict[str, str] = {}
+        self.objects: dict[str, dict[str, Item]] = {}  # by stored type, and by uuid or number
+
+    async def __aenter__(self) -> RemoteCloud:
+        host = urllib.parse.urlsplit(self.base).hostname
+        connector = aiohttp.TCPConnector(ssl=host not in LOOPBACK)
+        self.http = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        session = self.headers.get("Authorization", "").rpartition(" ")[2]
+        with contextlib.suppress(*NO_ANSWER, SettingsError):
+            if session:
+                await self.ask("DELETE", f"/accounts/sessions/{session}")
+        await self.http.close()
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Item:
+        """Return the answer of ZStack to a call. Raise SettingsError for its error.
+
+        What breaks, or is no answer of ZStack, is tried again.
+        """
+        url, problem = f"{self.base}/zstack/v1{path}", ""
+        for n in range(IMPORT_TRIES):
+            await real_time(0.1 * (4**n - 1))
+            try:
+                async with self.http.request(
+                    method,
+                    url,
+                    json=body,
+                    headers=self.headers,
+                    timeout=aiohttp.ClientTimeout(total=LONGEST_ANSWER),
+                ) as answer:
+                    text = await answer.text(errors="replace")
+                    content = load_json(text) if text else {}
+            except NO_ANSWER as error:
+                problem = str(error) or type(error).__name__
+                continue
+            refusal = content.get("error") if isinstance(content, dict) else None
+            if isinstance(refusal, dict):
+                raise SettingsError(f"{url}: {refusal.get('code')} {refusal.get('details')}")
+            if answer.status == 200 and isinstance(content, dict):
+                return content
+            problem = f"status {answer.status}"
+        raise SettingsError(f"{url} gives no answer of ZStack: {problem}")
+
+    async def log_in(self, account: str, password: str) -> None:
+        sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
+        login = {"logInByAccount": {"accountName": account, "password": sha512}}
+        session = (await self.ask("PUT", "/accounts/login", login))["inventory"]
+        self.headers["Authorization"] = f"OAuth {session['uuid']}"
+
+    async def read(self) -> Item:
+        """Return all objects as a cloud file holds them, with whole references."""
+        for row in self.catalogue.resources.values():
+            api = self.catalogue.apis.get(f"Query{row.name}")
+            if api and row.name not in NOT_IMPORTED and "{" not in api.path:
+                await self.read_collection(row, api)
+        self.set_owners()
+        while self.drop_dangling():
+            pass
+        content: Item = {"now": iso(Clock().now())}
+        return content | {type: [*items.values()] for type, items in self.objects.items() if items}
+
+    async def read_collection(self, row: Resource, api: Api) -> None:
+        """Read the pages of a collection. One that the server refuses is left out."""
+        count = 0
+        while True:
+            order = "" if row.inside or "uuid" not in row.all_fields else "&sort=%2Buuid"
+            page = f"limit={IMPORT_PAGE}&start={count}{order}"
+            try:
+                answer = await self.ask("GET", f"{api.path}?{page}")
+            except SettingsError as error:
+                sys.stderr.write(f"{api.path} is left out: {error}\n")
+                return
+            inventories = answer.get("inventories", [])
+            for inventory in inventories:
+                self.add(row, inventory)
+            count += len(inventories)
+            if len(inventories) < IMPORT_PAGE:
+                break
+        if count:
+            sys.stderr.write(f"{api.path}: {counted(count, 'object')}\n")
+
+    def add(self, row: Resource, inventory: Item) -> None:
+        """Add an object without secrets, nor what zmock does not know or reads elsewhere."""
+        fields = self.catalogue.item_fields(row.name)
+        parts = self.catalogue.embedded[row.name]
+        item = {}
+        for name, value in inventory.items():
+            is_capacity = [row.stored, name] in self.computed and isinstance(value, (int, float))
+            if name in parts:  # its objects have a collection of their own, or are read here
+                is_kept = f"Query{parts[name].name}" not in self.catalogue.apis
+            else:
+                is_kept = name in fields and value is not None and not is_capacity
+            if is_kept:
+                item[name] = value
+        if masked(item) != item:
+            if row.name == "SystemTag":
+                return
+            item = {name: item[name] for name in item if masked(item[name], name) == item[name]}
+        if row.name == "GlobalConfig":
+            is_known = f"{item.get('category')}/{item.get('name')}" in self.catalogue.configurations
+            if not is_known or item.get("value") in (None, item.get("defaultValue")):
+                return
+            item = {key: item[key] for key in ("category", "name", "value")}
+        items = self.objects.setdefault(row.name if row.inside else row.stored, {})
+        uuid = item.get("uuid", f"#{len(items)}")
+        items[uuid] = items.get(uuid, {}) | item
+
+    def set_owners(self) -> None:
+        """Give objects their owners, which the server tells apart from them."""
+        owners = {}
+        for ref in self.objects.pop("AccountResourceRef", {}).values():
+            owners[ref["resourceUuid"]] = ref["accountUuid"]
+        for type, items in self.objects.items():
+            if "owner" in self.catalogue.item_fields(type):
+                for uuid in items.keys() & owners.keys():
+                    items[uuid]["owner"] = owners[uuid]
+
+    def drop_dangling(self) -> int:
+        """Drop references that lead nowhere, and objects that cannot be without. Count these."""
+        dropped = 0
+        for type, items in self.objects.items():
+            row = self.catalogue.resources[type]
+            needs = {need.partition("=")[0] for need in row.needs}
+            if row.inside:
+                needs |= {row.place.key, row.place.value}
+            for uuid, item in [*items.items()]:
+                for name in self.dangling(row, item):
+                    target = type_referred_to(self.catalogue, row, name)
+                    if (name in needs and target not in NOT_IMPORTED) or name == "resourceUuid":
+                        reason = f"its {name} leads nowhere"
+                        sys.stderr.write(f"{type} {label_of(item)} is left out: {reason}\n")
+                        items.pop(uuid, None)
+                        dropped += 1
+                        break
+                    del item[name]
+        return dropped
+
+    def dangling(self, row: Resource, item: Item) -> list[str]:
+        """Return the fields of an object that refer to no object."""
+        names = []
+        for name, value in item.items():
+            target = type_referred_to(self.catalogue, row, name)
+            if not target or name in row.remembers or not isinstance(value, str) or not value:
+                continue
+            row_there = self.catalogue.resources.get(target)
+            types = [row_there.stored] if row_there and target != "Resource" else self.objects
+            if not any(value in self.objects.get(type, {}) for type in types):
+                names.append(name)
+        return names
+
+
+class Anonymiser:
+    """Replaces names, addresses and descriptions, each text by the same one everywhere."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.networks: dict[str, str] = {}  # the first half of addresses
+        self.hosts: dict[str, str] = {}  # of urls
+
+    def content(self, content: Item) -> Item:
+        """Return a cloud file without what tells whose cloud it is."""
+        for type, items in content.items():
+            if type != "now" and type not in NAMED_BY_ZSTACK:
+                for item in items:
+                    self.note(type, item)
+        return {key: value if key == "now" else self.value(value) for key, value in content.items()}
+
+    def note(self, type: str, item: Item) -> None:
+        """Give the name and the description of an object other words."""
+        for key in ("name", "description"):
+            text = item.get(key)
+            if isinstance(text, str) and text and item.get("uuid") != ADMIN:
+                kind = type.lower() if key == "name" else "description"
+                self.texts.setdefault(text, f"{kind}-{len(self.texts) + 1}")
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self.value(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self.value(inner) for inner in value]
+        if not isinstance(value, str):
+            return value
+        if value in self.texts:
+            return self.texts[value]
+        parts = [self.texts.get(part, part) for part in value.split("::")]
+        text = re.sub("(?<=://)[^/:@]+(?=[:/]|$)", self.host, "::".join(parts))
+        return IPV4.sub(self.address, text)
+
+    def host(self, match: re.Match) -> str:
+        if IPV4.fullmatch(match[0]):
+            return match[0]  # address() replaces it
+        return self.hosts.setdefault(match[0], f"host-{len(self.hosts) + 1}.example")
+
+    def address(self, match: re.Match) -> str:
+        """Return an address in which the first half is another one: ranges stay ranges."""
+        if SAME_EVERYWHERE.match(match[1]):
+            return match[0]
+        n = len(self.networks)
+        return self.networks.setdefault(match[1], f"{10 + n // 256}.{n % 256}") + match[2]
+
+
 # openapi and completion
 
 
@@ -25092,7 +25360,7 @@ class Command:
     options      the class of its options, whose fields are its flags
     run          the function that runs it and returns the exit code
     flags        the fields that are its flags, if not all are
-    takes_files  True if files stand behind it
+    takes        what stands behind it: "FILE..." or "URL"
     """
 
     name: str
@@ -25100,7 +25368,7 @@ class Command:
     options: type
     run: Callable[[Any], int | Coroutine[Any, Any, int]]
     flags: tuple[str, ...] = ()
-    takes_files: bool = False
+    takes: str = ""
 
     @property
     def program(self) -> str:
@@ -25109,7 +25377,7 @@ class Command:
     @property
     def words(self) -> str:
         """The command with its arguments: "check FILE..."."""
-        return f"{self.name} FILE..." if self.takes_files else self.name
+        return f"{self.name} {self.takes}".strip()
 
     def items(self) -> list[Field[Any]]:
         """Return the fields that are its flags."""
@@ -25135,7 +25403,14 @@ COMMANDS = {
             "check files of rules, scenarios, clouds and catalogues",
             CheckOptions,
             check_files,
-            takes_files=True,
+            takes="FILE...",
+        ),
+        Command(
+            "import",
+            "print the cloud of a ZStack server as a file for --cloud",
+            ImportOptions,
+            import_cloud,
+            takes="URL",
         ),
         Command(
             "openapi", "print the APIs as OpenAPI 3.1", Settings, print_contract, CONTRACT_FLAGS
@@ -25177,7 +25452,9 @@ class CommandParser(argparse.ArgumentParser):
             group.add_argument(
                 "--version", action="version", version=__version__, help="print the version"
             )
-        if command.takes_files:
+        if command.takes == "URL":
+            self.add_argument("url", metavar="URL", help=argparse.SUPPRESS)
+        elif command.takes:
             self.add_argument("files", nargs="+", metavar="FILE", help=argparse.SUPPRESS)
 
     def _print_message(self, message: str, file: Any = None) -> None:

@@ -1,0 +1,170 @@
+"""zmock import: the cloud of a server, here another zmock in the dialect of the server, as a file."""
+
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+from asking import each
+from test_commands import zmock_cli  # noqa: F401 (a fixture)
+from test_export import without_dates
+
+import zmock as zmock_module
+from zmock import ADMIN, named, serve
+
+PASSWORD = ("--password", "password")
+
+
+@pytest.fixture
+def imported(zmock_cli, tmp_path):  # noqa: F811
+    """Import the cloud of a mock to a file: its path, its content, and what was printed on stderr."""
+
+    def run(mock, *flags):
+        code, printed, told = zmock_cli("import", mock.base, *PASSWORD, *flags)
+        assert code == 0, told
+        path = tmp_path / "imported.json"
+        path.write_text(printed)
+        return str(path), json.loads(printed), told
+
+    return run
+
+
+@pytest.fixture
+def remote():
+    with serve(dialect="server") as mock:
+        mock.login()
+        yield mock
+
+
+def questions(mock):
+    """Queries of all kinds of objects, with a condition for each of their fields."""
+    for api in mock.mock.cloud.catalogue.apis.values():
+        row = mock.mock.cloud.catalogue.resource(api.type)
+        if api.kind != "Query" or api.backing == "none" or "{" in api.path or row.name in ASIDE:
+            continue
+        yield api.path
+        _, answer = mock.request("GET", f"{api.path}?limit=3")
+        for item in answer["inventories"]:
+            for name, value in item.items():
+                if isinstance(value, (str, int)) and not name.endswith("Date"):
+                    yield f"{api.path}?q={name}={quote(str(value))}"
+
+
+def in_any_order(value):
+    """The same with its lists sorted: some come in the order in which objects were made."""
+    if isinstance(value, dict):
+        return {name: in_any_order(inner) for name, inner in value.items() if name != "id"}
+    return sorted(map(in_any_order, value), key=str) if isinstance(value, list) else value
+
+
+ASIDE = zmock_module.NOT_IMPORTED | {"LongJob", "GarbageCollector", "AccountResourceRef"}  # or of nobody but the server
+
+
+def test_a_cloud_that_is_imported_answers_as_the_server_does(remote, imported):
+    remote.create("CreateVmInstance", name="mine", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"), l3NetworkUuids=[named("l3-private")])
+    remote.create("CreateAccount", name="ann", password="a" * 128)
+    remote.call("UpdateGlobalConfig", category="vm", name="numa", value="true")
+    path, _, told = imported(remote)
+    assert "/vm-instances: 13 objects\n" in told
+    with serve(cloud=path, dialect="server") as copy:
+        copy.login()
+        asked, differing = 0, []
+        for query in questions(remote):
+            answers = [in_any_order(without_dates(mock.request("GET", query)[1])) for mock in (remote, copy)]
+            asked += 1
+            if answers[0] != answers[1]:
+                differing.append((query, *answers))
+        assert asked > 500 and [query for query, _, _ in differing] == [], differing[0]
+        copy.create("CreateVmInstance", name="more", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"), l3NetworkUuids=[named("l3-private")])
+
+
+FAULTS = [
+    {"api": "QueryVmInstance", "times": 2, "then": {"drop": "reset"}},
+    {"api": "QueryHost", "times": 1, "then": {"status": 502, "body": "<html>bad gateway</html>"}},
+    {"api": "QueryVolume", "times": 1, "then": {"drop": "garbage"}},
+    {"api": "LogInByAccount", "times": 1, "then": {"status": 500}},
+]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Tries that do not wait."""
+
+    async def at_once(seconds):
+        pass
+
+    monkeypatch.setattr(zmock_module, "real_time", at_once)
+
+
+def test_what_breaks_on_the_way_is_tried_again(remote, imported, quick):
+    _, content, told = imported(remote)
+    for rule in FAULTS:
+        remote.rule(**rule)
+    _, again, told = imported(remote)
+    assert without_dates(again) | {"now": 0} == without_dates(content) | {"now": 0}
+    assert all(rule.hits for rule in remote.rules) and "left out" not in told
+
+
+def test_what_the_server_refuses_is_left_out(remote, imported):
+    remote.rule(api="QueryEip", then={"error": "SYS.1006", "details": "not for you"})
+    _, content, told = imported(remote)
+    assert re.search("/eips is left out: .*SYS.1006 not for you", told) and "Eip" not in content and "Vip" in content
+
+
+@each("arguments, environment, line", [
+    (["import"], {}, "URL"),
+    (["import", "nowhere", *PASSWORD], {}, "import takes the address of a server such as http://10.0.0.10:8080"),
+    (["import", "BASE", "--password", "wrong"], {}, "ID.1000"),
+    (["import", "BASE"], {"ZSTACK_PASSWORD": "wrong"}, "ID.1000"),
+    (["import", "BASE"], {}, "give the password with --password or ZSTACK_PASSWORD"),
+    (["import", "BASE", "--anonymize", *PASSWORD], {}, "did you mean --anonymise?"),
+    (["import", "http://127.0.0.1:1", *PASSWORD], {}, "gives no answer of ZStack: "),
+    (["import", "BASE/zmock", *PASSWORD], {}, "gives no answer of ZStack: "),
+])  # fmt: skip
+def test_a_mistake_is_one_line(remote, zmock_cli, quick, arguments, environment, line):  # noqa: F811
+    code, printed, told = zmock_cli(*(word.replace("BASE", remote.base) for word in arguments), **environment)
+    assert code == 2 and printed == "" and line in told and told.count("\n") == 1, told
+
+
+@each("url", ["{base}", "{base}/", "{base}/zstack/v1", "{base}/zstack"])
+def test_the_address_may_have_the_path_of_the_api(remote, zmock_cli, url):  # noqa: F811
+    code, printed, _ = zmock_cli("import", url.format(base=remote.base), ZSTACK_PASSWORD="password")
+    assert code == 0 and json.loads(printed)["Zone"]
+
+
+def test_the_session_ends_with_the_import(remote, imported):
+    imported(remote)
+    assert [call.api for call in remote.calls() if call.request.headers.get("User-Agent", "").startswith("Python")][-1] == "LogOut"
+
+
+def test_secrets_stay_behind(remote, imported):
+    vm = named("vm-web-1")
+    remote.create("CreateSystemTag", resourceType="VmInstanceVO", resourceUuid=vm, tag="userdata::c2VjcmV0")
+    remote.create("CreateSystemTag", resourceType="VmInstanceVO", resourceUuid=vm, tag="consolePassword::hidden1")
+    path, content, _ = imported(remote)
+    text = json.dumps(content)
+    assert "c2VjcmV0" not in text and "hidden1" not in text and '"password"' not in text.lower()
+
+
+def test_what_refers_to_nothing_is_left_out_or_loses_the_reference(remote, imported, zmock_cli):  # noqa: F811
+    db = remote.mock.db
+    db.table("IpRange").update({"l3NetworkUuid": "1" * 32})
+    db.table("VmInstance").update({"lastHostUuid": "2" * 32})
+    path, content, told = imported(remote)
+    assert told.count("its l3NetworkUuid leads nowhere") == 2 and "IpRange" not in content
+    assert len(content["VmInstance"]) == 12 and "2" * 32 not in json.dumps(content)
+    assert zmock_cli("check", path)[0] == 0
+
+
+def test_an_anonymous_cloud_has_other_words_and_the_same_shape(remote, imported, zmock_cli):  # noqa: F811
+    _, content, _ = imported(remote)
+    path, other, _ = imported(remote, "--anonymise")
+    text = json.dumps(other)
+    for word in ("web-1", "vm-web-1", "cluster-1", "image-centos7", "data centre in Shanghai", "10.10.0.", "192.168.", "10.20.0."):
+        assert word not in text, word
+    assert {type: len(items) for type, items in other.items()} | {"now": 0} == {type: len(items) for type, items in content.items()} | {"now": 0}
+    assert other["Account"][0]["uuid"] == ADMIN and other["Account"][0]["name"] == "admin"
+    before, after = ({item["uuid"]: item for item in each_content["VmNic"]} for each_content in (content, other))
+    assert all(after[uuid]["ip"].split(".")[2:] == nic["ip"].split(".")[2:] and after[uuid]["netmask"] == nic["netmask"] for uuid, nic in before.items() if "ip" in nic)
+    assert zmock_cli("check", path)[0] == 0
+    assert imported(remote, "--anonymise")[1] | {"now": 0} == other | {"now": 0}

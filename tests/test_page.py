@@ -356,6 +356,7 @@ async def test_a_snapshot_is_taken_and_restored_and_a_reset_can_be_taken_back(zm
     await page.write("mine", "#snapshot")
     await page.click("button", "Take")
     await page.see("mine", "[data-snapshot]")
+    assert await page.run("document.querySelector('a[download=\"cloud.json\"]').href") == f"{zmock.base}/zmock/cloud"
     await zmock.create("CreateZone", name="second")
     await page.click("[data-snapshot=mine] button", "Restore")
     await page.click("[data-snapshot=mine] button", "Confirm?")

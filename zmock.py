@@ -20117,7 +20117,7 @@ Handler = Callable[["Control", web.Request], Any]  # a coroutine function: JSON,
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
-SINK = ("POST", "/zmock/hooks")  # anybody may, as the mock does itself
+SINK = ("POST", "/zmock/hooks")  # anybody may: web-hooks carry no token
 MOST_FOUND = 100  # lines of health; the log has all
 MOST_PENDING = 100  # rows of the clock
 MOST_REMEMBERED = 1000  # events; who reads later is told how many are forgotten
@@ -20155,6 +20155,8 @@ def control_error(request: web.Request, error: Exception) -> ControlError:
     """Return the refusal that tells a client of an exception."""
     if isinstance(error, ControlError):
         return error
+    if isinstance(error, FrontError):
+        return ControlError(error.status, error.details, error.hint)
     if isinstance(error, TooFar):
         hint = "go on in smaller steps, or take jobs away from triggers"
         return ControlError(409, str(error), hint)
@@ -20177,11 +20179,12 @@ def refused_for(error_class: type[Exception], status: int = 400, hint: str = "")
         raise ControlError(status, str(error), hint or getattr(error, "hint", "")) from None
 
 
-def refusal_of(request: web.Request, error: ControlError) -> web.Response:
-    """Return the answer that refuses a control call, and log it."""
+def refusal_of(request: web.Request, error: Exception) -> web.Response:
+    """Return the answer to a control call that an exception refuses, and log it."""
+    refusal = control_error(request, error)
     where = f"{request.method} {request.path}"
-    log.info("%d  %s\n%s\n%s", error.status, where, error.error, error.hint)
-    return json_answer({"error": error.error, "hint": error.hint}, error.status)
+    log.info("%d  %s\n%s\n%s", refusal.status, where, refusal.error, refusal.hint)
+    return json_answer({"error": refusal.error, "hint": refusal.hint}, refusal.status)
 
 
 def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:
@@ -21074,7 +21077,7 @@ class Control:
         self.store = rest.cloud.store
         self.began = self.clock.monotonic()
         self.watch = Watch(rest, self.clock_state)
-        self.hooks: deque[Item] = deque(maxlen=MOST_REMEMBERED)  # what web-hooks have brought
+        self.hooks: deque[Item] = deque(maxlen=MOST_REMEMBERED)  # posted to /zmock/hooks
         self.copying = asyncio.Lock()  # held while a snapshot is read, taken or dropped
         folder = None if self.settings.memory else Path(self.settings.data).parent / "snapshots"
         self.snapshots = Snapshots(folder)
@@ -21104,7 +21107,7 @@ class Control:
                 return self.let_in(request)
             body = await handler(self, request)
         except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
-            return refusal_of(request, control_error(request, error))
+            return refusal_of(request, error)
         if isinstance(body, web.StreamResponse):
             return body
         return json_answer(body)
@@ -21944,11 +21947,11 @@ class Control:
     # a place for web-hooks
 
     async def list_hooks(self, request: web.Request) -> Item:
-        """List what web-hooks have brought: a client without a receiver names this address."""
+        """List what was posted to this address, as by web-hooks of clients without a receiver."""
         return {"hooks": [*self.hooks]}
 
     async def take_hook(self, request: web.Request) -> Item:
-        """Take the POST of a web-hook. Anybody may send one, for the mock itself does."""
+        """Keep the body of a web-hook. It is open to all, as web-hooks carry no token."""
         body = await self.read_json(request)
         self.hooks.append({
             "time": iso(self.clock.now()),
@@ -21959,7 +21962,7 @@ class Control:
         return {}
 
     async def drop_hooks(self, request: web.Request) -> Item:
-        """Forget what web-hooks have brought."""
+        """Remove all bodies that were posted here."""
         self.hooks.clear()
         return {"hooks": []}
 

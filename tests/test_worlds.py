@@ -428,6 +428,8 @@ async def test_without_room_for_worlds_there_are_none():
     async with serve(worlds=0) as mock:
         status, answer = await ask(mock, "GET", "/w/a/zstack/v1/zones")
         assert status == 404 and answer["error"]["details"] == "this mock has no other worlds"
+        for method, path, body in (("GET", "/w/a/zmock/health", None), ("POST", "/zmock/worlds", {"name": "a"})):
+            assert await ask(mock, method, path, body) == (404, {"error": "this mock has no other worlds", "hint": "start with --worlds N"})
     with pytest.raises(SettingsError, match="--worlds"):
         Settings(worlds=-1)
 

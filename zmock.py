@@ -4947,11 +4947,6 @@ class Database(tinydb.TinyDB):
     def rows(self, type: str) -> Collection[Item]:
         return self.table(type).items.values()
 
-    def all_rows(self) -> dict[str, list[Item]]:
-        """Return all items by type."""
-        items = self.standing | {type: table.items for type, table in self.tables.items()}
-        return {type: [*items[type].values()] for type in items}
-
     def count(self, type: str) -> int:
         return len(self.table(type).items)
 
@@ -18774,7 +18769,7 @@ class Rest:
         if self.dialect["response-headers"]:
             self.headers["Content-Type"] = "application/json"
         self.start: Start | None = None  # the cloud as it was made, for a reset
-        self.first: dict[str, list[Item]] | None = None  # all items at the start, for a diff
+        self.first: Documents | None = None  # the state at the start, for a diff
         self.made: Item = {}  # the settings that filled the folder: {"cloud": "demo", "seed": 1}
         self.world = cloud.world
         self.prefix = f"/w/{cloud.world}" if cloud.world else ""  # of the paths of this world
@@ -20491,7 +20486,7 @@ def metric(
 UNCOMPARED = {*SILENT_TYPES, *NOT_QUERIED}  # types that a diff leaves out
 
 
-def diff_of(cloud: Cloud, before: dict[str, list[Item]]) -> Item:
+def diff_of(cloud: Cloud, before: Documents) -> Item:
     """Return what was added, removed and changed since a state, by type and uuid.
 
     Each object has `by`, the seq of the last call that changed it, unless none did. Of a changed
@@ -20499,7 +20494,8 @@ def diff_of(cloud: Cloud, before: dict[str, list[Item]]) -> Item:
     """
     diff: dict[str, dict] = {"added": {}, "removed": {}, "changed": {}}
     for type in sorted((before.keys() | cloud.store.tables.keys()) - UNCOMPARED):
-        old = {item["uuid"]: item for item in before.get(type, ())}
+        standing = cloud.store.standing.get(type, {}).values()
+        old = {item["uuid"]: item for item in [*standing, *before.get(type, {}).values()]}
         new = {item["uuid"]: item for item in cloud.store.rows(type)}
         for uuid in sorted(old.keys() | new.keys()):
             if old.get(uuid) is new.get(uuid):
@@ -21758,11 +21754,7 @@ class Control:
         name = request.query.get("from", "start")
         if name == "start":
             return self.diff()
-        documents = await self.on_disk(self.read_snapshot, name)
-        before = {type: [*items.values()] for type, items in self.store.standing.items()}
-        for type, items in documents.items():
-            before[type] = [*before.get(type, ()), *items.values()]
-        return diff_of(self.cloud, before)
+        return diff_of(self.cloud, await self.on_disk(self.read_snapshot, name))
 
     def diff(self) -> Item:
         """Return what has changed since the start. Raise ControlError if that is not known."""
@@ -22488,7 +22480,7 @@ def reset_mock(rest: Rest) -> None:
     expunge_all_later(cloud)
     resume_long_jobs(cloud)
     plan_all(cloud)
-    rest.first = cloud.store.all_rows()
+    rest.first = cloud.store.image().documents
     load_rules(rest)
     sweep_regularly(rest)
     rest.clock.reread_files()

@@ -21275,7 +21275,7 @@ class Control:
 
     async def show_contract(self, request: web.Request) -> Item:
         """Return the APIs as OpenAPI 3.1."""
-        return Contract(self.cloud).document("")
+        return Contract(self.cloud).document(self.rest.prefix)
 
     async def show_schema(self, request: web.Request) -> Item:
         """Return the JSON Schema of files of rules, scenarios, clouds and catalogues."""

@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import shutil
+import weakref
 
 import aiohttp
 import pytest
@@ -463,6 +464,20 @@ async def test_a_world_has_a_page_and_control_calls(zmock):
     status, answer = await ask(zmock, "GET", "/w/a/nowhere")
     assert status == 404 and answer["error"]["details"].startswith("no api mapping to /nowhere")
     assert (await ask(zmock, "DELETE", "/w/a/zmock/health"))[0] == 405
+    servers = [(await ask(zmock, "GET", f"{prefix}/zmock/openapi.json"))[1]["servers"] for prefix in ("", "/w/a")]
+    assert servers == [[{"url": "/zstack/v1"}], [{"url": "/w/a/zstack/v1"}]]
+
+
+@pytest.mark.zmock(control_token="secret")
+async def test_a_token_opens_the_page_of_each_world(zmock):
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        async with http.get(f"{zmock.base}/w/a/zmock/rules") as answer:
+            assert answer.status == 401
+        async with http.get(f"{zmock.base}/w/a/?token=secret") as answer:
+            assert answer.status == 200 and answer.url.path == "/w/a/"
+        for world in ("", "/w/a", "/w/b"):
+            async with http.get(f"{zmock.base}{world}/zmock/rules") as answer:
+                assert answer.status == 200
 
 
 async def test_a_proxy_may_send_the_whole_address(zmock):
@@ -532,6 +547,20 @@ async def test_the_terminal_names_the_world_of_a_call(capsys, tmp_path):
             await ask(mock, "PUT", "/zstack/v1/accounts/login", LOGIN)
     lines = [line for line in stream.getvalue().splitlines() if "LogInByAccount" in line]
     assert ["/w/a/" in line for line in lines] == [True, False]
+
+
+async def test_nothing_holds_a_dropped_world(zmock):
+    with Terminal(io.StringIO()) as terminal:
+        zmock.worlds.followers.append(terminal.follow)
+        for name in ("a", "b"):
+            await ask(zmock, "PUT", f"/w/{name}/zstack/v1/accounts/login", LOGIN)
+            async with aiohttp.ClientSession() as http, http.get(f"{zmock.base}/w/{name}/zmock/events") as events:
+                await events.content.readline()
+        rests = [weakref.ref(world.rest) for world in zmock.worlds.by_name.values()]
+        zmock.worlds.drop_all()
+        await asyncio.sleep(0.2)  # the readers of events leave
+        gc.collect()
+        assert [rest() for rest in rests] == [None, None]
 
 
 # from any language

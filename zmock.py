@@ -22114,12 +22114,15 @@ class World:
         finally:
             self.requests.remove(connection)
 
-    async def end(self) -> None:
-        """End a world that is dropped. What is under way in it fails."""
+    def end(self) -> Coroutine[Any, Any, None]:
+        """End a world that is dropped. What is under way in it fails.
+
+        Return the coroutine that closes the connections of its web-hooks.
+        """
         self.control.watch.is_over = True
         clear_mock(self.rest)
         self.rest.clock.stop()
-        await self.rest.jobs.close()
+        return self.rest.jobs.close()
 
 
 def new_world(settings: Settings, rows: Catalogue, name: str = "") -> World:
@@ -23060,6 +23063,12 @@ class Handle:
         if self.loop and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(OTHER_LOOP)
 
+    def hang_up(self) -> None:
+        """Close the connections of earlier requests."""
+        for _, writer in self.idle:
+            writer.close()
+        self.idle.clear()
+
     async def login(self, name: str = "admin", password: str = "password") -> str:
         """Log in. Return the uuid of the session, which later calls of this handle use."""
         hashed = hashlib.sha512(password.encode()).hexdigest()
@@ -23367,8 +23376,7 @@ class Mock(Handle):
         for listener in self._listeners():
             listener.close()
         for handle in [self, *self.handles.values()]:
-            for _, writer in handle.idle:
-                writer.close()
+            handle.hang_up()
         await self.runner.cleanup()
 
     def __enter__(self) -> MockInThread:
@@ -23434,6 +23442,13 @@ class Mock(Handle):
             handle = self.handles[world.rest.world] = Handle(world)
             handle.loop = self.loop
         return handle
+
+    def drop_worlds(self) -> None:
+        """Drop all worlds but the main one, with their handles."""
+        self.worlds.drop_all()
+        for handle in self.handles.values():
+            handle.hang_up()
+        self.handles.clear()
 
     def all_worlds(self) -> list[Handle]:
         """Return the handles of all worlds, the main one first."""
@@ -23791,7 +23806,7 @@ class SharedMocks:
             self.handles[key] = MockInThread(mock, self.thread)
         handle = self.handles[key]
         handle.mock.first_rules = rules
-        self.thread.call(handle.mock.worlds.drop_all)
+        self.thread.call(handle.mock.drop_worlds)
         handle.up()
         handle.reset()
         return handle

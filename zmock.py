@@ -20174,9 +20174,8 @@ def refused_for(error_class: type[Exception], status: int = 400, hint: str = "")
         raise ControlError(status, str(error), hint or getattr(error, "hint", "")) from None
 
 
-def refusal_of(request: web.Request, error: Exception) -> web.Response:
-    """Return the answer to a control call that an exception refuses, and log it."""
-    refusal = control_error(request, error)
+def refusal_of(request: web.Request, refusal: ControlError) -> web.Response:
+    """Return the answer that refuses a control call, and log it."""
     where = f"{request.method} {request.path}"
     log.info("%d  %s\n%s\n%s", refusal.status, where, refusal.error, refusal.hint)
     return json_answer({"error": refusal.error, "hint": refusal.hint}, refusal.status)
@@ -21103,7 +21102,7 @@ class Control:
                 return self.let_in(request)
             body = await handler(self, request)
         except Exception as error:  # as MessageSafeAspect.aj: never a 500 in plain text
-            return refusal_of(request, error)
+            return refusal_of(request, control_error(request, error))
         if isinstance(body, web.StreamResponse):
             return body
         return json_answer(body)
@@ -21970,7 +21969,7 @@ class Control:
         body = await self.read_json(request)
         with refused_for(ValueError):
             check_world(body)
-        with refused_for(SettingsError), refused_for(FrontError, 503):
+        with refused_for(SettingsError):
             world = await self.worlds.open(**body)
         return world.as_json()
 
@@ -22192,10 +22191,8 @@ class Worlds:
                 if name is not None and name not in self.by_name:
                     self.main.control.admit(request, handler)  # a refused call makes no world
                 world = self.find(request)
-            except ControlError as error:
-                return refusal_of(request, error)
-            except FrontError as error:
-                return refusal_of(request, ControlError(error.status, error.details, error.hint))
+            except (ControlError, FrontError) as error:
+                return refusal_of(request, control_error(request, error))
             with world.serving(request):
                 return await world.control.answer(request, handler)
 

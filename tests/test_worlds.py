@@ -5,7 +5,6 @@ import gc
 import io
 import json
 import shutil
-import weakref
 
 import aiohttp
 import pytest
@@ -547,20 +546,6 @@ async def test_the_terminal_names_the_world_of_a_call(capsys, tmp_path):
             await ask(mock, "PUT", "/zstack/v1/accounts/login", LOGIN)
     lines = [line for line in stream.getvalue().splitlines() if "LogInByAccount" in line]
     assert ["/w/a/" in line for line in lines] == [True, False]
-
-
-async def test_nothing_holds_a_dropped_world(zmock):
-    with Terminal(io.StringIO()) as terminal:
-        zmock.worlds.followers.append(terminal.follow)
-        for name in ("a", "b"):
-            await ask(zmock, "PUT", f"/w/{name}/zstack/v1/accounts/login", LOGIN)
-            async with aiohttp.ClientSession() as http, http.get(f"{zmock.base}/w/{name}/zmock/events") as events:
-                await events.content.readline()
-        rests = [weakref.ref(world.rest) for world in zmock.worlds.by_name.values()]
-        zmock.worlds.drop_all()
-        await asyncio.sleep(0.2)  # the readers of events leave
-        gc.collect()
-        assert [rest() for rest in rests] == [None, None]
 
 
 # from any language

@@ -20115,6 +20115,7 @@ PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
 SINK = ("POST", "/zmock/hooks")  # anybody may: web-hooks carry no token
 MOST_FOUND = 100  # lines of health; the log has all
 MOST_PENDING = 100  # rows of the clock
+MOST_OF_HOOKS = 4 << 20  # characters in the bodies of web-hooks, which anybody may send
 MOST_REMEMBERED = 1000  # events; who reads later is told how many are forgotten
 MOST_IN_SUMMARY = 30  # calls
 EVENTS_INTERVAL = 0.1  # seconds of real time between two writes of events
@@ -20410,6 +20411,7 @@ class Watch:
             async for text in self.texts(request, 0 if seq > self.seq else seq, calls):
                 await response.write(text)
             await response.write_eof()
+            return response  # the connection of a stream that ends goes on
         return Unanswered()
 
     async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[bytes]:
@@ -21939,17 +21941,23 @@ class Control:
 
     async def list_hooks(self, request: web.Request) -> Item:
         """List what was posted to this address, as by web-hooks of clients without a receiver."""
-        return {"hooks": [*self.hooks]}
+        return {"hooks": [hook | {"body": json.loads(hook["body"])} for hook in self.hooks]}
 
     async def take_hook(self, request: web.Request) -> Item:
         """Keep the body of a web-hook. It is open to all, as web-hooks carry no token."""
         body = await self.read_json(request)
+        try:
+            text = json.dumps(body, allow_nan=False)
+        except ValueError:
+            raise ControlError(400, "the body is no JSON: it holds NaN or Infinity") from None
         self.hooks.append({
             "time": iso(self.clock.now()),
             "job": request.headers.get("X-Job-UUID", ""),
             "success": request.headers.get("X-Job-Success") == "true",
-            "body": body,
+            "body": text,
         })
+        while len(self.hooks) > 1 and sum(len(hook["body"]) for hook in self.hooks) > MOST_OF_HOOKS:
+            self.hooks.popleft()
         return {}
 
     async def drop_hooks(self, request: web.Request) -> Item:

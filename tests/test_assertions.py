@@ -128,6 +128,23 @@ async def test_a_reset_empties_the_sink_and_each_world_has_its_own(cloud):
     assert await ask_control(cloud, "GET", "hooks") == {"hooks": []}
 
 
+async def test_the_sink_holds_a_bounded_amount(cloud):
+    for number in range(20):
+        await ask_control(cloud, "POST", "hooks", {"number": number, "list": [{}] * 200_000})
+    numbers = [hook["body"]["number"] for hook in (await ask_control(cloud, "GET", "hooks"))["hooks"]]
+    assert 1 < len(numbers) < 10 and numbers[-1] == 19
+    assert sum(len(hook["body"]) for hook in cloud.control.hooks) <= 4 << 20
+    await ask_control(cloud, "POST", "hooks", {"small": 1})
+    assert (await ask_control(cloud, "GET", "hooks"))["hooks"][-1]["body"] == {"small": 1}
+
+
+@each("body", ["NaN", '{"a": [Infinity]}', "-Infinity", "1e400"])
+async def test_the_sink_refuses_numbers_that_json_has_not(cloud, body):
+    async with aiohttp.ClientSession() as http, http.post(f"{cloud.base}/zmock/hooks", data=body) as answer:
+        assert answer.status == 400 and "no JSON" in await answer.text()
+    assert await ask_control(cloud, "GET", "hooks") == {"hooks": []}
+
+
 @pytest.mark.zmock(control_token="secret")
 async def test_the_sink_takes_what_the_mock_sends_but_shows_it_to_whoever_has_the_token(zmock):
     await zmock.login()

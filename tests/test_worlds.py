@@ -344,6 +344,18 @@ async def test_a_connection_to_the_port_of_a_dropped_world_reaches_no_other_worl
     writer.close()
 
 
+async def test_a_connection_on_which_events_of_a_dropped_world_end_goes_on(zmock):
+    async with aiohttp.ClientSession(zmock.base, connector=aiohttp.TCPConnector(limit=1)) as http:
+        async with http.get("/w/a/zmock/events") as events:
+            await events.content.readuntil(b"\n\n")
+            peers = [connection.transport.get_extra_info("peername") for connection in zmock.runner.server.connections]
+            await ask(zmock, "DELETE", "/zmock/worlds/a")
+            await events.content.read()
+        async with http.post("/zmock/clock", json={"advance": 1}) as answer:
+            assert answer.status == 200
+        assert peers == [connection.transport.get_extra_info("peername") for connection in zmock.runner.server.connections if connection.transport]
+
+
 async def test_two_requests_at_once_make_one_world_with_a_port(zmock):
     body = {"name": "p", "port": 0}
     answers = await asyncio.gather(*(ask(zmock, "POST", "/zmock/worlds", body) for _ in range(3)), ask(zmock, "DELETE", "/zmock/worlds/p"), ask(zmock, "POST", "/zmock/worlds", {"name": "p"}))

@@ -67,6 +67,12 @@ async def test_a_world_has_a_plain_name(zmock, path, name):
     assert await names(zmock) == []
 
 
+async def test_a_call_has_its_path_without_the_prefix(zmock):
+    for path in ("/w/a", "/w/a?q=1", "/w/a/zstack/v1/zones", "/w/ab"):
+        await ask(zmock, "GET", path)
+    assert [call.path for call in (await zmock.world("a")).calls()] == ["/", "/", "/zstack/v1/zones"]
+
+
 async def test_a_name_in_a_header_is_plain_too(zmock):
     status, answer = await ask(zmock, "GET", "/zstack/v1/zones", X_ZMock_World="a b")
     assert status == 400 and "'a b'" in answer["error"]["details"]

@@ -22215,7 +22215,7 @@ class Worlds:
     def add_control_routes(self, router: web.UrlDispatcher, root: str) -> None:
         """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
         refuse = self.answering(Control.refuse_path)
-        for path in (root + "/", root + "/zmock{after:/*}"):
+        for path in filter(None, (root, root + "/", root + "/zmock{after:/*}")):
             router.add_get(path, self.answering(Control.show_page))
         resources = {}
         for call, handler in Control.CALLS.items():

@@ -8645,6 +8645,7 @@ FORMS: dict[str, Callable] = {
     "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))* *\})?').fullmatch,
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
     "SystemPath": re.compile("/(dev|proc|sys).*", re.S).match,
+    "Texts": is_texts,
     "Unprintable": re.compile("[^ -~]").search,
     "Url": is_url,
 }

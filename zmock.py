@@ -25133,7 +25133,7 @@ class RemoteCloud:
     async def ask(self, method: str, path: str, body: Any = None) -> Item:
         """Return the answer of ZStack to a call. Raise SettingsError for its error.
 
-        What breaks, or is no answer of ZStack, is tried again.
+        What breaks, or is no answer of ZStack, is tried again, but for a 4xx.
         """
         url, problem = f"{self.base}/zstack/v1{path}", ""
         for n in range(IMPORT_TRIES):
@@ -25157,6 +25157,8 @@ class RemoteCloud:
             if answer.status == 200 and isinstance(content, dict):
                 return content
             problem = f"status {answer.status}"
+            if 400 <= answer.status < 500:  # a server without that API
+                break
         raise SettingsError(f"{url} gives no answer of ZStack: {problem}")
 
     async def log_in(self, account: str, password: str) -> None:

@@ -105,10 +105,12 @@ def test_what_breaks_on_the_way_is_tried_again(remote, imported, quick):
     assert all(rule.hits for rule in remote.rules) and "left out" not in told
 
 
-def test_what_the_server_refuses_is_left_out(remote, imported):
+def test_what_the_server_refuses_or_does_not_have_is_left_out(remote, imported):
     remote.rule(api="QueryEip", then={"error": "SYS.1006", "details": "not for you"})
+    missing = remote.rule(api="QueryLdapServer", then={"status": 404, "body": "no api mapping to /v1/ldap/servers"})
     _, content, told = imported(remote)
     assert re.search("/eips is left out: .*SYS.1006 not for you", told) and "Eip" not in content and "Vip" in content
+    assert re.search("/ldap/servers is left out: .*status 404", told) and missing.hits == 1
 
 
 @each("arguments, environment, line", [

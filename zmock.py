@@ -25139,27 +25139,28 @@ class RemoteCloud:
         for n in range(IMPORT_TRIES):
             await real_time(0.1 * (4**n - 1))
             try:
-                async with self.http.request(
-                    method,
-                    url,
-                    json=body,
-                    headers=self.headers,
-                    timeout=aiohttp.ClientTimeout(total=LONGEST_ANSWER),
-                ) as answer:
-                    text = await answer.text(errors="replace")
-                    content = load_json(text) if text else {}
+                status, text = await self.answer_of(method, url, body)
+                is_json = text.startswith("{") or (text and status < 400)
+                content = load_json(text) if is_json else {}  # the server refuses paths in words
             except NO_ANSWER as error:
                 problem = str(error) or type(error).__name__
                 continue
             refusal = content.get("error") if isinstance(content, dict) else None
             if isinstance(refusal, dict):
                 raise SettingsError(f"{url}: {refusal.get('code')} {refusal.get('details')}")
-            if answer.status == 200 and isinstance(content, dict):
+            if status == 200 and isinstance(content, dict):
                 return content
-            problem = f"status {answer.status}"
-            if 400 <= answer.status < 500:  # a server without that API
+            problem = f"status {status}"
+            if 400 <= status < 500:  # a server without that API
                 break
         raise SettingsError(f"{url} gives no answer of ZStack: {problem}")
+
+    async def answer_of(self, method: str, url: str, body: Any) -> tuple[int, str]:
+        """Return the status and the text of an answer. Raise one of NO_ANSWER if none comes."""
+        timeout = aiohttp.ClientTimeout(total=LONGEST_ANSWER)
+        options: dict[str, Any] = {"json": body, "headers": self.headers, "timeout": timeout}
+        async with self.http.request(method, url, **options) as answer:
+            return answer.status, await answer.text(errors="replace")
 
     async def log_in(self, account: str, password: str) -> None:
         sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()

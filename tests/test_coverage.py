@@ -130,6 +130,7 @@ def test_another():
 """
 
 
+@pytest.mark.slow
 def test_workers_whose_tests_use_no_mock_have_met_all_of_nothing(tmp_path):
     told = run_elsewhere(tmp_path, WITHOUT_A_MOCK, "--zmock-coverage-fail-under=100", "-n", "2", mode="auto")
     assert "\n0 of 0 outcomes met, 100 %\n" in told and "2 passed" in told and "less than" not in told, told

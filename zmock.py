@@ -21055,7 +21055,8 @@ def check_world(body: Any) -> None:
         raise ValueError(f"a world is made of its name, as {form}")
     for key, value in body.items():
         if key not in KEYS_OF_WORLD:
-            refuse("a key", f"one of {', '.join(KEYS_OF_WORLD)}", key, KEYS_OF_WORLD)
+            keys = ", ".join(KEYS_OF_WORLD)
+            raise ValueError(f"a world takes {keys}, not {key!r}{did_you_mean(key, KEYS_OF_WORLD)}")
         KEYS_OF_WORLD[key].check(key, value)
 
 

@@ -83,7 +83,9 @@ def differences(before, after):
     return {key: (before.get(key), after.get(key)) for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
-LEFT_OUT = {"DeleteZone", "LogOut", "DeleteNotifications"}  # nothing is left to call after the first two; the third takes what no API makes
+# Nothing is left to call after the first two. The third takes what no API makes. In the dialect server, wrong queries of the
+# last two are answered after 300 seconds of the clock, which stands here.
+LEFT_OUT = {"DeleteZone", "LogOut", "DeleteNotifications", "ZQLQuery", "BatchQuery"}
 HEEDED = [row for row in catalogue().configurations.values() if row.spec.type == "bool" or row.spec.values]
 
 

@@ -8828,7 +8828,7 @@ class Scope:
                     yield item
 
     def folded_at(self, path: str) -> list[Any]:
-        """Return the value to which a path leads from the item, or the elements of that list."""
+        """Return the values at the end of a path, folded: a list gives each of its elements."""
         way, _, name = path.rpartition(".")
         uuid, type = self.follow(f"its.{way}") if way else (None, "")
         item = self.look(type, uuid) if way else self.item
@@ -25109,7 +25109,10 @@ def lines_of_cloud(content: Item) -> Iterator[str]:
 
 
 class RemoteCloud:
-    """A ZStack server whose objects are read, collection by collection and page by page."""
+    """A ZStack server whose objects are read, collection by collection and page by page.
+
+    An answer of another shape than ZStack's ends the block of `async with` with SettingsError.
+    """
 
     def __init__(self, base: str, rows: Catalogue) -> None:
         self.base, self.catalogue = base, rows
@@ -25124,12 +25127,15 @@ class RemoteCloud:
         self.http = aiohttp.ClientSession(connector=connector)
         return self
 
-    async def __aexit__(self, *failure: object) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         session = self.headers.get("Authorization", "").rpartition(" ")[2]
         with contextlib.suppress(*NO_ANSWER, SettingsError):
             if session:
                 await self.ask("DELETE", f"/accounts/sessions/{session}")
         await self.http.close()
+        if isinstance(error, UNUSABLE):
+            problem = f"{self.base} answers what no ZStack does ({error!r})"
+            raise SettingsError(f"{problem}; import takes the address of a server") from None
 
     async def ask(self, method: str, path: str, body: Any = None) -> Item:
         """Return the answer of ZStack to a call. Raise SettingsError for its error.

@@ -128,6 +128,16 @@ def test_a_mistake_is_one_line(remote, zmock_cli, quick, arguments, environment,
     assert code == 2 and printed == "" and line in told and told.count("\n") == 1, told
 
 
+@each("api, body", [
+    ("LogInByAccount", {}), ("LogInByAccount", {"inventory": []}), ("QueryZone", {"inventories": 7}), ("QueryZone", {"inventories": ["z"]}),
+    ("QueryAccountResourceRef", {"inventories": [{"uuid": "x"}]}),
+])  # fmt: skip
+def test_what_no_server_answers_is_one_line(remote, zmock_cli, api, body):  # noqa: F811
+    remote.rule(api=api, then={"status": 200, "body": body})
+    code, printed, told = zmock_cli("import", remote.base, *PASSWORD)
+    assert code == 2 and printed == "" and "answers what no ZStack does" in told and "Traceback" not in told
+
+
 @each("url", ["{base}", "{base}/", "{base}/zstack/v1", "{base}/zstack"])
 def test_the_address_may_have_the_path_of_the_api(remote, zmock_cli, url):  # noqa: F811
     code, printed, _ = zmock_cli("import", url.format(base=remote.base), ZSTACK_PASSWORD="password")

@@ -2199,7 +2199,8 @@ class Api:
         check_word(self.type, catalogue.resources, "resource")
         row = catalogue.resources[self.type]
         call = f"GET /{row.path}"
-        if not any(api.call == call and api.type == self.type for api in catalogue.apis.values()):
+        queries = [api for api in catalogue.apis.values() if api.type == self.type]
+        if call not in [query.call.rstrip("/") for query in queries]:
             raise ValueError(f"it queries {self.path}, but the path of {row.name} is {row.path!r}")
         if self.by_uuid:
             check_uuid(row)
@@ -9165,7 +9166,11 @@ def query(cloud: Cloud, call: Call) -> Item:
 
 
 def answer_candidates(cloud: Cloud, call: Call) -> Item:
-    """Answer the objects of a type for which all conditions of the row hold, by uuid."""
+    """Do what the row says, and answer the objects of a type for which all its conditions hold.
+
+    They come in the order of their uuids.
+    """
+    scope_of(cloud, call).perform(call.api.clauses)
     row = cloud.catalogue.resource(call.api.type)
     inventories = []
     queries = cloud.queries if call.api.public else cloud.queries_of(call)

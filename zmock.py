@@ -2199,8 +2199,7 @@ class Api:
         check_word(self.type, catalogue.resources, "resource")
         row = catalogue.resources[self.type]
         call = f"GET /{row.path}"
-        queries = [api for api in catalogue.apis.values() if api.type == self.type]
-        if call not in [query.call.rstrip("/") for query in queries]:
+        if not any(api.call == call and api.type == self.type for api in catalogue.apis.values()):
             raise ValueError(f"it queries {self.path}, but the path of {row.name} is {row.path!r}")
         if self.by_uuid:
             check_uuid(row)
@@ -3643,7 +3642,7 @@ TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the wo
     ),
     ("apis", "answers"): (r"(\w+(:\w+)?( \w+(:\w+)?)*)?", "members such as inventory:Zone"),
     ("inventories", "name"): (CAPITALIZED, "words with capitals, such as VmInstance"),
-    ("inventories", "path"): (r"([\w.-]+(/[\w.-]+)*)?", "a path such as vm-instances/nics"),
+    ("inventories", "path"): (r"([\w.-]+(/[\w.-]+)*/?)?", "a path such as vm-instances/nics"),
     ("inventories", "fields"): (r"\w+(:\w+)?", "a name, or a name with a type as cpuNum:int"),
     ("inventories", "relations"): (
         r"-?(\d )?\w+: ([\w.]+=\w+\.[\w.]+|\w+(\.\w+)*)",
@@ -21749,10 +21748,11 @@ class Control:
     def collection(self, path: str) -> Resource:
         """Return the resource of "vm-instances". Raise ControlError if there is none."""
         path, collections = without_prefix(path).strip("/"), self.cloud.catalogue.collections
-        if path not in collections:
+        row = collections.get(path) or collections.get(f"{path}/")
+        if not row:
             text = f"no collection {path or 'is named'}{did_you_mean(path, collections)}"
             raise ControlError(404, text, f"there are {', '.join(sorted(collections))}")
-        return collections[path]
+        return row
 
     # what has changed
 

@@ -415,7 +415,7 @@ def test_a_stderr_that_cannot_be_written_stops_nothing(tmp_path, stderr):
 
 def test_a_screen_has_colours_and_one_line_of_progress(tmp_path):
     master, slave = pty.openpty()
-    with Shown(tmp_path, "--memory", "--cloud", "large:2500", stderr=slave, TERM="xterm", NO_COLOR="") as shown:
+    with Shown(tmp_path, "--memory", "--cloud", "large:5000", stderr=slave, TERM="xterm", NO_COLOR="") as shown:
         os.close(slave)
         shown.ask("GET", "/zone")
         text = b""
@@ -442,7 +442,7 @@ def test_without_colours_on_request_and_on_a_dumb_screen(monkeypatch, variables)
 
 
 def test_off_a_screen_progress_is_a_line(tmp_path):
-    with Shown(tmp_path, "--memory", "--cloud", "large:2500") as shown:
+    with Shown(tmp_path, "--memory", "--cloud", "large:5000") as shown:
         text = shown.end()
     assert re.search(r"^making the cloud: \d+ of \d+ (hosts|virtual machines)$", text, re.M) and "\x1b" not in text
 

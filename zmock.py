@@ -18738,6 +18738,9 @@ def headers_of_preflight(request: web.Request) -> dict[str, str]:
     return answer
 
 
+IN_WORLD = re.compile("^(?:https?://[^/]*)?/(?:w|%77)/([^/?]*)")  # a path as clients write it
+
+
 class Rest:
     """The API below /zstack/v1: one request in, one answer out.
 
@@ -18790,9 +18793,9 @@ class Rest:
     ) -> web.StreamResponse:
         """Answer a request: the one way out of every API call. A `refusal` refuses it at once."""
         path, _, query = request.raw_path.partition("?")
+        if self.world:
+            path = IN_WORLD.sub("", path) or "/"
         path = re.sub("^https?://[^/]*", "", path)
-        if self.world and f"{path}/".startswith(self.prefix + "/"):
-            path = path.removeprefix(self.prefix) or "/"
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
         entry.world = self.world
@@ -22176,8 +22179,8 @@ class Worlds:
 
     def name_of(self, request: web.Request) -> str | None:
         """Return the name of the world that a request belongs to, None for the main one."""
-        if in_path := re.match("(?:https?://[^/]*)?/w/([^/?]*)", request.raw_path):
-            return in_path[1]
+        if in_path := IN_WORLD.match(request.raw_path):
+            return urllib.parse.unquote(in_path[1])
         name = request.headers.get(WORLD_HEADER)
         if not name and self.by_port and request.transport:
             name = self.by_port.get(request.transport.get_extra_info("sockname")[1])

@@ -9,6 +9,7 @@ import shutil
 import aiohttp
 import pytest
 from asking import ROOT, each
+from yarl import URL
 
 from zmock import SHA512_OF_PASSWORD, Settings, SettingsError, Terminal, create_app, serve
 
@@ -19,7 +20,8 @@ async def ask(mock, method, path, body=None, port=None, **headers):
     """A request to any path of the mock: its status, and its body."""
     base = f"http://127.0.0.1:{port}" if port else mock.base
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with aiohttp.ClientSession() as http, http.request(method, base + path, json=body, headers=headers) as answer:
+    url = URL(base + path, encoded=path.isascii())
+    async with aiohttp.ClientSession() as http, http.request(method, url, json=body, headers=headers) as answer:
         text = await answer.text()
         return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
 
@@ -52,6 +54,9 @@ async def names(mock):
         ("/w/a", {}, "a"),
         ("/w/a?q=1", {}, "a"),
         ("/w/a/nowhere", {}, "a"),
+        ("/%77/a/zstack/v1/zones", {}, "a"),
+        ("/w/%61/zstack/v1/zones", {}, "a"),
+        ("/%77/%61/zmock/health", {}, "a"),
     ],
 )
 async def test_a_request_belongs_to_the_world_of_its_path_else_of_its_header_else_to_the_main_one(zmock, path, headers, world):
@@ -60,7 +65,7 @@ async def test_a_request_belongs_to_the_world_of_its_path_else_of_its_header_els
     assert await names(zmock) == ([world] if world else [])
 
 
-@each("path, name", [("/w//zstack/v1/zones", ""), ("/w/a%20b/zstack/v1/zones", "a%20b"), ("/w/" + 65 * "x" + "/zmock", 65 * "x"), ("/w/é/zmock", "%C3%A9")])
+@each("path, name", [("/w//zstack/v1/zones", ""), ("/w/a%20b/zstack/v1/zones", "'a b'"), ("/w/a%2fb/zstack/v1/zones", "'a/b'"), ("/w/%2e%2e/zmock", "'..'"), ("/w/" + 65 * "x" + "/zmock", 65 * "x"), ("/w/é/zmock", r"'\u00e9'")])
 async def test_a_world_has_a_plain_name(zmock, path, name):
     status, answer = await ask(zmock, "GET", path)
     assert status == 400 and "letters, digits" in json.dumps(answer) and name in json.dumps(answer)
@@ -68,9 +73,9 @@ async def test_a_world_has_a_plain_name(zmock, path, name):
 
 
 async def test_a_call_has_its_path_without_the_prefix(zmock):
-    for path in ("/w/a/nowhere", "/w/a?q=1", "/w/a/zstack/v1/zones", "/w/ab"):
+    for path in ("/w/a/nowhere", "/w/a?q=1", "/w/a/zstack/v1/zones", "/w/ab", "/%77/%61/zstack/v1/w/a"):
         await ask(zmock, "GET", path)
-    assert [call.path for call in (await zmock.world("a")).calls()] == ["/nowhere", "/zstack/v1/zones"]
+    assert [call.path for call in (await zmock.world("a")).calls()] == ["/nowhere", "/zstack/v1/zones", "/zstack/v1/w/a"]
 
 
 async def test_a_name_in_a_header_is_plain_too(zmock):

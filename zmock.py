@@ -7683,7 +7683,7 @@ HOOK_TRIES, HOOK_GAP = 15, 2  # RestServer.java callWebHook; the gap is in secon
 GRACE = 0.025  # real seconds between a 202 and its web-hook: the client reads the 202 first
 KEPT_SEEN = 2 * DAY  # seconds that a job is kept after the last look at it
 LOOKS_APART = 60  # seconds; more frequent looks at a job are not written to its record
-MOST_GONE = 1000  # jobs that rules made expire, whose rules are remembered
+MOST_GONE = 10_000  # jobs that have expired, whose APIs and rules are remembered
 OVER = {"succeeded", "failed"}
 FAILED_BY_HAND = ApiError("SYS.1006", "failed by POST /zmock/jobs")
 
@@ -7977,7 +7977,7 @@ class Jobs:
         self.last = ""  # the uuid of the job submitted last
         self.last_looks: dict[Uuid, float] = {}  # dates of polls; records have them a minute late
         self.polls: Counter[Uuid] = Counter()  # since the start
-        self.expired_by: dict[Uuid, str] = {}  # the rules that made jobs expire, for later polls
+        self.gone: dict[Uuid, tuple[str, str]] = {}  # API and rule of expired jobs, for later polls
         self.hook_tasks: set[asyncio.Task[None]] = set()  # calls of web-hooks
         self.posts: deque[tuple[Uuid, str, bool]] = deque(maxlen=MOST_GONE)  # job, url, taken
         for event in [*self.unanswered.values(), *self.hooks_first.values()]:
@@ -8128,10 +8128,7 @@ class Jobs:
             self.hook_tasks.add(task)
             task.add_done_callback(self.hook_tasks.discard)
         if fault.job == "expire":
-            self.expire(uuid)
-            self.expired_by[uuid] = fault.name
-            if len(self.expired_by) > MOST_GONE:
-                del self.expired_by[next(iter(self.expired_by))]
+            self.expire(uuid, fault.name)
 
     async def write_result(self, job: Job) -> None:
         """Return when the result of a job is on the disk.
@@ -8209,12 +8206,21 @@ class Jobs:
     def scan_interval(self) -> Seconds:
         return max(1, configured(self.cloud, "rest", "expiredApi.scanInterval"))
 
+    def api_of(self, uuid: Uuid) -> str:
+        """Return the API of a job, also of one that has expired, "" if there was none."""
+        record = self.store.peek("Job", uuid)
+        return record["api"] if record else self.gone.get(uuid, ("", ""))[0]
+
     def sweep(self) -> None:
         for record in [*self.store.rows("Job")]:
             if self.expired(record):
                 self.expire(record["uuid"])
 
-    def expire(self, uuid: Uuid) -> None:
+    def expire(self, uuid: Uuid, rule: str = "") -> None:
+        """Forget a job but for its API, and for the rule that makes it expire."""
+        self.gone[uuid] = self.api_of(uuid), rule
+        if len(self.gone) > MOST_GONE:
+            del self.gone[next(iter(self.gone))]
         self.store.remove("Job", uuid)
         self.last_looks.pop(uuid, None)
         del self.polls[uuid]
@@ -19345,7 +19351,7 @@ class Rest:
             hint = f"write GET /api-jobs/{uuid}; POST /zmock/jobs/{uuid} ends it"
             raise FrontError(405, details, hint, ("GET",))
         record = self.jobs.poll(uuid) or {}
-        rule = record.get("rule") or self.jobs.expired_by.get(uuid, "")
+        rule = record.get("rule") or self.jobs.gone.get(uuid, ("", ""))[1]
         entry.rule = entry.rule or header_safe(rule)
         if not record:
             raise FrontError(404, "the job has been expired", self.hint_on_job(uuid))
@@ -19471,7 +19477,9 @@ class Rest:
             entry.outcome, entry.code = entry.end
         self.totals[entry.api, str(entry.status or entry.drop)] += 1
         if entry.api == POLL_JOB.name and status == 404:
-            self.note_lost_poll(entry)
+            api = self.jobs.api_of(entry.job)
+            if api:  # else there was no such job
+                self.coverage.count(api, "poll-404")
         elif entry.api in self.catalogue.apis:
             self.coverage.note(entry, status)
         entry.path, entry.params = entry.path[:LONGEST_VALUE], frozen(entry.params)
@@ -19486,13 +19494,6 @@ class Rest:
             entry.hints = [hint[:LONGEST_VALUE] for hint in entry.hints[:MOST_HINTS]]
             self.log_hints(entry)
         self.tell("call", entry)
-
-    def note_lost_poll(self, entry: Entry) -> None:
-        """Count a poll of a job that has expired for the API of the job."""
-        for other in reversed(self.journal):
-            if other.job == entry.job and other.job and other.api in self.catalogue.apis:
-                self.coverage.count(other.api, "poll-404")
-                return
 
     def record_end(self, entry: Entry, outcome: str, code: str) -> None:
         """Give the entry of a 202 the outcome of its job, and tell who watches again."""

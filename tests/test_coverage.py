@@ -95,6 +95,51 @@ async def test_coverage_goes_beyond_the_journal():
         assert mock.coverage()["apis"]["QueryZone"]["met"] == {"200": 5}
 
 
+async def expire(mock, job):
+    await ask_control(mock, "POST", f"jobs/{job}", {"do": "expire"})
+
+
+async def pass_two_days(mock, _):
+    await mock.advance(2 * 86400 + 1)
+    assert len(mock.jobs()) == 1  # no sweep has met it yet
+
+
+async def pass_four_days(mock, _):
+    await mock.advance(4 * 86400)
+    assert mock.jobs() == []
+
+
+async def job_outside_the_journal(mock):
+    await mock.advance(10)
+    _, answer = await mock.request("POST", "/zones", ZONE)
+    await mock.advance(1)
+    for _ in range(3):
+        await mock.request("GET", "/zones")
+    return answer["location"][-32:]
+
+
+@each("pass_away", [expire, pass_two_days, pass_four_days])
+async def test_a_poll_of_an_expired_job_counts_beyond_the_journal(pass_away):
+    async with serve(journal=2) as mock:
+        await mock.login()
+        job = await job_outside_the_journal(mock)
+        await pass_away(mock, job)
+        assert (await mock.request("GET", f"/api-jobs/{job}"))[0] == 404
+        assert mock.coverage()["apis"]["CreateZone"]["met"] == {"202>200": 1, "poll-404": 1}
+
+
+async def test_the_oldest_of_many_expired_jobs_count_no_more(monkeypatch):
+    monkeypatch.setattr("zmock.MOST_GONE", 2)
+    async with serve(journal=2) as mock:
+        await mock.login()
+        jobs = [await job_outside_the_journal(mock) for _ in range(3)]
+        for job in jobs:
+            await expire(mock, job)
+        for job in jobs:
+            assert (await mock.request("GET", f"/api-jobs/{job}"))[0] == 404
+        assert mock.coverage()["apis"]["CreateZone"]["met"] == {"202>200": 3, "poll-404": 2}
+
+
 # in a run of pytest
 
 TESTS = """

@@ -3326,6 +3326,12 @@ class Catalogue:
         """Return the row that shows an item: the one of its subtype, if it has one."""
         return self.subtypes[row.name].get(text_of(item.get(row.discriminator)), row)
 
+    @functools.cached_property
+    def inside(self) -> dict[tuple[str, str], Resource]:
+        """Return the resources whose items lie inside others, by the type and the list of these."""
+        rows = [row for row in self.resources.values() if row.inside]
+        return {(row.place.owner, row.place.list_name): row for row in rows}
+
     def embedded_in(self, row: Resource) -> list[Resource]:
         """Return the resources whose inventories stand inside those of another, at any depth."""
         children = {}
@@ -16777,8 +16783,6 @@ class CloudFile:
 
     def __init__(self, path: str, cloud: Cloud) -> None:
         self.path, self.cloud, self.catalogue = path, cloud, cloud.catalogue
-        rows = self.catalogue.resources.values()
-        self.inside = {(row.place.owner, row.place.list_name): row for row in rows if row.inside}
         self.basic: set[tuple[str, Uuid]] = set()  # the objects that are there without the file
         self.loaded: set[str] = set()  # the uuids in use, as folded() spells them
         self.uuids: dict[tuple[str, str], dict[Uuid, None]] = defaultdict(dict)  # by type and name
@@ -16961,7 +16965,7 @@ class CloudFile:
         value, kind = item[name], self.catalogue.item_fields(row.name)[name]
         if not fits(value, kind):
             self.refuse(f"{name}{of} is {a_noun(kind)}, not {value!r}")
-        inner = self.inside.get((row.stored, name))
+        inner = self.catalogue.inside.get((row.stored, name))
         if inner and kind == "maps" and value:
             return [self.checked(inner, reference, f"{name}{of}") for reference in value]
         if type := self.type_of(row, item, name, inner):
@@ -25129,6 +25133,7 @@ class RemoteCloud:
         self.computed = [subject.split(".") for subject in subjects]  # types and fields
         self.headers: dict[str, str] = {}
         self.objects: dict[str, dict[str, Item]] = {}  # by stored type, and by uuid or number
+        self.dropped: Counter[tuple[str, str]] = Counter()  # references, by type and field
 
     async def __aenter__(self) -> RemoteCloud:
         host = urllib.parse.urlsplit(self.base).hostname
@@ -25193,17 +25198,23 @@ class RemoteCloud:
         self.set_owners()
         while self.drop_dangling():
             pass
+        for (type, name), number in self.dropped.items():
+            count = counted(number, "dangling reference")
+            sys.stderr.write(f"left out: {count} in {name} of {type}\n")
         content: Item = {"now": iso(Clock().now())}
         return content | {type: [*items.values()] for type, items in self.objects.items() if items}
 
     async def read_collection(self, row: Resource, api: Api) -> None:
-        """Read the pages of a collection. One that the server refuses is left out."""
-        count = 0
+        """Read the pages of a collection. One that the server refuses is left out.
+
+        Raise SettingsError if a page brings nothing new: there would be no end.
+        """
+        count, earlier = 0, set[str]()
         while True:
             order = "" if row.inside or "uuid" not in row.all_fields else "&sort=%2Buuid"
-            page = f"limit={IMPORT_PAGE}&start={count}{order}"
+            query = f"limit={IMPORT_PAGE}&start={count}{order}"
             try:
-                answer = await self.ask("GET", f"{api.path}?{page}")
+                answer = await self.ask("GET", f"{api.path}?{query}")
             except SettingsError as error:
                 sys.stderr.write(f"{api.path} is left out: {error}\n")
                 return
@@ -25213,6 +25224,11 @@ class RemoteCloud:
             count += len(inventories)
             if len(inventories) < IMPORT_PAGE:
                 break
+            page = {inventory.get("uuid") or str(inventory) for inventory in inventories}
+            if page <= earlier:
+                problem = f"{self.base} ignores `start`: {api.path} has the same objects again"
+                raise SettingsError(f"{problem} at start={count - len(inventories)}")
+            earlier = page
         if count:
             sys.stderr.write(f"{api.path}: {counted(count, 'object')}\n")
 
@@ -25256,34 +25272,47 @@ class RemoteCloud:
         """Drop references that lead nowhere, and objects that cannot be without. Count these."""
         dropped = 0
         for type, items in self.objects.items():
-            row = self.catalogue.resources[type]
-            needs = {need.partition("=")[0] for need in row.needs}
-            if row.inside:
-                needs |= {row.place.key, row.place.value}
             for uuid, item in [*items.items()]:
-                for name in self.dangling(row, item):
-                    target = type_referred_to(self.catalogue, row, name)
-                    if (name in needs and target not in NOT_IMPORTED) or name == "resourceUuid":
-                        reason = f"its {name} leads nowhere"
-                        sys.stderr.write(f"{type} {label_of(item)} is left out: {reason}\n")
-                        items.pop(uuid, None)
-                        dropped += 1
-                        break
-                    del item[name]
+                if name := self.drop_references(self.catalogue.resources[type], item):
+                    reason = f"its {name} leads nowhere"
+                    sys.stderr.write(f"{type} {label_of(item)} is left out: {reason}\n")
+                    del items[uuid]
+                    dropped += 1
         return dropped
 
-    def dangling(self, row: Resource, item: Item) -> list[str]:
-        """Return the fields of an object that refer to no object."""
-        names = []
-        for name, value in item.items():
-            target = type_referred_to(self.catalogue, row, name)
-            if not target or name in row.remembers or not isinstance(value, str) or not value:
-                continue
-            row_there = self.catalogue.resources.get(target)
-            types = [row_there.stored] if row_there and target != "Resource" else self.objects
-            if not any(value in self.objects.get(type, {}) for type in types):
-                names.append(name)
-        return names
+    def drop_references(self, row: Resource, item: Item) -> str:
+        """Drop references that lead nowhere. Return the one that the object cannot be without."""
+        needs = {need.partition("=")[0] for need in row.needs}
+        if row.inside:
+            needs |= {row.place.key, row.place.value}
+        row = self.catalogue.subtype_row(row, item)
+        for name, value in [*item.items()]:
+            if isinstance(value, list):
+                item[name] = [part for part in value if self.is_usable(row, name, part)]
+                if lost := len(value) - len(item[name]):
+                    self.dropped[row.stored, name] += lost
+            elif not self.is_usable(row, name, value):
+                del item[name]
+                if type_referred_to(self.catalogue, row, name) in NOT_IMPORTED:
+                    continue
+                if name in needs or name == "resourceUuid":
+                    return name
+                self.dropped[row.stored, name] += 1
+        return ""
+
+    def is_usable(self, row: Resource, name: str, value: Any) -> bool:
+        """Return False for a reference to nothing, and for a part that cannot be without one."""
+        if isinstance(value, dict):
+            part = self.catalogue.inside.get((row.stored, name))
+            part = part or self.catalogue.embedded[row.name].get(name)
+            return not part or not self.drop_references(part, value)
+        target = type_referred_to(self.catalogue, row, name)
+        remembers = self.catalogue.resources[row.stored].remembers
+        if not target or name in remembers or not isinstance(value, str) or not value:
+            return True
+        row_there = self.catalogue.resources.get(target)
+        types = [row_there.stored] if row_there and target != "Resource" else self.objects
+        return any(value in self.objects.get(type, {}) for type in types)
 
 
 class Anonymiser:

@@ -25072,6 +25072,9 @@ NOT_IMPORTED = {  # types that belong to the server, or that nobody else may hav
     "ConsoleProxyAgent", "License", "LicenseAddOn", "ManagementNode", "Notification",
     "NotificationSubscription", "Session", "Webhook",
 }  # fmt: skip
+STORED_CAPACITIES = (  # computed fields that follow from a number in the file
+    "PrimaryStorage.", "BackupStorage.availableCapacity",
+)  # fmt: skip
 NAMED_BY_ZSTACK = {"GlobalConfig", "NetworkServiceProvider", "Quota"}  # types
 IPV4 = re.compile(r"(?<![\d.])(\d{1,3}\.\d{1,3})(\.\d{1,3}\.\d{1,3})(?![\d.])")
 SAME_EVERYWHERE = re.compile(r"0\.0|127\.|169\.254|22[4-9]\.|2[3-5]\d\.")  # masks, and reserved
@@ -25129,8 +25132,10 @@ class RemoteCloud:
 
     def __init__(self, base: str, rows: Catalogue) -> None:
         self.base, self.catalogue = base, rows
-        subjects = [subject for event, subject in HOOKS if event == "computed"]
-        self.computed = [subject.split(".") for subject in subjects]  # types and fields
+        self.computed: set[str] = set()  # types and fields that are worked out from others
+        for event, subject in HOOKS:
+            if event == "computed" and not subject.startswith(STORED_CAPACITIES):
+                self.computed.add(subject)
         self.headers: dict[str, str] = {}
         self.objects: dict[str, dict[str, Item]] = {}  # by stored type, and by uuid or number
         self.dropped: Counter[tuple[str, str]] = Counter()  # references, by type and field
@@ -25198,6 +25203,7 @@ class RemoteCloud:
         self.set_owners()
         while self.drop_dangling():
             pass
+        self.add_up_free_space()
         for (type, name), number in self.dropped.items():
             count = counted(number, "dangling reference")
             sys.stderr.write(f"left out: {count} in {name} of {type}\n")
@@ -25238,7 +25244,8 @@ class RemoteCloud:
         parts = self.catalogue.embedded[row.name]
         item = {}
         for name, value in inventory.items():
-            is_capacity = [row.stored, name] in self.computed and isinstance(value, (int, float))
+            is_computed = f"{row.stored}.{name}" in self.computed
+            is_capacity = is_computed and isinstance(value, (int, float))
             if name in parts:  # its objects have a collection of their own, or are read here
                 is_kept = f"Query{parts[name].name}" not in self.catalogue.apis
             else:
@@ -25267,6 +25274,14 @@ class RemoteCloud:
             if "owner" in self.catalogue.item_fields(type):
                 for uuid in items.keys() & owners.keys():
                     items[uuid]["owner"] = owners[uuid]
+
+    def add_up_free_space(self) -> None:
+        """Let backup storage hold what is free when it is empty, as cloud files have it."""
+        for image in self.objects.get("Image", {}).values():
+            for reference in image.get("backupStorageRefs", ()):
+                storage = self.objects["BackupStorage"][reference["backupStorageUuid"]]
+                if "availableCapacity" in storage:
+                    storage["availableCapacity"] += image.get("actualSize", image.get("size", 0))
 
     def drop_dangling(self) -> int:
         """Drop references that lead nowhere, and objects that cannot be without. Count these."""

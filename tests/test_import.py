@@ -1,11 +1,15 @@
 """zmock import: the cloud of a server, here another zmock in the dialect of the server, as a file."""
 
 import json
+import os
+import random
 import re
+import subprocess
+import time
 from urllib.parse import quote
 
 import pytest
-from asking import each
+from asking import IMPORTABLE, PROGRAM, each
 from test_commands import zmock_cli  # noqa: F401 (a fixture)
 from test_export import without_dates
 from tinydb import where
@@ -66,6 +70,8 @@ def test_a_cloud_that_is_imported_answers_as_the_server_does(remote, imported, m
     remote.create("CreateVmInstance", name="mine", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"), l3NetworkUuids=[named("l3-private")])
     remote.create("CreateAccount", name="ann", password="a" * 128)
     remote.call("UpdateGlobalConfig", category="vm", name="numa", value="true")
+    remote.mock.db.table("PrimaryStorage").update({"totalCapacity": 7 << 40}, where("type") == "NFS")
+    remote.mock.db.table("BackupStorage").update({"availableCapacity": 5 << 40})
     path, _, told = imported(remote)
     assert "/vm-instances: 13 objects\n" in told
     with serve(cloud=path, dialect="server") as copy:
@@ -78,6 +84,100 @@ def test_a_cloud_that_is_imported_answers_as_the_server_does(remote, imported, m
                 differing.append((query, *answers))
         assert asked > 500 and [query for query, _, _ in differing] == [], differing[0]
         copy.create("CreateVmInstance", name="more", instanceOfferingUuid=named("offering-small"), imageUuid=named("image-centos7"), l3NetworkUuids=[named("l3-private")])
+
+
+SECONDS, MEGABYTES = 30, 200
+OPERATORS = ("=", "!=", ">", "<", ">=", "<=", "?=", "!?=", "~=", "!~=")
+
+
+class Asker:
+    """Makes queries of a cloud at random: conditions on it and its relations, sort, pages, counts, fields."""
+
+    def __init__(self, mock):
+        self.random, self.catalogue, self.samples = random.Random(1), mock.mock.cloud.catalogue, {}
+        for api in self.catalogue.apis.values():
+            row = self.catalogue.resource(api.type)
+            if api.kind == "Query" and api.backing != "none" and "{" not in api.path and row.name not in ASIDE:
+                total = mock.request("GET", f"{api.path}?count=true")[1]["total"]
+                start = self.random.randrange(max(1, total - 20))
+                inventories = mock.request("GET", f"{api.path}?limit=20&start={start}")[1]["inventories"]
+                if inventories:
+                    self.samples[row.name] = api.path, total, inventories
+        self.types = [*self.samples] + ["VmInstance", "VmNic", "Volume", "Host", "SystemTag"] * 5
+
+    def condition(self, type, prefix="", depth=2):
+        """A condition that some object meets, on a field of a type or behind its relations."""
+        row = self.catalogue.resources[type]
+        relations = [row.relations[name] for name in row.listed if row.relations[name].target in self.samples]
+        if depth and relations and self.random.random() < 0.4:
+            relation = self.random.choice(relations)
+            return self.condition(relation.target, f"{prefix}{relation.name}.", depth - 1)
+        item = self.random.choice(self.samples[type][2])
+        name, value = self.random.choice([pair for pair in item.items() if is_plain(*pair)])
+        operator = self.random.choice(OPERATORS)
+        if self.random.random() < 0.1:
+            return quote(f"{prefix}{name} {self.random.choice(('is', 'not'))} null")
+        if "~" in operator and not isinstance(value, bool):
+            value = f"%{str(value)[:9]}%"
+        elif "?" in operator:
+            other = self.random.choice(self.samples[type][2]).get(name, value)
+            value = f"{value},{other}"
+        return quote(f"{prefix}{name}{operator}{value}")
+
+    def query(self):
+        type = self.random.choice(self.types)
+        path, total, inventories = self.samples[type]
+        words = [f"q={self.condition(type)}" for _ in range(self.random.choice((0, 0, 1, 1, 1, 2)))]
+        names = [name for name, value in inventories[0].items() if is_plain(name, value)]
+        if self.random.random() < 0.2:
+            words.append("count=true")
+        else:
+            sort = "uuid" if "uuid" in names and self.random.random() < 0.8 else self.random.choice(names)
+            words += [f"sort={self.random.choice(('%2B', '-'))}{sort}", f"limit={self.random.choice((7, 40))}"]
+            words += [f"start={self.random.randrange(total)}"] * (self.random.random() < 0.3)
+            words += ["replyWithCount=true"] * (self.random.random() < 0.3)
+            if sort != "uuid":  # then equal ones may stand in any order
+                words.append(f"fields={sort}")
+            elif self.random.random() < 0.3:
+                words.append(f"fields=uuid,{self.random.choice(names)}")
+        return f"{path}?{'&'.join(words)}"
+
+
+def in_order(answer):
+    """An answer without dates, its inventories in order, but not the lists in them."""
+    status, body = answer
+    return status, body | {"inventories": [in_any_order(without_dates(inventory)) for inventory in body.get("inventories", [])]}
+
+
+def is_plain(name, value):
+    return isinstance(value, (str, int)) and not name.endswith("Date") and name != "id"
+
+
+@pytest.mark.slow
+def test_ten_thousand_machines_are_imported_quickly_and_answer_500_queries_the_same(tmp_path):
+    path, log = tmp_path / "cloud.json", tmp_path / "log"
+    with serve(cloud="large:10000", dialect="server") as remote:
+        remote.login()
+        began = time.monotonic()
+        with path.open("w") as out, log.open("w") as err:
+            words = [*PROGRAM, "import", remote.base, *PASSWORD]
+            process = subprocess.Popen(words, env=os.environ | IMPORTABLE, stdout=out, stderr=err)
+            _, status, usage = os.wait4(process.pid, 0)
+        took, megabytes = time.monotonic() - began, usage.ru_maxrss / 1024
+        process.returncode = status
+        print(f"import: {took:.1f} s, {usage.ru_utime + usage.ru_stime:.1f} s of CPU, {megabytes:.0f} MB; {path.stat().st_size / 1e6:.0f} MB of JSON")
+        assert status == 0 and "/vm-instances: 10000 objects\n" in log.read_text() and took < SECONDS and megabytes < MEGABYTES
+        asker = Asker(remote)
+        with serve(cloud=str(path), dialect="server") as copy:
+            copy.login()
+            results = []
+            for query in [asker.query() for _ in range(500)]:
+                answers = [mock.request("GET", query) for mock in (remote, copy)]
+                assert in_order(answers[0]) == in_order(answers[1]), query
+                results.append(answers[0])
+    full = [answer for _, answer in results if answer.get("inventories") or answer.get("total")]
+    print(f"queries: {len(results)}, of them {len(full)} with a result")
+    assert len(full) > 300
 
 
 FAULTS = [

@@ -23907,6 +23907,10 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
             terminalreporter.write_line(f"that is less than {least:g} %", red=True)
 
     # in a test: zmock, zmock_server, zmock_settings, and the marker
+    #
+    # Neither mock is a world of a shared one. A server ends with its loop, and each async test has
+    # a loop of its own. A reset of zmock_server takes no longer than a new world (0.9 ms, 0.8 ms),
+    # and tests keep what a world lacks: paths without a prefix, fixed uuids, port, down(), up().
 
     def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", MARKER)

@@ -25123,7 +25123,8 @@ def lines_of_cloud(content: Item) -> Iterator[str]:
     for type, items in content.items():
         if type != "now":
             yield f',\n"{type}": [\n'
-            yield ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
+            for number, item in enumerate(items):
+                yield (",\n" if number else "") + json.dumps(item, ensure_ascii=False)
             yield "\n]"
     yield "\n}\n"
 

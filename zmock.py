@@ -19,7 +19,7 @@ Read it from top to bottom. A section uses only what stands above it.
     Files            the folder: TinyDB files, the ledger of commits, snapshots
     Store            the TinyDB tables in memory, with indexes, transactions and commits
     Query            conditions, sorting and paging: parse, plan, evaluate
-    Rules            fault rules: match, count, decide
+    Rules            fault rules: match, count, decide; fuzz: variations of true answers
     Jobs             api-jobs: run in stages, poll, web-hook, expiry
     Rows at work     the clauses of rows: conditions, effects, and the generic verbs
     Cloud            objects and calls, without HTTP; global configurations; deletion
@@ -66,6 +66,7 @@ Terms, as ZStack uses them:
     item             an object as it is stored; an inventory is what a client sees of it
     primary storage  holds volumes; backup storage holds images
     rule             makes calls slow, failing or broken; an incident breaks a part of the cloud
+    fuzz             varies answers within what the API allows
     snapshot         a named copy of the whole state
     world            a cloud apart from the others in the process; the main one has no name
     journal          the calls that were made
@@ -5601,6 +5602,13 @@ class Query:
     fields: list[str] | None = None
     group_by: str = ""
     resource: Resource | None = None  # in ZQL, see Catalogue.entities
+    rank: Callable[[Item], Any] | None = None  # orders items that `sort` does not, else the uuid
+
+    @property
+    def named(self) -> set[str]:
+        """The fields that it names, but for conditions that are read in two ways."""
+        conditions = [condition.field for condition in self.conditions if not condition.operands]
+        return {self.sort, self.group_by, *(self.fields or ()), *conditions}
 
     def kind(self, discriminator: str) -> str | None:
         """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
@@ -5951,7 +5959,7 @@ class QueryEngine:
         end = query.start + query.limit
         if not (terms or query.group_by or resource.only or resource.inside):
             total = self.count_of(resource)
-            if not query.sort:  # a page of a whole table is a part of a list
+            if not (query.sort or query.rank):  # a page of a whole table is a part of a list
                 items = self.tables.in_order(resource.stored, query.start, end)
                 return [] if query.count else [*items], total
         elif query.count or query.with_count:
@@ -5959,9 +5967,9 @@ class QueryEngine:
             total = len(items)
         if query.count:
             return [], total
-        if query.sort:
+        if query.sort or query.rank:
             pick = heapq.nlargest if query.descending else heapq.nsmallest
-            items = pick(end, items, key=self.order(resource, query.sort))
+            items = pick(end, items, key=self.order(resource, query.sort, query.rank or uuid_of))
         return [*itertools.islice(items, query.start, end)], total
 
     def of_uuid(self, uuid: Uuid, resource: Resource) -> list[Item]:
@@ -6227,16 +6235,20 @@ class QueryEngine:
             return functools.partial(self.value, resource)
         return dict.get
 
-    def order(self, resource: Resource, name: str) -> Callable[[Item], tuple]:
-        """Return the key to sort items by: the value of a field, null first, then the uuid."""
+    def order(
+        self, resource: Resource, name: str, rank: Callable[[Item], Any] = uuid_of
+    ) -> Callable[[Item], Any]:
+        """Return the key to sort items by: the value of a field, null first, then the rank."""
+        if not name:
+            return rank
         _, convert = COMPARED.get(resource.fields[name], AS_TEXT)
         read = self.reader(resource, name)
 
         def key(item: Item) -> tuple[bool, Any, Uuid]:
             value = read(item, name)
             if value is None:
-                return False, None, item["uuid"]
-            return True, convert(value), item["uuid"]
+                return False, None, rank(item)
+            return True, convert(value), rank(item)
 
         return key
 
@@ -7072,6 +7084,17 @@ def among(*words: str) -> Allowed:
     return Allowed(str, f"{', '.join(words[:-1])} or {words[-1]}", words=words)
 
 
+def check_keys(noun: str, value: Any, shapes: Mapping[str, Shape]) -> None:
+    """Raise ValueError for what is no JSON object with some of these keys."""
+    keys = ", ".join(shapes)
+    if not isinstance(value, dict):
+        raise ValueError(f"{noun} is a JSON object with {keys}, not {short_json(value)}")
+    for key in value:
+        if key not in shapes:
+            raise ValueError(f"{noun} takes {keys}, not {key!r}{did_you_mean(key, shapes)}")
+        shapes[key].check(key, value[key])
+
+
 SECONDS = Allowed(NUMERIC, "a number from 0")
 ABOVE_0 = Allowed(NUMERIC, "a number above 0", TINY)
 ANY_JSON = Allowed(object, "any JSON")
@@ -7682,6 +7705,141 @@ def spells_of(*items: Item) -> dict[str, str | None]:
     return {word: value or None for word, value in spells}
 
 
+# fuzz: answers vary as they may without a change of the API
+
+VARIATIONS = ("order", "absent", "extra", "polls", "numbers", "unicode")
+FUZZ_KEYS: dict[str, Shape] = {
+    "seed": FROM_0,
+    "vary": AllowedList(among(*VARIATIONS), f"a list of {', '.join(VARIATIONS)}"),
+}
+MAY_BE_UNSET = (  # fields on which no other field of an object depends
+    "description", "instanceOfferingUuid", "diskOfferingUuid", "lastHostUuid", "guestOsType",
+    "dnsDomain", "allocatorStrategy",
+)  # fmt: skip
+CAPACITY = re.compile("(total|available)(Physical|Memory)?Capacity")
+TAILS = (  # in Chinese, an emoji of several characters, combining marks, from right to left
+    " 云主机", " \U0001f469\u200d\U0001f4bb", " e\u0301o\u0308", " \u05e9\u05dc\u05d5\u05dd",
+)  # fmt: skip
+LONGEST_VARIED = 240  # characters; a name has 255 at most
+MOST_LATE = 3  # polls
+
+
+class Fuzz:
+    """Variations of answers. Each one follows from the seed and the uuid of an object.
+
+    Values vary only in objects of the start cloud that clients may rename, and not in fields that
+    a call has set: those come back as they were sent.
+
+    seed    None while answers do not vary
+    start   these objects by uuid, as they were at the start
+    sent    the fields that calls have set since, as (uuid, field)
+    late    how many polls of each job answer 202 although it is over
+    """
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.seed: int | None = None
+        self.vary: list[str] = []
+        self.start: dict[Uuid, Item] = {}
+        self.sent: set[tuple[Uuid | None, str]] = set()
+        self.late: Counter[Uuid] = Counter()
+
+    def begin(self, definition: Any, first: Documents) -> None:
+        """Vary answers as {"seed": 1} says. Raise ValueError for a wrong definition."""
+        check_keys("fuzz", definition, FUZZ_KEYS)
+        self.seed = definition.get("seed", self.cloud.settings.seed)
+        wanted = definition.get("vary", VARIATIONS)
+        self.vary = [kind for kind in VARIATIONS if kind in wanted]
+        for api in self.cloud.catalogue.apis.values():
+            names = api.params.keys()
+            if api.kind == "Update" and names >= {*DESCRIBING} and "password" not in names:
+                self.start |= {item["uuid"]: item for item in first.get(api.type, {}).values()}
+
+    def as_json(self) -> Item:
+        return {"seed": self.seed, "vary": self.vary}
+
+    def draw(self, kind: str, key: str) -> int:
+        """Return a number that follows from the seed."""
+        return int(digest(f"{self.seed}/{kind}/{key}"), 16)
+
+    def rank(self, element: Item | Uuid) -> int:
+        """Return the place of an object, or of a uuid, in the order of the seed."""
+        return self.draw("order", element["uuid"] if isinstance(element, dict) else element)
+
+    # calls and their jobs
+
+    def prepare(self, query: Query) -> None:
+        """Let a query answer in another order, and find objects by the texts that answers show."""
+        if "order" in self.vary:
+            query.rank = self.rank
+        for place, condition in enumerate(query.conditions):
+            stored = re.sub("|".join(TAILS), "", condition.value)
+            if condition.sign == "=" and stored != condition.value:
+                texts = [condition.value, stored]
+                query.conditions[place] = replace(condition, sign="?=", operands=texts)
+
+    def note(self, call: Call, hook: str) -> None:
+        """Note what a call sets, and draw how late polls show the end of its job."""
+        self.sent |= {(call.target, name) for name in call.params}
+        if "polls" in self.vary and not hook:  # who gets the web-hook knows of the end
+            self.late[call.job] = self.draw("polls", call.key) % (MOST_LATE + 1)
+
+    def is_late(self, uuid: Uuid) -> bool:
+        """Return True if a poll shall not show yet that a job is over."""
+        self.late[uuid] -= 1
+        return self.late[uuid] >= 0
+
+    # answers
+
+    def answer(self, body: Any, members: dict[str, Member], query: Query | None = None) -> Any:
+        """Return the body of an answer with variations."""
+        if self.vary and isinstance(body, dict):
+            return self.varied(body, members, query or Query())
+        return body
+
+    def varied(self, item: Item, members: dict[str, Member], query: Query) -> Item:
+        """Return a body, or an object in it, with variations."""
+        shown = {name: self.inside(item[name], members.get(name), query) for name in item}
+        if "uuid" in item and "order" in self.vary:
+            shown |= {name: self.in_other_order(name, shown[name]) for name in shown}
+        if item.get("uuid") in self.start:
+            self.vary_values(shown, query.named)
+        if "extra" in self.vary and query.fields is None:
+            shown["addedLater"] = self.draw("extra", item.get("uuid", "")) % 100
+        return shown
+
+    def inside(self, value: Any, member: Member | None, query: Query) -> Any:
+        """Return the value of a member with variations, if it is an object or a list of them."""
+        if member and isinstance(value, list):
+            return [self.inside(element, member, query) for element in value]
+        if member and isinstance(value, dict):
+            return self.varied(value, member.java_of(value).of(value).members, query)
+        return value
+
+    def in_other_order(self, name: str, value: Any) -> Any:
+        """Return a list of objects or uuids in another order. That of others may mean something."""
+        if not isinstance(value, list):
+            return value
+        are_objects = all(isinstance(element, dict) and "uuid" in element for element in value)
+        return sorted(value, key=self.rank) if are_objects or names_uuids(name) else value
+
+    def vary_values(self, shown: Inventory, named: set[str]) -> None:
+        """Vary values of an object of the start, but not in fields that the query names."""
+        uuid = shown["uuid"]
+        for name, value in [*shown.items()]:
+            is_first = value == self.start[uuid].get(name)
+            if not is_first or name in named or (uuid, name) in self.sent:
+                continue
+            number = self.draw(name, uuid)
+            if "absent" in self.vary and name in MAY_BE_UNSET and number % 3 == 0:
+                del shown[name]
+            elif "unicode" in self.vary and name in DESCRIBING and len(value) < LONGEST_VARIED:
+                shown[name] += TAILS[number % len(TAILS)]
+        if "numbers" in self.vary and not any(map(CAPACITY.fullmatch, named)):
+            for name in filter(CAPACITY.fullmatch, shown):
+                shown[name] += (1 << 32) + self.draw("numbers", uuid) % (1 << 52)
+
+
 # ---- Jobs ----------------------------------------------------------------------------------------
 
 PROGRESS_KEPT = 300  # seconds (ProgressGlobalConfig.java)
@@ -8232,6 +8390,12 @@ class Jobs:
         del self.polls[uuid]
         self.note(uuid)
 
+    def result(self, record: Item, with_schema: bool) -> Any:
+        """Return the body of a job's result as clients get it now."""
+        api = self.cloud.catalogue.apis[record["api"]]
+        body = self.cloud.part(Fuzz).answer(record.get("body"), api.members)
+        return result_of(record | {"body": body}, api if with_schema else None)
+
     # web-hooks
 
     async def call_hook(self, job: Job, record: Item) -> None:
@@ -8250,8 +8414,7 @@ class Jobs:
         A 202 that waits for its web-hook leaves after the first time.
         """
         uuid = record["uuid"]
-        api = self.cloud.catalogue.apis[record["api"]] if record["schema"] else None
-        body = to_json(result_of(record, api) or {})
+        body = to_json(self.result(record, record["schema"]) or {})
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "X-Job-UUID": uuid,
@@ -18369,6 +18532,7 @@ class Entry:
     is_last   True for a poll that shows the end of its job
     hung_up   True if the client was gone before the answer
 
+    fuzz        the seed with which answers vary
     is_spelled  True if a header of the request is for zmock
     """
 
@@ -18386,6 +18550,7 @@ class Entry:
     outcome: str = ""
     rule: str = ""
     world: str = ""
+    fuzz: int | None = None
     ms: float = 0
     hints: list[str] = field(default_factory=list)
     drop: str = ""
@@ -18798,6 +18963,21 @@ class Rest:
         """The address of this world: the APIs are below /zstack/v1, the controls below /zmock."""
         return self.root + self.prefix
 
+    @property
+    def fuzz(self) -> Fuzz:
+        """The variations of answers."""
+        return self.cloud.part(Fuzz)
+
+    def set_fuzz(self, definition: Any) -> Item:
+        """Vary answers as {"seed": 1} says, or not for None. Raise ValueError for a wrong one."""
+        fuzz = Fuzz(self.cloud)
+        if definition is not None:
+            fuzz.begin(definition, self.first or {})
+        self.cloud.parts[Fuzz] = fuzz
+        self.cached.clear()
+        log.info("answers vary: %s", fuzz.as_json())
+        return fuzz.as_json()
+
     async def answer(
         self, request: web.Request, refusal: FrontError | None = None
     ) -> web.StreamResponse:
@@ -18808,7 +18988,7 @@ class Rest:
         path = re.sub("^https?://[^/]*", "", path)
         seq, now, began = next(self.seq), self.clock.now(), self.clock.monotonic()
         entry = Entry(seq, now, began, request.method, path, query[:LONGEST_VALUE])
-        entry.world = self.world
+        entry.world, entry.fuzz = self.world, self.fuzz.seed
         entry.request = Message.of(request.headers)
         entry.is_spelled = has_spells(request)
         try:
@@ -18896,7 +19076,7 @@ class Rest:
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
-        if entry.hints or call.user != ADMIN or call.api.behaviour:
+        if entry.hints or call.user != ADMIN or call.api.behaviour or self.fuzz.vary:
             return
         if len(text) > LONGEST_CACHED:
             return
@@ -19117,6 +19297,7 @@ class Rest:
             entry.add_unread(hints)
             if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
                 entry.hints.append("the server reads the first fields only: write fields=uuid,name")
+        self.fuzz.prepare(query)
         return Call(api, {"query": query}, session, arguments=dict(arguments) | variables)
 
     def job_uuid(self, request: web.Request, api: Api) -> Uuid:
@@ -19289,6 +19470,7 @@ class Rest:
             raise
         if store.writes != writes:
             await self.wait(store.commit(lambda error: store.take_back(changes)))
+        body = self.fuzz.answer(body, call.api.members, call["query"])
         if call["query"]:
             return self.query_answer(request, call, body, entry)
         if body is not None and call.api.whole and not self.dialect["success-field"]:
@@ -19313,14 +19495,13 @@ class Rest:
             entry.hints.append(Examples(self.cloud, call).hint_on_absent(uuid, param))
         entry.hints += self.cloud.queries_of(call).doubts(call["query"], row, has_any)
         wants_schema = "X-JSON-Schema" in request.headers
+        has_schema = wants_schema or not self.dialect["query-schema"]
         single = call["query"].uuid and self.dialect["get-one"] and body["inventories"]
-        if wants_schema or not self.dialect["query-schema"]:
-            if single:
-                body = {"inventory": single[0]} | body
+        if single and (has_schema or self.fuzz.vary):
+            body, single = {"inventory": single[0]} | body, None
+        if has_schema:
             body["schema"] = schema_of(body, members_answered(call))
-            text = to_json(body)
-        else:
-            text = with_inventory(to_json(body)) if single else to_json(body)
+        text = with_inventory(to_json(body)) if single else to_json(body)
         if not wants_schema:
             self.cache_answer(request, call, text, entry)
         return Answer(200, text)
@@ -19341,6 +19522,7 @@ class Rest:
         entry.job = call.job
         self.cloud.note_caller(call)
         hook = header_of(request, "X-Web-Hook") or ""
+        self.fuzz.note(call, hook)
         self.jobs.submit(call, hook.strip(), "X-JSON-Schema" in request.headers)
         await self.wait(store.commit(lambda error: self.jobs.withdraw(call)))
         hook_first = self.jobs.hooks_first.get(call.job)
@@ -19361,13 +19543,11 @@ class Rest:
             raise FrontError(404, "the job has been expired", self.hint_on_job(uuid))
         if record.get("hint"):
             entry.hints.append(record["hint"])
-        if record["state"] not in OVER:
+        if record["state"] not in OVER or self.fuzz.is_late(record["uuid"]):
             return self.still_running(request, uuid)
         entry.code, entry.error, entry.is_last = code_of(record), failure_of(record), True
         status = 503 if record["state"] == "failed" else 200
-        wants_schema = "X-JSON-Schema" in request.headers
-        api = self.catalogue.apis[record["api"]] if wants_schema else None
-        return Answer(status, result_of(record, api))
+        return Answer(status, self.jobs.result(record, "X-JSON-Schema" in request.headers))
 
     def hint_on_job(self, uuid: Uuid) -> str:
         """Return the hint on a poll of no job, whose uuid may be that of an object."""
@@ -21065,11 +21245,7 @@ def check_world(body: Any) -> None:
     if not isinstance(body, dict) or "name" not in body:
         form = '{"name": "a"}, with cloud, dialect, delay and port as you like'
         raise ValueError(f"a world is made of its name, as {form}")
-    for key, value in body.items():
-        if key not in KEYS_OF_WORLD:
-            keys = ", ".join(KEYS_OF_WORLD)
-            raise ValueError(f"a world takes {keys}, not {key!r}{did_you_mean(key, KEYS_OF_WORLD)}")
-        KEYS_OF_WORLD[key].check(key, value)
+    check_keys("a world", body, KEYS_OF_WORLD)
 
 
 class Control:
@@ -21793,6 +21969,20 @@ class Control:
         """Return the findings on the calls in the journal. `is_over` if no more will come."""
         return findings_on(self.rest.journal, self.clock.now(), is_over)
 
+    async def show_fuzz(self, request: web.Request) -> Item:
+        """Return how answers vary; the seed is null while they do not."""
+        return self.rest.fuzz.as_json()
+
+    async def set_fuzz(self, request: web.Request) -> Item:
+        """Vary answers within what the API allows, as {"seed": 1, "vary": ["order", "polls"]}."""
+        body = await self.read_json(request)
+        with refused_for(ValueError):
+            return self.rest.set_fuzz({} if body is None else body)
+
+    async def drop_fuzz(self, request: web.Request) -> Item:
+        """Vary answers no longer."""
+        return self.rest.set_fuzz(None)
+
     async def show_metrics(self, request: web.Request) -> web.Response:
         """Return calls, jobs, faults and objects in the text format of Prometheus."""
         text = "".join(self.metrics())
@@ -22033,6 +22223,9 @@ class Control:
         "GET diff": show_diff,
         "GET coverage": show_coverage,
         "GET lint": show_lint,
+        "GET fuzz": show_fuzz,
+        "POST fuzz": set_fuzz,
+        "DELETE fuzz": drop_fuzz,
         "GET metrics": show_metrics,
         "GET snapshots": list_snapshots,
         "POST snapshots/{name}/restore": restore_snapshot,
@@ -23120,6 +23313,8 @@ class Handle:
         """
         record = self.cloud.store.peek("Job", job)
         state = self.cloud.jobs.as_json(record)["state"]
+        if state in OVER:  # the next polls tell
+            return 0
         now = self.clock.now()
         moments = [self.cloud.jobs.due(record)]
         if moments[0] <= now:
@@ -23196,6 +23391,13 @@ class Handle:
     def _add_first_rules(self) -> None:
         for rule in self.first_rules:
             self.rest.faults.add(rule)
+
+    def fuzz(self, seed: int | None = 1, vary: Sequence[str] = VARIATIONS) -> Item:
+        """Vary answers within what the API allows, or no longer with fuzz(None).
+
+        Raise ValueError for a wrong seed or kind.
+        """
+        return self.rest.set_fuzz(None if seed is None else {"seed": seed, "vary": [*vary]})
 
     async def incident(
         self, incident: dict[str, Any] | None = None, /, **kinds: Any
@@ -23609,6 +23811,7 @@ class HandleInThread:
     scenario = waiting(Handle.scenario)
     reset = waiting(Handle.reset)
     rule = calling(Handle.rule)
+    fuzz = calling(Handle.fuzz)
     calls = calling(Handle.calls)
     jobs = calling(Handle.jobs)
     assert_called = calling(Handle.assert_called)

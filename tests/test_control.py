@@ -553,7 +553,7 @@ async def test_the_journal_holds_every_call_and_no_password(zmock):
     await zmock.create("CreateZone", name="z")
     await zmock.request("GET", "/zonez")
     login, created, polled, lost = (await ok(zmock, "GET", "calls"))["calls"]
-    keys = {"seq", "time", "api", "method", "path", "query", "params", "status", "code", "job", "outcome", "rule", "world", "ms", "hint"}
+    keys = {"seq", "time", "api", "method", "path", "query", "params", "status", "code", "job", "outcome", "rule", "world", "fuzz", "ms", "hint"}
     assert all(call.keys() == keys for call in (login, created, polled, lost))
     assert (login["api"], login["params"]["password"], login["status"]) == ("LogInByAccount", "***", 200)
     assert (created["method"], created["path"], created["params"], created["status"]) == ("POST", "/zstack/v1/zones", {"name": "z"}, 202)

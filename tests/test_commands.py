@@ -335,6 +335,20 @@ def test_calls_prints_a_line_for_each_call_and_its_hints_below(zmock_cli, called
     )
 
 
+@pytest.mark.parametrize("end", ("", "/", "/zmock", "/zstack/v1"))
+def test_the_world_in_an_address_is_the_one_that_commands_are_about(zmock_cli, end):
+    with serve() as mock:
+        mock.login()
+        world = mock.world("a")
+        world.create("CreateZone", name="z")
+        for address, calls in ((world.base, ["LogInByAccount", "CreateZone", "PollJob"]), (mock.base, ["LogInByAccount"])):
+            code, out, err = zmock_cli("calls", "--url", address + end)
+            assert (code, re.findall(r"  ([A-Z]\w+[a-z])  ", out), err) == (0, calls, "")
+        _, out, _ = zmock_cli("env", ZSTACK_URL=world.base + end)
+        assert f"export ZSTACK_CONTROL_URL={world.base}/zmock\n" in out
+        assert [call.api for call in world.calls()][-1] == "LogInByAccount" and len(mock.calls()) == 1
+
+
 def test_calls_says_how_many_calls_the_journal_has_lost(zmock_cli):
     with serve(journal=2) as mock:
         for _ in range(3):

@@ -445,6 +445,15 @@ def test_the_handle_without_await_speaks_the_cloud(zmock_server):
     assert (zmock_server.session, zmock_server.calls(), zmock_server.rules) == (None, [], [])
 
 
+@pytest.mark.zmock(strict=True)
+def test_strict_of_the_marker_is_about_rules_and_strict_of_serve_about_calls(zmock_server):
+    zmock_server.login()
+    with serve(strict=True) as mock:
+        mock.login()
+        statuses = [handle.request("GET", "/zones?limt=1")[0] for handle in (zmock_server, mock)]
+    assert statuses == [200, 400]
+
+
 @pytest.mark.zmock(strict=False)
 def test_each_test_finds_the_server_of_its_worker_at_the_same_place_as_new(zmock_server, zmock_thread):
     base = zmock_server.base

@@ -7744,7 +7744,7 @@ class Fuzz:
         self.sent: set[tuple[Any, str]] = set()
         self.late: Counter[Uuid] = Counter()
 
-    def begin(self, definition: Any, first: Documents) -> None:
+    def put_in_force(self, definition: Any, first: Documents) -> None:
         """Vary answers as {"seed": 1} says. Raise ValueError for a wrong definition."""
         check_keys("fuzz", definition, FUZZ_KEYS)
         self.seed = definition.get("seed", self.cloud.settings.seed)
@@ -18975,7 +18975,7 @@ class Rest:
         """Vary answers as {"seed": 1} says, or not for None. Raise ValueError for a wrong one."""
         fuzz = Fuzz(self.cloud)
         if definition is not None:
-            fuzz.begin(definition, self.first or {})
+            fuzz.put_in_force(definition, self.first or {})
         self.cloud.parts[Fuzz] = fuzz
         self.cached.clear()
         log.info("answers vary in %s", ", ".join(fuzz.vary) or "nothing")

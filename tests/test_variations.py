@@ -162,6 +162,7 @@ async def polls_of(mock, name, **headers):
 
 async def test_up_to_three_more_polls_answer_202_before_the_end_of_a_job(cloud):
     assert await polls_of(cloud, "a") == [200]
+    assert cloud.rest.fuzz.late == {}, "nothing is noted while nothing varies"
     cloud.fuzz(1, ["polls"])
     counts = [await polls_of(cloud, f"zone {n}") for n in range(12)]
     assert {len(polls) for polls in counts} == {1, 2, 3, 4}

@@ -1986,7 +1986,7 @@ TYPES = {
 #     effects      state = Stopped     sets a field of the object: vipUuid.useFor = Eip of another
 #                  port ?= otherPort   sets a field that is not there yet
 #                  dns + dns           adds an element to a list, dns - dns removes one
-#                  add Ref a=b c       adds an object, if all its values are there
+#                  add Ref a=b c d?=e  adds an object, if all its values are there; d may be missing
 #                  drop Ref a=b c      removes the objects with these values
 #                  remove              removes the object with all that dies with it
 #                  tag a::{b}          puts a system tag in the place of those that begin with a::
@@ -2098,6 +2098,8 @@ class Api:
     sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose
               them: the first parameter that is given counts, and without a field it means all
     always    the value that a Get answers
+    reads     {"status": "iommuStatus|Inactive"}: the members of an answer or of its inventory,
+              that are no fields of its object, with the words for them
     whether   the condition, or the conditions by name, whose truth a Get answers
     plain     answers the inventory without what the subtypes of the resource add
     holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an
@@ -2133,6 +2135,7 @@ class Api:
     sums: str = ""
     by: dict[str, str] = field(default_factory=dict)
     always: Any = None
+    reads: dict[str, str] = field(default_factory=dict)
     whether: str | dict[str, str] = ""
     plain: bool = False
     holds: tuple[str, ...] = ()
@@ -2172,6 +2175,7 @@ class Api:
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
         for sentence in self.tells.values():
             parser.check_sentence(sentence)
+        parser.check_names(self.reads.values(), "reads")
         self.charges = [parser.charge(text) for text in self.asks]
 
     def check_references(self, catalogue: Catalogue) -> None:
@@ -3110,7 +3114,8 @@ class RowParser:
             condition, colon, inner = rest.partition(": ")
             if not colon:
                 raise ValueError(f"{text!r}: it is written when CONDITION: EFFECT")
-            return Clause(When(self.condition(condition), self.clause(inner)))
+            when = When(self.condition(condition), self.clause(inner))
+            return Clause(when, when.condition.lists)
         if word == "stage":
             name, _, sentence = rest.partition(": ")
             if not sentence:
@@ -3132,7 +3137,7 @@ class RowParser:
 
     def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
         for path, word in pairs:
-            name, *steps = path.split(".")
+            name, *steps = path.rstrip("?").split(".")
             if name not in self.catalogue.names_in_items(type):
                 better = did_you_mean(name, self.catalogue.names_in_items(type))
                 raise ValueError(f"{clause!r}: {type} has no field {name}{better}")
@@ -8975,7 +8980,7 @@ class Scope:
         if test.kind == "repeated":
             return (self.call[test.subject] or ()).count(value) > 1
         if test.kind in ("in", "not in"):
-            is_inside = contains(self.value(test.words[0]), value)
+            is_inside = contains(self.value("|".join(test.words)), value)
             return is_there(value) and is_inside == (test.kind == "in")
         if test.kind in ("<", ">"):
             other = self.value(test.words[0])
@@ -9032,8 +9037,8 @@ class Scope:
                     scope.apply(effect.clause.effect)
         elif isinstance(effect, Add):
             values = {name: self.value(word) for name, word in effect.pairs}
-            if all(map(is_there, values.values())):
-                cloud.add(effect.type, **values)
+            if all(name.endswith("?") or is_there(value) for name, value in values.items()):
+                cloud.add(effect.type, **{name.rstrip("?"): values[name] for name in values})
         elif isinstance(effect, Drop):
             for item in list(self.items(effect.type, effect.pairs)):
                 cloud.drop(effect.type, item)
@@ -9325,6 +9330,9 @@ def answer_of(scope: Scope, api: Api) -> Item:
 
     The inventory is that of the item, or of the object that a key of the item leads to.
     """
+    if api.reads:
+        body = {name: scope.value(word) for name, word in api.reads.items()}
+        return {"inventory": body} if api.answers.startswith("inventory:") else body
     if not api.answers.startswith("inventory:"):
         return {name: scope.item.get(name) for name in api.answers.split()}
     row = scope.cloud.catalogue.resources[scope.type]
@@ -9414,7 +9422,7 @@ def verb_of(api: Api) -> Callable | None:
     """Return the function that does the calls of an API without a behaviour, or None."""
     if api.creates:
         return create
-    if api.long == "always":
+    if api.long == "always" or api.reads:
         return act
     if api.kind == "Delete" and not api.does:
         return delete
@@ -11694,6 +11702,54 @@ def join_group(cloud: Cloud, vm: Uuid, group: str) -> None:
     )
 
 
+# devices, and bare metal
+
+
+def devices_of(cloud: Cloud, vm: Item) -> Iterator[tuple[str, Item]]:
+    """Yield the PCI and USB devices that are attached to a virtual machine, each with its type."""
+    for type in ("PciDevice", "UsbDevice"):
+        for device in cloud.find(type, "vmInstanceUuid", vm["uuid"]):
+            yield type, device
+
+
+@on("destroyed", "VmInstance")
+def free_devices(cloud: Cloud, vm: Item) -> None:
+    for type, device in devices_of(cloud, vm):
+        cloud.change(type, device["uuid"], vmInstanceUuid=None, status="Active")
+
+
+@on("tagged", "pciDevice")
+def take_device(cloud: Cloud, vm: Uuid, uuid: Uuid) -> None:
+    """Attach a PCI device to a new virtual machine with the tag pciDevice::."""
+    device = cloud.get("PciDevice", uuid)
+    if (device["state"], device["status"]) != ("Enabled", "Active"):
+        which = f"(non-exists, disabled or not attachable) pci device[uuid: {uuid}]"
+        raise refused(f"specified invalid{which} for vm instance[uuid:{vm}]")
+    cloud.change("PciDevice", uuid, vmInstanceUuid=vm, status="Attached")
+
+
+@named_in_rows
+def match_devices(cloud: Cloud, offering: Item, call: Call) -> None:
+    """Note the PCI devices with the ids of a new offering."""
+    for device in cloud.find("PciDevice", "deviceId", offering["deviceId"]):
+        if device["vendorId"] == offering["vendorId"]:
+            refs = {"pciDeviceUuid": device["uuid"], "pciDeviceOfferingUuid": offering["uuid"]}
+            cloud.add("PciDevicePciDeviceOfferingRef", **refs)
+
+
+@named_in_rows
+def set_meta_data(cloud: Cloud, device: Item, call: Call) -> None:
+    cloud.change("PciDevice", device["uuid"], metaData={"metaData": call["metaData"]})
+
+
+@named_in_rows
+def find_nics(cloud: Cloud, chassis: Item, call: Call) -> None:
+    """Note the nic that a chassis reports when it boots from the PXE server."""
+    mac = ":".join(re.findall("..", f"fa{digest(chassis['uuid'])[:10]}"))
+    nics = json.dumps([{"name": "eth0", "mac": mac}])
+    cloud.add("BaremetalHardwareInfo", chassisUuid=chassis["uuid"], type="nic", content=nics)
+
+
 # garbage collection (manual 4.6)
 
 
@@ -12849,7 +12905,12 @@ def add_vteps(cloud: Cloud, vm: Item) -> None:
 # ---- Behaviours: network services ----------------------------------------------------------------
 
 
-SERVICES = {"Eip": "Eip", "PortForwarding": "PortForwardingRule", "LoadBalancer": "LoadBalancer"}
+SERVICES = {
+    "Eip": "Eip",
+    "PortForwarding": "PortForwardingRule",
+    "LoadBalancer": "LoadBalancer",
+    "IPsec": "IPsecConnection",
+}
 
 
 @named_in_rows
@@ -12928,6 +12989,23 @@ def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
         return not cloud.find("InstanceOffering", "zoneUuid", l3["zoneUuid"])
     peers = vip.get("peerL3NetworkUuids") or [vip["l3NetworkUuid"]]
     return not routers or bool(routers & routers_on(cloud, peers))
+
+
+# routes
+
+
+@behaviour
+def get_v_router_route_table(cloud: Cloud, call: Call) -> Item:
+    """Return the routes of a router: to the networks of its nics, and those of its table."""
+    router, routes = call["virtualRouterVmUuid"], []
+    for nic in cloud.find("VmNic", "vmInstanceUuid", router):
+        if network := network_of(f"{nic.get('ip')}/{nic.get('netmask')}"):
+            route = {"type": "DirectConnect", "destination": str(network), "target": nic["ip"]}
+            routes.append(route | {"distance": 0})
+    for ref in cloud.find("VirtualRouterVRouterRouteTableRef", "virtualRouterVmUuid", router):
+        routes += cloud.find("VRouterRouteEntry", "routeTableUuid", ref["routeTableUuid"])
+    shown = (route | {"status": "active"} for route in routes)
+    return {"inventories": [cloud.inventory("VRouterRouteEntryAO", route) for route in shown]}
 
 
 # port forwarding
@@ -13319,6 +13397,8 @@ def able_hosts(
     strong = [host for host in hosts if has_capacity_for(cloud, host, vm)]
     hosts = some_of(cloud, strong, f"no host having {size} found")
     hosts = hosts_with_storage(cloud, vm, hosts)
+    for _, device in devices_of(cloud, vm):
+        hosts = wanted_hosts(cloud, hosts, {"uuid": device["hostUuid"]})
     if exclude:
         hosts = wanted_hosts(cloud, hosts, wanted)
         hosts = hosts_to_move_to(cloud, hosts, exclude)

@@ -34,6 +34,7 @@ def resolved(value):
 BY_NAME = {
     "password": "p" * 128, "url": "http://mirror.example.com/x", "managementIp": "10.10.0.77", "ip": "10.20.0.99", "requiredIp": "10.20.0.99",
     "dns": "8.8.8.8", "networkCidr": "172.30.0.0/24", "format": "qcow2", "tag": "t", "resourceType": "ZoneVO", "resourceUuid": "@zone-1",
+    "ipmiAddress": "10.0.0.9", "peerAddress": "10.0.0.8", "peerCidrs": ["10.8.0.0/24"], "destination": "10.8.0.0/24",
     "mac": "fa:00:00:00:00:01", "prefix": "10.9.0.0/16", "nexthop": "10.20.0.9", "managementNodeUuid": "@management-node", "license": base64.b64encode(b"{}").decode(),
     "startIp": "172.30.0.2", "endIp": "172.30.0.9", "netmask": "255.255.255.0", "gateway": "172.30.0.1", "accountName": "admin", "userName": "operator",
     "monUrls": ["root:password@10.10.0.91"], "diskUuid": "disk-2", "hostname": "h", "physicalInterface": "eth0", "loadBalancerPort": 80, "all": True, "l3NetworkUuid": "@l3-public",
@@ -150,6 +151,10 @@ GIVEN = {
     **{api: {"imageUuid": "@image-centos7"} for api in ("RecoverImage", "ExpungeImage")},
     **{api: {"uuid": "@volume-spare"} for api in ("ChangeVolumeState", "DeleteDataVolume", "RecoverDataVolume", "ExpungeDataVolume")},
     **{api: {"volumeUuid": "@volume-db-data-1"} for api in ("CreateVolumeSnapshot", "CreateDataVolumeTemplateFromVolume")},
+    "CreateBaremetalHostCfg": {"cfgItems": {"nicCfgs": [{"mac": "fa:00:00:00:00:01", "pxe": True}], "bondings": [{"name": "b", "slaves": "fa:00:00:00:00:02", "mode": "4"}]}},
+    **{api: {"vmInstanceUuid": "@vm-web-1"} for api in ("AttachPciDeviceToVm", "DetachPciDeviceFromVm", "AttachUsbDeviceToVm", "DetachUsbDeviceFromVm")},
+    "AddVRouterRouteEntry": {"target": "10.20.0.9"},
+    **{f"{api}L3Networks{way}IPsecConnection": {"l3NetworkUuids": ["@vpc"]} for api, way in (("Attach", "To"), ("Detach", "From"))},
 }  # fmt: skip
 ALWAYS_NEW = {"Vip"}  # one that is there is taken
 # calls that come first: the api, and what it is given
@@ -162,6 +167,11 @@ STORED = (("AddImageStoreBackupStorage", {"resourceUuid": "@store-1"}), ("AddIma
           ("AttachBackupStorageToZone", {"backupStorageUuid": "@store-1", "zoneUuid": "@zone-1"}),
           ("AddImage", {"backupStorageUuids": ["@store-1"], "resourceUuid": "@stored"}))  # fmt: skip
 ROUTES = {"networkServices": {named("provider-Flat"): ["HostRoute"]}}
+ROUTER = ("CreateVpcVRouter", {"resourceUuid": "@router"})
+PXE_SERVER = ("CreateBaremetalPxeServer", {})
+VPC_NETWORK = (ROUTER, ("CreateL3Network", {"resourceUuid": "@vpc", "type": "L3VpcNetwork"}), ("AddIpRangeByNetworkCidr", {"l3NetworkUuid": "@vpc"}),
+               ("AttachNetworkServiceToL3Network", {"l3NetworkUuid": "@vpc", "networkServices": {named("provider-vrouter"): ["IPsec"]}}),
+               ("AttachL3NetworkToVm", {"vmInstanceUuid": "@router", "l3NetworkUuid": "@vpc"}))
 FIRST = {
     **{f"{api}Mon": ((f"Add{api[6:]}", {}),) for api in (f"Update{storage}" for storage in MONITORED)},
     "DeleteCephPrimaryStoragePool": (("AddCephPrimaryStoragePool", {"resourceUuid": "@made"}),),
@@ -208,6 +218,15 @@ FIRST = {
     "RevertVolumeFromSnapshot": (("PrimaryStorageMigrateVolume", {"volumeUuid": "@volume-spare", "dstPrimaryStorageUuid": "@ps-nfs"}),
                                  ("CreateVolumeSnapshot", {"volumeUuid": "@volume-spare", "resourceUuid": "@made"})),
     "RemoveDnsFromVpcRouter": (("CreateVpcVRouter", {}), ("AddDnsToVpcRouter", {})),
+    **dict.fromkeys(("AttachVRouterRouteTableToVRouter", "GetVRouterRouteTable"), (ROUTER,)),
+    "DetachVRouterRouteTableFromVRouter": (ROUTER, ("AttachVRouterRouteTableToVRouter", {})),
+    "AttachL3NetworksToIPsecConnection": VPC_NETWORK,
+    "DetachL3NetworksFromIPsecConnection": (*VPC_NETWORK, ("AttachL3NetworksToIPsecConnection", {})),
+    "DetachPciDeviceFromVm": (("AttachPciDeviceToVm", {}),),
+    "DetachUsbDeviceFromVm": (("AttachUsbDeviceToVm", {}),),
+    "ProvisionBaremetalHost": (PXE_SERVER, ("CreateBaremetalHostCfg", {})),
+    "RequestBaremetalConsoleAccess": (PXE_SERVER,),
+    "RemoveRemoteCidrsFromIPsecConnection": (("AddRemoteCidrsToIPsecConnection", {}),),
     **dict.fromkeys(("AddDnsToVpcRouter", "GetAttachablePublicL3ForVRouter", "GetAttachableVpcL3Network", "GetVpcVRouterDistributedRoutingConnections",
                      "GetVpcVRouterDistributedRoutingEnabled", "ReconnectVirtualRouter", "SetVpcVRouterDistributedRoutingEnabled"), (("CreateVpcVRouter", {}),)),
 }  # fmt: skip

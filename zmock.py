@@ -13002,8 +13002,9 @@ def get_v_router_route_table(cloud: Cloud, call: Call) -> Item:
         if network := network_of(f"{nic.get('ip')}/{nic.get('netmask')}"):
             route = {"type": "DirectConnect", "destination": str(network), "target": nic["ip"]}
             routes.append(route | {"distance": 0})
-    for ref in cloud.find("VirtualRouterVRouterRouteTableRef", "virtualRouterVmUuid", router):
-        routes += cloud.find("VRouterRouteEntry", "routeTableUuid", ref["routeTableUuid"])
+    key = "attachedRouterRefs.virtualRouterVmUuid"
+    for table in cloud.find("VRouterRouteTable", key, router):
+        routes += cloud.find("VRouterRouteEntry", "routeTableUuid", table["uuid"])
     shown = (route | {"status": "active"} for route in routes)
     return {"inventories": [cloud.inventory("VRouterRouteEntryAO", route) for route in shown]}
 

@@ -226,8 +226,9 @@ async def test_candidates_for_a_vm_that_is_there(cloud):
     assert await names(cloud, "GetVmMigrationCandidateHosts", vmInstanceUuid=WEB) == ["host-2", "host-3"]
     assert await names(cloud, "GetImageCandidatesForVmToChange", vmInstanceUuid=CI) == ["image-centos7", "image-ubuntu1804", "image-windows2016"]
     assert await names(cloud, "GetPrimaryStorageCandidatesForVmMigration", vmInstanceUuid=named("vm-web-3")) == ["ps-local"]
-    for kind in ("Pci", "Usb"):  # no host of the mock has such devices
-        assert await names(cloud, f"Get{kind}DeviceCandidatesForAttachingVm", vmInstanceUuid=WEB) == []
+    for vm, devices in ((WEB, [named("gpu-1"), named("usb-key-1")]), (named("vm-web-2"), [])):  # those of its host
+        answers = [await cloud.call(f"Get{kind}DeviceCandidatesForAttachingVm", vmInstanceUuid=vm) for kind in ("Pci", "Usb")]
+        assert [device["uuid"] for answer in answers for device in answer["inventories"]] == devices
 
 
 # routers

@@ -596,7 +596,7 @@ FACTS = (
         ("has a use, provider and peer while a service stays", vip(rule(80, WEB2_NIC), balancer(), DELETE_PF, useFor="LoadBalancer", **ROUTED)),
         ("loses them with the last service", vip(rule(80, WEB2_NIC), balancer(), DELETE_PF, DELETE_LB)),
         ("keeps the use of a router", vip(changed("Vip", VIP, useFor="SNAT", **ROUTED), rule(), DELETE_PF, useFor="SNAT", **ROUTED)),
-        ("takes a rule beside IPsec", vip(changed("Vip", VIP, useFor="IPsec"), rule(), useFor="IPsec,PortForwarding")),
+        ("takes a rule beside IPsec", vip(("CreateIPsecConnection", {"name": "c", "vipUuid": VIP, "peerAddress": "9.9.9.9", "authKey": "k"}), rule(), useFor="IPsec,PortForwarding")),
         ("counts a rule that leads nowhere as one", vip(rule(), rule(81, resourceUuid=PF2), DELETE_PF, useFor="PortForwarding")),
         ("has each peer once", vip(rule(80, WEB2_NIC), rule(81, WEB_NIC, resourceUuid=PF2), useFor="PortForwarding", **ROUTED)),
         ("has peers on one router", vip(*ROUTED_L3, router(guests=(PRIVATE, L3)), changed("Vip", VIP, serviceProvider="VirtualRouter", peerL3NetworkUuids=[L3]), rule(80, WEB2_NIC), useFor="PortForwarding", serviceProvider="VirtualRouter", peerL3NetworkUuids=[L3, PRIVATE])),

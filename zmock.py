@@ -11721,10 +11721,6 @@ def free_devices(cloud: Cloud, vm: Item) -> None:
 @on("tagged", "pciDevice")
 def take_device(cloud: Cloud, vm: Uuid, uuid: Uuid) -> None:
     """Attach a PCI device to a new virtual machine with the tag pciDevice::."""
-    device = cloud.get("PciDevice", uuid)
-    if (device["state"], device["status"]) != ("Enabled", "Active"):
-        which = f"(non-exists, disabled or not attachable) pci device[uuid: {uuid}]"
-        raise refused(f"specified invalid{which} for vm instance[uuid:{vm}]")
     cloud.change("PciDevice", uuid, vmInstanceUuid=vm, status="Attached")
 
 

@@ -117,6 +117,7 @@ import errno
 import functools
 import gc
 import getpass
+import graphlib
 import hashlib
 import heapq
 import hmac
@@ -7925,6 +7926,7 @@ class Run:
         self.began = self.clock.steady(began)
         self.due = self.began + seconds
         self.stages: dict[str, str] = self.cloud.stages(call.api, call.long)
+        self.share = seconds / max(1, len(self.stages))  # the seconds of each stage
         self.stage_starts: list[Seconds] = []  # in seconds of Clock.steady()
         self.log: list[Any] = []  # the changes made, for undo()
         self.steps: Any = None  # the generator of its work
@@ -8007,8 +8009,9 @@ class Run:
             self.attempt()
             return
         self.stage_starts.append(self.clock.steady())
-        share = (self.due - self.began) / max(1, len(self.stages))
-        self.timer = self.later(self.began + share * len(self.stage_starts), self.attempt)
+        due = self.began + self.share * len(self.stage_starts)
+        self.due = max(self.due, due)  # work may repeat a stage
+        self.timer = self.later(due, self.attempt)
 
     def fails_next(self) -> bool:
         """Return True if a rule fails the next stage. Work yields all its stages, in order."""
@@ -9037,8 +9040,10 @@ class Scope:
                     scope.apply(effect.clause.effect)
         elif isinstance(effect, Add):
             values = {name: self.value(word) for name, word in effect.pairs}
+            row = cloud.catalogue.resource(effect.type)
             if all(name.endswith("?") or is_there(value) for name, value in values.items()):
-                cloud.add(effect.type, **{name.rstrip("?"): values[name] for name in values})
+                values = {name.rstrip("?"): values[name] for name in values}
+                cloud.add(row.stored, **values | row.only)
         elif isinstance(effect, Drop):
             for item in list(self.items(effect.type, effect.pairs)):
                 cloud.drop(effect.type, item)
@@ -9689,9 +9694,9 @@ class Cloud:
             row = self.catalogue.resource(child_type)
             for child in list(self.queries.find(row, key, uuid)):
                 if lost:
-                    self.clear_references(child_type, child, uuid, lost)
+                    self.clear_references(row.stored, child, uuid, lost)
                 else:
-                    self.drop(child_type, child)
+                    self.drop(row.stored, child)
         for about in ("SystemTag", "UserTag", "SharedResource"):
             for item in self.find(about, "resourceUuid", uuid):
                 self.store.remove(about, item["uuid"])
@@ -15811,6 +15816,11 @@ def inner_call(cloud: Cloud, call: Call) -> Call:
         raise ApiError("SYS.1000", f"jobData is no JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise ApiError("SYS.1000", "jobData is no JSON object")
+    return call_of(cloud, call, api, arguments)
+
+
+def call_of(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Call:
+    """Return a call that another one makes, with arguments as clients send them."""
     return replace(
         call,
         api=api,
@@ -16037,6 +16047,303 @@ def task_row(
         if parent:
             row["parentId"] = parent["taskUuid"]
     return row
+
+
+# resource stacks
+
+VERSION = "ZStackTemplateFormatVersion"
+PARTS = ("Parameters", "Mappings", "Resources", "Outputs")
+FUNCTIONS: dict[str, Callable[..., Any]] = {  # of a template, and the arguments in it
+    "Ref": lambda template, name: template.values[name],
+    "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],
+    "Fn::FindInMap": lambda template, name, key, member: template.mappings[name][key][member],
+    "Fn::Join": lambda template, separator, texts: separator.join(texts),
+    "Fn::Split": lambda template, separator, text: text.split(separator),
+    "Fn::Select": lambda template, number, values: values[int(number)],
+    "Fn::Base64": lambda template, text: base64.b64encode(text.encode()).decode(),
+}
+
+
+@contextlib.contextmanager
+def refused_template(place: str) -> Iterator[None]:
+    """Turn an error that the values in a template cause into SYS.1007 with their place."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise ApiError("SYS.1007", f"{place}: {reason}") from None
+
+
+def an_object(place: str, value: Any, members: Collection[str] | None = None) -> Item:
+    """Return a JSON object. Raise ValueError for another value, or for one of other members."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is a JSON object, not {short_json(value)}")
+    for name in value if members is not None else ():
+        check_word(name, members, f"member of {place} named")
+    return value
+
+
+def evaluate(value: Any, function: Callable[[str, list[Any]], Any]) -> Any:
+    """Return a value of a template with the results of function(name, arguments) in it."""
+    if isinstance(value, list):
+        return [evaluate(inner, function) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    results = {name: evaluate(inner, function) for name, inner in value.items()}
+    name = next(iter(value), "")
+    if name != "Ref" and not name.startswith("Fn::"):
+        return results
+    arguments = results[name]
+    return function(name, arguments if isinstance(arguments, list) else [arguments])
+
+
+def types_in_templates(catalogue: Catalogue) -> dict[str, Api]:
+    """Return the APIs that templates can use, by the types that stand for them.
+
+    ZStack::Resource::VmInstance is CreateVmInstance, ZStack::Action::AttachEip is AttachEip.
+    """
+    types = {}
+    for api in catalogue.apis.values():
+        if api.backing != "none" and not api.at_once and "Stack" not in api.name:
+            types[f"ZStack::Action::{api.name}"] = api
+            if api.creates:
+                types[f"ZStack::Resource::{api.name.removeprefix(api.kind)}"] = api
+    return types
+
+
+class Template:
+    """A template, and the values that its functions give in a stack.
+
+    apis    the API that makes each resource, or does each action, in order of dependency
+    values  what Ref gives: parameters, the name and the uuid of the stack, uuids of resources
+    made    the inventories of what was made, and what the actions have answered
+    refs    the resources that were made, as GetResourceFromResourceStack answers them
+    """
+
+    def __init__(self, cloud: Cloud, text: str | None, stack: Item | None = None) -> None:
+        """Raise SYS.1007 for a wrong template, or for wrong parameters of a stack."""
+        self.made: dict[str, Item] = {}
+        self.refs: list[Item] = []
+        with refused_template("templateContent"):
+            body = load_json(text or "null")
+            an_object("the template", body, [VERSION, "Description", *PARTS])
+            check_word(body.get(VERSION), ["2018-06-18"], VERSION)
+            parts = [an_object(part, body.get(part, {})) for part in PARTS]
+            for name, entry in itertools.chain.from_iterable(map(dict.items, parts)):
+                an_object(name, entry)
+            self.parameters, self.mappings, self.resources, self.outputs = parts
+            facts = ("ZStack::StackName", "ZStack::StackUuid")
+            self.values: Item = dict.fromkeys([*facts, *self.parameters])
+            self.apis = self.find_apis(types_in_templates(cloud.catalogue))
+        if stack is not None:
+            with refused_template("parameters"):
+                self.enter(stack)
+
+    def find_apis(self, types: dict[str, Api]) -> dict[str, Api]:
+        """Return the APIs of the resources. Raise ValueError for what cannot be made."""
+        needs: dict[str, list[str]] = {}
+        for name, resource in self.resources.items():
+            check_word(resource.get("Type"), types, "type")
+            params = types[resource["Type"]].params
+            properties = an_object(name, resource.get("Properties", {}), [*params, *OPEN_TO_ALL])
+            absent = [key for key in params if params[key].required and key not in properties]
+            if absent:
+                raise ValueError(f"{name} needs {', '.join(absent)}")
+            earlier = resource.get("DependsOn", [])
+            refs = [{"Ref": word} for word in (earlier if isinstance(earlier, list) else [earlier])]
+            needs[name] = []
+            evaluate([properties, refs], functools.partial(self.note_need, needs[name]))
+        evaluate(self.outputs, functools.partial(self.note_need, []))
+        try:
+            order = [*graphlib.TopologicalSorter(needs).static_order()]
+        except graphlib.CycleError as error:
+            raise ValueError(f"resources need each other: {' -> '.join(error.args[1])}") from None
+        return {name: types[self.resources[name]["Type"]] for name in order}
+
+    def note_need(self, needs: list[str], function: str, arguments: list[Any]) -> Item:
+        """Add the resource that a function names. Raise ValueError for a wrong name."""
+        check_word(function, FUNCTIONS, "function")
+        name = next(iter(arguments), None)
+        if function in ("Ref", "Fn::GetAtt") and not isinstance(name, dict):
+            check_word(name, [*self.resources, *self.values], "parameter or resource")
+            needs += {name} & self.resources.keys()
+        return {}  # stands for any result
+
+    def enter(self, stack: Item) -> None:
+        """Take the parameters of a stack. Raise ValueError if one is missing or unknown."""
+        values = load_json(stack.get("paramContent") or "{}")
+        an_object("the value", values, self.parameters)
+        for name, parameter in self.parameters.items():
+            value = values.get(name, parameter.get("DefaultValue"))
+            if value is None:
+                raise ValueError(f"{name} has no value")
+            is_list = parameter.get("Type") == "CommaDelimitedList" and isinstance(value, str)
+            self.values[name] = value.split(",") if is_list else value
+        self.values["ZStack::StackName"] = stack.get("name")
+        self.values["ZStack::StackUuid"] = stack.get("uuid")
+
+    def value(self, place: str, value: Any) -> Any:
+        """Return a value with the results of its functions. Raise SYS.1007 if one fails."""
+        with refused_template(place):
+            return evaluate(value, lambda name, arguments: FUNCTIONS[name](self, *arguments))
+
+
+def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
+    """Make another call at once, for the caller of this one. Return the body of its answer."""
+    inner = call_of(cloud, call, api, arguments)
+    cloud.note_caller(inner)
+    with cloud.store.all_or_nothing():
+        steps = steps_of(cloud.perform(inner))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value or {}
+
+
+def make_resource(cloud: Cloud, call: Call, template: Template, name: str) -> Item:
+    """Make a resource of a stack, or do an action, for the caller. Return the inventory."""
+    api, resource = template.apis[name], template.resources[name]
+    properties = template.value(name, resource.get("Properties", {}))
+    inventory = call_inside(cloud, call, api, properties).get("inventory", {})
+    uuid = template.values[name] = inventory.get("uuid")
+    template.made[name] = inventory
+    if api.creates:
+        type = cloud.catalogue.resources[api.type].stored
+        ref = {"resourceName": name, "resourceType": type, "resourceUuid": uuid}
+        ref["deletionPolicy"] = resource.get("DeletionPolicy", "Delete")
+        template.refs.append(ref)
+        stack = template.values["ZStack::StackUuid"]
+        cloud.change("ResourceStack", stack, made=[*template.refs])
+    return inventory
+
+
+def take_step(cloud: Cloud, stack: Uuid, action: str, name: str, work: Callable) -> Stages:
+    """Work on a stack at the end of a stage, between two events."""
+    since = cloud.clock.steady()
+
+    def note(status: str, content: Any) -> None:
+        events = cloud.store.rows("CloudFormationStackEvent")
+        id = max((event["id"] for event in events), default=0) + 1
+        cloud.add(
+            "CloudFormationStackEvent",
+            uuid=f"{id:032}",  # the order of queries that do not sort
+            id=id,
+            stackUuid=stack,
+            action=action,
+            resourceName=name,
+            actionStatus=status,
+            content=json.dumps(content, ensure_ascii=False),
+            duration=counted(round(cloud.clock.steady() - since, 3), "second"),
+        )
+
+    note("Begin", None)
+    yield "resources"
+    cloud.get("ResourceStack", stack)  # somebody may have removed it
+    try:
+        note("Succeed", work())
+    except ApiError as error:
+        note("Failed", cloud.catalogue.error_body(error))
+        raise refused(f"{action} of {name} failed: {error.details}", error) from None
+
+
+def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
+    """Make the resources of a stack. After an error the stack stays, and tells the reason."""
+    stack = cloud.get("ResourceStack", uuid)
+    change = functools.partial(cloud.change, "ResourceStack", uuid)
+    template = Template(cloud, stack["templateContent"], stack)
+    change(status="Creating", reason=None)
+    try:
+        for name in template.apis:
+            make = functools.partial(make_resource, cloud, call, template, name)
+            yield from take_step(cloud, uuid, "Create", name, make)
+        show = functools.partial(template.value, "Outputs", template.outputs)
+        yield from take_step(cloud, uuid, "Create", "Outputs", show)
+    except ApiError as error:
+        change(status="Failed", reason=error.details)
+        if stack["enableRollback"]:
+            change(status="Rollbacking")
+            yield from remove_resources(cloud, uuid, "Rollback")
+            change(status="Rollbacked")
+        call.fault = replace(call.fault, rollback=False)
+        yield None  # what was done so far stays
+        raise
+    change(status="Created")
+    return cloud.inventory_of("ResourceStack", uuid)
+
+
+def remove_resources(cloud: Cloud, uuid: Uuid, action: str) -> Stages:
+    """Remove what a stack has made, the last first. A deletion leaves what is to be retained."""
+    for ref in cloud.get("ResourceStack", uuid).get("made", [])[::-1]:
+        if action == "Rollback" or ref["deletionPolicy"] != "Retain":
+            remove = functools.partial(cloud.remove, ref["resourceType"], ref["resourceUuid"])
+            yield from take_step(cloud, uuid, action, ref["resourceName"], remove)
+    cloud.change("ResourceStack", uuid, made=[])
+
+
+@behaviour(resources="Make the resources of the stack")
+def create_resource_stack(cloud: Cloud, call: Call) -> Stages:
+    values = {"paramContent": call["parameters"], "enableRollback": call["rollback"]}
+    call.params |= values | {"templateContent": template_text(cloud, call, "templateUuid")}
+    Template(cloud, call["templateContent"], values)
+    return (yield from make_resources(cloud, call, new_item(cloud, call)["uuid"]))
+
+
+@behaviour(resources="Make the resources of the stack anew")
+def restart_resource_stack(cloud: Cloud, call: Call) -> Stages:
+    yield from remove_resources(cloud, call["uuid"], "Rollback")
+    return (yield from make_resources(cloud, call, call["uuid"]))
+
+
+@behaviour(resources="Remove the resources of the stack")
+def delete_resource_stack(cloud: Cloud, call: Call) -> Stages:
+    cloud.change("ResourceStack", call["uuid"], status="Deleting")
+    yield from remove_resources(cloud, call["uuid"], "Delete")
+    cloud.remove("ResourceStack", call["uuid"])
+
+
+def template_text(cloud: Cloud, call: Call, name: str) -> str | None:
+    """Return the template of a call, or the content of the StackTemplate that it names."""
+    return call["templateContent"] or cloud.look("StackTemplate", call[name]).get("content")
+
+
+@named_in_rows
+def check_template(cloud: Cloud, template: Item, call: Call) -> None:
+    """Refuse a wrong template, and note its checksum."""
+    Template(cloud, template.get("content"))
+    cloud.change("StackTemplate", template["uuid"], md5sum=digest(template["content"]))
+
+
+@named_in_rows
+def check_stack(cloud: Cloud, stack: Item, call: Call) -> None:
+    """Refuse a wrong template of a stack, or wrong parameters."""
+    Template(cloud, stack["templateContent"], stack)
+
+
+@behaviour
+def get_resource_from_resource_stack(cloud: Cloud, call: Call) -> Item:
+    return {"resources": cloud.get("ResourceStack", call["uuid"]).get("made", [])}
+
+
+@behaviour
+def check_stack_template_parameters(cloud: Cloud, call: Call) -> Item:
+    """Answer the parameters of a template as StackParameters. Their member is misspelled."""
+    answered = []
+    for name, entry in Template(cloud, template_text(cloud, call, "uuid")).parameters.items():
+        facts: Item = {"paramName": name}
+        for key, value in entry.items():
+            facts[key[0].lower() + key[1:]] = value if key == "NoEcho" else text_of(value)
+        answered.append(facts)
+    return {"parametes": answered}
+
+
+@behaviour
+def preview_resource_stack(cloud: Cloud, call: Call) -> Item:
+    """Answer the resources of a template in the order in which a stack makes them."""
+    stack = {"paramContent": call["parameters"]}
+    template = Template(cloud, template_text(cloud, call, "uuid"), stack)
+    actions = [{"resourceName": name, **template.resources[name]} for name in template.apis]
+    return {"preview": {"actions": actions}}
 
 
 # ---- Behaviours: schedules -----------------------------------------------------------------------

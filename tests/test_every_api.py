@@ -42,12 +42,15 @@ BY_NAME = {
 MONITORED = [f"{kind}{place}" for kind in ("Ceph", "Fusionstor") for place in ("PrimaryStorage", "BackupStorage")]
 MORE_MONS = [f"AddMonTo{storage}" for storage in MONITORED]
 ALICE = "cn=alice,ou=people,dc=example,dc=com"
+TEMPLATE = json.dumps({"ZStackTemplateFormatVersion": "2018-06-18", "Parameters": {"P": {"Type": "Number", "DefaultValue": 1, "NoEcho": True}},
+                       "Resources": {"Group": {"Type": "ZStack::Resource::SecurityGroup", "Properties": {"name": "g"}}}})  # fmt: skip
 WITH_LDAP = (("AddLdapServer", {}), ("CreateLdapBinding", {}))
 # what else an API is given, before what is generated; @name is a uuid of the demo cloud
 GIVEN = {
     **{api: {"monUrls": ["root:password@10.10.0.92:2222/?monPort=6790"]} for api in MORE_MONS},
     **{f"RemoveMonFrom{storage}": {"monHostnames": ["10.10.0.91"]} for storage in MONITORED},
     "DeleteCephPrimaryStoragePool": {"uuid": "@made"},
+    **{api: {"templateContent": TEMPLATE} for api in ("AddStackTemplate", "CreateResourceStack", "CheckStackTemplateParameters", "PreviewResourceStack")},
     "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
     "AddLdapServer": {"base": "dc=example,dc=com"},
     **dict.fromkeys(("GetLdapEntry", "GetCandidateLdapEntryForBinding"), {"ldapFilter": "(cn=a*)"}),
@@ -300,16 +303,16 @@ MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", 
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
         "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
         "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory", "GetLdapEntry.inventories",
-        "GetCandidateLdapEntryForBinding.inventories"}  # fmt: skip
-UNTYPED = {"opaque", "attachedCidrs", "labels"}  # members of inventories that are maps of texts, or of anything
+        "GetCandidateLdapEntryForBinding.inventories", "GetResourceFromResourceStack.resources"}  # fmt: skip
+UNTYPED = {"opaque", "attachedCidrs", "labels", "preview.actions"}  # members of inventories that are maps of texts, or of anything
 
 
 def objects_in(value, path=""):
     """The objects in an answer by their paths, those in maps left out."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if name not in UNTYPED:
-                place = f"{path}.{name}" if path else name
+            place = f"{path}.{name}" if path else name
+            if not {name, place} & UNTYPED:
                 yield from [(place, inner)] if isinstance(inner, dict) else ()
                 yield from objects_in(inner, place)
     for index, inner in enumerate(value if isinstance(value, list) else ()):

@@ -7906,8 +7906,8 @@ class Run:
     """An operation under way: it works step by step, and ends with done(body, error).
 
     An operation with stages begins at once. It yields the name of a stage after the work of that
-    stage, and waits for the stage's equal share of its seconds. An operation without stages waits
-    for all its seconds, then does all its work.
+    stage, and waits for the stage's equal share of its seconds, again if it repeats the stage. An
+    operation without stages waits for all its seconds, then does all its work.
 
         begin -> step -> plan_next -> step -> ... -> finish
 
@@ -7926,7 +7926,6 @@ class Run:
         self.began = self.clock.steady(began)
         self.due = self.began + seconds
         self.stages: dict[str, str] = self.cloud.stages(call.api, call.long)
-        self.share = seconds / max(1, len(self.stages))  # the seconds of each stage
         self.stage_starts: list[Seconds] = []  # in seconds of Clock.steady()
         self.log: list[Any] = []  # the changes made, for undo()
         self.steps: Any = None  # the generator of its work
@@ -8009,9 +8008,8 @@ class Run:
             self.attempt()
             return
         self.stage_starts.append(self.clock.steady())
-        due = self.began + self.share * len(self.stage_starts)
-        self.due = max(self.due, due)  # work may repeat a stage
-        self.timer = self.later(due, self.attempt)
+        share = (self.due - self.began) / max(1, len(self.stages))
+        self.timer = self.later(self.began + share * len(self.stage_starts), self.attempt)
 
     def fails_next(self) -> bool:
         """Return True if a rule fails the next stage. Work yields all its stages, in order."""
@@ -16052,7 +16050,20 @@ def task_row(
 # resource stacks
 
 VERSION = "ZStackTemplateFormatVersion"
-PARTS = ("Parameters", "Mappings", "Resources", "Outputs")
+PARTS: dict[str, tuple[str, ...] | None] = {  # of a template, with the members of their objects
+    "Parameters": (  # StackParameters of the SDK
+        "Type",
+        "DefaultValue",
+        "Description",
+        "NoEcho",
+        "Label",
+        "ConstraintDescription",
+        "ResourceType",
+    ),
+    "Mappings": None,
+    "Resources": ("Type", "Properties", "Description", "DependsOn", "DeletionPolicy"),
+    "Outputs": ("Value", "Description"),
+}
 FUNCTIONS: dict[str, Callable[..., Any]] = {  # of a template, and the arguments in it
     "Ref": lambda template, name: template.values[name],
     "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],
@@ -16074,7 +16085,7 @@ def refused_template(place: str) -> Iterator[None]:
         raise ApiError("SYS.1007", f"{place}: {reason}") from None
 
 
-def an_object(place: str, value: Any, members: Collection[str] | None = None) -> Item:
+def read_object(place: str, value: Any, members: Collection[str] | None = None) -> Item:
     """Return a JSON object. Raise ValueError for another value, or for one of other members."""
     if not isinstance(value, dict):
         raise ValueError(f"{place} is a JSON object, not {short_json(value)}")
@@ -16126,12 +16137,13 @@ class Template:
         self.refs: list[Item] = []
         with refused_template("templateContent"):
             body = load_json(text or "null")
-            an_object("the template", body, [VERSION, "Description", *PARTS])
+            read_object("the template", body, [VERSION, "Description", *PARTS])
             check_word(body.get(VERSION), ["2018-06-18"], VERSION)
-            parts = [an_object(part, body.get(part, {})) for part in PARTS]
-            for name, entry in itertools.chain.from_iterable(map(dict.items, parts)):
-                an_object(name, entry)
-            self.parameters, self.mappings, self.resources, self.outputs = parts
+            parts = {part: read_object(part, body.get(part, {})) for part in PARTS}
+            for part, entries in parts.items():
+                for name, entry in entries.items():
+                    read_object(f"{part}.{name}", entry, PARTS[part])
+            self.parameters, self.mappings, self.resources, self.outputs = parts.values()
             facts = ("ZStack::StackName", "ZStack::StackUuid")
             self.values: Item = dict.fromkeys([*facts, *self.parameters])
             self.apis = self.find_apis(types_in_templates(cloud.catalogue))
@@ -16145,10 +16157,12 @@ class Template:
         for name, resource in self.resources.items():
             check_word(resource.get("Type"), types, "type")
             params = types[resource["Type"]].params
-            properties = an_object(name, resource.get("Properties", {}), [*params, *OPEN_TO_ALL])
+            properties = read_object(name, resource.get("Properties", {}), [*params, *OPEN_TO_ALL])
             absent = [key for key in params if params[key].required and key not in properties]
             if absent:
                 raise ValueError(f"{name} needs {', '.join(absent)}")
+            policy = resource.get("DeletionPolicy", "Delete")
+            check_word(policy, ("Delete", "Retain"), "DeletionPolicy")
             earlier = resource.get("DependsOn", [])
             refs = [{"Ref": word} for word in (earlier if isinstance(earlier, list) else [earlier])]
             needs[name] = []
@@ -16172,7 +16186,7 @@ class Template:
     def enter(self, stack: Item) -> None:
         """Take the parameters of a stack. Raise ValueError if one is missing or unknown."""
         values = load_json(stack.get("paramContent") or "{}")
-        an_object("the value", values, self.parameters)
+        read_object("the value", values, self.parameters)
         for name, parameter in self.parameters.items():
             value = values.get(name, parameter.get("DefaultValue"))
             if value is None:
@@ -16275,7 +16289,7 @@ def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
 def remove_resources(cloud: Cloud, uuid: Uuid, action: str) -> Stages:
     """Remove what a stack has made, the last first. A deletion leaves what is to be retained."""
     for ref in cloud.get("ResourceStack", uuid).get("made", [])[::-1]:
-        if action == "Rollback" or ref["deletionPolicy"] != "Retain":
+        if action != "Delete" or ref["deletionPolicy"] != "Retain":
             remove = functools.partial(cloud.remove, ref["resourceType"], ref["resourceUuid"])
             yield from take_step(cloud, uuid, action, ref["resourceName"], remove)
     cloud.change("ResourceStack", uuid, made=[])
@@ -16291,7 +16305,7 @@ def create_resource_stack(cloud: Cloud, call: Call) -> Stages:
 
 @behaviour(resources="Make the resources of the stack anew")
 def restart_resource_stack(cloud: Cloud, call: Call) -> Stages:
-    yield from remove_resources(cloud, call["uuid"], "Rollback")
+    yield from remove_resources(cloud, call["uuid"], "Restart")
     return (yield from make_resources(cloud, call, call["uuid"]))
 
 

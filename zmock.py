@@ -7103,7 +7103,7 @@ def check_keys(noun: str, value: Any, shapes: Mapping[str, Shape]) -> None:
 
 SECONDS = Allowed(NUMERIC, "a number from 0")
 ABOVE_0 = Allowed(NUMERIC, "a number above 0", TINY)
-ANY_JSON = Allowed(object, "any JSON")
+ANY_JSON = Allowed(object, "any JSON", -math.inf, math.inf)
 ANY_TEXT = Allowed(str, "a text", pattern="[^\ud800-\udfff]*")
 AN_ID = Allowed(
     str,

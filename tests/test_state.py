@@ -69,7 +69,7 @@ def state(mock):
             "used", "draws", "creation_moment", "acting")],
         "outages": {name: str(value) for name, value in vars(cloud.outages).items()},
         "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
-        "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "last_looks", "expired_by", "unanswered", "hooks_first")],
+        "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "last_looks", "gone", "unanswered", "hooks_first")],
         "rules": [rule.as_json() for rule in mock.rules],
         "journal": mock.calls(),
         "answers that stand": sorted(rest.cached.answers),

@@ -3103,7 +3103,7 @@ class RowParser:
             self.check_names(match.group(1, 3), text)
             way, _, field_name = match[1].removeprefix("its.").rpartition(".")
             effect = Assign(way, field_name, match[2], match[3])
-            return Clause(effect, self.lists([match[3]]))
+            return Clause(effect, self.lists([way, match[3]]))
         if word in ("add", "drop"):
             type, _, pairs_text = rest.partition(" ")
             check_word(type, self.catalogue.resources, "resource")
@@ -8747,6 +8747,10 @@ def contains(whole: Any, part: Any) -> bool:
     return bool(first and address and last) and first <= address <= last
 
 
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def is_hostname(text: str) -> bool:
     label = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
     has_letter = not re.fullmatch(r"[\d.]+", text)
@@ -8804,6 +8808,7 @@ FORMS: dict[str, Callable] = {
     "ApiId": re.compile("[0-9a-f]{32}").fullmatch,
     "Blank": operator.not_,
     "Cidr": is_cidr,
+    "Count": functools.partial(is_between, low=0, high=(1 << 63) - 1),
     "Cron": read_cron,
     "Domain": DOMAIN.fullmatch,
     "HealthTarget": re.compile(r"tcp:(default|0*[1-9]\d{0,4})", re.A).fullmatch,
@@ -8829,6 +8834,7 @@ FORMS: dict[str, Callable] = {
     "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))* *\})?').fullmatch,
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
     "SystemPath": re.compile("/(dev|proc|sys).*", re.S).match,
+    "Text": is_text,
     "Texts": is_texts,
     "Unprintable": re.compile("[^ -~]").search,
     "Url": is_url,
@@ -8938,15 +8944,17 @@ class Scope:
         return re.sub(r"\{([\w.]+)\}", worded, sentence)
 
     def repeated(self, lists: Iterable[ListName]) -> list[Scope]:
-        """Return this scope, or one for each element of the first list that a clause names."""
+        """Return this scope, or one for each element of a list that a clause names.
+
+        For several lists, return one for each combination of their elements.
+        """
         for named in lists:
             value = self.call[named.name]
-            if named.name in self.bound or not isinstance(value, (list, dict)):
-                continue
-            if isinstance(value, list):
-                return [self.with_bound(named.name, element) for element in value]
-            if named.maps:
-                return [self.with_bound(named.name, entry) for entry in entries_of(value)]
+            if isinstance(value, dict) and named.maps:
+                value = [*entries_of(value)]
+            if named.name not in self.bound and isinstance(value, list):
+                scopes = [self.with_bound(named.name, element) for element in value]
+                return [inner for scope in scopes for inner in scope.repeated(lists)]
         return [self]
 
     def with_bound(self, name: str, value: Any) -> Scope:
@@ -10494,7 +10502,8 @@ class Accounts:
 
     def admit(self, call: Call) -> None:
         """Refuse a call that its caller may not make: because of its API, or of an object."""
-        if not self.store.peek("Account", call.account):  # it was removed while the call waited
+        callers = (self.store.peek(type, call.account) for type in ("Account", "IAM2VirtualID"))
+        if not any(callers):  # it was removed while the call waited
             raise ApiError("ID.1001", "Session expired")
         self.refuse_api(call.api, call.params, call.account, call.user)
         package = call.api.package
@@ -10513,6 +10522,7 @@ class Accounts:
         """Raise SYS.1006 for what a policy of the user denies, or for an API for admin only.
 
         A user may do what its account may, and what a policy allows (RBACAPIRequestChecker.java).
+        A virtual id may do what its account may, if a role allows it. It may read without one.
         """
         statements = self.statements(account, user)
         matches = [statement for statement in statements if statement.matches(api.message)]
@@ -10520,10 +10530,15 @@ class Accounts:
             if statement.effect == "Deny":
                 self.refuse_denied(statement, params)
         is_allowed = any(statement.effect == "Allow" for statement in matches)
-        if account == ADMIN or api.caller != "admin" or is_allowed:
+        is_normal, hint = api.caller != "admin", f"{api.name} is for admin only"
+        member = self.store.peek("IAM2VirtualID", user)
+        if member and is_normal:
+            is_own = api.at_once or api.name == "UpdateIAM2VirtualID"
+            is_normal = is_own or is_allowed or self.runs_project(account, user)
+            hint = f"in a project, with a role that allows {api.message}, it is allowed"
+        if account == ADMIN or is_normal or (is_allowed and not member):
             return
-        hint = f"{api.name} is for admin only"
-        if user != account:
+        if user != account and not member:
             raise ApiError("SYS.1000", "unknown principal[account]", hint=hint)
         raise ApiError("SYS.1006", "operation is denied by default", hint=hint)
 
@@ -10537,16 +10552,48 @@ class Accounts:
                 raise refused(f"{denied}, field[{name}] is not permitted to set")
 
     def statements(self, account: Uuid, user: Uuid) -> Iterator[Statement]:
-        """Yield the actions that the policies of a user, then of its groups, allow or deny."""
-        refs = self.cloud.find("UserPolicyRef", "userUuid", user)
-        for group in self.store.find("UserGroupUserRef", "userUuid", user):
-            refs += self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])
-        for ref in refs:
-            policy = self.cloud.look("Policy", ref["policyUuid"])
-            for entry in policy.get("statements", ()):
+        """Yield the actions that the policies or the roles of a user allow or deny."""
+        for policy, entries in self.policies(account, user):
+            for entry in entries:
                 if isinstance(entry, dict) and self.is_about(entry, account, user):
                     for action in texts_in(entry.get("actions")):
                         yield Statement(policy, entry.get("effect"), action)
+
+    def policies(self, account: Uuid, user: Uuid) -> Iterator[tuple[Item, Sequence[Any]]]:
+        """Yield the policies of a user, and the roles of a virtual id, with their statements."""
+        refs = self.cloud.find("UserPolicyRef", "userUuid", user)
+        for group in self.store.find("UserGroupUserRef", "userUuid", user):
+            refs += self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])
+        is_member = account != user and self.store.peek("IAM2VirtualID", user)
+        for role in self.roles(account, user) if is_member else ():
+            refs += self.store.find("RolePolicyRef", "roleUuid", role["uuid"])
+            for item in self.store.find("RolePolicyStatement", "roleUuid", role["uuid"]):
+                yield role, [item["statement"]]
+        for ref in refs:
+            policy = self.cloud.look("Policy", ref["policyUuid"])
+            yield policy, policy.get("statements", ())
+
+    def roles(self, account: Uuid, member: Uuid) -> list[Item]:
+        """Return the enabled roles of a virtual id, and those of its groups in a project."""
+        refs = self.cloud.find("IAM2VirtualIDRoleRef", "virtualIDUuid", member)
+        for ref in self.store.find("IAM2VirtualIDGroupRef", "virtualIDUuid", member):
+            group = self.cloud.look("IAM2VirtualIDGroup", ref["groupUuid"])
+            project = self.cloud.look("IAM2Project", group["projectUuid"])
+            if project["linkedAccountUuid"] == account:
+                refs += self.store.find("IAM2VirtualIDGroupRoleRef", "groupUuid", group["uuid"])
+        roles = [self.cloud.look("Role", ref["roleUuid"]) for ref in refs]
+        return [role for role in roles if role["state"] == "Enabled"]
+
+    def runs_project(self, account: Uuid, member: Uuid) -> bool:
+        """Return True if a virtual id is the admin or the operator of the project of an account."""
+        led = self.attributes(member, "__ProjectAdmin__", "__ProjectOperator__")
+        projects = self.store.find("IAM2Project", "linkedAccountUuid", account)
+        return any(project["uuid"] in led for project in projects)
+
+    def attributes(self, member: Uuid, *names: str) -> list[str | None]:
+        """Return the values of the attributes of a virtual id that have one of the names."""
+        attributes = self.store.find("IAM2VirtualIDAttribute", "virtualIDUuid", member)
+        return [item.get("value") for item in attributes if item["name"] in names]
 
     def is_about(self, entry: Item, account: Uuid, user: Uuid) -> bool:
         """Return True if a user is among the principals of a statement, or if it has none.
@@ -10917,8 +10964,8 @@ def leave_group(cloud: Cloud, group: Item, call: Call) -> None:
 
 @named_in_rows
 def furnish_account(cloud: Cloud, account: Item, call: Call) -> None:
-    """Give a new account two policies, which its users get, and quotas."""
-    uuid = account["uuid"]
+    """Give a new account two policies, which its users get, and quotas: those of the call."""
+    uuid, limits = account["uuid"], call["quota"] or {}
     for name, statement, action in (
         ("DEFAULT-READ", f"read-permission-for-account-{uuid}", ".*:read"),
         ("USER-RESET-PASSWORD", f"user-reset-password-{uuid}", "identity:APIUpdateUserMsg"),
@@ -10931,7 +10978,7 @@ def furnish_account(cloud: Cloud, account: Item, call: Call) -> None:
             name=name,
             identityUuid=uuid,
             identityType="AccountVO",
-            value=configured(cloud, "quota", name),
+            value=limits.get(name, configured(cloud, "quota", name)),
         )
 
 
@@ -11099,6 +11146,100 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
     end = cloud.clock.stamp(cloud.clock.now() + seconds)
     cloud.change("Session", call["sessionUuid"], expiredDate=end)
     return cloud.inventory_of("Session", call["sessionUuid"])
+
+
+# projects and virtual ids
+
+
+@behaviour
+def login_iam2_virtual_id(cloud: Cloud, call: Call) -> Item:
+    """Log in as a virtual id. A platform admin acts as the admin account."""
+    name = call["name"]
+    for member in cloud.find("IAM2VirtualID", "name", name):
+        if folded(member["password"]) == folded(call["password"]):
+            uuid = member["uuid"]
+            is_admin = cloud.accounts.attributes(uuid, "__PlatformAdmin__")
+            return open_session(cloud, ADMIN if is_admin else uuid, uuid)
+    members = [*cloud.store.rows("IAM2VirtualID")]
+    hint = hint_on_login("virtual id", name, call["password"], members)
+    details = f"wrong virtual ID[name:{name}], not existing or wrong password"
+    raise ApiError("ID.1000", details, hint=hint)
+
+
+@behaviour
+def login_iam2_project(cloud: Cloud, call: Call) -> Item:
+    """Open a session in which a virtual id acts as the account of a project."""
+    project = cloud.find("IAM2Project", "name", call["projectName"])[0]
+    return open_session(cloud, project["linkedAccountUuid"], call.user)
+
+
+@behaviour
+def get_iam2_virtual_id_api_permission(cloud: Cloud, call: Call) -> Item:
+    """Answer whether the caller may call some APIs, or each API. Their parameters are ignored."""
+    permissions = {}
+    for text in call["apisToCheck"] or [api.message for api in cloud.catalogue.apis.values()]:
+        match = re.search(r'"apiName" *: *"(.*?)"', text)
+        api, allow = api_of_message(cloud, match[1] if match else text), True
+        try:
+            cloud.accounts.refuse_api(api, {}, call.account, call.user)
+        except ApiError:
+            allow = False
+        permissions[api.message] = {"allow": allow}
+    nothing = {"allow": True} not in permissions.values()
+    return {"permissions": permissions, "noPermission": nothing}
+
+
+@named_in_rows
+def link_account(cloud: Cloud, project: Item, call: Call) -> None:
+    """Make the account that owns what is in a project. Nobody knows its password."""
+    account = cloud.add("Account", name=project["name"], password=digest(cloud.uuid()))
+    furnish_account(cloud, account, call)
+    cloud.change("IAM2Project", project["uuid"], linkedAccountUuid=account["uuid"])
+
+
+@on("computed", "IAM2OrganizationAttribute.type", "IAM2ProjectAttribute.type")
+@on("computed", "IAM2VirtualIDAttribute.type", "IAM2VirtualIDGroupAttribute.type")
+def type_of_attribute(cloud: Cloud, item: Item) -> str:
+    """Return System for the attributes that ZStack knows: __ProjectAdmin__."""
+    return "System" if item["name"].startswith("__") else "Customized"
+
+
+@named_in_rows
+def keep_template(cloud: Cloud, template: Item, call: Call) -> None:
+    """Put the attributes and the quotas of a call into a template."""
+    parts = {name: call[name] for name in ("attributes", "quota") if call[name] is not None}
+    parts = template["template"] | parts
+    cloud.change("IAM2ProjectTemplate", template["uuid"], template=parts)
+
+
+@behaviour
+def create_iam2_project_template_from_project(cloud: Cloud, call: Call) -> Item:
+    """Create a template with the attributes and the quotas of a project."""
+    attributes = cloud.find("IAM2ProjectAttribute", "projectUuid", call["projectUuid"])
+    account = cloud.look("IAM2Project", call["projectUuid"])["linkedAccountUuid"]
+    quotas = cloud.find("Quota", "identityUuid", account)
+    template = {
+        "attributes": [{"name": each["name"], "value": each.get("value")} for each in attributes],
+        "quota": {quota["name"]: quota["value"] for quota in quotas},
+    }
+    return create(cloud, replace(call, params=call.params | {"template": template}))
+
+
+@behaviour
+def create_iam2_project_from_template(cloud: Cloud, call: Call) -> Item:
+    template = cloud.look("IAM2ProjectTemplate", call["templateUuid"])["template"]
+    api = cloud.catalogue.apis["CreateIAM2Project"]
+    return create(cloud, replace(call, api=api, params=call.params | template))
+
+
+@named_in_rows
+def organization_above(cloud: Cloud, organization: Item, call: Call) -> Item:
+    """Return which of the organizations that a call moves is its new parent, or above that."""
+    moved = call["childrenUuids"] or [call["uuid"]]
+    above = cloud.look("IAM2Organization", call["parentUuid"])
+    while above and above["uuid"] not in moved:
+        above = cloud.look("IAM2Organization", above.get("parentUuid"))
+    return above
 
 
 # LDAP
@@ -13859,6 +14000,14 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
         refuse_unless(cloud, vm["uuid"], "Stopping")
         leave_host(cloud, vm["uuid"], "Stopped")
     return cloud.inventory_of("VmInstance", vm["uuid"])
+
+
+@named_in_rows
+def stop_machines(cloud: Cloud, project: Item, call: Call) -> None:
+    """Stop what runs in a project."""
+    for vm in cloud.find("VmInstance", "owner", project["linkedAccountUuid"]):
+        if vm["state"] == "Running":
+            leave_host(cloud, vm["uuid"], "Stopped")
 
 
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:

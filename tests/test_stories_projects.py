@@ -1,0 +1,246 @@
+"""A long story of an organization, a virtual id and two projects over HTTP, and what projects refuse."""
+
+import json
+
+import pytest
+from asking import each, outcome
+from facts import chain
+from test_stories import CENTOS, DELAY, DISK, NFS, PRIVATE, SMALL, Client
+from test_stories_identity import Cast
+
+from zmock import ADMIN, SHA512_OF_PASSWORD, serve
+
+PASSWORD = {"password": SHA512_OF_PASSWORD}
+MACHINE = {"instanceOfferingUuid": SMALL, "imageUuid": CENTOS, "l3NetworkUuids": [PRIVATE], "primaryStorageUuidForRootVolume": NFS}
+IAM2 = "org.zstack.iam2.api"
+VM_APIS = {"effect": "Allow", "actions": ["org.zstack.header.vm.**"]}
+CREATE_VM, CREATE_VOLUME = "org.zstack.header.vm.APICreateVmInstanceMsg", "org.zstack.header.volume.APICreateDataVolumeMsg"
+
+
+class Company(Cast):
+    """Virtual ids that use one client, each in the project that it has entered last."""
+
+    async def member(self, name, **params):
+        made = await self("admin", "CreateIAM2VirtualID", name=name, **PASSWORD, **params)
+        session = await self("admin", "LoginIAM2VirtualID", name=name, **PASSWORD)
+        self.uuids[name], self.sessions[name] = made["uuid"], session["uuid"]
+        return session
+
+    async def enter(self, name, project):
+        """Return the session within a project, which goes on with what the virtual id calls."""
+        session = await self(name, "LoginIAM2Project", projectName=project)
+        self.sessions[name] = session["uuid"]
+        return session
+
+    async def project(self, name, **params):
+        made = await self("admin", "CreateIAM2Project", name=name, **params)
+        self.uuids[name] = made["uuid"]
+        await self("admin", "ShareResource", resourceUuids=[SMALL, DISK, CENTOS, PRIVATE], accountUuids=[made["linkedAccountUuid"]])
+        return made
+
+
+@pytest.fixture(params=["manual", "server"])
+async def company(request):
+    async with serve(dialect=request.param, delay=DELAY) as mock:
+        await mock.login()
+        yield Company(Client(mock))
+
+
+async def test_a_virtual_id_works_in_a_project_until_its_quota_refuses(company):
+    acme = await company("admin", "CreateIAM2Organization", name="acme", type="Company")
+    lab = await company("admin", "CreateIAM2Organization", name="lab", type="Department", parentUuid=acme["uuid"])
+    role = await company("admin", "CreateRole", name="machines", statements=[VM_APIS])
+    shop = await company.project("shop", quota={"vm.num": 1}, attributes=[{"name": "cost centre", "value": "17"}])
+    assert (shop["state"], [attribute["type"] for attribute in shop["attributes"]]) == ("Enabled", ["Customized"])
+    session = await company.member("ann", organizationUuid=lab["uuid"])
+    ann, account = company.uuids["ann"], shop["linkedAccountUuid"]
+    assert (session["accountUuid"], session["userUuid"]) == (ann, ann)
+    await company("admin", "AddAttributesToIAM2Organization", uuid=lab["uuid"], attributes=[{"name": "__OrganizationSupervisor__", "value": ann}])
+    assert (await company.look("ann", "iam2/organizations", lab["uuid"]))["attributes"][0]["type"] == "System"
+    assert await company.names("ann", f"iam2/virtual-ids?q=organizations.uuid={lab['uuid']}") == ["ann"]
+
+    await company.fails("ann", "ID.1000: virtual ID[name:ann] not belonging to the project[name:shop]", "LoginIAM2Project", projectName="shop")
+    assert (await company("ann", "GetIAM2ProjectsOfVirtualID"))["inventories"] == []
+    await company("admin", "AddIAM2VirtualIDsToProject", projectUuid=shop["uuid"], virtualIDUuids=[ann], roleUuids=[role["uuid"]])
+    assert [project["name"] for project in (await company("ann", "GetIAM2ProjectsOfVirtualID"))["inventories"]] == ["shop"]
+    await company.fails("ann", "SYS.1006: operation is denied by default", "CreateVmInstance", name="outside", **MACHINE)
+    session = await company.enter("ann", "shop")
+    assert (session["accountUuid"], session["userUuid"]) == (account, ann)
+    vm = await company("ann", "CreateVmInstance", name="shop-1", **MACHINE)
+    await company.fails("ann", f"ID.1003: *account[uuid: {account}] exceeds a quota[name: vm.num, value: 1]*", "CreateVmInstance", name="shop-2", **MACHINE)
+    await company.fails("ann", "SYS.1006: operation is denied by default", "CreateDataVolume", name="disk", diskOfferingUuid=DISK)
+    await company.fails("ann", "SYS.1006: operation is denied by default", "CreateZone", name="z")
+    owners = (await company("admin", "GetResourceAccount", resourceUuids=[vm["uuid"]]))["inventories"]
+    assert owners[vm["uuid"]]["name"] == "shop"
+
+    await company.project("blog")
+    await company("admin", "AddIAM2VirtualIDsToProject", projectUuid=company.uuids["blog"], virtualIDUuids=[ann])
+    await company.enter("ann", "blog")
+    assert await company.names("ann", "vm-instances") == [] and await company.names("ann", "iam2/projects") == ["blog"]
+    await company.fails("ann", "SYS.1006: permission denied*", "StopVmInstance", uuid=vm["uuid"])
+    await company.enter("ann", "shop")
+    assert await company.names("ann", "vm-instances") == ["shop-1"]
+
+    uuid = {"uuid": shop["uuid"]}
+    await company("admin", "StopAllResourcesInIAM2Project", **uuid)
+    assert (await company.look("ann", "vm-instances", vm["uuid"]))["state"] == "Stopped"
+    await company.fails("admin", f"SYS.1006: the project[uuid: {shop['uuid']}, name:shop] is in state of Enabled which disallows the operation[class {IAM2}.APIRecover*",
+                        "RecoverIAM2Project", **uuid)  # fmt: skip
+    await company("admin", "DeleteIAM2Project", **uuid)
+    assert (await company.look("admin", "iam2/projects", shop["uuid"]))["state"] == "Deleted"
+    await company.fails("ann", "ID.1001: Session expired", "StartVmInstance", **{"uuid": vm["uuid"]})
+    await company("admin", "LoginIAM2VirtualID", name="ann", **PASSWORD)
+    company.sessions["ann"] = (await company("admin", "LoginIAM2VirtualID", name="ann", **PASSWORD))["uuid"]
+    await company.fails("ann", "SYS.1006: login is prohibited because the project is in state of Deleted", "LoginIAM2Project", projectName="shop")
+    assert (await company("admin", "RecoverIAM2Project", **uuid))["state"] == "Enabled"
+    await company.enter("ann", "shop")
+    assert (await company("ann", "StartVmInstance", uuid=vm["uuid"]))["state"] == "Running"
+    await company("admin", "DeleteIAM2Project", **uuid)
+    await company("admin", "ExpungeIAM2Project", **uuid)
+    assert await company.look("admin", "iam2/projects", shop["uuid"]) is None and await company.look("admin", "accounts", account) is None
+    assert (await company.look("admin", "vm-instances", vm["uuid"]))["state"] == "Destroyed"
+
+
+async def test_who_leads_a_project_forms_groups_whose_roles_count_there_only(company):
+    blog = await company.project("blog")
+    shop = await company.project("shop")
+    await company.member("eve", projectUuid=blog["uuid"], attributes=[{"name": "__ProjectAdmin__", "value": blog["uuid"]}])
+    await company.member("bob", projectUuid=shop["uuid"])
+    eve, bob = company.uuids["eve"], company.uuids["bob"]
+    await company.enter("eve", "blog")
+    await company("eve", "CreateDataVolume", name="disk", diskOfferingUuid=DISK)
+    group = await company("eve", "CreateIAM2VirtualIDGroup", projectUuid=blog["uuid"], name="writers")
+    role = await company("eve", "CreateRole", name="machines", statements=[VM_APIS])
+    await company("eve", "AddRolesToIAM2VirtualIDGroup", groupUuid=group["uuid"], roleUuids=[role["uuid"]])
+    await company.fails("eve", f"SYS.1006: *is not the owner of the resource[uuid:{shop['uuid']}, type:IAM2ProjectVO]",
+                        "CreateIAM2VirtualIDGroup", projectUuid=shop["uuid"], name="spies")  # fmt: skip
+    outside = f"SYS.1007: virtual ids[{bob}] not in the project the group[uuid:{group['uuid']}] belongs to"
+    await company.fails("eve", outside, "AddIAM2VirtualIDsToGroup", groupUuid=group["uuid"], virtualIDUuids=[eve, bob])
+    await company("eve", "AddIAM2VirtualIDsToProject", projectUuid=blog["uuid"], virtualIDUuids=[bob])
+    await company.enter("bob", "blog")
+    await company.fails("bob", "SYS.1006: operation is denied by default", "CreateVmInstance", name="v", **MACHINE)
+    await company("eve", "AddIAM2VirtualIDsToGroup", groupUuid=group["uuid"], virtualIDUuids=[bob])
+    assert await company.names("bob", f"iam2/virtual-ids?q=groups.uuid={group['uuid']}") == ["bob"]
+    await company("bob", "CreateVmInstance", name="v", **MACHINE)
+    await company.enter("bob", "shop")
+    await company.fails("bob", "SYS.1006: operation is denied by default", "CreateVmInstance", name="v", **MACHINE)
+
+    await company.fails("eve", f"SYS.1007: virtual ID[uuid:{eve}] is project admin that cannot be removed from the project",
+                        "RemoveIAM2VirtualIDsFromProject", projectUuid=blog["uuid"], virtualIDUuids=[bob, eve])  # fmt: skip
+    await company.enter("bob", "blog")
+    await company("admin", "ChangeRoleState", uuid=role["uuid"], stateEvent="disable")
+    await company.fails("bob", "SYS.1006: operation is denied by default", "CreateVmInstance", name="v", **MACHINE)
+    await company("eve", "RemoveIAM2VirtualIDsFromProject", projectUuid=blog["uuid"], virtualIDUuids=[bob])
+    await company.fails("bob", "ID.1001: Session expired", "QueryVmInstance")
+    assert await company.names("eve", f"iam2/virtual-ids?q=groups.uuid={group['uuid']}") == []
+
+
+async def test_a_virtual_id_changes_itself_and_a_disabled_one_is_shut_out(company):
+    await company.member("ann")
+    await company.member("bob")
+    ann = company.uuids["ann"]
+    other = "b" * 128
+    await company("ann", "UpdateIAM2VirtualID", uuid=ann, name="anna", password=other)
+    await company.fails("ann", "SYS.1006: only admin and the virtual ID itself can do the update", "UpdateIAM2VirtualID", uuid=company.uuids["bob"], name="b")
+    await company.fails("admin", "ID.1000: wrong virtual ID[name:anna], not existing or wrong password", "LoginIAM2VirtualID", name="anna", **PASSWORD)
+    company.sessions["ann"] = (await company("admin", "LoginIAM2VirtualID", name="anna", password=other))["uuid"]
+    await company("admin", "ChangeIAM2VirtualIDState", uuid=ann, stateEvent="disable")
+    await company.fails("ann", "ID.1001: Session expired", "QueryVmInstance")
+    await company.fails("admin", "ID.1000: virtual ID[name:anna] is disabled", "LoginIAM2VirtualID", name="anna", password=other)
+    await company("admin", "DeleteIAM2VirtualID", uuid=company.uuids["bob"])
+    await company.fails("bob", "ID.1001: Session expired", "QueryVmInstance")
+
+
+async def test_a_platform_admin_acts_as_admin(company):
+    assert (await company.member("root", attributes=[{"name": "__PlatformAdmin__"}]))["accountUuid"] == ADMIN
+    zone = await company("root", "CreateZone", name="z")
+    role = await company("root", "CreateRole", name="no zones", statements=[{"effect": "Deny", "actions": ["org.zstack.header.zone.APIDeleteZoneMsg"]}])
+    await company("root", "AddRolesToIAM2VirtualID", virtualIDUuid=company.uuids["root"], roleUuids=[role["uuid"]])
+    await company.fails("root", f"SYS.1006: the operation is denied by the policy[uuid:{role['uuid']}]", "DeleteZone", uuid=zone["uuid"])
+
+
+async def test_an_answer_tells_which_apis_a_virtual_id_may_call(company):
+    role = await company("admin", "CreateRole", name="machines", statements=[VM_APIS])
+    shop = await company.project("shop")
+    await company.member("ann", projectUuid=shop["uuid"])
+    await company("admin", "AddRolesToIAM2VirtualID", virtualIDUuid=company.uuids["ann"], roleUuids=[role["uuid"]])
+    await company.enter("ann", "shop")
+    question = json.dumps({"apiName": CREATE_VM, "body": {"name": "v"}})
+    answer = await company("ann", "GetIAM2VirtualIDAPIPermission", apisToCheck=[question, CREATE_VOLUME])
+    assert (answer["permissions"], answer["noPermission"]) == ({CREATE_VM: {"allow": True}, CREATE_VOLUME: {"allow": False}}, False)
+    everything = await company("ann", "GetIAM2VirtualIDAPIPermission")
+    assert len(everything["permissions"]) > 800 and everything["permissions"][CREATE_VM] == {"allow": True}
+    await company.fails("ann", "SYS.1007: x is not an API", "GetIAM2VirtualIDAPIPermission", apisToCheck="x")
+    names = [attribute["name"] for attribute in (await company("ann", "GetIAM2SystemAttributes"))["inventories"]]
+    assert {"__ProjectAdmin__", "__PlatformAdmin__"} <= {*names}
+
+
+async def test_a_template_gives_its_attributes_and_quotas_to_projects(company):
+    shop = await company.project("shop", quota={"vm.num": 3}, attributes=[{"name": "cost centre", "value": "17"}])
+    template = await company("admin", "CreateIAM2ProjectTemplateFromProject", projectUuid=shop["uuid"], name="like shop")
+    assert template["template"]["attributes"] == [{"name": "cost centre", "value": "17"}] and template["template"]["quota"]["vm.num"] == 3
+    changed = await company("admin", "UpdateIAM2ProjectTemplate", uuid=template["uuid"], quota={"vm.num": 5})
+    assert changed["template"]["quota"] == {"vm.num": 5} and changed["template"]["attributes"] == template["template"]["attributes"]
+    blog = await company("admin", "CreateIAM2ProjectFromTemplate", templateUuid=template["uuid"], name="blog")
+    assert [(attribute["name"], attribute["value"]) for attribute in blog["attributes"]] == [("cost centre", "17")]
+    usages = (await company("admin", "GetAccountQuotaUsage", uuid=blog["linkedAccountUuid"]))["usages"]
+    assert next(usage["total"] for usage in usages if usage["name"] == "vm.num") == 5
+    plain = await company("admin", "CreateIAM2ProjectTemplate", name="plain")
+    assert plain["template"] == {"attributes": [], "quota": {}}
+
+
+async def test_organizations_are_a_tree(company):
+    a = await company("admin", "CreateIAM2Organization", name="a", type="Company")
+    b = await company("admin", "CreateIAM2Organization", name="b", type="Department", parentUuid=a["uuid"])
+    c = await company("admin", "CreateIAM2Organization", name="c", type="Department", parentUuid=b["uuid"])
+    d = await company("admin", "CreateIAM2Organization", name="d", type="Department")
+    circle = f"SYS.1006: organization[uuid:{b['uuid']}] is parent of the organization[uuid:{c['uuid']}], cannot set it as a child organization"
+    await company.fails("admin", circle, "ChangeIAM2OrganizationParent", parentUuid=c["uuid"], childrenUuids=[d["uuid"], b["uuid"]])
+    await company.fails("admin", circle, "UpdateIAM2Organization", uuid=b["uuid"], parentUuid=c["uuid"])
+    firm = f"SYS.1007: organizations[{a['uuid']}] are company that cannot be children of other organization"
+    await company.fails("admin", firm, "ChangeIAM2OrganizationParent", parentUuid=d["uuid"], childrenUuids=[a["uuid"]])
+    await company.fails("admin", f"SYS.1007: organization[uuid:{a['uuid']}] is a Company that cannot have parent organization", "UpdateIAM2Organization", uuid=a["uuid"], parentUuid=d["uuid"])
+    await company("admin", "ChangeIAM2OrganizationParent", parentUuid=a["uuid"], childrenUuids=[c["uuid"], d["uuid"]])
+    assert await company.names("admin", "iam2/organizations?q=parent.name=a") == ["b", "c", "d"]
+    await company("admin", "DeleteIAM2Organization", uuid=a["uuid"])
+    assert "parentUuid" not in await company.look("admin", "iam2/organizations", b["uuid"])
+
+
+NOBODY = "0" * 32
+REFUSALS = {
+    "a second project of a name": ("POST /iam2/projects", {"name": "shop"}, "SYS.1007", "duplicate project name[shop]"),
+    "a project called as an account": ("POST /iam2/projects", {"name": "admin"}, "SYS.1007", "invalid project name[admin], there has been an account or project with the same name"),
+    "an unknown quota": ("POST /iam2/projects", {"name": "p", "quota": {"vm.nmu": 1}}, "SYS.1007", "no quota[name:vm.nmu] found"),
+    "a quota in words": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": "many"}}, "SYS.1007", "the quota[name:vm.num] is a number, not many"),
+    "a list of quotas": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": [1]}}, "SYS.1007", "the quota[name:vm.num] is a number, not 1"),
+    "no number for a quota": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": None}}, "SYS.1007", "the quota[name:vm.num] is a number, not null"),
+    "an attribute without a name": ("POST /iam2/projects/{shop}/attributes", {"attributes": [{"name": "a"}, {"value": "1"}]}, "SYS.1007", "attribute name cannot be null, value[1]"),
+    "an attribute that is no text": ("POST /iam2/projects/{shop}/attributes", {"attributes": [{"name": {}}]}, "SYS.1007", "attribute[name:{}, value:null] is no text"),
+    "a reserved name": ("POST /iam2/virtual-ids", {"name": "admin", **PASSWORD}, "SYS.1007", "admin is a reserved name, please use another name"),
+    "a second virtual id of a name": ("POST /iam2/virtual-ids", {"name": "eve", **PASSWORD}, "SYS.1007", "duplicate virtualID name[eve]"),
+    "a second admin of a project": ("POST /iam2/virtual-ids/{eve}/attributes", {"attributes": [{"name": "__ProjectAdmin__", "value": "{shop}"}]}, "SYS.1006", "project[uuid:{shop}] already has a project admin"),
+    "the admin of no project": ("POST /iam2/virtual-ids/{eve}/attributes", {"attributes": [{"name": "__ProjectAdmin__", "value": NOBODY}]}, "SYS.1006", f"project[uuid:{NOBODY}] not existing"),
+    "a supervisor who does not exist": ("POST /iam2/organizations", {"name": "o", "type": "Company", "attributes": [{"name": "__OrganizationSupervisor__", "value": NOBODY}]}, "SYS.1006", f"virtual ID[uuid:{NOBODY}] not existing"),
+    "the login of a stranger": ("PUT /iam2/virtual-ids/login", {"loginIAM2VirtualID": {"name": "mallory", **PASSWORD}}, "ID.1000", "wrong virtual ID[name:mallory], not existing or wrong password"),
+    "a login of admin to a project": ("PUT /iam2/projects/login", {"loginIAM2Project": {"projectName": "shop"}}, "ID.1000", f"wrong virtual ID[uuid:{ADMIN}], not existing or wrong password"),
+    "a login to no project": ("PUT /iam2/projects/login", {"loginIAM2Project": {"projectName": "p"}}, "ID.1000", "project[name:p] not existing"),
+}  # fmt: skip
+
+
+@each("refusal", REFUSALS)
+async def test_projects_refuse(refusal):
+    path, body, code, details = REFUSALS[refusal]
+    async with serve() as mock:
+        await mock.login()
+        company = Company(Client(mock))
+        await company.project("shop")
+        await company.member("eve", attributes=[{"name": "__ProjectAdmin__", "value": company.uuids["shop"]}])
+        text = json.dumps([path, body if path.startswith("PUT") else {"params": body}, details])
+        for name, uuid in company.uuids.items():
+            text = text.replace(f"{{{name}}}", uuid)
+        path, body, details = json.loads(text)
+        company.act("admin")
+        status, answer = await outcome(mock, *path.split(), body)
+        assert status in (400, 503), answer
+        found = chain(answer["error"])[-1]
+        assert (found["code"], found["details"]) == (code, details)

@@ -17360,7 +17360,7 @@ def complete(
 
 def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
     """Return the fields that a created object has and its row does not say."""
-    if type in ("Account", "User"):
+    if type in ("Account", "User", "IAM2VirtualID"):
         return {"password": SHA512_OF_PASSWORD}
     if type == "Host":
         cpus, memory = item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)

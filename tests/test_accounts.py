@@ -99,7 +99,7 @@ async def test_two_accounts_cannot_see_each_other(cast):
         assert len(await cast.query("ann", collection, f"vmInstanceUuid={web}")) == 1
         assert await cast.query("bob", collection, f"vmInstanceUuid={web}") == []
     assert [tag["tag"] for tag in await cast.query("bob", "system-tags", f"resourceUuid={web}")] == ["hostname::ann-web"], "a tag is for all to see"
-    assert await cast.names("ann", "accounts") == ["admin", "ann", "bob"], "accounts are nobody's"
+    assert await cast.names("ann", "accounts") == ["admin", "ann", "bob", "shop"], "accounts are nobody's"
 
 
 @pytest.mark.parametrize("condition", ("vmInstance.name=bob-web", "vmInstance.vmNics.l3Network.uuid?=" + L3, "image.volume.vmInstance.name=bob-web"))

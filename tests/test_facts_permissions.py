@@ -349,7 +349,7 @@ FACTS = (
         ("finds nothing of others", sees(*OPEN, share(WEB, to=BOB), by("ann"))),
     ),
     *facts("QueryAccount",
-        ("finds all accounts for everybody", sees(*PEOPLE, by("ann"), collection="accounts", are=["admin", "ann", "bob"])),
+        ("finds all accounts for everybody", sees(*PEOPLE, by("ann"), collection="accounts", are=["admin", "ann", "bob", "shop"])),
     ),
     *facts("QueryUser",
         ("finds the users of the account", sees(*PEOPLE, by("bob"), user("uma"), by("ann"), user(), collection="accounts/users", are=["ulf"])),

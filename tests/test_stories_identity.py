@@ -142,7 +142,7 @@ async def end(cast, vm):
     assert not await cast("admin", "DeleteAccount", uuid=bob)
     for who in ("bob", "uma"):
         await cast.fails(who, "ID.1001: Session expired", "CreateSecurityGroup", name="late")
-    assert await cast.names("admin", "accounts") == ["admin", "ann"] and await cast.look("admin", "accounts/users", cast.uuids["uma"]) is None
+    assert await cast.names("admin", "accounts") == ["admin", "ann", "shop"] and await cast.look("admin", "accounts/users", cast.uuids["uma"]) is None
     machine = await cast.look("admin", "vm-instances", vm["uuid"])
     assert machine["state"] == "Destroyed" and [nic.get("ip") for nic in machine["vmNics"]] == [None]
     assert (await cast.look("admin", "volumes", disk))["status"] == "Deleted"

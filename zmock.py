@@ -8747,10 +8747,6 @@ def contains(whole: Any, part: Any) -> bool:
     return bool(first and address and last) and first <= address <= last
 
 
-def is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def is_hostname(text: str) -> bool:
     label = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
     has_letter = not re.fullmatch(r"[\d.]+", text)
@@ -10568,7 +10564,7 @@ class Accounts:
         for role in self.roles(account, user) if is_member else ():
             refs += self.store.find("RolePolicyRef", "roleUuid", role["uuid"])
             for item in self.store.find("RolePolicyStatement", "roleUuid", role["uuid"]):
-                yield role, [item["statement"]]
+                yield role, [item.get("statement")]
         for ref in refs:
             policy = self.cloud.look("Policy", ref["policyUuid"])
             yield policy, policy.get("statements", ())
@@ -11235,9 +11231,10 @@ def create_iam2_project_from_template(cloud: Cloud, call: Call) -> Item:
 @named_in_rows
 def organization_above(cloud: Cloud, organization: Item, call: Call) -> Item:
     """Return which of the organizations that a call moves is its new parent, or above that."""
-    moved = call["childrenUuids"] or [call["uuid"]]
+    below = call["childrenUuids"] or [call["uuid"]]
     above = cloud.look("IAM2Organization", call["parentUuid"])
-    while above and above["uuid"] not in moved:
+    while above and above["uuid"] not in below:
+        below = [*below, above["uuid"]]  # a cloud file may hold a circle
         above = cloud.look("IAM2Organization", above.get("parentUuid"))
     return above
 

@@ -52,6 +52,13 @@ GIVEN = {
     "DeleteCephPrimaryStoragePool": {"uuid": "@made"},
     **{api: {"templateContent": TEMPLATE} for api in ("AddStackTemplate", "CreateResourceStack", "CheckStackTemplateParameters", "PreviewResourceStack")},
     "AddKVMHost": {"username": "root", "clusterUuid": "@cluster-1"},
+    **{f"AddAttributesToIAM2{kind}": {"attributes": [{"name": "a", "value": "1"}]} for kind in ("Organization", "Project", "VirtualID", "VirtualIDGroup")},
+    "AddIAM2VirtualIDsToGroup": {"virtualIDUuids": ["@virtual-id-carol"]},
+    "ChangeIAM2OrganizationParent": {"parentUuid": "@organization-acme", "childrenUuids": ["@organization-sales"]},
+    "LoginIAM2Project": {"projectName": "shop"},
+    "LoginIAM2VirtualID": {"name": "carol", "password": SHA512_OF_PASSWORD},
+    "CreateIAM2Project": {"quota": {"vm.num": 1}},
+    "CreateIAM2ProjectTemplate": {"quota": {"vm.num": 1}, "attributes": [{"name": "a"}]},
     "AddLdapServer": {"base": "dc=example,dc=com"},
     **dict.fromkeys(("GetLdapEntry", "GetCandidateLdapEntryForBinding"), {"ldapFilter": "(cn=a*)"}),
     "CreateLdapBinding": {"ldapUid": ALICE},
@@ -177,6 +184,13 @@ VPC_NETWORK = (ROUTER, ("CreateL3Network", {"resourceUuid": "@vpc", "type": "L3V
                ("AttachL3NetworkToVm", {"vmInstanceUuid": "@router", "l3NetworkUuid": "@vpc"}))
 FIRST = {
     **{f"{api}Mon": ((f"Add{api[6:]}", {}),) for api in (f"Update{storage}" for storage in MONITORED)},
+    **{api: (("DeleteIAM2Project", {}),) for api in ("RecoverIAM2Project", "ExpungeIAM2Project")},
+    **{api: (("AddAttributesToIAM2Project", {}),) for api in ("UpdateIAM2ProjectAttribute", "RemoveAttributesFromIAM2Project")},
+    **{api: (("AddAttributesToIAM2VirtualIDGroup", {}),) for api in ("UpdateIAM2VirtualIDGroupAttribute", "RemoveAttributesFromIAM2VirtualIDGroup")},
+    "UpdateIAM2OrganizationAttribute": (("RemoveAttributesFromIAM2Organization", {"uuid": "@organization-sales"}), ("AddAttributesToIAM2Organization", {})),
+    "UpdateIAM2VirtualIDAttribute": (("RemoveAttributesFromIAM2VirtualID", {}), ("AddAttributesToIAM2VirtualID", {})),
+    "LoginIAM2Project": (("LoginIAM2VirtualID", {}),),
+    "RemoveIAM2VirtualIDsFromProject": (("RemoveAttributesFromIAM2VirtualID", {}),),
     "DeleteCephPrimaryStoragePool": (("AddCephPrimaryStoragePool", {"resourceUuid": "@made"}),),
     "AddAliyunNasPrimaryStorage": (("AddAliyunNasMountTarget", {}),),
     **dict.fromkeys(("SyncImageFromImageStoreBackupStorage", "RecoveryImageFromImageStoreBackupStorage", "ExportImageFromBackupStorage",
@@ -282,7 +296,9 @@ class Drive:
 
     async def prepare(self, api):
         for name, given in FIRST.get(api.name, ()):
-            await self.mock.call(name, **await self.params(SIMULATED[name]) | {key: resolved(value) for key, value in given.items()})
+            body = await self.mock.call(name, **await self.params(SIMULATED[name]) | {key: resolved(value) for key, value in given.items()})
+            if name == "LoginIAM2VirtualID":
+                self.mock.session = body["inventory"]["uuid"]
 
 
 CLIENTS_USE = (
@@ -303,8 +319,9 @@ MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", 
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
         "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
         "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory", "GetLdapEntry.inventories",
-        "GetCandidateLdapEntryForBinding.inventories", "GetResourceFromResourceStack.resources"}  # fmt: skip
-UNTYPED = {"opaque", "attachedCidrs", "labels", "preview.actions"}  # members of inventories that are maps of texts, or of anything
+        "GetCandidateLdapEntryForBinding.inventories", "GetResourceFromResourceStack.resources",
+        "GetIAM2VirtualIDAPIPermission.permissions"}  # fmt: skip
+UNTYPED = {"opaque", "attachedCidrs", "labels", "preview.actions", "quota"}  # members of inventories that are maps of texts, or of anything
 
 
 def objects_in(value, path=""):

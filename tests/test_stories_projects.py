@@ -50,70 +50,70 @@ async def test_a_virtual_id_works_in_a_project_until_its_quota_refuses(company):
     acme = await company("admin", "CreateIAM2Organization", name="acme", type="Company")
     lab = await company("admin", "CreateIAM2Organization", name="lab", type="Department", parentUuid=acme["uuid"])
     role = await company("admin", "CreateRole", name="machines", statements=[VM_APIS])
-    shop = await company.project("shop", quota={"vm.num": 1}, attributes=[{"name": "cost centre", "value": "17"}])
-    assert (shop["state"], [attribute["type"] for attribute in shop["attributes"]]) == ("Enabled", ["Customized"])
+    mill = await company.project("mill", quota={"vm.num": 1}, attributes=[{"name": "cost centre", "value": "17"}])
+    assert (mill["state"], [attribute["type"] for attribute in mill["attributes"]]) == ("Enabled", ["Customized"])
     session = await company.member("ann", organizationUuid=lab["uuid"])
-    ann, account = company.uuids["ann"], shop["linkedAccountUuid"]
+    ann, account = company.uuids["ann"], mill["linkedAccountUuid"]
     assert (session["accountUuid"], session["userUuid"]) == (ann, ann)
     await company("admin", "AddAttributesToIAM2Organization", uuid=lab["uuid"], attributes=[{"name": "__OrganizationSupervisor__", "value": ann}])
     assert (await company.look("ann", "iam2/organizations", lab["uuid"]))["attributes"][0]["type"] == "System"
     assert await company.names("ann", f"iam2/virtual-ids?q=organizations.uuid={lab['uuid']}") == ["ann"]
 
-    await company.fails("ann", "ID.1000: virtual ID[name:ann] not belonging to the project[name:shop]", "LoginIAM2Project", projectName="shop")
+    await company.fails("ann", "ID.1000: virtual ID[name:ann] not belonging to the project[name:mill]", "LoginIAM2Project", projectName="mill")
     assert (await company("ann", "GetIAM2ProjectsOfVirtualID"))["inventories"] == []
-    await company("admin", "AddIAM2VirtualIDsToProject", projectUuid=shop["uuid"], virtualIDUuids=[ann], roleUuids=[role["uuid"]])
-    assert [project["name"] for project in (await company("ann", "GetIAM2ProjectsOfVirtualID"))["inventories"]] == ["shop"]
+    await company("admin", "AddIAM2VirtualIDsToProject", projectUuid=mill["uuid"], virtualIDUuids=[ann], roleUuids=[role["uuid"]])
+    assert [project["name"] for project in (await company("ann", "GetIAM2ProjectsOfVirtualID"))["inventories"]] == ["mill"]
     await company.fails("ann", "SYS.1006: operation is denied by default", "CreateVmInstance", name="outside", **MACHINE)
-    session = await company.enter("ann", "shop")
+    session = await company.enter("ann", "mill")
     assert (session["accountUuid"], session["userUuid"]) == (account, ann)
-    vm = await company("ann", "CreateVmInstance", name="shop-1", **MACHINE)
-    await company.fails("ann", f"ID.1003: *account[uuid: {account}] exceeds a quota[name: vm.num, value: 1]*", "CreateVmInstance", name="shop-2", **MACHINE)
+    vm = await company("ann", "CreateVmInstance", name="mill-1", **MACHINE)
+    await company.fails("ann", f"ID.1003: *account[uuid: {account}] exceeds a quota[name: vm.num, value: 1]*", "CreateVmInstance", name="mill-2", **MACHINE)
     await company.fails("ann", "SYS.1006: operation is denied by default", "CreateDataVolume", name="disk", diskOfferingUuid=DISK)
     await company.fails("ann", "SYS.1006: operation is denied by default", "CreateZone", name="z")
     owners = (await company("admin", "GetResourceAccount", resourceUuids=[vm["uuid"]]))["inventories"]
-    assert owners[vm["uuid"]]["name"] == "shop"
+    assert owners[vm["uuid"]]["name"] == "mill"
 
     await company.project("blog")
     await company("admin", "AddIAM2VirtualIDsToProject", projectUuid=company.uuids["blog"], virtualIDUuids=[ann])
     await company.enter("ann", "blog")
     assert await company.names("ann", "vm-instances") == [] and await company.names("ann", "iam2/projects") == ["blog"]
     await company.fails("ann", "SYS.1006: permission denied*", "StopVmInstance", uuid=vm["uuid"])
-    await company.enter("ann", "shop")
-    assert await company.names("ann", "vm-instances") == ["shop-1"]
+    await company.enter("ann", "mill")
+    assert await company.names("ann", "vm-instances") == ["mill-1"]
 
-    uuid = {"uuid": shop["uuid"]}
+    uuid = {"uuid": mill["uuid"]}
     await company("admin", "StopAllResourcesInIAM2Project", **uuid)
     assert (await company.look("ann", "vm-instances", vm["uuid"]))["state"] == "Stopped"
-    await company.fails("admin", f"SYS.1006: the project[uuid: {shop['uuid']}, name:shop] is in state of Enabled which disallows the operation[class {IAM2}.APIRecover*",
+    await company.fails("admin", f"SYS.1006: the project[uuid: {mill['uuid']}, name:mill] is in state of Enabled which disallows the operation[class {IAM2}.APIRecover*",
                         "RecoverIAM2Project", **uuid)  # fmt: skip
     await company("admin", "DeleteIAM2Project", **uuid)
-    assert (await company.look("admin", "iam2/projects", shop["uuid"]))["state"] == "Deleted"
-    await company.fails("ann", "ID.1001: Session expired", "StartVmInstance", **{"uuid": vm["uuid"]})
+    assert (await company.look("admin", "iam2/projects", mill["uuid"]))["state"] == "Deleted"
+    await company.fails("ann", "ID.1001: Session expired", "StartVmInstance", uuid=vm["uuid"])
     await company("admin", "LoginIAM2VirtualID", name="ann", **PASSWORD)
     company.sessions["ann"] = (await company("admin", "LoginIAM2VirtualID", name="ann", **PASSWORD))["uuid"]
-    await company.fails("ann", "SYS.1006: login is prohibited because the project is in state of Deleted", "LoginIAM2Project", projectName="shop")
+    await company.fails("ann", "SYS.1006: login is prohibited because the project is in state of Deleted", "LoginIAM2Project", projectName="mill")
     assert (await company("admin", "RecoverIAM2Project", **uuid))["state"] == "Enabled"
-    await company.enter("ann", "shop")
+    await company.enter("ann", "mill")
     assert (await company("ann", "StartVmInstance", uuid=vm["uuid"]))["state"] == "Running"
     await company("admin", "DeleteIAM2Project", **uuid)
     await company("admin", "ExpungeIAM2Project", **uuid)
-    assert await company.look("admin", "iam2/projects", shop["uuid"]) is None and await company.look("admin", "accounts", account) is None
+    assert await company.look("admin", "iam2/projects", mill["uuid"]) is None and await company.look("admin", "accounts", account) is None
     assert (await company.look("admin", "vm-instances", vm["uuid"]))["state"] == "Destroyed"
 
 
 async def test_who_leads_a_project_forms_groups_whose_roles_count_there_only(company):
     blog = await company.project("blog")
-    shop = await company.project("shop")
+    mill = await company.project("mill")
     await company.member("eve", projectUuid=blog["uuid"], attributes=[{"name": "__ProjectAdmin__", "value": blog["uuid"]}])
-    await company.member("bob", projectUuid=shop["uuid"])
+    await company.member("bob", projectUuid=mill["uuid"])
     eve, bob = company.uuids["eve"], company.uuids["bob"]
     await company.enter("eve", "blog")
     await company("eve", "CreateDataVolume", name="disk", diskOfferingUuid=DISK)
     group = await company("eve", "CreateIAM2VirtualIDGroup", projectUuid=blog["uuid"], name="writers")
     role = await company("eve", "CreateRole", name="machines", statements=[VM_APIS])
     await company("eve", "AddRolesToIAM2VirtualIDGroup", groupUuid=group["uuid"], roleUuids=[role["uuid"]])
-    await company.fails("eve", f"SYS.1006: *is not the owner of the resource[uuid:{shop['uuid']}, type:IAM2ProjectVO]",
-                        "CreateIAM2VirtualIDGroup", projectUuid=shop["uuid"], name="spies")  # fmt: skip
+    await company.fails("eve", f"SYS.1006: *is not the owner of the resource[uuid:{mill['uuid']}, type:IAM2ProjectVO]",
+                        "CreateIAM2VirtualIDGroup", projectUuid=mill["uuid"], name="spies")  # fmt: skip
     outside = f"SYS.1007: virtual ids[{bob}] not in the project the group[uuid:{group['uuid']}] belongs to"
     await company.fails("eve", outside, "AddIAM2VirtualIDsToGroup", groupUuid=group["uuid"], virtualIDUuids=[eve, bob])
     await company("eve", "AddIAM2VirtualIDsToProject", projectUuid=blog["uuid"], virtualIDUuids=[bob])
@@ -122,7 +122,7 @@ async def test_who_leads_a_project_forms_groups_whose_roles_count_there_only(com
     await company("eve", "AddIAM2VirtualIDsToGroup", groupUuid=group["uuid"], virtualIDUuids=[bob])
     assert await company.names("bob", f"iam2/virtual-ids?q=groups.uuid={group['uuid']}") == ["bob"]
     await company("bob", "CreateVmInstance", name="v", **MACHINE)
-    await company.enter("bob", "shop")
+    await company.enter("bob", "mill")
     await company.fails("bob", "SYS.1006: operation is denied by default", "CreateVmInstance", name="v", **MACHINE)
 
     await company.fails("eve", f"SYS.1007: virtual ID[uuid:{eve}] is project admin that cannot be removed from the project",
@@ -161,10 +161,10 @@ async def test_a_platform_admin_acts_as_admin(company):
 
 async def test_an_answer_tells_which_apis_a_virtual_id_may_call(company):
     role = await company("admin", "CreateRole", name="machines", statements=[VM_APIS])
-    shop = await company.project("shop")
-    await company.member("ann", projectUuid=shop["uuid"])
+    mill = await company.project("mill")
+    await company.member("ann", projectUuid=mill["uuid"])
     await company("admin", "AddRolesToIAM2VirtualID", virtualIDUuid=company.uuids["ann"], roleUuids=[role["uuid"]])
-    await company.enter("ann", "shop")
+    await company.enter("ann", "mill")
     question = json.dumps({"apiName": CREATE_VM, "body": {"name": "v"}})
     answer = await company("ann", "GetIAM2VirtualIDAPIPermission", apisToCheck=[question, CREATE_VOLUME])
     assert (answer["permissions"], answer["noPermission"]) == ({CREATE_VM: {"allow": True}, CREATE_VOLUME: {"allow": False}}, False)
@@ -176,8 +176,8 @@ async def test_an_answer_tells_which_apis_a_virtual_id_may_call(company):
 
 
 async def test_a_template_gives_its_attributes_and_quotas_to_projects(company):
-    shop = await company.project("shop", quota={"vm.num": 3}, attributes=[{"name": "cost centre", "value": "17"}])
-    template = await company("admin", "CreateIAM2ProjectTemplateFromProject", projectUuid=shop["uuid"], name="like shop")
+    mill = await company.project("mill", quota={"vm.num": 3}, attributes=[{"name": "cost centre", "value": "17"}])
+    template = await company("admin", "CreateIAM2ProjectTemplateFromProject", projectUuid=mill["uuid"], name="like mill")
     assert template["template"]["attributes"] == [{"name": "cost centre", "value": "17"}] and template["template"]["quota"]["vm.num"] == 3
     changed = await company("admin", "UpdateIAM2ProjectTemplate", uuid=template["uuid"], quota={"vm.num": 5})
     assert changed["template"]["quota"] == {"vm.num": 5} and changed["template"]["attributes"] == template["template"]["attributes"]
@@ -208,21 +208,21 @@ async def test_organizations_are_a_tree(company):
 
 NOBODY = "0" * 32
 REFUSALS = {
-    "a second project of a name": ("POST /iam2/projects", {"name": "shop"}, "SYS.1007", "duplicate project name[shop]"),
+    "a second project of a name": ("POST /iam2/projects", {"name": "mill"}, "SYS.1007", "duplicate project name[mill]"),
     "a project called as an account": ("POST /iam2/projects", {"name": "admin"}, "SYS.1007", "invalid project name[admin], there has been an account or project with the same name"),
     "an unknown quota": ("POST /iam2/projects", {"name": "p", "quota": {"vm.nmu": 1}}, "SYS.1007", "no quota[name:vm.nmu] found"),
     "a quota in words": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": "many"}}, "SYS.1007", "the quota[name:vm.num] is a number, not many"),
     "a list of quotas": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": [1]}}, "SYS.1007", "the quota[name:vm.num] is a number, not 1"),
     "no number for a quota": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": None}}, "SYS.1007", "the quota[name:vm.num] is a number, not null"),
-    "an attribute without a name": ("POST /iam2/projects/{shop}/attributes", {"attributes": [{"name": "a"}, {"value": "1"}]}, "SYS.1007", "attribute name cannot be null, value[1]"),
-    "an attribute that is no text": ("POST /iam2/projects/{shop}/attributes", {"attributes": [{"name": {}}]}, "SYS.1007", "attribute[name:{}, value:null] is no text"),
+    "an attribute without a name": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": "a"}, {"value": "1"}]}, "SYS.1007", "attribute name cannot be null, value[1]"),
+    "an attribute that is no text": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": {}}]}, "SYS.1007", "attribute[name:{}, value:null] is no text"),
     "a reserved name": ("POST /iam2/virtual-ids", {"name": "admin", **PASSWORD}, "SYS.1007", "admin is a reserved name, please use another name"),
     "a second virtual id of a name": ("POST /iam2/virtual-ids", {"name": "eve", **PASSWORD}, "SYS.1007", "duplicate virtualID name[eve]"),
-    "a second admin of a project": ("POST /iam2/virtual-ids/{eve}/attributes", {"attributes": [{"name": "__ProjectAdmin__", "value": "{shop}"}]}, "SYS.1006", "project[uuid:{shop}] already has a project admin"),
+    "a second admin of a project": ("POST /iam2/virtual-ids/{eve}/attributes", {"attributes": [{"name": "__ProjectAdmin__", "value": "{mill}"}]}, "SYS.1006", "project[uuid:{mill}] already has a project admin"),
     "the admin of no project": ("POST /iam2/virtual-ids/{eve}/attributes", {"attributes": [{"name": "__ProjectAdmin__", "value": NOBODY}]}, "SYS.1006", f"project[uuid:{NOBODY}] not existing"),
     "a supervisor who does not exist": ("POST /iam2/organizations", {"name": "o", "type": "Company", "attributes": [{"name": "__OrganizationSupervisor__", "value": NOBODY}]}, "SYS.1006", f"virtual ID[uuid:{NOBODY}] not existing"),
     "the login of a stranger": ("PUT /iam2/virtual-ids/login", {"loginIAM2VirtualID": {"name": "mallory", **PASSWORD}}, "ID.1000", "wrong virtual ID[name:mallory], not existing or wrong password"),
-    "a login of admin to a project": ("PUT /iam2/projects/login", {"loginIAM2Project": {"projectName": "shop"}}, "ID.1000", f"wrong virtual ID[uuid:{ADMIN}], not existing or wrong password"),
+    "a login of admin to a project": ("PUT /iam2/projects/login", {"loginIAM2Project": {"projectName": "mill"}}, "ID.1000", f"wrong virtual ID[uuid:{ADMIN}], not existing or wrong password"),
     "a login to no project": ("PUT /iam2/projects/login", {"loginIAM2Project": {"projectName": "p"}}, "ID.1000", "project[name:p] not existing"),
 }  # fmt: skip
 
@@ -233,8 +233,8 @@ async def test_projects_refuse(refusal):
     async with serve() as mock:
         await mock.login()
         company = Company(Client(mock))
-        await company.project("shop")
-        await company.member("eve", attributes=[{"name": "__ProjectAdmin__", "value": company.uuids["shop"]}])
+        await company.project("mill")
+        await company.member("eve", attributes=[{"name": "__ProjectAdmin__", "value": company.uuids["mill"]}])
         text = json.dumps([path, body if path.startswith("PUT") else {"params": body}, details])
         for name, uuid in company.uuids.items():
             text = text.replace(f"{{{name}}}", uuid)

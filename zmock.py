@@ -10531,7 +10531,7 @@ class Accounts:
         if member and is_normal:
             is_own = api.at_once or api.name == "UpdateIAM2VirtualID"
             is_normal = is_own or is_allowed or self.runs_project(account, user)
-            hint = f"in a project, with a role that allows {api.message}, it is allowed"
+            hint = f"log in to a project, with a role that allows {api.message}"
         if account == ADMIN or is_normal or (is_allowed and not member):
             return
         if user != account and not member:

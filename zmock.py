@@ -11203,7 +11203,7 @@ def type_of_attribute(cloud: Cloud, item: Item) -> str:
 @named_in_rows
 def keep_template(cloud: Cloud, template: Item, call: Call) -> None:
     """Put the attributes and the quotas of a call into a template."""
-    parts = {name: call[name] for name in ("attributes", "quota") if call[name] is not None}
+    parts = without_nulls({"attributes": call["attributes"], "quota": call["quota"]})
     parts = template["template"] | parts
     cloud.change("IAM2ProjectTemplate", template["uuid"], template=parts)
 

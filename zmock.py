@@ -2489,6 +2489,11 @@ class Resource:
             fields |= types_of(words)
         return fields
 
+    def fields_of(self, item: Item) -> dict[str, str]:
+        """Return the fields that an item of its subtype has."""
+        _, *words = self.kinds.get(item.get(self.discriminator), ("",))
+        return self.fields | types_of(words)
+
     @functools.cached_property
     def worded(self) -> list[str]:
         """Return the fields that inventories show in other words: dates, references with dates."""
@@ -9240,7 +9245,7 @@ def create(cloud: Cloud, call: Call) -> Any:
 def update(cloud: Cloud, call: Call) -> Any:
     """Change the fields that are given, and do what the row says."""
     scope = scope_of(cloud, call)
-    names = cloud.catalogue.resource(scope.type).all_fields.keys() - {"uuid"}
+    names = cloud.catalogue.resource(scope.type).fields_of(scope.item).keys() - {"uuid"}
     changes = {name: value for name, value in call.params.items() if name in names}
     if changes:  # else lastOpDate stays
         cloud.change(scope.stored, scope.item.get("uuid", call.target), **changes)

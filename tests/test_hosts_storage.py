@@ -381,9 +381,9 @@ async def test_what_an_incident_keeps_away_cannot_be_reconnected_before_it_is_ov
 
 
 async def test_an_update_by_the_api_of_another_kind_changes_what_the_object_has(cloud):
-    await cloud.create("AddCephBackupStorage", name="c", monUrls=MONS, resourceUuid="c" * 32)
-    await cloud.call("UpdateSftpBackupStorage", uuid="c" * 32, name="new", sshPort=2222)
-    item = cloud.cloud.get("BackupStorage", "c" * 32)
+    uuid = (await cloud.create("AddCephBackupStorage", name="c", monUrls=MONS))["uuid"]
+    await cloud.call("UpdateSftpBackupStorage", uuid=uuid, name="new", sshPort=2222)
+    item = cloud.cloud.get("BackupStorage", uuid)
     assert item["name"] == "new" and "sshPort" not in item
 
 

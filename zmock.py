@@ -2330,7 +2330,8 @@ class Api:
     @functools.cached_property
     def creates(self) -> bool:
         """Return True for an API that makes one object."""
-        makes_one = self.kind in ("Create", "Add") and "inventories:" not in self.answers
+        is_making = self.kind in ("Create", "Add", "Subscribe")
+        makes_one = is_making and "inventories:" not in self.answers
         return makes_one and bool(self.type) and self.type not in {p.refers for p in self.named}
 
 
@@ -2806,6 +2807,21 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class EventFamily:
+    """A kind of event of ZWatch: the notifications with this content are such events.
+
+    labels  the names of the arguments of a notification
+    level   Emergent or Normal
+    """
+
+    content: str
+    namespace: str
+    name: str
+    labels: tuple[str, ...]
+    level: str
+
+
+@dataclass(frozen=True)
 class Struct:
     """A class of objects that no query reaches: they are only parts of answers."""
 
@@ -3226,6 +3242,7 @@ TABLES = {
     "tags": TagRule,
     "providers": Provider,
     "metrics": Metric,
+    "events": EventFamily,
 }
 ATTRIBUTES = {"fields": "field_words", "relations": "relation_words"}  # of keys that mean more here
 GET_IT = "get it from where zmock.py came from"
@@ -3256,6 +3273,7 @@ class Catalogue:
         self.tag_rules: list[TagRule] = [*tables["tags"].values()]
         self.providers: list[Provider] = [*tables["providers"].values()]
         self.metrics: dict[str, Metric] = tables["metrics"]
+        self.events: dict[str, EventFamily] = tables["events"]
         self.fields_of_items: dict[str, dict[str, str]] = {}  # see item_fields
         self.names_of_items: dict[str, frozenset[str]] = {}  # see names_in_items
         self.resources = with_subtypes(rows)
@@ -3684,6 +3702,7 @@ IDENTIFIERS = {  # the keys that tell a row from others of its table, if it is n
     "errors": ("code",),
     "providers": ("type",),
     "metrics": ("namespace", "name"),
+    "events": ("content",),
 }
 
 
@@ -4917,6 +4936,7 @@ class Database(tinydb.TinyDB):
         self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
         self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
+        self.listeners: dict[str, Callable[[], None]] = {}  # hear of each change of a type
         # TinyDB's methods may run in another thread than the loop.
         self.call_in_loop: Callable[..., Any] = operator.call
 
@@ -5015,6 +5035,8 @@ class Database(tinydb.TinyDB):
             self.watch(type, uuid, before)
         if self.log is not None:
             self.log.append((type, uuid, before, item))
+        if type in self.listeners:
+            self.listeners[type]()
 
     @contextlib.contextmanager
     def all_or_nothing(self) -> Iterator[list[tuple]]:
@@ -8196,6 +8218,7 @@ class Jobs:
             "target": call.target,
             "name": call["name"] or self.cloud.resource_of(call.api, call.params).get("name"),
             "hook": hook,
+            "account": call.account,
             "schema": schema,
             "key": call.key,
             "merge": call.fault.merge,
@@ -8423,10 +8446,7 @@ class Jobs:
             await self.deliver(record)
 
     async def deliver(self, record: Item) -> None:
-        """POST a result to its web-hook, up to 15 times, until the answer is a 2xx.
-
-        A 202 that waits for its web-hook leaves after the first time.
-        """
+        """POST a result to its web-hook."""
         uuid = record["uuid"]
         body = to_json(self.result(record, record["schema"]) or {})
         headers = {
@@ -8434,15 +8454,24 @@ class Jobs:
             "X-Job-UUID": uuid,
             "X-Job-Success": "true" if record["state"] == "succeeded" else "false",
         }
+        await self.deliver_body(uuid, record["hook"], body, headers, f"web-hook of {record['api']}")
+
+    async def deliver_body(
+        self, uuid: Uuid, url: str, body: bytes, headers: dict[str, str], name: str
+    ) -> None:
+        """POST a body, up to 15 times, until the answer is a 2xx.
+
+        A 202 that waits for the web-hook of its job leaves after the first time.
+        """
         for attempt in range(HOOK_TRIES):
             if attempt:
-                await self.clock.sleep(HOOK_GAP, f"web-hook of {record['api']}")
-            taken = await self.post(record["hook"], body, headers)
-            self.posts.append((uuid, record["hook"], taken))
+                await self.clock.sleep(HOOK_GAP, name)
+            taken = await self.post(url, body, headers)
+            self.posts.append((uuid, url, taken))
             self.release_answer(uuid)
             if taken:
                 return
-        log.warning("web-hook %s never took the result of job %s", record["hook"], uuid)
+        log.warning("%s: %s has taken nothing", name, url)
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> bool:
         """Return True if a web-hook answers with a 2xx."""
@@ -8681,6 +8710,8 @@ def on(event: str, *subjects: str) -> Callable:
     on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
     on("called", "")               (cloud, call)         may refuse a call before its row does
     on("tagging", "")              (cloud, tag, vo, uuid, l3)    may refuse a system tag
+    on("notified", "")             (cloud, item)         a notification was added
+    on("planning", "")             (cloud)               all timers are set anew
     on("computed", "Host.x")       (cloud, item)         works out a field when it is looked at
     """
 
@@ -8812,13 +8843,15 @@ FORMS: dict[str, Callable] = {
     "Count": functools.partial(is_between, low=0, high=(1 << 63) - 1),
     "Cron": read_cron,
     "Domain": DOMAIN.fullmatch,
+    "EmailAddress": re.compile(r"[^@\s]+@[^@\s]+").fullmatch,
     "HealthTarget": re.compile(r"tcp:(default|0*[1-9]\d{0,4})", re.A).fullmatch,
     "Hostname": is_hostname,
     "IPv4": address_of,
     "IcmpCode": functools.partial(is_between, low=-1, high=3),
     "IcmpType": functools.partial(is_between, low=-1, high=255),
     "ImageUrl": re.compile(r"((http|https|ftp|sftp|upload|zstore)://|file:///|/).*", re.S).match,
-    "Label": re.compile(r"\w+ *=~? *[\w|.:-]*").fullmatch,
+    "HttpUrl": re.compile(r"https?://[^/?#:\s]\S*").fullmatch,
+    "Label": re.compile(r"\w+ *=~? *[\w|./:-]*").fullmatch,
     "Long": re.compile(r"-?\d{1,18}", re.A).fullmatch,
     "Mac": re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.I).fullmatch,
     "MonHost": re.compile(r".*@[\w.-]+([:/?].*)?", re.A).fullmatch,
@@ -8830,7 +8863,9 @@ FORMS: dict[str, Callable] = {
     "NfsSystemPath": re.compile("[^:]*:/(dev|proc|sys)[^:]*").fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
     "Path": re.compile("/.*", re.S).match,
+    "Phone": re.compile(r"\+\d{1,4}-\d{4,14}", re.A).fullmatch,
     "Port": functools.partial(is_between, low=0, high=65535),
+    "Reserved": re.compile("ZStack/").match,
     "RiskyPassword": re.compile("password").match,
     "Selector": re.compile(r'[\w:]+(\{( *\w+ *=~? *"[\w|.:-]*" *(,|(?=\})))* *\})?').fullmatch,
     "Span": re.compile("[1-9][0-9]{0,8}[smhd]?").fullmatch,
@@ -10071,6 +10106,7 @@ class Cloud:
             body = to_json([self.inventory("Notification", item)])
             headers = {"Content-Type": "application/json"}
             self.clock.spawn(self.jobs.post(url, body, headers))
+        self.notice("notified", "", item)
 
     def notify_failure(self, call: Call, error: ApiError) -> None:
         """Add the notification of a call that failed, unless it was to create something."""
@@ -16677,6 +16713,7 @@ def plan_all(cloud: Cloud) -> None:
     """Plan all jobs for a clock that shows another time. Runs that it passed over are not made."""
     for tie in [*cloud.store.rows("SchedulerJobSchedulerTrigger")]:
         plan(cloud, tie, cloud.clock.now())
+    cloud.notice("planning", "")
 
 
 def follow_dates(cloud: Cloud, seconds: Seconds) -> None:
@@ -16902,6 +16939,7 @@ def license_fields(cloud: Cloud, text: str) -> Item:
 OWN_SHARE = 0.05  # of a host, for itself
 MOST_RATE = 100 << 20  # bytes a second that an object reads, writes, receives or sends itself
 MOST_VALUES = 120_000  # that a call computes
+MOST_POINTS = 5000  # of clients
 LONG_SPANS = {"m": 60, "h": 3600, "d": DAY}  # seconds
 
 
@@ -16989,10 +17027,8 @@ def metric_of(cloud: Cloud, params: Item) -> tuple[Metric, dict[str, list[str]]]
         name, _, inner = params["expression"].rstrip("}").partition("{")
         texts = filter(str.strip, inner.split(","))
     wanted = {"exported_instance": params["vmUuids"]} if "vmUuids" in params else {}
-    for text in texts:
-        label, _, value = text.partition("=")
-        wanted[label.strip()] = value.strip('~ "').split("|")
-    key, metrics = f"{namespace} {name}", cloud.catalogue.metrics
+    wanted |= wanted_labels(texts)
+    key, metrics = f"{namespace} {name}", put_metrics(cloud) | cloud.catalogue.metrics
     if key not in metrics:
         hint = did_you_mean(key, metrics)[2:]
         raise BadParameter(f"the namespace[{namespace}] has no metric[{name}]", hint)
@@ -17004,21 +17040,52 @@ def metric_of(cloud: Cloud, params: Item) -> tuple[Metric, dict[str, list[str]]]
     return metrics[key], wanted
 
 
-def series_of(cloud: Cloud, call: Call) -> Iterator[tuple[Item, list[tuple[int, float]]]]:
-    """Yield the labels and the points of each series that a call wants.
+def wanted_labels(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return the values that texts want: ["a=b", "c=~d|e"] -> {"a": ["b"], "c": ["d", "e"]}."""
+    wanted = {}
+    for text in texts:
+        label, _, value = text.partition("=")
+        wanted[label.strip()] = value.strip('~ "').split("|")
+    return wanted
 
-    Raise SYS.1006 for too many values.
+
+def fits_labels(labels: Item, wanted: dict[str, list[str]]) -> bool:
+    return all(labels.get(name) in texts for name, texts in wanted.items())
+
+
+def put_metrics(cloud: Cloud) -> dict[str, Metric]:
+    """Return the metrics of the points that clients have put."""
+    labels: dict[tuple[str, str], dict] = defaultdict(dict)
+    for point in cloud.store.rows("MetricDatum"):
+        key = point["namespace"], point["metricName"]
+        labels[key].update(point["labels"])
+    return {" ".join(key): Metric(*key, "MetricDatum", "", "", labels[key]) for key in labels}
+
+
+def series_of(
+    cloud: Cloud, call: Call, times: range | None = None
+) -> Iterator[tuple[Item, list[tuple[int, float]]]]:
+    """Yield the labels and the points of each series that a call wants, by default at its times.
+
+    Each point that clients have put is a series. Raise SYS.1006 for too many values.
     """
     metric, wanted = metric_of(cloud, call.params)
-    times, room = times_of(cloud, call.params), MOST_VALUES
+    times, room = times or times_of(cloud, call.params), MOST_VALUES
     for item in cloud.queries_of(call).tables.in_order(metric.type):
+        if metric.type == "MetricDatum":
+            is_meant = (item["namespace"], item["metricName"]) == (metric.namespace, metric.name)
+            second = int(cloud.clock.date_of_stamp(item["createDate"]))
+            is_then = times.start <= second < times.stop
+            if is_meant and is_then and fits_labels(item["labels"], wanted):
+                yield item["labels"], [(second, item["value"])]
+            continue
         later = working_times(cloud, item, times)
         count = cpus_of(item) if "cpu" in metric.labels.values() else 1
         vms = cloud.find("VmInstance", "hostUuid", item["uuid"])
         for number in range(count if later else 0):
             values = item | {"cpu": str(number)}
             labels = {name: values.get(key, key) for name, key in metric.labels.items()}
-            if all(labels[name] in texts for name, texts in wanted.items()):
+            if fits_labels(labels, wanted):
                 room -= len(later) * (1 + len(vms))
                 if room < 0:
                     hint = "choose a longer period, a shorter time, or fewer series by their labels"
@@ -17048,7 +17115,7 @@ def points_of(
 @behaviour
 def get_all_metric_metadata(cloud: Cloud, call: Call) -> Item:
     metrics = []
-    for metric in cloud.catalogue.metrics.values():
+    for metric in [*cloud.catalogue.metrics.values(), *put_metrics(cloud).values()]:
         if metric.namespace != "Prometheus":
             names = {"namespace": metric.namespace, "name": metric.name}
             metrics.append(names | {"labelNames": [*metric.labels]})
@@ -17093,6 +17160,273 @@ def prometheus_query_pass_through(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def prometheus_query_vm_monitoring_data(cloud: Cloud, call: Call) -> Item:
     return prometheus_query_pass_through(cloud, call)
+
+
+@behaviour
+def prometheus_query_metadata(cloud: Cloud, call: Call) -> Item:
+    """Return the labels of the series that any selector matches, as Prometheus does."""
+    data = []
+    for selector in call["matches"]:
+        call.params["expression"] = selector
+        data += [labels for labels, _ in series_of(cloud, call)]
+    return {"inventories": {"status": "success", "data": data}}
+
+
+@behaviour
+def prometheus_query_label_values(cloud: Cloud, call: Call) -> Item:
+    """Return the values of labels in all series of Prometheus."""
+    metrics, values = cloud.catalogue.metrics.values(), {}
+    call.params["matches"] = [row.name for row in metrics if row.namespace == "Prometheus"]
+    series = prometheus_query_metadata(cloud, call)["inventories"]["data"]
+    for name in call["labels"]:
+        values[name] = sorted({labels[name] for labels in series if name in labels})
+    return {"inventories": values}
+
+
+# points that clients put
+
+POINT = ("metricName!", "value:double! -1000000000000000000..1000000000000000000", "labels:map")
+
+
+@behaviour
+def put_metric_data(cloud: Cloud, call: Call) -> None:
+    """Store points in the place of the oldest ones, and evaluate the alarms on them."""
+    points = cloud.store.table("MetricDatum").items
+    for data in call["data"]:
+        point = {"namespace": call["namespace"]}
+        for spec in map(ValueSpec.parse, POINT):
+            point[spec.name] = cloud.read(spec, data.get(spec.name))
+            cloud.check_param(call.api, spec, point[spec.name], [])
+        cloud.add("MetricDatum", **without_nulls(point))
+        if len(points) > MOST_POINTS:
+            cloud.remove("MetricDatum", next(iter(points)))
+    for alarm in cloud.find("Alarm", "namespace", call["namespace"]):
+        evaluate_alarm(cloud, alarm["uuid"])
+
+
+# alarms
+
+COMPARISONS = {
+    "GreaterThanOrEqualTo": operator.ge,
+    "GreaterThan": operator.gt,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+SHORTEST_PERIOD = 10  # seconds; the series change as often
+MOST_SERIES = 100  # that an alarm regards
+PERIODS_AHEAD = 100  # that are worked out at once
+Reading = tuple[str, float | None, Item]  # a status, and the value of a series with its labels
+
+
+def label_texts(cloud: Cloud, type: str, key: str, uuid: Uuid) -> list[str]:
+    """Return the labels of an alarm or of a subscription, as GetMetricData takes them."""
+    return [f"{label['key']}=~{label['value']}" for label in cloud.find(type, key, uuid)]
+
+
+def request_of(cloud: Cloud, alarm: Item) -> Call:
+    """Return the GetMetricData of an alarm, by its owner."""
+    labels = label_texts(cloud, "AlarmLabel", "alarmUuid", alarm["uuid"])
+    api, owner = cloud.catalogue.apis["GetMetricData"], alarm.get("owner", ADMIN)
+    return Call(api, alarm | {"labels": labels}, account=owner, user=owner)
+
+
+def readings(cloud: Cloud, alarm: Item, end: int, count: int = 1) -> list[Reading]:
+    """Return what an alarm reads in `count` periods, the first one ending at `end`.
+
+    That is the value of a series at the end of the period, and any point of it that a client has
+    put. A value that meets the condition counts before all others.
+    """
+    request, width = request_of(cloud, alarm), max(SHORTEST_PERIOD, alarm["period"])
+    is_met = COMPARISONS[alarm["comparisonOperator"]]
+    read: list[Reading] = [("InsufficientData", None, {})] * count
+    with contextlib.suppress(ApiError):  # the points of its metric are gone
+        is_put = metric_of(cloud, request.params)[0].type == "MetricDatum"
+        begin = end - width + 1
+        times = range(begin if is_put else end, end + (count - 1) * width + 1, width)
+        for labels, points in itertools.islice(series_of(cloud, request, times), MOST_SERIES):
+            for second, value in points:
+                index = (second - begin) // width
+                if is_met(value, alarm["threshold"]):
+                    read[index] = "Alarm", value, labels
+                elif read[index][0] != "Alarm":
+                    read[index] = "OK", value, labels
+    return read
+
+
+def is_news(cloud: Cloud, alarm: Item, status: str, date: Seconds) -> bool:
+    """Return True if a status is another one, or Alarm when that is to be told again."""
+    interval = alarm.get("repeatInterval")
+    if status != alarm["status"] or status != "Alarm" or not interval:
+        return status != alarm["status"]
+    return date >= cloud.clock.date_of_stamp(alarm["firedDate"]) + interval
+
+
+def plan_alarm(cloud: Cloud, alarm: Item, periods: int = PERIODS_AHEAD) -> None:
+    """Set the timer of an enabled alarm to the first of the next periods that ends with news."""
+    timers, uuid = cloud.part(ScheduleTimers), alarm["uuid"]
+    width = max(SHORTEST_PERIOD, alarm["period"])
+    if uuid in timers:
+        timers.pop(uuid).cancel()
+    if not cloud.store.peek("Alarm", uuid) or alarm["state"] == "Disabled":
+        return
+    begin = cloud.clock.date_of_stamp(alarm["createDate"])
+    end = int(begin + max(0, cloud.clock.now() - begin) // width * width)
+    for status, _, _ in readings(cloud, alarm, end + width, periods):
+        end += width
+        if is_news(cloud, alarm, status, end):
+            break
+    name = f"evaluate alarm {alarm['name']}"
+    timers[uuid] = cloud.clock.at(end, functools.partial(evaluate_alarm, cloud, uuid), name)
+
+
+@on("planning", "")
+def plan_alarms(cloud: Cloud) -> None:
+    """Plan all alarms. Those that look far ahead are planned anew if machines or hosts change."""
+    cloud.store.listeners |= dict.fromkeys(("VmInstance", "Host"), lambda: look_again(cloud))
+    for alarm in cloud.store.rows("Alarm"):
+        plan_alarm(cloud, alarm)
+
+
+def look_again(cloud: Cloud) -> None:
+    """Let each alarm be evaluated at the end of its present period."""
+    for uuid, timer in [*cloud.part(ScheduleTimers).items()]:
+        alarm = cloud.look("Alarm", uuid)
+        if alarm and timer.due > cloud.clock.now() + alarm["period"]:
+            plan_alarm(cloud, alarm, 1)
+
+
+@on("removed", "Alarm")
+@named_in_rows
+def watch_metric(cloud: Cloud, item: Item, call: Call | None = None) -> None:
+    """Plan an alarm that is new, removed or changed, or has other labels.
+
+    Raise SYS.1007 for a metric or a label that is unknown.
+    """
+    alarm = cloud.store.peek("Alarm", item.get("alarmUuid", item["uuid"]))
+    if alarm:
+        metric_of(cloud, request_of(cloud, alarm).params)
+    plan_alarm(cloud, alarm or item)
+
+
+def evaluate_alarm(cloud: Cloud, uuid: Uuid) -> None:
+    """Tell of news of an enabled alarm in the period that ends now."""
+    alarm, now = cloud.look("Alarm", uuid), math.floor(cloud.clock.now())
+    if alarm["state"] == "Enabled":
+        (reading,) = readings(cloud, alarm, now)
+        if is_news(cloud, alarm, reading[0], now) and not cloud.outages.nodes_away:
+            announce(cloud, alarm, *reading)
+        plan_alarm(cloud, cloud.look("Alarm", uuid))
+
+
+def announce(cloud: Cloud, alarm: Item, status: str, value: float | None, labels: Item) -> None:
+    """Tell the topics of an alarm that it begins, lasts or ends.
+
+    Notifications of new statuses are its history.
+    """
+    uuid, fields = alarm["uuid"], cloud.catalogue.structs["AlarmData"].fields
+    data = {name: alarm[name] for name in alarm.keys() & fields.keys()}
+    data |= {"alarmUuid": uuid, "alarmName": alarm["name"], "alarmStatus": status}
+    data |= {"accountUuid": alarm.get("owner"), "time": int(cloud.clock.now() * 1000)}
+    data |= {"metricValue": value, "labels": json.dumps(labels)}
+    if status != alarm["status"]:
+        arguments, content = [alarm["name"], status], "the alarm[name:%s] becomes %s"
+        cloud.notify(content, arguments, "AlarmVO", uuid, name="alarm", opaque=without_nulls(data))
+    cloud.change("Alarm", uuid, status=status, firedDate=cloud.clock.stamp())
+    if "Alarm" in (status, alarm["status"]):
+        publish(cloud, cloud.find("AlarmAction", "alarmUuid", uuid), data)
+
+
+def publish(cloud: Cloud, actions: Iterable[Item], message: Item) -> None:
+    """POST a message to the HTTP endpoints of topics. Only what is enabled gets it."""
+    for action in actions:
+        topic = cloud.look("SNSTopic", action["actionUuid"])
+        for subscriber in cloud.find("SNSSubscriber", "topicUuid", topic["uuid"]):
+            endpoint = cloud.look("SNSApplicationEndpoint", subscriber["endpointUuid"])
+            if endpoint["type"] == "HTTP" and "Disabled" not in (topic["state"], endpoint["state"]):
+                headers = {"Content-Type": "application/json; charset=utf-8"}
+                if user := endpoint.get("username"):
+                    login = aiohttp.BasicAuth(user, endpoint.get("password", ""), "utf-8")
+                    headers["Authorization"] = login.encode()
+                place, body = (endpoint["uuid"], endpoint["url"]), to_json(message)
+                cloud.clock.spawn(cloud.jobs.deliver_body(*place, body, headers, endpoint["name"]))
+
+
+# events, histories and audits
+
+
+def event_of(cloud: Cloud, notification: Item) -> Item | None:
+    """Return the event that a notification tells of, or None."""
+    family = cloud.catalogue.events.get(notification["content"])
+    if not family:
+        return None
+    event = {"namespace": family.namespace, "name": family.name, "emergencyLevel": family.level}
+    event |= {"resourceId": notification["resourceUuid"], "time": notification["time"]}
+    return event | {"labels": dict(zip(family.labels, json.loads(notification["arguments"])))}
+
+
+@on("notified", "")
+def tell_subscribers(cloud: Cloud, notification: Item) -> None:
+    event = event_of(cloud, notification) or {}
+    for subscription in cloud.find("EventSubscription", "eventName", event.get("name")):
+        key = "subscriptionUuid", subscription["uuid"]
+        wanted = wanted_labels(label_texts(cloud, "EventSubscriptionLabel", *key))
+        if fits_labels(event["labels"], wanted):
+            publish(cloud, cloud.find("EventSubscriptionAction", *key), event)
+
+
+@behaviour
+def get_all_event_metadata(cloud: Cloud, call: Call) -> Item:
+    families, events = cloud.catalogue.events.values(), []
+    for row in families:
+        events.append({"namespace": row.namespace, "name": row.name, "labelNames": [*row.labels]})
+    return {"events": events}
+
+
+@behaviour
+def get_event_data(cloud: Cloud, call: Call) -> Item:
+    events = (event_of(cloud, item) for item in cloud.store.rows("Notification"))
+    return newest(cloud, call, "EventData", filter(None, events))
+
+
+@behaviour
+def get_alarm_data(cloud: Cloud, call: Call) -> Item:
+    notifications = cloud.find("Notification", "name", "alarm")
+    return newest(cloud, call, "AlarmData", [item["opaque"] for item in notifications])
+
+
+@behaviour
+def get_audit_data(cloud: Cloud, call: Call) -> Item:
+    """Return the api-jobs that have ended and are still known."""
+    audits = []
+    for job in cloud.store.rows("Job"):
+        if job["state"] in OVER:
+            audit = {"apiName": cloud.catalogue.apis[job["api"]].message}
+            audit |= {"operatorAccountUuid": job.get("account"), "resourceUuid": job.get("target")}
+            audit |= {"error": failure_of(job) or None, "time": int(job["created"] * 1000)}
+            audit["requestUuid"] = job["uuid"]
+            audit["duration"] = int((job["finished"] - job["created"]) * 1000)
+            audits.append(without_nulls(audit))
+    return newest(cloud, call, "AuditData", audits)
+
+
+def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item:
+    """Answer the newest of some records that are in the times of a call and meet its conditions.
+
+    Raise SYS.1007 for a condition on no field of theirs.
+    """
+    wanted, fields = wanted_labels(call["conditions"] or ()), cloud.catalogue.structs[type].fields
+    for name in wanted.keys() - fields.keys():
+        details = f"invalid label[{name}], valid queryable labels are [{', '.join(fields)}]"
+        raise ApiError("SYS.1007", details)
+    if not cloud.by_admin(call):
+        wanted["accountUuid"] = [call.account]
+    now, selected = cloud.clock.now(), []
+    begin = call["startTime"] or now - (call["offsetAheadOfCurrentTime"] or now)
+    for item in records:
+        is_then = begin <= item["time"] / 1000 <= (call["endTime"] or now)
+        if is_then and fits_labels(item, wanted):
+            selected.append(item)
+    return {call.api.answers: selected[::-1][: call["limit"]]}
 
 
 # ---- Clouds --------------------------------------------------------------------------------------

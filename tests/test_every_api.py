@@ -38,6 +38,7 @@ BY_NAME = {
     "mac": "fa:00:00:00:00:01", "prefix": "10.9.0.0/16", "nexthop": "10.20.0.9", "managementNodeUuid": "@management-node", "license": base64.b64encode(b"{}").decode(),
     "startIp": "172.30.0.2", "endIp": "172.30.0.9", "netmask": "255.255.255.0", "gateway": "172.30.0.1", "accountName": "admin", "userName": "operator",
     "monUrls": ["root:password@10.10.0.91"], "diskUuid": "disk-2", "hostname": "h", "physicalInterface": "eth0", "loadBalancerPort": 80, "all": True, "l3NetworkUuid": "@l3-public",
+    "email": "ops@example.com", "phoneNumber": "+86-12388889999", "actionType": "sns", "actionUuid": "@topic-alarms", "applicationPlatformType": "Email",
 }  # fmt: skip
 MONITORED = [f"{kind}{place}" for kind in ("Ceph", "Fusionstor") for place in ("PrimaryStorage", "BackupStorage")]
 MORE_MONS = [f"AddMonTo{storage}" for storage in MONITORED]
@@ -126,6 +127,15 @@ GIVEN = {
     "GetLocalStorageHostDiskCapacity": {"primaryStorageUuid": "@ps-local"},
     "GetMetricData": {"namespace": "ZStack/VM", "metricName": "CPUUsedUtilization"},
     "GetMetricLabelValue": {"namespace": "ZStack/VM", "metricName": "CPUUsedUtilization", "labelNames": ["CPUNum"]},
+    "CreateAlarm": {"namespace": "ZStack/VM", "metricName": "CPUAllUsedUtilization"},
+    "AddLabelToAlarm": {"key": "VMUuid", "alarmUuid": "@made"},
+    "AddActionToAlarm": {"alarmUuid": "@made"},
+    "RemoveActionFromAlarm": {"alarmUuid": "@alarm-web-1-cpu"},
+    "SubscribeEvent": {"namespace": "ZStack/Host", "eventName": "HostDisconnected"},
+    "AddLabelToEventSubscription": {"key": "HostUuid"},
+    "PutMetricData": {"data": [{"metricName": "Depth", "value": 1.5}]},
+    "GetMonitorItem": {"resourceType": "HostVO"},
+    "PrometheusQueryMetadata": {"matches": ["collectd:collectd_memory"]},
     "PrometheusQueryPassThrough": {"expression": "collectd:collectd_memory"},
     "PrometheusQueryVmMonitoringData": {"expression": "collectd:collectd_virt_memory", "vmUuids": ["@vm-web-1"]},
     "LocalStorageMigrateVolume": {"volumeUuid": "@local", "destHostUuid": "@host-4"},
@@ -183,6 +193,15 @@ VPC_NETWORK = (ROUTER, ("CreateL3Network", {"resourceUuid": "@vpc", "type": "L3V
                ("AttachNetworkServiceToL3Network", {"l3NetworkUuid": "@vpc", "networkServices": {named("provider-vrouter"): ["IPsec"]}}),
                ("AttachL3NetworkToVm", {"vmInstanceUuid": "@router", "l3NetworkUuid": "@vpc"}))
 FIRST = {
+    **dict.fromkeys(("AddLabelToAlarm", "AddActionToAlarm"), (("CreateAlarm", {"resourceUuid": "@made"}),)),
+    "RemoveLabelFromEventSubscription": (("AddLabelToEventSubscription", {}),),
+    "RemoveActionFromEventSubscription": (("AddActionToEventSubscription", {}),),
+    "RemoveSNSDingTalkAtPerson": (("AddSNSDingTalkAtPerson", {}),),
+    "ValidateSNSEmailPlatform": (("CreateSNSEmailPlatform", {}),),
+    "UpdateEmailMedia": (("CreateEmailMedia", {}),),
+    "UpdateEmailMonitorTriggerAction": (("CreateEmailMonitorTriggerAction", {}),),
+    "UnsubscribeSNSTopic": (("SubscribeSNSTopic", {}),),
+    "DetachMonitorTriggerActionFromTrigger": (("AttachMonitorTriggerActionToTrigger", {}),),
     **{f"{api}Mon": ((f"Add{api[6:]}", {}),) for api in (f"Update{storage}" for storage in MONITORED)},
     **{api: (("DeleteIAM2Project", {}),) for api in ("RecoverIAM2Project", "ExpungeIAM2Project")},
     **{api: (("AddAttributesToIAM2Project", {}),) for api in ("UpdateIAM2ProjectAttribute", "RemoveAttributesFromIAM2Project")},
@@ -317,7 +336,7 @@ def test_all_of_what_clients_use_is_simulated(collection):
 # members of answers that are maps, of which the server names nothing (JsonSchemaBuilder.java)
 MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", "GetResourceAccount.inventories", "GetCandidatePrimaryStoragesForCreatingVm.dataVolumePrimaryStorages", "GetCurrentTime.currentTime",
         "GetLicenseCapabilities.capabilities", "GetNetworkServiceTypes.types", "GetVmCapabilities.capabilities", "GetVolumeCapabilities.capabilities",
-        "GetMetricLabelValue.labels", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
+        "GetMetricLabelValue.labels", "PrometheusQueryLabelValues.inventories", "PrometheusQueryMetadata.inventories", "GetVpcVRouterDistributedRoutingConnections.inventories", "KvmRunShell.inventory", "PrometheusQueryPassThrough.inventories",
         "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory", "GetLdapEntry.inventories",
         "GetCandidateLdapEntryForBinding.inventories", "GetResourceFromResourceStack.resources",
         "GetIAM2VirtualIDAPIPermission.permissions"}  # fmt: skip

@@ -254,7 +254,7 @@ async def test_prometheus_selects_by_machine_and_by_label(cloud):
 VM = {"namespace": "ZStack/VM", "metricName": "MemoryUsedBytes"}
 PASS, OF_VMS = "PrometheusQueryPassThrough", "PrometheusQueryVmMonitoringData"
 REFUSED = {
-    "an unknown namespace": ("GetMetricData", VM | {"namespace": "ZStack/Vm"}, "no namespace[ZStack/Vm] defined in the system: zmock has ZStack/VM and ZStack/Host"),
+    "an unknown namespace": ("GetMetricData", VM | {"namespace": "ZStack/Vm"}, "the namespace[ZStack/Vm] has no metric[MemoryUsedBytes]"),
     "an unknown metric": ("GetMetricData", VM | {"metricName": "CPUUsedUtilisation"}, "the namespace[ZStack/VM] has no metric[CPUUsedUtilisation]"),
     "an unknown metric for label values": ("GetMetricLabelValue", VM | {"metricName": "x", "labelNames": ["a"]}, "has no metric[x]"),
     "an unknown label": ("GetMetricData", VM | {"labels": ["VmUuid=1"]}, "metric[MemoryUsedBytes] of the namespace[ZStack/VM] has no label named VmUuid"),

@@ -17028,16 +17028,17 @@ def metric_of(cloud: Cloud, params: Item) -> tuple[Metric, dict[str, list[str]]]
         texts = filter(str.strip, inner.split(","))
     wanted = {"exported_instance": params["vmUuids"]} if "vmUuids" in params else {}
     wanted |= wanted_labels(texts)
-    key, metrics = f"{namespace} {name}", put_metrics(cloud) | cloud.catalogue.metrics
-    if key not in metrics:
+    key, metrics = f"{namespace} {name}", cloud.catalogue.metrics
+    metric = metrics.get(key) or put_metrics(cloud).get(key)
+    if not metric:
         hint = did_you_mean(key, metrics)[2:]
         raise BadParameter(f"the namespace[{namespace}] has no metric[{name}]", hint)
-    labels = metrics[key].labels
+    labels = metric.labels
     for label in (*wanted, *params.get("labelNames", ())):
         if label not in labels:
             details = f"metric[{name}] of the namespace[{namespace}] has no label named {label}"
             raise BadParameter(details, f"its labels are {', '.join(labels)}")
-    return metrics[key], wanted
+    return metric, wanted
 
 
 def wanted_labels(texts: Iterable[str]) -> dict[str, list[str]]:
@@ -17079,13 +17080,13 @@ def series_of(
             if is_meant and is_then and fits_labels(item["labels"], wanted):
                 yield item["labels"], [(second, item["value"])]
             continue
-        later = working_times(cloud, item, times)
         count = cpus_of(item) if "cpu" in metric.labels.values() else 1
-        vms = cloud.find("VmInstance", "hostUuid", item["uuid"])
-        for number in range(count if later else 0):
+        for number in range(count):
             values = item | {"cpu": str(number)}
             labels = {name: values.get(key, key) for name, key in metric.labels.items()}
-            if fits_labels(labels, wanted):
+            later = working_times(cloud, item, times) if fits_labels(labels, wanted) else ()
+            if later:
+                vms = cloud.find("VmInstance", "hostUuid", item["uuid"])
                 room -= len(later) * (1 + len(vms))
                 if room < 0:
                     hint = "choose a longer period, a shorter time, or fewer series by their labels"
@@ -17185,7 +17186,8 @@ def prometheus_query_label_values(cloud: Cloud, call: Call) -> Item:
 
 # points that clients put
 
-POINT = ("metricName!", "value:double! -1000000000000000000..1000000000000000000", "labels:map")
+LARGEST = 10**18
+POINT = ("metricName!", "value:double!", f"value:double -{LARGEST}..{LARGEST}", "labels:map")
 
 
 @behaviour
@@ -17214,7 +17216,8 @@ COMPARISONS = {
 }
 SHORTEST_PERIOD = 10  # seconds; the series change as often
 MOST_SERIES = 100  # that an alarm regards
-PERIODS_AHEAD = 100  # that are worked out at once
+PARTS = 5  # of a period
+FEW_PERIODS, MANY_PERIODS = 4, 256  # that are worked out at once
 Reading = tuple[str, float | None, Item]  # a status, and the value of a series with its labels
 
 
@@ -17233,19 +17236,24 @@ def request_of(cloud: Cloud, alarm: Item) -> Call:
 def readings(cloud: Cloud, alarm: Item, end: int, count: int = 1) -> list[Reading]:
     """Return what an alarm reads in `count` periods, the first one ending at `end`.
 
-    That is the value of a series at the end of the period, and any point of it that a client has
-    put. A value that meets the condition counts before all others.
+    An alarm is on if all points of a series in the period meet its condition. Of a series that is
+    made up these are PARTS points, or one if the period is not divisible, the last one at its end.
+    The value is that of the point that is next to not meeting it.
     """
     request, width = request_of(cloud, alarm), max(SHORTEST_PERIOD, alarm["period"])
     is_met = COMPARISONS[alarm["comparisonOperator"]]
+    weakest: Callable = min if "Greater" in alarm["comparisonOperator"] else max
     read: list[Reading] = [("InsufficientData", None, {})] * count
+    step = width if width % PARTS else width // PARTS
+    if f"{alarm['namespace']} {alarm['metricName']}" not in cloud.catalogue.metrics:
+        step = 1
+    begin = end - width + step
+    times = range(begin, end + (count - 1) * width + 1, step)
+    series = itertools.islice(series_of(cloud, request, times), MOST_SERIES)
     with contextlib.suppress(ApiError):  # the points of its metric are gone
-        is_put = metric_of(cloud, request.params)[0].type == "MetricDatum"
-        begin = end - width + 1
-        times = range(begin if is_put else end, end + (count - 1) * width + 1, width)
-        for labels, points in itertools.islice(series_of(cloud, request, times), MOST_SERIES):
-            for second, value in points:
-                index = (second - begin) // width
+        for labels, points in series:
+            for index, group in itertools.groupby(points, lambda at: (at[0] - begin) // width):
+                value = weakest(value for _, value in group)
                 if is_met(value, alarm["threshold"]):
                     read[index] = "Alarm", value, labels
                 elif read[index][0] != "Alarm":
@@ -17261,7 +17269,7 @@ def is_news(cloud: Cloud, alarm: Item, status: str, date: Seconds) -> bool:
     return date >= cloud.clock.date_of_stamp(alarm["firedDate"]) + interval
 
 
-def plan_alarm(cloud: Cloud, alarm: Item, periods: int = PERIODS_AHEAD) -> None:
+def plan_alarm(cloud: Cloud, alarm: Item, periods: int = FEW_PERIODS) -> None:
     """Set the timer of an enabled alarm to the first of the next periods that ends with news."""
     timers, uuid = cloud.part(ScheduleTimers), alarm["uuid"]
     width = max(SHORTEST_PERIOD, alarm["period"])
@@ -17275,8 +17283,9 @@ def plan_alarm(cloud: Cloud, alarm: Item, periods: int = PERIODS_AHEAD) -> None:
         end += width
         if is_news(cloud, alarm, status, end):
             break
-    name = f"evaluate alarm {alarm['name']}"
-    timers[uuid] = cloud.clock.at(end, functools.partial(evaluate_alarm, cloud, uuid), name)
+    name, periods = f"evaluate alarm {alarm['name']}", min(2 * periods, MANY_PERIODS)
+    evaluate = functools.partial(evaluate_alarm, cloud, uuid, periods)
+    timers[uuid] = cloud.clock.at(end, evaluate, name)
 
 
 @on("planning", "")
@@ -17308,14 +17317,15 @@ def watch_metric(cloud: Cloud, item: Item, call: Call | None = None) -> None:
     plan_alarm(cloud, alarm or item)
 
 
-def evaluate_alarm(cloud: Cloud, uuid: Uuid) -> None:
+def evaluate_alarm(cloud: Cloud, uuid: Uuid, periods: int = FEW_PERIODS) -> None:
     """Tell of news of an enabled alarm in the period that ends now."""
     alarm, now = cloud.look("Alarm", uuid), math.floor(cloud.clock.now())
     if alarm["state"] == "Enabled":
         (reading,) = readings(cloud, alarm, now)
         if is_news(cloud, alarm, reading[0], now) and not cloud.outages.nodes_away:
             announce(cloud, alarm, *reading)
-        plan_alarm(cloud, cloud.look("Alarm", uuid))
+            periods = FEW_PERIODS
+        plan_alarm(cloud, cloud.look("Alarm", uuid), periods)
 
 
 def announce(cloud: Cloud, alarm: Item, status: str, value: float | None, labels: Item) -> None:
@@ -17345,8 +17355,8 @@ def publish(cloud: Cloud, actions: Iterable[Item], message: Item) -> None:
             if endpoint["type"] == "HTTP" and "Disabled" not in (topic["state"], endpoint["state"]):
                 headers = {"Content-Type": "application/json; charset=utf-8"}
                 if user := endpoint.get("username"):
-                    login = aiohttp.BasicAuth(user, endpoint.get("password", ""), "utf-8")
-                    headers["Authorization"] = login.encode()
+                    login = base64.b64encode(f"{user}:{endpoint.get('password')}".encode())
+                    headers["Authorization"] = "Basic " + login.decode()
                 place, body = (endpoint["uuid"], endpoint["url"]), to_json(message)
                 cloud.clock.spawn(cloud.jobs.deliver_body(*place, body, headers, endpoint["name"]))
 
@@ -17420,11 +17430,10 @@ def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item
         raise ApiError("SYS.1007", details)
     if not cloud.by_admin(call):
         wanted["accountUuid"] = [call.account]
-    now, selected = cloud.clock.now(), []
+    now, end, selected = cloud.clock.now(), call["endTime"] or math.inf, []
     begin = call["startTime"] or now - (call["offsetAheadOfCurrentTime"] or now)
     for item in records:
-        is_then = begin <= item["time"] / 1000 <= (call["endTime"] or now)
-        if is_then and fits_labels(item, wanted):
+        if begin <= item["time"] / 1000 <= end and fits_labels(item, wanted):
             selected.append(item)
     return {call.api.answers: selected[::-1][: call["limit"]]}
 

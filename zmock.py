@@ -17410,7 +17410,7 @@ def get_audit_data(cloud: Cloud, call: Call) -> Item:
     audits = []
     for job in cloud.store.rows("Job"):
         if job["state"] in OVER:
-            audit = {"apiName": cloud.catalogue.apis[job["api"]].message}
+            audit: Item = {"apiName": cloud.catalogue.apis[job["api"]].message}
             audit |= {"operatorAccountUuid": job.get("account"), "resourceUuid": job.get("target")}
             audit |= {"error": failure_of(job) or None, "time": int(job["created"] * 1000)}
             audit["requestUuid"] = job["uuid"]

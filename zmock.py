@@ -2810,14 +2810,14 @@ class Metric:
 class EventFamily:
     """A kind of event of ZWatch: the notifications with this content are such events.
 
-    labels  the names of the arguments of a notification
-    level   Emergent or Normal
+    label  the name for the uuid of their object
+    level  Emergent or Normal
     """
 
     content: str
     namespace: str
     name: str
-    labels: tuple[str, ...]
+    label: str
     level: str
 
 
@@ -17215,9 +17215,8 @@ COMPARISONS = {
     "LessThanOrEqualTo": operator.le,
 }
 SHORTEST_PERIOD = 10  # seconds; the series change as often
-MOST_SERIES = 100  # that an alarm regards
 PARTS = 5  # of a period
-FEW_PERIODS, MANY_PERIODS = 4, 256  # that are worked out at once
+PERIODS_AHEAD = 30  # that are worked out at once
 Reading = tuple[str, float | None, Item]  # a status, and the value of a series with its labels
 
 
@@ -17233,14 +17232,19 @@ def request_of(cloud: Cloud, alarm: Item) -> Call:
     return Call(api, alarm | {"labels": labels}, account=owner, user=owner)
 
 
+def period_of(alarm: Item) -> int:
+    return max(SHORTEST_PERIOD, alarm["period"])
+
+
 def readings(cloud: Cloud, alarm: Item, end: int, count: int = 1) -> list[Reading]:
     """Return what an alarm reads in `count` periods, the first one ending at `end`.
 
     An alarm is on if all points of a series in the period meet its condition. Of a series that is
     made up these are PARTS points, or one if the period is not divisible, the last one at its end.
-    The value is that of the point that is next to not meeting it.
+    The value is that of the point that is next to not meeting it. Several periods that need too
+    many values are not read, and of one period as many series as possible.
     """
-    request, width = request_of(cloud, alarm), max(SHORTEST_PERIOD, alarm["period"])
+    request, width = request_of(cloud, alarm), period_of(alarm)
     is_met = COMPARISONS[alarm["comparisonOperator"]]
     weakest: Callable = min if "Greater" in alarm["comparisonOperator"] else max
     read: list[Reading] = [("InsufficientData", None, {})] * count
@@ -17249,16 +17253,16 @@ def readings(cloud: Cloud, alarm: Item, end: int, count: int = 1) -> list[Readin
         step = 1
     begin = end - width + step
     times = range(begin, end + (count - 1) * width + 1, step)
-    series = itertools.islice(series_of(cloud, request, times), MOST_SERIES)
-    with contextlib.suppress(ApiError):  # the points of its metric are gone
-        for labels, points in series:
+    with contextlib.suppress(ApiError):  # too many values, or the points of clients are gone
+        for labels, points in series_of(cloud, request, times):
             for index, group in itertools.groupby(points, lambda at: (at[0] - begin) // width):
                 value = weakest(value for _, value in group)
                 if is_met(value, alarm["threshold"]):
                     read[index] = "Alarm", value, labels
                 elif read[index][0] != "Alarm":
                     read[index] = "OK", value, labels
-    return read
+        return read
+    return read if count == 1 else []
 
 
 def is_news(cloud: Cloud, alarm: Item, status: str, date: Seconds) -> bool:
@@ -17266,26 +17270,28 @@ def is_news(cloud: Cloud, alarm: Item, status: str, date: Seconds) -> bool:
     interval = alarm.get("repeatInterval")
     if status != alarm["status"] or status != "Alarm" or not interval:
         return status != alarm["status"]
-    return date >= cloud.clock.date_of_stamp(alarm["firedDate"]) + interval
+    fired = cloud.clock.date_of_stamp(alarm.get("firedDate", alarm["createDate"]))
+    return date >= fired + interval
 
 
-def plan_alarm(cloud: Cloud, alarm: Item, periods: int = FEW_PERIODS) -> None:
-    """Set the timer of an enabled alarm to the first of the next periods that ends with news."""
+def plan_alarm(cloud: Cloud, alarm: Item, periods: int = PERIODS_AHEAD) -> None:
+    """Set the timer of an enabled alarm to the first end of a period that will bring news.
+
+    It looks so many periods ahead.
+    """
     timers, uuid = cloud.part(ScheduleTimers), alarm["uuid"]
-    width = max(SHORTEST_PERIOD, alarm["period"])
     if uuid in timers:
         timers.pop(uuid).cancel()
     if not cloud.store.peek("Alarm", uuid) or alarm["state"] == "Disabled":
         return
-    begin = cloud.clock.date_of_stamp(alarm["createDate"])
-    end = int(begin + max(0, cloud.clock.now() - begin) // width * width)
-    for status, _, _ in readings(cloud, alarm, end + width, periods):
-        end += width
+    begin, width = cloud.clock.date_of_stamp(alarm["createDate"]), period_of(alarm)
+    end = int(begin + max(0, cloud.clock.now() - begin) // width * width + width)
+    for status, _, _ in readings(cloud, alarm, end, periods) if periods else ():
         if is_news(cloud, alarm, status, end):
             break
-    name, periods = f"evaluate alarm {alarm['name']}", min(2 * periods, MANY_PERIODS)
-    evaluate = functools.partial(evaluate_alarm, cloud, uuid, periods)
-    timers[uuid] = cloud.clock.at(end, evaluate, name)
+        end += width
+    evaluate = functools.partial(evaluate_alarm, cloud, uuid)
+    timers[uuid] = cloud.clock.at(end, evaluate, f"evaluate alarm {alarm['name']}")
 
 
 @on("planning", "")
@@ -17300,8 +17306,8 @@ def look_again(cloud: Cloud) -> None:
     """Let each alarm be evaluated at the end of its present period."""
     for uuid, timer in [*cloud.part(ScheduleTimers).items()]:
         alarm = cloud.look("Alarm", uuid)
-        if alarm and timer.due > cloud.clock.now() + alarm["period"]:
-            plan_alarm(cloud, alarm, 1)
+        if alarm and timer.due > cloud.clock.now() + period_of(alarm):
+            plan_alarm(cloud, alarm, 0)
 
 
 @on("removed", "Alarm")
@@ -17317,15 +17323,14 @@ def watch_metric(cloud: Cloud, item: Item, call: Call | None = None) -> None:
     plan_alarm(cloud, alarm or item)
 
 
-def evaluate_alarm(cloud: Cloud, uuid: Uuid, periods: int = FEW_PERIODS) -> None:
+def evaluate_alarm(cloud: Cloud, uuid: Uuid) -> None:
     """Tell of news of an enabled alarm in the period that ends now."""
     alarm, now = cloud.look("Alarm", uuid), math.floor(cloud.clock.now())
-    if alarm["state"] == "Enabled":
+    if alarm.get("state") == "Enabled":
         (reading,) = readings(cloud, alarm, now)
         if is_news(cloud, alarm, reading[0], now) and not cloud.outages.nodes_away:
             announce(cloud, alarm, *reading)
-            periods = FEW_PERIODS
-        plan_alarm(cloud, cloud.look("Alarm", uuid), periods)
+        plan_alarm(cloud, cloud.look("Alarm", uuid))
 
 
 def announce(cloud: Cloud, alarm: Item, status: str, value: float | None, labels: Item) -> None:
@@ -17334,10 +17339,15 @@ def announce(cloud: Cloud, alarm: Item, status: str, value: float | None, labels
     Notifications of new statuses are its history.
     """
     uuid, fields = alarm["uuid"], cloud.catalogue.structs["AlarmData"].fields
-    data = {name: alarm[name] for name in alarm.keys() & fields.keys()}
-    data |= {"alarmUuid": uuid, "alarmName": alarm["name"], "alarmStatus": status}
-    data |= {"accountUuid": alarm.get("owner"), "time": int(cloud.clock.now() * 1000)}
-    data |= {"metricValue": value, "labels": json.dumps(labels)}
+    data = {name: alarm[name] for name in alarm.keys() & fields.keys()} | {
+        "alarmUuid": uuid,
+        "alarmName": alarm["name"],
+        "alarmStatus": status,
+        "accountUuid": alarm.get("owner", ADMIN),
+        "metricValue": value,
+        "labels": json.dumps(labels),
+        "time": int(cloud.clock.now() * 1000),
+    }
     if status != alarm["status"]:
         arguments, content = [alarm["name"], status], "the alarm[name:%s] becomes %s"
         cloud.notify(content, arguments, "AlarmVO", uuid, name="alarm", opaque=without_nulls(data))
@@ -17357,8 +17367,9 @@ def publish(cloud: Cloud, actions: Iterable[Item], message: Item) -> None:
                 if user := endpoint.get("username"):
                     login = base64.b64encode(f"{user}:{endpoint.get('password')}".encode())
                     headers["Authorization"] = "Basic " + login.decode()
-                place, body = (endpoint["uuid"], endpoint["url"]), to_json(message)
-                cloud.clock.spawn(cloud.jobs.deliver_body(*place, body, headers, endpoint["name"]))
+                uuid, url, name = (endpoint[key] for key in ("uuid", "url", "name"))
+                post = cloud.jobs.deliver_body(uuid, url, to_json(message), headers, name)
+                cloud.clock.spawn(post)
 
 
 # events, histories and audits
@@ -17369,9 +17380,15 @@ def event_of(cloud: Cloud, notification: Item) -> Item | None:
     family = cloud.catalogue.events.get(notification["content"])
     if not family:
         return None
-    event = {"namespace": family.namespace, "name": family.name, "emergencyLevel": family.level}
-    event |= {"resourceId": notification["resourceUuid"], "time": notification["time"]}
-    return event | {"labels": dict(zip(family.labels, json.loads(notification["arguments"])))}
+    uuid = notification.get("resourceUuid")
+    return {
+        "namespace": family.namespace,
+        "name": family.name,
+        "emergencyLevel": family.level,
+        "resourceId": uuid,
+        "labels": {family.label: uuid},
+        "time": notification["time"],
+    }
 
 
 @on("notified", "")
@@ -17385,14 +17402,6 @@ def tell_subscribers(cloud: Cloud, notification: Item) -> None:
 
 
 @behaviour
-def get_all_event_metadata(cloud: Cloud, call: Call) -> Item:
-    families, events = cloud.catalogue.events.values(), []
-    for row in families:
-        events.append({"namespace": row.namespace, "name": row.name, "labelNames": [*row.labels]})
-    return {"events": events}
-
-
-@behaviour
 def get_event_data(cloud: Cloud, call: Call) -> Item:
     events = (event_of(cloud, item) for item in cloud.store.rows("Notification"))
     return newest(cloud, call, "EventData", filter(None, events))
@@ -17401,7 +17410,8 @@ def get_event_data(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def get_alarm_data(cloud: Cloud, call: Call) -> Item:
     notifications = cloud.find("Notification", "name", "alarm")
-    return newest(cloud, call, "AlarmData", [item["opaque"] for item in notifications])
+    histories = [item.get("opaque", {}) | {"time": item["time"]} for item in notifications]
+    return newest(cloud, call, "AlarmData", histories)
 
 
 @behaviour
@@ -17410,11 +17420,15 @@ def get_audit_data(cloud: Cloud, call: Call) -> Item:
     audits = []
     for job in cloud.store.rows("Job"):
         if job["state"] in OVER:
-            audit: Item = {"apiName": cloud.catalogue.apis[job["api"]].message}
-            audit |= {"operatorAccountUuid": job.get("account"), "resourceUuid": job.get("target")}
-            audit |= {"error": failure_of(job) or None, "time": int(job["created"] * 1000)}
-            audit["requestUuid"] = job["uuid"]
-            audit["duration"] = int((job["finished"] - job["created"]) * 1000)
+            audit = {
+                "apiName": cloud.catalogue.apis[job["api"]].message,
+                "operatorAccountUuid": job.get("account"),
+                "resourceUuid": job.get("target"),
+                "requestUuid": job["uuid"],
+                "error": failure_of(job) or None,
+                "duration": int((job["finished"] - job["created"]) * 1000),
+                "time": int(job["created"] * 1000),
+            }
             audits.append(without_nulls(audit))
     return newest(cloud, call, "AuditData", audits)
 

@@ -17215,7 +17215,7 @@ COMPARISONS = {
     "LessThanOrEqualTo": operator.le,
 }
 SHORTEST_PERIOD = 10  # seconds; the series change as often
-PARTS = 5  # of a period
+PERIOD_PARTS = 5  # of a period
 PERIODS_AHEAD = 30  # that are worked out at once
 Reading = tuple[str, float | None, Item]  # a status, and the value of a series with its labels
 
@@ -17239,16 +17239,16 @@ def period_of(alarm: Item) -> int:
 def readings(cloud: Cloud, alarm: Item, end: int, count: int = 1) -> list[Reading]:
     """Return what an alarm reads in `count` periods, the first one ending at `end`.
 
-    An alarm is on if all points of a series in the period meet its condition. Of a series that is
-    made up these are PARTS points, or one if the period is not divisible, the last one at its end.
-    The value is that of the point that is next to not meeting it. Several periods that need too
-    many values are not read, and of one period as many series as possible.
+    An alarm is on if all points of a series in the period meet its condition. A series that is
+    made up has PERIOD_PARTS of them, or one if the period is not divisible. The last one is at the
+    end. The value is that of the point that is next to not meeting the condition. The list is empty
+    if several periods need too many values. Of one period, it regards as many series as it can.
     """
     request, width = request_of(cloud, alarm), period_of(alarm)
     is_met = COMPARISONS[alarm["comparisonOperator"]]
     weakest: Callable = min if "Greater" in alarm["comparisonOperator"] else max
     read: list[Reading] = [("InsufficientData", None, {})] * count
-    step = width if width % PARTS else width // PARTS
+    step = width if width % PERIOD_PARTS else width // PERIOD_PARTS
     if f"{alarm['namespace']} {alarm['metricName']}" not in cloud.catalogue.metrics:
         step = 1
     begin = end - width + step

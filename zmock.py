@@ -17444,11 +17444,10 @@ def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item
         raise ApiError("SYS.1007", details)
     if not cloud.by_admin(call):
         wanted["accountUuid"] = [call.account]
-    now, end, selected = cloud.clock.now(), call["endTime"] or math.inf, []
+    now, end = cloud.clock.now(), call["endTime"] or math.inf
     begin = call["startTime"] or now - (call["offsetAheadOfCurrentTime"] or now)
-    for item in records:
-        if begin <= item["time"] / 1000 <= end and fits_labels(item, wanted):
-            selected.append(item)
+    then = [item for item in records if begin <= item["time"] / 1000 <= end]
+    selected = [item for item in then if fits_labels(item, wanted)]
     return {call.api.answers: selected[::-1][: call["limit"]]}
 
 

@@ -1965,8 +1965,9 @@ TYPES = {
 #     the call is about; its.name is the field in any case. A dot goes on to the object that a uuid
 #     leads to: vmNicUuid.ip. `caller` is the account that calls, `login` its user or again the
 #     account, `other` the object that `some` or a function has met, `now` a date,
-#     configured.vm.numa a global configuration. a|b is the first of two that is there. All else is
-#     a value: Enabled, 22, 10G, 'https', '/a/{its.uuid}', true, false, none.
+#     `milliseconds` the same as a number, configured.vm.numa a global configuration. a|b is the
+#     first of two that is there. All else is a value: Enabled, 22, 10G, 'https', '/a/{its.uuid}',
+#     true, false, none.
 #
 #     conditions   vmNicUuid        is there
 #                  no vmNicUuid     is not there
@@ -2823,11 +2824,16 @@ class EventFamily:
 
 @dataclass(frozen=True)
 class Struct:
-    """A class of objects that no query reaches: they are only parts of answers."""
+    """A class of objects that no query reaches: they are only parts of answers.
+
+    kinds  the structs of its subclasses, by the value of the field `discriminator`
+    """
 
     name: str
     java: str
     field_words: tuple[str, ...]
+    discriminator: str = ""
+    kinds: dict[str, str] = field(default_factory=dict)
     holds: tuple[str, ...] = ()
 
     @functools.cached_property
@@ -2838,6 +2844,8 @@ class Struct:
         check_unique("fields", [word.partition(":")[0] for word in self.field_words])
         for name, type in self.fields.items():
             check_word(type, TYPES, f"type of {name},")
+        for name in self.kinds.values():
+            check_word(name, catalogue.structs, "struct")
 
 
 @dataclass(frozen=True)
@@ -3192,7 +3200,7 @@ class RowParser:
             types = [self.params[name].refers]
         elif name == "other":
             return  # the resource of the condition, which may have any field
-        elif name not in ("now", "login"):
+        elif name not in ("now", "milliseconds", "login"):
             name = steps.pop(0) if name == "its" else name
             if name not in self.fields:
                 better = did_you_mean(name, {*self.fields, *self.params})
@@ -3874,14 +3882,16 @@ def java_classes(
     for enum in rows.tables["enums"].values():
         classes[enum.name] = JavaClass(enum.java, constants=enum.constants)
     for part in structs.values():
-        classes[part.name] = JavaClass(part.java)
+        classes[part.name] = JavaClass(part.java, part.discriminator)
     for row in resources.values():
         classes[row.name] = JavaClass(row.java, row.discriminator)
     by_java = {java.name: java for java in classes.values()}
     for part in structs.values():
         if part.name not in resources:
             with rows.about("structs", part.name):
-                classes[part.name].members |= members_of(part.holds, classes)
+                java = classes[part.name]
+                java.members |= members_of(part.holds, classes)
+                java.kinds |= {kind: classes[name] for kind, name in part.kinds.items()}
     for row in resources.values():
         java = classes[row.name]
         for member in row.embeds:
@@ -8695,6 +8705,7 @@ def on(event: str, *subjects: str) -> Callable:
     Expunging an object and detaching a nic remove it.
 
     on("removed", "Host")          (cloud, item)         an item of that type was removed
+    on("changed", "Volume")        (cloud, type, before) it was changed or removed
     on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
     on("configuring", "host/x")    (cloud, value)        may refuse a new value
     on("configured", "host/x")     (cloud)               that global configuration was changed
@@ -8932,6 +8943,8 @@ class Scope:
             return configured(self.cloud, steps[0], ".".join(steps[1:])), ""
         if name == "now":
             return self.cloud.clock.stamp(), ""
+        if name == "milliseconds":
+            return int(self.cloud.clock.now() * 1000), ""
         if name == "login":
             return self.call.user, ""
         if name == "other":
@@ -9717,6 +9730,7 @@ class Cloud:
             raise missing("uuid", uuid, type)
         if any(item.get(name) != changes[name] for name in changes):
             self.store.update(type, uuid, **changes, lastOpDate=self.stamp())
+            self.notice("changed", type, type, item)
 
     def remove(self, type: str, uuid: Uuid) -> None:
         """Remove an item with its tags and all that depends on it (the cascade extensions)."""
@@ -9726,6 +9740,7 @@ class Cloud:
         self.store.remove(type, uuid)
         if self.catalogue.resource(type).soft_deleted:
             self.store.put("Gone", {"uuid": uuid})
+        self.notice("changed", type, type, item)
         self.notice("removed", type, item)
         Scope(self, None, type, item).perform(self.catalogue.endings[type])
         self.update_dependents(type, uuid)
@@ -16741,6 +16756,66 @@ def refuse_many_runs(cloud: Cloud, until: Seconds) -> None:
                 raise TooFar(f"scheduler jobs would run more than {MOST_RUNS} times, {jobs}")
 
 
+# tickets, whose requests are calls for later
+
+MOST_TIMES = 100  # that a request is executed
+
+
+def call_of_request(cloud: Cloud, call: Call, ticket: Item, request: Item) -> Call:
+    """Return the call that a ticket requests, as its account. Raise ApiError for an illegal one.
+
+    A request names the message of an API with a job: org.zstack.header.vm.APICreateVmInstanceMsg.
+    """
+    name, body = str(request.get("apiName")), request.get("apiBody") or {}
+    api = cloud.catalogue.apis.get(name.rpartition("API")[2].removesuffix("Msg"))
+    if not api or api.at_once or not cloud.simulated(api) or not isinstance(body, dict):
+        raise ApiError("SYS.1007", f"invalid request. no API[{name}] found")
+    owner = ticket.get("owner", ADMIN)
+    return replace(call_of(cloud, call, api, body), account=owner, user=owner)
+
+
+@named_in_rows
+def set_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
+    """Set the requests of a ticket. Refuse those that cannot be executed."""
+    for request in call["requests"]:
+        if request.get("executeTimes", 1) not in range(1, MOST_TIMES + 1):
+            raise ApiError("SYS.1007", f"executeTimes of a request is in 1..{MOST_TIMES}")
+        call_of_request(cloud, call, ticket, request)
+    cloud.change("Ticket", ticket["uuid"], request=call["requests"])
+
+
+@named_in_rows
+def execute_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
+    """Make the calls of an approved ticket, and note how often each has succeeded and failed.
+
+    No time goes by. Of a call that fails, nothing stays.
+    """
+    results = []
+    for request in ticket["request"]:
+        errors, times = [], int(request.get("executeTimes", 1))
+        for _ in range(times):
+            try:
+                with cloud.store.all_or_nothing():
+                    steps = cloud.perform(call_of_request(cloud, call, ticket, request))
+                    deque(steps_of(steps), maxlen=0)
+            except ApiError as error:
+                errors.append(cloud.catalogue.error_body(error))
+        counts = {"successTimes": times - len(errors), "failureTimes": len(errors)}
+        results.append({"requestName": request["apiName"], "errors": errors} | counts)
+    cloud.change("Ticket", ticket["uuid"], results={"requestResults": results})
+
+
+@named_in_rows
+def chain_flows(cloud: Cloud, collection: Item, call: Call) -> None:
+    """Let each flow of a collection follow the one before. Only the newest default is one."""
+    flows = cloud.find("TicketFlow", "collectionUuid", collection["uuid"])
+    for flow, later in itertools.pairwise(flows):
+        cloud.change("TicketFlow", later["uuid"], parentFlowUuid=flow["uuid"])
+    defaults = cloud.find("TicketFlowCollection", "isDefault", True)
+    for other in defaults[:-1] if call["isDefault"] else ():
+        cloud.change("TicketFlowCollection", other["uuid"], isDefault=False)
+
+
 # ---- Behaviours: licences ------------------------------------------------------------------------
 
 
@@ -17449,6 +17524,103 @@ def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item
     then = [item for item in records if begin <= item["time"] / 1000 <= end]
     selected = [item for item in then if fits_labels(item, wanted)]
     return {call.api.answers: selected[::-1][: call["limit"]]}
+
+
+# billing
+
+PERIODS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "mon": 30 * DAY}
+SPENDING = {  # by what a price is for: the type of spending, and where details show it and its size
+    "cpu": ("VM", "cpuInventory", ""),
+    "memory": ("VM", "memoryInventory", ""),
+    "rootVolume": ("rootVolume", "sizeInventory", "volumeSize"),
+    "dataVolume": ("dataVolume", "sizeInventory", "volumeSize"),
+    "snapShot": ("snapShot", "sizeInventory", "snapshotSize"),
+}
+
+
+def amounts_of(item: Item) -> dict[str, int]:
+    """Return what an object uses now, as prices name it: {"cpu": 2, "memory": 1073741824}.
+
+    A virtual machine uses what it takes from its host.
+    """
+    if "cpuNum" in item:
+        return {"cpu": cpus_of(item), "memory": memory_of(item)}
+    if item.get("status") in (None, "Deleted"):
+        return {}
+    name = {"Root": "rootVolume", "Data": "dataVolume"}.get(item.get("type"), "snapShot")
+    return {name: item.get("size", 0)}
+
+
+def usage_of(cloud: Cloud, item: Item) -> Item:
+    """Return what an object has used since that changed last."""
+    return {
+        "resourceUuid": item["uuid"],
+        "resourceName": item.get("name"),
+        "accountUuid": item.get("owner", ADMIN),
+        "amounts": amounts_of(item),
+        "startDate": item.get("usageDate") or item.get("startDate") or item["createDate"],
+        "endDate": cloud.stamp(),
+    }
+
+
+@on("changed", "VmInstance", "Volume", "VolumeSnapshot")
+def record_usage(cloud: Cloud, type: str, before: Item) -> None:
+    """Record what an object has used, once it uses more or less, or for another account.
+
+    What it uses then follows from its own fields, and has no record yet.
+    """
+    item = cloud.look(type, before["uuid"])
+    if item.get("owner") == before.get("owner") and amounts_of(item) == amounts_of(before):
+        return
+    usage = usage_of(cloud, before)
+    if any(usage["amounts"].values()) and usage["startDate"] < usage["endDate"]:
+        cloud.add("Usage", **usage)
+    if item:
+        cloud.store.update(type, item["uuid"], usageDate=usage["endDate"])
+
+
+def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iterator[Item]:
+    """Yield what a usage has cost between two dates, in milliseconds: an interval for each price.
+
+    A price counts until the date of the next one.
+    """
+    stamps = (usage["startDate"], usage["endDate"])
+    begin, finish = (int(cloud.clock.date_of_stamp(stamp) * 1000) for stamp in stamps)
+    prices = cloud.find("Price", "resourceName", name) + [{"dateInLong": math.inf}]
+    prices.sort(key=operator.itemgetter("dateInLong"))
+    for price, later in itertools.pairwise(prices):
+        first = max(start, begin, price["dateInLong"])
+        last = min(end, finish, later["dateInLong"])
+        amount = usage["amounts"][name] / UNITS[price.get("resourceUnit", "").upper()]
+        if amount and first < last:
+            spending = price["price"] * amount * (last - first) / 1000 / PERIODS[price["timeUnit"]]
+            yield {"startTime": first, "endTime": last, "spending": spending}
+
+
+@behaviour
+def calculate_account_spending(cloud: Cloud, call: Call) -> Item:
+    """Return what the objects of an account have cost, by type and by object."""
+    start, end = call["dateStart"] or 0, call["dateEnd"] or int(cloud.clock.now() * 1000)
+    usages = cloud.find("Usage", "accountUuid", call["accountUuid"])
+    for type in ("VmInstance", "Volume", "VolumeSnapshot"):
+        items = cloud.accounts.items_of(call["accountUuid"], type)
+        usages += [usage_of(cloud, item) for item in items]
+    parts: dict[str, dict[Uuid, Item]] = {type: {} for type, *_ in SPENDING.values()}
+    for usage in usages:
+        whose = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}
+        for name, amount in usage["amounts"].items():
+            type, member, size = SPENDING[name]
+            for cost in costs_of(cloud, usage, name, start, end):
+                part = whose | {"type": type, "spending": 0}
+                part = parts[type].setdefault(usage["resourceUuid"], part)
+                part.setdefault(member, []).append(cost | ({size: amount} if size else {}))
+                part["spending"] += cost["spending"]
+    rows = []
+    for type, details in parts.items():
+        spending = sum(part["spending"] for part in details.values())
+        row = {"spendingType": type, "spending": spending, "details": [*details.values()]}
+        rows.append(row | {"dateStart": start, "dateEnd": end})
+    return {"total": sum(row["spending"] for row in rows), "spending": rows}
 
 
 # ---- Clouds --------------------------------------------------------------------------------------
@@ -21223,7 +21395,7 @@ EVENTS_INTERVAL = 0.1  # seconds of real time between two writes of events
 COMMENT_INTERVAL = 15  # seconds of real time; comments keep proxies from closing a silent stream
 UNSEEN_TYPES = OWN_TYPES - {"Rule"}  # types without events, but api-jobs have their own
 JOB_STATES = ("running", "held", "succeeded", "failed", "lost")
-SILENT_TYPES = OWN_TYPES | {"Notification"}  # types without state events
+SILENT_TYPES = OWN_TYPES | {"Notification", "Usage"}  # types without state events
 
 
 class ControlError(Exception):
@@ -26248,6 +26420,7 @@ class RemoteCloud:
 
     def __init__(self, base: str, rows: Catalogue) -> None:
         self.base, self.catalogue = base, rows
+        self.queries = {api.type: api for api in rows.apis.values() if api.kind == "Query"}
         self.computed: set[str] = set()  # types and fields that are worked out from others
         for event, subject in HOOKS:
             if event == "computed" and not subject.startswith(STORED_CAPACITIES):
@@ -26313,7 +26486,7 @@ class RemoteCloud:
     async def read(self) -> Item:
         """Return all objects as a cloud file holds them, with whole references."""
         for row in self.catalogue.resources.values():
-            api = self.catalogue.apis.get(f"Query{row.name}")
+            api = self.queries.get(row.name)
             if api and row.name not in NOT_IMPORTED and "{" not in api.path:
                 await self.read_collection(row, api)
         self.set_owners()
@@ -26363,7 +26536,7 @@ class RemoteCloud:
             is_computed = f"{row.stored}.{name}" in self.computed
             is_capacity = is_computed and isinstance(value, (int, float))
             if name in parts:  # its objects have a collection of their own, or are read here
-                is_kept = f"Query{parts[name].name}" not in self.catalogue.apis
+                is_kept = parts[name].name not in self.queries
             else:
                 is_kept = name in fields and value is not None and not is_capacity
             if is_kept:

@@ -46,6 +46,7 @@ ALICE = "cn=alice,ou=people,dc=example,dc=com"
 TEMPLATE = json.dumps({"ZStackTemplateFormatVersion": "2018-06-18", "Parameters": {"P": {"Type": "Number", "DefaultValue": 1, "NoEcho": True}},
                        "Resources": {"Group": {"Type": "ZStack::Resource::SecurityGroup", "Properties": {"name": "g"}}}})  # fmt: skip
 WITH_LDAP = (("AddLdapServer", {}), ("CreateLdapBinding", {}))
+REQUESTS = [{"apiName": "org.zstack.header.zone.APICreateZoneMsg", "apiBody": {"name": "z"}}]
 # what else an API is given, before what is generated; @name is a uuid of the demo cloud
 GIVEN = {
     **{api: {"monUrls": ["root:password@10.10.0.92:2222/?monPort=6790"]} for api in MORE_MONS},
@@ -82,6 +83,10 @@ GIVEN = {
     "AddVmToAffinityGroup": {"uuid": "@vm-web-1"},
     "RemoveVmFromAffinityGroup": {"uuid": "@vm-db-1"},
     "CreateSystemTag": {"tag": "host::reservedCpu::1"},
+    "CreateResourcePrice": {"timeUnit": "mon"},
+    "CreateTicket": {"accountSystemType": "iam2", "requests": REQUESTS},
+    "UpdateTicketRequest": {"requests": REQUESTS},
+    "ChangeTicketStatus": {"statusEvent": "approve"},
     "CreateVmInstance": {"l3NetworkUuids": ["@l3-private"], "imageUuid": "@image-centos7", "instanceOfferingUuid": "@offering-small"},
     "GetTaskProgress": {"apiId": "a" * 32},
     "ZQLQuery": {"zql": "query zone"},
@@ -246,6 +251,7 @@ FIRST = {
     "RemoveHostRouteFromL3Network": (("AttachNetworkServiceToL3Network", ROUTES | {"l3NetworkUuid": "@l3-private"}),
                                      ("AddHostRouteToL3Network", {"l3NetworkUuid": "@l3-private"})),
     "RemoveDnsFromL3Network": (("AddDnsToL3Network", {}),),
+    "UpdateTicketRequest": (("ChangeTicketStatus", {"statusEvent": "cancel"}),),
     **dict.fromkeys(("RefreshLoadBalancer", "RemoveVmNicFromLoadBalancer"), (("AddVmNicToLoadBalancer", {}),)),
     "CleanInvalidLdapBinding": (*WITH_LDAP, ("UpdateLdapServer", {"base": "dc=org"})),
     **dict.fromkeys(("CreateLdapBinding", "GetLdapEntry", "GetCandidateLdapEntryForBinding"), WITH_LDAP[:1]),
@@ -340,7 +346,7 @@ MAPS = {"ZQLQuery.result", "BatchQuery.result", "CheckApiPermission.inventory", 
         "PrometheusQueryVmMonitoringData.inventories", "ReconnectConsoleProxyAgent.inventory", "GetLdapEntry.inventories",
         "GetCandidateLdapEntryForBinding.inventories", "GetResourceFromResourceStack.resources",
         "GetIAM2VirtualIDAPIPermission.permissions"}  # fmt: skip
-UNTYPED = {"opaque", "attachedCidrs", "labels", "preview.actions", "quota"}  # members of inventories that are maps of texts, or of anything
+UNTYPED = {"opaque", "attachedCidrs", "labels", "preview.actions", "quota", "apiBody", "accountSystemContext"}  # members of inventories that are maps of texts, or of anything
 
 
 def objects_in(value, path=""):

@@ -298,6 +298,22 @@ async def test_a_ticket_is_rejected_changed_and_opened_again(client):
     assert [step["toStatus"] for step in await history(client, uuid=ticket["uuid"])] == ["Rejected", "Cancelled", "Pending", "FinalApproved"]
 
 
+async def test_a_virtual_id_approves_a_ticket_of_its_project(client):
+    ((carol, shop),) = [(ref["virtualIDUuid"], ref["projectUuid"]) for ref in client.mock.cloud.store.rows("IAM2ProjectVirtualIDRef")]
+    collection = await client.call("CreateIAM2TickFlowCollection", name="c", description="d", flows=[{"name": "f", "approverUuid": carol}])
+    client.mock.session = (await client.call("LoginIAM2VirtualID", name="carol", password=SHA512_OF_PASSWORD))["uuid"]
+    client.mock.session = (await client.call("LoginIAM2Project", projectName="shop"))["uuid"]
+    context = {"projectUuid": shop, "virtualIDUuid": carol}
+    group = {"apiName": "org.zstack.network.securitygroup.APICreateSecurityGroupMsg", "apiBody": {"name": "g"}}
+    ticket = await client.call("CreateTicket", **TICKET | {"accountSystemContext": context}, requests=[group], flowCollectionUuid=collection["uuid"])
+    assert ticket["accountSystemContext"] == context
+    assert (await change(client, ticket, "approve"))["status"] == "FinalApproved"
+    (step,) = await history(client, uuid=ticket["uuid"])
+    assert (step["operatorType"], step["operatorUuid"], step["operationContext"]["requestResults"][0]["successTimes"]) == ("IAM2VirtualID", carol, 1)
+    _, answer = await client.mock.request("GET", "/security-groups?q=name=g")
+    assert len(answer["inventories"]) == 1, "it belongs to the project"
+
+
 async def test_a_request_that_fails_is_told_in_the_history_and_nothing_of_it_stays(client):
     await client.call("CreateAccount", name="tenant", password=SHA512_OF_PASSWORD)  # sees no image
     huge = (await client.call("CreateInstanceOffering", name="huge", cpuNum=1, memorySize=1 << 50))["uuid"]

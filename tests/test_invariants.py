@@ -36,7 +36,8 @@ def doubtful_keys(cloud):
     for row in (row for row in CATALOGUE.resources.values() if not row.of):
         ends = {name: type for name, type in row.leads.items() if f"{row.name}.{name}" not in LEFT and name != "uuid"}
         for item, (name, type) in itertools.product([*cloud.store.rows(row.stored)], ends.items()):
-            if item.get(name) and isinstance(item[name], str) and not cloud.look(CATALOGUE.resources[type].stored, item[name]):
+            types = [CATALOGUE.resources[type].stored, *(["IAM2VirtualID"] if row.name == "Session" else [])]  # who a session is of
+            if item.get(name) and isinstance(item[name], str) and not any(cloud.look(one, item[name]) for one in types):
                 yield f"{row.name}.{name} leads to no {type}"
     for type, name in (("PrimaryStorage", "attachedClusterUuids"), ("L2Network", "attachedClusterUuids"), ("BackupStorage", "attachedZoneUuids"),
                        ("Vip", "peerL3NetworkUuids"), ("SecurityGroup", "attachedL3NetworkUuids"), ("SchedulerJob", "triggersUuid")):  # fmt: skip

@@ -227,7 +227,7 @@ async def test_names_of_the_start_have_tails_in_other_scripts(cloud):
         assert await cloud.query("images", f"name={after['name']}") == [after], "it is found by the name that is shown"
         assert (await one(cloud, "images", f"name={before['name']}"))["name"] == before["name"], "and by its own, as which it is then shown"
     assert len(tails) > 1
-    assert {vm["name"] for vm in await asked(cloud, "/accounts")} == {"admin"}, "what people log in with stays"
+    assert {vm["name"] for vm in await asked(cloud, "/accounts")} == {"admin", "shop"}, "what people log in with stays"
     assert (await asked(cloud, "/accounts/users"))[0]["name"] == "operator"
     providers = await asked(cloud, "/network-services/providers")
     assert all(provider["name"].isascii() for provider in providers), "what nobody can rename stays"

@@ -1987,9 +1987,11 @@ TYPES = {
 #                  A and B          both
 #     effects      state = Stopped     sets a field of the object: vipUuid.useFor = Eip of another
 #                  port ?= otherPort   sets a field that is not there yet
+#                  ip in cidr          sets an address: the first one of a network that is free
 #                  dns + dns           adds an element to a list, dns - dns removes one
 #                  add Ref a=b c d?=e  adds an object, if all its values are there; d may be missing
 #                  drop Ref a=b c      removes the objects with these values
+#                  each Ref a=b c: E   an effect on each object with these values
 #                  remove              removes the object with all that dies with it
 #                  tag a::{b}          puts a system tag in the place of those that begin with a::
 #                  tag once a::{b}     the same, if there are none
@@ -2099,7 +2101,7 @@ class Api:
               reads from the system tag of its object which begins so, each with type and default
     sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose
               them: the first parameter that is given counts, and without a field it means all
-    always    the value that a Get answers
+    always    the value that is answered, or with `only` each element; texts in it may have {names}
     reads     {"status": "iommuStatus|Inactive"}: the members of an answer or of its inventory,
               that are no fields of its object, with the words for them
     whether   the condition, or the conditions by name, whose truth a Get answers
@@ -2175,7 +2177,7 @@ class Api:
         texts = {text: text for text in self.only} or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
-        for sentence in self.tells.values():
+        for sentence in (*self.tells.values(), json.dumps(self.always)):
             parser.check_sentence(sentence)
         parser.check_names(self.reads.values(), "reads")
         self.charges = [parser.charge(text) for text in self.asks]
@@ -2943,7 +2945,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Assign:
-    """`way.field sign word`: the signs are =, ?=, + and -."""
+    """`way.field sign word`: the signs are =, ?=, in, + and -."""
 
     way: str
     field: str
@@ -2958,9 +2960,12 @@ class Add:
 
 
 @dataclass(frozen=True)
-class Drop:
+class Each:
+    """An effect on each object with these values; `drop` removes it."""
+
     type: str
     pairs: tuple[tuple[str, str], ...]
+    clause: Clause
 
 
 @dataclass(frozen=True)
@@ -2999,7 +3004,7 @@ class Perform:
     function: Callable
 
 
-RowEffect = Assign | Add | Drop | Tag | Untag | When | Stage | Remove | Perform
+RowEffect = Assign | Add | Each | Tag | Untag | When | Stage | Remove | Perform
 
 
 @dataclass(frozen=True)
@@ -3040,7 +3045,7 @@ def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-EFFECT_WORDS = ("add", "drop", "remove", "tag", "untag", "when", "stage", "nothing")
+EFFECT_WORDS = ("add", "drop", "each", "remove", "tag", "untag", "when", "stage", "nothing")
 
 
 class RowParser:
@@ -3128,18 +3133,13 @@ class RowParser:
     def clause(self, text: str) -> Clause:
         """Return the effect of a text."""
         word, _, rest = text.partition(" ")
-        if match := re.fullmatch(r"(\S+) ([?]?=|[+-]) ('.*'|\S+)", text):
+        if match := re.fullmatch(r"(\S+) ([?]?=|[+-]|in) ('.*'|\S+)", text):
             self.check_names(match.group(1, 3), text)
             way, _, field_name = match[1].removeprefix("its.").rpartition(".")
             effect = Assign(way, field_name, match[2], match[3])
             return Clause(effect, self.lists([way, match[3]]))
-        if word in ("add", "drop"):
-            type, _, pairs_text = rest.partition(" ")
-            check_word(type, self.catalogue.resources, "resource")
-            pairs = pairs_of(pairs_text)
-            self.check_pairs(type, pairs, text)
-            lists = self.lists([value for _, value in pairs])
-            return Clause(Add(type, pairs) if word == "add" else Drop(type, pairs), lists)
+        if word in ("add", "drop", "each"):
+            return self.clause_about_others(text)
         if word == "when":
             condition, colon, inner = rest.partition(": ")
             if not colon:
@@ -3165,6 +3165,21 @@ class RowParser:
             raise ValueError(f"there is no effect {text!r}{better}")
         return Clause(Perform(EFFECTS[text]))
 
+    def clause_about_others(self, text: str) -> Clause:
+        """Return the effect of "add Ref a=b", "drop Ref a=b" or "each Ref a=b: EFFECT"."""
+        objects, _, inner = text.partition(": ")
+        word, _, rest = objects.partition(" ")
+        type, _, pairs_text = rest.partition(" ")
+        check_word(type, self.catalogue.resources, "resource")
+        pairs = pairs_of(pairs_text)
+        self.check_pairs(type, pairs, text)
+        lists = self.lists([value for _, value in pairs])
+        if word == "add":
+            return Clause(Add(type, pairs), lists)
+        parser = RowParser(self.catalogue, [type], self.params)
+        clause = parser.clause("remove" if word == "drop" else inner)
+        return Clause(Each(type, pairs, clause), lists)
+
     def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
         for path, word in pairs:
             name, *steps = path.rstrip("?").split(".")
@@ -3177,7 +3192,7 @@ class RowParser:
 
     def check_sentence(self, sentence: str) -> None:
         """Raise ValueError for a {name} in a sentence that means nothing."""
-        self.check_names(re.findall(r"\{([\w.]+)\}", sentence), sentence)
+        self.check_names(re.findall(r"\{([\w.|]+)\}", sentence), sentence)
 
     def check_names(self, words: Iterable[str], clause: str) -> None:
         for word in words:
@@ -3387,11 +3402,12 @@ class Catalogue:
 
         "inventory:Zone" is one zone, "inventories:Zone" a list of zones.
         """
-        members = members_of(api.holds, self.classes)
+        members = {}
         for word in api.answers.split():
             member, _, type = word.partition(":")
             if java := self.classes.get(type):
                 members[member] = Member(java, not member.lower().endswith("inventory"))
+        members |= members_of(api.holds, self.classes)
         if api.kind == "Query" and "inventories" in members:
             members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
@@ -8931,7 +8947,7 @@ class Scope:
         return None
 
     def value_of_part(self, word: str) -> Any:
-        if is_name(word):
+        if is_name(word) or word in self.params:
             return self.follow(word)[0]
         value = literal(word)
         return self.text(value) if isinstance(value, str) and "{" in value else value
@@ -8983,14 +8999,22 @@ class Scope:
         """Return a sentence with the values of its {names}."""
 
         def worded(match: re.Match) -> str:
-            value = self.follow(match[1])[0]
+            value = self.value(match[1])
             if isinstance(value, list):
                 return comma.join(map(text_of, value))
             if isinstance(value, dict):
                 return json.dumps(value, ensure_ascii=False)
             return text_of(value)
 
-        return re.sub(r"\{([\w.]+)\}", worded, sentence)
+        return re.sub(r"\{([\w.|]+)\}", worded, sentence)
+
+    def filled(self, value: Any) -> Any:
+        """Return a JSON value with the values of the {names} in its texts."""
+        if isinstance(value, dict):
+            return {key: self.filled(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [*map(self.filled, value)]
+        return self.text(value) if isinstance(value, str) else value
 
     def repeated(self, lists: Iterable[ListName]) -> list[Scope]:
         """Return this scope, or one for each element of a list that a clause names.
@@ -9099,15 +9123,15 @@ class Scope:
             if all(name.endswith("?") or is_there(value) for name, value in values.items()):
                 values = {name.rstrip("?"): values[name] for name in values}
                 cloud.add(row.stored, **values | row.only)
-        elif isinstance(effect, Drop):
+        elif isinstance(effect, Each):
             for item in list(self.items(effect.type, effect.pairs)):
-                cloud.drop(effect.type, item)
+                Scope(cloud, self.call, effect.type, item).perform([effect.clause])
         elif isinstance(effect, Tag):
             self.tag(effect)
         elif isinstance(effect, Untag):
             remove_tags(cloud, self.item["uuid"], self.text(effect.begin))
         elif isinstance(effect, Remove):
-            cloud.remove(self.stored, self.item["uuid"])
+            cloud.drop(self.stored, self.item)
         elif isinstance(effect, Perform):
             self.store_changes()
             self.reread()
@@ -9128,6 +9152,8 @@ class Scope:
         current, value = item.get(effect.field), self.value(effect.word)
         if effect.sign == "?=" and is_there(current):
             return
+        if effect.sign == "in":
+            value = self.free_address(effect.field, value)
         if effect.sign in ("+", "-"):
             if value is None:
                 return
@@ -9138,6 +9164,14 @@ class Scope:
         elif item:
             cloud_type = self.cloud.catalogue.resources[type].stored
             self.cloud.change(cloud_type, uuid, **{effect.field: value})
+
+    def free_address(self, name: str, cidr: str) -> str:
+        """Return the first address of a network that no object of this type has in a field."""
+        taken = {item.get(name) for item in self.cloud.store.rows(self.stored)}
+        for address in map(str, itertools.islice(network_of(cidr) or (), 1, None)):
+            if address not in taken:
+                return address
+        raise refused(f"no address of {cidr} is free")
 
     def set(self, **changes: Any) -> None:
         """Set fields of the item; keep() stores them."""
@@ -9386,13 +9420,16 @@ def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
 
 
 def answer_of(scope: Scope, api: Api) -> Item:
-    """Return the answer of an API: an inventory, or fields of the item.
+    """Return the answer of an API: its value, an inventory, or fields of the item.
 
     The inventory is that of the item, or of the object that a key of the item leads to.
     """
     if api.reads:
         body = {name: scope.value(word) for name, word in api.reads.items()}
         return {"inventory": body} if api.answers.startswith("inventory:") else body
+    if api.always is not None:
+        value = scope.filled(api.always)
+        return value if " " in api.answers else {api.answers: value}
     if not api.answers.startswith("inventory:"):
         return {name: scope.item.get(name) for name in api.answers.split()}
     row = scope.cloud.catalogue.resources[scope.type]
@@ -9422,7 +9459,9 @@ def answer_candidates(cloud: Cloud, call: Call) -> Item:
     for item in queries.tables.in_order(row.stored):
         scope = Scope(cloud, call, row.name, item)
         if all(map(scope.where, call.api.conditions.values())):
-            inventories.append(cloud.inventory(row.name, item))
+            always = call.api.always
+            shown = scope.filled(always) if always else cloud.inventory(row.name, item)
+            inventories.append(shown)
     return {"inventories": inventories}
 
 
@@ -9474,10 +9513,6 @@ def answer_truths(cloud: Cloud, call: Call) -> Item:
     return truths if isinstance(api.whether, str) else {api.answers: truths}
 
 
-def answer_always(cloud: Cloud, call: Call) -> Item:
-    return {call.api.answers: copy.deepcopy(call.api.always)}
-
-
 def verb_of(api: Api) -> Callable | None:
     """Return the function that does the calls of an API without a behaviour, or None."""
     if api.creates:
@@ -9500,9 +9535,7 @@ def verb_of(api: Api) -> Callable | None:
         return answer_sums
     if api.whether:
         return answer_truths
-    if api.always is not None:
-        return answer_always
-    return act if api.does else None
+    return act if api.does or api.always is not None else None
 
 
 def refuse_idle_rows(catalogue: Catalogue) -> None:

@@ -4,7 +4,7 @@ import pytest
 from asking import World
 from browser import CHROMIUM, Browser, running_chromium
 
-from zmock import serve
+from zmock import catalogue, serve
 
 pytest_plugins = ["zmock"]
 
@@ -30,6 +30,14 @@ async def each_dialect(request):
     async with serve(dialect=request.param) as mock:
         await mock.login()
         yield mock
+
+
+@pytest.fixture
+def unsimulated():
+    """Let GET /hybrid/eip answer 501, as an API does that is not simulated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue().apis["QueryHybridEipFromLocal"], "backing", "none")
+        yield
 
 
 @pytest.fixture

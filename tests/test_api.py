@@ -190,6 +190,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("unsimulated")
 @each("mistake", MISTAKES.values(), ids=MISTAKES)
 async def test_a_mistake_gets_its_status_and_an_answer_that_helps_and_the_server_goes_on(zmock, caplog, mistake):
     await zmock.login()

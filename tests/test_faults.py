@@ -221,7 +221,7 @@ REFUSED = [
     ({"api": "Xyz*"}, "'api' names no API: 'Xyz*'"),
     ({"api": "Poll*"}, "'api' names no API"),
     ({"api": "pollJob"}, "did you mean PollJob?"),
-    ({"api": "CreateEcsVpcRemote"}, "is not simulated: it answers 501"),
+    ({"api": "QueryHybridEipFromLocal"}, "is not simulated: it answers 501"),
     ({}, "'api' is missing"),
     ({"api": 7}, "'api' is a text, not 7"),
     ({"api": ["CreateZone"]}, "'api' is a text, not [\"CreateZone\"]"),
@@ -361,6 +361,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("unsimulated")
 @each(("rule", "told"), REFUSED, ids=[json.dumps(row[0]) for row in REFUSED])
 async def test_a_rule_that_could_never_match_is_refused(zmock, rule, told):
     status, body = await control(zmock, "POST", "rules", rule)
@@ -1327,6 +1328,7 @@ async def test_a_patch_changes_the_result_of_a_job_in_every_poll(tmp_path, memor
 # stubs
 
 
+@pytest.mark.usefixtures("unsimulated")
 @each(
     ("rule", "call", "status"),
     (
@@ -1352,8 +1354,8 @@ async def test_a_patch_changes_the_result_of_a_job_in_every_poll(tmp_path, memor
         ({"api": "StopVmInstance", "method": "PUT"}, ("PUT", f"/zstack/v1/vm-instances/{named('vm-web-1')}/actions", {"stopVmInstance": {}}), 299),
         ({"api": "StopVmInstance", "method": "PUT"}, ("PUT", f"/zstack/v1/vm-instances/{named('vm-web-1')}/actions", {"startVmInstance": {}}), 400),
         ({"api": "PollJob", "path": "*"}, ("GET", "/zstack/v1/api-jobs/x"), 299),
-        ({"api": "CreateEcsVpcRemote"}, ("POST", "/zstack/v1/hybrid/aliyun/vpc", {"params": {}}), 299),
-        ({"api": "CreateEcsVpcRemote"}, ("GET", "/zstack/v1/zones"), 400),
+        ({"api": "QueryHybridEipFromLocal"}, ("GET", "/zstack/v1/hybrid/eip"), 299),
+        ({"api": "QueryHybridEipFromLocal"}, ("GET", "/zstack/v1/zones"), 400),
     ),
 )
 async def test_a_stub_answers_without_a_session(zmock, rule, call, status):

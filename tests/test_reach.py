@@ -31,6 +31,7 @@ async def ask(mock, line, headers=None, body=None):
 # the API, from any page
 
 
+@pytest.mark.usefixtures("unsimulated")
 @each(("line", "headers", "status"), (
     ("GET /zstack/v1/zones", {}, 200),
     ("HEAD /zstack/v1/zones", {}, 200),

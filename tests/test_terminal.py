@@ -108,7 +108,8 @@ class Shown:
 
 @pytest.fixture
 def shown(tmp_path):
-    with Shown(tmp_path, "--memory", "--delay", "0.05") as shown:
+    (tmp_path / "unsimulated.json").write_text(json.dumps({"apis": [{"name": "QueryHybridEipFromLocal", "call": "GET /hybrid/eip", "answers": "inventories:HybridEipAddress"}]}))
+    with Shown(tmp_path, "--memory", "--delay", "0.05", "--catalogue", "unsimulated.json") as shown:
         shown.log_in()
         yield shown
 
@@ -157,7 +158,7 @@ MISTAKES = {  # what a client does, and what the terminal says of it
     "a body that is no JSON": (("POST", "/zones", b'{"params": '), "400  POST /zstack/v1/zones"),
     "an unknown action": (("PUT", f"/vm-instances/{WEB_1}/actions", {"startVm": {}}), "startVm is no action here, did you mean startVmInstance"),
     "parameters at the top of the body": (("POST", "/zones", {"name": "z"}), 'parameters go inside "params"'),
-    "an API that is not simulated": (("GET", "/hybrid/aliyun/ecs"), "  501  .*is not simulated"),
+    "an API that is not simulated": (("GET", "/hybrid/eip"), "  501  .*is not simulated"),
     "a state that forbids the call": (start_running, r"  503  GET /zstack/v1/api-jobs/\w{32}  StartVmInstance  VM.1001 .*current vm instance state\[Running\]"),
     "a job that fails and is not polled": (nobody_polls, r"StartVmInstance failed, job \w{32}: current vm instance state\[Running\]"),
     "an unknown job": (("GET", f"/api-jobs/{JOB[::-1]}"), "404  GET /zstack/v1/api-jobs/.*there is no such api-job"),

@@ -92,14 +92,6 @@ def control_table():
     return Table(facts, described)
 
 
-def unsimulated_table():
-    names = {}
-    for api in zmock.catalogue().apis.values():
-        if api.backing == "none":
-            names.setdefault("/" + api.path.split("/")[1], []).append(api.name)
-    return Table([[code(path), str(len(names[path]))] for path in sorted(names)])
-
-
 TABLES = {
     "commands": commands_table,
     "settings": settings_table,
@@ -110,7 +102,6 @@ TABLES = {
     "drops": drops_table,
     "incidents": incidents_table,
     "control": control_table,
-    "unsimulated": unsimulated_table,
 }
 
 

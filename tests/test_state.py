@@ -102,7 +102,7 @@ class Driver(Anything):
     async def params(self, api):
         """Half of the calls are made to succeed on the demo cloud as it is at the start."""
         if self.random.random() < 0.5:
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(LookupError, RuntimeError):
                 return await Drive.params(self, api) | ({"uuid": DB} if api.name == "DestroyVmInstance" else {})  # it has a data volume
         return await super().params(api)
 

@@ -138,6 +138,10 @@ def test_what_dies_with_another_or_outlives_it_is_found_by_a_key_that_leads_ther
     assert not below or key in ALL.resources[below].indexes
 
 
+def test_no_row_of_a_creation_takes_the_uuid_of_the_new_object_for_every_creation_does():
+    assert [api.name for api in SIMULATED if api.creates and "resourceUuid" in api.params and not api.params["resourceUuid"].required] == []
+
+
 @each("api", SIMULATED, ids=names(SIMULATED))
 def test_what_a_get_adds_up_are_fields(api):
     if api.sums:

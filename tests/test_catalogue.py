@@ -23,6 +23,7 @@ from zmock import (
     ValueSpec,
     When,
     named,
+    names_uuids,
     refuse_idle_rows,
     verb_of,
 )
@@ -124,6 +125,21 @@ def test_a_relation_ends_where_an_index_finds_what_it_leads_to(row):
 
 def of_subtypes(row):
     return {name for other in ALL.resources.values() if other.of == row.name for name in other.all_fields}
+
+
+LEADS_ANYWHERE = {  # to objects of several types, of no type here, or of none that is left
+    "resourceUuid", "targetResourceUuid", "managementNodeUuid", "accountUuid", "attachedL2NetworkUuids", "defaultRouteL3NetworkUuid", "diskUuid",
+    "monUuid", "taskUuid", "parentUuid",
+}  # fmt: skip
+
+
+@each("row", RESOURCES, ids=names(RESOURCES))
+def test_a_field_with_uuids_leads_to_a_type_so_that_cloud_files_may_name_an_object_there(row):
+    if row.inside:
+        return
+    family = [other for other in ALL.resources.values() if row.name in (other.name, other.of) or other.name == row.stored]
+    leads = {name for other in family for name in (*other.leads, *other.remembers)}
+    assert {name for name in row.all_fields if names_uuids(name) and name != "uuid"} <= leads | LEADS_ANYWHERE
 
 
 @each("row", RESOURCES, ids=names(RESOURCES))

@@ -4962,7 +4962,6 @@ class Database(tinydb.TinyDB):
         self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
         self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
-        self.listeners: dict[str, Callable[[], None]] = {}  # hear of each change of a type
         # TinyDB's methods may run in another thread than the loop.
         self.call_in_loop: Callable[..., Any] = operator.call
 
@@ -5061,8 +5060,6 @@ class Database(tinydb.TinyDB):
             self.watch(type, uuid, before)
         if self.log is not None:
             self.log.append((type, uuid, before, item))
-        if type in self.listeners:
-            self.listeners[type]()
 
     @contextlib.contextmanager
     def all_or_nothing(self) -> Iterator[list[tuple]]:
@@ -8473,22 +8470,20 @@ class Jobs:
 
     async def deliver(self, record: Item) -> None:
         """POST a result to its web-hook."""
-        uuid = record["uuid"]
-        body = to_json(self.result(record, record["schema"]) or {})
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "X-Job-UUID": uuid,
-            "X-Job-Success": "true" if record["state"] == "succeeded" else "false",
-        }
-        await self.deliver_body(uuid, record["hook"], body, headers, f"web-hook of {record['api']}")
+        uuid, body = record["uuid"], self.result(record, record["schema"]) or {}
+        is_success = "true" if record["state"] == "succeeded" else "false"
+        headers = {"X-Job-UUID": uuid, "X-Job-Success": is_success}
+        await self.send(uuid, record["hook"], body, headers, f"web-hook of {record['api']}")
 
-    async def deliver_body(
-        self, uuid: Uuid, url: str, body: bytes, headers: dict[str, str], name: str
+    async def send(
+        self, uuid: Uuid, url: str, message: Item, headers: dict[str, str], name: str
     ) -> None:
-        """POST a body, up to 15 times, until the answer is a 2xx.
+        """POST a message, up to 15 times, until the answer is a 2xx.
 
         A 202 that waits for the web-hook of its job leaves after the first time.
         """
+        headers = {"Content-Type": "application/json; charset=utf-8"} | headers
+        body = to_json(message)
         for attempt in range(HOOK_TRIES):
             if attempt:
                 await self.clock.sleep(HOOK_GAP, name)
@@ -8497,7 +8492,7 @@ class Jobs:
             self.release_answer(uuid)
             if taken:
                 return
-        log.warning("%s: %s has taken nothing", name, url)
+        log.warning("%s: %s never took the message", name, url)
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> bool:
         """Return True if a web-hook answers with a 2xx."""
@@ -17180,18 +17175,21 @@ def series_of(
     """
     metric, wanted = metric_of(cloud, call.params)
     times, room = times or times_of(cloud, call.params), MOST_VALUES
+    has_cpus = "cpu" in metric.labels.values()
     for item in cloud.queries_of(call).tables.in_order(metric.type):
         if metric.type == "MetricDatum":
-            is_meant = (item["namespace"], item["metricName"]) == (metric.namespace, metric.name)
             second = int(cloud.clock.date_of_stamp(item["createDate"]))
             is_then = times.start <= second < times.stop
-            if is_meant and is_then and fits_labels(item["labels"], wanted):
+            is_meant = (item["namespace"], item["metricName"]) == (metric.namespace, metric.name)
+            if is_then and is_meant and fits_labels(item["labels"], wanted):
                 yield item["labels"], [(second, item["value"])]
             continue
-        count = cpus_of(item) if "cpu" in metric.labels.values() else 1
+        count = cpus_of(item) if has_cpus else 1
         for number in range(count):
-            values = item | {"cpu": str(number)}
-            labels = {name: values.get(key, key) for name, key in metric.labels.items()}
+            values = {"cpu": str(number)}
+            labels = {
+                name: values.get(key, item.get(key, key)) for name, key in metric.labels.items()
+            }
             later = working_times(cloud, item, times) if fits_labels(labels, wanted) else ()
             if later:
                 vms = cloud.find("VmInstance", "hostUuid", item["uuid"])
@@ -17316,16 +17314,14 @@ def put_metric_data(cloud: Cloud, call: Call) -> None:
 
 # alarms
 
-COMPARISONS = {
-    "GreaterThanOrEqualTo": operator.ge,
-    "GreaterThan": operator.gt,
-    "LessThan": operator.lt,
-    "LessThanOrEqualTo": operator.le,
+COMPARISONS: dict[str, tuple[Callable, Callable]] = {  # and the point that meets it least
+    "GreaterThanOrEqualTo": (operator.ge, min),
+    "GreaterThan": (operator.gt, min),
+    "LessThan": (operator.lt, max),
+    "LessThanOrEqualTo": (operator.le, max),
 }
 SHORTEST_PERIOD = 10  # seconds; the series change as often
-PERIOD_PARTS = 5  # of a period
-PERIODS_AHEAD = 30  # that are worked out at once
-Reading = tuple[str, float | None, Item]  # a status, and the value of a series with its labels
+PERIOD_PARTS = 5  # of a period, each with a point
 
 
 def label_texts(cloud: Cloud, type: str, key: str, uuid: Uuid) -> list[str]:
@@ -17344,101 +17340,68 @@ def period_of(alarm: Item) -> int:
     return max(SHORTEST_PERIOD, alarm["period"])
 
 
-def readings(cloud: Cloud, alarm: Item, end: int, count: int = 1) -> list[Reading]:
-    """Return what an alarm reads in `count` periods, the first one ending at `end`.
+def reading_of(cloud: Cloud, alarm: Item) -> tuple[str, float | None, Item]:
+    """Return the status of an alarm in the period that ends now, and a value with its labels.
 
-    An alarm is on if all points of a series in the period meet its condition. A series that is
-    made up has PERIOD_PARTS of them, or one if the period is not divisible. The last one is at the
-    end. The value is that of the point that is next to not meeting the condition. The list is empty
-    if several periods need too many values. Of one period, it regards as many series as it can.
+    It is on if all points of a series in the period meet its condition. The value is that of the
+    point which meets it least.
     """
-    request, width = request_of(cloud, alarm), period_of(alarm)
-    is_met = COMPARISONS[alarm["comparisonOperator"]]
-    weakest: Callable = min if "Greater" in alarm["comparisonOperator"] else max
-    read: list[Reading] = [("InsufficientData", None, {})] * count
-    step = width if width % PERIOD_PARTS else width // PERIOD_PARTS
-    if f"{alarm['namespace']} {alarm['metricName']}" not in cloud.catalogue.metrics:
-        step = 1
-    begin = end - width + step
-    times = range(begin, end + (count - 1) * width + 1, step)
+    is_met, weakest = COMPARISONS[alarm["comparisonOperator"]]
+    end, width = int(cloud.clock.now()), period_of(alarm)
+    step = width // PERIOD_PARTS if alarm["namespace"].startswith("ZStack/") else 1
+    times = range(end - width + step, end + 1, step)
+    reading: tuple[str, float | None, Item] = ("InsufficientData", None, {})
     with contextlib.suppress(ApiError):  # too many values, or the points of clients are gone
-        for labels, points in series_of(cloud, request, times):
-            for index, group in itertools.groupby(points, lambda at: (at[0] - begin) // width):
-                value = weakest(value for _, value in group)
-                if is_met(value, alarm["threshold"]):
-                    read[index] = "Alarm", value, labels
-                elif read[index][0] != "Alarm":
-                    read[index] = "OK", value, labels
-        return read
-    return read if count == 1 else []
+        for labels, points in series_of(cloud, request_of(cloud, alarm), times):
+            value = weakest(value for _, value in points)
+            if is_met(value, alarm["threshold"]):
+                return "Alarm", value, labels
+            reading = "OK", value, labels
+    return reading
 
 
-def is_news(cloud: Cloud, alarm: Item, status: str, date: Seconds) -> bool:
-    """Return True if a status is another one, or Alarm when that is to be told again."""
-    interval = alarm.get("repeatInterval")
-    if status != alarm["status"] or status != "Alarm" or not interval:
-        return status != alarm["status"]
-    fired = cloud.clock.date_of_stamp(alarm.get("firedDate", alarm["createDate"]))
-    return date >= fired + interval
-
-
-def plan_alarm(cloud: Cloud, alarm: Item, periods: int = PERIODS_AHEAD) -> None:
-    """Set the timer of an enabled alarm to the first end of a period that will bring news.
-
-    It looks so many periods ahead.
-    """
+@on("removed", "Alarm")
+def plan_alarm(cloud: Cloud, alarm: Item) -> None:
+    """Set the timer of an enabled alarm to the end of its present period."""
     timers, uuid = cloud.part(ScheduleTimers), alarm["uuid"]
     if uuid in timers:
         timers.pop(uuid).cancel()
-    if not cloud.store.peek("Alarm", uuid) or alarm["state"] == "Disabled":
-        return
-    begin, width = cloud.clock.date_of_stamp(alarm["createDate"]), period_of(alarm)
-    end = int(begin + max(0, cloud.clock.now() - begin) // width * width + width)
-    for status, _, _ in readings(cloud, alarm, end, periods) if periods else ():
-        if is_news(cloud, alarm, status, end):
-            break
-        end += width
-    evaluate = functools.partial(evaluate_alarm, cloud, uuid)
-    timers[uuid] = cloud.clock.at(end, evaluate, f"evaluate alarm {alarm['name']}")
+    if cloud.look("Alarm", uuid).get("state") == "Enabled":
+        begin, width = cloud.clock.date_of_stamp(alarm["createDate"]), period_of(alarm)
+        end = begin + ((cloud.clock.now() - begin) // width + 1) * width
+        evaluate = functools.partial(evaluate_alarm, cloud, uuid)
+        timers[uuid] = cloud.clock.at(end, evaluate, f"evaluate alarm {alarm['name']}")
 
 
 @on("planning", "")
 def plan_alarms(cloud: Cloud) -> None:
-    """Plan all alarms. Those that look far ahead are planned anew if machines or hosts change."""
-    cloud.store.listeners |= dict.fromkeys(("VmInstance", "Host"), lambda: look_again(cloud))
     for alarm in cloud.store.rows("Alarm"):
         plan_alarm(cloud, alarm)
 
 
-def look_again(cloud: Cloud) -> None:
-    """Let each alarm be evaluated at the end of its present period."""
-    for uuid, timer in [*cloud.part(ScheduleTimers).items()]:
-        alarm = cloud.look("Alarm", uuid)
-        if alarm and timer.due > cloud.clock.now() + period_of(alarm):
-            plan_alarm(cloud, alarm, 0)
-
-
-@on("removed", "Alarm")
 @named_in_rows
-def watch_metric(cloud: Cloud, item: Item, call: Call | None = None) -> None:
-    """Plan an alarm that is new, removed or changed, or has other labels.
+def watch_metric(cloud: Cloud, item: Item, call: Call) -> None:
+    """Plan an alarm that is new or changed, or has other labels.
 
     Raise SYS.1007 for a metric or a label that is unknown.
     """
-    alarm = cloud.store.peek("Alarm", item.get("alarmUuid", item["uuid"]))
-    if alarm:
-        metric_of(cloud, request_of(cloud, alarm).params)
-    plan_alarm(cloud, alarm or item)
+    alarm = cloud.look("Alarm", item.get("alarmUuid", item["uuid"]))
+    metric_of(cloud, request_of(cloud, alarm).params)
+    plan_alarm(cloud, alarm)
 
 
 def evaluate_alarm(cloud: Cloud, uuid: Uuid) -> None:
-    """Tell of news of an enabled alarm in the period that ends now."""
-    alarm, now = cloud.look("Alarm", uuid), math.floor(cloud.clock.now())
-    if alarm.get("state") == "Enabled":
-        (reading,) = readings(cloud, alarm, now)
-        if is_news(cloud, alarm, reading[0], now) and not cloud.outages.nodes_away:
-            announce(cloud, alarm, *reading)
-        plan_alarm(cloud, cloud.look("Alarm", uuid))
+    """Announce a new status of an enabled alarm, and Alarm again after the repeatInterval."""
+    alarm = cloud.look("Alarm", uuid)
+    if alarm["state"] != "Enabled":
+        return
+    status, value, labels = reading_of(cloud, alarm)
+    fired = cloud.clock.date_of_stamp(alarm.get("firedDate", alarm["createDate"]))
+    repeat = fired + (alarm.get("repeatInterval") or math.inf)
+    repeats = status == "Alarm" and cloud.clock.now() >= repeat
+    if (repeats or status != alarm["status"]) and not cloud.outages.nodes_away:
+        announce(cloud, alarm, status, value, labels)
+    plan_alarm(cloud, alarm)
 
 
 def announce(cloud: Cloud, alarm: Item, status: str, value: float | None, labels: Item) -> None:
@@ -17465,29 +17428,28 @@ def announce(cloud: Cloud, alarm: Item, status: str, value: float | None, labels
 
 
 def publish(cloud: Cloud, actions: Iterable[Item], message: Item) -> None:
-    """POST a message to the HTTP endpoints of topics. Only what is enabled gets it."""
+    """Send a message to the HTTP endpoints of topics. Only what is enabled gets it."""
     for action in actions:
         topic = cloud.look("SNSTopic", action["actionUuid"])
         for subscriber in cloud.find("SNSSubscriber", "topicUuid", topic["uuid"]):
             endpoint = cloud.look("SNSApplicationEndpoint", subscriber["endpointUuid"])
             if endpoint["type"] == "HTTP" and "Disabled" not in (topic["state"], endpoint["state"]):
-                headers = {"Content-Type": "application/json; charset=utf-8"}
+                headers = {}
                 if user := endpoint.get("username"):
-                    login = base64.b64encode(f"{user}:{endpoint.get('password')}".encode())
-                    headers["Authorization"] = "Basic " + login.decode()
+                    login = f"{user}:{endpoint.get('password', '')}".encode()
+                    headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
                 uuid, url, name = (endpoint[key] for key in ("uuid", "url", "name"))
-                post = cloud.jobs.deliver_body(uuid, url, to_json(message), headers, name)
-                cloud.clock.spawn(post)
+                cloud.clock.spawn(cloud.jobs.send(uuid, url, message, headers, name))
 
 
 # events, histories and audits
 
 
-def event_of(cloud: Cloud, notification: Item) -> Item | None:
-    """Return the event that a notification tells of, or None."""
+def event_of(cloud: Cloud, notification: Item) -> Item:
+    """Return the event that a notification tells of, {} if it tells of none."""
     family = cloud.catalogue.events.get(notification["content"])
     if not family:
-        return None
+        return {}
     uuid = notification.get("resourceUuid")
     return {
         "namespace": family.namespace,
@@ -17501,7 +17463,7 @@ def event_of(cloud: Cloud, notification: Item) -> Item | None:
 
 @on("notified", "")
 def tell_subscribers(cloud: Cloud, notification: Item) -> None:
-    event = event_of(cloud, notification) or {}
+    event = event_of(cloud, notification)
     for subscription in cloud.find("EventSubscription", "eventName", event.get("name")):
         key = "subscriptionUuid", subscription["uuid"]
         wanted = wanted_labels(label_texts(cloud, "EventSubscriptionLabel", *key))
@@ -17525,11 +17487,11 @@ def get_alarm_data(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def get_audit_data(cloud: Cloud, call: Call) -> Item:
     """Return the api-jobs that have ended and are still known."""
-    audits = []
+    audits, apis = [], cloud.catalogue.apis
     for job in cloud.store.rows("Job"):
-        if job["state"] in OVER:
+        if job["state"] in OVER and job["api"] in apis:  # its row may have gone
             audit = {
-                "apiName": cloud.catalogue.apis[job["api"]].message,
+                "apiName": apis[job["api"]].message,
                 "operatorAccountUuid": job.get("account"),
                 "resourceUuid": job.get("target"),
                 "requestUuid": job["uuid"],
@@ -17554,9 +17516,9 @@ def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item
         wanted["accountUuid"] = [call.account]
     now, end = cloud.clock.now(), call["endTime"] or math.inf
     begin = call["startTime"] or now - (call["offsetAheadOfCurrentTime"] or now)
-    then = [item for item in records if begin <= item["time"] / 1000 <= end]
-    selected = [item for item in then if fits_labels(item, wanted)]
-    return {call.api.answers: selected[::-1][: call["limit"]]}
+    meeting = [item for item in records if fits_labels(item, wanted)]
+    then = [item for item in meeting if begin <= item["time"] / 1000 <= end]
+    return {call.api.answers: then[::-1][: call["limit"]]}
 
 
 # billing
@@ -17630,28 +17592,38 @@ def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iter
             yield {"startTime": first, "endTime": last, "spending": spending}
 
 
+def details_of(
+    cloud: Cloud, usages: Iterable[Item], type: str, start: int, end: int
+) -> list[Item]:
+    """Return what each object has cost between two dates, for one type of spending."""
+    details: dict[Uuid, Item] = {}
+    for usage in usages:
+        for name, amount in usage["amounts"].items():
+            type_of_name, member, size = SPENDING[name]
+            if type_of_name != type:
+                continue
+            for cost in costs_of(cloud, usage, name, start, end):
+                shown = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}
+                shown |= {"type": type, "spending": 0}
+                detail = details.setdefault(usage["resourceUuid"], shown)
+                detail.setdefault(member, []).append(cost | ({size: amount} if size else {}))
+                detail["spending"] += cost["spending"]
+    return [*details.values()]
+
+
 @behaviour
 def calculate_account_spending(cloud: Cloud, call: Call) -> Item:
     """Return what the objects of an account have cost, by type and by object."""
-    start, end = call["dateStart"] or 0, call["dateEnd"] or int(cloud.clock.now() * 1000)
-    usages = cloud.find("Usage", "accountUuid", call["accountUuid"])
+    account, start = call["accountUuid"], call["dateStart"] or 0
+    end = call["dateEnd"] or int(cloud.clock.now() * 1000)
+    usages = cloud.find("Usage", "accountUuid", account)
     for type in ("VmInstance", "Volume", "VolumeSnapshot"):
-        items = cloud.accounts.items_of(call["accountUuid"], type)
-        usages += [usage_of(cloud, item) for item in items]
-    parts: dict[str, dict[Uuid, Item]] = {type: {} for type, *_ in SPENDING.values()}
-    for usage in usages:
-        whose = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}
-        for name, amount in usage["amounts"].items():
-            type, member, size = SPENDING[name]
-            for cost in costs_of(cloud, usage, name, start, end):
-                part = whose | {"type": type, "spending": 0}
-                part = parts[type].setdefault(usage["resourceUuid"], part)
-                part.setdefault(member, []).append(cost | ({size: amount} if size else {}))
-                part["spending"] += cost["spending"]
+        usages += [usage_of(cloud, item) for item in cloud.accounts.items_of(account, type)]
     rows = []
-    for type, details in parts.items():
-        spending = sum(part["spending"] for part in details.values())
-        row = {"spendingType": type, "spending": spending, "details": [*details.values()]}
+    for type in dict.fromkeys(type for type, *_ in SPENDING.values()):
+        details = details_of(cloud, usages, type, start, end)
+        spending = sum(detail["spending"] for detail in details)
+        row = {"spendingType": type, "spending": spending, "details": details}
         rows.append(row | {"dateStart": start, "dateEnd": end})
     return {"total": sum(row["spending"] for row in rows), "spending": rows}
 

@@ -2069,8 +2069,8 @@ class Api:
     call      "POST /zones": the method and the path
     answers   "inventory:Zone": the members of the answer, with the resource that an inventory shows
     package   the Java package of its message, which error texts name
-    backing   how it is simulated: "manual", "server", "generic" (parameters and fields alone) or
-              "none" (501)
+    backing   how it is simulated: "manual", "server", "generic" (as its name, parameters and fields
+              tell, for its source is not public) or "none" (501)
     caller    "admin": normal accounts may not call it
     action    the @Action of its message: the category, then "account" or "admin" if it is for
               these only, then "read"; "none" if there is none
@@ -21027,7 +21027,7 @@ REFUSALS = {  # error responses by status: the name and the description of the c
 BACKINGS = {
     "manual": "Simulated, documented in the developer manual.",
     "server": "Simulated as the server does it.",
-    "generic": "Simulated as its parameters and fields tell.",
+    "generic": "Simulated as its name, parameters and fields tell: its source is not public.",
     "none": "Not simulated: 501.",
 }
 WHOLE_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}

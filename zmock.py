@@ -17393,7 +17393,7 @@ def watch_metric(cloud: Cloud, item: Item, call: Call) -> None:
 def evaluate_alarm(cloud: Cloud, uuid: Uuid) -> None:
     """Announce a new status of an enabled alarm, and Alarm again after the repeatInterval."""
     alarm = cloud.look("Alarm", uuid)
-    if alarm["state"] != "Enabled":
+    if alarm.get("state") != "Enabled":
         return
     status, value, labels = reading_of(cloud, alarm)
     fired = cloud.clock.date_of_stamp(alarm.get("firedDate", alarm["createDate"]))
@@ -20582,7 +20582,7 @@ class Rest:
         wants_schema = "X-JSON-Schema" in request.headers
         has_schema = wants_schema or not self.dialect["query-schema"]
         single = call["query"].uuid and self.dialect["get-one"] and body["inventories"]
-        if single and (has_schema or self.fuzz.vary):
+        if single and (has_schema or self.fuzz.vary):  # the body has other members
             body, single = {"inventory": single[0]} | body, None
         if has_schema:
             body["schema"] = schema_of(body, members_answered(call))

@@ -228,6 +228,23 @@ async def test_audits_are_the_calls_that_made_api_jobs(cloud):
     assert audit["apiName"].endswith("APIDeleteZoneMsg")
 
 
+async def test_audits_leave_out_calls_of_an_api_that_the_catalogue_has_no_longer(cloud, monkeypatch):
+    await cloud.create("CreateZone", name="z")
+    await cloud.advance(1)
+    await cloud.create("CreateSNSTopic", name="t")
+    monkeypatch.delitem(cloud.cloud.catalogue.apis, "CreateZone")
+    (audit,) = (await cloud.call("GetAuditData"))["audits"]
+    assert audit["apiName"].endswith("APICreateSNSTopicMsg")
+
+
+async def test_a_period_may_have_any_length(cloud):
+    alarm = await cloud.create("CreateAlarm", name="busy", **BUSY | OF_WEB | {"period": 61})
+    await cloud.advance(60)
+    assert await status_of(cloud, alarm["uuid"]) == "OK"
+    await cloud.advance(1)
+    assert await status_of(cloud, alarm["uuid"]) == "Alarm"
+
+
 async def test_an_account_has_its_own_alarms_and_no_events(cloud):
     account = await cloud.create("CreateAccount", name="a", password="b" * 128)
     assert account

@@ -17293,12 +17293,13 @@ def prometheus_query_label_values(cloud: Cloud, call: Call) -> Item:
 # points that clients put
 
 LARGEST = 10**18
+# parameters of a point, checked in this order; a range alone lets a missing value pass
 POINT = ("metricName!", "value:double!", f"value:double -{LARGEST}..{LARGEST}", "labels:map")
 
 
 @behaviour
 def put_metric_data(cloud: Cloud, call: Call) -> None:
-    """Store points in the place of the oldest ones, and evaluate the alarms on them."""
+    """Store points, and evaluate the alarms on them. The oldest points make room."""
     points = cloud.store.table("MetricDatum").items
     for data in call["data"]:
         point = {"namespace": call["namespace"]}
@@ -17351,7 +17352,8 @@ def reading_of(cloud: Cloud, alarm: Item) -> tuple[str, float | None, Item]:
     step = width // PERIOD_PARTS if alarm["namespace"].startswith("ZStack/") else 1
     times = range(end - width + step, end + 1, step)
     reading: tuple[str, float | None, Item] = ("InsufficientData", None, {})
-    with contextlib.suppress(ApiError):  # too many values, or the points of clients are gone
+    # the points of clients may be gone, or the values too many: then those before count
+    with contextlib.suppress(ApiError):
         for labels, points in series_of(cloud, request_of(cloud, alarm), times):
             value = weakest(value for _, value in points)
             if is_met(value, alarm["threshold"]):
@@ -17523,7 +17525,7 @@ def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item
 
 # billing
 
-PERIODS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "mon": 30 * DAY}
+TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "mon": 30 * DAY}
 SPENDING = {  # by what a price is for: the type of spending, and where details show it and its size
     "cpu": ("VM", "cpuInventory", ""),
     "memory": ("VM", "memoryInventory", ""),
@@ -17547,7 +17549,7 @@ def amounts_of(item: Item) -> dict[str, int]:
 
 
 def usage_of(cloud: Cloud, item: Item) -> Item:
-    """Return what an object has used since that changed last."""
+    """Return what an object has used since its last record."""
     return {
         "resourceUuid": item["uuid"],
         "resourceName": item.get("name"),
@@ -17562,7 +17564,7 @@ def usage_of(cloud: Cloud, item: Item) -> Item:
 def record_usage(cloud: Cloud, type: str, before: Item) -> None:
     """Record what an object has used, once it uses more or less, or for another account.
 
-    What it uses then follows from its own fields, and has no record yet.
+    The time since then has no record yet: usage_of() tells.
     """
     item = cloud.look(type, before["uuid"])
     if item.get("owner") == before.get("owner") and amounts_of(item) == amounts_of(before):
@@ -17575,7 +17577,7 @@ def record_usage(cloud: Cloud, type: str, before: Item) -> None:
 
 
 def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iterator[Item]:
-    """Yield what a usage has cost between two dates, in milliseconds: an interval for each price.
+    """Yield what a usage has cost between two dates in milliseconds, an interval for each price.
 
     A price counts until the date of the next one.
     """
@@ -17588,7 +17590,8 @@ def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iter
         last = min(end, finish, later["dateInLong"])
         amount = usage["amounts"][name] / UNITS[price.get("resourceUnit", "").upper()]
         if amount and first < last:
-            spending = price["price"] * amount * (last - first) / 1000 / PERIODS[price["timeUnit"]]
+            units = (last - first) / 1000 / TIME_UNITS[price["timeUnit"]]
+            spending = price["price"] * amount * units
             yield {"startTime": first, "endTime": last, "spending": spending}
 
 
@@ -17599,8 +17602,8 @@ def details_of(
     details: dict[Uuid, Item] = {}
     for usage in usages:
         for name, amount in usage["amounts"].items():
-            type_of_name, member, size = SPENDING[name]
-            if type_of_name != type:
+            spending_type, member, size = SPENDING[name]
+            if spending_type != type:
                 continue
             for cost in costs_of(cloud, usage, name, start, end):
                 shown = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}

@@ -2061,6 +2061,7 @@ class Member:
 
 # rows of APIs
 
+
 @dataclass(eq=False)
 class Api:
     """One API of ZStack, a record of the table `apis`.
@@ -2102,8 +2103,6 @@ class Api:
     sums      the resource whose items a Get adds up, `by` the fields {parameter: field} that choose
               them: the first parameter that is given counts, and without a field it means all
     always    the value that is answered, or with `only` each element; texts in it may have {names}
-    reads     {"status": "iommuStatus|Inactive"}: the members of an answer or of its inventory,
-              that are no fields of its object, with the words for them
     whether   the condition, or the conditions by name, whose truth a Get answers
     plain     answers the inventory without what the subtypes of the resource add
     holds     the classes of members that are no inventories: "result:CloneVmInstanceResults" is an
@@ -2139,7 +2138,6 @@ class Api:
     sums: str = ""
     by: dict[str, str] = field(default_factory=dict)
     always: Any = None
-    reads: dict[str, str] = field(default_factory=dict)
     whether: str | dict[str, str] = ""
     plain: bool = False
     holds: tuple[str, ...] = ()
@@ -2179,7 +2177,6 @@ class Api:
         self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
         for sentence in (*self.tells.values(), json.dumps(self.always)):
             parser.check_sentence(sentence)
-        parser.check_names(self.reads.values(), "reads")
         self.charges = [parser.charge(text) for text in self.asks]
 
     def check_references(self, catalogue: Catalogue) -> None:
@@ -3574,7 +3571,13 @@ class AboutRow:
 
 
 WRONG = (
-    KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, re.error,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    RecursionError,
+    re.error,
 )  # exceptions that a wrong row brings about
 
 
@@ -5688,7 +5691,15 @@ class ZqlStatement(Query):
 
 
 QUERY_KEYS = {
-    "q", "condition", "limit", "start", "count", "groupBy", "replyWithCount", "sort", "fields",
+    "q",
+    "condition",
+    "limit",
+    "start",
+    "count",
+    "groupBy",
+    "replyWithCount",
+    "sort",
+    "fields",
 }
 
 
@@ -5992,8 +6003,12 @@ class QueryEngine:
     """
 
     def __init__(
-        self, catalogue: Catalogue, dialect: Dialect, tables: Store | View,
-        computed: dict[tuple[str, str], Callable[[Item], Any]], ahead: Seconds = 0,
+        self,
+        catalogue: Catalogue,
+        dialect: Dialect,
+        tables: Store | View,
+        computed: dict[tuple[str, str], Callable[[Item], Any]],
+        ahead: Seconds = 0,
     ) -> None:
         self.catalogue = catalogue
         self.dialect = dialect
@@ -6320,9 +6335,7 @@ class QueryEngine:
         hint = hint or self.field_hint(resource, legal, name, bool(condition))
         raise bad_field(self.dialect, f"{details}[{name}]", hint)
 
-    def field_hint(
-        self, resource: Resource, legal: set[str], name: str, in_condition: bool
-    ) -> str:
+    def field_hint(self, resource: Resource, legal: set[str], name: str, in_condition: bool) -> str:
         """Return where a field may stand that is not legal here, or the nearest legal name."""
         for kind, (_, *words) in resource.kinds.items():
             if name in types_of(words):
@@ -7588,9 +7601,7 @@ class Faults:
         hint = did_you_mean(glob, names) or did_you_mean(glob, self.apis)
         raise ValueError(f"'api' names no API: {glob!r}{hint}")
 
-    def moments_by_api(
-        self, glob: str, then: Item, apis: list[Api], stub: bool
-    ) -> dict[str, str]:
+    def moments_by_api(self, glob: str, then: Item, apis: list[Api], stub: bool) -> dict[str, str]:
         """Return when `then` strikes, by API, for those that have the job or the stage it needs."""
         if stub:
             return dict.fromkeys([api.name for api in apis] or ["", *self.apis], "accept")
@@ -8928,7 +8939,7 @@ class Scope:
         self.item = dict(item or {})
         self.params = call.api.params if call else {}
         self.bound: Item = {}
-        self.other: Item = {}  # the object that a condition `some` has met
+        self.other: Item = {}  # what a condition `some` has met, or what `each` is done for
         self.changes: Item = {}  # fields that were set and are not yet stored
 
     # values
@@ -9120,7 +9131,9 @@ class Scope:
                 cloud.add(row.stored, **values | row.only)
         elif isinstance(effect, Each):
             for item in list(self.items(effect.type, effect.pairs)):
-                Scope(cloud, self.call, effect.type, item).perform([effect.clause])
+                inner = Scope(cloud, self.call, effect.type, item)
+                inner.other = self.item
+                inner.perform([effect.clause])
         elif isinstance(effect, Tag):
             self.tag(effect)
         elif isinstance(effect, Untag):
@@ -9419,9 +9432,6 @@ def answer_of(scope: Scope, api: Api) -> Item:
 
     The inventory is that of the item, or of the object that a key of the item leads to.
     """
-    if api.reads:
-        body = {name: scope.value(word) for name, word in api.reads.items()}
-        return {"inventory": body} if api.answers.startswith("inventory:") else body
     if api.always is not None:
         value = scope.filled(api.always)
         return value if " " in api.answers else {api.answers: value}
@@ -9512,7 +9522,7 @@ def verb_of(api: Api) -> Callable | None:
     """Return the function that does the calls of an API without a behaviour, or None."""
     if api.creates:
         return create
-    if api.long == "always" or api.reads:
+    if api.long == "always" or (api.always is not None and not api.only):
         return act
     if api.kind == "Delete" and not api.does:
         return delete
@@ -9530,7 +9540,7 @@ def verb_of(api: Api) -> Callable | None:
         return answer_sums
     if api.whether:
         return answer_truths
-    return act if api.does or api.always is not None else None
+    return act if api.does else None
 
 
 def refuse_idle_rows(catalogue: Catalogue) -> None:
@@ -10644,8 +10654,7 @@ class Accounts:
         refs = self.cloud.find("UserPolicyRef", "userUuid", user)
         for group in self.store.find("UserGroupUserRef", "userUuid", user):
             refs += self.store.find("UserGroupPolicyRef", "groupUuid", group["groupUuid"])
-        is_member = account != user and self.store.peek("IAM2VirtualID", user)
-        for role in self.roles(account, user) if is_member else ():
+        for role in self.roles(account, user) if account != user else ():
             refs += self.store.find("RolePolicyRef", "roleUuid", role["uuid"])
             for item in self.store.find("RolePolicyStatement", "roleUuid", role["uuid"]):
                 yield role, [item.get("statement")]
@@ -11159,12 +11168,18 @@ def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
 
 @behaviour
 def log_in_by_account(cloud: Cloud, call: Call) -> Item:
-    for account in cloud.find("Account", "name", call["accountName"]):
-        if folded(account["password"]) == folded(call["password"]):
-            return open_session(cloud, account["uuid"], account["uuid"])
-    accounts = [*cloud.store.rows("Account")]
-    hint = hint_on_login("account", call["accountName"], call["password"], accounts)
-    raise ApiError("ID.1000", "wrong account name or password", hint=hint)
+    accounts, wrong = cloud.store.rows("Account"), "wrong account name or password"
+    uuid = who_logs_in("account", call["accountName"], call["password"], accounts, wrong)
+    return open_session(cloud, uuid, uuid)
+
+
+def who_logs_in(kind: str, name: str, password: str, items: Iterable[Item], wrong: str) -> Uuid:
+    """Return the uuid of the item with a name and a password. Raise ID.1000 if none has both."""
+    items = [*items]
+    for item in items:
+        if folded(item["name"]) == folded(name) and folded(item["password"]) == folded(password):
+            return item["uuid"]
+    raise ApiError("ID.1000", wrong, hint=hint_on_login(kind, name, password, items))
 
 
 def hint_on_login(kind: str, name: str, password: str, items: list[Item]) -> str:
@@ -11201,13 +11216,12 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
             hint = hint_on_login("account", name, call["password"], [*cloud.store.rows("Account")])
             raise ApiError("SYS.1007", f"account[{name}] not found", hint=hint)
         account = accounts[0]["uuid"]
-    users = cloud.find("User", "accountUuid", account)
-    for user in users:
-        is_named = folded(user["name"]) == folded(call["userName"])
-        if is_named and folded(user["password"]) == folded(call["password"]):
-            return open_session(cloud, account, user["uuid"])
-    hint = hint_on_login("user", call["userName"], call["password"], users)
-    raise ApiError("ID.1000", "wrong account or username or password", hint=hint)
+    users, wrong = (
+        cloud.find("User", "accountUuid", account),
+        "wrong account or username or password",
+    )
+    user = who_logs_in("user", call["userName"], call["password"], users, wrong)
+    return open_session(cloud, account, user)
 
 
 @behaviour
@@ -11234,16 +11248,11 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def login_iam2_virtual_id(cloud: Cloud, call: Call) -> Item:
     """Log in as a virtual id. A platform admin acts as the admin account."""
-    name = call["name"]
-    for member in cloud.find("IAM2VirtualID", "name", name):
-        if folded(member["password"]) == folded(call["password"]):
-            uuid = member["uuid"]
-            is_admin = cloud.accounts.attributes(uuid, "__PlatformAdmin__")
-            return open_session(cloud, ADMIN if is_admin else uuid, uuid)
-    members = [*cloud.store.rows("IAM2VirtualID")]
-    hint = hint_on_login("virtual id", name, call["password"], members)
-    details = f"wrong virtual ID[name:{name}], not existing or wrong password"
-    raise ApiError("ID.1000", details, hint=hint)
+    name, members = call["name"], cloud.store.rows("IAM2VirtualID")
+    wrong = f"wrong virtual ID[name:{name}], not existing or wrong password"
+    uuid = who_logs_in("virtual id", name, call["password"], members, wrong)
+    is_admin = cloud.accounts.attributes(uuid, "__PlatformAdmin__")
+    return open_session(cloud, ADMIN if is_admin else uuid, uuid)
 
 
 @behaviour
@@ -11950,15 +11959,6 @@ def take_device(cloud: Cloud, vm: Uuid, uuid: Uuid) -> None:
 
 
 @named_in_rows
-def match_devices(cloud: Cloud, offering: Item, call: Call) -> None:
-    """Note the PCI devices with the ids of a new offering."""
-    for device in cloud.find("PciDevice", "deviceId", offering["deviceId"]):
-        if device["vendorId"] == offering["vendorId"]:
-            refs = {"pciDeviceUuid": device["uuid"], "pciDeviceOfferingUuid": offering["uuid"]}
-            cloud.add("PciDevicePciDeviceOfferingRef", **refs)
-
-
-@named_in_rows
 def set_meta_data(cloud: Cloud, device: Item, call: Call) -> None:
     cloud.change("PciDevice", device["uuid"], metaData={"metaData": call["metaData"]})
 
@@ -12359,9 +12359,7 @@ def keep_on_host(cloud: Cloud, volume: Item, ps: Item, host: Uuid) -> None:
     add_local_ref(cloud, "VolumeVO", uuid, ps["uuid"], host, size)
 
 
-def add_local_ref(
-    cloud: Cloud, type: str, resource: Uuid, ps: Uuid, host: Uuid, size: int
-) -> None:
+def add_local_ref(cloud: Cloud, type: str, resource: Uuid, ps: Uuid, host: Uuid, size: int) -> None:
     """Note the host on whose disk something lies of a local storage."""
     cloud.add(
         "LocalStorageResourceRef",
@@ -12701,9 +12699,7 @@ def range_with(cloud: Cloud, l3: Uuid, ip: str) -> Item | None:
     return None
 
 
-def required_ip(
-    cloud: Cloud, l3: Uuid, ip: str, strategy: str = RANDOM_IP
-) -> tuple[str, Item]:
+def required_ip(cloud: Cloud, l3: Uuid, ip: str, strategy: str = RANDOM_IP) -> tuple[str, Item]:
     """Return an address and its range. Raise L3.1000 if it is not free."""
     ip_range = range_with(cloud, l3, ip)
     if not ip_range:
@@ -14084,11 +14080,8 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
 
 
 @named_in_rows
-def stop_machines(cloud: Cloud, project: Item, call: Call) -> None:
-    """Stop what runs in a project."""
-    for vm in cloud.find("VmInstance", "owner", project["linkedAccountUuid"]):
-        if vm["state"] == "Running":
-            leave_host(cloud, vm["uuid"], "Stopped")
+def stop_at_once(cloud: Cloud, vm: Item, call: Call) -> None:
+    leave_host(cloud, vm["uuid"], "Stopped")
 
 
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
@@ -15849,6 +15842,7 @@ def copy_image(cloud: Cloud, call: Call) -> Stages:
 
 # ---- Behaviours: tags ----------------------------------------------------------------------------
 
+
 @on("tagging", "")
 def check_tag(
     cloud: Cloud, tag: str, vo: str, uuid: Uuid | None = None, l3: Uuid | None = None
@@ -16056,6 +16050,21 @@ def call_of(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Call:
         system_tags=texts_in(arguments.get("systemTags")),
         user_tags=texts_in(arguments.get("userTags")),
     )
+
+
+def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
+    """Make another call for the caller of this one, and return the body of its answer.
+
+    No time goes by. Of a call that fails, nothing stays.
+    """
+    inner = call_of(cloud, call, api, arguments)
+    with cloud.store.all_or_nothing():
+        steps = steps_of(cloud.perform(inner))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value or {}
 
 
 def check_long_job(cloud: Cloud, params: Item) -> None:
@@ -16280,20 +16289,13 @@ def task_row(
 # resource stacks
 
 VERSION = "ZStackTemplateFormatVersion"
-PARTS: dict[str, tuple[str, ...] | None] = {  # of a template, with the members of their objects
-    "Parameters": (  # StackParameters of the SDK
-        "Type",
-        "DefaultValue",
-        "Description",
-        "NoEcho",
-        "Label",
-        "ConstraintDescription",
-        "ResourceType",
-    ),
-    "Mappings": None,
-    "Resources": ("Type", "Properties", "Description", "DependsOn", "DeletionPolicy"),
-    "Outputs": ("Value", "Description"),
+PARTS = {  # of a template, with the members of their objects
+    "Parameters": "Type DefaultValue Description NoEcho Label ConstraintDescription ResourceType",
+    "Mappings": "",  # any
+    "Resources": "Type Properties Description DependsOn DeletionPolicy",
+    "Outputs": "Value Description",
 }
+STACK_FACTS = {"ZStack::StackName": "name", "ZStack::StackUuid": "uuid"}  # that Ref gives
 FUNCTIONS: dict[str, Callable[..., Any]] = {  # of a template, and the arguments in it
     "Ref": lambda template, name: template.values[name],
     "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],
@@ -16356,26 +16358,23 @@ class Template:
     """A template, and the values that its functions give in a stack.
 
     apis    the API that makes each resource, or does each action, in order of dependency
-    values  what Ref gives: parameters, the name and the uuid of the stack, uuids of resources
+    values  what Ref gives: parameters, facts of the stack, uuids of resources
     made    the inventories of what was made, and what the actions have answered
-    refs    the resources that were made, as GetResourceFromResourceStack answers them
     """
 
     def __init__(self, cloud: Cloud, text: str | None, stack: Item | None = None) -> None:
         """Raise SYS.1007 for a wrong template, or for wrong parameters of a stack."""
+        self.values: Item = {}
         self.made: dict[str, Item] = {}
-        self.refs: list[Item] = []
         with refused_template("templateContent"):
-            body = load_json(text or "null")
-            read_object("the template", body, [VERSION, "Description", *PARTS])
+            members = [VERSION, "Description", *PARTS]
+            body = read_object("the template", load_json(text or "null"), members)
             check_word(body.get(VERSION), ["2018-06-18"], VERSION)
             parts = {part: read_object(part, body.get(part, {})) for part in PARTS}
             for part, entries in parts.items():
                 for name, entry in entries.items():
-                    read_object(f"{part}.{name}", entry, PARTS[part])
+                    read_object(f"{part}.{name}", entry, PARTS[part].split() or None)
             self.parameters, self.mappings, self.resources, self.outputs = parts.values()
-            facts = ("ZStack::StackName", "ZStack::StackUuid")
-            self.values: Item = dict.fromkeys([*facts, *self.parameters])
             self.apis = self.find_apis(types_in_templates(cloud.catalogue))
         if stack is not None:
             with refused_template("parameters"):
@@ -16383,7 +16382,7 @@ class Template:
 
     def find_apis(self, types: dict[str, Api]) -> dict[str, Api]:
         """Return the APIs of the resources. Raise ValueError for what cannot be made."""
-        needs: dict[str, list[str]] = {}
+        needs: dict[str, set[str]] = {}
         for name, resource in self.resources.items():
             check_word(resource.get("Type"), types, "type")
             params = types[resource["Type"]].params
@@ -16395,23 +16394,28 @@ class Template:
             check_word(policy, ("Delete", "Retain"), "DeletionPolicy")
             earlier = resource.get("DependsOn", [])
             refs = [{"Ref": word} for word in (earlier if isinstance(earlier, list) else [earlier])]
-            needs[name] = []
-            evaluate([properties, refs], functools.partial(self.note_need, needs[name]))
-        evaluate(self.outputs, functools.partial(self.note_need, []))
+            needs[name] = self.names_in([properties, refs]) & self.resources.keys()
+        self.names_in(self.outputs)
         try:
             order = [*graphlib.TopologicalSorter(needs).static_order()]
         except graphlib.CycleError as error:
             raise ValueError(f"resources need each other: {' -> '.join(error.args[1])}") from None
         return {name: types[self.resources[name]["Type"]] for name in order}
 
-    def note_need(self, needs: list[str], function: str, arguments: list[Any]) -> Item:
-        """Add the resource that a function names. Raise ValueError for a wrong name."""
-        check_word(function, FUNCTIONS, "function")
-        name = next(iter(arguments), None)
-        if function in ("Ref", "Fn::GetAtt") and not isinstance(name, dict):
-            check_word(name, [*self.resources, *self.values], "parameter or resource")
-            needs += {name} & self.resources.keys()
-        return {}  # stands for any result
+    def names_in(self, value: Any) -> set[str]:
+        """Return the names whose values functions take. Raise ValueError for a wrong one."""
+        known, names = [*self.resources, *self.parameters, *STACK_FACTS], set()
+
+        def note(function: str, arguments: list[Any]) -> Item:
+            check_word(function, FUNCTIONS, "function")
+            name = next(iter(arguments), None)
+            if function in ("Ref", "Fn::GetAtt") and not isinstance(name, dict):
+                check_word(name, known, "parameter or resource")
+                names.add(name)
+            return {}  # stands for any result
+
+        evaluate(value, note)
+        return names
 
     def enter(self, stack: Item) -> None:
         """Take the parameters of a stack. Raise ValueError if one is missing or unknown."""
@@ -16423,26 +16427,12 @@ class Template:
                 raise ValueError(f"{name} has no value")
             is_list = parameter.get("Type") == "CommaDelimitedList" and isinstance(value, str)
             self.values[name] = value.split(",") if is_list else value
-        self.values["ZStack::StackName"] = stack.get("name")
-        self.values["ZStack::StackUuid"] = stack.get("uuid")
+        self.values |= {fact: stack.get(key) for fact, key in STACK_FACTS.items()}
 
     def value(self, place: str, value: Any) -> Any:
         """Return a value with the results of its functions. Raise SYS.1007 if one fails."""
         with refused_template(place):
             return evaluate(value, lambda name, arguments: FUNCTIONS[name](self, *arguments))
-
-
-def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
-    """Make another call at once, for the caller of this one. Return the body of its answer."""
-    inner = call_of(cloud, call, api, arguments)
-    cloud.note_caller(inner)
-    with cloud.store.all_or_nothing():
-        steps = steps_of(cloud.perform(inner))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value or {}
 
 
 def make_resource(cloud: Cloud, call: Call, template: Template, name: str) -> Item:
@@ -16456,9 +16446,8 @@ def make_resource(cloud: Cloud, call: Call, template: Template, name: str) -> It
         type = cloud.catalogue.resources[api.type].stored
         ref = {"resourceName": name, "resourceType": type, "resourceUuid": uuid}
         ref["deletionPolicy"] = resource.get("DeletionPolicy", "Delete")
-        template.refs.append(ref)
-        stack = template.values["ZStack::StackUuid"]
-        cloud.change("ResourceStack", stack, made=[*template.refs])
+        stack = cloud.get("ResourceStack", template.values["ZStack::StackUuid"])
+        cloud.change("ResourceStack", stack["uuid"], resources=[*stack["resources"], ref])
     return inventory
 
 
@@ -16495,7 +16484,7 @@ def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
     """Make the resources of a stack. After an error the stack stays, and tells the reason."""
     stack = cloud.get("ResourceStack", uuid)
     change = functools.partial(cloud.change, "ResourceStack", uuid)
-    template = Template(cloud, stack["templateContent"], stack)
+    template = Template(cloud, stack.get("templateContent"), stack)
     change(status="Creating", reason=None)
     try:
         for name in template.apis:
@@ -16518,18 +16507,17 @@ def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
 
 def remove_resources(cloud: Cloud, uuid: Uuid, action: str) -> Stages:
     """Remove what a stack has made, the last first. A deletion leaves what is to be retained."""
-    for ref in cloud.get("ResourceStack", uuid).get("made", [])[::-1]:
+    for ref in cloud.get("ResourceStack", uuid)["resources"][::-1]:
         if action != "Delete" or ref["deletionPolicy"] != "Retain":
             remove = functools.partial(cloud.remove, ref["resourceType"], ref["resourceUuid"])
             yield from take_step(cloud, uuid, action, ref["resourceName"], remove)
-    cloud.change("ResourceStack", uuid, made=[])
+    cloud.change("ResourceStack", uuid, resources=[])
 
 
 @behaviour(resources="Make the resources of the stack")
 def create_resource_stack(cloud: Cloud, call: Call) -> Stages:
     values = {"paramContent": call["parameters"], "enableRollback": call["rollback"]}
     call.params |= values | {"templateContent": template_text(cloud, call, "templateUuid")}
-    Template(cloud, call["templateContent"], values)
     return (yield from make_resources(cloud, call, new_item(cloud, call)["uuid"]))
 
 
@@ -16562,11 +16550,6 @@ def check_template(cloud: Cloud, template: Item, call: Call) -> None:
 def check_stack(cloud: Cloud, stack: Item, call: Call) -> None:
     """Refuse a wrong template of a stack, or wrong parameters."""
     Template(cloud, stack["templateContent"], stack)
-
-
-@behaviour
-def get_resource_from_resource_stack(cloud: Cloud, call: Call) -> Item:
-    return {"resources": cloud.get("ResourceStack", call["uuid"]).get("made", [])}
 
 
 @behaviour
@@ -16789,43 +16772,41 @@ def refuse_many_runs(cloud: Cloud, until: Seconds) -> None:
 MOST_TIMES = 100  # that a request is executed
 
 
-def call_of_request(cloud: Cloud, call: Call, ticket: Item, request: Item) -> Call:
-    """Return the call that a ticket requests, as its account. Raise ApiError for an illegal one.
+def api_of_request(cloud: Cloud, request: Item) -> Api:
+    """Return the API that a request of a ticket names. Raise SYS.1007 for an illegal request.
 
     A request names the message of an API with a job: org.zstack.header.vm.APICreateVmInstanceMsg.
     """
-    name, body = str(request.get("apiName")), request.get("apiBody") or {}
+    name, body = str(request.get("apiName")), request.get("apiBody", {})
     api = cloud.catalogue.apis.get(name.rpartition("API")[2].removesuffix("Msg"))
     if not api or api.at_once or not cloud.simulated(api) or not isinstance(body, dict):
         raise ApiError("SYS.1007", f"invalid request. no API[{name}] found")
-    owner = ticket.get("owner", ADMIN)
-    return replace(call_of(cloud, call, api, body), account=owner, user=owner)
+    if request.get("executeTimes", 1) not in range(1, MOST_TIMES + 1):
+        raise ApiError("SYS.1007", f"executeTimes of a request is in 1..{MOST_TIMES}")
+    return api
 
 
 @named_in_rows
 def set_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
     """Set the requests of a ticket. Refuse those that cannot be executed."""
     for request in call["requests"]:
-        if request.get("executeTimes", 1) not in range(1, MOST_TIMES + 1):
-            raise ApiError("SYS.1007", f"executeTimes of a request is in 1..{MOST_TIMES}")
-        call_of_request(cloud, call, ticket, request)
+        call_of(cloud, call, api_of_request(cloud, request), request.get("apiBody", {}))
     cloud.change("Ticket", ticket["uuid"], request=call["requests"])
 
 
 @named_in_rows
 def execute_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
-    """Make the calls of an approved ticket, and note how often each has succeeded and failed.
+    """Make the calls of an approved ticket, as its account.
 
-    No time goes by. Of a call that fails, nothing stays.
+    Note how often each has succeeded and failed.
     """
-    results = []
+    owner, results = ticket.get("owner", ADMIN), []
+    by_owner = replace(call, account=owner, user=owner)
     for request in ticket["request"]:
-        errors, times = [], int(request.get("executeTimes", 1))
+        api, errors, times = api_of_request(cloud, request), [], int(request.get("executeTimes", 1))
         for _ in range(times):
             try:
-                with cloud.store.all_or_nothing():
-                    steps = cloud.perform(call_of_request(cloud, call, ticket, request))
-                    deque(steps_of(steps), maxlen=0)
+                call_inside(cloud, by_owner, api, request.get("apiBody", {}))
             except ApiError as error:
                 errors.append(cloud.catalogue.error_body(error))
         counts = {"successTimes": times - len(errors), "failureTimes": len(errors)}
@@ -16835,13 +16816,10 @@ def execute_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
 
 @named_in_rows
 def chain_flows(cloud: Cloud, collection: Item, call: Call) -> None:
-    """Let each flow of a collection follow the one before. Only the newest default is one."""
+    """Let each flow of a collection follow the one before."""
     flows = cloud.find("TicketFlow", "collectionUuid", collection["uuid"])
     for flow, later in itertools.pairwise(flows):
         cloud.change("TicketFlow", later["uuid"], parentFlowUuid=flow["uuid"])
-    defaults = cloud.find("TicketFlowCollection", "isDefault", True)
-    for other in defaults[:-1] if call["isDefault"] else ():
-        cloud.change("TicketFlowCollection", other["uuid"], isDefault=False)
 
 
 # ---- Behaviours: licences ------------------------------------------------------------------------
@@ -17687,9 +17665,7 @@ def add_basics(cloud: Cloud) -> None:
         hostName=cloud.settings.host,
         joinDate=cloud.clock.stamp(),
     )
-    cloud.add(
-        "Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD
-    )
+    cloud.add("Account", uuid=ADMIN, name="admin", type="SystemAdmin", password=SHA512_OF_PASSWORD)
     cloud.add("License", uuid=named("license"), **community_license(cloud))
     add_console_agent(cloud)
     for provider in cloud.catalogue.providers:
@@ -17849,9 +17825,7 @@ KINDS: dict[str, tuple[Any, Any]] = {  # the JSON types of a kind, and nothing o
 }
 ELEMENTS: dict[str, type] = {"list": str, "maps": dict}  # of a list of that kind
 SIZE = re.compile("(?i)(size|capacity|num)$")  # the name of a field that is never negative
-STAMP = re.compile(
-    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-)
+STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
 def fits(value: object, kind: str) -> bool:
@@ -18167,9 +18141,7 @@ class CloudFile:
         keys = ("category", "name", "value")
         if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in keys):
             shape = '{"category": ..., "name": ..., "value": ...}'
-            self.refuse(
-                f"a global configuration is {shape}, all texts, not {short_json(item)}"
-            )
+            self.refuse(f"a global configuration is {shape}, all texts, not {short_json(item)}")
         try:
             configure(self.cloud, *(item[key] for key in keys))
         except ApiError as error:
@@ -19074,10 +19046,22 @@ def effective_method(method: str) -> str:
 
 
 CHARSETS = (
-    "utf-8", "utf-16", "utf-32", "gbk", "gb2312", "gb18030", "big5", "iso-8859-1", "us-ascii",
+    "utf-8",
+    "utf-16",
+    "utf-32",
+    "gbk",
+    "gb2312",
+    "gb18030",
+    "big5",
+    "iso-8859-1",
+    "us-ascii",
 )
 NO_CHARSETS = {  # codecs of Python
-    "idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape",
+    "idna",
+    "punycode",
+    "raw-unicode-escape",
+    "undefined",
+    "unicode-escape",
 }
 PACKINGS = {  # window bits of zlib; clients send deflate with and without its header
     "gzip": (31,),
@@ -20355,9 +20339,7 @@ class Rest:
             params |= member_of(body, "params", self.dialect)
         return params
 
-    def take_tags(
-        self, request: web.Request, params: Item, body: Item
-    ) -> dict[str, list[str]]:
+    def take_tags(self, request: web.Request, params: Item, body: Item) -> dict[str, list[str]]:
         """Take the tags out of the parameters. Tags beside the parameters replace them."""
         has_tags = request.method in ("POST", "PUT") or self.dialect["delete-parameters"]
         tags = {}
@@ -20440,9 +20422,7 @@ class Rest:
             self.hits[fault.name.partition(";")[0]] += 1
             self.tell("fault", entry)
 
-    def occasion_of(
-        self, entry: Entry, arguments: Item, transport: Any = None
-    ) -> MatchedCall:
+    def occasion_of(self, entry: Entry, arguments: Item, transport: Any = None) -> MatchedCall:
         """Return a call as rules see it, with its object as it is now."""
         api = self.faults.apis.get(entry.api)
         job = self.cloud.store.peek("Job", entry.job) if api is POLL_JOB else None
@@ -20694,9 +20674,7 @@ class Rest:
         allow = {"Allow": ", ".join(methods)}
         return Answer(200, b"", headers_of_preflight(request) | allow)
 
-    async def send(
-        self, request: web.Request, answer: Answer, entry: Entry
-    ) -> web.StreamResponse:
+    async def send(self, request: web.Request, answer: Answer, entry: Entry) -> web.StreamResponse:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
@@ -21752,9 +21730,7 @@ def with_summary(events: list[Event]) -> list[Event]:
 # numbers for Prometheus
 
 
-def metric(
-    name: str, kind: str, labels: Sequence[str], values: Mapping[Any, int]
-) -> Iterator[str]:
+def metric(name: str, kind: str, labels: Sequence[str], values: Mapping[Any, int]) -> Iterator[str]:
     """Yield the lines of a metric: {("CreateZone", "202"): 3} are its values by labels."""
     yield f"# TYPE {name} {kind}\n"
     for key in sorted(values):
@@ -23243,12 +23219,14 @@ class Control:
             text = json.dumps(body, allow_nan=False)
         except ValueError:
             raise ControlError(400, "the body is no JSON: it holds NaN or Infinity") from None
-        self.hooks.append({
-            "time": iso(self.clock.now()),
-            "job": request.headers.get("X-Job-UUID", ""),
-            "success": request.headers.get("X-Job-Success") == "true",
-            "body": text,
-        })
+        self.hooks.append(
+            {
+                "time": iso(self.clock.now()),
+                "job": request.headers.get("X-Job-UUID", ""),
+                "success": request.headers.get("X-Job-Success") == "true",
+                "body": text,
+            }
+        )
         while len(self.hooks) > 1 and sum(len(hook["body"]) for hook in self.hooks) > MOST_OF_HOOKS:
             self.hooks.popleft()
         return {}
@@ -24441,9 +24419,7 @@ class Handle:
         body = await self.finish("GET", f"/{collection}?{arguments}")
         return body["inventories"]
 
-    async def act(
-        self, /, collection: str, uuid: str, action: str, **params: Any
-    ) -> Inventory:
+    async def act(self, /, collection: str, uuid: str, action: str, **params: Any) -> Inventory:
         """Call an action of a resource. Return its inventory, or what else the action answers."""
         body = await self.finish("PUT", f"/{collection}/{uuid}/actions", {action: params})
         return (body or {}).get("inventory", body)
@@ -25901,14 +25877,16 @@ def welcome(mock: Mock, terminal: Terminal) -> None:
     settings = mock.settings
     query = "?token=TOKEN" if settings.control_token else ""
     counts = ", ".join(f"{mock.cloud.store.count(type)} {type}" for type in COUNTED)
-    terminal.write_lines([
-        f"zmock {__version__}: ZStack 2.5.1, {settings.dialect} dialect, seed {settings.seed}",
-        f"cloud {settings.cloud}, {origin_of(mock)}: {counts}",
-        *unusual_state(mock),
-        "log in as admin / password:",
-        f"  curl -X PUT {mock.url}/accounts/login -d '{LOGIN}'",
-        f"look at it in a browser: {mock.base}/{query}",
-    ])
+    terminal.write_lines(
+        [
+            f"zmock {__version__}: ZStack 2.5.1, {settings.dialect} dialect, seed {settings.seed}",
+            f"cloud {settings.cloud}, {origin_of(mock)}: {counts}",
+            *unusual_state(mock),
+            "log in as admin / password:",
+            f"  curl -X PUT {mock.url}/accounts/login -d '{LOGIN}'",
+            f"look at it in a browser: {mock.base}/{query}",
+        ]
+    )
 
 
 def origin_of(mock: Mock) -> str:

@@ -168,7 +168,7 @@ def test_what_a_get_adds_up_are_fields(api):
 @each("api", SIMULATED, ids=names(SIMULATED))
 def test_what_is_simulated_has_a_function_or_a_verb_that_does_it(api):
     if not api.behaviour:
-        assert verb_of(api) and (api.type in ALL.resources or api.always is not None or api.sums or api.reads or api.does)
+        assert verb_of(api) and (api.type in ALL.resources or api.always is not None or api.sums or api.does)
 
 
 def functions_of(clauses):

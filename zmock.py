@@ -1964,10 +1964,10 @@ TYPES = {
 #     A name is a parameter of the call or, if it has none of that name, a field of the object that
 #     the call is about; its.name is the field in any case. A dot goes on to the object that a uuid
 #     leads to: vmNicUuid.ip. `caller` is the account that calls, `login` its user or again the
-#     account, `other` the object that `some` or a function has met, `now` a date,
-#     `milliseconds` the same as a number, configured.vm.numa a global configuration. a|b is the
-#     first of two that is there. All else is a value: Enabled, 22, 10G, 'https', '/a/{its.uuid}',
-#     true, false, none.
+#     account, `other` the object that `some` or a function has met, or for which `each` is done,
+#     `now` a date, `milliseconds` the same as a number, configured.vm.numa a global configuration.
+#     a|b is the first of two that is there. All else is a value: Enabled, 22, 10G, 'https',
+#     '/a/{its.uuid}', true, false, none.
 #
 #     conditions   vmNicUuid        is there
 #                  no vmNicUuid     is not there
@@ -12489,19 +12489,6 @@ def mount_storage(cloud: Cloud, host: Item) -> None:
         cloud.change("PrimaryStorage", ps["uuid"], **changes)
 
 
-@on("removed", "Host")
-def unmount_storage(cloud: Cloud, host: Item) -> None:
-    """Take the capacity of file storage in a cluster that has lost its last host.
-
-    The other clusters of that storage lose it too (NfsPrimaryStorageFactory.java).
-    """
-    cluster = host["clusterUuid"]
-    if not cloud.find("Host", "clusterUuid", cluster):
-        for ps in cloud.find("PrimaryStorage", "attachedClusterUuids", cluster):
-            if ps["type"] in ("NFS", "SharedMountPoint"):
-                cloud.change("PrimaryStorage", ps["uuid"], unmounted=True)
-
-
 def vms_on_storage(cloud: Cloud, ps: Uuid) -> list[Item]:
     """Return the virtual machines with a volume on a primary storage."""
     volumes = cloud.find("Volume", "primaryStorageUuid", ps)
@@ -13075,14 +13062,6 @@ def remove_networks_of_range(cloud: Cloud, vni_range: Item) -> None:
     for network in cloud.find("L2Network", "poolUuid", vni_range["l2NetworkUuid"]):
         if overlap((network["vni"], network["vni"]), vnis(vni_range)):
             cloud.remove("L2Network", network["uuid"])
-
-
-@named_in_rows
-def share_clusters(cloud: Cloud, pool: Item, call: Call) -> None:
-    """Let the networks of a VXLAN pool be attached to the clusters of the pool, and no others."""
-    clusters = pool["attachedClusterUuids"]
-    for network in cloud.find("L2Network", "poolUuid", pool["uuid"]):
-        cloud.change("L2Network", network["uuid"], attachedClusterUuids=clusters)
 
 
 @on("connected", "Host")
@@ -14518,15 +14497,6 @@ def has_taken_ip(cloud: Cloud, vm: Item, call: Call) -> bool:
     return is_taken(cloud, call["l3NetworkUuid"], call["staticIp"])
 
 
-@named_in_rows
-def has_eip_of_network(cloud: Cloud, vm: Item, call: Call) -> bool:
-    """Return True if a network provides an EIP to a virtual machine (EipManagerImpl.java)."""
-    for eip in users_of_nics(cloud, vm, "Eip"):
-        if cloud.look("Vip", eip["vipUuid"]).get("l3NetworkUuid") == call["l3NetworkUuid"]:
-            return True
-    return False
-
-
 @on("removed", "VmNic")
 def forget_network(cloud: Cloud, nic: Item) -> None:
     """Forget the static address of a detached nic, and choose another default network."""
@@ -15261,15 +15231,6 @@ def expunge_volume_later(cloud: Cloud, volume: Item, call: Call) -> None:
     expunge(cloud, "Volume", volume["uuid"])
 
 
-@on("removed", "Account")
-def delete_volumes_of_account(cloud: Cloud, account: Item) -> None:
-    """Delete the data volumes of a removed account."""
-    for volume in cloud.find("Volume", "owner", account["uuid"]):
-        if volume["type"] == "Data":
-            cloud.change("Volume", volume["uuid"], status="Deleted", vmInstanceUuid=None)
-            expunge(cloud, "Volume", volume["uuid"])
-
-
 @on("removed", "PrimaryStorage")
 def clean_up_after_primary_storage(cloud: Cloud, ps: Item) -> None:
     """Remove what was on a removed primary storage: virtual machines, volumes and pools.
@@ -15449,16 +15410,6 @@ def remove_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
     """Remove a snapshot with all below it, from the leaves to the first."""
     for other in reversed(branch_of(cloud, snapshot)):
         cloud.remove("VolumeSnapshot", other["uuid"])
-
-
-@on("removed", "VolumeSnapshot")
-def mend_tree(cloud: Cloud, snapshot: Item) -> None:
-    """Make the parent of a removed snapshot the latest one, and remove an empty tree."""
-    parent = snapshot.get("parentUuid")
-    if snapshot["latest"] and cloud.look("VolumeSnapshot", parent):
-        cloud.change("VolumeSnapshot", parent, latest=True)
-    if not cloud.find("VolumeSnapshot", "treeUuid", snapshot["treeUuid"]):
-        cloud.remove("VolumeSnapshotTree", snapshot["treeUuid"])
 
 
 @on("computed", "VolumeSnapshotTree.tree")
@@ -17503,7 +17454,7 @@ def newest(cloud: Cloud, call: Call, type: str, records: Iterable[Item]) -> Item
 
 # billing
 
-TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "mon": 30 * DAY}
+TIME_UNITS = LONG_SPANS | {"s": 1, "w": 7 * DAY, "mon": 30 * DAY}
 SPENDING = {  # by what a price is for: the type of spending, and where details show it and its size
     "cpu": ("VM", "cpuInventory", ""),
     "memory": ("VM", "memoryInventory", ""),
@@ -18949,12 +18900,8 @@ def moment_of_step(numbered: tuple[int, Any]) -> Seconds:
 
 def check_step(step: Any) -> None:
     """Raise ValueError for a step with a wrong key, or a wrong value of `at`, `id` or `end`."""
-    if not isinstance(step, dict):
-        raise ValueError(f"a step is a JSON object, not {short_json(step)}")
-    for key, value in ({"at": None} | step).items():
-        if key not in STEP_KEYS:
-            raise ValueError(f"{key!r} is no key of a step{did_you_mean(key, STEP_KEYS)}")
-        STEP_KEYS[key].check(key, value)
+    check_keys("a step", step, STEP_KEYS)
+    SECONDS.check("at", step.get("at"))
     if len(step.keys() & ACTIONS) != 1:
         raise ValueError(f"a step has one of {', '.join(ACTIONS)}")
 

@@ -17,6 +17,7 @@ from zmock import (
     HOOKS,
     TABLES,
     Catalogue,
+    Each,
     Perform,
     QueryEngine,
     SettingsError,
@@ -173,7 +174,9 @@ def test_what_is_simulated_has_a_function_or_a_verb_that_does_it(api):
 
 def functions_of(clauses):
     for clause in clauses:
-        effect = clause.effect.clause.effect if isinstance(clause.effect, When) else clause.effect
+        effect = clause.effect
+        while isinstance(effect, When | Each):
+            effect = effect.clause.effect
         if isinstance(effect, Perform):
             yield effect.function
 

@@ -325,14 +325,14 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_says_why(story, ca
 
 WRONG = {
     "no list": ({}, "a scenario is a JSON list of steps, not {}"),
-    "no object": ([5], "step 1 of 1: a step is a JSON object, not 5"),
+    "no object": ([5], "step 1 of 1: a step is a JSON object with at, id, rule, incident, end, cloud, not 5"),
     "no moment": ([{"end": "x"}], "step 1 of 1: 'at' is a number from 0, not null"),
     "a moment in words": ([*OUTAGE, {"at": "10", "rule": SLOW}], "step 3 of 3: 'at' is a number from 0, not '10'"),
     "a moment before the beginning": ([{"at": -1, "rule": SLOW}], "step 1 of 1: 'at' is a number from 0, not -1"),
     "a truth for a moment": ([{"at": True, "rule": SLOW}], "step 1 of 1: 'at' is a number from 0, not true"),
     "nothing to do": ([{"at": 1}], "step 1 of 1: a step has one of rule, incident, end, cloud"),
     "two things to do": ([{"at": 1, "rule": SLOW, "end": "x"}], "step 1 of 1: a step has one of rule, incident, end, cloud"),
-    "an unknown key": ([{"at": 1, "incidnet": {}}], "step 1 of 1: 'incidnet' is no key of a step, did you mean incident?"),
+    "an unknown key": ([{"at": 1, "incidnet": {}}], "step 1 of 1: a step takes at, id, rule, incident, end, cloud, not 'incidnet', did you mean incident?"),
     "a wrong id": ([{"at": 1, "id": "a b", "rule": SLOW}], "step 1 of 1: 'id' is a text of letters"),
     "an id that is there": ([OUTAGE[0], OUTAGE[0]], "step 2 of 2: there is a step 'outage' already"),
     "a wrong rule": ([{"at": 1, "rule": {"api": "CreateZonne"}}], "step 1 of 1: 'api' names no API: 'CreateZonne', did you mean CreateZone?"),

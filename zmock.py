@@ -14282,18 +14282,6 @@ def change_vm_image(cloud: Cloud, call: Call) -> Stages:
     return cloud.inventory_of("VmInstance", uuid)
 
 
-@behaviour(copy="Copy the volumes")
-def primary_storage_migrate_vm(cloud: Cloud, call: Call) -> Stages:
-    """Move the root volume to another primary storage, and the data volumes if it is wanted."""
-    uuid = call["vmInstanceUuid"]
-    yield "copy"
-    get_vm(cloud, uuid)
-    for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
-        if volume["type"] == "Root" or call["withDataVolumes"]:
-            move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
-    return cloud.inventory_of("VmInstance", uuid)
-
-
 # hosts
 
 
@@ -15729,17 +15717,6 @@ def takes_images_of_volume(cloud: Cloud, bs: Item, call: Call) -> bool:
     return works_with(bs, ps) and ps["zoneUuid"] in bs["attachedZoneUuids"]
 
 
-@behaviour(export="Export the image")
-def export_image_from_backup_storage(cloud: Cloud, call: Call) -> Stages:
-    """Return an address from which to fetch an image."""
-    yield "export"
-    image = cloud.get("Image", call["imageUuid"])
-    bs = cloud.get("BackupStorage", call["backupStorageUuid"])
-    url = f"http://{bs['hostname']}:8001/imagestore/export/{image['uuid']}.{image['format']}"
-    cloud.change("Image", image["uuid"], exportUrl=url, exportMd5Sum=image.get("md5Sum"))
-    return {"imageUrl": url}
-
-
 @behaviour
 def get_images_from_image_store_backup_storage(cloud: Cloud, call: Call) -> Item:
     """Return the images of an image store (ImageStoreImageStruct)."""
@@ -15931,12 +15908,6 @@ def tag_of_listener(cloud: Cloud, tag: Item, call: Call) -> Item | None:
     tag = cloud.get("SystemTag", call["uuid"])
     row = cloud.catalogue.resource("LoadBalancerListener")
     return tag if row.allows_tag(tag["tag"]) else None
-
-
-@behaviour
-def delete_tag(cloud: Cloud, call: Call) -> None:
-    for type in ("SystemTag", "UserTag"):
-        cloud.remove(type, call["uuid"])
 
 
 # ---- Behaviours: long jobs -----------------------------------------------------------------------
@@ -16578,16 +16549,6 @@ def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
     cloud.change("SchedulerTrigger", trigger["uuid"], startTime=start, stopTime=stop)
 
 
-@behaviour
-def get_available_triggers(cloud: Cloud, call: Call) -> Item:
-    """Return the triggers that have not stopped."""
-    now, inventories = cloud.clock.stamp(), []
-    for trigger in cloud.queries_of(call).tables.in_order("SchedulerTrigger"):
-        if trigger.get("stopTime", "9") >= now:
-            inventories.append(cloud.inventory("SchedulerTrigger", trigger))
-    return {"inventories": inventories}
-
-
 # scheduler jobs
 
 
@@ -16780,11 +16741,6 @@ def chain_flows(cloud: Cloud, collection: Item, call: Call) -> None:
 
 
 @behaviour
-def get_version(cloud: Cloud, call: Call) -> Item:
-    return {"version": "2.5.1"}
-
-
-@behaviour
 def get_current_time(cloud: Cloud, call: Call) -> Item:
     now = cloud.clock.now()
     milliseconds, seconds = int(now * 1000), int(now)
@@ -16800,27 +16756,10 @@ def is_ready_to_go(cloud: Cloud, call: Call) -> Item | None:
     return {"managementNodeId": uuid} if cloud.dialect["is-ready"] else None
 
 
-@behaviour
-def debug_signal(cloud: Cloud, call: Call) -> None:
-    """Do nothing: signals write into the server's log (DebugManagerImpl.java)."""
-
-
-@behaviour
-def is_opensource_version(cloud: Cloud, call: Call) -> Item:
-    return {"opensource": True}
-
-
 @on("computed", "ManagementNode.heartBeat")
 def heart_beat(cloud: Cloud, node: Item) -> Stamp:
     interval = max(1, configured(cloud, "managementServer", "node.heartbeatInterval"))
     return cloud.clock.stamp(cloud.clock.now() // interval * interval)
-
-
-@behaviour
-def update_notifications_status(cloud: Cloud, call: Call) -> None:
-    for uuid in call["uuids"]:
-        if cloud.store.peek("Notification", uuid):
-            cloud.change("Notification", uuid, status=call["status"])
 
 
 # licences (manual 4.7)

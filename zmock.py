@@ -11169,15 +11169,15 @@ def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
 @behaviour
 def log_in_by_account(cloud: Cloud, call: Call) -> Item:
     accounts, wrong = cloud.store.rows("Account"), "wrong account name or password"
-    uuid = who_logs_in("account", call["accountName"], call["password"], accounts, wrong)
+    uuid = who_logs_in(call, "account", call["accountName"], accounts, wrong)
     return open_session(cloud, uuid, uuid)
 
 
-def who_logs_in(kind: str, name: str, password: str, items: Iterable[Item], wrong: str) -> Uuid:
-    """Return the uuid of the item with a name and a password. Raise ID.1000 if none has both."""
-    items = [*items]
+def who_logs_in(call: Call, kind: str, name: str, items: Iterable[Item], wrong: str) -> Uuid:
+    """Return the uuid of the item with a name and the password. Raise ID.1000 if none has both."""
+    items, password = [*items], call["password"]
     for item in items:
-        if folded(item["name"]) == folded(name) and folded(item["password"]) == folded(password):
+        if (folded(item["name"]), folded(item["password"])) == (folded(name), folded(password)):
             return item["uuid"]
     raise ApiError("ID.1000", wrong, hint=hint_on_login(kind, name, password, items))
 
@@ -11216,11 +11216,9 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
             hint = hint_on_login("account", name, call["password"], [*cloud.store.rows("Account")])
             raise ApiError("SYS.1007", f"account[{name}] not found", hint=hint)
         account = accounts[0]["uuid"]
-    users, wrong = (
-        cloud.find("User", "accountUuid", account),
-        "wrong account or username or password",
-    )
-    user = who_logs_in("user", call["userName"], call["password"], users, wrong)
+    users = cloud.find("User", "accountUuid", account)
+    wrong = "wrong account or username or password"
+    user = who_logs_in(call, "user", call["userName"], users, wrong)
     return open_session(cloud, account, user)
 
 
@@ -11250,7 +11248,7 @@ def login_iam2_virtual_id(cloud: Cloud, call: Call) -> Item:
     """Log in as a virtual id. A platform admin acts as the admin account."""
     name, members = call["name"], cloud.store.rows("IAM2VirtualID")
     wrong = f"wrong virtual ID[name:{name}], not existing or wrong password"
-    uuid = who_logs_in("virtual id", name, call["password"], members, wrong)
+    uuid = who_logs_in(call, "virtual id", name, members, wrong)
     is_admin = cloud.accounts.attributes(uuid, "__PlatformAdmin__")
     return open_session(cloud, ADMIN if is_admin else uuid, uuid)
 
@@ -11323,7 +11321,7 @@ def create_iam2_project_from_template(cloud: Cloud, call: Call) -> Item:
 
 @named_in_rows
 def organization_above(cloud: Cloud, organization: Item, call: Call) -> Item:
-    """Return which of the organizations that a call moves is its new parent, or above that."""
+    """Return an organization that a call moves if it is the new parent or above that, else {}."""
     below = call["childrenUuids"] or [call["uuid"]]
     above = cloud.look("IAM2Organization", call["parentUuid"])
     while above and above["uuid"] not in below:
@@ -16220,6 +16218,7 @@ PARTS = {  # of a template, with the members of their objects
 STACK_FACTS = {"ZStack::StackName": "name", "ZStack::StackUuid": "uuid"}  # that Ref gives
 FUNCTIONS: dict[str, Callable[..., Any]] = {  # of a template, and the arguments in it
     "Ref": lambda template, name: template.values[name],
+    # The owner is the name of a resource, or an object that another function gives.
     "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],
     "Fn::FindInMap": lambda template, name, key, member: template.mappings[name][key][member],
     "Fn::Join": lambda template, separator, texts: separator.join(texts),
@@ -16300,7 +16299,7 @@ class Template:
             self.apis = self.find_apis(types_in_templates(cloud.catalogue))
         if stack is not None:
             with refused_template("parameters"):
-                self.enter(stack)
+                self.set_parameters(stack)
 
     def find_apis(self, types: dict[str, Api]) -> dict[str, Api]:
         """Return the APIs of the resources. Raise ValueError for what cannot be made."""
@@ -16326,20 +16325,21 @@ class Template:
 
     def names_in(self, value: Any) -> set[str]:
         """Return the names whose values functions take. Raise ValueError for a wrong one."""
-        known, names = [*self.resources, *self.parameters, *STACK_FACTS], set()
+        names: set[str] = set()
+        words = [*self.resources, *self.parameters, *STACK_FACTS]
 
         def note(function: str, arguments: list[Any]) -> Item:
             check_word(function, FUNCTIONS, "function")
             name = next(iter(arguments), None)
             if function in ("Ref", "Fn::GetAtt") and not isinstance(name, dict):
-                check_word(name, known, "parameter or resource")
+                check_word(name, words, "parameter or resource")
                 names.add(name)
             return {}  # stands for any result
 
         evaluate(value, note)
         return names
 
-    def enter(self, stack: Item) -> None:
+    def set_parameters(self, stack: Item) -> None:
         """Take the parameters of a stack. Raise ValueError if one is missing or unknown."""
         values = load_json(stack.get("paramContent") or "{}")
         read_object("the value", values, self.parameters)

@@ -17463,9 +17463,7 @@ def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iter
             yield {"startTime": first, "endTime": last, "spending": spending}
 
 
-def details_of(
-    cloud: Cloud, usages: Iterable[Item], type: str, start: int, end: int
-) -> list[Item]:
+def details_of(cloud: Cloud, usages: Iterable[Item], type: str, start: int, end: int) -> list[Item]:
     """Return what each object has cost between two dates, for one type of spending."""
     details: dict[Uuid, Item] = {}
     for usage in usages:

@@ -11168,17 +11168,28 @@ def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
 
 @behaviour
 def log_in_by_account(cloud: Cloud, call: Call) -> Item:
-    accounts, wrong = cloud.store.rows("Account"), "wrong account name or password"
-    uuid = who_logs_in(call, "account", call["accountName"], accounts, wrong)
+    wrong = "wrong account name or password"
+    uuid = who_logs_in(cloud, call, "Account", call["accountName"], wrong)
     return open_session(cloud, uuid, uuid)
 
 
-def who_logs_in(call: Call, kind: str, name: str, items: Iterable[Item], wrong: str) -> Uuid:
-    """Return the uuid of the item with a name and the password. Raise ID.1000 if none has both."""
-    items, password = [*items], call["password"]
-    for item in items:
-        if (folded(item["name"]), folded(item["password"])) == (folded(name), folded(password)):
+def who_logs_in(
+    cloud: Cloud, call: Call, type: str, name: str, wrong: str, account: Uuid = ""
+) -> Uuid:
+    """Return the uuid of the item with a name and the password. Raise ID.1000 if none has both.
+
+    With `account` it is one of its users.
+    """
+
+    def is_of_account(item: Item) -> bool:
+        return not account or item["accountUuid"] == account
+
+    password = call["password"]
+    for item in filter(is_of_account, cloud.find(type, "name", name)):
+        if folded(item["password"]) == folded(password):
             return item["uuid"]
+    items = [*filter(is_of_account, cloud.store.rows(type))]
+    kind = {"IAM2VirtualID": "virtual id"}.get(type, type.lower())
     raise ApiError("ID.1000", wrong, hint=hint_on_login(kind, name, password, items))
 
 
@@ -11216,9 +11227,8 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
             hint = hint_on_login("account", name, call["password"], [*cloud.store.rows("Account")])
             raise ApiError("SYS.1007", f"account[{name}] not found", hint=hint)
         account = accounts[0]["uuid"]
-    users = cloud.find("User", "accountUuid", account)
     wrong = "wrong account or username or password"
-    user = who_logs_in(call, "user", call["userName"], users, wrong)
+    user = who_logs_in(cloud, call, "User", call["userName"], wrong, account)
     return open_session(cloud, account, user)
 
 
@@ -11246,9 +11256,8 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
 @behaviour
 def login_iam2_virtual_id(cloud: Cloud, call: Call) -> Item:
     """Log in as a virtual id. A platform admin acts as the admin account."""
-    name, members = call["name"], cloud.store.rows("IAM2VirtualID")
-    wrong = f"wrong virtual ID[name:{name}], not existing or wrong password"
-    uuid = who_logs_in(call, "virtual id", name, members, wrong)
+    wrong = f"wrong virtual ID[name:{call['name']}], not existing or wrong password"
+    uuid = who_logs_in(cloud, call, "IAM2VirtualID", call["name"], wrong)
     is_admin = cloud.accounts.attributes(uuid, "__PlatformAdmin__")
     return open_session(cloud, ADMIN if is_admin else uuid, uuid)
 

@@ -1853,9 +1853,11 @@ def read_map(spec: ValueSpec, value: Any) -> Item:
 
 
 def read_maps(spec: ValueSpec, value: Any) -> list[Item]:
+    """Return a list of objects. A member that is null is none: Java answers no nulls."""
     if not isinstance(value, list):
         raise gson_error("BEGIN_ARRAY", value, spec.name)
-    return [read_map(spec, element) for element in value]
+    objects = [read_map(spec, element) for element in value]
+    return [{key: inner for key, inner in each.items() if inner is not None} for each in objects]
 
 
 # reading texts, of global configurations and system tags
@@ -9062,7 +9064,8 @@ class Scope:
             return bool(met)
         value = self.value(test.subject)
         if test.kind in ("there", "no"):
-            return is_there(value) == (test.kind == "there")
+            present = is_there(value) or self.bound.get(test.subject) == {}  # an element of a list
+            return present == (test.kind == "there")
         if test.kind == "several":
             return len(value or ()) > 1
         if test.kind == "repeated":
@@ -11315,7 +11318,10 @@ def create_iam2_project_template_from_project(cloud: Cloud, call: Call) -> Item:
     account = cloud.look("IAM2Project", call["projectUuid"])["linkedAccountUuid"]
     quotas = cloud.find("Quota", "identityUuid", account)
     template = {
-        "attributes": [{"name": each["name"], "value": each.get("value")} for each in attributes],
+        "attributes": [
+            without_nulls({"name": each["name"], "value": each.get("value")})
+            for each in attributes
+        ],
         "quota": {quota["name"]: quota["value"] for quota in quotas},
     }
     return create(cloud, replace(call, params=call.params | {"template": template}))
@@ -16230,7 +16236,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # of a template, and the arguments
     # The owner is the name of a resource, or an object that another function gives.
     "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],
     "Fn::FindInMap": lambda template, name, key, member: template.mappings[name][key][member],
-    "Fn::Join": lambda template, separator, texts: separator.join(texts),
+    "Fn::Join": lambda template, separator, texts: separator.join(map(text_of, texts)),
     "Fn::Split": lambda template, separator, text: text.split(separator),
     "Fn::Select": lambda template, number, values: values[int(number)],
     "Fn::Base64": lambda template, text: base64.b64encode(text.encode()).decode(),
@@ -16362,8 +16368,15 @@ class Template:
 
     def value(self, place: str, value: Any) -> Any:
         """Return a value with the results of its functions. Raise SYS.1007 if one fails."""
+
+        def result(name: str, arguments: list[Any]) -> Any:
+            try:
+                return FUNCTIONS[name](self, *arguments)
+            except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):
+                raise ValueError(f"{name} does not take {short_json(arguments)}") from None
+
         with refused_template(place):
-            return evaluate(value, lambda name, arguments: FUNCTIONS[name](self, *arguments))
+            return evaluate(value, result)
 
 
 def make_resource(cloud: Cloud, call: Call, template: Template, name: str) -> Item:
@@ -16481,6 +16494,14 @@ def check_template(cloud: Cloud, template: Item, call: Call) -> None:
 def check_stack(cloud: Cloud, stack: Item, call: Call) -> None:
     """Refuse a wrong template of a stack, or wrong parameters."""
     Template(cloud, stack["templateContent"], stack)
+
+
+@behaviour
+def get_resource_from_resource_stack(cloud: Cloud, call: Call) -> Item:
+    """Answer what a stack has made and what is still there."""
+    refs = cloud.get("ResourceStack", call["uuid"])["resources"]
+    there = [ref for ref in refs if cloud.look(ref["resourceType"], ref["resourceUuid"])]
+    return {"resources": there}
 
 
 @behaviour
@@ -16698,11 +16719,12 @@ def api_of_request(cloud: Cloud, request: Item) -> Api:
 
     A request names the message of an API with a job: org.zstack.header.vm.APICreateVmInstanceMsg.
     """
-    name, body = str(request.get("apiName")), request.get("apiBody", {})
+    name, body = text_of(request.get("apiName")), request.get("apiBody", {})
     api = cloud.catalogue.apis.get(name.rpartition("API")[2].removesuffix("Msg"))
     if not api or api.at_once or not cloud.simulated(api) or not isinstance(body, dict):
         raise ApiError("SYS.1007", f"invalid request. no API[{name}] found")
-    if request.get("executeTimes", 1) not in range(1, MOST_TIMES + 1):
+    times = request.get("executeTimes", 1)
+    if times is True or times not in range(1, MOST_TIMES + 1):
         raise ApiError("SYS.1007", f"executeTimes of a request is in 1..{MOST_TIMES}")
     return api
 
@@ -19386,7 +19408,8 @@ SECRET_NAME = re.compile(
     r"\w*(?:passwords?|secret(?:_?key)?|authkey|privatekey|psk|token|userdata)", re.IGNORECASE
 )
 SECRET = re.compile(  # a name, and its value in a tag, in a query string, or in broken JSON
-    rf"""({SECRET_NAME.pattern}(?:\\*["']\s*:[\[{{\s]*(?:\\*["'])?|=|%3D|::))"""
+    rf"""({SECRET_NAME.pattern}(?:\\*["']\s*:[\[{{\s]*(?:\\*["'])?"""
+    r"""|(?:%22(?:%20|\+)*)?%3[AD]|=|::))"""
     r"""(?:(?<=["'])(?:[^"'\\]|\\.)*|(?!true|false|null)[^"'&\s,}\]]+)""",
     re.IGNORECASE,
 )

@@ -67,6 +67,8 @@ async def test_an_answer_that_is_sent_again_is_shown_as_the_first(cloud):
         ("POST", "/longjobs", {"params": {"jobName": "APIAddImageMsg", "jobData": json.dumps({"password": 'x"sesame'})}}),
         ("GET", "/zones?password=sesame&limit=1", None),
         ("GET", "/zones?q=password%3Dsesame", None),
+        ("GET", "/cloudformation/stack/preview?templateContent=%7B%22password%22%3A+%22sesame%22%7D", None),
+        ("GET", "/cloudformation/stack/preview?templateContent=%7B%22password%22%20%3a%22sesame%22%7D", None),
         ("POST", "/zones", {"params": {"accessKeySecret": "sesame", "secretKey": "sesame", "rootPassword": 7_000_000}}),
         ("POST", "/zones", {"params": {"inner": [{"password": "sesame"}], "passwords": ["sesame"], "password": {"a": "sesame"}}}),
         ("POST", "/ipsec", {"params": {"name": "x", "authKey": "sesame", "peerAddress": "1.2.3.4", "vipUuid": "0" * 32}}),

@@ -343,7 +343,9 @@ async def test_a_request_that_fails_is_told_in_the_history_and_nothing_of_it_sta
     ({"requests": [REQUEST | {"apiBody": {}}]}, "SYS.1007: field[name] of message[org.zstack.header.vm.APICreateVmInstanceMsg] is mandatory, can not be null"),
     ({"requests": [REQUEST | {"executeTimes": 101}]}, "SYS.1007: executeTimes of a request is in 1..100"),
     ({"requests": [REQUEST | {"executeTimes": "many"}]}, "SYS.1007: executeTimes of a request is in 1..100"),
-    ({"requests": [{}]}, "SYS.1007: invalid request. no API[None] found"),
+    ({"requests": [{}]}, "SYS.1007: invalid request. no API[null] found"),
+    ({"requests": [REQUEST | {"executeTimes": True}]}, "SYS.1007: executeTimes of a request is in 1..100"),
+    ({"requests": [REQUEST | {"requestName": 5}]}, "SYS.1007: requestName of a request is a text, not 5"),
     ({"flowCollectionUuid": "a" * 32}, "SYS.1003: *"),
 ])  # fmt: skip
 async def test_an_impossible_ticket_is_refused(client, given, error):
@@ -352,6 +354,9 @@ async def test_an_impossible_ticket_is_refused(client, given, error):
 
 @each("flows, error", [
     ([{"approverUuid": ADMIN}], "SYS.1007: each flow must have a name"),
+    ([{}], "SYS.1007: each flow must have a name"),
+    ([{"name": 5, "approverUuid": ADMIN}], "SYS.1007: the name of a flow is a text, not 5"),
+    ([{"name": "f", "description": [], "approverUuid": ADMIN}, {"name": "f", "description": 5, "approverUuid": ADMIN}], "SYS.1007: the description of a flow is a text, not *"),
     ([{"name": "f"}], "SYS.1007: each flow must have an approverUuid"),
     ([{"name": "f", "approverUuid": "a" * 32}], f"SYS.1003: the approver[uuid:{'a' * 32}] of a flow is no account, user or virtual ID"),
 ])  # fmt: skip

@@ -185,6 +185,10 @@ async def test_a_template_gives_its_attributes_and_quotas_to_projects(company):
     assert [(attribute["name"], attribute["value"]) for attribute in blog["attributes"]] == [("cost centre", "17")]
     usages = (await company("admin", "GetAccountQuotaUsage", uuid=blog["linkedAccountUuid"]))["usages"]
     assert next(usage["total"] for usage in usages if usage["name"] == "vm.num") == 5
+    empty = await company("admin", "CreateIAM2ProjectTemplate", name="empty", attributes=[{"name": "a", "value": None}])
+    assert empty["template"]["attributes"] == [{"name": "a"}], "an answer of Java has no nulls"
+    role = await company("admin", "CreateRole", name="empty", statements=[{"effect": "Allow", "actions": None}])
+    assert role["statements"][0]["statement"] == {"effect": "Allow"}
     plain = await company("admin", "CreateIAM2ProjectTemplate", name="plain")
     assert plain["template"] == {"attributes": [], "quota": {}}
 
@@ -215,6 +219,9 @@ REFUSALS = {
     "a list of quotas": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": [1]}}, "SYS.1007", "the quota[name:vm.num] is a number, not 1"),
     "no number for a quota": ("POST /iam2/projects", {"name": "p", "quota": {"vm.num": None}}, "SYS.1007", "the quota[name:vm.num] is a number, not null"),
     "an attribute without a name": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": "a"}, {"value": "1"}]}, "SYS.1007", "attribute name cannot be null, value[1]"),
+    "an attribute without anything": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": "a"}, {}]}, "SYS.1007", "attribute name cannot be null, value[null]"),
+    "a role that allows no list": ("POST /identities/roles", {"name": "r", "statements": [{"effect": "Allow", "actions": "**"}]}, "SYS.1007",
+                                   'a statement must have action field. Invalid statement[{"effect": "Allow", "actions": "**"}]'),
     "an attribute that is no text": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": {}}]}, "SYS.1007", "attribute[name:{}, value:null] is no text"),
     "a reserved name": ("POST /iam2/virtual-ids", {"name": "admin", **PASSWORD}, "SYS.1007", "admin is a reserved name, please use another name"),
     "a second virtual id of a name": ("POST /iam2/virtual-ids", {"name": "eve", **PASSWORD}, "SYS.1007", "duplicate virtualID name[eve]"),

@@ -23,7 +23,7 @@ WEB = VERSION | {
         "Attach": {"Type": "ZStack::Action::AttachDataVolumeToVm", "Properties": {"vmInstanceUuid": {"Ref": "Vm"}, "volumeUuid": {"Ref": "Volume"}}},
         "Volume": {"Type": "ZStack::Resource::DataVolume", "Properties": {"name": "data", "diskOfferingUuid": {"Ref": "Disk"}, "primaryStorageUuid": NFS}},
         "Vm": {"Type": "ZStack::Resource::VmInstance", "Properties": {
-            "name": {"Fn::Join": ["-", [{"Ref": "ZStack::StackName"}, "vm"]]}, "instanceOfferingUuid": {"Ref": "Offering"}, "imageUuid": {"Ref": "ImageUuid"},
+            "name": {"Fn::Join": ["-", [{"Ref": "ZStack::StackName"}, "vm"]]}, "description": {"Fn::Join": [" ", [{"Ref": "Cpus"}, "cores"]]}, "instanceOfferingUuid": {"Ref": "Offering"}, "imageUuid": {"Ref": "ImageUuid"},
             "l3NetworkUuids": {"Ref": "Networks"}, "primaryStorageUuidForRootVolume": NFS,
             "systemTags": [{"Fn::Join": ["::", ["userdata", {"Fn::Base64": "#cloud-config"}]]}]}},
         "Offering": {"Type": "ZStack::Resource::InstanceOffering", "Properties": {
@@ -123,6 +123,9 @@ async def test_a_stack_that_fails_tells_why_and_rolls_back_unless_it_is_told_not
     assert (stack["status"], stack["name"], stack["enableRollback"]) == ("Created", "mended", False) and "reason" not in stack
     answer = await client.call("GetResourceFromResourceStack", uuid=uuid)
     assert [each["resourceName"] for each in answer["resources"]] == ["Disk", "Group", "Vm"]
+    await client.call("DeleteSecurityGroup", uuid=answer["resources"][1]["resourceUuid"])
+    left = (await client.call("GetResourceFromResourceStack", uuid=uuid))["resources"]
+    assert [each["resourceName"] for each in left] == ["Disk", "Vm"], "what somebody deleted is no resource any more"
     await client.call("DeleteResourceStack", uuid=uuid)
     assert await counts(client) == before
 
@@ -229,9 +232,13 @@ async def test_wrong_parameters_are_refused_before_anything_is_made(zmock, wrong
 
 FAILURES = [
     ({"Fn::GetAtt": ["Disk", "colour"]}, "there is no 'colour'"),
-    ({"Fn::Select": [3, ["a"]]}, "list index out of range"),
+    ({"Fn::Select": [3, ["a"]]}, 'Fn::Select does not take [3, ["a"]]'),
+    ({"Fn::Select": ["x", ["a"]]}, 'Fn::Select does not take ["x", ["a"]]'),
+    ({"Ref": {"a": 1}}, 'Ref does not take [{"a": 1}]'),
+    ({"Ref": ["ZStack::StackName", "b"]}, 'Ref does not take ["ZStack::StackName", "b"]'),
+    ({"Fn::Base64": None}, "Fn::Base64 does not take [null]"),
     ({"Fn::FindInMap": ["no", "such", "map"]}, "there is no 'no'"),
-    ({"Fn::Join": [1, 2]}, "*"),
+    ({"Fn::Join": [1, 2]}, "Fn::Join does not take [1, 2]"),
 ]
 
 

@@ -3245,7 +3245,8 @@ class RowParser:
 def check_word(word: str, words: Collection[str], noun: str) -> None:
     """Raise ValueError for a word that is none of the words."""
     if word not in words:
-        raise ValueError(f"there is no {noun} {word!r}{did_you_mean(word, words)}")
+        shown = repr(word) if isinstance(word, str) else text_of(word)
+        raise ValueError(f"there is no {noun} {shown}{did_you_mean(word, words)}")
 
 
 # the catalogue
@@ -16416,7 +16417,9 @@ def take_step(cloud: Cloud, stack: Uuid, action: str, name: str, work: Callable)
 
     note("Begin", None)
     yield "resources"
-    cloud.get("ResourceStack", stack)  # somebody may have removed it
+    status = cloud.get("ResourceStack", stack)["status"]  # somebody may have removed it
+    if status == "Deleting" and action == "Create":
+        raise refused(f"resource stack[uuid:{stack}] is {status}, so {name} is not made")
     try:
         note("Succeed", work())
     except ApiError as error:
@@ -16437,8 +16440,9 @@ def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
         show = functools.partial(template.value, "Outputs", template.outputs)
         yield from take_step(cloud, uuid, "Create", "Outputs", show)
     except ApiError as error:
-        change(status="Failed", reason=error.details)
-        if stack["enableRollback"]:
+        is_deleted = cloud.get("ResourceStack", uuid)["status"] == "Deleting"
+        change(status="Deleting" if is_deleted else "Failed", reason=error.details)
+        if stack["enableRollback"] and not is_deleted:
             change(status="Rollbacking")
             yield from remove_resources(cloud, uuid, "Rollback")
             change(status="Rollbacked")

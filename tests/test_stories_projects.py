@@ -157,6 +157,9 @@ async def test_a_platform_admin_acts_as_admin(company):
     role = await company("root", "CreateRole", name="no zones", statements=[{"effect": "Deny", "actions": ["org.zstack.header.zone.APIDeleteZoneMsg"]}])
     await company("root", "AddRolesToIAM2VirtualID", virtualIDUuid=company.uuids["root"], roleUuids=[role["uuid"]])
     await company.fails("root", f"SYS.1006: the operation is denied by the policy[uuid:{role['uuid']}]", "DeleteZone", uuid=zone["uuid"])
+    root = await company.look("admin", "iam2/virtual-ids", company.uuids["root"])
+    await company("admin", "RemoveAttributesFromIAM2VirtualID", uuid=root["uuid"], attributeUuids=[root["attributes"][0]["uuid"]])
+    await company.fails("root", "ID.1001: Session expired", "CreateZone", name="y")
 
 
 async def test_an_answer_tells_which_apis_a_virtual_id_may_call(company):

@@ -176,14 +176,14 @@ WRONG_TEMPLATES = [
     ("", "the template is a JSON object, not null"),
     ("{", "Expecting property name *"),
     ([], "the template is a JSON object, not []"),
-    ({"Resources": {}}, "there is no ZStackTemplateFormatVersion None"),
+    ({"Resources": {}}, "there is no ZStackTemplateFormatVersion null"),
     (VERSION | {"Resource": {}}, "there is no member of the template named 'Resource', did you mean Resources?"),
     (VERSION | {"Resources": []}, "Resources is a JSON object, not []"),
     (VERSION | {"Resources": {"A": 1}}, "Resources.A is a JSON object, not 1"),
     (VERSION | {"Parameters": {"P": {"Default": 1}}, "Resources": {}}, "there is no member of Parameters.P named 'Default', did you mean DefaultValue?"),
     ({"A": GOOD | {"DependOn": "B"}}, "there is no member of Resources.A named 'DependOn', did you mean DependsOn?"),
     ({"A": GOOD | {"DeletionPolicy": "Keep"}}, "there is no DeletionPolicy 'Keep'"),
-    ({"A": {"Type": None}}, "there is no type None"),
+    ({"A": {"Type": None}}, "there is no type null"),
     ({"A": {"Type": "ZStack::Resource::VmInstances"}}, "there is no type 'ZStack::Resource::VmInstances', did you mean ZStack::Resource::VmInstance?"),
     ({"A": {"Type": "ZStack::Action::QueryZone"}}, "there is no type 'ZStack::Action::QueryZone'*"),
     ({"A": {"Type": "ZStack::Resource::ResourceStack"}}, "there is no type 'ZStack::Resource::ResourceStack'*"),
@@ -192,7 +192,7 @@ WRONG_TEMPLATES = [
     ({"A": GOOD | {"Properties": 1}}, "A is a JSON object, not 1"),
     ({"A": GOOD | {"DependsOn": ["B"]}}, "there is no parameter or resource 'B'*"),
     ({"Disk": GOOD, "B": resource("Zone", name={"Ref": "Disc"})}, "there is no parameter or resource 'Disc', did you mean Disk?"),
-    ({"A": resource("Zone", name={"Ref": []})}, "there is no parameter or resource None"),
+    ({"A": resource("Zone", name={"Ref": []})}, "there is no parameter or resource null"),
     ({"A": resource("Zone", name={"Fn::Joined": ["a", []]})}, "there is no function 'Fn::Joined', did you mean Fn::Join?"),
     ({"A": resource("Zone", name={"Ref": "B"}), "B": resource("Zone", name={"Fn::GetAtt": ["A", "name"]})}, "resources need each other: A -> B -> A"),
     (VERSION | {"Resources": {"A": GOOD}, "Outputs": {"O": {"Value": {"Ref": "B"}}}}, "there is no parameter or resource 'B'*"),
@@ -284,6 +284,20 @@ async def test_a_stack_under_way_has_failed_after_a_restart_and_can_be_begun_ane
     assert len([each for each in await list_all(client, "disk-offerings") if each["name"] == "d"]) == 2
 
 
+@pytest.mark.zmock(delay=DELAY)
+@each("seconds", (0.5, 1.5, 2.5))
+async def test_nothing_stays_of_a_stack_that_is_deleted_while_it_is_made(zmock, seconds):
+    await zmock.login()
+    client = Client(zmock)
+    before = await counts(client)
+    status, made = await client.begin("CreateResourceStack", name="s", templateContent=template(A=GOOD, B=GOOD, C=GOOD))
+    await zmock.advance(seconds * DELAY)
+    (stack,) = await list_all(client, "cloudformation/stack")
+    await client.call("DeleteResourceStack", uuid=stack["uuid"])
+    await client.end(status, made)
+    assert await counts(client) == before
+
+
 async def test_a_vcenter_brings_a_datacenter_a_cluster_and_storage(client):
     center = await client.call("AddVCenter", name="v", domainName="vc.example.com", username="root", password="p", zoneUuid=named("zone-1"))
     assert (center["status"], center["state"], center["userName"], center["https"]) == ("Connected", "Enabled", "root", True)
@@ -291,7 +305,10 @@ async def test_a_vcenter_brings_a_datacenter_a_cluster_and_storage(client):
         (part,) = await list_all(client, f"vcenters/{collection}", f"vCenterUuid={center['uuid']}")
         assert part["vCenterUuid"] == center["uuid"]
     await client.fails("SYS.1006: there has been a vCenter[domainName:vc.example.com]", "AddVCenter", name="v", domainName="vc.example.com", username="u", password="p", zoneUuid=named("zone-1"))
-    changed = await client.call("UpdateVCenter", uuid=center["uuid"], username="other", port=444)
+    other = await client.call("AddVCenter", name="w", domainName="other.example.com", username="root", password="p", zoneUuid=named("zone-1"))
+    await client.fails("SYS.1006: there has been a vCenter[domainName:vc.example.com]", "UpdateVCenter", uuid=other["uuid"], domainName="vc.example.com")
+    await client.call("DeleteVCenter", uuid=other["uuid"])
+    changed = await client.call("UpdateVCenter", uuid=center["uuid"], username="other", port=444, domainName="vc.example.com")
     assert (changed["userName"], changed["port"]) == ("other", 444)
     assert await client.call("SyncVCenter", uuid=center["uuid"]) in (None, {})
     await client.call("DeleteVCenter", uuid=center["uuid"])

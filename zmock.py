@@ -8898,6 +8898,7 @@ FORMS: dict[str, Callable] = {
     "Netmask": is_netmask,
     "NfsSystemPath": re.compile("[^:]*:/(dev|proc|sys)[^:]*").fullmatch,
     "Number": re.compile(r"\d{1,9}", re.A).fullmatch,
+    "Overlong": re.compile(".{2049}", re.S).match,
     "Path": re.compile("/.*", re.S).match,
     "Phone": re.compile(r"\+\d{1,4}-\d{4,14}", re.A).fullmatch,
     "Port": functools.partial(is_between, low=0, high=65535),
@@ -9035,6 +9036,8 @@ class Scope:
             if isinstance(value, dict) and named.maps:
                 value = [*entries_of(value)]
             if named.name not in self.bound and isinstance(value, list):
+                if self.params[named.name].refers:
+                    value = [*dict.fromkeys(value)]  # an object that is named twice counts once
                 scopes = [self.with_bound(named.name, element) for element in value]
                 return [inner for scope in scopes for inner in scope.repeated(lists)]
         return [self]

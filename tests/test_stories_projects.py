@@ -196,6 +196,54 @@ async def test_a_template_gives_its_attributes_and_quotas_to_projects(company):
     assert plain["template"] == {"attributes": [], "quota": {}}
 
 
+async def test_a_ticket_is_that_of_its_submitter_as_long_as_there_is_one(company):
+    mill = await company.project("mill")
+    for name in ("ann", "bob"):
+        await company.member(name, projectUuid=mill["uuid"])
+    tickets = [f"{IAM2.replace('iam2', 'ticket')}.API{name}Msg" for name in ("CreateTicket", "ChangeTicketStatus", "DeleteTicket")]
+    role = await company("admin", "CreateRole", name="tickets", statements=[{"effect": "Allow", "actions": tickets}])
+    await company("admin", "AddRolesToIAM2VirtualID", virtualIDUuid=company.uuids["ann"], roleUuids=[role["uuid"], role["uuid"]])
+    await company("admin", "AddRolesToIAM2VirtualID", virtualIDUuid=company.uuids["bob"], roleUuids=[role["uuid"]])
+    for name in ("ann", "bob"):
+        await company.enter(name, "mill")
+    request = {"apiName": CREATE_VOLUME, "apiBody": {"name": "disk", "diskOfferingUuid": DISK}}
+    made = [await company("ann", "CreateTicket", name="t", accountSystemType="iam2", accountSystemContext={}, requests=[request]) for _ in range(2)]
+    ticket = made[0]["uuid"]
+    words = f"the ticket[uuid:{ticket}, name:t]"
+    await company.fails("bob", f"SYS.1006: the virtual ID[uuid:{company.uuids['bob']}] is not the owner of {words}", "ChangeTicketStatus", uuid=ticket, statusEvent="cancel")
+    for event in ("cancel", "reopen"):
+        await company("ann", "ChangeTicketStatus", uuid=ticket, statusEvent=event)
+    await company("admin", "DeleteIAM2Project", uuid=mill["uuid"])
+    gone = f"SYS.1006: operation denied because the project[uuid:{mill['uuid']}] of the ticket has been deleted, {words} can only be deleted now"
+    await company.fails("admin", gone, "ChangeTicketStatus", uuid=ticket, statusEvent="approve")
+    await company("admin", "RecoverIAM2Project", uuid=mill["uuid"])
+    await company("admin", "ChangeTicketStatus", uuid=made[1]["uuid"], statusEvent="approve")
+    await company("admin", "DeleteIAM2VirtualID", uuid=company.uuids["ann"])
+    gone = f"SYS.1006: operation denied because the ticket submitter[uuid:{company.uuids['ann']}] has been deleted, {words} can only be deleted now"
+    await company.fails("admin", gone, "ChangeTicketStatus", uuid=ticket, statusEvent="approve")
+    await company("admin", "DeleteTicket", uuid=ticket)
+
+
+async def test_nothing_names_a_deleted_project_or_virtual_id(company):
+    mill = await company.project("mill")
+    await company.member("ann", projectUuid=mill["uuid"], attributes=[{"name": "__ProjectAdmin__", "value": mill["uuid"]}])
+    ann = company.uuids["ann"]
+    acme = await company("admin", "CreateIAM2Organization", name="acme", type="Company", attributes=[{"name": "__OrganizationSupervisor__", "value": ann}])
+    await company("admin", "DeleteIAM2Project", uuid=mill["uuid"])
+    await company("admin", "ExpungeIAM2Project", uuid=mill["uuid"])
+    assert (await company.look("admin", "iam2/virtual-ids", ann))["attributes"] == []
+    await company("admin", "DeleteIAM2VirtualID", uuid=ann)
+    assert (await company.look("admin", "iam2/organizations", acme["uuid"]))["attributes"] == []
+
+
+async def test_who_is_named_twice_is_a_member_once(company):
+    mill = await company.project("mill")
+    await company.member("ann")
+    ann = company.uuids["ann"]
+    await company("admin", "AddIAM2VirtualIDsToProject", projectUuid=mill["uuid"], virtualIDUuids=[ann, ann])
+    assert len(company.client.mock.cloud.store.find("IAM2ProjectVirtualIDRef", "virtualIDUuid", ann)) == 1
+
+
 async def test_organizations_are_a_tree(company):
     a = await company("admin", "CreateIAM2Organization", name="a", type="Company")
     b = await company("admin", "CreateIAM2Organization", name="b", type="Department", parentUuid=a["uuid"])
@@ -225,6 +273,11 @@ REFUSALS = {
     "an attribute without anything": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": "a"}, {}]}, "SYS.1007", "attribute name cannot be null, value[null]"),
     "a role that allows no list": ("POST /identities/roles", {"name": "r", "statements": [{"effect": "Allow", "actions": "**"}]}, "SYS.1007",
                                    'a statement must have action field. Invalid statement[{"effect": "Allow", "actions": "**"}]'),
+    "an attribute with a long name": ("POST /iam2/projects", {"name": "p", "attributes": [{"name": "n" * 2049}]}, "SYS.1007", f"attribute name[{'n' * 2049}] exceed the max length of 2048 chars"),
+    "an attribute with a long value": ("POST /iam2/projects", {"name": "p", "attributes": [{"name": "a", "value": "v" * 2049}]}, "SYS.1007",
+                                       f"attribute[name:a] value[{'v' * 2049}] exceed the max length of 2048 chars"),
+    "a Company within another organization": ("POST /iam2/organizations", {"name": "o", "type": "Company", "parentUuid": "018100ff75605329a69d575ecf791e0a"}, "SYS.1007",
+                                              "organization[name:o] is a Company that cannot have parent organization"),
     "an attribute that is no text": ("POST /iam2/projects/{mill}/attributes", {"attributes": [{"name": {}}]}, "SYS.1007", "attribute[name:{}, value:null] is no text"),
     "a reserved name": ("POST /iam2/virtual-ids", {"name": "admin", **PASSWORD}, "SYS.1007", "admin is a reserved name, please use another name"),
     "a second virtual id of a name": ("POST /iam2/virtual-ids", {"name": "eve", **PASSWORD}, "SYS.1007", "duplicate virtualID name[eve]"),

@@ -9036,8 +9036,8 @@ class Scope:
             if isinstance(value, dict) and named.maps:
                 value = [*entries_of(value)]
             if named.name not in self.bound and isinstance(value, list):
-                if self.params[named.name].refers:
-                    value = [*dict.fromkeys(value)]  # an object that is named twice counts once
+                if self.params[named.name].refers and self.call.api.backing == "generic":
+                    value = [*dict.fromkeys(value)]  # the server takes some objects twice
                 scopes = [self.with_bound(named.name, element) for element in value]
                 return [inner for scope in scopes for inner in scope.repeated(lists)]
         return [self]
@@ -18121,7 +18121,7 @@ class CloudFile:
             if isinstance(value, list):
                 return [self.reference(row, name, type, element, of) for element in value]
             return self.reference(row, name, type, value, of)
-        if kind == "date" and value:
+        if kind == "date" and value is not None:
             return self.date(name, value, of)
         values = self.catalogue.values_of(row, name)
         if values and isinstance(value, str) and value not in values:

@@ -125,6 +125,7 @@ MISTAKES = (  # what a file adds to SMALL, and why it is refused
     ({"vm-instances": [{"name": "v", "allVolumes": [{"name": "d", "status": "Redy"}]}]}, "status of Volume d is"),
     ({"images": [{"name": "i", "backupStorageRefs": [{"status": "Redy"}]}]}, "status of backupStorageRefs of Image i is"),
     ({"zones": [ZONE | {"createDate": "yesterday"}]}, "createDate of Zone z: 'yesterday' is no date such as"),
+    ({"zones": [ZONE | {"createDate": ""}]}, "createDate of Zone z: '' is no date such as"),
     ({"zones": [ZONE | {"createDate": "2018-02-30"}]}, "createDate of Zone z: '2018-02-30' is no date"),
     ({"zones": [ZONE | {"stat": "Enabled"}]}, "Zone has no field stat, did you mean state?"),
     ({"instance-offerings": [{"name": "o", "cpuNum": "4"}]}, "cpuNum of InstanceOffering o is an int, not '4'"),
@@ -290,6 +291,14 @@ async def test_a_long_job_of_a_file_goes_on_where_it_has_a_duration(tmp_path):
         for seconds, state in ((39, "Running"), (2, "Succeeded")):
             await mock.advance(seconds)
             assert {job["name"]: job["state"] for job in await mock.query("longjobs")} == {"going": state, "standing": "Running"}
+
+
+async def test_a_price_of_a_file_that_says_little_is_one_of_processors_by_the_hour(tmp_path):
+    (tmp_path / "cloud.json").write_text(json.dumps({"billings/prices": [{"price": 1.5}]}))
+    async with serve(cloud=str(tmp_path / "cloud.json")) as mock:
+        (price,) = await mock.query("billings/prices")
+        assert (price["resourceName"], price["timeUnit"]) == ("cpu", "h")
+        assert (await mock.call("CalculateAccountSpending", accountUuid=ADMIN))["total"] == 0
 
 
 async def test_a_virtual_machine_of_a_file_that_has_no_nic_cannot_start_and_says_so(tmp_path):

@@ -250,6 +250,13 @@ def test_a_folder_that_is_named_is_used(tmp_path):
         assert mock.query("zones", "name=kept")
 
 
+@pytest.mark.zmock(dialect="server")
+@pytest.mark.parametrize(("params", "why"), [({"price": "x"}, "[price] field is excepted a double, but was [x]."), ({"timeUnit": []}, "java.lang.IllegalStateException: Expected a string")])
+async def test_a_refusal_in_plain_text_is_an_error_too(zmock, params, why):
+    with pytest.raises(RuntimeError, match="^" + re.escape(why)):
+        await zmock.call("CreateResourcePrice", **{"resourceName": "cpu", "timeUnit": "h", "price": 1} | params)
+
+
 ANSWERS = {
     b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 2\r\n\r\nno": (302, "no"),
     b"HTTP/1.1 204 No Content\r\n\r\n": (204, ""),

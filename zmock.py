@@ -1359,7 +1359,10 @@ class Clock:
         self.plan_tick()
 
     def stop(self) -> None:
-        """Cancel the work beside the requests."""
+        """Cancel the work beside the requests, end a move, and fire nothing by itself any more."""
+        self.started = False
+        self.plan_tick()
+        self.halt()
         for task in self.tasks:
             task.cancel()
         if self.leaper:
@@ -1367,8 +1370,9 @@ class Clock:
 
     def restart(self) -> None:
         """Go back to the system's time, with nothing due."""
+        started = self.started
         self.stop()
-        self.halt()
+        self.started = started
         for wake in [*self.sleepers]:
             wake()
         self.timers.clear()

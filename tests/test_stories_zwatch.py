@@ -1,5 +1,6 @@
 """Alarms, events and audits as a client lives them over HTTP, in both dialects: what a topic sends, and what histories tell."""
 
+import asyncio
 import base64
 import time
 
@@ -360,3 +361,14 @@ async def test_an_action_of_the_older_monitoring_belongs_to_triggers(cloud):
     await cloud.delete("monitoring/triggers", trigger["uuid"])
     (shown,) = await cloud.query("monitoring/trigger-actions/emails")
     assert (shown["triggerUuids"], shown["email"]) == ([], "ops@example.com")
+
+
+async def test_a_long_move_ends_with_its_mock():
+    async with serve(open=True) as mock:
+        actions, _, _ = await subscribed(mock)
+        await mock.create("CreateAlarm", name="busy", **BUSY | OF_WEB | actions | {"repeatInterval": 1})
+        move = asyncio.ensure_future(mock.advance(10**9))
+        while not await sink(mock):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(move, 5)
+    assert mock.clock.now() < time.time() + 10**8

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from asking import each
 
-from zmock import named, serve
+from zmock import SHA512_OF_PASSWORD, named, serve
 
 WEB, HOST4, TOPIC, ALARM = named("vm-web-1"), named("host-4"), named("topic-alarms"), named("alarm-web-1-cpu")
 BUSY = {"namespace": "ZStack/VM", "metricName": "CPUAllUsedUtilization", "comparisonOperator": "GreaterThan", "threshold": 0, "period": 60, "repeatInterval": 0}
@@ -372,3 +372,26 @@ async def test_a_long_move_ends_with_its_mock():
             await asyncio.sleep(0)
     await asyncio.wait_for(move, 5)
     assert mock.clock.now() < time.time() + 10**8
+
+
+LABEL = {"key": "HostUuid", "operator": "Equal", "value": HOST4}
+OF_OTHERS = [
+    ("ChangeAlarmState", {"uuid": ALARM, "stateEvent": "enable"}), ("DeleteAlarm", {"uuid": ALARM}), ("UpdateAlarm", {"uuid": ALARM, "threshold": 0}),
+    ("AddLabelToAlarm", {"alarmUuid": ALARM} | LABEL), ("RemoveActionFromAlarm", {"alarmUuid": ALARM, "actionUuid": TOPIC}),
+    ("RemoveLabelFromAlarm", {"uuid": "@labels"}), ("DeleteSNSTopic", {"uuid": TOPIC}), ("UpdateSNSTopic", {"uuid": TOPIC, "name": "mine"}),
+    ("SubscribeSNSTopic", {"topicUuid": TOPIC, "endpointUuid": "@end"}), ("DeleteSNSApplicationEndpoint", {"uuid": "@end"}),
+    ("UnsubscribeSNSTopic", {"topicUuid": "@topic", "endpointUuid": "@end"}), ("UnsubscribeEvent", {"uuid": "@event"}), ("RemoveLabelFromEventSubscription", {"uuid": "@label"}),
+    ("AddActionToEventSubscription", {"subscriptionUuid": "@event", "actionUuid": TOPIC, "actionType": "sns"}),
+]  # fmt: skip
+
+
+@each(("api", "params"), OF_OTHERS)
+async def test_an_account_changes_no_alarm_topic_or_subscription_of_another(cloud, api, params):
+    actions, topic, end = await subscribed(cloud)
+    event = await cloud.create("SubscribeEvent", namespace="ZStack/Host", eventName="HostDisconnected", **actions)
+    label = await cloud.create("AddLabelToEventSubscription", subscriptionUuid=event["uuid"], **LABEL)
+    uuids = {"@topic": topic, "@end": end, "@event": event["uuid"], "@label": label["uuid"], "@labels": (await cloud.query("zwatch/alarms"))[0]["labels"][0]["uuid"]}
+    await cloud.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD)
+    await cloud.login("ann")
+    with pytest.raises(RuntimeError, match="SYS.1006: permission denied, the account.* is not the owner of the resource"):
+        await cloud.call(api, **{name: uuids.get(value, value) for name, value in params.items()})

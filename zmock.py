@@ -3417,11 +3417,13 @@ class Catalogue:
         return members
 
     def item_fields(self, type: str) -> dict[str, str]:
-        """Return the types of all fields of an item, also of those that no inventory shows."""
+        """Return the types of all fields of an item and of its subtypes, also of hidden ones."""
         if type not in self.fields_of_items:
             row = self.resources[type]
             stored = self.resources[row.stored]
             fields = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
+            for kind in self.resources.values():
+                fields |= self.item_fields(kind.name) if kind.of == type else {}
             if stored.owner:
                 fields["owner"] = "str"
             self.fields_of_items[type] = fields | types_of(stored.hidden) | row.all_fields
@@ -17973,7 +17975,7 @@ class CloudFile:
     def row_of(self, key: str) -> Resource:
         """Return the row that a key of the file names, by its collection or its type."""
         collections, types = self.catalogue.collections, self.catalogue.resources
-        row = collections.get(key.strip("/")) or types.get(key)
+        row = collections.get(key) or collections.get(key.strip("/")) or types.get(key)
         if not row:
             likely, others = (types, collections) if key[:1].isupper() else (collections, types)
             better = did_you_mean(key, likely) or did_you_mean(key, others)
@@ -18115,7 +18117,7 @@ class CloudFile:
 
     def field(self, row: Resource, item: Item, name: str, of: str) -> object:
         """Return the value of a field as items hold it."""
-        value, kind = item[name], self.catalogue.item_fields(row.name)[name]
+        value, kind = item[name], self.catalogue.item_fields(row.stored)[name]
         if not fits(value, kind):
             self.refuse(f"{name}{of} is {a_noun(kind)}, not {value!r}")
         inner = self.catalogue.inside.get((row.stored, name))

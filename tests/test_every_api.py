@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 
 import pytest
-from asking import add_header, each
+from asking import add_header, ask_control, each
 from jsonschema import Draft202012Validator
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, serve
+from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, repair, serve
 
 CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 CONTRACT = json.loads(json.dumps(Contract(new_cloud(Settings(memory=True), CATALOGUE)).document("http://127.0.0.1")["components"]))
@@ -610,3 +610,21 @@ async def test_it_refuses_what_is_typically_wrong(zmock, name):
     else:
         with pytest.raises(RuntimeError, match="ID.1001"):
             await zmock.call(name, **await drive.params(api))
+
+
+SUBTYPES = "AddDnsToVpcRouter AddSNSDingTalkAtPerson AddVCenter CreateEmailMedia CreateEmailMonitorTriggerAction CreateSNSEmailPlatform CreateSNSHttpEndpoint".split()
+OTHERS = ("AddAliyunNasFileSystem", "AddAttributesToIAM2VirtualIDGroup", "CreateEcsInstanceFromEcsImage", "ProvisionBaremetalHost", "AttachPciDeviceToVm")
+
+
+@each("name", [*SUBTYPES, *OTHERS])
+async def test_what_it_made_is_whole_after_a_restart_and_can_be_exported(zmock, tmp_path, name):
+    await zmock.login()
+    drive = Drive(zmock)
+    await drive.prepare(SIMULATED[name])
+    await zmock.call(name, **await drive.params(SIMULATED[name]))
+    assert repair(zmock.cloud, CATALOGUE.resources) == []
+    path = tmp_path / "cloud.json"
+    path.write_text(json.dumps(await ask_control(zmock, "GET", "cloud")))
+    async with serve(cloud=str(path)) as other:
+        for type in {CATALOGUE.resources[SIMULATED[name].type].stored} if SIMULATED[name].type else ():
+            assert {item["uuid"] for item in other.cloud.store.rows(type)} == {item["uuid"] for item in zmock.cloud.store.rows(type)}

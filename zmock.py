@@ -26448,7 +26448,8 @@ class RemoteCloud:
     def add(self, row: Resource, inventory: Item) -> None:
         """Add an object without secrets, nor what zmock does not know or reads elsewhere."""
         fields = self.catalogue.item_fields(row.name)
-        parts = self.catalogue.embedded[row.name]
+        shown = self.catalogue.subtype_row(row, inventory)
+        parts = self.catalogue.embedded[row.name] | self.catalogue.embedded[shown.name]
         item = {}
         for name, value in inventory.items():
             is_computed = f"{row.stored}.{name}" in self.computed
@@ -26462,7 +26463,7 @@ class RemoteCloud:
         if masked(item) != item:
             if row.name == "SystemTag":
                 return
-            item = {name: item[name] for name in item if masked(item[name], name) == item[name]}
+            item = without_secrets(item)
         if row.name == "GlobalConfig":
             is_known = f"{item.get('category')}/{item.get('name')}" in self.catalogue.configurations
             if not is_known or item.get("value") in (None, item.get("defaultValue")):
@@ -26535,6 +26536,17 @@ class RemoteCloud:
         row_there = self.catalogue.resources.get(target)
         types = [row_there.stored] if row_there and target != "Resource" else self.objects
         return any(value in self.objects.get(type, {}) for type in types)
+
+
+def without_secrets(item: Item) -> Item:
+    """Return an item without its secrets, and without those of the objects in it."""
+    shown = {}
+    for name, value in item.items():
+        if value and fits(value, "maps"):
+            value = [without_secrets(part) for part in value]
+        if masked(value, name) == value:
+            shown[name] = value
+    return shown
 
 
 class Anonymiser:

@@ -261,6 +261,16 @@ def test_secrets_stay_behind(remote, imported):
     assert "c2VjcmV0" not in text and "hidden1" not in text and '"password"' not in text.lower()
 
 
+def test_monitors_of_a_storage_come_without_their_passwords(remote, imported):
+    ceph = remote.create("AddCephPrimaryStorage", name="ceph", zoneUuid=named("zone-1"), monUrls=["root:secret1@10.10.0.91"])
+    path, content, _ = imported(remote)
+    assert "secret1" not in json.dumps(content)
+    with serve(cloud=path) as mock:
+        mock.login()
+        (there,) = mock.query("primary-storage", f"uuid={ceph['uuid']}")
+        assert [(mon["hostname"], mon["sshUsername"], mon["monPort"]) for mon in there["mons"]] == [("10.10.0.91", "root", 6789)]
+
+
 def test_what_refers_to_nothing_is_left_out_or_loses_the_reference(remote, imported, zmock_cli):  # noqa: F811
     db = remote.mock.db
     db.table("IpRange").update({"l3NetworkUuid": "1" * 32})

@@ -9985,7 +9985,8 @@ class Cloud:
         if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
             return spell_in_tag(value, self.catalogue.naming_tags, self.spell_uuid)
         if param.refers in ("", "Resource"):
-            return spell_in("uuid" if param.refers else param.name, value, self.spell_uuid)
+            spell = functools.cache(self.spell_uuid)  # a long list of maps has the same keys
+            return spell_in("uuid" if param.refers else param.name, value, spell)
         types = [self.catalogue.resources[param.refers].stored]
         return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
 

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from asking import each
 
-from zmock import SHA512_OF_PASSWORD, named, serve
+from zmock import SHA512_OF_PASSWORD, Store, named, serve
 
 WEB, HOST4, TOPIC, ALARM = named("vm-web-1"), named("host-4"), named("topic-alarms"), named("alarm-web-1-cpu")
 BUSY = {"namespace": "ZStack/VM", "metricName": "CPUAllUsedUtilization", "comparisonOperator": "GreaterThan", "threshold": 0, "period": 60, "repeatInterval": 0}
@@ -395,3 +395,10 @@ async def test_an_account_changes_no_alarm_topic_or_subscription_of_another(clou
     await cloud.login("ann")
     with pytest.raises(RuntimeError, match="SYS.1006: permission denied, the account.* is not the owner of the resource"):
         await cloud.call(api, **{name: uuids.get(value, value) for name, value in params.items()})
+
+
+async def test_the_keys_of_many_points_are_looked_up_once(cloud, monkeypatch):
+    looked_up, spelling = [], Store.spelling
+    monkeypatch.setattr(Store, "spelling", lambda store, uuid, types: looked_up.append(uuid) or spelling(store, uuid, types))
+    await put(cloud, *range(1000), queue="mail")
+    assert looked_up.count("metricName") < 10

@@ -243,7 +243,7 @@ WRONG = {  # a file, and what the start says of it besides the file
     "a member of no class": (resource(holds=["legs:[Leg]"]), "it holds legs:[Leg], which is no class"),
     "a configuration with a wrong default": ({"configurations": [NUMA | {"default": "maybe"}]}, "its default is illegal: GlobalConfig[category:vm, name:numa]'s value[maybe] is not a valid boolean string[true, false]."),
     "a configuration with a sentence for no problem": ({"configurations": [NUMA | {"refuses": {"lest": "no"}}]}, "there is no problem 'lest', did you mean least?"),
-    "a configuration with a wrong sentence": ({"configurations": [NUMA | {"refuses": {"least": "{vale} is less"}}]}, "vale"),
+    "a configuration with a wrong sentence": ({"configurations": [NUMA | {"refuses": {"least": "{vale} is less"}}]}, "there is no word 'vale', did you mean value?"),
     "a configuration without a category": ({"configurations": [{"name": "numa", "value": "bool", "default": "true"}]}, "name: 'numa' is not a category and a name"),
     "a quota of nothing": ({"quotas": [{"name": "vm.num", "type": "VmInstanc"}]}, "there is no resource 'VmInstanc', did you mean VmInstance?"),
     "a quota without a default": ({"quotas": [{"name": "rack.num", "type": "Zone"}]}, "there is no global configuration 'quota/rack.num'"),

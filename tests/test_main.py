@@ -611,7 +611,7 @@ async def test_unknown_missing_and_wrong_fields_load_and_are_told(stopped, caplo
 
 BROKEN = [row.name for row in catalogue().resources.values() if row.needs and not row.of and row.name not in ("ManagementNode", "TaskProgress")]
 # some types at once, and in `make slow` one after the other: each of them takes all APIs
-BROKEN_AT_ONCE = [BROKEN[n::4] for n in range(4)] + [pytest.param([type], marks=pytest.mark.slow) for type in BROKEN]
+BROKEN_AT_ONCE = [BROKEN[n::2] for n in range(2)] + [pytest.param([type], marks=pytest.mark.slow) for type in BROKEN]
 
 
 @pytest.mark.parametrize("types", BROKEN_AT_ONCE, ids=lambda types: "-".join(types))
@@ -639,7 +639,7 @@ async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(sto
             answers.append((api.name, answer))
         assert len(answers) > 80
         lost = [(name, answer) for name, answer in answers if "SYS.1000" in json.dumps(answer)]
-        assert [name for name, _ in lost if name != "UpdateVirtualRouterOffering"] == [], lost  # a plain offering is refused so
+        assert [name for name, _ in lost if name not in ("UpdateVirtualRouterOffering", "ReimageVmInstance")] == [], lost  # these refuse so what the machine or the offering is
 
 
 async def test_an_object_of_many_levels_is_refused_in_words(stopped):

@@ -167,7 +167,7 @@ def another_server(answer, port=0):
             pass
 
     with HTTPServer(("127.0.0.1", port), Alike) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # seconds until it sees its shutdown
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -64,7 +64,7 @@ def shell(project):
     yield shell
     shell.close()
     server.kill()
-    server.communicate()
+    server.join()
 
 
 @pytest.fixture

@@ -12313,6 +12313,7 @@ def move_volume(cloud: Cloud, volume: Item, storage: Uuid) -> None:
         if snapshot["status"] != "Creating":
             snapshots.append(snapshot)
             size += snapshot["size"]
+    cloud.get("PrimaryStorage", storage)  # it may be gone since the call
     ps = storage_with_room(cloud, storage, size)
     place = place_of_volume(cloud, volume, ps)
     cloud.change("Volume", volume["uuid"], **place)

@@ -64,7 +64,7 @@ def doubtful_capacity(cloud):
 
 
 def doubtful_addresses(cloud):
-    used = [item for type in ("VmNic", "Vip") for item in cloud.store.rows(type) if item.get("ip") and item.get("useFor") != "SNAT"]  # a router and its virtual IP share one
+    used = [item for type in ("VmNic", "Vip") for item in cloud.store.rows(type) if item.get("ip") and "SNAT" not in item.get("useFor", "")]  # a router and its virtual IP share one
     yield from (f"{ip} is used twice" for (_, ip), n in Counter((item.get("l3NetworkUuid", item["uuid"]), item["ip"]) for item in used).items() if n > 1)
     for item in (item for item in used if item.get("ipRangeUuid")):
         found = cloud.look("IpRange", item["ipRangeUuid"])
@@ -459,6 +459,38 @@ class Anything(Drive):
             if (away or vm["state"] in {"Unknown", *UNSETTLED}) and not reaches_storage(self.mock.cloud, vm):
                 self.lost.add(vm["uuid"])
         assert doubtful(self.mock.cloud, self.lost) == set(), self.done[-3:]
+
+
+async def test_a_machine_that_never_ran_is_exported_without_its_network(cloud, tmp_path):
+    network = (await cloud.create("CreateL3Network", name="n", l2NetworkUuid=named("l2-public")))["uuid"]
+    await cloud.call("CreateVmInstance", **VM | {"name": "new", "l3NetworkUuids": [network], "strategy": "JustCreate"})
+    await cloud.delete("l3-networks", network)
+    exported = tmp_path / "exported.json"
+    exported.write_text(json.dumps(await ask_control(cloud, "GET", "cloud")))
+    async with serve(cloud=str(exported)) as copy:
+        assert [vm["state"] for vm in await copy.query("vm-instances", "name=new")] == ["Created"]
+        with pytest.raises(RuntimeError, match="Unable to find L3Network"):
+            await copy.act("vm-instances", (await copy.query("vm-instances", "name=new"))[0]["uuid"], "startVmInstance")
+
+
+async def test_a_cloud_file_has_the_collections_whose_path_ends_with_a_slash(tmp_path):
+    exported = tmp_path / "exported.json"
+    exported.write_text(json.dumps({row.path: [] for row in CATALOGUE.collections.values()}))
+    async with serve(cloud=str(exported)) as copy:
+        assert await copy.query("zones") == []
+
+
+@slow
+async def test_a_storage_that_goes_while_a_machine_moves_there_fails_the_move(cloud):
+    await cloud.call("StopVmInstance", uuid=named("vm-db-1"))
+    new = (await cloud.create("AddNfsPrimaryStorage", name="n", url="10.10.0.100:/n", zoneUuid=ZONE))["uuid"]
+    await cloud.call("AttachPrimaryStorageToCluster", primaryStorageUuid=new, clusterUuid=named("cluster-1"))
+    with without_exceptions():
+        await under_way(cloud, "PrimaryStorageMigrateVm", vmInstanceUuid=named("vm-db-1"), dstPrimaryStorageUuid=new)
+        cloud.cloud.remove("PrimaryStorage", new)
+        await cloud.advance(30)
+    (job,) = (job for job in cloud.jobs() if job["api"] == "PrimaryStorageMigrateVm")
+    assert job["state"] == "failed" and f"[uuid:{new}" in json.dumps(job)
 
 
 CLOUDS = 2, int(os.environ.get("ROUNDS", "40"))  # how many are lived through: in each run, and in a slow one

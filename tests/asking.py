@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -15,12 +16,43 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+import zmock
+
 ROOT = Path(__file__).parent.parent
 
 # The command of a zmock in a process of its own, with IMPORTABLE in its environment. As a script it is the same, but Python
 # keeps no bytecode of scripts: it starts half a second later.
 PROGRAM = (sys.executable, "-m", "zmock")
 IMPORTABLE = {"PYTHONPATH": str(ROOT), "SSL_CERT_FILE": os.devnull}  # aiohttp reads all certificates at its import
+
+
+def forked(folder, *flags, stderr, hurry=(), **variables):
+    """Start zmock in a folder. Return the process and its stdout.
+
+    The process is a fork of this one: it has imported zmock and read its catalogue, which takes longer than all the rest.
+    `hurry` are constants of zmock, in seconds, which are a tenth of what they are.
+    """
+    zmock.catalogue()
+    reading, stdout = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=run, args=(folder, flags, stdout, stderr, hurry, variables))
+    process.start()
+    os.close(stdout)
+    return process, open(reading)  # noqa: SIM115
+
+
+def run(folder, flags, stdout, stderr, hurry, variables):
+    """Be the zmock that `forked` starts."""
+    os.chdir(folder)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    logging.getLogger().handlers.clear()  # those of pytest
+    for name in [name for name in os.environ if name.startswith("ZMOCK_")]:
+        del os.environ[name]
+    os.environ |= variables
+    for name in hurry:
+        setattr(zmock, name, getattr(zmock, name) / 10)
+    sys.exit(zmock.main(["--port", "0", *flags]))
 
 
 class World:

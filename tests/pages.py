@@ -1,8 +1,6 @@
 """The pages of the documentation, and a shell that types what they show."""
 
 import importlib.util
-import logging
-import multiprocessing
 import os
 import re
 import shutil
@@ -11,9 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from asking import ROOT
-
-import zmock
+from asking import ROOT, forked
 
 ENGLISH = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 CHINESE = sorted([ROOT / "README.zh-CN.md", *(ROOT / "docs/zh").glob("*.md")]) if (ROOT / "docs/zh").exists() else []
@@ -117,29 +113,11 @@ def copy_project(folder):
 
 
 def start(folder, *flags):
-    """Start zmock in a folder. Return the process and its port.
-
-    The process is a fork of this one: it has imported zmock and read its catalogue, which takes longer than all the rest.
-    """
-    zmock.catalogue()
-    shown, stdout = os.pipe()
-    server = multiprocessing.get_context("fork").Process(target=run, args=(folder, flags, stdout))
-    server.start()
-    os.close(stdout)
-    with open(shown) as first:
-        return server, re.search(r":(\d+)/", first.readline())[1]
-
-
-def run(folder, flags, stdout):
-    """Be the zmock that `start` starts."""
-    os.chdir(folder)
-    os.dup2(stdout, 1)
-    os.dup2(os.open("zmock.log", os.O_WRONLY | os.O_CREAT), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    logging.getLogger().handlers.clear()  # those of pytest
-    for name in [name for name in os.environ if name.startswith("ZMOCK_")]:
-        del os.environ[name]
-    sys.exit(zmock.main(["--port", "0", *flags]))
+    """Start zmock in a folder. Return the process and its port."""
+    with open(folder / "zmock.log", "w") as log:
+        server, stdout = forked(folder, *flags, stderr=log.fileno())
+    with stdout:
+        return server, re.search(r":(\d+)/", stdout.readline())[1]
 
 
 class Shell:

@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import signal
 import socket
 import ssl
 import subprocess
@@ -16,7 +15,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from asking import IMPORTABLE, PROGRAM, ask_control, each
+from asking import IMPORTABLE, PROGRAM, ask_control, each, forked
 
 from zmock import (
     RED,
@@ -40,21 +39,13 @@ LONG = {"api": "QueryZone", "then": {"error": "SYS.1000", "details": "\u4e91" * 
 
 
 class Shown:
-    """A zmock in a process of its own, and what it shows on stderr.
-
-    `hurry` are constants of zmock, in seconds, which are a tenth of what they are.
-    """
+    """A zmock in a process of its own, and what it shows on stderr. `hurry` and variables are those of `forked`."""
 
     def __init__(self, folder, *flags, stderr=None, hurry=(), **variables):
         self.file = folder / "stderr"
-        self.written = self.file.open("wb") if stderr is None else stderr
-        shorter = "".join(f"zmock.{name} /= 10; " for name in hurry)
-        program = (sys.executable, "-c", f"import sys, zmock; {shorter}sys.exit(zmock.main())") if hurry else PROGRAM
-        command = [*program, "--port", "0", *flags]
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | IMPORTABLE | variables, stdout=subprocess.PIPE, stderr=self.written
-        )
-        self.url = self.process.stdout.readline().decode().strip().partition("=")[2]
+        with self.file.open("wb") as file:
+            self.process, self.stdout = forked(folder, *flags, stderr=file.fileno() if stderr is None else stderr, hurry=hurry, **variables)
+        self.url = self.stdout.readline().strip().partition("=")[2]
         self.port = int(self.url.rpartition(":")[2].partition("/")[0])
         self.control = self.url.removesuffix("/zstack/v1") + "/zmock"
         self.session = ""
@@ -64,7 +55,8 @@ class Shown:
 
     def __exit__(self, *failure):
         self.process.kill()
-        self.process.communicate()
+        self.process.join()
+        self.stdout.close()
 
     def ask(self, method, path, body=None, headers=None, timeout=10):
         """Send a request; return its status and its body."""
@@ -104,8 +96,9 @@ class Shown:
 
     def end(self):
         """Stop it; return all it has shown."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(10) == 0
+        self.process.terminate()
+        self.process.join(10)
+        assert self.process.exitcode == 0
         return self.text() if self.file.exists() else ""
 
 
@@ -333,10 +326,11 @@ def test_a_reader_that_pauses_gets_all_lines_and_the_summary(tmp_path):
             read += os.read(reading, 1 << 16)
         for _ in range(60):
             shown.ask("GET", "/zones")
-        shown.process.send_signal(signal.SIGTERM)
+        shown.process.terminate()
         while octets := os.read(reading, 1 << 12):
             read += octets
-        assert shown.process.wait(10) == 0
+        shown.process.join(10)
+        assert shown.process.exitcode == 0
     os.close(reading)
     assert len(read) > 3 << 16 >> 1 and read.count(b"  503  ") == 120 and b"dropped" not in read
     assert read.endswith(b"120 calls, 120 failed (120 by rules); cloud not kept (--memory)\n")

@@ -105,7 +105,7 @@ class Shown:
 @pytest.fixture
 def shown(tmp_path):
     (tmp_path / "unsimulated.json").write_text(json.dumps({"apis": [{"name": "QueryHybridEipFromLocal", "call": "GET /hybrid/eip", "answers": "inventories:HybridEipAddress"}]}))
-    with Shown(tmp_path, "--memory", "--delay", "0.05", "--catalogue", "unsimulated.json") as shown:
+    with Shown(tmp_path, "--memory", "--delay", "0.05", "--catalogue", "unsimulated.json", hurry=["UNPOLLED", "BATCH_INTERVAL"]) as shown:
         shown.log_in()
         yield shown
 

@@ -1724,7 +1724,10 @@ class ValueSpec:
             return "most"
         if self.least is not None and number < self.least:
             return "least"
-        if self.low is not None and not self.low <= number <= self.high:
+        if self.low is None:
+            return ""
+        high = type(number)(self.high)  # as a double, the greatest long is 2**63
+        if not self.low <= number <= high:
             return "bytes" if self.unit else "range"
         return ""
 
@@ -11992,7 +11995,8 @@ def take_device(cloud: Cloud, vm: Uuid, uuid: Uuid) -> None:
 
 @named_in_rows
 def set_meta_data(cloud: Cloud, device: Item, call: Call) -> None:
-    cloud.change("PciDevice", device["uuid"], metaData={"metaData": call["metaData"]})
+    if call["metaData"] is not None:
+        cloud.change("PciDevice", device["uuid"], metaData={"metaData": call["metaData"]})
 
 
 @named_in_rows

@@ -176,6 +176,9 @@ async def test_a_gpu_is_attached_to_a_machine_and_free_when_that_is_destroyed(cl
     await client.call("UpdatePciDevice", uuid=GPU, state="Disabled", metaData="cores=2560")
     gpu = await client.look("pci-device/pci-devices", GPU)
     assert (gpu["state"], gpu["metaData"]) == ("Disabled", {"metaData": "cores=2560"})
+    for params in ({"metaData": ""}, {"description": "d"}):
+        await client.call("UpdatePciDevice", uuid=GPU, **params)
+        assert (await client.look("pci-device/pci-devices", GPU))["metaData"] == {"metaData": ""}
 
 
 async def test_iommu_is_active_after_a_reconnection_and_offerings_match_by_ids(client):

@@ -295,6 +295,13 @@ async def test_a_week_of_ten_alarms_is_cheap(cloud):
     assert len(await history(cloud, (await cloud.query("zwatch/alarms", "name=n0"))[0]["uuid"], "time")) > 20
 
 
+async def test_the_greatest_long_is_a_threshold(cloud):
+    alarm = await cloud.create("CreateAlarm", name="n", **BUSY | {"threshold": (1 << 63) - 1})
+    assert alarm["threshold"] == float(1 << 63)
+    with pytest.raises(RuntimeError, match="threshold. must be in range of .0, 9223372036854775807"):
+        await cloud.call("UpdateAlarm", uuid=alarm["uuid"], threshold=1e19)
+
+
 REFUSED = {
     "a metric that there is not": ("CreateAlarm", {"name": "n", **BUSY, "metricName": "CPU"}, "SYS.1007: the namespace[ZStack/VM] has no metric[CPU]"),
     "a label that its metric has not": ("CreateAlarm", {"name": "n", **BUSY, "labels": [{"key": "Vm", "operator": "Equal", "value": "a"}]}, "SYS.1007: metric[CPUAllUsedUtilization] of the namespace[ZStack/VM] has no label named Vm"),

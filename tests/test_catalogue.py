@@ -128,6 +128,12 @@ def of_subtypes(row):
     return {name for other in ALL.resources.values() if other.of == row.name for name in other.all_fields}
 
 
+@each("row", RESOURCES, ids=names(RESOURCES))
+def test_a_number_that_is_missing_has_no_text_for_a_default(row):
+    types = row.all_fields
+    assert [need for need in row.needs if "=" in need and types[need.partition("=")[0]] in ("int", "long", "double", "bool")] == []
+
+
 LEADS_ANYWHERE = {  # to objects of several types, of no type here, or of none that is left
     "resourceUuid", "targetResourceUuid", "managementNodeUuid", "accountUuid", "attachedL2NetworkUuids", "defaultRouteL3NetworkUuid", "diskUuid",
     "monUuid", "taskUuid", "parentUuid",

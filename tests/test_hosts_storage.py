@@ -80,10 +80,10 @@ REFUSED = (  # calls that come first, the call that is refused, and how
     ((), ("AddMonToCephPrimaryStorage", {"uuid": NFS, "monUrls": [MON]}), "SYS.1003"),
     ((("AddSharedBlockGroupPrimaryStorage", {"zoneUuid": ZONE, "diskUuids": ["d"]}),), ("AddSharedBlockGroupPrimaryStorage", {"zoneUuid": ZONE, "diskUuids": ["e", "d"]}),
         "SYS.1006: shared block[diskUuid:d] belongs to a shared block group already"),
-    ((("AddAliyunNasFileSystem", {"fileSystemId": "f", "dataCenterUuid": "d", "resourceUuid": named("nas")}),),
+    ((("AddAliyunNasFileSystem", {"fileSystemId": "f", "dataCenterUuid": named("data-centre"), "resourceUuid": named("nas")}),),
         ("AddAliyunNasPrimaryStorage", {"zoneUuid": ZONE, "url": "u", "nasUuid": named("nas"), "accessGroupUuid": "g"}),
         f"SYS.1006: nas file system[uuid:{named('nas')}] has no mount target"),
-    ((("AddAliyunNasFileSystem", {"fileSystemId": "f", "dataCenterUuid": "d", "resourceUuid": named("nas")}), ("AddAliyunNasMountTarget", {"nasFSUuid": named("nas"), "mountDomain": "m"})),
+    ((("AddAliyunNasFileSystem", {"fileSystemId": "f", "dataCenterUuid": named("data-centre"), "resourceUuid": named("nas")}), ("AddAliyunNasMountTarget", {"nasFSUuid": named("nas"), "mountDomain": "m"})),
         ("DeleteNasFileSystem", {"uuid": named("nas")}), f"SYS.1006: nas file system[uuid:{named('nas')}] cannot be deleted for still having mount targets"),
     ((), ("GetBackupStorageCapacity", {"all": False}), "SYS.1007: zoneUuids, backupStorageUuids must have at least one be none-empty list, or all is set to true"),
 )  # fmt: skip
@@ -91,6 +91,8 @@ REFUSED = (  # calls that come first, the call that is refused, and how
 
 @each(("first", "call", "told"), REFUSED, ids=[f"{row[1][0]}-{n}" for n, row in enumerate(REFUSED)])
 async def test_what_is_not_possible_now_is_refused_and_changes_nothing(cloud, first, call, told):
+    if not cloud.cloud.exists("DataCenter", named("data-centre")):
+        cloud.cloud.add("DataCenter", uuid=named("data-centre"), regionId="cn-hangzhou")
     for api, given in first:
         await cloud.call(api, **{"name": "n"} | given)
     (api, given), before = call, await everything(cloud)
@@ -157,7 +159,8 @@ async def test_a_shared_block_group_grows_with_its_disks(cloud):
 
 
 async def test_a_nas_is_a_file_system_with_a_mount_target(cloud):
-    nas = await cloud.create("AddAliyunNasFileSystem", name="n", fileSystemId="f", dataCenterUuid="d")
+    cloud.cloud.add("DataCenter", uuid=named("data-centre"), regionId="cn-hangzhou")
+    nas = await cloud.create("AddAliyunNasFileSystem", name="n", fileSystemId="f", dataCenterUuid=named("data-centre"))
     target = await cloud.create("AddAliyunNasMountTarget", name="m", nasFSUuid=nas["uuid"], mountDomain="f.nas.example.com")
     assert (nas["protocol"], nas["fileSystemId"], target["nasFileSystemUuid"]) == ("NFS", "f", nas["uuid"])
     assert (await cloud.create("UpdateNasFileSystem", uuid=nas["uuid"], name="x"))["name"] == "x"

@@ -191,7 +191,7 @@ def test_the_file_and_its_catalogue_are_a_mock_anywhere(tmp_path):
         assert (status, body["inventory"]["name"]) == (200, "z")
         assert len(process.names("vm-instances")) == 12
         backings = {api["backing"] for api in process.ask("GET", process.url.replace("/zstack/v1", "/zmock/apis"))[1]["apis"]}
-        assert backings == {"manual", "server", "generic", "none"}
+        assert backings == {"manual", "server", "generic"}
         control = process.url.replace("/zstack/v1", "/zmock/snapshots/first")
         assert [process.ask(*call, {})[0] for call in (("PUT", control), ("POST", f"{control}/restore"))] == [200, 200]
         code, seconds, _, err = process.end(signal.SIGINT)

@@ -349,7 +349,7 @@ def test_a_row_with_a_value_of_any_kind_is_good_or_refused_in_a_line_that_names_
             seen["good"] += 1
         except SettingsError as error:
             told = str(error)
-            names = [row[name] for name in ("content", "name", "code", "tag", "type") if name in row and name != key]
+            names = [row[name] for name in ("content", "name", "code", "tag", "type", "namespace") if name in row and name != key]
             names += ["text", "row 1"] if key in ("name", "code", "type", "content") else []
             assert str(file) in told and any(name in told for name in names) and "\n" not in told and "Error(" not in told, (table, key, value, told)
             seen["refused"] += 1

@@ -15433,7 +15433,7 @@ def begin_to_delete_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
 
 @named_in_rows
 def remove_branch(cloud: Cloud, snapshot: Item, call: Call) -> None:
-    """Remove a snapshot with all below it, from the leaves to the first."""
+    """Remove a snapshot with all snapshots below it, the lowest first."""
     for other in reversed(branch_of(cloud, snapshot)):
         cloud.remove("VolumeSnapshot", other["uuid"])
 
@@ -16256,7 +16256,7 @@ PARTS = {  # of a template, with the members of their objects
     "Outputs": "Value Description",
 }
 STACK_FACTS = {"ZStack::StackName": "name", "ZStack::StackUuid": "uuid"}  # that Ref gives
-FUNCTIONS: dict[str, Callable[..., Any]] = {  # of a template, and the arguments in it
+FUNCTIONS: dict[str, Callable[..., Any]] = {  # each takes the template and its arguments there
     "Ref": lambda template, name: template.values[name],
     # The owner is the name of a resource, or an object that another function gives.
     "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],

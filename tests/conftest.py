@@ -32,6 +32,16 @@ async def each_dialect(request):
         yield mock
 
 
+@pytest.fixture(params=["manual", "server"])
+async def client(request):
+    """A client as the stories use it, of the demo cloud in each dialect."""
+    from test_stories import DELAY, Client
+
+    async with serve(dialect=request.param, delay=DELAY) as mock:
+        await mock.login()
+        yield Client(mock)
+
+
 @pytest.fixture
 def unsimulated():
     """Let GET /hybrid/eip answer 501, as an API does that is not simulated."""

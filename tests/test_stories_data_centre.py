@@ -15,14 +15,6 @@ SMALL, CENTOS = named("offering-small"), named("image-centos7")
 
 
 @pytest.fixture(params=["manual", "server"])
-async def client(request):
-    """A client of the demo cloud."""
-    async with serve(dialect=request.param, delay=DELAY) as mock:
-        await mock.login()
-        yield Client(mock)
-
-
-@pytest.fixture(params=["manual", "server"])
 async def empty(request):
     """A client of an empty cloud."""
     async with serve(dialect=request.param, delay=DELAY, cloud="empty") as mock:

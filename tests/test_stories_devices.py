@@ -3,20 +3,13 @@
 import json
 
 import pytest
-from test_stories import CENTOS, DELAY, GIB, HOST_1, HOST_2, PRIVATE, PUBLIC, SMALL, Client
+from test_stories import CENTOS, GIB, HOST_1, HOST_2, PRIVATE, PUBLIC, SMALL, Client
 
 from zmock import named, serve
 
 WEB, CI, DB_2 = map(named, ("vm-web-1", "vm-ci-1", "vm-db-2"))
 GPU, USB, OFFERING = map(named, ("gpu-1", "usb-key-1", "gpu-p4"))
 CHASSIS = {"name": "rack-1", "ipmiAddress": "10.0.9.1", "ipmiUsername": "admin", "ipmiPassword": "secret"}
-
-
-@pytest.fixture(params=["manual", "server"])
-async def client(request):
-    async with serve(dialect=request.param, delay=str(DELAY)) as mock:
-        await mock.login()
-        yield Client(mock)
 
 
 # bare metal

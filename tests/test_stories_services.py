@@ -1,19 +1,11 @@
 """Long stories of network services, as a client lives them over HTTP, in both dialects. See tests/test_stories.py."""
 
-import pytest
 from test_facts_services import CI_NIC, NICS, WEB2_NIC, WEB_NIC
-from test_stories import DELAY, PRIVATE, PUBLIC, Client
+from test_stories import PRIVATE, PUBLIC
 
-from zmock import named, serve
+from zmock import named
 
 WEB, WEB2, CI = named("vm-web-1"), named("vm-web-2"), named("vm-ci-1")
-
-
-@pytest.fixture(params=["manual", "server"])
-async def client(request):
-    async with serve(dialect=request.param, delay=str(DELAY)) as mock:
-        await mock.login()
-        yield Client(mock)
 
 
 # three services on one virtual IP

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from test_stories import CENTOS, DELAY, GIB, NFS, PRIVATE, PUBLIC, SMALL, Client
 
-from zmock import named, serve
+from zmock import named
 
 VERSION = {"ZStackTemplateFormatVersion": "2018-06-18"}
 NIC = {"Fn::Select": ["0", {"Fn::GetAtt": ["Vm", "vmNics"]}]}
@@ -34,13 +34,6 @@ WEB = VERSION | {
 }  # fmt: skip
 ORDER = ["Disk", "Offering", "Volume", "Vm", "Attach", "Vip", "Eip"]
 COLLECTIONS = ("eips", "vips", "volumes", "vm-instances", "vm-instances/nics", "instance-offerings", "disk-offerings", "cloudformation/stack", "cloudformation/event")
-
-
-@pytest.fixture(params=["manual", "server"])
-async def client(request):
-    async with serve(dialect=request.param, delay=DELAY) as mock:
-        await mock.login()
-        yield Client(mock)
 
 
 async def list_all(client, collection, *conditions):

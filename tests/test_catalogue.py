@@ -26,6 +26,7 @@ from zmock import (
     named,
     names_uuids,
     refuse_idle_rows,
+    type_referred_to,
     verb_of,
 )
 
@@ -147,6 +148,29 @@ def test_a_field_with_uuids_leads_to_a_type_so_that_cloud_files_may_name_an_obje
     family = [other for other in ALL.resources.values() if row.name in (other.name, other.of) or other.name == row.stored]
     leads = {name for other in family for name in (*other.leads, *other.remembers)}
     assert {name for name in row.all_fields if names_uuids(name) and name != "uuid"} <= leads | LEADS_ANYWHERE
+
+
+# references whose end no key of the row tells, with what ends them
+ENDS_OTHERWISE = {
+    **dict.fromkeys(("SharedResource.resourceUuid", "SystemTag.resourceUuid", "UserTag.resourceUuid"), "each goes with its resource"),
+    **dict.fromkeys(("GarbageCollector.managementNodeUuid", "LongJob.managementNodeUuid"), "no API deletes a management node"),
+    **dict.fromkeys(("Host.zoneUuid", "L3Network.zoneUuid", "VmInstance.zoneUuid"), "each goes with what is in the zone and holds it"),
+    **dict.fromkeys(("PrimaryStorage.vCenterUuid", "BackupStorage.vCenterUuid"), "the row of the subtype tells it"),
+    "VmInstance.hostUuid": "the deletion of a host stops its machines",
+    "VmInstance.defaultRouteL3NetworkUuid": "a router ends with its public network",
+    "VmNicSecurityGroupRef.vmInstanceUuid": "the nic of the machine ends it",
+    "TaskProgress.parentUuid": "no API deletes a step",
+}  # fmt: skip
+NEVER_STORED = {"AccountResourceRef", "VirtualRouterEipRef", "VirtualRouterLoadBalancerRef", "VirtualRouterPortForwardingRuleRef"}
+COMPUTED = {subject for event, subject in HOOKS if event == "computed"}
+
+
+@each("row", [row for row in RESOURCES if not row.of and not row.inside and row.name not in NEVER_STORED], ids=lambda row: row.name)
+def test_a_reference_to_what_is_deleted_ends_with_it_or_is_remembered(row):
+    ended = {(child, key) for dependents in ALL.dependents.values() for child, key, _ in dependents}
+    left = {name for name in row.all_fields if type_referred_to(ALL, row, name) and (row.name, name) not in ended}
+    left -= {*row.remembers, *(name for name in left if f"{row.name}.{name}" in COMPUTED)}
+    assert {f"{row.name}.{name}" for name in left} <= ENDS_OTHERWISE.keys()
 
 
 @each("row", RESOURCES, ids=names(RESOURCES))

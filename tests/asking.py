@@ -271,3 +271,15 @@ def renewed(fixtures, n):
         if "capsys" in given:
             given["capsys"].readouterr()
         yield given
+
+
+def counted_points(monkeypatch):
+    """Return a list that gets the number of points of each series of a metric that is made from now on."""
+    made, points_of = [], zmock.points_of
+
+    def counting(cloud, metric, item, times, tilt):
+        made.append(len(times))
+        return points_of(cloud, metric, item, times, tilt)
+
+    monkeypatch.setattr(zmock, "points_of", counting)
+    return made

@@ -192,7 +192,6 @@ try:
     import tinydb
     import tinydb.table
     from aiohttp import web
-    from aiohttp.http import SERVER_SOFTWARE
     from tinydb.storages import MemoryStorage, Storage
 
     if not hasattr(web, "AppKey"):
@@ -19615,15 +19614,11 @@ class Entry:
 
 @dataclass
 class Answer:
-    """An answer to send. A body of None is the empty result.
-
-    ready   the head as bytes without the date, if it is made already
-    """
+    """An answer to send. A body of None is the empty result."""
 
     status: int
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    ready: bytes = b""
 
 
 def json_or_none(body: Any) -> Any:
@@ -19669,70 +19664,26 @@ def with_inventory(text: bytes) -> bytes:
     return b'{"inventory":%b,%b' % (inventory, text[1:])
 
 
-# answers that are ready, for GETs are repeated again and again
+# answers that stand, for GETs are repeated again and again
 
 LONGEST_CACHED = 1 << 16  # bytes of one answer
-STANDING_ROOM = 1 << 24  # bytes of all answers
-
-
-class Unanswered(web.StreamResponse):
-    """An answer of which aiohttp sends nothing: all of it is sent already, or nothing is."""
-
-    keep_alive = False
-
-    def __init__(self, keep_alive: bool = False) -> None:
-        super().__init__()
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
-class PrebuiltResponse(Unanswered):
-    """An answer whose bytes are ready. They leave in one write, past aiohttp's own headers."""
-
-    def __init__(self, request: web.Request, octets: bytes) -> None:
-        super().__init__(keep_alive=True)
-        self.transport = request.transport
-        self.octets = octets
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        self.transport.write(self.octets)
-
-    @staticmethod
-    def fits(request: web.Request) -> bool:
-        """Return True for a connection that stays open and on which nothing waits to be sent."""
-        transport = request.transport
-        if not transport or transport.is_closing() or transport.get_write_buffer_size():
-            return False
-        return request.keep_alive and request.version == aiohttp.HttpVersion11
+MOST_CACHED = 500  # answers
 
 
 @dataclass(slots=True)
 class CachedAnswer:
     """An answer to a query that stands until an item of a type that it was read from changes.
 
-    head       without the date
-    message    it, as the journal shows it
+    body       as it is sent
     objects    how many it has
-    versions   of the tables of these types: [("Zone", version)]
+    versions   of the tables of these types: {"Zone": version}
     """
 
     api: Api
     params: Item
     body: bytes
-    head: bytes
-    message: Message
     objects: int | None
-    versions: list[tuple[str, object]]
-
-    @property
-    def weight(self) -> int:
-        """About how many bytes it takes."""
-        return 2000 + len(self.body) + sum(len(str(value)) for value in self.params.values())
+    versions: dict[str, object]
 
 
 SLOW = 1000  # ms of real time
@@ -19785,42 +19736,6 @@ def with_sums(apis: dict[str, Item]) -> Item:
     return {"apis": apis, "met": met, "possible": met + missing}
 
 
-class AnswerCache:
-    """The answers that stand, by path with query, up to STANDING_ROOM bytes."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.clear()
-
-    def clear(self) -> None:
-        self.answers: dict[str, CachedAnswer] = {}
-        self.weight = 0
-
-    def find(self, path: str) -> CachedAnswer | None:
-        """Return the answer to a path if it still stands."""
-        answer = self.answers.get(path)
-        if answer and all(self.is_current(*pair) for pair in answer.versions):
-            return answer
-        self.drop(path)
-        return None
-
-    def is_current(self, type: str, version: object) -> bool:
-        tables = self.store.tables
-        return type in tables and tables[type].version is version
-
-    def keep(self, path: str, answer: CachedAnswer) -> None:
-        self.drop(path)
-        size = len(path) + answer.weight
-        if self.weight + size > STANDING_ROOM:
-            self.clear()
-        self.answers[path] = answer
-        self.weight += size
-
-    def drop(self, path: str) -> None:
-        if path in self.answers:
-            self.weight -= len(path) + self.answers.pop(path).weight
-
-
 # answers that break
 
 BREAKS = (*DROPS, "after", "rate")
@@ -19839,6 +19754,22 @@ def pieces_sent(drop: str, amount: float, body: bytes) -> list[bytes]:
         return [body[place : place + size] for place in range(0, len(body), size)]
     sizes = {"after": int(amount), "slow-close": len(body)}
     return [body[: sizes.get(drop, len(body) // 2)]]
+
+
+class Unanswered(web.StreamResponse):
+    """An answer of which aiohttp sends nothing: all of it is sent already, or nothing is."""
+
+    keep_alive = False
+
+    def __init__(self, keep_alive: bool = False) -> None:
+        super().__init__()
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
 
 
 async def send_broken(
@@ -19961,7 +19892,7 @@ class Rest:
         self.coverage = Coverage()
         self.totals: Counter[tuple[str, str]] = Counter()  # of calls, by API and status
         self.hits: Counter[str] = Counter()  # of faults, by rule
-        self.cached = AnswerCache(cloud.store)
+        self.cached: dict[str, CachedAnswer] = {}  # by path with query, the oldest first
         hint_on_path = functools.partial(path_hint, cloud.catalogue)
         self.hint_on_path = functools.lru_cache(MOST_WRONG_PATHS)(hint_on_path)
         self.headers = {"Vary": "Origin"}  # of every answer
@@ -20079,16 +20010,16 @@ class Rest:
             return None
         if request.body_exists or "X-JSON-Schema" in request.headers or entry.is_spelled:
             return None
-        cached = self.cached.find(request.raw_path)
-        if cached is None:
+        cached = self.cached.get(request.raw_path)
+        if cached is None or cached.versions != self.versions_of(cached.versions):
             return None
         entry.api, entry.params = cached.api.name, cached.params
         session = self.cloud.accounts.session(self.check_session(request, cached.api))
         if session["userUuid"] != ADMIN:
             return None
         self.cloud.used[cached.api.name] += 1
-        entry.answer, entry.objects = cached.message, cached.objects
-        return Answer(200, cached.body, ready=cached.head)
+        entry.objects = cached.objects
+        return Answer(200, cached.body)
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
@@ -20100,15 +20031,14 @@ class Rest:
         types = self.cloud.queries.reads(call["query"], row)
         if not types:
             return
-        headers = self.headers | {"Content-Length": str(len(text)), "Server": SERVER_SOFTWARE}
-        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        head = "HTTP/1.1 200 OK\r\n" + "".join(lines) + "Date: "
-        versions = [(type, self.cloud.store.table(type).version) for type in types]
-        message = Message.of(headers, text)
-        cached = CachedAnswer(
-            call.api, entry.params, text, head.encode(), message, entry.objects, versions
-        )
-        self.cached.keep(request.raw_path, cached)
+        versions = self.versions_of(types)
+        cached = CachedAnswer(call.api, entry.params, text, entry.objects, versions)
+        self.cached[request.raw_path] = cached
+        drop_oldest(self.cached, MOST_CACHED)
+
+    def versions_of(self, types: Iterable[str]) -> dict[str, object]:
+        """Return the versions of the tables of types. A change of an item makes a new one."""
+        return {type: self.cloud.store.table(type).version for type in types}
 
     # reading
 
@@ -20621,11 +20551,6 @@ class Rest:
     async def send(self, request: web.Request, answer: Answer, entry: Entry) -> web.StreamResponse:
         """Send an answer. A job's web-hook waits until its 202 has left."""
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
-        if answer.ready and self.dialect["response-headers"] and PrebuiltResponse.fits(request):
-            lines = [http_date(int(self.clock.now()))]
-            lines += [f"{name}: {value}" for name, value in headers_for_page(request).items()]
-            rest = "\r\n".join(lines).encode()
-            return PrebuiltResponse(request, b"%b%b\r\n\r\n%b" % (answer.ready, rest, body))
         if not isinstance(body, bytes):
             body = to_json(body)
         headers = self.headers | {"Date": http_date(int(self.clock.now()))} | answer.headers

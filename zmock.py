@@ -19655,15 +19655,6 @@ def members_answered(call: Call) -> dict[str, Member]:
     return {name: replace(member, java=plain) for name, member in members.items()}
 
 
-def with_inventory(text: bytes) -> bytes:
-    """Return the text of an answer with its only inventory as `inventory` too.
-
-    {"inventories":[X]} -> {"inventory":X,"inventories":[X]}
-    """
-    inventory = text.removeprefix(b'{"inventories":[').removesuffix(b"]}")
-    return b'{"inventory":%b,%b' % (inventory, text[1:])
-
-
 # answers that stand, for GETs are repeated again and again
 
 LONGEST_CACHED = 1 << 16  # bytes of one answer
@@ -20436,14 +20427,12 @@ class Rest:
             param = ValueSpec("uuid", refers=row.name)
             entry.hints.append(Examples(self.cloud, call).hint_on_absent(uuid, param))
         entry.hints += self.cloud.queries_of(call).doubts(call["query"], row, has_any)
+        if call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
+            body = {"inventory": body["inventories"][0]} | body
         wants_schema = "X-JSON-Schema" in request.headers
-        has_schema = wants_schema or not self.dialect["query-schema"]
-        single = call["query"].uuid and self.dialect["get-one"] and body["inventories"]
-        if single and (has_schema or self.fuzz.vary):  # the body has other members
-            body, single = {"inventory": single[0]} | body, None
-        if has_schema:
+        if wants_schema or not self.dialect["query-schema"]:
             body["schema"] = schema_of(body, members_answered(call))
-        text = with_inventory(to_json(body)) if single else to_json(body)
+        text = to_json(body)
         if not wants_schema:
             self.cache_answer(request, call, text, entry)
         return Answer(200, text)

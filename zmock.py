@@ -22483,19 +22483,12 @@ class Control:
         return {"rules": []}
 
     async def remove_rules(self, ids: set[str]) -> None:
-        before = self.faults.rules
+        """Remove rules from the store, and end them once that is on disk."""
         with self.store.all_or_nothing() as changes:
-            self.faults.replace(rule for rule in before if rule.id not in ids)
             for id in ids:
                 self.store.remove("Rule", id)
-
-        def undo(error: ApiError) -> None:
-            now = self.faults.rules
-            old = [rule for rule in before if rule.id in ids or rule in now]
-            self.faults.replace(old + [rule for rule in now if rule not in before])
-            self.store.take_back(changes)
-
-        await self.commit_rules(undo)
+        await self.commit_rules(lambda error: self.store.take_back(changes))
+        self.faults.replace(rule for rule in self.faults.rules if rule.id not in ids)
 
     async def show_rule(self, request: web.Request) -> Item:
         """Return a rule with its counts."""

@@ -914,6 +914,16 @@ async def test_rules_that_cannot_be_kept_are_as_they_were(full, method, path, bo
     assert in_force() == (after, after)
 
 
+async def test_a_rule_that_could_not_be_removed_ends_with_its_ttl_as_before(tmp_path, monkeypatch):
+    async with serve(memory=False, data=str(tmp_path / "data" / "cloud")) as mock:
+        await ok(mock, "POST", "rules", {"api": "CreateZone", "id": "a", "ttl": 60, "then": {"error": "SYS.1006"}})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda number: os.open("/nowhere/at/all", 0))
+            assert (await control(mock, "DELETE", "rules/a"))[0] == 503
+        await mock.advance(61)
+        assert (await ok(mock, "GET", "rules/a"))["over"]
+
+
 @pytest.mark.parametrize(("path", "body"), (("clock", {"advance": 100}), ("incidents", {"host-down": "host-1"}), ("reset", {})))
 async def test_what_else_cannot_be_kept_is_done_and_says_so(full, path, body):
     status, answer = await control(full, "POST", path, body)

@@ -21372,7 +21372,7 @@ class Watch:
     """Remembers the latest events for their readers, and wakes waiting calls.
 
     It hears of calls, jobs and changes from the first reader or waiting call on. They cost a note.
-    The notes become events when a reader looks, at most every EVENTS_INTERVAL. Rules, incidents
+    The notes become events when readers look, once an EVENTS_INTERVAL. Rules, incidents
     and the clock make no notes: they are compared with what they were.
     """
 
@@ -21387,8 +21387,6 @@ class Watch:
         self.notes: dict[tuple[str, Any], Any] = {}  # the facts of events, by kind and subject
         self.events: deque[Event] = deque(maxlen=MOST_REMEMBERED)
         self.seq = 0  # of the last event
-        self.batches: dict[tuple[int, str], bytes] = {}  # texts of the events up to the last
-        self.tick = 0  # when readers looked last, in units of EVENTS_INTERVAL
         self.facts: dict[tuple[str, str], Any] = {}  # rules, incidents and the clock
         self.is_over = False  # True once the world is dropped: readers leave
 
@@ -21466,7 +21464,6 @@ class Watch:
         for kind, facts in events:
             self.seq += 1
             self.events.append(Event(self.seq, kind, facts))
-            self.batches.clear()
 
     def present_facts(self) -> dict[tuple[str, str], Any]:
         """Return the rules, the incidents, and how the clock is set."""
@@ -21529,29 +21526,26 @@ class Watch:
             self.make_events()
             seq = int(since or self.seq)
             async for text in self.texts(request, 0 if seq > self.seq else seq, calls):
-                await response.write(text)
+                await response.write(text.encode(errors="replace"))
             await response.write_eof()
             return response  # the connection of a stream that ends goes on
         return Unanswered()
 
-    async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[bytes]:
+    async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[str]:
         """Yield the events after one, and comments, while the client is there."""
         loop = asyncio.get_running_loop()
         comment_due = loop.time() + COMMENT_INTERVAL
-        yield self.hello(since).encode()
+        yield self.hello(since)
         while request.transport and not self.is_over:
             text = self.text_after(since, calls)
             since = self.seq
             if loop.time() >= comment_due:
                 comment_due = loop.time() + COMMENT_INTERVAL
-                text += b": still here\n\n"
+                text += ": still here\n\n"
             if text:
                 yield text
             await real_time(EVENTS_INTERVAL - loop.time() % EVENTS_INTERVAL)  # all readers at once
-            tick = round(loop.time() / EVENTS_INTERVAL)
-            if tick != self.tick:
-                self.tick = tick
-                self.make_events()
+            self.make_events()
 
     def hello(self, since: int) -> str:
         """Return the first event. A page compares it with that of an earlier connection."""
@@ -21559,13 +21553,7 @@ class Watch:
         facts = {"version": __version__, "started": self.started, "seq": self.seq, "page": tag}
         return Event(since, "hello", facts).text
 
-    def text_after(self, since: int, calls: str) -> bytes:
-        """Return the events after one as text. Readers that are up to date share it."""
-        if (since, calls) not in self.batches:
-            self.batches[since, calls] = self.text_of(since, calls).encode(errors="replace")
-        return self.batches[since, calls]
-
-    def text_of(self, since: int, calls: str) -> str:
+    def text_after(self, since: int, calls: str) -> str:
         """Return the events after one as text, the number of forgotten ones first."""
         forgotten = self.seq - len(self.events)  # the seq of the last one
         events = [*self.events][since - self.seq :] if since < self.seq else []

@@ -19868,14 +19868,12 @@ class Rest:
     answer() then records the call in the journal and sends the answer.
     """
 
-    def __init__(
-        self, settings: Settings, cloud: Cloud, jobs: Jobs, faults: Faults, journal: deque[Entry]
-    ) -> None:
-        self.settings = settings
-        self.cloud, self.jobs, self.faults = cloud, jobs, faults
-        self.scenarios = Scenarios(faults)
+    def __init__(self, cloud: Cloud) -> None:
+        self.settings = cloud.settings
+        self.cloud, self.jobs, self.faults = cloud, cloud.jobs, Faults(cloud)
+        self.scenarios = Scenarios(self.faults)
         self.dialect, self.clock, self.catalogue = cloud.dialect, cloud.clock, cloud.catalogue
-        self.journal = journal
+        self.journal: deque[Entry] = deque(maxlen=cloud.settings.journal)
         self.seq = itertools.count(1)
         self.dropped = 0  # calls that the journal had no room for
         self.watchers: list[Callable[[str, Entry], None]] = []  # of calls, see tell()
@@ -19959,7 +19957,6 @@ class Rest:
             call = self.read_poll(path, entry)
         else:
             api, variables, body = await self.find_api(request, path, entry)
-            entry.api = api.name
             if api.method != "GET" or entry.is_spelled:
                 entry.add_unread(unread_headers(request.headers))
             if not self.cloud.simulated(api):
@@ -20036,7 +20033,10 @@ class Rest:
     async def find_api(
         self, request: web.Request, path: str, entry: Entry
     ) -> tuple[Api, Variables, Item]:
-        """Return the API that a request means, the variables of its path, and its body."""
+        """Return the API that a request means, the variables of its path, and its body.
+
+        Note the API and the body in the entry.
+        """
         apis = self.catalogue.route(path)
         if not apis:
             hint = f"without the slash at the end: {path.rstrip('/')}"
@@ -20055,6 +20055,7 @@ class Rest:
             if method == "PUT" and (len(apis) > 1 or body.keys() - OPEN_TO_ALL):
                 match = self.choose_action(fitting, path, body, text)
         api, variables = match
+        entry.api = api.name
         return api, variables, body
 
     def not_simulated(self, api: Api) -> FrontError:
@@ -20336,8 +20337,7 @@ class Rest:
             if path.startswith("/api-jobs/"):
                 self.read_poll(path, entry)
             else:
-                api, _, _ = await self.find_api(request, path, entry)
-                entry.api = api.name
+                await self.find_api(request, path, entry)
         return {"body": entry.request.body}
 
     async def run_with_fault(self, request: web.Request, call: Call, entry: Entry) -> Answer:
@@ -20622,8 +20622,7 @@ class Rest:
             level = logging.INFO if hint in self.logged_hints else logging.WARNING
             hint_log.log(level, "%s %s: %s", entry.method, entry.path, hint)
             self.logged_hints[hint] = None
-        for old in [*self.logged_hints][:-MOST_LOGGED_HINTS]:
-            del self.logged_hints[old]
+            drop_oldest(self.logged_hints, MOST_LOGGED_HINTS)
 
     def forget_calls(self) -> None:
         self.journal.clear()
@@ -22742,9 +22741,8 @@ class Control:
         refuse_other_keys(request, keys, "items are waited for by path, q, count and timeout")
         api = self.query_api(request.query.get("path", ""))
         count = read_number(request, "count", 1, 1_000_000)
-        conditions = [("q", text) for text in request.query.getall("q", ())]
-        with refused_for(ApiError):
-            query, _ = read_query(conditions, self.cloud.dialect)
+        row = self.cloud.catalogue.resource(api.type)
+        query = self.read_query([("q", text) for text in request.query.getall("q", ())], row)
         query.with_count = True
 
         def enough_objects() -> Item | None:
@@ -22755,7 +22753,7 @@ class Control:
 
         enough_objects()  # refuses a wrong query at once
         queries = self.cloud.accounts.queries_on(api.type)
-        hints = queries.doubts(query, self.cloud.catalogue.resource(api.type))
+        hints = queries.doubts(query, row)
         return await self.watch.until(enough_objects, seconds, hints)
 
     def query_api(self, path: str) -> Api:
@@ -23251,7 +23249,7 @@ class World:
 def new_world(settings: Settings, rows: Catalogue, name: str = "") -> World:
     """Return a world that holds nothing yet."""
     cloud = new_cloud(settings, rows, name)
-    rest = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=settings.journal))
+    rest = Rest(cloud)
     reset = functools.partial(reset_mock, rest)
     restore = functools.partial(restore_mock, rest)
     clock = cloud.clock
@@ -23668,7 +23666,7 @@ def restore_mock(rest: Rest, documents: Documents, source: str) -> None:
     settings = replace(rest.settings, memory=True)
     cloud = new_cloud(settings, rest.cloud.catalogue)
     cloud.store.report = report_nothing  # type: ignore[method-assign]
-    other = Rest(settings, cloud, cloud.jobs, Faults(cloud), deque(maxlen=0))
+    other = Rest(cloud)
     with refused_if_unusable(source, "take it anew"):
         put_documents(other, documents)
     clear_mock(rest)

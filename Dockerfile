@@ -8,7 +8,7 @@ LABEL org.opencontainers.image.title="zmock" \
 RUN pip install --no-cache-dir --disable-pip-version-check "aiohttp>=3.9,<4" "tinydb>=4.8,<5"
 WORKDIR /zmock
 COPY zmock.py package/health.py ./
-COPY data/catalogue.json data/demo.json data/page.html data/schema.json data/
+COPY data/catalogue.json data/demo.json data/openapi.json data/page.html data/schema.json data/
 # With its bytecode in the image, zmock starts 0.4 s sooner. 65534 is nobody, as a number for Kubernetes' runAsNonRoot.
 RUN chmod -R a+rX . && python -m compileall -q zmock.py && install -d -o 65534 -g 65534 /data
 VOLUME /data

@@ -20676,7 +20676,6 @@ SCHEMAS: dict[str, Schema] = {  # the JSON Schema of each type of the catalogue
 }
 TAGS_SCHEMA = {"systemTags": SCHEMAS["list"], "userTags": SCHEMAS["list"]}
 UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID}$"}
-JOB_UUID_SCHEMA = {"type": "string", "pattern": f"^{UUID.replace('[1-5]', '4')}$"}
 NOT_BLANK = {"pattern": r"\S"}
 
 
@@ -20833,37 +20832,15 @@ def condition_pattern(types: dict[str, str]) -> str:
     return f"^(?:{'|'.join(forms)})$"
 
 
-# components
+# operations
 
-ERROR_SCHEMA = object_of(
-    {
-        "code": TEXT_SCHEMA,
-        "description": TEXT_SCHEMA,
-        "details": TEXT_SCHEMA,
-        "cause": ref("schemas", "ErrorCode"),
-    },
-    ["code", "description", "details"],
-)
-REFUSALS = {  # error responses by status: the name and the description of the component
-    "400": (
-        "BadRequest",
-        "No session, or something malformed; in the manual dialect also a missing "
-        "or illegal parameter",
-    ),
-    "404": ("NotFound", "No API has this path; never that a resource is missing"),
-    "500": (
-        "Malformed",
-        "In the server dialect: a body that is no JSON object, or with wrong JSON types",
-    ),
-    "501": (
-        "NotSimulated",
-        "zmock does not simulate this API, or not what the script of a batch query does",
-    ),
-    "503": (
-        "Failed",
-        "The operation failed, for instance with SYS.1003: a resource does not exist, "
-        "or ID.1001: the session is over",
-    ),
+CONTRACT_FILE = Path(__file__).parent / "data" / "openapi.json"  # the document without the APIs
+REFUSALS = {  # the error responses by status
+    "400": "BadRequest",
+    "404": "NotFound",
+    "500": "Malformed",
+    "501": "NotSimulated",
+    "503": "Failed",
 }
 BACKINGS = {
     "manual": "Simulated, documented in the developer manual.",
@@ -20871,53 +20848,11 @@ BACKINGS = {
     "generic": "Simulated as its name, parameters and fields tell: its source is not public.",
     "none": "Not simulated: 501.",
 }
-WHOLE_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
-URI_SCHEMA = {"type": "string", "format": "uri"}
-PARAMETERS = {
-    "JobUuid": parameter(
-        "X-Job-UUID",
-        "header",
-        JOB_UUID_SCHEMA,
-        "The uuid that the job shall have, new for each call",
-    ),
-    "WebHook": parameter("X-Web-Hook", "header", URI_SCHEMA, "Where to POST the result"),
-    "JsonSchema": parameter(
-        "X-JSON-Schema",
-        "header",
-        {"type": "string", "enum": ["true"]},
-        "Has the answer tell the Java class of each object in it",
-    ),
-    "limit": parameter("limit", "query", WHOLE_NUMBER | {"default": 1000}),
-    "start": parameter("start", "query", WHOLE_NUMBER | {"default": 0}),
-    "count": parameter("count", "query", SCHEMAS["bool"], "Only how many there are"),
-    "replyWithCount": parameter(
-        "replyWithCount", "query", SCHEMAS["bool"], "How many there are, too"
-    ),
-}
-MODE_SCHEMA = {"type": "string", "enum": ["Permissive", "Enforcing"]}
-SUCCESS_SCHEMA = {"type": "string", "enum": ["true", "false"]}
 SCHEMA_FILE = Path(__file__).parent / "data" / "schema.json"  # of files; tests/schema.py writes it
-HOOK_HEADERS = [
-    parameter("X-Job-UUID", "header", TEXT_SCHEMA, required=True),
-    parameter("X-Job-Success", "header", SUCCESS_SCHEMA, required=True),
-]
-SECURITY_SCHEMES = {
-    "session": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "description": "OAuth and the uuid of a session",
-    },
-}
-HEADERS = {
-    "Hint": {"description": "zmock: what was perhaps meant", "schema": TEXT_SCHEMA},
-    "Rule": {"description": "zmock: the fault rule that fired", "schema": TEXT_SCHEMA},
-}
 RESPONSE_HEADERS = {
     "X-ZMock-Hint": ref("headers", "Hint"),
     "X-ZMock-Rule": ref("headers", "Rule"),
 }
-POLL_LINK = {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}
 LONGEST_IN_URL = 4000  # characters of a parameter; Tomcat takes 8 kB of headers in all
 
 
@@ -21017,35 +20952,33 @@ class Contract:
             operation.variables = spellings[operation.path].most_common(1)[0][0]
 
     def document(self, base: str) -> Part:
-        """Return the whole document for a server at `base`, "http://127.0.0.1:8080"."""
-        paths: dict[str, Part] = defaultdict(dict)
-        for operation in self.operations.values():
-            path = operation.path.replace("{}", "{%s}") % operation.variables
-            paths[path][operation.method.lower()] = self.operation_object(operation)
-        paths["/api-jobs/{uuid}"]["get"] = self.poll_operation()
+        """Return the whole document for a server at `base`, "http://127.0.0.1:8080".
+
+        Raise SettingsError without CONTRACT_FILE.
+        """
+        try:
+            document = read_json(CONTRACT_FILE)
+        except OSError:
+            problem = f"{CONTRACT_FILE} is missing: it belongs in data/ beside zmock.py"
+            raise SettingsError(f"{problem}; {GET_IT}") from None
         origin = f"Generated by zmock {__version__}, {self.dialect.name} dialect"
         description = f"{origin}; GET /zmock/dialect says what that means."
-        return {
-            "openapi": "3.1.0",
-            "info": {"title": "ZStack", "version": "2.5.1", "description": description},
-            "servers": [{"url": f"{base}/zstack/v1"}],
-            "security": [{"session": []}],
-            "paths": paths,
-            "components": self.components(),
-        }
-
-    def components(self) -> Part:
-        responses = {}
-        for status, (name, description) in REFUSALS.items():
-            responses[name] = self.refusal(status, description)
-        return {
-            "securitySchemes": SECURITY_SCHEMES,
-            "schemas": self.schemas(),
-            "parameters": PARAMETERS,
-            "responses": responses,
-            "headers": HEADERS,
-            "links": {"poll": POLL_LINK},
-        }
+        document["info"]["description"] = description
+        document["servers"] = [{"url": f"{base}/zstack/v1"}]
+        components = document["components"]
+        components["schemas"] = self.schemas() | components["schemas"]
+        if not self.dialect["error-body"]:
+            plain_text = {"text/plain": {"schema": TEXT_SCHEMA}}
+            for status in ("400", "404", "500"):
+                components["responses"][REFUSALS[status]]["content"] = plain_text
+        paths = document["paths"]
+        if not self.dialect["poll-body"]:
+            del paths["/api-jobs/{uuid}"]["get"]["responses"]["202"]["content"]
+        for operation in self.operations.values():
+            path = operation.path.replace("{}", "{%s}") % operation.variables
+            method = operation.method.lower()
+            paths.setdefault(path, {})[method] = self.operation_object(operation)
+        return document
 
     def schemas(self) -> dict[str, Schema]:
         """Return the schemas of all classes, results and request bodies by name."""
@@ -21058,17 +20991,7 @@ class Contract:
             schemas[f"{api.name}Result"] = result_schema(api, self.dialect)
         for api in filter(has_body, apis):
             schemas[f"{api.name}Request"] = body_schema(api, self.cloud.makes(api))
-        location = URI_SCHEMA | {"description": "Where to poll"}
-        schemas["ErrorCode"] = ERROR_SCHEMA
-        schemas["Error"] = object_of({"error": ref("schemas", "ErrorCode")}, ["error"])
-        schemas["Accepted"] = object_of({"location": location}, ["location"])
         return schemas
-
-    def refusal(self, status: str, description: str) -> Part:
-        refusal = response(description, ref("schemas", "Error"))
-        if status in ("400", "404", "500") and not self.dialect["error-body"]:
-            refusal["content"] = {"text/plain": {"schema": TEXT_SCHEMA}}
-        return refusal
 
     # operations
 
@@ -21118,7 +21041,7 @@ class Contract:
         if api.kind != "Query" and api.method in ("GET", "DELETE"):
             parameters += url_parameters(api)
         if api.method == "DELETE":
-            parameters.append(parameter("deleteMode", "query", MODE_SCHEMA))
+            parameters.append(ref("parameters", "deleteMode"))
         parameters.append(ref("parameters", "JsonSchema"))
         if self.asynchronous(operation.apis):
             parameters += [ref("parameters", "JobUuid"), ref("parameters", "WebHook")]
@@ -21155,7 +21078,7 @@ class Contract:
             refusals.append("501")
         if self.dialect["malformed-body"] == 500:
             refusals.append("500")
-        responses = {status: ref("responses", REFUSALS[status][0]) for status in refusals}
+        responses = {status: ref("responses", REFUSALS[status]) for status in refusals}
         links = self.links(operation)
         now = [api for api in apis if self.cloud.at_once(api)]
         if now:
@@ -21191,38 +21114,11 @@ class Contract:
         """Return the web-hook of a job: a POST of its result or error, as a poll answers it."""
         schema = {"anyOf": [*schema_refs(apis, "Result"), ref("schemas", "Error")]}
         post = {
-            "parameters": HOOK_HEADERS,
+            "parameters": [ref("parameters", name) for name in ("HookJobUuid", "HookSuccess")],
             "requestBody": {"required": True, "content": json_content(schema)},
             "responses": {"2XX": {"description": "Heard; else there are more tries"}},
         }
         return {"{$request.header.X-Web-Hook}": {"post": post}}
-
-    def poll_operation(self) -> Part:
-        """Return the operation that polls a job, the only one without an API."""
-        uuid_schema = TEXT_SCHEMA | {"minLength": 1}
-        done = {
-            "description": "Done: the result of the API",
-            "content": json_content(OBJECT_SCHEMA),
-        }
-        running: Part = {"description": "Not done yet"}
-        if self.dialect["poll-body"]:
-            running["content"] = json_content(ref("schemas", "Accepted"))
-        return {
-            "operationId": "PollJob",
-            "tags": ["api-jobs"],
-            "summary": "Poll Job",
-            "security": [],
-            "parameters": [
-                parameter("uuid", "path", uuid_schema, required=True),
-                ref("parameters", "JsonSchema"),
-            ],
-            "responses": {
-                "200": done,
-                "202": running,
-                "404": ref("responses", "NotFound"),
-                "503": ref("responses", "Failed"),
-            },
-        }
 
 
 # ---- Control -------------------------------------------------------------------------------------
@@ -22378,7 +22274,8 @@ class Control:
 
     async def show_contract(self, request: web.Request) -> Item:
         """Return the APIs as OpenAPI 3.1."""
-        return Contract(self.cloud).document(self.rest.prefix)
+        with refused_for(SettingsError, 404):
+            return Contract(self.cloud).document(self.rest.prefix)
 
     async def show_schema(self, request: web.Request) -> Item:
         """Return the JSON Schema of files of rules, scenarios, clouds and catalogues."""

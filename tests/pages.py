@@ -104,7 +104,7 @@ def copy_project(folder):
         (folder / "__pycache__").mkdir()
         shutil.copy2(bytecode, folder / "__pycache__")
     (folder / "data").mkdir()
-    for name in ("catalogue.json", "demo.json", "page.html", "schema.json"):
+    for name in ("catalogue.json", "demo.json", "openapi.json", "page.html", "schema.json"):
         shutil.copy(ROOT / "data" / name, folder / "data")
     python = folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)

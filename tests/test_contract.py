@@ -12,7 +12,17 @@ import pytest
 from asking import IMPORTABLE, PROGRAM, ROOT
 from openapi_spec_validator import validate
 
-from zmock import Contract, Settings, ValueSpec, catalogue, new_cloud, param_schema, serve
+from zmock import (
+    UUID,
+    Contract,
+    Settings,
+    ValueSpec,
+    catalogue,
+    main,
+    new_cloud,
+    param_schema,
+    serve,
+)
 
 ALL = catalogue()
 
@@ -92,7 +102,7 @@ def test_a_job_is_202_with_its_location_a_link_to_poll_and_a_callback():
     assert at(MANUAL, accepted["links"]["poll"]["$ref"]) == {"operationId": "PollJob", "parameters": {"uuid": "$request.header.X-Job-UUID"}}
     assert accepted["links"]["made"] == {"operationId": "QueryVmInstanceByUuid", "parameters": {"uuid": "$request.body#/params/resourceUuid"}}
     heard = told["callbacks"]["done"]["{$request.header.X-Web-Hook}"]["post"]
-    assert [param["name"] for param in heard["parameters"]] == ["X-Job-UUID", "X-Job-Success"]
+    assert [at(MANUAL, param["$ref"])["name"] for param in heard["parameters"]] == ["X-Job-UUID", "X-Job-Success"]
     assert {"$ref": "#/components/schemas/CreateVmInstanceResult"} in heard["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
     assert "200" not in told["responses"]
 
@@ -216,6 +226,18 @@ def test_the_command_line_prints_the_same(dialect):
     run = subprocess.run([*PROGRAM, "openapi", "--dialect", dialect], env=os.environ | IMPORTABLE, capture_output=True, text=True, timeout=60)
     assert run.stderr == ""
     assert json.loads(run.stdout) == json.loads(json.dumps(DOCUMENTS[dialect]))
+
+
+async def test_a_mock_without_the_file_says_which_one_is_missing(aiohttp_client, zmock, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("zmock.CONTRACT_FILE", tmp_path / "openapi.json")
+    answer = await (await aiohttp_client(zmock.app)).get("/zmock/openapi.json")
+    assert answer.status == 404 and "openapi.json is missing" in (await answer.json())["error"]
+    assert main(["openapi"]) == 2 and "openapi.json is missing" in capsys.readouterr().err
+
+
+def test_the_uuid_of_a_job_is_a_v4_uuid():
+    schema = MANUAL["components"]["parameters"]["JobUuid"]["schema"]
+    assert schema["pattern"] == f"^{UUID.replace('[1-5]', '4')}$"
 
 
 async def test_options_allow_what_the_path_takes(aiohttp_client, zmock):

@@ -118,7 +118,7 @@ def path_with(*folders):
 @pytest.fixture
 def folder(tmp_path):
     """A folder with zmock.py and its data alone."""
-    return copied(tmp_path / "folder", "zmock.py", "data/catalogue.json", "data/demo.json", "data/page.html")
+    return copied(tmp_path / "folder", "zmock.py", "data/catalogue.json", "data/demo.json", "data/openapi.json", "data/page.html")
 
 
 def copied(folder, *names):
@@ -164,7 +164,7 @@ def test_make_lists_its_targets():
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory, system_python, offline):
     """A folder in which `make` finds the wheels, and of the tests one that needs nothing; a uv that must not run is on the PATH."""
-    folder = copied(tmp_path_factory.mktemp("checkout"), "zmock.py", "data/catalogue.json", "data/demo.json", "data/page.html", "Makefile")
+    folder = copied(tmp_path_factory.mktemp("checkout"), "zmock.py", "data/catalogue.json", "data/demo.json", "data/openapi.json", "data/page.html", "Makefile")
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (folder / "pyproject.toml").write_text(re.sub(r"^test = \[.*?^\]", 'test = ["pytest>=8", "pytest-xdist"]', project, flags=re.M | re.S))
     (folder / "tests").mkdir()
@@ -318,7 +318,7 @@ def test_an_sdist_has_what_its_tests_and_its_readers_need(distributions):
 @pytest.mark.slow
 def test_a_wheel_has_all_of_it_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert sorted(names) == ["zmock/__init__.py", "zmock/__main__.py", "zmock/data/catalogue.json", "zmock/data/demo.json", "zmock/data/page.html", "zmock/data/schema.json", "zmock/py.typed"]
+    assert sorted(names) == ["zmock/__init__.py", "zmock/__main__.py", "zmock/data/catalogue.json", "zmock/data/demo.json", "zmock/data/openapi.json", "zmock/data/page.html", "zmock/data/schema.json", "zmock/py.typed"]
     assert wheel.name.startswith(f"zmock-{zmock.__version__}-py3")
 
 

@@ -21140,14 +21140,8 @@ JOB_STATES = ("running", "held", "succeeded", "failed", "lost")
 SILENT_TYPES = OWN_TYPES | {"Notification", "Usage"}  # types without state events
 
 
-class ControlError(Exception):
+class ControlError(FrontError):
     """The refusal of a control call: {"error": ..., "hint": ...}."""
-
-    def __init__(self, status: int, error: str, hint: str = ""):
-        super().__init__(error)
-        self.status = status
-        self.error = error
-        self.hint = hint
 
 
 def json_answer(body: Any, status: int = 200, headers: dict | None = None) -> web.Response:
@@ -21162,12 +21156,10 @@ def json_answer(body: Any, status: int = 200, headers: dict | None = None) -> we
     )
 
 
-def control_error(request: web.Request, error: Exception) -> ControlError:
+def control_error(request: web.Request, error: Exception) -> FrontError:
     """Return the refusal that tells a client of an exception."""
-    if isinstance(error, ControlError):
-        return error
     if isinstance(error, FrontError):
-        return ControlError(error.status, error.details, error.hint)
+        return error
     if isinstance(error, TooFar):
         hint = "go on in smaller steps, or take jobs away from triggers"
         return ControlError(409, str(error), hint)
@@ -21190,11 +21182,11 @@ def refused_for(error_class: type[Exception], status: int = 400, hint: str = "")
         raise ControlError(status, str(error), hint or getattr(error, "hint", "")) from None
 
 
-def refusal_of(request: web.Request, refusal: ControlError) -> web.Response:
+def refusal_of(request: web.Request, refusal: FrontError) -> web.Response:
     """Return the answer that refuses a control call, and log it."""
     where = f"{request.method} {request.path}"
-    log.info("%d  %s\n%s\n%s", refusal.status, where, refusal.error, refusal.hint)
-    return json_answer({"error": refusal.error, "hint": refusal.hint}, refusal.status)
+    log.info("%d  %s\n%s\n%s", refusal.status, where, refusal.details, refusal.hint)
+    return json_answer({"error": refusal.details, "hint": refusal.hint}, refusal.status)
 
 
 def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:

@@ -21204,13 +21204,9 @@ PAGE_POLICY = (  # it runs its own script, and calls this server only
 )
 
 
-@functools.lru_cache(2)
-def page_of(stamp: tuple | None) -> tuple[bytes, dict[str, str]]:
-    """Return the page of PAGE_FILE and its headers, b"" without the file.
-
-    A changed file has another stamp.
-    """
-    page = PAGE_FILE.read_bytes() if stamp else b""
+def read_page() -> tuple[bytes, dict[str, str]]:
+    """Return the page of PAGE_FILE and its headers, b"" without the file."""
+    page = PAGE_FILE.read_bytes() if PAGE_FILE.exists() else b""
     hashes = inline_hash(page, b"script"), inline_hash(page, b"style")
     return page, {
         "Content-Type": "text/html; charset=utf-8",
@@ -21436,7 +21432,7 @@ class Watch:
 
     def hello(self, since: int) -> str:
         """Return the first event. A page compares it with that of an earlier connection."""
-        tag = page_of(file_stamp(str(PAGE_FILE)))[1]["ETag"]
+        tag = read_page()[1]["ETag"]
         facts = {"version": __version__, "started": self.started, "seq": self.seq, "page": tag}
         return Event(since, "hello", facts).text
 
@@ -22193,7 +22189,7 @@ class Control:
         """Return the page to a browser, and the index of the control calls to others."""
         if self.is_stub(request):
             return await self.rest.answer(request)
-        page, headers = page_of(file_stamp(str(PAGE_FILE)))
+        page, headers = read_page()
         is_browser = "text/html" in request.headers.get("Accept", "")
         if is_browser and headers["ETag"] in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)

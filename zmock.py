@@ -19078,9 +19078,11 @@ def decode(octets: bytes, charset: str | None) -> str:
 
 async def body_text(request: web.Request, limit: int) -> str:
     """Return the body as text. Raise ValueError if it cannot be unpacked or decoded."""
-    octets = await request.read() if request.body_exists else b""
+    if not request.body_exists:
+        return ""
     encoding = header_of(request, "Content-Encoding") or ""
-    return decode(unpack(octets, encoding.strip().lower(), limit), request.charset)
+    octets = unpack(await request.read(), encoding.strip().lower(), limit)
+    return decode(octets, request.charset)
 
 
 async def read_body(request: web.Request, limit: int, dialect: Dialect, entry: Entry) -> str:
@@ -19884,9 +19886,6 @@ class Rest:
         self.cached: dict[str, CachedAnswer] = {}  # by path with query, the oldest first
         hint_on_path = functools.partial(path_hint, cloud.catalogue)
         self.hint_on_path = functools.lru_cache(MOST_WRONG_PATHS)(hint_on_path)
-        self.headers = {"Vary": "Origin"}  # of every answer
-        if self.dialect["response-headers"]:
-            self.headers["Content-Type"] = "application/json"
         self.start: Start | None = None  # the cloud as it was made, for a reset
         self.first: Documents | None = None  # the state at the start, for a diff
         self.made: Item = {}  # the settings that filled the folder: {"cloud": "demo", "seed": 1}
@@ -20542,12 +20541,14 @@ class Rest:
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if not isinstance(body, bytes):
             body = to_json(body)
-        headers = self.headers | {"Date": http_date(int(self.clock.now()))} | answer.headers
+        headers = {"Date": http_date(int(self.clock.now()))} | answer.headers
         if entry.hints:
             headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
         if entry.rule:
             headers["X-ZMock-Rule"] = entry.rule
-        if not self.dialect["response-headers"] and "JSESSIONID" not in request.cookies:
+        if self.dialect["response-headers"]:
+            headers.setdefault("Content-Type", "application/json")
+        elif "JSESSIONID" not in request.cookies:
             headers["Set-Cookie"] = session_cookie(entry.seq)
         response = web.Response(status=answer.status, body=body, headers=headers)
         drop, amount = entry.drop, entry.fault.amount

@@ -352,6 +352,7 @@ HABITS = [
     ("only gzip", "GET /zstack/v1/zones", None, {"Accept-Encoding": "gzip"}, 200),
     ("any encoding", "GET /zstack/v1/zones", None, {"Accept-Encoding": "*"}, 200),
     ("a Content-Type on a GET", "GET /zstack/v1/zones", None, {"Content-Type": "application/json; charset=utf-8"}, 200),
+    ("an unknown charset of no body", "GET /zstack/v1/zones", None, {"Content-Type": "application/json; charset=klingon"}, 200),
     ("a session header besides", "GET /zstack/v1/zones", None, {"X-Session-Id": "x"}, 200),
     ("the session without a space", "GET /zstack/v1/zones", None, {"Authorization": "OAuth{session}"}, 200),
     ("spaces around the session", "GET /zstack/v1/zones", None, {"Authorization": "  OAuth   {session}  "}, 200),

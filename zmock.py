@@ -20417,16 +20417,16 @@ class Rest:
 
         Its hints tell of conditions that no item can satisfy.
         """
-        row = self.catalogue.resource(call.api.type)
+        row, query = self.catalogue.resource(call.api.type), call["query"]
         has_any = bool(body.get("total") or body.get("inventories"))
         if "inventories" in body:
             entry.objects = len(body["inventories"])
-        uuid = call["query"].uuid
+        uuid = query.uuid
         if uuid and not has_any and not re.fullmatch("[0-9a-fA-F]{32}", uuid):
             param = ValueSpec("uuid", refers=row.name)
             entry.hints.append(Examples(self.cloud, call).hint_on_absent(uuid, param))
-        entry.hints += self.cloud.queries_of(call).doubts(call["query"], row, has_any)
-        if call["query"].uuid and self.dialect["get-one"] and body["inventories"]:
+        entry.hints += self.cloud.queries_of(call).doubts(query, row, has_any)
+        if uuid and self.dialect["get-one"] and body["inventories"]:
             body = {"inventory": body["inventories"][0]} | body
         wants_schema = "X-JSON-Schema" in request.headers
         if wants_schema or not self.dialect["query-schema"]:
@@ -20706,14 +20706,9 @@ def json_content(schema: Schema) -> Part:
     return {"application/json": {"schema": schema}}
 
 
-def parameter(
-    name: str, place: str, schema: Schema, description: str = "", **options: bool
-) -> Part:
-    """Return a parameter in a "path", "query" or "header"; options are as in OpenAPI."""
-    described = {"name": name, "in": place, **options, "schema": schema}
-    if description:
-        described["description"] = description
-    return described
+def parameter(name: str, place: str, schema: Schema, **options: Any) -> Part:
+    """Return a parameter in a "path" or "query"; options are as in OpenAPI."""
+    return {"name": name, "in": place, **options, "schema": schema}
 
 
 def param_schema(param: ValueSpec) -> Schema:
@@ -21061,7 +21056,7 @@ class Contract:
         stored = [name for name in single if name not in joined]
         names = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": stored}}
         return [
-            parameter("q", "query", conditions, "Conditions, all of which must hold"),
+            parameter("q", "query", conditions, description="Conditions, all of which must hold"),
             *(ref("parameters", name) for name in ("limit", "start", "count", "replyWithCount")),
             parameter("sort", "query", order),
             parameter("fields", "query", names, explode=False),
@@ -21125,6 +21120,7 @@ class Contract:
 # ---- Control -------------------------------------------------------------------------------------
 
 Handler = Callable[["Control", web.Request], Any]  # a coroutine function: JSON, or a response
+Named = TypeVar("Named")
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
@@ -21145,11 +21141,13 @@ class ControlError(FrontError):
     """The refusal of a control call: {"error": ..., "hint": ...}."""
 
 
-def json_answer(body: Any, status: int = 200, headers: dict | None = None) -> web.Response:
+def json_answer(
+    body: Any, status: int = 200, headers: dict | None = None, indent: int | None = None
+) -> web.Response:
     """Return an answer of /zmock. It shows characters of all scripts as they are."""
-    octets = json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")
+    text = json.dumps(body, ensure_ascii=False, indent=indent)
     return web.Response(
-        body=octets,
+        body=text.encode(errors="backslashreplace"),
         status=status,
         headers=headers,
         content_type="application/json",
@@ -21193,6 +21191,14 @@ def refusal_of(request: web.Request, refusal: FrontError) -> web.Response:
 def no_such(kind: str, name: str, names: Iterable[str]) -> ControlError:
     """Return a 404 that names the nearest right name: no rule 'a', did you mean b?"""
     return ControlError(404, f"no {kind} {name!r}{did_you_mean(name, names)}")
+
+
+def named_in_path(request: web.Request, kind: str, things: Mapping[str, Named]) -> Named:
+    """Return the thing that the path names. Raise ControlError if there is none."""
+    name = request.match_info["name"]
+    if name not in things:
+        raise no_such(kind, name, things)
+    return things[name]
 
 
 # the page
@@ -22241,10 +22247,7 @@ class Control:
 
     async def show_api(self, request: web.Request) -> Item:
         """Return an API with its parameters, and the key of the body that holds them."""
-        name, apis = request.match_info["name"], self.cloud.catalogue.apis
-        if name not in apis:
-            raise no_such("API", name, apis)
-        api = apis[name]
+        api = named_in_path(request, "API", self.cloud.catalogue.apis)
         params = []
         for param in api.params.values():
             facts = {"name": param.name, "type": param.type, "required": param.required}
@@ -22365,20 +22368,13 @@ class Control:
 
     async def show_rule(self, request: web.Request) -> Item:
         """Return a rule with its counts."""
-        return self.named_rule(request).as_json()
+        return named_in_path(request, "rule", self.faults.by_id).as_json()
 
     async def drop_rule(self, request: web.Request) -> Item:
         """Remove a rule."""
-        await self.remove_rules({self.named_rule(request).id})
+        rule = named_in_path(request, "rule", self.faults.by_id)
+        await self.remove_rules({rule.id})
         return {}
-
-    def named_rule(self, request: web.Request) -> Rule:
-        """Return the rule that the path names. Raise ControlError if there is none."""
-        id = request.match_info["name"]
-        rules = self.faults.by_id
-        if id not in rules:
-            raise no_such("rule", id, rules)
-        return rules[id]
 
     # the clock
 
@@ -22798,9 +22794,7 @@ class Control:
         """Return the present cloud in the format of --cloud FILE, as after a restart."""
         copy = copy_of(self.cloud)
         interrupt(copy)  # nothing would go on with what is under way
-        content = exported(copy)
-        octets = json.dumps(content, ensure_ascii=False, indent=1).encode(errors="replace")
-        return web.Response(body=octets, content_type="application/json", charset="utf-8")
+        return json_answer(exported(copy), indent=1)
 
     # snapshots
 
@@ -22897,11 +22891,8 @@ class Control:
 
     async def drop_incident(self, request: web.Request) -> Item:
         """End an incident."""
-        id = request.match_info["name"]
-        incidents = self.cloud.outages.incidents
-        if id not in incidents:
-            raise no_such("incident", id, incidents)
-        end_incident(self.cloud, id)
+        incident = named_in_path(request, "incident", self.cloud.outages.incidents)
+        end_incident(self.cloud, incident.id)
         await self.store.commit()
         return {}
 
@@ -22980,10 +22971,7 @@ class Control:
 
     async def drop_world(self, request: web.Request) -> Item:
         """Drop a world, and all that it holds."""
-        name = request.match_info["name"]
-        if name not in self.worlds.by_name:
-            raise no_such("world", name, self.worlds.by_name)
-        self.worlds.drop(self.worlds.by_name[name])
+        self.worlds.drop(named_in_path(request, "world", self.worlds.by_name))
         return {}
 
     CALLS: dict[str, Handler] = {

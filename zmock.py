@@ -19159,18 +19159,12 @@ def finite_number(text: str) -> float:
     return number
 
 
-decoded = functools.partial(urllib.parse.unquote_plus, errors="replace")
-
-
 def read_arguments(query: str, dialect: Dialect) -> Arguments:
     """Return the pairs of a query string. A plus is a space."""
-    pairs = []
-    for part in filter(None, query.split("&")):
-        if STRAY_PERCENT.search(part) and not dialect["stray-percent"]:
-            continue
-        name, _, value = part.partition("=")
-        pairs.append((decoded(name), decoded(value)))
-    return pairs
+    if not dialect["stray-percent"]:
+        parts = query.split("&")
+        query = "&".join(part for part in parts if not STRAY_PERCENT.search(part))
+    return urllib.parse.parse_qsl(query, keep_blank_values=True, errors="replace")
 
 
 def from_query(api: Api, arguments: Arguments, dialect: Dialect) -> Item:
@@ -19266,12 +19260,6 @@ def has_spells(request: web.Request) -> bool:
     """Return True if a header of a request is for zmock, right or wrong, but for its world."""
     names = [name.lower() for name in request.headers if name[:7].lower() == "x-zmock"]
     return bool(names) and names != [WORLD_HEADER.lower()]
-
-
-@functools.lru_cache(maxsize=8)
-def http_date(second: int) -> str:
-    """Return a date as a header has it: "Mon, 09 Jul 2018 16:00:00 GMT"."""
-    return email.utils.formatdate(second, usegmt=True)
 
 
 def header_safe(text: str) -> str:
@@ -20541,7 +20529,7 @@ class Rest:
         body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
         if not isinstance(body, bytes):
             body = to_json(body)
-        headers = {"Date": http_date(int(self.clock.now()))} | answer.headers
+        headers = {"Date": email.utils.formatdate(self.clock.now(), usegmt=True)} | answer.headers
         if entry.hints:
             headers["X-ZMock-Hint"] = header_safe("; ".join(entry.hints))
         if entry.rule:
@@ -21311,10 +21299,7 @@ class Watch:
             self.note(kind, entry.seq, entry.as_json)
 
     def note_job(self, uuid: Uuid) -> None:
-        self.note("job", uuid, functools.partial(self.facts_of_job, uuid))
-
-    def facts_of_job(self, uuid: Uuid) -> Item:
-        return self.jobs.find(uuid) or {"uuid": uuid, "state": "expired"}
+        self.note("job", uuid, lambda: self.jobs.find(uuid) or {"uuid": uuid, "state": "expired"})
 
     def note_change(self, type: str, uuid: Uuid, before: Item | None) -> None:
         """Note an item as it was. Its new state is noted after all changes of this call."""
@@ -21396,30 +21381,6 @@ class Watch:
             raise ControlError(408, text, hint) from None
         finally:
             self.waiters.discard(changed)
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Send what happens as server-sent events, from ?since=SEQ on; see ?calls=summary."""
-        refuse_other_keys(request, ("since", "calls"), "events are chosen by since and calls")
-        last = request.headers.get("Last-Event-ID", "")
-        since = last or request.query.get("since", "")
-        calls = request.query.get("calls", "all")
-        with refused_for(ValueError):
-            FILTERS["since"]("Last-Event-ID" if last else "since", since or "0")
-            among("all", "summary").check("calls", calls)
-        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform"}
-        response = web.StreamResponse(headers=headers | {"X-Accel-Buffering": "no"})
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
-            if request.method == "HEAD":
-                return response
-            self.attach()
-            self.make_events()
-            seq = int(since or self.seq)
-            async for text in self.texts(request, 0 if seq > self.seq else seq, calls):
-                await response.write(text.encode(errors="replace"))
-            await response.write_eof()
-            return response  # the connection of a stream that ends goes on
-        return Unanswered()
 
     async def texts(self, request: web.Request, since: int, calls: str) -> AsyncIterator[str]:
         """Yield the events after one, and comments, while the client is there."""
@@ -22497,8 +22458,8 @@ class Control:
         item = self.store.peek("LongJob", uuid)
         return long_job_json(self.cloud, item) if item else self.jobs.find(uuid)
 
-    def job_named(self, request: web.Request) -> Item:
-        """Return the job that the path names. "last" is the api-job submitted last."""
+    async def show_job(self, request: web.Request) -> Item:
+        """Return a job or a long job; "last" is the job submitted last."""
         name = request.match_info["name"]
         uuid = self.jobs.newest() or name if name == "last" else name
         job = self.find_job(uuid)
@@ -22507,14 +22468,10 @@ class Control:
             raise ControlError(404, f"no job {uuid}", hint)
         return job
 
-    async def show_job(self, request: web.Request) -> Item:
-        """Return a job or a long job; "last" is the job submitted last."""
-        return self.job_named(request)
-
     async def steer_job(self, request: web.Request) -> Item:
         """Apply {"do": "finish"}, "hold", "release", "expire", or "fail" with error and details."""
         body = await self.read_json(request)
-        job = self.job_named(request)
+        job = await self.show_job(request)
         action, error = read_steering(body, self.cloud.catalogue.errors)
         steer = self.steer_long_job if "jobName" in job else self.steer_api_job
         steer(job, action, error)
@@ -22592,7 +22549,27 @@ class Control:
 
     async def stream_events(self, request: web.Request) -> web.StreamResponse:
         """Send what happens as server-sent events, from ?since=SEQ on; see ?calls=summary."""
-        return await self.watch.stream(request)
+        refuse_other_keys(request, ("since", "calls"), "events are chosen by since and calls")
+        last = request.headers.get("Last-Event-ID", "")
+        since = last or request.query.get("since", "")
+        calls = request.query.get("calls", "all")
+        with refused_for(ValueError):
+            FILTERS["since"]("Last-Event-ID" if last else "since", since or "0")
+            among("all", "summary").check("calls", calls)
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform"}
+        response = web.StreamResponse(headers=headers | {"X-Accel-Buffering": "no"})
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            if request.method == "HEAD":
+                return response
+            self.watch.attach()
+            self.watch.make_events()
+            seq = int(since or self.watch.seq)
+            async for text in self.watch.texts(request, 0 if seq > self.watch.seq else seq, calls):
+                await response.write(text.encode(errors="replace"))
+            await response.write_eof()
+            return response  # the connection of a stream that ends goes on
+        return Unanswered()
 
     async def wait(self, request: web.Request) -> Item:
         """Wait until `count` calls were made or objects are there; 408 after `timeout` seconds."""

@@ -19305,7 +19305,8 @@ def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
     collections = sorted({pattern.split("/")[1] for pattern in paths})
     hints = []
     if collection not in collections:
-        if inner := paths_of_inner(collection, paths):
+        inner = sorted(path for path in paths if path.split("/")[2:] == [collection])
+        if inner:  # "users" is in /accounts/users
             return f"no collection {collection}; there is {' and '.join(inner)}"
         begin = collection.removesuffix("s") + "-"  # vms stands for vm-instances
         longer = sorted((name for name in collections if name.startswith(begin)), key=len)
@@ -19318,11 +19319,6 @@ def path_hint(catalogue: Catalogue, method: str, path: str) -> str:
         pattern, owners = near
         hints.append(f"nearest: {pattern} by {owners[0].method} ({names_of(owners)})")
     return "; ".join(hints)
-
-
-def paths_of_inner(name: str, paths: Iterable[str]) -> list[str]:
-    """Return the paths of a collection inside another: "users" -> ["/accounts/users"]."""
-    return sorted(path for path in paths if path.split("/")[2:] == [name])
 
 
 def names_of(apis: list[Api]) -> str:
@@ -19674,23 +19670,20 @@ class Coverage:
     """Counts the outcomes that clients have met, by API."""
 
     def __init__(self) -> None:
-        self.met: dict[str, Counter[str]] = {}
-
-    def count(self, api: str, outcome: str) -> None:
-        self.met.setdefault(api, Counter())[outcome] += 1
+        self.met: dict[str, Counter[str]] = defaultdict(Counter)
 
     def note(self, entry: Entry, status: int) -> None:
         """Count what a call has met with its answer. A job counts when it ends."""
         if entry.drop:
-            self.count(entry.api, "dropped")
+            self.met[entry.api]["dropped"] += 1
         elif not (entry.job and status == 202):
-            self.count(entry.api, str(status))
+            self.met[entry.api][str(status)] += 1
         if status == 200 and entry.objects == 0:
-            self.count(entry.api, "empty-page")
+            self.met[entry.api]["empty-page"] += 1
         elif status == 200 and entry.objects and entry.params.get("start", "0") != "0":
-            self.count(entry.api, "second-page")
+            self.met[entry.api]["second-page"] += 1
         if entry.ms > SLOW:
-            self.count(entry.api, "slow")
+            self.met[entry.api]["slow"] += 1
 
     def report(self, cloud: Cloud) -> Item:
         """Return a coverage as GET /zmock/coverage shows it."""
@@ -19917,8 +19910,7 @@ class Rest:
         try:
             if refusal:
                 raise refusal
-            answer = self.cached_answer(request, entry) if request.method == "GET" else None
-            answer = answer or await self.dispatch(request, entry)
+            answer = self.cached_answer(request, entry) or await self.dispatch(request, entry)
         except Unreachable:
             answer = Answer(503)
             entry.drop = "reset"
@@ -19981,7 +19973,7 @@ class Rest:
 
     def cached_answer(self, request: web.Request, entry: Entry) -> Answer | None:
         """Return the earlier answer to the same GET by admin, if it still stands."""
-        if self.faults.armed or self.cloud.outages.nodes_away:
+        if request.method != "GET" or self.faults.armed or self.cloud.outages.nodes_away:
             return None
         if request.body_exists or "X-JSON-Schema" in request.headers or entry.is_spelled:
             return None
@@ -20572,11 +20564,11 @@ class Rest:
             entry.outcome = "error" if status >= 400 else "ok"
         if entry.outcome == "running" and entry.end:  # the job was quicker
             entry.outcome, entry.code = entry.end
-        self.totals[entry.api, str(entry.status or entry.drop)] += 1
+        self.totals[entry.api or "none", str(entry.status or entry.drop)] += 1
         if entry.api == POLL_JOB.name and status == 404:
             api = self.jobs.api_of(entry.job)
             if api:  # else there was no such job
-                self.coverage.count(api, "poll-404")
+                self.coverage.met[api]["poll-404"] += 1
         elif entry.api in self.catalogue.apis:
             self.coverage.note(entry, status)
         entry.path, entry.params = entry.path[:LONGEST_VALUE], frozen(entry.params)
@@ -20595,7 +20587,7 @@ class Rest:
     def record_end(self, entry: Entry, outcome: str, code: str) -> None:
         """Give the entry of a 202 the outcome of its job, and tell who watches again."""
         entry.end = outcome, code
-        self.coverage.count(entry.api, "202>200" if outcome == "succeeded" else "202>503")
+        self.coverage.met[entry.api]["202>200" if outcome == "succeeded" else "202>503"] += 1
         if entry.outcome == "running":
             entry.outcome, entry.code = entry.end
             self.tell("end", entry)
@@ -20840,7 +20832,7 @@ RESPONSE_HEADERS = {
 LONGEST_IN_URL = 4000  # characters of a parameter; Tomcat takes 8 kB of headers in all
 
 
-def response(description: str, schema: Schema | None = None, links: Part | None = None) -> Part:
+def response(description: str, schema: Schema | None, links: Part) -> Part:
     """Return a response with the headers of zmock and a JSON body, if it has a schema."""
     described = {"description": description, "headers": RESPONSE_HEADERS}
     if schema:
@@ -21161,12 +21153,12 @@ def control_error(request: web.Request, error: Exception) -> FrontError:
 
 
 @contextlib.contextmanager
-def refused_for(error_class: type[Exception], status: int = 400, hint: str = "") -> Iterator[None]:
-    """Turn an exception of the block into a ControlError with the same text."""
+def refused_for(error_class: type[Exception], status: int = 400) -> Iterator[None]:
+    """Turn an exception of the block into a ControlError with the same text and hint."""
     try:
         yield
     except error_class as error:
-        raise ControlError(status, str(error), hint or getattr(error, "hint", "")) from None
+        raise ControlError(status, str(error), getattr(error, "hint", "")) from None
 
 
 def refusal_of(request: web.Request, refusal: FrontError) -> web.Response:
@@ -21672,22 +21664,21 @@ def journal_filter(request: web.Request, *more: str) -> Callable[[Entry], bool]:
     with refused_for(ValueError):
         for key in FILTERS.keys() & query.keys():
             FILTERS[key](key, query[key])
-    since = int(query.get("since", 0))
-    return lambda entry: entry.seq > since and passes(vars(entry), query)
+    return lambda entry: passes(entry, query)
 
 
-def passes(row: Item, filters: Mapping[str, str]) -> bool:
-    """Return True if a call of the journal passes the filters, all but `since`."""
-    status = str(row["status"])
+def passes(entry: Entry, filters: Mapping[str, str]) -> bool:
+    """Return True if a call of the journal passes the filters."""
+    status = str(entry.status)
     if filters.get("status", status) not in (status, f"{status[:1]}xx"):
         return False
-    if filters.get("outcome", row["outcome"]) != row["outcome"]:
+    if filters.get("outcome", entry.outcome) != entry.outcome:
         return False
     path = filters.get("path", "*")
-    paths = (row["path"], without_prefix(row["path"]))
-    if not any(fnmatchcase(text, path) for text in paths):
+    if not any(fnmatchcase(text, path) for text in (entry.path, without_prefix(entry.path))):
         return False
-    return fnmatchcase(row["api"], filters.get("api", "*"))
+    is_later = entry.seq > int(filters.get("since", 0))
+    return is_later and fnmatchcase(entry.api, filters.get("api", "*"))
 
 
 # calls as other programs read them
@@ -22068,7 +22059,9 @@ class Control:
         method, path = effective_method(request.method), path_in_world(request)
         is_public = (method == "GET" and path in PUBLIC) or (method, path) == SINK
         if self.offers_token(request, handler):
-            self.check_offered_token(request)
+            if not is_secret(request.query["token"], self.settings.control_token):
+                hint = "open /?token=TOKEN, with the TOKEN of --control-token"
+                raise ControlError(401, "this is not the token of /zmock", hint)
         elif not is_public and not self.is_preflight(request) and not self.is_stub(request):
             self.guard(request)
 
@@ -22122,12 +22115,6 @@ class Control:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         has_token = is_secret(token, self.settings.control_token) and scheme.lower() == "bearer"
         return has_token or is_secret(request.cookies.get(name, ""), value)
-
-    def check_offered_token(self, request: web.Request) -> None:
-        """Raise ControlError if a browser opens /?token=TOKEN with another token."""
-        if not is_secret(request.query["token"], self.settings.control_token):
-            hint = "open /?token=TOKEN, with the TOKEN of --control-token"
-            raise ControlError(401, "this is not the token of /zmock", hint)
 
     def let_in(self, request: web.Request) -> web.Response:
         """Give the cookie to a browser that opens /?token=TOKEN, and send it to the page."""
@@ -22754,8 +22741,7 @@ class Control:
 
     def metrics(self) -> Iterator[str]:
         """Yield the lines of all metrics."""
-        calls = {(api or "none", status): n for (api, status), n in self.rest.totals.items()}
-        yield from metric("zmock_calls_total", "counter", ("api", "status"), calls)
+        yield from metric("zmock_calls_total", "counter", ("api", "status"), self.rest.totals)
         states = Counter(map(self.jobs.state_of, self.store.rows("Job")))
         jobs = {(state,): states[state] for state in JOB_STATES}
         yield from metric("zmock_jobs", "gauge", ("state",), jobs)

@@ -19331,9 +19331,9 @@ def names_of(apis: list[Api]) -> str:
 
 def other_path(catalogue: Catalogue, method: str, path: str) -> str:
     """Return a hint on a method that a path does not take: the nearest of its collection."""
-    for _, variables in catalogue.route(path):
-        for value in variables.values():
-            path = path.replace(f"/{value}", "/{}")
+    _, variables = catalogue.route(path)[0]
+    for value in variables.values():
+        path = path.replace(f"/{value}", "/{}")
     collection = "/" + path.split("/")[1]
     apis = [api for api in catalogue.apis.values() if api.path.startswith(collection)]
     apis = [api for api in apis if api.method == method]
@@ -20559,11 +20559,9 @@ class Rest:
         if entry.drop:
             entry.outcome = entry.drop
         elif status == 202 and entry.job:
-            entry.outcome = "running"
+            entry.outcome, entry.code = entry.end or ("running", "")  # a job may be quicker
         else:
             entry.outcome = "error" if status >= 400 else "ok"
-        if entry.outcome == "running" and entry.end:  # the job was quicker
-            entry.outcome, entry.code = entry.end
         self.totals[entry.api or "none", str(entry.status or entry.drop)] += 1
         if entry.api == POLL_JOB.name and status == 404:
             api = self.jobs.api_of(entry.job)
@@ -21494,16 +21492,16 @@ ADVICE = {
 Habit = tuple[str, str, int]  # the rule, the API, and the seq of the call
 
 
-def findings_on(calls: Sequence[Entry], now: Seconds, is_over: bool) -> list[Item]:
+def lint_of(rest: Rest, is_over: bool) -> Item:
     """Return what is wrong with the habits of a client, by rule and API, with advice.
 
     If the client has ended, what it left open counts at once, else after LONG_UNUSED.
     """
     own = []
-    for call in calls:
+    for call in rest.journal:
         if not call.request.headers.get("User-Agent", "").startswith(OWN_CLIENT):
             own.append(call)
-    before = math.inf if is_over else now - LONG_UNUSED
+    before = math.inf if is_over else rest.clock.now() - LONG_UNUSED
     examples: dict[tuple[str, str], list[int]] = defaultdict(list)
     for look in (habits_of_polls, habits_of_queries, habits_of_sessions, habits_of_retries):
         for rule, api, seq in look(own, before):
@@ -21512,7 +21510,7 @@ def findings_on(calls: Sequence[Entry], now: Seconds, is_over: bool) -> list[Ite
     for (rule, api), seqs in sorted(examples.items()):
         facts = {"rule": rule, "api": api, "count": len(seqs), "example": seqs[:MOST_EXAMPLES]}
         findings.append(facts | {"advice": ADVICE[rule]})
-    return findings
+    return {"findings": findings}
 
 
 def habits_of_polls(calls: Sequence[Entry], before: Seconds) -> Iterator[Habit]:
@@ -22713,11 +22711,7 @@ class Control:
 
     async def show_lint(self, request: web.Request) -> Item:
         """Return what is wrong with the habits of the client, with advice."""
-        return {"findings": self.findings(False)}
-
-    def findings(self, is_over: bool) -> list[Item]:
-        """Return the findings on the calls in the journal. `is_over` if no more will come."""
-        return findings_on(self.rest.journal, self.clock.now(), is_over)
+        return lint_of(self.rest, False)
 
     async def show_fuzz(self, request: web.Request) -> Item:
         """Return how answers vary; the seed is null while they do not."""
@@ -24230,7 +24224,7 @@ class Handle:
         That is as GET /zmock/lint tells, with all that is left open. Calls of this handle are none
         of a client.
         """
-        return {"findings": self.control.findings(True)}
+        return lint_of(self.rest, True)
 
     def leaks(self) -> list[str]:
         """Return a line for each object that a call has made and none has deleted."""

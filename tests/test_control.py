@@ -379,6 +379,7 @@ async def test_the_clock_can_be_stopped_and_started(zmock):
     "body",
     (
         {}, {"advance": -1}, {"advance": "1"}, {"advance": True}, {"advance": 1e11}, {"set": "tomorrow"}, {"freeze": 1}, {"warp": 2},
+        {"set": "1969-12-31T23:59:59Z"}, {"set": "2100-01-01T00:00:00Z"},
         {"wrap": True}, {"freeze": False, "set": "tomorrow"}, {"freeze": False, "advance": -1}, [], 5,
         {"set": "2018-07-10T00:00:00Z", "advance": 5}, {"freeze": True, "warp": True}, {"freeze": None}, {"advance": float("nan")},
     ),

@@ -19621,8 +19621,7 @@ def raw_answer(status: int, body: Any, headers: Item) -> Answer:
     """Return an answer that is not ZStack's but of a proxy in between."""
     headers = {name.title(): value for name, value in headers.items()}
     if not isinstance(body, str):
-        octets = b"" if body is None else to_json(body)
-        return Answer(status, octets, {"Content-Type": "application/json"} | headers)
+        return Answer(status, b"" if body is None else to_json(body), headers)
     kind = "html" if body.lstrip().startswith("<") else "plain"
     return Answer(status, body.encode(), {"Content-Type": f"text/{kind}; charset=utf-8"} | headers)
 

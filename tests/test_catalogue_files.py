@@ -131,6 +131,8 @@ async def test_an_added_api_without_backing_answers_501_and_says_what_its_row_la
         await mock.login()
         status, headers, _ = await exchange(mock, "POST /zstack/v1/racks", {"params": {"name": "r"}})
         assert (status, headers["x-zmock-hint"]) == (501, f'its row in {file} needs "backing": "generic"')
+        with pytest.raises(AssertionError, match="no simulated API queries racks"):
+            await ask_control(mock, "GET", "objects/racks")
 
 
 def test_a_file_that_has_changed_is_read_anew(racks):

@@ -19077,26 +19077,31 @@ def decode(octets: bytes, charset: str | None) -> str:
 
 
 async def body_text(request: web.Request, limit: int) -> str:
-    """Return the body as text. Raise ValueError if it cannot be unpacked or decoded."""
+    """Return the body as text.
+
+    Raise FrontError if it is too large or breaks off, ValueError if it cannot be unpacked or
+    decoded.
+    """
     if not request.body_exists:
         return ""
     encoding = header_of(request, "Content-Encoding") or ""
-    octets = unpack(await request.read(), encoding.strip().lower(), limit)
-    return decode(octets, request.charset)
-
-
-async def read_body(request: web.Request, limit: int, dialect: Dialect, entry: Entry) -> str:
-    """Return the body as text, and note it. Raise FrontError if it is too large or unreadable."""
     try:
-        text = await body_text(request, limit)
-        if text:
-            entry.request = Message.of(request.headers, text)
-        return text
+        octets = unpack(await request.read(), encoding.strip().lower(), limit)
     except web.HTTPRequestEntityTooLarge:
         details = f"the body has more than {counted(limit, 'byte')}"
         raise FrontError(400, details, "--body-limit sets how many are allowed") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise FrontError(400, f"the body cannot be read: {error}") from None
+    return decode(octets, request.charset)
+
+
+async def read_body(request: web.Request, limit: int, dialect: Dialect, entry: Entry) -> str:
+    """Return the body as text, and note it. Raise FrontError if it cannot be read."""
+    try:
+        text = await body_text(request, limit)
+        if text:
+            entry.request = Message.of(request.headers, text)
+        return text
     except ValueError as error:
         entry.request = Message.of(request.headers, await request.read())
         hint = (
@@ -22123,13 +22128,10 @@ class Control:
 
     async def read_json(self, request: web.Request) -> Any:
         """Return the JSON of a body, {} for an empty one."""
-        limit = self.settings.body_limit
         try:
-            text = await body_text(request, limit)
-        except (ValueError, ConnectionError, web.RequestPayloadError) as error:
+            text = await body_text(request, self.settings.body_limit)
+        except ValueError as error:
             raise ControlError(400, f"the body cannot be read: {error}") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise ControlError(400, f"the body has more than {counted(limit, 'byte')}") from None
         try:
             return load_json(text, object_pairs_hook=unique_keys) if text.strip() else {}
         except ValueError as error:

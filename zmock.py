@@ -19119,7 +19119,7 @@ def parse_body(text: str, dialect: Dialect, alone: bool) -> Item:
     if not text.strip():
         return {}
     try:
-        body = load_json(text, parse_constant=refuse_number, parse_float=finite_number)
+        body = load_json(text, **FINITE_NUMBERS)
         json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate cannot be kept
     except ValueError as error:
         details = f"com.google.gson.stream.MalformedJsonException: {error}"
@@ -19162,6 +19162,9 @@ def finite_number(text: str) -> float:
     if math.isinf(number):
         refuse_number(text)
     return number
+
+
+FINITE_NUMBERS = {"parse_constant": refuse_number, "parse_float": finite_number}  # of load_json()
 
 
 def read_arguments(query: str, dialect: Dialect) -> Arguments:
@@ -22132,8 +22135,10 @@ class Control:
             text = await body_text(request, self.settings.body_limit)
         except ValueError as error:
             raise ControlError(400, f"the body cannot be read: {error}") from None
+        if not text.strip():
+            return {}
         try:
-            return load_json(text, object_pairs_hook=unique_keys) if text.strip() else {}
+            return load_json(text, object_pairs_hook=unique_keys, **FINITE_NUMBERS)
         except ValueError as error:
             raise ControlError(400, f"the body is no JSON: {error}") from None
 
@@ -22890,16 +22895,12 @@ class Control:
     async def take_hook(self, request: web.Request) -> Item:
         """Keep the body of a web-hook. It is open to all, as web-hooks carry no token."""
         body = await self.read_json(request)
-        try:
-            text = json.dumps(body, allow_nan=False)
-        except ValueError:
-            raise ControlError(400, "the body is no JSON: it holds NaN or Infinity") from None
         self.hooks.append(
             {
                 "time": iso(self.clock.now()),
                 "job": request.headers.get("X-Job-UUID", ""),
                 "success": request.headers.get("X-Job-Success") == "true",
-                "body": text,
+                "body": json.dumps(body),
             }
         )
         while len(self.hooks) > 1 and sum(len(hook["body"]) for hook in self.hooks) > MOST_OF_HOOKS:

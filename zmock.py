@@ -21428,11 +21428,15 @@ def with_summary(events: list[Event]) -> list[Event]:
 
 
 def metric(name: str, kind: str, labels: Sequence[str], values: Mapping[Any, int]) -> Iterator[str]:
-    """Yield the lines of a metric: {("CreateZone", "202"): 3} are its values by labels."""
+    """Yield the lines of a metric from its values by label, as {"held": 1}, or by several labels.
+
+    {("CreateZone", "202"): 3} has two of them.
+    """
     yield f"# TYPE {name} {kind}\n"
     for key in sorted(values):
-        texts = [json.dumps(text, ensure_ascii=False) for text in key]
-        pairs = ",".join(map("{}={}".format, labels, texts))
+        texts = [key] if isinstance(key, str) else key
+        quoted = [json.dumps(text, ensure_ascii=False) for text in texts]
+        pairs = ",".join(map("{}={}".format, labels, quoted))
         yield f"{name}{{{pairs}}} {values[key]}\n"
 
 
@@ -22743,13 +22747,10 @@ class Control:
         """Yield the lines of all metrics."""
         yield from metric("zmock_calls_total", "counter", ("api", "status"), self.rest.totals)
         states = Counter(map(self.jobs.state_of, self.store.rows("Job")))
-        jobs = {(state,): states[state] for state in JOB_STATES}
+        jobs = {state: states[state] for state in JOB_STATES}
         yield from metric("zmock_jobs", "gauge", ("state",), jobs)
-        hits = {(rule,): n for rule, n in self.rest.hits.items()}
-        yield from metric("zmock_faults_total", "counter", ("rule",), hits)
-        counts = self.health()["objects"]
-        objects = {(type,): n for type, n in counts.items()}
-        yield from metric("zmock_objects", "gauge", ("type",), objects)
+        yield from metric("zmock_faults_total", "counter", ("rule",), self.rest.hits)
+        yield from metric("zmock_objects", "gauge", ("type",), self.health()["objects"])
 
     # the cloud as a file
 

@@ -37,10 +37,14 @@ asyncio.run(main())
 class Server:
     """A process that answers: zmock with flags, or a bare one."""
 
-    def __init__(self, *command, stderr=subprocess.DEVNULL):
-        self.session, began = "", time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=stderr, text=True)
+    def __init__(self, *command):
+        self.session, self.stderr, began = "", tempfile.TemporaryFile("w+"), time.perf_counter()
+        self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=self.stderr, text=True)
         self.url = self.process.stdout.readline().partition("=")[2].strip()
+        if not self.url:
+            self.process.wait()
+            self.stderr.seek(0)
+            sys.exit(f"{self.process.args} does not start: {self.stderr.read()}")
         self.ask("GET", self.url.replace("/zstack/v1", "/zmock/health"))
         self.started = time.perf_counter() - began
 
@@ -72,8 +76,8 @@ class Server:
         return next((int(line.split()[1]) for line in status.open() if line.startswith("VmRSS")), 0) / 1024 if status.exists() else 0
 
 
-def zmock(folder, cloud):
-    return Server(ZMOCK, "--port", 0, "--delay", 0, "--data", folder, "--cloud", cloud)
+def zmock(folder, *flags):
+    return Server(ZMOCK, "--port", 0, "--delay", 0, "--data", folder, *flags)
 
 
 def load(*arguments):
@@ -232,7 +236,7 @@ def start_of_many(folder, bare):
     """100 000 objects that are on the disk already."""
     found = []
     for _ in range(3):
-        with zmock(folder, "empty") as server:
+        with zmock(folder) as server:
             found.append((server.started * 1000, server.megabytes(), server.objects()))
     milliseconds, megabytes, objects = (statistics.median(column) for column in zip(*found))
     beside(f"start to first answer, {objects} objects kept", milliseconds, bare, "ms")
@@ -268,9 +272,9 @@ def creating(servers):
 
 def showing():
     """What the lines on stderr cost, beside --quiet."""
-    with contextlib.ExitStack() as stack, tempfile.TemporaryFile() as terminal:
+    with contextlib.ExitStack() as stack:
         flags = (ZMOCK, "--port", 0, "--memory", "--delay", 0)
-        sides = [stack.enter_context(Server(*flags, *quiet, stderr=terminal)) for quiet in ((), ("--quiet",))]
+        sides = [stack.enter_context(Server(*flags, *quiet)) for quiet in ((), ("--quiet",))]
         for server in sides:
             server.log_in()
         path = f"/vm-instances/{named('vm-web-1')}"
@@ -350,7 +354,7 @@ def painting(folder, size=10_000):
     if not CHROMIUM:
         print("the page: not measured, there is no chromium here", flush=True)
         return
-    with zmock(folder / "cloud", f"large:{size}") as server, running_chromium(folder / "chromium") as address:
+    with zmock(folder / "cloud", "--cloud", f"large:{size}") as server, running_chromium(folder / "chromium") as address:
         base = server.url.removesuffix("/zstack/v1")
         mine, bare = asyncio.run(milliseconds_of_pages(address, {f"{base}/": "vm-", f"{base}/zmock/health": "VmInstance"}, ROUNDS))
         beside(f"first paint of the page, {size} machines", mine[0], bare[0], "ms")
@@ -361,7 +365,7 @@ def painting(folder, size=10_000):
 
 
 def resetting(folder):
-    with zmock(folder, "large:330") as server:
+    with zmock(folder, "--cloud", "large:330") as server:
         url, took = server.url.replace("/zstack/v1", "/zmock/reset"), []
         for _ in range(10):
             began = time.perf_counter()
@@ -374,7 +378,7 @@ def main(folder):
     bare = starts(folder)
     clouds = {"few": "large:25", "thousand": "large:330", "more": "large:3300", "many": "large:33000"}
     with contextlib.ExitStack() as stack:
-        servers = {name: stack.enter_context(zmock(folder / name, cloud)) for name, cloud in clouds.items()}
+        servers = {name: stack.enter_context(zmock(folder / name, "--cloud", cloud)) for name, cloud in clouds.items()}
         made = servers["many"].megabytes(), servers["many"].objects()
         time.sleep(3)  # until the files are complete
         creating([servers[name] for name in ("few", "more", "many")])
@@ -385,7 +389,7 @@ def main(folder):
     painting(folder / "page")
     resetting(folder / "reset")
     size = sum(path.stat().st_size for path in (folder / "many").glob("*.json"))
-    with zmock(folder / "none", "empty") as server:
+    with zmock(folder / "none", "--cloud", "empty") as server:
         least = server.megabytes()
     kept = start_of_many(folder / "many", bare)
     for label, (megabytes, objects) in (("made", made), ("loaded", kept)):

@@ -24815,10 +24815,11 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(item: pytest.Item) -> None:
-        """Add what the test has met, while its mocks are there."""
+        """Add what the test has met, and let go of its mocks: pytest keeps its items to the end."""
         if shows_coverage(item.config):
             for handle, _ in handles_of(item):
                 coverage_of(item.config).add(handle.coverage()["apis"])
+        item.stash[MOCKS] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -25014,8 +25015,8 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
     def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
         """Add a section on its mocks to the report of a failed test."""
         report = yield
-        if report.failed and report.when != "teardown":
-            for handle, _ in handles_of(item):
+        if report.failed:
+            for handle, _ in handles_of(item):  # none after the teardown
                 title = f"zmock, world {handle.name}" if handle.name else "zmock"
                 report.sections.append((title, handle.report()))
                 lines = [finding_line(finding) for finding in handle.lint()["findings"]]

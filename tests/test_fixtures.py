@@ -545,9 +545,13 @@ async def test_a_mock_runs_once_and_a_name_that_is_no_api_is_an_error(zmock):
 
 
 IN_ANOTHER_PROJECT = '''
+import gc
+import weakref
+
 import pytest
 
 NO = {"error": "SYS.1006", "details": "no"}
+MOCKS = weakref.WeakSet()
 
 
 @pytest.fixture
@@ -557,6 +561,7 @@ def zmock_settings():
 
 @pytest.mark.asyncio
 async def test_first(zmock):
+    MOCKS.add(zmock)
     await zmock.create("CreateZone", name="z")
     assert len(await zmock.query("zones")) == 1
 
@@ -564,6 +569,8 @@ async def test_first(zmock):
 @pytest.mark.asyncio
 async def test_second(zmock):
     assert await zmock.query("zones") == []
+    gc.collect()
+    assert not MOCKS  # the mock of an earlier test is let go
 
 
 def test_third(zmock_server):

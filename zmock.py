@@ -23138,47 +23138,17 @@ class Worlds:
         with world.serving(request):
             return await world.rest.answer(request)
 
-    def answering(self, handler: Handler) -> Callable[[web.Request], Any]:
-        """Return an aiohttp handler that answers a control call in its world."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            name = self.name_of(request)
-            try:
-                if name is not None and name not in self.by_name:
-                    self.main.control.admit(request, handler)  # a refused call makes no world
-                world = self.find(request)
-            except (ControlError, FrontError) as error:
-                return refusal_of(request, control_error(request, error))
-            with world.serving(request):
-                return await world.control.answer(request, handler)
-
-        return answer
-
-    def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Route the control calls, those of a world below /w/NAME, and all else to the API."""
-        for root in ("", "/w/{world:[^/]*}"):
-            self.add_control_routes(router, root)
-        router.add_route("*", "/{rest:(?s:.*)}", self.answer)  # (?s:) as paths may hold line breaks
-
-    def add_control_routes(self, router: web.UrlDispatcher, root: str) -> None:
-        """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
-        refuse = self.answering(Control.refuse_path)
-        for path in filter(None, (root, root + "/", root + "/zmock{after:/*}")):
-            router.add_get(path, self.answering(Control.show_page))
-        resources = {}
-        for call, handler in Control.CALLS.items():
-            method, path = call.split(" ")
-            pattern = path.replace("{name}", "{name:(?s:.*?)}")
-            resource = router.add_resource(f"{root}/zmock{{before:/+}}{pattern}{{after:/*}}")
-            takes_query = call in Control.CALLS_WITH_QUERY
-            answer = self.answering(handler if takes_query else without_query(handler))
-            resource.add_route(method, answer)
-            if method == "GET":
-                resource.add_route("HEAD", answer)
-            resources[path] = resource
-        resources[""] = router.add_resource(root + "/zmock{path:(?s:(/.*)?)}")
-        for resource in resources.values():
-            resource.add_route("*", refuse)
+    async def answer_control(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a control call in its world."""
+        name = self.name_of(request)
+        try:
+            if name is not None and name not in self.by_name:
+                self.main.control.admit(request, handler)  # a refused call makes no world
+            world = self.find(request)
+        except (ControlError, FrontError) as error:
+            return refusal_of(request, control_error(request, error))
+        with world.serving(request):
+            return await world.control.answer(request, handler)
 
     # coming and going
 
@@ -23274,6 +23244,48 @@ class Worlds:
 WORLDS = web.AppKey("worlds", Worlds)
 
 
+@functools.cache
+def control_resources() -> list[web.AbstractResource]:
+    """Return the paths of the control calls, those of a world below /w/NAME.
+
+    The mocks of a process share them: to compile them takes longer than to make a cloud.
+    """
+    router = web.UrlDispatcher()
+    for root in ("", "/w/{world:[^/]*}"):
+        add_control_routes(router, root)
+    return [*router.resources()]
+
+
+def add_control_routes(router: web.UrlDispatcher, root: str) -> None:
+    """Route /zmock. Names may hold slashes and line breaks, and further slashes do no harm."""
+    refuse = answering(Control.refuse_path)
+    for path in filter(None, (root, root + "/", root + "/zmock{after:/*}")):
+        router.add_get(path, answering(Control.show_page))
+    resources = {}
+    for call, handler in Control.CALLS.items():
+        method, path = call.split(" ")
+        pattern = path.replace("{name}", "{name:(?s:.*?)}")
+        resource = router.add_resource(f"{root}/zmock{{before:/+}}{pattern}{{after:/*}}")
+        takes_query = call in Control.CALLS_WITH_QUERY
+        answer = answering(handler if takes_query else without_query(handler))
+        resource.add_route(method, answer)
+        if method == "GET":
+            resource.add_route("HEAD", answer)
+        resources[path] = resource
+    resources[""] = router.add_resource(root + "/zmock{path:(?s:(/.*)?)}")
+    for resource in resources.values():
+        resource.add_route("*", refuse)
+
+
+def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the aiohttp handler of a control call."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await request.app[WORLDS].answer_control(request, handler)
+
+    return answer
+
+
 def create_app(settings: Settings | None = None) -> web.Application:
     """Return a whole mock as an aiohttp application. It shares nothing with other mocks.
 
@@ -23290,7 +23302,9 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app[REST] = main.rest
     app[CONTROL] = main.control
     worlds = app[WORLDS] = main.control.worlds = Worlds(main)
-    worlds.add_routes(app.router)
+    for resource in control_resources():
+        app.router.register_resource(resource)
+    app.router.add_route("*", "/{rest:(?s:.*)}", worlds.answer)  # (?s:) as paths hold line breaks
     app.on_response_prepare.append(complete_headers)
     app.cleanup_ctx.append(functools.partial(lifetime, worlds))
     return app

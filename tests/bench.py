@@ -38,7 +38,7 @@ class Server:
     """A process that answers: zmock with flags, or a bare one."""
 
     def __init__(self, *command):
-        self.session, self.stderr, began = "", tempfile.TemporaryFile("w+"), time.perf_counter()
+        self.session, self.stderr, began = "", tempfile.TemporaryFile("w+"), time.perf_counter()  # noqa: SIM115 (as long as the process)
         self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=self.stderr, text=True)
         self.url = self.process.stdout.readline().partition("=")[2].strip()
         if not self.url:
@@ -54,6 +54,7 @@ class Server:
     def __exit__(self, *failure):
         self.process.terminate()
         self.process.wait()
+        self.stderr.close()
 
     def ask(self, method, url, body=None):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"OAuth {self.session}"} if self.session else {})

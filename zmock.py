@@ -23839,11 +23839,7 @@ def shut(connection: socket.socket) -> None:
 
 
 async def exchange(
-    method: str,
-    url: str,
-    headers: dict[str, str],
-    body: bytes,
-    idle: list[Connection] | None = None,
+    method: str, url: str, headers: dict[str, str], body: bytes, idle: list[Connection]
 ) -> tuple[int, str]:
     """Send one HTTP request and return (status, text), without retries, redirects or cookies.
 
@@ -23856,7 +23852,7 @@ async def exchange(
         "Host": place.netloc,
         "User-Agent": f"zmock/{__version__}",
         "Accept": "*/*",
-        "Connection": "close" if idle is None else "keep-alive",
+        "Connection": "keep-alive",
         "Content-Length": str(len(body)),
     }
     head = request_head(method, target, with_defaults(headers, defaults))
@@ -23872,7 +23868,7 @@ async def exchange(
                 raise
     except broken as error:
         raise aiohttp.ClientOSError(f"{method} {url}: {error or type(error).__name__}") from error
-    if is_open and idle is not None:
+    if is_open:
         idle.append((reader, writer))
     else:
         writer.close()
@@ -23893,9 +23889,7 @@ def with_defaults(headers: dict[str, str], defaults: dict[str, str]) -> dict[str
     return absent | headers
 
 
-async def connection_to(
-    place: urllib.parse.SplitResult, idle: list[Connection] | None
-) -> Connection:
+async def connection_to(place: urllib.parse.SplitResult, idle: list[Connection]) -> Connection:
     """Return an idle connection that is still open, or a new one."""
     if idle:
         await one_turn()  # the loop sees connections that the mock has closed
@@ -23913,16 +23907,12 @@ async def read_answer(method: str, reader: asyncio.StreamReader) -> tuple[int, s
 
     Raise EOFError or HTTPException if it is empty, cut short or broken.
     """
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *lines = head.split("\r\n")[:-2]
-    match = re.fullmatch(r"HTTP/1\.\d (\d{3})( .*)?", first)
+    first, _, lines = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+    match = re.fullmatch(rb"HTTP/1\.\d (\d{3})( .*)?", first)
     if not match:
-        raise http.client.BadStatusLine(first)
+        raise http.client.BadStatusLine(first.decode("latin-1"))
     status = int(match[1])
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
+    headers = http.client.parse_headers(io.BytesIO(lines))
     is_open = headers.get("connection", "").lower() != "close"
     if method == "HEAD" or status in (204, 304):
         octets = b""
@@ -23932,8 +23922,7 @@ async def read_answer(method: str, reader: asyncio.StreamReader) -> tuple[int, s
         octets = await reader.readexactly(int(headers["content-length"]))
     else:
         octets, is_open = await reader.read(), False
-    charset = re.search(r"charset=([\w-]+)", headers.get("content-type", ""))
-    return status, octets.decode(charset[1] if charset else "utf-8", "replace"), is_open
+    return status, octets.decode(headers.get_content_charset("utf-8"), "replace"), is_open
 
 
 async def read_chunks(reader: asyncio.StreamReader) -> bytes:
@@ -24686,13 +24675,6 @@ MARKER = (
     "the fixtures zmock and zmock_server; where strict is False, a rule may stay unused; "
     'leaks="fail" fails a test that does not delete what it makes'
 )
-LOOP_FIXTURES = {  # the fixture behind zmock, by the scope of the test's event loop
-    "function": "_zmock_function",
-    "class": "_zmock_class",
-    "module": "_zmock_module",
-    "package": "_zmock_package",
-    "session": "_zmock_session",
-}
 NOT_ASYNC = (
     "this test is not async, so that the event loop of zmock does not run in it; use zmock_server"
 )
@@ -24896,6 +24878,23 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
         yield mocks
         mocks.close()
 
+    def new_mock_in_loop() -> Callable[..., AsyncIterator[Mock]]:
+        """Return a new function of a fixture behind zmock: plugins leave their marks on it."""
+
+        async def mock_in_loop(
+            request: pytest.FixtureRequest, zmock_settings: Item
+        ) -> AsyncIterator[Mock]:
+            async with take_mock(request, lambda keywords: serve(**keywords)) as mock:
+                mocks = guarded_mocks(request.config)
+                entry = (threading.get_ident(), mock)
+                mocks.add(entry)
+                try:
+                    yield mock
+                finally:
+                    mocks.discard(entry)
+
+        return mock_in_loop
+
     if importlib.util.find_spec("pytest_asyncio"):
         import pytest_asyncio
 
@@ -24909,7 +24908,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
             """
             item, backend = request.node, None
             if is_asyncio_test(item):
-                return request.getfixturevalue(LOOP_FIXTURES[loop_scope(item)])
+                return request.getfixturevalue(f"_zmock_{loop_scope(item)}")
             if "anyio_backend" in request.fixturenames:
                 backend = request.getfixturevalue("anyio_backend_name")
             if backend != "asyncio" or not inspect.iscoroutinefunction(item.function):
@@ -24931,50 +24930,22 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
             return scope or "function"
 
         def fixture_in(scope: str) -> Any:
-            """Return a fixture: a mock in the loop that pytest-asyncio has for a scope."""
-
+            """Return the fixture behind zmock in the loop that pytest-asyncio has for a scope."""
             options: dict[str, Any] = {"loop_scope": scope} if HAS_SCOPES else {}
-
-            @pytest_asyncio.fixture(**options)
-            async def in_loop(
-                request: pytest.FixtureRequest, zmock_settings: Item
-            ) -> AsyncIterator[Mock]:
-                async with mock_in_loop(request) as mock:
-                    yield mock
-
-            return in_loop
+            return pytest_asyncio.fixture(new_mock_in_loop(), **options)
 
         _zmock_function = fixture_in("function")
         _zmock_class = fixture_in("class")
         _zmock_module = fixture_in("module")
         _zmock_package = fixture_in("package")
         _zmock_session = fixture_in("session")
-
-        @pytest.fixture
-        async def _zmock_anyio(
-            request: pytest.FixtureRequest, zmock_settings: Item
-        ) -> AsyncIterator[Mock]:
-            """A mock in the loop of anyio's plugin, which runs async fixtures itself."""
-            async with mock_in_loop(request) as mock:
-                yield mock
+        _zmock_anyio = pytest.fixture(new_mock_in_loop())  # anyio's plugin runs it in its loop
 
     else:
 
         @pytest.fixture
         def zmock() -> None:
             pytest.fail(NOT_INSTALLED, pytrace=False)
-
-    @contextlib.asynccontextmanager
-    async def mock_in_loop(request: pytest.FixtureRequest) -> AsyncIterator[Mock]:
-        """Run the mock of a test in the present event loop."""
-        async with take_mock(request, lambda keywords: serve(**keywords)) as mock:
-            mocks = guarded_mocks(request.config)
-            entry = (threading.get_ident(), mock)
-            mocks.add(entry)
-            try:
-                yield mock
-            finally:
-                mocks.discard(entry)
 
     def take_mock(request: pytest.FixtureRequest, take: Callable[[Item], Any]) -> Any:
         """Return the handle that take(keywords) gives. Fail the test in a line if it cannot."""

@@ -280,7 +280,7 @@ async def test_an_exchange_is_one_request_and_what_came_of_it(octets):
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/zones?q=name=区 域&q=a%25"
         with pytest.raises(OSError) if ANSWERS[octets] is OSError else contextlib.nullcontext():
-            assert await exchange("GET", url, {"A": "b"}, b"") == ANSWERS[octets]
+            assert await exchange("GET", url, {"A": "b"}, b"", []) == ANSWERS[octets]
     (request,) = seen
     assert request.startswith(b"GET /zones?q=name=%E5%8C%BA%20%E5%9F%9F&q=a%25 HTTP/1.1\r\nHost: 127.0.0.1:")
 
@@ -356,7 +356,7 @@ def leftovers(act):
 def use_and_leave(**settings):
     with serve(**settings) as mock:
         mock.create("CreateZone", name="z")
-        exchanged = mock.thread.run(exchange("PUT", f"{mock.base}/zmock/snapshots/s", {"Content-Type": "application/json"}, b"{}"))
+        exchanged = mock.thread.run(exchange("PUT", f"{mock.base}/zmock/snapshots/s", {"Content-Type": "application/json"}, b"{}", mock.handle.idle))
         assert exchanged[0] == 200
         1 / 0  # noqa: B018
 

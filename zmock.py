@@ -24028,9 +24028,7 @@ class Handle:
 
     async def login(self, name: str = "admin", password: str = "password") -> str:
         """Log in. Return the uuid of the session, which later calls of this handle use."""
-        hashed = hashlib.sha512(password.encode()).hexdigest()
-        login = {"logInByAccount": {"accountName": name, "password": hashed}}
-        _, body = await self.request("PUT", "/accounts/login", login)
+        _, body = await self.request("PUT", "/accounts/login", login_of(name, password))
         self.session = body_or_raise(body)["inventory"]["uuid"]
         return self.session
 
@@ -24426,6 +24424,12 @@ def running_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError(NO_LOOP) from None
+
+
+def login_of(account: str, password: str) -> Item:
+    """Return the body of a login."""
+    sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
+    return {"logInByAccount": {"accountName": account, "password": sha512}}
 
 
 def body_or_raise(body: Any) -> Any:
@@ -25085,11 +25089,14 @@ def printable(text: str, longest: int) -> str:
 Paint = Callable[[str, int], str]  # puts a text in a colour
 
 
+def is_screen(stream: TextIO | None) -> bool:
+    """Return True for a terminal that moves its cursor and knows colours."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def paint_for(stream: TextIO | None) -> Paint:
-    """Return the paint for a stream. Off a terminal, and on a plain one, it changes nothing."""
-    is_screen = stream is not None and stream.isatty()
-    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    has_colours = is_screen and not is_plain
+    """Return the paint for a stream. Without colours it changes nothing."""
+    has_colours = is_screen(stream) and not os.environ.get("NO_COLOR")
 
     def paint(text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if has_colours and colour else text
@@ -25241,8 +25248,7 @@ class Terminal(logging.Handler):
         super().__init__(logging.WARNING if quiet else logging.INFO)
         self.stream = PatientStream(stream)
         self.quiet = quiet
-        is_screen = stream is not None and stream.isatty()
-        self.rewrites = is_screen and os.environ.get("TERM") != "dumb"
+        self.rewrites = is_screen(stream)
         self.paint = paint_for(stream)
         self.rests: weakref.WeakValueDictionary[str, Rest] = weakref.WeakValueDictionary()
         self.batch: list[Line] = []
@@ -25760,10 +25766,9 @@ async def print_exports(options: EnvOptions) -> int:
 
 async def session_of(mock: RunningMock, account: str, password: str) -> Uuid:
     """Log in and return the uuid of the session. Raise SettingsError if that is refused."""
-    sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
-    body = {"logInByAccount": {"accountName": account, "password": sha512}}
+    login = login_of(account, password)
     try:
-        _, answer = await mock.ask("PUT", "/zstack/v1/accounts/login", LONGEST_ANSWER, body)
+        _, answer = await mock.ask("PUT", "/zstack/v1/accounts/login", LONGEST_ANSWER, login)
         if "inventory" in answer:
             return str(answer["inventory"]["uuid"])
         reason = "{code}: {details}".format(**answer["error"])
@@ -26127,10 +26132,8 @@ class RemoteCloud:
             return answer.status, await answer.text(errors="replace")
 
     async def log_in(self, account: str, password: str) -> None:
-        sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
-        login = {"logInByAccount": {"accountName": account, "password": sha512}}
-        session = (await self.ask("PUT", "/accounts/login", login))["inventory"]
-        self.headers["Authorization"] = f"OAuth {session['uuid']}"
+        answer = await self.ask("PUT", "/accounts/login", login_of(account, password))
+        self.headers["Authorization"] = f"OAuth {answer['inventory']['uuid']}"
 
     async def read(self) -> Item:
         """Return all objects as a cloud file holds them, with whole references."""
@@ -26453,6 +26456,11 @@ EPILOG = """\
 ZMOCK_RULES=a.json:b.json (separated as PATH is; origins by commas). A flag beats its variable."""
 
 
+HELP_FORMATTER = functools.partial(  # lines of 100 columns, whatever the width of the terminal is
+    argparse.RawDescriptionHelpFormatter, max_help_position=30, width=100
+)
+
+
 class CommandParser(argparse.ArgumentParser):
     """The parser of a command. A mistake is one line that names the nearest right flag."""
 
@@ -26462,7 +26470,7 @@ class CommandParser(argparse.ArgumentParser):
             prog=command.program,
             usage=f"zmock {command.words} [options]",
             description=command.help,
-            formatter_class=HelpFormatter,
+            formatter_class=HELP_FORMATTER,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
@@ -26475,7 +26483,8 @@ class CommandParser(argparse.ArgumentParser):
         for item in command.items():
             if group.title != (item.metadata["group"] or "options"):
                 group = self.add_argument_group(item.metadata["group"])
-            group.add_argument(*names_of_flag(item), dest=item.name, **argument_of(item))
+            names = filter(None, [item.metadata["short"], flag_of(item.name)])  # -f, --follow
+            group.add_argument(*names, dest=item.name, **argument_of(item))
         group.add_argument("-h", "--help", action="help", help="print this help")
         if command is SERVER:
             group.add_argument(
@@ -26513,18 +26522,6 @@ class CommandParser(argparse.ArgumentParser):
         return f"unknown argument {argument}{did_you_mean(word, words)}"
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """The help in lines of 100 columns, whatever the width of the terminal is."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=100)
-
-
-def names_of_flag(item: Field[Any]) -> list[str]:
-    """Return the names of a flag: ["-f", "--follow"]."""
-    return [*filter(None, [item.metadata["short"], flag_of(item.name)])]
-
-
 def argument_of(item: Field[Any]) -> dict[str, Any]:
     """Return the keywords that add the flag of a setting to a parser."""
     if item.default is False:
@@ -26543,16 +26540,12 @@ def flags_of(command: Command) -> list[str]:
     return [*CommandParser(command)._option_string_actions]
 
 
-def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Return the settings from flags, then from ZMOCK_* variables, then from the defaults.
-
-    Raise SettingsError for a mistake. --help and --version end the program.
-    """
-    return read_options(SERVER, arguments, environment)
-
-
 def read_options(command: Command, arguments: Sequence[str], environment: Mapping[str, str]) -> Any:
-    """Return the options of a command, and in `sources` where each value is from."""
+    """Return the options of a command from flags, then ZMOCK_* variables, then the defaults.
+
+    `sources` of the options names where each value is from. Raise SettingsError for a mistake.
+    --help and --version end the program.
+    """
     flags = vars(CommandParser(command).parse_args(arguments))
     names = {item.name for item in command.items()}
     variables = read_variables(environment)

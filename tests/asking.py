@@ -26,6 +26,11 @@ PROGRAM = (sys.executable, "-m", "zmock")
 IMPORTABLE = {"PYTHONPATH": str(ROOT), "SSL_CERT_FILE": os.devnull}  # aiohttp reads all certificates at its import
 
 
+def read_settings(arguments, environment):
+    """The settings of a mock that is started with these flags and variables."""
+    return zmock.read_options(zmock.SERVER, arguments, environment)
+
+
 def forked(folder, *flags, stderr, hurry=(), **variables):
     """Start zmock in a folder. Return the process and its stdout.
 

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from asking import ask_control, each_nth, exchange, outcome
+from asking import ask_control, each_nth, exchange, outcome, read_settings
 
 import zmock as module
 from zmock import (
@@ -147,9 +147,9 @@ def test_a_file_may_begin_with_a_bom_and_be_numbered_as_tinydb_numbers_it(tmp_pa
 
 
 def test_variables_name_files_and_flags_replace_them(tmp_path):
-    settings = module.read_settings([], {"ZMOCK_CATALOGUE": "a.json:b.json"})
+    settings = read_settings([], {"ZMOCK_CATALOGUE": "a.json:b.json"})
     assert settings.catalogue == ("a.json", "b.json")
-    assert module.read_settings(["--catalogue", "c", "--catalogue", "d"], {"ZMOCK_CATALOGUE": "a"}).catalogue == ("c", "d")
+    assert read_settings(["--catalogue", "c", "--catalogue", "d"], {"ZMOCK_CATALOGUE": "a"}).catalogue == ("c", "d")
 
 
 # what is refused

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from asking import each
+from asking import each, read_settings
 
 import zmock
 
@@ -182,7 +182,7 @@ def test_the_base_and_the_packages_of_the_image_are_pinned():
 
 
 def test_every_variable_of_the_image_is_a_setting():
-    zmock.read_settings([], {name: value for name, value in ENVIRONMENT.items() if name.startswith("ZMOCK_")})
+    read_settings([], {name: value for name, value in ENVIRONMENT.items() if name.startswith("ZMOCK_")})
     assert arguments_of("EXPOSE") == [str(zmock.Settings().port)]
 
 
@@ -243,7 +243,7 @@ def test_the_compose_file_starts_the_tests_when_zmock_answers():
     mock, tests = services["zmock"], services["tests"]
     assert mock["healthcheck"] == {"test": ["CMD", *HEALTH_CHECK], "interval": "1s", "retries": 30}
     assert mock["ports"] == ["127.0.0.1:8080:8080"] and mock["volumes"] == [f"zmock:{VOLUME}"]
-    zmock.read_settings([], mock["environment"])
+    read_settings([], mock["environment"])
     assert tests["depends_on"]["zmock"] == {"condition": "service_healthy"}
     around = tests["environment"]
     assert around["NO_PROXY"] == around["no_proxy"] == around["ZSTACK_URL"].partition("//")[2].partition(":")[0] == "zmock"

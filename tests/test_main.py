@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from asking import IMPORTABLE, PROGRAM, ask_control, each
+from asking import IMPORTABLE, PROGRAM, ask_control, each, read_settings
 from tinydb import TinyDB
 from tinydb.table import Document
 
@@ -33,7 +33,6 @@ from zmock import (
     iso,
     main,
     named,
-    read_settings,
     serve,
     welcome,
 )  # fmt: skip

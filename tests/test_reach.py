@@ -9,9 +9,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from asking import each, exchange
+from asking import each, exchange, read_settings
 
-from zmock import Mock, Settings, SettingsError, named, read_settings, serve
+from zmock import Mock, Settings, SettingsError, named, serve
 
 pytestmark = pytest.mark.zmock(strict=False)  # also rules that must not fire
 

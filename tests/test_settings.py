@@ -4,9 +4,9 @@ import re
 from dataclasses import fields
 
 import pytest
-from asking import each
+from asking import each, read_settings
 
-from zmock import Settings, SettingsError, choices_of, read_settings
+from zmock import Settings, SettingsError, choices_of
 
 ANOTHER = {  # a value for each setting that is not its default, and how it is written
     "host": ("0.0.0.0", "0.0.0.0"),

@@ -5022,7 +5022,8 @@ class Database(tinydb.TinyDB):
 
     def spelling(self, uuid: Uuid, types: Iterable[str]) -> Uuid:
         """Return a uuid as the item of one of these types spells it; as it is if no item has it."""
-        items = (self.peek(type, uuid) for type in self.filled(types))
+        key = folded(uuid)
+        items = (self.table(type).items.get(key) for type in self.filled(types))
         return next((item["uuid"] for item in items if item), uuid)
 
     def filled(self, types: Iterable[str]) -> Iterator[str]:
@@ -25519,7 +25520,10 @@ def print_problem(text: str) -> None:
 def run_server(settings: Settings) -> int:
     """Run a mock until SIGTERM or Ctrl-C. Return the exit code."""
     with Terminal(sys.stderr, settings.quiet) as terminal:
-        asyncio.run(run(Mock(settings), terminal))
+        with no_collection():
+            mock = Mock(settings)
+            gc.freeze()  # the collector need not look at what a start has made
+        asyncio.run(run(mock, terminal))
     return 0
 
 

@@ -192,6 +192,7 @@ try:
     import tinydb
     import tinydb.table
     from aiohttp import web
+    from multidict import CIMultiDict
     from tinydb.storages import MemoryStorage, Storage
 
     if not hasattr(web, "AppKey"):
@@ -19799,7 +19800,6 @@ class Unreachable(Exception):
     """The management node is down: the connection is reset without an answer."""
 
 
-CLOUD = web.AppKey("cloud", Cloud)
 EXPOSED_HEADERS = ("X-ZMock-Hint", "X-ZMock-Rule", "Allow", "Date")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ALLOWED_HEADERS = ", ".join(["Authorization", "Content-Type", *HEADERS_READ])
@@ -23000,8 +23000,6 @@ IN_TESTS: dict[str, Any] = {"port": 0, "memory": True, "delay": "0", "clock": "f
 CATALOGUE_FILE = Path(__file__).parent / "data" / "catalogue.json"  # in a source tree and installed
 MOST_CATALOGUES = 4  # in memory at a time: tests use several
 FRESH = 600  # seconds that a reset may use the cloud of the start; then its dates are too old
-REST = web.AppKey("rest", Rest)
-CONTROL = web.AppKey("control", Control)
 UNUSABLE = (  # exceptions that edited objects and other servers bring about
     KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -23299,9 +23297,6 @@ def create_app(settings: Settings | None = None) -> web.Application:
 
     handler_args = {"auto_decompress": False}  # unpack() has better errors
     app = web.Application(client_max_size=settings.body_limit, handler_args=handler_args)
-    app[CLOUD] = main.rest.cloud
-    app[REST] = main.rest
-    app[CONTROL] = main.control
     worlds = app[WORLDS] = main.control.worlds = Worlds(main)
     for resource in control_resources():
         app.router.register_resource(resource)
@@ -23512,10 +23507,8 @@ def restore_mock(rest: Rest, documents: Documents, source: str) -> None:
     Raise SettingsError if it cannot be used. Nothing has changed then: another mock tries it first.
     """
     check_documents(rest, documents, source)
-    settings = replace(rest.settings, memory=True)
-    cloud = new_cloud(settings, rest.cloud.catalogue)
-    cloud.store.report = report_nothing  # type: ignore[method-assign]
-    other = Rest(cloud)
+    other = new_world(replace(rest.settings, memory=True, scenario=""), rest.cloud.catalogue).rest
+    other.cloud.store.report = report_nothing  # type: ignore[method-assign]
     with refused_if_unusable(source, "take it anew"):
         put_documents(other, documents)
     clear_mock(rest)
@@ -23840,7 +23833,7 @@ def shut(connection: socket.socket) -> None:
 
 
 async def exchange(
-    method: str, url: str, headers: dict[str, str], body: bytes, idle: list[Connection]
+    method: str, url: str, headers: Mapping[str, str], body: bytes, idle: list[Connection]
 ) -> tuple[int, str]:
     """Send one HTTP request and return (status, text), without retries, redirects or cookies.
 
@@ -23849,14 +23842,17 @@ async def exchange(
     """
     place = urllib.parse.urlsplit(url)
     target = urllib.parse.quote(url[url.index(place.netloc) + len(place.netloc) :], safe=UNQUOTED)
-    defaults = {
-        "Host": place.netloc,
-        "User-Agent": f"zmock/{__version__}",
-        "Accept": "*/*",
-        "Connection": "keep-alive",
-        "Content-Length": str(len(body)),
-    }
-    head = request_head(method, target, with_defaults(headers, defaults))
+    whole_headers = CIMultiDict(
+        {
+            "Host": place.netloc,
+            "User-Agent": f"zmock/{__version__}",
+            "Accept": "*/*",
+            "Connection": "keep-alive",
+            "Content-Length": str(len(body)),
+        }
+    )
+    whole_headers.update(headers)
+    head = request_head(method, target, whole_headers)
     broken = (OSError, EOFError, ValueError, asyncio.LimitOverrunError, http.client.HTTPException)
     try:
         async with asyncio.timeout(LONGEST_WAIT):
@@ -23876,18 +23872,11 @@ async def exchange(
     return status, text
 
 
-def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
+def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """Return the lines of a request before its body."""
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
-
-
-def with_defaults(headers: dict[str, str], defaults: dict[str, str]) -> dict[str, str]:
-    """Return headers with defaults for those that are missing, in whatever case."""
-    present = {name.lower() for name in headers}
-    absent = {name: text for name, text in defaults.items() if name.lower() not in present}
-    return absent | headers
 
 
 async def connection_to(place: urllib.parse.SplitResult, idle: list[Connection]) -> Connection:
@@ -24003,14 +23992,14 @@ class Handle:
         url = self.url + path
         self._check_loop()
         octets = b""
-        defaults = {}
+        whole_headers = CIMultiDict[str]()
         if self.session:
-            defaults["Authorization"] = f"OAuth {self.session}"
+            whole_headers["Authorization"] = f"OAuth {self.session}"
         if body is not None:
-            defaults["Content-Type"] = "application/json"
+            whole_headers["Content-Type"] = "application/json"
             octets = json.dumps(body).encode()
-        headers = with_defaults(headers or {}, defaults)
-        status, text = await exchange(method, url, headers, octets, self.idle)
+        whole_headers.update(headers or {})
+        status, text = await exchange(method, url, whole_headers, octets, self.idle)
         if text.startswith(("{", "[")):
             with contextlib.suppress(ValueError):  # "[port] field is excepted an int", as a server
                 return status, json.loads(text)

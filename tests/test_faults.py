@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from zmock import (
-    CLOUD,
     DISTRIBUTIONS,
     NO_FAULT,
     OWNERS,
-    REST,
     RULE_KEYS,
     THEN,
+    WORLDS,
     MatchedCall,
     create_app,
     merged,
@@ -575,7 +574,7 @@ def occasion(path):
     return MatchedCall(QUERY_ZONE, "GET", path, "", {}, CIMultiDict(), {})
 
 
-QUERY_ZONE = create_app()[CLOUD].catalogue.apis["QueryZone"]
+QUERY_ZONE = create_app()[WORLDS].main.rest.cloud.catalogue.apis["QueryZone"]
 
 
 async def test_a_drawn_delay_holds_an_answer_up_on_the_clock(zmock):
@@ -629,7 +628,7 @@ def test_200_calls_meet_the_same_delays_in_any_order(rule):
     orders, random, delays = [[*range(200)] for _ in range(3)], Random(7), set()
     for order in orders:
         random.shuffle(order)
-        faults = create_app()[REST].faults
+        faults = create_app()[WORLDS].main.rest.faults
         added = faults.add({"api": "QueryZone"} | rule)
         drawn = {n: added.decide(occasion(path=f"/{n}"), 1).delay for n in order}
         delays.add(tuple(drawn[n] for n in range(200)))
@@ -992,7 +991,7 @@ async def test_a_rules_file_that_cannot_be_used_is_an_error_of_the_start(tmp_pat
 
 
 def test_the_apis_of_a_pattern_are_searched_once(monkeypatch):
-    faults = create_app()[REST].faults
+    faults = create_app()[WORLDS].main.rest.faults
     faults.add({"api": "Create*"})
     monkeypatch.setattr("zmock.fnmatchcase", None)
     for api in ("Create*", "CreateZone"):
@@ -1017,7 +1016,7 @@ TOLD = st.one_of(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(TOLD)
 def test_whatever_is_told_is_a_rule_that_works_or_is_refused_in_a_sentence(told):
-    faults = FUZZED[REST].faults
+    faults = FUZZED[WORLDS].main.rest.faults
     faults.clear()
     try:
         rule = faults.add(told)

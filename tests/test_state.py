@@ -21,9 +21,8 @@ from test_every_api import CATALOGUE, SIMULATED, Drive
 from test_invariants import OFTEN, TROUBLE, Anything, send
 
 from zmock import (
-    CLOUD,
-    CONTROL,
     IN_TESTS,
+    WORLDS,
     ExpungeTimers,
     FrozenDict,
     FrozenList,
@@ -270,9 +269,9 @@ async def test_a_snapshot_knows_what_time_it_was(zmock):
 async def test_two_mocks_of_the_same_settings_are_reset_to_clouds_of_their_own():
     asked = Settings(**IN_TESTS)
     one, other = create_app(asked), create_app(asked)
-    await one[CONTROL].reset_to("empty")
-    await other[CONTROL].reset_to(other[CONTROL].settings.cloud)
-    assert (one[CLOUD].store.count("Zone"), other[CLOUD].store.count("Zone"), asked.cloud) == (0, 1, "demo")
+    await one[WORLDS].main.control.reset_to("empty")
+    await other[WORLDS].main.control.reset_to(other[WORLDS].main.control.settings.cloud)
+    assert (one[WORLDS].main.rest.cloud.store.count("Zone"), other[WORLDS].main.rest.cloud.store.count("Zone"), asked.cloud) == (0, 1, "demo")
 
 
 @unused_rules

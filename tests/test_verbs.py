@@ -5,8 +5,8 @@ from asking import each
 
 from zmock import (
     ADMIN,
-    CLOUD,
     IN_TESTS,
+    WORLDS,
     Api,
     Call,
     RowParser,
@@ -77,7 +77,7 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
 
 @each(("condition", "holds"), CONDITIONS, ids=[row[0] for row in CONDITIONS])
 def test_a_condition_says_what_it_reads_like(condition, holds):
-    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    cloud = create_app(Settings(**IN_TESTS))[WORLDS].main.rest.cloud
     takes = ("l3NetworkUuids:list @L3Network", "address", "empty", "nothing", "flag:bool", "services:map")
     api = Api("TryIt", "POST /try", takes=takes)
     call = Call(api, {"l3NetworkUuids": [PRIVATE, PUBLIC], "address": "10.0.0.1", "empty": "", "flag": True, "services": {"flat": ["DHCP", "DNS"], "router": "Eip"}}, account=ADMIN)
@@ -98,7 +98,7 @@ WHEN = (  # what is done to a running vm, what is then its name
 
 @pytest.mark.parametrize(("does", "name"), WHEN, ids=[row[0] for row in WHEN])
 def test_an_effect_may_depend_on_a_condition(does, name):
-    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    cloud = create_app(Settings(**IN_TESTS))[WORLDS].main.rest.cloud
     api = Api("TryIt", "POST /try", takes=("services:map",))
     scope = Scope(cloud, Call(api, {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
     scope.perform(parser_of(cloud, api).clauses(does.split("; ")))
@@ -106,7 +106,7 @@ def test_an_effect_may_depend_on_a_condition(does, name):
 
 
 def test_a_condition_is_parsed_into_tests():
-    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    cloud = create_app(Settings(**IN_TESTS))[WORLDS].main.rest.cloud
     parser = RowParser(cloud.catalogue, names=("a", "b", "c", "d"))
     assert parser.condition("a is B|C and no d").tests == (RowTest("is", "a", ("B", "C")), RowTest("no", "d"))
     some, inside = parser.condition("some Zone name=a uuid=b and c not in d").tests
@@ -275,7 +275,7 @@ async def test_what_is_made_is_as_its_row_says(cloud, api, given, shown):
 
 
 def test_a_row_has_the_stages_of_its_clauses():
-    cloud = create_app(Settings(**IN_TESTS))[CLOUD]
+    cloud = create_app(Settings(**IN_TESTS))[WORLDS].main.rest.cloud
     does = ("name = 'a'", "stage one: The first", "stage two: The second")
     api = Api("MoveIt", "PUT /it/{uuid}/actions", takes=("uuid! @Zone",), does=does, backing="manual")
     api.compile(cloud.catalogue)

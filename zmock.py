@@ -17920,25 +17920,32 @@ def add_objects(cloud: Cloud, collections: Any) -> None:
 def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -> None:
     """Add the objects of a cloud file, or those of some types. Their dates move with its "now"."""
     seconds = 0 if loaded.now is None else cloud.clock.now() - loaded.now
+    later = functools.cache(functools.partial(later_stamp, cloud.clock, seconds))  # many are alike
     documents = loaded.image.documents
     for type in types or documents:
         for item in documents[type].values():
             if item is cloud.store.peek(type, item["uuid"]):
                 continue  # it was there before
-            cloud.store.put(type, moved(cloud.clock, item, seconds) if seconds else item)
+            cloud.store.put(type, moved(item, seconds, later) if seconds else item)
 
 
-def moved(clock: Clock, item: Item, seconds: Seconds) -> Item:
+def later_stamp(clock: Clock, seconds: Seconds, text: str) -> str:
+    """Return a stamp `seconds` later, and any other text as it is."""
+    if not clock.is_stamp(text):
+        return text
+    return clock.stamp(max(0, min(clock.date_of_stamp(text) + seconds, LATEST)))
+
+
+def moved(item: Item, seconds: Seconds, later: Callable[[str], str]) -> Item:
     """Return an item with its dates `seconds` later, also those of the references in it."""
     changes: Item = {}
     for name, value in item.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            changes[name] = [moved(clock, reference, seconds) for reference in value]
+            changes[name] = [moved(reference, seconds, later) for reference in value]
         elif name == "time" and isinstance(value, int):  # of a notification, in milliseconds
             changes[name] = value + int(seconds * 1000)
-        elif name.endswith(("Date", "Time")) and isinstance(value, str) and clock.is_stamp(value):
-            moment = clock.date_of_stamp(value) + seconds
-            changes[name] = clock.stamp(max(0, min(moment, LATEST)))
+        elif name.endswith(("Date", "Time")) and isinstance(value, str):
+            changes[name] = later(value)
     return item | changes
 
 

@@ -23239,11 +23239,6 @@ class Worlds:
             world.listener.end(world.requests)
         self.main.rest.clock.spawn(world.end())
 
-    def drop_all(self) -> None:
-        """Drop all worlds but the main one."""
-        for world in [*self.by_name.values()]:
-            self.drop(world)
-
 
 # the application
 
@@ -24406,7 +24401,8 @@ class Mock(Handle):
 
     def drop_worlds(self) -> None:
         """Drop all worlds but the main one, with their handles."""
-        self.worlds.drop_all()
+        for world in [*self.worlds.by_name.values()]:
+            self.worlds.drop(world)
         for handle in self.handles.values():
             handle.hang_up()
         self.handles.clear()
@@ -25603,8 +25599,7 @@ def end_of_cloud(mock: Mock) -> str:
 class Options:
     """The options of a command. A value that cannot be used raises SettingsError."""
 
-    def __post_init__(self) -> None:
-        self.sources: dict[str, str] = {}  # where a value is from, as in Settings
+    sources: dict[str, str] = field(default_factory=dict)  # where a value is from, as in Settings
 
 
 @dataclass
@@ -25619,7 +25614,6 @@ class MockAddress(Options):
     control_token: str = setting("", "the --control-token of the mock", values="TOKEN")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_not_empty("host", self.host)
         check_between("port", self.port, 0, 65535)
         check_token(self.control_token)

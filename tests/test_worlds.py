@@ -60,7 +60,7 @@ async def names(mock):
     ],
 )
 async def test_a_request_belongs_to_the_world_of_its_path_else_of_its_header_else_to_the_main_one(zmock, path, headers, world):
-    zmock.worlds.drop_all()
+    zmock.drop_worlds()
     await ask(zmock, "GET", path, **headers)
     assert await names(zmock) == ([world] if world else [])
 
@@ -554,7 +554,7 @@ async def test_the_terminal_forgets_a_world_that_is_dropped(zmock):
     zmock.worlds.followers.append(terminal.follow)
     for number in range(3):
         await ask(zmock, "GET", f"/w/w{number}/zstack/v1/zones")
-    zmock.worlds.drop_all()
+    zmock.drop_worlds()
     await zmock.advance(1)
     gc.collect()
     assert [*terminal.rests] == []

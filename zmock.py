@@ -23189,7 +23189,7 @@ class Worlds:
         world = new_world(settings, main.cloud.catalogue, name)
         world.control.worlds = self
         rest = world.rest
-        rest.root, rest.made = main.root, {"cloud": settings.cloud, "seed": settings.seed}
+        rest.root = main.root
         if rest.dialect.name == main.dialect.name:
             rest.start = main.start
         load_or_fill(rest)
@@ -26261,9 +26261,9 @@ class RemoteCloud:
         remembers = self.catalogue.resources[row.stored].remembers
         if not target or name in remembers or not isinstance(value, str) or not value:
             return True
-        row_there = self.catalogue.resources.get(target)
-        types = [row_there.stored] if row_there and target != "Resource" else self.objects
-        return any(value in self.objects.get(type, {}) for type in types)
+        if target == "Resource":
+            return any(value in items for items in self.objects.values())
+        return value in self.objects.get(self.catalogue.resources[target].stored, {})
 
 
 def without_secrets(item: Item) -> Item:

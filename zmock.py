@@ -9434,6 +9434,7 @@ def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
 
 def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
     api, clauses = scope.call.api, []
+    needs_references = not api.creates and api.kind != "Detach"
     for clause in api.clauses:
         if not isinstance(clause.effect, Stage):
             clauses.append(clause)
@@ -9441,10 +9442,9 @@ def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
         scope.perform(clauses)
         clauses = []
         yield clause.effect.name
-        may_be_gone = api.subject and api.subject.may_be_gone
-        if may_be_gone and not scope.cloud.store.peek(scope.stored, scope.item["uuid"]):
-            return None  # somebody else has removed it, as this call should
         uuid = scope.item["uuid"]
+        if needs_references and scope.cloud.is_gone(scope.call):
+            return None  # somebody else has removed it, as this call should
         if api.creates and not scope.cloud.store.peek(scope.stored, uuid):
             raise refused(f"{scope.type.lower()} [uuid:{uuid}] has been deleted")
         scope.item = scope.cloud.get(scope.stored, uuid)
@@ -13993,6 +13993,7 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
     vm = get_vm(cloud, uuid)
     put_on_host(cloud, uuid, pick_host(cloud, vm, **wanted))
     yield "host"
+    refuse_unless(cloud, uuid, "Starting")
     make_volumes(cloud, get_vm(cloud, uuid))
     if with_volumes:
         yield "volume"
@@ -14952,7 +14953,7 @@ def is_apart(cloud: Cloud, l3: Item, call: Call) -> bool:
 
 @on("failed", "ReconnectVirtualRouter")
 def disconnect_router(cloud: Cloud, call: Call, error: ApiError) -> None:
-    if call.begun:
+    if call.begun and cloud.look("VmInstance", call["vmInstanceUuid"]):
         cloud.change("VmInstance", call["vmInstanceUuid"], status="Disconnected")
 
 
@@ -15173,6 +15174,7 @@ def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Stages:
     else:
         cloud.change("Volume", uuid, **attachment)
     yield "attach"
+    get_vm(cloud, vm["uuid"])  # it may have been removed meanwhile
     return cloud.inventory_of("Volume", uuid)
 
 
@@ -15790,11 +15792,11 @@ def copy_image(cloud: Cloud, call: Call) -> Stages:
     """Add an image that is the copy of another one in another image store."""
     yield "copy"
     image, uuid = cloud.get("Image", call["uuid"]), cloud.uuid()
+    storage = cloud.get("BackupStorage", call["dstBackupStorageUuid"])
     copies = []
     for ref in image["backupStorageRefs"]:
         if ref["backupStorageUuid"] == call["srcBackupStorageUuid"]:
-            place = {"imageUuid": uuid, "backupStorageUuid": call["dstBackupStorageUuid"]}
-            copies.append(ref | place)
+            copies.append(ref | {"imageUuid": uuid, "backupStorageUuid": storage["uuid"]})
     image |= {
         "uuid": uuid,
         "name": call["name"],

@@ -11,10 +11,23 @@ import re
 from pathlib import Path
 
 import pytest
-from asking import add_header, ask_control, each
+from asking import add_header, ask_control, each, without_exceptions
 from jsonschema import Draft202012Validator
 
-from zmock import SHA512_OF_PASSWORD, Catalogue, Contract, Settings, named, new_cloud, repair, serve
+from zmock import (
+    ADMIN,
+    SHA512_OF_PASSWORD,
+    Call,
+    Catalogue,
+    Contract,
+    Settings,
+    exported,
+    load_objects,
+    named,
+    new_cloud,
+    repair,
+    serve,
+)
 
 CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
 CONTRACT = json.loads(json.dumps(Contract(new_cloud(Settings(memory=True), CATALOGUE)).document("http://127.0.0.1")["components"]))
@@ -628,3 +641,24 @@ async def test_what_it_made_is_whole_after_a_restart_and_can_be_exported(zmock, 
     async with serve(cloud=str(path)) as other:
         for type in {CATALOGUE.resources[SIMULATED[name].type].stored} if SIMULATED[name].type else ():
             assert {item["uuid"] for item in other.cloud.store.rows(type)} == {item["uuid"] for item in zmock.cloud.store.rows(type)}
+
+
+STAGED = [(api.name, param.name) for api in SIMULATED.values() for param in api.params.values() if api.stages and param.refers]
+JOB = "b" * 31 + "4"
+
+
+@each("name, param", STAGED)
+async def test_what_is_deleted_while_an_operation_needs_it_leaves_nothing_half_done(zmock, name, param):
+    api, cloud = SIMULATED[name], zmock.cloud
+    await zmock.login()
+    drive = Drive(zmock)
+    await drive.prepare(api)
+    params = await drive.params(api)
+    value = params.setdefault(param, await drive.value(api.params[param]))
+    with without_exceptions(name, param):
+        cloud.jobs.submit(Call(api, cloud.check(api, params), job=JOB, account=ADMIN, user=ADMIN, seconds=30))
+        cloud.remove(CATALOGUE.resources[api.params[param].refers].stored, value[0] if isinstance(value, list) else value)
+        await zmock.advance(60)
+    job = cloud.look("Job", JOB)
+    assert job["state"] in ("succeeded", "failed") and "null" not in json.dumps(job.get("body", ""))
+    load_objects("cloud", exported(cloud), new_cloud(Settings(memory=True, clock="frozen"), CATALOGUE))

@@ -7956,7 +7956,7 @@ class Call:
     account: Uuid = ""
     user: Uuid = ""  # of the account, or the account itself; empty where no session is needed
     seconds: Seconds = 0
-    long: bool = False  # it is the work of a long job
+    long: Uuid = ""  # the long job whose work it is
     fault: Fault = NO_FAULT
     begun: bool = False  # nothing has refused it
     refused: ApiError | None = None  # the error of an incident that refuses it
@@ -10070,11 +10070,11 @@ class Cloud:
             return work(self, call)
         return self.accounts.act(call, work)
 
-    def behaviour(self, api: Api, long: bool = False) -> Callable | None:
+    def behaviour(self, api: Api, long: Uuid = "") -> Callable | None:
         """Return the function of an API. What is always a long job does as its row says in one."""
         return None if long and api.long == "always" else api.behaviour
 
-    def stages(self, api: Api, long: bool = False) -> dict[str, str]:
+    def stages(self, api: Api, long: Uuid = "") -> dict[str, str]:
         """Return the stages of a job, or of a long job, with the sentences of its progress."""
         if long and api.long == "always":
             return api.stages_of_row
@@ -10418,11 +10418,16 @@ EXPUNGING = {
 }
 
 
-class ExpungeTimers(dict[Uuid, Timer]):
-    """The timers of the objects that wait to be expunged, by uuid."""
+class Timers(dict[Uuid, Timer]):
+    """The timers of objects: those that wait to be expunged, ties of scheduler jobs, and alarms."""
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__()
+
+    def cancel(self, uuid: Uuid) -> None:
+        """Cancel the timer of an object, if it has one."""
+        if uuid in self:
+            self.pop(uuid).cancel()
 
 
 def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
@@ -10437,9 +10442,8 @@ def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
 
 def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> None:
     """Plan to remove an object when it has been deleted for its period, unless policy is Never."""
-    timers = cloud.part(ExpungeTimers)
-    if uuid in timers:
-        timers.pop(uuid).cancel()
+    timers = cloud.part(Timers)
+    timers.cancel(uuid)
     if configured(cloud, row.category, "deletionPolicy") == "Never":
         return
 
@@ -15954,13 +15958,6 @@ def tag_of_listener(cloud: Cloud, tag: Item, call: Call) -> Item | None:
 # ---- Behaviours: long jobs -----------------------------------------------------------------------
 
 
-class LongRuns(dict[Uuid, Run]):
-    """The long jobs under way, by uuid."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        super().__init__()
-
-
 def draw_seconds(cloud: Cloud, api: Api, long: bool = False) -> Seconds:
     """Return the duration of a call, drawn from --delay, or that of a long job from --long-delay.
 
@@ -16123,19 +16120,18 @@ def run_long_job(
     cloud: Cloud, uuid: Uuid, call: Call, seconds: Seconds, began: Seconds | None = None
 ) -> None:
     """Do the work of a long job, which began at a date. It fails when its time limit is over."""
-    runs = cloud.part(LongRuns)
-    inner = replace(call, long=True, fault=NO_FAULT)
+    inner = replace(call, long=uuid, fault=NO_FAULT)
 
     def done(body: Any, error: ApiError | None) -> None:
         end_long_job(cloud, uuid, error)
 
-    run = runs[uuid] = Run(cloud.jobs, inner, seconds, done, began)
+    run = Run(cloud.jobs, inner, seconds, done, began)
     limit = configured(cloud, "longJob", "longJob.api.timeout")
     if not 0 < limit < seconds:
         return
 
     def time_out() -> None:
-        if runs.get(uuid) is run:
+        if run in cloud.jobs.runs:
             message = f"Message[name: {call.api.message}, id: {call.job}]"
             run.fail(ApiError("SYS.1001", f"{message} timeout after {limit} seconds"))
 
@@ -16144,7 +16140,6 @@ def run_long_job(
 
 def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
     """Set the state and the result of a long job whose work is over, but for a canceled one."""
-    cloud.part(LongRuns).pop(uuid, None)
     job = cloud.look("LongJob", uuid)
     if not job or job["state"] == "Canceled":
         return
@@ -16156,9 +16151,14 @@ def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
     cloud.clock.spawn(cloud.store.try_commit())
 
 
+def work_of(cloud: Cloud, uuid: Uuid) -> Run | None:
+    """Return the work of a long job that is under way, None if there is none."""
+    return next((run for run in cloud.jobs.runs if run.call.long == uuid), None)
+
+
 def long_job_json(cloud: Cloud, job: Item) -> Item:
     """Return a long job as GET /zmock/jobs shows it."""
-    run, state = cloud.part(LongRuns).get(job["uuid"]), job["state"].lower()
+    run, state = work_of(cloud, job["uuid"]), job["state"].lower()
     progress = 1 if state == "succeeded" else None
     return {
         "uuid": job["uuid"],
@@ -16179,7 +16179,7 @@ def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
     uuid = job["uuid"]
 
     def cancel() -> None:
-        run = cloud.part(LongRuns).get(uuid)
+        run = work_of(cloud, uuid)
         if cloud.store.peek("LongJob", uuid):  # its account may have been deleted meanwhile
             cloud.change("LongJob", uuid, state="Canceled")
         if run:
@@ -16613,13 +16613,6 @@ def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
 # scheduler jobs
 
 
-class ScheduleTimers(dict[Uuid, Timer]):
-    """The timers of scheduler jobs, by the uuid of what ties a job to its trigger."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        super().__init__()
-
-
 def scheduled_call(cloud: Cloud, job: Item, uuid: Uuid = "") -> Call:
     """Return the call that a scheduler job makes. Raise SYS.1007 for a target of another type."""
     name, type, target = SCHEDULED.get(job.get("type"), ("", "", ""))
@@ -16644,9 +16637,8 @@ def check_scheduled_call(cloud: Cloud, job: Item, call: Call) -> None:
 
 def plan(cloud: Cloud, tie: Item, since: Seconds) -> None:
     """Set the timer of an enabled job to the first date of its trigger from `since` on."""
-    timers, uuid = cloud.part(ScheduleTimers), tie["uuid"]
-    if uuid in timers:
-        timers.pop(uuid).cancel()
+    timers, uuid = cloud.part(Timers), tie["uuid"]
+    timers.cancel(uuid)
     due = next_moment(cloud, cloud.look("SchedulerTrigger", tie["schedulerTriggerUuid"]), since)
     is_enabled = cloud.look("SchedulerJob", tie["schedulerJobUuid"]).get("state") == "Enabled"
     if due is not None and is_enabled:
@@ -16659,7 +16651,7 @@ def run_scheduled_job(cloud: Cloud, uuid: Uuid) -> None:
 
     A notification tells if that is refused.
     """
-    cloud.part(ScheduleTimers).pop(uuid, None)
+    cloud.part(Timers).cancel(uuid)
     tie = cloud.look("SchedulerJobSchedulerTrigger", uuid)
     if not tie:
         return
@@ -16728,7 +16720,7 @@ def follow_dates(cloud: Cloud, seconds: Seconds) -> None:
 def refuse_many_runs(cloud: Cloud, until: Seconds) -> None:
     """Raise TooFar if jobs would run too often until a date."""
     runs = 0
-    for uuid, timer in cloud.part(ScheduleTimers).items():
+    for uuid, timer in cloud.part(Timers).items():
         tie = cloud.look("SchedulerJobSchedulerTrigger", uuid)
         trigger = cloud.look("SchedulerTrigger", tie.get("schedulerTriggerUuid"))
         due = timer.due if trigger else None
@@ -17295,9 +17287,8 @@ def reading_of(cloud: Cloud, alarm: Item) -> tuple[str, float | None, Item]:
 @on("removed", "Alarm")
 def plan_alarm(cloud: Cloud, alarm: Item) -> None:
     """Set the timer of an enabled alarm to the end of its present period."""
-    timers, uuid = cloud.part(ScheduleTimers), alarm["uuid"]
-    if uuid in timers:
-        timers.pop(uuid).cancel()
+    timers, uuid = cloud.part(Timers), alarm["uuid"]
+    timers.cancel(uuid)
     if cloud.look("Alarm", uuid).get("state") == "Enabled":
         begin, width = cloud.clock.date_of_stamp(alarm["createDate"]), period_of(alarm)
         end = begin + ((cloud.clock.now() - begin) // width + 1) * width
@@ -17673,8 +17664,7 @@ def loaded_demo(catalogue: Catalogue, host: str, utc_offset: float) -> LoadedClo
 def resume_long_jobs(cloud: Cloud) -> None:
     """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
     for job in [*cloud.store.rows("LongJob")]:
-        is_under_way = job["uuid"] in cloud.part(LongRuns)
-        if job["state"] == "Running" and job.get("duration") and not is_under_way:
+        if job["state"] == "Running" and job.get("duration") and not work_of(cloud, job["uuid"]):
             cloud.creation_moment = cloud.clock.date_of_stamp(job["createDate"])
             call = call_of_long_job(cloud, job)
             run_long_job(cloud, job["uuid"], call, job["duration"], cloud.creation_moment)
@@ -18739,7 +18729,6 @@ def refuse_target(target: object, kind: str) -> None:
 def stop_node(cloud: Cloud) -> None:
     """Lose all that is under way on the management node."""
     cloud.jobs.lose()
-    cloud.part(LongRuns).clear()
     cloud.outages.node_deaths += 1
 
 
@@ -22499,7 +22488,7 @@ class Control:
         self.jobs.control(uuid, action, error)
 
     def steer_long_job(self, job: Item, action: str, error: ApiError | None) -> None:
-        run = self.cloud.part(LongRuns).get(job["uuid"])
+        run = work_of(self.cloud, job["uuid"])
         if action not in ("finish", "fail"):
             raise ControlError(409, f"a long job takes finish and fail, not {action}")
         if not run:

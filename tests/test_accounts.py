@@ -502,7 +502,7 @@ async def test_a_long_job_is_cancelled_while_its_account_is_deleted():
         await mock.advance(500)
         assert [found["state"] for found in await cast.query("admin", "longjobs", f"uuid={job}")] == ["Canceled"]
         await cast.admin("ExpungeDataVolume", uuid=data)
-        assert [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")] == free and job not in mock.cloud.part(zmock.LongRuns)
+        assert [storage["availableCapacity"] for storage in await cast.query("admin", "primary-storage")] == free and not zmock.work_of(mock.cloud, job)
 
 
 @pytest.mark.parametrize("moment", (1.5, 2.5, 3.5))

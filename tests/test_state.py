@@ -23,13 +23,11 @@ from test_invariants import OFTEN, TROUBLE, Anything, send
 from zmock import (
     IN_TESTS,
     WORLDS,
-    ExpungeTimers,
     FrozenDict,
     FrozenList,
-    LongRuns,
-    ScheduleTimers,
     Settings,
     Store,
+    Timers,
     TooFar,
     catalogue,
     create_app,
@@ -67,7 +65,7 @@ def state(mock):
         "of the cloud": [str(getattr(cloud, name)) for name in (
             "used", "draws", "creation_moment", "acting")],
         "outages": {name: str(value) for name, value in vars(cloud.outages).items()},
-        "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), *map(sorted, (cloud.part(LongRuns), cloud.part(ScheduleTimers), cloud.part(ExpungeTimers)))],
+        "under way": [sorted(run.call.api.name for run in cloud.jobs.runs), sorted(run.call.long for run in cloud.jobs.runs), sorted(cloud.part(Timers))],
         "jobs": [sorted(getattr(cloud.jobs, name)) for name in ("running", "progress", "queues", "last_looks", "gone", "unanswered", "hooks_first")],
         "rules": [rule.as_json() for rule in mock.rules],
         "journal": mock.calls(),

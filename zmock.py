@@ -16558,12 +16558,11 @@ def preview_resource_stack(cloud: Cloud, call: Call) -> Item:
 
 # ---- Behaviours: schedules -----------------------------------------------------------------------
 
-# By the type of a scheduler job: its API, and the resource and the parameter of its target.
-SCHEDULED = {
-    "startVm": ("StartVmInstance", "VmInstance", "uuid"),
-    "stopVm": ("StopVmInstance", "VmInstance", "uuid"),
-    "rebootVm": ("RebootVmInstance", "VmInstance", "uuid"),
-    "volumeSnapshot": ("CreateVolumeSnapshot", "Volume", "volumeUuid"),
+SCHEDULED = {  # the API of a scheduler job, by its type
+    "startVm": "StartVmInstance",
+    "stopVm": "StopVmInstance",
+    "rebootVm": "RebootVmInstance",
+    "volumeSnapshot": "CreateVolumeSnapshot",
 }
 # The parameters of the call by their names in a scheduler job.
 PARAMETER_NAMES = {  # APICreateVolumeSnapshotSchedulerJobMsg.java
@@ -16615,17 +16614,15 @@ def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
 
 def scheduled_call(cloud: Cloud, job: Item, uuid: Uuid = "") -> Call:
     """Return the call that a scheduler job makes. Raise SYS.1007 for a target of another type."""
-    name, type, target = SCHEDULED.get(job.get("type"), ("", "", ""))
-    if not name or not cloud.store.peek(type, job["targetResourceUuid"]):
-        kind = f"what a job of type[{job.get('type')}] is for"
-        details = f"resource[uuid:{job['targetResourceUuid']}] is not {kind}"
+    type, target = job.get("type"), job["targetResourceUuid"]
+    api = cloud.catalogue.apis.get(SCHEDULED.get(type))
+    if not api or not cloud.store.peek(api.target.refers, target):
+        details = f"resource[uuid:{target}] is not what a job of type[{type}] is for"
         raise ApiError("SYS.1007", details)
-    arguments, parameters = {"name": job["name"]}, job.get("parameters")
-    if isinstance(parameters, dict):
-        for key, value in parameters.items():
-            arguments[PARAMETER_NAMES.get(key, key)] = value
-    arguments[target] = job["targetResourceUuid"]
-    api = cloud.catalogue.apis[name]
+    arguments = {"name": job["name"]}
+    for key, value in job.get("parameters", {}).items():
+        arguments[PARAMETER_NAMES.get(key, key)] = value
+    arguments[api.target.name] = target
     return Call(api, cloud.check(api, arguments), job=uuid)
 
 

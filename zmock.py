@@ -17814,10 +17814,6 @@ def created_fields(cloud: Cloud, type: str, item: Item) -> Item:
     if type == "Host":
         cpus, memory = item.get("cpuNum", 16), item.get("totalMemoryCapacity", 64 * GIB)
         return default_hardware(cloud, cpus, memory)
-    if type == "PrimaryStorage":
-        return {"totalCapacity": 20 * TIB}
-    if type == "BackupStorage":
-        return dict.fromkeys(STORAGE_CAPACITIES[:2], item.get("totalCapacity", 50 * TIB))
     if type == "Notification":
         created = item.get("createDate") or cloud.clock.stamp()
         return {"time": int(cloud.clock.date_of_stamp(created) * 1000)}
@@ -18666,9 +18662,9 @@ def switch_storage(cloud: Cloud, type: str, uuid: Uuid, status: str) -> bool:
     """Change the status of a storage, with a notification. Return True if it had another one."""
     if cloud.look(type, uuid).get("status") in (None, status):
         return False
-    nouns = {"PrimaryStorage": "primary storage", "BackupStorage": "backup storage"}
-    content, lost = f"the {nouns[type]}[uuid:%s] becomes {status}", status == "Disconnected"
+    noun, lost = spaced(type).lower(), status == "Disconnected"
     cloud.change(type, uuid, status=status, cutOff=lost or None)
+    content = f"the {noun}[uuid:%s] becomes {status}"
     cloud.notify(content, [uuid], type + "VO", uuid, "Warning" if lost else "Info")
     return True
 

@@ -17719,9 +17719,7 @@ def add_large(cloud: Cloud, count: int) -> None:
 def call_now(cloud: Cloud, api_name: str, **params: object) -> None:
     """Make a call of admin to its end, at once."""
     api = cloud.catalogue.apis[api_name]
-    work = cloud.act(Call(api, cloud.check(api, params), account=ADMIN))
-    if isinstance(work, GeneratorType):
-        deque(work, 0)
+    call_inside(cloud, Call(api, {}, account=ADMIN), api, params)
 
 
 def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
@@ -17954,7 +17952,7 @@ class CloudFile:
         self.nameless: Counter[str] = Counter()  # objects without a uuid, by type and name
         self.objects: list[tuple[Resource, Item]] = []
         self.parts: list[tuple[Resource, Item]] = []
-        self.references: list[Reference] = []  # checked when all objects are loaded
+        self.references: list[tuple[str, Uuid, str, bool]] = []  # see refuse_dangling()
 
     def refuse(self, reason: str) -> NoReturn:
         raise SettingsError(f"{self.path}: {reason}")
@@ -18173,7 +18171,8 @@ class CloudFile:
         if not isinstance(value, str) or not value:
             return value
         uuid = self.uuid_named(type, value[1:], f"{name}{of}") if value[0] == "@" else value
-        self.references.append(Reference(row, name, type, uuid, f"{name}{of}"))
+        is_remembered = name in self.catalogue.resources[row.stored].remembers
+        self.references.append((type, uuid, f"{name}{of}", is_remembered))
         return uuid
 
     def uuid_named(self, type: str, name: str, where: str) -> Uuid:
@@ -18201,12 +18200,10 @@ class CloudFile:
 
     def refuse_dangling(self) -> None:
         """Raise SettingsError if a reference leads nowhere, now that all objects are loaded."""
-        for reference in self.references:
-            type, uuid, where = reference.type, reference.uuid, reference.where
+        for type, uuid, where, is_remembered in self.references:
             if self.cloud.exists(type, uuid):
                 continue
-            remembers = self.catalogue.resources[reference.row.stored].remembers
-            if reference.name not in remembers or not re.fullmatch(UUID, uuid):
+            if not is_remembered or not re.fullmatch(UUID, uuid):
                 self.refuse(f"{where} {self.why_dangling(type, uuid)}")
             why = "is not in the file; it counts as deleted"
             log.warning("%s: %s, %s, %s", self.path, where, uuid, why)
@@ -18271,20 +18268,6 @@ class CloudFile:
                     call_of_long_job(self.cloud, job)
                 except (KeyError, ApiError) as error:
                     self.refuse(f"LongJob {label_of(job)} cannot go on: {error}")
-
-
-@dataclass
-class Reference:
-    """A field of an object in a cloud file that refers to another one.
-
-    where  the words for it: "zoneUuid of Cluster cluster-1"
-    """
-
-    row: Resource
-    name: str
-    type: str
-    uuid: str
-    where: str
 
 
 def label_of(item: Item) -> str:

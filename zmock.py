@@ -16467,12 +16467,13 @@ def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
         show = functools.partial(template.value, "Outputs", template.outputs)
         yield from take_step(cloud, uuid, "Create", "Outputs", show)
     except ApiError as error:
-        is_deleted = cloud.get("ResourceStack", uuid)["status"] == "Deleting"
-        change(status="Deleting" if is_deleted else "Failed", reason=error.details)
-        if stack["enableRollback"] and not is_deleted:
-            change(status="Rollbacking")
-            yield from remove_resources(cloud, uuid, "Rollback")
-            change(status="Rollbacked")
+        change(reason=error.details)
+        if cloud.get("ResourceStack", uuid)["status"] != "Deleting":
+            change(status="Failed")
+            if stack["enableRollback"]:
+                change(status="Rollbacking")
+                yield from remove_resources(cloud, uuid, "Rollback")
+                change(status="Rollbacked")
         call.fault = replace(call.fault, rollback=False)
         yield None  # what was done so far stays
         raise

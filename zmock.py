@@ -16198,55 +16198,42 @@ def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
 def get_task_progress(cloud: Cloud, call: Call) -> Item:
     """Return the newest row with its ancestors, root first, or all, inside each other."""
     job = cloud.look("Job", call["apiId"]).get("uuid", call["apiId"])
-    progress = cloud.jobs.progress.get(job)
-    if not progress:
+    run = cloud.jobs.progress.get(job)
+    if not run:
         return {"inventories": []}
-    root, children = task_rows(cloud, progress)
+    root, children = task_rows(cloud, run)
     if call["all"]:
         return {"inventories": [root | {"subTasks": children}]}
     return {"inventories": [root, *children[-1:]]}
 
 
-def task_rows(cloud: Cloud, progress: Run) -> tuple[Item, list[Item]]:
-    """Return the root row of an operation, and a row for each stage that began."""
-    job, api, is_long = progress.call.job, progress.call.api, progress.call.long
-    words = spaced(api.name)
-    root = task_row(cloud, progress, f"{job}/0", words, progress.began)
-    root["taskName"] = f"class {api.runner or api.message}" if is_long else api.message
-    children = []
-    moments = progress.stage_starts or [progress.began]
-    for number, (sentence, moment) in enumerate(zip(progress.stages.values(), moments), 1):
-        row = task_row(cloud, progress, f"{job}/{number}", sentence, moment, root, number)
-        children.append(row | {"taskName": words})
+def task_rows(cloud: Cloud, run: Run) -> tuple[Item, list[Item]]:
+    """Return the row of an operation, and a row for each stage that began.
+
+    A long job has a further row, with its percentage.
+    """
+    api, is_long, now = run.call.api, run.call.long, cloud.clock.steady()
+    began, starts = max(1, len(run.stage_starts)), run.stage_starts or [run.began]
+    tasks = [("0", spaced(api.name), run.began, began)]
+    for number, (sentence, start) in enumerate(zip(run.stages.values(), starts), 1):
+        tasks.append((str(number), sentence, start, number))
     if is_long:
-        now = cloud.clock.steady()
-        percent, moment = str(progress.percent(now)), min(now, max(progress.due, progress.began))
-        row = task_row(cloud, progress, f"{job}/percent", percent, moment, root, len(children))
-        children.append(row | {"taskName": words, "type": "Progress"})
+        tasks.append(("percent", str(run.percent(now)), min(now, max(run.due, run.began)), began))
+    rows: list[Item] = []
+    for key, content, start, step in tasks:
+        uuid, time = digest(f"{run.call.job}/{key}"), int(cloud.clock.date_of(start) * 1000)
+        row = {"taskUuid": uuid, "taskName": spaced(api.name), "content": content, "time": time}
+        if cloud.dialect["task-progress-fields"]:
+            row |= {"taskId": uuid, "totalSteps": max(1, len(run.stages)), "currentStep": step}
+        row["type"] = "Progress" if key == "percent" else "Task"
+        rows.append(row)
+    root, *children = rows
+    root["taskName"] = f"class {api.runner or api.message}" if is_long else api.message
+    for row in children:
+        row["parentUuid"] = root["taskUuid"]
+        if "taskId" in row:
+            row["parentId"] = root["taskUuid"]
     return root, children
-
-
-def task_row(
-    cloud: Cloud,
-    progress: Run,
-    seed: str,
-    content: str,
-    moment: Seconds,
-    parent: Item | None = None,
-    step: int = 0,
-) -> Item:
-    uuid = digest(seed)
-    row: Item = {"taskUuid": uuid, "type": "Task", "content": content}
-    row["time"] = int(cloud.clock.date_of(moment) * 1000)
-    if parent:
-        row["parentUuid"] = parent["taskUuid"]
-    if cloud.dialect["task-progress-fields"]:
-        row["taskId"] = uuid
-        row["totalSteps"] = max(1, len(progress.stages))
-        row["currentStep"] = step or max(1, len(progress.stage_starts))
-        if parent:
-            row["parentId"] = parent["taskUuid"]
-    return row
 
 
 # resource stacks

@@ -8762,6 +8762,7 @@ def on(event: str, *subjects: str) -> Callable:
     on("readdressed", "VmNic")     (cloud, item)         its address became another one
     on("serving", "L3Network")     (cloud, item, vip)    its provider will serve a virtual IP
     on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
+    on("noted", "")                (cloud, call)         may set the error of a call: `refused`
     on("called", "")               (cloud, call)         may refuse a call before its row does
     on("tagging", "")              (cloud, tag, vo, uuid, l3)    may refuse a system tag
     on("notified", "")             (cloud, item)         a notification was added
@@ -9596,7 +9597,6 @@ class Outages:
         self.hosts: Counter[Uuid] = Counter()  # the incidents that keep a host away
         self.full_storages: Counter[Uuid] = Counter()  # the incidents that fill a primary storage
         self.licenses: dict[Uuid, tuple] = {}  # those that ended early: their end before and now
-        self.refusals: dict[str, Callable[[Call], ApiError | None]] = {}  # by kind of incident
         self.nodes_away = 0  # the incidents that keep the management node away
         self.node_deaths = 0  # how often that was killed
 
@@ -10027,8 +10027,7 @@ class Cloud:
         with contextlib.suppress(ApiError):
             if self.needs_session(call.api):
                 self.accounts.enter(call)
-        for refuse in self.outages.refusals.values():
-            call.refused = call.refused or refuse(call)
+        self.notice("noted", "", call)
 
     def perform(self, call: Call) -> Any:
         """Do a call, in the server's order: references, checks, then the operation itself."""
@@ -18719,22 +18718,19 @@ def license_expired(cloud: Cloud, target: object) -> Generator:
     for type in ("License", "LicenseAddOn"):
         for item in cloud.store.rows(type):
             cloud.outages.licenses[item["uuid"]] = item.get("expiredDate"), end
-    cloud.outages.refusals["license-expired"] = functools.partial(refuse_without_license, cloud)
     uuid = license_of(cloud)["uuid"]
     cloud.notify("the license has expired", [], "LicenseVO", uuid, "Warning")
     yield {}
     if all(other.kind != "license-expired" for other in cloud.outages.incidents.values()):
         cloud.outages.licenses.clear()
-        cloud.outages.refusals.pop("license-expired")
 
 
-def refuse_without_license(cloud: Cloud, call: Call) -> ApiError | None:
-    """Return the error of a call for which there must be a licence."""
-    if cloud.at_once(call.api) or "License" in call.api.name:
-        return None
-    if is_expired(cloud, license_of(cloud)):
-        return ApiError("LICENSE.1000", "the license has expired")
-    return None
+@on("noted", "")
+def refuse_without_license(cloud: Cloud, call: Call) -> None:
+    """Refuse a call for which there must be a licence, while an incident has ended that."""
+    is_free = cloud.at_once(call.api) or "License" in call.api.name
+    if cloud.outages.licenses and not is_free and is_expired(cloud, license_of(cloud)):
+        call.refused = ApiError("LICENSE.1000", "the license has expired")
 
 
 # scenarios

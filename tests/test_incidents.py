@@ -381,7 +381,7 @@ async def test_when_all_is_over_capacities_states_and_lines_are_as_they_should_b
         for job in [job["uuid"] for job in mock.jobs() if job["state"] == "held" and not mock.cloud.jobs.waits(job["uuid"])]:
             assert (await control(mock, "POST", f"jobs/{job}", {"do": "finish"}))[0] == 200
         await mock.advance(300)
-    assert (sizes(), mock.cloud.jobs.queues, mock.cloud.outages.hosts, mock.cloud.outages.full_storages, mock.cloud.outages.refusals) == (before, {}, {}, {}, {})
+    assert (sizes(), mock.cloud.jobs.queues, mock.cloud.outages.hosts, mock.cloud.outages.full_storages, mock.cloud.outages.licenses) == (before, {}, {}, {}, {})
     for host in store.rows("Host"):
         vms = store.find("VmInstance", "hostUuid", host["uuid"])
         assert available_cpus(mock.cloud, host) >= 0 and available_memory(mock.cloud, host) >= 0

@@ -17500,18 +17500,16 @@ def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iter
             yield {"startTime": first, "endTime": last, "spending": spending}
 
 
-def details_of(cloud: Cloud, usages: Iterable[Item], type: str, start: int, end: int) -> list[Item]:
-    """Return what each object has cost between two dates, for one type of spending."""
-    details: dict[Uuid, Item] = {}
+def details_of(cloud: Cloud, usages: Iterable[Item], start: int, end: int) -> list[Item]:
+    """Return what each object has cost between two dates, by type of spending."""
+    details: dict[tuple[str, Uuid], Item] = {}
     for usage in usages:
+        names = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}
         for name, amount in usage["amounts"].items():
-            spending_type, member, size = SPENDING[name]
-            if spending_type != type:
-                continue
+            type, member, size = SPENDING[name]
             for cost in costs_of(cloud, usage, name, start, end):
-                shown = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}
-                shown |= {"type": type, "spending": 0}
-                detail = details.setdefault(usage["resourceUuid"], shown)
+                shown = names | {"type": type, "spending": 0}
+                detail = details.setdefault((type, usage["resourceUuid"]), shown)
                 detail.setdefault(member, []).append(cost | ({size: amount} if size else {}))
                 detail["spending"] += cost["spending"]
     return [*details.values()]
@@ -17525,9 +17523,9 @@ def calculate_account_spending(cloud: Cloud, call: Call) -> Item:
     usages = cloud.find("Usage", "accountUuid", account)
     for type in ("VmInstance", "Volume", "VolumeSnapshot"):
         usages += [usage_of(cloud, item) for item in cloud.accounts.items_of(account, type)]
-    rows = []
+    rows, all_details = [], details_of(cloud, usages, start, end)
     for type in dict.fromkeys(type for type, *_ in SPENDING.values()):
-        details = details_of(cloud, usages, type, start, end)
+        details = [detail for detail in all_details if detail["type"] == type]
         spending = sum(detail["spending"] for detail in details)
         row = {"spendingType": type, "spending": spending, "details": details}
         rows.append(row | {"dateStart": start, "dateEnd": end})

@@ -12314,22 +12314,22 @@ def clean_up_cache(cloud: Cloud, ps: Item, call: Call) -> None:
             cloud.remove("ImageCache", cache["uuid"])
 
 
-def move_volume(cloud: Cloud, volume: Item, storage: Uuid) -> None:
+@named_in_rows
+def move_to_storage(cloud: Cloud, volume: Item, call: Call) -> None:
     """Move a volume with its snapshots to another primary storage."""
     snapshots, size = [], volume["size"]
     for snapshot in cloud.find("VolumeSnapshot", "volumeUuid", volume["uuid"]):
         if snapshot["status"] != "Creating":
             snapshots.append(snapshot)
             size += snapshot["size"]
-    cloud.get("PrimaryStorage", storage)  # it may be gone since the call
-    ps = storage_with_room(cloud, storage, size)
+    ps = storage_with_room(cloud, call["dstPrimaryStorageUuid"], size)
     place = place_of_volume(cloud, volume, ps)
     cloud.change("Volume", volume["uuid"], **place)
     for snapshot in snapshots:
         cloud.change(
             "VolumeSnapshot",
             snapshot["uuid"],
-            primaryStorageUuid=storage,
+            primaryStorageUuid=ps["uuid"],
             primaryStorageInstallPath=place["installPath"],
         )
 
@@ -15276,11 +15276,6 @@ def clean_up_after_primary_storage(cloud: Cloud, ps: Item) -> None:
     for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]):
         for same in cloud.find("CephPrimaryStoragePool", "poolName", pool["poolName"]):
             cloud.remove("CephPrimaryStoragePool", same["uuid"])
-
-
-@named_in_rows
-def move_to_storage(cloud: Cloud, volume: Item, call: Call) -> None:
-    move_volume(cloud, volume, call["dstPrimaryStorageUuid"])
 
 
 # snapshots

@@ -18785,9 +18785,11 @@ class Scenario:
         steps, ids = [], []
         copy = Scenario(self.id, Faults(copy_of(self.cloud)))
         copy.ends = dict.fromkeys(self.ends, dict)
-        for number, definition in sorted(enumerate(definitions, 1), key=moment_of_step):
+        for number, definition in enumerate(definitions, 1):
             with numbered("step", number, len(definitions)):
                 check_step(definition)
+        for number, definition in sorted(enumerate(definitions, 1), key=lambda step: step[1]["at"]):
+            with numbered("step", number, len(definitions)):
                 if definition.get("id", 0) in ids:
                     raise ValueError(f"there is a step {definition['id']!r} already")
                 if definition["at"] > since:
@@ -18837,13 +18839,6 @@ class Scenario:
         due = [iso(self.clock.due_date(step.timer)) for step in self.steps if step.timer]
         steps = [step.definition | step.state for step in self.steps]
         return {"id": self.id, "next": due[0] if due else None, "steps": steps}
-
-
-def moment_of_step(numbered: tuple[int, Any]) -> Seconds:
-    """Return the second of a step, for sorting: a wrong one goes first, and is refused first."""
-    _, step = numbered
-    at = step.get("at") if isinstance(step, dict) else None
-    return at if is_span(at) else -1
 
 
 def check_step(step: Any) -> None:

@@ -15321,9 +15321,8 @@ def make_latest(cloud: Cloud, volume: Uuid, snapshot: Item | None = None) -> Non
 def place_snapshot(cloud: Cloud, snapshot: Item, call: Call) -> None:
     """Give a snapshot the file of its volume, which goes on in a new one, but not on Ceph."""
     uuid, volume = snapshot["uuid"], cloud.get("Volume", snapshot.get("volumeUuid", ""))
-    path, ps, size = volume["installPath"], volume["primaryStorageUuid"], snapshot["size"]
-    if not size:
-        size = size_of_file(cloud, volume)
+    path, ps = volume["installPath"], volume["primaryStorageUuid"]
+    size = snapshot["size"] or size_of_file(cloud, volume)
     place: Item = {"size": size, "primaryStorageUuid": ps, "primaryStorageInstallPath": path}
     if path.startswith("ceph:"):
         place |= {"type": "Storage", "primaryStorageInstallPath": f"{path}@{uuid}"}
@@ -15485,11 +15484,11 @@ def add_copy(cloud: Cloud, image: Item, bs: Uuid, status: str) -> None:
     cloud.add("ImageBackupStorageRef", status=status, **place)
 
 
-def refuse_snapshot(snapshot: Item, message: str) -> ApiError:
+def refuse_snapshot(snapshot: Item) -> ApiError:
     """Return the error of a snapshot that is not Ready (VolumeSnapshotTreeBase.java)."""
     name = f"snapshot[uuid:{snapshot['uuid']}, name:{snapshot['name']}]"
-    place = f"message[org.zstack.header.storage.snapshot.{message}]"
-    details = f"{name}'s status[{snapshot['status']}] is not allowed for {place}"
+    message = "org.zstack.header.storage.snapshot.CreateTemplateFromVolumeSnapshotMsg"
+    details = f"{name}'s status[{snapshot['status']}] is not allowed for message[{message}]"
     return ApiError("VOLUME_SNAPSHOT.1000", f"{details}, allowed status[Ready]")
 
 
@@ -15556,7 +15555,7 @@ def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
     storages, errors = storages_for_image(cloud, call, zone, image.get("actualSize", 0))
     if snapshot and snapshot["status"] != "Ready":
         storages = []
-        errors = {"": refuse_snapshot(snapshot, "CreateTemplateFromVolumeSnapshotMsg")}
+        errors = {"": refuse_snapshot(snapshot)}
     if not storages:
         raise no_storage_for_template(cloud, call, [*errors.values()])
     for bs in storages:
@@ -17602,12 +17601,12 @@ def add_console_agent(cloud: Cloud) -> None:
     """Add the agent that takes browsers to consoles, unless it is there."""
     if cloud.store.count("ConsoleProxyAgent"):
         return
-    uuid = management_node(cloud)["uuid"]
+    node = management_node(cloud)
     cloud.add(
         "ConsoleProxyAgent",
-        uuid=uuid,
-        managementIp=management_node(cloud)["hostName"],
-        description=f"Console proxy agent running on the management node[uuid:{uuid}]",
+        uuid=node["uuid"],
+        managementIp=node["hostName"],
+        description=f"Console proxy agent running on the management node[uuid:{node['uuid']}]",
     )
 
 
@@ -17760,10 +17759,7 @@ def complete(
     They come from the objects that it refers to, else they are as in a created one.
     refer(row, item, name) returns the uuid for a reference that has no default.
     """
-    usual: Item = {}
-    for name in ("createDate", "lastOpDate"):
-        if name in row.all_fields:
-            usual[name] = None
+    usual: Item = dict.fromkeys({"createDate", "lastOpDate"} & row.all_fields.keys())
     for need in row.needs:
         name, _, default = need.partition("=")
         usual[name] = default or None
@@ -18542,17 +18538,16 @@ def network_partition(cloud: Cloud, target: object) -> Generator:
     """
     targets = target if isinstance(target, list) and target else [target]
     parts = [item_named(cloud, name, "Zone", "Cluster", "Host") for name in targets]
-    keys = {"Zone": "zoneUuid", "Cluster": "clusterUuid", "Host": "uuid"}
+    uuids = {item["uuid"] for _, item in parts}
     hosts = []
     for host in cloud.store.rows("Host"):
-        if any(host[keys[type]] == item["uuid"] for type, item in parts):
+        if uuids & {host["uuid"], host["clusterUuid"], host["zoneUuid"]}:
             hosts.append(host["uuid"])
-    zones = {item["uuid"] for type, item in parts if type == "Zone"}
     cut_off(cloud, hosts)
     storages = []
     for storage in [*cloud.store.rows("BackupStorage")]:
         uuid, attached = storage["uuid"], storage["attachedZoneUuids"]
-        lost = attached and zones.issuperset(attached)
+        lost = attached and uuids.issuperset(attached)
         if lost and switch_storage(cloud, "BackupStorage", uuid, "Disconnected"):
             storages.append(uuid)
     yield {"hosts": hosts}
@@ -18641,7 +18636,7 @@ def primary_storage_full(cloud: Cloud, target: object) -> Generator:
     content = "the primary storage[uuid:%s] has no space left"
     cloud.notify(content, [uuid], "PrimaryStorageVO", uuid, "Warning")
     yield {"uuid": uuid}
-    cloud.outages.full_storages = +(cloud.outages.full_storages - Counter([uuid]))
+    cloud.outages.full_storages -= Counter([uuid])
 
 
 # the management node

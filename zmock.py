@@ -17494,19 +17494,21 @@ def costs_of(cloud: Cloud, usage: Item, name: str, start: int, end: int) -> Iter
             yield {"startTime": first, "endTime": last, "spending": spending}
 
 
-def details_of(cloud: Cloud, usages: Iterable[Item], start: int, end: int) -> list[Item]:
+def details_of(
+    cloud: Cloud, usages: Iterable[Item], start: int, end: int
+) -> dict[str, dict[Uuid, Item]]:
     """Return what each object has cost between two dates, by type of spending."""
-    details: dict[tuple[str, Uuid], Item] = {}
+    details: dict[str, dict[Uuid, Item]] = {type: {} for type, *_ in SPENDING.values()}
     for usage in usages:
         names = {key: usage.get(key) for key in ("resourceUuid", "resourceName")}
         for name, amount in usage["amounts"].items():
             type, member, size = SPENDING[name]
             for cost in costs_of(cloud, usage, name, start, end):
                 shown = names | {"type": type, "spending": 0}
-                detail = details.setdefault((type, usage["resourceUuid"]), shown)
+                detail = details[type].setdefault(usage["resourceUuid"], shown)
                 detail.setdefault(member, []).append(cost | ({size: amount} if size else {}))
                 detail["spending"] += cost["spending"]
-    return [*details.values()]
+    return details
 
 
 @behaviour
@@ -17517,11 +17519,10 @@ def calculate_account_spending(cloud: Cloud, call: Call) -> Item:
     usages = cloud.find("Usage", "accountUuid", account)
     for type in ("VmInstance", "Volume", "VolumeSnapshot"):
         usages += [usage_of(cloud, item) for item in cloud.accounts.items_of(account, type)]
-    rows, all_details = [], details_of(cloud, usages, start, end)
-    for type in dict.fromkeys(type for type, *_ in SPENDING.values()):
-        details = [detail for detail in all_details if detail["type"] == type]
-        spending = sum(detail["spending"] for detail in details)
-        row = {"spendingType": type, "spending": spending, "details": details}
+    rows = []
+    for type, details in details_of(cloud, usages, start, end).items():
+        spending = sum(detail["spending"] for detail in details.values())
+        row = {"spendingType": type, "spending": spending, "details": [*details.values()]}
         rows.append(row | {"dateStart": start, "dateEnd": end})
     return {"total": sum(row["spending"] for row in rows), "spending": rows}
 

@@ -16044,12 +16044,7 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
     message: Item = {key: tags[key] for key in tags if tags[key]}
     message |= {"session": call.caller, "headers": {}}
     values["jobData"] = json.dumps(inner.params | message)
-    job = new_long_job(cloud, call, **values)
-    if is_gone:
-        end_long_job(cloud, job["uuid"], None)
-        return cloud.inventory_of("LongJob", job["uuid"])
-    run_long_job(cloud, job["uuid"], inner, draw_seconds(cloud, call.api, long=True))
-    return {"inventory": cloud.inventory("LongJob", job)}
+    return begin_long_job(cloud, call, None if is_gone else inner, **values)
 
 
 @named_in_rows
@@ -16097,16 +16092,20 @@ def update_cluster_os(cloud: Cloud, call: Call) -> Item:
     name, packages = f"API{call.api.name}Msg", ",".join(call["excludePackages"] or ())
     values = {"uuid": call["resourceUuid"], "name": name, "jobName": name}
     values["jobData"] = f"{{'uuid':'{call.target}', 'excludePackages':'{packages}'}}"  # sic
-    job = new_long_job(cloud, call, **values)
-    run_long_job(cloud, job["uuid"], call, draw_seconds(cloud, call.api, long=True))
-    return {"inventory": cloud.inventory("LongJob", job)}
+    return begin_long_job(cloud, call, call, **values)
 
 
-def new_long_job(cloud: Cloud, call: Call, **values: Any) -> Item:
+def begin_long_job(cloud: Cloud, call: Call, work: Call | None, **values: Any) -> Item:
+    """Add a long job and begin its work, and answer it. Without work, it has succeeded."""
     node = management_node(cloud)["uuid"]
     job = cloud.add("LongJob", apiId=call.job, state="Running", managementNodeUuid=node, **values)
-    cloud.tag_new(call, "LongJob", job["uuid"])
-    return job
+    uuid = job["uuid"]
+    cloud.tag_new(call, "LongJob", uuid)
+    if work:
+        run_long_job(cloud, uuid, work, draw_seconds(cloud, call.api, long=True))
+    else:
+        end_long_job(cloud, uuid, None)
+    return cloud.inventory_of("LongJob", uuid)
 
 
 def run_long_job(

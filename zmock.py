@@ -17085,10 +17085,8 @@ def series_of(
             continue
         count = cpus_of(item) if has_cpus else 1
         for number in range(count):
-            values = {"cpu": str(number)}
-            labels = {
-                name: values.get(key, item.get(key, key)) for name, key in metric.labels.items()
-            }
+            values = item | {"cpu": str(number)}
+            labels = {name: values.get(key, key) for name, key in metric.labels.items()}
             later = working_times(cloud, item, times) if fits_labels(labels, wanted) else ()
             if later:
                 vms = cloud.find("VmInstance", "hostUuid", item["uuid"])
@@ -17752,12 +17750,15 @@ def fits(value: object, kind: str) -> bool:
 
 
 def complete(
-    cloud: Cloud, row: Resource, item: Item, refer: Callable[[Resource, Item, str], Uuid]
+    cloud: Cloud,
+    row: Resource,
+    item: Item,
+    refer: Callable[[Resource, Item, str], Uuid] | None = None,
 ) -> Item:
     """Return the fields that an item lacks and behaviours rely on.
 
     They come from the objects that it refers to, else they are as in a created one.
-    refer(row, item, name) returns the uuid for a reference that has no default.
+    refer(row, item, name) returns the uuid for a reference that has no default. It is "" without.
     """
     usual: Item = dict.fromkeys({"createDate", "lastOpDate"} & row.all_fields.keys())
     for need in row.needs:
@@ -17773,7 +17774,7 @@ def complete(
         kind, value = row.all_fields.get(name, "str"), scope.item.get(name)
         if value is None:
             value = usual[name]
-        if value is None and name in row.leads:
+        if value is None and refer and name in row.leads:
             value = refer(row, item, name)
         if value is None:
             value = cloud.clock.stamp() if kind == "date" else KINDS[kind][1]
@@ -18326,7 +18327,7 @@ def repair_type(cloud: Cloud, row: Resource) -> Iterator[str]:
             faults.append(fault)
             if not is_usable:
                 del usable[name]
-        defaults = without_nulls(complete(cloud, row, usable, no_reference))
+        defaults = without_nulls(complete(cloud, row, usable))
         missing = [f"{name} is missing" for name in defaults if item.get(name) is None]
         if missing or faults:
             cloud.store.change(row.name, item["uuid"], usable | defaults)
@@ -18350,10 +18351,6 @@ def faults_of_item(
             values = catalogue.values_of(row, name)
             if values and value not in values:
                 yield name, f"{name} cannot be {value}{did_you_mean(value, values)}", True
-
-
-def no_reference(row: Resource, item: Item, name: str) -> Uuid:
-    return ""
 
 
 def faulty_configurations(cloud: Cloud) -> Iterator[str]:
@@ -18482,17 +18479,13 @@ def begin_incident(cloud: Cloud, body: object) -> Incident:
     if facts is not None:
         cloud.outages.incidents[begun.id] = begun
     if cloud.clock.started:
-        log.info("%s began: %s %s", begun.id, kind, target_text(target))
+        text = json.dumps(target, ensure_ascii=False).strip('"{}')  # "host-1", "" for {}
+        log.info("%s began: %s %s", begun.id, kind, text)
     if "seconds" in begun.facts:
         seconds = begun.facts.pop("seconds")
         end = functools.partial(end_incident, cloud, begun.id)
         begun.timer = cloud.clock.after(seconds, end, f"{kind} ends", awaited=True)
     return begun
-
-
-def target_text(target: object) -> str:
-    """Return the target of an incident for people: "host-1", and "" for {}."""
-    return json.dumps(target, ensure_ascii=False).strip('"{}')
 
 
 def end_incident(cloud: Cloud, id: str) -> None:

@@ -17724,27 +17724,28 @@ def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:
 
 # values of fields
 
-KINDS: dict[str, tuple[Any, Any]] = {  # the JSON types of a kind, and nothing of it
-    "str": (str, ""),
-    "date": (str, None),
-    "int": (int, 0),
-    "long": (int, 0),
-    "double": ((int, float), 0),
-    "bool": (bool, False),
-    "list": (list, []),
-    "maps": (list, []),
-    "map": (dict, {}),
+KINDS: dict[str, type] = {  # the types of fields; a whole number is a double, too
+    "str": str,
+    "date": str,
+    "int": int,
+    "long": int,
+    "double": float,
+    "bool": bool,
+    "list": list,
+    "maps": list,
+    "map": dict,
 }
 ELEMENTS: dict[str, type] = {"list": str, "maps": dict}  # of a list of that kind
 SIZE = re.compile("(?i)(size|capacity|num)$")  # the name of a field that is never negative
 STAMP = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
 
-def fits(value: object, kind: str) -> bool:
+def fits(value: Any, kind: str) -> bool:
     """Return True if a field of that kind may have the value."""
     if value is None:
         return True
-    if not isinstance(value, KINDS[kind][0]) or isinstance(value, bool) != (kind == "bool"):
+    types: Any = (int, float) if kind == "double" else KINDS[kind]
+    if not isinstance(value, types) or isinstance(value, bool) != (kind == "bool"):
         return False
     return kind not in ELEMENTS or all(isinstance(element, ELEMENTS[kind]) for element in value)
 
@@ -17777,7 +17778,7 @@ def complete(
         if value is None and refer and name in row.leads:
             value = refer(row, item, name)
         if value is None:
-            value = cloud.clock.stamp() if kind == "date" else KINDS[kind][1]
+            value = cloud.clock.stamp() if kind == "date" else KINDS[kind]()
         scope.set(**{name: value})
     return scope.changes
 

@@ -158,8 +158,8 @@ def item(catalogue, row):
 
 def field(name, kind, values):
     """Return the schema of a field. `values` are those of each subtype, if a subtype restricts them."""
-    types = zmock.KINDS[kind][0]
-    schema = {"type": [TYPES[type] for type in (types if isinstance(types, tuple) else (types,))] + ["null"]}
+    types = ("integer", "number") if kind == "double" else (TYPES[zmock.KINDS[kind]],)
+    schema = {"type": [*types, "null"]}
     if kind in zmock.ELEMENTS:
         schema["items"] = {"type": TYPES[zmock.ELEMENTS[kind]]}
     if zmock.SIZE.search(name):

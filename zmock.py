@@ -17559,9 +17559,7 @@ def fill(cloud: Cloud, name: str) -> None:
                 raise SettingsError(f"--cloud large:N needs a number, not {name!r}")
             add_large(cloud, int(name.removeprefix("large:")))
         elif is_cloud_file(name):
-            settings = replace(cloud.settings, memory=True, clock="frozen")
-            loaded = load_cloud(name, settings, cloud.catalogue, cloud.clock.now())
-            add_loaded(cloud, loaded)
+            add_loaded(cloud, load_cloud(name, copy_of(cloud)))
         else:
             better = did_you_mean(name, ("demo", "empty", "large:1000"))
             raise SettingsError(
@@ -17632,7 +17630,7 @@ def loaded_demo(catalogue: Catalogue, host: str, utc_offset: float) -> LoadedClo
             "beside zmock.py; get it from where zmock.py came from"
         )
     settings = Settings(memory=True, clock="frozen", host=host, utc_offset=utc_offset)
-    return load_cloud(str(DEMO_FILE), settings, catalogue)
+    return load_cloud(str(DEMO_FILE), new_cloud(settings, catalogue))
 
 
 def resume_long_jobs(cloud: Cloud) -> None:
@@ -17810,12 +17808,9 @@ class LoadedCloud:
     now: Seconds | None
 
 
-def load_cloud(
-    path: str, settings: Settings, catalogue: Catalogue, now: Seconds = 0
-) -> LoadedCloud:
-    """Load a cloud file into a cloud of its own.
+def load_cloud(path: str, cloud: Cloud) -> LoadedCloud:
+    """Load a cloud file into a cloud of its own, whose clock stands.
 
-    Its clock stands at the "now" of the file, else at `now`: the date of all that has none.
     Raise SettingsError for a file that is no cloud.
     """
     try:
@@ -17823,13 +17818,14 @@ def load_cloud(
     except (OSError, ValueError) as error:
         choices = "--cloud is demo, empty, large:N or a JSON file"
         raise SettingsError(f"cannot read the cloud in {path}: {error}; {choices}") from None
-    cloud = new_cloud(settings, catalogue)
-    cloud.clock.stopped_at = now
     return load_objects(path, collections, cloud)
 
 
 def load_objects(path: str, collections: Any, cloud: Cloud) -> LoadedCloud:
-    """Load the objects of a cloud file into a cloud whose clock stands."""
+    """Load the objects of a cloud file into a cloud whose clock stands.
+
+    It goes to the "now" of the file, if there is one: the date of all that has none.
+    """
     file = CloudFile(path, cloud)
     objects, date = file.read(collections)
     moment = cloud.clock.date_of_stamp(date) if date else None
@@ -17985,9 +17981,7 @@ class CloudFile:
                 self.load_reference(row, item)
             elif row.name == "GlobalConfig":
                 self.load_configuration(item)
-        rows = [row for row, _ in (*objects, *self.objects)]
-        types = {row.place.owner if row.inside else row.stored for row in rows}
-        spell_references(self.cloud, types)
+        spell_references(self.cloud, {row.table for row, _ in (*objects, *self.objects)})
         self.refuse_dangling()
         self.complete_all()
         self.refuse_impossible()
@@ -25910,7 +25904,7 @@ def check_scenario(path: str, settings: Settings) -> str:
 def check_cloud(path: str, content: Item, settings: Settings) -> str:
     """Return the objects of a cloud file by type. Raise SettingsError if it cannot be used."""
     cloud = new_cloud(settings, catalogue(settings.catalogue))
-    load_cloud(path, settings, cloud.catalogue, cloud.clock.now())
+    load_cloud(path, copy_of(cloud))
     counts: Counter[str] = Counter()
     for key, items in content.items():
         if key != "now":

@@ -18403,7 +18403,7 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
             cloud.remove(row.name, uuid)
         elif row.name == "VmInstance" and key != "status":
             has_run = item.get("rootVolumeUuid")
-            leave_host(cloud, item["uuid"], changes["state"] if has_run else "Created")
+            leave_host(cloud, uuid, changes["state"] if has_run else "Created")
         elif row.name == "Host" and key == "status":
             if uuid in cloud.outages.hosts:
                 cloud.change("Host", uuid, status="Disconnected")
@@ -18492,16 +18492,16 @@ def end_incident(cloud: Cloud, id: str) -> None:
             cloud.clock.spawn(cloud.store.try_commit())
 
 
-def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
-    """Return the type and the item with a name or uuid, or raise UnknownTarget."""
+def item_named(cloud: Cloud, target: object, *types: str) -> Item:
+    """Return the item of some types with a name or uuid, or raise UnknownTarget."""
     items: list[Item] = []
     for type in types:
         if item := cloud.store.peek(type, target):
-            return type, item
+            return item
         items += cloud.store.rows(type)
         for item in items:
             if item["name"] == target:
-                return type, item
+                return item
     better = did_you_mean(target, [item["name"] for item in items])
     raise UnknownTarget(f"no {' or '.join(types)} {target!r}{better}")
 
@@ -18512,7 +18512,7 @@ def item_named(cloud: Cloud, target: object, *types: str) -> tuple[str, Item]:
 @incident("host-down")
 def host_down(cloud: Cloud, target: object) -> Generator:
     """Cut off a host."""
-    _, host = item_named(cloud, target, "Host")
+    host = item_named(cloud, target, "Host")
     cut_off(cloud, [host["uuid"]])
     yield {"uuid": host["uuid"]}
     reach_again(cloud, [host["uuid"]])
@@ -18526,7 +18526,7 @@ def network_partition(cloud: Cloud, target: object) -> Generator:
     """
     targets = target if isinstance(target, list) and target else [target]
     parts = [item_named(cloud, name, "Zone", "Cluster", "Host") for name in targets]
-    uuids = {item["uuid"] for _, item in parts}
+    uuids = {part["uuid"] for part in parts}
     hosts = []
     for host in cloud.store.rows("Host"):
         if uuids & {host["uuid"], host["clusterUuid"], host["zoneUuid"]}:
@@ -18618,8 +18618,7 @@ def switch_storage(cloud: Cloud, type: str, uuid: Uuid, status: str) -> bool:
 @incident("primary-storage-full")
 def primary_storage_full(cloud: Cloud, target: object) -> Generator:
     """Fill a primary storage: nothing more fits on it, whatever is deleted."""
-    _, storage = item_named(cloud, target, "PrimaryStorage")
-    uuid = storage["uuid"]
+    uuid = item_named(cloud, target, "PrimaryStorage")["uuid"]
     cloud.outages.full_storages[uuid] += 1
     content = "the primary storage[uuid:%s] has no space left"
     cloud.notify(content, [uuid], "PrimaryStorageVO", uuid, "Warning")

@@ -16774,9 +16774,8 @@ def chain_flows(cloud: Cloud, collection: Item, call: Call) -> None:
 @behaviour
 def get_current_time(cloud: Cloud, call: Call) -> Item:
     now = cloud.clock.now()
-    milliseconds, seconds = int(now * 1000), int(now)
     # The words of ApiMediatorImpl.java.
-    return {"currentTime": {"MillionSeconds": milliseconds, "Seconds": seconds}}
+    return {"currentTime": {"MillionSeconds": int(now * 1000), "Seconds": int(now)}}
 
 
 @behaviour
@@ -18260,8 +18259,6 @@ def type_referred_to(catalogue: Catalogue, row: Resource, name: str) -> str:
     if target or not re.search(".Uuids?$", name):
         return target if target in catalogue.resources else ""
     words = re.sub("Uuids?$", "", name).lower()
-    if words == "parent":
-        return row.stored
     if words.endswith("resource"):
         return "Resource"
     fitting = [type for type in catalogue.resources if words.endswith(type.lower())]
@@ -18448,14 +18445,13 @@ class Incident:
         return {"id": self.id, self.kind: self.target, **self.facts, **ends}
 
 
-def incident(kind: str) -> Callable:
-    """Register a generator as an incident. One that does not yield is over at once."""
+def incident(course: Callable) -> Callable:
+    """Register a generator as the incident of its name: host_down(cloud, target) is host-down.
 
-    def register(course: Callable) -> Callable:
-        INCIDENTS[kind] = course
-        return course
-
-    return register
+    One that does not yield is over at once.
+    """
+    INCIDENTS[course.__name__.replace("_", "-")] = course
+    return course
 
 
 def begin_incident(cloud: Cloud, body: object) -> Incident:
@@ -18509,7 +18505,7 @@ def item_named(cloud: Cloud, target: object, *types: str) -> Item:
 # hosts
 
 
-@incident("host-down")
+@incident
 def host_down(cloud: Cloud, target: object) -> Generator:
     """Cut off a host."""
     host = item_named(cloud, target, "Host")
@@ -18518,7 +18514,7 @@ def host_down(cloud: Cloud, target: object) -> Generator:
     reach_again(cloud, [host["uuid"]])
 
 
-@incident("network-partition")
+@incident
 def network_partition(cloud: Cloud, target: object) -> Generator:
     """Cut off the hosts of a zone, of a cluster, or of a list of zones, clusters and hosts.
 
@@ -18615,7 +18611,7 @@ def switch_storage(cloud: Cloud, type: str, uuid: Uuid, status: str) -> bool:
     return True
 
 
-@incident("primary-storage-full")
+@incident
 def primary_storage_full(cloud: Cloud, target: object) -> Generator:
     """Fill a primary storage: nothing more fits on it, whatever is deleted."""
     uuid = item_named(cloud, target, "PrimaryStorage")["uuid"]
@@ -18629,7 +18625,7 @@ def primary_storage_full(cloud: Cloud, target: object) -> Generator:
 # the management node
 
 
-@incident("management-node-restart")
+@incident
 def management_node_restart(cloud: Cloud, target: object) -> Generator:
     """Restart the management node, in no time.
 
@@ -18641,7 +18637,7 @@ def management_node_restart(cloud: Cloud, target: object) -> Generator:
     yield from ()
 
 
-@incident("management-node-down")
+@incident
 def management_node_down(cloud: Cloud, target: object) -> Generator:
     """Reset all connections, for `target` seconds or until the incident is ended.
 
@@ -18682,7 +18678,7 @@ def start_node(cloud: Cloud) -> None:
 # licences
 
 
-@incident("license-expired")
+@incident
 def license_expired(cloud: Cloud, target: object) -> Generator:
     """End all licences just now. Until there is a new one, calls that change anything fail.
 

@@ -16037,14 +16037,11 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
     is_gone = cloud.is_gone(inner)
     if not is_gone:
         cloud.validate(inner, is_submitted=True)
-    names = ("description", "jobName", "targetResourceUuid")
-    values = {name: call[name] for name in names}
-    values |= {"uuid": call["resourceUuid"], "name": call["name"] or call["jobName"]}
-    tags = {"systemTags": inner.system_tags, "userTags": inner.user_tags}
-    message: Item = {key: tags[key] for key in tags if tags[key]}
-    message |= {"session": call.caller, "headers": {}}
-    values["jobData"] = json.dumps(inner.params | message)
-    return begin_long_job(cloud, call, None if is_gone else inner, **values)
+    message = {"session": call.caller, "headers": {}}
+    tags = {"systemTags": inner.system_tags or None, "userTags": inner.user_tags or None}
+    data = json.dumps(inner.params | without_nulls(tags) | message)
+    work = None if is_gone else inner
+    return begin_long_job(cloud, call, work, call["name"], call["jobName"], data)
 
 
 @named_in_rows
@@ -16090,15 +16087,26 @@ def end_update(cloud: Cloud, cluster: Item, call: Call) -> None:
 def update_cluster_os(cloud: Cloud, call: Call) -> Item:
     """Begin a long job, though nobody submits one: each call of this API is one."""
     name, packages = f"API{call.api.name}Msg", ",".join(call["excludePackages"] or ())
-    values = {"uuid": call["resourceUuid"], "name": name, "jobName": name}
-    values["jobData"] = f"{{'uuid':'{call.target}', 'excludePackages':'{packages}'}}"  # sic
-    return begin_long_job(cloud, call, call, **values)
+    data = f"{{'uuid':'{call.target}', 'excludePackages':'{packages}'}}"  # sic
+    return begin_long_job(cloud, call, call, name, name, data)
 
 
-def begin_long_job(cloud: Cloud, call: Call, work: Call | None, **values: Any) -> Item:
+def begin_long_job(
+    cloud: Cloud, call: Call, work: Call | None, name: str | None, job_name: str, data: str
+) -> Item:
     """Add a long job and begin its work, and answer it. Without work, it has succeeded."""
-    node = management_node(cloud)["uuid"]
-    job = cloud.add("LongJob", apiId=call.job, state="Running", managementNodeUuid=node, **values)
+    job = cloud.add(
+        "LongJob",
+        uuid=call["resourceUuid"],
+        name=name or job_name,
+        description=call["description"],
+        targetResourceUuid=call["targetResourceUuid"],
+        apiId=call.job,
+        jobName=job_name,
+        jobData=data,
+        state="Running",
+        managementNodeUuid=management_node(cloud)["uuid"],
+    )
     uuid = job["uuid"]
     cloud.tag_new(call, "LongJob", uuid)
     if work:

@@ -16318,14 +16318,15 @@ class Template:
         self.values: Item = {}
         self.made: dict[str, Item] = {}
         with refused_template("templateContent"):
-            members = [VERSION, "Description", *PARTS]
-            body = read_object("the template", load_json(text or "null"), members)
+            allowed = [VERSION, "Description", *PARTS]
+            body = read_object("the template", load_json(text or "null"), allowed)
             check_word(body.get(VERSION), ["2018-06-18"], VERSION)
-            parts = {part: read_object(part, body.get(part, {})) for part in PARTS}
-            for part, entries in parts.items():
-                for name, entry in entries.items():
-                    read_object(f"{part}.{name}", entry, PARTS[part].split() or None)
-            self.parameters, self.mappings, self.resources, self.outputs = parts.values()
+            parts = []
+            for part, members in PARTS.items():
+                parts.append(read_object(part, body.get(part, {})))
+                for name, entry in parts[-1].items():
+                    read_object(f"{part}.{name}", entry, members.split() or None)
+            self.parameters, self.mappings, self.resources, self.outputs = parts
             self.apis = self.find_apis(types_in_templates(cloud.catalogue))
         if stack is not None:
             with refused_template("parameters"):
@@ -17642,8 +17643,8 @@ def loaded_demo(catalogue: Catalogue, host: str, utc_offset: float) -> LoadedClo
 
 def resume_long_jobs(cloud: Cloud) -> None:
     """Go on with the Running long jobs of a cloud file that have a `duration`, in seconds."""
-    for job in [*cloud.store.rows("LongJob")]:
-        if job["state"] == "Running" and job.get("duration") and not work_of(cloud, job["uuid"]):
+    for job in cloud.find("LongJob", "state", "Running"):
+        if job.get("duration") and not work_of(cloud, job["uuid"]):
             cloud.creation_moment = cloud.clock.date_of_stamp(job["createDate"])
             call = call_of_long_job(cloud, job)
             run_long_job(cloud, job["uuid"], call, job["duration"], cloud.creation_moment)
@@ -18238,11 +18239,11 @@ class CloudFile:
                     f"Host {name} is in the zone {host['zoneUuid']}, "
                     f"and its cluster {label_of(cluster)} in the zone {cluster['zoneUuid']}"
                 )
-        for vm in self.cloud.store.rows("VmInstance"):
-            if vm["state"] == "Running" and not vm.get("hostUuid"):
-                self.refuse(f"VmInstance {label_of(vm)} is {vm['state']}, and needs a hostUuid")
-        for job in self.cloud.store.rows("LongJob"):
-            if job["state"] == "Running" and job.get("duration"):
+        for vm in self.cloud.find("VmInstance", "state", "Running"):
+            if not vm.get("hostUuid"):
+                self.refuse(f"VmInstance {label_of(vm)} is Running, and needs a hostUuid")
+        for job in self.cloud.find("LongJob", "state", "Running"):
+            if job.get("duration"):
                 try:
                     call_of_long_job(self.cloud, job)
                 except (KeyError, ApiError) as error:
@@ -18378,11 +18379,10 @@ def recover(cloud: Cloud) -> None:
     """Go on with a kept cloud after a start: incidents are over, operations under way ended."""
     interrupt(cloud)
     for type in ("Host", "PrimaryStorage", "BackupStorage"):
-        for item in [*cloud.store.rows(type)]:
-            if item.get("cutOff"):
-                cloud.change(type, item["uuid"], status="Connected", cutOff=None)
-                if type == "Host":
-                    connect_host(cloud, cloud.get("Host", item["uuid"]))
+        for item in cloud.find(type, "cutOff", True):
+            cloud.change(type, item["uuid"], status="Connected", cutOff=None)
+            if type == "Host":
+                connect_host(cloud, cloud.get("Host", item["uuid"]))
     add_console_agent(cloud)
     expunge_all_later(cloud)
     plan_all(cloud)

@@ -15214,10 +15214,9 @@ def get_volume_capabilities(cloud: Cloud, call: Call) -> Item:
 @named_in_rows
 def measure_volume(cloud: Cloud, volume: Item, call: Call) -> None:
     """Set the size of the file of a volume, with the sizes of its snapshots."""
-    if volume["status"] == "Ready":
-        uuid, snapshots = volume["uuid"], cloud.store.table("VolumeSnapshot")
-        size = size_of_file(cloud, volume) + snapshots.total("volumeUuid", uuid, space_of)
-        cloud.change("Volume", uuid, actualSize=size)
+    uuid, snapshots = volume["uuid"], cloud.store.table("VolumeSnapshot")
+    size = size_of_file(cloud, volume) + snapshots.total("volumeUuid", uuid, space_of)
+    cloud.change("Volume", uuid, actualSize=size)
 
 
 def size_of_file(cloud: Cloud, volume: Item) -> int:
@@ -15253,9 +15252,9 @@ def can_hold_volume(cloud: Cloud, host: Item, call: Call) -> bool:
 
 
 @named_in_rows
-def resize_volume(cloud: Cloud, volume: Item, call: Call) -> None:
+def find_room_to_grow(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Refuse a new size of a volume if its primary storage has no room for it."""
     storage_with_room(cloud, volume.get("primaryStorageUuid"), call["size"] - volume["size"])
-    cloud.change("Volume", volume["uuid"], size=call["size"])
 
 
 @named_in_rows
@@ -15265,17 +15264,11 @@ def expunge_volume_later(cloud: Cloud, volume: Item, call: Call) -> None:
 
 @on("removed", "PrimaryStorage")
 def clean_up_after_primary_storage(cloud: Cloud, ps: Item) -> None:
-    """Remove what was on a removed primary storage: virtual machines, volumes and pools.
-
-    The pools go by name, whatever storage they are of (CephPrimaryStorageBase.java).
-    """
+    """Remove what was on a removed primary storage: virtual machines and volumes."""
     for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
         remove_record(cloud, volume["uuid"])
         if volume["type"] == "Root":
             cloud.remove("VmInstance", volume["vmInstanceUuid"])
-    for pool in cloud.find("CephPrimaryStoragePool", "primaryStorageUuid", ps["uuid"]):
-        for same in cloud.find("CephPrimaryStoragePool", "poolName", pool["poolName"]):
-            cloud.remove("CephPrimaryStoragePool", same["uuid"])
 
 
 # snapshots
@@ -15414,12 +15407,10 @@ def branch_of(cloud: Cloud, snapshot: Item) -> list[Item]:
 
 @named_in_rows
 def needs_merge(cloud: Cloud, snapshot: Item, call: Call) -> bool:
-    """Return True if the latest snapshot of the current tree is at or below one.
+    """Return True if the latest snapshot of the tree is at or below one.
 
     Then the chain above it is merged into the volume, but not on Ceph.
     """
-    if not cloud.look("VolumeSnapshotTree", snapshot["treeUuid"]).get("current"):
-        return False
     branch = branch_of(cloud, snapshot)
     return any(other["latest"] and other.get("type") != "Storage" for other in branch)
 
@@ -15695,10 +15686,9 @@ def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
             cloud.remove("InstanceOffering", offering["uuid"])
 
 
-@on("removed", "Account")
-def delete_images_of_account(cloud: Cloud, account: Item) -> None:
-    for image in cloud.find("Image", "owner", account["uuid"]):
-        delete_copies(cloud, image, None)
+@named_in_rows
+def delete_all_copies(cloud: Cloud, image: Item, call: Call) -> None:
+    delete_copies(cloud, image, None)
 
 
 @behaviour
@@ -16585,8 +16575,6 @@ def next_moment(cloud: Cloud, trigger: Item, since: Seconds) -> Seconds | None:
 @named_in_rows
 def set_times(cloud: Cloud, trigger: Item, call: Call) -> None:
     """Set the beginning of a simple trigger, and its end if it has one. A beginning at 0 is now."""
-    if trigger["schedulerType"] != "simple":
-        return
     begin = call["startTime"] or math.floor(cloud.clock.now())
     if call["startTime"] is None and trigger.get("startTime"):
         begin = cloud.clock.date_of_stamp(trigger["startTime"])

@@ -15262,13 +15262,12 @@ def expunge_volume_later(cloud: Cloud, volume: Item, call: Call) -> None:
     expunge(cloud, "Volume", volume["uuid"])
 
 
-@on("removed", "PrimaryStorage")
-def clean_up_after_primary_storage(cloud: Cloud, ps: Item) -> None:
-    """Remove what was on a removed primary storage: virtual machines and volumes."""
-    for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
-        remove_record(cloud, volume["uuid"])
-        if volume["type"] == "Root":
-            cloud.remove("VmInstance", volume["vmInstanceUuid"])
+@named_in_rows
+def lose_volume(cloud: Cloud, volume: Item, call: Call) -> None:
+    """Remove a volume of a removed primary storage, and the virtual machine of a root volume."""
+    remove_record(cloud, volume["uuid"])
+    if volume["type"] == "Root":
+        cloud.remove("VmInstance", volume["vmInstanceUuid"])
 
 
 # snapshots
@@ -15461,20 +15460,6 @@ def has_no_usable_storage(cloud: Cloud, item: Item, call: Call) -> bool:
     return not any(is_usable(cloud.get("BackupStorage", uuid)) for uuid in uuids)
 
 
-@named_in_rows
-def choose_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
-    """Add a copy of an image on each given backup storage that is usable, to be downloaded."""
-    for uuid in dict.fromkeys(call["backupStorageUuids"]):
-        if is_usable(cloud.get("BackupStorage", uuid)):
-            add_copy(cloud, image, uuid, "Downloading")
-
-
-def add_copy(cloud: Cloud, image: Item, bs: Uuid, status: str) -> None:
-    """Add a copy of a new image on a backup storage. It has no path yet."""
-    place = {"imageUuid": image["uuid"], "backupStorageUuid": bs, "installPath": ""}
-    cloud.add("ImageBackupStorageRef", status=status, **place)
-
-
 def refuse_snapshot(snapshot: Item) -> ApiError:
     """Return the error of a snapshot that is not Ready (VolumeSnapshotTreeBase.java)."""
     name = f"snapshot[uuid:{snapshot['uuid']}, name:{snapshot['name']}]"
@@ -15550,7 +15535,8 @@ def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
     if not storages:
         raise no_storage_for_template(cloud, call, [*errors.values()])
     for bs in storages:
-        add_copy(cloud, image, bs, "Creating")
+        place = {"imageUuid": image["uuid"], "backupStorageUuid": bs, "installPath": ""}
+        cloud.add("ImageBackupStorageRef", status="Creating", **place)
     if snapshot:
         for uuid, error in errors.items():
             error_body = cloud.catalogue.error_body(error)

@@ -14710,16 +14710,6 @@ def set_vm_hostname(cloud: Cloud, call: Call) -> None:
         raise ApiError("SYS.1000", json.dumps(body, separators=(",", ":"))) from None
 
 
-@behaviour
-def delete_vm_ssh_key(cloud: Cloud, call: Call) -> None:
-    """Remove a key. An unknown virtual machine fails late (VmInstanceManagerImpl.java)."""
-    uuid = call["uuid"]
-    if not cloud.look("VmInstance", uuid):
-        details = f"Cannot find VmInstance[uuid:{uuid}], it may have been deleted"
-        raise ApiError("SYS.1000", details)
-    remove_tags(cloud, uuid, "sshkey::")
-
-
 # volumes of a virtual machine
 
 ALLOCATOR = "primaryStorage::allocator::uuid::"  # PrimaryStorageSystemTags.java

@@ -12014,12 +12014,8 @@ def find_nics(cloud: Cloud, chassis: Item, call: Call) -> None:
 # garbage collection (manual 4.6)
 
 
-@behaviour
-def trigger_gc_job(cloud: Cloud, call: Call) -> None:
-    collect(cloud, cloud.get("GarbageCollector", call["uuid"]))
-
-
-def collect(cloud: Cloud, job: Item) -> None:
+@named_in_rows
+def collect(cloud: Cloud, job: Item, call: Call | None = None) -> None:
     """Try a GC job: it is Done if its host or backup storage can be reached, else Idle again."""
     context = json.loads(job.get("context") or "{}")
     host = cloud.look("Host", context.get("hostUuid"))

@@ -12576,18 +12576,12 @@ def leave_deleting(cloud: Cloud, call: Call, error: ApiError) -> None:
 
 @on("removed", "BackupStorage")
 def clean_up_after_backup_storage(cloud: Cloud, storage: Item) -> None:
-    """Take the copies on a removed backup storage from images.
+    """Remove the images of which a removed backup storage had the only copy.
 
-    An image that is not complete, or without another copy, is removed (ImageCascadeExtension.java).
+    One that is not complete goes too, whatever copies it has (ImageCascadeExtension.java).
     """
     for image in cloud.find("Image", "backupStorageRefs.backupStorageUuid", storage["uuid"]):
-        copies = []
-        for ref in image["backupStorageRefs"]:
-            if ref["backupStorageUuid"] != storage["uuid"]:
-                copies.append(ref)
-        if copies and not is_incomplete(image):
-            cloud.change("Image", image["uuid"], backupStorageRefs=copies)
-        else:
+        if len(image["backupStorageRefs"]) == 1 or is_incomplete(image):
             cloud.remove("Image", image["uuid"])
     collect_for(cloud, storage["uuid"])
 

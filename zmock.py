@@ -12295,19 +12295,13 @@ def cache_image(cloud: Cloud, ps: Item, image: Item, host: Uuid | None) -> None:
 
 
 @named_in_rows
-def clean_up_cache(cloud: Cloud, ps: Item, call: Call) -> None:
-    """Remove the cached images that are gone and that no root volume needs.
+def has_images_of_roots(cloud: Cloud, ps: Item, call: Call) -> bool:
+    """Return True if each root volume on a primary storage has an image.
 
-    One root volume without an image keeps them all (ImageCacheCleaner.java).
+    Otherwise the cache is not cleaned up (ImageCacheCleaner.java).
     """
-    needed = set()
-    for volume in cloud.find("Volume", "primaryStorageUuid", ps["uuid"]):
-        if volume["type"] == "Root":
-            needed.add(volume.get("rootImageUuid"))
-    for cache in cloud.find("ImageCache", "primaryStorageUuid", ps["uuid"]):
-        is_needed = None in needed or cache["imageUuid"] in needed
-        if not is_needed and not cloud.look("Image", cache["imageUuid"]):
-            cloud.remove("ImageCache", cache["uuid"])
+    volumes = cloud.find("Volume", "primaryStorageUuid", ps["uuid"])
+    return all("rootImageUuid" in volume for volume in volumes if volume["type"] == "Root")
 
 
 @named_in_rows

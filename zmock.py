@@ -14608,23 +14608,16 @@ def has_iso(cloud: Cloud, vm: Item, call: Call) -> bool:
 
 
 @named_in_rows
-def has_several_isos(cloud: Cloud, vm: Item, call: Call) -> bool:
-    return len(isos_of(cloud, vm["uuid"])) > 1
-
-
-@named_in_rows
-def has_all_isos(cloud: Cloud, vm: Item, call: Call) -> bool:
-    return len(isos_of(cloud, vm["uuid"])) > 2
+def attached_isos(cloud: Cloud, vm: Item, call: Call) -> Item:
+    """Return the number of ISOs of a virtual machine."""
+    return {"number": len(isos_of(cloud, vm["uuid"]))}
 
 
 @named_in_rows
 def is_out_of_reach(cloud: Cloud, vm: Item, call: Call) -> bool:
     """Return True if an ISO cannot go to the primary storage of a virtual machine."""
-    ps, iso = storage_of_root(cloud, vm), call["isoUuid"]
-    for cache in cloud.find("ImageCache", "imageUuid", iso):
-        if cache["primaryStorageUuid"] == ps.get("uuid"):
-            return False
-    return bool(ps) and not goes_with(cloud, iso, ps)
+    ps = storage_of_root(cloud, vm)
+    return bool(ps) and not goes_with(cloud, call["isoUuid"], ps)
 
 
 @behaviour

@@ -13562,7 +13562,6 @@ OF_FIRST_START = (  # parameters of a creation that the first start needs
     "dataDiskOfferingUuids",
     "primaryStorageUuidForRootVolume",
 )
-OFFERED = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # by an instance offering
 
 
 def get_vm(cloud: Cloud, uuid: Uuid) -> Item:
@@ -13902,9 +13901,7 @@ def stop_users_in_cluster(cloud: Cloud, ps: Item, call: Call) -> None:
 )
 def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     """Add a virtual machine, and start it unless it is only to be created."""
-    vm = new_item(cloud, call)
-    uuid, l3s = vm["uuid"], call["l3NetworkUuids"]
-    offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
+    uuid, l3s = create(cloud, call)["inventory"]["uuid"], call["l3NetworkUuids"]
     host, cluster = call["hostUuid"], call["clusterUuid"]
     zone = None if host or cluster else call["zoneUuid"]
     cloud.change(
@@ -13912,9 +13909,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
         uuid,
         clusterUuid=None if host else cluster,
         zoneUuid=zone or cloud.get("L3Network", l3s[0])["zoneUuid"],
-        platform=cloud.get("Image", call["imageUuid"]).get("platform"),
         defaultL3NetworkUuid=call["defaultL3NetworkUuid"] or l3s[0],
-        **{name: offering.get(name) for name in OFFERED},
         **{name: call[name] for name in OF_FIRST_START},
     )
     for source in (call["instanceOfferingUuid"], call["imageUuid"]):
@@ -17604,6 +17599,7 @@ def call_of_long_job(cloud: Cloud, job: Item) -> Call:
 
 VMS_PER_HOST = 100
 OF_HOST = ("clusterUuid", "zoneUuid", "hypervisorType")  # fields that a virtual machine has too
+OFFERED = ("cpuNum", "cpuSpeed", "memorySize", "allocatorStrategy")  # by an instance offering
 GROUND = (  # what a large cloud takes from the demo cloud
     "Zone", "Cluster", "PrimaryStorage", "BackupStorage", "Image", "InstanceOffering",
     "DiskOffering", "L2Network", "L3Network",

@@ -11729,13 +11729,9 @@ def recompute_cpu_capacity(cloud: Cloud) -> None:
             cloud.change("Host", host["uuid"], totalCpuCapacity=host["cpuNum"] * ratio)
 
 
-HOST_CAPACITIES = (  # in the order of the answer of GetCpuMemoryCapacity
-    "totalCpuCapacity",
-    "availableCpuCapacity",
-    "totalMemoryCapacity",
-    "availableMemoryCapacity",
-    "cpuNum",
-)
+def zones_of(cloud: Cloud, call: Call) -> list[Uuid]:
+    """Return the zones that a call names, or all if it names none."""
+    return call["zoneUuids"] or [zone["uuid"] for zone in cloud.store.rows("Zone")]
 
 
 @behaviour
@@ -11745,22 +11741,27 @@ def get_cpu_memory_capacity(cloud: Cloud, call: Call) -> Item:
     The first of these lists that is given counts. All hosts that it names reserve memory. Of hosts
     that are named themselves, only the first does (HostCapacityReserveManagerImpl.java).
     """
-    everywhere = call["all"] and not call["zoneUuids"]
-    zones = [zone["uuid"] for zone in cloud.store.rows("Zone")] if everywhere else call["zoneUuids"]
+    zones, everywhere = zones_of(cloud, call), call["all"] and not call["zoneUuids"]
     keys = {"uuid": call["hostUuids"], "clusterUuid": call["clusterUuids"], "zoneUuid": zones}
-    key = next((key for key in keys if keys[key]), "uuid")
+    key = next((key for key in keys if keys[key]), "zoneUuid")
     hosts = []
-    for uuid in dict.fromkeys(keys[key] or ()):
+    for uuid in dict.fromkeys(keys[key]):
         hosts += cloud.find("Host", key, uuid)
     hypervisor = None if everywhere else call["hypervisorType"]
-    row, sums = cloud.catalogue.resource("Host"), dict.fromkeys(call.api.answers.split(), 0)
+    sums = Counter(dict.fromkeys(call.api.answers.split(), 0))
     for host in hosts:
         if is_usable(host) and hypervisor in (None, host["hypervisorType"]):
-            for name, field_name in zip(sums, HOST_CAPACITIES):
-                sums[name] += cloud.queries.value(row, host, field_name)
+            sums.update(
+                totalCpu=host["totalCpuCapacity"],
+                availableCpu=available_cpus(cloud, host),
+                totalMemory=host["totalMemoryCapacity"],
+                availableMemory=available_memory(cloud, host),
+                managedCpuNum=host["cpuNum"],
+            )
     reserved = [reserved_memory(cloud, host) for host in hosts]
     memory = sums["availableMemory"] - sum(reserved[:1] if key == "uuid" else reserved)
-    return sums | {"availableMemory": max(0, memory)}
+    sums["availableMemory"] = max(0, memory)
+    return sums
 
 
 def is_usable(item: Item) -> bool:
@@ -12768,10 +12769,8 @@ def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
 
     The ranges are those that are named, else those of networks, else those of zones.
     """
-    ranges = []
-    if call["ipRangeUuids"]:
-        ranges = [cloud.look("IpRange", uuid) for uuid in call["ipRangeUuids"]]
-    else:
+    ranges = [cloud.look("IpRange", uuid) for uuid in call["ipRangeUuids"] or ()]
+    if not ranges:
         for l3 in networks_of(cloud, call):
             ranges += cloud.find("IpRange", "l3NetworkUuid", l3)
     total = used = 0
@@ -12788,11 +12787,8 @@ def networks_of(cloud: Cloud, call: Call) -> list[Uuid]:
     """Return the uuids of the L3 networks that a call asks about: by uuid, by zone, or all."""
     if call["l3NetworkUuids"]:
         return call["l3NetworkUuids"]
-    zones = call["zoneUuids"] or [zone["uuid"] for zone in cloud.store.rows("Zone")]
-    networks = []
-    for zone in zones:
-        networks += [l3["uuid"] for l3 in cloud.find("L3Network", "zoneUuid", zone)]
-    return networks
+    zones = zones_of(cloud, call)
+    return [l3["uuid"] for l3 in cloud.store.rows("L3Network") if l3["zoneUuid"] in zones]
 
 
 @behaviour

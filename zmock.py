@@ -12605,7 +12605,17 @@ VXLAN_PORT = 4789
 ROUTERS = {"VirtualRouter", "vrouter"}  # the types of providers whose services need a router
 
 
-# ranges of addresses
+# nics, and ranges of addresses
+
+
+def nics_of(cloud: Cloud, vm: Uuid | None) -> list[Item]:
+    """Return the nics of a virtual machine."""
+    return cloud.find("VmNic", "vmInstanceUuid", vm)
+
+
+def ranges_of(cloud: Cloud, l3: Uuid | None) -> list[Item]:
+    """Return the ranges of addresses of an L3 network."""
+    return cloud.find("IpRange", "l3NetworkUuid", l3)
 
 
 def addresses(ip_range: Item) -> tuple[int, int]:
@@ -12663,7 +12673,7 @@ def overlapping_ip_range(cloud: Cloud, ip_range: Item, call: Call) -> Item | Non
     """Return a range of the same L2 network with an address of a new range, or None."""
     l3 = cloud.look("L3Network", ip_range["l3NetworkUuid"])
     for neighbour in cloud.find("L3Network", "l2NetworkUuid", l3["l2NetworkUuid"]):
-        for other in cloud.find("IpRange", "l3NetworkUuid", neighbour["uuid"]):
+        for other in ranges_of(cloud, neighbour["uuid"]):
             if overlap(addresses(ip_range), addresses(other)):
                 return other
     return None
@@ -12673,7 +12683,7 @@ def overlapping_ip_range(cloud: Cloud, ip_range: Item, call: Call) -> Item | Non
 def range_of_other_cidr(cloud: Cloud, ip_range: Item, call: Call) -> Item | None:
     """Return a range of the same L3 network in another network than a new range, with both."""
     new = cidr_of(ip_range)
-    for other in cloud.find("IpRange", "l3NetworkUuid", ip_range["l3NetworkUuid"]):
+    for other in ranges_of(cloud, ip_range["l3NetworkUuid"]):
         old = cidr_of(other)
         if old != new:
             return {"uuid": other["uuid"], "cidr": old, "newCidr": new}
@@ -12706,7 +12716,7 @@ def is_taken(cloud: Cloud, l3: Uuid, ip: str) -> bool:
 
 def range_with(cloud: Cloud, l3: Uuid, ip: str) -> Item | None:
     """Return the range of an L3 network that has an address, or None."""
-    for ip_range in cloud.find("IpRange", "l3NetworkUuid", l3):
+    for ip_range in ranges_of(cloud, l3):
         if is_in_range(ip, ip_range):
             return ip_range
     return None
@@ -12735,7 +12745,7 @@ def free_ip(cloud: Cloud, l3: Uuid, strategy: str = RANDOM_IP) -> tuple[str, Ite
     network = cloud.look("L3Network", l3)
     if not network:
         raise ApiError("SYS.1003", f"Unable to find L3Network[uuid:{l3}], it may have been deleted")
-    ranges = sorted(cloud.find("IpRange", "l3NetworkUuid", l3), key=addresses)
+    ranges = sorted(ranges_of(cloud, l3), key=addresses)
     is_random = strategy == RANDOM_IP and cloud.settings.addresses == "random"
     for number, ip_range in numbers_of(cloud, ranges, addresses, is_random):
         ip = str(ipaddress.IPv4Address(number))
@@ -12772,7 +12782,7 @@ def get_ip_address_capacity(cloud: Cloud, call: Call) -> Item:
     ranges = [cloud.look("IpRange", uuid) for uuid in call["ipRangeUuids"] or ()]
     if not ranges:
         for l3 in networks_of(cloud, call):
-            ranges += cloud.find("IpRange", "l3NetworkUuid", l3)
+            ranges += ranges_of(cloud, l3)
     total = used = 0
     for ip_range in ranges:
         first, last = addresses(ip_range)
@@ -12807,7 +12817,7 @@ def free_ips(cloud: Cloud, call: Call) -> Item:
     Each range adds at least one. Its limit is what is left of `limit` when the addresses of all
     ranges before are taken off, after each range anew (L3BasicNetwork.java APIGetFreeIpMsg).
     """
-    ranges = cloud.find("IpRange", "l3NetworkUuid", call["l3NetworkUuid"])
+    ranges = ranges_of(cloud, call["l3NetworkUuid"])
     if call["ipRangeUuid"]:
         ranges = [cloud.look("IpRange", call["ipRangeUuid"])]
     inventories: list[Item] = []
@@ -12835,7 +12845,7 @@ def first_free(cloud: Cloud, ip_range: Item, start: str, limit: float) -> list[I
 @behaviour
 def check_ip_availability(cloud: Cloud, call: Call) -> Item:
     l3, ip = call["l3NetworkUuid"], call["ip"]
-    gateways = [ip_range["gateway"] for ip_range in cloud.find("IpRange", "l3NetworkUuid", l3)]
+    gateways = [ip_range["gateway"] for ip_range in ranges_of(cloud, l3)]
     exists = range_with(cloud, l3, ip) is not None and ip not in gateways
     return {"available": exists and not is_taken(cloud, l3, ip)}
 
@@ -12916,7 +12926,7 @@ def remove_route(cloud: Cloud, call: Call, error: ApiError) -> None:
 @named_in_rows
 def range_without_router(cloud: Cloud, l3: Item, call: Call) -> Item | None:
     """Return a range whose CIDR does not have the address of a router, or None."""
-    for ip_range in cloud.find("IpRange", "l3NetworkUuid", l3["uuid"]):
+    for ip_range in ranges_of(cloud, l3["uuid"]):
         if not contains(ip_range["networkCidr"], call["routerInterfaceIp"]):
             return ip_range
     return None
@@ -12938,7 +12948,7 @@ def add_router_ip(cloud: Cloud, l3: Item, call: Call) -> None:
 def get_l3_network_router_interface_ip(cloud: Cloud, call: Call) -> Item:
     """Return the address that was set, else the gateway of the first range."""
     body = answer_facts(cloud, call)
-    for ip_range in cloud.find("IpRange", "l3NetworkUuid", call["l3NetworkUuid"]):
+    for ip_range in ranges_of(cloud, call["l3NetworkUuid"]):
         body.setdefault("routerInterfaceIp", ip_range["gateway"])
     return body
 
@@ -13100,7 +13110,7 @@ def add_vteps(cloud: Cloud, vm: Item) -> None:
     Its host has one for each pool (KVMRealizeL2VxlanNetworkBackend.java).
     """
     host = cloud.look("Host", vm.get("hostUuid"))
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+    for nic in nics_of(cloud, vm["uuid"]):
         l3 = cloud.look("L3Network", nic.get("l3NetworkUuid"))
         l2 = cloud.look("L2Network", l3.get("l2NetworkUuid"))
         if l2.get("type") != "VxlanNetwork":
@@ -13215,7 +13225,7 @@ def is_in_reach(cloud: Cloud, nic: Item, call: Call) -> bool:
 def get_v_router_route_table(cloud: Cloud, call: Call) -> Item:
     """Return the routes of a router: to the networks of its nics, and those of its table."""
     router, routes = call["virtualRouterVmUuid"], []
-    for nic in cloud.find("VmNic", "vmInstanceUuid", router):
+    for nic in nics_of(cloud, router):
         if network := network_of(f"{nic.get('ip')}/{nic.get('netmask')}"):
             route = {"type": "DirectConnect", "destination": str(network), "target": nic["ip"]}
             routes.append(route | {"distance": 0})
@@ -13497,7 +13507,7 @@ def add_members(cloud: Cloud, group: Item, call: Call) -> None:
 def users_of_nics(cloud: Cloud, vm: Item, type: str) -> Iterator[Item]:
     """Yield the objects of a type that serve a nic of a virtual machine."""
     row = cloud.catalogue.resources[type]
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+    for nic in nics_of(cloud, vm["uuid"]):
         yield from list(cloud.queries.find(row, "vmNicUuid", nic["uuid"]))
 
 
@@ -13639,7 +13649,7 @@ def hosts_on_networks(cloud: Cloud, vm: Item, exclude: Uuid | None) -> list[Item
     """Return the hosts in clusters that have the networks of a virtual machine."""
     l3s = vm.get("l3NetworkUuids")
     if not l3s:
-        nics = cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
+        nics = nics_of(cloud, vm["uuid"])
         l3s = [nic.get("l3NetworkUuid", "null") for nic in nics]
     if not l3s and not exclude:
         details = "l3Network uuids can not be empty AttachedL2NetworkAllocatorFlow"
@@ -13663,7 +13673,7 @@ def clusters_of(cloud: Cloud, l3: Uuid | None) -> list[Uuid]:
 
 def has_networks(cloud: Cloud, cluster: Uuid, vm: Uuid | None) -> bool:
     """Return True if a cluster has the networks of a virtual machine."""
-    nics = cloud.find("VmNic", "vmInstanceUuid", vm)
+    nics = nics_of(cloud, vm)
     return all(cluster in clusters_of(cloud, nic.get("l3NetworkUuid")) for nic in nics)
 
 
@@ -13977,7 +13987,7 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
         yield "volume"
     for l3 in vm.get("l3NetworkUuids", ()):
         add_nic(cloud, get_vm(cloud, uuid), l3)
-    add_servers(cloud, vm, cloud.find("VmNic", "vmInstanceUuid", uuid))
+    add_servers(cloud, vm, nics_of(cloud, uuid))
     give_addresses(cloud, uuid)
     yield "nic"
     get_vm(cloud, uuid)
@@ -14206,7 +14216,7 @@ def untag_taken_addresses(cloud: Cloud, vm: Item, call: Call) -> None:
 
 def release_parts(cloud: Cloud, uuid: Uuid) -> None:
     """Free the addresses of a virtual machine, delete its root volume, detach its data volumes."""
-    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+    for nic in nics_of(cloud, uuid):
         set_address(cloud, nic, None, {})
     deletes_data = configured(cloud, "vm", "dataVolume.deleteOnVmDestroy")
     for volume in cloud.find("Volume", "vmInstanceUuid", uuid):
@@ -14408,7 +14418,7 @@ def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
 def add_nic(cloud: Cloud, vm: Item, l3: Uuid, use: int = 0) -> None:
     """Add a nic on a network. That of a router says what it is for, by default as the network."""
     nics = {}
-    for nic in cloud.find("VmNic", "vmInstanceUuid", vm["uuid"]):
+    for nic in nics_of(cloud, vm["uuid"]):
         nics[nic["deviceId"]] = nic.get("l3NetworkUuid")
     if l3 in nics.values():
         raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")  # sic
@@ -14444,7 +14454,7 @@ def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | N
     It is `ip` on the network `l3`, else that of a tag staticIp::, else that of the network's router
     for the guest nic of one, else a free one.
     """
-    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+    for nic in nics_of(cloud, uuid):
         if nic.get("ip"):
             continue
         network = nic.get("l3NetworkUuid")
@@ -14465,7 +14475,7 @@ def ip_of_router(cloud: Cloud, l3: Uuid) -> str | None:
     """
     network, ip = cloud.look("L3Network", l3), rest_of_tag(cloud, l3, "routerInterfaceIp::")
     if ROUTERS & providers_of(cloud, network, "SNAT") or network["type"] == "L3VpcNetwork":
-        ip = ip or cloud.find("IpRange", "l3NetworkUuid", l3)[0]["gateway"]
+        ip = ip or ranges_of(cloud, l3)[0]["gateway"]
     return None if ip and is_taken(cloud, l3, ip) else ip
 
 
@@ -14512,7 +14522,7 @@ def forget_network(cloud: Cloud, nic: Item) -> None:
     remove_tags(cloud, vm["uuid"], f"staticIp::{l3}::")
     if vm.get("defaultL3NetworkUuid") not in (None, l3):
         return
-    nics = cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])
+    nics = nics_of(cloud, vm["uuid"])
     nics.sort(key=operator.itemgetter("deviceId"))
     default = nics[0].get("l3NetworkUuid") if nics else None
     cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=default)
@@ -14565,7 +14575,7 @@ def release_nics(cloud: Cloud, nics: list[Item], moves_appliances: bool = False)
 def set_vm_static_ip(cloud: Cloud, call: Call) -> None:
     """Give the nic on a network an address at once."""
     uuid, l3, ip = call["vmInstanceUuid"], call["l3NetworkUuid"], call["ip"]
-    for nic in cloud.find("VmNic", "vmInstanceUuid", uuid):
+    for nic in nics_of(cloud, uuid):
         if nic.get("l3NetworkUuid") == l3 and nic.get("ip") != ip:
             set_address(cloud, nic, *required_ip(cloud, l3, ip))
     put_tag_in_place(cloud, uuid, f"staticIp::{l3}::", ip)
@@ -14765,7 +14775,7 @@ def add_vip_of_router(cloud: Cloud, router: Item, guest: Uuid | None) -> None:
     """
     names = ("l3NetworkUuid", "ip", "netmask", "gateway", "ipRangeUuid")
     providers = providers_of(cloud, cloud.look("L3Network", guest), "SNAT")
-    for nic in cloud.find("VmNic", "vmInstanceUuid", router["uuid"]):
+    for nic in nics_of(cloud, router["uuid"]):
         if int(nic["metaData"]) & PUBLIC_NIC:
             vip = cloud.add(
                 "Vip",
@@ -14840,7 +14850,7 @@ def check_offering(cloud: Cloud, l3: Item, offering: Item, vip: Item | None) -> 
             f"{other}[uuid:{vip['uuid']}]'s; {cure} "
             "a particular virtual router offering for the L3Network"
         )
-    ranges, others = (cloud.find("IpRange", "l3NetworkUuid", uuid) for uuid in (l3["uuid"], public))
+    ranges, others = (ranges_of(cloud, uuid) for uuid in (l3["uuid"], public))
     if any(overlap(addresses(a), addresses(b)) for a, b in itertools.product(ranges, others)):
         reason = "virtual router network overlaps with private network in ip "
         raise ApiError("SYS.1007", f"cannot create virtual Router vm while {reason}")
@@ -14894,11 +14904,11 @@ def overlapping_nic(cloud: Cloud, item: Item, call: Call) -> Item | None:
     """
 
     def cidr_of(l3: Uuid) -> ipaddress.IPv4Network | None:
-        ranges = cloud.find("IpRange", "l3NetworkUuid", l3)
+        ranges = ranges_of(cloud, l3)
         return network_of(ranges[0]["networkCidr"]) if ranges else None
 
     cidr = cidr_of(call["l3NetworkUuid"] or item["uuid"])
-    for nic in cloud.find("VmNic", "vmInstanceUuid", call["vmInstanceUuid"]):
+    for nic in nics_of(cloud, call["vmInstanceUuid"]):
         if not cidr:
             raise ApiError("SYS.1000", "No value present")
         other = cidr_of(nic.get("l3NetworkUuid"))
@@ -14968,7 +14978,7 @@ def clone_of(cloud: Cloud, call: Call, source: Item, name: str) -> Item:
 
 def copy_parts(cloud: Cloud, source: Uuid, vm: Item, with_data: bool) -> None:
     """Give a virtual machine nics on the networks of another one, and volumes of the same sizes."""
-    nics = cloud.find("VmNic", "vmInstanceUuid", source)
+    nics = nics_of(cloud, source)
     for nic in sorted(nics, key=operator.itemgetter("deviceId")):
         if "l3NetworkUuid" in nic:
             add_nic(cloud, vm, nic["l3NetworkUuid"])

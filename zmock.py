@@ -13969,8 +13969,7 @@ def start_for_the_first_time(cloud: Cloud, uuid: Uuid, with_volumes: bool = Fals
     wanted = {"uuid": vm.get("hostUuid"), "clusterUuid": vm.get("clusterUuid")}
     cloud.change("VmInstance", uuid, hostUuid=None)
     yield from bring_up(cloud, uuid, wanted, with_volumes)
-    host, done = get_vm(cloud, uuid)["hostUuid"], dict.fromkeys(OF_FIRST_START)
-    cloud.change("VmInstance", uuid, lastHostUuid=host, **done)
+    cloud.change("VmInstance", uuid, lastHostUuid=get_vm(cloud, uuid)["hostUuid"])
 
 
 def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False) -> Stages:
@@ -13985,12 +13984,14 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
     make_volumes(cloud, get_vm(cloud, uuid))
     if with_volumes:
         yield "volume"
+    present = [nic.get("l3NetworkUuid") for nic in nics_of(cloud, uuid)]
     for l3 in vm.get("l3NetworkUuids", ()):
-        add_nic(cloud, get_vm(cloud, uuid), l3)
+        if l3 not in present:
+            add_nic(cloud, get_vm(cloud, uuid), l3)
     add_servers(cloud, vm, nics_of(cloud, uuid))
     give_addresses(cloud, uuid)
+    cloud.change("VmInstance", uuid, **dict.fromkeys(OF_FIRST_START))
     yield "nic"
-    get_vm(cloud, uuid)
     yield "start"
     refuse_unless(cloud, uuid, "Starting")
     boot_once(cloud, uuid)
@@ -14417,12 +14418,8 @@ def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
 
 def add_nic(cloud: Cloud, vm: Item, l3: Uuid, use: int = 0) -> None:
     """Add a nic on a network. That of a router says what it is for, by default as the network."""
-    nics = {}
-    for nic in nics_of(cloud, vm["uuid"]):
-        nics[nic["deviceId"]] = nic.get("l3NetworkUuid")
-    if l3 in nics.values():
-        raise refused(f"Can't add same uuid in the l3Network,uuid: {l3}")  # sic
-    device = next(number for number in itertools.count() if number not in nics)
+    numbers = {nic["deviceId"] for nic in nics_of(cloud, vm["uuid"])}
+    device = next(number for number in itertools.count() if number not in numbers)
     digits = f"fa{cloud.random.getrandbits(32):08x}{device:02x}"
     custom = f"customMac::{l3}::"
     mac = (rest_of_tag(cloud, vm["uuid"], custom) or "").lower()

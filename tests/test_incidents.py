@@ -216,6 +216,25 @@ async def test_a_restart_loses_the_jobs_fails_the_long_jobs_and_stops_what_was_o
     assert (await mock.act("vm-instances", named("vm-ci-1"), "startVmInstance"))["state"] == "Running"  # and no line is blocked
 
 
+@each("stopped_at", (0, 3, 6, 8))
+@each("strategy", ("InstantStart", "JustCreate"))
+async def test_a_machine_whose_first_start_is_interrupted_starts_later_with_each_part_once(mock, strategy, stopped_at):
+    await submit(mock, "POST", "/vm-instances", {"params": VM | {"strategy": strategy}})
+    (vm,) = await mock.query("vm-instances", "name=v")
+    if strategy == "JustCreate":
+        await mock.advance(10)
+        await submit(mock, "PUT", f"/vm-instances/{vm['uuid']}/actions", {"startVmInstance": {}})
+    await mock.advance(stopped_at)
+    await strike(mock, "management-node-restart", {})
+    started = await mock.act("vm-instances", vm["uuid"], "startVmInstance")
+    assert (started["state"], len(started["vmNics"]), len(started["allVolumes"])) == ("Running", 1, 1)
+    await mock.act("vm-instances", vm["uuid"], "stopVmInstance")
+    await mock.delete("vm-instances/nics", started["vmNics"][0]["uuid"])
+    await mock.call("AttachL3NetworkToVm", vmInstanceUuid=vm["uuid"], l3NetworkUuid=named("l3-public"))
+    (nic,) = (await mock.act("vm-instances", vm["uuid"], "startVmInstance"))["vmNics"]
+    assert nic["l3NetworkUuid"] == named("l3-public")
+
+
 async def test_what_was_destroyed_before_a_restart_is_expunged_in_its_time(mock):
     await mock.delete("vm-instances", named("vm-web-1"))
     await strike(mock, "management-node-restart", {})

@@ -11899,11 +11899,10 @@ def kvm_run_shell(cloud: Cloud, call: Call) -> Stages:
 # on a host and off it
 
 
-def put_on_host(cloud: Cloud, uuid: Uuid, host: Item) -> None:
-    vm = cloud.look("VmInstance", uuid)
+def put_on_host(cloud: Cloud, vm: Item, host: Item) -> None:
     cloud.change(
         "VmInstance",
-        uuid,
+        vm["uuid"],
         hostUuid=host["uuid"],
         clusterUuid=host["clusterUuid"],
         zoneUuid=host["zoneUuid"],
@@ -11912,16 +11911,13 @@ def put_on_host(cloud: Cloud, uuid: Uuid, host: Item) -> None:
     )
 
 
-def leave_host(cloud: Cloud, uuid: Uuid, state: str) -> None:
+def leave_host(cloud: Cloud, vm: Item, state: str) -> None:
     """Take a virtual machine off its host, into a state."""
-    vm = cloud.look("VmInstance", uuid)
-    if not vm:
-        return
     last = vm.get("hostUuid") or vm.get("lastHostUuid")
     changes = {"state": state, "hostUuid": None, "lastHostUuid": last, "stateBefore": None}
     if "status" in vm:  # a router
         changes["status"] = "Disconnected"
-    cloud.change("VmInstance", uuid, **changes)
+    cloud.change("VmInstance", vm["uuid"], **changes)
     if state in ("Stopped", "Destroyed"):
         cloud.notice(state.lower(), "VmInstance", vm)  # stopped, destroyed
 
@@ -13811,7 +13807,7 @@ def move_away(cloud: Cloud, vm: Item) -> bool:
         host = pick_host(cloud, vm, vm["hostUuid"])
     except ApiError:
         return False
-    put_on_host(cloud, vm["uuid"], host)
+    put_on_host(cloud, vm, host)
     set_state_of_vm(cloud, vm["uuid"], "Running")
     cloud.notice("moved", "VmInstance", get_vm(cloud, vm["uuid"]))
     return True
@@ -13827,7 +13823,7 @@ def evacuate_host(cloud: Cloud, host: Item, call: Call) -> None:
     for vm in cloud.find("VmInstance", "hostUuid", host["uuid"]):
         if vm["state"] in ("Running", "Paused"):
             if not move_away(cloud, vm):
-                leave_host(cloud, vm["uuid"], "Stopped")
+                leave_host(cloud, vm, "Stopped")
         elif vm["state"] != "Unknown":
             staying.append(vm["uuid"])
     if staying and not configured(cloud, "host", "maintenanceMode.ignoreError"):
@@ -13866,7 +13862,7 @@ def clean_up_after_host(cloud: Cloud, host: Item) -> None:
             cloud.change("VmInstance", vm["uuid"], hostUuid=None)
         else:
             add_gc_job_if_away(cloud, vm, host, "StopVmGC", f"stop-vm-{vm['uuid']}-{vm['name']}")
-            leave_host(cloud, vm["uuid"], "Stopped")
+            leave_host(cloud, vm, "Stopped")
     collect_for(cloud, host["uuid"])
     sentence = "the host[uuid:%s, name:%s] went away"
     arguments = [host["uuid"], host["name"]]
@@ -13893,7 +13889,7 @@ def stop_users_in_cluster(cloud: Cloud, ps: Item, call: Call) -> None:
         if vm["type"] == "ApplianceVm":
             move_or_remove(cloud, vm)
         elif vm["state"] in ("Running", "Paused", "Unknown") and status == "Connected":
-            leave_host(cloud, vm["uuid"], "Stopped")
+            leave_host(cloud, vm, "Stopped")
 
 
 # the life of a virtual machine
@@ -13978,7 +13974,7 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
     `wanted` are values of the keys of the host.
     """
     vm = get_vm(cloud, uuid)
-    put_on_host(cloud, uuid, pick_host(cloud, vm, **wanted))
+    put_on_host(cloud, vm, pick_host(cloud, vm, **wanted))
     yield "host"
     refuse_unless(cloud, uuid, "Starting")
     make_volumes(cloud, get_vm(cloud, uuid))
@@ -14083,13 +14079,13 @@ def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
         set_state_of_vm(cloud, vm["uuid"], "Stopping")
         yield "work"
         refuse_unless(cloud, vm["uuid"], "Stopping")
-        leave_host(cloud, vm["uuid"], "Stopped")
+        leave_host(cloud, get_vm(cloud, vm["uuid"]), "Stopped")
     return cloud.inventory_of("VmInstance", vm["uuid"])
 
 
 @named_in_rows
 def stop_at_once(cloud: Cloud, vm: Item, call: Call) -> None:
-    leave_host(cloud, vm["uuid"], "Stopped")
+    leave_host(cloud, vm, "Stopped")
 
 
 def change_for_a_while(cloud: Cloud, uuid: Uuid, meanwhile: str, state: str) -> Stages:
@@ -14132,11 +14128,10 @@ def migrate_vm(cloud: Cloud, call: Call) -> Stages:
     pick_host(cloud, vm, source, uuid=call["hostUuid"])  # refuses if there is none
     set_state_of_vm(cloud, uuid, "Migrating")
     yield "choose"
-    get_vm(cloud, uuid)
     yield "move"
     refuse_unless(cloud, uuid, "Migrating")
     host = pick_host(cloud, vm, source, uuid=call["hostUuid"])
-    put_on_host(cloud, uuid, host)
+    put_on_host(cloud, vm, host)
     move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
     set_state_of_vm(cloud, uuid, "Running")
     cloud.notice("moved", "VmInstance", get_vm(cloud, uuid))
@@ -14177,7 +14172,7 @@ def destroy(cloud: Cloud, vm: Item) -> None:
     uuid = vm["uuid"]
     host = cloud.look("Host", vm.get("hostUuid"))
     add_gc_job_if_away(cloud, vm, host, "DeleteVmGC", f"vm-{uuid}")
-    leave_host(cloud, uuid, "Destroyed")
+    leave_host(cloud, vm, "Destroyed")
     for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
         cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
     release_parts(cloud, uuid)
@@ -18348,7 +18343,7 @@ def interrupt_item(cloud: Cloud, row: Resource, uuid: Uuid) -> None:
             cloud.remove(row.name, uuid)
         elif row.name == "VmInstance" and key != "status":
             has_run = item.get("rootVolumeUuid")
-            leave_host(cloud, uuid, changes["state"] if has_run else "Created")
+            leave_host(cloud, item, changes["state"] if has_run else "Created")
         elif row.name == "Host" and key == "status":
             if uuid in cloud.outages.hosts:
                 cloud.change("Host", uuid, status="Disconnected")

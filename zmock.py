@@ -12332,15 +12332,6 @@ def hosts_of_storage(cloud: Cloud, ps: Item) -> list[Uuid]:
     return [uuid for uuid in uuids if uuid not in ps.get("unseenHostUuids", ())]
 
 
-def local_disks(cloud: Cloud, ps: Item, hosts: list[Uuid]) -> list[Item]:
-    """Return the disks that hosts have of a local storage (HostDiskCapacity)."""
-    disks = []
-    for host in hosts:
-        disk = {"hostUuid": host, **dict.fromkeys(STORAGE_CAPACITIES, LOCAL_DISK)}
-        disks.append(disk | {"availableCapacity": free_on_host(cloud, ps, host)})
-    return disks
-
-
 def free_on_host(cloud: Cloud, ps: Item, host: Uuid) -> int:
     """Return the bytes that volumes, their snapshots and cached images leave on a host's disk."""
     free = LOCAL_DISK
@@ -12430,11 +12421,15 @@ def move_local_refs(cloud: Cloud, volume: Uuid | None, host: Uuid) -> None:
 @behaviour
 def get_local_storage_host_disk_capacity(cloud: Cloud, call: Call) -> Item:
     """Answer the disks of the hosts of a local storage, zeros for one that it has not seen."""
-    ps, host = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), call["hostUuid"]
-    if host and host not in hosts_of_storage(cloud, ps):
-        return {"inventories": [{"hostUuid": host, **dict.fromkeys(STORAGE_CAPACITIES, 0)}]}
-    hosts = [host] if host else hosts_of_storage(cloud, ps)
-    return {"inventories": local_disks(cloud, ps, hosts)}
+    ps, inventories = cloud.get("PrimaryStorage", call["primaryStorageUuid"]), []
+    seen = hosts_of_storage(cloud, ps)
+    for host in [call["hostUuid"]] if call["hostUuid"] else seen:
+        disk = {"hostUuid": host, **dict.fromkeys(STORAGE_CAPACITIES, 0)}
+        if host in seen:
+            disk |= dict.fromkeys(STORAGE_CAPACITIES, LOCAL_DISK)
+            disk["availableCapacity"] = free_on_host(cloud, ps, host)
+        inventories.append(disk)
+    return {"inventories": inventories}
 
 
 # monitors and users of storage

@@ -12794,15 +12794,6 @@ def networks_of(cloud: Cloud, call: Call) -> list[Uuid]:
 
 @behaviour
 def get_free_ip_of_l3_network(cloud: Cloud, call: Call) -> Item:
-    return free_ips(cloud, call)
-
-
-@behaviour
-def get_free_ip_of_ip_range(cloud: Cloud, call: Call) -> Item:
-    return free_ips(cloud, call)
-
-
-def free_ips(cloud: Cloud, call: Call) -> Item:
     """Return free addresses of a range or of an L3 network, from `start` on, in order.
 
     Each range adds at least one. Its limit is what is left of `limit` when the addresses of all
@@ -12819,6 +12810,11 @@ def free_ips(cloud: Cloud, call: Call) -> Item:
             break
         remaining -= len(inventories)
     return {"inventories": inventories}
+
+
+@behaviour
+def get_free_ip_of_ip_range(cloud: Cloud, call: Call) -> Item:
+    return get_free_ip_of_l3_network(cloud, call)
 
 
 def first_free(cloud: Cloud, ip_range: Item, start: str, limit: float) -> list[Item]:

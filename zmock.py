@@ -14506,9 +14506,8 @@ def forget_network(cloud: Cloud, nic: Item) -> None:
     if vm.get("defaultL3NetworkUuid") not in (None, l3):
         return
     nics = nics_of(cloud, vm["uuid"])
-    nics.sort(key=operator.itemgetter("deviceId"))
-    default = nics[0].get("l3NetworkUuid") if nics else None
-    cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=default)
+    first = min(nics, key=operator.itemgetter("deviceId"), default={})
+    cloud.change("VmInstance", vm["uuid"], defaultL3NetworkUuid=first.get("l3NetworkUuid"))
 
 
 @on("removed", "L3Network")

@@ -14227,7 +14227,7 @@ def update_vm_instance(cloud: Cloud, call: Call) -> Item:
     """
     before = get_vm(cloud, call["uuid"])
     update(cloud, call)
-    resize_vm(cloud, before, {})
+    fit_into_host(cloud, before)
     for tag in call.system_tags:
         if tag.startswith("iso::"):
             put_iso_first(cloud, before["uuid"], tag.split("::")[1])
@@ -14256,22 +14256,21 @@ def change_instance_offering(cloud: Cloud, call: Call) -> Item:
     before = get_vm(cloud, call["vmInstanceUuid"])
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
     changes = {name: offering[name] for name in ("cpuNum", "memorySize", "allocatorStrategy")}
-    resize_vm(cloud, before, changes | {"instanceOfferingUuid": offering["uuid"]})
+    cloud.change("VmInstance", before["uuid"], instanceOfferingUuid=offering["uuid"], **changes)
+    fit_into_host(cloud, before)
     return cloud.inventory_of("VmInstance", before["uuid"])
 
 
 MEMORY_STEP = 128 << 20  # bytes by which the memory of a running virtual machine grows
 
 
-def resize_vm(cloud: Cloud, before: Item, changes: Item) -> None:
-    """Change a virtual machine. While it runs, its memory grows in steps, if its host has room."""
-    vm = get_vm(cloud, before["uuid"]) | changes
+def fit_into_host(cloud: Cloud, before: Item) -> None:
+    """Let the memory of a running virtual machine grow in steps. Refuse what its host lacks."""
+    vm = get_vm(cloud, before["uuid"])
     cpus, memory = vm["cpuNum"] - before["cpuNum"], vm["memorySize"] - before["memorySize"]
     if before["state"] == "Running" and memory:
         memory = max(1, (memory + MEMORY_STEP // 2) // MEMORY_STEP) * MEMORY_STEP
-        changes = changes | {"memorySize": before["memorySize"] + memory}
-    if changes:
-        cloud.change("VmInstance", before["uuid"], **changes)
+        cloud.change("VmInstance", vm["uuid"], memorySize=before["memorySize"] + memory)
     host = cloud.look("Host", before.get("hostUuid"))
     lacks = host and (available_cpus(cloud, host) < 0 or available_memory(cloud, host) < 0)
     if lacks and (cpus or memory):

@@ -13384,30 +13384,16 @@ def get_network_service_types(cloud: Cloud, call: Call) -> Item:
 # limits of traffic
 
 
-def limits_of(cloud: Cloud, call: Call) -> list[Item]:
-    """Return the limits of a virtual IP, or of one of its ports."""
-    limits = cloud.find("VipQos", "vipUuid", call["uuid"])
-    return [limit for limit in limits if limit.get("port") == call["port"]]
-
-
 @behaviour
 def set_vip_qos(cloud: Cloud, call: Call) -> Item:
     """Limit a virtual IP, or one of its ports. A bandwidth that is not given stays."""
-    limits = limits_of(cloud, call)
-    if not limits:
-        new = {"vipUuid": call["uuid"], "port": call["port"], "type": "VirtualRouter"}
-        limits = [cloud.add("VipQos", **new)]
-    uuid = limits[0]["uuid"]
+    limits = cloud.find("VipQos", "vipUuid", call["uuid"])
+    same = (limit for limit in limits if limit.get("port") == call["port"])
+    limit = next(same, None) or cloud.add("VipQos", vipUuid=call["uuid"], port=call["port"])
     for name in ("inboundBandwidth", "outboundBandwidth"):
         if call[name]:
-            cloud.change("VipQos", uuid, **{name: call[name]})
-    return cloud.inventory_of("VipQos", uuid)
-
-
-@behaviour
-def delete_vip_qos(cloud: Cloud, call: Call) -> None:
-    for limit in limits_of(cloud, call):
-        cloud.remove("VipQos", limit["uuid"])
+            cloud.change("VipQos", limit["uuid"], **{name: call[name]})
+    return cloud.inventory_of("VipQos", limit["uuid"])
 
 
 # security groups

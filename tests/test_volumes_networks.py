@@ -314,6 +314,9 @@ async def test_a_vip_has_one_limit_and_each_of_its_ports_has_one(cloud):
     assert await limits() == {None: (2 * mib, 4 * mib), 80: (None, 3 * mib)}
     await cloud.call("DeleteVipQos", uuid=vip)
     assert await limits() == {80: (None, 3 * mib)}
+    await cloud.call("SetVipQos", uuid=vip, port=443, inboundBandwidth=mib)
+    await cloud.call("DeleteVipQos", uuid=vip, port=443)
+    assert await limits() == {80: (None, 3 * mib)}
     await cloud.delete("vips", vip)
     assert not cloud.cloud.store.count("VipQos")
 

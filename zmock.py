@@ -12592,7 +12592,6 @@ def is_incomplete(image: Item) -> bool:
 DHCP_SERVER = "flatNetwork::DhcpServer::"  # FlatNetworkSystemTags.java
 BRIDGE = "kvm::bridge::"  # KVMSystemTags.java
 CIDR_OF_CLUSTER = re.compile(r".*::clusterUuid::(.*)::cidr::\{(.*)\}")  # VxlanSystemTags.java
-VXLAN_PORT = 4789
 ROUTERS = {"VirtualRouter", "vrouter"}  # the types of providers whose services need a router
 
 
@@ -13111,8 +13110,6 @@ def add_vteps(cloud: Cloud, vm: Item) -> None:
                 hostUuid=host["uuid"],
                 clusterUuid=host["clusterUuid"],
                 vtepIp=host["managementIp"],
-                port=VXLAN_PORT,
-                type="KVM_HOST_VXLAN",
             )
 
 

@@ -14624,8 +14624,6 @@ def set_vm_boot_order(cloud: Cloud, call: Call) -> Item:
     uuid, order = call["uuid"], call["bootOrder"]
     remove_tags(cloud, uuid, "bootOrder::")
     remove_tags(cloud, uuid, "cdromBootOnce::")
-    if order == []:
-        raise ApiError("SYS.1000", "bootOrder:: is not a valid tag")
     if order:
         add_tag_of_server(cloud, "VmInstance", uuid, f"bootOrder::{','.join(order)}", inherent=True)
     once = "cdromBootOnce::true"

@@ -14262,21 +14262,15 @@ def fit_into_host(cloud: Cloud, before: Item) -> None:
         raise refused(text, ApiError("HOST_ALLOCATION.1000", text))
 
 
-@behaviour(copy="Make the new root volume")
-def change_vm_image(cloud: Cloud, call: Call) -> Stages:
-    """Replace the root volume by one of another image."""
-    uuid = call["vmInstanceUuid"]
-    yield "copy"
-    vm, image = get_vm(cloud, uuid), cloud.get("Image", call["imageUuid"])
-    old = cloud.get("Volume", vm["rootVolumeUuid"])
+@named_in_rows
+def replace_root_volume(cloud: Cloud, vm: Item, call: Call) -> None:
+    """Replace the root volume of a virtual machine by one of its image."""
+    image, old = cloud.get("Image", vm["imageUuid"]), cloud.get("Volume", vm["rootVolumeUuid"])
     size = max(image["size"], old["size"])
-    platform = image.get("platform")
-    cloud.change("VmInstance", uuid, imageUuid=image["uuid"], platform=platform)
     cloud.remove("Volume", old["uuid"])
     ps = storage_with_room(cloud, old["primaryStorageUuid"], size)
     more = {"size": size, "uuid": call["resourceUuid"], "rootImageUuid": image["uuid"]}
     new_volume_of_vm(cloud, vm, 0, ps, **more)
-    return cloud.inventory_of("VmInstance", uuid)
 
 
 # hosts

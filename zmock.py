@@ -13439,16 +13439,14 @@ def existing_rule(cloud: Cloud, group: Item, call: Call) -> Item | None:
     return None
 
 
-@behaviour
-def add_security_group_rule(cloud: Cloud, call: Call) -> Item:
+@named_in_rows
+def add_rules(cloud: Cloud, group: Item, call: Call) -> None:
     """Add each rule once for every remote group, or once. The lower port is the start."""
-    uuid = call["securityGroupUuid"]
     for *values, start, end in map(identity_of_rule, call["rules"]):
         rule = dict(zip(RULE, (*values, *sorted((start, end)))))
         for remote in call["remoteSecurityGroupUuids"] or [None]:
-            groups = {"securityGroupUuid": uuid, "remoteSecurityGroupUuid": remote}
+            groups = {"securityGroupUuid": group["uuid"], "remoteSecurityGroupUuid": remote}
             cloud.add("SecurityGroupRule", **groups, **rule)
-    return cloud.inventory_of("SecurityGroup", uuid)
 
 
 @behaviour
@@ -14233,15 +14231,13 @@ def add_iso(cloud: Cloud, uuid: Uuid, image: Uuid, number: int | str) -> None:
     add_tag_of_server(cloud, "VmInstance", uuid, f"iso::{image}::{number}", inherent=True)
 
 
-@behaviour
-def change_instance_offering(cloud: Cloud, call: Call) -> Item:
+@named_in_rows
+def take_offering(cloud: Cloud, vm: Item, call: Call) -> None:
     """Give a virtual machine the size and the strategy of an offering."""
-    before = get_vm(cloud, call["vmInstanceUuid"])
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
     changes = {name: offering[name] for name in ("cpuNum", "memorySize", "allocatorStrategy")}
-    cloud.change("VmInstance", before["uuid"], instanceOfferingUuid=offering["uuid"], **changes)
-    fit_into_host(cloud, before)
-    return cloud.inventory_of("VmInstance", before["uuid"])
+    cloud.change("VmInstance", vm["uuid"], instanceOfferingUuid=offering["uuid"], **changes)
+    fit_into_host(cloud, vm)
 
 
 MEMORY_STEP = 128 << 20  # bytes by which the memory of a running virtual machine grows
@@ -14446,11 +14442,10 @@ def put_tag_in_place(cloud: Cloud, uuid: Uuid, begin: str, rest: str) -> None:
         put_tag(cloud, "VmInstance", uuid, begin, begin + rest)
 
 
-@behaviour
-def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
+@named_in_rows
+def attach_network(cloud: Cloud, vm: Item, call: Call) -> None:
     """Add a nic on a network, with the address that is asked for or a free one."""
-    uuid, l3, ip = call["vmInstanceUuid"], call["l3NetworkUuid"], call["staticIp"]
-    vm = get_vm(cloud, uuid)
+    uuid, l3, ip = vm["uuid"], call["l3NetworkUuid"], call["staticIp"]
     add_nic(cloud, vm, l3)
     give_addresses(cloud, uuid, l3, ip)
     if vm["state"] == "Running":
@@ -14459,7 +14454,6 @@ def attach_l3_network_to_vm(cloud: Cloud, call: Call) -> Item:
         put_tag_in_place(cloud, uuid, f"staticIp::{l3}::", ip)
     if not vm.get("defaultL3NetworkUuid"):
         cloud.change("VmInstance", uuid, defaultL3NetworkUuid=l3)
-    return cloud.inventory_of("VmInstance", uuid)
 
 
 @named_in_rows
@@ -14579,13 +14573,12 @@ def is_out_of_reach(cloud: Cloud, vm: Item, call: Call) -> bool:
     return bool(ps) and not goes_with(cloud, call["isoUuid"], ps)
 
 
-@behaviour
-def attach_iso_to_vm_instance(cloud: Cloud, call: Call) -> Item:
+@named_in_rows
+def attach_iso(cloud: Cloud, vm: Item, call: Call) -> None:
     """Attach an ISO under the first free number. It may be any image (IsoOperator.java)."""
-    uuid = call["vmInstanceUuid"]
-    numbers = [number for _, number in isos_of(cloud, uuid)]
-    add_iso(cloud, uuid, call["isoUuid"], next(digit for digit in "012" if digit not in numbers))
-    return cloud.inventory_of("VmInstance", uuid)
+    numbers = [number for _, number in isos_of(cloud, vm["uuid"])]
+    number = next(digit for digit in "012" if digit not in numbers)
+    add_iso(cloud, vm["uuid"], call["isoUuid"], number)
 
 
 @named_in_rows

@@ -14621,10 +14621,9 @@ def set_vm_boot_order(cloud: Cloud, call: Call) -> Item:
 
 @behaviour
 def get_vm_boot_order(cloud: Cloud, call: Call) -> Item:
-    order = rest_of_tag(cloud, call["uuid"], "bootOrder::")
-    if order:
-        return {"orders": order.split(",")}
-    return {"orders": ["HardDisk", "CdRom"] if isos_of(cloud, call["uuid"]) else ["HardDisk"]}
+    usual = "HardDisk,CdRom" if isos_of(cloud, call["uuid"]) else "HardDisk"
+    order = rest_of_tag(cloud, call["uuid"], "bootOrder::") or usual
+    return {"orders": order.split(",")}
 
 
 @behaviour
@@ -14650,10 +14649,10 @@ def make_volumes(cloud: Cloud, vm: Item) -> None:
     for device, (size, disk) in enumerate(disks_of_new(cloud, vm)):
         wanted = storage_wanted(cloud, vm, device, disk)
         ps = pick_storage(cloud, vm["clusterUuid"], size, wanted)
+        origin = {"rootImageUuid": image["uuid"]}
         if device:
-            new_volume_of_vm(cloud, vm, device, ps, size=size, diskOfferingUuid=disk["uuid"])
-        else:
-            new_volume_of_vm(cloud, vm, device, ps, size=size, rootImageUuid=image["uuid"])
+            origin = {"diskOfferingUuid": disk["uuid"]}
+        new_volume_of_vm(cloud, vm, device, ps, size=size, **origin)
     if image["mediaType"] == "ISO":
         add_iso(cloud, vm["uuid"], image["uuid"], 0)
 
@@ -14688,9 +14687,9 @@ def new_volume_of_vm(cloud: Cloud, vm: Item, device: int, ps: Item, **values: An
     place = place_of_volume(cloud, volume, ps)
     if device:
         place["actualSize"] = volume["actualSize"]
-    cloud.change("Volume", volume["uuid"], **place)
-    if device == 0:
+    else:
         cloud.change("VmInstance", vm["uuid"], rootVolumeUuid=volume["uuid"])
+    cloud.change("Volume", volume["uuid"], **place)
 
 
 # routers

@@ -14362,9 +14362,6 @@ def get_interdependent_l3_networks_images(cloud: Cloud, call: Call) -> Item:
             if suits(item["uuid"], shared):
                 inventories.append(cloud.inventory("Image", item))
         return {"inventories": inventories}
-    if not storages_of_image(cloud, image, zone):
-        place = f"any backup storage that has been attached to the zone[uuid:{zone}]"
-        raise ApiError("SYS.1007", f"the image[uuid:{image}] is not on {place}")
     for l3 in cloud.queries_of(call).tables.in_order("L3Network"):
         if l3["zoneUuid"] == zone and suits(image, storages_near(cloud, l3["uuid"])):
             inventories.append(cloud.inventory("L3Network", l3))

@@ -13556,13 +13556,13 @@ def refuse_unless(cloud: Cloud, uuid: Uuid, state: str) -> None:
 # the host for a virtual machine (HostAllocatorManager.xml)
 
 
-def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None) -> Item:
+def pick_host(cloud: Cloud, vm: Item, moves: bool = False, **wanted: Uuid | None) -> Item:
     """Return the host with the fewest virtual machines among those that can take one.
 
     The server does so in LeastVmPreferredHostAllocatorStrategy.java. Raise SYS.1006 if they would
     have to give what they reserve.
     """
-    for host in able_hosts(cloud, vm, exclude, **wanted):
+    for host in able_hosts(cloud, vm, moves, **wanted):
         if available_memory(cloud, host) - reserved_memory(cloud, host) >= vm["memorySize"]:
             return host
     place = f"the host[uuid:{host['uuid']}] on host[uuid:{host['uuid']}]"
@@ -13570,20 +13570,18 @@ def pick_host(cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uui
     raise refused(f"[Host Allocation]: {size} on {place}. try next one")  # sic
 
 
-def able_hosts(
-    cloud: Cloud, vm: Item, exclude: Uuid | None = None, **wanted: Uuid | None
-) -> list[Item]:
+def able_hosts(cloud: Cloud, vm: Item, moves: bool = False, **wanted: Uuid | None) -> list[Item]:
     """Return the hosts that can take a virtual machine, that with the fewest ones first.
 
-    `exclude` is the host that it leaves. `wanted` are values of the keys of a host; None is any.
-    Raise HOST_ALLOCATION.1000 if there is no such host.
+    One that moves leaves its host. `wanted` are values of the keys of a host; None is any. Raise
+    HOST_ALLOCATION.1000 if there is no such host.
     """
 
     def load(host: Item) -> tuple[int, Uuid]:
         return len(cloud.find("VmInstance", "hostUuid", host["uuid"])), host["uuid"]
 
-    hosts = hosts_on_networks(cloud, vm, exclude)
-    if not exclude:
+    hosts = hosts_on_networks(cloud, vm, moves)
+    if not moves:
         hosts = wanted_hosts(cloud, hosts, wanted)
     hosts = working_hosts(cloud, hosts, vm.get("hypervisorType") or "KVM")
     if not vm.get("rootVolumeUuid"):
@@ -13594,9 +13592,9 @@ def able_hosts(
     hosts = hosts_with_storage(cloud, vm, hosts)
     for _, device in devices_of(cloud, vm):
         hosts = wanted_hosts(cloud, hosts, {"uuid": device["hostUuid"]})
-    if exclude:
+    if moves:
         hosts = wanted_hosts(cloud, hosts, wanted)
-        hosts = hosts_to_move_to(cloud, hosts, exclude)
+        hosts = hosts_to_move_to(cloud, hosts, vm.get("hostUuid", "null"))
     elif homes := hosts_with_local_volumes(cloud, vm):
         near = [host for host in hosts if homes <= {host["uuid"]}]
         hosts = some_of(cloud, near, "no host has the local primary storage")
@@ -13613,13 +13611,13 @@ def some_of(cloud: Cloud, hosts: list[Item], reason: str) -> list[Item]:
     raise ApiError("HOST_ALLOCATION.1000", reason)
 
 
-def hosts_on_networks(cloud: Cloud, vm: Item, exclude: Uuid | None) -> list[Item]:
+def hosts_on_networks(cloud: Cloud, vm: Item, moves: bool) -> list[Item]:
     """Return the hosts in clusters that have the networks of a virtual machine."""
     l3s = vm.get("l3NetworkUuids")
     if not l3s:
         nics = nics_of(cloud, vm["uuid"])
         l3s = [nic.get("l3NetworkUuid", "null") for nic in nics]
-    if not l3s and not exclude:
+    if not l3s and not moves:
         details = "l3Network uuids can not be empty AttachedL2NetworkAllocatorFlow"
         raise ApiError("SYS.1000", details)
     hosts = []
@@ -13776,7 +13774,7 @@ def move_away(cloud: Cloud, vm: Item) -> bool:
     if storage_of_root(cloud, vm).get("type") == "LocalStorage":
         return False
     try:
-        host = pick_host(cloud, vm, vm["hostUuid"])
+        host = pick_host(cloud, vm, moves=True)
     except ApiError:
         return False
     put_on_host(cloud, vm, host)
@@ -14096,13 +14094,12 @@ def migrate_vm(cloud: Cloud, call: Call) -> Stages:
     """Move a virtual machine to another host, where it runs. Its local volumes go with it."""
     uuid = call["vmInstanceUuid"]
     vm = get_vm(cloud, uuid)
-    source = vm.get("hostUuid", "null")
-    pick_host(cloud, vm, source, uuid=call["hostUuid"])  # refuses if there is none
+    pick_host(cloud, vm, moves=True, uuid=call["hostUuid"])  # refuses if there is none
     set_state_of_vm(cloud, uuid, "Migrating")
     yield "choose"
     yield "move"
     refuse_unless(cloud, uuid, "Migrating")
-    host = pick_host(cloud, vm, source, uuid=call["hostUuid"])
+    host = pick_host(cloud, vm, moves=True, uuid=call["hostUuid"])
     put_on_host(cloud, vm, host)
     move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
     set_state_of_vm(cloud, uuid, "Running")
@@ -14278,7 +14275,7 @@ def get_candidate_zones_clusters_hosts_for_creating_vm(cloud: Cloud, call: Call)
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
     vm |= {"cpuNum": offering["cpuNum"], "memorySize": offering["memorySize"]}
     wanted = {"zoneUuid": call["zoneUuid"], "clusterUuid": call["clusterUuid"]}
-    return destinations(cloud, call, vm, None, **wanted)
+    return destinations(cloud, call, vm, **wanted)
 
 
 def vm_of_call(call: Call) -> Item:
@@ -14290,21 +14287,20 @@ def vm_of_call(call: Call) -> Item:
 
 @behaviour
 def get_vm_starting_candidate_clusters_hosts(cloud: Cloud, call: Call) -> Item:
-    return destinations(cloud, call, get_vm(cloud, call["uuid"]), None)
+    return destinations(cloud, call, get_vm(cloud, call["uuid"]))
 
 
 @behaviour
 def get_vm_migration_candidate_hosts(cloud: Cloud, call: Call) -> Item:
-    vm = get_vm(cloud, call["vmInstanceUuid"])
-    return destinations(cloud, call, vm, vm.get("hostUuid", "null"))
+    return destinations(cloud, call, get_vm(cloud, call["vmInstanceUuid"]), moves=True)
 
 
 def destinations(
-    cloud: Cloud, call: Call, vm: Item, exclude: Uuid | None, **wanted: Uuid | None
+    cloud: Cloud, call: Call, vm: Item, moves: bool = False, **wanted: Uuid | None
 ) -> Item:
     """Return the hosts that could take a virtual machine, with their clusters and zones."""
     try:
-        hosts = able_hosts(cloud, vm, exclude, **wanted)
+        hosts = able_hosts(cloud, vm, moves, **wanted)
     except ApiError as error:
         if error.code != "HOST_ALLOCATION.1000":
             raise

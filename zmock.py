@@ -13777,10 +13777,16 @@ def move_away(cloud: Cloud, vm: Item) -> bool:
         host = pick_host(cloud, vm, moves=True)
     except ApiError:
         return False
+    arrive(cloud, vm, host)
+    return True
+
+
+def arrive(cloud: Cloud, vm: Item, host: Item) -> None:
+    """Let a virtual machine run on another host, with its root volume if that is local."""
     put_on_host(cloud, vm, host)
+    move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
     set_state_of_vm(cloud, vm["uuid"], "Running")
     cloud.notice("moved", "VmInstance", get_vm(cloud, vm["uuid"]))
-    return True
 
 
 @named_in_rows
@@ -14100,10 +14106,7 @@ def migrate_vm(cloud: Cloud, call: Call) -> Stages:
     yield "move"
     refuse_unless(cloud, uuid, "Migrating")
     host = pick_host(cloud, vm, moves=True, uuid=call["hostUuid"])
-    put_on_host(cloud, vm, host)
-    move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
-    set_state_of_vm(cloud, uuid, "Running")
-    cloud.notice("moved", "VmInstance", get_vm(cloud, uuid))
+    arrive(cloud, vm, host)
     return cloud.inventory_of("VmInstance", uuid)
 
 

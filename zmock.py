@@ -11948,16 +11948,6 @@ def filter_by_affinity(cloud: Cloud, vm: Item, hosts: list[Item]) -> list[Item]:
     return hosts
 
 
-@named_in_rows
-def refuse_shared_host(cloud: Cloud, group: Item, call: Call) -> None:
-    """Refuse to add a virtual machine to a group that may not have another one on its host."""
-    host = cloud.look("VmInstance", call["uuid"]).get("hostUuid")
-    is_strict = (group["policy"], group["state"]) == ("antiHard", "Enabled")
-    if is_strict and host and host in hosts_of_group(cloud, group["uuid"]):
-        other = f"another vm of affinity group[uuid:{group['uuid']}]"
-        raise refused(f"host[uuid:{host}] of vm[uuid:{call['uuid']}] has {other}")
-
-
 @on("tagged", "affinityGroupUuid")
 def join_group(cloud: Cloud, vm: Uuid, group: str) -> None:
     """Add a new virtual machine to the affinity group of its tag affinityGroupUuid::."""

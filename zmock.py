@@ -12997,8 +12997,6 @@ def wrong_cidr(cloud: Cloud, pool: Item, call: Call) -> Item | None:
 
     The source is VxlanNetworkCheckerImpl.java.
     """
-    if pool["type"] != "VxlanNetworkPool":
-        return None
     example = "like : l2NetworkUuid::XXX::clusterUuid::XXX::cidr::{X.X.X.X/Y}"
     if not call.system_tags:
         return {"reason": f"need to input one system tag {example}"}
@@ -13017,8 +13015,6 @@ def overlapping_pool(cloud: Cloud, pool: Item, call: Call) -> Item | None:
 
     A new one without ranges overlaps any range, too (getOverlapVniRangePool).
     """
-    if pool["type"] != "VxlanNetworkPool":
-        return None
     ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
     for other in cloud.find("L2Network", "attachedClusterUuids", call["clusterUuid"]):
         for vni_range in cloud.find("VniRange", "l2NetworkUuid", other["uuid"]):

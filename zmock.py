@@ -12535,10 +12535,11 @@ def running_users(cloud: Cloud, ps: Item, call: Call) -> Item | None:
     return {"number": len(vms), "lines": lines} if vms else None
 
 
-@on("failed", "ReconnectPrimaryStorage", "ReconnectBackupStorage")
-def lose_storage(cloud: Cloud, call: Call, error: ApiError) -> None:
-    """Leave a storage that could not be reconnected Disconnected."""
-    type, has_failed = call.api.type, call.begun or error.code == "PS.1003"
+@on("failed", "ReconnectPrimaryStorage", "ReconnectBackupStorage", "ReconnectVirtualRouter")
+def lose_connection(cloud: Cloud, call: Call, error: ApiError) -> None:
+    """Leave a storage or a router that could not be reconnected Disconnected."""
+    type = cloud.catalogue.resources[call.api.type].stored
+    has_failed = call.begun or error.code == "PS.1003"
     if has_failed and cloud.look(type, call.target):
         cloud.change(type, call.target, status="Disconnected")
 
@@ -14850,12 +14851,6 @@ def overlapping_nic(cloud: Cloud, item: Item, call: Call) -> Item | None:
 @named_in_rows
 def is_apart(cloud: Cloud, l3: Item, call: Call) -> bool:
     return not overlapping_nic(cloud, l3, call)
-
-
-@on("failed", "ReconnectVirtualRouter")
-def disconnect_router(cloud: Cloud, call: Call, error: ApiError) -> None:
-    if call.begun and cloud.look("VmInstance", call["vmInstanceUuid"]):
-        cloud.change("VmInstance", call["vmInstanceUuid"], status="Disconnected")
 
 
 # clones

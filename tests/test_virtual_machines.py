@@ -270,6 +270,18 @@ async def test_a_router_is_seen_on_its_way_and_a_failure_leaves_nothing_of_it(cl
     assert [len(await cloud.query(collection)) for collection in ("vm-instances", "vm-instances/nics", "volumes")] == before
 
 
+async def test_a_router_that_is_removed_while_it_reconnects_fails_the_job():
+    async with serve(delay="10") as mock:
+        await mock.login()
+        offering = await mock.create("CreateVirtualRouterOffering", name="o", **ROUTER)
+        router = (await mock.create("CreateVpcVRouter", name="vpc", virtualRouterOfferingUuid=offering["uuid"]))["uuid"]
+        _, answer = await mock.request("PUT", f"/vm-instances/appliances/virtual-routers/{router}/actions", {"reconnectVirtualRouter": {}})
+        mock.cloud.remove("VmInstance", router)
+        await mock.advance(10)
+        status, body = await mock.request("GET", f"/api-jobs/{answer['location'][-32:]}")
+        assert (status, body["error"]["code"]) == (503, "SYS.1003")
+
+
 async def test_of_two_that_migrate_at_once_to_where_there_is_room_for_one_the_other_stays_where_it_was():
     async with serve(delay="10") as mock:
         await mock.login()

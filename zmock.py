@@ -12344,14 +12344,13 @@ def host_for_volume(cloud: Cloud, volume: Item, ps: Item) -> Uuid:
     It is that of the virtual machine, else the one of the tag localStorage::hostUuid::, else the
     one with the most room.
     """
-    vm = cloud.look("VmInstance", volume.get("vmInstanceUuid"))
+    vm, hosts = cloud.look("VmInstance", volume.get("vmInstanceUuid")), hosts_of_storage(cloud, ps)
     for host in (vm.get("hostUuid"), vm.get("lastHostUuid")):
-        if host in hosts_of_storage(cloud, ps):
+        if host in hosts:
             return host
     host = rest_of_tag(cloud, volume["uuid"], "localStorage::hostUuid::")
     if host:
         return host
-    hosts = hosts_of_storage(cloud, ps)
     if not hosts:
         raise no_storage(cloud, [], volume["size"], ps["uuid"])
     return max(hosts, key=functools.partial(free_on_host, cloud, ps))
@@ -14037,13 +14036,13 @@ def boot_once(cloud: Cloud, uuid: Uuid) -> None:
 
 @behaviour(work="Ask the hypervisor")
 def stop_vm_instance(cloud: Cloud, call: Call) -> Stages:
-    vm = get_vm(cloud, call["uuid"])
-    if vm["state"] != "Stopped":
-        set_state_of_vm(cloud, vm["uuid"], "Stopping")
+    uuid = call["uuid"]
+    if get_vm(cloud, uuid)["state"] != "Stopped":
+        set_state_of_vm(cloud, uuid, "Stopping")
         yield "work"
-        refuse_unless(cloud, vm["uuid"], "Stopping")
-        leave_host(cloud, get_vm(cloud, vm["uuid"]), "Stopped")
-    return cloud.inventory_of("VmInstance", vm["uuid"])
+        refuse_unless(cloud, uuid, "Stopping")
+        leave_host(cloud, get_vm(cloud, uuid), "Stopped")
+    return cloud.inventory_of("VmInstance", uuid)
 
 
 @named_in_rows
@@ -14924,13 +14923,12 @@ CONSOLE_PORT, VNC_PORT = 4900, 5900
 @behaviour
 def request_console_access(cloud: Cloud, call: Call) -> Item:
     """Return where a browser finds the console, with a token for this session."""
-    vm = get_vm(cloud, call["vmInstanceUuid"])
     agent = next(iter(cloud.store.rows("ConsoleProxyAgent")))
     hostname = agent["consoleProxyOverriddenIp"]
     if hostname in ("", "0.0.0.0"):
         hostname = agent["managementIp"]
     console = {"scheme": "http", "hostname": hostname, "port": CONSOLE_PORT}
-    return {"inventory": console | {"token": f"{call.session}_{vm['uuid']}"}}
+    return {"inventory": console | {"token": f"{call.session}_{call['vmInstanceUuid']}"}}
 
 
 @behaviour

@@ -12032,8 +12032,14 @@ def add_gc_job(cloud: Cloud, name: str, runner: str, type: str, **uuids: Uuid) -
 def add_gc_job_if_away(cloud: Cloud, vm: Item, host: Item, runner: str, task: str) -> None:
     """Add a GC job for what cannot be done to a virtual machine on a host out of reach."""
     if host.get("status", "Connected") != "Connected":
-        name, uuids = f"gc-{task}-on-host-{host['uuid']}", {"hostUuid": host["uuid"]}
-        add_gc_job(cloud, name, f"compute.vm.{runner}", "EventBased", **uuids, vmUuid=vm["uuid"])
+        add_gc_job(
+            cloud,
+            f"gc-{task}-on-host-{host['uuid']}",
+            f"compute.vm.{runner}",
+            "EventBased",
+            hostUuid=host["uuid"],
+            vmUuid=vm["uuid"],
+        )
 
 
 def no_resource() -> ApiError:
@@ -13431,8 +13437,12 @@ def add_rules(cloud: Cloud, group: Item, call: Call) -> None:
     for *values, start, end in map(identity_of_rule, call["rules"]):
         rule = dict(zip(RULE, (*values, *sorted((start, end)))))
         for remote in call["remoteSecurityGroupUuids"] or [None]:
-            groups = {"securityGroupUuid": group["uuid"], "remoteSecurityGroupUuid": remote}
-            cloud.add("SecurityGroupRule", **groups, **rule)
+            cloud.add(
+                "SecurityGroupRule",
+                securityGroupUuid=group["uuid"],
+                remoteSecurityGroupUuid=remote,
+                **rule,
+            )
 
 
 @behaviour
@@ -13451,8 +13461,12 @@ def add_members(cloud: Cloud, group: Item, call: Call) -> None:
     """Add nics to a security group, also those that it has (SecurityGroupManagerImpl.java)."""
     for uuid in dict.fromkeys(call["vmNicUuids"]):
         vm = cloud.look("VmNic", uuid)["vmInstanceUuid"]
-        nic = {"vmNicUuid": uuid, "vmInstanceUuid": vm}
-        cloud.add("VmNicSecurityGroupRef", securityGroupUuid=group["uuid"], **nic)
+        cloud.add(
+            "VmNicSecurityGroupRef",
+            securityGroupUuid=group["uuid"],
+            vmNicUuid=uuid,
+            vmInstanceUuid=vm,
+        )
 
 
 # the life of virtual machines and their nics (VmReleaseResourceFlow.java)
@@ -13889,8 +13903,7 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
 def copy_tags(cloud: Cloud, source: Uuid, vm: Uuid) -> None:
     for tag in tags_of(cloud, source, ""):
         if not tag["inherent"]:
-            copied = {"resourceUuid": vm, "resourceType": "VmInstanceVO", "tag": tag["tag"]}
-            cloud.add("SystemTag", **copied)
+            cloud.add("SystemTag", resourceUuid=vm, resourceType="VmInstanceVO", tag=tag["tag"])
 
 
 def storages_of_image(cloud: Cloud, uuid: Uuid, zone: Uuid | None = None) -> list[Item]:
@@ -14251,8 +14264,8 @@ def replace_root_volume(cloud: Cloud, vm: Item, call: Call) -> None:
     size = max(image["size"], old["size"])
     cloud.remove("Volume", old["uuid"])
     ps = storage_with_room(cloud, old["primaryStorageUuid"], size)
-    more = {"size": size, "uuid": call["resourceUuid"], "rootImageUuid": image["uuid"]}
-    new_volume_of_vm(cloud, vm, 0, ps, **more)
+    uuid = call["resourceUuid"]
+    new_volume_of_vm(cloud, vm, 0, ps, size=size, uuid=uuid, rootImageUuid=image["uuid"])
 
 
 # hosts
@@ -14263,8 +14276,8 @@ def get_candidate_zones_clusters_hosts_for_creating_vm(cloud: Cloud, call: Call)
     vm = vm_of_call(call)
     offering = cloud.get("InstanceOffering", call["instanceOfferingUuid"])
     vm |= {"cpuNum": offering["cpuNum"], "memorySize": offering["memorySize"]}
-    wanted = {"zoneUuid": call["zoneUuid"], "clusterUuid": call["clusterUuid"]}
-    return destinations(cloud, call, vm, **wanted)
+    zone, cluster = call["zoneUuid"], call["clusterUuid"]
+    return destinations(cloud, call, vm, zoneUuid=zone, clusterUuid=cluster)
 
 
 def vm_of_call(call: Call) -> Item:
@@ -14927,8 +14940,9 @@ def request_console_access(cloud: Cloud, call: Call) -> Item:
     hostname = agent["consoleProxyOverriddenIp"]
     if hostname in ("", "0.0.0.0"):
         hostname = agent["managementIp"]
-    console = {"scheme": "http", "hostname": hostname, "port": CONSOLE_PORT}
-    return {"inventory": console | {"token": f"{call.session}_{call['vmInstanceUuid']}"}}
+    token = f"{call.session}_{call['vmInstanceUuid']}"
+    console = {"scheme": "http", "hostname": hostname, "port": CONSOLE_PORT, "token": token}
+    return {"inventory": console}
 
 
 @behaviour

@@ -12620,9 +12620,10 @@ def overlap(first: tuple[int, int], second: tuple[int, int]) -> bool:
 
 
 def numbers_of(
-    cloud: Cloud, ranges: list[Item], bounds: Callable, is_random: bool
+    cloud: Cloud, ranges: list[Item], bounds: Callable, may_be_random: bool = True
 ) -> Iterator[tuple[int, Item]]:
     """Yield each number of some ranges with its range: in order, or from a random one on."""
+    is_random = may_be_random and cloud.settings.addresses == "random"
     if is_random:
         cloud.random.shuffle(ranges)
     for row in ranges:
@@ -12732,8 +12733,7 @@ def free_ip(cloud: Cloud, l3: Uuid, strategy: str = RANDOM_IP) -> tuple[str, Ite
     if not network:
         raise ApiError("SYS.1003", f"Unable to find L3Network[uuid:{l3}], it may have been deleted")
     ranges = sorted(ranges_of(cloud, l3), key=addresses)
-    is_random = strategy == RANDOM_IP and cloud.settings.addresses == "random"
-    for number, ip_range in numbers_of(cloud, ranges, addresses, is_random):
+    for number, ip_range in numbers_of(cloud, ranges, addresses, strategy == RANDOM_IP):
         ip = str(ipaddress.IPv4Address(number))
         if not is_taken(cloud, l3, ip):
             return ip, ip_range
@@ -13054,8 +13054,7 @@ def take_vni(cloud: Cloud, network: Item, call: Call) -> None:
     pool = cloud.look("L2Network", network["poolUuid"])
     used = {other.get("vni") for other in cloud.find("L2Network", "poolUuid", pool["uuid"])}
     ranges = cloud.find("VniRange", "l2NetworkUuid", pool["uuid"])
-    is_random = cloud.settings.addresses == "random"
-    for vni, vni_range in numbers_of(cloud, ranges, vnis, is_random):
+    for vni, vni_range in numbers_of(cloud, ranges, vnis):
         if vni not in used and vni_range["startVni"] < vni_range["endVni"]:
             cloud.change("L2Network", network["uuid"], vni=vni)
             return

@@ -13891,11 +13891,10 @@ def create_vm_instance(cloud: Cloud, call: Call) -> Stages:
     )
     for source in (call["instanceOfferingUuid"], call["imageUuid"]):
         copy_tags(cloud, source, uuid)
-    if call["strategy"] == "JustCreate":
-        return cloud.inventory_of("VmInstance", uuid)
-    set_state_of_vm(cloud, uuid, "Starting")
-    yield None  # the preparations end
-    yield from start_for_the_first_time(cloud, uuid, with_volumes=True)
+    if call["strategy"] != "JustCreate":
+        set_state_of_vm(cloud, uuid, "Starting")
+        yield None  # the preparations end
+        yield from start_for_the_first_time(cloud, uuid, with_volumes=True)
     return cloud.inventory_of("VmInstance", uuid)
 
 

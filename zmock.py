@@ -8052,7 +8052,7 @@ class Run:
         if self.over:
             return
         try:
-            with self.cloud.store.all_or_nothing() as changes, self.cloud.drawing(self.call):
+            with self.cloud.doing(self.call) as changes:
                 last, body = self.step()
         except ApiError as error:
             self.fail_in_time(error)
@@ -8061,7 +8061,6 @@ class Run:
             self.fail_in_time(ApiError("SYS.1000", str(error)))
         else:
             self.log += changes
-            self.cloud.note_changes(self.call, changes)
             if last:
                 self.finish(body, None)
             else:
@@ -9638,7 +9637,7 @@ class Cloud:
         self.used: Counter[str] = Counter()  # the calls of each API
         self.draws: Counter[tuple[str, bool]] = Counter()  # the durations drawn for each API
         self.creation_moment: Seconds | None = None  # the date that new objects get instead of now
-        self.acting: Uuid | None = None  # the account whose call is being done, but for admin
+        self.acting: Call | None = None  # the call that is being done
         self.changed_by: dict[tuple[str, Uuid], int] = {}  # the seq of the last call, by object
         self.resets += 1
         self.outages = Outages()
@@ -9668,14 +9667,20 @@ class Cloud:
         call.random = random.Random(seed)
 
     @contextlib.contextmanager
-    def drawing(self, call: Call) -> Iterator[None]:
-        """Draw from the random numbers of a call in this block, if it has its own."""
-        shared = self.random
-        self.random = call.random or shared
+    def doing(self, call: Call) -> Iterator[list[tuple]]:
+        """Do a step of a call in this block, or nothing of it. Yield the log of its changes.
+
+        New objects belong to its account. It draws from its own random numbers, if it has some.
+        """
+        before = self.acting, self.random
+        self.acting, self.random = call, call.random or self.random
         try:
-            yield
+            with self.store.all_or_nothing() as changes:
+                yield changes
         finally:
-            self.random = shared
+            self.acting, self.random = before
+        if call.seq:
+            self.changed_by.update((change[:2], call.seq) for change in changes)
 
     # items
 
@@ -9745,7 +9750,8 @@ class Cloud:
             whole = self.store.peek(row.leads[row.owner], item[row.owner])
             if whole:
                 return whole.get("owner")
-        return self.acting
+        account = self.acting.account if self.acting else ADMIN
+        return None if account in ("", ADMIN) else account
 
     def refer(self, row: Resource, reference: Item) -> None:
         """Add a reference to the list that it lies in; a list of uuids gets its uuid.
@@ -9842,11 +9848,6 @@ class Cloud:
         for type, uuid in sorted(touched):
             if not self.store.peek(type, uuid):
                 self.update_dependents(type, uuid)
-
-    def note_changes(self, call: Call, changes: list[tuple]) -> None:
-        """Remember the call that has changed objects."""
-        if call.seq:
-            self.changed_by.update((change[:2], call.seq) for change in changes)
 
     def notice(self, event: str, subject: str, *arguments: Any) -> None:
         """Call the functions that are registered for an event (see `on`)."""
@@ -10065,9 +10066,7 @@ class Cloud:
         work = self.behaviour(call.api, call.long) or verb_of(call.api)
         if call["deleteMode"] and call.api.fails == "SYS.1004":
             work = enforced(work)
-        if call.account in ("", ADMIN):
-            return work(self, call)
-        return self.accounts.act(call, work)
+        return work(self, call)
 
     def behaviour(self, api: Api, long: Uuid = "") -> Callable | None:
         """Return the function of an API. What is always a long job does as its row says in one."""
@@ -10597,25 +10596,6 @@ class Accounts:
 
     def is_system_admin(self, account: Uuid) -> bool:
         return self.cloud.look("Account", account).get("type") == "SystemAdmin"
-
-    def act(self, call: Call, work: Callable) -> Any:
-        """Do the work of a call. New objects belong to the account that calls."""
-        cloud = self.cloud
-        before, cloud.acting = cloud.acting, call.account
-        try:
-            body = work(cloud, call)
-        finally:
-            cloud.acting = before
-        return self.act_in_stages(call, body) if isinstance(body, GeneratorType) else body
-
-    def act_in_stages(self, call: Call, steps: Iterator) -> Stages:
-        """Go through the stages of a call. Others may act between them."""
-        while True:
-            try:
-                stage = self.act(call, lambda cloud, call: next(steps))
-            except StopIteration as end:
-                return end.value
-            yield stage
 
     # permissions
 
@@ -14820,8 +14800,9 @@ def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
     }
     api = cloud.catalogue.apis["CreateVpcVRouter"]
     call = Call(api, params, account=l3.get("owner"))
-    for _ in cloud.accounts.act(call, create_vpc_v_router):
-        pass
+    with cloud.doing(call):
+        for _ in create_vpc_v_router(cloud, call):
+            pass
 
 
 @named_in_rows
@@ -15890,7 +15871,7 @@ def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
     No time goes by. Of a call that fails, nothing stays.
     """
     inner = call_of(cloud, call, api, arguments)
-    with cloud.store.all_or_nothing():
+    with cloud.doing(inner):
         steps = steps_of(cloud.perform(inner))
         while True:
             try:
@@ -19967,7 +19948,7 @@ class Rest:
             call.key = call_key(effective_method(entry.method), path, query, call.arguments)
             self.cloud.let_draw(call)
         if not self.cloud.at_once(api):
-            with self.cloud.drawing(call):
+            with self.cloud.doing(call):
                 call.job = job or self.cloud.uuid()
         return call
 
@@ -20192,9 +20173,8 @@ class Rest:
         store = self.cloud.store
         writes = store.writes
         try:
-            with store.all_or_nothing() as changes, self.cloud.drawing(call):
+            with self.cloud.doing(call) as changes:
                 body = self.cloud.perform(call)
-            self.cloud.note_changes(call, changes)
         except NeverAnswered as error:
             await self.wait(self.clock.sleep(error.seconds, f"time-out of {call.api.name}"))
             raise

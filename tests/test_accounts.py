@@ -145,7 +145,7 @@ async def test_admin_is_asked_nothing(cast, monkeypatch):
         does = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda self, *told: asked.append(name) or does(self, *told))
 
-    for name in ("owner", "admit", "charge", "act", "queries"):
+    for name in ("owner", "admit", "charge", "queries"):
         watch(Accounts, name)
     for name in ("rows", "find"):
         watch(View, name)

@@ -10009,16 +10009,10 @@ class Cloud:
 
     # calls
 
-    def simulated(self, api: Api) -> bool:
-        return api.backing != "none"
-
     def at_once(self, api: Api) -> bool:
         """Return True if a call is answered by itself, without a job."""
         is_job = self.dialect["license-writes"] and api.name in LICENSE_WRITES
         return api.at_once and not is_job
-
-    def needs_session(self, api: Api) -> bool:
-        return not api.open
 
     def note_caller(self, call: Call) -> None:
         """Set the account and user of a call by its session, which may end before the call does.
@@ -10026,7 +10020,7 @@ class Cloud:
         perform() raises what is wrong, in its turn.
         """
         with contextlib.suppress(ApiError):
-            if self.needs_session(call.api):
+            if not call.api.open:
                 self.accounts.enter(call)
         self.notice("noted", "", call)
 
@@ -10050,7 +10044,7 @@ class Cloud:
         The order is that of ApiMessageProcessorImpl.java.
         """
         self.notice("called", "", call)
-        if self.needs_session(call.api) and not call.account:
+        if not call.api.open and not call.account:
             self.accounts.enter(call)
         if call.refused:
             raise call.refused
@@ -10294,7 +10288,7 @@ class Examples:
         """Return the first API that makes an object of a type."""
         types = [type, *(row.name for row in self.catalogue.resources.values() if row.of == type)]
         for api in self.catalogue.apis.values():
-            if api.creates and api.type in types and self.cloud.simulated(api):
+            if api.creates and api.type in types and api.backing != "none":
                 return api
         return None
 
@@ -11632,7 +11626,7 @@ class BatchQuery:
         if api is None:
             hint = did_you_mean(name, apis)[2:]
             raise ApiError("SYS.1007", f"no query API found for {name}", hint=hint)
-        if is_query != (api.kind == "Query") or not self.cloud.simulated(api):
+        if is_query != (api.kind == "Query") or api.backing == "none":
             raise NotPlain(name)
         return api
 
@@ -16588,7 +16582,7 @@ def api_of_request(cloud: Cloud, request: Item) -> Api:
     """
     name, body = text_of(request.get("apiName")), request.get("apiBody", {})
     api = cloud.catalogue.apis.get(name.rpartition("API")[2].removesuffix("Msg"))
-    if not api or api.at_once or not cloud.simulated(api) or not isinstance(body, dict):
+    if not api or api.at_once or api.backing == "none" or not isinstance(body, dict):
         raise ApiError("SYS.1007", f"invalid request. no API[{name}] found")
     times = request.get("executeTimes", 1)
     if times is True or times not in range(1, MOST_TIMES + 1):
@@ -19737,7 +19731,7 @@ class Rest:
             api, variables, body = await self.find_api(request, path, entry)
             if api.method != "GET" or entry.is_spelled:
                 entry.add_unread(unread_headers(request.headers))
-            if not self.cloud.simulated(api):
+            if api.backing == "none":
                 raise self.not_simulated(api)
             session = self.check_session(request, api)
             call = self.read_call(request, api, variables, body, session, entry)
@@ -19894,7 +19888,7 @@ class Rest:
 
     def check_session(self, request: web.Request, api: Api) -> Uuid:
         """Return the session that a request carries, "" if the API needs none."""
-        if not self.cloud.needs_session(api):
+        if api.open:
             return ""
         header = header_of(request, "Authorization")
         if header is None:
@@ -20777,13 +20771,13 @@ class Contract:
             "summary": ", ".join(names),
             "description": " ".join(f"{api.name}: {BACKINGS[api.backing]}" for api in apis),
             "parameters": self.parameters(operation),
-            "x-zmock-simulated": any(map(self.cloud.simulated, apis)),
+            "x-zmock-simulated": any(api.backing != "none" for api in apis),
             "x-zmock-checks-more": any(map(checks_more, apis)),
         }
         if any(map(has_body, apis)):
             described["requestBody"] = self.request_body(operation)
         described["responses"] = self.responses(operation)
-        sessions = {self.cloud.needs_session(api) for api in apis}
+        sessions = {not api.open for api in apis}
         if False in sessions:
             described["security"] = [{"session": []}, {}] if True in sessions else []
         jobs = self.asynchronous(apis)
@@ -20846,7 +20840,7 @@ class Contract:
         refusals = ["400", "503"]
         if operation.variables:
             refusals.append("404")
-        if any(api.name == "BatchQuery" or not self.cloud.simulated(api) for api in apis):
+        if any(api.name == "BatchQuery" or api.backing == "none" for api in apis):
             refusals.append("501")
         if self.dialect["malformed-body"] == 500:
             refusals.append("500")
@@ -21659,7 +21653,7 @@ class PytestWriter:
         sent, session = entry.request.headers, session_sent(entry)
         headers = {name: sent[name] for name in sent if name.lower().startswith("x-zmock-")}
         api = self.rest.catalogue.apis.get(entry.api)
-        needs_session = api and self.rest.cloud.needs_session(api)
+        needs_session = api and not api.open
         if needs_session and (not session or entry.code == "ID.1001"):
             headers["Authorization"] = sent.get("Authorization", "")
         elif session not in self.made and (session or not self.session):
@@ -22405,7 +22399,7 @@ class Control:
         """Return the simulated API that queries "zones". Raise ControlError if there is none."""
         row = self.collection(path)
         for api, _ in self.cloud.catalogue.route(f"/{row.path}"):
-            if api.kind == "Query" and self.cloud.simulated(api):
+            if api.kind == "Query" and api.backing != "none":
                 return api
         raise ControlError(404, f"no simulated API queries {row.path}")
 
@@ -22426,7 +22420,7 @@ class Control:
     async def list_collections(self, request: web.Request) -> Item:
         """List the collections: type, number of objects, and the API that creates one."""
         catalogue = self.cloud.catalogue
-        simulated = filter(self.cloud.simulated, catalogue.apis.values())
+        simulated = [api for api in catalogue.apis.values() if api.backing != "none"]
         apis = {api.call: api for api in simulated if api.creates or api.kind == "Query"}
         collections = []
         for path, row in catalogue.collections.items():

@@ -228,7 +228,7 @@ async def test_the_java_sdk_gets_a_job_or_an_answer_as_it_expects(dialect):
         licences = {"DeleteLicense", "ReloadLicense", "UpdateLicense"} if dialect == "manual" else set()  # dialect row license-writes
         assert [name for name in AT_ONCE if not mock.cloud.at_once(apis[name]) and name not in licences] == []
         assert [name for name in ("SyncDataCenterFromRemote", "SyncIdentityFromRemote") if mock.cloud.at_once(apis[name])] == []
-        assert {api.name for api in apis.values() if not mock.cloud.needs_session(api)} == set(OPEN)
+        assert {api.name for api in apis.values() if api.open} == set(OPEN)
 
 
 @pytest.mark.parametrize("dialect", ["manual", "server"])

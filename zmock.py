@@ -7637,7 +7637,7 @@ class Faults:
             raise ValueError(f"{glob} answers at once, without a job: {reason}")
         if "stage" not in then:
             return moments
-        stages = {name: self.cloud.stages(self.apis[name]) for name in moments}
+        stages = {name: self.apis[name].stages for name in moments}
         staged = {name: "job" for name in moments if then["stage"] in stages[name]}
         if not staged:
             names = [*dict.fromkeys(itertools.chain(*stages.values()))]
@@ -7971,6 +7971,16 @@ class Call:
         return self.params.get(name)
 
     @property
+    def behaviour(self) -> Any:
+        """Return the function of its API. What is always a long job does as its row says in one."""
+        return None if self.long and self.api.long == "always" else self.api.behaviour
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Return the stages of its work with the sentences of its progress."""
+        return self.behaviour.stages if self.behaviour else self.api.stages_of_row
+
+    @property
     def caller(self) -> Item:
         """Return its session, as messages of the server hold it."""
         return {"uuid": self.session, "accountUuid": self.account, "userUuid": self.user}
@@ -8007,7 +8017,7 @@ class Run:
         self.awaited = began is None  # a warping clock goes on to its timers
         self.began = self.clock.steady(began)
         self.due = self.began + seconds
-        self.stages: dict[str, str] = self.cloud.stages(call.api, call.long)
+        self.stages = call.stages
         self.stage_starts: list[Seconds] = []  # in seconds of Clock.steady()
         self.log: list[Any] = []  # the changes made, for undo()
         self.steps: Any = None  # the generator of its work
@@ -10057,20 +10067,10 @@ class Cloud:
 
     def act(self, call: Call) -> Any:
         """Do a call that nothing refuses, by the behaviour of its API or by its verb."""
-        work = self.behaviour(call.api, call.long) or verb_of(call.api)
+        work = call.behaviour or verb_of(call.api)
         if call["deleteMode"] and call.api.fails == "SYS.1004":
             work = enforced(work)
         return work(self, call)
-
-    def behaviour(self, api: Api, long: Uuid = "") -> Callable | None:
-        """Return the function of an API. What is always a long job does as its row says in one."""
-        return None if long and api.long == "always" else api.behaviour
-
-    def stages(self, api: Api, long: Uuid = "") -> dict[str, str]:
-        """Return the stages of a job, or of a long job, with the sentences of its progress."""
-        if long and api.long == "always":
-            return api.stages_of_row
-        return api.stages
 
     def is_gone(self, call: Call) -> bool:
         """Return True if the object of a call is not there and need not be.

@@ -106,7 +106,7 @@ def faulty(api, code, outer, uuid=WEB, *steps):
     async def story(mock):
         await take(mock, steps)
         before = mock.cloud.look("VmInstance", uuid)["state"]
-        mock.rule(api=api, then={"error": code, "stage": [*mock.cloud.stages(mock.cloud.catalogue.apis[api])][-1]})
+        mock.rule(api=api, then={"error": code, "stage": [*mock.cloud.catalogue.apis[api].stages][-1]})
         _, params = act(api, uuid)
         errors = chain(await error_of(mock, api, params))
         assert [error["code"] for error in errors] == [outer, code] and mock.cloud.look("VmInstance", uuid)["state"] == before

@@ -429,7 +429,7 @@ class Anything(Drive):
                 await send(self.mock, api, params)
 
     async def trouble(self):
-        self.mock.rule(api=(api := self.random.choice(OFTEN)), times=1, then={"error": "SYS.1006", "stage": [*stages][-1]} if (stages := self.mock.cloud.stages(SIMULATED[api])) else {"error": "SYS.1006"})
+        self.mock.rule(api=(api := self.random.choice(OFTEN)), times=1, then={"error": "SYS.1006", "stage": [*stages][-1]} if (stages := SIMULATED[api].stages) else {"error": "SYS.1006"})
         for id in [*self.mock.cloud.outages.incidents]:
             await self.mock.end_incident(id)
         (kind, about), = self.random.choice(TROUBLE).items()

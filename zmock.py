@@ -8255,11 +8255,6 @@ class Jobs:
         records = [*self.store.rows("Job")][::-1]  # a restart forgets the last one
         return max(records, key=operator.itemgetter("created"), default={}).get("uuid", "")
 
-    @property
-    def ended(self) -> set[Uuid]:
-        """The jobs whose results are being written."""
-        return {uuid for uuid, job in self.running.items() if job.ended}
-
     def note(self, uuid: Uuid) -> None:
         if self.watch:
             self.watch(uuid)
@@ -8657,11 +8652,6 @@ class Jobs:
         self.clear()
 
     # for clients
-
-    def waits(self, uuid: Uuid) -> bool:
-        """Return True while a job waits for another one on the same object."""
-        job = self.running.get(uuid)
-        return bool(job) and not job.run and not job.ended
 
     def due(self, record: Item) -> float:
         """Return the date on which a job is due, as dates are now."""
@@ -9203,7 +9193,7 @@ class Scope:
             elements = [element for element in current or () if element != value]
             value = [*elements, value] if effect.sign == "+" else elements
         if not effect.way:
-            self.set(**{effect.field: value})
+            self.set(effect.field, value)
         elif item:
             cloud_type = self.cloud.catalogue.resources[type].stored
             self.cloud.change(cloud_type, uuid, **{effect.field: value})
@@ -9216,10 +9206,9 @@ class Scope:
                 return address
         raise refused(f"no address of {cidr} is free")
 
-    def set(self, **changes: Any) -> None:
-        """Set fields of the item; keep() stores them."""
-        self.changes |= changes
-        self.item |= changes
+    def set(self, name: str, value: Any) -> None:
+        """Set a field of the item; store_changes() stores it."""
+        self.changes[name] = self.item[name] = value
 
     def store_changes(self) -> None:
         """Store the fields that were set. In a Create, Add or Update null changes nothing."""
@@ -10556,10 +10545,10 @@ class Accounts:
 
     def owner(self, type: str, item: Item) -> Uuid | None:
         """Return the account that owns an item, None for what nobody owns, as a zone or a tag."""
-        row = self.catalogue.resource(type)
-        if row and row.owner:
+        row = self.catalogue.resources[type]
+        if row.owner:
             return item.get("owner", ADMIN)
-        return item.get(row.account) if row and row.account else None
+        return item.get(row.account) if row.account else None
 
     def find(self, uuid: Uuid) -> tuple[str, Item | None]:
         """Return the type and the item of a uuid that accounts may own, or ("", None)."""
@@ -10734,9 +10723,8 @@ class Accounts:
 
     def queries(self, account: Uuid) -> QueryEngine:
         """Return the evaluator of queries over what an account sees."""
-        queries = self.cloud.queries
+        queries, dialect = self.cloud.queries, self.cloud.dialect
         view = self.view(account)
-        dialect = self.cloud.dialect
         return QueryEngine(self.catalogue, dialect, view, queries.computed, queries.ahead)
 
     def queries_on(self, type: str) -> QueryEngine:
@@ -10750,16 +10738,13 @@ class Accounts:
 
     def amount(self, account: Uuid, quota: Quota) -> int:
         """Return how much of a quota an account uses."""
-        row, used = self.catalogue.resource(quota.type), 0
-        if row is None:
-            return 0
-        for item in self.items_of(account, row.stored):
-            counts = row.has(item)
-            if counts and quota.condition:
+        row, used = self.catalogue.resources[quota.type], 0
+        for item in filter(row.has, self.items_of(account, row.stored)):
+            if quota.condition:
                 scope = Scope(self.cloud, type=row.name, item=item)
-                counts = scope.where(quota.condition) is not None
-            if counts:
-                used += item.get(quota.field, 0) if quota.field else 1
+                if not scope.where(quota.condition):
+                    continue
+            used += item.get(quota.field, 0) if quota.field else 1
         return used
 
     def limit(self, account: Uuid, name: str) -> int:
@@ -17638,7 +17623,7 @@ def complete(
             value = refer(row, item, name)
         if value is None:
             value = cloud.clock.stamp() if kind == "date" else KINDS[kind]()
-        scope.set(**{name: value})
+        scope.set(name, value)
     return scope.changes
 
 
@@ -22266,7 +22251,7 @@ class Control:
         if over and action != "expire":
             state = "lost" if shown["state"] == "lost" else "over"
             raise ControlError(409, f"job {uuid} is {state}")
-        if action == "finish" and self.jobs.waits(uuid):
+        if action == "finish" and not job.run and not job.ended:
             text = f"job {uuid} waits for another one on the same object"
             raise ControlError(409, text, "finish that one first: GET /zmock/jobs")
         if action == "release" and not job.held:

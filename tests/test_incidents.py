@@ -397,7 +397,7 @@ async def test_when_all_is_over_capacities_states_and_lines_are_as_they_should_b
     for id in [*mock.cloud.outages.incidents]:
         await mock.end_incident(id)
     while mock.cloud.jobs.running:
-        for job in [job["uuid"] for job in mock.jobs() if job["state"] == "held" and not mock.cloud.jobs.waits(job["uuid"])]:
+        for job in [job["uuid"] for job in mock.jobs() if job["state"] == "held" and mock.cloud.jobs.running[job["uuid"]].run]:
             assert (await control(mock, "POST", f"jobs/{job}", {"do": "finish"}))[0] == 200
         await mock.advance(300)
     assert (sizes(), mock.cloud.jobs.queues, mock.cloud.outages.hosts, mock.cloud.outages.full_storages, mock.cloud.outages.licenses) == (before, {}, {}, {}, {})

@@ -654,7 +654,7 @@ async def while_it_is_written(slow, job, *steps):
     """Has steps (path, body) of /zmock taken after a job has ended, and before that is on the disk; all answers."""
     slow.gate.clear()
     moving = asyncio.create_task(slow.mock.advance(10))
-    await until(lambda: job in slow.jobs.ended)
+    await until(lambda: slow.jobs.running[job].ended)
     assert await status_of(slow.mock, job) == [202] and not slow.told
     asked, tasks = [], []
     read = slow.mock.control.read_json
@@ -709,7 +709,7 @@ async def test_a_job_has_one_result_and_one_web_hook_however_it_is_steered_while
         assert body["error"]["code"] == code
         await slow.mock.login()
         assert await slow.mock.query("zones", "name=z") == await slow.mock.query("vm-instances", "name=n") == []
-    assert not (slow.jobs.running or slow.jobs.ended)
+    assert not slow.jobs.running
     record = slow.mock.cloud.store.peek("Job", job)
     assert (record and record["state"]) == {200: "succeeded", 503: "failed", 202: "lost", 404: None}[got]
 
@@ -720,7 +720,7 @@ async def test_a_job_in_line_that_ends_by_hand_ends_once(slow, what):
     job = await submit(slow.mock, "PUT", at("vm-instances", "vm-web-1") + "/actions", {"stopVmInstance": {}}, X_Web_Hook="http://h/")
     slow.gate.clear()
     failing = asyncio.create_task(control(slow.mock, "POST", f"jobs/{job}", {"do": "fail"}))
-    await until(lambda: job in slow.jobs.ended)
+    await until(lambda: slow.jobs.running[job].ended)
     again = asyncio.create_task(control(slow.mock, "POST", f"jobs/{job}", {"do": what}))
     await asyncio.sleep(0.02)
     slow.gate.set()
@@ -747,7 +747,7 @@ async def test_a_job_that_ends_as_the_mock_is_shut_down_has_that_result_when_it_
     job = await submit(slow.mock, "POST", "/zones", {"params": ZONE}, X_Web_Hook="http://h/")
     slow.gate.clear()
     moving = asyncio.create_task(slow.mock.advance(10))
-    await until(lambda: job in slow.jobs.ended)
+    await until(lambda: slow.jobs.running[job].ended)
     closing = asyncio.create_task(slow.mock.__aexit__())
     await asyncio.sleep(0.02)
     slow.gate.set()

@@ -9579,9 +9579,6 @@ def refuse_idle_rows(catalogue: Catalogue) -> None:
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
 LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
-CLEARED_IF_CONFIGURED = {  # references that are cleared with their target if this is on
-    "instanceOfferingUuid": ("vm", "instanceOffering.setNullWhenDeleting"),
-}
 MOST_REPEATS = 100_000  # calls whose repetitions are counted
 State = TypeVar("State")
 
@@ -9831,10 +9828,7 @@ class Cloud:
 
         A list loses the element. The other names are fields that have no meaning without it.
         """
-        key = names[0]
-        if key in CLEARED_IF_CONFIGURED and not configured(self, *CLEARED_IF_CONFIGURED[key]):
-            return
-        changes = dict.fromkeys(names)
+        key, changes = names[0], dict.fromkeys(names)
         if isinstance(item[key], list):
             empty = self.catalogue.resource(type).new.get(key)
             changes = {key: [element for element in item[key] if element != uuid] or empty}

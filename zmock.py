@@ -11193,13 +11193,6 @@ def hint_on_login(kind: str, name: str, password: str, items: list[Item]) -> str
     return "; ".join(hints) or f"{kind} {name[:80]} has another password"
 
 
-def check_account_of_user(cloud: Cloud, params: Item) -> None:
-    if not params.get("accountName") and not params.get("accountUuid"):
-        reason = "accountName and accountUuid cannot both be null"
-        raise BadParameter(f"{reason}, you must specify at least one")
-
-
-@checks_parameters(check_account_of_user)
 @behaviour
 def log_in_by_user(cloud: Cloud, call: Call) -> Item:
     account, name = call["accountUuid"], call["accountName"]

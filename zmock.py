@@ -9473,7 +9473,7 @@ def answer_of(scope: Scope, api: Api) -> Item:
 
 
 def query(cloud: Cloud, call: Call) -> Item:
-    return cloud.query(call.api, call["query"], cloud.queries_of(call))
+    return cloud.query(call.api, call["query"], cloud.queries_of(call, call.api.type))
 
 
 # what Gets answer
@@ -10104,10 +10104,10 @@ class Cloud:
             return self.accounts.queries_on(type)
         return self.accounts.queries(call.account)
 
-    def query(self, api: Api, query: Query, queries: QueryEngine | None = None) -> Item:
+    def query(self, api: Api, query: Query, queries: QueryEngine) -> Item:
         """Return the answer of a query: {"inventories": [...]}, and total if it is wanted."""
         row = query.resource or self.catalogue.resource(api.type)
-        items, total = (queries or self.queries).select(query, row)
+        items, total = queries.select(query, row)
         if query.count:
             return {"total": total}
         inventories = [self.inventory(row.name, item, query.fields) for item in items]
@@ -10881,11 +10881,6 @@ def new_cloud(settings: Settings, catalogue: Catalogue, world: str = "") -> Clou
 
 
 # calls about accounts
-
-
-@behaviour
-def query_account_resource_ref(cloud: Cloud, call: Call) -> Item:
-    return cloud.query(call.api, call["query"], cloud.accounts.queries(call.account))
 
 
 @behaviour
@@ -19751,9 +19746,9 @@ class Rest:
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
-        if entry.hints or call.user != ADMIN or call.api.behaviour or self.fuzz.vary:
+        if entry.hints or call.user != ADMIN or self.fuzz.vary or len(text) > LONGEST_CACHED:
             return
-        if len(text) > LONGEST_CACHED:
+        if call.api.type == "AccountResourceRef":  # these are not stored
             return
         row = self.catalogue.resource(call.api.type)
         types = self.cloud.queries.reads(call["query"], row)

@@ -9918,10 +9918,8 @@ class Cloud:
         params = self.spelled(api, without_nulls(params))
         if self.makes(api) and arguments.get("resourceUuid") not in (None, ""):
             params["resourceUuid"] = self.check_uuid(arguments["resourceUuid"])
-        mode = arguments.get("deleteMode")
-        self.check_mode(api, mode)
-        if mode == "Enforcing":
-            params["deleteMode"] = mode
+        if api.method == "DELETE" and self.enforces(arguments.get("deleteMode")):
+            params["deleteMode"] = "Enforcing"
         refuse_arguments(self, api, params)
         check = getattr(api.behaviour, "check", None)
         if check:
@@ -9968,10 +9966,13 @@ class Cloud:
             f"uses to validate a UUID is '{UUID}'"
         )
 
-    def check_mode(self, api: Api, mode: Any) -> None:
-        """Refuse an unknown deleteMode; zstack-sdk-go sends an empty one."""
-        if api.method != "DELETE" or mode in (None, "", "Permissive", "Enforcing"):
-            return
+    def enforces(self, mode: Any) -> bool:
+        """Return True for Enforcing. Raise BadParameter for an unknown deleteMode.
+
+        zstack-sdk-go sends an empty one.
+        """
+        if mode in (None, "", "Permissive", "Enforcing"):
+            return mode == "Enforcing"
         enum = "org.zstack.header.message.APIDeleteMessage.DeletionMode"
         code = "SYS.1007" if self.dialect["bad-parameter"] else "SYS.1000"
         hint = "deleteMode is Permissive or Enforcing"

@@ -217,6 +217,13 @@ def test_another_mode_is_refused(dialect, code):
     assert (error.value.code, error.value.details) == (code, told)
 
 
+def test_a_mode_means_nothing_to_other_calls(cloud):
+    cloud.change("VmInstance", named("vm-web-1"), state="Stopped")
+    with pytest.raises(ApiError) as error:
+        perform(cloud, "MigrateVm", vmInstanceUuid=named("vm-web-1"), deleteMode="Enforcing")
+    assert error.value.code == "VM.1008"
+
+
 FORMED = "DeleteZone DestroyVmInstance DeleteDataVolume DeleteImage DeleteInstanceOffering DeleteDiskOffering DeleteL2Network " \
          "DeleteL3Network DeleteIpRange DeleteVolumeSnapshot DeleteUser".split()  # fmt: skip
 ANY_FORM = "DeleteCluster DeleteHost DeletePrimaryStorage DeleteBackupStorage DeleteGCJob DeleteTag".split()

@@ -9401,18 +9401,14 @@ def set_state(cloud: Cloud, type: str, uuid: Uuid, state: str) -> None:
             set_state(cloud, child_type, child["uuid"], state)
 
 
-def enforced(work: Callable) -> Callable:
-    """Return the work of a deletion whose errors are ignored (CascadeFacadeImpl.java).
+def enforced(cloud: Cloud, call: Call, work: Callable) -> Stages:
+    """Do the work of a deletion, whose errors are ignored (CascadeFacadeImpl.java).
 
     The step that fails ends the work. What was done before stays.
     """
-
-    def go_on(cloud: Cloud, call: Call) -> Stages:
-        with contextlib.suppress(ApiError):
-            refuse_by_row(cloud, call)
-            yield from steps_of(work(cloud, call))
-
-    return go_on
+    with contextlib.suppress(ApiError):
+        refuse_by_row(cloud, call)
+        yield from steps_of(work(cloud, call))
 
 
 def delete(cloud: Cloud, call: Call) -> None:
@@ -10056,7 +10052,7 @@ class Cloud:
         """Do a call that nothing refuses, by the behaviour of its API or by its verb."""
         work = call.behaviour or verb_of(call.api)
         if call["deleteMode"] and call.api.fails == "SYS.1004":
-            work = enforced(work)
+            return enforced(self, call, work)
         return work(self, call)
 
     def is_gone(self, call: Call) -> bool:

@@ -8873,14 +8873,11 @@ def mon_of(url: str) -> Item | None:
     match = MON_URL.fullmatch(url)
     if not match:
         return None
-    mon: Item = {}
-    for name, text in match.groupdict().items():
-        if text and name.endswith("Port"):
-            mon[name] = int(text)
-            if not 0 < mon[name] < 1 << 16:
-                return None
-        elif text:
-            mon[name] = text
+    mon: Item = without_nulls(match.groupdict())
+    for name in mon.keys() & {"sshPort", "monPort"}:
+        mon[name] = int(mon[name])
+        if not 0 < mon[name] < 1 << 16:
+            return None
     return mon
 
 
@@ -9464,7 +9461,7 @@ def answer_of(scope: Scope, api: Api) -> Item:
     key = "uuid"
     if api.type not in (row.name, row.stored):
         keys = [key for key, type in row.leads.items() if type == api.type]
-        key = keys[0] if keys else "uuid"
+        key = next(iter(keys), key)
     return scope.cloud.inventory_of(api.type, scope.item[key], api.plain)
 
 
@@ -10933,14 +10930,10 @@ def notify_of_owners(cloud: Cloud, vo: str, uuid: Uuid, old: Uuid, new: Uuid) ->
     cloud.notify(received, [vo, uuid, old], "AccountVO", old)
 
 
-def shares_of(cloud: Cloud, uuid: Uuid, receivers: Iterable[Uuid]) -> list[Item]:
+def shares_of(cloud: Cloud, uuid: Uuid, receivers: Collection[Uuid]) -> list[Item]:
     """Return the shares of a resource with some accounts; "" is the share with all."""
-    wanted = {*map(folded, receivers)}
-    shares = []
-    for share in cloud.find("SharedResource", "resourceUuid", uuid):
-        if folded(share.get("receiverAccountUuid", "")) in wanted:
-            shares.append(share)
-    return shares
+    shares = cloud.find("SharedResource", "resourceUuid", uuid)
+    return [share for share in shares if share.get("receiverAccountUuid", "") in receivers]
 
 
 @behaviour

@@ -8857,8 +8857,9 @@ def is_netmask(text: str) -> bool:
     return text in {str(network_of(f"0.0.0.0/{bits}").netmask) for bits in range(1, 33)}
 
 
-def is_between(value: Any, low: int, high: int) -> bool:
-    return type(value) is int and low <= value <= high
+def whole_number(low: int, high: int) -> Callable[[Any], bool]:
+    """Return the test for a whole number of a range."""
+    return lambda value: type(value) is int and low <= value <= high
 
 
 MON_URL = re.compile(  # sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]
@@ -8913,18 +8914,18 @@ PATTERNS = {  # of whole texts; (?a) means ASCII digits, (?i) any case, (?s) any
 FORMS: dict[str, Callable] = {
     "Blank": operator.not_,
     "Cidr": is_cidr,
-    "Count": functools.partial(is_between, low=0, high=(1 << 63) - 1),
+    "Count": whole_number(0, (1 << 63) - 1),
     "Cron": read_cron,
     "Domain": DOMAIN.fullmatch,
     "Hostname": is_hostname,
     "IPv4": address_of,
-    "IcmpCode": functools.partial(is_between, low=-1, high=3),
-    "IcmpType": functools.partial(is_between, low=-1, high=255),
+    "IcmpCode": whole_number(-1, 3),
+    "IcmpType": whole_number(-1, 255),
     "MonPort": has_ssh_port,
     "MonUrl": mon_of,
     "Narrow": is_narrow,
     "Netmask": is_netmask,
-    "Port": functools.partial(is_between, low=0, high=65535),
+    "Port": whole_number(0, 65535),
     "Text": is_text,
     "Texts": is_texts,
     "Url": is_url,

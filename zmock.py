@@ -9516,15 +9516,11 @@ def answer_sums(cloud: Cloud, call: Call) -> Item:
     An object counts for each element of the list that it belongs to.
     """
     row = cloud.catalogue.resource(call.api.sums)
-    items: Iterable[Item] | None = None
-    for param, key in call.api.by.items():
-        if call[param] and key:
-            finds = [cloud.queries.find(row, key, uuid) for uuid in dict.fromkeys(call[param])]
-            items = itertools.chain(*finds)
-        if call[param]:
-            break
-    if items is None:
-        items = cloud.store.rows(row.name)
+    items: Iterable[Item] = cloud.store.rows(row.name)
+    param = next(filter(call.params.get, call.api.by), "")
+    if key := call.api.by.get(param):
+        finds = [cloud.queries.find(row, key, uuid) for uuid in dict.fromkeys(call[param])]
+        items = itertools.chain(*finds)
     sums = dict.fromkeys(call.api.answers.split(), 0)
     for item in items:
         for name in sums:

@@ -11128,32 +11128,22 @@ def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
 
 @behaviour
 def log_in_by_account(cloud: Cloud, call: Call) -> Item:
-    wrong = "wrong account name or password"
-    uuid = who_logs_in(cloud, call, "Account", call["accountName"], wrong)
+    accounts, wrong = cloud.store.rows("Account"), "wrong account name or password"
+    uuid = who_logs_in(call, "account", call["accountName"], accounts, wrong)
     return open_session(cloud, uuid, uuid)
 
 
-def who_logs_in(
-    cloud: Cloud, call: Call, type: str, name: str, wrong: str, account: Uuid = ""
-) -> Uuid:
-    """Return the uuid of the item with a name and the password. Raise ID.1000 if none has both.
-
-    With `account` it is one of its users.
-    """
-
-    def is_of_account(item: Item) -> bool:
-        return not account or item["accountUuid"] == account
-
+def who_logs_in(call: Call, kind: str, name: str, items: Collection[Item], wrong: str) -> Uuid:
+    """Return the uuid of the item with a name and the password. Raise ID.1000 if none has both."""
     password = call["password"]
-    for item in filter(is_of_account, cloud.find(type, "name", name)):
-        if folded(item["password"]) == folded(password):
+    wanted = folded(name), folded(password)
+    for item in items:
+        if (folded(item["name"]), folded(item["password"])) == wanted:
             return item["uuid"]
-    items = [*filter(is_of_account, cloud.store.rows(type))]
-    kind = {"IAM2VirtualID": "virtual id"}.get(type, type.lower())
     raise ApiError("ID.1000", wrong, hint=hint_on_login(kind, name, password, items))
 
 
-def hint_on_login(kind: str, name: str, password: str, items: list[Item]) -> str:
+def hint_on_login(kind: str, name: str, password: str, items: Collection[Item]) -> str:
     """Return the hint on a failed login: the name is wrong, or the form of the password.
 
     It shows the SHA-512 of a password only if that is the right one.
@@ -11177,11 +11167,12 @@ def log_in_by_user(cloud: Cloud, call: Call) -> Item:
     if not account:
         accounts = cloud.find("Account", "name", name)
         if not accounts:
-            hint = hint_on_login("account", name, call["password"], [*cloud.store.rows("Account")])
+            hint = hint_on_login("account", name, call["password"], cloud.store.rows("Account"))
             raise ApiError("SYS.1007", f"account[{name}] not found", hint=hint)
         account = accounts[0]["uuid"]
     wrong = "wrong account or username or password"
-    user = who_logs_in(cloud, call, "User", call["userName"], wrong, account)
+    users = cloud.find("User", "accountUuid", account)
+    user = who_logs_in(call, "user", call["userName"], users, wrong)
     return open_session(cloud, account, user)
 
 
@@ -11210,7 +11201,8 @@ def renew_session(cloud: Cloud, call: Call) -> Item:
 def login_iam2_virtual_id(cloud: Cloud, call: Call) -> Item:
     """Log in as a virtual id. A platform admin acts as the admin account."""
     wrong = f"wrong virtual ID[name:{call['name']}], not existing or wrong password"
-    uuid = who_logs_in(cloud, call, "IAM2VirtualID", call["name"], wrong)
+    members = cloud.store.rows("IAM2VirtualID")
+    uuid = who_logs_in(call, "virtual id", call["name"], members, wrong)
     is_admin = cloud.accounts.attributes(uuid, "__PlatformAdmin__")
     return open_session(cloud, ADMIN if is_admin else uuid, uuid)
 

@@ -8174,6 +8174,16 @@ def steps_of(work: Any) -> Any:
     return work
 
 
+def done_at_once(work: Any) -> Any:
+    """Go through all stages of an operation without a pause, and return its body."""
+    steps = steps_of(work)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def wrapped(error: ApiError, call: Call) -> ApiError:
     """Return the error of a call with its cause: VM.1001 caused by HOST_ALLOCATION.1000.
 
@@ -14737,8 +14747,7 @@ def new_router(cloud: Cloud, l3: Item, offering: Item) -> None:
     api = cloud.catalogue.apis["CreateVpcVRouter"]
     call = Call(api, params, account=l3.get("owner"))
     with cloud.doing(call):
-        for _ in create_vpc_v_router(cloud, call):
-            pass
+        done_at_once(create_vpc_v_router(cloud, call))
 
 
 @named_in_rows
@@ -14821,8 +14830,7 @@ def clone_of(cloud: Cloud, call: Call, source: Item, name: str) -> Item:
                 api = cloud.catalogue.apis["StartVmInstance"]
                 start = replace(call, api=api, params={"uuid": vm["uuid"]})
                 cloud.accounts.charge(start)
-                for _ in cloud.act(start):
-                    pass
+                done_at_once(cloud.act(start))
             return cloud.inventory_of("VmInstance", vm["uuid"]) | {"started": is_started}
     except ApiError as error:
         return {"error": cloud.catalogue.error_body(error), "started": False}
@@ -15808,12 +15816,7 @@ def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
     """
     inner = call_of(cloud, call, api, arguments)
     with cloud.doing(inner):
-        steps = steps_of(cloud.perform(inner))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value or {}
+        return done_at_once(cloud.perform(inner)) or {}
 
 
 def check_long_job(cloud: Cloud, params: Item) -> None:
@@ -17497,7 +17500,7 @@ def add_large(cloud: Cloud, count: int) -> None:
 def call_now(cloud: Cloud, api_name: str, **params: object) -> None:
     """Make a call of admin to its end, at once."""
     api = cloud.catalogue.apis[api_name]
-    call_inside(cloud, Call(api, {}, account=ADMIN), api, params)
+    done_at_once(cloud.act(Call(api, cloud.check(api, params), account=ADMIN)))
 
 
 def add_running_vm(cloud: Cloud, name: str, host: Item) -> None:

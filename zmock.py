@@ -9011,22 +9011,21 @@ class Scope:
         else:
             if name == "its":
                 name = steps.pop(0)
-            value, type = self.field(self.type, self.item, name), self.target_of(self.type, name)
+            value, type = self.field(self.type, self.item, name)
         for step in steps:
             if isinstance(value, dict):
                 value, type = value.get(step), ""
             else:
-                item = self.look(type, value)
-                value, type = self.field(type, item, step), self.target_of(type, step)
+                value, type = self.field(type, self.look(type, value), step)
         return value, type
 
-    def field(self, type: str, item: Item, name: str) -> Any:
+    def field(self, type: str, item: Item, name: str) -> tuple[Any, str]:
+        """Return the value of a field of an item, and the type of the resource it refers to."""
         row = self.cloud.catalogue.resources.get(type)
-        return self.cloud.queries.value(row, item, name) if row and item else item.get(name)
-
-    def target_of(self, type: str, key: str) -> str:
-        row = self.cloud.catalogue.resources.get(type)
-        return row.leads.get(key, "") if row else ""
+        if not row:
+            return item.get(name), ""
+        value = self.cloud.queries.value(row, item, name) if item else None
+        return value, row.leads.get(name, "")
 
     def look(self, type: str, uuid: Uuid) -> Item:
         """Return the item of a resource type, or {}."""
@@ -10407,7 +10406,6 @@ class Timers(dict[Uuid, Timer]):
         """Cancel the timer of an object, if it has one."""
         if uuid in self:
             self.pop(uuid).cancel()
-
 
 def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
     """Remove a deleted object: at once if it is so configured, else when its period is over."""

@@ -9992,12 +9992,15 @@ class Cloud:
 
     def spell(self, api: Api, param: ValueSpec, value: Any) -> Any:
         if (api.type, param.name) == ("SystemTag", "tag") and isinstance(value, str):
-            return spell_in_tag(value, self.catalogue.naming_tags, self.spell_uuid)
+            return self.spell_tag(value)
         if param.refers in ("", "Resource"):
             spell = functools.cache(self.spell_uuid)  # a long list of maps has the same keys
             return spell_in("uuid" if param.refers else param.name, value, spell)
         types = [self.catalogue.resources[param.refers].stored]
         return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
+    def spell_tag(self, tag: str) -> str:
+        return spell_in_tag(tag, self.catalogue.naming_tags, self.spell_uuid)
+
 
     def spell_uuid(self, uuid: Uuid) -> Uuid:
         """Return the uuid of any resource as it is spelled there."""
@@ -10023,9 +10026,7 @@ class Cloud:
     def perform(self, call: Call) -> Any:
         """Do a call, in the server's order: references, checks, then the operation itself."""
         call.params = self.spelled(call.api, call.params)  # again: there may be more objects by now
-        patterns = self.catalogue.naming_tags
-        tags = call.system_tags
-        call.system_tags = [spell_in_tag(tag, patterns, self.spell_uuid) for tag in tags]
+        call.system_tags = [*map(self.spell_tag, call.system_tags)]
         if self.is_gone(call):
             return None  # deleting what is not there succeeds (ApiMessageProcessorImpl.java)
         self.validate(call)

@@ -8260,10 +8260,10 @@ class Jobs:
 
     def newest(self) -> Uuid:
         """Return the uuid of the job submitted last, "" if there is none."""
-        if self.last:
+        records = [*self.store.rows("Job")]
+        if self.last or not records:
             return self.last
-        records = [*self.store.rows("Job")][::-1]  # a restart forgets the last one
-        return max(records, key=operator.itemgetter("created"), default={}).get("uuid", "")
+        return records[-1]["uuid"]  # a restart has forgotten the last one
 
     def note(self, uuid: Uuid) -> None:
         if self.watch:
@@ -8489,8 +8489,7 @@ class Jobs:
     def expire(self, uuid: Uuid, rule: str = "") -> None:
         """Forget a job but for its API, and for the rule that makes it expire."""
         self.gone[uuid] = self.api_of(uuid), rule
-        if len(self.gone) > MOST_GONE:
-            del self.gone[next(iter(self.gone))]
+        drop_oldest(self.gone, MOST_GONE)
         self.store.remove("Job", uuid)
         self.last_looks.pop(uuid, None)
         del self.polls[uuid]
@@ -9998,9 +9997,9 @@ class Cloud:
             return spell_in("uuid" if param.refers else param.name, value, spell)
         types = [self.catalogue.resources[param.refers].stored]
         return spell_in("uuid", value, functools.partial(self.store.spelling, types=types))
+
     def spell_tag(self, tag: str) -> str:
         return spell_in_tag(tag, self.catalogue.naming_tags, self.spell_uuid)
-
 
     def spell_uuid(self, uuid: Uuid) -> Uuid:
         """Return the uuid of any resource as it is spelled there."""

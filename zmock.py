@@ -10018,8 +10018,7 @@ class Cloud:
         perform() raises what is wrong, in its turn.
         """
         with contextlib.suppress(ApiError):
-            if not call.api.open:
-                self.accounts.enter(call)
+            self.accounts.enter(call)
         self.notice("noted", "", call)
 
     def perform(self, call: Call) -> Any:
@@ -10040,8 +10039,7 @@ class Cloud:
         The order is that of ApiMessageProcessorImpl.java.
         """
         self.notice("called", "", call)
-        if not call.api.open and not call.account:
-            self.accounts.enter(call)
+        self.accounts.enter(call)
         if call.refused:
             raise call.refused
         if not self.by_admin(call):
@@ -10526,9 +10524,10 @@ class Accounts:
         raise ApiError("ID.1001", "Session expired", hint=hint)
 
     def enter(self, call: Call) -> None:
-        """Note the account and the user of the session of a call."""
-        session = self.session(call.session)
-        call.account, call.user = session["accountUuid"], session["userUuid"]
+        """Note the account and the user of a call's session, unless it needs none or knows them."""
+        if not call.api.open and not call.account:
+            session = self.session(call.session)
+            call.account, call.user = session["accountUuid"], session["userUuid"]
 
     def sweep(self) -> None:
         """Remove the sessions that are over."""

@@ -9144,19 +9144,22 @@ class Scope:
     def perform(self, clauses: Iterable[Clause]) -> None:
         """Apply effects in order, and store the fields that they set."""
         for clause in clauses:
-            for scope in self.repeated(clause.lists):
-                scope.apply(clause.effect)
+            self.do(clause)
         self.store_changes()
 
+    def do(self, clause: Clause) -> None:
+        """Apply an effect for each element of its lists; store_changes() stores what it sets."""
+        for scope in self.repeated(clause.lists):
+            scope.apply(clause.effect)
+
     def apply(self, effect: RowEffect) -> None:
-        """Apply an effect; perform() stores the fields that it sets."""
+        """Apply an effect; store_changes() stores the fields that it sets."""
         cloud = self.cloud
         if isinstance(effect, Assign):
             self.assign(effect)
         elif isinstance(effect, When):
             if self.where(effect.condition):
-                for scope in self.repeated(effect.clause.lists):
-                    scope.apply(effect.clause.effect)
+                self.do(effect.clause)
         elif isinstance(effect, Add):
             values = {name: self.value(word) for name, word in effect.pairs}
             row = cloud.catalogue.resource(effect.type)
@@ -9437,14 +9440,13 @@ def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
 
 
 def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
-    api, clauses = scope.call.api, []
+    api = scope.call.api
     needs_references = not api.creates and api.kind != "Detach"
     for clause in api.clauses:
         if not isinstance(clause.effect, Stage):
-            clauses.append(clause)
+            scope.do(clause)
             continue
-        scope.perform(clauses)
-        clauses = []
+        scope.store_changes()
         yield clause.effect.name
         uuid = scope.item["uuid"]
         if needs_references and scope.cloud.is_gone(scope.call):
@@ -9452,7 +9454,7 @@ def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
         if api.creates and not scope.cloud.store.peek(scope.stored, uuid):
             raise refused(f"{scope.type.lower()} [uuid:{uuid}] has been deleted")
         scope.item = scope.cloud.get(scope.stored, uuid)
-    scope.perform(clauses)
+    scope.store_changes()
     return answer()
 
 

@@ -10299,7 +10299,7 @@ class Examples:
     def named(self, type: str, name: str) -> list[Item]:
         """Return the objects of a type that the caller sees and that have this name."""
         row = self.catalogue.resources[type]
-        if not self.account or row.inside or "name" not in row.all_fields:
+        if not self.account or row.inside:
             return []
         return [item for item in self.tables.find(row.stored, "name", name) if row.has(item)]
 

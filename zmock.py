@@ -10071,17 +10071,16 @@ class Cloud:
             absent = [uuid for uuid in uuids if not self.exists(param.refers, uuid)]
             if not absent:
                 continue
-            if param.may_be_gone:
-                if not param.any_form and not re.fullmatch(UUID, value):
-                    details = f"invalid value[{value}] of field [{param.name}]"
-                    hint = Examples(self, call).hint_on_absent(value, param)
-                    raise ApiError("SYS.1003", details, hint=hint)
+            if param.may_be_gone and (param.any_form or re.fullmatch(UUID, value)):
                 return True
             hint = Examples(self, call).hint_on_absent(absent[0], param)
-            if not isinstance(value, list):
+            if param.may_be_gone:
+                details = f"invalid value[{value}] of field [{param.name}]"
+            elif isinstance(value, list):
+                resource = f"resource[uuids:[{', '.join(map(str, absent))}], type:{param.refers}VO]"
+                details = f"invalid field[{param.name}], {resource} not found"
+            else:
                 raise missing(param.name, value, param.refers, hint)
-            resource = f"resource[uuids:[{', '.join(map(str, absent))}], type:{param.refers}VO]"
-            details = f"invalid field[{param.name}], {resource} not found"
             raise ApiError("SYS.1003", details, hint=hint)
         return False
 

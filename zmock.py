@@ -10994,10 +10994,8 @@ def revoke_resource_sharing(cloud: Cloud, call: Call) -> None:
             shares = shares_of(cloud, uuid, call["accountUuids"])
         elif call["toPublic"]:
             shares = shares_of(cloud, uuid, [""])
-        elif call["all"]:
-            shares = cloud.find("SharedResource", "resourceUuid", uuid)
         else:
-            shares = []
+            shares = cloud.find("SharedResource", "resourceUuid", uuid)
         for share in shares:
             if share["ownerAccountUuid"] == call.account:
                 cloud.remove("SharedResource", share["uuid"])

@@ -10182,7 +10182,6 @@ class Cloud:
 
 # hints on parameters that are missing, or name no object
 
-LONGEST_HINT = 600  # characters of a hint on missing parameters
 MOST_TRIED = 500  # objects of a type that are examples for a hint
 GOOD_STATES = ("Enabled", "Connected", "Ready", "Running")
 
@@ -10210,12 +10209,8 @@ class Examples:
 
         "CreateDataVolume needs name, diskOfferingUuid (GET /disk-offerings: 1f6c... small)"
         """
-        begin = f"{self.call.api.name} needs "
         texts = [self.text_on(self.call.api.params[name]) for name in names]
-        for place in reversed(range(len(names))):
-            if len(begin + ", ".join(texts)) > LONGEST_HINT:
-                texts[place] = names[place]
-        return begin + ", ".join(texts)
+        return f"{self.call.api.name} needs {', '.join(texts)}"
 
     def text_on(self, param: ValueSpec) -> str:
         """Return the name of a parameter with its legal values: "cpuNum (1..1024)"."""

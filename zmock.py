@@ -9034,6 +9034,13 @@ class Scope:
             return {}
         return self.cloud.look(self.cloud.catalogue.resources[type].stored, uuid)
 
+    def item_at(self, way: str) -> tuple[str, Item]:
+        """Return the type and the item that the names of a way lead to; without any, its own."""
+        if not way:
+            return self.type, self.item
+        uuid, type = self.follow(way)
+        return type, self.look(type, uuid)
+
     def text(self, sentence: str, comma: str = ", ") -> str:
         """Return a sentence with the values of its {names}."""
 
@@ -9137,8 +9144,7 @@ class Scope:
     def folded_at(self, path: str) -> list[Any]:
         """Return the values at the end of a path, folded: a list gives each of its elements."""
         way, _, name = path.rpartition(".")
-        uuid, type = self.follow(f"its.{way}") if way else (None, "")
-        item = self.look(type, uuid) if way else self.item
+        _, item = self.item_at(f"its.{way}" if way else "")
         return [folded(value) for value in each(item, name)]
 
     # effects
@@ -9194,8 +9200,7 @@ class Scope:
 
     def assign(self, effect: Assign) -> None:
         """Set a field, of the item or of what a uuid leads to, or add to or take from its list."""
-        uuid, type = self.follow(effect.way) if effect.way else (None, "")
-        item = self.look(type, uuid) if effect.way else self.item
+        type, item = self.item_at(effect.way)
         current, value = item.get(effect.field), self.value(effect.word)
         if effect.sign == "?=" and is_there(current):
             return
@@ -9209,8 +9214,8 @@ class Scope:
         if not effect.way:
             self.set(effect.field, value)
         elif item:
-            cloud_type = self.cloud.catalogue.resources[type].stored
-            self.cloud.change(cloud_type, uuid, **{effect.field: value})
+            stored = self.cloud.catalogue.resources[type].stored
+            self.cloud.change(stored, item["uuid"], **{effect.field: value})
 
     def free_address(self, name: str, cidr: str) -> str:
         """Return the first address of a network that no object of this type has in a field."""

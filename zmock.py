@@ -8457,7 +8457,7 @@ class Jobs:
         self.polls[uuid] += 1
         if abs(now - record["seen"]) >= LOOKS_APART:  # the clock may have been set back
             self.store.update("Job", uuid, seen=now)
-            self.clock.spawn(self.store.try_commit())
+            self.cloud.commit_soon()
         if uuid in self.running:  # also while its result is being written
             return record | {"state": "running", "rule": None, "hint": None}
         return record
@@ -9843,6 +9843,10 @@ class Cloud:
             changes = {key: [element for element in item[key] if element != uuid] or empty}
         self.change(type, item["uuid"], **changes)
 
+    def commit_soon(self) -> None:
+        """Commit changes that nobody waits for."""
+        self.clock.spawn(self.store.try_commit())
+
     def take_back(self, changes: list[tuple]) -> None:
         """Undo changes, and remove what others have made meanwhile that depends on new items."""
         self.store.take_back(changes)
@@ -10436,7 +10440,7 @@ def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> N
             cloud.notice("expunged", "Image", item, row.waiting(item))
         else:
             cloud.remove(row.type, uuid)
-        cloud.clock.spawn(cloud.store.try_commit())
+        cloud.commit_soon()
 
     due = since + configured(cloud, row.category, "expungePeriod")
     name = f"expunge of {row.type} {uuid}"
@@ -11759,7 +11763,7 @@ def call_in_background(cloud: Cloud, call: Call, name: str, uuid: Uuid) -> None:
     inner = Call(cloud.catalogue.apis[name], {"uuid": uuid}, job=cloud.uuid(), account=ADMIN)
 
     def done(body: Any, error: ApiError | None) -> None:
-        cloud.clock.spawn(cloud.store.try_commit())
+        cloud.commit_soon()
 
     begin = functools.partial(Run, cloud.jobs, inner, call.seconds, done)
     cloud.clock.after(0, begin, f"{name} of {uuid}")
@@ -15435,7 +15439,7 @@ def end_upload(cloud: Cloud, uuid: Uuid) -> None:
     """Remove an image to which nobody uploads anything (ImageManagerImpl.java)."""
     if cloud.look("Image", uuid).get("status") == "Downloading":
         cloud.remove("Image", uuid)
-        cloud.clock.spawn(cloud.store.try_commit())
+        cloud.commit_soon()
 
 
 def with_status(cloud: Cloud, copies: list[Item], status: str, chosen: list[Item]) -> list[Item]:
@@ -15539,7 +15543,7 @@ def collect_later(cloud: Cloud, uuid: Uuid) -> None:
         if job.get("status", "Done") == "Done":
             return
         collect(cloud, job)
-        cloud.clock.spawn(cloud.store.try_commit())
+        cloud.commit_soon()
         collect_later(cloud, uuid)
 
     interval = max(1, configured(cloud, "image", "deletion.gcInterval"))
@@ -15943,7 +15947,7 @@ def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
         state = "Failed"
         result = "Failed : " + json.dumps(cloud.catalogue.error_body(error), ensure_ascii=False)
     cloud.change("LongJob", uuid, state=state, jobResult=result)
-    cloud.clock.spawn(cloud.store.try_commit())
+    cloud.commit_soon()
 
 
 def work_of(cloud: Cloud, uuid: Uuid) -> Run | None:
@@ -15979,7 +15983,7 @@ def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
             cloud.change("LongJob", uuid, state="Canceled")
         if run:
             run.fail(refused("canceled"))
-        cloud.clock.spawn(cloud.store.try_commit())
+        cloud.commit_soon()
 
     api = api_of_long_job(cloud, job["jobName"])
     if api and api.long == "cancellable":
@@ -18287,7 +18291,7 @@ def end_incident(cloud: Cloud, id: str) -> None:
         next(cloud.outages.incidents.pop(id).course, None)
         if cloud.clock.started:
             log.info("%s ended", id)
-            cloud.clock.spawn(cloud.store.try_commit())
+            cloud.commit_soon()
 
 
 def item_named(cloud: Cloud, target: object, *types: str) -> Item:
@@ -18593,7 +18597,7 @@ class Scenario:
             log.warning("%s: %s is refused: %s", self.id, step.text, error)
         else:
             log.info("%s: %s", self.id, step.text)
-        self.clock.spawn(self.cloud.store.try_commit())
+        self.cloud.commit_soon()
 
     def perform(self, step: Item) -> Item:
         """Do what a step says. Return {"began": ID} if it begins a rule or an incident."""

@@ -10493,11 +10493,6 @@ class Statement:
     def matches(self, message: str) -> bool:
         return matches_names(self.action.split(":")[0], message)
 
-    def denied_fields(self) -> list[str]:
-        """Return the fields that may not be set, none if the whole API is denied."""
-        names = self.action.partition(":")[2]
-        return names.split(",") if names else []
-
 
 class Accounts:
     """Tells who calls, what a caller may do and see, and how much an account may have.
@@ -10625,11 +10620,12 @@ class Accounts:
         raise ApiError("SYS.1006", "operation is denied by default", hint=hint)
 
     def refuse_denied(self, statement: Statement, params: Item) -> None:
+        """Refuse a call that a statement denies, or one that sets a field that it names."""
         denied = f"the operation is denied by the policy[uuid:{statement.policy['uuid']}]"
-        names = statement.denied_fields()
+        names = statement.action.partition(":")[2]
         if not names:
             raise refused(denied)
-        for name in names:
+        for name in names.split(","):
             if name in params:
                 raise refused(f"{denied}, field[{name}] is not permitted to set")
 

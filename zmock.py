@@ -9720,7 +9720,7 @@ class Cloud:
         return self.look(row.stored, uuid) if row else {}
 
     def find(self, type: str, key: str, value: Any) -> list[Item]:
-        return list(self.store.find(type, key, value))
+        return self.store.find(type, key, value)
 
     def exists(self, type: str, uuid: Uuid) -> bool:
         """Return True if there is an object of a type, of any for "Resource" (ResourceVO)."""
@@ -10710,7 +10710,7 @@ class Accounts:
 
     def shared_with(self, account: Uuid) -> list[Uuid]:
         """Return the objects that others share with an account, or with all."""
-        shares = [*self.store.find("SharedResource", "receiverAccountUuid", account)]
+        shares = self.store.find("SharedResource", "receiverAccountUuid", account)
         shares += self.store.find("SharedResource", "toPublic", True)
         return list(dict.fromkeys(share["resourceUuid"] for share in shares))
 

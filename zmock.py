@@ -9612,23 +9612,19 @@ class Cloud:
     answer, None if there is none, or a generator that yields after each stage.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        catalogue: Catalogue,
-        store: Store,
-        clock: Clock,
-        dialect: Dialect,
-        world: str = "",
-    ) -> None:
-        self.settings, self.catalogue, self.store = settings, catalogue, store
+    def __init__(self, settings: Settings, catalogue: Catalogue, world: str = "") -> None:
+        self.settings, self.catalogue = settings, catalogue
         self.world = world  # the name of its world; the main one has none
-        self.db = store  # the objects, as a tinydb.TinyDB
-        self.clock, self.dialect = clock, dialect
-        computed = self.computed_fields()
-        self.queries = QueryEngine(catalogue, dialect, store, computed, clock.utc_offset)
-        self.computing = {type for type, _ in self.queries.computed}  # the types with such fields
-        self.jobs: Jobs = None
+        self.clock = Clock(settings.clock, settings.utc_offset)
+        self.dialect = Dialect(settings.dialect)
+        indexes = {name: row.indexes for name, row in catalogue.resources.items()}
+        folder = None if settings.memory else settings.data
+        self.store = Store(indexes, folder, settings.durable == "on", standing_in(catalogue))
+        self.db = self.store  # the objects, as a tinydb.TinyDB
+        computed, ahead = self.computed_fields(), self.clock.utc_offset
+        self.queries = QueryEngine(catalogue, self.dialect, self.store, computed, ahead)
+        self.computing = {type for type, _ in computed}  # the types with such fields
+        self.jobs = Jobs(self)
         self.accounts: Accounts = None
         self.resets = 0
         self.clear()
@@ -10868,14 +10864,9 @@ class View:
 
 
 def new_cloud(settings: Settings, catalogue: Catalogue, world: str = "") -> Cloud:
-    """Return an empty cloud with its clock, store, accounts and jobs."""
-    clock, dialect = Clock(settings.clock, settings.utc_offset), Dialect(settings.dialect)
-    indexes = {name: row.indexes for name, row in catalogue.resources.items()}
-    folder = None if settings.memory else settings.data
-    store = Store(indexes, folder, settings.durable == "on", standing_in(catalogue))
-    cloud = Cloud(settings, catalogue, store, clock, dialect, world)
+    """Return an empty cloud with its accounts."""
+    cloud = Cloud(settings, catalogue, world)
     cloud.accounts = Accounts(cloud)
-    cloud.jobs = Jobs(cloud)
     return cloud
 
 

@@ -8572,22 +8572,8 @@ class Jobs:
 
     # by hand and by incidents
 
-    def control(self, uuid: Uuid, action: str, error: ApiError | None = None) -> None:
-        """Finish, fail, hold, release or expire a job."""
-        job = self.running.get(uuid)
-        if action == "expire":
-            self.expire_by_hand(uuid)
-        elif action == "hold":
-            self.hold(job)
-        elif action == "release":
-            self.release(job)
-        elif action == "fail":
-            self.fail(job, error)
-        elif not job.ended:
-            job.run.hurry()
-
     def hold(self, job: Job) -> None:
-        """Stop a job where it is, or as soon as it starts, until release() or control()."""
+        """Stop a job where it is, or as soon as it starts, until release() or the end by hand."""
         if not job.held:
             job.call.fault = replace(job.call.fault, job="hold", hold_for=math.inf)
             if job.run:
@@ -22194,16 +22180,24 @@ class Control:
     def steer_api_job(self, shown: Item, action: str, error: ApiError | None) -> None:
         uuid = shown["uuid"]
         job = self.jobs.running.get(uuid)
-        over = not job or (action in ("hold", "release") and job.ended)
-        if over and action != "expire":
+        if action == "expire":
+            self.jobs.expire_by_hand(uuid)
+        elif not job or (action in ("hold", "release") and job.ended):
             state = "lost" if shown["state"] == "lost" else "over"
             raise ControlError(409, f"job {uuid} is {state}")
-        if action == "finish" and not job.run and not job.ended:
+        elif action == "hold":
+            self.jobs.hold(job)
+        elif action == "release" and job.held:
+            self.jobs.release(job)
+        elif action == "release":
+            raise ControlError(409, f"job {uuid} is not held")
+        elif action == "fail":
+            self.jobs.fail(job, error)
+        elif job.run and not job.ended:
+            job.run.hurry()
+        elif not job.ended:
             text = f"job {uuid} waits for another one on the same object"
             raise ControlError(409, text, "finish that one first: GET /zmock/jobs")
-        if action == "release" and not job.held:
-            raise ControlError(409, f"job {uuid} is not held")
-        self.jobs.control(uuid, action, error)
 
     def steer_long_job(self, job: Item, action: str, error: ApiError | None) -> None:
         run = work_of(self.cloud, job["uuid"])

@@ -231,7 +231,7 @@ async def test_what_zmock_kept_itself_is_never_called_odd(cloud):
 async def test_of_two_snapshots_at_once_one_may_fail(cloud):
     for volume in (named("volume-db-data-2"),) * 2:
         await under_way(cloud, "CreateVolumeSnapshot", name="n", volumeUuid=volume)
-    cloud.cloud.jobs.control(next(job["uuid"] for job in cloud.jobs() if job["state"] == "running"), "fail")
+    cloud.cloud.jobs.fail(next(iter(cloud.cloud.jobs.running.values())), None)
     await cloud.advance(30)
     assert len(await cloud.query("volume-snapshots", f"volumeUuid={named('volume-db-data-2')}")) == 1
 

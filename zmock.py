@@ -8320,9 +8320,9 @@ class Jobs:
         if call.api.line:
             return folded(call[call.api.line])
         target = call.target or call["resourceUuid"] or call.job
-        type = call.api.target.refers if call.api.target else ""
-        if type in self.cloud.catalogue.resources:
-            row = self.cloud.catalogue.resource(type)
+        param = call.api.target
+        row = self.cloud.catalogue.resource(param.refers) if param else None
+        if row:
             target = self.cloud.look(row.stored, call.target).get(row.line) or target
         return folded(target)
 

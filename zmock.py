@@ -8885,7 +8885,7 @@ def has_ssh_port(url: str) -> bool:
     return match is not None and 0 < int(match["port"] or 22) < 1 << 16
 
 
-PATTERNS = {  # of whole texts; (?a) means ASCII digits, (?i) any case, (?s) any line
+PATTERNS = {  # of whole texts: (?a) allows ASCII only, (?i) any case, (?s) several lines
     "ApiId": "[0-9a-f]{32}",
     "EmailAddress": r"[^@\s]+@[^@\s]+",
     "HealthTarget": r"(?a)tcp:(default|0*[1-9]\d{0,4})",
@@ -9465,7 +9465,7 @@ def answer_of(scope: Scope, api: Api) -> Item:
     key = "uuid"
     if api.type not in (row.name, row.stored):
         keys = [key for key, type in row.leads.items() if type == api.type]
-        key = next(iter(keys), key)
+        key = keys[0] if keys else "uuid"
     return scope.cloud.inventory_of(api.type, scope.item[key], api.plain)
 
 
@@ -9737,8 +9737,9 @@ class Cloud:
             whole = self.store.peek(row.leads[row.owner], item[row.owner])
             if whole:
                 return whole.get("owner")
-        account = self.acting.account if self.acting else ADMIN
-        return None if account in ("", ADMIN) else account
+        if not self.acting or self.acting.account in ("", ADMIN):
+            return None
+        return self.acting.account
 
     def refer(self, row: Resource, reference: Item) -> None:
         """Add a reference to the list that it lies in; a list of uuids gets its uuid.

@@ -4952,13 +4952,6 @@ class Tables(dict[str, Table]):
         return set(self)
 
 
-@dataclass
-class Image:
-    """A whole state, {type: {number: item}}, as Database.put_back() takes it."""
-
-    documents: Documents
-
-
 class Database(tinydb.TinyDB):
     """The items of a cloud in memory: a TinyDB with a Table per type, and with quicker methods.
 
@@ -5116,19 +5109,19 @@ class Database(tinydb.TinyDB):
 
     # whole states
 
-    def image(self) -> Image:
+    def documents(self) -> Documents:
         """Return the state now."""
         documents = {name: table.documents() for name, table in self.tables.items()}
-        return Image({name: items for name, items in documents.items() if items})
+        return {name: items for name, items in documents.items() if items}
 
-    def put_back(self, image: Image) -> None:
-        """Hold the state of an image in the place of everything before."""
-        for name in self.tables.keys() | image.documents.keys():
-            self.table(name).load(image.documents.get(name, {}))
+    def put_back(self, documents: Documents) -> None:
+        """Hold this state in the place of everything before."""
+        for name in self.tables.keys() | documents.keys():
+            self.table(name).load(documents.get(name, {}))
         self.writes += 1
 
     def clear(self) -> None:
-        self.put_back(Image({}))
+        self.put_back({})
 
 
 # what a commit says
@@ -5246,7 +5239,7 @@ class Store(Database):
         self.folder.open()
         with no_collection():
             documents = self.folder.read()
-            super().put_back(Image(documents))
+            super().put_back(documents)
         for line in self.folder.reports:
             self.report(line)
         for name, items in documents.items():
@@ -5269,9 +5262,9 @@ class Store(Database):
             return f"failing: {self.failures.reason}"
         return "writing" if self.whole or self.pending or self.writing else "kept"
 
-    def put_back(self, image: Image) -> None:
-        """Hold the state of an image only. The next commit keeps the whole state."""
-        super().put_back(image)
+    def put_back(self, documents: Documents) -> None:
+        """Hold this state only. The next commit keeps the whole state."""
+        super().put_back(documents)
         self.whole = self.folder is not None
         for commit in (self.writing, self.waiting):
             if commit:
@@ -5330,7 +5323,7 @@ class Store(Database):
             changes, self.pending, self.whole = self.pending, {}, False
             try:
                 if whole:
-                    yield functools.partial(self.folder.write, self.image().documents)
+                    yield functools.partial(self.folder.write, self.documents())
                 else:
                     yield functools.partial(self.folder.append, changes) if changes else None
             except BaseException:
@@ -17584,7 +17577,7 @@ class LoadedCloud:
     Without that moment the dates stay as they are.
     """
 
-    image: Image
+    documents: Documents
     now: Seconds | None
 
 
@@ -17612,7 +17605,7 @@ def load_objects(path: str, collections: Any, cloud: Cloud) -> LoadedCloud:
     if moment is not None:
         cloud.clock.stopped_at = moment
     file.load(objects)
-    return LoadedCloud(cloud.store.image(), moment)
+    return LoadedCloud(cloud.store.documents(), moment)
 
 
 def exported(cloud: Cloud) -> Item:
@@ -17639,7 +17632,7 @@ def copy_of(cloud: Cloud) -> Cloud:
     """Return a copy of a cloud in memory whose clock stands, to try something out."""
     copy = new_cloud(replace(cloud.settings, memory=True, clock="frozen"), cloud.catalogue)
     copy.clock.stopped_at = cloud.clock.now()
-    copy.store.put_back(cloud.store.image())
+    copy.store.put_back(cloud.store.documents())
     return copy
 
 
@@ -17658,7 +17651,7 @@ def add_loaded(cloud: Cloud, loaded: LoadedCloud, types: Collection[str] = ()) -
     """Add the objects of a cloud file, or those of some types. Their dates move with its "now"."""
     seconds = 0 if loaded.now is None else cloud.clock.now() - loaded.now
     later = functools.cache(functools.partial(later_stamp, cloud.clock, seconds))  # many are alike
-    documents = loaded.image.documents
+    documents = loaded.documents
     for type in types or documents:
         for item in documents[type].values():
             if item is cloud.store.peek(type, item["uuid"]):
@@ -22489,7 +22482,7 @@ class Control:
         await self.read_json(request)  # refuses a body that is no JSON
         name = request.match_info["name"]
         self.check_name(name)
-        documents = self.store.image().documents
+        documents = self.store.documents()
         clock = {"clock": self.clock.saved()}
         mock = {number: frozen(item | clock) for number, item in documents["Mock"].items()}
         await self.on_disk(self.snapshots.take, name, documents | {"Mock": mock})
@@ -23143,7 +23136,7 @@ def reset_mock(rest: Rest) -> None:
     clear_mock(rest)
     cloud, start = rest.cloud, rest.start
     if start and start.is_of(rest.settings.cloud, rest.clock.now()):
-        cloud.store.put_back(start.image)
+        cloud.store.put_back(start.documents)
         cloud.random.setstate(start.random)
     else:
         make_cloud(rest)
@@ -23152,7 +23145,7 @@ def reset_mock(rest: Rest) -> None:
     expunge_all_later(cloud)
     resume_long_jobs(cloud)
     plan_all(cloud)
-    rest.first = cloud.store.image().documents
+    rest.first = cloud.store.documents()
     load_rules(rest)
     sweep_regularly(rest)
     rest.clock.reread_files()
@@ -23183,7 +23176,8 @@ def make_cloud(rest: Rest) -> None:
         rest.made = filled_with | {"cloud": named_anywhere(settings.cloud)}
     record = {"uuid": "mock", "starts": 0, "since": int(date)}
     cloud.store.put("Mock", record | filled_with | facts_of(rest))
-    rest.start = Start(settings.cloud, date, stamp, cloud.store.image(), cloud.random.getstate())
+    documents = cloud.store.documents()
+    rest.start = Start(settings.cloud, date, stamp, documents, cloud.random.getstate())
 
 
 @dataclass
@@ -23193,7 +23187,7 @@ class Start:
     cloud: str  # as --cloud names it
     date: Seconds
     stamp: tuple | None  # of the file that --cloud names
-    image: Image
+    documents: Documents
     random: tuple  # the state of the generator
 
     def is_of(self, cloud: str, now: Seconds) -> bool:
@@ -23226,7 +23220,7 @@ def report_nothing(line: str) -> None:
 
 
 def put_documents(rest: Rest, documents: Documents) -> None:
-    rest.cloud.store.put_back(Image(documents))
+    rest.cloud.store.put_back(documents)
     rest.cloud.store.reports.clear()
     resume_cloud(rest, documents.keys())
 

@@ -240,7 +240,7 @@ def test_the_demo_cloud_is_as_the_canonical_writer_writes_it():
 
 
 def test_the_demo_cloud_is_a_cloud_file_like_any_other():
-    demo, loaded = cloud_of("demo").store.image().documents, cloud_of(str(DEMO_FILE)).store.image().documents
+    demo, loaded = cloud_of("demo").store.documents(), cloud_of(str(DEMO_FILE)).store.documents()
     assert demo == loaded and len(demo) > 30
 
 

@@ -13,7 +13,7 @@ VM = {"name": "vm", "instanceOfferingUuid": named("offering-small"), "imageUuid"
 
 def objects_of(cloud):
     """All objects but those of zmock itself and sessions, by type and uuid."""
-    documents = cloud.store.image().documents
+    documents = cloud.store.documents()
     return {type: {item["uuid"]: dict(item) for item in items.values()} for type, items in documents.items() if type not in HIDDEN}
 
 

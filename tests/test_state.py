@@ -51,7 +51,7 @@ def examples(count):
 
 def tables(mock):
     """The text of all that is in the store: nothing that is changed later can reach it."""
-    return {type: lines_of(type, items).decode() for type, items in mock.cloud.store.image().documents.items() if items}
+    return {type: lines_of(type, items).decode() for type, items in mock.cloud.store.documents().items() if items}
 
 
 def state(mock):
@@ -351,7 +351,7 @@ async def test_all_that_is_kept_is_frozen(zmock):
     await ask_control(zmock, "PUT", "snapshots/s")
     store, rest = zmock.cloud.store, zmock.rest
     held = {
-        "the tables": store.image().documents, "the start": rest.start.image.documents, "a snapshot": zmock.control.snapshots.held["s"],
+        "the tables": store.documents(), "the start": rest.start.documents, "a snapshot": zmock.control.snapshots.held["s"],
         "what every cloud begins with": standing_in(CATALOGUE),
     }  # fmt: skip
     items = {f"{what}: {type}": item for what, documents in held.items() for type, found in documents.items() for item in found.values()}

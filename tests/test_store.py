@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tinydb import Query, TinyDB, operations, where
 from tinydb.table import Document
 
-from zmock import ApiError, Image, SettingsError, Store, named, serve
+from zmock import ApiError, SettingsError, Store, named, serve
 
 INDEXES = {"Zone": {"name", "hostUuid", "attachedClusterUuids", "refs.uuid"}, "Host": set(), "Cluster": set()}
 
@@ -195,11 +195,11 @@ def test_an_index_that_is_asked_for_late_has_all(store):
     assert [uuids(store.find("Zone", "hostUuid", h)) for h in ("h1", "h2")] == [["c"], ["a"]]
 
 
-def test_an_image_is_put_back_whatever_happened_since(two_zones):
-    image, before = two_zones.image(), everything(two_zones)
+def test_a_state_is_put_back_whatever_happened_since(two_zones):
+    state, before = two_zones.documents(), everything(two_zones)
     for _ in range(2):
         change_everything(two_zones)
-        two_zones.put_back(image)
+        two_zones.put_back(state)
         assert everything(two_zones) == before
         assert uuids(two_zones.find("Zone", "name", "zone-b")) == ["b"]
 
@@ -427,7 +427,7 @@ async def test_a_whole_state_takes_the_place_of_what_was_kept(kept, folder, fold
     if fold:
         await kept.fold()
     kept.put("Zone", zone("lost"))
-    kept.put_back(Image({"Zone": {7: zone("b"), 9: zone("c")}}))
+    kept.put_back({"Zone": {7: zone("b"), 9: zone("c")}})
     kept.put("Zone", zone("d"))
     kept.remove("Zone", "b")
     await kept.commit()
@@ -531,7 +531,7 @@ async def test_a_state_put_back_meanwhile_is_not_undone(kept, full_disk):
     kept.put("Zone", zone("a"))
     refused = asyncio.ensure_future(kept.commit(lambda error: kept.remove("Zone", "b")))
     await asyncio.sleep(0)
-    kept.put_back(Image({"Zone": {1: zone("b")}}))
+    kept.put_back({"Zone": {1: zone("b")}})
     with pytest.raises(ApiError):
         await refused
     assert uuids(kept.rows("Zone")) == ["b"]
@@ -1000,9 +1000,9 @@ async def test_a_table_outlives_a_reset(folder):
 async def test_configurations_are_numbered_objects_of_which_the_changed_ones_are_kept(folder):
     async with mock_in(folder) as mock:
         configurations = mock.db.table("GlobalConfig")
-        image = mock.cloud.store.image()
+        state = mock.cloud.store.documents()
         assert len({document.doc_id for document in configurations}) == len(configurations) > 100
-        assert mock.cloud.store.image() == image
+        assert mock.cloud.store.documents() == state
         [number] = configurations.update({"value": "5"}, where("uuid") == "vm/dataVolume.deleteOnVmDestroy")
         folder = await written(mock)
         with TinyDB(folder / "GlobalConfig.json") as db:

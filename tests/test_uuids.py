@@ -54,7 +54,7 @@ class Beside(Drive):
             body = await self.mock.call(api.name, **given)
         except RuntimeError as error:
             body = str(error)
-        return body, {type: items for type, items in self.store.image().documents.items() if type != "Job"}
+        return body, {type: items for type, items in self.store.documents().items() if type != "Job"}
 
 
 def cases(api):

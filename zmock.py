@@ -4882,16 +4882,15 @@ class Table(tinydb.table.Table):
         return self.totals[name, amount].get(folded(value), 0)
 
     def reorder(self, uuid: str, removed: bool) -> None:
-        position = bisect.bisect_left(self.order, uuid)
         if removed:
-            del self.order[position]
+            del self.order[bisect.bisect_left(self.order, uuid)]
         else:
-            self.order.insert(position, uuid)
+            bisect.insort(self.order, uuid)
 
     def in_order(self, start: int | None = None, stop: int | None = None) -> Iterator[Item]:
         if self.order is None:
             self.order = sorted(self.items)
-        page = self.order if stop is None else self.order[start:stop]
+        page = self.order if stop is None else self.order[start:stop]  # a copy of all takes time
         return map(self.items.__getitem__, page)
 
     # all other methods of TinyDB's Table use these three
@@ -5574,7 +5573,7 @@ class Condition:
     sign: str
     value: str
     operands: list[str] | None = None
-    query: ZqlStatement | None = None
+    query: Query | None = None
     resource: Resource | None = None
 
     @property
@@ -5676,7 +5675,7 @@ class Query:
     descending: bool = False
     fields: list[str] | None = None
     group_by: str = ""
-    resource: Resource | None = None  # in ZQL, see Catalogue.entities
+    resource: Resource | None = None  # in ZQL: the entity, which may be a subtype
     rank: Callable[[Item], Any] | None = None  # orders items that `sort` does not, else the uuid
 
     @property
@@ -5686,23 +5685,15 @@ class Query:
         return {self.sort, self.group_by, *(self.fields or ()), *conditions}
 
     def kind(self, discriminator: str) -> str | None:
-        """Return the subtype that a condition names, or None (QueryFacadeImpl.java)."""
+        """Return the subtype that a condition names, or None (QueryFacadeImpl.java).
+
+        In ZQL no condition names one.
+        """
+        if self.resource:
+            return None
         for condition in self.conditions:
             if condition.path == (discriminator,) and condition.sign == "=":
                 return condition.value
-        return None
-
-
-MOST_ROWS = 1 << 31
-
-
-@dataclass
-class ZqlStatement(Query):
-    """A query in ZQL. Its entity may be a subtype; no condition names one."""
-
-    limit: int = MOST_ROWS
-
-    def kind(self, discriminator: str) -> None:
         return None
 
 
@@ -6217,7 +6208,7 @@ class QueryEngine:
         combine = all if compound.word == "and" else any
         return Term(self, resource, lambda item: combine(term.passes(item) for term in terms))
 
-    def with_values(self, condition: Condition, query: ZqlStatement) -> Condition:
+    def with_values(self, condition: Condition, query: Query) -> Condition:
         """Return a condition with the values of its sub-query.
 
         No item passes where MySQL has to compare with null.
@@ -6555,6 +6546,7 @@ def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> li
 
 DEEPEST_BRACKETS = 50  # brackets in brackets, and changes between `and` and `or`
 ZQL_SIGNS = {row.in_zql or row.sign: row.sign for row in OPERATORS.values()}
+MOST_ROWS = 1 << 31  # of an answer
 ZQL_LITERALS = ("STRING", "INT", "FLOAT", "BOOLEAN")
 # The longest word counts: "12" is a number, "12ab" a name. Other characters are dropped (ZQL.g4).
 ZQL_TOKEN = re.compile(
@@ -6613,7 +6605,7 @@ class ZqlParser:
 
     # rules
 
-    def statement(self) -> ZqlStatement:
+    def statement(self) -> Query:
         is_count = self.take("query", "count") == "count"
         statement = self.selection()
         statement.count = is_count
@@ -6638,10 +6630,10 @@ class ZqlParser:
             raise self.unexpected()
         return statement
 
-    def selection(self) -> ZqlStatement:
+    def selection(self) -> Query:
         """Return an entity with the fields and the conditions behind it."""
         name, *path = self.path()
-        selection = ZqlStatement(resource=self.entity(name), fields=path[:1] or None)
+        selection = Query(resource=self.entity(name), fields=path[:1] or None, limit=MOST_ROWS)
         while len(path) == 1 and self.skip(","):
             selection.fields.append(self.take("ID"))
         if self.skip("where"):
@@ -6852,11 +6844,8 @@ class MatchedCall:
             return self.headers.getall(name, []) if self.headers else []
         if place == "query":
             return urllib.parse.parse_qs(self.query, keep_blank_values=True).get(name, [])
-        value = (self.params if place == "params" else self.resource).get(name)
-        if value is None:
-            return []
-        elements = value if isinstance(value, list) else [value]
-        return [text_of(element) for element in elements]
+        item = self.params if place == "params" else self.resource
+        return [text_of(value) for value in each(item, name)]
 
 
 def call_key(method: str, path: str, query: str, params: Item) -> str:
@@ -7020,13 +7009,14 @@ def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
     """Return the seconds of a rule's delay, drawn if it is a distribution."""
     if not isinstance(delay, dict):
         return delay
-    if "uniform" in delay:
-        return chance.uniform(*delay["uniform"])
-    if "normal" in delay:
-        return max(0.0, chance.gauss(*delay["normal"]))
-    if "recorded" in delay:
-        return chance.choice(delay["recorded"])
-    median, p99 = delay["lognormal"]["p50"], delay["lognormal"]["p99"]
+    [(name, numbers)] = delay.items()
+    if name == "uniform":
+        return chance.uniform(*numbers)
+    if name == "normal":
+        return max(0.0, chance.gauss(*numbers))
+    if name == "recorded":
+        return chance.choice(numbers)
+    median, p99 = numbers["p50"], numbers["p99"]
     return chance.lognormvariate(math.log(median), math.log(p99 / median) / Z99)
 
 

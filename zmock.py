@@ -5477,37 +5477,33 @@ class Operator:
     """A comparison in conditions.
 
     reads   the operand after the sign: "value", "list", "pattern" or "nothing"
-    says    the description in docs/queries.md
     holds   the test holds(operand, value) of a value that is not null
     in_zql  the sign in ZQL, if it is another
     """
 
     sign: str
     reads: str
-    says: str
     holds: Callable[[Any, Any], bool]
     in_zql: str = ""
 
-
-LIKE_HELP = "like: `%` is any run, `_` one character, `\\` escapes"
 
 # The operator of a condition is the first one that it *contains* (RestServer.java): the order
 # matters. A null satisfies "is null" only.
 OPERATORS = {
     row.sign: row
     for row in (
-        Operator("!=", "value", "not equal", operator.ne),
-        Operator(">=", "value", "greater or equal", operator.le),
-        Operator("<=", "value", "less or equal", operator.ge),
-        Operator("!?=", "list", "none of a list, `a,b`", is_none_of, "not in"),
-        Operator("!~=", "pattern", "not like", is_unlike, "not like"),
-        Operator("~=", "pattern", LIKE_HELP, operator.call, "like"),
-        Operator("?=", "list", "one of a list, `a,b`", operator.contains, "in"),
-        Operator("=", "value", "equal", operator.eq),
-        Operator(">", "value", "greater", operator.lt),
-        Operator("<", "value", "less", operator.gt),
-        Operator("is null", "nothing", "has no value", operator.is_),
-        Operator("not null", "nothing", "has a value", operator.is_not, "is not null"),
+        Operator("!=", "value", operator.ne),
+        Operator(">=", "value", operator.le),
+        Operator("<=", "value", operator.ge),
+        Operator("!?=", "list", is_none_of, "not in"),
+        Operator("!~=", "pattern", is_unlike, "not like"),
+        Operator("~=", "pattern", operator.call, "like"),
+        Operator("?=", "list", operator.contains, "in"),
+        Operator("=", "value", operator.eq),
+        Operator(">", "value", operator.lt),
+        Operator("<", "value", operator.gt),
+        Operator("is null", "nothing", operator.is_),
+        Operator("not null", "nothing", operator.is_not, "is not null"),
     )
 }
 

@@ -4190,8 +4190,11 @@ def is_still_at(file: Any, path: Path) -> bool:
         return False
 
 
-def matching_names(folder: Path, pattern: str) -> list[str]:
-    """Return the matching names in a folder. Raise OSError if it is unreadable: glob() does not."""
+def matching_names(folder: Path, pattern: str = r".+\.json") -> list[str]:
+    """Return the matching names in a folder, else of its TinyDB files.
+
+    Raise OSError if it is unreadable: glob() does not.
+    """
     return [name for name in os.listdir(folder) if re.fullmatch(pattern, name)]
 
 
@@ -4430,7 +4433,7 @@ class Folder(Storage):
         """
         documents: Documents = {}
         try:
-            names = sorted({*self.file_names(), *matching_names(self.spares, r".+\.json")})
+            names = sorted({*matching_names(self.path), *matching_names(self.spares)})
             self.refuse_foreign(names)
             for type in self.types:
                 for folder in (self.path, self.spares):
@@ -4446,9 +4449,6 @@ class Folder(Storage):
                 "mend it, or start with another --data"
             ) from None
         return documents
-
-    def file_names(self) -> list[str]:
-        return matching_names(self.path, r".+\.json")
 
     def refuse_foreign(self, names: list[str]) -> None:
         """Refuse files of others and of a newer zmock before anything is done to them."""
@@ -4536,7 +4536,7 @@ class Folder(Storage):
         with self.appending:
             if self.is_lost():
                 self.begin()
-            on_disk = {Path(name).stem for name in self.file_names()}
+            on_disk = {Path(name).stem for name in matching_names(self.path)}
             self.keep(text, data.keys() | on_disk & self.types)
 
     def keep(self, text: bytes, types: Iterable[str]) -> None:
@@ -4640,15 +4640,12 @@ class Snapshots:
     def names(self) -> list[str]:
         if not self.folder:
             return sorted(self.held)
-        names = {*self.entries(r"[^.].*"), *self.leftovers(".old")}
+        old = [name[1:].removesuffix(".old") for name in self.entries(r"\..+\.old")]
+        names = {*self.entries(r"[^.].*"), *old}
         return sorted(name for name in names if self.place(name).is_dir())
 
     def entries(self, pattern: str) -> list[str]:
         return matching_names(self.folder, pattern) if self.folder.exists() else []
-
-    def leftovers(self, suffix: str) -> list[str]:
-        """Return the names of which a kill or a failure has left .NAME.tmp or .NAME.old."""
-        return [name[1 : -len(suffix)] for name in self.entries(rf"\..+\{suffix}")]
 
     def place(self, name: str) -> Path:
         """Return the folder of a snapshot."""
@@ -4677,14 +4674,12 @@ class Snapshots:
         """Remove what a kill or a failure has left. Raise OSError if that cannot be."""
         if not (self.folder and self.folder.exists()):
             return
-        for name in self.leftovers(".old"):
-            old, target = self.folder / f".{name}.old", self.folder / name
-            if target.exists():
-                shutil.rmtree(old)
-            else:
-                os.replace(old, target)
-        for name in self.leftovers(".tmp"):
-            shutil.rmtree(self.folder / f".{name}.tmp")
+        for name in self.names():
+            target = self.folder / name
+            if not target.exists():
+                os.replace(self.place(name), target)
+        for name in self.entries(r"\..+\.(old|tmp)"):
+            shutil.rmtree(self.folder / name)
         sync_folder(self.folder)
 
     def tidy_if_possible(self) -> None:
@@ -4698,13 +4693,14 @@ class Snapshots:
         """Return the state that was copied. Raise Broken or OSError if its files cannot be read."""
         if not self.folder:
             return self.held[name]
-        names = sorted(matching_names(self.place(name), r".+\.json"))
-        return {Path(file).stem: read_documents(self.place(name) / file) for file in names}
+        folder = self.place(name)
+        files = [folder / file for file in sorted(matching_names(folder))]
+        return {file.stem: read_documents(file) for file in files}
 
     def drop(self, name: str) -> None:
         if not self.folder:
-            self.held.pop(name, None)
-        elif self.place(name).exists():
+            del self.held[name]
+        else:
             self.tidy()
             os.replace(self.folder / name, self.folder / f".{name}.tmp")
             self.tidy_if_possible()
@@ -4975,7 +4971,7 @@ class Database(tinydb.TinyDB):
         self.indexes = indexes  # the fields to index, by type
         self.standing = standing  # items that are there without being kept, by type and folded uuid
         self.tables = Tables()
-        self.pending: Changes | None = None  # for the next commit; None if nothing is kept
+        self.pending: Changes | None = {} if folder else None  # for the next commit, if it is kept
         self.log: list[tuple] | None = None  # the changes in all_or_nothing()
         self.writes = 0  # how often anything was changed
         self.watch: Callable[[str, Uuid, Item | None], None] | None = None  # hears of each change
@@ -5138,18 +5134,14 @@ class Commit:
     def __init__(self, store: Store) -> None:
         self.undos: list[Undo] = []
         self.task = asyncio.ensure_future(store.write_next(self))
-        self.task.add_done_callback(self.retrieve)
-
-    @staticmethod
-    def retrieve(task: asyncio.Task) -> None:
-        """Retrieve the error, which asyncio would log if nobody waits for this commit."""
-        if not task.cancelled():
-            task.exception()
 
     async def wait(self, undo: Undo | None = None) -> None:
+        """Return when the write has succeeded. Raise ApiError if it has failed."""
         if undo:
             self.undos.append(undo)
-        await asyncio.shield(self.task)
+        error = await asyncio.shield(self.task)
+        if error:
+            raise error
 
     async def over(self) -> None:
         """Return when the write has succeeded or failed."""
@@ -5222,7 +5214,6 @@ class Store(Database):
         super().__init__(indexes, standing or {}, folder, durable)
         self.folder: Any = self.storage if folder else None
         self.durable = durable
-        self.pending: Changes | None = {} if folder else None
         self.whole = False  # True if the next commit is to keep the whole state
         self.writing: Commit | None = None  # under way
         self.waiting: Commit | None = None  # to come
@@ -5291,8 +5282,8 @@ class Store(Database):
             self.waiting = Commit(self)
         return self.waiting
 
-    async def write_next(self, commit: Commit) -> None:
-        """Write the pending changes when the commit before is over."""
+    async def write_next(self, commit: Commit) -> ApiError | None:
+        """Write the pending changes when the commit before is over. Return the error, if any."""
         if self.writing:
             await self.writing.over()
         self.writing, self.waiting = commit, None
@@ -5302,9 +5293,10 @@ class Store(Database):
                     await asyncio.to_thread(write)
         except ApiError as error:
             commit.undo(error)
-            raise
+            return error
         finally:
             self.writing = None
+        return None
 
     def write_now(self) -> None:
         with self.pending_write() as write:

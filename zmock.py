@@ -4191,7 +4191,7 @@ def is_still_at(file: Any, path: Path) -> bool:
 
 
 def matching_names(folder: Path, pattern: str = r".+\.json") -> list[str]:
-    """Return the matching names in a folder, else of its TinyDB files.
+    """Return the names in a folder that match, by default those of TinyDB files.
 
     Raise OSError if it is unreadable: glob() does not.
     """
@@ -7254,14 +7254,10 @@ THEN = {  # the moments at which each effect can strike
 ONLY_LATE = ("accept", "job")  # the moments of a rule without effect, which delays
 
 
-@functools.cache
-def hint_on_then() -> str:
-    """Return the keys of `then`: "keys of then: one of error, ...; with error: details, stage"."""
-    parts = [f"keys of then: one of {', '.join(THEN)}"]
-    for owner in dict.fromkeys(OWNERS.values()):
-        keys = [key for key in OWNERS if OWNERS[key] == owner]
-        parts.append(f"with {owner}: {', '.join(keys)}")
-    return "; ".join([*parts, f"at: {', '.join(THEN['error'])}"])
+HINT_ON_THEN = (
+    f"keys of then: one of {', '.join(THEN)}; with error: details, stage; with stage: rollback; "
+    f"with status: headers, body; with job: for; at: {', '.join(THEN['error'])}"
+)
 
 
 def check_then(then: Item, codes: dict[str, str]) -> None:
@@ -7537,7 +7533,7 @@ class Faults:
         if id in self.by_id:
             raise ValueError(f"there is a rule {id!r} already")
         stub = "path" in definition or "method" in definition
-        with hinted(hint_on_then()):
+        with hinted(HINT_ON_THEN):
             check_then(then, self.cloud.catalogue.errors)
             if stub:
                 check_stub(then)
@@ -7548,7 +7544,7 @@ class Faults:
         stub = stub or apis[0].backing == "none"
         with hinted(HINT_ON_WHEN):
             check_when(self.cloud, definition.get("when", {}), apis, stub)
-        with hinted(hint_on_then()):
+        with hinted(HINT_ON_THEN):
             check_json(definition)
             moments = self.moments_by_api(definition.get("api", ""), then, apis, stub)
         description = self.cloud.catalogue.errors.get(then.get("error"), "")

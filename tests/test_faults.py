@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from random import Random
 
 import aiohttp
@@ -13,6 +14,7 @@ from multidict import CIMultiDict
 
 from zmock import (
     DISTRIBUTIONS,
+    HINT_ON_THEN,
     NO_FAULT,
     OWNERS,
     RULE_KEYS,
@@ -996,6 +998,11 @@ def test_the_apis_of_a_pattern_are_searched_once(monkeypatch):
     monkeypatch.setattr("zmock.fnmatchcase", None)
     for api in ("Create*", "CreateZone"):
         assert "CreateZone" in faults.add({"api": api}).moments
+
+
+def test_the_hint_on_then_has_each_key_behind_its_owner():
+    parts = dict(re.findall(r"with (\w+): ([\w, ]+)", HINT_ON_THEN))
+    assert {(key, owner) for owner, keys in parts.items() for key in keys.split(", ")} == {*OWNERS.items()}
 
 
 # anything at all

@@ -4218,13 +4218,14 @@ def write_documents(path: Path, items: dict[int, Item], pause: Pause | None = No
     Call `pause` after each slice of objects.
     """
     with in_place_of(path) as beside, open(beside, "wb", 1 << 20) as file:
-        separator = b'{"_default":{\n'
+        file.write(b'{"_default":{')
+        separator = b"\n"
         for count, (number, item) in enumerate(items.items(), 1):
             file.write(separator + to_line(number, item))
             separator = b",\n"
             if pause and count % SLICE == 0:
                 pause()
-        file.write(b"\n}}\n" if items else separator + b"}}\n")
+        file.write(b"\n}}\n")
         file.flush()
         sync(file.fileno(), path.parent)
 
@@ -4813,10 +4814,11 @@ class Table(tinydb.table.Table):
 
     def documents(self) -> dict[int, Item]:
         """Return the items by number, as load() takes them: those to keep."""
-        documents = {number: self.items[uuid] for uuid, number in self.numbers.items()}
-        for uuid, item in self.standing.items():
-            if self.items.get(uuid) is item:
-                documents.pop(self.numbers.get(uuid), None)
+        documents = {}
+        for uuid, number in self.numbers.items():
+            item = self.items[uuid]
+            if item is not self.standing.get(uuid):
+                documents[number] = item
         return documents
 
     def number_of(self, uuid: str) -> int:
@@ -7720,9 +7722,8 @@ class Faults:
         for definition in definitions:
             same = former[canonical(definition)]
             unchanged.append(same.pop(0) if same else None)
-        again = {*unchanged}
-        still = [rule for rule in self.rules if rule.source != path or rule in again]
-        self.by_id = {rule.id: rule for rule in still}
+        for rule in itertools.chain(*former.values()):  # the file holds them no more
+            del self.by_id[rule.id]
         rules = []
         for number, (rule, definition) in enumerate(zip(unchanged, definitions), 1):
             with numbered("rule", number, len(definitions)):

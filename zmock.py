@@ -5219,7 +5219,7 @@ class Store(Database):
         self.whole = False  # True if the next commit is to keep the whole state
         self.writing: Commit | None = None  # under way
         self.waiting: Commit | None = None  # to come
-        self.writes_done = self.writes_seen = 0  # of commits, now and at the last tick
+        self.writes_seen = 0  # at the last tick
         self.tending: asyncio.Future | None = None
         self.failures = Failures(folder)
         self.reports: list[str] = []  # reports on what was not as it should be at the start
@@ -5322,7 +5322,6 @@ class Store(Database):
             except BaseException:
                 self.whole = True
                 raise
-            self.writes_done += whole or bool(changes)
 
     # the files
 
@@ -5337,13 +5336,13 @@ class Store(Database):
             await self.tend()
 
     async def tend(self) -> None:
-        """Write the pending changes. Fold the ledger if no commit came since the last time."""
+        """Write the pending changes. Fold the ledger if nothing was changed since the last time."""
         try:
             await self.next_commit().wait()
         except ApiError:
             return
-        quiet = self.writes_done == self.writes_seen
-        self.writes_seen = self.writes_done
+        quiet = self.writes == self.writes_seen
+        self.writes_seen = self.writes
         if self.folder.is_long or (quiet and self.folder.is_behind):
             await self.fold()
 
@@ -5888,6 +5887,7 @@ ALIASES = {  # other names of fields, each allowed by a dialect row
 uuid_of = operator.itemgetter("uuid")
 
 
+@dataclass(eq=False)
 class Term:
     """A condition, compiled for the items of a resource.
 
@@ -5897,12 +5897,11 @@ class Term:
     index    the name of that index, "Zone.name"
     """
 
-    def __init__(self, rows: QueryEngine, resource: Resource, passes: Predicate) -> None:
-        self.rows = rows
-        self.resource = resource
-        self.passes = passes
-        self.size = math.inf
-        self.index = ""
+    rows: QueryEngine
+    resource: Resource
+    passes: Predicate
+    size: float = math.inf
+    index: str = ""
 
     def use_index(self, key: str, values: Iterable[str]) -> None:
         """Have fetch() read the items whose key has one of the values."""
@@ -7264,7 +7263,7 @@ HINT_ON_THEN = (
 
 def check_then(then: Item, codes: dict[str, str]) -> None:
     """Raise ValueError for wrong keys or values of `then`, or for keys that exclude each other."""
-    keys = [*THEN, *OWNERS, "at"]
+    keys = [*THEN_KEYS, "at"]
     for key in then:
         if key not in keys:
             raise ValueError(f"{key!r} is no key of 'then'{did_you_mean(key, keys)}")
@@ -7666,8 +7665,7 @@ class Faults:
     def must_read(self) -> None:
         """Read the rule files; raise SettingsError if one cannot be used."""
         self.read_changed_files()
-        if self.problems:
-            path, problem = next(iter(self.problems.items()))
+        for path, problem in self.problems.items():
             raise SettingsError(f"cannot use the rules in {path}: {problem}")
         self.log_files(self.files)
 

@@ -5300,11 +5300,6 @@ class Store(Database):
             self.writing = None
         return None
 
-    def write_now(self) -> None:
-        with self.pending_write() as write:
-            if write:
-                write()
-
     @contextlib.contextmanager
     def pending_write(self) -> Iterator[Callable[[], None] | None]:
         """Yield the function that writes the pending changes, None if there are none.
@@ -5350,16 +5345,20 @@ class Store(Database):
         """Bring the TinyDB files up to date."""
         while self.writing:
             await self.writing.over()
-        with contextlib.suppress(ApiError):
-            self.write_now()  # rarely anything; the files must not hold what no ledger holds
-            with self.failures.guard("fold"):
-                documents, last = self.to_fold()
-                await asyncio.to_thread(self.folder.fold, documents, last)
+        with contextlib.suppress(ApiError), self.pending_fold() as fold:
+            await asyncio.to_thread(fold)
 
-    def to_fold(self) -> tuple[Documents, int]:
-        """End the ledger. Return the items of the types that it changed, and its number."""
-        last = self.folder.end_ledger()
-        return {type: self.table(type).documents() for type in self.folder.stale_types}, last
+    @contextlib.contextmanager
+    def pending_fold(self) -> Iterator[Callable[[], None]]:
+        """End the ledger. Yield the function that writes the types which it changed."""
+        with self.pending_write() as write:
+            if write:  # rarely; the files must not hold what no ledger holds
+                write()
+        with self.failures.guard("fold"):
+            last = self.folder.end_ledger()
+            types = self.folder.stale_types
+            documents = {type: self.table(type).documents() for type in types}
+            yield functools.partial(self.folder.fold, documents, last)
 
     # the end
 
@@ -5386,11 +5385,8 @@ class Store(Database):
         if self.tending:
             self.tending.cancel()
         self.folder.without_pauses.set()
-        with contextlib.suppress(ApiError):
-            self.write_now()
-            with self.failures.guard("fold"):
-                if self.folder.is_behind:
-                    self.folder.fold(*self.to_fold())
+        with contextlib.suppress(ApiError), self.pending_fold() as fold:
+            fold()
         self.folder.close()
         self.folder = self.pending = None  # changes after this stay in memory only
 
@@ -6839,8 +6835,7 @@ class MatchedCall:
 
 def call_key(method: str, path: str, query: str, params: Item) -> str:
     """Return a text that equal calls share. Neither session nor job uuid is part of it."""
-    parts = repr((method, path, query, sorted(params.items())))
-    return hashlib.md5(parts.encode(errors="replace"), usedforsecurity=False).hexdigest()
+    return digest(repr((method, path, query, sorted(params.items()))))
 
 
 # rules

@@ -1000,6 +1000,15 @@ def test_the_apis_of_a_pattern_are_searched_once(monkeypatch):
         assert "CreateZone" in faults.add({"api": api}).moments
 
 
+@pytest.mark.parametrize(("dialect", "status"), (("manual", 400), ("server", 200)))
+async def test_a_rule_on_another_method_is_right_where_the_server_runs_an_api_for_any(dialect, status):
+    async with serve(dialect=dialect) as mock:
+        answered, _ = await control(mock, "POST", "rules", {"api": "CreateZone", "when": {"method": "PUT"}, "then": {"error": "SYS.1006"}})
+        refused, _ = await control(mock, "POST", "rules", {"api": "CreateZone", "when": {"method": "PATCH"}})
+        assert (answered, refused) == (status, 400)
+
+
+
 def test_the_hint_on_then_has_each_key_behind_its_owner():
     parts = dict(re.findall(r"with (\w+): ([\w, ]+)", HINT_ON_THEN))
     assert {(key, owner) for owner, keys in parts.items() for key in keys.split(", ")} == {*OWNERS.items()}

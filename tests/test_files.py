@@ -542,6 +542,15 @@ def loaded_copy(folder):
     return loaded(copy)[0]["Zone"]
 
 
+def test_a_fold_that_comes_late_leaves_newer_files(folder):
+    commit(folder, Zone={1: A})
+    early = folder.end_ledger()
+    commit(folder, Zone={1: B})
+    folder.fold({"Zone": {1: B}}, folder.end_ledger())
+    folder.fold({"Zone": {1: A}}, early)
+    assert loaded_copy(folder) == {1: B}
+
+
 # letters
 
 

@@ -887,6 +887,7 @@ READS_STRANGELY = (
     ("/instance-offerings?q=cpuNum=2abc", "cpuNum=2abc compares with 2: '2abc' is no number"),
     ("/instance-offerings?q=cpuNum?=2,x", "compares with 0: 'x' is no number"),
     ("/instance-offerings?q=cpuNum=>2", "write cpuNum>=2"),
+    ("/zones?q=createDate=2030-01-02", "2030-01-02 alone is midnight, write q=createDate>=2030-01-02 and q=createDate< the day after"),
     ("/zones?q=cluster=x", "Zone has no field cluster, it is a relation: write cluster.uuid=..."),
     ("/zones?pageSize=5", "write limit"),
     ("/zones?page_size=5", "write limit"),

@@ -1089,3 +1089,8 @@ def test_a_total_is_the_sum_over_the_items_whatever_is_put_and_removed(steps):
             store.put("Zone", {"uuid": uuid, "size": size} | ({"place": place} if place else {}))
         for value in ("x", "y"):
             assert table.total("place", value, size_of_item) == sum(item["size"] for item in table.items.values() if item.get("place") == value)
+
+
+async def test_half_of_a_surrogate_pair_that_somebody_stores_is_answered_escaped(zmock):
+    zmock.db.table("Zone").update({"name": "a\ud83d"}, where("uuid") == named("zone-1"))
+    assert [zone["name"] for zone in await zmock.query("zones", f"uuid={named('zone-1')}")] == ["a\ud83d"]

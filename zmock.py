@@ -4548,11 +4548,6 @@ class Folder(Storage):
         self.stale_types |= dict.fromkeys(types, self.last_ledger)
 
     @property
-    def is_behind(self) -> bool:
-        """True if fold() has something to do."""
-        return bool(self.stale_types) or self.last_folded < self.last_ledger
-
-    @property
     def is_long(self) -> bool:
         return self.ledger is not None and self.ledger.end > LONGEST_LEDGER
 
@@ -5338,7 +5333,7 @@ class Store(Database):
             return
         quiet = self.writes == self.writes_seen
         self.writes_seen = self.writes
-        if self.folder.is_long or (quiet and self.folder.is_behind):
+        if self.folder.is_long or (quiet and self.folder.stale_types):
             await self.fold()
 
     async def fold(self) -> None:
@@ -7452,10 +7447,11 @@ HINT_ON_RULE = f"keys of a rule: {', '.join(RULE_KEYS)}"
 HINT_ON_APIS = "GET /zmock/apis lists the APIs; * stands for any text"
 
 
-def apis_named(apis: dict[str, Api], glob: str) -> list[Api]:
-    if glob in apis:
-        return [apis[glob]]
-    return [api for name, api in apis.items() if fnmatchcase(name, glob)]
+@functools.lru_cache(MOST_GLOBS)
+def apis_named(catalogue: Catalogue, glob: str) -> list[Api]:
+    if glob in catalogue.apis:
+        return [catalogue.apis[glob]]
+    return [api for name, api in catalogue.apis.items() if fnmatchcase(name, glob)]
 
 
 class Faults:
@@ -7466,8 +7462,6 @@ class Faults:
         self.apis = cloud.catalogue.apis | {POLL_JOB.name: POLL_JOB}
         self.files = cloud.settings.rules
         self.problems: dict[str, str] = {}  # by file: why its rules are not in force
-        apis_of = functools.partial(apis_named, cloud.catalogue.apis)
-        self.apis_of = functools.lru_cache(MOST_GLOBS)(apis_of)
         self.clear()
 
     @property
@@ -7575,7 +7569,8 @@ class Faults:
         They are simulated, unless a stub may answer for those that are not.
         """
         check_glob("api", glob)
-        apis = [POLL_JOB] if glob == POLL_JOB.name else self.apis_of(glob)
+        is_poll = glob == POLL_JOB.name
+        apis = [POLL_JOB] if is_poll else apis_named(self.cloud.catalogue, glob)
         if simulated := [api for api in apis if api.backing != "none"]:
             return simulated
         if apis and can_be_stub:

@@ -49,7 +49,7 @@ def fold(folder):
 
 def close(folder):
     """Complete the files, and let the folder go."""
-    if folder.is_behind:
+    if folder.stale_types:
         fold(folder)
     folder.close()
 

@@ -5112,9 +5112,6 @@ class Database(tinydb.TinyDB):
             self.table(name).load(documents.get(name, {}))
         self.writes += 1
 
-    def clear(self) -> None:
-        self.put_back({})
-
 
 # what a commit says
 
@@ -6366,7 +6363,7 @@ class QueryEngine:
         operand = OPERATORS[condition.sign].reads
         if operand == "nothing":
             return ""
-        _, _, kind = self.field_of(condition, resource)
+        row, name, kind = self.field_of(condition, resource)
         if condition.negative or not has_matches:
             better = another_reading(condition, kind)
             if better and self.meets_none(condition, resource):
@@ -6375,7 +6372,7 @@ class QueryEngine:
         if operand == "pattern":
             return ""
         for text in condition.values(kind):
-            hint = self.odd_value(condition, text, resource)
+            hint = self.odd_value(condition, text, row, name, kind)
             if not hint and operand == "list" and text.startswith(" ") and not condition.operands:
                 hint = self.odd_space(condition, text, resource)
             if hint:
@@ -6389,9 +6386,10 @@ class QueryEngine:
         better = f"{'.'.join(condition.path)}{condition.sign}{bare_list(condition.value)}"
         return f"the space before {text.strip()} counts: write {better}"
 
-    def odd_value(self, condition: Condition, text: str, resource: Resource) -> str:
+    def odd_value(
+        self, condition: Condition, text: str, row: Resource, name: str, kind: str
+    ) -> str:
         """Return why a value that a condition compares a field with cannot be meant, or ""."""
-        row, name, kind = self.field_of(condition, resource)
         compares = f"{condition.text} compares with"
         if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
             hint = f"{compares} {mysql_number(text)}: {text!r} is no number"
@@ -23132,7 +23130,7 @@ def make_cloud(rest: Rest) -> None:
     cloud, settings = rest.cloud, rest.settings
     date = rest.clock.now()
     stamp = stamp_of_cloud(settings.cloud)
-    cloud.store.clear()
+    cloud.store.put_back({})
     fill(cloud, settings.cloud)
     filled_with = {"cloud": settings.cloud, "seed": settings.seed}
     if not rest.made:

@@ -206,7 +206,7 @@ def test_a_state_is_put_back_whatever_happened_since(two_zones):
 
 def test_clearing_forgets_everything(store):
     store.put("Zone", zone("a"))
-    store.clear()
+    store.put_back({})
     assert (store.count("Zone"), store.get("Zone", "a"), store.find("Zone", "name", "zone-a")) == (0, None, [])
 
 

@@ -165,7 +165,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import GeneratorType
-from typing import Any, Concatenate, NoReturn, ParamSpec, TextIO, TypeVar, get_type_hints
+from typing import (
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    TextIO,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from uuid import NAMESPACE_OID, uuid5
 from uuid import UUID as UUIDv5
 
@@ -3660,63 +3670,40 @@ def read_tables(file: Path, is_whole: bool) -> dict[str, dict[str, Any]]:
         raise SettingsError(f"{file} is missing: {missing}") from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"{file} is not a catalogue ({reason_of(error)}); {cure}") from None
-    rows = {}
-    for name, records in tables.items():
-        rows[name] = read_rows(file, name, records.values() if is_object(records) else records)
-    return rows
+    return {name: read_rows(file, name, records) for name, records in tables.items()}
 
 
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def is_text_or_null(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
 def is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(element, str) for element in value)
+    return isinstance(value, list) and all(map(is_text, value))
 
 
-def is_lists_of_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_texts, value))
+def json_test(type: Any) -> Callable[[Any], bool]:
+    """Return the test of the JSON values of a column's type: of str, of dict[str, str]."""
+    inner = [json_test(argument) for argument in get_args(type) if argument is not ...]
+    if get_origin(type) is dict:
+        return lambda value: isinstance(value, dict) and all(map(inner[1], value.values()))
+    if get_origin(type) is tuple:
+        return lambda value: isinstance(value, list) and all(map(inner[0], value))
+    if inner:
+        return lambda value: any(fits(value) for fits in inner)
+    return lambda value: type is Any or isinstance(value, type)
 
 
-def is_object_of_texts(value: Any) -> bool:
-    return isinstance(value, dict) and is_texts([*value.values()])
-
-
-def is_object_of_lists(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(is_texts, value.values()))
-
-
-def is_object_of_objects(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(is_object, value.values()))
-
-
-def is_text_or_object(value: Any) -> bool:
-    return isinstance(value, str) or is_object_of_texts(value)
-
-
-SHAPES = {  # by the type of a column: a test of its JSON values, and the words for that
-    str: (is_text, "a text"),
-    str | None: (is_text_or_null, "a text"),
-    bool: (is_bool, "true or false"),
-    tuple[str, ...]: (is_texts, "a list of texts"),
-    tuple[tuple[str, ...], ...]: (is_lists_of_texts, "a list of lists of texts"),
-    dict[str, str]: (is_object_of_texts, "an object of texts"),
-    dict[str, tuple[str, ...]]: (is_object_of_lists, "an object of lists of texts"),
-    str | dict[str, str]: (is_text_or_object, "a text, or an object of texts"),
-    Item: (is_object, "an object"),
-    dict[str, Item]: (is_object_of_objects, "an object of objects"),
+SHAPES = {  # the types of columns, in words
+    str: "a text",
+    str | None: "a text",
+    bool: "true or false",
+    tuple[str, ...]: "a list of texts",
+    tuple[tuple[str, ...], ...]: "a list of lists of texts",
+    dict[str, str]: "an object of texts",
+    dict[str, tuple[str, ...]]: "an object of lists of texts",
+    str | dict[str, str]: "a text, or an object of texts",
+    Item: "an object",
+    dict[str, Item]: "an object of objects",
 }
 CAPITALIZED = r"[A-Z][A-Za-z0-9_]{0,99}"  # names of resources are names of files
 TEXT_FORMS = {  # of the texts of a key, by table and key: a pattern, and the words for that
@@ -3760,20 +3747,20 @@ class Column:
     """A key of the rows of a table.
 
     attribute  the attribute of a row that has its value
-    fits       the test of its values, and the words for that, if there is one
+    fits       the test of its values, and the words for that; any value fits without words
     form       the pattern of its texts, and the words for that, if they have one
     """
 
     key: str
     attribute: str
-    fits: Callable[[Any], bool] | None
+    fits: Callable[[Any], bool]
     words: str
     form: tuple[str, str] | None
     is_needed: bool
 
     def read(self, value: Any) -> Any:
         """Return a value for a row. Raise ValueError for one of another type or form."""
-        if self.fits is None:
+        if not self.words:
             return value
         if not self.fits(value):
             raise ValueError(f"{self.key} is {self.words}, not {short_json(value)}")
@@ -3792,16 +3779,18 @@ def columns_of(table: str) -> dict[str, Column]:
     columns = {}
     for item in fields(TABLES[table]):
         key = keys.get(item.name, item.name)
-        fits, words = SHAPES.get(types[item.name], (None, ""))
+        fits, words = json_test(types[item.name]), SHAPES.get(types[item.name], "")
         is_needed = item.default is item.default_factory is MISSING
         form = TEXT_FORMS.get((table, key))
         columns[key] = Column(key, item.name, fits, words, form, is_needed)
     return columns
 
 
-def read_rows(file: Path, table: str, records: Iterable[Any]) -> dict[str, Any]:
+def read_rows(file: Path, table: str, records: Item | list[Any]) -> dict[str, Any]:
     """Return the rows of a table by their keys. Raise SettingsError for a wrong one."""
     columns, rows = columns_of(table), {}
+    if isinstance(records, dict):
+        records = [*records.values()]
     for number, record in enumerate(records, 1):
         key = record_key(table, record)
         try:

@@ -184,7 +184,7 @@ def tables():
 
 
 def column_schema(column, type):
-    schema = of_type(type) if column.fits else {}
+    schema = of_type(type) if column.words else {}
     if column.form:
         schema.get("items", schema)["pattern"] = f"^(?:{column.form[0]})$"
     return schema

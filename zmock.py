@@ -2169,7 +2169,7 @@ class Api:
         self.refusals: list[Refusal] = []
         self.clauses: list[Clause] = []
         self.conditions: dict[str, RowCondition] = {}
-        self.facts: list[Fact] = []
+        self.facts: list[tuple[ValueSpec, str]] = []  # members, and how their tags begin
         self.charges: list[Charge] = []
 
     def compile(self, catalogue: Catalogue) -> None:
@@ -2195,7 +2195,7 @@ class Api:
         truths = {self.answers: self.whether} if isinstance(self.whether, str) else self.whether
         texts = {text: text for text in self.only} or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
-        self.facts = [Fact(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
+        self.facts = [(ValueSpec.parse(text), begin) for text, begin in self.tells.items()]
         for sentence in (*self.tells.values(), json.dumps(self.always)):
             parser.check_sentence(sentence)
         self.charges = [parser.charge(text) for text in self.asks]
@@ -2956,14 +2956,6 @@ class Charge:
     quota: str
     words: tuple[str, ...]
     condition: RowCondition | None
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A member of an answer that is read from a system tag, and how the tag begins."""
-
-    value: ValueSpec
-    begin: str
 
 
 @dataclass(frozen=True)
@@ -9443,16 +9435,16 @@ def answer_facts(cloud: Cloud, call: Call) -> Item:
     A tag without a value of the type counts as absent: then the default is answered, or nothing.
     """
     scope, body = scope_of(cloud, call), {}
-    for fact in call.api.facts:
-        begin = scope.text(fact.begin)
+    for fact, sentence in call.api.facts:
+        begin = scope.text(sentence)
         tags = tags_of(cloud, scope.item["uuid"], begin)
         texts = [tag["tag"].removeprefix(begin) for tag in tags]
-        if fact.value.default:
-            texts.append(fact.value.default)
-        values = [TYPES[fact.value.type].parse(text) for text in texts]
+        if fact.default:
+            texts.append(fact.default)
+        values = [TYPES[fact.type].parse(text) for text in texts]
         value = next((value for value in values if value is not None), None)
         if value is not None:
-            body[fact.value.name] = value
+            body[fact.name] = value
     return body
 
 

@@ -2202,7 +2202,7 @@ class Api:
 
     def check_references(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a parameter, resource, error code or field that does not exist."""
-        check_unique("takes", [ValueSpec.parse(text).name for text in self.takes])
+        check_unique("takes", self.takes)
         for param in self.params.values():
             self.check_param(catalogue, param)
         for type in re.findall(r"\w+:(\w+)", self.answers):
@@ -2628,8 +2628,9 @@ def check_uuid(row: Resource) -> None:
         raise ValueError(f"the fields of {row.name} lack uuid")
 
 
-def check_unique(key: str, names: Sequence[str]) -> None:
-    """Raise ValueError if a key of a row has a name twice."""
+def check_unique(key: str, texts: Iterable[str]) -> None:
+    """Raise ValueError if the texts of a key of a row begin with a name twice."""
+    names = [re.match(r"-?(\d )?\w*", text)[0] for text in texts]
     if len({*names}) < len(names):
         raise ValueError(f"{key} names {repeated(names)} twice")
 
@@ -2866,7 +2867,7 @@ class Struct:
         return types_of(self.field_words)
 
     def compile(self, catalogue: Catalogue) -> None:
-        check_unique("fields", [word.partition(":")[0] for word in self.field_words])
+        check_unique("fields", self.field_words)
         for name, type in self.fields.items():
             check_word(type, TYPES, f"type of {name},")
         for name in self.kinds.values():
@@ -3841,8 +3842,8 @@ def with_subtypes(rows: Rows) -> dict[str, Resource]:
         with rows.about("inventories", row.name):
             if row.of in rows.tables["inventories"] and row.of not in complete:
                 raise ValueError(f"the row {row.of} stands below; a subtype stands after it")
-            check_unique("fields", [word.partition(":")[0] for word in row.field_words])
-            check_unique("relations", [text.partition(":")[0] for text in row.relation_words])
+            check_unique("fields", row.field_words)
+            check_unique("relations", row.relation_words)
             if row.of:
                 row = with_parent(complete, row)
             complete[row.name] = row

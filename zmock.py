@@ -2531,11 +2531,24 @@ class Resource:
         for relation in self.relations.values():
             if relation.theirs == "uuid":
                 leads[relation.own] = relation.target
-        for word in (*self.dies_with, *self.outlives):
-            key, _, type = word.split(",")[0].partition(":")
-            if type and "|" not in type:
-                leads[key] = type
+        for key, types, _ in self.bonds:
+            if len(types) == 1:
+                leads[key] = types[0]
         return leads
+
+    @functools.cached_property
+    def bonds(self) -> list[tuple[str, list[str], list[str]]]:
+        """Return (key, types, lost fields) for each end of others that ends or changes an item.
+
+        A key has no types if a relation names them, and an item that dies loses no fields.
+        """
+        bonds = []
+        for word in (*self.dies_with, *self.outlives):
+            head, *fields = word.split(",")
+            key, _, types = head.partition(":")
+            lost = [key, *fields] if word in self.outlives else []
+            bonds.append((key, re.findall(r"\w+", types), lost))
+        return bonds
 
     @property
     def listed(self) -> list[str]:
@@ -2596,9 +2609,9 @@ class Resource:
             check_word(type, TYPES, f"type of {name},")
         words = [*self.new, *self.values, *self.only, *self.remembers, *self.joined]
         words += [*self.needs, *self.indexed, self.discriminator, self.account]
-        for word in (*self.dies_with, *self.outlives):
-            words += word.split(",")
-            for type in re.findall(r"\w+", word.partition(",")[0].partition(":")[2]):
+        for key, types, lost in self.bonds:
+            words += [key, *lost]
+            for type in types:
                 check_word(type, catalogue.resources, "resource")
         if self.inside:
             words.append(self.place.key)
@@ -3383,17 +3396,10 @@ class Catalogue:
             value = row.only.get(self.resources[row.of].discriminator)
             if value:
                 self.subtypes[row.of].setdefault(value, row)
-        for word in row.dies_with:
-            key, _, types = word.partition(":")
-            self.note_dependent(row, key, types, [])
-        for word in row.outlives:
-            lost = [name.split(":")[0] for name in word.split(",")]
-            self.note_dependent(row, lost[0], word.split(",")[0].partition(":")[2], lost)
-
-    def note_dependent(self, row: Resource, key: str, types: str, lost: list[str]) -> None:
-        for type in (types or row.leads.get(key, "")).split("|"):
-            if type in self.resources:
-                self.dependents[self.resources[type].stored].append((row.name, key, lost))
+        for key, types, lost in row.bonds:
+            for type in types or [row.leads.get(key)]:
+                if type in self.resources:
+                    self.dependents[self.resources[type].stored].append((row.name, key, lost))
 
     def subtype_row(self, row: Resource, item: Item) -> Resource:
         """Return the row that shows an item: the one of its subtype, if it has one."""

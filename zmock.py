@@ -3128,16 +3128,17 @@ class RowParser:
         return RowTest(kind, name)
 
     def refusal(self, clause: tuple[str, ...]) -> Refusal:
-        text, code, details, *words = [*clause, "", "", ""][: max(3, len(clause))]
-        if not details or words not in ([], ["job"]):
+        is_late = clause[3:] == ("job",)
+        if len(clause) != 3 + is_late or "" in clause:
             raise ValueError(f"{clause!r}: a refusal is a condition, an error code and a text")
+        text, code, details = clause[:3]
         codes = code.split(" <- ")
         for each_code in codes:
             check_word(each_code, self.catalogue.errors, "error code")
         condition = self.condition(text)
         self.check_sentence(details)
         of_parameters = self.is_of_parameters(condition)
-        return Refusal(condition, codes, details.split(" <- "), of_parameters, bool(words))
+        return Refusal(condition, codes, details.split(" <- "), of_parameters, is_late)
 
     def is_of_parameters(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""

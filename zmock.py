@@ -3508,21 +3508,16 @@ class PathNode:
     def __init__(self) -> None:
         self.apis: list[tuple[Api, list[str]]] = []
         self.literals: dict[str, PathNode] = {}
-        self.partly: dict[tuple[str, str], PathNode] = {}
-        self.variable: PathNode | None = None
+        self.patterns: dict[str, PathNode] = {}
 
     def add(self, path: str, api: Api) -> None:
         node = self
         for part in path.lstrip("/").split("/"):
-            if "{" not in part:
-                node = node.literals.setdefault(part, PathNode())
-                continue
-            begin, end = re.fullmatch(r"([^{]*){\w+}(.*)", part).groups()
-            if begin or end:
-                node = node.partly.setdefault((begin, end), PathNode())
+            if "{" in part:
+                pattern = re.sub(r"\\{\w+\\}", "(.+)", re.escape(part))
+                node = node.patterns.setdefault(pattern, PathNode())
             else:
-                node.variable = node.variable or PathNode()
-                node = node.variable
+                node = node.literals.setdefault(part, PathNode())
         node.apis.append((api, re.findall(r"{(\w+)}", path)))
 
     def find(self, parts: list[str]) -> tuple[list, list[str]]:
@@ -3534,15 +3529,12 @@ class PathNode:
             apis, values = self.literals[part].find(rest)
             if apis:
                 return apis, values
-        for (begin, end), node in self.partly.items():
-            if len(part) > len(begin + end) and part.startswith(begin) and part.endswith(end):
-                apis, values = node.find(rest)
+        for pattern in sorted(self.patterns, key=len, reverse=True):  # the shortest is any text
+            if match := re.fullmatch(pattern, part, re.S):
+                apis, values = self.patterns[pattern].find(rest)
                 if apis:
-                    return apis, [part[len(begin) : len(part) - len(end)], *values]
-        if self.variable is None or not part:
-            return [], []
-        apis, values = self.variable.find(rest)
-        return apis, [part, *values]
+                    return apis, [match[1], *values]
+        return [], []
 
 
 # reading

@@ -3563,35 +3563,18 @@ class Rows:
                 rows.origins |= {f"{table}, {key}": path for key in added}
         return rows
 
-    def about(self, table: str, key: str) -> AboutRow:
-        """Return a context manager that names the row in the error of a wrong one."""
-        return AboutRow(self, table, key)
-
-
-class AboutRow:
-    """A context manager that turns an exception into a SettingsError that names file and row.
-
-    It is a class for speed: a start enters some thousand of them.
-    """
-
-    __slots__ = ("rows", "table", "key")
-
-    def __init__(self, rows: Rows, table: str, key: str) -> None:
-        self.rows, self.table, self.key = rows, table, key
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, WRONG):
-            return
-        row, reason = f"{self.table}, {self.key}", reason_of(error)
-        origins = self.rows.origins
-        if origins and row not in origins:
-            names = dict.fromkeys(map(str, origins.values()))
-            reason += f" (with the rows of {', '.join(names)})"
-        file = origins.get(row, self.rows.file)
-        raise SettingsError(f"{file}, {one_line(row)}: {reason}") from None
+    @contextlib.contextmanager
+    def about(self, table: str, key: str) -> Iterator[None]:
+        """Turn the exception of a wrong row into a SettingsError that names file and row."""
+        try:
+            yield
+        except WRONG as error:
+            row, reason = f"{table}, {key}", reason_of(error)
+            if self.origins and row not in self.origins:
+                names = dict.fromkeys(map(str, self.origins.values()))
+                reason += f" (with the rows of {', '.join(names)})"
+            file = self.origins.get(row, self.file)
+            raise SettingsError(f"{file}, {one_line(row)}: {reason}") from None
 
 
 WRONG = (

@@ -1646,7 +1646,6 @@ def cron_number(word: str, names: tuple[str, ...]) -> int:
 
 UUID = r"[0-9a-f]{8}[0-9a-f]{4}[1-5][0-9a-f]{3}[89ab][0-9a-f]{3}[0-9a-f]{12}"
 FLAGS = ("nonempty", "nonblank", "optional", "verbatim")
-LIMITS = {"<=": "longest", ">=": "shortest"}
 
 
 @dataclass
@@ -1751,26 +1750,30 @@ class ValueSpec:
         return sentences[problem].format(**vars(self), **words)
 
 
+CONSTRAINT = re.compile(  # a group is an attribute of ValueSpec
+    r"<=(?P<longest>\d+)|>=(?P<shortest>\d+)|"
+    r"(?P<least>-?\d+)\.\.|\.\.(?P<most>\d+)|"
+    r"(?P<low>-?\d+)\.\.(?P<high>\d+)(?P<unit>bytes)?|"
+    r"@(?P<refers>\w+)((?P<may_be_gone>\?)(?P<any_form>any)?)?|"
+    r"\{(?P<values>\S+)\}|/(?P<regex>\S+)/"
+)
+READERS: dict[str, Callable[[str], Any]] = {  # of groups that are more than a text
+    **dict.fromkeys(("longest", "shortest", "least", "most", "low", "high"), int),
+    **dict.fromkeys(("may_be_gone", "any_form"), bool),
+    "values": lambda text: tuple(text.split("|")),
+}
+
+
 @functools.cache
 def parse_constraint(word: str) -> Item:
     """Return the attributes of a ValueSpec that a word sets: "1..9" -> {"low": 1, "high": 9}."""
     if word in FLAGS:
         return {word: True}
-    if match := re.fullmatch(r"(<=|>=)(\d+)", word):
-        return {LIMITS[match[1]]: int(match[2])}
-    if match := re.fullmatch(r"(-?\d+)\.\.", word):
-        return {"least": int(match[1])}
-    if match := re.fullmatch(r"\.\.(\d+)", word):
-        return {"most": int(match[1])}
-    if match := re.fullmatch(r"(-?\d+)\.\.(\d+)(bytes)?", word):
-        return {"low": int(match[1]), "high": int(match[2]), "unit": match[3] or ""}
-    if match := re.fullmatch(r"@(\w+)(\?)?(any)?", word):
-        return {"refers": match[1], "may_be_gone": bool(match[2]), "any_form": bool(match[3])}
-    if match := re.fullmatch(r"\{(\S+)\}", word):
-        return {"values": tuple(match[1].split("|"))}
-    if match := re.fullmatch(r"/(\S+)/", word):
-        return {"regex": match[1]}
-    raise ValueError(f"{word!r} is no constraint{did_you_mean(word, FLAGS)}")
+    match = CONSTRAINT.fullmatch(word)
+    if not match:
+        raise ValueError(f"{word!r} is no constraint{did_you_mean(word, FLAGS)}")
+    groups = match.groupdict().items()
+    return {name: READERS.get(name, str)(text) for name, text in groups if text}
 
 
 # The sentences of the server for an illegal parameter (APIMessage.java).

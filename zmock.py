@@ -1465,12 +1465,8 @@ def world_stamp() -> str:
 
 def iso(date: Seconds) -> str:
     """Return a date in ISO 8601: 1531152000.25 -> "2018-07-09T16:00:00.250Z"."""
-    return f"{iso_second(int(date // 1))}.{int(date % 1 * 1000):03d}Z"
-
-
-@functools.lru_cache(maxsize=64)  # most dates are of the same few seconds
-def iso_second(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    second = stamp_of(date // 1).replace(" ", "T")
+    return f"{second}.{int(date % 1 * 1000):03d}Z"
 
 
 def date_of_iso(text: Any) -> Seconds:

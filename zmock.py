@@ -2178,6 +2178,8 @@ class Api:
         check_word(self.long, ("", "always", "possible", "cancellable"), "kind of long job")
         if self.kind == "Query" and not re.fullmatch(r"inventories:\w+", self.answers):
             raise ValueError(f"{self.answers!r}: a query answers inventories of a resource")
+        for path in self.paths:
+            catalogue.roots.add(path, self)
         self.members = catalogue.members_answered(self)
         self.check_references(catalogue)
         if self.backing == "none":
@@ -2224,7 +2226,7 @@ class Api:
         """Raise ValueError for a query if its resource has another path, and no query there."""
         check_word(self.type, catalogue.resources, "resource")
         row = catalogue.resources[self.type]
-        if self.type not in catalogue.types_queried.get(f"GET /{row.path}", ()):
+        if (f"GET /{row.path}", self.type) not in catalogue.queries:
             raise ValueError(f"it queries {self.path}, but the path of {row.name} is {row.path!r}")
         if self.by_uuid:
             check_uuid(row)
@@ -2585,8 +2587,13 @@ class Resource:
 
     def compile(self, catalogue: Catalogue) -> None:
         """Parse the clauses and the references. Raise ValueError for a wrong one."""
+        java = catalogue.classes[self.name]
         for name in self.embeds:
             check_word(name, self.relations, "relation")
+            java.members[name] = Member(catalogue.classes[self.relations[name].target], many=True)
+        java.members |= members_of(self.holds, catalogue.classes)
+        for kind, (name, *_) in self.kinds.items():
+            java.kinds[kind] = catalogue.by_java.get(name) or JavaClass(name, members=java.members)
         if self.switches:
             type, _, key = self.switches.partition(".")
             check_word(type, catalogue.resources, "resource")
@@ -2594,6 +2601,7 @@ class Resource:
         parser = RowParser(catalogue, [self.name])
         catalogue.endings[self.name] = parser.clauses(self.ends)
         catalogue.inherited[self.name] = parser.clauses(self.inherits)
+        catalogue.relate(self)
 
     def check_fields(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a type, a resource or a field that does not exist."""
@@ -2882,8 +2890,11 @@ class Struct:
         check_unique("fields", self.field_words)
         for name, type in self.fields.items():
             check_word(type, TYPES, f"type of {name},")
-        for name in self.kinds.values():
+        java = catalogue.classes[self.name]
+        java.members |= members_of(self.holds, catalogue.classes)
+        for kind, name in self.kinds.items():
             check_word(name, catalogue.structs, "struct")
+            java.kinds[kind] = catalogue.classes[name]
 
 
 @dataclass(frozen=True)
@@ -3333,12 +3344,12 @@ class Catalogue:
         for row in self.resources.values():
             with rows.about("inventories", row.name):
                 row.check_fields(self)
-        self.resources = with_indexes(self.resources)
+        self.resources = tables["inventories"] = with_indexes(self.resources)
+        self.classes = java_classes(tables)
+        self.by_java = {java.name: java for java in self.classes.values()}
         self.collections: dict[str, Resource] = {}  # by path
         self.apis: dict[str, Api] = tables["apis"]
-        self.types_queried: dict[str, list[str]] = defaultdict(list)  # by call: "GET /zones"
-        for api in self.apis.values():
-            self.types_queried[api.call].append(api.type)
+        self.queries = {(api.call, api.type) for api in self.apis.values()}
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
         self.modules = {name for row in self.resources.values() for name in row.modules}
         self.referenced: list[str] = []  # the types of which AccountResourceRefs tell
@@ -3353,26 +3364,14 @@ class Catalogue:
 
     def compile(self) -> None:
         """Parse the clauses of all rows. Raise SettingsError for a wrong one, which it names."""
-        rows = self.rows
-        for row in self.resources.values():
-            with rows.about("inventories", row.name):
-                row.compile(self)
-                self.relate(row)
-        self.classes = java_classes(self.resources, self.structs, rows)
-        for table in ("tags", "quotas", "structs", "configurations"):
-            for key, row in rows.tables[table].items():
-                with rows.about(table, key):
+        for table in ("inventories", "tags", "quotas", "structs", "configurations", "apis"):
+            for key, row in self.rows.tables[table].items():
+                with self.rows.about(table, key):
                     row.compile(self)
-        for api in self.apis.values():
-            with rows.about("apis", api.name):
-                api.compile(self)
-                for path in api.paths:
-                    self.roots.add(path, api)
-        for added in rows.origins:
-            table, _, key = added.partition(", ")
-            if table == "apis":
-                with rows.about(table, key):
-                    self.check_added_api(self.apis[key])
+        for name, api in self.apis.items():
+            if f"apis, {name}" in self.rows.origins:
+                with self.rows.about("apis", name):
+                    self.check_added_api(api)
 
     def check_added_api(self, api: Api) -> None:
         """Raise ValueError for an API of --catalogue that cannot stand beside the others."""
@@ -3878,32 +3877,16 @@ def with_indexes(rows: dict[str, Resource]) -> dict[str, Resource]:
 # Java classes
 
 
-def java_classes(
-    resources: dict[str, Resource], structs: dict[str, Struct], rows: Rows
-) -> dict[str, JavaClass]:
-    """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState."""
+def java_classes(tables: dict[str, dict[str, Any]]) -> dict[str, JavaClass]:
+    """Return the Java classes by their names in rows: Zone, PolicyStatement, LongJobState.
+
+    Their rows add their members.
+    """
     classes = {}
-    for enum in rows.tables["enums"].values():
+    for enum in tables["enums"].values():
         classes[enum.name] = JavaClass(enum.java, constants=enum.constants)
-    for part in structs.values():
-        classes[part.name] = JavaClass(part.java, part.discriminator)
-    for row in resources.values():
+    for row in (*tables["structs"].values(), *tables["inventories"].values()):
         classes[row.name] = JavaClass(row.java, row.discriminator)
-    by_java = {java.name: java for java in classes.values()}
-    for part in structs.values():
-        if part.name not in resources:
-            with rows.about("structs", part.name):
-                java = classes[part.name]
-                java.members |= members_of(part.holds, classes)
-                java.kinds |= {kind: classes[name] for kind, name in part.kinds.items()}
-    for row in resources.values():
-        java = classes[row.name]
-        for member in row.embeds:
-            java.members[member] = Member(classes[row.relations[member].target], many=True)
-        with rows.about("inventories", row.name):
-            java.members |= members_of(row.holds, classes)
-        for kind, (name, *_) in row.kinds.items():
-            java.kinds[kind] = by_java.get(name) or JavaClass(name, members=java.members)
     return classes
 
 

@@ -1043,9 +1043,7 @@ class Clock:
 
     def seconds_until(self, timer: Timer) -> Seconds:
         """Return the seconds until a timer is due."""
-        if timer.dated or self.is_stopped:
-            return self.due_date(timer) - self.now()
-        return timer.due - self.steady()
+        return self.due_date(timer) - self.now()
 
     def stamp(self, date: Seconds | None = None) -> Stamp:
         """Return a date, or now, as items hold it, in the zone of the cloud."""
@@ -1563,9 +1561,9 @@ class Cron:
         return None
 
     def names_day(self, day: int) -> bool:
-        stamp = stamp_of(day * DAY)
-        month, date, weekday = int(stamp[5:7]), int(stamp[8:10]), (day + 4) % 7 + 1
-        return month in self.months and date in self.days and weekday in self.weekdays
+        date, weekday = time.gmtime(day * DAY), (day + 4) % 7 + 1
+        is_named = date.tm_mon in self.months and date.tm_mday in self.days
+        return is_named and weekday in self.weekdays
 
 
 @functools.lru_cache(64)

@@ -3865,10 +3865,9 @@ def with_indexes(rows: dict[str, Resource]) -> dict[str, Resource]:
             ends[row.place.owner].add(row.place.index)
     indexed = {}
     for name, row in rows.items():
-        if row.owner:
-            row = replace(row, indexed=(*row.indexed, "owner"))
+        own = ["owner"] if row.owner else []
         others = sorted(ends[row.stored] - row.indexes)
-        indexed[name] = replace(row, indexed=(*row.indexed, *others))
+        indexed[name] = replace(row, indexed=(*row.indexed, *own, *others))
     return indexed
 
 

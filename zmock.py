@@ -574,14 +574,12 @@ def read_switch(variable: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Difference:
-    """A point where the manual and the server disagree: in words for people, and as values."""
+    """A point where the manual and the server disagree."""
 
     name: str
-    manual_says: str
-    server_does: str
+    manual: str
+    server: str
     source: str
-    manual: Any = True
-    server: Any = False
 
 
 DIFFERENCES = (
@@ -644,8 +642,6 @@ DIFFERENCES = (
         "`{}`",
         "a zero-length body",
         "manual 4.2.6; RestServer.java writeResponse",
-        manual=b"{}",
-        server=b"",
     ),
     Difference(
         "bad-parameter",
@@ -664,8 +660,6 @@ DIFFERENCES = (
         "a body that is no JSON object, or has wrong JSON types: 400",
         "500",
         "manual 3.4; RestServer.java",
-        manual=400,
-        server=500,
     ),
     Difference(
         "wrong-method",
@@ -690,8 +684,6 @@ DIFFERENCES = (
         "2 days after the job was last looked at",
         "3 h after submission",
         "manual 3.5; rest.xml completedApi.expiredPeriod",
-        manual="seen",
-        server="created",
     ),
     Difference(
         "job-location",
@@ -704,8 +696,6 @@ DIFFERENCES = (
         "`/zstack/v1` and `/v1`",
         "`/zstack/v1`",
         "manual 3.5, 3.6; RestServerController.java",
-        manual=("/zstack/v1", "/v1"),
-        server=("/zstack/v1",),
     ),
     Difference(
         "get-one",
@@ -786,8 +776,6 @@ DIFFERENCES = (
         "DeleteTag with `deleteMode=Enforcing` removes an inherent tag too",
         "`Enforcing` ignores only what fails during the deletion",
         "manual 4.2.6; TagApiInterceptor.java",
-        manual=("DeleteTag",),
-        server=(),
     ),
     Difference(
         "unanswered-call",
@@ -795,8 +783,6 @@ DIFFERENCES = (
         "have: at once 503, with the reason",
         "no answer; 503, SYS.1001 after 300 s",
         "zmock; QueryFacadeImpl.java, DispatchQueueImpl.java, LoadBalancerApiInterceptor.java",
-        manual=0,
-        server=300,
     ),
     Difference(
         "response-headers",
@@ -808,29 +794,18 @@ DIFFERENCES = (
 
 
 class Dialect:
-    """The values of the dialect in force: Dialect("manual")["empty-result"] -> b"{}"."""
+    """The dialect in force: dialect["login-key"] is True if zmock does as the manual says there."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.values: dict[str, Any] = {}
-        for row in DIFFERENCES:
-            self.values[row.name] = row.manual if name == "manual" else row.server
+        self.values = dict.fromkeys([row.name for row in DIFFERENCES], name == "manual")
 
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
+    def __getitem__(self, difference: str) -> bool:
+        return self.values[difference]
 
     def described(self) -> list[Item]:
         """Return the table as `GET /zmock/dialect` shows it."""
-        return [
-            {
-                "name": row.name,
-                "manual": row.manual_says,
-                "server": row.server_does,
-                "source": row.source,
-                "inForce": self.name,
-            }
-            for row in DIFFERENCES
-        ]
+        return [vars(row) | {"inForce": self.name} for row in DIFFERENCES]
 
 
 # ---- Errors --------------------------------------------------------------------------------------
@@ -864,12 +839,14 @@ class ThrownError(ApiError):
     """An error that no code wraps: the server throws it before its flows (AsyncBackupAspect)."""
 
 
+CALL_TIMEOUT = 300  # seconds
+
+
 class NeverAnswered(ApiError):
     """The failure of a call that the server leaves without an answer until it times out."""
 
-    def __init__(self, message: str, limit: Seconds, hint: str) -> None:
-        super().__init__("SYS.1001", f"{message} timeout after {limit} seconds", hint=hint)
-        self.seconds = limit
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__("SYS.1001", f"{message} timeout after {CALL_TIMEOUT} seconds", hint=hint)
 
 
 class BadParameter(ApiError):
@@ -904,6 +881,11 @@ class FrontError(ApiError):
         code = FRONT_CODES.get(status, "SYS.1007")
         super().__init__(code, details, status=status, hint=hint)
         self.allow = allow
+
+
+def malformed(dialect: Dialect, details: str, hint: str = "") -> FrontError:
+    """Return the error of a request that cannot be read (dialect row malformed-body)."""
+    return FrontError(400 if dialect["malformed-body"] else 500, details, hint)
 
 
 def refused(details: str, cause: ApiError | None = None) -> ApiError:
@@ -8013,7 +7995,7 @@ class Run:
             self.undo()
             self.cloud.notice("failed", self.call.api.name, self.call, error)
         if isinstance(error, NeverAnswered):
-            self.due = self.began + error.seconds
+            self.due = self.began + CALL_TIMEOUT
         error = wrapped(error, self.call)
         if self.clock.steady() < self.due:
             self.fail_when_due(error)
@@ -8363,7 +8345,7 @@ class Jobs:
         if record["state"] not in OVER or record["uuid"] in self.running:
             return False
         finished = record.get("finished", 0)
-        if self.cloud.dialect["job-expiry"] == "seen":
+        if self.cloud.dialect["job-expiry"]:
             looked = max(record["seen"], self.last_looks.get(record["uuid"], 0), finished)
             return self.clock.now() >= looked + KEPT_SEEN
         period = configured(self.cloud, "rest", "completedApi.expiredPeriod")
@@ -9823,7 +9805,7 @@ class Cloud:
             return param.read(value)
         except TypeError as error:
             hint = f"{param.name} is {a_noun(TYPES[param.type].noun)}"
-            raise FrontError(self.dialect["malformed-body"], str(error), hint) from None
+            raise malformed(self.dialect, str(error), hint) from None
 
     def check_param(self, api: Api, param: ValueSpec, value: Any, missing_names: list[str]) -> None:
         """Raise BadParameter for an illegal value.
@@ -9936,7 +9918,8 @@ class Cloud:
         if not self.by_admin(call):
             self.accounts.admit(call)
             self.accounts.charge(call)
-        if not call["deleteMode"] or call.api.name not in self.dialect["enforced-deletion"]:
+        is_enforced = call["deleteMode"] and call.api.name == "DeleteTag"
+        if not is_enforced or not self.dialect["enforced-deletion"]:
             refuse_by_row(self, call, with_late=not is_submitted and not call["deleteMode"])
         self.refuse_used_uuid(call)
 
@@ -11326,11 +11309,10 @@ def zql_query(cloud: Cloud, call: Call) -> Item:
 
 def unanswered(cloud: Cloud, call: Call, code: str, details: str, hint: str) -> ApiError:
     """Return the failure of a call, in the dialect server that of one without an answer."""
-    seconds = cloud.dialect["unanswered-call"]
-    if not seconds:
+    if cloud.dialect["unanswered-call"]:
         return ApiError(code, details, hint=hint)
     message = f"Message[name: {call.api.message}, id: {cloud.uuid()}]"
-    return NeverAnswered(message, seconds, f"{details}; {hint}".rstrip("; "))
+    return NeverAnswered(message, f"{details}; {hint}".rstrip("; "))
 
 
 SCRIPT_TEXT = r"""("[^"$\\]*"|'[^'\\]*')"""
@@ -18556,11 +18538,6 @@ class Scenarios:
 # requests
 
 
-def malformed(dialect: Dialect, details: str, hint: str = "") -> FrontError:
-    """Return the error of a request that cannot be read (dialect row malformed-body)."""
-    return FrontError(dialect["malformed-body"], details, hint)
-
-
 STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -18574,14 +18551,16 @@ def path_below(path: str, dialect: Dialect, catalogue: Catalogue) -> str:
     except UnicodeDecodeError:
         raise malformed(dialect, f"the path {path} is not UTF-8") from None
     text = re.sub("/{2,}", "/", text)  # zstack-sdk-go sends /zones//{uuid}
-    for prefix in dialect["path-prefix"]:
+    prefixes = ["/zstack/v1"]
+    if dialect["path-prefix"]:
+        prefixes.append("/v1")
+    for prefix in prefixes:
         if text == prefix or text.startswith(f"{prefix}/"):
             return text.removeprefix(prefix) or "/"
-    first = dialect["path-prefix"][0]
-    hint = f"the APIs are below {first}, the controls below /zmock"
+    hint = "the APIs are below /zstack/v1, the controls below /zmock"
     inner = re.sub("^(/api|/zstack|/v[0-9.]+)+(?=/)", "", text)
     if catalogue.route(inner) or inner.startswith("/api-jobs/"):
-        hint = f"write {first}{inner}; {hint}"
+        hint = f"write /zstack/v1{inner}; {hint}"
     raise FrontError(404, f"no api mapping to {text}", f"{hint}; GET /zmock/apis lists the APIs")
 
 
@@ -19985,8 +19964,8 @@ class Rest:
         try:
             with self.cloud.doing(call) as changes:
                 body = self.cloud.perform(call)
-        except NeverAnswered as error:
-            await self.wait(self.clock.sleep(error.seconds, f"time-out of {call.api.name}"))
+        except NeverAnswered:
+            await self.wait(self.clock.sleep(CALL_TIMEOUT, f"time-out of {call.api.name}"))
             raise
         if store.writes != writes:
             await self.wait(store.commit(lambda error: store.take_back(changes)))
@@ -20126,7 +20105,9 @@ class Rest:
 
     async def send(self, request: web.Request, answer: Answer, entry: Entry) -> web.StreamResponse:
         """Send an answer. A job's web-hook waits until its 202 has left."""
-        body: Any = self.dialect["empty-result"] if answer.body is None else answer.body
+        body: Any = answer.body
+        if body is None:
+            body = b"{}" if self.dialect["empty-result"] else b""
         if not isinstance(body, bytes):
             body = to_json(body)
         headers = {"Date": email.utils.formatdate(self.clock.now(), usegmt=True)} | answer.headers
@@ -20658,7 +20639,7 @@ class Contract:
             refusals.append("404")
         if any(api.name == "BatchQuery" or api.backing == "none" for api in apis):
             refusals.append("501")
-        if self.dialect["malformed-body"] == 500:
+        if not self.dialect["malformed-body"]:
             refusals.append("500")
         responses = {status: ref("responses", REFUSALS[status]) for status in refusals}
         links = self.links(operation)

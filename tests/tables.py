@@ -54,7 +54,7 @@ def settings_table():
 
 def dialect_table():
     rows = zmock.DIFFERENCES
-    return Table([[row.name] for row in rows], {row.name: [row.manual_says, row.server_does] for row in rows}, 2)
+    return Table([[row.name] for row in rows], {row.name: [row.manual, row.server] for row in rows}, 2)
 
 
 def operators_table():

@@ -1678,13 +1678,13 @@ class ValueSpec:
             value = 0  # a Java primitive that is missing is 0, which is below this range
         if value is None:
             return "required" if self.required else ""
+        if self.nonempty and value in ("", [], {}):
+            return "nonempty"
         if isinstance(value, str):
             return self.problem_of_text(value)
-        if isinstance(value, dict):
-            return "nonempty" if self.nonempty and not value else ""
         if isinstance(value, list):
             return self.problem_of_list(value)
-        return self.problem_of_number(value)
+        return "" if isinstance(value, dict) else self.problem_of_number(value)
 
     def problem_of_text(self, text: str) -> str:
         if self.longest and len(text) > self.longest:
@@ -1695,13 +1695,9 @@ class ValueSpec:
             return "values"
         if self.regex and not re.fullmatch(self.regex, text):
             return "regex"
-        if self.nonempty and not text:
-            return "nonempty"
         return "blank" if self.nonblank and not text else ""
 
     def problem_of_list(self, elements: list[Any]) -> str:
-        if self.nonempty and not elements:
-            return "nonempty"
         if None in elements:
             return "null"
         return "blanks" if self.nonblank and "" in elements else ""
@@ -1720,10 +1716,12 @@ class ValueSpec:
 
     def explain(self, problem: str, value: Any, sentences: dict[str, str], **words: Any) -> str:
         """Return the sentence for a problem, with the attributes, the value and `words` put in."""
-        length = len(value) if isinstance(value, str) else 0
-        choices = ", ".join(self.values)
-        words |= {"value": value, "length": length, "choices": choices}
-        return sentences[problem].format(**vars(self), **words)
+        return sentences[problem].format(**self.words(value) | words)
+
+    def words(self, value: Any) -> Item:
+        """Return the meaning of the names in a sentence about a value."""
+        text, choices = text_of(value), ", ".join(self.values)
+        return vars(self) | {"value": text, "length": len(text), "choices": choices}
 
 
 CONSTRAINT = re.compile(  # a group is an attribute of ValueSpec
@@ -2716,12 +2714,10 @@ class Configuration:
         sentences = CONFIGURATION_PROBLEMS | {"type": TYPES[self.spec.type].refuses} | self.refuses
         return sentences[problem].format(**self.words(text))
 
-    def words(self, text: str | None) -> dict[str, Any]:
-        """Return what the names in a sentence about a value stand for."""
+    def words(self, text: str | None) -> Item:
+        """Return the meaning of the names in a sentence about a value."""
         category, _, name = self.name.partition("/")
-        words = vars(self.spec) | {"category": category, "name": name}
-        words["value"] = "null" if text is None else text
-        return words | {"choices": ", ".join(self.spec.values)}
+        return self.spec.words(text) | {"category": category, "name": name}
 
     def problem(self, text: str | None) -> str:
         """Return the constraint that a value breaks first (GlobalConfigFacadeImpl.java), or ""."""

@@ -3883,39 +3883,29 @@ def members_of(holds: Iterable[str], classes: dict[str, JavaClass]) -> dict[str,
     return members
 
 
-def schema_of(body: Item, members: dict[str, Member]) -> dict[str, str]:
+def schema_of(body: Item, members: dict[str, Member], prefix: str = "") -> dict[str, str]:
     """Return the Java class of each object in an answer: {"inventory": "org....ZoneInventory"}.
 
     An object comes before the objects in it: the SDK replaces them in this order (ApiResult.java).
     Enums are listed too. Maps at the top of an answer are not listed, nor is what they hold
     (JsonSchemaBuilder.java).
     """
-    schema: dict[str, str] = {}
-    note_members(schema, "", body, members)
-    return schema
-
-
-def note_members(
-    schema: dict[str, str], prefix: str, item: Item, members: dict[str, Member]
-) -> None:
-    """Add the classes of an object's members to a schema, at any depth."""
+    schema = {}
     for name, member in members.items():
-        value, path = item.get(name), prefix + name
-        if not member.many:
-            note_value(schema, path, value, member.java_of(value))
-        elif isinstance(value, list):
-            for index, element in enumerate(value):
-                note_value(schema, f"{path}[{index}]", element, member.java_of(element))
-
-
-def note_value(schema: dict[str, str], path: str, value: Any, java: JavaClass) -> None:
-    """Add the class of an object or of an enum's constant to a schema; ignore any other value."""
-    if isinstance(value, dict):
-        java = java.of(value)
-        schema[path] = java.name
-        note_members(schema, f"{path}.", value, java.members)
-    elif value in java.constants:
-        schema[path] = java.name
+        path, value = prefix + name, body.get(name)
+        values = {path: value}
+        if member.many:
+            elements = value if isinstance(value, list) else ()
+            values = {f"{path}[{index}]": element for index, element in enumerate(elements)}
+        for place, element in values.items():
+            java = member.java_of(element)
+            if isinstance(element, dict):
+                java = java.of(element)
+                schema[place] = java.name
+                schema |= schema_of(element, java.members, f"{place}.")
+            elif element in java.constants:
+                schema[place] = java.name
+    return schema
 
 
 # spelling of uuids

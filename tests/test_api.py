@@ -545,6 +545,7 @@ async def test_a_rule_for_a_get_is_for_its_head_too(then, caplog):
     assert not [record.message for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+DEPENDENCIES = f"GET /zstack/v1/images-l3networks/dependencies?zoneUuid={ZONE}"
 ZONE_CLASS, NIC_CLASS = "org.zstack.header.zone.ZoneInventory", "org.zstack.header.vm.VmNicInventory"
 
 
@@ -552,6 +553,8 @@ ZONE_CLASS, NIC_CLASS = "org.zstack.header.zone.ZoneInventory", "org.zstack.head
     ("GET /zstack/v1/zones", None, "inventories[0]", ZONE_CLASS),
     ("GET /zstack/v1/zones/" + ZONE, None, "inventories[0]", ZONE_CLASS),
     ("GET /zstack/v1/vm-instances/" + VM, None, "inventories[0].vmNics[0]", NIC_CLASS),
+    (f"{DEPENDENCIES}&l3NetworkUuids={named('l3-private')}", None, "inventories[0]", "org.zstack.header.image.ImageInventory"),
+    (f"{DEPENDENCIES}&imageUuid={named('image-centos7')}", None, "inventories[0]", "org.zstack.header.network.l3.L3NetworkInventory"),
     ("GET /zstack/v1/longjobs", None, "inventories[0].state", "org.zstack.header.longjob.LongJobState"),
     ("GET /zstack/v1/licenses", None, "inventory", "org.zstack.license.LicenseInventory"),
     ("PUT /zstack/v1/accounts/login", {"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}}, "inventory",

@@ -1406,8 +1406,7 @@ def with_progress(items: Iterable[Any], total: int, work: str) -> Iterator[Any]:
 
 def is_span(seconds: Any) -> bool:
     """Return True for a number of seconds that a Clock can be moved by."""
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    return is_number and 0 <= seconds <= 1e9
+    return type(seconds) in (int, float) and 0 <= seconds <= 1e9
 
 
 def can_be_date(value: Any, earliest: Seconds = 0) -> bool:
@@ -3778,10 +3777,10 @@ def record_key(table: str, record: Any) -> str:
 
     It is "" for a record that is not an object with that text.
     """
-    values = []
-    for name in IDENTIFIERS.get(table, ("name",)):
-        values.append(record.get(name) if isinstance(record, dict) else None)
-    return " ".join(value for value in values if isinstance(value, str))
+    if not isinstance(record, dict):
+        return ""
+    values = [record.get(name) for name in IDENTIFIERS.get(table, ("name",))]
+    return " ".join(filter(is_text, values))
 
 
 def tupled(value: Any) -> Any:

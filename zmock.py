@@ -2193,7 +2193,7 @@ class Api:
             check_word(self.line, self.params, "parameter")
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
-            fields = catalogue.item_fields(self.sums)
+            fields = catalogue.item_fields[self.sums]
             for name in (*self.answers.split(), *filter(None, self.by.values())):
                 check_word(name, fields, f"field of {self.sums}")
             for name in self.by:
@@ -2574,7 +2574,7 @@ class Resource:
         if self.switches:
             type, _, key = self.switches.partition(".")
             check_word(type, catalogue.resources, "resource")
-            check_word(key, catalogue.item_fields(type), f"field of {type}")
+            check_word(key, catalogue.item_fields[type], f"field of {type}")
         parser = RowParser(catalogue, [self.name])
         catalogue.endings[self.name] = parser.clauses(self.ends)
         catalogue.inherited[self.name] = parser.clauses(self.inherits)
@@ -2588,7 +2588,7 @@ class Resource:
             raise ValueError("path: sessions have none, for the uuid of a session is a secret")
         if not self.field_words:
             raise ValueError("fields is empty")
-        names = catalogue.item_fields(self.name)
+        names = catalogue.item_fields[self.name]
         for name, type in names.items():
             check_word(type, TYPES, f"type of {name},")
         words = [*self.new, *self.values, *self.only, *self.remembers, *self.joined]
@@ -2600,7 +2600,7 @@ class Resource:
         if self.inside:
             words.append(self.place.key)
             check_word(self.place.owner, catalogue.resources, "resource")
-            lists = catalogue.item_fields(self.place.owner)
+            lists = catalogue.item_fields[self.place.owner]
             check_word(self.place.list_name, lists, f"field of {self.place.owner}")
         for relation in self.relations.values():
             words.append(relation.own)
@@ -2615,7 +2615,7 @@ class Resource:
             check_word(relation.via[0], self.relations, "relation")
             return
         check_word(relation.target, catalogue.resources, "resource")
-        names = catalogue.item_fields(relation.target)
+        names = catalogue.item_fields[relation.target]
         check_word(relation.theirs.partition(".")[0], names, f"field of {relation.target}")
 
 
@@ -2776,7 +2776,7 @@ class Quota:
         check_word(self.type, catalogue.resources, "resource")
         check_word(f"quota/{self.name}", catalogue.configurations, "global configuration")
         if self.field:
-            check_word(self.field, catalogue.item_fields(self.type), f"field of {self.type}")
+            check_word(self.field, catalogue.item_fields[self.type], f"field of {self.type}")
         for api in self.brief:
             check_word(api, catalogue.apis, "API")
         parser = RowParser(catalogue, [self.type])
@@ -3081,7 +3081,7 @@ class RowParser:
         self.types = [type for type in types if type in catalogue.resources]
         self.fields = {*names}
         for type in self.types:
-            self.fields |= catalogue.names_in_items(type)
+            self.fields |= catalogue.names_in_items[type]
 
     def condition(self, text: str) -> RowCondition:
         tests = tuple(self.test(part, text) for part in text.split(" and "))
@@ -3198,8 +3198,8 @@ class RowParser:
     def check_pairs(self, type: str, pairs: Iterable[tuple[str, str]], clause: str) -> None:
         for path, word in pairs:
             name, *steps = path.rstrip("?").split(".")
-            if name not in self.catalogue.names_in_items(type):
-                better = did_you_mean(name, self.catalogue.names_in_items(type))
+            if name not in self.catalogue.names_in_items[type]:
+                better = did_you_mean(name, self.catalogue.names_in_items[type])
                 raise ValueError(f"{clause!r}: {type} has no field {name}{better}")
             if steps:
                 RowParser(self.catalogue, [type]).check_path(path, clause)
@@ -3237,8 +3237,8 @@ class RowParser:
                 raise ValueError(f"{clause!r}: there is no parameter or field {name}{better}")
             types = self.targets(types, name)
         for step in steps:
-            if not any(step in self.catalogue.names_in_items(type) for type in types):
-                names = set().union(*map(self.catalogue.names_in_items, types))
+            names = set().union(*(self.catalogue.names_in_items.get(type, ()) for type in types))
+            if step not in names:
                 better = did_you_mean(step, names)
                 raise ValueError(f"{clause!r}: nothing in {path} has a field {step}{better}")
             types = self.targets(types, step)
@@ -3313,13 +3313,13 @@ class Catalogue:
         self.providers: list[Provider] = [*tables["providers"].values()]
         self.metrics: dict[str, Metric] = tables["metrics"]
         self.events: dict[str, EventFamily] = tables["events"]
-        self.fields_of_items: dict[str, dict[str, str]] = {}  # see item_fields
-        self.names_of_items: dict[str, frozenset[str]] = {}  # see names_in_items
         self.resources = with_subtypes(rows)
+        self.item_fields = item_fields(self.resources)
         for row in self.resources.values():
             with rows.about("inventories", row.name):
                 row.check_fields(self)
         self.resources = tables["inventories"] = with_indexes(self.resources)
+        self.names_in_items = {row.name: self.names_in(row) for row in self.resources.values()}
         self.classes = java_classes(tables)
         self.by_java = {java.name: java for java in self.classes.values()}
         self.collections: dict[str, Resource] = {}  # by path
@@ -3412,29 +3412,10 @@ class Catalogue:
             members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
 
-    def item_fields(self, type: str) -> dict[str, str]:
-        """Return the types of all fields of an item and of its subtypes, also of hidden ones."""
-        if type not in self.fields_of_items:
-            row = self.resources[type]
-            stored = self.resources[row.stored]
-            fields = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
-            for kind in self.resources.values():
-                fields |= self.item_fields(kind.name) if kind.of == type else {}
-            if stored.owner:
-                fields["owner"] = "str"
-            self.fields_of_items[type] = fields | types_of(stored.hidden) | row.all_fields
-        return self.fields_of_items[type]
-
-    def names_in_items(self, type: str) -> frozenset[str]:
+    def names_in(self, row: Resource) -> set[str]:
         """Return the names that clauses may use for the fields of an item."""
-        row = self.resources.get(type)
-        if row is None:
-            return frozenset()
-        if type not in self.names_of_items:
-            stored = self.resources[row.stored]
-            names = {*self.item_fields(type), *stored.all_fields, *row.new, *row.leads}
-            self.names_of_items[type] = frozenset(names | row.indexes)
-        return self.names_of_items[type]
+        fields = {*self.item_fields[row.name], *self.resources[row.stored].all_fields}
+        return fields | {*row.new, *row.leads} | row.indexes
 
     def values_of(self, row: Resource, name: str) -> Sequence[str]:
         """Return the values that a field of a resource can have, if they are known."""
@@ -3829,6 +3810,20 @@ def with_parent(complete: dict[str, Resource], row: Resource) -> Resource:
         relation_words=parent.relation_words + row.relation_words,
         holds=parent.holds + row.holds,
     )
+
+
+def item_fields(rows: dict[str, Resource]) -> dict[str, dict[str, str]]:
+    """Return the types of all fields of items and of their subtypes, also of hidden ones."""
+    fields_of_items = {}
+    for row in rows.values():
+        stored = rows[row.stored]
+        fields = {"uuid": "str", "createDate": "date", "lastOpDate": "date"}
+        if stored.owner:
+            fields["owner"] = "str"
+        fields_of_items[row.name] = fields | types_of(stored.hidden) | row.all_fields
+        if row.of:
+            fields_of_items[row.of] = fields_of_items[row.name] | fields_of_items[row.of]
+    return fields_of_items
 
 
 def with_indexes(rows: dict[str, Resource]) -> dict[str, Resource]:
@@ -17488,7 +17483,7 @@ def exported(cloud: Cloud) -> Item:
     content: Item = {"now": iso(cloud.clock.now())}
     for type in catalogue.resources.keys() & store.tables.keys() - {*NOT_QUERIED}:
         row, standing = catalogue.resources[type], store.standing.get(type, {})
-        names = catalogue.item_fields(type).keys()
+        names = catalogue.item_fields[type].keys()
         objects = []
         for uuid, item in store.table(type).items.items():
             if standing.get(uuid) is not item:
@@ -17727,7 +17722,7 @@ class CloudFile:
 
         A reference has no name: `owner` says where it lies, "backupStorageRefs of Image i".
         """
-        for name in item.keys() - self.catalogue.item_fields(row.name).keys():
+        for name in item.keys() - self.catalogue.item_fields[row.name].keys():
             better = did_you_mean(name, row.all_fields)
             self.refuse(f"{owner or row.name} has no field {name}{better}")
         row = self.catalogue.subtype_row(row, item)
@@ -17739,7 +17734,7 @@ class CloudFile:
 
     def field(self, row: Resource, item: Item, name: str, of: str) -> object:
         """Return the value of a field as items hold it."""
-        value, kind = item[name], self.catalogue.item_fields(row.stored)[name]
+        value, kind = item[name], self.catalogue.item_fields[row.stored][name]
         if not fits(value, kind):
             self.refuse(f"{name}{of} is {a_noun(kind)}, not {value!r}")
         inner = self.catalogue.inside.get((row.stored, name))
@@ -17975,7 +17970,7 @@ def faults_of_item(
     catalogue: Catalogue, row: Resource, item: Item
 ) -> Iterator[tuple[str, str, bool]]:
     """Yield each field that is not as it should be, with why, and if its value can be used."""
-    fields = catalogue.item_fields(row.name)
+    fields = catalogue.item_fields[row.name]
     for name, value in item.items():
         kind = fields.get(name)
         if kind is None:
@@ -25743,7 +25738,7 @@ class RemoteCloud:
 
     def add(self, row: Resource, inventory: Item) -> None:
         """Add an object without secrets, nor what zmock does not know or reads elsewhere."""
-        fields = self.catalogue.item_fields(row.name)
+        fields = self.catalogue.item_fields[row.name]
         shown = self.catalogue.subtype_row(row, inventory)
         parts = self.catalogue.embedded[row.name] | self.catalogue.embedded[shown.name]
         item = {}
@@ -25775,7 +25770,7 @@ class RemoteCloud:
         for ref in self.objects.pop("AccountResourceRef", {}).values():
             owners[ref["resourceUuid"]] = ref["accountUuid"]
         for type, items in self.objects.items():
-            if "owner" in self.catalogue.item_fields(type):
+            if "owner" in self.catalogue.item_fields[type]:
                 for uuid in items.keys() & owners.keys():
                     items[uuid]["owner"] = owners[uuid]
 

@@ -146,7 +146,7 @@ def item(catalogue, row):
     properties, rows = {}, catalogue.resources.values()
     inside = {each.place.list_name: each for each in rows if each.inside and each.place.owner == row.stored}
     kinds = [row, *catalogue.subtypes[row.name].values()]
-    for name, kind in catalogue.item_fields(row.name).items():
+    for name, kind in catalogue.item_fields[row.name].items():
         properties[name] = field(name, kind, [catalogue.values_of(each, name) for each in kinds])
         if kind == "maps" and name in inside:
             properties[name]["items"] = ref(inside[name])

@@ -112,9 +112,9 @@ def test_relations_lead_from_a_field_to_a_field_of_a_resource(row):
             assert relation.via[0] in row.relations, f"{name} goes through {relation.via[0]}"
             assert QueryEngine(ALL, None, None, {}).beyond(row, name)
             continue
-        assert relation.own.partition(".")[0] in ALL.item_fields(row.name), f"{name} starts at {relation.own}"
+        assert relation.own.partition(".")[0] in ALL.item_fields[row.name], f"{name} starts at {relation.own}"
         assert relation.target in ALL.resources, f"{name} leads to {relation.target}"
-        assert relation.theirs.partition(".")[0] in ALL.item_fields(relation.target), f"{name} ends at {relation.theirs}"
+        assert relation.theirs.partition(".")[0] in ALL.item_fields[relation.target], f"{name} ends at {relation.theirs}"
     assert set(row.embeds) <= row.relations.keys()
 
 
@@ -249,7 +249,7 @@ def test_every_hook_is_about_something_that_there_is():
     for event, subject in HOOKS:
         if event == "computed":
             type, _, name = subject.partition(".")
-            assert name in ALL.item_fields(type), subject
+            assert name in ALL.item_fields[type], subject
         elif event == "tagged":
             assert any(pattern.startswith(f"{subject}::") for row in RESOURCES for pattern in row.tags), subject
         else:

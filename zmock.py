@@ -1117,10 +1117,8 @@ class Clock:
         if self.wakeup:
             self.wakeup.cancel()
             self.wakeup = None
-        if not self.started:
-            return
         timer = self.next_timer()
-        if timer is None:
+        if timer is None or not self.started:
             return
         seconds = self.seconds_until(timer)
         if seconds <= 0 or self.mode != "frozen":
@@ -1828,11 +1826,11 @@ def read_fraction(spec: ValueSpec, value: Any) -> float:
 
 
 def read_bool(spec: ValueSpec, value: Any) -> bool:
-    word = text_of(value).strip().lower()
-    if word not in ("true", "false"):
+    truth = bool_of(text_of(value).strip())
+    if truth is None:
         verdict = f"[{text_of(value)}] is not a valid boolean string[true, false]."
         raise FrontError(400, f"Invalid value for boolean field [{spec.name}], {verdict}")
-    return word == "true"
+    return truth
 
 
 def read_list(spec: ValueSpec, value: Any) -> list[str | None]:
@@ -2185,19 +2183,15 @@ class Api:
             self.check_param(catalogue, param)
         for type in re.findall(r"\w+:(\w+)", self.answers):
             check_word(type, catalogue.classes, "resource")
-        for name in re.findall(r"{(\w+)}", self.path):
+        for name in (*re.findall(r"{(\w+)}", self.path), *self.line.split(), *self.by):
             check_word(name, self.params, "parameter")
         for code in filter(None, self.fails.split(" <- ")):
             check_word(code, catalogue.errors, "error code")
-        if self.line:
-            check_word(self.line, self.params, "parameter")
         if self.sums:
             check_word(self.sums, catalogue.resources, "resource")
             fields = catalogue.item_fields[self.sums]
             for name in (*self.answers.split(), *filter(None, self.by.values())):
                 check_word(name, fields, f"field of {self.sums}")
-            for name in self.by:
-                check_word(name, self.params, "parameter")
 
     def check_query(self, catalogue: Catalogue) -> None:
         """Raise ValueError for a query if its resource has another path, and no query there."""

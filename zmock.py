@@ -720,8 +720,6 @@ DIFFERENCES = (
         "licence changes are asynchronous (202)",
         "synchronous (200)",
         "manual 3.5; SDK needPoll",
-        manual=("DeleteLicense", "ReloadLicense", "UpdateLicense"),
-        server=(),
     ),
     Difference(
         "license-capabilities",
@@ -9427,6 +9425,7 @@ def refuse_idle_rows(catalogue: Catalogue) -> None:
 # ---- Cloud ---------------------------------------------------------------------------------------
 
 ADMIN = "36c27e8ff05c4780bf6d2fa65700f22e"  # AccountManagerImpl.java
+LICENSE_WRITES = {"DeleteLicense", "ReloadLicense", "UpdateLicense"}
 MOST_REPEATS = 100_000  # calls whose repetitions are counted
 State = TypeVar("State")
 
@@ -9857,7 +9856,8 @@ class Cloud:
 
     def at_once(self, api: Api) -> bool:
         """Return True if a call is answered by itself, without a job."""
-        return api.at_once and api.name not in self.dialect["license-writes"]
+        is_job = self.dialect["license-writes"] and api.name in LICENSE_WRITES
+        return api.at_once and not is_job
 
     def note_caller(self, call: Call) -> None:
         """Set the account and user of a call by its session, which may end before the call does.

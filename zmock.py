@@ -23902,9 +23902,8 @@ class Mock(Handle):
         return MockInThread(self, self.thread)
 
     def __exit__(self, *failure: object) -> None:
-        if self.thread:
-            self.thread.run(self.__aexit__())
-            self.thread.close()
+        self.thread.run(self.__aexit__())
+        self.thread.close()
 
     async def _listen(self, port: int) -> Listener:
         """Listen at one more port."""
@@ -24082,15 +24081,15 @@ def waiting(
 
 
 def calling(
-    method: Callable[Concatenate[Handle, Params], Result],
+    method: Callable[Concatenate[Any, Params], Result],
 ) -> Callable[Concatenate[HandleInThread, Params], Result]:
     """Return the method of HandleInThread that calls a plain method of Handle in its thread."""
 
     @functools.wraps(method)
-    async def call(handle: Handle, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        return method(handle, *args, **kwargs)
+    def call(self: HandleInThread, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return self.thread.call(functools.partial(method, self.handle, *args, **kwargs))
 
-    return waiting(call)
+    return call
 
 
 class HandleInThread:
@@ -24140,6 +24139,10 @@ class HandleInThread:
 class MockInThread(HandleInThread):
     """The handle of a mock that runs in another thread: the methods of Mock without await."""
 
+    down = calling(Mock.down)
+    up = calling(Mock.up)
+    drop_worlds = calling(Mock.drop_worlds)
+
     def __init__(self, mock: Mock, thread: LoopThread) -> None:
         super().__init__(mock, thread)
         self.mock = mock
@@ -24152,14 +24155,6 @@ class MockInThread(HandleInThread):
         """Return the handles of all worlds, the main one first."""
         handles = self.thread.call(self.mock.all_worlds)
         return [HandleInThread(handle, self.thread) for handle in handles]
-
-    def down(self) -> None:
-        """Go down; see Mock.down()."""
-        self.thread.call(self.mock.down)
-
-    def up(self) -> None:
-        """Come back on the same port."""
-        self.thread.call(self.mock.up)
 
 
 # its settings
@@ -24298,10 +24293,9 @@ class CoverageTable:
 
 
 class SharedMocks:
-    """The mocks of zmock_server in one thread: one for each combination of settings."""
+    """The mocks of zmock_server, each in a thread: one for each combination of settings."""
 
     def __init__(self) -> None:
-        self.thread = LoopThread()
         self.handles: dict[str, MockInThread] = {}
 
     def take(self, keywords: dict[str, Any]) -> MockInThread:
@@ -24315,20 +24309,17 @@ class SharedMocks:
             if other_key != key and other.mock.port == settings.port:
                 other.down()
         if key not in self.handles:
-            mock = Mock(settings)
-            self.thread.run(mock.__aenter__())
-            self.handles[key] = MockInThread(mock, self.thread)
+            self.handles[key] = Mock(settings).__enter__()
         handle = self.handles[key]
         handle.mock.first_rules = rules
-        self.thread.call(handle.mock.drop_worlds)
+        handle.drop_worlds()
         handle.up()
         handle.reset()
         return handle
 
     def close(self) -> None:
         for handle in self.handles.values():
-            self.thread.run(handle.mock.__aexit__())
-        self.thread.close()
+            handle.mock.__exit__()
 
 
 if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody needs fixtures
@@ -24427,7 +24418,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     @pytest.fixture(scope="session")
     def zmock_thread() -> Iterator[SharedMocks]:
-        """The thread of zmock_server. Its loop is none of the tests', so it lasts the session."""
+        """The mocks of zmock_server. They last the session, as their loops are none of a test."""
         mocks = SharedMocks()
         yield mocks
         mocks.close()

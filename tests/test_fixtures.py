@@ -349,6 +349,7 @@ def leftovers(act):
         warnings.simplefilter("always")
         with contextlib.suppress(SettingsError, ValueError, ZeroDivisionError, RuntimeError):
             act()
+        gc.unfreeze()  # a server freezes what its start has made
         gc.collect()
     return [str(warning.message) for warning in caught if warning.category is ResourceWarning]
 

@@ -22844,7 +22844,7 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
-    """Return a whole mock as an aiohttp application. It shares nothing with other mocks.
+    """Return a whole mock as an aiohttp application. It shares nothing that changes with others.
 
     The default settings are those of tests. Raise SettingsError for a folder that cannot be used.
     """

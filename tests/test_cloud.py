@@ -8,10 +8,10 @@ from asking import each
 
 from zmock import (
     ADMIN,
-    CLOUD,
     IN_TESTS,
     SHA512_OF_PASSWORD,
     UUID,
+    WORLDS,
     Api,
     ApiError,
     Call,
@@ -22,7 +22,7 @@ from zmock import (
 
 
 def new_cloud(**settings):
-    return create_app(Settings(**IN_TESTS | settings))[CLOUD]
+    return create_app(Settings(**IN_TESTS | settings))[WORLDS].main.rest.cloud
 
 
 @pytest.fixture

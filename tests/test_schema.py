@@ -13,10 +13,10 @@ from asking import each
 from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 
-from zmock import CATALOGUE_FILE, DEMO_FILE, REST, SCHEMA_FILE, create_app, main, serve
+from zmock import CATALOGUE_FILE, DEMO_FILE, SCHEMA_FILE, WORLDS, create_app, main, serve
 
 DOCUMENT = schema.document()
-FAULTS = create_app()[REST].faults
+FAULTS = create_app()[WORLDS].main.rest.faults
 TAKEN = {  # by kind of file
     "rules": [[], [{"api": "CreateZone"}], [{"path": "/x*", "method": "GET", "then": {"status": 503, "headers": {"Retry-After": "5"}}}]],
     "scenario": [

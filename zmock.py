@@ -15284,21 +15284,17 @@ def is_reached(cloud: Cloud, ref: Item) -> bool:
     return is_usable(cloud.look("BackupStorage", ref["backupStorageUuid"]))
 
 
-@behaviour
-def delete_image(cloud: Cloud, call: Call) -> None:
-    delete_copies(cloud, cloud.get("Image", call["uuid"]), call["backupStorageUuids"])
-
-
-def delete_copies(cloud: Cloud, image: Item, storages: list[Uuid] | None) -> None:
+@named_in_rows
+def delete_image(cloud: Cloud, image: Item, call: Call | None) -> None:
     """Delete the copies of an image on some backup storages, or all. They wait to be expunged.
 
-    An image that is not complete is removed.
+    An image that is not complete is removed. Without a call, its account is deleted.
     """
     uuid, copies = image["uuid"], image["backupStorageRefs"]
     if is_incomplete(image) or not copies:
         cloud.remove("Image", uuid)
         return
-    deleted = copies_on(copies, storages)
+    deleted = copies_on(copies, call["backupStorageUuids"]) if call else copies
     if not deleted:
         details = "you must call then() to add flow before calling start() or allowEmptyFlow()"
         raise ApiError("SYS.1000", f"{details} to run empty flow chain on purpose")
@@ -15328,23 +15324,15 @@ def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
 
 
 @named_in_rows
-def delete_all_copies(cloud: Cloud, image: Item, call: Call) -> None:
-    delete_copies(cloud, image, None)
-
-
-@behaviour
-def recover_image(cloud: Cloud, call: Call) -> Item:
+def recover_image(cloud: Cloud, image: Item, call: Call) -> None:
     """Make deleted copies of an image Ready, on some backup storages or on all."""
-    image = cloud.get("Image", call["imageUuid"])
     deleted = copies_on(EXPUNGING["Image"].waiting(image), call["backupStorageUuids"])
     keep_copies(cloud, image, with_status(cloud, image["backupStorageRefs"], "Ready", deleted))
-    return cloud.inventory_of("Image", image["uuid"])
 
 
-@behaviour
-def expunge_image(cloud: Cloud, call: Call) -> None:
+@named_in_rows
+def expunge_image(cloud: Cloud, image: Item, call: Call) -> None:
     """Remove the deleted copies of an image, on some backup storages or on all."""
-    image = cloud.get("Image", call["imageUuid"])
     copies = EXPUNGING["Image"].waiting(image)
     expunge_copies(cloud, image, copies_on(copies, call["backupStorageUuids"]))
 

@@ -14803,11 +14803,10 @@ def can_use(cloud: Cloud, vm: Item, volume: Item) -> bool:
     return False
 
 
-@behaviour(attach="Attach the volume")
-def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Stages:
+@named_in_rows
+def attach_data_volume_to_vm(cloud: Cloud, volume: Item, call: Call) -> None:
     """Attach a volume under the next free number. It gets a place if it has none yet."""
-    uuid, vm = call["volumeUuid"], get_vm(cloud, call["vmInstanceUuid"])
-    volume, numbers = cloud.get("Volume", uuid), {0}  # that of the root volume
+    uuid, vm, numbers = volume["uuid"], get_vm(cloud, call["vmInstanceUuid"]), {0}  # 0: the root
     for type in ("Volume", "ShareableVolumeVmInstanceRef"):
         for item in cloud.find(type, "vmInstanceUuid", vm["uuid"]):
             numbers.add(item.get("deviceId"))
@@ -14831,9 +14830,6 @@ def attach_data_volume_to_vm(cloud: Cloud, call: Call) -> Stages:
         cloud.add("ShareableVolumeVmInstanceRef", volumeUuid=uuid, **attachment)
     else:
         cloud.change("Volume", uuid, **attachment)
-    yield "attach"
-    get_vm(cloud, vm["uuid"])  # it may have been removed meanwhile
-    return cloud.inventory_of("Volume", uuid)
 
 
 @named_in_rows

@@ -88,8 +88,9 @@ def test_a_reference_names_an_object_of_its_type_wherever_it_stands_in_the_file(
     assert items(cloud, "VmInstance", "lastHostUuid", "rootVolumeUuid") == [[uuids["h"], uuids["root"]]]
 
 
-def test_a_reference_may_name_what_every_cloud_has(load):
-    cloud = load({"accounts/users": [{"name": "u", "accountUuid": "@admin"}]})
+@pytest.mark.parametrize("account", ({"accountUuid": "@admin"}, {"accountUuid": None}, {}))
+def test_a_reference_may_name_what_every_cloud_has(load, account):
+    cloud = load({"accounts/users": [{"name": "u"} | account]})
     assert items(cloud, "User", "accountUuid") == [[item["uuid"] for item in cloud.store.rows("Account")]]
 
 

@@ -277,6 +277,8 @@ async def test_an_image_store_exports_and_copies_images(cloud, stores):
     back = await cloud.create("RecoveryImageFromImageStoreBackupStorage", uuid=copy["uuid"], srcBackupStorageUuid=second["uuid"],
                               dstBackupStorageUuid=first["uuid"], name="back")  # fmt: skip
     assert len({image["uuid"], copy["uuid"], back["uuid"]}) == 3 and back["size"] == image["size"]
+    await cloud.call("DeleteImage", uuid=copy["uuid"])
+    assert await cloud.call("GetImagesFromImageStoreBackupStorage", uuid=second["uuid"]) == {"infos": []}
 
 
 async def test_images_take_space_on_backup_storage_until_they_are_expunged(cloud, stores):

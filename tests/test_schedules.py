@@ -125,6 +125,15 @@ async def test_a_cron_trigger_goes_by_the_time_of_the_cloud(offset):
         assert len(dates) == 2 and all("3:30:00 AM" in date for date in dates)
 
 
+async def test_a_trigger_that_is_changed_keeps_its_beginning(cloud):
+    begin = second_of("2018-07-10 09:31:06")
+    made = await cloud.create("CreateSchedulerTrigger", name="t", schedulerType="simple", startTime=begin, schedulerInterval=60, repeatCount=2)
+    await cloud.call("UpdateSchedulerTrigger", uuid=made["uuid"], repeatCount=3)
+    stored = cloud.cloud.look("SchedulerTrigger", made["uuid"])
+    dates = [cloud.clock.date_of_stamp(stored[name]) for name in ("startTime", "stopTime")]
+    assert dates == [begin, begin + 180]
+
+
 REFUSED = (  # the api, what it is given, and how it is refused
     ("CreateSchedulerTrigger", {"schedulerType": "simple", "schedulerInterval": 5}, "startTime must be set when use simple scheduler"),
     ("CreateSchedulerTrigger", {"schedulerType": "simple", "startTime": 0}, "interval must be set when use simple scheduler when repeat forever"),

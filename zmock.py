@@ -10242,7 +10242,7 @@ class Timers(dict[Uuid, Timer]):
     def __init__(self, cloud: Cloud) -> None:
         super().__init__()
 
-    def cancel(self, uuid: Uuid) -> None:
+    def stop(self, uuid: Uuid) -> None:
         """Cancel the timer of an object, if it has one."""
         if uuid in self:
             self.pop(uuid).cancel()
@@ -10260,7 +10260,7 @@ def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
 def expunge_later(cloud: Cloud, row: Expunging, uuid: Uuid, since: Seconds) -> None:
     """Plan to remove an object when it has been deleted for its period, unless policy is Never."""
     timers = cloud.part(Timers)
-    timers.cancel(uuid)
+    timers.stop(uuid)
     if configured(cloud, row.category, "deletionPolicy") == "Never":
         return
 
@@ -15008,8 +15008,7 @@ def path_beside(path: str, name: str) -> str:
 
 def longest_chain(cloud: Cloud, volume: Uuid) -> int:
     """Return the number of snapshots that a chain may have: a tag of the volume, or configured."""
-    text = rest_of_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or ""
-    number = int_of(text)
+    number = int_of(rest_of_tag(cloud, volume, "volumeMaxIncrementalSnapshotNum::") or "")
     if number is None:
         return configured(cloud, "volumeSnapshot", "incrementalSnapshot.maxNum")
     return number
@@ -16232,7 +16231,7 @@ def check_scheduled_call(cloud: Cloud, job: Item, call: Call) -> None:
 def plan(cloud: Cloud, tie: Item, since: Seconds) -> None:
     """Set the timer of an enabled job to the first date of its trigger from `since` on."""
     timers, uuid = cloud.part(Timers), tie["uuid"]
-    timers.cancel(uuid)
+    timers.stop(uuid)
     due = next_moment(cloud, cloud.look("SchedulerTrigger", tie["schedulerTriggerUuid"]), since)
     is_enabled = cloud.look("SchedulerJob", tie["schedulerJobUuid"]).get("state") == "Enabled"
     if due is not None and is_enabled:
@@ -16245,7 +16244,7 @@ def run_scheduled_job(cloud: Cloud, uuid: Uuid) -> None:
 
     A notification tells if that is refused.
     """
-    cloud.part(Timers).cancel(uuid)
+    cloud.part(Timers).stop(uuid)
     tie = cloud.look("SchedulerJobSchedulerTrigger", uuid)
     if not tie:
         return
@@ -16270,7 +16269,7 @@ def state_of_scheduler_job(cloud: Cloud, job: Item) -> str | None:
     """Return Disabled for a job whose target waits to be expunged."""
     target = job.get("targetResourceUuid")
     for row in EXPUNGING.values():
-        if row.type != "Image" and row.waits(cloud.look(row.type, target)):
+        if row.waits(cloud.look(row.type, target)):
             return "Disabled"
     return job.get("state")
 
@@ -16331,10 +16330,11 @@ def refuse_many_runs(cloud: Cloud, until: Seconds) -> None:
 MOST_TIMES = 100  # that a request is executed
 
 
-def api_of_request(cloud: Cloud, request: Item) -> Api:
-    """Return the API that a request of a ticket names. Raise SYS.1007 for an illegal request.
+def read_request(cloud: Cloud, request: Item) -> tuple[Api, Item, int]:
+    """Return the API of a request of a ticket, its arguments, and how often it is called.
 
     A request names the message of an API with a job: org.zstack.header.vm.APICreateVmInstanceMsg.
+    Raise SYS.1007 for an illegal request.
     """
     name, body = text_of(request.get("apiName")), request.get("apiBody", {})
     api = cloud.catalogue.apis.get(name.rpartition("API")[2].removesuffix("Msg"))
@@ -16343,14 +16343,15 @@ def api_of_request(cloud: Cloud, request: Item) -> Api:
     times = request.get("executeTimes", 1)
     if times is True or times not in range(1, MOST_TIMES + 1):
         raise ApiError("SYS.1007", f"executeTimes of a request is in 1..{MOST_TIMES}")
-    return api
+    return api, body, int(times)
 
 
 @named_in_rows
 def set_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
     """Set the requests of a ticket. Refuse those that cannot be executed."""
     for request in call["requests"]:
-        call_of(cloud, call, api_of_request(cloud, request), request.get("apiBody", {}))
+        api, body, _ = read_request(cloud, request)
+        call_of(cloud, call, api, body)
     cloud.change("Ticket", ticket["uuid"], request=call["requests"])
 
 
@@ -16363,10 +16364,11 @@ def execute_requests(cloud: Cloud, ticket: Item, call: Call) -> None:
     owner, results = ticket.get("owner", ADMIN), []
     by_owner = replace(call, account=owner, user=owner)
     for request in ticket["request"]:
-        api, errors, times = api_of_request(cloud, request), [], int(request.get("executeTimes", 1))
+        api, body, times = read_request(cloud, request)
+        errors = []
         for _ in range(times):
             try:
-                call_inside(cloud, by_owner, api, request.get("apiBody", {}))
+                call_inside(cloud, by_owner, api, body)
             except ApiError as error:
                 errors.append(cloud.catalogue.error_body(error))
         counts = {"successTimes": times - len(errors), "failureTimes": len(errors)}
@@ -16879,7 +16881,7 @@ def reading_of(cloud: Cloud, alarm: Item) -> tuple[str, float | None, Item]:
 def plan_alarm(cloud: Cloud, alarm: Item) -> None:
     """Set the timer of an enabled alarm to the end of its present period."""
     timers, uuid = cloud.part(Timers), alarm["uuid"]
-    timers.cancel(uuid)
+    timers.stop(uuid)
     if cloud.look("Alarm", uuid).get("state") == "Enabled":
         begin, width = cloud.clock.date_of_stamp(alarm["createDate"]), period_of(alarm)
         end = begin + ((cloud.clock.now() - begin) // width + 1) * width

@@ -15264,12 +15264,6 @@ def end_upload(cloud: Cloud, uuid: Uuid) -> None:
         cloud.commit_soon()
 
 
-def with_status(cloud: Cloud, copies: list[Item], status: str, chosen: list[Item]) -> list[Item]:
-    """Return the copies of an image, the chosen ones with another status."""
-    changes = {"status": status, "lastOpDate": cloud.stamp()}
-    return [ref | changes if ref in chosen else ref for ref in copies]
-
-
 def copies_on(copies: list[Item], storages: list[Uuid] | None) -> list[Item]:
     """Return the copies on some backup storages, or all."""
     return [ref for ref in copies if not storages or ref["backupStorageUuid"] in storages]
@@ -15294,27 +15288,33 @@ def delete_image(cloud: Cloud, image: Item, call: Call | None) -> None:
         details = "you must call then() to add flow before calling start() or allowEmptyFlow()"
         raise ApiError("SYS.1000", f"{details} to run empty flow chain on purpose")
     if configured(cloud, "image", "deletionPolicy") == "Direct":
-        deleted = [ref for ref in deleted if is_reached(cloud, ref)]
-        keep_copies(cloud, image, [ref for ref in copies if ref not in deleted])
+        change_copies(cloud, image, [ref for ref in deleted if is_reached(cloud, ref)], None)
         return
-    keep_copies(cloud, image, with_status(cloud, copies, "Deleted", deleted))
+    change_copies(cloud, image, deleted, "Deleted")
     expunge(cloud, "Image", uuid)
 
 
-def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
-    """Leave an image with some copies. It is Deleted while all are, and removed with the last.
+def change_copies(cloud: Cloud, image: Item, chosen: list[Item], status: str | None) -> None:
+    """Change the status of copies of an image, or remove them if that is None.
 
-    The router offerings with a deleted image are removed.
+    The image is Deleted while all its copies are, and removed with the last one. The router
+    offerings with a deleted image are removed.
     """
+    copies = []
+    for ref in image["backupStorageRefs"]:
+        if ref not in chosen:
+            copies.append(ref)
+        elif status:
+            copies.append(ref | {"status": status, "lastOpDate": cloud.stamp()})
     if not copies:
         cloud.remove("Image", image["uuid"])
         return
-    status = "Ready" if image["status"] == "Deleted" else image["status"]
+    image_status = "Ready" if image["status"] == "Deleted" else image["status"]
     if all(ref["status"] == "Deleted" for ref in copies):
-        status = "Deleted"
-    cloud.change("Image", image["uuid"], backupStorageRefs=copies, status=status)
+        image_status = "Deleted"
+    cloud.change("Image", image["uuid"], backupStorageRefs=copies, status=image_status)
     for offering in cloud.find("InstanceOffering", "imageUuid", image["uuid"]):
-        if status == "Deleted":
+        if image_status == "Deleted":
             cloud.remove("InstanceOffering", offering["uuid"])
 
 
@@ -15322,7 +15322,7 @@ def keep_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
 def recover_image(cloud: Cloud, image: Item, call: Call) -> None:
     """Make deleted copies of an image Ready, on some backup storages or on all."""
     deleted = copies_on(EXPUNGING["Image"].waiting(image), call["backupStorageUuids"])
-    keep_copies(cloud, image, with_status(cloud, image["backupStorageRefs"], "Ready", deleted))
+    change_copies(cloud, image, deleted, "Ready")
 
 
 @named_in_rows
@@ -15335,7 +15335,7 @@ def expunge_image(cloud: Cloud, image: Item, call: Call) -> None:
 @on("expunged", "Image")
 def expunge_copies(cloud: Cloud, image: Item, copies: list[Item]) -> None:
     """Remove copies of an image. A GC job deletes them on a backup storage that is away."""
-    keep_copies(cloud, image, [ref for ref in image["backupStorageRefs"] if ref not in copies])
+    change_copies(cloud, image, copies, None)
     for ref in copies:
         if not is_reached(cloud, ref):
             bs, uuid = ref["backupStorageUuid"], image["uuid"]

@@ -14768,9 +14768,15 @@ def host_of_new_volume(cloud: Cloud, volume: Item, call: Call) -> Uuid:
 def leave_volume(cloud: Cloud, call: Call, error: ApiError) -> None:
     """Leave the volume of a failed call, without size and place (VolumeManagerImpl.java)."""
     if call.begun or error.code == "VOLUME_SNAPSHOT.1000":
-        values = {name: call[name] for name in ("name", "description")}
-        values |= {"uuid": call["resourceUuid"], "owner": call.account}
-        cloud.add("Volume", status="Creating", size=0, **values)
+        cloud.add(
+            "Volume",
+            uuid=call["resourceUuid"],
+            name=call["name"],
+            description=call["description"],
+            owner=call.account,
+            status="Creating",
+            size=0,
+        )
 
 
 @named_in_rows

@@ -206,15 +206,21 @@ def functions_of(clauses):
     for clause in clauses:
         effect = clause.effect
         while isinstance(effect, When | Each):
+            if isinstance(effect, When):
+                yield from functions_in(effect.condition)
             effect = effect.clause.effect
         if isinstance(effect, Perform):
             yield effect.function
 
 
+def functions_in(condition):
+    return [EFFECTS[test.subject] for test in condition.tests if test.kind == "call"]
+
+
 def test_every_function_that_rows_may_name_is_named_by_one():
     clauses = [*(clause for api in EVERY for clause in api.clauses), *(clause for ending in ALL.endings.values() for clause in ending)]
     conditions = [condition for api in EVERY for condition in (*(refusal.condition for refusal in api.refusals), *api.conditions.values())]
-    tests = {EFFECTS[test.subject] for condition in conditions for test in condition.tests if test.kind == "call"}
+    tests = {function for condition in conditions for function in functions_in(condition)}
     assert {*EFFECTS.values()} == {*functions_of(clauses)} | tests
 
 
@@ -244,7 +250,7 @@ def test_every_function_of_an_api_is_named_as_one():
 
 
 def test_every_hook_is_about_something_that_there_is():
-    subjects = {"removed": {*ALL.resources}, "changed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "configuring": {*ALL.configurations}, "called": {"", *ALL.apis}, "tagging": {""}, "planning": {""}, "notified": {""}, "failed": {*ALL.apis},
+    subjects = {"removed": {*ALL.resources}, "changed": {*ALL.resources}, "connected": {"Host"}, "configured": {*ALL.configurations}, "configuring": {*ALL.configurations}, "called": {"", *ALL.apis}, "tagging": {""}, "planning": {""}, "noted": {""}, "notified": {""}, "failed": {*ALL.apis},
                 **dict.fromkeys(("started", "stopped", "moved", "destroying", "destroyed"), {"VmInstance"}), "readdressed": {"VmNic"}, "expunged": {"Image"}, "serving": {"L3Network"}}  # fmt: skip
     for event, subject in HOOKS:
         if event == "computed":

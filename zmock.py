@@ -8601,12 +8601,6 @@ def on(event: str, *subjects: str) -> Callable:
     on("configured", "host/x")     (cloud)               that global configuration was changed
     on("failed", "StartVm...")     (cloud, call, error)  a call of that API was undone
     on("connected", "Host")        (cloud, item)         a host was connected
-    on("started", "VmInstance")    (cloud, item)         it runs, or runs again
-    on("stopped", "VmInstance")    (cloud, item)         it was taken off its host
-    on("moved", "VmInstance")      (cloud, item)         it runs on another host
-    on("destroying", "VmInstance") (cloud, item)         its destruction begins
-    on("destroyed", "VmInstance")  (cloud, item)         its nics and volumes are still there
-    on("readdressed", "VmNic")     (cloud, item)         its address became another one
     on("serving", "L3Network")     (cloud, item, vip)    its provider will serve a virtual IP
     on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
     on("noted", "")                (cloud, call)         may set the error of a call: `refused`
@@ -11649,32 +11643,6 @@ def kvm_run_shell(cloud: Cloud, call: Call) -> Stages:
     return {"inventory": results}
 
 
-# on a host and off it
-
-
-def put_on_host(cloud: Cloud, vm: Item, host: Item) -> None:
-    cloud.change(
-        "VmInstance",
-        vm["uuid"],
-        hostUuid=host["uuid"],
-        clusterUuid=host["clusterUuid"],
-        zoneUuid=host["zoneUuid"],
-        lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"),
-        hypervisorType=host["hypervisorType"],
-    )
-
-
-def leave_host(cloud: Cloud, vm: Item, state: str) -> None:
-    """Take a virtual machine off its host, into a state."""
-    last = vm.get("hostUuid") or vm.get("lastHostUuid")
-    changes = {"state": state, "hostUuid": None, "lastHostUuid": last, "stateBefore": None}
-    if "status" in vm:  # a router
-        changes["status"] = "Disconnected"
-    cloud.change("VmInstance", vm["uuid"], **changes)
-    if state in ("Stopped", "Destroyed"):
-        cloud.notice(state.lower(), "VmInstance", vm)  # stopped, destroyed
-
-
 # affinity groups
 
 
@@ -11725,7 +11693,6 @@ def devices_of(cloud: Cloud, vm: Item) -> Iterator[tuple[str, Item]]:
             yield type, device
 
 
-@on("destroyed", "VmInstance")
 def free_devices(cloud: Cloud, vm: Item) -> None:
     for type, device in devices_of(cloud, vm):
         cloud.change(type, device["uuid"], vmInstanceUuid=None, status="Active")
@@ -12832,8 +12799,6 @@ def move_vteps(cloud: Cloud, host: Item) -> None:
         cloud.change("Vtep", vtep["uuid"], vtepIp=host["managementIp"])
 
 
-@on("started", "VmInstance")
-@on("moved", "VmInstance")
 def add_vteps(cloud: Cloud, vm: Item) -> None:
     """Add the ends of tunnels that the VXLAN networks of a virtual machine need on its host.
 
@@ -13231,13 +13196,11 @@ def users_of_nics(cloud: Cloud, vm: Item, type: str) -> Iterator[Item]:
         yield from list(cloud.queries.find(row, "vmNicUuid", nic["uuid"]))
 
 
-@on("destroying", "VmInstance")
 def leave_security_groups(cloud: Cloud, vm: Item) -> None:
     for ref in users_of_nics(cloud, vm, "VmNicSecurityGroupRef"):
         cloud.remove("VmNicSecurityGroupRef", ref["uuid"])
 
 
-@on("destroyed", "VmInstance")
 def leave_services(cloud: Cloud, vm: Item) -> None:
     """Take EIPs, port forwarding and load balancing from the nics of a virtual machine."""
     for type in ("Eip", "PortForwardingRule"):
@@ -13247,21 +13210,10 @@ def leave_services(cloud: Cloud, vm: Item) -> None:
         cloud.drop("LoadBalancerListenerVmNicRef", ref)
 
 
-@on("started", "VmInstance")
 def serve_nics(cloud: Cloud, vm: Item) -> None:
     for type in ("Eip", "PortForwardingRule"):
         for item in users_of_nics(cloud, vm, type):
             serve_nic(cloud, item, None)
-
-
-@on("started", "VmInstance")
-def activate_balancing(cloud: Cloud, vm: Item) -> None:
-    set_status_of_balancing(cloud, vm, "Active")
-
-
-@on("stopped", "VmInstance")
-def deactivate_balancing(cloud: Cloud, vm: Item) -> None:
-    set_status_of_balancing(cloud, vm, "Inactive")
 
 
 def set_status_of_balancing(cloud: Cloud, vm: Item, status: str) -> None:
@@ -13270,7 +13222,6 @@ def set_status_of_balancing(cloud: Cloud, vm: Item, status: str) -> None:
         cloud.change_inside("LoadBalancerListenerVmNicRef", ref, {"status": status})
 
 
-@on("readdressed", "VmNic")
 def lead_eips_to(cloud: Cloud, nic: Item) -> None:
     """Let EIPs lead to the new address of a nic; port forwarding does not (EipManagerImpl.java)."""
     for eip in cloud.find("Eip", "vmNicUuid", nic["uuid"]):
@@ -13303,6 +13254,39 @@ def refuse_unless(cloud: Cloud, uuid: Uuid, state: str) -> None:
     current = get_vm(cloud, uuid)["state"]
     if current != state:
         raise ApiError("VM.1010", f"vm[uuid:{uuid}] became {current} while it was {state}")
+
+
+# on a host and off it
+
+
+def put_on_host(cloud: Cloud, vm: Item, host: Item) -> None:
+    cloud.change(
+        "VmInstance",
+        vm["uuid"],
+        hostUuid=host["uuid"],
+        clusterUuid=host["clusterUuid"],
+        zoneUuid=host["zoneUuid"],
+        lastHostUuid=vm.get("hostUuid") or vm.get("lastHostUuid"),
+        hypervisorType=host["hypervisorType"],
+    )
+
+
+def leave_host(cloud: Cloud, vm: Item, state: str) -> None:
+    """Take a virtual machine off its host, into a state."""
+    last = vm.get("hostUuid") or vm.get("lastHostUuid")
+    changes = {"state": state, "hostUuid": None, "lastHostUuid": last, "stateBefore": None}
+    if "status" in vm:  # a router
+        changes["status"] = "Disconnected"
+    cloud.change("VmInstance", vm["uuid"], **changes)
+    if state == "Stopped":
+        set_status_of_balancing(cloud, vm, "Inactive")
+
+
+def serve_vm(cloud: Cloud, vm: Item) -> None:
+    """Let tunnels, virtual IPs and load balancers serve a virtual machine that runs."""
+    add_vteps(cloud, vm)
+    serve_nics(cloud, vm)
+    set_status_of_balancing(cloud, vm, "Active")
 
 
 # the host for a virtual machine (HostAllocatorManager.xml)
@@ -13538,7 +13522,7 @@ def arrive(cloud: Cloud, vm: Item, host: Item) -> None:
     put_on_host(cloud, vm, host)
     move_local_refs(cloud, vm.get("rootVolumeUuid"), host["uuid"])
     set_state_of_vm(cloud, vm["uuid"], "Running")
-    cloud.notice("moved", "VmInstance", get_vm(cloud, vm["uuid"]))
+    add_vteps(cloud, get_vm(cloud, vm["uuid"]))
 
 
 @named_in_rows
@@ -13720,7 +13704,7 @@ def bring_up(cloud: Cloud, uuid: Uuid, wanted: Item, with_volumes: bool = False)
     cloud.change("VmInstance", uuid, state="Running", startDate=cloud.stamp())
     if vm.get("status"):  # that of a router
         cloud.change("VmInstance", uuid, status="Connected")
-    cloud.notice("started", "VmInstance", get_vm(cloud, uuid))
+    serve_vm(cloud, get_vm(cloud, uuid))
 
 
 @behaviour(
@@ -13829,9 +13813,9 @@ def reboot_vm_instance(cloud: Cloud, call: Call) -> Stages:
     vm = get_vm(cloud, call["uuid"])
     check_isos(cloud, vm)
     boot_once(cloud, vm["uuid"])
-    cloud.notice("stopped", "VmInstance", vm)
+    set_status_of_balancing(cloud, vm, "Inactive")
     body = yield from change_for_a_while(cloud, vm["uuid"], "Rebooting", "Running")
-    cloud.notice("started", "VmInstance", vm)
+    serve_vm(cloud, vm)
     return body
 
 
@@ -13873,7 +13857,7 @@ def destruction(cloud: Cloud, uuid: Uuid) -> Stages:
     if state in ("Created", "Destroyed"):
         return None
     set_state_of_vm(cloud, uuid, "Destroying")
-    cloud.notice("destroying", "VmInstance", get_vm(cloud, uuid))
+    leave_security_groups(cloud, get_vm(cloud, uuid))
     yield "work"
     vm = cloud.look("VmInstance", uuid)
     if not vm:
@@ -13895,6 +13879,8 @@ def destroy(cloud: Cloud, vm: Item) -> None:
     host = cloud.look("Host", vm.get("hostUuid"))
     add_gc_job_if_away(cloud, vm, host, "DeleteVmGC", f"vm-{uuid}")
     leave_host(cloud, vm, "Destroyed")
+    free_devices(cloud, vm)
+    leave_services(cloud, vm)
     for ref in cloud.find("ShareableVolumeVmInstanceRef", "vmInstanceUuid", uuid):
         cloud.remove("ShareableVolumeVmInstanceRef", ref["uuid"])
     release_parts(cloud, uuid)
@@ -14146,7 +14132,7 @@ def set_address(cloud: Cloud, nic: Item, ip: str | None, ip_range: Item) -> None
     """Give a nic an address of a range, or none."""
     cloud.change("VmNic", nic["uuid"], ip=ip, **subnet_of(ip_range))
     if ip and nic.get("ip"):
-        cloud.notice("readdressed", "VmNic", nic | {"ip": ip})
+        lead_eips_to(cloud, nic | {"ip": ip})
 
 
 def give_addresses(cloud: Cloud, uuid: Uuid, l3: Uuid | None = None, ip: str | None = None) -> None:

@@ -1072,8 +1072,9 @@ CEPH_FACTS = (
       for url, reason in (("10.0.0.1", "the sshUsername:sshPassword part is invalid"), ("root@10.0.0.1", "the sshUsername:sshPassword part is invalid"),
                           ("u:p@", "hostname cannot be null"), ("u:p@:22", "hostname cannot be null"),
                           ("u:p@h:65536", "the ssh port is greater than 65535 or smaller than 1"), ("u:p@h:0", "the ssh port is greater than 65535 or smaller than 1"))),
-    Fact("AddCephPrimaryStorage", "refuses any other form of a monitor", refused(
-        ceph("u:p@h/path"), code="SYS.1007", details="invalid monUrl[u:p@h/path]. A valid url is in format of sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]")),
+    *(Fact("AddCephPrimaryStorage", f"refuses any other form of a monitor: {url}", refused(
+        ceph(url), code="SYS.1007", details=f"invalid monUrl[{url}]. A valid url is in format of sshUsername:sshPassword@hostname:[sshPort]/?[monPort=]"))
+      for url in ("u:p@h/path", "u:p@h/?monPort=0", "u:p@h/?monPort=65536")),
     Fact("AddCephPrimaryStorage", "refuses an unknown parameter of a monitor with SYS.1000", Uncovered("it is refused as any other wrong url")),
     Fact("AddCephPrimaryStorage", "refuses a monitor of another storage", refused(
         added("Ceph", OTHER), ceph(MON2, MON), code="SYS.1007", details="cannot add ceph primary storage, there has been some ceph primary storage using mon[hostnames:[10.10.0.91]]")),

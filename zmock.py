@@ -19531,18 +19531,17 @@ class Rest:
 
     def cache_answer(self, request: web.Request, call: Call, text: bytes, entry: Entry) -> None:
         """Cache the answer to a query, unless it depends on more than the items that it reads."""
-        if entry.hints or call.user != ADMIN or self.fuzz.vary or len(text) > LONGEST_CACHED:
+        if entry.hints or call.user != ADMIN or self.fuzz.vary:
             return
         if call.api.type == "AccountResourceRef":  # these are not stored
             return
         row = self.catalogue.resource(call.api.type)
         types = self.cloud.queries.reads(call["query"], row)
-        if not types:
-            return
-        versions = self.versions_of(types)
-        cached = CachedAnswer(call.api, entry.params, text, entry.objects, versions)
-        self.cached[request.raw_path] = cached
-        drop_oldest(self.cached, MOST_CACHED)
+        if types and len(text) <= LONGEST_CACHED:
+            versions = self.versions_of(types)
+            cached = CachedAnswer(call.api, entry.params, text, entry.objects, versions)
+            self.cached[request.raw_path] = cached
+            drop_oldest(self.cached, MOST_CACHED)
 
     def versions_of(self, types: Iterable[str]) -> dict[str, object]:
         """Return the versions of the tables of types. A change of an item makes a new one."""

@@ -7965,7 +7965,7 @@ class Run:
         """End with an error, but not before the run is due."""
         if self.call.fault.rollback:
             self.undo()
-            self.cloud.notice("failed", self.call.api.name, self.call, error)
+            self.leave_traces(error)
         if isinstance(error, NeverAnswered):
             self.due = self.began + CALL_TIMEOUT
         error = wrapped(error, self.call)
@@ -7973,6 +7973,13 @@ class Run:
             self.fail_when_due(error)
         else:
             self.finish(None, error)
+
+    def leave_traces(self, error: ApiError) -> None:
+        """Leave what the server leaves of a call that fails. A mistake there does not keep the job."""
+        try:
+            self.cloud.notice("failed", self.call.api.name, self.call, error)
+        except Exception:
+            log.exception("%s has failed and not left what it should", self.call.api.name)
 
     def fail_when_due(self, error: ApiError) -> None:
         self.over = True
@@ -22685,7 +22692,7 @@ class Worlds:
             if name is not None and name not in self.by_name:
                 self.main.control.admit(request, handler)  # a refused call makes no world
             world = self.find(request)
-        except (ControlError, FrontError) as error:
+        except FrontError as error:
             return refusal_of(request, control_error(request, error))
         with world.serving(request):
             return await world.control.answer(request, handler)

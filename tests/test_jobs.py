@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from zmock import GRACE, SHA512_OF_PASSWORD, catalogue, named, serve
+from zmock import GRACE, HOOKS, SHA512_OF_PASSWORD, catalogue, named, serve
 
 MANUAL, SERVER = "manual", "server"
 BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
@@ -976,3 +976,18 @@ async def test_who_waits_in_line_begins_when_the_first_ends_whoever_was_expired_
         assert (await mock.request("GET", f"/api-jobs/{third}"))[0] == 202, "it began when the first one ended"
         await mock.advance(5)
         assert (await mock.request("GET", f"/api-jobs/{third}"))[0] == 200
+
+
+async def test_a_job_ends_whatever_goes_wrong_with_what_it_leaves(mock, monkeypatch, caplog):
+    def stumble(cloud, call, error):
+        raise KeyError("uuid")
+
+    monkeypatch.setitem(HOOKS, ("failed", "StartVmInstance"), [stumble])
+    mock.rule(api="StartVmInstance", then={"error": "SYS.1000", "stage": "host"})
+    path = f"/vm-instances/{named('vm-ci-1')}/actions"
+    status, body = await mock.request("PUT", path, {"startVmInstance": {}})
+    assert status == 202
+    await mock.advance(20)
+    status, body = await mock.request("GET", f"/api-jobs/{body['location'][-32:]}")
+    assert (status, body["error"]["cause"]["code"]) == (503, "SYS.1000")
+    assert "StartVmInstance has failed and not left what it should" in caplog.text

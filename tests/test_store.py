@@ -441,7 +441,7 @@ async def test_clearing_empties_the_files(kept, folder):
     kept.put("Zone", zone("a"))
     await kept.commit()
     await kept.fold()
-    kept.clear()
+    kept.put_back({})
     await kept.commit()
     assert survivors(folder) == {}
     await kept.fold()

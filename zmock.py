@@ -5395,9 +5395,8 @@ def mysql_number(text: str) -> float:
     match = NUMBER.match(text)
     if not match:
         return 0
-    digits, fraction, exponent = match[0], match[2], match[3]
-    is_whole = not (fraction or exponent or "." in digits or len(digits) > 300)
-    return int(digits) if is_whole else float(digits)
+    is_fraction = re.search("[.eE]", match[0]) or len(match[0]) > 300
+    return float(match[0]) if is_fraction else int(match[0])
 
 
 def instant(text: str) -> Stamp:
@@ -7344,6 +7343,9 @@ HINT_ON_APIS = "GET /zmock/apis lists the APIs; * stands for any text"
 
 @functools.lru_cache(MOST_GLOBS)
 def apis_named(catalogue: Catalogue, glob: str) -> list[Api]:
+    """Return the APIs whose names match; PollJob only matches its own name."""
+    if glob == POLL_JOB.name:
+        return [POLL_JOB]
     if glob in catalogue.apis:
         return [catalogue.apis[glob]]
     return [api for name, api in catalogue.apis.items() if fnmatchcase(name, glob)]
@@ -7459,13 +7461,12 @@ class Faults:
     # checking rules
 
     def named(self, glob: str, can_be_stub: bool = False) -> list[Api]:
-        """Return the APIs whose names match; PollJob only matches its own name.
+        """Return the simulated APIs whose names match, others only if a stub may answer for them.
 
-        They are simulated, unless a stub may answer for those that are not.
+        Raise ValueError if there are none.
         """
         check_glob("api", glob)
-        is_poll = glob == POLL_JOB.name
-        apis = [POLL_JOB] if is_poll else apis_named(self.cloud.catalogue, glob)
+        apis = apis_named(self.cloud.catalogue, glob)
         if simulated := [api for api in apis if api.backing != "none"]:
             return simulated
         if apis and can_be_stub:

@@ -652,7 +652,7 @@ def looked_at(size, *conditions):
     vm = cloud.find("VmInstance", "name", "vm-50")[0]
     known = vm | {"ip": cloud.find("VmNic", "vmInstanceUuid", vm["uuid"])[0]["ip"]}
     query, _ = read_query([("q", text.format(**known)) for text in conditions], cloud.dialect)
-    found = cloud.query(CATALOGUE.apis["QueryVmInstance"], query)["inventories"]
+    found = cloud.query(CATALOGUE.apis["QueryVmInstance"], query, cloud.queries)["inventories"]
     return cloud.queries.tables.handed, len(found)
 
 
@@ -678,7 +678,7 @@ def test_a_condition_through_many_relations_looks_once_at_each_thing_on_its_way(
     cloud.queries.tables = Watched(cloud.store)
     text = "cluster.zone." * 9 + "name~=z%"
     query, _ = read_query([("q", f"uuid={named('z0')}"), ("q", text)], cloud.dialect)
-    assert len(cloud.query(CATALOGUE.apis["QueryZone"], query)["inventories"]) == 1
+    assert len(cloud.query(CATALOGUE.apis["QueryZone"], query, cloud.queries)["inventories"]) == 1
     assert cloud.queries.tables.handed < 3000
 
 
@@ -691,7 +691,7 @@ def test_what_sorts_equal_comes_by_uuid_however_it_was_found(sort, first):
     hosts = ",".join(f"host-{n}" for n in (2, 0, 1))
     for conditions in ([], [("q", f"host.name?={hosts}")], [("q", "name~=vm%")]):
         query, _ = read_query([*conditions, ("sort", sort.partition("=")[2]), ("limit", "20")], cloud.dialect)
-        found = [vm["uuid"] for vm in cloud.query(CATALOGUE.apis["QueryVmInstance"], query)["inventories"]]
+        found = [vm["uuid"] for vm in cloud.query(CATALOGUE.apis["QueryVmInstance"], query, cloud.queries)["inventories"]]
         assert found == sorted((f"{n:032x}" for n in range(60)), reverse=first < 0)[:20]
 
 

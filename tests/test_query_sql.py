@@ -488,7 +488,7 @@ def ask(mock, type, asked):
     """What zmock answers, or why it does not."""
     try:
         read = zmock.read_query(asked, mock.dialect)
-        return mock.query(mock.catalogue.apis[f"Query{type}"], read[0] if isinstance(read, tuple) else read)
+        return mock.query(mock.catalogue.apis[f"Query{type}"], read[0] if isinstance(read, tuple) else read, mock.queries)
     except zmock.ApiError as error:
         return str(error) or repr(error)
 

@@ -59,7 +59,7 @@ WRONG = (  # a statement, where it is wrong, and the hint
 @each("statement, details, hint", WRONG)
 def test_a_wrong_statement_is_told_with_its_place_and_the_right_word(statement, details, hint):
     with pytest.raises(zmock.ApiError) as refusal:
-        DEMO.query(None, parse(statement))
+        DEMO.query(None, parse(statement), DEMO.queries)
     assert details in refusal.value.details
     assert hint in refusal.value.hint
 
@@ -95,7 +95,7 @@ STATEMENTS = st.one_of(
 @example("query zone where state = 'a' or " * 900 + "name = 'c'")
 def test_no_statement_breaks_it(statement):
     try:
-        answer = DEMO.query(None, parse(statement))
+        answer = DEMO.query(None, parse(statement), DEMO.queries)
     except zmock.ApiError as error:
         assert error.details and error.code in ("SYS.1000", "SYS.1007")
     else:

@@ -254,7 +254,7 @@ def difference(sql, text, meant, mock):
         return ""
     try:
         statement = zmock.ZqlParser(text, mock.catalogue).statement()
-        answer = mock.query(None, statement)
+        answer = mock.query(None, statement, mock.queries)
     except zmock.ApiError as error:
         return "" if isinstance(found, Refused) else f"zmock refuses: {error}; SQL has {found}"
     if isinstance(found, Refused):

@@ -239,8 +239,8 @@ REFUSED = [
     ({"api": "*", "id": ""}, "'id' is a text of letters"),
     ({"api": "*", "id": "a;b\n"}, "'id' is a text of letters"),
     ({"api": "*", "id": "a/b"}, "'id' is a text of letters"),
-    ({"api": "*", "then": {"status": 500, "body": [float("nan")]}}, "cannot be said in JSON"),
-    ({"api": "*", "when": {"params.name": float("inf")}}, "cannot be said in JSON"),
+    ({"api": "*", "then": {"status": 500, "body": [float("nan")]}}, "NaN is no number that JSON or Java has"),
+    ({"api": "*", "when": {"params.name": float("inf")}}, "Infinity is no number that JSON or Java has"),
     ({"api": "*", "when": {"header.\ud800": "x"}}, "surrogate"),
     ({"api": "*", "every": 0}, "'every' is a whole number from 1"),
     ({"api": "*", "probability": 1.1}, "'probability' is a number above 0 and up to 1, not 1.1"),
@@ -1007,6 +1007,11 @@ async def test_a_rule_on_another_method_is_right_where_the_server_runs_an_api_fo
         refused, _ = await control(mock, "POST", "rules", {"api": "CreateZone", "when": {"method": "PATCH"}})
         assert (answered, refused) == (status, 400)
 
+
+
+def test_a_rule_of_a_test_that_json_cannot_hold_is_refused(zmock_server):
+    with pytest.raises(ValueError, match="the rule cannot be said in JSON"):
+        zmock_server.rule(api="*", then={"status": 500, "body": [float("nan")]})
 
 
 def test_the_hint_on_then_has_each_key_behind_its_owner():

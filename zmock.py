@@ -3344,7 +3344,7 @@ class Catalogue:
         """Raise ValueError for an API of --catalogue that cannot stand beside the others."""
         if any(path.startswith("/api-jobs/") for path in api.paths):
             raise ValueError("polls of api-jobs have the paths below /api-jobs already")
-        for other, _ in itertools.chain(*(self.route(path) for path in api.paths)):
+        for other, _ in self.route(api.path):
             is_alike = other.method == api.method and other.shapes[0] == api.shapes[0]
             if other is not api and is_alike and (api.method != "PUT" or api.key == other.key):
                 raise ValueError(f"{other.name} is {api.call} already")

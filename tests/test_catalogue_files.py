@@ -295,6 +295,16 @@ def test_a_second_query_has_a_path_of_its_own_and_a_subtype_may_repeat_the_field
     assert {"QueryRack", "QueryShelf"} <= Catalogue(CATALOGUE_FILE, [file]).apis.keys()
 
 
+def test_a_part_of_a_path_with_text_around_its_variable_goes_before_one_that_is_any_text(tmp_path):
+    export = {"name": "GetRackFile", "call": "GET /racks/r-{units}.json", "takes": ["units! <=9"]}
+    catalogue = Catalogue(CATALOGUE_FILE, [write(tmp_path / "mine.json", {"inventories": [RACK], "apis": [QUERY, export]})])
+    parts = {"r-9.json": ("GetRackFile", "9"), "r-a\n.json": ("GetRackFile", "a\n")}
+    parts |= {part: ("QueryRack", part) for part in ("9", "r-.json", "r-9xjson", "R-9.json", "r-9.json.", "a\n", "(.+)")}
+    for part, (name, value) in parts.items():
+        assert [(api.name, [*values.values()]) for api, values in catalogue.route(f"/racks/{part}")] == [(name, [value])], part
+    assert catalogue.route("/racks/") == catalogue.route("/racks/r-9.json/") == []
+
+
 def test_a_file_that_is_missing_and_a_flag_without_a_file_are_a_line(tmp_path, capsys):
     assert main(["--memory", "--catalogue", str(tmp_path / "none.json")]) == 2
     assert re.fullmatch(r"zmock: .*none.json is missing: --catalogue names a JSON file with rows\n", capsys.readouterr().err)

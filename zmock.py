@@ -3105,8 +3105,8 @@ class RowParser:
         return RowTest(kind, name)
 
     def refusal(self, clause: tuple[str, ...]) -> Refusal:
-        is_late = clause[3:] == ("job",)
-        if len(clause) != 3 + is_late or "" in clause:
+        moment = clause[3:]
+        if len(clause) < 3 or "" in clause or moment not in ((), ("job",)):
             raise ValueError(f"{clause!r}: a refusal is a condition, an error code and a text")
         text, code, details = clause[:3]
         codes = code.split(" <- ")
@@ -3115,7 +3115,7 @@ class RowParser:
         condition = self.condition(text)
         self.check_sentence(details)
         of_parameters = self.is_of_parameters(condition)
-        return Refusal(condition, codes, details.split(" <- "), of_parameters, is_late)
+        return Refusal(condition, codes, details.split(" <- "), of_parameters, bool(moment))
 
     def is_of_parameters(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""
@@ -3311,7 +3311,7 @@ class Catalogue:
             with rows.about("inventories", row.name):
                 row.check_fields(self)
         self.resources = tables["inventories"] = with_indexes(self.resources)
-        self.names_in_items = {row.name: self.names_in(row) for row in self.resources.values()}
+        self.names_in_items = {name: self.names_for(row) for name, row in self.resources.items()}
         self.classes = java_classes(tables)
         self.by_java = {java.name: java for java in self.classes.values()}
         self.collections: dict[str, Resource] = {}  # by path
@@ -3404,7 +3404,7 @@ class Catalogue:
             members["inventory"] = Member(members["inventories"].java)  # dialect row get-one
         return members
 
-    def names_in(self, row: Resource) -> set[str]:
+    def names_for(self, row: Resource) -> set[str]:
         """Return the names that clauses may use for the fields of an item."""
         fields = {*self.item_fields[row.name], *self.resources[row.stored].all_fields}
         return fields | {*row.new, *row.leads} | row.indexes

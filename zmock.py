@@ -2292,11 +2292,8 @@ class Api:
     @functools.cached_property
     def named(self) -> list[ValueSpec]:
         """Return the parameters that name an object: those in the path, and uuid."""
-        params = [param for param in self.params.values() if param.refers]
-        return [param for param in params if param.name == "uuid" or self.has_in_path(param)]
-
-    def has_in_path(self, param: ValueSpec) -> bool:
-        return f"{{{param.name}}}" in self.path
+        names = {"uuid", *re.findall(r"{(\w+)}", self.path)}
+        return [param for param in self.params.values() if param.refers and param.name in names]
 
     @functools.cached_property
     def target(self) -> ValueSpec | None:
@@ -3598,16 +3595,12 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_text, value))
-
-
 def json_test(type: Any) -> Callable[[Any], bool]:
     """Return the test of the JSON values of a column's type: of str, of dict[str, str]."""
     inner = [json_test(argument) for argument in get_args(type) if argument is not ...]
     if get_origin(type) is dict:
         return lambda value: isinstance(value, dict) and all(map(inner[1], value.values()))
-    if get_origin(type) is tuple:
+    if get_origin(type) in (list, tuple):
         return lambda value: isinstance(value, list) and all(map(inner[0], value))
     if inner:
         return lambda value: any(fits(value) for fits in inner)
@@ -8777,7 +8770,7 @@ FORMS: dict[str, Callable] = {
     "Netmask": is_netmask,
     "Port": whole_number(0, 65535),
     "Text": is_text,
-    "Texts": is_texts,
+    "Texts": json_test(list[str]),
     "Url": is_url,
 }
 FORMS |= {name: re.compile(pattern).fullmatch for name, pattern in PATTERNS.items()}

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 import zmock
-from zmock import ADMIN, SHA512_OF_PASSWORD, Accounts, Catalogue, View, configured, named
+from zmock import ADMIN, SHA512_OF_PASSWORD, Accounts, View, catalogue, configured, named
 
-ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+ALL = catalogue()
 L3, OFFERING, IMAGE, DISK, PUBLIC, WEB = (named(name) for name in ("l3-private", "offering-small", "image-centos7", "disk-20g", "l3-public", "vm-web-1"))
 NOBODY = "a" * 31 + "4"
 VM = {"l3NetworkUuids": [L3], "instanceOfferingUuid": OFFERING, "imageUuid": IMAGE}

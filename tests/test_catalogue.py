@@ -23,6 +23,7 @@ from zmock import (
     SettingsError,
     ValueSpec,
     When,
+    catalogue,
     named,
     names_uuids,
     refuse_idle_rows,
@@ -32,7 +33,7 @@ from zmock import (
 
 FILE = Path(__file__).parent.parent / "data" / "catalogue.json"
 RECORDS = json.loads(FILE.read_text(encoding="utf-8"))
-ALL = Catalogue(FILE)
+ALL = catalogue()
 EVERY = list(ALL.apis.values())
 SIMULATED = [api for api in EVERY if api.backing != "none"]
 RESOURCES = list(ALL.resources.values())

@@ -10,12 +10,11 @@ from asking import each
 
 from zmock import (
     ADMIN,
-    CATALOGUE_FILE,
     DEMO_FILE,
     SHA512_OF_PASSWORD,
-    Catalogue,
     Settings,
     SettingsError,
+    catalogue,
     fill,
     named,
     new_cloud,
@@ -23,7 +22,7 @@ from zmock import (
     type_referred_to,
 )
 
-CATALOGUE = Catalogue(CATALOGUE_FILE)
+CATALOGUE = catalogue()
 NOW = 1_800_000_000.5  # 2027-01-15 16:00:00 in the zone of the cloud
 ZONE, CLUSTER, HOST = {"name": "z"}, {"name": "c", "zoneUuid": "@z", "hypervisorType": "KVM"}, {"name": "h", "zoneUuid": "@z", "clusterUuid": "@c"}
 SMALL = {"zones": [ZONE], "clusters": [CLUSTER], "hosts": [HOST]}

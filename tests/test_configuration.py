@@ -1,15 +1,14 @@
 """Global configurations: what they are, what they may be, and what a change brings about."""
 
 import json
-from pathlib import Path
 
 import aiohttp
 import pytest
 from asking import each
 
-from zmock import Catalogue, SettingsError, configured, named, serve
+from zmock import SettingsError, catalogue, configured, named, serve
 
-ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json").configurations
+ALL = catalogue().configurations
 CHANGED = "host/cpu.overProvisioning.ratio"
 
 

@@ -8,7 +8,6 @@ import base64
 import contextlib
 import json
 import re
-from pathlib import Path
 
 import pytest
 from asking import add_header, ask_control, each, without_exceptions
@@ -18,9 +17,9 @@ from zmock import (
     ADMIN,
     SHA512_OF_PASSWORD,
     Call,
-    Catalogue,
     Contract,
     Settings,
+    catalogue,
     exported,
     load_objects,
     named,
@@ -29,7 +28,7 @@ from zmock import (
     serve,
 )
 
-CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+CATALOGUE = catalogue()
 CONTRACT = json.loads(json.dumps(Contract(new_cloud(Settings(memory=True), CATALOGUE)).document("http://127.0.0.1")["components"]))
 for schema in CONTRACT["schemas"].values():
     schema |= {"additionalProperties": False} if "properties" in schema else {}  # an answer holds what the contract says, and nothing else

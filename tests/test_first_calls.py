@@ -6,9 +6,9 @@ import re
 import pytest
 from asking import each, exchange
 
-from zmock import CATALOGUE_FILE, Catalogue, serve
+from zmock import catalogue, serve
 
-APIS = [api for api in Catalogue(CATALOGUE_FILE).apis.values() if api.backing != "none"]
+APIS = [api for api in catalogue().apis.values() if api.backing != "none"]
 UUID = "[0-9a-f]{32}"
 LONGEST_HINT = 600  # characters
 SHA512_OF_PASSWORD = "b109f3bbbc244eb82441917ed06d618b9008dd09b3befd1b5e07394c706a8bb980b1d7785e5976ec049b46df5f1326af5a2ea6d103fd07c95385ffab0cacbc86"  # fmt: skip

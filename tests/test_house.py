@@ -1,6 +1,7 @@
 """The rules of the house: what lets a reader open zmock.py anywhere and follow it."""
 
 import ast
+import functools
 import re
 import symtable
 from pathlib import Path
@@ -12,13 +13,26 @@ import zmock
 SOURCE = Path(zmock.__file__)
 TEXT = SOURCE.read_text(encoding="utf-8")
 LINES = TEXT.splitlines()
-TREE = ast.parse(TEXT)
 BANNERS = [(number, found[1]) for number, line in enumerate(LINES, 1) if (found := re.fullmatch(r"# ---- (.+?) -+", line))]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-FUNCTIONS = [node for node in ast.walk(TREE) if isinstance(node, DEFINITIONS[:2])]
 REGISTRIES = {"BEHAVIOURS", "EFFECTS", "HOOKS", "INCIDENTS"}
 VAGUE_NAMES = {"told", "said", "given", "asked", "found", "left", "kept", "known", "one", "what", "those", "thing"}
 VAGUE_OPENERS = ("What ", "Whether ", "Who ", "Those ", "Also ", "The same ")
+
+
+@functools.cache
+def tree():
+    """Return the syntax tree of zmock.py. Only a worker that runs these tests needs it."""
+    return ast.parse(TEXT)
+
+
+@functools.cache
+def nodes():
+    return [*ast.walk(tree())]
+
+
+def functions():
+    return [node for node in nodes() if isinstance(node, DEFINITIONS[:2])]
 
 
 def section(line):
@@ -91,7 +105,7 @@ def names_bound(node):
 
 def test_only_four_registries_are_filled_by_the_sections_below_them():
     empty = set()
-    for node in TREE.body:
+    for node in tree().body:
         value = getattr(node, "value", None)
         if isinstance(value, (ast.Dict, ast.List)) and not ast.unparse(value).strip("{}[]"):
             empty |= {*names_bound(node)}
@@ -103,18 +117,18 @@ def test_no_line_is_wider_than_100_columns():
 
 
 def test_no_function_has_more_than_40_lines():
-    assert {node.name: node.end_lineno - node.lineno + 1 for node in FUNCTIONS if node.end_lineno - node.lineno >= 40} == {}
+    assert {node.name: node.end_lineno - node.lineno + 1 for node in functions() if node.end_lineno - node.lineno >= 40} == {}
 
 
 def test_a_local_name_says_what_its_value_is():
-    names = [(node.lineno, node.arg) for node in ast.walk(TREE) if isinstance(node, ast.arg)]
-    names += [(node.lineno, node.id) for node in ast.walk(TREE) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = [(node.lineno, node.arg) for node in nodes() if isinstance(node, ast.arg)]
+    names += [(node.lineno, node.id) for node in nodes() if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     assert [f"line {line}: {name}" for line, name in names if name in VAGUE_NAMES] == []
 
 
 def test_classes_and_long_functions_have_a_docstring_that_is_a_sentence():
     wrong = []
-    for node in (node for node in ast.walk(TREE) if isinstance(node, DEFINITIONS)):
+    for node in (node for node in nodes() if isinstance(node, DEFINITIONS)):
         text = ast.get_docstring(node)
         is_long = node.end_lineno - node.lineno > 25 and not node.name.startswith("_")
         if text is None and is_long and node.name != "__init__":
@@ -126,12 +140,12 @@ def test_classes_and_long_functions_have_a_docstring_that_is_a_sentence():
 
 def test_no_expression_stands_as_a_statement_for_its_effect():
     effects = (ast.IfExp, ast.Tuple, ast.BoolOp)
-    assert [node.lineno for node in ast.walk(TREE) if isinstance(node, ast.Expr) and isinstance(node.value, effects)] == []
+    assert [node.lineno for node in nodes() if isinstance(node, ast.Expr) and isinstance(node.value, effects)] == []
 
 
 def test_every_function_has_typed_parameters_and_a_typed_result():
     untyped = []
-    for node in FUNCTIONS:
+    for node in functions():
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         if any(argument.annotation is None and argument.arg not in ("self", "cls") for argument in arguments):
             untyped.append(f"line {node.lineno}: {node.name}")
@@ -140,7 +154,7 @@ def test_every_function_has_typed_parameters_and_a_typed_result():
 
 @pytest.mark.parametrize("wrong", ("Misc", "Util", "Helper", "Manager", "Base", "Process", "Data"))
 def test_no_class_and_no_section_is_a_drawer_for_what_fits_nowhere(wrong):
-    classes = [node.name for node in ast.walk(TREE) if isinstance(node, ast.ClassDef)]
+    classes = [node.name for node in nodes() if isinstance(node, ast.ClassDef)]
     words = [re.findall("[A-Z][a-z]+", name) for name in classes if name != "Database"]
     assert [name for name in words if wrong in name] == []
     assert [name for _, name in BANNERS if wrong.lower() in name.lower()] == []
@@ -154,7 +168,7 @@ def test_the_file_ends_in_the_command_line():
 def test_whoever_swallows_any_exception_logs_its_traceback():
     """All others raise it again, or something else from it. One call each, one timer, one undo may fail alone."""
     swallowing = set()
-    for function in FUNCTIONS:
+    for function in functions():
         for node in ast.walk(function):
             caught = re.findall(r"\w+", ast.unparse(node.type or ast.Name("Exception"))) if isinstance(node, ast.ExceptHandler) else ()
             if not {"Exception", "BaseException"} & set(caught):
@@ -170,13 +184,13 @@ def test_whoever_swallows_any_exception_logs_its_traceback():
 
 
 def test_only_the_clock_knows_the_time_and_sleeps():
-    asked = [(node.lineno, ast.unparse(node)) for node in ast.walk(TREE) if isinstance(node, ast.Attribute)]
+    asked = [(node.lineno, ast.unparse(node)) for node in nodes() if isinstance(node, ast.Attribute)]
     wrong = [(line, name) for line, name in asked if name.startswith("time.") or name in ("asyncio.sleep", "datetime.now")]
     assert [f"{section(line)}, line {line}: {name}" for line, name in wrong if section(line) != "Clock"] == []
 
 
 def test_no_name_is_given_twice():
-    targets = [target for node in TREE.body for target in (node.targets if isinstance(node, ast.Assign) else [node.target if isinstance(node, ast.AnnAssign) else None])]
+    targets = [target for node in tree().body for target in (node.targets if isinstance(node, ast.Assign) else [node.target if isinstance(node, ast.AnnAssign) else None])]
     given = [name.id for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target]) if isinstance(name, ast.Name)]
-    given += [node.name for node in TREE.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    given += [node.name for node in tree().body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
     assert sorted(name for name in {*given} if given.count(name) > 1) == []

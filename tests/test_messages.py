@@ -21,8 +21,8 @@ from zmock import (
 
 SOURCE = Path(zmock.__file__).read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)
-APIS = Catalogue(CATALOGUE_FILE).apis
-RESOURCES = Catalogue(CATALOGUE_FILE).resources
+APIS = zmock.catalogue().apis
+RESOURCES = zmock.catalogue().resources
 
 
 # the nearest right word

@@ -6,7 +6,6 @@ import json
 import re
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
@@ -18,9 +17,9 @@ from yarl import URL
 
 from zmock import (
     OPERATORS,
-    Catalogue,
     Dialect,
     Settings,
+    catalogue,
     fill,
     like,
     meant,
@@ -33,7 +32,7 @@ from zmock import (
     us_date,
 )
 
-CATALOGUE = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+CATALOGUE = catalogue()
 MANUAL, SERVER = "manual", "server"
 BOTH = pytest.mark.parametrize("dialect", (MANUAL, SERVER))
 ZONES = {  # name: description

@@ -10,7 +10,6 @@ import os
 import re
 import sqlite3
 from contextlib import closing, suppress
-from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
@@ -450,7 +449,7 @@ class Sql:
 
 # The comparison
 
-CATALOGUE = zmock.Catalogue(Path(zmock.__file__).parent / "data" / "catalogue.json")
+CATALOGUE = zmock.catalogue()
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 

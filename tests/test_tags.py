@@ -1,12 +1,11 @@
 """Tags: what they may say, of what, and what they bring about."""
 
 import re
-from pathlib import Path
 
 import pytest
 from asking import each, one, outcome
 
-from zmock import Catalogue, named, serve
+from zmock import catalogue, named, serve
 
 HOST, ZONE = named("host-1"), named("zone-1")
 PRIVATE, PUBLIC, WEB = named("l3-private"), named("l3-public"), named("vm-web-1")
@@ -183,7 +182,7 @@ async def test_tags_go_when_what_they_are_of_goes_for_good(cloud):
     assert await cloud.query("system-tags", f"resourceUuid={WEB}") == await cloud.query("user-tags", f"resourceUuid={WEB}") == []
 
 
-ALL = Catalogue(Path(__file__).parent.parent / "data" / "catalogue.json")
+ALL = catalogue()
 WRITTEN = sorted({(ALL.resources[api.type].stored, re.sub(r"{[^}]*}", "x", tag)) for api in ALL.apis.values()
                   for clause in api.does for tag in re.findall(r"(?:^|: )tag (?:once |inherent )?(\S+)", clause)})  # fmt: skip
 

@@ -182,11 +182,12 @@ def each_nth(step, cases):
     return [case if number % step == 0 else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(cases)]
 
 
-def each(names, rows, ids=None):
+def each(names, rows, ids=None, reset=True):
     """Make one test of a table: it goes through all rows, and tells at its end which went wrong, and why.
 
     It stands in place of @pytest.mark.parametrize, which makes a test of each row, where rows are many and quick. Each
     row finds the mocks reset, nothing patched or logged, and a tmp_path of its own; other fixtures are made once.
+    Without `reset`, rows that are refused share the mocks: a reset would take as long as the row.
     """
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
     rows = [*rows]
@@ -204,7 +205,7 @@ def each(names, rows, ids=None):
             wrong = []
             for n, (name, row) in enumerate(table):
                 with collected(wrong, name), renewed(fixtures, n) as given:
-                    for mock, session in mocks if n else ():
+                    for mock, session in mocks if n and reset else ():
                         vars(mock).pop("request", None)  # as add_header() has set it
                         await end_of(mock.reset())
                         await end_of(mock.login() if session else None)

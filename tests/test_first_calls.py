@@ -63,7 +63,7 @@ async def test_all_missing_parameters_are_named_with_their_values(cloud, line, b
     assert error["code"] == "SYS.1007" and re.fullmatch(re.escape(hint).replace(re.escape(UUID), UUID).replace(re.escape("[\\w-]+"), r"[\w-]+"), told), told
 
 
-@each("api", [api for api in APIS if api.kind != "Query" and any(param.required for param in api.params.values())], ids=lambda api: api.name)
+@each("api", [api for api in APIS if api.kind != "Query" and any(param.required for param in api.params.values())], ids=lambda api: api.name, reset=False)
 async def test_every_api_names_all_that_it_misses_in_a_line_that_can_be_read(cloud, api):
     path = re.sub(r"\{\w+\}", "0" * 32, api.path)
     body = None if api.method in ("GET", "DELETE") else {api.keys[0]: {}}

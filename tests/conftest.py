@@ -1,4 +1,5 @@
 import gc
+import os
 
 import pytest
 from asking import World
@@ -15,6 +16,13 @@ def pytest_collection_finish():
     """Keep what collection has made out of each search for garbage, which took a third of the time."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Let three workers share two processors: now and then each waits, for a process, the browser or the disk."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors + processors // 2
 
 
 @pytest.fixture

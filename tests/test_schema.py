@@ -1,5 +1,6 @@
 """data/schema.json takes the files that zmock takes, and refuses those that it refuses, as far as a schema can."""
 
+import functools
 import json
 import re
 
@@ -42,9 +43,13 @@ BEYOND = {  # by kind of file: why zmock refuses what no schema does. It depends
 IN_A_ROW = r"is missing|(?<!fields) is empty|no key|there is no table|: ?\w+ is (a|an|true) |is not (words|a (method|path|name|category|code|relation|place)|members)"  # refusals of a catalogue
 
 
+@functools.cache
+def validator(kind):
+    return Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": DOCUMENT["$defs"]})
+
+
 def fits(kind, content):
-    reference = {"$ref": f"#/$defs/{kind}", "$defs": DOCUMENT["$defs"]}
-    return Draft202012Validator(reference).is_valid(content)
+    return validator(kind).is_valid(content)
 
 
 def test_the_file_is_as_the_tables_of_zmock_make_it():

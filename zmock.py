@@ -7969,7 +7969,7 @@ class Run:
             self.finish(None, error)
 
     def leave_traces(self, error: ApiError) -> None:
-        """Leave what the server leaves of a call that fails. A mistake there does not keep the job."""
+        """Leave what the server leaves of a failed call. A mistake there holds no job up."""
         try:
             self.cloud.notice("failed", self.call.api.name, self.call, error)
         except Exception:

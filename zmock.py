@@ -8995,34 +8995,33 @@ class Scope:
     def apply(self, effect: RowEffect) -> None:
         """Apply an effect; store_changes() stores the fields that it sets."""
         cloud = self.cloud
-        match effect:
-            case Assign():
-                self.assign(effect)
-            case When():
-                if self.where(effect.condition):
-                    self.do(effect.clause)
-            case Add():
-                values = {name: self.value(word) for name, word in effect.pairs}
-                row = cloud.catalogue.resource(effect.type)
-                if all(name.endswith("?") or is_there(value) for name, value in values.items()):
-                    values = {name.rstrip("?"): values[name] for name in values}
-                    cloud.add(row.stored, **values | row.only)
-            case Each():
-                for item in list(self.items(effect.type, effect.pairs)):
-                    inner = Scope(cloud, self.call, effect.type, item)
-                    inner.other = self.item
-                    inner.perform([effect.clause])
-            case Tag():
-                self.tag(effect)
-            case Untag():
-                remove_tags(cloud, self.item["uuid"], self.text(effect.begin))
-            case Remove():
-                cloud.drop(self.stored, self.item)
-            case Perform():
-                self.store_changes()
-                self.reread()
-                effect.function(cloud, self.item, self.call)
-                self.reread()
+        if isinstance(effect, Assign):
+            self.assign(effect)
+        elif isinstance(effect, When):
+            if self.where(effect.condition):
+                self.do(effect.clause)
+        elif isinstance(effect, Add):
+            values = {name: self.value(word) for name, word in effect.pairs}
+            row = cloud.catalogue.resource(effect.type)
+            if all(name.endswith("?") or is_there(value) for name, value in values.items()):
+                values = {name.rstrip("?"): values[name] for name in values}
+                cloud.add(row.stored, **values | row.only)
+        elif isinstance(effect, Each):
+            for item in list(self.items(effect.type, effect.pairs)):
+                inner = Scope(cloud, self.call, effect.type, item)
+                inner.other = self.item
+                inner.perform([effect.clause])
+        elif isinstance(effect, Tag):
+            self.tag(effect)
+        elif isinstance(effect, Untag):
+            remove_tags(cloud, self.item["uuid"], self.text(effect.begin))
+        elif isinstance(effect, Remove):
+            cloud.drop(self.stored, self.item)
+        elif isinstance(effect, Perform):
+            self.store_changes()
+            self.reread()
+            effect.function(cloud, self.item, self.call)
+            self.reread()
 
     def tag(self, effect: Tag) -> None:
         """Put a system tag on the item, in place of one that begins alike."""

@@ -15824,10 +15824,11 @@ def task_rows(cloud: Cloud, run: Run) -> tuple[Item, list[Item]]:
     rows: list[Item] = []
     for key, content, start, step in tasks:
         uuid, time = digest(f"{run.call.job}/{key}"), int(cloud.clock.date_of(start) * 1000)
-        row = {"taskUuid": uuid, "taskName": spaced(api.name), "content": content, "time": time}
+        kind = "Progress" if key == "percent" else "Task"
+        row = {"taskUuid": uuid, "taskName": spaced(api.name), "type": kind}
+        row |= {"content": content, "time": time}
         if cloud.dialect["task-progress-fields"]:
             row |= {"taskId": uuid, "totalSteps": max(1, len(run.stages)), "currentStep": step}
-        row["type"] = "Progress" if key == "percent" else "Task"
         rows.append(row)
     root, *children = rows
     root["taskName"] = f"class {api.runner or api.message}" if is_long else api.message

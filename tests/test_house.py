@@ -180,7 +180,7 @@ def test_whoever_swallows_any_exception_logs_its_traceback():
             first = ast.unparse(node.body[0])
             logs = first.startswith("log.exception") or "exc_info" in first or "control_error(" in first  # which logs it
             assert logs, f"line {node.lineno}"
-    assert swallowing == {("Clock", "fire_due"), ("Store", "undo"), ("Jobs", "attempt"), ("API", "answer"), ("Control", "answer")}
+    assert swallowing == {("Clock", "fire_due"), ("Store", "undo"), ("Jobs", "attempt"), ("Jobs", "leave_traces"), ("API", "answer"), ("Control", "answer")}
 
 
 def test_only_the_clock_knows_the_time_and_sleeps():

@@ -35,7 +35,7 @@ MISTAKES = {  # by kind of file: what is wrong, and why zmock refuses it
 }
 BEYOND = {  # by kind of file: why zmock refuses what no schema does. It depends on other values, on the cloud, or on Unicode.
     "rules": r"\*|names no API$|is not simulated|at most 500 characters|said in JSON|is a text|smaller one first|already|'method' is|did you mean|no (resource|query)"
-    r" at all|has 'resource.name'|without a job|has no stage|cannot hold|surrogate|that of directives|without a query|then\.status|\"path\": \.\.\.|no 'at'|glob over|which no rule|before zmock reads",
+    r" at all|has 'resource.name'|without a job|has no stage|is no number that JSON|cannot hold|surrogate|that of directives|without a query|then\.status|\"path\": \.\.\.|no 'at'|glob over|which no rule|before zmock reads",
     "scenario": r"already|Host 'hots-1'|there is no Zone|'end' is the id",
     "cloud": r"there is no|leads nowhere|is of type|have the name|no date|is SftpBackupStorage|did you mean ee06|resourceUuid of UserTag|needs a hostUuid|and its cluster|has the managementIp"
     r"|cannot go on|there twice|needs",

@@ -16210,7 +16210,7 @@ def scheduled_call(cloud: Cloud, job: Item, uuid: Uuid = "") -> Call:
         details = f"resource[uuid:{target}] is not what a job of type[{type}] is for"
         raise ApiError("SYS.1007", details)
     arguments = {"name": job["name"]}
-    for key, value in job.get("parameters", {}).items():
+    for key, value in (job.get("parameters") or {}).items():
         arguments[PARAMETER_NAMES.get(key, key)] = value
     arguments[api.target.name] = target
     return Call(api, cloud.check(api, arguments), job=uuid)

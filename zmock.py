@@ -7870,6 +7870,7 @@ class Run:
         self.steps: Any = None  # the generator of its work
         self.current_stage: str | None = None  # the name of the last one
         self.timer: Timer | None = None
+        self.deadline: Timer | None = None  # ends a hold, or a long job that takes too long
         self.next_due = self.planned = self.began  # when the timer fires, and when it was set
         self.over = False  # no work is left
         self.ended = False
@@ -7980,8 +7981,8 @@ class Run:
         self.timer = self.later(self.due, functools.partial(self.finish, None, error))
 
     def finish(self, body: Any, error: ApiError | None) -> None:
-        self.over = self.ended = True
-        self.jobs.runs.discard(self)
+        self.abandon()
+        self.ended = True
         if self.jobs.progress.get(self.call.job) is self:
             self.clock.after(PROGRESS_KEPT, functools.partial(self.jobs.forget, self))
         self.done(body, error)
@@ -8005,14 +8006,14 @@ class Run:
 
     def fail(self, error: ApiError) -> None:
         """Undo the work, and end with an error now."""
-        self.abandon()
         self.undo()
         self.finish(None, error)
 
     def abandon(self) -> None:
         """Stop for good. Nothing is undone, and done() is not called."""
-        if self.timer:
-            self.timer.cancel()
+        for timer in (self.timer, self.deadline):
+            if timer:
+                timer.cancel()
         self.over = True
         self.jobs.runs.discard(self)
 
@@ -8193,11 +8194,11 @@ class Jobs:
     def start(self, job: Job) -> None:
         done = functools.partial(self.finish, job)
         job.run = Run(self, job.call, job.call.seconds, done)
-        fault = job.call.fault
-        if fault.hold_for < math.inf:
-            end_hold = functools.partial(self.end_hold, job, fault)
+        seconds = job.call.fault.hold_for
+        if seconds < math.inf and not job.run.ended:
+            release = functools.partial(self.release, job)
             name = f"{job.call.api.name} {job.call.job} is released"
-            self.clock.after(fault.hold_for, end_hold, name, awaited=True)
+            job.run.deadline = self.clock.after(seconds, release, name, awaited=True)
 
     def finish(self, job: Job, body: Any, error: ApiError | None) -> None:
         """Decide how a job ends; publish() lets it be seen."""
@@ -8436,13 +8437,10 @@ class Jobs:
         """Let a held job go on where it was. What it waits for takes as long as before."""
         job.call.fault = replace(job.call.fault, job="")
         if job.run:
+            if job.run.deadline:
+                job.run.deadline.cancel()
             job.run.plan_anew(self.clock.steady() - job.run.planned)
         self.note(job.call.job)
-
-    def end_hold(self, job: Job, fault: Fault) -> None:
-        """Release a job unless it has ended, or was released, meanwhile."""
-        if self.running.get(job.call.job) is job and job.call.fault is fault:
-            self.release(job)
 
     def release_renamed(self, call: Call) -> None:
         """Release the jobs that `#zmock hold` holds if an update takes it out of their object."""
@@ -15729,15 +15727,11 @@ def run_long_job(
 
     run = Run(cloud.jobs, inner, seconds, done, began)
     limit = configured(cloud, "longJob", "longJob.api.timeout")
-    if not 0 < limit < seconds:
-        return
-
-    def time_out() -> None:
-        if run in cloud.jobs.runs:
-            message = f"Message[name: {call.api.message}, id: {call.job}]"
-            run.fail(ApiError("SYS.1001", f"{message} timeout after {limit} seconds"))
-
-    cloud.clock.at_second(run.began + limit, time_out, f"timeout of long job {uuid}")
+    if 0 < limit < seconds:
+        message = f"Message[name: {call.api.message}, id: {call.job}]"
+        error = ApiError("SYS.1001", f"{message} timeout after {limit} seconds")
+        time_out, name = functools.partial(run.fail, error), f"timeout of long job {uuid}"
+        run.deadline = cloud.clock.at_second(run.began + limit, time_out, name)
 
 
 def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:

@@ -1225,6 +1225,7 @@ async def test_a_hold_that_was_ended_or_renewed_by_hand_is_released_no_more(what
         if what == "hold":
             await control(mock, "POST", f"jobs/{job}", {"do": "release"})
         await control(mock, "POST", f"jobs/{job}", {"do": what})
+        assert not [timer.name for timer in mock.clock.awaited_timers() if timer.name.endswith("released")]
         await mock.advance(1000)
         states = {"finish": "succeeded", "fail": "failed", "expire": None, "release": "succeeded", "hold": "held"}
         assert [row["state"] for row in mock.jobs()] == [state for state in [states[what]] if state]

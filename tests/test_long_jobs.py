@@ -56,6 +56,30 @@ async def test_what_a_long_job_cannot_do_is_refused(cloud, action, error):
         await ask_control(cloud, "POST", f"jobs/{job['uuid']}", {"do": action})
 
 
+async def pending_timeouts(mock):
+    return [row["what"] for row in (await ask_control(mock, "GET", "clock"))["pending"] if row["what"].startswith("timeout")]
+
+
+async def test_the_time_limit_of_a_long_job_is_pending_until_the_job_has_ended(subtests):
+    endings = {
+        "finish": lambda mock, job: ask_control(mock, "POST", f"jobs/{job}", {"do": "finish"}),
+        "fail": lambda mock, job: ask_control(mock, "POST", f"jobs/{job}", {"do": "fail"}),
+        "cancel": lambda mock, job: mock.call("CancelLongJob", uuid=job),
+        "restart": lambda mock, job: mock.incident({"management-node-restart": {}}),
+    }
+    data = json.dumps({"volumeUuid": VOLUME, "dstPrimaryStorageUuid": named("ps-local")})
+    for ending, end in endings.items():
+        with subtests.test(ending):
+            async with serve(long_delay="20000", delay="0", clock="frozen") as mock:
+                await mock.login()
+                await mock.call("UpdateGlobalConfig", category="longJob", name="longJob.api.timeout", value="10800")
+                job = await mock.create("SubmitLongJob", jobName="APIPrimaryStorageMigrateVolumeMsg", jobData=data)
+                before = await pending_timeouts(mock)
+                await end(mock, job["uuid"])
+                await mock.advance(1)
+                assert (len(before), await pending_timeouts(mock)) == (1, [])
+
+
 class TestLongJobs:
     @pytest.fixture
     def zmock_settings(self):

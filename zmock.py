@@ -5771,7 +5771,8 @@ class Term:
     passes   the test of an item
     size     the number of items that pass, at most; infinite if no index tells
     fetch    reads the items that pass, if an index tells
-    index    the name of that index, "Zone.name"
+    index    the name of that index, "Zone.name"; of a Join, the one that finds its targets
+    parts    the terms of a Compound
     """
 
     rows: QueryEngine
@@ -5779,6 +5780,7 @@ class Term:
     passes: Predicate
     size: float = math.inf
     index: str = ""
+    parts: list[Term] = field(default_factory=list)
 
     def use_index(self, key: str, values: Iterable[str]) -> None:
         """Have fetch() read the items whose key has one of the values."""
@@ -6072,7 +6074,11 @@ class QueryEngine:
         for term in terms:
             term.plan(math.inf)
         combine = all if compound.word == "and" else any
-        return Term(self, resource, lambda item: combine(term.passes(item) for term in terms))
+
+        def passes(item: Item) -> bool:
+            return combine(term.passes(item) for term in terms)
+
+        return Term(self, resource, passes, parts=terms)
 
     def with_values(self, condition: Condition, query: Query) -> Condition:
         """Return a condition with the values of its sub-query.
@@ -6362,18 +6368,19 @@ class QueryEngine:
         self.check_names(query, resource)
         items, _ = self.narrow([], resource)
         whole = Compound("and", query.conditions)
-        conditions, items = self.explain_parts(whole, resource, [*items])
+        terms = [self.term(condition, resource) for condition in query.conditions]
+        _, first = self.narrow(terms, resource)
+        conditions, items = self.explain_parts(whole, terms, [*items], first)
         return {"total": len(items), "conditions": conditions}
 
     def explain_parts(
-        self, compound: Compound, resource: Resource, items: list[Item]
+        self, compound: Compound, terms: list[Term], items: list[Item], first: Term | None = None
     ) -> tuple[list[Item], list[Item]]:
         """Return what each part keeps and drops, and the items that all keep.
 
-        Parts joined by `or` are tried on the same items. `of` has the parts of a part.
+        Parts joined by `or` are tried on the same items. `of` has the parts of a part, which use
+        no index of their own.
         """
-        terms = [self.term(part, resource) for part in compound.parts]
-        _, first = self.narrow(terms, resource)
         conditions = []
         for condition, term in zip(compound.parts, terms):
             dropped = [*itertools.filterfalse(term.passes, items)]
@@ -6384,8 +6391,8 @@ class QueryEngine:
                 row["index"] = term.index or None
             row["examples"] = [*map(uuid_of, dropped[:EXAMPLES])]
             if isinstance(condition, Compound):
-                row["of"], _ = self.explain_parts(condition, resource, items)
-            elif hint := self.doubt(condition, resource):
+                row["of"], _ = self.explain_parts(condition, term.parts, items)
+            elif hint := self.doubt(condition, term.resource):
                 row["hint"] = hint
             conditions.append(row)
             if compound.word == "and":

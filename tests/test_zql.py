@@ -162,6 +162,18 @@ async def test_explain_tells_what_each_condition_keeps(mock):
     assert (account["kept"], account["hint"]) == (3, "the server ignores it: no key leads from VmInstance to Account")
 
 
+@each("statement, index, parts", (
+    ("query vminstance where name = 'a'", "VmInstance.name", None),
+    ("query vminstance where name = 'a' or uuid = 'b'", None, [None, None]),
+    ("query vminstance where cpuNum > 1 or (name = 'a' and memorySize > 1)", None, [None, None]),
+    ("query vminstance where zone.name = 'a' or uuid = 'b'", None, ["Zone.name", None]),
+))  # fmt: skip
+async def test_explain_tells_the_index_that_a_query_reads(mock, statement, index, parts):
+    _, told = await explain(mock, zql=statement)
+    (condition,) = told["conditions"]
+    assert condition["index"] == index and [part["index"] for part in condition.get("of", ())] == (parts or [])
+
+
 @each("params, error", (
     ({"zql": "query zonez"}, "cannot find inventory with name[zonez]"),
     ({"zql": "query zone where foo = 1"}, "not having field[foo]"),
